@@ -1,0 +1,59 @@
+"""Every setting, with its unit. Read from bootstrap upward only: rooms below receive values."""
+
+import re
+from pathlib import Path
+from typing import Literal, Self
+
+from pydantic import AliasChoices, Field, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class Settings(BaseSettings):
+    """Settings from arguments, then ERRATA_* environment variables, then these defaults."""
+
+    model_config = SettingsConfigDict(env_prefix="ERRATA_", frozen=True, extra="forbid", populate_by_name=True)
+
+    model: str = Field(
+        "demo", description="A folder or hub name in Hugging Face format, or `demo`: the model that ships."
+    )
+    model_revision: str | None = Field(None, description="The hub's revision of the model; None is the default branch.")
+    device: str = Field("auto", description="`cpu`, `cuda`, `cuda:1`, or `auto`: CUDA where there is one.")
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
+        "auto", description="Of weights and activations. `auto`: bfloat16 on CUDA, float32 on CPU."
+    )
+    site_layer: int | None = Field(
+        None, ge=0, description="The layer where the GRACE codebook acts; None: the architecture's default."
+    )
+    host: str = Field(
+        "127.0.0.1", description="Address to listen on. Loopback by default: who can edit owns the model."
+    )
+    port: int = Field(8000, ge=0, le=65535, description="TCP port to listen on; 0 takes any free one.")
+    store: str = Field(
+        "sqlite:///errata.db",
+        description="Where the log lives: sqlite:///relative.db, sqlite:////absolute.db, memory:// or redis://...",
+        validation_alias=AliasChoices("store", "ERRATA_STORE", "REDIS_URL"),
+    )
+    slots: int = Field(
+        64, ge=1, le=1024, description="Sequences that may run at once, each with a place in the KV cache."
+    )
+    max_sequence_tokens: int | None = Field(
+        None, ge=2, description="Prompt plus answer, in tokens; None: the model's own limit, at most 4096."
+    )
+    prefill_chunk_tokens: int = Field(256, ge=1, description="Prompt tokens of one sequence that one step may prefill.")
+    queue_limit: int = Field(1024, ge=1, description="Requests that may wait for a slot; one more answers 429.")
+    history_revisions: int = Field(1000, ge=0, description="How many revisions back a request may ask for.")
+    max_body_bytes: int = Field(
+        8 * 2**20, ge=1024, description="Largest request body, in bytes; a larger one answers 413."
+    )
+    max_new_tokens_limit: int = Field(4096, ge=1, description="The most tokens that one request may ask for.")
+    torch_threads: int | None = Field(None, ge=1, description="CPU threads for torch; None: torch's own choice.")
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least severe line to log.")
+
+    @model_validator(mode="after")
+    def _device_is_named(self) -> Self:
+        if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", self.device):
+            raise ValueError(f"device {self.device!r}: use auto, cpu, cuda or cuda:N")
+        return self
+
+
+DEMO_MODEL = Path(__file__).parent / "demo" / "model"

@@ -1,0 +1,79 @@
+"""Everything a caller can cause, as one tree. Each message says what is wrong and what to do about it.
+
+ErrataError
+├── InvalidRequest            the request cannot be served as it stands
+├── UnknownEdit               no edit has this id
+├── UnknownModel              the named model is not the one this server hosts
+├── UnsupportedModel          the model cannot be served or edited, refused at load
+├── StateConflict             the edit is not in a state that allows this
+├── ScopeConflict             the scope overlaps that of another live edit with another target
+├── IdempotencyMismatch       the key was used before with another body
+├── EditRejected              the fitted edit failed its verification; carries the report
+├── RevisionGone              the revision is outside the history window
+├── RevisionAhead             `min_revision` was not reached in time
+├── QueueFull                 too many requests wait
+├── RequestCancelled          the client went away or the server is stopping
+├── LostRace                  another writer appended first
+├── StoreUnavailable          the log cannot be written now; the outcome may be unknown
+├── StoreCorrupt              the log's bytes are not what was written
+└── IncompatibleEdit          a stored edit belongs to another model, tokenizer or site
+"""
+
+from typing import Any
+
+
+class ErrataError(Exception):
+    """Base of all errors a caller can cause. `details` are extra fields for the answer."""
+
+    def __init__(self, message: str, **details: Any) -> None:
+        super().__init__(message)
+        self.message = message
+        self.details = details
+
+
+class InvalidRequest(ErrataError): ...
+
+
+class UnknownEdit(ErrataError): ...
+
+
+class UnknownModel(ErrataError): ...
+
+
+class UnsupportedModel(ErrataError): ...
+
+
+class StateConflict(ErrataError): ...
+
+
+class ScopeConflict(ErrataError): ...
+
+
+class IdempotencyMismatch(ErrataError): ...
+
+
+class EditRejected(ErrataError): ...
+
+
+class RevisionGone(ErrataError): ...
+
+
+class RevisionAhead(ErrataError): ...
+
+
+class QueueFull(ErrataError): ...
+
+
+class RequestCancelled(ErrataError): ...
+
+
+class LostRace(ErrataError): ...
+
+
+class StoreUnavailable(ErrataError): ...
+
+
+class StoreCorrupt(ErrataError): ...
+
+
+class IncompatibleEdit(ErrataError): ...

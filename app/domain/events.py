@@ -1,0 +1,103 @@
+"""The events: each raises the revision by one, and is all that can change what an edit does."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from app.domain.edit import Edit
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Origin:
+    """Who caused an event, why, and from where: the audit's half of every event."""
+
+    actor: str = "anonymous"
+    reason: str | None = None
+    request_id: str | None = None
+    client: str | None = None
+    idempotency_key: str | None = None
+    digest: str | None = None
+    """Hash of the request under `idempotency_key`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """`revision` is the one this event creates; `at_s` is Unix time."""
+
+    kind: ClassVar[str]
+    revision: int
+    at_s: float
+    origin: Origin
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EditCommitted(Event):
+    """One edit goes live, and what it supersedes goes out, in one step."""
+
+    kind: ClassVar[str] = "edit_committed"
+    edit: Edit
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EditStaged(Event):
+    """One edit of a batch is in the log but not live: it waits for its batch's closing event."""
+
+    kind: ClassVar[str] = "edit_staged"
+    batch_id: str
+    edit: Edit
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BatchCommitted(Event):
+    """The closing event of a batch: all its staged edits go live at this revision, or, without it, none ever."""
+
+    kind: ClassVar[str] = "batch_committed"
+    batch_id: str
+    edit_ids: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EditsRolledBack(Event):
+    kind: ClassVar[str] = "edits_rolled_back"
+    edit_ids: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EditsDisabled(Event):
+    kind: ClassVar[str] = "edits_disabled"
+    edit_ids: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EditsEnabled(Event):
+    kind: ClassVar[str] = "edits_enabled"
+    edit_ids: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EditsExpired(Event):
+    kind: ClassVar[str] = "edits_expired"
+    edit_ids: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SwitchSet(Event):
+    """The kill switch: while `on` is false no edit of the namespace (or, for None, of any) answers."""
+
+    kind: ClassVar[str] = "switch_set"
+    namespace: str | None
+    on: bool
+
+
+EVENTS: dict[str, type[Event]] = {
+    event.kind: event
+    for event in (
+        EditCommitted,
+        EditStaged,
+        BatchCommitted,
+        EditsRolledBack,
+        EditsDisabled,
+        EditsEnabled,
+        EditsExpired,
+        SwitchSet,
+    )
+}

@@ -1,0 +1,101 @@
+"""What may be asked of a generation, and what one answers."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from app.domain.edit import NAMESPACE, NAMESPACE_RULE
+from app.domain.errors import InvalidRequest
+
+FinishReason = Literal["length", "eos_token", "stop_sequence"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GenerationParameters:
+    """How to decode, and which edits to see. Greedy unless `do_sample` or a temperature is given."""
+
+    max_new_tokens: int = 100
+    do_sample: bool = False
+    temperature: float | None = None
+    top_k: int | None = None
+    top_p: float | None = None
+    min_p: float | None = None
+    seed: int | None = None
+    repetition_penalty: float | None = None
+    frequency_penalty: float | None = None
+    presence_penalty: float | None = None
+    stop: tuple[str, ...] = ()
+    return_full_text: bool = False
+    namespace: str = "default"
+    edits: Literal["live", "off"] = "live"
+    exclude: tuple[str, ...] = ()
+    revision: int | None = None
+    """See the edits as they were at this revision (time travel, inside the history window)."""
+    min_revision: int | None = None
+    """Wait until this revision is applied here (read your writes)."""
+
+    def __post_init__(self) -> None:
+        def check(ok: bool, message: str) -> None:
+            if not ok:
+                raise InvalidRequest(message)
+
+        check(self.max_new_tokens >= 1, "`max_new_tokens` must be at least 1.")
+        check(
+            self.temperature is None or self.temperature > 0, "`temperature` must be above 0; leave it out for greedy."
+        )
+        check(self.top_k is None or self.top_k >= 1, "`top_k` must be at least 1; leave it out for all tokens.")
+        check(self.top_p is None or 0 < self.top_p <= 1, "`top_p` must be above 0 and at most 1.")
+        check(self.min_p is None or 0 <= self.min_p <= 1, "`min_p` must be between 0 and 1.")
+        check(self.repetition_penalty is None or self.repetition_penalty > 0, "`repetition_penalty` must be above 0.")
+        for name in ("frequency_penalty", "presence_penalty"):
+            value = getattr(self, name)
+            check(value is None or -2 <= value <= 2, f"`{name}` must be between -2 and 2.")
+        check(self.seed is None or 0 <= self.seed < 2**63, "`seed` must be a non-negative integer below 2**63.")
+        check(len(self.stop) <= 16 and all(self.stop), "`stop` takes at most 16 texts, none of them empty.")
+        check(bool(NAMESPACE.fullmatch(self.namespace)), f"`namespace` is not a name: use {NAMESPACE_RULE}.")
+        check(self.revision is None or self.revision >= 0, "`revision` must not be negative.")
+        check(self.min_revision is None or self.min_revision >= 0, "`min_revision` must not be negative.")
+
+    @property
+    def samples(self) -> bool:
+        return self.do_sample or self.temperature is not None
+
+
+@dataclass(frozen=True, slots=True)
+class Signal:
+    """One measurement of the scope decision and the bound it was held against."""
+
+    value: float
+    bound: float
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """The edit that answered, and why it was in scope."""
+
+    edit_id: str
+    editor: str
+    signals: Mapping[str, Signal] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """One generated token. `text` is what it adds to the answer (bytes of a character are held back until whole)."""
+
+    id: int
+    text: str
+    logprob: float
+    special: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Generation:
+    """A finished answer. `text` excludes the first token's leading space, end-of-text, and the stop text."""
+
+    text: str
+    finish_reason: FinishReason
+    prompt_tokens: int
+    tokens: tuple[Token, ...]
+    seed: int | None
+    revision: int
+    hits: tuple[Hit, ...]

@@ -1,0 +1,261 @@
+"""The ledger: which edits are live at which revision, as a pure fold over events."""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+
+from app.domain.edit import Edit, State
+from app.domain.errors import StateConflict, StoreCorrupt, UnknownEdit
+from app.domain.events import (
+    BatchCommitted,
+    EditCommitted,
+    EditsDisabled,
+    EditsEnabled,
+    EditsExpired,
+    EditsRolledBack,
+    EditStaged,
+    Event,
+    Origin,
+    SwitchSet,
+)
+
+NEVER = 2**62
+"""A revision no log reaches: the open end of a live interval."""
+
+
+@dataclass(slots=True)
+class Entry:
+    """One edit's life. `live` are intervals [from, to) over revisions; `superseded_by` are edits that named it."""
+
+    edit: Edit
+    order: int
+    """Its place among all edits of the log: breaks ties, the newest wins."""
+    staged_in: str | None = None
+    rolled_back: bool = False
+    disabled: bool = False
+    expired: bool = False
+    superseded_by: list[str] = field(default_factory=list)
+    live: list[tuple[int, int]] = field(default_factory=list)
+    history: list[tuple[int, str, float, Origin]] = field(default_factory=list)
+    """(revision, event kind, Unix time, origin) of every event that touched it."""
+
+    def live_at(self, revision: int) -> bool:
+        return any(start <= revision < end for start, end in self.live)
+
+
+class Ledger:
+    """The fold of the log. Only `apply` changes it; a refused event leaves it as it was."""
+
+    def __init__(self) -> None:
+        self.revision = 0
+        self.entries: dict[str, Entry] = {}
+        self.off: dict[str | None, list[tuple[int, int]]] = {}
+        """Intervals in which the kill switch of a namespace (None: of all) is off."""
+        self.by_idempotency_key: dict[str, tuple[str, int]] = {}
+        """key -> (digest of its request, revision of its event)."""
+        self._live: dict[str, dict[str, Entry]] = {}
+        self._by_prompt: dict[tuple[str, str], list[str]] = {}
+        self._edits_of_revision: dict[int, tuple[str, ...]] = {}
+        self._last_change: dict[str, int] = {}
+        self._expiring: dict[str, float] = {}
+
+    # -- reading
+
+    def entry(self, edit_id: str) -> Entry:
+        try:
+            return self.entries[edit_id]
+        except KeyError:
+            raise UnknownEdit(f"No edit has the id {edit_id!r}: GET /edits lists the ids.", edit_id=edit_id) from None
+
+    def state(self, edit_id: str) -> State:
+        """The state at the head."""
+        entry = self.entry(edit_id)
+        if entry.staged_in is not None:
+            return State.STAGED
+        if entry.rolled_back:
+            return State.ROLLED_BACK
+        if entry.expired:
+            return State.EXPIRED
+        if entry.disabled:
+            return State.DISABLED
+        return State.LIVE if entry.live and entry.live[-1][1] == NEVER else State.SUPERSEDED
+
+    def switched_on(self, namespace: str, revision: int | None = None) -> bool:
+        at = self.revision if revision is None else revision
+        intervals = (*self.off.get(None, ()), *self.off.get(namespace, ()))
+        return not any(start <= at < end for start, end in intervals)
+
+    def live(self, namespace: str, revision: int | None = None) -> list[Edit]:
+        """The edits that may answer in a namespace at a revision, oldest first; none while its switch is off."""
+        if not self.switched_on(namespace, revision):
+            return []
+        return [entry.edit for entry in self._live_entries(namespace, revision)]
+
+    def live_count(self) -> int:
+        return sum(len(entries) for entries in self._live.values())
+
+    def last_change(self, namespace: str, revision: int | None = None) -> int:
+        """The newest revision, not above `revision`, that may have changed what this namespace's requests see."""
+        head = max(self._last_change.get(namespace, 0), self._last_change.get("", 0))
+        return head if revision is None or revision >= head else revision
+
+    def live_with_prompt(self, namespace: str, prompt: str) -> list[str]:
+        """Ids of live edits of the very same prompt: a new one supersedes them."""
+        ids = self._by_prompt.get((namespace, prompt.strip()), ())
+        return [edit_id for edit_id in ids if self.state(edit_id) is State.LIVE]
+
+    def edits_of(self, revision: int) -> tuple[str, ...]:
+        """Ids of the edits that the event of this revision touched."""
+        return self._edits_of_revision.get(revision, ())
+
+    def due(self, now_s: float) -> list[str]:
+        """Ids of edits whose time has run out and that no event has expired yet."""
+        return [edit_id for edit_id, at_s in self._expiring.items() if at_s <= now_s]
+
+    # -- folding
+
+    def apply(self, event: Event) -> None:
+        """Raises StoreCorrupt for a gap, UnknownEdit or StateConflict for an event that the ledger's state forbids."""
+        if event.revision != self.revision + 1:
+            raise StoreCorrupt(f"Event {event.revision} does not follow revision {self.revision}: the log has a gap.")
+        touched: tuple[str, ...]
+        match event:
+            case EditCommitted(edit=edit) | EditStaged(edit=edit):
+                staged_in = event.batch_id if isinstance(event, EditStaged) else None
+                self._add(edit, staged_in)
+                touched = (edit.id, *(edit.supersedes if staged_in is None else ()))
+            case BatchCommitted(batch_id=batch_id, edit_ids=ids):
+                touched = self._close(batch_id, ids)
+            case EditsRolledBack(edit_ids=ids):
+                touched = self._flag(ids, "roll back", lambda entry: entry.rolled_back, "rolled_back", True)
+            case EditsDisabled(edit_ids=ids):
+                touched = self._flag(ids, "disable", lambda e: e.rolled_back or e.disabled, "disabled", True)
+            case EditsEnabled(edit_ids=ids):
+                touched = self._flag(ids, "enable", lambda e: e.rolled_back or not e.disabled, "disabled", False)
+            case EditsExpired(edit_ids=ids):
+                touched = self._flag(ids, "expire", lambda e: e.rolled_back or e.expired, "expired", True)
+            case SwitchSet(namespace=namespace, on=on):
+                self._switch(namespace, on, event.revision)
+                touched = ()
+            case _:
+                raise StoreCorrupt(f"Event {event.revision} is of the unknown kind {type(event).__name__}.")
+        self.revision = event.revision
+        self._settle(touched)
+        self._note(event, touched)
+
+    def check(self, event_type: type[Event], edit_ids: Iterable[str]) -> None:
+        """Raises what `apply` would raise for an event of this type on these edits, and changes nothing."""
+        forbidden: dict[type[Event], tuple[str, Callable[[Entry], bool]]] = {
+            EditsRolledBack: ("roll back", lambda e: e.rolled_back),
+            EditsDisabled: ("disable", lambda e: e.rolled_back or e.disabled),
+            EditsEnabled: ("enable", lambda e: e.rolled_back or not e.disabled),
+        }
+        verb, refuses = forbidden[event_type]
+        self._allowed(edit_ids, verb, refuses)
+
+    def _add(self, edit: Edit, staged_in: str | None) -> None:
+        if edit.id in self.entries:
+            raise StateConflict(f"The edit {edit.id} is in the log already.", edit_id=edit.id)
+        for old in edit.supersedes:
+            self.entry(old)
+        self.entries[edit.id] = Entry(edit=edit, order=len(self.entries), staged_in=staged_in)
+        if staged_in is None:
+            self._go_live(edit)
+
+    def _go_live(self, edit: Edit) -> None:
+        for old in edit.supersedes:
+            self.entries[old].superseded_by.append(edit.id)
+        self._by_prompt.setdefault((edit.request.namespace, edit.request.prompt.strip()), []).append(edit.id)
+        if edit.expires_at_s is not None:
+            self._expiring[edit.id] = edit.expires_at_s
+
+    def _close(self, batch_id: str, ids: tuple[str, ...]) -> tuple[str, ...]:
+        staged = [self.entry(edit_id) for edit_id in ids]
+        if any(entry.staged_in != batch_id for entry in staged):
+            raise StateConflict(f"The batch {batch_id} names an edit that is not staged in it.", edit_ids=list(ids))
+        touched = list(ids)
+        for entry in staged:
+            entry.staged_in = None
+            self._go_live(entry.edit)
+            touched.extend(entry.edit.supersedes)
+        return tuple(touched)
+
+    def _allowed(self, ids: Iterable[str], verb: str, refuses: Callable[[Entry], bool]) -> list[Entry]:
+        entries = [self.entry(edit_id) for edit_id in ids]
+        for entry in entries:
+            if entry.staged_in is not None or refuses(entry):
+                state = self.state(entry.edit.id).value
+                raise StateConflict(
+                    f"Cannot {verb} the edit {entry.edit.id}: it is {state.replace('_', ' ')}. "
+                    f"GET /edits/{entry.edit.id} shows its history.",
+                    edit_id=entry.edit.id,
+                    state=state,
+                )
+        return entries
+
+    def _flag(
+        self, ids: tuple[str, ...], verb: str, refuses: Callable[[Entry], bool], flag: str, value: bool
+    ) -> tuple[str, ...]:
+        for entry in self._allowed(ids, verb, refuses):
+            setattr(entry, flag, value)
+            if entry.rolled_back or entry.expired:
+                self._expiring.pop(entry.edit.id, None)
+        return ids
+
+    def _switch(self, namespace: str | None, on: bool, revision: int) -> None:
+        intervals = self.off.setdefault(namespace, [])
+        is_off = bool(intervals) and intervals[-1][1] == NEVER
+        if on == (not is_off):
+            raise StateConflict(
+                f"Edits of {namespace or 'all namespaces'} are switched {'on' if on else 'off'} already."
+            )
+        if on:
+            intervals[-1] = (intervals[-1][0], revision)
+        else:
+            intervals.append((revision, NEVER))
+
+    def _settle(self, touched: Iterable[str]) -> None:
+        """Opens and closes live intervals: an edit is live while nothing holds it back and no live edit supersedes it.
+
+        Liveness flows from the newest edit to the oldest: who supersedes is always younger than what it supersedes.
+        """
+        todo = {edit_id: self.entries[edit_id] for edit_id in touched}
+        while todo:
+            entry = todo.pop(max(todo, key=lambda edit_id: todo[edit_id].order))
+            edit = entry.edit
+            held_back = entry.staged_in is not None or entry.rolled_back or entry.disabled or entry.expired
+            live = not held_back and not any(self._is_live(newer) for newer in entry.superseded_by)
+            if live != self._is_live(edit.id):
+                self._set_live(entry, live)
+                todo.update({old: self.entries[old] for old in edit.supersedes})
+
+    def _is_live(self, edit_id: str) -> bool:
+        live = self.entries[edit_id].live
+        return bool(live) and live[-1][1] == NEVER
+
+    def _set_live(self, entry: Entry, live: bool) -> None:
+        namespace = self._live.setdefault(entry.edit.request.namespace, {})
+        if live:
+            entry.live.append((self.revision, NEVER))
+            namespace[entry.edit.id] = entry
+        else:
+            start, _ = entry.live.pop()
+            entry.live.append((start, self.revision))
+            del namespace[entry.edit.id]
+
+    def _live_entries(self, namespace: str, revision: int | None) -> Iterator[Entry]:
+        if revision is None or revision >= self.last_change(namespace):
+            entries = self._live.get(namespace, {}).values()
+        else:
+            ours = (entry for entry in self.entries.values() if entry.edit.request.namespace == namespace)
+            entries = [entry for entry in ours if entry.live_at(revision)]  # type: ignore[assignment]
+        return iter(sorted(entries, key=lambda entry: entry.order))
+
+    def _note(self, event: Event, touched: tuple[str, ...]) -> None:
+        for edit_id in dict.fromkeys(touched):
+            self.entries[edit_id].history.append((event.revision, event.kind, event.at_s, event.origin))
+            self._last_change[self.entries[edit_id].edit.request.namespace] = event.revision
+        if isinstance(event, SwitchSet):
+            self._last_change[event.namespace or ""] = event.revision
+        self._edits_of_revision[event.revision] = touched
+        if event.origin.idempotency_key is not None:
+            self.by_idempotency_key[event.origin.idempotency_key] = (event.origin.digest or "", event.revision)

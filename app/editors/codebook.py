@@ -1,0 +1,139 @@
+"""The codebook's memory: keys, values and radii in growing buffers, each row with its owner. Knows no prompts.
+
+Nothing is moved when an edit goes: an edition names the rows it sees. Rows given back are used again.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    edit_id: str
+    order: int
+    radius: float
+    target: tuple[int, ...]
+    first_value: int
+    rivals: dict[int, float]
+    """Rows of another target whose scope may meet this one's -> distance of the keys."""
+
+
+class _Buffer:
+    """Rows of one width on a device; capacity doubles, blocks given back are taken again by blocks of their length."""
+
+    def __init__(self, device: torch.device, dtype: torch.dtype) -> None:
+        self.data = torch.zeros(0, 0, device=device, dtype=dtype)
+        self._used = 0
+        self._free: dict[int, list[int]] = {}
+
+    def put(self, rows: Tensor) -> int:
+        """(N, D) -> the first of N rows side by side that now hold it."""
+        count, width = rows.shape
+        if self._free.get(count):
+            first = self._free[count].pop()
+        else:
+            first = self._used
+            self._used += count
+            if self._used > len(self.data):
+                grown = self.data.new_zeros(max(64, 2 * self._used), width)
+                grown[: len(self.data)] = self.data if len(self.data) else 0
+                self.data = grown
+        self.data[first : first + count] = rows.to(self.data)
+        return first
+
+    def give_back(self, first: int, count: int) -> None:
+        self._free.setdefault(count, []).append(first)
+
+
+class Codebook:
+    """keys (K, D_in) fp32, whitened | values (sum of target tokens, D_out) | radius, target and owner of each row."""
+
+    def __init__(self, device: torch.device, dtype: torch.dtype) -> None:
+        self._keys = _Buffer(device, torch.float32)
+        self._values = _Buffer(device, dtype)
+        self._rows: dict[int, _Row] = {}
+        self._row_of: dict[str, int] = {}
+        self._device = device
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def add(
+        self,
+        edit_id: str,
+        *,
+        order: int,
+        key: Tensor,
+        value: Tensor,
+        radius: float,
+        target: tuple[int, ...],
+        rivals: Sequence[int],
+    ) -> int:
+        """(D_in,) key, (J, D_out) value -> the row. Distances to `rivals` are kept for the caps of both sides."""
+        assert edit_id not in self._row_of, f"{edit_id} is loaded already"
+        near = dict(zip(rivals, self.distances(key, rivals), strict=True)) if rivals else {}
+        near = {row: d for row, d in near.items() if d < 2 * max(radius, self._rows[row].radius)}
+        row = self._keys.put(key[None])
+        first = self._values.put(value)
+        self._rows[row] = _Row(edit_id, order, radius, target, first, near)
+        self._row_of[edit_id] = row
+        for rival, distance in near.items():
+            self._rows[rival].rivals[row] = distance
+        return row
+
+    def remove(self, edit_id: str) -> int:
+        row = self._row_of.pop(edit_id)
+        gone = self._rows.pop(row)
+        for rival in gone.rivals:
+            del self._rows[rival].rivals[row]
+        self._keys.give_back(row, 1)
+        self._values.give_back(gone.first_value, len(gone.target))
+        return row
+
+    def radii(self, rows: Iterable[int]) -> dict[int, float]:
+        """Rows that are live together -> effective radii: capped at half the distance to each live rival.
+
+        A pure function of the set: taking a row out gives its rivals back what it had taken from them.
+        """
+        live = dict.fromkeys(rows, 0.0)
+        for row in live:
+            entry = self._rows[row]
+            caps = [distance / 2 for rival, distance in entry.rivals.items() if rival in live]
+            live[row] = min([entry.radius, *caps])
+        return live
+
+    def distances(self, query: Tensor, rows: Sequence[int]) -> list[float]:
+        """Exact L2 in fp32, by differences: the matrix-product form is off by up to .05 between equal vectors."""
+        at = torch.tensor(list(rows), device=self._device)
+        found: list[float] = (self._keys.data[at] - query).norm(dim=-1).tolist()
+        return found
+
+    def shortlist(self, query: Tensor, rows: Tensor, count: int) -> list[int]:
+        """The nearest of `rows` (N,), roughly, by one matrix product."""
+        if len(rows) <= count:
+            return [int(row) for row in rows.tolist()]
+        keys = self._keys.data[rows]
+        rough = keys.pow(2).sum(-1) - 2 * keys @ query
+        return [int(row) for row in rows[rough.topk(count, largest=False).indices].tolist()]
+
+    def values(self, at: Sequence[int]) -> Tensor:
+        """Value rows (B,) -> (B, D_out)."""
+        return self._values.data[torch.tensor(list(at), device=self._device)]
+
+    def row(self, edit_id: str) -> int:
+        return self._row_of[edit_id]
+
+    def edit_id(self, row: int) -> str:
+        return self._rows[row].edit_id
+
+    def order(self, row: int) -> int:
+        return self._rows[row].order
+
+    def target(self, row: int) -> tuple[int, ...]:
+        return self._rows[row].target
+
+    def first_value(self, row: int) -> int:
+        return self._rows[row].first_value

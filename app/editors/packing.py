@@ -1,0 +1,26 @@
+"""An edit's tensors as bytes and back: safetensors, checked for what a damaged or hostile file could bring."""
+
+from collections.abc import Mapping
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+from torch import Tensor
+
+from app.domain.errors import IncompatibleEdit
+
+
+def pack(tensors: Mapping[str, Tensor]) -> bytes:
+    return save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()})
+
+
+def unpack(data: bytes) -> dict[str, Tensor]:
+    """Raises IncompatibleEdit for bytes that hold no finite floating-point tensors."""
+    try:
+        tensors = load(data)
+    except (SafetensorError, ValueError, KeyError) as error:
+        raise IncompatibleEdit(f"The edit's tensors cannot be read: {error}") from error
+    for name, tensor in tensors.items():
+        if not tensor.is_floating_point() or not torch.isfinite(tensor).all():
+            raise IncompatibleEdit(f"The edit's tensor {name!r} is not of finite floating-point numbers.")
+    return tensors

@@ -1,0 +1,43 @@
+"""The editors by name, and what each needs to be made. One line adds an editor."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from app.editors.base import BankPrompt, Editor
+from app.editors.fit import FitView
+from app.editors.grace import Grace
+from app.editors.hooks import SiteHooks
+from app.editors.metric import Metric, calibrate
+from app.editors.sites import Architecture, ffn_site
+
+AUTO = "grace"
+"""What `editor: auto` means while there is one editor."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Foundation:
+    """What editors are built on: the frozen model, its hooks, and generic prompts with their token ids."""
+
+    model: Any
+    architecture: Architecture
+    hooks: SiteHooks
+    site_layer: int | None
+    bank: Sequence[BankPrompt] = ()
+    bank_ids: Sequence[Sequence[int]] = ()
+
+
+def _grace(foundation: Foundation) -> Grace:
+    site = ffn_site(foundation.model, foundation.architecture, foundation.site_layer)
+    view = FitView(foundation.model, foundation.architecture, site, foundation.hooks)
+    if foundation.bank:
+        metric = calibrate(view.keys(foundation.bank_ids), foundation.bank)
+    else:
+        metric = Metric(None, radius=1.0)
+    words = frozenset(word for prompt in foundation.bank for word in prompt.words)
+    return Grace(view, metric, words)
+
+
+EDITORS: Mapping[str, Callable[[Foundation], Editor]] = {
+    "grace": _grace,
+}

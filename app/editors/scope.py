@@ -1,0 +1,190 @@
+"""Who a prompt is about, read from its words. Knows text only; *what* is asked is for the activations to say.
+
+The state of a prompt's last token says which relation is asked, so that a neighbour ("the capital of Peru") lies nearer
+to an edit's key than a paraphrase does. So scope has two halves: a prompt must mention who or what the edit is about,
+and then its key must lie within the deferral radius.
+"""
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+Span = tuple[str, ...]
+"""Words that must stand side by side, in this order."""
+
+_WORD = re.compile(r"[぀-ヿ㐀-鿿가-힯]|[^\W_]+")  # scripts without spaces: a character is a word
+_QUOTED = re.compile(r"[\"“«]([^\"”»]{2,80})[\"”»]")
+_SENTENCE_START = re.compile(r"(?:^|[.?!:;\n\"“(])\s*$")
+_JOINER = frozenset(
+    {
+        "of",
+        "the",
+        "de",
+        "la",
+        "le",
+        "du",
+        "da",
+        "di",
+        "del",
+        "van",
+        "von",
+        "der",
+        "den",
+        "and",
+        "&",
+        "al",
+        "el",
+        "bin",
+        "y",
+    }
+)
+_COMMON_TEXT = """
+a about after again all also am an and any answer are as at be been before being between both brief briefly but by can
+complete could did do does doing each every explain fact find following for from give given had has have he her here
+hers him his how i identify if in into is it its just know known let list many may me mention more most much my name no
+not now of off on one only or other our out over please provide q question quiz say she should sentence so some state
+such tell than that the their them then there these they this those to too true under up us use was we were what when
+where which while who whom whose why will with word would you your
+"""
+_COMMON = frozenset(_COMMON_TEXT.split())
+
+
+def words_of(text: str) -> list[str]:
+    """Lower-case words, a plural or possessive s taken off, so that a name matches however it is inflected."""
+    return [_stem(word) for word in _WORD.findall(text.casefold())]
+
+
+def _stem(word: str) -> str:
+    return word[:-1] if len(word) > 3 and word.endswith("s") and not word.endswith("ss") else word
+
+
+@dataclass(frozen=True, slots=True)
+class Who:
+    """Alternatives (the subject, its aliases), each a set of spans; `bound` is the share of spans a prompt must hold.
+
+    No alternatives: the edit is about nothing that can be named, and its key alone decides.
+    """
+
+    alternatives: tuple[tuple[Span, ...], ...]
+    bound: float = 1.0
+
+    def share(self, words: Sequence[str]) -> float:
+        """The largest share of an alternative's spans that stand in these words; 1.0 without alternatives."""
+        if not self.alternatives:
+            return 1.0
+        text = f" {' '.join(words)} "
+        return max(sum(f" {' '.join(span)} " in text for span in spans) / len(spans) for spans in self.alternatives)
+
+    def overlaps(self, other: "Who") -> bool:
+        """Whether a prompt that mentions one may mention the other as its own subject: do their spans meet?"""
+        if not self.alternatives or not other.alternatives:
+            return True
+        mine, theirs = ({span for spans in who.alternatives for span in spans} for who in (self, other))
+        return any(_inside(a, b) or _inside(b, a) for a in mine for b in theirs)
+
+
+def _inside(a: Span, b: Span) -> bool:
+    return f" {' '.join(a)} " in f" {' '.join(b)} "
+
+
+def find_who(prompt: str, subject: str | None, aliases: Iterable[str], template_words: frozenset[str]) -> Who:
+    """The subject as given; else quoted text and names; else the words that no generic phrasing has.
+
+    `template_words` are the words of generic phrasings ("capital", "wrote"): they say what is asked, not about whom.
+    """
+    given = [tuple(words_of(name)) for name in ((subject, *aliases) if subject is not None else ())]
+    if any(given):
+        return Who(tuple((span,) for span in given if span))
+    also = tuple((span,) for span in (tuple(words_of(alias)) for alias in aliases) if span)
+    spans = _quoted(prompt) or _names(prompt)
+    if spans:
+        return Who((tuple(dict.fromkeys(spans)), *also))
+    content = [word for word in dict.fromkeys(words_of(prompt)) if word not in _COMMON]
+    rare = [word for word in content if word not in template_words]
+    chosen = rare or content
+    if not chosen:
+        return Who(())
+    # one or two words are a name in lower case; of more, a paraphrase may well leave some out
+    return Who((tuple((word,) for word in chosen), *also), bound=1.0 if len(chosen) <= 2 else 0.6)
+
+
+def _quoted(prompt: str) -> list[Span]:
+    return [span for match in _QUOTED.finditer(prompt) if (span := tuple(words_of(match[1])))]
+
+
+def _names(prompt: str) -> list[Span]:
+    """Runs of capitalised words and numbers, small joining words inside them included; not a sentence's first word,
+    unless it is no common word or another capital follows it."""
+    spans: list[Span] = []
+    run: list[str] = []
+    pending: list[str] = []
+
+    def close() -> None:
+        if run:
+            spans.append(tuple(word for part in run for word in words_of(part)))
+        run.clear()
+        pending.clear()
+
+    end = 0
+    for match in re.finditer(r"[\w&]+(?:['’.-]\w+)*", prompt):
+        word, gap = match[0], prompt[end : match.start()]
+        starts = bool(_SENTENCE_START.search(prompt[: match.start()]))
+        end = match.end()
+        if gap.strip() and run:
+            close()
+        capital = word[0].isupper() or word[0].isdigit()
+        if capital and not (starts and _stem(word.casefold()) in _COMMON):
+            run.extend((*pending, word))
+            pending.clear()
+        elif run and word.casefold() in _JOINER:
+            pending.append(word)
+        else:
+            close()
+    close()
+    return [span for span in spans if span and not all(word in _COMMON for word in span)]
+
+
+class MentionIndex:
+    """Which edits' subjects a prompt mentions, in time that grows with the prompt and not with the number of edits."""
+
+    def __init__(self) -> None:
+        self._who: dict[int, Who] = {}
+        self._by_word: dict[str, set[int]] = {}
+        self.nameless: set[int] = set()
+
+    def add(self, row: int, who: Who) -> None:
+        self._who[row] = who
+        if not who.alternatives:
+            self.nameless.add(row)
+        for word in self._posted(who):
+            self._by_word.setdefault(word, set()).add(row)
+
+    def remove(self, row: int) -> None:
+        who = self._who.pop(row)
+        self.nameless.discard(row)
+        for word in self._posted(who):
+            rows = self._by_word[word]
+            rows.discard(row)
+            if not rows:
+                del self._by_word[word]
+
+    def mentioned(self, words: Sequence[str]) -> dict[int, float]:
+        """Rows whose share of mentioned spans reaches their bound -> that share; nameless rows are not among them."""
+        met = {row for word in set(words) for row in self._by_word.get(word, ())}
+        shares = {row: self._who[row].share(words) for row in met}
+        return {row: share for row, share in shares.items() if share >= self._who[row].bound}
+
+    def bound(self, row: int) -> float:
+        return self._who[row].bound
+
+    def overlapping(self, who: Who) -> set[int]:
+        """Rows whose subject may be meant where `who` is mentioned, or the other way round."""
+        words = {word for spans in who.alternatives for span in spans for word in span}
+        near = {row for word in words for row in self._by_word.get(word, ())} | self.nameless
+        candidates = near if who.alternatives else set(self._who)
+        return {row for row in candidates if self._who[row].overlaps(who)}
+
+    @staticmethod
+    def _posted(who: Who) -> set[str]:
+        """A span is found by its longest word: `the` of `the Beatles` would list half of all edits."""
+        return {max(span, key=len) for spans in who.alternatives for span in spans}

@@ -1,0 +1,64 @@
+"""Editions: which edits a request sees, immutable, and what the adaptors made of that."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+from weakref import WeakKeyDictionary
+
+from app.editors.base import Decision, Editor, PromptView
+
+
+@dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
+class Edition:
+    """The live edits of a namespace at a revision, oldest first. A trial also holds edits that no event has committed.
+
+    Compared by identity: a sequence keeps its edition until it ends, and what was compiled for it lives as long.
+    """
+
+    namespace: str
+    revision: int
+    edit_ids: tuple[str, ...]
+    trial: bool = False
+
+    def without(self, edit_ids: frozenset[str]) -> "Edition":
+        return Edition(self.namespace, self.revision, tuple(i for i in self.edit_ids if i not in edit_ids), self.trial)
+
+    def trying(self, edit_ids: Sequence[str], superseded: frozenset[str]) -> "Edition":
+        kept = (i for i in self.edit_ids if i not in superseded)
+        return Edition(self.namespace, self.revision, (*kept, *edit_ids), trial=True)
+
+
+class Editions:
+    """Compiles editions when a request first needs them, and forgets them with their last request."""
+
+    def __init__(self, editors: Mapping[str, Editor]) -> None:
+        self._editors = editors
+        self._editor_of: dict[str, str] = {}
+        self._parts: WeakKeyDictionary[Edition, dict[str, Any]] = WeakKeyDictionary()
+
+    def own(self, edit_id: str, editor: str) -> None:
+        self._editor_of[edit_id] = editor
+
+    def disown(self, edit_id: str) -> str:
+        return self._editor_of.pop(edit_id)
+
+    def __contains__(self, edit_id: str) -> bool:
+        return edit_id in self._editor_of
+
+    def parts(self, edition: Edition) -> dict[str, Any]:
+        """Editor name -> its part of this edition."""
+        if edition not in self._parts:
+            ids: dict[str, list[str]] = {name: [] for name in self._editors}
+            for edit_id in edition.edit_ids:
+                ids[self._editor_of[edit_id]].append(edit_id)
+            self._parts[edition] = {name: self._editors[name].compile(mine) for name, mine in ids.items() if mine}
+        return self._parts[edition]
+
+    def decide(self, prompt: PromptView, edition: Edition) -> Decision | None:
+        """At most one edit answers a request: the best margin wins, the newest breaks ties."""
+        found = (self._editors[name].decide(prompt, part) for name, part in self.parts(edition).items())
+        return max(
+            (decision for decision in found if decision is not None),
+            key=lambda decision: (decision.margin, decision.order),
+            default=None,
+        )

@@ -1,0 +1,227 @@
+"""Continuous batching, one step at a time: admit, run one batch, decide, sample, end what is finished.
+
+Knows nothing of threads, logs or HTTP. `owner` drives it on the thread that owns the model; tests drive it directly.
+"""
+
+from collections import deque
+from collections.abc import Generator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from app.domain.errors import ErrataError, InvalidRequest, RequestCancelled
+from app.domain.generation import FinishReason, Generation, GenerationParameters, Hit, Token
+from app.editors.base import Decision, Editor, Progress, PromptView, RowView
+from app.editors.hooks import SiteHooks
+from app.engine.detokenizer import Detokenizer
+from app.engine.editions import Edition, Editions
+from app.engine.model import HostedModel
+from app.engine.runner import Runner
+from app.engine.sampler import Sampler, choose_all
+from app.engine.scheduler import Batch, Scheduler
+from app.engine.sequence import Emit, Phase, Sequence
+from app.engine.text import Text
+
+
+@dataclass(eq=False, slots=True)
+class Fitting:
+    """A fit under way beside serving: `steps` yields at each micro-step, and `done` takes its result or error."""
+
+    steps: Generator[Progress, None, Any]
+    done: Any
+    cancelled: bool = False
+
+
+@dataclass(slots=True)
+class Counters:
+    """What the engine has done since it started."""
+
+    prompt_tokens: int = 0
+    generated_tokens: int = 0
+    steps: int = 0
+    fit_steps: int = 0
+    finished: dict[str, int] = field(default_factory=dict)
+
+
+class Engine:
+    """The frozen model with its slots and editors. Not thread-safe: one owner calls it."""
+
+    def __init__(
+        self,
+        hosted: HostedModel,
+        hooks: SiteHooks,
+        editors: Mapping[str, Editor],
+        *,
+        slots: int,
+        chunk_tokens: int = 256,
+        batch_tokens: int = 2048,
+        queue_limit: int = 1024,
+    ) -> None:
+        self.hosted, self.editors = hosted, editors
+        self.text = Text(hosted.tokenizer, min(hosted.eos_ids, default=None), hosted.max_tokens)
+        self.editions = Editions(editors)
+        self.scheduler = Scheduler(
+            slots=slots, chunk_tokens=chunk_tokens, batch_tokens=batch_tokens, queue_limit=queue_limit
+        )
+        self.counters = Counters()
+        self._runner = Runner(hosted, hooks, editors, slots)
+        self._fits: deque[Fitting] = deque()
+
+    @property
+    def idle(self) -> bool:
+        return self.scheduler.idle and not self._fits
+
+    # -- taking work
+
+    def add(
+        self, prompt: str, parameters: GenerationParameters, edition: Edition, revision: int, emit: Emit
+    ) -> Sequence:
+        """Queue a request pinned to an edition, that of `revision`. Raises InvalidRequest or QueueFull."""
+        ids = self.text.encode(prompt)
+        room = self.hosted.max_tokens - len(ids)
+        if parameters.max_new_tokens > room:
+            raise InvalidRequest(
+                f"The prompt has {len(ids)} tokens, which leaves room for {room} more: "
+                f"`max_new_tokens` is {parameters.max_new_tokens}, lower it or shorten the prompt.",
+                prompt_tokens=len(ids),
+                limit=self.hosted.max_tokens,
+            )
+        sampler = Sampler(parameters)
+        sequence = Sequence(
+            text=prompt,
+            prompt=ids,
+            parameters=parameters,
+            edition=edition,
+            revision=revision,
+            emit=emit,
+            sampler=sampler,
+            answer=Detokenizer(self.text.decode, parameters.stop, prompt),
+            seed=sampler.seed,
+        )
+        self.scheduler.add(sequence)
+        return sequence
+
+    def add_fit(self, fitting: Fitting) -> None:
+        self._fits.append(fitting)
+
+    # -- the step
+
+    def step(self) -> None:
+        """One forward pass for requests, if any wait for one, and one micro-step of a fit, if any is under way."""
+        self._drop_cancelled()
+        batch = self.scheduler.next()
+        if batch is not None:
+            self.counters.steps += 1
+            if batch.phase is Phase.PREFILL:
+                self._prefill(batch)
+            else:
+                self._decode(batch)
+        if self._fits:
+            self._fit_step()
+
+    def _prefill(self, batch: Batch) -> None:
+        slots, starts = [s.slot for s in batch.sequences], [s.computed for s in batch.sequences]
+        logits, features = self._runner.prefill(slots, starts, batch.pieces)
+        ready: list[int] = []
+        for row, (sequence, piece) in enumerate(zip(batch.sequences, batch.pieces, strict=True)):
+            sequence.computed += len(piece)
+            self.counters.prompt_tokens += len(piece)
+            if sequence.computed == len(sequence.prompt):
+                view = PromptView(text=sequence.text, features={site: x[row] for site, x in features.items()})
+                if sequence.finished_prefill(self._decide(view, sequence.edition)):
+                    ready.append(row)
+        if ready:
+            self._sample(logits[ready], [batch.sequences[row] for row in ready])
+
+    def _decide(self, view: PromptView, edition: Edition) -> Decision | None:
+        return self.editions.decide(view, edition) if edition.edit_ids else None
+
+    def _decode(self, batch: Batch) -> None:
+        slots, starts = [s.slot for s in batch.sequences], [s.computed for s in batch.sequences]
+        rows = [RowView(s.decision, s.generated) for s in batch.sequences]
+        logits = self._runner.decode(slots, starts, batch.pieces, rows)
+        for sequence in batch.sequences:
+            sequence.computed += 1
+        self._sample(logits, batch.sequences)
+
+    def _sample(self, logits: Any, sequences: list[Sequence]) -> None:
+        ids, logprobs = choose_all(
+            logits, [s.sampler for s in sequences], [s.prompt for s in sequences], [s.generated for s in sequences]
+        )
+        for sequence, token_id, logprob in zip(sequences, ids, logprobs, strict=True):
+            sequence.generated.append(token_id)
+            self.counters.generated_tokens += 1
+            self._show(sequence, token_id, logprob)
+            sequence.check()
+
+    def _show(self, sequence: Sequence, token_id: int, logprob: float) -> None:
+        ended = token_id in self.hosted.eos_ids
+        text = "" if ended else sequence.answer.add(token_id)
+        reason: FinishReason | None = None
+        if ended:
+            reason = "eos_token"
+        elif sequence.answer.stopped:
+            reason = "stop_sequence"
+        elif len(sequence.generated) >= sequence.parameters.max_new_tokens:
+            reason = "length"
+        if reason is not None:
+            text += sequence.answer.finish()
+        token = Token(token_id, text, logprob, self.text.is_special(token_id))
+        sequence.tokens.append(token)
+        sequence.emit(token)
+        if reason is not None:
+            self._finish(sequence, reason)
+
+    def _finish(self, sequence: Sequence, reason: FinishReason) -> None:
+        self.scheduler.remove(sequence)
+        self.counters.finished[reason] = self.counters.finished.get(reason, 0) + 1
+        decision = sequence.decision
+        hits = () if decision is None else (Hit(decision.edit_id, decision.editor, decision.signals),)
+        sequence.emit(
+            Generation(
+                text=sequence.answer.text,
+                finish_reason=reason,
+                prompt_tokens=len(sequence.prompt),
+                tokens=tuple(sequence.tokens),
+                seed=sequence.seed,
+                revision=sequence.revision,
+                hits=hits,
+            )
+        )
+
+    # -- ending early
+
+    def _drop_cancelled(self) -> None:
+        for sequence in [s for s in (*self.scheduler.waiting, *self.scheduler.running) if s.cancelled]:
+            self.end(sequence, RequestCancelled("The request was cancelled."))
+
+    def end(self, sequence: Sequence, error: ErrataError) -> None:
+        """End a sequence with an error; its slot is free. One that has ended already stays as it is."""
+        if sequence.phase is not Phase.DONE:
+            self.scheduler.remove(sequence)
+            sequence.emit(error)
+
+    def end_all(self, error: ErrataError) -> None:
+        for sequence in (*self.scheduler.waiting, *self.scheduler.running):
+            self.end(sequence, error)
+        while self._fits:
+            fitting = self._fits.popleft()
+            fitting.steps.close()
+            fitting.done(error)
+
+    # -- fitting beside serving
+
+    def _fit_step(self) -> None:
+        fitting = self._fits[0]
+        try:
+            if fitting.cancelled:
+                fitting.steps.close()
+                raise RequestCancelled("The fit was cancelled.")
+            next(fitting.steps)
+            self.counters.fit_steps += 1
+            self._fits.rotate(-1)
+        except StopIteration as stop:
+            self._fits.popleft()
+            fitting.done(stop.value)
+        except Exception as error:
+            self._fits.popleft()
+            fitting.done(error)

@@ -1,0 +1,143 @@
+"""Loads a causal LM, freezes it and says exactly which one it is."""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+
+from app.domain.errors import UnknownModel
+from app.editors.sites import Architecture, architecture_of
+
+_SAMPLED = 65_536
+"""Values of each parameter that go into the fingerprint: a hash over all of a 16 GB model would take minutes."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostedModel:
+    """A frozen model with its tokenizer. `max_tokens` bounds prompt plus answer of a sequence."""
+
+    name: str
+    model: Any
+    tokenizer: Any
+    architecture: Architecture
+    fingerprint: str
+    eos_ids: frozenset[int]
+    max_tokens: int
+
+    @property
+    def device(self) -> torch.device:
+        device: torch.device = next(self.model.parameters()).device
+        return device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        dtype: torch.dtype = next(self.model.parameters()).dtype
+        return dtype
+
+    @property
+    def parameters(self) -> int:
+        return sum(parameter.numel() for parameter in self.model.parameters())
+
+    def kv_bytes_per_token(self) -> int:
+        """Bytes of keys and values that one token takes over all layers."""
+        config = self.model.config
+        heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+        width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+        return int(2 * config.num_hidden_layers * heads * width * self.dtype.itemsize)
+
+
+def pick_device(device: str) -> torch.device:
+    """`auto` is CUDA where there is one. Raises UnknownModel's sibling errors from torch as they are."""
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return torch.device(device)
+
+
+def pick_dtype(dtype: str, device: torch.device) -> torch.dtype:
+    if dtype == "auto":
+        return torch.bfloat16 if device.type == "cuda" else torch.float32
+    picked = getattr(torch, dtype)
+    assert isinstance(picked, torch.dtype)
+    return picked
+
+
+def load_model(
+    name: str,
+    *,
+    label: str | None = None,
+    model_revision: str | None = None,
+    device: torch.device,
+    dtype: torch.dtype,
+    max_tokens: int | None = None,
+) -> HostedModel:
+    """Loads a folder or hub name. Raises UnknownModel if it cannot be found, UnsupportedModel by architecture."""
+    try:
+        config = AutoConfig.from_pretrained(name, revision=model_revision)
+        architecture = architecture_of(config.model_type)
+        tokenizer = AutoTokenizer.from_pretrained(name, revision=model_revision)
+        model: Any = AutoModelForCausalLM.from_pretrained(
+            name, revision=model_revision, dtype=dtype, attn_implementation="sdpa"
+        )
+    except (OSError, ValueError) as error:
+        where = "it holds no model in Hugging Face format" if Path(name).is_dir() else "no such folder or hub name"
+        raise UnknownModel(
+            f"The model {name!r} cannot be loaded ({where}): give a folder with config, tokenizer and safetensors, "
+            f"or a hub name. Cause: {str(error).splitlines()[0]}",
+            model=name,
+        ) from error
+    model.to(device)
+    return host(model, tokenizer, name=label or name, architecture=architecture, max_tokens=max_tokens)
+
+
+def host(
+    model: Any, tokenizer: Any, *, name: str, architecture: Architecture | None = None, max_tokens: int | None = None
+) -> HostedModel:
+    """Freezes a loaded model: no parameter takes a gradient, no dropout runs."""
+    architecture = architecture or architecture_of(model.config.model_type)
+    model.eval().requires_grad_(False)
+    return HostedModel(
+        name=name,
+        model=model,
+        tokenizer=tokenizer,
+        architecture=architecture,
+        fingerprint=fingerprint(model, tokenizer),
+        eos_ids=_eos_ids(model, tokenizer),
+        max_tokens=_max_tokens(model.config, max_tokens),
+    )
+
+
+def _eos_ids(model: Any, tokenizer: Any) -> frozenset[int]:
+    named = getattr(model.generation_config, "eos_token_id", None)
+    ids = named if isinstance(named, list) else [named]
+    return frozenset(i for i in (*ids, tokenizer.eos_token_id) if i is not None)
+
+
+def _max_tokens(config: Any, wanted: int | None) -> int:
+    """The model's own limit, at most 4096 unless more is asked for, and never beyond a sliding window.
+
+    Inside its window a sliding layer attends to everything, so the slots' plain cache is right; beyond, it is not.
+    """
+    own = getattr(config, "max_position_embeddings", None) or 4096
+    limit = min(own, wanted or 4096)
+    types = getattr(config, "layer_types", None)
+    window = getattr(config, "sliding_window", None)
+    slides = "sliding_attention" in types if types is not None else window is not None
+    return min(limit, window) if slides and window else limit
+
+
+@torch.no_grad()
+def fingerprint(model: nn.Module, tokenizer: Any) -> str:
+    """SHA-256 over names, shapes and evenly sampled values of all parameters, and over the tokenizer."""
+    digest = hashlib.sha256()
+    for name, parameter in model.named_parameters():
+        flat = parameter.detach().flatten()
+        sample = flat[:: max(1, len(flat) // _SAMPLED)].float().cpu().contiguous()
+        digest.update(f"{name} {tuple(parameter.shape)} ".encode())
+        digest.update(sample.numpy().tobytes())
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    digest.update((backend.to_str() if backend is not None else repr(sorted(tokenizer.get_vocab().items()))).encode())
+    return digest.hexdigest()

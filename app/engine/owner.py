@@ -1,0 +1,128 @@
+"""The thread that owns the engine. Everyone else posts to its mailbox and awaits a future."""
+
+import logging
+import queue
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from typing import Any, TypeVar
+
+from app.domain.errors import ErrataError, RequestCancelled
+from app.domain.generation import GenerationParameters
+from app.editors.base import Fitted, FitRequest
+from app.engine.editions import Edition
+from app.engine.engine import Engine, Fitting
+from app.engine.sequence import Emit
+from app.engine.sequence import Sequence as Running
+
+T = TypeVar("T")
+_log = logging.getLogger(__name__)
+
+
+class EngineFailed(ErrataError):
+    """A forward pass failed: a fault of the server, not of the request."""
+
+
+class EngineOwner:
+    """Runs the engine's steps on one thread while there is work, and sleeps on the mailbox while there is none."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        self._mailbox: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
+        self._stopping = False
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Ends what still runs with an error, and the thread with it."""
+        if self._thread.is_alive():
+            self._post(self._stop)
+            self._thread.join()
+
+    @property
+    def alive(self) -> bool:
+        return self._thread.is_alive() and not self._stopping
+
+    def call(self, function: Callable[[], T]) -> "Future[T]":
+        """Run a function on the engine's thread, between two steps."""
+        future: Future[T] = Future()
+
+        def run() -> None:
+            try:
+                future.set_result(function())
+            except BaseException as error:
+                future.set_exception(error)
+
+        self._post(run)
+        return future
+
+    def generate(
+        self, prompt: str, parameters: GenerationParameters, edition: Edition, revision: int, emit: Emit
+    ) -> "Future[Running]":
+        """Queue a request; `emit` is called on the engine's thread until its one terminal event."""
+        return self.call(lambda: self.engine.add(prompt, parameters, edition, revision, emit))
+
+    def cancel(self, sequence: Running) -> None:
+        sequence.cancelled = True
+        self._post(lambda: None)  # an idle engine has nothing to cancel; a sleeping one must look
+
+    def fit(self, editor: str, requests: Sequence[FitRequest]) -> "Future[list[Fitted]]":
+        """Fit a batch beside serving. Cancelling the future ends the fit at its next micro-step."""
+        future: Future[list[Fitted]] = Future()
+
+        def done(result: Any) -> None:
+            if future.cancelled():
+                return
+            if isinstance(result, BaseException):
+                future.set_exception(result)
+            else:
+                future.set_result(result)
+
+        def begin() -> None:
+            fitting = Fitting(self.engine.editors[editor].fit(requests), done)
+            future.add_done_callback(lambda f: setattr(fitting, "cancelled", f.cancelled()))
+            self.engine.add_fit(fitting)
+
+        self._post(begin)
+        return future
+
+    def load(self, edit_id: str, editor: str, order: int, fitted: Fitted) -> "Future[None]":
+        """Take an edit's rows into memory; no request sees them before an edition names the edit."""
+
+        def run() -> None:
+            self.engine.editors[editor].load(edit_id, order, fitted)
+            self.engine.editions.own(edit_id, editor)
+
+        return self.call(run)
+
+    def drop(self, edit_id: str) -> "Future[None]":
+        """Give back the rows of a trial that was not committed."""
+        return self.call(lambda: self.engine.editors[self.engine.editions.disown(edit_id)].drop(edit_id))
+
+    def _post(self, function: Callable[[], None]) -> None:
+        self._mailbox.put(function)
+
+    def _stop(self) -> None:
+        self._stopping = True
+
+    def _run(self) -> None:
+        while not self._stopping:
+            self._read_mail()
+            try:
+                self.engine.step()
+            except Exception as error:
+                # one failed pass may have left any row's cache half written: end them all, serve on
+                _log.exception("A forward pass failed")
+                self.engine.end_all(EngineFailed(f"The model's forward pass failed: {type(error).__name__}."))
+        self.engine.end_all(RequestCancelled("The server is stopping."))
+        while not self._mailbox.empty():
+            self._mailbox.get()()
+        self.engine.end_all(RequestCancelled("The server is stopping."))
+
+    def _read_mail(self) -> None:
+        if self.engine.idle:
+            self._mailbox.get()()
+        while not self._mailbox.empty():
+            self._mailbox.get()()

@@ -1,0 +1,76 @@
+"""From logits to the next token. Seeded by request: a seed gives the same tokens, whoever else is in the batch."""
+
+import random
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import (
+    LogitsProcessorList,
+    MinPLogitsWarper,
+    RepetitionPenaltyLogitsProcessor,
+    TemperatureLogitsWarper,
+    TopKLogitsWarper,
+    TopPLogitsWarper,
+)
+
+from app.domain.generation import GenerationParameters
+
+
+class Sampler:
+    """One request's way of choosing. Penalties apply to greedy decoding too; `seed` is drawn when none is given."""
+
+    def __init__(self, parameters: GenerationParameters) -> None:
+        self.samples = parameters.samples
+        self.seed: int | None = None
+        self._generator: torch.Generator | None = None
+        if self.samples:
+            self.seed = parameters.seed if parameters.seed is not None else random.SystemRandom().getrandbits(48)
+            # on the CPU, whatever the model's device: a generator of the device would give other tokens
+            self._generator = torch.Generator().manual_seed(self.seed)
+        self._frequency = parameters.frequency_penalty or 0.0
+        self._presence = parameters.presence_penalty or 0.0
+        self._processors = LogitsProcessorList()
+        if parameters.repetition_penalty is not None:
+            self._processors.append(RepetitionPenaltyLogitsProcessor(parameters.repetition_penalty))
+        if self.samples:
+            if parameters.temperature is not None:
+                self._processors.append(TemperatureLogitsWarper(parameters.temperature))
+            if parameters.top_k is not None:
+                self._processors.append(TopKLogitsWarper(parameters.top_k))
+            if parameters.top_p is not None:
+                self._processors.append(TopPLogitsWarper(parameters.top_p))
+            if parameters.min_p is not None:
+                self._processors.append(MinPLogitsWarper(parameters.min_p))
+
+    @property
+    def plain_greedy(self) -> bool:
+        """Whether the arg max of the raw logits is the choice: such rows are decided in one call for the batch."""
+        return not self.samples and not self._processors and not self._frequency and not self._presence
+
+    def choose(self, logits: Tensor, prompt: Sequence[int], generated: Sequence[int]) -> int:
+        """(V,) fp32 logits -> a token id."""
+        scores = logits.cpu()
+        if generated and (self._frequency or self._presence):
+            counts = torch.bincount(torch.tensor(generated), minlength=len(scores)).to(scores.dtype)
+            scores = scores - self._frequency * counts - self._presence * (counts > 0)
+        if self._processors:
+            ids: Any = torch.tensor([[*prompt, *generated]])
+            scores = self._processors(ids, scores[None])[0]
+        if self._generator is None:
+            return int(scores.argmax())
+        return int(torch.multinomial(scores.softmax(-1), 1, generator=self._generator))
+
+
+def choose_all(
+    logits: Tensor, samplers: Sequence[Sampler], prompts: Sequence[Sequence[int]], generated: Sequence[Sequence[int]]
+) -> tuple[list[int], list[float]]:
+    """(B, V) fp32 -> B token ids and their log-probabilities under the unpenalised model."""
+    ids: list[int] = logits.argmax(-1).tolist()
+    for row, sampler in enumerate(samplers):
+        if not sampler.plain_greedy:
+            ids[row] = sampler.choose(logits[row], prompts[row], generated[row])
+    picked = logits.gather(1, torch.tensor(ids, device=logits.device)[:, None])[:, 0]
+    logprobs: list[float] = (picked - logits.logsumexp(-1)).tolist()
+    return ids, logprobs

@@ -1,0 +1,74 @@
+"""Who runs next: a queue, the slots, and turns between prefill and decode. Knows no tensors."""
+
+import heapq
+from collections import deque
+from dataclasses import dataclass
+
+from app.domain.errors import QueueFull
+from app.engine.sequence import Phase, Sequence
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Sequences of one forward pass and the tokens that each feeds."""
+
+    phase: Phase
+    sequences: list[Sequence]
+    pieces: list[tuple[int, ...]]
+
+
+class Scheduler:
+    """First come, first served. Prefill goes in chunks and takes turns with decode, so that no stream stalls."""
+
+    def __init__(self, *, slots: int, chunk_tokens: int, batch_tokens: int, queue_limit: int) -> None:
+        self.slots = slots
+        self._chunk_tokens = chunk_tokens
+        self._batch_tokens = batch_tokens
+        self._queue_limit = queue_limit
+        self._free = list(range(slots))  # a heap: low slots first keeps the running ones side by side
+        self.waiting: deque[Sequence] = deque()
+        self.running: list[Sequence] = []
+        self._prefilled_last = False
+
+    @property
+    def idle(self) -> bool:
+        return not self.waiting and not self.running
+
+    def add(self, sequence: Sequence) -> None:
+        """Raises QueueFull beyond the limit."""
+        if len(self.waiting) >= self._queue_limit:
+            raise QueueFull(f"{len(self.waiting)} requests wait already: try again shortly.", retry_after_s=1)
+        self.waiting.append(sequence)
+
+    def next(self) -> Batch | None:
+        while self.waiting and self._free:
+            sequence = self.waiting.popleft()
+            sequence.slot, sequence.phase = heapq.heappop(self._free), Phase.PREFILL
+            self.running.append(sequence)
+        prefill = [s for s in self.running if s.phase is Phase.PREFILL]
+        decode = sorted((s for s in self.running if s.phase is Phase.DECODE), key=lambda s: s.slot)
+        self._prefilled_last = bool(prefill) and not (decode and self._prefilled_last)
+        if self._prefilled_last:
+            return self._prefill(prefill)
+        return Batch(Phase.DECODE, decode, [s.piece(1) for s in decode]) if decode else None
+
+    def _prefill(self, sequences: list[Sequence]) -> Batch:
+        """As many of the oldest as fit `batch_tokens` when padded to the longest piece among them; at least one."""
+        pieces = [s.piece(self._chunk_tokens) for s in sequences]
+        longest = count = 0
+        for piece in pieces:
+            longest = max(longest, len(piece))
+            if count and longest * (count + 1) > self._batch_tokens:
+                break
+            count += 1
+        return Batch(Phase.PREFILL, sequences[:count], pieces[:count])
+
+    def remove(self, sequence: Sequence) -> None:
+        """Its slot is free at once; whoever takes it writes before it reads."""
+        if sequence.slot >= 0:
+            self.running.remove(sequence)
+            heapq.heappush(self._free, sequence.slot)
+            sequence.slot = -1
+        else:
+            self.waiting.remove(sequence)
+        sequence.phase = Phase.DONE

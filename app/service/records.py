@@ -1,0 +1,121 @@
+"""The log and its ledger side by side: every change is appended first and folded second, one writer at a time."""
+
+import asyncio
+from collections import Counter
+from collections.abc import Awaitable, Callable
+
+from app.domain.errors import InvalidRequest
+from app.domain.events import Event
+from app.domain.ledger import NEVER, Entry, Ledger
+from app.service.views import EditFilter, EditView, HistoryItem, Page
+from app.store.base import Log
+
+
+class Records:
+    """What is known of edits. Reading is from memory; writing is the log's append, then the fold."""
+
+    def __init__(self, log: Log) -> None:
+        self.log = log
+        self.ledger = Ledger()
+        self.hits: Counter[str] = Counter()
+        self.last_hit_s: dict[str, float] = {}
+        self.writing = asyncio.Lock()
+        self._changed = asyncio.Event()
+
+    @property
+    def revision(self) -> int:
+        return self.ledger.revision
+
+    def catch_up(self) -> None:
+        """Fold what the log holds beyond the ledger."""
+        for event in self.log.read(after=self.ledger.revision):
+            self.ledger.apply(event)
+
+    async def append(self, event: Event) -> None:
+        """The commit point. Only under `writing`; the caller has checked that the ledger will take the event."""
+        assert self.writing.locked()
+        await uninterrupted(asyncio.to_thread(self.log.append, event))
+        self.ledger.apply(event)
+        self._changed.set()
+        self._changed = asyncio.Event()
+
+    async def wait_for(self, revision: int, timeout_s: float) -> bool:
+        """Whether the ledger reached the revision in time."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                while self.revision < revision:
+                    await self._changed.wait()
+        except TimeoutError:
+            return False
+        return True
+
+    def count_hits(self, edit_ids: list[str], now_s: float) -> None:
+        self.hits.update(edit_ids)
+        self.last_hit_s.update(dict.fromkeys(edit_ids, now_s))
+
+    # -- views
+
+    def view(self, edit_id: str) -> EditView:
+        return self._view(self.ledger.entry(edit_id))
+
+    def page(self, where: EditFilter, limit: int, cursor: str | None) -> Page:
+        """Newest first. The cursor is the order of the last edit shown: edits that come meanwhile do not shift it."""
+        entries = list(self.ledger.entries.values())
+        at = len(entries)
+        if cursor is not None:
+            if not cursor.isdecimal() or int(cursor) > len(entries):
+                raise InvalidRequest("`cursor` is not one that this list gave: start again without it.")
+            at = int(cursor)
+        found: list[EditView] = []
+        while at > 0 and len(found) < limit:
+            at -= 1
+            if self._matches(entries[at], where):
+                found.append(self._view(entries[at]))
+        more = any(self._matches(entry, where) for entry in entries[:at]) if len(found) == limit else False
+        return Page(edits=tuple(found), next_cursor=str(at) if more else None)
+
+    def _matches(self, entry: Entry, where: EditFilter) -> bool:
+        request = entry.edit.request
+        if where.namespace is not None and request.namespace != where.namespace:
+            return False
+        if where.editor is not None and entry.edit.editor != where.editor:
+            return False
+        if where.actor is not None and entry.history[0][3].actor != where.actor:
+            return False
+        if where.state is not None and self.ledger.state(entry.edit.id) is not where.state:
+            return False
+        if where.text is not None:
+            text = where.text.casefold()
+            return any(text in part.casefold() for part in (request.prompt, request.target, request.subject or ""))
+        return True
+
+    def _view(self, entry: Entry) -> EditView:
+        edit_id = entry.edit.id
+        history = tuple(
+            HistoryItem(revision=revision, kind=kind, at_s=at_s, origin=origin)
+            for revision, kind, at_s, origin in entry.history
+        )
+        return EditView(
+            edit=entry.edit,
+            state=self.ledger.state(edit_id),
+            revision=history[-1].revision,
+            origin=history[0].origin,
+            live=tuple((start, None if end == NEVER else end) for start, end in entry.live),
+            history=history,
+            hits=self.hits[edit_id],
+            last_hit_s=self.last_hit_s.get(edit_id),
+        )
+
+
+async def uninterrupted(work: Awaitable[None]) -> None:
+    """Await to the end even if the caller is cancelled: an append under way is neither abandoned nor forgotten."""
+    task = asyncio.ensure_future(work)
+    try:
+        await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await task
+        raise
+
+
+Clock = Callable[[], float]
+"""Unix time in seconds."""

@@ -1,0 +1,90 @@
+"""What the service answers about edits: the ledger's entries, read once, as values."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from app.domain.edit import Edit, State
+from app.domain.events import Origin
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HistoryItem:
+    """One event of an edit's life."""
+
+    revision: int
+    kind: str
+    at_s: float
+    origin: Origin
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EditView:
+    """An edit with where it stands. `revision` is that of the newest event that touched it."""
+
+    edit: Edit
+    state: State
+    revision: int
+    origin: Origin
+    """Of the event that committed (or staged) it."""
+    live: tuple[tuple[int, int | None], ...]
+    """Live intervals [from, to) over revisions; None: still live."""
+    history: tuple[HistoryItem, ...]
+    hits: int
+    """Answers it gave since this server started."""
+    last_hit_s: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Page:
+    edits: tuple[EditView, ...]
+    next_cursor: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EditFilter:
+    """Which edits to list; None means any. `text` is sought in prompt, target and subject, ignoring case."""
+
+    state: State | None = None
+    namespace: str | None = None
+    editor: str | None = None
+    actor: str | None = None
+    text: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EditResult:
+    """One accepted edit (or, for a preview, one that would be), with what its making took."""
+
+    view: EditView
+    seconds: Mapping[str, float]
+    """fit, verify, commit."""
+    created: bool = True
+    """False when an identical edit, or one under the same idempotency key, stood already."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EditResults:
+    results: tuple[EditResult, ...]
+    revision: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Status:
+    """How the server stands."""
+
+    ready: bool
+    why_not: str | None
+    model: str
+    model_fingerprint: str
+    site: str
+    device: str
+    dtype: str
+    store: str
+    durable: bool
+    revision: int
+    live_edits: int
+    switched_on: bool
+    running: int
+    waiting: int
+    extra: Mapping[str, Any]
