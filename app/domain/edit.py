@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -53,7 +54,7 @@ class EditRequest:
             raise InvalidRequest("`target` is empty: give the answer that the prompt shall have.")
         if not NAMESPACE.fullmatch(self.namespace):
             raise InvalidRequest(f"`namespace` {self.namespace!r} is not a name: use {NAMESPACE_RULE}.")
-        if self.expires_in_s is not None and self.expires_in_s <= 0:
+        if self.expires_in_s is not None and not 0 < self.expires_in_s < math.inf:
             raise InvalidRequest("`expires_in` must be a positive number of seconds; leave it out for no expiry.")
         for name in ("aliases", "paraphrases", "counter_examples", "probes"):
             if any(not text.strip() for text in getattr(self, name)):

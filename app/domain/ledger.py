@@ -34,6 +34,8 @@ class Entry:
     disabled: bool = False
     expired: bool = False
     superseded_by: list[str] = field(default_factory=list)
+    covers: bool = False
+    """Whether it keeps out what it supersedes: it stands, or what superseded it stands or covers in turn."""
     live: list[tuple[int, int]] = field(default_factory=list)
     history: list[tuple[int, str, float, Origin]] = field(default_factory=list)
     """(revision, event kind, Unix time, origin) of every event that touched it."""
@@ -152,6 +154,14 @@ class Ledger:
         verb, refuses = forbidden[event_type]
         self._allowed(edit_ids, verb, refuses)
 
+    def check_switch(self, namespace: str | None, on: bool) -> None:
+        """Raises what `apply` would raise for this setting of the kill switch."""
+        intervals = self.off.get(namespace)
+        is_off = bool(intervals) and intervals is not None and intervals[-1][1] == NEVER
+        if on == (not is_off):
+            where = "this namespace" if namespace else "all namespaces"
+            raise StateConflict(f"Edits of {where} are switched {'on' if on else 'off'} already.")
+
     def _add(self, edit: Edit, staged_in: str | None) -> None:
         if edit.id in self.entries:
             raise StateConflict(f"The edit {edit.id} is in the log already.", edit_id=edit.id)
@@ -202,37 +212,39 @@ class Ledger:
         return ids
 
     def _switch(self, namespace: str | None, on: bool, revision: int) -> None:
+        self.check_switch(namespace, on)
         intervals = self.off.setdefault(namespace, [])
-        is_off = bool(intervals) and intervals[-1][1] == NEVER
-        if on == (not is_off):
-            raise StateConflict(
-                f"Edits of {namespace or 'all namespaces'} are switched {'on' if on else 'off'} already."
-            )
         if on:
             intervals[-1] = (intervals[-1][0], revision)
         else:
             intervals.append((revision, NEVER))
 
     def _settle(self, touched: Iterable[str]) -> None:
-        """Opens and closes live intervals: an edit is live while nothing holds it back and no live edit supersedes it.
+        """Opens and closes live intervals: an edit is live while nothing holds it back and nothing newer covers it.
 
-        Liveness flows from the newest edit to the oldest: who supersedes is always younger than what it supersedes.
+        Cover is handed down: of three corrections of one prompt the second, superseded by the third, still keeps the
+        first out. It flows from the newest edit to the oldest: who supersedes is younger than what it supersedes.
         """
         todo = {edit_id: self.entries[edit_id] for edit_id in touched}
         while todo:
             entry = todo.pop(max(todo, key=lambda edit_id: todo[edit_id].order))
-            edit = entry.edit
             held_back = entry.staged_in is not None or entry.rolled_back or entry.disabled or entry.expired
-            live = not held_back and not any(self._is_live(newer) for newer in entry.superseded_by)
-            if live != self._is_live(edit.id):
+            covered = any(self.entries[newer].covers for newer in entry.superseded_by)
+            live = not held_back and not covered
+            if live != self._is_live(entry.edit.id):
                 self._set_live(entry, live)
-                todo.update({old: self.entries[old] for old in edit.supersedes})
+            covers = not held_back or covered
+            if covers != entry.covers:
+                entry.covers = covers
+                todo.update({old: self.entries[old] for old in entry.edit.supersedes})
 
     def _is_live(self, edit_id: str) -> bool:
         live = self.entries[edit_id].live
         return bool(live) and live[-1][1] == NEVER
 
     def _set_live(self, entry: Entry, live: bool) -> None:
+        # Not in _note alone: an edit that revives in another namespace is not among those the event names.
+        self._last_change[entry.edit.request.namespace] = self.revision
         namespace = self._live.setdefault(entry.edit.request.namespace, {})
         if live:
             entry.live.append((self.revision, NEVER))

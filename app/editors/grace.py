@@ -45,7 +45,7 @@ class Grace:
     """The codebook editor. `site` is where keys are read and values act."""
 
     name = "grace"
-    presets = ("serving",)
+    presets: tuple[str, ...] = ("serving",)
     capabilities = Capabilities(
         max_target_tokens=256,
         decides="request",

@@ -30,10 +30,8 @@ class Foundation:
 def _grace(foundation: Foundation) -> Grace:
     site = ffn_site(foundation.model, foundation.architecture, foundation.site_layer)
     view = FitView(foundation.model, foundation.architecture, site, foundation.hooks)
-    if foundation.bank:
-        metric = calibrate(view.keys(foundation.bank_ids), foundation.bank)
-    else:
-        metric = Metric(None, radius=1.0)
+    plain = Metric(None, radius=1.0)
+    metric = calibrate(view.keys(foundation.bank_ids), foundation.bank) if foundation.bank else plain
     words = frozenset(word for prompt in foundation.bank for word in prompt.words)
     return Grace(view, metric, words)
 

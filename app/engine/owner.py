@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from app.domain.errors import ErrataError, RequestCancelled
 from app.domain.generation import GenerationParameters
-from app.editors.base import Fitted, FitRequest
+from app.editors.base import FitRequest, Fitted
 from app.engine.editions import Edition
 from app.engine.engine import Engine, Fitting
 from app.engine.sequence import Emit

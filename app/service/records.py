@@ -34,7 +34,11 @@ class Records:
     async def append(self, event: Event) -> None:
         """The commit point. Only under `writing`; the caller has checked that the ledger will take the event."""
         assert self.writing.locked()
-        await uninterrupted(asyncio.to_thread(self.log.append, event))
+        # a caller that is cancelled must not leave an event in the log that the ledger has not seen
+        await uninterrupted(self._append(event))
+
+    async def _append(self, event: Event) -> None:
+        await asyncio.to_thread(self.log.append, event)
         self.ledger.apply(event)
         self._changed.set()
         self._changed = asyncio.Event()

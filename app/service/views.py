@@ -34,6 +34,13 @@ class EditView:
     """Answers it gave since this server started."""
     last_hit_s: float | None
 
+    @classmethod
+    def preview(cls, edit: Edit, origin: Origin) -> "EditView":
+        """An edit that was fitted and verified, and is not committed."""
+        return cls(
+            edit=edit, state=State.STAGED, revision=0, origin=origin, live=(), history=(), hits=0, last_hit_s=None
+        )
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Page:

@@ -1,0 +1,336 @@
+"""The life of an edit: validated, fitted beside serving, verified under a trial, committed by one append.
+
+Until the append nothing is visible to anyone and nothing has to be taken back but memory; after it the edit is live.
+"""
+
+import asyncio
+import hashlib
+import time
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from app.domain.edit import Edit, EditRequest
+from app.domain.errors import EditRejected, IdempotencyMismatch, InvalidRequest, ScopeConflict, StateConflict
+from app.domain.events import BatchCommitted, EditCommitted, EditStaged, Event, Origin
+from app.domain.generation import Generation
+from app.editors.base import FitRequest, Fitted
+from app.editors.packing import pack
+from app.editors.registry import AUTO
+from app.engine.editions import Edition
+from app.engine.owner import EngineOwner
+from app.service.records import Clock, Records, uninterrupted
+from app.service.serving import Pins
+from app.service.verifying import Verdict, Verifier, same_text
+from app.service.views import EditResult, EditResults, EditView
+
+PREFIXES = ("Here is a question. ", "Please answer this. ")
+"""Put before a prompt while fitting, so that an edit does not lean on being the first thing said."""
+MAX_BATCH = 1000
+
+
+@dataclass(slots=True)
+class Draft:
+    """An edit on its way: what it will supersede, what it learned, what was measured."""
+
+    id: str
+    request: EditRequest
+    editor: str
+    origin: Origin
+    supersedes: tuple[str, ...]
+    before: Generation
+    fitted: Fitted | None = None
+    verdict: Verdict | None = None
+
+
+class Editing:
+    """Makes edits. Any number may be under way; commits go one at a time."""
+
+    def __init__(
+        self, owner: EngineOwner, records: Records, pins: Pins, verifier: Verifier, fingerprint: str, clock: Clock
+    ) -> None:
+        self._owner, self._records, self._pins, self._verifier = owner, records, pins, verifier
+        self._fingerprint = fingerprint
+        self._clock = clock
+        self._under_way: dict[str, asyncio.Lock] = {}
+
+    async def edit(
+        self, requests: Sequence[EditRequest], origin: Origin, *, atomic: bool, batch: bool, dry_run: bool
+    ) -> EditResults:
+        """Commit edits, all or none when `atomic`. Raises EditRejected, ScopeConflict or IdempotencyMismatch."""
+        if not 1 <= len(requests) <= MAX_BATCH:
+            raise InvalidRequest(f"A batch holds 1 to {MAX_BATCH} edits; this one has {len(requests)}.")
+        key = origin.idempotency_key
+        if key is None or dry_run:
+            return await self._edit(requests, origin, atomic=atomic, batch=batch, dry_run=dry_run)
+        marks = "".join(request.digest() for request in requests) + str((atomic, batch))
+        origin = replace(origin, digest=hashlib.sha256(marks.encode()).hexdigest())
+        lock = self._under_way.setdefault(key, asyncio.Lock())
+        try:
+            async with lock:
+                known = self._known(key, origin.digest or "")
+                return known or await self._edit(requests, origin, atomic=atomic, batch=batch, dry_run=False)
+        finally:
+            if not lock.locked():
+                self._under_way.pop(key, None)
+
+    def _known(self, key: str, digest: str) -> EditResults | None:
+        known = self._records.ledger.by_idempotency_key.get(key)
+        if known is None:
+            return None
+        if known[0] != digest:
+            raise IdempotencyMismatch("This Idempotency-Key was used with another body: take a new key.")
+        ids = [i for i in self._records.ledger.edits_of(known[1]) if self._committed_at(i) == known[1]]
+        return EditResults(results=tuple(self._existing(i) for i in ids), revision=known[1])
+
+    def _committed_at(self, edit_id: str) -> int:
+        history = self._records.ledger.entry(edit_id).history
+        return history[-1][0] if len(history) == 1 else history[1 if history[0][1] == EditStaged.kind else 0][0]
+
+    def _existing(self, edit_id: str) -> EditResult:
+        view = self._records.view(edit_id)
+        return EditResult(view=view, seconds=dict(view.edit.report.get("seconds", {})), created=False)
+
+    async def _edit(
+        self, requests: Sequence[EditRequest], origin: Origin, *, atomic: bool, batch: bool, dry_run: bool
+    ) -> EditResults:
+        if batch and not atomic:
+            parts = [
+                await self._edit([r], self._part(origin, i), atomic=True, batch=False, dry_run=dry_run)
+                for i, r in enumerate(requests)
+            ]
+            return EditResults(results=tuple(r for part in parts for r in part.results), revision=parts[-1].revision)
+        twins = [self._twin(request) for request in requests]
+        if all(twin is not None for twin in twins) and not dry_run:
+            return EditResults(
+                results=tuple(self._existing(twin) for twin in twins if twin), revision=self._records.revision
+            )
+        self._check_batch(requests)
+        drafts = await self._draft(requests, origin)
+        try:
+            seconds = await self._fit(drafts)
+            return await self._verify_and_commit(drafts, origin, seconds, batch=batch, dry_run=dry_run)
+        finally:
+            self._let_go(drafts)
+
+    @staticmethod
+    def _part(origin: Origin, index: int) -> Origin:
+        key = origin.idempotency_key
+        return replace(origin, idempotency_key=None if key is None else f"{key}/{index}")
+
+    def _twin(self, request: EditRequest) -> str | None:
+        """A live edit that asks for the very same."""
+        ids = self._records.ledger.live_with_prompt(request.namespace, request.prompt)
+        same = (
+            i
+            for i in ids
+            if replace(self._records.ledger.entry(i).edit.request, reason=None) == replace(request, reason=None)
+        )
+        return next(same, None)
+
+    @staticmethod
+    def _check_batch(requests: Sequence[EditRequest]) -> None:
+        seen: set[tuple[str, str]] = set()
+        for request in requests:
+            mark = (request.namespace, request.prompt.strip())
+            if mark in seen:
+                raise InvalidRequest(f"The batch corrects the prompt {request.prompt!r} twice: keep one of them.")
+            seen.add(mark)
+
+    # -- before the fit
+
+    async def _draft(self, requests: Sequence[EditRequest], origin: Origin) -> list[Draft]:
+        prepared = [(request, self._editor_of(request), self._supersedes(request)) for request in requests]
+        for request, *_ in prepared:
+            self._fit_request(request)  # refuse what cannot be tokenised before anything is generated
+        before = await asyncio.gather(
+            *(self._verifier.answer(r.prompt, self._pins.current(r.namespace), r.target) for r in requests)
+        )
+        drafts: list[Draft] = []
+        for (request, editor, supersedes), generation in zip(prepared, before, strict=True):
+            self._check_conflict(request, supersedes, generation)
+            edit_id = f"ed_{uuid.uuid4().hex[:16]}"
+            drafts.append(Draft(edit_id, request, editor, origin, supersedes, generation))
+        return drafts
+
+    def _editor_of(self, request: EditRequest) -> str:
+        name = AUTO if request.editor == "auto" else request.editor
+        editors = self._owner.engine.editors
+        if name not in editors:
+            raise InvalidRequest(f"There is no editor {request.editor!r}: use auto or {', '.join(sorted(editors))}.")
+        if request.preset not in editors[name].presets:
+            known = ", ".join(editors[name].presets)
+            raise InvalidRequest(f"The editor {name} has no preset {request.preset!r}: it has {known}.")
+        return name
+
+    def _supersedes(self, request: EditRequest) -> tuple[str, ...]:
+        """Edits of the very same prompt, and those that the request names."""
+        ledger = self._records.ledger
+        for edit_id in request.supersede:
+            if ledger.entry(edit_id).edit.request.namespace != request.namespace:
+                raise InvalidRequest(f"`supersede` names {edit_id}, which belongs to another namespace.")
+            if ledger.entry(edit_id).staged_in is not None:
+                raise StateConflict(f"`supersede` names {edit_id}, which was never committed.", edit_id=edit_id)
+        same = ledger.live_with_prompt(request.namespace, request.prompt)
+        return tuple(dict.fromkeys((*same, *request.supersede)))
+
+    def _check_conflict(self, request: EditRequest, supersedes: tuple[str, ...], before: Generation) -> None:
+        for hit in before.hits:
+            other = self._records.ledger.entry(hit.edit_id).edit
+            if hit.edit_id in supersedes or same_text(other.request.target, request.target) or request.force:
+                continue
+            raise ScopeConflict(
+                f"The edit {hit.edit_id} ({other.request.prompt!r} -> {other.request.target!r}) already answers this "
+                f"prompt, with another target. Name it in `supersede`, or roll it back first.",
+                conflicts=[hit.edit_id],
+            )
+
+    def _fit_request(self, request: EditRequest) -> FitRequest:
+        text, capabilities = self._owner.engine.text, self._owner.engine.editors[self._editor_of(request)].capabilities
+        texts = (request.prompt, *request.paraphrases)
+        target_ids = text.encode_target(request.prompt, request.target)
+        if len(target_ids) > capabilities.max_target_tokens + 1:
+            raise InvalidRequest(
+                f"`target` has {len(target_ids) - 1} tokens; this editor takes {capabilities.max_target_tokens}."
+            )
+        contexts = [text.encode(each) for each in texts]
+        contexts.extend(text.encode(prefix + request.prompt) for prefix in PREFIXES if self._roomy(request))
+        return FitRequest(
+            texts=texts,
+            contexts=tuple(contexts),
+            counter_contexts=tuple(text.encode(each) for each in request.counter_examples),
+            target_ids=target_ids,
+            subject=request.subject,
+            aliases=request.aliases,
+            counter_examples=request.counter_examples,
+            seed=request.seed,
+        )
+
+    def _roomy(self, request: EditRequest) -> bool:
+        """Whether a prefixed prompt with its target still fits a sequence; long prompts are fitted as they are."""
+        text = self._owner.engine.text
+        length = len(text.encode(request.prompt)) + len(text.encode_target(request.prompt, request.target))
+        return length + 2 * max(map(len, PREFIXES)) < self._owner.engine.hosted.max_tokens
+
+    # -- fit, verify, commit
+
+    async def _fit(self, drafts: list[Draft]) -> dict[str, float]:
+        began = time.perf_counter()
+        for editor in dict.fromkeys(draft.editor for draft in drafts):
+            mine = [draft for draft in drafts if draft.editor == editor]
+            future = self._owner.fit(editor, [self._fit_request(draft.request) for draft in mine])
+            for draft, fitted in zip(mine, await asyncio.wrap_future(future), strict=True):
+                draft.fitted = fitted
+        for i, draft in enumerate(drafts):
+            assert draft.fitted is not None
+            order = len(self._records.ledger.entries) + i
+            await asyncio.wrap_future(self._owner.load(draft.id, draft.editor, order, draft.fitted))
+        return {"fit": time.perf_counter() - began}
+
+    async def _verify_and_commit(
+        self, drafts: list[Draft], origin: Origin, seconds: dict[str, float], *, batch: bool, dry_run: bool
+    ) -> EditResults:
+        while True:
+            began = time.perf_counter()
+            bases = {d.request.namespace: self._pins.current(d.request.namespace) for d in drafts}
+            await self._verify(drafts, bases)
+            seconds["verify"] = seconds.get("verify", 0.0) + time.perf_counter() - began
+            if dry_run:
+                return EditResults(
+                    results=tuple(EditResult(view=self._preview(d), seconds=seconds, created=False) for d in drafts),
+                    revision=self._records.revision,
+                )
+            began = time.perf_counter()
+            async with self._records.writing:
+                # what was verified must be what goes live: another edit meanwhile means another look
+                if all(self._pins.current(name) is base for name, base in bases.items()):
+                    edits = [self._edit_of(draft, seconds) for draft in drafts]
+                    await uninterrupted(self._commit(edits, origin, batch=batch))
+                    seconds["commit"] = time.perf_counter() - began
+                    return EditResults(
+                        results=tuple(EditResult(view=self._records.view(e.id), seconds=seconds) for e in edits),
+                        revision=self._records.revision,
+                    )
+            for draft in drafts:
+                draft.supersedes = self._supersedes(draft.request)
+
+    async def _verify(self, drafts: list[Draft], bases: dict[str, Edition]) -> None:
+        trials: dict[str, Edition] = {}
+        for namespace, base in bases.items():
+            mine = [draft for draft in drafts if draft.request.namespace == namespace]
+            gone = frozenset(edit_id for draft in mine for edit_id in draft.supersedes)
+            trials[namespace] = base.trying([draft.id for draft in mine], gone)
+        verdicts = await asyncio.gather(
+            *(
+                self._verifier.verify(d.request, d.id, bases[d.request.namespace], trials[d.request.namespace])
+                for d in drafts
+            )
+        )
+        for draft, verdict in zip(drafts, verdicts, strict=True):
+            draft.verdict = verdict
+        failed = [draft for draft in drafts if draft.verdict and not draft.verdict.passed and not draft.request.force]
+        if failed:
+            problems = [problem for draft in failed if draft.verdict for problem in draft.verdict.problems]
+            raise EditRejected(
+                f"The edit was fitted but did not hold when tried, so nothing was committed: {'; '.join(problems)}. "
+                "Reword the target, give paraphrases, or set `force`.",
+                report={d.request.prompt: dict(d.verdict.report) for d in failed if d.verdict},
+            )
+
+    def _edit_of(self, draft: Draft, seconds: dict[str, float]) -> Edit:
+        assert draft.fitted is not None
+        assert draft.verdict is not None
+        now = self._clock()
+        expires_in = draft.request.expires_in_s
+        report: dict[str, Any] = {
+            **draft.verdict.report,
+            "fit": {k: draft.fitted.learned[k] for k in ("steps", "converged", "probability", "radius")},
+            "seconds": {phase: round(value, 4) for phase, value in seconds.items()},
+        }
+        return Edit(
+            id=draft.id,
+            request=draft.request,
+            editor=draft.editor,
+            created_at_s=now,
+            expires_at_s=None if expires_in is None else now + expires_in,
+            supersedes=draft.supersedes,
+            model_fingerprint=self._fingerprint,
+            before=draft.before.text,
+            after=draft.verdict.after,
+            report=report,
+            learned=dict(draft.fitted.learned),
+            tensors=pack(draft.fitted.tensors),
+        )
+
+    def _preview(self, draft: Draft) -> EditView:
+        edit = self._edit_of(draft, {})
+        return EditView.preview(edit, draft.origin)
+
+    async def _commit(self, edits: list[Edit], origin: Origin, *, batch: bool) -> None:
+        def next_event(kind: type[Event], **fields: Any) -> Event:
+            return kind(revision=self._records.revision + 1, at_s=self._clock(), origin=origin, **fields)
+
+        origin = replace(origin, reason=origin.reason or edits[0].request.reason)
+        if not batch:
+            await self._records.append(next_event(EditCommitted, edit=edits[0]))
+            return
+        closing, origin = origin, replace(origin, idempotency_key=None, digest=None)
+        batch_id = f"ba_{uuid.uuid4().hex[:16]}"
+        for edit in edits:
+            reason = edit.request.reason or closing.reason
+            staged = replace(origin, reason=reason)
+            event = EditStaged(
+                revision=self._records.revision + 1, at_s=self._clock(), origin=staged, batch_id=batch_id, edit=edit
+            )
+            await self._records.append(event)
+        origin = closing
+        await self._records.append(
+            next_event(BatchCommitted, batch_id=batch_id, edit_ids=tuple(edit.id for edit in edits))
+        )
+
+    def _let_go(self, drafts: list[Draft]) -> None:
+        """Give back the rows of drafts that did not become edits."""
+        for draft in drafts:
+            if draft.fitted is not None and draft.id not in self._records.ledger.entries:
+                self._owner.drop(draft.id)

@@ -1,0 +1,290 @@
+"""Errata's use cases, one method each. Everything that a client can ask for comes through here."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import suppress
+from itertools import islice
+from typing import Any
+
+from app.domain.edit import EditRequest, State
+from app.domain.errors import ErrataError, IncompatibleEdit, InvalidRequest, RequestCancelled
+from app.domain.events import (
+    EditsDisabled,
+    EditsEnabled,
+    EditsExpired,
+    EditsRolledBack,
+    Event,
+    Origin,
+    SwitchSet,
+)
+from app.domain.generation import Generation, GenerationParameters, Token
+from app.domain.ledger import NEVER, Entry
+from app.editors.base import Fitted
+from app.editors.packing import unpack
+from app.engine.owner import EngineOwner
+from app.service.editing import Editing
+from app.service.records import Clock, Records
+from app.service.serving import Pins, generation_of, tokens_of
+from app.service.verifying import Verifier
+from app.service.views import EditFilter, EditResults, EditView, Page, Status
+from app.store.base import Log
+
+EXPIRY_PERIOD_S = 1.0
+DRAIN_S = 30.0
+
+
+class Service:
+    """Owns the log's writer and the engine's owner. `start` folds the log; after it the service is ready."""
+
+    def __init__(
+        self,
+        owner: EngineOwner,
+        log: Log,
+        *,
+        fingerprint: str,
+        history_revisions: int = 1000,
+        max_new_tokens_limit: int = 4096,
+        clock: Clock = time.time,
+        describe: Callable[[], Mapping[str, Any]] = dict,
+    ) -> None:
+        self._owner = owner
+        self._fingerprint = fingerprint
+        self._history_revisions = history_revisions
+        self._max_new_tokens_limit = max_new_tokens_limit
+        self._clock = clock
+        self._describe = describe
+        self.records = Records(log)
+        self._pins = Pins(self.records, history_revisions)
+        share = max(1, owner.engine.scheduler.slots // 4)
+        self._verifier = Verifier(owner, share)
+        self._editing = Editing(owner, self.records, self._pins, self._verifier, fingerprint, clock)
+        self._expiry: asyncio.Task[None] | None = None
+        self._why_not: str | None = "starting"
+        self._busy = 0
+
+    # -- life
+
+    async def start(self) -> None:
+        """Fold the log, take its edits into memory, begin to serve. Raises StoreCorrupt or IncompatibleEdit."""
+        await asyncio.to_thread(self.records.catch_up)
+        self._owner.start()
+        for entry in self.records.ledger.entries.values():
+            if self._may_answer(entry):
+                await self._load(entry)
+        self._expiry = asyncio.create_task(self._expire_due())
+        self._why_not = None
+
+    async def stop(self) -> None:
+        """Refuse what is new, let what runs end (within DRAIN_S), close the log."""
+        self._why_not = "stopping"
+        if self._expiry is not None:
+            self._expiry.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._expiry
+        with suppress(TimeoutError):
+            async with asyncio.timeout(DRAIN_S):
+                while self._busy:
+                    await asyncio.sleep(0.02)
+        await asyncio.to_thread(self._owner.stop)
+        async with self.records.writing:
+            self.records.log.close()
+
+    def _may_answer(self, entry: Entry) -> bool:
+        """Whether any request could still see it: live now or inside the window, or able to go live again."""
+        if entry.staged_in is not None:
+            return False
+        oldest = self.records.revision - self._history_revisions
+        return not entry.rolled_back or any(end > oldest for _, end in entry.live)
+
+    async def _load(self, entry: Entry) -> None:
+        edit = entry.edit
+        if edit.model_fingerprint != self._fingerprint:
+            raise IncompatibleEdit(
+                f"The log holds the edit {edit.id}, made for the model and site {edit.model_fingerprint}; this server "
+                f"runs {self._fingerprint}. Serve that model, or start with another store."
+            )
+        fitted = Fitted(learned=edit.learned, tensors=unpack(edit.tensors))
+        await asyncio.wrap_future(self._owner.load(edit.id, edit.editor, entry.order, fitted))
+
+    async def _expire_due(self) -> None:
+        while True:
+            await asyncio.sleep(EXPIRY_PERIOD_S)
+            if self.records.ledger.due(self._clock()):
+                with suppress(ErrataError):  # the store may be away for a while; it is asked again
+                    await self.expire()
+
+    async def expire(self) -> tuple[str, ...]:
+        """Expire what is due now; returns the ids."""
+        async with self.records.writing:
+            due = tuple(self.records.ledger.due(self._clock()))
+            if due:
+                origin = Origin(actor="errata", reason="expired")
+                await self.records.append(
+                    EditsExpired(revision=self.revision + 1, at_s=self._clock(), origin=origin, edit_ids=due)
+                )
+        return due
+
+    # -- how it stands
+
+    @property
+    def revision(self) -> int:
+        return self.records.revision
+
+    def status(self) -> Status:
+        ledger, engine = self.records.ledger, self._owner.engine
+        why_not = self._why_not or (None if self._owner.alive else "the engine has stopped")
+        hosted = engine.hosted
+        return Status(
+            ready=why_not is None,
+            why_not=why_not,
+            model=hosted.name,
+            model_fingerprint=self._fingerprint,
+            site=", ".join(dict.fromkeys(str(site) for e in engine.editors.values() for site in e.sites)),
+            device=str(hosted.device),
+            dtype=str(hosted.dtype).removeprefix("torch."),
+            store=self.records.log.url,
+            durable=self.records.log.durable,
+            revision=ledger.revision,
+            live_edits=ledger.live_count(),
+            switched_on=not any(spans and spans[-1][1] == NEVER for spans in ledger.off.values()),
+            running=len(engine.scheduler.running),
+            waiting=len(engine.scheduler.waiting),
+            extra={
+                "parameters": hosted.parameters,
+                "prompt_tokens": engine.counters.prompt_tokens,
+                "generated_tokens": engine.counters.generated_tokens,
+                **self._describe(),
+            },
+        )
+
+    def editors(self) -> list[dict[str, Any]]:
+        return [
+            {
+                "name": editor.name,
+                "presets": list(editor.presets),
+                "sites": [str(site) for site in editor.sites],
+                "capabilities": {
+                    name: getattr(editor.capabilities, name) for name in type(editor.capabilities).__dataclass_fields__
+                },
+            }
+            for editor in self._owner.engine.editors.values()
+        ]
+
+    # -- generate
+
+    async def generate(self, prompt: str, parameters: GenerationParameters) -> Generation:
+        self._admit(parameters)
+        self._busy += 1
+        try:
+            edition, revision = await self._pins.pin(parameters)
+            generation = await generation_of(self._owner, prompt, parameters, edition, revision)
+        finally:
+            self._busy -= 1
+        self._count(generation)
+        return generation
+
+    async def stream(self, prompt: str, parameters: GenerationParameters) -> AsyncIterator[Token | Generation]:
+        """Tokens, then one Generation. Closing the iterator early cancels the request."""
+        self._admit(parameters)
+        self._busy += 1
+        try:
+            edition, revision = await self._pins.pin(parameters)
+            tokens = tokens_of(self._owner, prompt, parameters, edition, revision)
+            try:
+                async for item in tokens:
+                    if isinstance(item, Generation):
+                        self._count(item)
+                    yield item
+            finally:
+                await tokens.aclose()  # type: ignore[attr-defined]
+        finally:
+            self._busy -= 1
+
+    def _admit(self, parameters: GenerationParameters | None = None) -> None:
+        if self._why_not is not None:
+            raise RequestCancelled(f"The server is {self._why_not}: ask again later.", retry_after_s=1)
+        if parameters is not None and parameters.max_new_tokens > self._max_new_tokens_limit:
+            raise InvalidRequest(f"`max_new_tokens` may be at most {self._max_new_tokens_limit} on this server.")
+
+    def _count(self, generation: Generation) -> None:
+        self.records.count_hits([hit.edit_id for hit in generation.hits], self._clock())
+
+    # -- edits
+
+    async def edit(
+        self,
+        requests: Sequence[EditRequest],
+        origin: Origin,
+        *,
+        atomic: bool = True,
+        batch: bool = False,
+        dry_run: bool = False,
+    ) -> EditResults:
+        self._admit()
+        self._busy += 1
+        try:
+            return await self._editing.edit(requests, origin, atomic=atomic, batch=batch, dry_run=dry_run)
+        finally:
+            self._busy -= 1
+
+    def edits(self, where: EditFilter, limit: int, cursor: str | None) -> Page:
+        return self.records.page(where, limit, cursor)
+
+    def edit_view(self, edit_id: str) -> EditView:
+        return self.records.view(edit_id)
+
+    async def roll_back(self, edit_ids: Sequence[str], origin: Origin) -> tuple[EditView, ...]:
+        """Take edits back, all in one event; what they had superseded is live again."""
+        return await self._flag(EditsRolledBack, edit_ids, origin)
+
+    async def disable(self, edit_ids: Sequence[str], origin: Origin) -> tuple[EditView, ...]:
+        return await self._flag(EditsDisabled, edit_ids, origin)
+
+    async def enable(self, edit_ids: Sequence[str], origin: Origin) -> tuple[EditView, ...]:
+        return await self._flag(EditsEnabled, edit_ids, origin)
+
+    async def roll_back_to(self, revision: int, origin: Origin) -> tuple[EditView, ...]:
+        """Roll back every edit that was committed after a revision and stands yet."""
+        if not 0 <= revision <= self.revision:
+            raise InvalidRequest(f"`to_revision` must be from 0 to {self.revision}.")
+        later = [
+            entry.edit.id
+            for entry in self.records.ledger.entries.values()
+            if entry.live and entry.live[0][0] > revision and not entry.rolled_back
+        ]
+        return await self.roll_back(later, origin) if later else ()
+
+    async def _flag(
+        self,
+        kind: type[EditsRolledBack] | type[EditsDisabled] | type[EditsEnabled],
+        edit_ids: Sequence[str],
+        origin: Origin,
+    ) -> tuple[EditView, ...]:
+        self._admit()
+        ids = tuple(dict.fromkeys(edit_ids))
+        if not ids:
+            raise InvalidRequest("No edit was named: give at least one id.")
+        async with self.records.writing:
+            self.records.ledger.check(kind, ids)
+            await self.records.append(kind(revision=self.revision + 1, at_s=self._clock(), origin=origin, edit_ids=ids))
+        return tuple(self.records.view(edit_id) for edit_id in ids)
+
+    async def set_switch(self, namespace: str | None, on: bool, origin: Origin) -> int:
+        """The kill switch: `on` false stops every edit of a namespace, or of all. Returns the new revision."""
+        self._admit()
+        async with self.records.writing:
+            event = SwitchSet(revision=self.revision + 1, at_s=self._clock(), origin=origin, namespace=namespace, on=on)
+            self.records.ledger.check_switch(namespace, on)
+            await self.records.append(event)
+        return self.revision
+
+    def events(self, after: int, limit: int) -> list[Event]:
+        """Events above a revision, from the log itself."""
+        return list(islice(self.records.log.read(after=after), limit))
+
+    def live_ids(self, namespace: str) -> list[str]:
+        return [edit.id for edit in self.records.ledger.live(namespace)]
+
+    def state(self, edit_id: str) -> State:
+        return self.records.ledger.state(edit_id)

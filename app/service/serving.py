@@ -1,0 +1,106 @@
+"""Generation as the service sees it: which edition a request is pinned to, and its tokens as an async stream."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+from app.domain.errors import ErrataError, InvalidRequest, RevisionAhead, RevisionGone
+from app.domain.generation import Generation, GenerationParameters, Token
+from app.engine.editions import Edition
+from app.engine.owner import EngineOwner
+from app.service.records import Records
+
+MIN_REVISION_TIMEOUT_S = 5.0
+
+
+class Pins:
+    """Editions by namespace and revision. One object per set of live edits, so that it is compiled once."""
+
+    def __init__(self, records: Records, history_revisions: int) -> None:
+        self._records = records
+        self._history_revisions = history_revisions
+        self._cached: dict[str, Edition] = {}
+
+    @property
+    def oldest(self) -> int:
+        """The oldest revision that a request may ask for."""
+        return max(0, self._records.revision - self._history_revisions)
+
+    def current(self, namespace: str) -> Edition:
+        ledger = self._records.ledger
+        change = ledger.last_change(namespace)
+        cached = self._cached.get(namespace)
+        if cached is None or cached.revision != change:
+            cached = Edition(namespace, change, tuple(edit.id for edit in ledger.live(namespace)))
+            if cached.edit_ids or namespace in self._cached:
+                self._cached[namespace] = cached  # made-up names of empty namespaces are not kept
+        return cached
+
+    async def pin(self, parameters: GenerationParameters) -> tuple[Edition, int]:
+        """The edition a request sees and the revision it is told. Raises RevisionGone, RevisionAhead, UnknownEdit."""
+        wanted, least = parameters.revision, parameters.min_revision
+        if wanted is not None and least is not None and wanted < least:
+            raise InvalidRequest("`revision` is older than `min_revision`: leave one of them out.")
+        if least is not None and not await self._records.wait_for(least, MIN_REVISION_TIMEOUT_S):
+            raise RevisionAhead(
+                f"Revision {least} was not applied here within {MIN_REVISION_TIMEOUT_S:g} s; "
+                f"this server is at {self._records.revision}.",
+                revision=self._records.revision,
+                retry_after_s=1,
+            )
+        ledger = self._records.ledger
+        if wanted is not None and wanted > ledger.revision:
+            raise InvalidRequest(f"`revision` {wanted} does not exist yet: the newest is {ledger.revision}.")
+        if wanted is not None and wanted < self.oldest:
+            raise RevisionGone(f"Revision {wanted} is no longer kept: the oldest is {self.oldest}.", oldest=self.oldest)
+        revision = ledger.revision if wanted is None else wanted
+        namespace = parameters.namespace
+        if parameters.edits == "off":
+            return Edition(namespace, revision, ()), revision
+        if wanted is None or wanted >= ledger.last_change(namespace):
+            edition = self.current(namespace)
+        else:
+            edition = Edition(namespace, wanted, tuple(edit.id for edit in ledger.live(namespace, wanted)))
+        if parameters.exclude:
+            for edit_id in parameters.exclude:
+                ledger.entry(edit_id)
+            edition = edition.without(frozenset(parameters.exclude))
+        return edition, revision
+
+
+async def tokens_of(
+    owner: EngineOwner, prompt: str, parameters: GenerationParameters, edition: Edition, revision: int
+) -> AsyncIterator[Token | Generation]:
+    """Tokens as they come, then the Generation. Leaving early cancels the request and frees its slot."""
+    loop = asyncio.get_running_loop()
+    arrived: asyncio.Queue[Token | Generation | ErrataError] = asyncio.Queue()
+
+    def emit(item: Any) -> None:
+        loop.call_soon_threadsafe(arrived.put_nowait, item)
+
+    sequence = await asyncio.wrap_future(owner.generate(prompt, parameters, edition, revision, emit))
+    ended = False
+    try:
+        while not ended:
+            item = await arrived.get()
+            ended = not isinstance(item, Token)
+            if isinstance(item, ErrataError):
+                raise item
+            yield item
+    finally:
+        if not ended:
+            owner.cancel(sequence)
+
+
+async def generation_of(
+    owner: EngineOwner, prompt: str, parameters: GenerationParameters, edition: Edition, revision: int
+) -> Generation:
+    """The finished answer."""
+    stream = tokens_of(owner, prompt, parameters, edition, revision)
+    try:
+        async for item in stream:
+            if isinstance(item, Generation):
+                return item
+    finally:
+        await stream.aclose()  # type: ignore[attr-defined]
+    raise AssertionError("a sequence ended without its terminal event")

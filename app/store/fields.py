@@ -1,0 +1,111 @@
+"""Dataclasses as JSON values and back, by their field types alone. Knows nothing of events, entries or hashes.
+
+A `bytes` field stands in the JSON as its length; the bytes themselves go beside it, in the order of the fields.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import fields, is_dataclass
+from functools import cache
+from io import BytesIO
+from types import UnionType
+from typing import Any, Union, get_args, get_origin, get_type_hints
+
+from app.domain.errors import InvalidRequest
+
+MAX_DEPTH = 64
+"""Of nested JSON values: far below where Python's own JSON reader gives up, so that what is written can be read."""
+
+
+def to_json(value: Any, kind: Any, where: str, blobs: list[bytes]) -> Any:
+    """A value of the annotated type `kind` as JSON; its bytes are appended to `blobs`.
+
+    Raises InvalidRequest for a JSON value that cannot be kept exactly, TypeError for a field of another type.
+    """
+    if isinstance(kind, type) and is_dataclass(kind):
+        _require(type(value) is kind, value, kind, where)
+        return {name: to_json(getattr(value, name), of, f"{where}.{name}", blobs) for name, of in shape(kind).items()}
+    if kind is bytes:
+        _require(isinstance(value, bytes), value, kind, where)
+        blobs.append(value)
+        return len(value)
+    origin = get_origin(kind)
+    if origin in (Union, UnionType):
+        return None if value is None else to_json(value, _inner(kind), where, blobs)
+    if origin is tuple:
+        _require(isinstance(value, tuple), value, kind, where)
+        return [to_json(item, get_args(kind)[0], where, blobs) for item in value]
+    if origin is Mapping:
+        _require(isinstance(value, Mapping), value, kind, where)
+        return _plain(value, where, MAX_DEPTH)
+    wanted = (int, float) if kind is float else kind
+    _require(isinstance(value, wanted) and (kind is bool or not isinstance(value, bool)), value, kind, where)
+    return _plain(float(value) if kind is float else value, where, MAX_DEPTH)
+
+
+def from_json(value: Any, kind: Any, where: str, blobs: BytesIO) -> Any:
+    """What `to_json` was given. Raises ValueError for anything that it cannot have written, unknown fields included."""
+    if isinstance(kind, type) and is_dataclass(kind):
+        known = shape(kind)
+        if not isinstance(value, dict) or value.keys() != known.keys():
+            names = sorted(set(value) ^ set(known)) if isinstance(value, dict) else type(value).__name__
+            raise ValueError(f"{where} has unknown or missing fields: {names}")
+        return kind(**{name: from_json(value[name], of, f"{where}.{name}", blobs) for name, of in known.items()})
+    if kind is bytes:
+        blob = blobs.read(_checked(value, int, where))
+        if len(blob) != value:
+            raise ValueError(f"{where} is {value} bytes long but {len(blob)} are left")
+        return blob
+    origin = get_origin(kind)
+    if origin in (Union, UnionType):
+        return None if value is None else from_json(value, _inner(kind), where, blobs)
+    if origin is tuple:
+        return tuple(from_json(item, get_args(kind)[0], where, blobs) for item in _checked(value, list, where))
+    return _checked(value, dict if origin is Mapping else kind, where)
+
+
+@cache
+def shape(kind: type) -> dict[str, Any]:
+    """A dataclass's fields with their types, in their order."""
+    hints = get_type_hints(kind)
+    return {field.name: hints[field.name] for field in fields(kind)}
+
+
+def _inner(optional: Any) -> Any:
+    (inner,) = (kind for kind in get_args(optional) if kind is not type(None))
+    return inner
+
+
+def _plain(value: Any, where: str, depth: int) -> Any:
+    """A JSON value. Tuples become lists, which is how they come back."""
+    if depth == 0:
+        raise InvalidRequest(f"`{where}` is nested more than {MAX_DEPTH} levels deep: flatten it.")
+    match value:
+        case None | bool() | str():
+            return value
+        case int():
+            return int(value)
+        case float():
+            if not math.isfinite(value):
+                raise InvalidRequest(f"`{where}` is {value}, which JSON cannot hold: leave it out or use a text.")
+            return float(value)
+        case Mapping():
+            for key in value:
+                _require(isinstance(key, str), key, str, f"a key of {where}")
+            return {key: _plain(item, f"{where}.{key}", depth - 1) for key, item in value.items()}
+        case list() | tuple():
+            return [_plain(item, where, depth - 1) for item in value]
+        case _:
+            raise TypeError(f"{where} is a {type(value).__name__}, not a JSON value")
+
+
+def _require(ok: bool, value: Any, kind: Any, where: str) -> None:
+    if not ok:
+        raise TypeError(f"{where} is a {type(value).__name__}, not a {getattr(kind, '__name__', kind)}")
+
+
+def _checked(value: Any, kind: type, where: str) -> Any:
+    # `type(...) is`: JSON's true is an int to isinstance.
+    if type(value) is not kind:
+        raise ValueError(f"{where} is a {type(value).__name__}, not a {kind.__name__}")
+    return value

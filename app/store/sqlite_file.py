@@ -1,0 +1,145 @@
+"""The SQLite file of a log: makes it, or refuses what is not one. Knows nothing of events or entries."""
+
+import os
+import sqlite3
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from app.domain.errors import InvalidRequest, StoreCorrupt, StoreUnavailable
+
+APPLICATION_ID = int.from_bytes(b"ERRA", "big")
+"""Stands in the file's header, and tells an Errata log from every other SQLite database."""
+FORMAT = 1
+
+_ADVICE = {
+    sqlite3.SQLITE_FULL: "free space on its disk",
+    sqlite3.SQLITE_BUSY: "end the other process that holds it",
+    sqlite3.SQLITE_READONLY: "make the file and its directory writable",
+    sqlite3.SQLITE_CANTOPEN: "check that the directory exists and is writable",
+    sqlite3.SQLITE_IOERR: "check its disk",
+}
+
+
+def open_file(path: Path, busy_timeout_s: float) -> sqlite3.Connection:
+    """A connection to the log's file, which is made with its directories where it is missing.
+
+    Raises InvalidRequest for what is not an Errata log, StoreCorrupt for one of a newer format, StoreUnavailable where
+    it cannot be written.
+    """
+    if path.is_dir():
+        raise InvalidRequest(f"{path} is a directory: name a file in it, such as {path / 'errata.db'}.")
+    _make_directory(path.parent)
+    for target in (path, path.parent):
+        # SQLite would open it for reading without a word, and the first edit would fail.
+        if target.exists() and not os.access(target, os.W_OK):
+            raise StoreUnavailable(f"The log {path} cannot be written: make the file and its directory writable.")
+    with translated(path):
+        # Statements commit themselves (no implicit transactions); threads share the connection under the log's lock.
+        connection = sqlite3.connect(path, timeout=busy_timeout_s, isolation_level=None, check_same_thread=False)
+    try:
+        with translated(path):
+            _claim(connection, path)
+            _use_wal(connection, path, busy_timeout_s)
+            connection.execute("PRAGMA synchronous=FULL")  # NORMAL may lose commits when the power goes
+            connection.execute("PRAGMA fullfsync=ON")  # macOS: a plain fsync leaves the data in the drive's cache
+        _sync_directory(path.parent)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+@contextmanager
+def translated(path: Path) -> Iterator[None]:
+    """SQLite's errors as the domain's, with what to do."""
+    try:
+        yield
+    except sqlite3.OperationalError as error:
+        advice = _ADVICE.get(error.sqlite_errorcode & 0xFF, "check its disk and permissions")
+        raise StoreUnavailable(
+            f"The log {path} cannot be used now ({error}): {advice}. Whether an event under way was kept is unknown: "
+            f"ask again with the same idempotency key."
+        ) from error
+    except sqlite3.DatabaseError as error:
+        if getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_NOTADB:
+            raise InvalidRequest(
+                f"{path} is not an Errata log, nor any SQLite database: name another file. If it was a log, it is "
+                f"damaged: restore it from a backup."
+            ) from error
+        raise StoreCorrupt(
+            f"The log {path} is damaged ({error}): keep a copy of it as it is, with its -wal file, and restore it from "
+            f"a backup or from a replica."
+        ) from error
+
+
+def _claim(connection: sqlite3.Connection, path: Path) -> None:
+    """Makes an empty file a log; refuses one that belongs to another program or to a newer format."""
+    if _is_empty(connection):
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            if _is_empty(connection):  # asked again: another process may have made it while this one waited
+                connection.execute("CREATE TABLE log (revision INTEGER PRIMARY KEY, entry BLOB NOT NULL)")
+                connection.execute("CREATE TABLE meta (key TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID")
+                connection.execute("INSERT INTO meta VALUES ('format', ?)", (FORMAT,))
+                connection.execute(f"PRAGMA application_id={APPLICATION_ID}")
+            connection.execute("COMMIT")
+        except BaseException:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+            raise
+    (application_id,) = connection.execute("PRAGMA application_id").fetchone()
+    if application_id != APPLICATION_ID:
+        raise InvalidRequest(f"{path} is the SQLite database of another program, not an Errata log: name another file.")
+    (found,) = connection.execute("SELECT value FROM meta WHERE key = 'format'").fetchone()
+    if found > FORMAT:
+        raise StoreCorrupt(
+            f"The log {path} was written by a newer version of Errata (format {found}; this version reads up to "
+            f"{FORMAT}): run that version, or a newer one, on this log."
+        )
+
+
+def _is_empty(connection: sqlite3.Connection) -> bool:
+    (application_id,) = connection.execute("PRAGMA application_id").fetchone()
+    (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    return application_id == 0 and tables == 0
+
+
+def _use_wal(connection: sqlite3.Connection, path: Path, busy_timeout_s: float) -> None:
+    deadline_s = time.monotonic() + busy_timeout_s
+    while True:
+        try:
+            (mode,) = connection.execute("PRAGMA journal_mode=WAL").fetchone()
+            break
+        except sqlite3.OperationalError:
+            # Two processes that make the same log at once: SQLite answers "locked" here without its usual waiting.
+            if time.monotonic() > deadline_s:
+                raise
+            time.sleep(0.01)
+    if mode != "wal":
+        raise StoreUnavailable(
+            f"The log {path} cannot use a write-ahead log (SQLite answers {mode!r}): put it on a local disk."
+        )
+
+
+def _make_directory(directory: Path) -> None:
+    if directory.is_dir():
+        return
+    _make_directory(directory.parent)
+    try:
+        directory.mkdir(exist_ok=True)
+    except OSError as error:
+        raise StoreUnavailable(
+            f"The log's directory {directory} cannot be made ({error.strerror}): make it, or name another."
+        ) from error
+    _sync_directory(directory.parent)
+
+
+def _sync_directory(directory: Path) -> None:
+    """Makes the names in a directory durable: without it power loss may leave a synced file that no name leads to."""
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
