@@ -33,6 +33,9 @@ class Settings(BaseSettings):
         description="Where the log lives: sqlite:///relative.db, sqlite:////absolute.db, memory:// or redis://...",
         validation_alias=AliasChoices("store", "ERRATA_STORE", "REDIS_URL"),
     )
+    kv_memory_fraction: float = Field(
+        0.5, gt=0, lt=1, description="Share of the memory free after loading that keys and values may take."
+    )
     slots: int = Field(
         64, ge=1, le=1024, description="Sequences that may run at once, each with a place in the KV cache."
     )

@@ -122,12 +122,8 @@ class Editing:
     def _twin(self, request: EditRequest) -> str | None:
         """A live edit that asks for the very same."""
         ids = self._records.ledger.live_with_prompt(request.namespace, request.prompt)
-        same = (
-            i
-            for i in ids
-            if replace(self._records.ledger.entry(i).edit.request, reason=None) == replace(request, reason=None)
-        )
-        return next(same, None)
+        asked = {i: replace(self._records.ledger.entry(i).edit.request, reason=request.reason) for i in ids}
+        return next((i for i, standing in asked.items() if standing == request), None)
 
     @staticmethod
     def _check_batch(requests: Sequence[EditRequest]) -> None:
@@ -220,7 +216,8 @@ class Editing:
         for editor in dict.fromkeys(draft.editor for draft in drafts):
             mine = [draft for draft in drafts if draft.editor == editor]
             future = self._owner.fit(editor, [self._fit_request(draft.request) for draft in mine])
-            for draft, fitted in zip(mine, await asyncio.wrap_future(future), strict=True):
+            learned: list[Fitted] = await asyncio.wrap_future(future)
+            for draft, fitted in zip(mine, learned, strict=True):
                 draft.fitted = fitted
         for i, draft in enumerate(drafts):
             assert draft.fitted is not None
@@ -244,7 +241,7 @@ class Editing:
             began = time.perf_counter()
             async with self._records.writing:
                 # what was verified must be what goes live: another edit meanwhile means another look
-                if all(self._pins.current(name) is base for name, base in bases.items()):
+                if all(self._pins.current(name).revision == base.revision for name, base in bases.items()):
                     edits = [self._edit_of(draft, seconds) for draft in drafts]
                     await uninterrupted(self._commit(edits, origin, batch=batch))
                     seconds["commit"] = time.perf_counter() - began
@@ -252,8 +249,16 @@ class Editing:
                         results=tuple(EditResult(view=self._records.view(e.id), seconds=seconds) for e in edits),
                         revision=self._records.revision,
                     )
-            for draft in drafts:
-                draft.supersedes = self._supersedes(draft.request)
+            await self._look_again(drafts)
+
+    async def _look_again(self, drafts: list[Draft]) -> None:
+        """Others committed meanwhile: what the prompts answer now, what is superseded now, who is in the way now."""
+        for draft in drafts:
+            request = draft.request
+            draft.supersedes = self._supersedes(request)
+            base = self._pins.current(request.namespace)
+            draft.before = await self._verifier.answer(request.prompt, base, request.target)
+            self._check_conflict(request, draft.supersedes, draft.before)
 
     async def _verify(self, drafts: list[Draft], bases: dict[str, Edition]) -> None:
         trials: dict[str, Edition] = {}
