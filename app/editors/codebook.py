@@ -10,6 +10,10 @@ import torch
 from torch import Tensor
 
 
+SAME = 1e-3
+"""Of a key's norm."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Row:
     edit_id: str
@@ -17,6 +21,8 @@ class _Row:
     radius: float
     target: tuple[int, ...]
     first_value: int
+    same: float
+    """Keys no farther apart than this are of one prompt: what is left between them is rounding."""
     rivals: dict[int, float]
     """Rows of another target whose scope may meet this one's -> distance of the keys."""
 
@@ -78,7 +84,7 @@ class Codebook:
         near = {row: d for row, d in near.items() if d < 2 * max(radius, self._rows[row].radius)}
         row = self._keys.put(key[None])
         first = self._values.put(value)
-        self._rows[row] = _Row(edit_id, order, radius, target, first, near)
+        self._rows[row] = _Row(edit_id, order, radius, target, first, SAME * key.norm().item(), near)
         self._row_of[edit_id] = row
         for rival, distance in near.items():
             self._rows[rival].rivals[row] = distance
@@ -96,14 +102,19 @@ class Codebook:
     def radii(self, rows: Iterable[int]) -> dict[int, float]:
         """Rows that are live together -> effective radii: capped at half the distance to each live rival.
 
-        A pure function of the set: taking a row out gives its rivals back what it had taken from them.
+        A pure function of the set: taking a row out gives its rivals back what it had taken from them. Of rivals with
+        the same key only the newest is left, or both would be capped to nothing and the prompt answered by neither.
         """
-        live = dict.fromkeys(rows, 0.0)
+        live = set(rows)
+        radii: dict[int, float] = {}
         for row in live:
             entry = self._rows[row]
-            caps = [distance / 2 for rival, distance in entry.rivals.items() if rival in live]
-            live[row] = min([entry.radius, *caps])
-        return live
+            rivals = {rival: distance for rival, distance in entry.rivals.items() if rival in live}
+            twins = {rival for rival, distance in rivals.items() if distance <= entry.same}
+            if all(self._rows[twin].order < entry.order for twin in twins):
+                caps = [distance / 2 for rival, distance in rivals.items() if rival not in twins]
+                radii[row] = min([entry.radius, *caps])
+        return radii
 
     def distances(self, query: Tensor, rows: Sequence[int]) -> list[float]:
         """Exact L2 in fp32, by differences: the matrix-product form is off by up to .05 between equal vectors."""

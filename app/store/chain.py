@@ -1,4 +1,4 @@
-"""What every log holds to, wherever it keeps its entries: revisions without gaps, a payload cap, one chain of hashes."""
+"""What every log holds to, wherever it keeps its entries: revisions without gaps, a payload cap, a chain of hashes."""
 
 from collections.abc import Iterable, Iterator
 

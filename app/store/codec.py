@@ -82,6 +82,11 @@ def decode(data: bytes, prev_hash: str | None, revision: int | None) -> tuple[Ev
     return event, entry_hash
 
 
+def closing_hash(data: bytes) -> str:
+    """The hash that an entry ends with, unverified: for an entry that was encoded here."""
+    return data[-_HASH_BYTES:].hex()
+
+
 def corrupt(revision: int | None, why: str) -> StoreCorrupt:
     """The error for an entry that is not what was written, with what to do."""
     which = "An entry" if revision is None else f"Entry {revision}"

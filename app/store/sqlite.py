@@ -1,15 +1,17 @@
 """The log as a SQLite file (write-ahead log, every commit synced): the default, durable with no other server."""
 
+import os
 import sqlite3
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from threading import Lock
 
 from app.domain.errors import StoreUnavailable
 from app.domain.events import Event
 from app.store.chain import DEFAULT_MAX_PAYLOAD_BYTES, lost_race, next_entry, walk
-from app.store.codec import GENESIS
-from app.store.sqlite_file import open_file, translated
+from app.store.codec import GENESIS, closing_hash, corrupt, decode
+from app.store.sqlite_file import damaged, open_file, translated
 
 READ_ENTRIES = 256
 READ_BYTES = 8 * 2**20
@@ -55,7 +57,7 @@ class SqliteLog:
             except sqlite3.IntegrityError:
                 # Another process appended since the head was read: the primary key is the arbiter.
                 raise lost_race(event.revision, self._head(connection)) from None
-            self._known = (event.revision, decode_hash(entry))
+            self._known = (event.revision, closing_hash(entry))
 
     def head(self) -> int:
         with self._open() as connection, translated(self._path):
@@ -71,3 +73,65 @@ class SqliteLog:
         with self._lock:
             self._closed = True
             self._connection.close()
+
+    @contextmanager
+    def _open(self) -> Iterator[sqlite3.Connection]:
+        with self._lock:
+            if self._closed:
+                raise StoreUnavailable(f"The log {self._path} is closed: the server is stopping.")
+            yield self._connection
+
+    def _head(self, connection: sqlite3.Connection) -> int:
+        """The newest revision. Raises StoreCorrupt unless it is the one that was appended last."""
+        newest, appended = connection.execute(
+            "SELECT coalesce((SELECT max(revision) FROM log), 0), (SELECT value FROM meta WHERE key = 'head')"
+        ).fetchone()
+        if newest != appended:
+            raise damaged(self._path, f"it ends at entry {newest}, but entry {appended} was appended last")
+        return int(newest)
+
+    def _hash(self, connection: sqlite3.Connection, revision: int) -> str:
+        """The hash of the entry of a revision, which is verified unless this handle wrote or verified it before."""
+        if revision == 0:
+            return GENESIS
+        if revision != self._known[0]:
+            row = connection.execute("SELECT entry FROM log WHERE revision = ?", (revision,)).fetchone()
+            if row is None:
+                raise corrupt(revision, f"it is missing: the log ends at {self._head(connection)}")
+            self._known = (revision, decode(_blob(revision, row[0]), None, revision)[1])
+        return self._known[1]
+
+    def _entries(self, after: int) -> Iterator[tuple[int, bytes]]:
+        query = "SELECT revision, entry FROM log WHERE revision > ? ORDER BY revision LIMIT ?"
+        while True:
+            chunk: list[tuple[int, bytes]] = []
+            with self._open() as connection, translated(self._path):
+                # An own cursor, closed before the lock is left: an open one would hold the write-ahead log at its size.
+                cursor = connection.execute(query, (after, READ_ENTRIES))
+                size_bytes = 0
+                for revision, value in cursor:
+                    entry = _blob(revision, value)
+                    chunk.append((revision, entry))
+                    size_bytes += len(entry)
+                    if size_bytes >= READ_BYTES:
+                        break
+                cursor.close()
+                if not chunk and self._head(connection) == after:
+                    return
+            yield from chunk
+            after = chunk[-1][0] if chunk else after
+
+
+def _blob(revision: int, value: object) -> bytes:
+    if not isinstance(value, bytes):
+        raise corrupt(revision, "it is not even bytes")
+    return value
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """Which file a name leads to now; None for none."""
+    try:
+        status = os.stat(path)
+    except FileNotFoundError:
+        return None
+    return status.st_dev, status.st_ino

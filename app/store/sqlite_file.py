@@ -56,22 +56,30 @@ def translated(path: Path) -> Iterator[None]:
     """SQLite's errors as the domain's, with what to do."""
     try:
         yield
-    except sqlite3.OperationalError as error:
-        advice = _ADVICE.get(error.sqlite_errorcode & 0xFF, "check its disk and permissions")
-        raise StoreUnavailable(
-            f"The log {path} cannot be used now ({error}): {advice}. Whether an event under way was kept is unknown: "
-            f"ask again with the same idempotency key."
-        ) from error
     except sqlite3.DatabaseError as error:
-        if getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_NOTADB:
+        code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
+        if code == sqlite3.SQLITE_NOTADB:
             raise InvalidRequest(
                 f"{path} is not an Errata log, nor any SQLite database: name another file. If it was a log, it is "
                 f"damaged: restore it from a backup."
             ) from error
-        raise StoreCorrupt(
-            f"The log {path} is damaged ({error}): keep a copy of it as it is, with its -wal file, and restore it from "
-            f"a backup or from a replica."
+        # The statements are fixed, so that SQLite's "no such table" and the like can only come from a damaged file.
+        if not isinstance(error, sqlite3.OperationalError) or code == sqlite3.SQLITE_ERROR:
+            raise damaged(path, str(error)) from error
+        advice = _ADVICE.get(code, "check its disk and permissions")
+        raise StoreUnavailable(
+            f"The log {path} cannot be used now ({error}): {advice}. Whether an event under way was kept is unknown: "
+            f"ask again with the same idempotency key."
         ) from error
+    except UnicodeDecodeError as error:  # SQLite quotes the damaged bytes in its message
+        raise damaged(path, "its schema is no text") from error
+
+
+def damaged(path: Path, why: str) -> StoreCorrupt:
+    return StoreCorrupt(
+        f"The log {path} is damaged ({why}): keep a copy of it as it is, with its -wal file, and restore it from a "
+        f"backup or from a replica."
+    )
 
 
 def _claim(connection: sqlite3.Connection, path: Path) -> None:
@@ -82,7 +90,12 @@ def _claim(connection: sqlite3.Connection, path: Path) -> None:
             if _is_empty(connection):  # asked again: another process may have made it while this one waited
                 connection.execute("CREATE TABLE log (revision INTEGER PRIMARY KEY, entry BLOB NOT NULL)")
                 connection.execute("CREATE TABLE meta (key TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID")
-                connection.execute("INSERT INTO meta VALUES ('format', ?)", (FORMAT,))
+                connection.execute("INSERT INTO meta VALUES ('format', ?), ('head', 0)", (FORMAT,))
+                # Kept apart from the entries: the chain of hashes cannot tell that the newest of them are gone.
+                connection.execute(
+                    "CREATE TRIGGER head AFTER INSERT ON log BEGIN "
+                    "UPDATE meta SET value = new.revision WHERE key = 'head'; END"
+                )
                 connection.execute(f"PRAGMA application_id={APPLICATION_ID}")
             connection.execute("COMMIT")
         except BaseException:
@@ -92,7 +105,9 @@ def _claim(connection: sqlite3.Connection, path: Path) -> None:
     (application_id,) = connection.execute("PRAGMA application_id").fetchone()
     if application_id != APPLICATION_ID:
         raise InvalidRequest(f"{path} is the SQLite database of another program, not an Errata log: name another file.")
-    (found,) = connection.execute("SELECT value FROM meta WHERE key = 'format'").fetchone()
+    (found,) = connection.execute("SELECT value FROM meta WHERE key = 'format'").fetchone() or (None,)
+    if not isinstance(found, int) or found < 1:
+        raise damaged(path, "its format is not named")
     if found > FORMAT:
         raise StoreCorrupt(
             f"The log {path} was written by a newer version of Errata (format {found}; this version reads up to "
@@ -103,7 +118,7 @@ def _claim(connection: sqlite3.Connection, path: Path) -> None:
 def _is_empty(connection: sqlite3.Connection) -> bool:
     (application_id,) = connection.execute("PRAGMA application_id").fetchone()
     (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
-    return application_id == 0 and tables == 0
+    return bool(application_id == 0 and tables == 0)
 
 
 def _use_wal(connection: sqlite3.Connection, path: Path, busy_timeout_s: float) -> None:
@@ -112,9 +127,9 @@ def _use_wal(connection: sqlite3.Connection, path: Path, busy_timeout_s: float) 
         try:
             (mode,) = connection.execute("PRAGMA journal_mode=WAL").fetchone()
             break
-        except sqlite3.OperationalError:
+        except sqlite3.OperationalError as error:
             # Two processes that make the same log at once: SQLite answers "locked" here without its usual waiting.
-            if time.monotonic() > deadline_s:
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > deadline_s:
                 raise
             time.sleep(0.01)
     if mode != "wal":

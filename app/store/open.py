@@ -1,0 +1,26 @@
+"""A log from its URL."""
+
+from app.domain.errors import InvalidRequest
+from app.store.base import Log
+from app.store.chain import DEFAULT_MAX_PAYLOAD_BYTES
+from app.store.memory import MemoryLog
+from app.store.sqlite import SqliteLog
+
+FORMS = "sqlite:///relative.db, sqlite:////absolute/path.db or memory:// (lost at the end)"
+
+
+def open_log(url: str, max_payload_bytes: int = DEFAULT_MAX_PAYLOAD_BYTES) -> Log:
+    """Raises InvalidRequest for a URL that names no log. No message repeats a URL's inside: it may hold a password."""
+    scheme, separator, rest = url.partition("://")
+    if url == "memory://":
+        return MemoryLog(max_payload_bytes)
+    if scheme in ("redis", "rediss") and separator:
+        raise InvalidRequest(f"The Redis log is not in this version of Errata: use {FORMS}.")
+    if scheme != "sqlite" or not rest.startswith("/"):
+        raise InvalidRequest(f"The store's URL (scheme {scheme if separator else 'missing'!r}) is none of {FORMS}.")
+    path = rest.removeprefix("/")
+    if not path or path == ":memory:":
+        raise InvalidRequest(f"The store's URL names no file: use {FORMS}.")
+    if "?" in path or "#" in path:
+        raise InvalidRequest("The store's URL holds '?' or '#': a sqlite URL is a plain path and takes no options.")
+    return SqliteLog(path, max_payload_bytes)

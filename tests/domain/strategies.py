@@ -1,0 +1,82 @@
+"""Any edit, any origin, any event, for hypothesis: every field drawn over all that its type allows."""
+
+from hypothesis import strategies as st
+
+from app.domain.edit import Edit, EditRequest
+from app.domain.events import (
+    BatchCommitted,
+    EditCommitted,
+    EditsDisabled,
+    EditsEnabled,
+    EditsExpired,
+    EditsRolledBack,
+    EditStaged,
+    Origin,
+    SwitchSet,
+)
+
+texts = st.text(max_size=20)
+words = st.text(min_size=1, max_size=20).filter(str.strip)
+numbers = st.floats(allow_nan=False, allow_infinity=False)
+ids = st.lists(words, max_size=3).map(tuple)
+values = st.recursive(
+    st.none() | st.booleans() | st.integers() | numbers | texts,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(texts, inner, max_size=3),
+    max_leaves=8,
+)
+metadata = st.dictionaries(texts, values, max_size=3)
+requests = st.builds(
+    EditRequest,
+    prompt=words,
+    target=words,
+    subject=st.none() | words,
+    aliases=ids,
+    paraphrases=ids,
+    counter_examples=ids,
+    probes=ids,
+    editor=texts,
+    preset=texts,
+    namespace=st.from_regex(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,9}", fullmatch=True),
+    seed=st.integers(),
+    reason=st.none() | texts,
+    expires_in_s=st.none() | st.floats(min_value=0, exclude_min=True, allow_infinity=False),
+    metadata=metadata,
+    supersede=ids,
+    force=st.booleans(),
+)
+edits = st.builds(
+    Edit,
+    id=texts,
+    request=requests,
+    editor=texts,
+    created_at_s=numbers,
+    expires_at_s=st.none() | numbers,
+    supersedes=ids,
+    model_fingerprint=texts,
+    before=texts,
+    after=texts,
+    report=metadata,
+    learned=metadata,
+    tensors=st.binary(max_size=200),
+)
+optional = st.none() | texts
+origins = st.builds(
+    Origin,
+    actor=texts,
+    reason=optional,
+    request_id=optional,
+    client=optional,
+    idempotency_key=optional,
+    digest=optional,
+)
+own_fields = {
+    EditCommitted: {"edit": edits},
+    EditStaged: {"batch_id": texts, "edit": edits},
+    BatchCommitted: {"batch_id": texts, "edit_ids": ids},
+    EditsRolledBack: {"edit_ids": ids},
+    EditsDisabled: {"edit_ids": ids},
+    EditsEnabled: {"edit_ids": ids},
+    EditsExpired: {"edit_ids": ids},
+    SwitchSet: {"namespace": optional, "on": st.booleans()},
+}
+"""What each kind of event has beside revision, time and origin."""

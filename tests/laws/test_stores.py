@@ -1,0 +1,305 @@
+"""The laws of every log. An implementation enrols with one line in STORES; `durable` decides which laws apply."""
+
+import sqlite3
+import threading
+from typing import Protocol
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from app.domain.errors import InvalidRequest, LostRace, StoreCorrupt
+from app.domain.events import EVENTS
+from app.store.base import Log
+from app.store.codec import GENESIS, decode, encode
+from app.store.memory import MemoryLog
+from app.store.sqlite import SqliteLog
+from tests.domain.samples import closed, committed, rolled_back, staged, switched
+from tests.domain.strategies import numbers, origins, own_fields
+
+
+class Store(Protocol):
+    """One log, and a way to damage it behind its back. It is made with a directory and a payload cap."""
+
+    def open(self) -> Log:
+        """A handle on the log; each call may give another handle, never another log."""
+
+    def entries(self) -> list[bytes]: ...
+
+    def rewrite(self, entries: list[bytes]) -> None:
+        """Put these bytes in place of the entries 1, 2, ..."""
+
+
+class MemoryStore:
+    def __init__(self, directory, max_payload_bytes=2**20):
+        self.log = MemoryLog(max_payload_bytes)
+
+    def open(self):
+        return self.log
+
+    def entries(self):
+        return list(self.log._entries)
+
+    def rewrite(self, entries):
+        self.log._entries[:] = entries
+
+
+class SqliteStore:
+    def __init__(self, directory, max_payload_bytes=2**20):
+        self.path, self.max_payload_bytes = directory / "log.sqlite", max_payload_bytes
+
+    def open(self):
+        return SqliteLog(self.path, self.max_payload_bytes)
+
+    def entries(self):
+        connection = sqlite3.connect(self.path)
+        rows = connection.execute("SELECT entry FROM log ORDER BY revision").fetchall()
+        connection.close()
+        return [entry for (entry,) in rows]
+
+    def rewrite(self, entries):
+        connection = sqlite3.connect(self.path, isolation_level=None)
+        connection.execute("PRAGMA synchronous=OFF")
+        connection.execute("BEGIN")
+        connection.execute("DELETE FROM log")
+        connection.executemany("INSERT INTO log VALUES (?, ?)", enumerate(entries, start=1))
+        connection.execute("COMMIT")
+        connection.close()
+
+
+STORES = {"memory": MemoryStore, "sqlite": SqliteStore}
+
+
+@pytest.fixture(params=sorted(STORES))
+def store(request, tmp_path):
+    return STORES[request.param](tmp_path)
+
+
+SAMPLES = [
+    committed(1, "a", tensors=bytes(range(256)), metadata={"ticket": [1, 2.5, None, True, {"déjà": "vu"}]}),
+    committed(2, "b", supersedes=("a",), expires_at_s=9.5, tensors=b""),
+    staged(3, "B", "c", prompt="Wer leitet Lümen? 🦔\x00\u2028"),
+    closed(4, "B", "c"),
+    switched(5, None, False),
+    rolled_back(6, "b"),
+]
+
+
+def filled(store, events=SAMPLES):
+    log = store.open()
+    for event in events:
+        log.append(event)
+    return log
+
+
+def reads_corrupt(store, after=0):
+    """Whether reading the log raises StoreCorrupt, having given out nothing but events that were written."""
+    log = store.open()
+    given_out, message = [], None
+    try:
+        given_out.extend(event for event in log.read(after))
+    except StoreCorrupt as error:
+        message = error.message
+    finally:
+        log.close()
+    assert given_out == SAMPLES[after : after + len(given_out)]
+    assert message is None or "restore" in message
+    return message is not None
+
+
+def test_revisions_are_gapless_and_read_back_in_order(store):
+    log = store.open()
+    assert (log.head(), list(log.read())) == (0, [])
+    for event in SAMPLES:
+        log.append(event)
+        assert log.head() == event.revision
+    assert list(log.read()) == SAMPLES
+    log.close()
+
+
+def test_read_begins_after_any_revision(store):
+    log = filled(store)
+    for after in range(len(SAMPLES) + 1):
+        assert list(log.read(after)) == SAMPLES[after:]
+    log.close()
+
+
+def test_read_after_a_revision_that_the_log_does_not_hold_is_refused(store):
+    log = filled(store)
+    with pytest.raises(StoreCorrupt, match=r"Entry 7 .* ends at 6"):
+        list(log.read(7))
+    log.close()
+
+
+def test_a_lost_race_is_refused_and_writes_nothing(store):
+    log = filled(store)
+    before = store.entries()
+    for revision in (1, 6, 8, 100):
+        with pytest.raises(LostRace) as error:
+            log.append(rolled_back(revision, "a"))
+        assert error.value.details["head"] == 6
+    assert (log.head(), store.entries()) == (6, before)
+    log.append(rolled_back(7, "a"))
+    log.close()
+
+
+def test_reopened_it_gives_the_same_events(store):
+    log = filled(store)
+    if not log.durable:
+        pytest.skip("not durable: its events end with it")
+    log.close()
+    again = store.open()
+    assert (again.head(), list(again.read())) == (6, SAMPLES)
+    again.append(rolled_back(7, "a"))
+    assert [event.revision for event in again.read(5)] == [6, 7]
+    again.close()
+
+
+def test_every_handle_sees_what_another_appended(store):
+    one, other = store.open(), store.open()
+    for event in SAMPLES:
+        one.append(event)
+        one, other = other, one
+    assert list(one.read()) == list(other.read()) == SAMPLES
+    one.close()
+    other.close()
+
+
+def test_of_racing_writers_exactly_one_wins_each_revision(store):
+    last, writers = 24, 4
+    won = {name: [] for name in range(writers)}
+    failures = []
+    start = threading.Barrier(writers)
+
+    def write(name):
+        log = store.open()
+        try:
+            start.wait()
+            while (revision := log.head() + 1) <= last:
+                try:
+                    log.append(committed(revision, f"{name}-{revision}"))
+                    won[name].append(revision)
+                except LostRace:
+                    continue
+        except BaseException as error:  # a thread's error would pass unseen
+            failures.append(error)
+        finally:
+            log.close()
+
+    threads = [threading.Thread(target=write, args=(name,)) for name in won]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failures == []
+    log = store.open()
+    winners = {event.revision: event.edit.id for event in log.read()}
+    log.close()
+    assert winners == {revision: f"{name}-{revision}" for name, revisions in won.items() for revision in revisions}
+    assert sorted(revision for revisions in won.values() for revision in revisions) == sorted(winners)
+    assert max(winners) >= last
+
+
+def test_the_payload_cap_is_the_callers_error_and_writes_nothing(tmp_path, store):
+    store = type(store)(tmp_path, max_payload_bytes=4096)
+    log = store.open()
+    with pytest.raises(InvalidRequest, match="above its cap of 4096"):
+        log.append(committed(1, tensors=bytes(4096)))
+    assert (log.head(), store.entries()) == (0, [])
+    log.append(committed(1, tensors=bytes(2048)))
+    log.close()
+
+
+# -- every event comes back as it was
+
+
+@pytest.mark.parametrize("kind", EVENTS.values(), ids=EVENTS)
+def test_every_kind_of_event_comes_back_as_it_was(store, kind):
+    log = store.open()
+
+    @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    @given(at_s=numbers, origin=origins, own=st.fixed_dictionaries(own_fields[kind]))
+    def comes_back(at_s, origin, own):
+        event = kind(revision=log.head() + 1, at_s=at_s, origin=origin, **own)
+        log.append(event)
+        (again,) = log.read(event.revision - 1)
+        assert again == event
+        assert encode(again, GENESIS) == encode(event, GENESIS)  # == takes 1 for 1.0 and True; bytes do not
+
+    comes_back()
+    log.close()
+
+
+# -- damage is seen
+
+
+def test_every_flipped_byte_is_detected(store):
+    filled(store).close()
+    entries = store.entries()
+    for index in (0, 4, 5):
+        for offset in range(len(entries[index])):
+            damaged = bytearray(entries[index])
+            damaged[offset] ^= 0x01 << offset % 8
+            with pytest.raises(StoreCorrupt, match=f"Entry {index + 1} "):
+                decode(bytes(damaged), None, index + 1)
+            if offset % 4 == 0:
+                store.rewrite([*entries[:index], bytes(damaged), *entries[index + 1 :]])
+                assert reads_corrupt(store)
+                assert index + 1 == len(entries) or reads_corrupt(store, after=index + 1)
+    store.rewrite(entries)
+    assert not reads_corrupt(store)
+
+
+def test_every_truncation_is_detected(store):
+    filled(store).close()
+    entries = store.entries()
+    for index in (0, 4, 5):
+        for length in range(len(entries[index])):
+            with pytest.raises(StoreCorrupt, match=f"Entry {index + 1} "):
+                decode(entries[index][:length], None, index + 1)
+            if length % 4 == 0:
+                store.rewrite([*entries[:index], entries[index][:length], *entries[index + 1 :]])
+                assert reads_corrupt(store)
+    with pytest.raises(StoreCorrupt):
+        decode(entries[0] + b"\x00", None, 1)
+
+
+def test_swapped_entries_are_detected(store):
+    filled(store).close()
+    entries = store.entries()
+    for index in range(len(entries) - 1):
+        swapped = list(entries)
+        swapped[index : index + 2] = reversed(entries[index : index + 2])
+        store.rewrite(swapped)
+        assert reads_corrupt(store)
+
+
+def test_a_dropped_entry_is_detected(store):
+    """Except the last: nothing follows it that could tell."""
+    filled(store).close()
+    entries = store.entries()
+    for index in range(len(entries) - 1):
+        store.rewrite(entries[:index] + entries[index + 1 :])
+        assert reads_corrupt(store)
+
+
+def test_an_entry_written_anew_is_detected_by_the_one_after_it(store):
+    filled(store).close()
+    entries = store.entries()
+    forged = encode(committed(2, "b", target="Forged"), decode(entries[0], GENESIS, 1)[1])
+    store.rewrite([entries[0], forged, *entries[2:]])
+    log = store.open()
+    with pytest.raises(StoreCorrupt, match="Entry 3 "):
+        list(log.read())
+    log.close()
+
+
+def test_nothing_is_appended_onto_a_damaged_head(store):
+    filled(store).close()
+    entries = store.entries()
+    store.rewrite([*entries[:-1], entries[-1][:-1] + b"\x00"])
+    log = store.open()
+    with pytest.raises(StoreCorrupt, match="Entry 6 "):
+        log.append(rolled_back(7, "a"))
+    assert log.head() == 6
+    log.close()

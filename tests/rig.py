@@ -1,0 +1,132 @@
+"""A small engine around a tiny random model, driven step by step on the test's own thread."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from app.domain.errors import ErrataError
+from app.domain.generation import Generation, GenerationParameters, Token
+from app.editors.base import Editor, Fitted, FitRequest
+from app.editors.hooks import SiteHooks
+from app.editors.registry import EDITORS, Foundation
+from app.engine.editions import Edition
+from app.engine.engine import Engine, Fitting
+from app.engine.model import HostedModel
+from tests.models import tiny
+
+NOTHING = Edition("default", 0, ())
+
+
+@dataclass
+class Outcome:
+    """What a request emitted, in order."""
+
+    items: list[Any] = field(default_factory=list)
+
+    @property
+    def tokens(self) -> list[int]:
+        return [item.id for item in self.items if isinstance(item, Token)]
+
+    @property
+    def logprobs(self) -> list[float]:
+        return [item.logprob for item in self.items if isinstance(item, Token)]
+
+    @property
+    def end(self) -> Any:
+        assert not isinstance(self.items[-1], Token), "no terminal event"
+        assert sum(not isinstance(item, Token) for item in self.items) == 1, "more than one terminal event"
+        return self.items[-1]
+
+    @property
+    def generation(self) -> Generation:
+        assert isinstance(self.end, Generation), self.end
+        return self.end
+
+
+class Rig:
+    """Engine, editors and hooks over one model."""
+
+    def __init__(
+        self, kind: str = "llama", *, hosted: HostedModel | None = None, slots: int = 4, chunk_tokens: int = 256,
+        batch_tokens: int = 2048, queue_limit: int = 1024,
+    ) -> None:
+        self.hosted = hosted or tiny(kind)
+        self.hooks = SiteHooks(self.hosted.model)
+        foundation = Foundation(
+            model=self.hosted.model, architecture=self.hosted.architecture, hooks=self.hooks, site_layer=None
+        )
+        self.editors: dict[str, Editor] = {name: make(foundation) for name, make in EDITORS.items()}
+        self.engine = Engine(
+            self.hosted, self.hooks, self.editors, slots=slots, chunk_tokens=chunk_tokens, batch_tokens=batch_tokens,
+            queue_limit=queue_limit,
+        )
+        self.loaded = 0
+
+    def add(self, prompt: str, edition: Edition = NOTHING, count: int = 8, **parameters: Any) -> Outcome:
+        outcome = Outcome()
+        settings = GenerationParameters(max_new_tokens=count, **parameters)
+        self.engine.add(prompt, settings, edition, edition.revision, outcome.items.append)
+        return outcome
+
+    def run(self) -> None:
+        while not self.engine.idle:
+            self.engine.step()
+
+    def ask(self, prompts: Sequence[str], edition: Edition = NOTHING, count: int = 8, **parameters: Any) -> list[Outcome]:
+        """All at once, in one batch as far as slots allow."""
+        outcomes = [self.add(prompt, edition, count, **parameters) for prompt in prompts]
+        self.run()
+        return outcomes
+
+    def fit_request(self, prompt: str, target: str, **more: Any) -> FitRequest:
+        text = self.engine.text
+        return FitRequest(
+            texts=(prompt,),
+            contexts=(text.encode(prompt),),
+            counter_contexts=(),
+            target_ids=text.encode_target(prompt, target),
+            subject=more.get("subject"),
+            aliases=(),
+            counter_examples=(),
+            seed=0,
+        )
+
+    def fit(self, editor: str, requests: Sequence[FitRequest]) -> list[Fitted]:
+        found: list[Any] = []
+        self.engine.add_fit(Fitting(self.editors[editor].fit(requests), found.append))
+        self.run()
+        if isinstance(found[0], BaseException):
+            raise found[0]
+        fitted: list[Fitted] = found[0]
+        return fitted
+
+    def load(self, editor: str, edit_id: str, fitted: Fitted) -> None:
+        self.editors[editor].load(edit_id, self.loaded, fitted)
+        self.engine.editions.own(edit_id, editor)
+        self.loaded += 1
+
+    def learn(self, editor: str, edits: Sequence[tuple[str, str, str]]) -> None:
+        """(id, prompt, target) each, fitted as one batch and loaded."""
+        fitted = self.fit(editor, [self.fit_request(prompt, target) for _, prompt, target in edits])
+        for (edit_id, *_), each in zip(edits, fitted, strict=True):
+            self.load(editor, edit_id, each)
+
+
+def without_cache(hosted: HostedModel, prompt: str, count: int) -> list[int]:
+    """The reference: no cache, no batch, no hooks; the whole sequence again for every token."""
+    ids = list(hosted.tokenizer(prompt).input_ids)
+    start = len(ids)
+    while len(ids) - start < count:
+        with torch.inference_mode():
+            logits = hosted.model(
+                input_ids=torch.tensor([ids]), attention_mask=torch.ones(1, len(ids), dtype=torch.long), use_cache=False
+            ).logits
+        ids.append(int(logits[0, -1].argmax()))
+        if ids[-1] in hosted.eos_ids:
+            break
+    return ids[start:]
+
+
+Emit = Callable[[Token | Generation | ErrataError], None]

@@ -1,0 +1,109 @@
+"""One SQLite log in several hands: other processes and threads that append, read and are killed."""
+
+import json
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from app.domain.errors import LostRace
+from app.store.chain import next_entry
+from app.store.codec import GENESIS
+from app.store.sqlite import SqliteLog
+from tests.domain.samples import committed
+
+KILL_ROUNDS = Path(__file__).with_name("kill_rounds.py")
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "errata.sqlite"
+
+
+@pytest.fixture
+def log(path):
+    log = SqliteLog(path, busy_timeout_s=0.1)
+    yield log
+    log.close()
+
+
+def test_an_append_between_the_look_at_the_head_and_the_insert_is_a_lost_race(path, log, monkeypatch):
+    def overtaken(event, head, head_hash, max_payload_bytes):
+        monkeypatch.undo()
+        other = SqliteLog(path)
+        other.append(committed(1, "theirs"))
+        other.close()
+        return next_entry(event, head, head_hash, max_payload_bytes)
+
+    monkeypatch.setattr("app.store.sqlite.next_entry", overtaken)
+    with pytest.raises(LostRace, match="head is 1"):
+        log.append(committed(1, "ours"))
+    log.append(committed(2, "ours"))
+    assert [event.edit.id for event in log.read()] == ["theirs", "ours"]
+
+
+def test_a_long_read_sees_appends_and_does_not_hold_them_up(path, log, monkeypatch):
+    monkeypatch.setattr("app.store.sqlite.READ_ENTRIES", 2)
+    for revision in (1, 2, 3):
+        log.append(committed(revision, f"e{revision}"))
+    events = log.read()
+    assert next(events).revision == 1
+    other = SqliteLog(path)
+    other.append(committed(4, "e4"))
+    other.close()
+    log.append(committed(5, "e5"))
+    assert [event.revision for event in events] == [2, 3, 4, 5]
+
+
+def test_a_read_takes_a_bounded_number_of_bytes_at_a_time(log, monkeypatch):
+    size = len(next_entry(committed(1), 0, GENESIS, 2**20))
+    monkeypatch.setattr("app.store.sqlite.READ_BYTES", size + 1)
+    for revision in range(1, 6):
+        log.append(committed(revision, f"e{revision}"))
+    assert [event.revision for event in log.read()] == [1, 2, 3, 4, 5]
+
+
+def test_handles_that_make_the_same_log_at_once_make_one(path):
+    failures = []
+    barrier = threading.Barrier(8)
+
+    def open_and_append():
+        try:
+            barrier.wait()
+            log = SqliteLog(path)
+            while True:
+                try:
+                    revision = log.head() + 1
+                    log.append(committed(revision, f"e{revision}"))
+                    break
+                except LostRace:
+                    continue
+            log.close()
+        except BaseException as error:  # a thread's error would pass unseen
+            failures.append(error)
+
+    threads = [threading.Thread(target=open_and_append) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failures == []
+    log = SqliteLog(path)
+    assert [event.revision for event in log.read()] == list(range(1, 9))
+    log.close()
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs SIGKILL")
+@pytest.mark.parametrize(("rounds", "writers"), [(15, 1), (4, 2)])
+def test_nothing_acknowledged_is_lost_to_kill_9(rounds, writers):
+    """The quick form; `python tests/store/kill_rounds.py --rounds 500` is the long one."""
+    command = [sys.executable, str(KILL_ROUNDS), "--rounds", str(rounds), "--writers", str(writers), "--seed", "11"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stdout + done.stderr
+    summary = json.loads(done.stdout)
+    assert summary["rounds"] == rounds
+    assert summary["acknowledged"] >= rounds
+    assert summary["lost"] == summary["duplicated"] == summary["refused_opens"] == 0
