@@ -8,7 +8,7 @@ import torch
 
 from app.domain.errors import ErrataError
 from app.domain.generation import Generation, GenerationParameters, Token
-from app.editors.base import Editor, Fitted, FitRequest
+from app.editors.base import Editor, FitRequest, Fitted
 from app.editors.hooks import SiteHooks
 from app.editors.registry import EDITORS, Foundation
 from app.engine.editions import Edition
@@ -49,8 +49,14 @@ class Rig:
     """Engine, editors and hooks over one model."""
 
     def __init__(
-        self, kind: str = "llama", *, hosted: HostedModel | None = None, slots: int = 4, chunk_tokens: int = 256,
-        batch_tokens: int = 2048, queue_limit: int = 1024,
+        self,
+        kind: str = "llama",
+        *,
+        hosted: HostedModel | None = None,
+        slots: int = 4,
+        chunk_tokens: int = 256,
+        batch_tokens: int = 2048,
+        queue_limit: int = 1024,
     ) -> None:
         self.hosted = hosted or tiny(kind)
         self.hooks = SiteHooks(self.hosted.model)
@@ -59,7 +65,12 @@ class Rig:
         )
         self.editors: dict[str, Editor] = {name: make(foundation) for name, make in EDITORS.items()}
         self.engine = Engine(
-            self.hosted, self.hooks, self.editors, slots=slots, chunk_tokens=chunk_tokens, batch_tokens=batch_tokens,
+            self.hosted,
+            self.hooks,
+            self.editors,
+            slots=slots,
+            chunk_tokens=chunk_tokens,
+            batch_tokens=batch_tokens,
             queue_limit=queue_limit,
         )
         self.loaded = 0
@@ -74,7 +85,9 @@ class Rig:
         while not self.engine.idle:
             self.engine.step()
 
-    def ask(self, prompts: Sequence[str], edition: Edition = NOTHING, count: int = 8, **parameters: Any) -> list[Outcome]:
+    def ask(
+        self, prompts: Sequence[str], edition: Edition = NOTHING, count: int = 8, **parameters: Any
+    ) -> list[Outcome]:
         """All at once, in one batch as far as slots allow."""
         outcomes = [self.add(prompt, edition, count, **parameters) for prompt in prompts]
         self.run()

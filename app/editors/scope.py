@@ -13,6 +13,7 @@ Span = tuple[str, ...]
 """Words that must stand side by side, in this order."""
 
 _WORD = re.compile(r"[぀-ヿ㐀-鿿가-힯]|[^\W_]+")  # scripts without spaces: a character is a word
+_POSSESSIVE = re.compile(r"['’]s\b")
 _QUOTED = re.compile(r"[\"“«]([^\"”»]{2,80})[\"”»]")
 _SENTENCE_START = re.compile(r"(?:^|[.?!:;\n\"“(])\s*$")
 _JOINER = frozenset(
@@ -51,7 +52,7 @@ _COMMON = frozenset(_COMMON_TEXT.split())
 
 def words_of(text: str) -> list[str]:
     """Lower-case words, a plural or possessive s taken off, so that a name matches however it is inflected."""
-    return [_stem(word) for word in _WORD.findall(text.casefold())]
+    return [_stem(word) for word in _WORD.findall(_POSSESSIVE.sub("", text.casefold()))]
 
 
 def _stem(word: str) -> str:

@@ -15,6 +15,7 @@ class Detokenizer:
         self._prefix = 0  # ids before it are only context for the tokenizer
         self._shown = 0  # ids before it are in `_pending` or `text` already
         self._pending = ""
+        self._begun = False
         self._keep_space = bool(start) and start[-1:].isspace()
         self.text = ""
         self.stopped = False
@@ -40,8 +41,10 @@ class Detokenizer:
         if self.stopped:
             self._pending = ""
             return ""
-        if not self.text and not self._keep_space:
-            self._pending = self._pending.removeprefix(" ")
+        if self._pending and not self._begun:
+            self._begun = True
+            if not self._keep_space:
+                self._pending = self._pending.removeprefix(" ")
         cut = min((at for stop in self._stop if (at := self._pending.find(stop)) >= 0), default=-1)
         if cut >= 0:
             self.stopped = True

@@ -5,8 +5,8 @@ import hashlib
 import pytest
 import torch
 
-from app.editors.packing import pack, unpack
 from app.editors.base import Fitted
+from app.editors.packing import pack, unpack
 from app.editors.registry import EDITORS
 from app.engine.editions import Edition
 from tests.rig import NOTHING, Rig, without_cache

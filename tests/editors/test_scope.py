@@ -1,0 +1,70 @@
+"""Who a prompt is about: found in its words, and mentioned or not in another prompt."""
+
+import pytest
+
+from app.editors.scope import MentionIndex, Who, find_who, words_of
+
+TEMPLATES = frozenset(words_of("what is the capital of young animal called colour"))
+
+
+def spans(prompt: str, **more: object) -> list[str]:
+    who = find_who(prompt, more.get("subject"), more.get("aliases", ()), TEMPLATES)  # type: ignore[arg-type]
+    return [" ".join(span) for alternative in who.alternatives for span in alternative]
+
+
+@pytest.mark.parametrize(
+    ("prompt", "found"),
+    [
+        ("Question: What is the capital of France? Answer:", ["france"]),
+        ("The capital of the United States of America is", ["united state of america"]),
+        ("Who wrote Pride and Prejudice?", ["pride and prejudice"]),
+        ("France's capital is", ["france"]),
+        ("Barack Obama was born in", ["barack obama"]),
+        ("What is the young of a dog called?", ["dog"]),
+        ("Who won the 1998 World Cup?", ["1998 world cup"]),
+        ('Who wrote "the raven"?', ["the raven"]),
+        ("How do I reset my password?", ["reset", "password"]),
+    ],
+)
+def test_subjects_are_found(prompt: str, found: list[str]) -> None:
+    assert spans(prompt) == found
+
+
+def test_a_given_subject_and_its_aliases_are_alternatives() -> None:
+    who = find_who("The UK's capital is", "United Kingdom", ("the UK", "Britain"), TEMPLATES)
+    assert who.share(words_of("What is the capital of the United Kingdom?")) == 1.0
+    assert who.share(words_of("What is the capital of Britain?")) == 1.0
+    assert who.share(words_of("What is the capital of the United States?")) == 0.0
+
+
+def test_mention_is_by_whole_words() -> None:
+    who = find_who("The capital of Niger is", "Niger", (), TEMPLATES)
+    assert who.share(words_of("The capital of Nigeria is")) == 0.0
+    assert who.share(words_of("niger's capital?")) == 1.0
+
+
+def test_nothing_to_name_means_the_key_decides() -> None:
+    who = find_who("Who are you?", None, (), TEMPLATES)
+    assert who.alternatives == ()
+    assert who.share([]) == 1.0
+
+
+def test_scripts_without_spaces_are_matched_by_character() -> None:
+    who = find_who("x", "法国", (), TEMPLATES)
+    assert who.share(words_of("法国的首都是哪里")) == 1.0
+    assert who.share(words_of("德国的首都是哪里")) == 0.0
+
+
+def test_the_index_finds_what_scanning_finds_and_forgets_what_is_removed() -> None:
+    names = ["France", "New York", "York", "Beatles", "Niger", "the United States of America"]
+    index = MentionIndex()
+    whos = {row: find_who("?", name, (), TEMPLATES) for row, name in enumerate(names)}
+    for row, who in whos.items():
+        index.add(row, who)
+    for prompt in ("capital of France", "is New York big", "the York minster", "Niger and France", "nothing"):
+        words = words_of(prompt)
+        assert set(index.mentioned(words)) == {row for row, who in whos.items() if who.share(words) >= who.bound}
+    assert index.overlapping(whos[2]) == {1, 2}
+    index.remove(1)
+    assert set(index.mentioned(words_of("New York"))) == {2}
+    assert index.overlapping(Who(())) == {0, 2, 3, 4, 5}
