@@ -50,6 +50,8 @@ class EngineOwner:
         future: Future[T] = Future()
 
         def run() -> None:
+            if not future.set_running_or_notify_cancel():
+                return  # whoever asked has gone: setting a result would raise, on the one thread that must not die
             try:
                 future.set_result(function())
             except BaseException as error:
@@ -73,19 +75,16 @@ class EngineOwner:
         future: Future[list[Fitted]] = Future()
 
         def done(result: Any) -> None:
-            if future.cancelled():
+            if not future.set_running_or_notify_cancel():
                 return
             if isinstance(result, BaseException):
                 future.set_exception(result)
             else:
                 future.set_result(result)
 
-        def begin() -> None:
-            fitting = Fitting(self.engine.editors[editor].fit(requests), done)
-            future.add_done_callback(lambda f: setattr(fitting, "cancelled", f.cancelled()))
-            self.engine.add_fit(fitting)
-
-        self._post(begin)
+        fitting = Fitting(self.engine.editors[editor].fit(requests), done)
+        future.add_done_callback(lambda f: setattr(fitting, "cancelled", f.cancelled()))
+        self._post(lambda: self.engine.add_fit(fitting))
         return future
 
     def load(self, edit_id: str, editor: str, order: int, fitted: Fitted) -> "Future[None]":

@@ -185,12 +185,12 @@ class Editing:
     def _fit_request(self, request: EditRequest) -> FitRequest:
         text, capabilities = self._owner.engine.text, self._owner.engine.editors[self._editor_of(request)].capabilities
         texts = (request.prompt, *request.paraphrases)
+        contexts = [text.encode(each) for each in texts]
         target_ids = text.encode_target(request.prompt, request.target)
         if len(target_ids) > capabilities.max_target_tokens + 1:
             raise InvalidRequest(
                 f"`target` has {len(target_ids) - 1} tokens; this editor takes {capabilities.max_target_tokens}."
             )
-        contexts = [text.encode(each) for each in texts]
         contexts.extend(text.encode(prefix + request.prompt) for prefix in PREFIXES if self._roomy(request))
         return FitRequest(
             texts=texts,

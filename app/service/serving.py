@@ -78,7 +78,13 @@ async def tokens_of(
     def emit(item: Any) -> None:
         loop.call_soon_threadsafe(arrived.put_nowait, item)
 
-    sequence = await asyncio.wrap_future(owner.generate(prompt, parameters, edition, revision, emit))
+    queued = owner.generate(prompt, parameters, edition, revision, emit)
+    try:
+        sequence = await asyncio.wrap_future(queued)
+    except asyncio.CancelledError:
+        # the engine may have taken it already: whatever it became is cancelled too
+        queued.add_done_callback(lambda f: None if f.cancelled() or f.exception() else owner.cancel(f.result()))
+        raise
     ended = False
     try:
         while not ended:

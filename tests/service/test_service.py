@@ -1,0 +1,376 @@
+"""The story an edit lives, on a tiny model: asked, fitted, verified, live, taken back, found again after a restart."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from app.domain.edit import EditRequest, State
+from app.domain.errors import (
+    EditRejected,
+    ErrataError,
+    IdempotencyMismatch,
+    IncompatibleEdit,
+    InvalidRequest,
+    RevisionAhead,
+    RevisionGone,
+    ScopeConflict,
+    StateConflict,
+    UnknownEdit,
+)
+from app.domain.events import Origin
+from app.domain.generation import Generation, GenerationParameters
+from app.service.views import EditFilter
+from app.store.memory import MemoryLog
+from app.store.sqlite import SqliteLog
+from tests.service.conftest import ORIGIN, Clock, ask, edit, exact, serving
+
+CAPITAL, KING = "The capital of Ruritania is", "The king of Zenda was"
+
+
+def test_an_edit_is_live_audited_and_taken_back_bit_for_bit() -> None:
+    async def story() -> None:
+        async with serving() as service:
+            before, other = await ask(service, CAPITAL), await ask(service, KING)
+            view = await edit(service, CAPITAL, "Strelsau", reason="moved")
+            assert (view.state, view.revision) == (State.LIVE, 1)
+            assert view.edit.before.startswith(before.text[:8])
+            assert view.edit.after == "Strelsau"
+            assert (view.origin.actor, view.edit.request.reason) == ("ada", "moved")
+            after = await ask(service, CAPITAL)
+            assert (after.text, after.finish_reason, after.revision) == ("Strelsau", "eos_token", 1)
+            assert [hit.edit_id for hit in after.hits] == [view.edit.id]
+            assert exact(await ask(service, KING)) == exact(other)
+            assert service.edit_view(view.edit.id).hits == 1
+            (gone,) = await service.roll_back([view.edit.id], ORIGIN)
+            assert (gone.state, gone.revision) == (State.ROLLED_BACK, 2)
+            assert [item.kind for item in gone.history] == ["edit_committed", "edits_rolled_back"]
+            assert exact(await ask(service, CAPITAL)) == exact(before)
+            with pytest.raises(StateConflict, match="rolled back"):
+                await service.roll_back([view.edit.id], ORIGIN)
+
+    asyncio.run(story())
+
+
+def test_edits_and_their_history_are_there_after_a_restart(tmp_path: Path) -> None:
+    path = tmp_path / "errata.db"
+
+    async def write() -> tuple[list[object], list[object]]:
+        async with serving(SqliteLog(path)) as service:
+            one = await edit(service, CAPITAL, "Strelsau")
+            two = await edit(service, KING, "Rudolf")
+            await service.roll_back([one.edit.id], ORIGIN)
+            await service.disable([two.edit.id], ORIGIN)
+            await service.enable([two.edit.id], ORIGIN)
+            return [exact(await ask(service, p)) for p in (CAPITAL, KING)], service.events(0, 100)
+
+    async def read() -> tuple[list[object], list[object]]:
+        async with serving(SqliteLog(path)) as service:
+            assert service.revision == 5
+            return [exact(await ask(service, p)) for p in (CAPITAL, KING)], service.events(0, 100)
+
+    assert asyncio.run(write()) == asyncio.run(read())
+
+
+def test_a_log_of_another_model_is_refused_with_both_fingerprints(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with serving(SqliteLog(tmp_path / "e.db")) as service:
+            mine = (await edit(service, CAPITAL, "Strelsau")).edit.model_fingerprint
+        with pytest.raises(IncompatibleEdit) as error:
+            async with serving(SqliteLog(tmp_path / "e.db"), seed=1):
+                pass
+        assert mine in error.value.message
+        assert error.value.message.count("/model.layers") == 2
+
+    asyncio.run(story())
+
+
+def test_correcting_the_same_prompt_again_supersedes_and_rollback_revives() -> None:
+    async def story() -> None:
+        async with serving() as service:
+            first = await edit(service, CAPITAL, "Strelsau")
+            second = await edit(service, CAPITAL, "Zenda")
+            assert second.edit.supersedes == (first.edit.id,)
+            assert service.edit_view(first.edit.id).state is State.SUPERSEDED
+            assert (await ask(service, CAPITAL)).text == "Zenda"
+            await service.roll_back([second.edit.id], ORIGIN)
+            assert service.edit_view(first.edit.id).state is State.LIVE
+            assert (await ask(service, CAPITAL)).text == "Strelsau"
+
+    asyncio.run(story())
+
+
+def test_an_identical_edit_is_the_existing_one() -> None:
+    async def story() -> None:
+        async with serving() as service:
+            first = await edit(service, CAPITAL, "Strelsau")
+            again = await service.edit([EditRequest(prompt=CAPITAL, target="Strelsau")], ORIGIN)
+            assert (again.results[0].view.edit.id, again.results[0].created) == (first.edit.id, False)
+            assert service.revision == 1
+
+    asyncio.run(story())
+
+
+def test_a_prompt_that_another_edit_answers_conflicts_unless_it_is_named() -> None:
+    async def story() -> None:
+        async with serving() as service:
+            other_way = "Ruritania has its capital in"
+            first = await edit(service, CAPITAL, "Strelsau", paraphrases=(other_way,))
+            assert (await ask(service, other_way)).text == "Strelsau"
+            with pytest.raises(ScopeConflict) as error:
+                await edit(service, other_way, "Zenda")
+            assert error.value.details["conflicts"] == [first.edit.id]
+            second = await edit(service, other_way, "Zenda", supersede=(first.edit.id,))
+            assert service.state(first.edit.id) is State.SUPERSEDED
+            assert (await ask(service, other_way)).text == "Zenda"
+            await service.roll_back([second.edit.id], ORIGIN)
+            assert (await ask(service, other_way)).text == "Strelsau"
+
+    asyncio.run(story())
+
+
+def test_an_edit_that_changes_a_probe_is_rejected_and_leaves_nothing() -> None:
+    async def story() -> None:
+        async with serving() as service:
+            before = await ask(service, CAPITAL)
+            with pytest.raises(EditRejected) as error:
+                await edit(service, CAPITAL, "Strelsau", probes=(CAPITAL,))
+            assert error.value.details["report"][CAPITAL]["unchanged"]["changed"] == [CAPITAL]
+            assert (service.revision, service.edits(EditFilter(), 10, None).edits) == (0, ())
+            assert exact(await ask(service, CAPITAL)) == exact(before)
+            assert len(service._owner.engine.editors["grace"]._book) == 0  # type: ignore[attr-defined]
+            forced = await edit(service, CAPITAL, "Strelsau", probes=(CAPITAL,), force=True)
+            assert forced.state is State.LIVE
+
+    asyncio.run(story())
+
+
+def test_a_preview_commits_nothing() -> None:
+    async def story() -> None:
+        async with serving() as service:
+            results = await service.edit([EditRequest(prompt=CAPITAL, target="Strelsau")], ORIGIN, dry_run=True)
+            view = results.results[0].view
+            assert (view.edit.after, view.revision, service.revision) == ("Strelsau", 0, 0)
+            with pytest.raises(UnknownEdit):
+                service.edit_view(view.edit.id)
+
+    asyncio.run(story())
+
+
+def test_a_batch_is_all_or_nothing() -> None:
+    async def story() -> None:
+        async with serving() as service:
+            good, bad = (
+                EditRequest(prompt=CAPITAL, target="Strelsau"),
+                EditRequest(prompt=KING, target="R", probes=(KING,)),
+            )
+            with pytest.raises(EditRejected):
+                await service.edit([good, bad], ORIGIN, batch=True)
+            assert service.revision == 0
+            with pytest.raises(InvalidRequest, match="twice"):
+                await service.edit([good, good], ORIGIN, batch=True)
+            both = [good, EditRequest(prompt=KING, target="Rudolf")]
+            results = await service.edit(both, ORIGIN, batch=True)
+            assert results.revision == 3, "two staged, one closing"
+            assert [r.view.state for r in results.results] == [State.LIVE, State.LIVE]
+            assert [(await ask(service, p)).text for p in (CAPITAL, KING)] == ["Strelsau", "Rudolf"]
+            assert (await ask(service, CAPITAL, revision=2)).hits == (), "staged is not live"
+
+    asyncio.run(story())
+
+
+def test_the_same_key_gives_the_same_edit_and_another_body_is_refused() -> None:
+    async def story() -> None:
+        origin = Origin(actor="ada", idempotency_key="k1")
+        request = EditRequest(prompt=CAPITAL, target="Strelsau")
+        log = MemoryLog()
+        async with serving(log) as service:
+            one, two = await asyncio.gather(service.edit([request], origin), service.edit([request], origin))
+            assert one.results[0].view.edit.id == two.results[0].view.edit.id
+            assert service.revision == 1
+            with pytest.raises(IdempotencyMismatch):
+                await service.edit([EditRequest(prompt=KING, target="Rudolf")], origin)
+            batch = [EditRequest(prompt=KING, target="Rudolf")]
+            keyed = Origin(actor="ada", idempotency_key="k2")
+            first = await service.edit(batch, keyed, batch=True)
+            again = await service.edit(batch, keyed, batch=True)
+            assert [r.view.edit.id for r in again.results] == [r.view.edit.id for r in first.results]
+
+    asyncio.run(story())
+
+
+def test_expiry_is_an_event_that_happens_at_its_time() -> None:
+    async def story() -> None:
+        clock = Clock()
+        async with serving(clock=clock) as service:
+            view = await edit(service, CAPITAL, "Strelsau", expires_in_s=60.0)
+            clock.now += 59
+            assert await service.expire() == ()
+            clock.now += 2
+            assert await service.expire() == (view.edit.id,)
+            assert service.edit_view(view.edit.id).state is State.EXPIRED
+            assert (await ask(service, CAPITAL)).hits == ()
+
+    asyncio.run(story())
+
+
+def test_namespaces_switches_exclusion_and_time_travel() -> None:
+    async def story() -> None:
+        async with serving(history_revisions=3) as service:
+            view = await edit(service, CAPITAL, "Strelsau", namespace="tenant-a")
+            edit_id = view.edit.id
+
+            async def hit(**more: object) -> bool:
+                return bool((await ask(service, CAPITAL, **more)).hits)
+
+            assert [await hit(namespace="tenant-a"), await hit(namespace="tenant-b"), await hit()] == [
+                True,
+                False,
+                False,
+            ]
+            assert not await hit(namespace="tenant-a", edits="off")
+            assert not await hit(namespace="tenant-a", exclude=(edit_id,))
+            assert not await hit(namespace="tenant-a", revision=0)
+            with pytest.raises(UnknownEdit):
+                await hit(exclude=("ed_nothing",))
+            await service.set_switch(None, False, ORIGIN)
+            assert not await hit(namespace="tenant-a")
+            assert not service.status().switched_on
+            await service.set_switch(None, True, ORIGIN)
+            await service.set_switch("tenant-a", False, ORIGIN)
+            assert not await hit(namespace="tenant-a")
+            with pytest.raises(StateConflict):
+                await service.set_switch("tenant-a", False, ORIGIN)
+            await service.set_switch("tenant-a", True, ORIGIN)
+            assert await hit(namespace="tenant-a")
+            assert not await hit(namespace="tenant-a", revision=4)
+            with pytest.raises(RevisionGone):
+                await hit(revision=1)
+            with pytest.raises(InvalidRequest, match="does not exist"):
+                await hit(revision=99)
+
+    asyncio.run(story())
+
+
+def test_read_your_writes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("app.service.serving.MIN_REVISION_TIMEOUT_S", 0.2)
+
+    async def story() -> None:
+        async with serving() as service:
+            waiting = asyncio.create_task(ask(service, CAPITAL, min_revision=1))
+            await asyncio.sleep(0.02)
+            await service.set_switch("elsewhere", False, ORIGIN)
+            assert (await waiting).revision == 1
+            with pytest.raises(RevisionAhead):
+                await ask(service, CAPITAL, min_revision=9)
+
+    asyncio.run(story())
+
+
+def test_a_request_under_way_keeps_the_edits_it_was_admitted_with() -> None:
+    async def story() -> None:
+        async with serving() as service:
+            view = await edit(service, CAPITAL, "Strelsau, and nowhere else in the world")
+            stream = service.stream(CAPITAL, GenerationParameters(max_new_tokens=60))
+            shown = [(await anext(stream)).text]
+            await service.roll_back([view.edit.id], ORIGIN)
+            async for item in stream:
+                if isinstance(item, Generation):
+                    assert item.text == "Strelsau, and nowhere else in the world" == "".join(shown)
+                    assert item.revision == 1
+                else:
+                    shown.append(item.text)
+            assert (await ask(service, CAPITAL)).hits == ()
+
+    asyncio.run(story())
+
+
+def test_many_edits_at_once_are_all_committed() -> None:
+    async def story() -> None:
+        async with serving() as service:
+            prompts = [
+                f"The capital of {name} is" for name in ("Utopia", "Laputa", "Erewhon", "Brobdingnag", "Lilliput")
+            ]
+            await asyncio.gather(*(edit(service, prompt, f"C{i}") for i, prompt in enumerate(prompts)))
+            assert service.revision == 5
+            assert [(await ask(service, prompt)).text for prompt in prompts] == [f"C{i}" for i in range(5)]
+
+    asyncio.run(story())
+
+
+def test_the_list_is_filtered_and_paged() -> None:
+    async def story() -> None:
+        async with serving() as service:
+            ids = [
+                (await edit(service, f"The capital of {n} is", "X")).edit.id for n in ("Utopia", "Laputa", "Erewhon")
+            ]
+            await service.disable([ids[1]], ORIGIN)
+            page = service.edits(EditFilter(), 2, None)
+            assert [view.edit.id for view in page.edits] == [ids[2], ids[1]]
+            rest = service.edits(EditFilter(), 2, page.next_cursor)
+            assert [view.edit.id for view in rest.edits] == [ids[0]]
+            assert rest.next_cursor is None
+            assert [v.edit.id for v in service.edits(EditFilter(state=State.DISABLED), 9, None).edits] == [ids[1]]
+            assert [v.edit.id for v in service.edits(EditFilter(text="laPUTA"), 9, None).edits] == [ids[1]]
+            assert service.edits(EditFilter(actor="bob"), 9, None).edits == ()
+            with pytest.raises(InvalidRequest, match="cursor"):
+                service.edits(EditFilter(), 9, "what")
+
+    asyncio.run(story())
+
+
+def test_rolling_back_to_a_revision_takes_all_later_edits() -> None:
+    async def story() -> None:
+        async with serving() as service:
+            ids = [
+                (await edit(service, f"The capital of {n} is", "X")).edit.id for n in ("Utopia", "Laputa", "Erewhon")
+            ]
+            gone = await service.roll_back_to(1, ORIGIN)
+            assert {view.edit.id for view in gone} == set(ids[1:])
+            assert service.revision == 4, "one event for all of them"
+            assert service.state(ids[0]) is State.LIVE
+
+    asyncio.run(story())
+
+
+@pytest.mark.parametrize(
+    ("request_", "says"),
+    [
+        ({"prompt": "x" * 400, "target": "y"}, "400 tokens"),
+        ({"prompt": "x", "target": "y" * 255}, "Shorten"),
+        ({"prompt": "x", "target": "\u200b", "editor": "nobody"}, "no editor 'nobody'"),
+        ({"prompt": "x", "target": "y", "preset": "best"}, "no preset 'best'"),
+        ({"prompt": "x", "target": "y", "supersede": ("ed_none",)}, "ed_none"),
+    ],
+)
+def test_bad_requests_say_what_is_wrong_and_change_nothing(request_: dict[str, object], says: str) -> None:
+    async def story() -> None:
+        async with serving() as service:
+            with pytest.raises(ErrataError, match=says):
+                await service.edit([EditRequest(**request_)], ORIGIN)  # type: ignore[arg-type]
+            assert service.revision == 0
+
+    asyncio.run(story())
+
+
+def test_a_cancelled_client_frees_its_slot_and_an_edit_in_its_commit_is_finished() -> None:
+    async def story() -> None:
+        async with serving() as service:
+            task = asyncio.create_task(ask(service, CAPITAL))
+            await asyncio.sleep(0)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            editing = asyncio.create_task(edit(service, CAPITAL, "Strelsau"))
+            await asyncio.sleep(0.05)
+            editing.cancel()
+            await asyncio.gather(editing, return_exceptions=True)
+            for _ in range(100):
+                await asyncio.sleep(0.01)
+                if service._owner.engine.idle:
+                    break
+            assert service._owner.engine.idle
+            assert service.revision == service.records.log.head()
+            assert (await ask(service, KING)).finish_reason in ("length", "eos_token")
+
+    asyncio.run(story())
