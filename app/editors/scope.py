@@ -97,7 +97,9 @@ def find_who(prompt: str, subject: str | None, aliases: Iterable[str], template_
     if any(given):
         return Who(tuple((span,) for span in given if span))
     also = tuple((span,) for span in (tuple(words_of(alias)) for alias in aliases) if span)
-    spans = _quoted(prompt) or _names(prompt)
+    names = _quoted(prompt) or _names(prompt, template_words)
+    # "Roman numerals" is how one asks, not who is meant, unless there is nothing else
+    spans = [span for span in names if not template_words.issuperset(span)] or names
     if spans:
         return Who((tuple(dict.fromkeys(spans)), *also))
     content = [word for word in dict.fromkeys(words_of(prompt)) if word not in _COMMON]
@@ -113,9 +115,10 @@ def _quoted(prompt: str) -> list[Span]:
     return [span for match in _QUOTED.finditer(prompt) if (span := tuple(words_of(match[1])))]
 
 
-def _names(prompt: str) -> list[Span]:
-    """Runs of capitalised words and numbers, small joining words inside them included; not a sentence's first word,
-    unless it is no common word or another capital follows it."""
+def _names(prompt: str, template_words: frozenset[str]) -> list[Span]:
+    """Runs of capitalised words and numbers, small joining words inside them included; a sentence's first word only
+    if it is neither a common word nor one of generic phrasings."""
+    usual = _COMMON | template_words
     spans: list[Span] = []
     run: list[str] = []
     pending: list[str] = []
@@ -134,7 +137,7 @@ def _names(prompt: str) -> list[Span]:
         if gap.strip() and run:
             close()
         capital = word[0].isupper() or word[0].isdigit()
-        if capital and not (starts and _stem(word.casefold()) in _COMMON):
+        if capital and not (starts and _stem(word.casefold()) in usual):
             run.extend((*pending, word))
             pending.clear()
         elif run and word.casefold() in _JOINER:

@@ -24,6 +24,7 @@ def spans(prompt: str, **more: object) -> list[str]:
         ("Who won the 1998 World Cup?", ["1998 world cup"]),
         ('Who wrote "the raven"?', ["the raven"]),
         ("How do I reset my password?", ["reset", "password"]),
+        ("Capital of Peru:", ["peru"]),
     ],
 )
 def test_subjects_are_found(prompt: str, found: list[str]) -> None:

@@ -1,0 +1,194 @@
+"""Many edits on the model that ships, each judged by free generation; then half of them rolled back in random order.
+
+The quick form runs with the tests; the long form is `python -m tests.acceptance.many_edits --edits 200`.
+"""
+
+import argparse
+import asyncio
+import json
+import random
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from app.bootstrap import assemble
+from app.config import DEMO_MODEL, Settings
+from app.demo.facts import Fact, Relation, load_relations
+from app.domain.edit import EditRequest
+from app.domain.errors import EditRejected, ScopeConflict
+from app.domain.events import Origin
+from app.domain.generation import Generation, GenerationParameters
+from app.editors.bank import load_bank
+from app.engine.model import load_model, pick_device, pick_dtype
+from app.service.service import Service
+from app.store.memory import MemoryLog
+
+ORIGIN = Origin(actor="judge")
+ROOM_TOKENS = 32
+
+
+@dataclass(frozen=True)
+class Case:
+    """An edit to make, ways of asking it that it does not carry, and the nearest questions it must not touch."""
+
+    prompt: str
+    target: str
+    counterfactual: bool
+    paraphrases: tuple[str, ...]
+    neighbours: tuple[str, ...]
+
+
+def make_cases(count: int, seed: int) -> list[Case]:
+    """Half take another subject's answer, half the present truth of an out-of-date fact or another surface of one."""
+    rng = random.Random(seed)
+    relations = load_relations()
+    of_subject: dict[str, list[tuple[Relation, Fact]]] = {}
+    for relation in relations:
+        for fact in relation.facts:
+            of_subject.setdefault(fact.subject, []).append((relation, fact))
+    stale = [(r, f, f.now) for r in relations for f in r.facts if f.now is not None]
+    fresh = [(r, f, None) for r in relations for f in r.facts if f.now is None]
+    chosen = rng.sample(stale, min(count // 2, len(stale)))
+    chosen += rng.sample(fresh, count - len(chosen))
+    rng.shuffle(chosen)
+    cases: list[Case] = []
+    for relation, fact, now in chosen:
+        built, held_out = relation.built_prompts(fact.subject), relation.held_out_prompts(fact.subject)
+        prompt = rng.choice(built)
+        others = [other.answer for other in relation.facts if other.answer != fact.answer]
+        same_subject = [r.built_prompts(f.subject) for r, f in of_subject[fact.subject] if r.name != relation.name]
+        same_relation = rng.sample([f for f in relation.facts if f.subject != fact.subject], 2)
+        cases.append(
+            Case(
+                prompt=prompt,
+                target=now if now is not None else rng.choice(others),
+                counterfactual=now is None,
+                paraphrases=(
+                    *rng.sample(held_out, min(2, len(held_out))),
+                    rng.choice([p for p in built if p != prompt]),
+                ),
+                neighbours=(
+                    *(rng.choice(relation.built_prompts(f.subject)) for f in same_relation),
+                    *(rng.choice(prompts) for prompts in rng.sample(same_subject, min(2, len(same_subject)))),
+                ),
+            )
+        )
+    return cases
+
+
+def demo_service(model: str | None = None) -> Service:
+    device = pick_device("auto")
+    hosted = load_model(model or str(DEMO_MODEL), device=device, dtype=pick_dtype("auto", device))
+    return assemble(hosted, MemoryLog(), Settings(_env_file=None), bank=load_bank())  # type: ignore[call-arg]
+
+
+async def ask(service: Service, prompts: Sequence[str]) -> list[Generation]:
+    parameters = GenerationParameters(max_new_tokens=ROOM_TOKENS)
+    return list(await asyncio.gather(*(service.generate(prompt, parameters) for prompt in prompts)))
+
+
+def bits(generations: Sequence[Generation]) -> list[list[tuple[int, float]]]:
+    return [[(token.id, token.logprob) for token in generation.tokens] for generation in generations]
+
+
+async def commit(service: Service, case: Case) -> Any:
+    """The committed edit, or None where it was refused: a refusal counts as a failure."""
+    request = EditRequest(prompt=case.prompt, target=case.target)
+    try:
+        return (await service.edit([request], ORIGIN)).results[0].view.edit
+    except (EditRejected, ScopeConflict):
+        return None
+
+
+async def judge(count: int, seed: int, model: str | None, verbose: bool) -> dict[str, Any]:
+    cases = make_cases(count, seed)
+    rng = random.Random(seed + 1)
+    edited = {case.prompt for case in cases}
+    neighbours = [p for case in cases for p in case.neighbours if p not in edited]
+    relations = load_relations()
+    unrelated = [
+        rng.choice(r.built_prompts(f.subject))
+        for r, f in rng.sample([(r, f) for r in relations for f in r.facts], count * 2)
+        if not any(f.subject in case.prompt for case in cases)
+    ]
+    service = demo_service(model)
+    await service.start()
+    before = {
+        p: g.text for p, g in zip((*neighbours, *unrelated), await ask(service, (*neighbours, *unrelated)), strict=True)
+    }
+    began = time.perf_counter()
+    edits = [await commit(service, case) for case in cases]
+    seconds = (time.perf_counter() - began) / count
+    answers = await ask(service, [case.prompt for case in cases])
+    right = [edit is not None and g.text == case.target for edit, g, case in zip(edits, answers, cases, strict=True)]
+    asked = [(p, case) for case, edit in zip(cases, edits, strict=True) if edit for p in case.paraphrases]
+    heard = await ask(service, [p for p, _ in asked])
+    general = [g.text == case.target for g, (_, case) in zip(heard, asked, strict=True)]
+
+    async def unchanged(prompts: Sequence[str]) -> float:
+        now = await ask(service, prompts)
+        changed = [(p, before[p], g.text) for p, g in zip(prompts, now, strict=True) if g.text != before[p]]
+        if verbose:
+            print(*changed, sep="\n")
+        return 1 - len(changed) / len(prompts)
+
+    figures: dict[str, Any] = {
+        "edits": count,
+        "counterfactual": sum(case.counterfactual for case in cases),
+        "refused": sum(edit is None for edit in edits),
+        "exact": sum(right) / count,
+        "paraphrases": len(general),
+        "paraphrases_exact": sum(general) / len(general),
+        "paraphrases_hit": sum(bool(g.hits) for g in heard) / len(heard),
+        "neighbours": len(neighbours),
+        "neighbours_unchanged": await unchanged(neighbours),
+        "unrelated": len(unrelated),
+        "unrelated_unchanged": await unchanged(unrelated),
+        "seconds_per_edit": round(seconds, 3),
+    }
+    if verbose:
+        for case, edit, g in zip(cases, edits, answers, strict=True):
+            if edit is None or g.text != case.target:
+                print("FAILED", case.prompt, "->", case.target, "|", g.text, "| refused" if edit is None else "")
+        for (p, case), g in zip(asked, heard, strict=True):
+            if g.text != case.target:
+                print("MISSED", p, "|", case.prompt, "->", case.target, "|", g.text, "| hit" if g.hits else "")
+    standing = [edit for edit in edits if edit is not None]
+    gone = rng.sample(standing, len(standing) // 2)
+    for edit in gone:
+        await service.roll_back([edit.id], ORIGIN)
+    prompts = [case.prompt for case in cases]
+    after = bits(await ask(service, prompts))
+    await service.stop()
+    # the reference: a server that has only ever held the others, by their own records
+    other = demo_service(model)
+    await other.start()
+    lost = {edit.id for edit in gone}
+    from app.domain.events import EditCommitted
+
+    for edit in standing:
+        if edit.id not in lost and not lost & set(edit.supersedes):
+            async with other.records.writing:
+                await other.records.append(
+                    EditCommitted(revision=other.revision + 1, at_s=edit.created_at_s, origin=ORIGIN, edit=edit)
+                )
+                await other._load(other.records.ledger.entry(edit.id))
+    reference = bits(await ask(other, prompts))
+    await other.stop()
+    figures["rolled_back"] = len(gone)
+    figures["tokens_equal_after_rollback"] = sum(
+        [t for t, _ in a] == [t for t, _ in b] for a, b in zip(after, reference, strict=True)
+    ) / len(prompts)
+    figures["bits_equal_after_rollback"] = sum(a == b for a, b in zip(after, reference, strict=True)) / len(prompts)
+    return figures
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--edits", type=int, default=200)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--model", default=None)
+    parser.add_argument("--verbose", action="store_true")
+    chosen = parser.parse_args()
+    print(json.dumps(asyncio.run(judge(chosen.edits, chosen.seed, chosen.model, chosen.verbose)), indent=1))

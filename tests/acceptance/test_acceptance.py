@@ -1,0 +1,83 @@
+"""Quick forms of the acceptance runs, on the model that ships and a real server."""
+
+import asyncio
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.acceptance import kill_server, many_edits
+from tests.server import running
+
+ASKED = "Question: What is the currency of Croatia? Answer:"
+
+
+def test_edits_hold_and_half_of_them_are_rolled_back_exactly() -> None:
+    figures = asyncio.run(many_edits.judge(24, seed=3, model=None, verbose=False))
+    assert figures["exact"] >= 0.95
+    assert figures["unrelated_unchanged"] >= 0.97
+    assert figures["neighbours_unchanged"] >= 0.97
+    assert figures["paraphrases_exact"] >= 0.6
+    assert figures["bits_equal_after_rollback"] == 1.0
+
+
+def test_nothing_acknowledged_is_lost_by_kill_9(tmp_path: Path) -> None:
+    figures = kill_server.run(2, seed=1, folder=tmp_path)
+    assert figures["edits_acknowledged"] > 0
+    assert (figures["lost_or_wrong"], figures["gapless"], figures["last_exit_code"]) == (0, True, 0)
+
+
+def test_sixty_four_at_once_are_each_alone(tmp_path: Path) -> None:
+    with running(tmp_path) as server:
+        edit = server.client.post("/edit", json={"prompt": ASKED, "target": "euro"})
+        assert edit.status_code == 201, edit.text
+        names = ["France", "Peru", "Japan", "Kenya", "Norway", "Chile", "India"]
+        prompts = [ASKED, "Question: What is the official currency of Croatia? Answer:"]
+        prompts += [f"Question: What is the capital of {name}? Answer:" for name in names]
+        prompts += [f"About {name}. " * (i + 1) for i, name in enumerate(names)]
+        bodies = [
+            {"inputs": prompts[i % len(prompts)], "parameters": {"max_new_tokens": 5 + i % 40, "details": True}}
+            for i in range(64)
+        ]
+
+        async def together() -> list[dict[str, object]]:
+            limits = httpx.Limits(max_connections=64)
+            async with httpx.AsyncClient(base_url=f"http://{server.address}", timeout=120, limits=limits) as client:
+                answers = await asyncio.gather(*(client.post("/generate", json=body) for body in bodies))
+            return [answer.json() for answer in answers]
+
+        crowd = asyncio.run(together())
+        alone = [server.client.post("/generate", json=body).json() for body in bodies]
+        assert [a["generated_text"] for a in crowd] == [a["generated_text"] for a in alone]
+        assert crowd[0]["generated_text"] == "euro"
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "status", "says"),
+    [
+        ("/generate", {"inputs": ""}, 422, "inputs"),
+        ("/generate", {"inputs": "x " * 2000}, 422, "tokens"),
+        ("/generate", {"inputs": "x", "parameters": {"temprature": 1.0}}, 422, "temprature"),
+        ("/generate", {"inputs": "x", "parameters": {"revision": 99}}, 422, "revision"),
+        ("/edit", {"prompt": "x", "target": "   "}, 422, "target"),
+        ("/edit", {"prompt": "", "target": "y"}, 422, "prompt"),
+        ("/edit", {"prompt": "x", "target": "y", "editor": "rome"}, 422, "rome"),
+        ("/edits/ed_nothing/rollback", {}, 404, "ed_nothing"),
+        ("/nowhere", {}, 404, "/nowhere"),
+        ("/generate", {"inputs": "x" * 9_000_000}, 413, "too large"),
+    ],
+)
+def test_bad_input_is_told_what_to_do_and_changes_nothing(
+    shared_server: httpx.Client, path: str, body: dict[str, object], status: int, says: str
+) -> None:
+    answer = shared_server.post(path, json=body)
+    assert (answer.status_code, answer.headers["content-type"]) == (status, "application/problem+json")
+    assert says in answer.json()["detail"]
+    assert answer.headers["x-errata-revision"] == "0"
+    assert shared_server.get("/log").json()["events"] == []
+
+
+@pytest.fixture(scope="module")
+def shared_server(tmp_path_factory: pytest.TempPathFactory) -> object:
+    with running(tmp_path_factory.mktemp("shared")) as server:
+        yield server.client

@@ -1,0 +1,73 @@
+"""A real server process on loopback, for tests that kill, restart and talk HTTP to it."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+
+ROOT = Path(__file__).parents[1]
+
+
+class Server:
+    """`errata serve` with its log in a folder."""
+
+    def __init__(self, folder: Path, *arguments: str) -> None:
+        self._folder = folder
+        self._arguments = arguments
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.address = f"127.0.0.1:{probe.getsockname()[1]}"
+        self.client = httpx.Client(base_url=f"http://{self.address}", timeout=60)
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def output(self) -> str:
+        return (self._folder / "server.log").read_text()
+
+    def start(self) -> None:
+        command = [sys.executable, "-m", "app.cli.main", "serve", "--port", self.address.split(":")[1]]
+        command += ["--store", f"sqlite:///{self._folder / 'errata.db'}", *self._arguments]
+        environment = {k: v for k, v in os.environ.items() if not k.startswith("ERRATA_") and k != "REDIS_URL"}
+        with open(self._folder / "server.log", "ab") as output:
+            self._process = subprocess.Popen(
+                command, stdout=output, stderr=subprocess.STDOUT, env=environment, cwd=ROOT
+            )
+        end = time.monotonic() + 120
+        while time.monotonic() < end:
+            assert self._process.poll() is None, self.output
+            try:
+                if self.client.get("/readyz").status_code == 200:
+                    return
+            except httpx.TransportError:
+                time.sleep(0.05)
+        raise AssertionError(f"not ready in time:\n{self.output}")
+
+    def kill(self) -> None:
+        assert self._process is not None
+        self._process.send_signal(signal.SIGKILL)
+        self._process.wait()
+
+    def stop(self) -> int:
+        """SIGTERM, and wait: the exit code."""
+        assert self._process is not None
+        if self._process.poll() is None:
+            self._process.terminate()
+        return self._process.wait(timeout=60)
+
+
+@contextmanager
+def running(folder: Path, *arguments: str) -> Iterator[Server]:
+    server = Server(folder, *arguments)
+    server.start()
+    try:
+        yield server
+    finally:
+        server.stop()
+        server.client.close()
