@@ -9,7 +9,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-
 SAME = 1e-3
 """Of a key's norm."""
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from app.domain.edit import Edit, EditRequest
-from app.domain.errors import EditRejected, IdempotencyMismatch, InvalidRequest, ScopeConflict, StateConflict
+from app.domain.errors import EditRejected, InvalidRequest, ScopeConflict, StateConflict
 from app.domain.events import BatchCommitted, EditCommitted, EditStaged, Event, Origin
 from app.domain.generation import Generation
 from app.editors.base import FitRequest, Fitted
@@ -69,20 +69,18 @@ class Editing:
         lock = self._under_way.setdefault(key, asyncio.Lock())
         try:
             async with lock:
-                known = self._known(key, origin.digest or "")
+                known = self._known(origin)
                 return known or await self._edit(requests, origin, atomic=atomic, batch=batch, dry_run=False)
         finally:
             if not lock.locked():
                 self._under_way.pop(key, None)
 
-    def _known(self, key: str, digest: str) -> EditResults | None:
-        known = self._records.ledger.by_idempotency_key.get(key)
-        if known is None:
+    def _known(self, origin: Origin) -> EditResults | None:
+        revision = self._records.done_under(origin)
+        if revision is None:
             return None
-        if known[0] != digest:
-            raise IdempotencyMismatch("This Idempotency-Key was used with another body: take a new key.")
-        ids = [i for i in self._records.ledger.edits_of(known[1]) if self._committed_at(i) == known[1]]
-        return EditResults(results=tuple(self._existing(i) for i in ids), revision=known[1])
+        ids = [i for i in self._records.ledger.edits_of(revision) if self._committed_at(i) == revision]
+        return EditResults(results=tuple(self._existing(i) for i in ids), revision=revision)
 
     def _committed_at(self, edit_id: str) -> int:
         history = self._records.ledger.entry(edit_id).history

@@ -4,8 +4,8 @@ import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable
 
-from app.domain.errors import InvalidRequest
-from app.domain.events import Event
+from app.domain.errors import IdempotencyMismatch, InvalidRequest
+from app.domain.events import Event, Origin
 from app.domain.ledger import NEVER, Entry, Ledger
 from app.service.views import EditFilter, EditView, HistoryItem, Page
 from app.store.base import Log
@@ -52,6 +52,15 @@ class Records:
         except TimeoutError:
             return False
         return True
+
+    def done_under(self, origin: Origin) -> int | None:
+        """The revision of the event that this idempotency key made. Raises IdempotencyMismatch for another request."""
+        known = self.ledger.by_idempotency_key.get(origin.idempotency_key or "")
+        if known is None:
+            return None
+        if known[0] != (origin.digest or ""):
+            raise IdempotencyMismatch("This Idempotency-Key was used with another request: take a new key.")
+        return known[1]
 
     def count_hits(self, edit_ids: list[str], now_s: float) -> None:
         self.hits.update(edit_ids)

@@ -266,6 +266,8 @@ class Service:
         if not ids:
             raise InvalidRequest("No edit was named: give at least one id.")
         async with self.records.writing:
+            if self.records.done_under(origin) is not None:
+                return tuple(self.records.view(edit_id) for edit_id in ids)
             self.records.ledger.check(kind, ids)
             await self.records.append(kind(revision=self.revision + 1, at_s=self._clock(), origin=origin, edit_ids=ids))
         return tuple(self.records.view(edit_id) for edit_id in ids)
@@ -274,6 +276,9 @@ class Service:
         """The kill switch: `on` false stops every edit of a namespace, or of all. Returns the new revision."""
         self._admit()
         async with self.records.writing:
+            done = self.records.done_under(origin)
+            if done is not None:
+                return done
             event = SwitchSet(revision=self.revision + 1, at_s=self._clock(), origin=origin, namespace=namespace, on=on)
             self.records.ledger.check_switch(namespace, on)
             await self.records.append(event)

@@ -195,6 +195,11 @@ def test_the_same_key_gives_the_same_edit_and_another_body_is_refused() -> None:
             first = await service.edit(batch, keyed, batch=True)
             again = await service.edit(batch, keyed, batch=True)
             assert [r.view.edit.id for r in again.results] == [r.view.edit.id for r in first.results]
+            back = Origin(actor="ada", idempotency_key="k3", digest="roll back the first")
+            ids = [one.results[0].view.edit.id]
+            assert await service.roll_back(ids, back) == await service.roll_back(ids, back)
+            with pytest.raises(IdempotencyMismatch):
+                await service.disable(ids, Origin(actor="ada", idempotency_key="k3", digest="something else"))
 
     asyncio.run(story())
 
