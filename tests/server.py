@@ -32,7 +32,7 @@ class Server:
         return (self._folder / "server.log").read_text()
 
     def start(self) -> None:
-        command = [sys.executable, "-m", "app.cli.main", "serve", "--port", self.address.split(":")[1]]
+        command = [sys.executable, "-m", "app", "serve", "--port", self.address.split(":")[1]]
         command += ["--store", f"sqlite:///{self._folder / 'errata.db'}", *self._arguments]
         environment = {k: v for k, v in os.environ.items() if not k.startswith("ERRATA_") and k != "REDIS_URL"}
         with open(self._folder / "server.log", "ab") as output:

@@ -1,0 +1,1 @@
+"""The HTTP API: requests become domain values, domain values become JSON. Knows no model and no log."""

@@ -1,0 +1,60 @@
+"""The app around a service: its life, its middleware, its routes. Knows no model and no setting."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+from fastapi import FastAPI
+
+from app.api import errors
+from app.api.metrics import Metrics
+from app.api.middleware import Envelope
+from app.api.openapi import describe
+from app.api.routes import changes, edits, generate, health, log
+
+if TYPE_CHECKING:
+    from app.service.service import Service  # imports torch: the API itself does without
+
+DESCRIPTION = """\
+A frozen model serves `/generate`; a correction posted to `/edit` is live seconds later for every request that asks the
+same thing, and for no other; `/edits` shows who changed what, and takes it back. Every change raises the **revision**
+by one; every answer tells it in `X-Errata-Revision`. Errors are `application/problem+json`."""
+TAGS = [
+    {"name": "generate", "description": "Ask the model."},
+    {"name": "edits", "description": "Correct it, see what was corrected, and take it back."},
+    {"name": "server", "description": "How the server stands."},
+]
+
+
+def create_app(service: "Service", *, version: str = "0.1.0", max_body_bytes: int = 8 * 2**20) -> FastAPI:
+    """An app that starts the service when it starts, and stops it when it stops."""
+
+    @asynccontextmanager
+    async def life(app: FastAPI) -> AsyncIterator[None]:
+        await service.start()
+        try:
+            yield
+        finally:
+            await service.stop()
+
+    metrics = Metrics(service.status)
+    app = FastAPI(
+        title="Errata",
+        version=version,
+        description=DESCRIPTION,
+        openapi_tags=TAGS,
+        lifespan=life,
+        redirect_slashes=False,
+        redoc_url=None,
+    )
+    app.add_middleware(
+        Envelope, revision=lambda: service.revision, max_body_bytes=max_body_bytes, on_error=metrics.error
+    )
+    errors.install(app)
+    app.include_router(generate.routes(service, metrics))
+    app.include_router(edits.routes(service, metrics))
+    app.include_router(changes.routes(service))
+    app.include_router(log.routes(service))
+    app.include_router(health.routes(service, metrics))
+    app.openapi = describe(app)  # type: ignore[method-assign]
+    return app

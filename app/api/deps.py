@@ -1,0 +1,80 @@
+"""What routes share: who asks, and whether they still listen. Knows no service and no body."""
+
+import asyncio
+import hashlib
+from collections.abc import Awaitable
+from contextlib import suppress
+from dataclasses import replace
+from typing import Annotated, TypeVar
+
+from fastapi import Depends, Header, Request
+
+from app.api.errors import ClientGone
+from app.domain.errors import InvalidRequest
+from app.domain.events import Origin
+
+T = TypeVar("T")
+MAX_ACTOR_CHARS = 200
+MAX_KEY_CHARS = 255
+
+
+def origin_of(
+    request: Request,
+    x_errata_actor: Annotated[
+        str | None, Header(description="Who makes the change, for the audit trail. `anonymous` if left out.")
+    ] = None,
+    idempotency_key: Annotated[
+        str | None,
+        Header(description="Any text of the client's. The same request under the same key is carried out once."),
+    ] = None,
+) -> Origin:
+    """Raises InvalidRequest for a header that is too long or not printable."""
+    actor = _header("X-Errata-Actor", x_errata_actor, MAX_ACTOR_CHARS)
+    return Origin(
+        actor=actor or "anonymous",
+        request_id=request.state.request_id,
+        client=None if request.client is None else request.client.host,
+        idempotency_key=_header("Idempotency-Key", idempotency_key, MAX_KEY_CHARS) or None,
+    )
+
+
+Asker = Annotated[Origin, Depends(origin_of)]
+
+
+def because(origin: Origin, reason: str | None, *asked: object) -> Origin:
+    """The origin of a change with its reason and, under a key, a hash of what was asked."""
+    digest = None
+    if origin.idempotency_key is not None:
+        digest = hashlib.sha256(repr(asked).encode()).hexdigest()
+    return replace(origin, reason=reason, digest=digest)
+
+
+def _header(name: str, value: str | None, max_chars: int) -> str | None:
+    if value is None:
+        return None
+    with suppress(UnicodeError):  # HTTP reads headers as latin-1; most clients write UTF-8
+        value = value.encode("latin-1").decode()
+    value = value.strip()
+    if len(value) > max_chars or not value.isprintable():
+        raise InvalidRequest(f"The header {name} must be printable and have at most {max_chars} characters.")
+    return value
+
+
+async def while_connected(request: Request, work: Awaitable[T]) -> T:
+    """The work's result. Cancels it and raises ClientGone if the client leaves first. The body must be read already."""
+    task = asyncio.ensure_future(work)
+    gone = asyncio.ensure_future(_disconnect(request))
+    try:
+        await asyncio.wait({task, gone}, return_when=asyncio.FIRST_COMPLETED)
+        if not task.done():
+            raise ClientGone
+        return task.result()
+    finally:
+        for each in (task, gone):
+            each.cancel()
+        await asyncio.gather(task, gone, return_exceptions=True)
+
+
+async def _disconnect(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass

@@ -1,0 +1,174 @@
+"""Errors on the wire: one table from what went wrong to a status and a problem (RFC 9457). Knows no route."""
+
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from http import HTTPStatus
+from types import MappingProxyType
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+
+from app.domain import errors as domain
+
+_log = logging.getLogger(__name__)
+
+PROBLEM_JSON = "application/problem+json"
+PREFIX = "urn:errata:problem:"
+CLIENT_GONE = 499
+"""What the log and the metrics call a request whose client left; nobody receives it."""
+RETRY_AFTER_S = 1
+INTERNAL = "The server met an error of its own. Its log has more, under this X-Request-Id."
+
+
+class ClientGone(Exception):
+    """The client closed its connection before there was an answer."""
+
+
+TABLE: Mapping[type[domain.ErrataError], tuple[int, str, str]] = {
+    domain.InvalidRequest: (422, "invalid-request", "Invalid request"),
+    domain.UnknownEdit: (404, "unknown-edit", "Unknown edit"),
+    domain.UnknownModel: (404, "unknown-model", "Unknown model"),
+    domain.UnsupportedModel: (422, "unsupported-model", "Unsupported model"),
+    domain.StateConflict: (409, "state-conflict", "The edit's state does not allow this"),
+    domain.ScopeConflict: (409, "scope-conflict", "Another edit's scope overlaps"),
+    domain.IdempotencyMismatch: (422, "idempotency-mismatch", "Idempotency-Key used with another body"),
+    domain.EditRejected: (422, "edit-rejected", "The edit failed its verification"),
+    domain.RevisionGone: (410, "revision-gone", "The revision is no longer kept"),
+    domain.RevisionAhead: (503, "revision-ahead", "The revision is not applied here yet"),
+    domain.QueueFull: (429, "queue-full", "Too many requests wait"),
+    domain.RequestCancelled: (503, "request-cancelled", "The request was cancelled"),
+    domain.LostRace: (503, "lost-race", "Another writer was first"),
+    domain.StoreUnavailable: (503, "store-unavailable", "The log cannot be written"),
+    domain.StoreCorrupt: (500, "store-corrupt", "The log is damaged"),
+    domain.IncompatibleEdit: (409, "incompatible-edit", "The edit was made for another model"),
+    domain.ErrataError: (500, "server-error", "The server failed"),
+}
+"""(status, problem type, title) of each; a class that is not listed takes its nearest base's."""
+
+HTTP_TITLES = {413: "Content too large"}
+"""Where Python's own phrase differs between its versions."""
+HTTP_DETAILS = {
+    404: "There is nothing at this path: /docs lists every route.",
+    405: "This path does not take this method; the Allow header names those it takes.",
+}
+
+
+class ProblemResponse(Response):
+    """Escapes all but ASCII: a problem may quote what the client sent, even half of a surrogate pair."""
+
+    media_type = PROBLEM_JSON
+
+    def __init__(self, problem: Mapping[str, Any], headers: Mapping[str, str] | None = None) -> None:
+        content = json.dumps(problem, default=str)
+        super().__init__(content, status_code=int(problem["status"]), headers=dict(headers or {}))
+
+
+def problem(
+    status: int, kind: str, title: str, detail: str, more: Mapping[str, Any] = MappingProxyType({})
+) -> dict[str, Any]:
+    return {**more, "type": PREFIX + kind, "title": title, "status": status, "detail": detail}
+
+
+def row_of(error: type[domain.ErrataError]) -> tuple[int, str, str]:
+    return next(TABLE[base] for base in error.__mro__ if base in TABLE)
+
+
+def problem_of(error: Exception) -> dict[str, Any]:
+    """Any exception as a problem. What is not the caller's doing is logged here, and told without its inside."""
+    if isinstance(error, domain.ErrataError):
+        status, kind, title = row_of(type(error))
+        if status == 500:
+            _log.error("%s: %s", type(error).__name__, error.message, exc_info=error)
+        details = {name: value for name, value in error.details.items() if name != "retry_after_s"}
+        return problem(status, kind, title, error.message, details)
+    if isinstance(error, ClientGone):
+        return problem(CLIENT_GONE, "client-gone", "The client went away", "The connection was closed.")
+    if isinstance(error, HTTPException):
+        title = HTTP_TITLES.get(error.status_code) or HTTPStatus(error.status_code).phrase
+        detail = HTTP_DETAILS.get(error.status_code, str(error.detail))
+        return problem(error.status_code, title.lower().replace(" ", "-"), title, detail)
+    if isinstance(error, RequestValidationError):
+        found = [_readable(each) for each in error.errors()]
+        detail = " ".join(each["message"] for each in found)
+        return problem(422, "invalid-request", "Invalid request", detail, {"errors": found})
+    _log.error("An unexpected error", exc_info=error)
+    return problem(500, "server-error", "The server failed", INTERNAL)
+
+
+def headers_of(error: Exception, status: int) -> dict[str, str]:
+    """Retry-After where asking again may help; what an HTTP error brings along, such as Allow."""
+    if isinstance(error, HTTPException) and error.headers:
+        return dict(error.headers)
+    if isinstance(error, domain.ErrataError) and status in (429, 503):
+        # whole seconds, and never 0: the header knows no less
+        return {"Retry-After": str(max(RETRY_AFTER_S, round(error.details.get("retry_after_s", RETRY_AFTER_S))))}
+    return {}
+
+
+def answer_to(error: Exception) -> ProblemResponse:
+    found = problem_of(error)
+    return ProblemResponse(found, headers_of(error, found["status"]))
+
+
+async def _handle(request: Request, error: Exception) -> Response:
+    return answer_to(error)
+
+
+def install(app: FastAPI) -> None:
+    """Everything but unexpected errors, which `middleware` answers: only there does the answer get its headers."""
+    for kind in (domain.ErrataError, HTTPException, RequestValidationError, ClientGone):
+        app.add_exception_handler(kind, _handle)
+
+
+# -- validation errors, in words
+
+TAGS = {"one", "batch"}
+"""Parts of a location that name a choice of pydantic's, not a field of the client's."""
+
+
+def _readable(error: Mapping[str, Any]) -> dict[str, str]:
+    where, field = _location(error["loc"])
+    kind, message = str(error["type"]), str(error["msg"])
+    limits: Mapping[str, Any] = error.get("ctx", {})
+    match kind:
+        case "json_invalid":
+            text = f"The body is not JSON: {limits.get('error', message)} (character {field})."
+            return {"in": where, "field": "", "message": text}
+        case "missing" if not field:
+            text = "The body is missing: send a JSON object, with Content-Type: application/json."
+        case "missing":
+            text = f"`{field}` is missing: add it."
+        case "extra_forbidden":
+            text = f"`{field}` is not known here: remove it, or look for its spelling in /docs."
+        case "model_attributes_type" | "model_type" if not field:
+            text = "The body must be a JSON object, sent with Content-Type: application/json."
+        case "string_unicode":
+            text = f"{f'`{field}`' if field else 'A text'} holds half of a surrogate pair, which is no character."
+        case "string_too_long":
+            text = f"`{field}` is too long: at most {limits['max_length']} characters are taken."
+        case "too_long":
+            text = f"`{field}` holds too many: at most {limits['max_length']} are taken."
+        case "too_short" | "string_too_short":
+            text = f"`{field}` is empty: at least {limits['min_length']} is needed."
+        case "value_error":
+            reason = message.removeprefix("Value error, ")
+            text = f"`{field}` {reason}." if field else f"{reason[0].upper()}{reason[1:]}."
+        case _:
+            text = f"`{field}`: {message[:1].lower()}{message[1:]}." if field else f"{message}."
+    return {"in": where, "field": field, "message": text}
+
+
+def _location(loc: Sequence[int | str]) -> tuple[str, str]:
+    """("body", "one", "parameters", "stop", 3) -> ("body", "parameters.stop[3]")."""
+    where, *path = loc
+    field = ""
+    for depth, part in enumerate(path):
+        if isinstance(part, int):
+            field += f"[{part}]" if field else str(part)
+        elif not (depth == 0 and part in TAGS):
+            field += f".{part}" if field else part
+    return str(where), field

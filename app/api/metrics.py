@@ -1,0 +1,90 @@
+"""What Prometheus is told. One registry an app; knows no route."""
+
+import time
+from collections.abc import Callable, Iterator
+
+from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
+
+from app.domain.errors import EditRejected, ScopeConflict, StateConflict
+from app.domain.generation import Generation
+from app.service.views import EditResults, Status
+
+FAST_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+SLOW_S = (0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
+
+
+class _Standing(Collector):
+    """How the server stands, read once a scrape."""
+
+    def __init__(self, status: Callable[[], Status]) -> None:
+        self._status = status
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        status = self._status()
+        for name, about, value in (
+            ("num_requests_running", "Requests in a slot", status.running),
+            ("num_requests_waiting", "Requests that wait for a slot", status.waiting),
+            ("edits_live", "Edits that may answer", status.live_edits),
+            ("revision", "The newest revision applied here", status.revision),
+        ):
+            yield GaugeMetricFamily(f"errata_{name}", about, value)
+
+    def describe(self) -> Iterator[GaugeMetricFamily]:
+        return iter(())  # registering must not ask a service that has not started
+
+
+class Metrics:
+    """Counters and histograms of one app. Tokens are those of requests, not of verifications."""
+
+    def __init__(self, status: Callable[[], Status]) -> None:
+        self._registry = CollectorRegistry()
+        self._registry.register(_Standing(status))
+        self._prompt_tokens = self._counter("prompt_tokens", "Prompt tokens of answered requests")
+        self._generation_tokens = self._counter("generation_tokens", "Tokens answered")
+        self._success = self._counter("request_success", "Answered requests", "finish_reason")
+        self._errors = self._counter("request_errors", "Requests that ended in an error", "status")
+        self._edits = self._counter("edits", "Edits asked for, by what became of them", "outcome")
+        self._hits = self._counter("edit_hits", "Answers that an edit gave", "editor")
+        self._latency = self._histogram("e2e_request_latency_seconds", "From request to whole answer", SLOW_S)
+        self._first_token = self._histogram("time_to_first_token_seconds", "From request to first token", FAST_S)
+        self._edit_seconds = self._histogram("edit_seconds", "What making edits took", SLOW_S, "phase")
+
+    def _counter(self, name: str, about: str, *labels: str) -> Counter:
+        return Counter(f"errata_{name}", about, labels, registry=self._registry)
+
+    def _histogram(self, name: str, about: str, buckets: tuple[float, ...], *labels: str) -> Histogram:
+        return Histogram(f"errata_{name}", about, labels, registry=self._registry, buckets=buckets)
+
+    def generated(self, generation: Generation, began: float) -> None:
+        """`began` is of `time.perf_counter`."""
+        self._prompt_tokens.inc(generation.prompt_tokens)
+        self._generation_tokens.inc(len(generation.tokens))
+        self._success.labels(generation.finish_reason).inc()
+        self._latency.observe(time.perf_counter() - began)
+        for hit in generation.hits:
+            self._hits.labels(hit.editor).inc()
+
+    def first_token(self, began: float) -> None:
+        self._first_token.observe(time.perf_counter() - began)
+
+    def edited(self, results: EditResults, *, dry_run: bool) -> None:
+        for result in results.results:
+            self._edits.labels("preview" if dry_run else "committed" if result.created else "existing").inc()
+        made = [result for result in results.results if result.created or dry_run]
+        if made:  # a batch is made as one
+            for phase, seconds in made[0].seconds.items():
+                self._edit_seconds.labels(phase).observe(seconds)
+
+    def edit_failed(self, error: Exception, count: int) -> None:
+        conflict = isinstance(error, ScopeConflict | StateConflict)
+        outcome = "rejected" if isinstance(error, EditRejected) else "conflict" if conflict else "failed"
+        self._edits.labels(outcome).inc(count)
+
+    def error(self, status: int) -> None:
+        self._errors.labels(str(status)).inc()
+
+    def render(self) -> bytes:
+        """The text that Prometheus scrapes."""
+        return generate_latest(self._registry)

@@ -1,0 +1,96 @@
+"""Around every request, whatever its route: its id, the size of its body, the headers of its answer, its log line.
+
+Pure ASGI, so that streams pass through untouched. Knows no route and no service.
+"""
+
+import logging
+import re
+import time
+import uuid
+from collections.abc import Callable
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from app.api.errors import answer_to
+
+_log = logging.getLogger(__name__)
+
+REQUEST_ID = "X-Request-Id"
+REVISION = "X-Errata-Revision"
+_SANE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/+=-]{0,127}")
+
+
+class Envelope:
+    """Outermost: whatever happens inside, what goes out is one answer with these headers."""
+
+    def __init__(
+        self, app: ASGIApp, *, revision: Callable[[], int], max_body_bytes: int, on_error: Callable[[int], None]
+    ) -> None:
+        self._app = app
+        self._revision = revision
+        self._max_body_bytes = max_body_bytes
+        self._on_error = on_error
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        began = time.perf_counter()
+        headers = Headers(scope=scope)
+        request_id = sane_id(headers.get(REQUEST_ID))
+        scope.setdefault("state", {})["request_id"] = request_id
+        status = 0
+
+        async def send_with_headers(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                answer = MutableHeaders(scope=message)
+                answer[REQUEST_ID] = request_id
+                answer[REVISION] = str(self._revision())
+            await send(message)
+
+        try:
+            try:
+                self._check_length(headers)
+                await self._app(scope, self._limited(receive), send_with_headers)
+            except Exception as error:
+                if status:  # half an answer is out: all that is left is to break it off
+                    raise
+                await answer_to(error)(scope, receive, send_with_headers)
+        finally:
+            if status >= 400:
+                self._on_error(status)
+            # raw_path: decoded it could hold a line break
+            path = scope.get("raw_path", b"").decode("latin-1")
+            took_ms = (time.perf_counter() - began) * 1e3
+            _log.info("%s %s %d in %.1f ms, request %s", scope["method"], path, status, took_ms, request_id)
+
+    def _check_length(self, headers: Headers) -> None:
+        length = headers.get("content-length", "")
+        if length.isdecimal() and int(length) > self._max_body_bytes:
+            raise self._too_large()
+
+    def _limited(self, receive: Receive) -> Receive:
+        taken = 0
+
+        async def counted() -> Message:
+            nonlocal taken
+            message = await receive()
+            if message["type"] == "http.request":
+                taken += len(message.get("body", b""))
+                if taken > self._max_body_bytes:
+                    raise self._too_large()  # an HTTPException: FastAPI lets it through while it reads a body
+            return message
+
+        return counted
+
+    def _too_large(self) -> HTTPException:
+        return HTTPException(413, f"The body is too large: at most {self._max_body_bytes} bytes are taken.")
+
+
+def sane_id(given: str | None) -> str:
+    """The client's own request id where it can stand in a log line, else a new one."""
+    return given if given is not None and _SANE.fullmatch(given) else uuid.uuid4().hex

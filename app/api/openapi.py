@@ -1,0 +1,66 @@
+"""The description of the API: every route with its errors, as problems. Knows the table of errors, no route."""
+
+from collections.abc import Callable
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+
+from app.api.errors import PROBLEM_JSON, problem, row_of
+from app.api.middleware import REQUEST_ID, REVISION
+from app.api.schemas.server import Problem
+from app.domain.errors import ErrataError, InvalidRequest
+
+Responses = dict[int | str, dict[str, Any]]
+_SCHEMA = {"$ref": "#/components/schemas/Problem"}
+HEADERS = {
+    REQUEST_ID: {"schema": {"type": "string"}, "description": "The request's own id where it had a sane one."},
+    REVISION: {"schema": {"type": "integer"}, "description": "The newest revision applied when it was answered."},
+}
+
+
+def raises(*kinds: type[ErrataError], body: bool = False) -> Responses:
+    """What a route may answer besides success; every route may answer InvalidRequest, one with a body 413."""
+    found: dict[int, dict[str, Any]] = {}
+    for kind in (*kinds, InvalidRequest):
+        status, name, title = row_of(kind)
+        example = problem(status, name, title, "What is wrong, and what to do about it.")
+        found.setdefault(status, {})[name] = {"summary": title, "value": example}
+    if body:
+        too_large = problem(413, "content-too-large", "Content too large", "The body is too large.")
+        found[413] = {"content-too-large": {"summary": "Content too large", "value": too_large}}
+    return {
+        status: {
+            "description": "; ".join(example["summary"] for example in examples.values()),
+            "content": {PROBLEM_JSON: {"schema": _SCHEMA, "examples": examples}},
+        }
+        for status, examples in sorted(found.items())
+    }
+
+
+def describe(app: FastAPI) -> Callable[[], dict[str, Any]]:
+    """Takes the place of `app.openapi`: adds the problem's schema, 500, and the headers that every answer has."""
+
+    def openapi() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            schema = get_openapi(
+                title=app.title,
+                version=app.version,
+                description=app.description,
+                routes=app.routes,
+                tags=app.openapi_tags,
+            )
+            schema["components"]["schemas"]["Problem"] = Problem.model_json_schema()
+            for operations in schema["paths"].values():
+                for operation in operations.values():
+                    _complete(operation["responses"])
+            app.openapi_schema = schema
+        return app.openapi_schema
+
+    return openapi
+
+
+def _complete(responses: dict[str, Any]) -> None:
+    responses["500"] = {"description": "The server failed", "content": {PROBLEM_JSON: {"schema": _SCHEMA}}}
+    for response in responses.values():
+        response["headers"] = {**HEADERS, **response.get("headers", {})}

@@ -1,0 +1,78 @@
+"""Taking edits back, switching them off and on. Nothing here makes an edit, and nothing is ever erased."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated
+
+from fastapi import APIRouter, Body
+
+from app.api.deps import Asker, because
+from app.api.openapi import raises
+from app.api.routes.edits import Id
+from app.api.schemas.edits import ChangedEdits, EditOut, ReasonBody, RollbackBody, SwitchAnswer, SwitchBody
+from app.domain.errors import LostRace, RequestCancelled, StateConflict, StoreUnavailable, UnknownEdit
+from app.service.views import EditView
+
+if TYPE_CHECKING:
+    from app.service.service import Service
+
+Why = Annotated[ReasonBody | None, Body(openapi_examples={"why": {"value": {"reason": "Ticket 4712: it was right"}}})]
+BACK = {
+    "to a revision": {"value": {"to_revision": 12, "reason": "The import of Tuesday was wrong"}},
+    "these": {"value": {"ids": ["ed_0123456789abcdef", "ed_fedcba9876543210"]}},
+}
+SWITCH = {
+    "all off": {"summary": "No edit answers anyone", "value": {"on": False, "reason": "Incident 12"}},
+    "one namespace on": {"value": {"on": True, "namespace": "support"}},
+}
+ERRORS = raises(UnknownEdit, StateConflict, StoreUnavailable, LostRace, RequestCancelled, body=True)
+
+
+def routes(service: "Service") -> APIRouter:
+    router = APIRouter(tags=["edits"], responses=ERRORS)
+
+    @router.post("/edits/{edit_id}/rollback", summary="Take an edit back")
+    async def rollback_one(edit_id: Id, asker: Asker, body: Why = None) -> EditOut:
+        """What it had superseded is live again. The edit and its history stay to be seen."""
+        return _one(await service.roll_back([edit_id], _because(asker, body, "rollback", edit_id)))
+
+    @router.post("/edits/{edit_id}/disable", summary="Take an edit out for a while")
+    async def disable(edit_id: Id, asker: Asker, body: Why = None) -> EditOut:
+        return _one(await service.disable([edit_id], _because(asker, body, "disable", edit_id)))
+
+    @router.post("/edits/{edit_id}/enable", summary="Let a disabled edit answer again")
+    async def enable(edit_id: Id, asker: Asker, body: Why = None) -> EditOut:
+        return _one(await service.enable([edit_id], _because(asker, body, "enable", edit_id)))
+
+    @router.post("/rollback", summary="Take many edits back, in one step")
+    async def rollback(
+        asker: Asker,
+        body: Annotated[RollbackBody, Body(openapi_examples=BACK)],
+    ) -> ChangedEdits:
+        """Those named, or every edit that was committed after a revision. It is a new revision itself."""
+        origin = because(asker, body.reason, "rollback", body)
+        if body.to_revision is not None:
+            views: Sequence[EditView] = await service.roll_back_to(body.to_revision, origin)
+        else:
+            views = await service.roll_back(body.ids or [], origin)
+        return ChangedEdits(edits=[EditOut.of(view) for view in views], revision=service.revision)
+
+    @router.post("/switch", summary="The kill switch")
+    async def switch(
+        asker: Asker,
+        body: Annotated[SwitchBody, Body(openapi_examples=SWITCH)],
+    ) -> SwitchAnswer:
+        """While it is off the base model answers: every request of the namespace, or (null) of all."""
+        origin = because(asker, body.reason, "switch", body)
+        revision = await service.set_switch(body.namespace, body.on, origin)
+        return SwitchAnswer(on=body.on, namespace=body.namespace, revision=revision)
+
+    return router
+
+
+def _because(asker: Asker, body: ReasonBody | None, *asked: object) -> Asker:
+    return because(asker, None if body is None else body.reason, *asked, body)
+
+
+def _one(views: Sequence[EditView]) -> EditOut:
+    (view,) = views
+    return EditOut.of(view)

@@ -1,0 +1,92 @@
+"""Asking the model: whole answers and streams. Knows no engine: a request is pinned and decoded below."""
+
+import time
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any
+
+from fastapi import APIRouter, Body, Depends, Request
+from fastapi.sse import EventSourceResponse
+
+from app.api.deps import while_connected
+from app.api.errors import problem_of
+from app.api.metrics import Metrics
+from app.api.openapi import raises
+from app.api.schemas.generate import EXAMPLES, GenerateAnswer, GenerateBody, StreamEvent
+from app.api.schemas.server import Problem
+from app.api.streaming import events_of
+from app.domain.errors import QueueFull, RequestCancelled, RevisionAhead, RevisionGone, UnknownEdit
+from app.domain.generation import Generation, GenerationParameters, Token
+
+if TYPE_CHECKING:
+    from app.service.service import Service
+
+Asked = Annotated[GenerateBody, Body(openapi_examples=EXAMPLES)]
+ERRORS = raises(UnknownEdit, RevisionGone, QueueFull, RevisionAhead, RequestCancelled, body=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A stream whose first token is there: from here on errors can no longer be a status."""
+
+    body: GenerateBody
+    parameters: GenerationParameters
+    items: AsyncIterator[Token | Generation]
+    began: float
+
+
+def routes(service: "Service", metrics: Metrics) -> APIRouter:
+    router = APIRouter(tags=["generate"])
+
+    async def opened(request: Request, body: Asked) -> AsyncIterator[Opened]:
+        began = time.perf_counter()
+        parameters = body.parameters.to_domain()
+        async with aclosing(service.stream(body.inputs, parameters)) as stream:  # type: ignore[type-var]
+            first = await while_connected(request, anext(stream))
+            metrics.first_token(began)
+            yield Opened(body, parameters, _put_back(first, stream), began)
+
+    @router.post("/generate", responses=ERRORS, response_model_exclude_unset=True, summary="Answer a prompt")
+    async def generate(request: Request, body: Asked) -> GenerateAnswer:
+        """The whole answer at once. A client that goes away ends the generation."""
+        began = time.perf_counter()
+        generation = await while_connected(request, service.generate(body.inputs, body.parameters.to_domain()))
+        metrics.generated(generation, began)
+        return GenerateAnswer.of(body, generation)
+
+    @router.post(
+        "/generate_stream",
+        response_class=EventSourceResponse,
+        responses=ERRORS,
+        summary="Answer a prompt, token by token",
+    )
+    async def generate_stream(stream: Annotated[Opened, Depends(opened)]) -> AsyncIterator[StreamEvent | Problem]:
+        """Server-sent events: one `data:` a token; the last has `generated_text` and `details`.
+
+        An error after the first token comes as a last `data:` that is a problem. A client that goes away ends the
+        generation.
+        """
+        try:
+            async with aclosing(events_of(stream.body, stream.parameters, _counted(stream, metrics))) as events:  # type: ignore[type-var]
+                async for event in events:
+                    yield event
+        except Exception as error:
+            found = problem_of(error)
+            metrics.error(found["status"])
+            yield Problem(**found)
+
+    return router
+
+
+async def _put_back(first: Any, rest: AsyncIterator[Any]) -> AsyncIterator[Any]:
+    yield first
+    async for item in rest:
+        yield item
+
+
+async def _counted(stream: Opened, metrics: Metrics) -> AsyncIterator[Token | Generation]:
+    async for item in stream.items:
+        if isinstance(item, Generation):
+            metrics.generated(item, stream.began)
+        yield item

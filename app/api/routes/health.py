@@ -1,0 +1,43 @@
+"""What orchestrators and Prometheus ask. Knows nothing of edits."""
+
+from typing import TYPE_CHECKING
+
+from fastapi import APIRouter, Response
+from prometheus_client import CONTENT_TYPE_LATEST
+
+from app.api.metrics import Metrics
+from app.api.schemas.server import Health, StatusOut
+
+if TYPE_CHECKING:
+    from app.service.service import Service
+
+
+def routes(service: "Service", metrics: Metrics) -> APIRouter:
+    router = APIRouter(tags=["server"])
+
+    @router.get("/healthz", summary="Whether the process answers")
+    async def healthz() -> Health:
+        return Health(status="ok")
+
+    @router.get(
+        "/readyz",
+        responses={503: {"description": "Not ready: `why_not` says why", "model": StatusOut}},
+        summary="Whether it serves, and how it stands",
+    )
+    async def readyz(response: Response) -> StatusOut:
+        status = StatusOut.of(service.status())
+        if not status.ready:
+            response.status_code = 503
+            response.headers["Retry-After"] = "1"
+        return status
+
+    @router.get(
+        "/metrics",
+        response_class=Response,
+        responses={200: {"description": "Prometheus text", "content": {"text/plain": {"schema": {"type": "string"}}}}},
+        summary="Metrics for Prometheus",
+    )
+    async def render() -> Response:
+        return Response(metrics.render(), media_type=CONTENT_TYPE_LATEST)
+
+    return router

@@ -1,0 +1,73 @@
+"""What every shape on the wire shares. Knows no route and no use case."""
+
+import json
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+from app.domain.edit import NAMESPACE, NAMESPACE_RULE
+
+MAX_INPUT_CHARS = 1_000_000
+MAX_PROMPT_CHARS = 100_000
+MAX_TARGET_CHARS = 10_000
+MAX_REASON_CHARS = 2_000
+MAX_TEXTS = 1_000
+MAX_METADATA_BYTES = 64 * 2**10
+MAX_METADATA_DEPTH = 16
+MAX_BATCH_EDITS = 1_000
+MAX_REVISION = 2**62
+
+
+class Incoming(BaseModel):
+    """A body that a client sends: no unknown fields, no silent conversions, no NaN."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+
+
+class Outgoing(BaseModel):
+    """A body that the server sends."""
+
+    model_config = ConfigDict(frozen=True)
+
+
+def _checked_metadata(value: dict[str, Any]) -> dict[str, Any]:
+    # here, and not at the commit: by then a fit's seconds would be spent
+    try:
+        size = len(json.dumps(value, allow_nan=False, ensure_ascii=False).encode())
+    except (ValueError, RecursionError) as error:
+        raise ValueError("holds what cannot be kept: NaN, infinity, half of a surrogate pair or endless nesting") from (
+            error
+        )
+    if size > MAX_METADATA_BYTES:
+        raise ValueError(f"takes {size} bytes as JSON, at most {MAX_METADATA_BYTES} are kept")
+    if _depth(value) > MAX_METADATA_DEPTH:
+        raise ValueError(f"is nested more than {MAX_METADATA_DEPTH} levels deep")
+    return value
+
+
+def _depth(value: Any) -> int:
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return 1 + max((_depth(item) for item in inner), default=0) if isinstance(value, dict | list) else 0
+
+
+Prompt = Annotated[str, Field(max_length=MAX_PROMPT_CHARS)]
+Texts = Annotated[list[Prompt], Field(max_length=MAX_TEXTS)]
+EditId = Annotated[str, Field(min_length=1, max_length=64)]
+EditIds = Annotated[list[EditId], Field(max_length=MAX_TEXTS)]
+Reason = Annotated[str, Field(max_length=MAX_REASON_CHARS)]
+Namespace = Annotated[
+    str, Field(pattern=f"^{NAMESPACE.pattern}$", description=f"{NAMESPACE_RULE[0:1].upper()}{NAMESPACE_RULE[1:]}.")
+]
+Revision = Annotated[int, Field(ge=0, le=MAX_REVISION)]
+Metadata = Annotated[dict[str, Any], AfterValidator(_checked_metadata)]
+
+
+def documented(**schema: Any) -> Any:
+    """A bound that OpenAPI shows and the domain checks, with a better message than a schema has."""
+    return Field(json_schema_extra=schema)
+
+
+def utc(at_s: float) -> datetime:
+    """Unix time as a moment: JSON shows it as ISO 8601 in UTC."""
+    return datetime.fromtimestamp(at_s, UTC)

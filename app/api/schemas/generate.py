@@ -1,0 +1,205 @@
+"""Bodies of /generate and /generate_stream: TGI's, with Errata's own parameters beside them. Knows no service."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from app.api.schemas.base import MAX_INPUT_CHARS, EditIds, Incoming, Outgoing, documented
+from app.domain.errors import InvalidRequest
+from app.domain.generation import FinishReason, Generation, GenerationParameters, Token
+
+CLOSING = ".,;:!?)]}%'’"
+"""What an answer may begin with that no space goes before."""
+
+
+class Parameters(Incoming):
+    """How to decode, and which edits to see. Greedy unless `do_sample` or a `temperature` is given."""
+
+    max_new_tokens: Annotated[int, documented(minimum=1)] = Field(
+        default=100, description="The most tokens to answer with."
+    )
+    do_sample: bool = Field(default=False, description="Sample instead of taking the likeliest token.")
+    temperature: Annotated[float | None, documented(exclusiveMinimum=0)] = None
+    top_k: Annotated[int | None, documented(minimum=1)] = None
+    top_p: Annotated[float | None, documented(exclusiveMinimum=0, maximum=1)] = None
+    min_p: Annotated[float | None, documented(minimum=0, maximum=1)] = None
+    seed: Annotated[int | None, documented(minimum=0)] = Field(
+        default=None,
+        description="Makes a sampled answer repeatable. One is drawn, and told in `details`, if none is given.",
+    )
+    stop: list[Annotated[str, Field(max_length=1_000)]] = Field(
+        default=[], max_length=16, description="Texts that end the answer; they are not part of it."
+    )
+    repetition_penalty: Annotated[float | None, documented(exclusiveMinimum=0)] = None
+    frequency_penalty: Annotated[float | None, documented(minimum=-2, maximum=2)] = None
+    presence_penalty: Annotated[float | None, documented(minimum=-2, maximum=2)] = None
+    n: int | None = Field(default=None, description="How many answers. Only 1 is supported yet.")
+    logprobs: bool | int | None = Field(
+        default=None, description="`details` always has the log-probability of each token; true asks for `details`."
+    )
+    return_full_text: bool = Field(default=False, description="Put the prompt before the answer.")
+    details: bool = Field(
+        default=False, description="Answer with `details`: tokens, seed, revision, the edit that answered."
+    )
+    edits: Literal["live", "off"] = Field(default="live", description="`off`: what the model says without any edit.")
+    exclude: EditIds = Field(default=[], description="Edits that shall not answer this request.")
+    revision: Annotated[int | None, documented(minimum=0)] = Field(
+        default=None, description="See the edits as they were at this revision (time travel)."
+    )
+    min_revision: Annotated[int | None, documented(minimum=0)] = Field(
+        default=None, description="Wait until this revision is applied here (read your writes)."
+    )
+    namespace: Annotated[str, Field(max_length=64)] = Field(default="default", description="Whose edits to see.")
+
+    def to_domain(self) -> GenerationParameters:
+        """Raises InvalidRequest for a value out of bounds, or for what is not supported yet."""
+        if self.n is not None and self.n != 1:
+            raise InvalidRequest("`parameters.n` may only be 1 yet: send the request once for each answer wanted.")
+        if self.logprobs not in (None, False, True, 0, 1):
+            raise InvalidRequest(
+                "`parameters.logprobs` may only be true or false yet: `details` has the log-probability of each "
+                "chosen token, and of no other."
+            )
+        return GenerationParameters(
+            max_new_tokens=self.max_new_tokens,
+            do_sample=self.do_sample,
+            temperature=self.temperature,
+            top_k=self.top_k,
+            top_p=self.top_p,
+            min_p=self.min_p,
+            seed=self.seed,
+            repetition_penalty=self.repetition_penalty,
+            frequency_penalty=self.frequency_penalty,
+            presence_penalty=self.presence_penalty,
+            stop=tuple(self.stop),
+            return_full_text=self.return_full_text,
+            namespace=self.namespace,
+            edits=self.edits,
+            exclude=tuple(self.exclude),
+            revision=self.revision,
+            min_revision=self.min_revision,
+        )
+
+    @property
+    def wants_details(self) -> bool:
+        return self.details or bool(self.logprobs)
+
+
+class GenerateBody(Incoming):
+    """A prompt and how to answer it."""
+
+    inputs: str = Field(max_length=MAX_INPUT_CHARS, description="The prompt.")
+    parameters: Parameters = Parameters()
+
+
+class TokenOut(Outgoing):
+    """One token; `text` is what it adds to the answer (bytes of a character are held back until it is whole)."""
+
+    id: int
+    text: str
+    logprob: float
+    special: bool
+
+    @classmethod
+    def of(cls, token: Token) -> "TokenOut":
+        return cls(id=token.id, text=token.text, logprob=token.logprob, special=token.special)
+
+
+class SignalOut(Outgoing):
+    """One measurement of the scope decision, and the bound it was held against."""
+
+    value: float
+    bound: float
+
+
+class HitOut(Outgoing):
+    """The edit that answered, and why it was in scope."""
+
+    id: str
+    editor: str
+    signals: dict[str, SignalOut]
+
+
+class Details(Outgoing):
+    """How an answer came about. `edits` is empty where the base model answered."""
+
+    finish_reason: FinishReason
+    prompt_tokens: int
+    generated_tokens: int
+    seed: int | None
+    revision: int = Field(description="The revision whose edits this answer saw.")
+    tokens: list[TokenOut]
+    edits: list[HitOut]
+
+    @classmethod
+    def of(cls, generation: Generation) -> "Details":
+        return cls(
+            finish_reason=generation.finish_reason,
+            prompt_tokens=generation.prompt_tokens,
+            generated_tokens=len(generation.tokens),
+            seed=generation.seed,
+            revision=generation.revision,
+            tokens=[TokenOut.of(token) for token in generation.tokens],
+            edits=[
+                HitOut(
+                    id=hit.edit_id,
+                    editor=hit.editor,
+                    signals={name: SignalOut(value=s.value, bound=s.bound) for name, s in hit.signals.items()},
+                )
+                for hit in generation.hits
+            ],
+        )
+
+
+class GenerateAnswer(Outgoing):
+    """`details` is there when it was asked for."""
+
+    generated_text: str
+    details: Details | None = None
+
+    @classmethod
+    def of(cls, body: GenerateBody, generation: Generation) -> "GenerateAnswer":
+        text = shown_text(body, generation)
+        if not body.parameters.wants_details:
+            return cls(generated_text=text)  # `details` stays unset: the route leaves out what is unset
+        return cls(generated_text=text, details=Details.of(generation))
+
+
+class StreamEvent(Outgoing):
+    """One token of a stream; the last one has the whole text and, when asked for, `details`."""
+
+    token: TokenOut
+    generated_text: str | None
+    details: Details | None
+
+
+def shown_text(body: GenerateBody, generation: Generation) -> str:
+    """The answer, after its prompt where the full text is wanted."""
+    if not body.parameters.return_full_text:
+        return generation.text
+    # an answer is told without the leading space of its first token
+    joined = body.inputs[-1:].isspace() or generation.text[:1].isspace() or generation.text[:1] in CLOSING
+    return body.inputs + ("" if joined else " ") + generation.text
+
+
+EXAMPLES = {
+    "plain": {"summary": "A prompt", "value": {"inputs": "The capital of France is"}},
+    "details": {
+        "summary": "With what answered",
+        "value": {
+            "inputs": "The chief executive of Lumen is",
+            "parameters": {"max_new_tokens": 20, "details": True},
+        },
+    },
+    "as it was": {
+        "summary": "As it was at a revision, or without edits",
+        "value": {"inputs": "The chief executive of Lumen is", "parameters": {"revision": 12}},
+    },
+    "sampled": {
+        "summary": "Sampled, repeatably",
+        "value": {
+            "inputs": "Once upon a time",
+            "parameters": {"do_sample": True, "temperature": 0.8, "top_p": 0.95, "seed": 7, "stop": ["\n"]},
+        },
+    },
+}

@@ -1,0 +1,125 @@
+"""Bodies about the server itself: how it stands, its editors, its log, its errors. Knows no service."""
+
+from datetime import datetime
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from app.api.schemas.base import MAX_REVISION, Outgoing, utc
+from app.api.schemas.edits import origin_fields
+from app.domain.events import BatchCommitted, EditCommitted, EditStaged, Event, SwitchSet
+from app.service.views import Status
+
+
+class Problem(BaseModel):
+    """An error, after RFC 9457. Some kinds have more fields, such as `errors`, `report` or `conflicts`."""
+
+    model_config = ConfigDict(extra="allow")
+
+    type: str = Field(examples=["urn:errata:problem:unknown-edit"])
+    title: str = Field(examples=["Unknown edit"])
+    status: int = Field(examples=[404])
+    detail: str = Field(examples=["No edit has the id 'ed_0': GET /edits lists the ids."])
+
+
+class Health(Outgoing):
+    status: str
+
+
+class StatusOut(Outgoing):
+    """How the server stands."""
+
+    ready: bool
+    why_not: str | None
+    model: str
+    model_fingerprint: str = Field(description="Model, tokenizer and site that edits are made for.")
+    site: str
+    device: str
+    dtype: str
+    store: str
+    durable: bool = Field(description="Whether a committed edit survives a crash.")
+    revision: int
+    live_edits: int
+    switched_on: bool
+    running: int
+    waiting: int
+    extra: dict[str, Any]
+
+    @classmethod
+    def of(cls, status: Status) -> "StatusOut":
+        fields = {name: getattr(status, name) for name in cls.model_fields}
+        return cls(**fields | {"extra": dict(status.extra)})
+
+
+class Editors(Outgoing):
+    """The editors that this server has, each with its name, presets and capabilities."""
+
+    editors: list[dict[str, Any]]
+
+
+class LogQuery(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    after: int = Field(default=0, ge=0, le=MAX_REVISION, description="Show events above this revision.")
+    limit: int = Field(default=100, ge=1, le=500)
+
+
+class LoggedEdit(Outgoing):
+    """The edit that an event commits, without its tensors; GET /edits/{id} has the rest."""
+
+    id: str
+    editor: str
+    namespace: str
+    prompt: str
+    target: str
+    supersedes: list[str]
+
+
+class EventOut(Outgoing):
+    """One event of the log. `edit`, `edit_ids`, `batch_id`, `namespace` and `on` are there where the kind has them."""
+
+    revision: int
+    kind: str
+    at: datetime
+    actor: str
+    reason: str | None
+    request_id: str | None
+    client: str | None
+    edit: LoggedEdit | None = None
+    edit_ids: list[str] | None = None
+    batch_id: str | None = None
+    namespace: str | None = None
+    on: bool | None = None
+
+    @classmethod
+    def of(cls, event: Event) -> "EventOut":
+        fields: dict[str, Any] = {
+            "revision": event.revision,
+            "kind": event.kind,
+            "at": utc(event.at_s),
+            **origin_fields(event.origin),
+        }
+        if isinstance(event, EditCommitted | EditStaged):
+            edit = event.edit
+            fields["edit"] = LoggedEdit(
+                id=edit.id,
+                editor=edit.editor,
+                namespace=edit.request.namespace,
+                prompt=edit.request.prompt,
+                target=edit.request.target,
+                supersedes=list(edit.supersedes),
+            )
+        elif isinstance(event, SwitchSet):
+            fields |= {"namespace": event.namespace, "on": event.on}
+        else:
+            fields["edit_ids"] = list(getattr(event, "edit_ids", ()))
+        if isinstance(event, EditStaged | BatchCommitted):
+            fields["batch_id"] = event.batch_id
+        return cls(**fields)
+
+
+class LogPage(Outgoing):
+    """Events, oldest first. `next_after` is the `after` of the next page, null at the head."""
+
+    events: list[EventOut]
+    next_after: int | None

@@ -1,0 +1,43 @@
+"""A generation as the events of a stream. Knows no HTTP."""
+
+from collections.abc import AsyncIterator
+
+from app.api.schemas.generate import Details, GenerateBody, StreamEvent, TokenOut, shown_text
+from app.domain.generation import Generation, GenerationParameters, Token
+
+
+async def events_of(
+    body: GenerateBody, parameters: GenerationParameters, items: AsyncIterator[Token | Generation]
+) -> AsyncIterator[StreamEvent]:
+    """One event a token, as soon as it is there; the last token's event has the whole text.
+
+    A token that may be the last is held until what follows it is known; any other would only be late for it.
+    """
+    held: Token | None = None
+    count = 0
+    async for item in items:
+        if isinstance(item, Generation):
+            yield _last(body, item, held)
+            return
+        if held is not None:
+            yield StreamEvent(token=TokenOut.of(held), generated_text=None, details=None)
+        count += 1
+        held = item if _may_be_last(item, count, parameters) else None
+        if held is None:
+            yield StreamEvent(token=TokenOut.of(item), generated_text=None, details=None)
+    raise AssertionError("a stream ended without its generation")
+
+
+def _may_be_last(token: Token, count: int, parameters: GenerationParameters) -> bool:
+    # a stop text may end anywhere; an end-of-text token shows nothing
+    return token.special or not token.text or count >= parameters.max_new_tokens or bool(parameters.stop)
+
+
+def _last(body: GenerateBody, generation: Generation, held: Token | None) -> StreamEvent:
+    # shown already, against expectation: the event still has a token, with nothing more to show
+    token = held or Token(generation.tokens[-1].id, "", generation.tokens[-1].logprob, True)
+    return StreamEvent(
+        token=TokenOut.of(token),
+        generated_text=shown_text(body, generation),
+        details=Details.of(generation) if body.parameters.wants_details else None,
+    )

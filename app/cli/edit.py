@@ -1,0 +1,66 @@
+"""`errata edit`: correct an answer. Knows no editor."""
+
+import re
+from typing import Annotated
+
+import typer
+
+from app.cli import render
+from app.cli.client import Client
+
+UNITS_S = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+def duration_s(text: str) -> float:
+    """90, 30m, 12h or 7d, in seconds."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd]?)", text.strip())
+    if found is None:
+        raise typer.BadParameter(f"{text!r} is no time: use 90 (seconds), 30m, 12h or 7d.")
+    return float(found[1]) * UNITS_S[found[2]]
+
+
+def edit(
+    context: typer.Context,
+    prompt: Annotated[str, typer.Argument(help="The prompt whose answer is to change.")],
+    target: Annotated[str, typer.Argument(help="The whole answer that it shall have.")],
+    subject: Annotated[str | None, typer.Option(help="Who or what the prompt is about.")] = None,
+    alias: Annotated[list[str] | None, typer.Option(help="Another name of the subject; may be repeated.")] = None,
+    paraphrase: Annotated[list[str] | None, typer.Option(help="A prompt that asks the same; may be repeated.")] = None,
+    probe: Annotated[
+        list[str] | None, typer.Option(help="A prompt whose answer must not change; may be repeated.")
+    ] = None,
+    counter_example: Annotated[
+        list[str] | None, typer.Option(help="A prompt close by that is out of scope; may be repeated.")
+    ] = None,
+    reason: Annotated[str | None, typer.Option(help="Why, for the audit trail.")] = None,
+    expires_in: Annotated[
+        float | None, typer.Option(parser=duration_s, metavar="TIME", help="End by itself after 90 (s), 30m, 12h, 7d.")
+    ] = None,
+    namespace: Annotated[str | None, typer.Option(help="Whose requests shall see it.")] = None,
+    editor: Annotated[str | None, typer.Option(help="Which editor learns it.")] = None,
+    preset: Annotated[str | None, typer.Option(help="The editor's settings: serving or paper.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Fit, verify and report, but do not commit.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Commit even if verification fails.")] = False,
+) -> None:
+    """Correct an answer: PROMPT, and whatever asks the same, shall be answered with TARGET."""
+    client: Client = context.obj
+    answer = client.post(
+        "/edit",
+        {
+            "prompt": prompt,
+            "target": target,
+            "subject": subject,
+            "aliases": alias or None,
+            "paraphrases": paraphrase or None,
+            "probes": probe or None,
+            "counter_examples": counter_example or None,
+            "reason": reason,
+            "expires_in": expires_in,
+            "namespace": namespace,
+            "editor": editor,
+            "preset": preset,
+            "dry_run": dry_run or None,
+            "force": force or None,
+        },
+    )
+    render.made(answer)

@@ -1,0 +1,44 @@
+"""`errata generate`: ask the model. Knows no decoding: parameters go as they are typed."""
+
+from typing import Annotated, Any
+
+import typer
+
+from app.cli import render
+from app.cli.client import Client
+
+
+def generate(
+    context: typer.Context,
+    prompt: Annotated[str, typer.Argument(help="The prompt.")],
+    max_new_tokens: Annotated[int | None, typer.Option(help="The most tokens to answer with.")] = None,
+    temperature: Annotated[float | None, typer.Option(help="Sample with this temperature; greedy if left out.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Makes a sampled answer repeatable.")] = None,
+    no_edits: Annotated[bool, typer.Option("--no-edits", help="What the model says without any edit.")] = False,
+    revision: Annotated[int | None, typer.Option(help="See the edits as they were at this revision.")] = None,
+    namespace: Annotated[str | None, typer.Option(help="Whose edits to see.")] = None,
+    details: Annotated[bool, typer.Option("--details", help="Show what answered, and why.")] = False,
+    stream: Annotated[bool, typer.Option("--stream", help="Show each token as it comes.")] = False,
+) -> None:
+    """Ask the model."""
+    client: Client = context.obj
+    given: dict[str, Any] = {
+        "max_new_tokens": max_new_tokens,
+        "temperature": temperature,
+        "seed": seed,
+        "edits": "off" if no_edits else None,
+        "revision": revision,
+        "namespace": namespace,
+        "details": details or None,
+    }
+    body = {"inputs": prompt, "parameters": {name: value for name, value in given.items() if value is not None}}
+    if stream:
+        answer: dict[str, Any] = {}
+        for answer in client.stream("/generate_stream", body):
+            typer.echo(render.plain(answer["token"]["text"]), nl=False)
+        typer.echo()
+    else:
+        answer = client.post("/generate", body)
+        typer.echo(render.plain(answer["generated_text"]))
+    if details:
+        render.details(answer["details"])

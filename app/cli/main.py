@@ -1,0 +1,50 @@
+"""`errata`: the commands together. Imports no torch: only `serve` does, once it runs."""
+
+import getpass
+from typing import Annotated
+
+import typer
+
+from app.cli.change import disable, enable, rollback, switch
+from app.cli.client import DEFAULT_URL, Client
+from app.cli.demo import demo
+from app.cli.edit import edit
+from app.cli.generate import generate
+from app.cli.look import edits, log
+from app.cli.serve import serve
+
+app = typer.Typer(
+    name="errata",
+    help="A hotfix channel for language models: correct a served answer in seconds, see who did, take it back.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_show_locals=False,
+)
+
+
+def os_user() -> str:
+    """Who runs this; `anonymous` where the system has no name for it, as in many containers."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return "anonymous"
+
+
+@app.callback()
+def options(
+    context: typer.Context,
+    url: Annotated[str, typer.Option(envvar="ERRATA_URL", help="Where the server is.")] = DEFAULT_URL,
+    actor: Annotated[
+        str | None, typer.Option(envvar="ERRATA_ACTOR", help="Who makes changes, for the audit trail. [default: you]")
+    ] = None,
+) -> None:
+    context.obj = Client(url, actor or os_user())
+
+
+for command in (serve, generate, edit, edits, rollback, disable, enable, switch, log, demo):
+    app.command()(command)
+
+
+def main() -> None:
+    """What the installed script calls."""
+    app()

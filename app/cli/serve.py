@@ -1,0 +1,155 @@
+"""`errata serve`: settings, an address, a model, a server. Imports torch, late; knows no route."""
+
+import asyncio
+import errno
+import signal
+import socket
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from pydantic import ValidationError
+from rich.table import Table
+from rich.text import Text
+
+from app.cli import render
+from app.domain.errors import ErrataError
+
+if TYPE_CHECKING:
+    from app.config import Settings
+    from app.service.service import Service
+    from app.service.views import Status
+
+GRACE_S = 30
+"""What running requests get to end in, once the server is told to stop."""
+
+
+def serve(
+    model: Annotated[str | None, typer.Option(help="A folder or hub name, or `demo`.")] = None,
+    host: Annotated[str | None, typer.Option(help="Address to listen on. [default: 127.0.0.1]")] = None,
+    port: Annotated[int | None, typer.Option(help="Port to listen on; 0 takes a free one. [default: 8000]")] = None,
+    store: Annotated[
+        str | None, typer.Option(help="Where the log lives. [default: sqlite:///errata.db; memory:// keeps nothing]")
+    ] = None,
+    device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1 or auto.")] = None,
+    dtype: Annotated[str | None, typer.Option(help="float32, bfloat16, float16 or auto.")] = None,
+    site_layer: Annotated[int | None, typer.Option(help="The layer that is edited.")] = None,
+    slots: Annotated[int | None, typer.Option(help="Sequences that may run at once.")] = None,
+    log_level: Annotated[str | None, typer.Option(help="debug, info, warning or error.")] = None,
+) -> None:
+    """Serve a model. Every setting may also come from an ERRATA_* environment variable."""
+    given = {
+        "model": model, "host": host, "port": port, "store": store, "device": device, "dtype": dtype,
+        "site_layer": site_layer, "slots": slots, "log_level": log_level,
+    }  # fmt: skip
+    settings = read_settings({name: value for name, value in given.items() if value is not None})
+    # first of all: nobody should wait for a model to load to learn that the port is taken
+    listener = listen(settings.host, settings.port)
+    with listener:
+        try:
+            service = _build(settings)
+            asyncio.run(_run(service, settings, listener))
+        except ErrataError as error:
+            render.fail(error.message, title="Cannot serve")
+        except OSError as error:
+            if error.errno == errno.EADDRINUSE:
+                _in_use(settings.host, settings.port)
+            render.fail(str(error), title="Cannot serve")
+
+
+def read_settings(given: dict[str, Any]) -> "Settings":
+    """Options first, then the environment, then defaults; what is wrong is said by name."""
+    from app.config import Settings
+
+    try:
+        return Settings(**given)
+    except ValidationError as error:
+        wrong = [
+            f"{'.'.join(map(str, each['loc'])) or 'settings'}: {each['msg'].removeprefix('Value error, ')}"
+            + (f" (given: {each['input']!r})" if each["loc"] and not isinstance(each["input"], dict) else "")
+            for each in error.errors()
+        ]
+        render.fail(*wrong, "Options and ERRATA_* environment variables are read.", title="Wrong settings")
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A socket that holds the address and takes no connection yet: until the model is there, clients are refused."""
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        listener = socket.socket(family, kind, protocol)
+    except OSError as error:
+        render.fail(f"Cannot listen on {host}: {error.strerror}.", "Choose another with --host.")
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+    except OSError as error:
+        listener.close()
+        if error.errno == errno.EADDRINUSE:
+            _in_use(host, port)
+        render.fail(f"Cannot listen on {host}, port {port}: {error.strerror}.", "Choose others with --host and --port.")
+    return listener
+
+
+def _in_use(host: str, port: int) -> None:
+    render.fail(
+        f"Port {port} of {host} is in use.", "Stop what listens there, or choose another with --port (0: any free one)."
+    )
+
+
+def _build(settings: "Settings") -> "Service":
+    from app.cli.logs import configure
+
+    configure(settings.log_level)
+    with render.out().status(Text(f"Loading {settings.model}")):
+        from app.bootstrap import build_service
+
+        return build_service(settings)
+
+
+async def _run(service: "Service", settings: "Settings", listener: socket.socket) -> None:
+    import uvicorn
+
+    from app.api.app import create_app
+
+    app = create_app(service, max_body_bytes=settings.max_body_bytes)
+    config = uvicorn.Config(
+        app, log_config=None, access_log=False, lifespan="off", server_header=False, timeout_graceful_shutdown=GRACE_S
+    )
+    # the app's life is entered here, not by uvicorn: what keeps it from starting is then an error to show, not a trace
+    async with app.router.lifespan_context(app):
+        _greet(service.status(), listener)
+        # uvicorn sends itself the signal again once it has stopped; the service is still to be stopped then
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, lambda *_: None)
+        try:
+            await uvicorn.Server(config).serve(sockets=[listener])
+        finally:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def _greet(status: "Status", listener: socket.socket) -> None:
+    host, port = listener.getsockname()[:2]
+    address = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    parameters = status.extra.get("parameters")
+    size = f" ({parameters / 1e6:,.1f} M parameters)" if isinstance(parameters, int) else ""
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(style="bold", no_wrap=True)
+    grid.add_column(overflow="fold")
+    for name, value in (
+        ("model", f"{status.model}{size}"),
+        ("device", f"{status.device}, {status.dtype}"),
+        ("site", status.site),
+        ("store", f"{status.store} ({'durable' if status.durable else 'NOT durable: edits are lost at the end'})"),
+        (
+            "edits",
+            f"{status.live_edits} live, revision {status.revision}{'' if status.switched_on else ', SWITCHED OFF'}",
+        ),
+        ("address", f"{address} (docs at /docs)"),
+    ):
+        grid.add_row(name, Text(value))
+    console = render.out()
+    console.print(grid)
+    if host not in ("127.0.0.1", "::1"):
+        console.print(Text("Whoever reaches this address can edit the model.", style="yellow"))

@@ -1,0 +1,243 @@
+"""A service without a model: the real records over the real log in memory, and answers that are looked up.
+
+It keeps Service's signatures and knows nothing of HTTP. Torch-free.
+"""
+
+import asyncio
+import hashlib
+import json
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+from app.domain.edit import Edit, EditRequest
+from app.domain.errors import EditRejected, IdempotencyMismatch, RequestCancelled, ScopeConflict
+from app.domain.events import (
+    BatchCommitted,
+    EditCommitted,
+    EditsDisabled,
+    EditsEnabled,
+    EditsRolledBack,
+    EditStaged,
+    Event,
+    Origin,
+    SwitchSet,
+)
+from app.domain.generation import Generation, GenerationParameters, Hit, Signal, Token
+from app.service.records import Records
+from app.service.views import EditFilter, EditResult, EditResults, EditView, Page, Status
+from app.store.memory import MemoryLog
+
+NOW_S = 1_700_000_000.0
+SECONDS = {"fit": 0.5, "verify": 0.25, "commit": 0.001}
+REJECTED = "cannot be learned"
+"""A target that fails its verification."""
+
+
+class FakeService:
+    """`fails` is raised by the next use case; `slow_s` passes before each token; `breaks_after` tokens it fails."""
+
+    def __init__(self) -> None:
+        self.records = Records(MemoryLog())
+        self.started = self.stopped = self.cancelled = 0
+        self.fails: Exception | None = None
+        self.breaks_after: tuple[int, Exception] | None = None
+        self.slow_s = 0.0
+        self.why_not: str | None = None
+        self.asked: list[GenerationParameters] = []
+        self.origins: list[Origin] = []
+        self.answers: dict[str, str] = {}
+        self.at_start: Callable[[], None] = lambda: None
+
+    async def start(self) -> None:
+        self.at_start()
+        self.started += 1
+
+    async def stop(self) -> None:
+        self.stopped += 1
+
+    @property
+    def revision(self) -> int:
+        return self.records.revision
+
+    def status(self) -> Status:
+        return Status(
+            ready=self.why_not is None,
+            why_not=self.why_not,
+            model="fake",
+            model_fingerprint="f00d/mlp",
+            site="mlp",
+            device="cpu",
+            dtype="float32",
+            store="memory://",
+            durable=False,
+            revision=self.revision,
+            live_edits=self.records.ledger.live_count(),
+            switched_on=self.records.ledger.switched_on("default"),
+            running=1,
+            waiting=2,
+            extra={"parameters": 42, "slots": 4},
+        )
+
+    def editors(self) -> list[dict[str, Any]]:
+        return [{"name": "grace", "presets": ["serving"], "sites": ["mlp"], "capabilities": {"max_target_tokens": 64}}]
+
+    # -- generate
+
+    async def generate(self, prompt: str, parameters: GenerationParameters) -> Generation:
+        stream = self.stream(prompt, parameters)
+        try:
+            async for item in stream:
+                if isinstance(item, Generation):
+                    return item
+        finally:
+            await stream.aclose()  # type: ignore[attr-defined]
+        raise AssertionError("no generation")
+
+    async def stream(self, prompt: str, parameters: GenerationParameters) -> AsyncIterator[Token | Generation]:
+        self._fail()
+        self.asked.append(parameters)
+        text, hits = self._answer(prompt, parameters)
+        words = [w if i == 0 else f" {w}" for i, w in enumerate(text.split())][: parameters.max_new_tokens]
+        tokens = [Token(i, word, -0.5, False) for i, word in enumerate(words)]
+        ended = len(tokens) < parameters.max_new_tokens
+        if ended:
+            tokens.append(Token(99, "", -0.1, True))
+        done = False
+        try:
+            for i, token in enumerate(tokens):
+                await asyncio.sleep(self.slow_s)
+                if self.breaks_after is not None and i == self.breaks_after[0]:
+                    raise self.breaks_after[1]
+                yield token
+            done = True
+            yield Generation(
+                text="".join(words),
+                finish_reason="eos_token" if ended else "length",
+                prompt_tokens=len(prompt.split()),
+                tokens=tuple(tokens),
+                seed=parameters.seed,
+                revision=self.revision if parameters.revision is None else parameters.revision,
+                hits=hits,
+            )
+        finally:
+            if not done:
+                self.cancelled += 1
+
+    def _answer(self, prompt: str, parameters: GenerationParameters) -> tuple[str, tuple[Hit, ...]]:
+        if parameters.edits == "live":
+            for edit in reversed(self.records.ledger.live(parameters.namespace, parameters.revision)):
+                if edit.request.prompt == prompt and edit.id not in parameters.exclude:
+                    self.records.count_hits([edit.id], NOW_S)
+                    return edit.request.target, (Hit(edit.id, "grace", {"distance": Signal(0.1, 0.5)}),)
+        return self.answers.get(prompt, "base answer here"), ()
+
+    # -- edits
+
+    async def edit(
+        self,
+        requests: Sequence[EditRequest],
+        origin: Origin,
+        *,
+        atomic: bool = True,
+        batch: bool = False,
+        dry_run: bool = False,
+    ) -> EditResults:
+        self._fail()
+        self.origins.append(origin)
+        digest = hashlib.sha256(json.dumps([r.digest() for r in requests]).encode()).hexdigest()
+        known = self.records.ledger.by_idempotency_key.get(origin.idempotency_key or "")
+        if known is not None:
+            if known[0] != digest:
+                raise IdempotencyMismatch("This Idempotency-Key was used with another body: take a new key.")
+            ids = self.records.ledger.edits_of(known[1])
+            return EditResults(results=tuple(self._result(i, created=False) for i in ids), revision=known[1])
+        if any(request.target == REJECTED for request in requests):
+            raise EditRejected("The edit did not hold when tried.", report={"exact": False})
+        for request in requests:
+            others = self.records.ledger.live(request.namespace)
+            clash = [edit.id for edit in others if edit.request.prompt == f"{request.prompt}?"]
+            if clash and not request.force:
+                raise ScopeConflict("Another edit is in the way.", conflicts=clash)
+        if origin.idempotency_key is not None:
+            origin = replace(origin, digest=digest)
+        edits = [self._made(i, request) for i, request in enumerate(requests)]
+        if dry_run:
+            previews = [EditView.preview(edit, origin) for edit in edits]
+            results = tuple(EditResult(view=view, seconds=SECONDS, created=False) for view in previews)
+            return EditResults(results=results, revision=self.revision)
+        if batch:
+            for edit in edits:
+                await self._append(EditStaged, replace(origin, idempotency_key=None), batch_id="ba_1", edit=edit)
+            await self._append(BatchCommitted, origin, batch_id="ba_1", edit_ids=tuple(edit.id for edit in edits))
+        else:
+            await self._append(EditCommitted, origin, edit=edits[0])
+        return EditResults(results=tuple(self._result(e.id, created=True) for e in edits), revision=self.revision)
+
+    def _made(self, index: int, request: EditRequest) -> Edit:
+        ledger = self.records.ledger
+        same = ledger.live_with_prompt(request.namespace, request.prompt)
+        return Edit(
+            id=f"ed_{len(ledger.entries) + index:04}",
+            request=request,
+            editor="grace",
+            created_at_s=NOW_S,
+            expires_at_s=None if request.expires_in_s is None else NOW_S + request.expires_in_s,
+            supersedes=tuple(dict.fromkeys((*same, *request.supersede))),
+            model_fingerprint="f00d/mlp",
+            before="base answer here",
+            after=request.target,
+            report={"exact": True, "paraphrases": dict.fromkeys(("asked", "right"), len(request.paraphrases))},
+            learned={"radius": 0.5},
+            tensors=b"\x00\xff",
+        )
+
+    def _result(self, edit_id: str, *, created: bool) -> EditResult:
+        return EditResult(view=self.records.view(edit_id), seconds=SECONDS, created=created)
+
+    def edits(self, where: EditFilter, limit: int, cursor: str | None) -> Page:
+        return self.records.page(where, limit, cursor)
+
+    def edit_view(self, edit_id: str) -> EditView:
+        return self.records.view(edit_id)
+
+    async def roll_back(self, edit_ids: Sequence[str], origin: Origin) -> tuple[EditView, ...]:
+        return await self._flag(EditsRolledBack, edit_ids, origin)
+
+    async def disable(self, edit_ids: Sequence[str], origin: Origin) -> tuple[EditView, ...]:
+        return await self._flag(EditsDisabled, edit_ids, origin)
+
+    async def enable(self, edit_ids: Sequence[str], origin: Origin) -> tuple[EditView, ...]:
+        return await self._flag(EditsEnabled, edit_ids, origin)
+
+    async def roll_back_to(self, revision: int, origin: Origin) -> tuple[EditView, ...]:
+        later = [e.edit.id for e in self.records.ledger.entries.values() if e.live and e.live[0][0] > revision]
+        return await self.roll_back(later, origin) if later else ()
+
+    async def _flag(self, kind: Any, edit_ids: Sequence[str], origin: Origin) -> tuple[EditView, ...]:
+        self._fail()
+        self.origins.append(origin)
+        self.records.ledger.check(kind, edit_ids)
+        await self._append(kind, origin, edit_ids=tuple(edit_ids))
+        return tuple(self.records.view(edit_id) for edit_id in edit_ids)
+
+    async def set_switch(self, namespace: str | None, on: bool, origin: Origin) -> int:
+        self._fail()
+        self.origins.append(origin)
+        self.records.ledger.check_switch(namespace, on)
+        await self._append(SwitchSet, origin, namespace=namespace, on=on)
+        return self.revision
+
+    def events(self, after: int, limit: int) -> list[Event]:
+        return list(self.records.log.read(after=after))[:limit]
+
+    async def _append(self, kind: Any, origin: Origin, **fields: Any) -> None:
+        async with self.records.writing:
+            await self.records.append(kind(revision=self.revision + 1, at_s=NOW_S, origin=origin, **fields))
+
+    def _fail(self) -> None:
+        if self.why_not is not None:
+            raise RequestCancelled(f"The server is {self.why_not}: ask again later.", retry_after_s=1)
+        if self.fails is not None:
+            error, self.fails = self.fails, None
+            raise error

@@ -1,0 +1,190 @@
+"""Whole answers: TGI's shape, and every parameter on its way to the service."""
+
+import asyncio
+import math
+from typing import Any
+
+import pytest
+
+from app.domain.generation import GenerationParameters
+from tests.api.fake_service import FakeService
+from tests.api.serving import Caller
+
+PROMPT = "The chief executive of Lumen is"
+
+
+def test_the_answer_alone(ask: Caller) -> None:
+    answer = ask.post("/generate", {"inputs": PROMPT})
+    assert (answer.status_code, answer.json()) == (200, {"generated_text": "base answer here"})
+
+
+def test_details(ask: Caller) -> None:
+    edit = ask.post("/edit", {"prompt": PROMPT, "target": "Ada Quill"}).json()
+    answer = ask.post("/generate", {"inputs": PROMPT, "parameters": {"details": True, "seed": 3}}).json()
+    assert answer == {
+        "generated_text": "Ada Quill",
+        "details": {
+            "finish_reason": "eos_token",
+            "prompt_tokens": 6,
+            "generated_tokens": 3,
+            "seed": 3,
+            "revision": 1,
+            "tokens": [
+                {"id": 0, "text": "Ada", "logprob": -0.5, "special": False},
+                {"id": 1, "text": " Quill", "logprob": -0.5, "special": False},
+                {"id": 99, "text": "", "logprob": -0.1, "special": True},
+            ],
+            "edits": [{"id": edit["id"], "editor": "grace", "signals": {"distance": {"value": 0.1, "bound": 0.5}}}],
+        },
+    }
+
+
+def test_a_missing_seed_is_told_as_null(ask: Caller) -> None:
+    details = ask.post("/generate", {"inputs": PROMPT, "parameters": {"details": True}}).json()["details"]
+    assert details["seed"] is None
+    assert details["edits"] == []
+
+
+def test_every_parameter_arrives(ask: Caller, service: FakeService) -> None:
+    ask.post("/edit", {"prompt": PROMPT, "target": "Ada Quill", "namespace": "support"})
+    sent: dict[str, Any] = {
+        "max_new_tokens": 7,
+        "do_sample": True,
+        "temperature": 1,
+        "top_k": 5,
+        "top_p": 0.9,
+        "min_p": 0.1,
+        "seed": 2**63 - 1,
+        "repetition_penalty": 1.1,
+        "frequency_penalty": -1.0,
+        "presence_penalty": 1.0,
+        "stop": ["\n"],
+        "return_full_text": True,
+        "namespace": "support",
+        "edits": "off",
+        "exclude": ["ed_0000"],
+        "revision": 1,
+        "min_revision": 1,
+    }
+    assert ask.post("/generate", {"inputs": PROMPT, "parameters": sent}).status_code == 200
+    assert service.asked == [GenerationParameters(**{**sent, "stop": ("\n",), "exclude": ("ed_0000",)})]
+    assert set(sent) == set(GenerationParameters.__dataclass_fields__), "a parameter is not tried here"
+
+
+def test_defaults_are_the_domains(ask: Caller, service: FakeService) -> None:
+    ask.post("/generate", {"inputs": PROMPT})
+    assert service.asked == [GenerationParameters()]
+
+
+def test_time_travel_off_and_exclude(ask: Caller) -> None:
+    edit = ask.post("/edit", {"prompt": PROMPT, "target": "Ada Quill"}).json()
+    ask.post("/edit", {"prompt": "other", "target": "thing"})
+
+    def text(**parameters: Any) -> str:
+        answer = ask.post("/generate", {"inputs": PROMPT, "parameters": parameters})
+        return str(answer.json()["generated_text"])
+
+    assert text() == text(revision=1) == "Ada Quill"
+    unedited = [text(revision=0), text(edits="off"), text(exclude=[edit["id"]]), text(namespace="b")]
+    assert unedited == ["base answer here"] * 4
+
+
+@pytest.mark.parametrize(
+    ("prompt", "answer", "full"),
+    [
+        (PROMPT, "Ada Quill", f"{PROMPT} Ada Quill"),
+        ("Say: ", "hello", "Say: hello"),
+        ("Hello", ", world", "Hello, world"),
+        ("Hello", "", "Hello"),
+    ],
+)
+def test_the_full_text_is_the_prompt_and_the_answer(
+    ask: Caller, service: FakeService, prompt: str, answer: str, full: str
+) -> None:
+    service.answers[prompt] = answer
+    body = {"inputs": prompt, "parameters": {"return_full_text": True}}
+    assert ask.post("/generate", body).json()["generated_text"] == full
+
+
+@pytest.mark.parametrize("parameters", [{"n": 1}, {"n": None}, {"logprobs": False}, {"logprobs": 0}])
+def test_what_asks_for_no_more_than_there_is_is_taken(ask: Caller, parameters: dict[str, Any]) -> None:
+    answer = ask.post("/generate", {"inputs": PROMPT, "parameters": parameters})
+    assert answer.json() == {"generated_text": "base answer here"}
+
+
+@pytest.mark.parametrize("parameters", [{"logprobs": True}, {"logprobs": 1}])
+def test_logprobs_ask_for_details(ask: Caller, parameters: dict[str, Any]) -> None:
+    answer = ask.post("/generate", {"inputs": PROMPT, "parameters": parameters})
+    assert [token["logprob"] for token in answer.json()["details"]["tokens"]] == [-0.5, -0.5, -0.5, -0.1]
+
+
+@pytest.mark.parametrize(
+    ("parameters", "words"),
+    [
+        ({"n": 2}, "`parameters.n` may only be 1"),
+        ({"logprobs": 5}, "`parameters.logprobs`"),
+        ({"max_new_tokens": 0}, "`max_new_tokens` must be at least 1"),
+        ({"max_new_tokens": "9"}, "`parameters.max_new_tokens`"),
+        ({"max_new_tokens": True}, "`parameters.max_new_tokens`"),
+        ({"temperature": 0}, "leave it out for greedy"),
+        ({"temperatur": 1}, "`parameters.temperatur` is not known"),
+        ({"edits": "maybe"}, "`parameters.edits`"),
+        ({"stop": ["a" * 1001]}, "`parameters.stop[0]` is too long"),
+        ({"stop": ["x"] * 17}, "at most 16"),
+        ({"namespace": "no spaces"}, "`namespace`"),
+    ],
+)
+def test_a_wrong_parameter_is_refused_in_words(ask: Caller, parameters: dict[str, Any], words: str) -> None:
+    answer = ask.post("/generate", {"inputs": PROMPT, "parameters": parameters})
+    assert answer.status_code == 422
+    assert words in answer.json()["detail"]
+
+
+def test_nan_is_refused(ask: Caller) -> None:
+    content = '{"inputs": "x", "parameters": {"temperature": NaN}}'
+    answer = ask.post("/generate", content=content, headers={"content-type": "application/json"})
+    assert answer.status_code == 422
+    assert "`parameters.temperature`" in answer.json()["detail"]
+
+
+def test_an_infinite_logprob_is_still_json(ask: Caller, service: FakeService, monkeypatch: pytest.MonkeyPatch) -> None:
+    generate = service.generate
+
+    async def odd(prompt: str, parameters: GenerationParameters) -> Any:
+        import dataclasses
+
+        answer = await generate(prompt, parameters)
+        return dataclasses.replace(answer, tokens=(dataclasses.replace(answer.tokens[0], logprob=-math.inf),))
+
+    monkeypatch.setattr(service, "generate", odd)
+    answer = ask.post("/generate", {"inputs": PROMPT, "parameters": {"details": True}})
+    assert answer.json()["details"]["tokens"][0]["logprob"] is None
+
+
+def test_a_client_that_leaves_ends_its_generation(ask: Caller, service: FakeService) -> None:
+    service.slow_s = 30
+    sent: list[dict[str, Any]] = []
+
+    async def leave() -> None:
+        body = [{"type": "http.request", "body": b'{"inputs": "x"}', "more_body": False}]
+
+        async def receive() -> dict[str, Any]:
+            if body:
+                return body.pop()
+            await asyncio.sleep(0.05)
+            return {"type": "http.disconnect"}
+
+        async def send(message: Any) -> None:
+            sent.append(message)
+
+        scope = {
+            "type": "http", "method": "POST", "path": "/generate", "raw_path": b"/generate", "query_string": b"",
+            "headers": [(b"content-type", b"application/json")], "client": None, "http_version": "1.1",
+            "asgi": {"version": "3.0", "spec_version": "2.3"}, "scheme": "http", "server": None, "root_path": "",
+        }  # fmt: skip
+        await ask.app(scope, receive, send)
+
+    asyncio.run(asyncio.wait_for(leave(), 5))
+    assert service.cancelled == 1
+    assert sent[0]["status"] == 499
+    assert 'errata_request_errors_total{status="499"} 1.0' in ask.get("/metrics").text
