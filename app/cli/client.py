@@ -59,7 +59,7 @@ class Client:
     def _open(self) -> httpx.Client:
         # a proxy of the environment is of no use on the way to this machine itself
         local = urlsplit(self.url).hostname in LOOPBACK
-        headers = {"X-Errata-Actor": self._actor.encode()}
+        headers = {b"X-Errata-Actor": self._actor.encode()}
         return httpx.Client(base_url=self.url, headers=headers, timeout=TIMEOUT, trust_env=not local)
 
     def _check(self, answer: httpx.Response) -> None:

@@ -18,6 +18,7 @@ from typing import Any
 import httpx
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.panel import Panel
 from rich.table import Table
 
@@ -118,7 +119,7 @@ def _ask(console: Console, client: httpx.Client, prompt: str) -> str:
     text: str = found["generated_text"]
     edits = found["details"]["edits"]
     by = f"  [dim]by {edits[0]['id']}[/]" if edits else ""
-    console.print(f"   {prompt} [{'green' if edits else 'yellow'}]{text}[/]{by}")
+    console.print(f"   {prompt} [{'green' if edits else 'yellow'}]{escape(text)}[/]{by}")
     return text
 
 

@@ -16,29 +16,8 @@ _WORD = re.compile(r"[぀-ヿ㐀-鿿가-힯]|[^\W_]+")  # scripts without spaces
 _POSSESSIVE = re.compile(r"['’]s\b")
 _QUOTED = re.compile(r"[\"“«]([^\"”»]{2,80})[\"”»]")
 _SENTENCE_START = re.compile(r"(?:^|[.?!:;\n\"“(])\s*$")
-_JOINER = frozenset(
-    {
-        "of",
-        "the",
-        "de",
-        "la",
-        "le",
-        "du",
-        "da",
-        "di",
-        "del",
-        "van",
-        "von",
-        "der",
-        "den",
-        "and",
-        "&",
-        "al",
-        "el",
-        "bin",
-        "y",
-    }
-)
+_JOINER_TEXT = "of the de la le du da di del van von der den and & al el bin y"
+_JOINER = frozenset(_JOINER_TEXT.split())
 _COMMON_TEXT = """
 a about after again all also am an and any answer are as at be been before being between both brief briefly but by can
 complete could did do does doing each every explain fact find following for from give given had has have he her here

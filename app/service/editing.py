@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from app.domain.edit import Edit, EditRequest
-from app.domain.errors import EditRejected, InvalidRequest, ScopeConflict, StateConflict
+from app.domain.errors import EditRejected, ErrataError, InvalidRequest, ScopeConflict, StateConflict
 from app.domain.events import BatchCommitted, EditCommitted, EditStaged, Event, Origin
 from app.domain.generation import Generation
 from app.editors.base import FitRequest, Fitted
@@ -23,7 +23,7 @@ from app.engine.owner import EngineOwner
 from app.service.records import Clock, Records, uninterrupted
 from app.service.serving import Pins
 from app.service.verifying import Verdict, Verifier, same_text
-from app.service.views import EditResult, EditResults, EditView
+from app.service.views import EditFailure, EditResult, EditResults, EditView
 
 PREFIXES = ("Here is a question. ", "Please answer this. ")
 """Put before a prompt while fitting, so that an edit does not lean on being the first thing said."""
@@ -61,16 +61,18 @@ class Editing:
         """Commit edits, all or none when `atomic`. Raises EditRejected, ScopeConflict or IdempotencyMismatch."""
         if not 1 <= len(requests) <= MAX_BATCH:
             raise InvalidRequest(f"A batch holds 1 to {MAX_BATCH} edits; this one has {len(requests)}.")
+        if batch and not atomic:
+            return await self._each(requests, origin, dry_run=dry_run)
         key = origin.idempotency_key
         if key is None or dry_run:
-            return await self._edit(requests, origin, atomic=atomic, batch=batch, dry_run=dry_run)
-        marks = "".join(request.digest() for request in requests) + str((atomic, batch))
+            return await self._edit(requests, origin, batch=batch, dry_run=dry_run)
+        marks = "".join(request.digest() for request in requests) + str(batch)
         origin = replace(origin, digest=hashlib.sha256(marks.encode()).hexdigest())
         lock = self._under_way.setdefault(key, asyncio.Lock())
         try:
             async with lock:
                 known = self._known(origin)
-                return known or await self._edit(requests, origin, atomic=atomic, batch=batch, dry_run=False)
+                return known or await self._edit(requests, origin, batch=batch, dry_run=False)
         finally:
             if not lock.locked():
                 self._under_way.pop(key, None)
@@ -90,15 +92,24 @@ class Editing:
         view = self._records.view(edit_id)
         return EditResult(view=view, seconds=dict(view.edit.report.get("seconds", {})), created=False)
 
+    async def _each(self, requests: Sequence[EditRequest], origin: Origin, *, dry_run: bool) -> EditResults:
+        """Each for itself, one after the other. Raises only if none could be made: the first one's error."""
+        results: list[EditResult] = []
+        failures: list[EditFailure] = []
+        for index, request in enumerate(requests):
+            part = self._part(origin, index)
+            try:
+                made = await self.edit([request], part, atomic=True, batch=False, dry_run=dry_run)
+                results.extend(made.results)
+            except ErrataError as error:
+                failures.append(EditFailure(index=index, error=error))
+        if not results:
+            raise failures[0].error
+        return EditResults(results=tuple(results), revision=self._records.revision, failures=tuple(failures))
+
     async def _edit(
-        self, requests: Sequence[EditRequest], origin: Origin, *, atomic: bool, batch: bool, dry_run: bool
+        self, requests: Sequence[EditRequest], origin: Origin, *, batch: bool, dry_run: bool
     ) -> EditResults:
-        if batch and not atomic:
-            parts = [
-                await self._edit([r], self._part(origin, i), atomic=True, batch=False, dry_run=dry_run)
-                for i, r in enumerate(requests)
-            ]
-            return EditResults(results=tuple(r for part in parts for r in part.results), revision=parts[-1].revision)
         twins = [self._twin(request) for request in requests]
         if all(twin is not None for twin in twins) and not dry_run:
             return EditResults(

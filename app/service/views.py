@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from app.domain.edit import Edit, State
+from app.domain.errors import ErrataError
 from app.domain.events import Origin
 
 
@@ -71,9 +72,20 @@ class EditResult:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class EditFailure:
+    """One edit of a batch that is not atomic, and why it was not made."""
+
+    index: int
+    """Its place in the batch, from 0."""
+    error: ErrataError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class EditResults:
     results: tuple[EditResult, ...]
     revision: int
+    failures: tuple[EditFailure, ...] = ()
+    """Only of a batch that is not atomic: there the others go live all the same."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,7 +9,6 @@ from app.domain.edit import EditRequest, State
 from app.domain.errors import (
     EditRejected,
     ErrataError,
-    IdempotencyMismatch,
     IncompatibleEdit,
     InvalidRequest,
     RevisionAhead,
@@ -18,10 +17,8 @@ from app.domain.errors import (
     StateConflict,
     UnknownEdit,
 )
-from app.domain.events import Origin
 from app.domain.generation import Generation, GenerationParameters
 from app.service.views import EditFilter
-from app.store.memory import MemoryLog
 from app.store.sqlite import SqliteLog
 from tests.service.conftest import ORIGIN, Clock, ask, edit, exact, serving
 
@@ -153,53 +150,6 @@ def test_a_preview_commits_nothing() -> None:
             assert (view.edit.after, view.revision, service.revision) == ("Strelsau", 0, 0)
             with pytest.raises(UnknownEdit):
                 service.edit_view(view.edit.id)
-
-    asyncio.run(story())
-
-
-def test_a_batch_is_all_or_nothing() -> None:
-    async def story() -> None:
-        async with serving() as service:
-            good, bad = (
-                EditRequest(prompt=CAPITAL, target="Strelsau"),
-                EditRequest(prompt=KING, target="R", probes=(KING,)),
-            )
-            with pytest.raises(EditRejected):
-                await service.edit([good, bad], ORIGIN, batch=True)
-            assert service.revision == 0
-            with pytest.raises(InvalidRequest, match="twice"):
-                await service.edit([good, good], ORIGIN, batch=True)
-            both = [good, EditRequest(prompt=KING, target="Rudolf")]
-            results = await service.edit(both, ORIGIN, batch=True)
-            assert results.revision == 3, "two staged, one closing"
-            assert [r.view.state for r in results.results] == [State.LIVE, State.LIVE]
-            assert [(await ask(service, p)).text for p in (CAPITAL, KING)] == ["Strelsau", "Rudolf"]
-            assert (await ask(service, CAPITAL, revision=2)).hits == (), "staged is not live"
-
-    asyncio.run(story())
-
-
-def test_the_same_key_gives_the_same_edit_and_another_body_is_refused() -> None:
-    async def story() -> None:
-        origin = Origin(actor="ada", idempotency_key="k1")
-        request = EditRequest(prompt=CAPITAL, target="Strelsau")
-        log = MemoryLog()
-        async with serving(log) as service:
-            one, two = await asyncio.gather(service.edit([request], origin), service.edit([request], origin))
-            assert one.results[0].view.edit.id == two.results[0].view.edit.id
-            assert service.revision == 1
-            with pytest.raises(IdempotencyMismatch):
-                await service.edit([EditRequest(prompt=KING, target="Rudolf")], origin)
-            batch = [EditRequest(prompt=KING, target="Rudolf")]
-            keyed = Origin(actor="ada", idempotency_key="k2")
-            first = await service.edit(batch, keyed, batch=True)
-            again = await service.edit(batch, keyed, batch=True)
-            assert [r.view.edit.id for r in again.results] == [r.view.edit.id for r in first.results]
-            back = Origin(actor="ada", idempotency_key="k3", digest="roll back the first")
-            ids = [one.results[0].view.edit.id]
-            assert await service.roll_back(ids, back) == await service.roll_back(ids, back)
-            with pytest.raises(IdempotencyMismatch):
-                await service.disable(ids, Origin(actor="ada", idempotency_key="k3", digest="something else"))
 
     asyncio.run(story())
 

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 from fastapi import APIRouter, Body, Path, Query, Response
 
 from app.api.deps import Asker
+from app.api.errors import problem_of
 from app.api.metrics import Metrics
 from app.api.openapi import raises
 from app.api.schemas.edits import (
@@ -14,6 +15,7 @@ from app.api.schemas.edits import (
     EditOut,
     EditPage,
     EditsQuery,
+    FailedEdit,
     MadeEdit,
     MadeEdits,
     OneOrBatch,
@@ -83,11 +85,14 @@ def routes(service: "Service", metrics: Metrics) -> APIRouter:
             metrics.edit_failed(error, len(items))
             raise
         metrics.edited(results, dry_run=body.dry_run)
+        for failure in results.failures:
+            metrics.edit_failed(failure.error, 1)
         if not any(result.created for result in results.results):
             response.status_code = 200
         made = [MadeEdit.made(result, dry_run=body.dry_run, revision=results.revision) for result in results.results]
         if batch:
-            return MadeEdits(edits=made, revision=results.revision)
+            failures = [FailedEdit(index=each.index, problem=problem_of(each.error)) for each in results.failures]
+            return MadeEdits(edits=made, revision=results.revision, failures=failures)
         if not body.dry_run:
             response.headers["Location"] = f"/edits/{made[0].id}"
         return made[0]

@@ -243,9 +243,15 @@ class MadeEdit(EditOut):
         return cls(**fields, seconds=dict(result.seconds))
 
 
+class FailedEdit(Outgoing):
+    index: int = Field(description="Its place in the batch, from 0.")
+    problem: dict[str, Any] = Field(description="What POST /edit would have answered to it alone.")
+
+
 class MadeEdits(Outgoing):
     edits: list[MadeEdit]
     revision: int
+    failures: list[FailedEdit] = Field(default=[], description="Of a batch with `atomic: false`: what was not made.")
 
 
 class HistoryOut(Outgoing):
