@@ -1,0 +1,30 @@
+"""`errata` on a live server over a service without a model."""
+
+from collections.abc import Callable, Iterator
+
+import pytest
+from click.testing import Result
+from typer.testing import CliRunner
+
+from app.cli.main import app
+from tests.api.fake_service import FakeService
+from tests.api.serving import live_server
+
+Errata = Callable[..., Result]
+
+
+@pytest.fixture
+def service() -> FakeService:
+    return FakeService()
+
+
+@pytest.fixture
+def errata(service: FakeService) -> Iterator[Errata]:
+    """Runs one command as `ada` and gives what it printed and how it ended."""
+    with live_server(service) as url:
+
+        def run(*arguments: object) -> Result:
+            environment = {"ERRATA_URL": url, "ERRATA_ACTOR": "ada", "COLUMNS": "200", "TERM": "dumb"}
+            return CliRunner().invoke(app, [str(each) for each in arguments], env=environment)
+
+        yield run

@@ -1,0 +1,53 @@
+"""`errata serve` before there is a server: settings, address, model. Each refusal says what to do."""
+
+import socket
+
+import pytest
+from click.testing import Result
+from typer.testing import CliRunner
+
+from app.cli.main import app
+
+
+def serve(*arguments: str, **environment: str) -> Result:
+    return CliRunner().invoke(app, ["serve", *arguments], env={"COLUMNS": "200", **environment})
+
+
+def test_wrong_settings_are_named() -> None:
+    result = serve("--port", "70000")
+    assert result.exit_code == 1
+    assert "port:" in result.stderr
+    result = serve(ERRATA_SLOTS="many")
+    assert result.exit_code == 1
+    assert "slots:" in result.stderr
+    assert "'many'" in result.stderr
+
+
+def test_a_port_in_use_is_said_before_any_model_is_loaded() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        result = serve("--port", str(taken.getsockname()[1]), "--model", "/nowhere")
+    assert result.exit_code == 1
+    assert "is in use" in result.stderr
+
+
+def test_an_address_that_is_not_ours_is_refused() -> None:
+    result = serve("--host", "192.0.2.1", "--port", "0")
+    assert result.exit_code == 1
+    assert "--host" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--model", "/nowhere", "--store", "memory://"], "/nowhere"),
+        (["--model", "demo", "--store", "nonsense://x"], "nonsense"),
+        (["--model", "demo", "--store", "memory://", "--device", "abacus"], "abacus"),
+    ],
+)
+def test_what_cannot_be_served_is_refused_with_the_reason(arguments: list[str], says: str) -> None:
+    result = serve("--port", "0", *arguments)
+    assert result.exit_code == 1
+    assert says in result.stderr
+    assert result.exception is None or isinstance(result.exception, SystemExit)
