@@ -88,7 +88,7 @@ TINY: dict[str, tuple[Any, Any, dict[str, Any]]] = {
 }
 
 
-def tiny(kind: str, seed: int = 0) -> HostedModel:
+def tiny(kind: str, seed: int = 0, device: str = "cpu", dtype: torch.dtype = torch.float32) -> HostedModel:
     """A hosted random model of an architecture; equal for equal seeds."""
     config, model_class, arguments = TINY[kind]
     with torch.random.fork_rng():
@@ -99,4 +99,5 @@ def tiny(kind: str, seed: int = 0) -> HostedModel:
                 parameter.data.normal_(0, 0.15)
             elif "norm" not in name and "ln_" not in name:
                 parameter.data.normal_(0, 0.02)
+    model.to(device=device, dtype=dtype)
     return host(model, tokenizer(), name=f"tiny-{kind}", max_tokens=MAX_TOKENS)

@@ -63,7 +63,7 @@ def test_sixty_four_at_once_are_each_alone(tmp_path: Path) -> None:
         ("/edit", {"prompt": "", "target": "y"}, 422, "prompt"),
         ("/edit", {"prompt": "x", "target": "y", "editor": "rome"}, 422, "rome"),
         ("/edits/ed_nothing/rollback", {}, 404, "ed_nothing"),
-        ("/nowhere", {}, 404, "/nowhere"),
+        ("/nowhere", {}, 404, "nothing at this path"),
         ("/generate", {"inputs": "x" * 9_000_000}, 413, "too large"),
     ],
 )
