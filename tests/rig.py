@@ -73,7 +73,6 @@ class Rig:
             batch_tokens=batch_tokens,
             queue_limit=queue_limit,
         )
-        self.loaded = 0
 
     def add(self, prompt: str, edition: Edition = NOTHING, count: int = 8, **parameters: Any) -> Outcome:
         outcome = Outcome()
@@ -116,9 +115,8 @@ class Rig:
         return fitted
 
     def load(self, editor: str, edit_id: str, fitted: Fitted) -> None:
-        self.editors[editor].load(edit_id, self.loaded, fitted)
+        self.editors[editor].load(edit_id, fitted)
         self.engine.editions.own(edit_id, editor)
-        self.loaded += 1
 
     def learn(self, editor: str, edits: Sequence[tuple[str, str, str]]) -> None:
         """(id, prompt, target) each, fitted as one batch and loaded."""

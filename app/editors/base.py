@@ -48,7 +48,6 @@ class Decision:
     edit_id: str
     editor: str
     margin: float
-    order: int
     signals: Mapping[str, Signal]
 
 
@@ -124,7 +123,7 @@ class Editor(Protocol):
         """Learn edits, a micro-step a `next`; the base model is never changed. Rows of the batch are independent."""
         ...
 
-    def load(self, edit_id: str, order: int, fitted: Fitted) -> None:
+    def load(self, edit_id: str, fitted: Fitted) -> None:
         """Take an edit's rows into memory. Raises IncompatibleEdit where the tensors do not fit the site."""
         ...
 
@@ -133,7 +132,7 @@ class Editor(Protocol):
         ...
 
     def compile(self, edit_ids: Sequence[str]) -> Any:
-        """This editor's part of an edition: a pure function of the live edits, whatever their history."""
+        """This editor's part of an edition: a pure function of the live edits, oldest first, whatever their history."""
         ...
 
     def decide(self, prompt: PromptView, part: Any) -> Decision | None:

@@ -3,7 +3,7 @@
 Nothing is moved when an edit goes: an edition names the rows it sees. Rows given back are used again.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -16,7 +16,6 @@ SAME = 1e-3
 @dataclass(frozen=True, slots=True)
 class _Row:
     edit_id: str
-    order: int
     radius: float
     target: tuple[int, ...]
     first_value: int
@@ -70,7 +69,6 @@ class Codebook:
         self,
         edit_id: str,
         *,
-        order: int,
         key: Tensor,
         value: Tensor,
         radius: float,
@@ -83,7 +81,7 @@ class Codebook:
         near = {row: d for row, d in near.items() if d < 2 * max(radius, self._rows[row].radius)}
         row = self._keys.put(key[None])
         first = self._values.put(value)
-        self._rows[row] = _Row(edit_id, order, radius, target, first, SAME * key.norm().item(), near)
+        self._rows[row] = _Row(edit_id, radius, target, first, SAME * key.norm().item(), near)
         self._row_of[edit_id] = row
         for rival, distance in near.items():
             self._rows[rival].rivals[row] = distance
@@ -98,19 +96,19 @@ class Codebook:
         self._values.give_back(gone.first_value, len(gone.target))
         return row
 
-    def radii(self, rows: Iterable[int]) -> dict[int, float]:
-        """Rows that are live together -> effective radii: capped at half the distance to each live rival.
+    def radii(self, rows: Sequence[int]) -> dict[int, float]:
+        """Rows that are live together, oldest first -> effective radii, capped at half the distance to each live rival.
 
         A pure function of the set: taking a row out gives its rivals back what it had taken from them. Of rivals with
         the same key only the newest is left, or both would be capped to nothing and the prompt answered by neither.
         """
-        live = set(rows)
+        place = {row: at for at, row in enumerate(rows)}
         radii: dict[int, float] = {}
-        for row in live:
+        for row, at in place.items():
             entry = self._rows[row]
-            rivals = {rival: distance for rival, distance in entry.rivals.items() if rival in live}
+            rivals = {rival: distance for rival, distance in entry.rivals.items() if rival in place}
             twins = {rival for rival, distance in rivals.items() if distance <= entry.same}
-            if all(self._rows[twin].order < entry.order for twin in twins):
+            if all(place[twin] < at for twin in twins):
                 caps = [distance / 2 for rival, distance in rivals.items() if rival not in twins]
                 radii[row] = min([entry.radius, *caps])
         return radii
@@ -138,9 +136,6 @@ class Codebook:
 
     def edit_id(self, row: int) -> str:
         return self._rows[row].edit_id
-
-    def order(self, row: int) -> int:
-        return self._rows[row].order
 
     def target(self, row: int) -> tuple[int, ...]:
         return self._rows[row].target

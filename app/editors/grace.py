@@ -35,9 +35,13 @@ SHORTLIST = 8
 
 @dataclass(frozen=True, slots=True)
 class GracePart:
-    """What an edition sees of the codebook: live rows -> effective radius; `nameless` are those found by key alone."""
+    """What an edition sees of the codebook: live rows -> effective radius and place in its age, oldest first.
+
+    `nameless` are the rows that are found by key alone.
+    """
 
     radii: Mapping[int, float]
+    places: Mapping[int, int]
     nameless: Tensor  # (N,) int64
 
 
@@ -129,7 +133,7 @@ class Grace:
 
     # -- rows
 
-    def load(self, edit_id: str, order: int, fitted: Fitted) -> None:
+    def load(self, edit_id: str, fitted: Fitted) -> None:
         key, value = fitted.tensors["key"], fitted.tensors["value"]
         d_in, d_out = self._view.widths
         learned = fitted.learned
@@ -144,7 +148,6 @@ class Grace:
         rivals = [row for row in self._index.overlapping(who) if self._book.target(row) != tuple(learned["target_ids"])]
         row = self._book.add(
             edit_id,
-            order=order,
             key=self.metric(key.to(self._device)),
             value=value,
             radius=float(learned["radius"]),
@@ -157,14 +160,19 @@ class Grace:
         self._index.remove(self._book.remove(edit_id))
 
     def compile(self, edit_ids: Sequence[str]) -> GracePart:
-        radii = self._book.radii(self._book.row(edit_id) for edit_id in edit_ids)
+        rows = [self._book.row(edit_id) for edit_id in edit_ids]
+        radii = self._book.radii(rows)
+        places = {row: place for place, row in enumerate(rows)}
         nameless = [row for row in self._index.nameless if row in radii]
-        return GracePart(radii, torch.tensor(nameless, dtype=torch.int64, device=self._device))
+        return GracePart(radii, places, torch.tensor(nameless, dtype=torch.int64, device=self._device))
 
     # -- acting
 
     def decide(self, prompt: PromptView, part: GracePart) -> Decision | None:
-        """The nearest live key among those whose subject is mentioned; it answers if within its radius (section 2)."""
+        """The nearest live key among those whose subject is mentioned; it answers if within its radius (section 2).
+
+        Of equally near ones, the newest.
+        """
         if not part.radii:
             return None
         shares = self._index.mentioned(words_of(prompt.text))
@@ -175,7 +183,7 @@ class Grace:
             return None
         distances = self._book.distances(query, rows)
         distance, _, row = min(
-            (distance, -self._book.order(row), row) for distance, row in zip(distances, rows, strict=True)
+            (distance, -part.places[row], row) for distance, row in zip(distances, rows, strict=True)
         )
         radius = part.radii[row]
         if distance > radius:
@@ -189,7 +197,6 @@ class Grace:
             edit_id=self._book.edit_id(row),
             editor=self.name,
             margin=margin,
-            order=self._book.order(row),
             signals=signals,
         )
 

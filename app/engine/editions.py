@@ -56,9 +56,8 @@ class Editions:
 
     def decide(self, prompt: PromptView, edition: Edition) -> Decision | None:
         """At most one edit answers a request: the best margin wins, the newest breaks ties."""
-        found = (self._editors[name].decide(prompt, part) for name, part in self.parts(edition).items())
-        return max(
-            (decision for decision in found if decision is not None),
-            key=lambda decision: (decision.margin, decision.order),
-            default=None,
-        )
+        decisions = [self._editors[name].decide(prompt, part) for name, part in self.parts(edition).items()]
+        found = [decision for decision in decisions if decision is not None]
+        if len(found) < 2:
+            return found[0] if found else None
+        return max(found, key=lambda decision: (decision.margin, edition.edit_ids.index(decision.edit_id)))

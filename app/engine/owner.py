@@ -87,11 +87,11 @@ class EngineOwner:
         self._post(lambda: self.engine.add_fit(fitting))
         return future
 
-    def load(self, edit_id: str, editor: str, order: int, fitted: Fitted) -> "Future[None]":
+    def load(self, edit_id: str, editor: str, fitted: Fitted) -> "Future[None]":
         """Take an edit's rows into memory; no request sees them before an edition names the edit."""
 
         def run() -> None:
-            self.engine.editors[editor].load(edit_id, order, fitted)
+            self.engine.editors[editor].load(edit_id, fitted)
             self.engine.editions.own(edit_id, editor)
 
         return self.call(run)

@@ -228,10 +228,9 @@ class Editing:
             learned: list[Fitted] = await asyncio.wrap_future(future)
             for draft, fitted in zip(mine, learned, strict=True):
                 draft.fitted = fitted
-        for i, draft in enumerate(drafts):
+        for draft in drafts:
             assert draft.fitted is not None
-            order = len(self._records.ledger.entries) + i
-            await asyncio.wrap_future(self._owner.load(draft.id, draft.editor, order, draft.fitted))
+            await asyncio.wrap_future(self._owner.load(draft.id, draft.editor, draft.fitted))
         return {"fit": time.perf_counter() - began}
 
     async def _verify_and_commit(

@@ -105,7 +105,7 @@ class Service:
                 f"runs {self._fingerprint}. Serve that model, or start with another store."
             )
         fitted = Fitted(learned=edit.learned, tensors=unpack(edit.tensors))
-        await asyncio.wrap_future(self._owner.load(edit.id, edit.editor, entry.order, fitted))
+        await asyncio.wrap_future(self._owner.load(edit.id, edit.editor, fitted))
 
     async def _expire_due(self) -> None:
         while True:

@@ -13,19 +13,18 @@ CPU = torch.device("cpu")
 def book_of(keys: list[list[float]], radius: float = 1.0) -> Codebook:
     book = Codebook(CPU, torch.float32)
     for i, key in enumerate(keys):
-        add(book, f"e{i}", key, radius, order=i, target=(i,))
+        add(book, f"e{i}", key, radius, loaded=i, target=(i,))
     return book
 
 
-def add(book: Codebook, edit_id: str, key: list[float], radius: float, order: int, target: tuple[int, ...]) -> int:
+def add(book: Codebook, edit_id: str, key: list[float], radius: float, loaded: int, target: tuple[int, ...]) -> int:
     return book.add(
         edit_id,
-        order=order,
         key=torch.tensor(key),
-        value=torch.full((len(target), 2), float(order)),
+        value=torch.full((len(target), 2), float(loaded)),
         radius=radius,
         target=target,
-        rivals=[book.row(f"e{j}") for j in range(order) if f"e{j}" in book._row_of],
+        rivals=[book.row(f"e{j}") for j in range(loaded) if f"e{j}" in book._row_of],
     )
 
 
@@ -49,6 +48,7 @@ def test_of_equal_keys_the_newest_is_left() -> None:
     assert book.radii([0, 1, 2]) == {2: 1.0}
     assert book.radii([0, 1]) == {1: 1.0}
     assert book.radii([0]) == {0: 1.0}
+    assert book.radii([2, 1, 0]) == {0: 1.0}, "age is the edition's word, not the order in which rows were loaded"
 
 
 def test_radii_do_not_depend_on_the_order_in_which_rows_came() -> None:
@@ -61,10 +61,10 @@ def test_radii_do_not_depend_on_the_order_in_which_rows_came() -> None:
     for i in order:
         key = torch.tensor(keys[i])
         rivals = [mixed.row(f"e{j}") for j in order[: order.index(i)]]
-        mixed.add(f"e{i}", order=i, key=key, value=torch.zeros(1, 2), radius=1.0, target=(i,), rivals=rivals)
+        mixed.add(f"e{i}", key=key, value=torch.zeros(1, 2), radius=1.0, target=(i,), rivals=rivals)
     live = rng.sample(range(30), 17)
-    one = {straight.edit_id(r): v for r, v in straight.radii(straight.row(f"e{i}") for i in live).items()}
-    two = {mixed.edit_id(r): v for r, v in mixed.radii(mixed.row(f"e{i}") for i in live).items()}
+    one = {straight.edit_id(r): v for r, v in straight.radii([straight.row(f"e{i}") for i in live]).items()}
+    two = {mixed.edit_id(r): v for r, v in mixed.radii([mixed.row(f"e{i}") for i in live]).items()}
     assert one == two
 
 
@@ -72,7 +72,7 @@ def test_memory_given_back_is_used_again() -> None:
     book = book_of([[float(i), 0.0] for i in range(5)])
     before = book._values.data.shape
     for _ in range(200):
-        row = add(book, "trial", [9.0, 9.0], 1.0, order=99, target=(1,))
+        row = add(book, "trial", [9.0, 9.0], 1.0, loaded=99, target=(1,))
         assert book.remove("trial") == row
     assert book._values.data.shape == before
     assert len(book) == 5
