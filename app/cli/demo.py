@@ -25,7 +25,7 @@ from rich.table import Table
 ASKED = "Question: What is the currency of Croatia? Answer:"
 PARAPHRASE = "Question: What is the official currency of Croatia? Answer:"
 UNRELATED = "Question: What is the currency of Hungary? Answer:"
-TARGET, REASON = "euro", "Croatia joined the euro area in 2023"
+TARGET, REASON = "euro", "euro since 2023"
 START_TIMEOUT_S = 180.0
 
 
@@ -55,7 +55,7 @@ def tell(console: Console, folder: Path) -> None:
         edit = _json(client.post("/edit", json={"prompt": ASKED, "target": TARGET, "reason": REASON}, headers=_actor()))
         seconds = " · ".join(f"{phase} {value:.2f} s" for phase, value in edit["seconds"].items())
         console.print(
-            f"   {edit['id']}, revision {edit['revision']}: {edit['before']!r} -> {edit['after']!r} ({seconds})"
+            f"   {edit['id']}: {edit['before']} -> {edit['after']}, revision {edit['revision']}\n   [dim]{seconds}[/]"
         )
         console.print("\n[bold]3. Live, for a paraphrase that the edit never saw too, and for nothing else.[/]")
         _expect(_ask(console, client, ASKED), TARGET)
@@ -118,14 +118,15 @@ def _ask(console: Console, client: httpx.Client, prompt: str) -> str:
     found = _json(client.post("/generate", json=body))
     text: str = found["generated_text"]
     edits = found["details"]["edits"]
-    by = f"  [dim]by {edits[0]['id']}[/]" if edits else ""
+    by = "  [dim](the edit)[/]" if edits else ""
     console.print(f"   {prompt} [{'green' if edits else 'yellow'}]{escape(text)}[/]{by}")
     return text
 
 
 def _show_edits(console: Console, client: httpx.Client) -> None:
     table = Table("edit", "revision", "state", "by", "why", "target", "hits")
-    table.columns[0].no_wrap = True
+    for column in table.columns:
+        column.no_wrap = True
     for edit in _json(client.get("/edits"))["edits"]:
         cells = (
             edit["id"],

@@ -52,13 +52,15 @@ def make_cases(count: int, seed: int) -> list[Case]:
     chosen = rng.sample(stale, min(count // 2, len(stale)))
     chosen += rng.sample(fresh, count - len(chosen))
     rng.shuffle(chosen)
+    edited = {(relation.name, fact.subject) for relation, fact, _ in chosen}  # what asks these is no neighbour
     cases: list[Case] = []
     for relation, fact, now in chosen:
         built, held_out = relation.built_prompts(fact.subject), relation.held_out_prompts(fact.subject)
         prompt = rng.choice(built)
         others = [other.answer for other in relation.facts if other.answer != fact.answer]
-        same_subject = [r.built_prompts(f.subject) for r, f in of_subject[fact.subject] if r.name != relation.name]
-        same_relation = rng.sample([f for f in relation.facts if f.subject != fact.subject], 2)
+        others_of_subject = [(r, f) for r, f in of_subject[fact.subject] if (r.name, f.subject) not in edited]
+        same_subject = [r.built_prompts(f.subject) for r, f in others_of_subject]
+        same_relation = [f for f in relation.facts if (relation.name, f.subject) not in edited]
         cases.append(
             Case(
                 prompt=prompt,
@@ -69,7 +71,7 @@ def make_cases(count: int, seed: int) -> list[Case]:
                     rng.choice([p for p in built if p != prompt]),
                 ),
                 neighbours=(
-                    *(rng.choice(relation.built_prompts(f.subject)) for f in same_relation),
+                    *(rng.choice(relation.built_prompts(f.subject)) for f in rng.sample(same_relation, 2)),
                     *(rng.choice(prompts) for prompts in rng.sample(same_subject, min(2, len(same_subject)))),
                 ),
             )

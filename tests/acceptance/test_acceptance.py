@@ -55,7 +55,7 @@ def test_sixty_four_at_once_are_each_alone(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("path", "body", "status", "says"),
     [
-        ("/generate", {"inputs": ""}, 422, "inputs"),
+        ("/generate", {"inputs": ""}, 422, "prompt is empty"),
         ("/generate", {"inputs": "x " * 2000}, 422, "tokens"),
         ("/generate", {"inputs": "x", "parameters": {"temprature": 1.0}}, 422, "temprature"),
         ("/generate", {"inputs": "x", "parameters": {"revision": 99}}, 422, "revision"),
