@@ -25,7 +25,7 @@ def build_service(settings: Settings, clock: Clock = time.time) -> Service:
     """Loads the model and opens the log. Blocking; raises UnknownModel, UnsupportedModel or what the store raises."""
     if settings.torch_threads is not None:
         torch.set_num_threads(settings.torch_threads)
-    log = open_log(settings.store)
+    log = open_log(settings.store, redis_prefix=settings.redis_prefix, allow_not_durable=settings.allow_not_durable)
     try:
         hosted = _load(settings)
         return assemble(hosted, log, settings, bank=load_bank(), clock=clock)

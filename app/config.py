@@ -30,8 +30,15 @@ class Settings(BaseSettings):
     port: int = Field(8000, ge=0, le=65535, description="TCP port to listen on; 0 takes any free one.")
     store: str = Field(
         "sqlite:///errata.db",
-        description="Where the log lives: sqlite:///relative.db, sqlite:////absolute.db, memory:// or redis://...",
+        description="Where the log lives: sqlite:///relative.db, sqlite:////absolute.db, memory://, redis://..., "
+        "rediss://... or redis+sentinel://...",
         validation_alias=AliasChoices("store", "ERRATA_STORE", "REDIS_URL"),
+    )
+    redis_prefix: str = Field(
+        "errata", pattern=r"^[\w.:-]{1,100}$", description="What the names of Errata's keys in Redis begin with."
+    )
+    allow_not_durable: bool = Field(
+        False, description="Run on a Redis that may lose acknowledged edits: no append-only file, or not always synced."
     )
     kv_memory_fraction: float = Field(
         0.5, gt=0, lt=1, description="Share of the memory free after loading that keys and values may take."

@@ -115,8 +115,7 @@ class Rig:
         return fitted
 
     def load(self, editor: str, edit_id: str, fitted: Fitted) -> None:
-        self.editors[editor].load(edit_id, fitted)
-        self.engine.editions.own(edit_id, editor)
+        self.engine.load(edit_id, editor, fitted)
 
     def learn(self, editor: str, edits: Sequence[tuple[str, str, str]]) -> None:
         """(id, prompt, target) each, fitted as one batch and loaded."""

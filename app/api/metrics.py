@@ -28,6 +28,7 @@ class _Standing(Collector):
             ("num_requests_waiting", "Requests that wait for a slot", status.waiting),
             ("edits_live", "Edits that may answer", status.live_edits),
             ("revision", "The newest revision applied here", status.revision),
+            ("log_silence_seconds", "Since the log last answered", status.log_silence_s),
         ):
             yield GaugeMetricFamily(f"errata_{name}", about, value)
 

@@ -265,7 +265,8 @@ class Ledger:
     def _note(self, event: Event, touched: tuple[str, ...]) -> None:
         for edit_id in dict.fromkeys(touched):
             self.entries[edit_id].history.append((event.revision, event.kind, event.at_s, event.origin))
-            self._last_change[self.entries[edit_id].edit.request.namespace] = event.revision
+            if not isinstance(event, EditStaged):  # which no request sees
+                self._last_change[self.entries[edit_id].edit.request.namespace] = event.revision
         if isinstance(event, SwitchSet):
             self._last_change[event.namespace or ""] = event.revision
         self._edits_of_revision[event.revision] = touched

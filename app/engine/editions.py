@@ -42,6 +42,9 @@ class Editions:
     def disown(self, edit_id: str) -> str:
         return self._editor_of.pop(edit_id)
 
+    def owned(self) -> list[str]:
+        return list(self._editor_of)
+
     def __contains__(self, edit_id: str) -> bool:
         return edit_id in self._editor_of
 

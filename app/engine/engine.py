@@ -10,7 +10,7 @@ from typing import Any
 
 from app.domain.errors import ErrataError, InvalidRequest, RequestCancelled
 from app.domain.generation import FinishReason, Generation, GenerationParameters, Hit, Token
-from app.editors.base import Decision, Editor, Progress, PromptView, RowView
+from app.editors.base import Decision, Editor, Fitted, Progress, PromptView, RowView
 from app.editors.hooks import SiteHooks
 from app.engine.detokenizer import Detokenizer
 from app.engine.editions import Edition, Editions
@@ -69,6 +69,17 @@ class Engine:
     @property
     def idle(self) -> bool:
         return self.scheduler.idle and not self._fits
+
+    # -- edits' rows
+
+    def load(self, edit_id: str, editor: str, fitted: Fitted) -> None:
+        """Take an edit's rows into memory; no request sees them before an edition names the edit."""
+        self.editors[editor].load(edit_id, fitted)
+        self.editions.own(edit_id, editor)
+
+    def drop(self, edit_id: str) -> None:
+        """Give an edit's rows back: only for one that no edition in use sees."""
+        self.editors[self.editions.disown(edit_id)].drop(edit_id)
 
     # -- taking work
 

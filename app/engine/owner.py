@@ -88,17 +88,11 @@ class EngineOwner:
         return future
 
     def load(self, edit_id: str, editor: str, fitted: Fitted) -> "Future[None]":
-        """Take an edit's rows into memory; no request sees them before an edition names the edit."""
-
-        def run() -> None:
-            self.engine.editors[editor].load(edit_id, fitted)
-            self.engine.editions.own(edit_id, editor)
-
-        return self.call(run)
+        return self.call(lambda: self.engine.load(edit_id, editor, fitted))
 
     def drop(self, edit_id: str) -> "Future[None]":
         """Give back the rows of a trial that was not committed."""
-        return self.call(lambda: self.engine.editors[self.engine.editions.disown(edit_id)].drop(edit_id))
+        return self.call(lambda: self.engine.drop(edit_id))
 
     def _post(self, function: Callable[[], None]) -> None:
         self._mailbox.put(function)

@@ -6,42 +6,27 @@ Until the append nothing is visible to anyone and nothing has to be taken back b
 import asyncio
 import hashlib
 import time
-import uuid
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
 
-from app.domain.edit import Edit, EditRequest
-from app.domain.errors import EditRejected, ErrataError, InvalidRequest, ScopeConflict, StateConflict
-from app.domain.events import BatchCommitted, EditCommitted, EditStaged, Event, Origin
+from app.domain.edit import EditRequest
+from app.domain.errors import EditRejected, ErrataError, InvalidRequest, LostRace, ScopeConflict, StateConflict
+from app.domain.events import EditStaged, Origin
 from app.domain.generation import Generation
 from app.editors.base import FitRequest, Fitted
-from app.editors.packing import pack
 from app.editors.registry import AUTO
 from app.engine.editions import Edition
 from app.engine.owner import EngineOwner
+from app.service.committing import Committer, Draft, new_id
 from app.service.records import Clock, Records, uninterrupted
 from app.service.serving import Pins
-from app.service.verifying import Verdict, Verifier, same_text
+from app.service.verifying import Verifier, same_text
 from app.service.views import EditFailure, EditResult, EditResults, EditView
 
 PREFIXES = ("Here is a question. ", "Please answer this. ")
 """Put before a prompt while fitting, so that an edit does not lean on being the first thing said."""
 MAX_BATCH = 1000
-
-
-@dataclass(slots=True)
-class Draft:
-    """An edit on its way: what it will supersede, what it learned, what was measured."""
-
-    id: str
-    request: EditRequest
-    editor: str
-    origin: Origin
-    supersedes: tuple[str, ...]
-    before: Generation
-    fitted: Fitted | None = None
-    verdict: Verdict | None = None
 
 
 class Editing:
@@ -51,8 +36,7 @@ class Editing:
         self, owner: EngineOwner, records: Records, pins: Pins, verifier: Verifier, fingerprint: str, clock: Clock
     ) -> None:
         self._owner, self._records, self._pins, self._verifier = owner, records, pins, verifier
-        self._fingerprint = fingerprint
-        self._clock = clock
+        self._committer = Committer(records, pins, fingerprint, clock)
         self._under_way: dict[str, asyncio.Lock] = {}
 
     async def edit(
@@ -71,11 +55,17 @@ class Editing:
         lock = self._under_way.setdefault(key, asyncio.Lock())
         try:
             async with lock:
+                await self._caught_up()
                 known = self._known(origin)
                 return known or await self._edit(requests, origin, batch=batch, dry_run=False)
         finally:
             if not lock.locked():
                 self._under_way.pop(key, None)
+
+    async def _caught_up(self) -> None:
+        """The key may have been used on another server, or here with its answer lost."""
+        async with self._records.writing:
+            await self._records.catch_up()
 
     def _known(self, origin: Origin) -> EditResults | None:
         revision = self._records.done_under(origin)
@@ -121,7 +111,7 @@ class Editing:
             seconds = await self._fit(drafts)
             return await self._verify_and_commit(drafts, origin, seconds, batch=batch, dry_run=dry_run)
         finally:
-            self._let_go(drafts)
+            await uninterrupted(self._let_go(drafts))
 
     @staticmethod
     def _part(origin: Origin, index: int) -> Origin:
@@ -146,18 +136,27 @@ class Editing:
     # -- before the fit
 
     async def _draft(self, requests: Sequence[EditRequest], origin: Origin) -> list[Draft]:
-        prepared = [(request, self._editor_of(request), self._supersedes(request)) for request in requests]
-        for request, *_ in prepared:
+        drafts = [Draft(new_id(), request, self._editor_of(request), origin) for request in requests]
+        for request in requests:
             self._fit_request(request)  # refuse what cannot be tokenised before anything is generated
-        before = await asyncio.gather(
-            *(self._verifier.answer(r.prompt, self._pins.current(r.namespace), r.target) for r in requests)
-        )
-        drafts: list[Draft] = []
-        for (request, editor, supersedes), generation in zip(prepared, before, strict=True):
-            self._check_conflict(request, supersedes, generation)
-            edit_id = f"ed_{uuid.uuid4().hex[:16]}"
-            drafts.append(Draft(edit_id, request, editor, origin, supersedes, generation))
+        await self._look(drafts, self._bases(drafts))
         return drafts
+
+    def _bases(self, drafts: list[Draft]) -> dict[str, Edition]:
+        """What requests of the drafts' namespaces see now."""
+        return {draft.request.namespace: self._pins.current(draft.request.namespace) for draft in drafts}
+
+    async def _look(self, drafts: list[Draft], bases: Mapping[str, Edition]) -> None:
+        """What the prompts answer now, what is superseded now, who is in the way now. Raises ScopeConflict."""
+        for draft in drafts:
+            draft.supersedes = self._supersedes(draft.request)
+            draft.seen = bases[draft.request.namespace].revision
+        before = await asyncio.gather(
+            *(self._verifier.answer(d.request.prompt, bases[d.request.namespace], d.request.target) for d in drafts)
+        )
+        for draft, generation in zip(drafts, before, strict=True):
+            draft.before = generation.text
+            self._check_conflict(draft.request, draft.supersedes, generation)
 
     def _editor_of(self, request: EditRequest) -> str:
         name = AUTO if request.editor == "auto" else request.editor
@@ -238,7 +237,8 @@ class Editing:
     ) -> EditResults:
         while True:
             began = time.perf_counter()
-            bases = {d.request.namespace: self._pins.current(d.request.namespace) for d in drafts}
+            bases = self._bases(drafts)
+            await self._look([d for d in drafts if d.seen != bases[d.request.namespace].revision], bases)
             await self._verify(drafts, bases)
             seconds["verify"] = seconds.get("verify", 0.0) + time.perf_counter() - began
             if dry_run:
@@ -248,25 +248,27 @@ class Editing:
                 )
             began = time.perf_counter()
             async with self._records.writing:
-                # what was verified must be what goes live: another edit meanwhile means another look
-                if all(self._pins.current(name).revision == base.revision for name, base in bases.items()):
-                    edits = [self._edit_of(draft, seconds) for draft in drafts]
-                    await uninterrupted(self._commit(edits, origin, batch=batch))
+                await self._records.catch_up()
+                if known := self._known(origin):
+                    return known  # on another server, under the same key
+                edits = [self._committer.edit_of(draft, seconds) for draft in drafts]
+                with suppress(LostRace):
+                    await uninterrupted(self._committer.commit(edits, bases, origin, batch=batch))
                     seconds["commit"] = time.perf_counter() - began
                     return EditResults(
                         results=tuple(EditResult(view=self._records.view(e.id), seconds=seconds) for e in edits),
                         revision=self._records.revision,
                     )
-            await self._look_again(drafts)
+            await self._rename_staged(drafts)
 
-    async def _look_again(self, drafts: list[Draft]) -> None:
-        """Others committed meanwhile: what the prompts answer now, what is superseded now, who is in the way now."""
+    async def _rename_staged(self, drafts: list[Draft]) -> None:
+        """A batch that was not closed because others committed meanwhile begins anew: its entries are never closed."""
         for draft in drafts:
-            request = draft.request
-            draft.supersedes = self._supersedes(request)
-            base = self._pins.current(request.namespace)
-            draft.before = await self._verifier.answer(request.prompt, base, request.target)
-            self._check_conflict(request, draft.supersedes, draft.before)
+            if draft.id in self._records.ledger.entries:
+                assert draft.fitted is not None
+                self._owner.drop(draft.id)
+                draft.id = new_id()
+                await asyncio.wrap_future(self._owner.load(draft.id, draft.editor, draft.fitted))
 
     async def _verify(self, drafts: list[Draft], bases: dict[str, Edition]) -> None:
         trials: dict[str, Edition] = {}
@@ -291,59 +293,15 @@ class Editing:
                 report={d.request.prompt: dict(d.verdict.report) for d in failed if d.verdict},
             )
 
-    def _edit_of(self, draft: Draft, seconds: dict[str, float]) -> Edit:
-        assert draft.fitted is not None
-        assert draft.verdict is not None
-        now = self._clock()
-        expires_in = draft.request.expires_in_s
-        report: dict[str, Any] = {
-            **draft.verdict.report,
-            "fit": {k: draft.fitted.learned[k] for k in ("steps", "converged", "probability", "radius")},
-            "seconds": {phase: round(value, 4) for phase, value in seconds.items()},
-        }
-        return Edit(
-            id=draft.id,
-            request=draft.request,
-            editor=draft.editor,
-            created_at_s=now,
-            expires_at_s=None if expires_in is None else now + expires_in,
-            supersedes=draft.supersedes,
-            model_fingerprint=self._fingerprint,
-            before=draft.before.text,
-            after=draft.verdict.after,
-            report=report,
-            learned=dict(draft.fitted.learned),
-            tensors=pack(draft.fitted.tensors),
-        )
-
     def _preview(self, draft: Draft) -> EditView:
-        edit = self._edit_of(draft, {})
+        edit = self._committer.edit_of(draft, {})
         return EditView.preview(edit, draft.origin)
 
-    async def _commit(self, edits: list[Edit], origin: Origin, *, batch: bool) -> None:
-        def next_event(kind: type[Event], **fields: Any) -> Event:
-            return kind(revision=self._records.revision + 1, at_s=self._clock(), origin=origin, **fields)
-
-        origin = replace(origin, reason=origin.reason or edits[0].request.reason)
-        if not batch:
-            await self._records.append(next_event(EditCommitted, edit=edits[0]))
-            return
-        closing, origin = origin, replace(origin, idempotency_key=None, digest=None)
-        batch_id = f"ba_{uuid.uuid4().hex[:16]}"
-        for edit in edits:
-            reason = edit.request.reason or closing.reason
-            staged = replace(origin, reason=reason)
-            event = EditStaged(
-                revision=self._records.revision + 1, at_s=self._clock(), origin=staged, batch_id=batch_id, edit=edit
-            )
-            await self._records.append(event)
-        origin = closing
-        await self._records.append(
-            next_event(BatchCommitted, batch_id=batch_id, edit_ids=tuple(edit.id for edit in edits))
-        )
-
-    def _let_go(self, drafts: list[Draft]) -> None:
+    async def _let_go(self, drafts: list[Draft]) -> None:
         """Give back the rows of drafts that did not become edits."""
-        for draft in drafts:
-            if draft.fitted is not None and draft.id not in self._records.ledger.entries:
-                self._owner.drop(draft.id)
+        async with self._records.writing:  # or one of them might be found in the log just now, and be taken in
+            entries = self._records.ledger.entries
+            for draft in drafts:
+                committed = draft.id in entries and entries[draft.id].staged_in is None
+                if not committed and draft.id in self._owner.engine.editions:
+                    self._owner.drop(draft.id)

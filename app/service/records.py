@@ -3,20 +3,33 @@
 import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from itertools import islice
 
-from app.domain.errors import IdempotencyMismatch, InvalidRequest
+from app.domain.errors import IdempotencyMismatch, InvalidRequest, LostRace, StoreCorrupt
 from app.domain.events import Event, Origin
 from app.domain.ledger import NEVER, Entry, Ledger
 from app.service.views import EditFilter, EditView, HistoryItem, Page
 from app.store.base import Log
+from app.store.codec import GENESIS
+
+TakeIn = Callable[[Event, Ledger], Awaitable[None]]
+"""What is done with an event of another server before it is folded: its edits' rows come into memory."""
+CATCH_UP_EVENTS = 100
 
 
 class Records:
-    """What is known of edits. Reading is from memory; writing is the log's append, then the fold."""
+    """What is known of edits. Reading is from memory; writing is the log's append, then the fold.
 
-    def __init__(self, log: Log) -> None:
+    Other servers may write to the same log: `catch_up` folds what they wrote, and every write begins with it.
+    """
+
+    def __init__(self, log: Log, take_in: TakeIn | None = None) -> None:
         self.log = log
+        self._take_in = take_in
         self.ledger = Ledger()
+        self.hash = GENESIS
+        """Of the log's entry at the ledger's revision: it stands for the whole history."""
         self.hits: Counter[str] = Counter()
         self.last_hit_s: dict[str, float] = {}
         self.writing = asyncio.Lock()
@@ -26,10 +39,47 @@ class Records:
     def revision(self) -> int:
         return self.ledger.revision
 
-    def catch_up(self) -> None:
-        """Fold what the log holds beyond the ledger."""
-        for event in self.log.read(after=self.ledger.revision):
+    def fold_all(self) -> None:
+        """Fold the whole log. For the start: it blocks, and takes nothing in."""
+        for event, entry_hash in self.log.follow(self.revision, self.hash):
             self.ledger.apply(event)
+            self.hash = entry_hash
+
+    def forget(self) -> None:
+        """Back to an empty ledger, for a log whose history has been replaced."""
+        self.ledger, self.hash = Ledger(), GENESIS
+
+    async def catch_up(self) -> None:
+        """Fold what others have appended since. Only under `writing`. Raises what the log raises."""
+        assert self.writing.locked()
+        while events := await asyncio.to_thread(self._news):
+            for event, entry_hash in events:
+                if self._take_in is not None:
+                    await self._take_in(event, self.ledger)
+                self._fold(event, entry_hash)
+
+    def check_history(self) -> None:
+        """Raises StoreCorrupt unless the log still holds what was folded: it may have been restored or begun anew."""
+        if self.log.head() < self.revision or self.log.hash_of(self.revision) != self.hash:
+            raise StoreCorrupt(f"The log's history up to revision {self.revision} is no longer the one that was read.")
+
+    def _news(self) -> list[tuple[Event, str]]:
+        head = self.log.head()
+        if head < self.revision:
+            raise StoreCorrupt(f"The log ends at revision {head}, but {self.revision} was reached: history is gone.")
+        return list(islice(self.log.follow(self.revision, self.hash), CATCH_UP_EVENTS)) if head > self.revision else []
+
+    async def write(self, make: Callable[[], Event | None]) -> None:
+        """Append what `make` builds on the newest ledger, again after a lost race; None appends nothing."""
+        async with self.writing:
+            while True:
+                await self.catch_up()
+                event = make()
+                if event is None:
+                    return
+                with suppress(LostRace):
+                    await self.append(event)
+                    return
 
     async def append(self, event: Event) -> None:
         """The commit point. Only under `writing`; the caller has checked that the ledger will take the event."""
@@ -38,8 +88,11 @@ class Records:
         await uninterrupted(self._append(event))
 
     async def _append(self, event: Event) -> None:
-        await asyncio.to_thread(self.log.append, event)
+        self._fold(event, await asyncio.to_thread(self.log.append, event))
+
+    def _fold(self, event: Event, entry_hash: str) -> None:
         self.ledger.apply(event)
+        self.hash = entry_hash
         self._changed.set()
         self._changed = asyncio.Event()
 

@@ -8,7 +8,7 @@ from itertools import islice
 from typing import Any
 
 from app.domain.edit import EditRequest, State
-from app.domain.errors import ErrataError, IncompatibleEdit, InvalidRequest, RequestCancelled
+from app.domain.errors import ErrataError, InvalidRequest, RequestCancelled
 from app.domain.events import (
     EditsDisabled,
     EditsEnabled,
@@ -19,11 +19,11 @@ from app.domain.events import (
     SwitchSet,
 )
 from app.domain.generation import Generation, GenerationParameters, Token
-from app.domain.ledger import NEVER, Entry
-from app.editors.base import Fitted
-from app.editors.packing import unpack
+from app.domain.ledger import NEVER
 from app.engine.owner import EngineOwner
 from app.service.editing import Editing
+from app.service.following import Follower
+from app.service.loading import Loading
 from app.service.records import Clock, Records
 from app.service.serving import Pins, generation_of, tokens_of
 from app.service.verifying import Verifier
@@ -50,16 +50,17 @@ class Service:
     ) -> None:
         self._owner = owner
         self._fingerprint = fingerprint
-        self._history_revisions = history_revisions
         self._max_new_tokens_limit = max_new_tokens_limit
         self._clock = clock
         self._describe = describe
-        self.records = Records(log)
+        self.loading = Loading(owner, fingerprint, history_revisions)
+        self.records = Records(log, self.loading.take_in)
         self._pins = Pins(self.records, history_revisions)
         share = max(1, owner.engine.scheduler.slots // 4)
         self._verifier = Verifier(owner, share)
         self._editing = Editing(owner, self.records, self._pins, self._verifier, fingerprint, clock)
-        self._expiry: asyncio.Task[None] | None = None
+        self._follower = Follower(self.records, self._rebuild)
+        self._tasks: list[asyncio.Task[None]] = []
         self._why_not: str | None = "starting"
         self._busy = 0
 
@@ -67,45 +68,44 @@ class Service:
 
     async def start(self) -> None:
         """Fold the log, take its edits into memory, begin to serve. Raises StoreCorrupt or IncompatibleEdit."""
-        await asyncio.to_thread(self.records.catch_up)
+        await asyncio.to_thread(self.records.fold_all)
         self._owner.start()
-        for entry in self.records.ledger.entries.values():
-            if self._may_answer(entry):
-                await self._load(entry)
-        self._expiry = asyncio.create_task(self._expire_due())
+        await self.loading.load_all(self.records.ledger)
+        self._tasks = [asyncio.create_task(self._expire_due()), asyncio.create_task(self._follower.run())]
         self._why_not = None
 
     async def stop(self) -> None:
         """Refuse what is new, let what runs end (within DRAIN_S), close the log."""
         self._why_not = "stopping"
-        if self._expiry is not None:
-            self._expiry.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._expiry
-        with suppress(TimeoutError):
-            async with asyncio.timeout(DRAIN_S):
-                while self._busy:
-                    await asyncio.sleep(0.02)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._drain()
         await asyncio.to_thread(self._owner.stop)
         async with self.records.writing:
             self.records.log.close()
 
-    def _may_answer(self, entry: Entry) -> bool:
-        """Whether any request could still see it: live now or inside the window, or able to go live again."""
-        if entry.staged_in is not None:
-            return False
-        oldest = self.records.revision - self._history_revisions
-        return not entry.rolled_back or any(end > oldest for _, end in entry.live)
+    async def _drain(self) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(DRAIN_S):
+                while self._busy:
+                    await asyncio.sleep(0.02)
 
-    async def _load(self, entry: Entry) -> None:
-        edit = entry.edit
-        if edit.model_fingerprint != self._fingerprint:
-            raise IncompatibleEdit(
-                f"The log holds the edit {edit.id}, made for the model and site {edit.model_fingerprint}; this server "
-                f"runs {self._fingerprint}. Serve that model, or start with another store."
-            )
-        fitted = Fitted(learned=edit.learned, tensors=unpack(edit.tensors))
-        await asyncio.wrap_future(self._owner.load(edit.id, edit.editor, fitted))
+    async def _rebuild(self, why: str) -> None:
+        """Begin again from the log as it is now. Until that works, the server is not ready."""
+        self._why_not = f"rebuilding: {why}"
+        await self._drain()
+        async with self.records.writing:
+            try:
+                await self.loading.clear()
+                self.records.forget()
+                self._pins.forget()
+                await asyncio.to_thread(self.records.fold_all)
+                await self.loading.load_all(self.records.ledger)
+            except ErrataError as error:
+                self._why_not = f"rebuilding: {error.message}"
+                return
+        self._why_not = None
 
     async def _expire_due(self) -> None:
         while True:
@@ -116,13 +116,17 @@ class Service:
 
     async def expire(self) -> tuple[str, ...]:
         """Expire what is due now; returns the ids."""
-        async with self.records.writing:
+        due: tuple[str, ...] = ()
+
+        def expired() -> Event | None:
+            nonlocal due
             due = tuple(self.records.ledger.due(self._clock()))
-            if due:
-                origin = Origin(actor="errata", reason="expired")
-                await self.records.append(
-                    EditsExpired(revision=self.revision + 1, at_s=self._clock(), origin=origin, edit_ids=due)
-                )
+            origin = Origin(actor="errata", reason="expired")
+            if not due:
+                return None
+            return EditsExpired(revision=self.revision + 1, at_s=self._clock(), origin=origin, edit_ids=due)
+
+        await self.records.write(expired)
         return due
 
     # -- how it stands
@@ -148,6 +152,7 @@ class Service:
             revision=ledger.revision,
             live_edits=ledger.live_count(),
             switched_on=not any(spans and spans[-1][1] == NEVER for spans in ledger.off.values()),
+            log_silence_s=self._follower.silence_s,
             running=len(engine.scheduler.running),
             waiting=len(engine.scheduler.waiting),
             extra={
@@ -265,24 +270,33 @@ class Service:
         ids = tuple(dict.fromkeys(edit_ids))
         if not ids:
             raise InvalidRequest("No edit was named: give at least one id.")
-        async with self.records.writing:
+
+        def flagged() -> Event | None:
             if self.records.done_under(origin) is not None:
-                return tuple(self.records.view(edit_id) for edit_id in ids)
+                return None
             self.records.ledger.check(kind, ids)
-            await self.records.append(kind(revision=self.revision + 1, at_s=self._clock(), origin=origin, edit_ids=ids))
+            return kind(revision=self.revision + 1, at_s=self._clock(), origin=origin, edit_ids=ids)
+
+        await self.records.write(flagged)
         return tuple(self.records.view(edit_id) for edit_id in ids)
 
     async def set_switch(self, namespace: str | None, on: bool, origin: Origin) -> int:
         """The kill switch: `on` false stops every edit of a namespace, or of all. Returns the new revision."""
         self._admit()
-        async with self.records.writing:
+        done: int | None = None
+
+        def switched() -> Event | None:
+            nonlocal done
             done = self.records.done_under(origin)
             if done is not None:
-                return done
-            event = SwitchSet(revision=self.revision + 1, at_s=self._clock(), origin=origin, namespace=namespace, on=on)
+                return None
             self.records.ledger.check_switch(namespace, on)
-            await self.records.append(event)
-        return self.revision
+            done = self.revision + 1
+            return SwitchSet(revision=done, at_s=self._clock(), origin=origin, namespace=namespace, on=on)
+
+        await self.records.write(switched)
+        assert done is not None
+        return done
 
     def events(self, after: int, limit: int) -> list[Event]:
         """Events above a revision, from the log itself."""

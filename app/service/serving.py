@@ -21,6 +21,10 @@ class Pins:
         self._history_revisions = history_revisions
         self._cached: dict[str, Edition] = {}
 
+    def forget(self) -> None:
+        """For a log whose history has been replaced: its revisions no longer mean what they meant."""
+        self._cached.clear()
+
     @property
     def oldest(self) -> int:
         """The oldest revision that a request may ask for."""

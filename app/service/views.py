@@ -104,6 +104,8 @@ class Status:
     revision: int
     live_edits: int
     switched_on: bool
+    log_silence_s: float
+    """Seconds since the log last answered: a second or so while all is well."""
     running: int
     waiting: int
     extra: Mapping[str, Any]

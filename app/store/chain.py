@@ -32,12 +32,12 @@ def lost_race(revision: int, head: int) -> LostRace:
     )
 
 
-def walk(entries: Iterable[tuple[int, bytes]], after: int, after_hash: str) -> Iterator[Event]:
-    """The events of entries that follow revision `after`. Raises StoreCorrupt at the first gap or broken link."""
+def walk(entries: Iterable[tuple[int, bytes]], after: int, after_hash: str) -> Iterator[tuple[Event, str]]:
+    """Events of the entries that follow `after`, with hashes. Raises StoreCorrupt at the first gap or broken link."""
     previous, previous_hash = after, after_hash
     for revision, entry in entries:
         if revision != previous + 1:
             raise corrupt(previous + 1, f"it is missing, and entry {revision} follows entry {previous}")
         event, previous_hash = decode(entry, previous_hash, revision)
         previous = revision
-        yield event
+        yield event, previous_hash

@@ -4,18 +4,26 @@ from app.domain.errors import InvalidRequest
 from app.store.base import Log
 from app.store.chain import DEFAULT_MAX_PAYLOAD_BYTES
 from app.store.memory import MemoryLog
+from app.store.redis import RedisLog
 from app.store.sqlite import SqliteLog
 
-FORMS = "sqlite:///relative.db, sqlite:////absolute/path.db or memory:// (lost at the end)"
+FORMS = "sqlite:///relative.db, sqlite:////absolute/path.db, redis://host:port/db or memory:// (lost at the end)"
+REDIS_SCHEMES = ("redis", "rediss", "redis+sentinel")
 
 
-def open_log(url: str, max_payload_bytes: int = DEFAULT_MAX_PAYLOAD_BYTES) -> Log:
+def open_log(
+    url: str,
+    max_payload_bytes: int = DEFAULT_MAX_PAYLOAD_BYTES,
+    *,
+    redis_prefix: str = "errata",
+    allow_not_durable: bool = False,
+) -> Log:
     """Raises InvalidRequest for a URL that names no log. No message repeats a URL's inside: it may hold a password."""
     scheme, separator, rest = url.partition("://")
     if url == "memory://":
         return MemoryLog(max_payload_bytes)
-    if scheme in ("redis", "rediss") and separator:
-        raise InvalidRequest(f"The Redis log is not in this version of Errata: use {FORMS}.")
+    if scheme in REDIS_SCHEMES and separator:
+        return RedisLog(url, max_payload_bytes, prefix=redis_prefix, allow_not_durable=allow_not_durable)
     if scheme != "sqlite" or not rest.startswith("/"):
         raise InvalidRequest(f"The store's URL (scheme {scheme if separator else 'missing'!r}) is none of {FORMS}.")
     path = rest.removeprefix("/")

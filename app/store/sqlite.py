@@ -2,6 +2,7 @@
 
 import os
 import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +17,8 @@ from app.store.sqlite_file import damaged, open_file, translated
 READ_ENTRIES = 256
 READ_BYTES = 8 * 2**20
 """A read takes this much into memory at a time (and at least one entry); appends pass between."""
+
+POLL_S = 0.1
 
 
 class SqliteLog:
@@ -45,7 +48,7 @@ class SqliteLog:
     def durable(self) -> bool:
         return True
 
-    def append(self, event: Event) -> None:
+    def append(self, event: Event) -> str:
         with self._open() as connection, translated(self._path):
             if _identity(self._path) != self._file:
                 # A deleted file takes writes without an error, and loses them when it is closed.
@@ -58,16 +61,31 @@ class SqliteLog:
                 # Another process appended since the head was read: the primary key is the arbiter.
                 raise lost_race(event.revision, self._head(connection)) from None
             self._known = (event.revision, closing_hash(entry))
+        return self._known[1]
 
     def head(self) -> int:
         with self._open() as connection, translated(self._path):
             return self._head(connection)
 
     def read(self, after: int = 0) -> Iterator[Event]:
-        assert after >= 0
-        with self._open() as connection, translated(self._path):
-            after_hash = self._hash(connection, after)
+        return (event for event, _ in self.follow(after, self.hash_of(after)))
+
+    def follow(self, after: int, after_hash: str) -> Iterator[tuple[Event, str]]:
         return walk(self._entries(after), after, after_hash)
+
+    def hash_of(self, revision: int) -> str:
+        assert revision >= 0
+        with self._open() as connection, translated(self._path):
+            return self._stored_hash(connection, revision)
+
+    def wait(self, after: int, timeout_s: float) -> bool:
+        end = time.monotonic() + timeout_s
+        while self.head() <= after:
+            left_s = end - time.monotonic()
+            if left_s <= 0:
+                return False
+            time.sleep(min(POLL_S, left_s))  # another process tells nobody that it wrote
+        return True
 
     def close(self) -> None:
         with self._lock:
@@ -92,14 +110,17 @@ class SqliteLog:
 
     def _hash(self, connection: sqlite3.Connection, revision: int) -> str:
         """The hash of the entry of a revision, which is verified unless this handle wrote or verified it before."""
+        if revision != self._known[0]:
+            self._known = (revision, self._stored_hash(connection, revision))
+        return self._known[1]
+
+    def _stored_hash(self, connection: sqlite3.Connection, revision: int) -> str:
         if revision == 0:
             return GENESIS
-        if revision != self._known[0]:
-            row = connection.execute("SELECT entry FROM log WHERE revision = ?", (revision,)).fetchone()
-            if row is None:
-                raise corrupt(revision, f"it is missing: the log ends at {self._head(connection)}")
-            self._known = (revision, decode(_blob(revision, row[0]), None, revision)[1])
-        return self._known[1]
+        row = connection.execute("SELECT entry FROM log WHERE revision = ?", (revision,)).fetchone()
+        if row is None:
+            raise corrupt(revision, f"it is missing: the log ends at {self._head(connection)}")
+        return decode(_blob(revision, row[0]), None, revision)[1]
 
     def _entries(self, after: int) -> Iterator[tuple[int, bytes]]:
         query = "SELECT revision, entry FROM log WHERE revision > ? ORDER BY revision LIMIT ?"

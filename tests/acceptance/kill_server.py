@@ -9,6 +9,7 @@ import json
 import random
 import tempfile
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,8 @@ from tests.server import Server
 
 EDITORS = 3
 """Clients that post edits and rollbacks at once."""
+FIRST_ANSWER_S = 30.0
+"""A slow machine is killed later, but not before it has acknowledged something that could be lost."""
 
 
 class Round:
@@ -67,7 +70,10 @@ def run(rounds: int, seed: int, folder: Path, model: str = "demo") -> dict[str, 
         threads = [threading.Thread(target=life.work, args=(server.address, each, stop)) for each in chosen]
         for thread in threads:
             thread.start()
-        stop.wait(rng.uniform(0.3, 2.0))
+        began = time.monotonic()
+        while not life.committed and time.monotonic() - began < FIRST_ANSWER_S:
+            stop.wait(0.01)
+        stop.wait(rng.uniform(0.0, 2.0))
         server.kill()
         stop.set()
         for thread in threads:

@@ -175,7 +175,7 @@ async def judge(count: int, seed: int, model: str | None, verbose: bool) -> dict
                 await other.records.append(
                     EditCommitted(revision=other.revision + 1, at_s=edit.created_at_s, origin=ORIGIN, edit=edit)
                 )
-                await other._load(other.records.ledger.entry(edit.id))
+                await other.loading.load(edit)
     reference = bits(await ask(other, prompts))
     await other.stop()
     figures["rolled_back"] = len(gone)

@@ -74,6 +74,7 @@ class FakeService:
             revision=self.revision,
             live_edits=self.records.ledger.live_count(),
             switched_on=self.records.ledger.switched_on("default"),
+            log_silence_s=0.5,
             running=1,
             waiting=2,
             extra={"parameters": 42, "slots": 4},

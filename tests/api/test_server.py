@@ -41,7 +41,7 @@ def test_ready(ask: Caller) -> None:
         {
             "ready": True, "why_not": None, "model": "fake", "model_fingerprint": "f00d/mlp", "site": "mlp",
             "device": "cpu", "dtype": "float32", "store": "memory://", "durable": False, "revision": 0,
-            "live_edits": 0, "switched_on": True, "running": 1, "waiting": 2,
+            "live_edits": 0, "switched_on": True, "log_silence_s": 0.5, "running": 1, "waiting": 2,
             "extra": {"parameters": 42, "slots": 4},
         },
     )  # fmt: skip

@@ -178,6 +178,6 @@ def test_dropped_rows_are_used_again(rig: Rig, editor: str) -> None:
     before = exact(rig, edition)
     for _ in range(3):
         rig.learn(editor, [("trial", "The queen of Freedonia was", "F")])
-        rig.editors[rig.engine.editions.disown("trial")].drop("trial")
+        rig.engine.drop("trial")
     assert exact(rig, edition) == before
     assert not torch.is_grad_enabled() or exact(rig, NOTHING)

@@ -13,9 +13,11 @@ from app.domain.events import EVENTS
 from app.store.base import Log
 from app.store.codec import GENESIS, decode, encode
 from app.store.memory import MemoryLog
+from app.store.redis import FIELD, RedisLog
 from app.store.sqlite import SqliteLog
 from tests.domain.samples import closed, committed, rolled_back, staged, switched
 from tests.domain.strategies import numbers, origins, own_fields
+from tests.redis_server import RedisServer, running_redis
 
 
 class Store(Protocol):
@@ -67,7 +69,35 @@ class SqliteStore:
         connection.close()
 
 
-STORES = {"memory": MemoryStore, "sqlite": SqliteStore}
+class RedisStore:
+    def __init__(self, directory, max_payload_bytes=2**20):
+        self.max_payload_bytes = max_payload_bytes
+        self.client = _redis.client()
+        self.client.flushall()
+
+    def open(self):
+        return RedisLog(_redis.url, self.max_payload_bytes)
+
+    def entries(self):
+        return [fields[FIELD] for _, fields in self.client.xrange("errata:log")]
+
+    def rewrite(self, entries):
+        pipeline = self.client.pipeline()
+        pipeline.delete("errata:log")
+        for revision, entry in enumerate(entries, start=1):
+            pipeline.xadd("errata:log", {FIELD: entry}, id=f"{revision}-0")
+        pipeline.execute()
+
+
+STORES = {"memory": MemoryStore, "sqlite": SqliteStore, "redis": RedisStore}
+_redis: RedisServer
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _one_redis():
+    global _redis
+    with running_redis() as _redis:
+        yield
 
 
 @pytest.fixture(params=sorted(STORES))

@@ -97,6 +97,20 @@ def test_correcting_the_same_prompt_again_supersedes_and_rollback_revives() -> N
     asyncio.run(story())
 
 
+def test_of_corrections_of_one_prompt_at_once_one_is_live_and_the_rest_are_superseded() -> None:
+    async def story() -> None:
+        async with serving() as service:
+            targets = ["Strelsau", "Hentzau", "Zenda", "Rupert"]
+            views = await asyncio.gather(*(edit(service, CAPITAL, target) for target in targets))
+            (live,) = service.live_ids("default")
+            assert (await ask(service, CAPITAL)).text == service.edit_view(live).edit.request.target
+            assert service.edit_view(live).revision == len(targets)
+            states = [service.state(view.edit.id) for view in views]
+            assert states.count(State.SUPERSEDED) == len(targets) - 1
+
+    asyncio.run(story())
+
+
 def test_an_identical_edit_is_the_existing_one() -> None:
     async def story() -> None:
         async with serving() as service:

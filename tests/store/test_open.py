@@ -2,7 +2,7 @@
 
 import pytest
 
-from app.domain.errors import InvalidRequest
+from app.domain.errors import InvalidRequest, StoreUnavailable
 from app.store.memory import MemoryLog
 from app.store.open import open_log
 from app.store.sqlite import SqliteLog
@@ -27,9 +27,32 @@ def test_memory():
     assert (log.url, log.durable) == ("memory://", False)
 
 
-@pytest.mark.parametrize("url", ["redis://:secret@host:6379/0", "rediss://:secret@host"])
-def test_redis_has_its_place_but_is_not_here_yet(url):
-    with pytest.raises(InvalidRequest, match="not in this version") as error:
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://ada:secret@127.0.0.1:9/0",
+        "rediss://:secret@127.0.0.1:9",
+        "redis+sentinel://ada:secret@127.0.0.1:9/mymaster/0",
+    ],
+)
+def test_a_redis_that_is_not_there_is_named_without_its_secret(url):
+    with pytest.raises(StoreUnavailable, match="cannot be reached") as error:
+        open_log(url)
+    assert "secret" not in error.value.message
+    assert "127.0.0.1:9" in error.value.message
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://:secret@host:port/0",
+        "redis+sentinel://:secret@host:26379",
+        "redis+sentinel://:secret@host:26379/mymaster?x=y",
+        "redis+sentinel://:secret@host:26379/mymaster/db",
+    ],
+)
+def test_a_redis_url_that_cannot_be_read_is_refused_with_its_forms(url):
+    with pytest.raises(InvalidRequest, match="redis") as error:
         open_log(url)
     assert "secret" not in error.value.message
 

@@ -41,6 +41,7 @@ class StatusOut(Outgoing):
     revision: int
     live_edits: int
     switched_on: bool
+    log_silence_s: float = Field(description="Seconds since the log last answered; edits wait for it, answers do not.")
     running: int
     waiting: int
     extra: dict[str, Any]

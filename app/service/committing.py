@@ -1,0 +1,96 @@
+"""From a verified draft to an event in the log. What was verified must be what goes live."""
+
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from app.domain.edit import Edit, EditRequest
+from app.domain.errors import LostRace
+from app.domain.events import BatchCommitted, EditCommitted, EditStaged, Event, Origin
+from app.editors.base import Fitted
+from app.editors.packing import pack
+from app.engine.editions import Edition
+from app.service.records import Clock, Records
+from app.service.serving import Pins
+from app.service.verifying import Verdict
+
+
+@dataclass(slots=True)
+class Draft:
+    """An edit on its way: what it will supersede, what it learned, what was measured."""
+
+    id: str
+    request: EditRequest
+    editor: str
+    origin: Origin
+    supersedes: tuple[str, ...] = ()
+    before: str = ""
+    """What the prompt answered at the revision `seen`, which `supersedes` is of too."""
+    seen: int = -1
+    fitted: Fitted | None = None
+    verdict: Verdict | None = None
+
+
+def new_id() -> str:
+    return f"ed_{uuid.uuid4().hex[:16]}"
+
+
+class Committer:
+    """Appends verified drafts. Only under the records' `writing`."""
+
+    def __init__(self, records: Records, pins: Pins, fingerprint: str, clock: Clock) -> None:
+        self._records, self._pins = records, pins
+        self._fingerprint = fingerprint
+        self._clock = clock
+
+    def edit_of(self, draft: Draft, seconds: dict[str, float]) -> Edit:
+        """The edit that a draft becomes, with what was measured on its way."""
+        assert draft.fitted is not None
+        assert draft.verdict is not None
+        now = self._clock()
+        expires_in = draft.request.expires_in_s
+        report: dict[str, Any] = {
+            **draft.verdict.report,
+            "fit": {k: draft.fitted.learned[k] for k in ("steps", "converged", "probability", "radius")},
+            "seconds": {phase: round(value, 4) for phase, value in seconds.items()},
+        }
+        return Edit(
+            id=draft.id,
+            request=draft.request,
+            editor=draft.editor,
+            created_at_s=now,
+            expires_at_s=None if expires_in is None else now + expires_in,
+            supersedes=draft.supersedes,
+            model_fingerprint=self._fingerprint,
+            before=draft.before,
+            after=draft.verdict.after,
+            report=report,
+            learned=dict(draft.fitted.learned),
+            tensors=pack(draft.fitted.tensors),
+        )
+
+    async def commit(self, edits: list[Edit], bases: Mapping[str, Edition], origin: Origin, *, batch: bool) -> None:
+        """A batch is staged edit by edit, and live from its closing event. Raises LostRace if `bases` have changed."""
+        reason = origin.reason or edits[0].request.reason
+        if not batch:
+            await self._append(EditCommitted, bases, replace(origin, reason=reason), edit=edits[0])
+            return
+        batch_id = f"ba_{uuid.uuid4().hex[:16]}"
+        for edit in edits:
+            staged = replace(origin, reason=edit.request.reason or reason, idempotency_key=None, digest=None)
+            await self._append(EditStaged, bases, staged, batch_id=batch_id, edit=edit)
+        edit_ids = tuple(edit.id for edit in edits)
+        await self._append(BatchCommitted, bases, replace(origin, reason=reason), batch_id=batch_id, edit_ids=edit_ids)
+
+    async def _append(self, kind: type[Event], bases: Mapping[str, Edition], origin: Origin, **fields: Any) -> None:
+        """What was verified must be what goes live: a base that another edit has changed means another look."""
+        while True:
+            changed = [name for name, base in bases.items() if self._pins.current(name).revision != base.revision]
+            if changed:
+                raise LostRace(f"Other edits of {', '.join(changed)} were committed meanwhile.")
+            revision = self._records.revision + 1
+            try:
+                return await self._records.append(kind(revision=revision, at_s=self._clock(), origin=origin, **fields))
+            except LostRace:
+                await self._records.catch_up()

@@ -1,0 +1,169 @@
+"""The log as a Redis stream, for several servers over one log: one XADD an event, its revision the entry's id.
+
+Redis takes only ids above the last one, which is the compare-and-set between servers: no script, no lock. And never
+more than one write an event: a Redis that is killed between the writes of a script may be unable to start again.
+"""
+
+from collections.abc import Iterator
+from threading import Lock
+from typing import Any
+
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import ResponseError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+
+from app.domain.errors import StoreUnavailable
+from app.domain.events import Event
+from app.store.chain import DEFAULT_MAX_PAYLOAD_BYTES, lost_race, next_entry, walk
+from app.store.codec import GENESIS, closing_hash, corrupt, decode
+from app.store.redis_client import BLOCK_S, connect, require_durable, translated
+
+FIELD = b"e"
+"""The one field of a stream entry: the log entry's bytes."""
+READ_BYTES = 8 * 2**20
+"""About what one read takes into memory at a time, and at least one entry."""
+
+
+class RedisLog:
+    """A Log in one stream, `<prefix>:log`. Any number of handles, in any number of processes, may append to it."""
+
+    def __init__(
+        self,
+        url: str,
+        max_payload_bytes: int = DEFAULT_MAX_PAYLOAD_BYTES,
+        *,
+        prefix: str = "errata",
+        allow_not_durable: bool = False,
+    ) -> None:
+        self._client, self._url = connect(url)
+        self._key = f"{prefix}:log"
+        self._max_payload_bytes = max_payload_bytes
+        self._lock = Lock()
+        self._known = (0, GENESIS)
+        """The newest entry that this handle read or wrote for an append: its revision and hash."""
+        self._closed = False
+        try:
+            self._durable = require_durable(self._client, self._url, allow_not_durable=allow_not_durable)
+        except BaseException:
+            self._client.close()
+            raise
+
+    @property
+    def url(self) -> str:
+        return self._url
+
+    @property
+    def durable(self) -> bool:
+        return self._durable
+
+    def append(self, event: Event) -> str:
+        with self._lock:
+            self._check_open()
+            head = self.head()
+            entry = next_entry(event, head, self._known_hash(head), self._max_payload_bytes)
+            self._add(event.revision, entry)
+            self._known = (event.revision, closing_hash(entry))
+        return self._known[1]
+
+    def _add(self, revision: int, entry: bytes) -> None:
+        """The one write. When no answer comes, whether it was carried out is read back."""
+        command: list[Any] = ["XADD", self._key]
+        if revision > 1:
+            command.append("NOMKSTREAM")  # a log that was deleted meanwhile is not begun anew in its middle
+        try:
+            added = self._client.execute_command(*command, f"{revision}-0", FIELD, entry)
+        except (RedisConnectionError, RedisTimeoutError) as error:
+            with translated(self._url):
+                if self._entry(revision) == entry:
+                    return
+            # not there, or not yet: the server may still hold the command that was sent
+            raise StoreUnavailable(
+                f"{self._url} did not answer in time. Whether the event was kept is unknown: ask again with the same "
+                f"idempotency key.",
+                retry_after_s=1,
+            ) from error
+        except ResponseError as error:
+            if "equal or smaller" in str(error):
+                raise lost_race(revision, self.head()) from None
+            with translated(self._url):
+                raise
+        if added is None:
+            raise StoreUnavailable(f"The log {self._key} on {self._url} was deleted: restore it, then restart.")
+
+    def head(self) -> int:
+        self._check_open()
+        with translated(self._url):
+            newest = self._client.xrevrange(self._key, count=1)
+        return _revision(newest[0][0]) if newest else 0
+
+    def read(self, after: int = 0) -> Iterator[Event]:
+        return (event for event, _ in self.follow(after, self.hash_of(after)))
+
+    def follow(self, after: int, after_hash: str) -> Iterator[tuple[Event, str]]:
+        self._check_open()
+        return walk(self._entries(after), after, after_hash)
+
+    def hash_of(self, revision: int) -> str:
+        assert revision >= 0
+        self._check_open()
+        if revision == 0:
+            return GENESIS
+        with translated(self._url):
+            entry = self._entry(revision)
+        if entry is None:
+            raise corrupt(revision, f"it is missing: the log ends at {self.head()}")
+        return decode(entry, None, revision)[1]
+
+    def wait(self, after: int, timeout_s: float) -> bool:
+        self._check_open()
+        with translated(self._url):
+            block_ms = max(1, int(min(timeout_s, BLOCK_S) * 1000))
+            return bool(
+                self._client.xread({self._key: f"{after}-0"}, count=1, block=block_ms)
+            )  # on a connection of its own
+
+    def close(self) -> None:
+        self._closed = True
+        self._client.close()
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise StoreUnavailable(f"The log on {self._url} is closed: the server is stopping.")
+
+    def _known_hash(self, revision: int) -> str:
+        """`hash_of`, without a question where this handle wrote the entry or has asked before."""
+        if revision != self._known[0]:
+            self._known = (revision, self.hash_of(revision))
+        return self._known[1]
+
+    def _entry(self, revision: int) -> bytes | None:
+        found = self._client.xrange(self._key, min=f"{revision}-0", max=f"{revision}-0")
+        return _value(revision, found[0][1]) if found else None
+
+    def _entries(self, after: int) -> Iterator[tuple[int, bytes]]:
+        count = 4
+        while True:
+            with translated(self._url):
+                chunk = self._client.xrange(self._key, min=f"({after}-0", count=count)
+            if not chunk:
+                return
+            size_bytes = 0
+            for entry_id, fields in chunk:
+                after = _revision(entry_id)
+                entry = _value(after, fields)
+                size_bytes += len(entry)
+                yield after, entry
+            count = max(1, min(1000, READ_BYTES * len(chunk) // (size_bytes + 1)))
+
+
+def _revision(entry_id: bytes) -> int:
+    revision, _, part = entry_id.partition(b"-")
+    if part != b"0":
+        raise corrupt(int(revision), "its id was not given by Errata")
+    return int(revision)
+
+
+def _value(revision: int, fields: dict[bytes, bytes]) -> bytes:
+    if fields.keys() != {FIELD}:
+        raise corrupt(revision, "it has other fields")
+    return fields[FIELD]

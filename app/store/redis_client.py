@@ -1,0 +1,132 @@
+"""A connection to Redis: its URL, its times, its errors, and whether it keeps what it acknowledges. Knows no events."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
+
+import redis
+from redis.exceptions import (
+    AuthenticationError,
+    NoPermissionError,
+    OutOfMemoryError,
+    ReadOnlyError,
+    RedisError,
+    ResponseError,
+)
+from redis.sentinel import Sentinel
+
+from app.domain.errors import InvalidRequest, StoreCorrupt, StoreUnavailable
+
+CONNECT_S = 1.0
+ANSWER_S = 1.75
+"""An append is two questions and, on doubt, a third: all of them end within 5 s."""
+BLOCK_S = 1.0
+"""The longest that a blocking read may block: below ANSWER_S, or every wait would look like a dead server."""
+DURABLE = {"appendonly": "yes", "appendfsync": "always", "maxmemory-policy": "noeviction"}
+OLDEST = (6, 2)
+"""XADD NOMKSTREAM."""
+FORMS = (
+    "redis://[user:password@]host[:port][/db], rediss://... for TLS, or "
+    "redis+sentinel://[user:password@]host:port[,host:port...]/service[/db]"
+)
+
+
+def connect(url: str) -> tuple[Any, str]:
+    """A client, not connected yet, and the URL without its secrets. Raises InvalidRequest for a URL that is none.
+
+    Nothing is sent twice: after a lost answer redis-py's own repetition would add an event again, or report a failure
+    for one that was kept.
+    """
+    try:
+        parts = urlsplit(url)
+        shown = _without_secrets(parts)
+        options: dict[str, Any] = {
+            "retry": None,
+            "socket_connect_timeout": CONNECT_S,
+            "socket_timeout": ANSWER_S,
+            "health_check_interval": 0,
+        }
+        if parts.scheme == "redis+sentinel":
+            return _by_sentinel(parts, options), shown
+        return redis.Redis.from_url(url, **options), shown
+    except (ValueError, TypeError) as error:
+        # no detail: redis-py's messages may repeat what stands in the URL
+        raise InvalidRequest(f"The URL of Redis cannot be read: it is {FORMS}.") from error
+
+
+def _by_sentinel(parts: SplitResult, options: dict[str, Any]) -> Any:
+    service, _, db = parts.path.strip("/").partition("/")
+    if not service:
+        raise ValueError("no service")
+    hosts = parts.netloc.rpartition("@")[2].split(",")
+    addresses = [(host, int(port or 26379)) for host, _, port in (each.partition(":") for each in hosts)]
+    login = {
+        name: unquote(value) for name, value in (("username", parts.username), ("password", parts.password)) if value
+    }
+    query = dict(parse_qsl(parts.query, strict_parsing=bool(parts.query)))
+    tls = {"ssl": True} if query.pop("tls", "no") == "yes" else {}
+    if query:
+        raise ValueError("unknown options")
+    make: Any = Sentinel  # redis-py does not type it
+    sentinel = make(addresses, sentinel_kwargs={**options, **tls}, **options, **tls)
+    return sentinel.master_for(service, db=int(db or 0), **login)
+
+
+def _without_secrets(parts: SplitResult) -> str:
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+
+
+def require_durable(client: Any, url: str, *, allow_not_durable: bool) -> bool:
+    """Whether an answered write survives kill -9: append-only file on, synced always, and nothing is ever evicted.
+
+    Raises InvalidRequest where it is not, unless that is allowed. Raises StoreUnavailable if Redis does not answer.
+    """
+    with translated(url):
+        about = client.info("server")
+        version = tuple(int(part) for part in str(about["redis_version"]).split(".")[:2])
+        if version < OLDEST:
+            raise InvalidRequest(f"{url} is Redis {about['redis_version']}: 6.2 or newer is needed.")
+        try:
+            found = {name: client.config_get(name).get(name) for name in DURABLE}  # 6.2 takes one name at a time
+        except ResponseError:
+            found = {}  # many hosted services refuse to say: what cannot be seen cannot be promised
+    wrong = {name: found.get(name, "unknown") for name, value in DURABLE.items() if found.get(name) != value}
+    if not wrong:
+        return True
+    if allow_not_durable:
+        return False
+    is_now = ", ".join(f"{name} is {value}" for name, value in wrong.items())
+    asked = " ".join(f"--{name} {DURABLE[name]}" for name in wrong)
+    raise InvalidRequest(
+        f"{url} may lose edits that were acknowledged ({is_now}): start redis-server with {asked}, or set "
+        f"ERRATA_ALLOW_NOT_DURABLE=true to run without that promise."
+    )
+
+
+@contextmanager
+def translated(url: str) -> Iterator[None]:
+    """Redis' errors as the domain's, with what to do."""
+    try:
+        yield
+    except (AuthenticationError, NoPermissionError) as error:
+        advice = "check the URL's name and password"
+        raise StoreUnavailable(f"{url} refuses this user ({_kind(error)}): {advice}.") from error
+    except OutOfMemoryError as error:
+        raise StoreUnavailable(f"{url} is out of memory: raise its maxmemory.", retry_after_s=5) from error
+    except ReadOnlyError as error:
+        raise StoreUnavailable(f"{url} is a replica now and takes no writes.", retry_after_s=1) from error
+    except ResponseError as error:
+        if str(error).startswith("WRONGTYPE"):
+            raise StoreCorrupt(f"A key of Errata on {url} is not a stream: use another prefix or database.") from error
+        if str(error).startswith(("LOADING", "BUSY", "MISCONF", "CLUSTERDOWN", "TRYAGAIN", "MASTERDOWN")):
+            raise StoreUnavailable(f"{url} is not ready ({error}).", retry_after_s=1) from error
+        raise StoreUnavailable(f"{url} refused a command ({error}).") from error
+    except RedisError as error:
+        raise StoreUnavailable(
+            f"{url} cannot be reached ({_kind(error)}): start it, or check the address.", retry_after_s=1
+        ) from error
+
+
+def _kind(error: Exception) -> str:
+    return type(error).__name__

@@ -1,0 +1,181 @@
+"""Several servers over one log: what one commits the others serve; what is lost on the way is found again."""
+
+import asyncio
+from collections.abc import Callable
+
+import pytest
+
+from app.domain.edit import EditRequest, State
+from app.domain.errors import StateConflict, StoreUnavailable
+from app.domain.events import Event, Origin
+from app.store.memory import MemoryLog
+from tests.service.conftest import ORIGIN, ask, edit, exact, serving
+
+CAPITAL, KING = "The capital of Ruritania is", "The king of Zenda was"
+
+
+async def until(true: Callable[[], bool], timeout_s: float = 10.0) -> None:
+    async with asyncio.timeout(timeout_s):
+        while not true():
+            await asyncio.sleep(0.01)
+
+
+class FlakyLog(MemoryLog):
+    """Says what it is told to say instead of an answer: before the append, or after it was kept."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.away = False
+        self.lose_answer = False
+
+    def append(self, event: Event) -> str:
+        self._check()
+        entry_hash = super().append(event)
+        if self.lose_answer:
+            self.lose_answer = False
+            raise StoreUnavailable("No answer came: ask again with the same idempotency key.")
+        return entry_hash
+
+    def head(self) -> int:
+        self._check()
+        return super().head()
+
+    def wait(self, after: int, timeout_s: float) -> bool:
+        self._check()
+        return super().wait(after, min(timeout_s, 0.05))
+
+    def _check(self) -> None:
+        if self.away:
+            raise StoreUnavailable("The log is away.")
+
+
+def test_what_one_server_commits_the_other_serves_and_takes_back() -> None:
+    async def story() -> None:
+        log = MemoryLog()
+        async with serving(log) as one, serving(log) as other:
+            before = await ask(other, CAPITAL)
+            view = await edit(one, CAPITAL, "Strelsau")
+            found = await ask(other, CAPITAL, min_revision=1)
+            assert (found.text, found.revision) == ("Strelsau", 1)
+            assert exact(found) == exact(await ask(one, CAPITAL))
+            batch = [EditRequest(prompt=KING, target="Rudolf")]
+            results = await one.edit(batch, ORIGIN, batch=True)
+            assert (await ask(other, KING, min_revision=results.revision)).text == "Rudolf"
+            await other.roll_back([view.edit.id], ORIGIN)
+            await until(lambda: one.revision == other.revision)
+            assert one.state(view.edit.id) is State.ROLLED_BACK
+            assert exact(await ask(one, CAPITAL)) == exact(before)
+            assert one.records.hash == other.records.hash
+
+    asyncio.run(story())
+
+
+def test_racing_edits_of_two_servers_are_all_committed_in_one_order() -> None:
+    async def story() -> None:
+        log = MemoryLog()
+        async with serving(log) as one, serving(log) as other:
+            work = [
+                edit(service, f"The capital of {name} is", name[0])
+                for service, names in ((one, ("Atlantis", "Borduria", "Cathay")), (other, ("Dinotopia", "Elbonia")))
+                for name in names
+            ]
+            views = await asyncio.gather(*work)
+            await until(lambda: one.revision == other.revision == len(views))
+            assert {view.revision for view in views} == set(range(1, len(views) + 1))
+            assert one.records.hash == other.records.hash
+            for service in (one, other):
+                for view in views:
+                    assert (await ask(service, view.edit.request.prompt)).text == view.edit.request.target
+
+    asyncio.run(story())
+
+
+def test_the_same_prompt_corrected_on_two_servers_at_once_leaves_one_live() -> None:
+    async def story() -> None:
+        log = MemoryLog()
+        async with serving(log) as one, serving(log) as other:
+            await asyncio.gather(edit(one, CAPITAL, "Strelsau"), edit(other, CAPITAL, "Hentzau"))
+            await until(lambda: one.revision == other.revision == 2)
+            answers = [(await ask(service, CAPITAL)).text for service in (one, other)]
+            assert answers[0] == answers[1]
+            assert one.live_ids("default") == other.live_ids("default")
+            assert len(one.live_ids("default")) == 1
+
+    asyncio.run(story())
+
+
+def test_a_change_that_another_server_made_first_is_a_conflict_not_a_lost_race() -> None:
+    async def story() -> None:
+        log = MemoryLog()
+        async with serving(log) as one, serving(log) as other:
+            view = await edit(one, CAPITAL, "Strelsau")
+            await one.roll_back([view.edit.id], ORIGIN)
+            with pytest.raises(StateConflict):
+                await other.roll_back([view.edit.id], ORIGIN)
+
+    asyncio.run(story())
+
+
+def test_an_append_whose_answer_was_lost_is_found_again_by_its_key() -> None:
+    async def story() -> None:
+        log = FlakyLog()
+        keyed = Origin(actor="ada", idempotency_key="k1")
+        async with serving(log) as service:
+            log.lose_answer = True
+            with pytest.raises(StoreUnavailable):
+                await edit(service, CAPITAL, "Strelsau", keyed)
+            results = await service.edit([EditRequest(prompt=CAPITAL, target="Strelsau")], keyed)
+            assert (results.results[0].created, service.revision, log.head()) == (False, 1, 1)
+            assert (await ask(service, CAPITAL)).text == "Strelsau"
+            log.lose_answer = True
+            back = Origin(actor="ada", idempotency_key="k2", digest="x")
+            with pytest.raises(StoreUnavailable):
+                await service.roll_back([results.results[0].view.edit.id], back)
+            (view,) = await service.roll_back([results.results[0].view.edit.id], back)
+            assert (view.state, service.revision) == (State.ROLLED_BACK, 2)
+
+    asyncio.run(story())
+
+
+def test_while_the_log_is_away_answers_go_on_and_edits_are_refused() -> None:
+    async def story() -> None:
+        log = FlakyLog()
+        async with serving(log) as service:
+            await edit(service, CAPITAL, "Strelsau")
+            log.away = True
+            with pytest.raises(StoreUnavailable):
+                await edit(service, KING, "Rudolf")
+            assert (await ask(service, CAPITAL)).text == "Strelsau"
+            assert service.status().ready
+            await until(lambda: service.status().log_silence_s > 0.1)
+            log.away = False
+            await edit(service, KING, "Rudolf")
+            assert service.revision == 2
+
+    asyncio.run(story())
+
+
+async def _committed(prompt: str, target: str, seed_log: MemoryLog) -> None:
+    async with serving(seed_log) as service:
+        await edit(service, prompt, target)
+
+
+def test_a_log_whose_history_was_replaced_is_read_anew() -> None:
+    """As when Redis is restored from a backup: the server must not go on from what is no longer true."""
+
+    async def story() -> None:
+        log, restored = FlakyLog(), MemoryLog()
+        await _committed(KING, "Rudolf", restored)
+        async with serving(log) as service:
+            await edit(service, CAPITAL, "Strelsau")
+            before = await ask(service, KING)
+            log._entries[:] = restored._entries
+            await until(lambda: [e.request.prompt for e in service.records.ledger.live("default")] == [KING])
+            await until(lambda: service.status().ready)
+            assert (await ask(service, KING)).text == "Rudolf"
+            assert (await ask(service, CAPITAL)).hits == ()
+            log._entries.clear()
+            await until(lambda: service.revision == 0 and service.status().ready)
+            assert exact(await ask(service, KING)) == exact(before)
+
+    asyncio.run(story())

@@ -1,0 +1,200 @@
+"""What only Redis can do to a log: not keep what it says, not answer, answer too late, lose everything."""
+
+import time
+from collections.abc import Iterator
+
+import pytest
+import redis
+
+from app.domain.errors import InvalidRequest, LostRace, StoreCorrupt, StoreUnavailable
+from app.store.redis import RedisLog
+from tests.domain.samples import committed, rolled_back
+from tests.proxy import Proxy
+from tests.redis_server import RedisServer, running_redis
+
+LIMIT_S = 5.0
+"""Within it every append ends, whatever Redis does."""
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[RedisServer]:
+    with running_redis() as running:
+        yield running
+
+
+@pytest.fixture
+def proxy(server: RedisServer) -> Iterator[Proxy]:
+    server.client().flushall()
+    proxy = Proxy(server.port)
+    yield proxy
+    proxy.close()
+
+
+def within_limit(log: RedisLog, revision: int) -> StoreUnavailable:
+    began = time.monotonic()
+    with pytest.raises(StoreUnavailable) as error:
+        log.append(committed(revision, f"e{revision}"))
+    assert time.monotonic() - began < LIMIT_S
+    assert error.value.details["retry_after_s"] >= 1
+    return error.value
+
+
+@pytest.mark.parametrize(
+    ("option", "value"), [("appendonly", "no"), ("appendfsync", "everysec"), ("maxmemory-policy", "allkeys-lru")]
+)
+def test_a_redis_that_may_lose_edits_is_refused_unless_that_is_allowed(option: str, value: str) -> None:
+    with running_redis(**{option: value}) as server:
+        with pytest.raises(InvalidRequest, match=f"{option} is {value}"):
+            RedisLog(server.url)
+        log = RedisLog(server.url, allow_not_durable=True)
+        assert not log.durable
+        log.append(committed(1, "a"))
+        log.close()
+
+
+def test_a_password_is_needed_where_one_is_set_and_never_shown() -> None:
+    with running_redis(requirepass="s3cret") as server:
+        with pytest.raises(StoreUnavailable, match="name and password"):
+            RedisLog(server.url)
+        log = RedisLog(server.url.replace("//", "//:s3cret@"))
+        assert log.durable
+        assert "s3cret" not in log.url
+        log.close()
+
+
+def test_one_event_is_one_stream_entry_under_its_revision(server: RedisServer) -> None:
+    client = server.client()
+    client.flushall()
+    log = RedisLog(server.url, prefix="tenant:a")
+    log.append(committed(1, "a"))
+    log.append(rolled_back(2, "a"))
+    assert client.keys() == [b"tenant:a:log"]
+    assert [entry_id for entry_id, _ in client.xrange("tenant:a:log")] == [b"1-0", b"2-0"]
+    log.close()
+
+
+def test_a_lost_answer_is_read_back_and_nothing_is_doubled(server: RedisServer, proxy: Proxy) -> None:
+    log = RedisLog(f"redis://127.0.0.1:{proxy.port}/0")
+    log.append(committed(1, "a"))
+    proxy.drop_answers = True
+    within_limit(log, 2)
+    proxy.drop_answers = False
+    # it may have been kept: the log says which
+    kept = log.head() == 2
+    if kept:
+        with pytest.raises(LostRace):
+            log.append(committed(2, "other"))
+    log.append(committed(3 if kept else 2, "next"))
+    assert [event.revision for event in log.read()] == list(range(1, log.head() + 1))
+    log.close()
+
+
+def test_an_answer_that_is_lost_once_is_no_failure(server: RedisServer, proxy: Proxy) -> None:
+    log = RedisLog(f"redis://127.0.0.1:{proxy.port}/0")
+    log.append(committed(1, "a"))
+    sent = log._client.execute_command
+
+    def lose_one(*command: object, **options: object) -> object:
+        answer = sent(*command, **options)
+        if command[0] == "XADD":
+            log._client.execute_command = sent
+            raise redis.TimeoutError("Timeout reading from socket")
+        return answer
+
+    log._client.execute_command = lose_one
+    log.append(committed(2, "b"))
+    assert log.head() == 2
+    log.close()
+
+
+@pytest.mark.parametrize("fault", ["half_open", "slow", "frozen", "cut"])
+def test_every_append_ends_in_time_and_the_log_goes_on_after(fault: str, server: RedisServer, proxy: Proxy) -> None:
+    log = RedisLog(f"redis://127.0.0.1:{proxy.port}/0")
+    log.append(committed(1, "a"))
+    if fault == "half_open":
+        proxy.half_open = True
+    elif fault == "slow":
+        proxy.delay_s = 3.0
+    elif fault == "frozen":
+        server.freeze()
+    else:
+        proxy.cut()  # the next question opens a new connection, and is answered
+    if fault != "cut":
+        within_limit(log, 2)
+    proxy.half_open, proxy.delay_s = False, 0.0
+    server.thaw()
+    time.sleep(0.1)
+    for _ in range(20):  # a connection that is half dead may fail once more
+        try:
+            head = log.head()
+            log.append(committed(head + 1, f"after-{head}"))
+            break
+        except StoreUnavailable:
+            time.sleep(0.2)
+    events = list(log.read())
+    assert [event.revision for event in events] == list(range(1, len(events) + 1))
+    assert events[-1].edit.id.startswith("after-")
+    log.close()
+
+
+def test_a_killed_redis_has_all_that_it_acknowledged(tmp_path) -> None:
+    with running_redis() as server:
+        log = RedisLog(server.url)
+        acknowledged = 0
+        for _ in range(3):
+            for _ in range(40):
+                log.append(committed(acknowledged + 1, f"e{acknowledged + 1}"))
+                acknowledged += 1
+            server.kill()
+            with pytest.raises(StoreUnavailable):
+                log.append(committed(acknowledged + 1, "x"))
+            server.start()
+        assert [event.edit.id for event in log.read()] == [f"e{i + 1}" for i in range(acknowledged)]
+        log.close()
+
+
+def test_a_log_that_was_deleted_is_not_begun_in_its_middle(server: RedisServer) -> None:
+    server.client().flushall()
+    log = RedisLog(server.url)
+    log.append(committed(1, "a"))
+    head = log.head
+
+    def deleted_meanwhile() -> int:
+        found = head()
+        server.client().flushall()
+        return found
+
+    log.head = deleted_meanwhile  # type: ignore[method-assign]
+    with pytest.raises(StoreUnavailable, match="deleted"):
+        log.append(rolled_back(2, "a"))
+    assert server.client().exists("errata:log") == 0
+    log.close()
+
+
+def test_a_key_that_is_not_errata_s_is_named(server: RedisServer) -> None:
+    client = server.client()
+    client.flushall()
+    client.set("errata:log", "x")
+    log = RedisLog(server.url)
+    with pytest.raises(StoreCorrupt, match="not a stream"):
+        log.head()
+    client.flushall()
+    client.xadd("errata:log", {"other": "x"}, id="1-0")
+    with pytest.raises(StoreCorrupt, match="other fields"):
+        list(log.read())
+    client.flushall()
+    client.xadd("errata:log", {"e": "x"}, id="1-7")
+    with pytest.raises(StoreCorrupt, match="id was not given by Errata"):
+        list(log.read())
+    log.close()
+
+
+def test_waiting_ends_with_the_news(server: RedisServer) -> None:
+    server.client().flushall()
+    one, other = RedisLog(server.url), RedisLog(server.url)
+    assert not one.wait(0, 0.05)
+    other.append(committed(1, "a"))
+    assert one.wait(0, 5.0)
+    assert not one.wait(1, 0.05)
+    one.close()
+    other.close()
