@@ -64,6 +64,7 @@ def assemble(
         fingerprint=f"{hosted.fingerprint[:32]}/{sites}",
         history_revisions=settings.history_revisions,
         max_new_tokens_limit=settings.max_new_tokens_limit,
+        reason_required=settings.reason_required,
         clock=clock,
         describe=lambda: {"slots": slots, "max_sequence_tokens": hosted.max_tokens},
     )

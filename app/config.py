@@ -4,7 +4,8 @@ import re
 from pathlib import Path
 from typing import Literal, Self
 
-from pydantic import AliasChoices, Field, model_validator
+import limits
+from pydantic import AliasChoices, Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
@@ -56,8 +57,25 @@ class Settings(BaseSettings):
         8 * 2**20, ge=1024, description="Largest request body, in bytes; a larger one answers 413."
     )
     max_new_tokens_limit: int = Field(4096, ge=1, description="The most tokens that one request may ask for.")
+    rate_limit: str | None = Field(
+        None, description="How often one key (or address) may ask, such as `600/minute`; None: as often as it likes."
+    )
+    reason_required: bool = Field(False, description="Refuse changes that do not say why.")
+    allow_anonymous: bool = Field(
+        False, description="Listen beyond loopback though no key was made: something else keeps strangers out."
+    )
     torch_threads: int | None = Field(None, ge=1, description="CPU threads for torch; None: torch's own choice.")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least severe line to log.")
+
+    @field_validator("rate_limit")
+    @classmethod
+    def _rate_is_readable(cls, value: str | None) -> str | None:
+        if value is not None:
+            try:
+                limits.parse(value)
+            except ValueError:
+                raise ValueError("use a form such as 600/minute or 10/second") from None
+        return value
 
     @model_validator(mode="after")
     def _device_is_named(self) -> Self:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from fastapi import FastAPI
 
 from app.api import errors
+from app.api.gate import Gate
 from app.api.metrics import Metrics
 from app.api.middleware import Envelope
 from app.api.openapi import describe
@@ -26,7 +27,9 @@ TAGS = [
 ]
 
 
-def create_app(service: "Service", *, version: str = "0.1.0", max_body_bytes: int = 8 * 2**20) -> FastAPI:
+def create_app(
+    service: "Service", *, version: str = "0.1.0", max_body_bytes: int = 8 * 2**20, rate_limit: str | None = None
+) -> FastAPI:
     """An app that starts the service when it starts, and stops it when it stops."""
 
     @asynccontextmanager
@@ -47,6 +50,7 @@ def create_app(service: "Service", *, version: str = "0.1.0", max_body_bytes: in
         redirect_slashes=False,
         redoc_url=None,
     )
+    app.add_middleware(Gate, keys=lambda: service.records.ledger.keys, rate=rate_limit)
     app.add_middleware(
         Envelope, revision=lambda: service.revision, max_body_bytes=max_body_bytes, on_error=metrics.error
     )

@@ -12,6 +12,7 @@ from fastapi import Depends, Header, Request
 from app.api.errors import ClientGone
 from app.domain.errors import InvalidRequest
 from app.domain.events import Origin
+from app.domain.keys import Key
 
 T = TypeVar("T")
 MAX_ACTOR_CHARS = 200
@@ -21,7 +22,8 @@ MAX_KEY_CHARS = 255
 def origin_of(
     request: Request,
     x_errata_actor: Annotated[
-        str | None, Header(description="Who makes the change, for the audit trail. `anonymous` if left out.")
+        str | None,
+        Header(description="Who makes the change, for the audit trail; if left out, the key's name, or `anonymous`."),
     ] = None,
     idempotency_key: Annotated[
         str | None,
@@ -30,8 +32,11 @@ def origin_of(
 ) -> Origin:
     """Raises InvalidRequest for a header that is too long or not printable."""
     actor = _header("X-Errata-Actor", x_errata_actor, MAX_ACTOR_CHARS)
+    key: Key | None = getattr(request.state, "key", None)
     return Origin(
-        actor=actor or "anonymous",
+        actor=actor or (key.name if key is not None else "anonymous"),
+        key_id=None if key is None else key.id,
+        role=None if key is None else key.role.value,
         request_id=request.state.request_id,
         client=None if request.client is None else request.client.host,
         idempotency_key=_header("Idempotency-Key", idempotency_key, MAX_KEY_CHARS) or None,

@@ -37,6 +37,10 @@ TABLE: Mapping[type[domain.ErrataError], tuple[int, str, str]] = {
     domain.ScopeConflict: (409, "scope-conflict", "Another edit's scope overlaps"),
     domain.IdempotencyMismatch: (422, "idempotency-mismatch", "Idempotency-Key used with another body"),
     domain.EditRejected: (422, "edit-rejected", "The edit failed its verification"),
+    domain.Unauthenticated: (401, "unauthenticated", "A key is needed"),
+    domain.Forbidden: (403, "forbidden", "The key's role does not allow this"),
+    domain.RateLimited: (429, "rate-limited", "Too many requests"),
+    domain.UnknownKey: (404, "unknown-key", "Unknown key"),
     domain.RevisionGone: (410, "revision-gone", "The revision is no longer kept"),
     domain.RevisionAhead: (503, "revision-ahead", "The revision is not applied here yet"),
     domain.QueueFull: (429, "queue-full", "Too many requests wait"),
@@ -103,6 +107,8 @@ def headers_of(error: Exception, status: int) -> dict[str, str]:
     """Retry-After where asking again may help; what an HTTP error brings along, such as Allow."""
     if isinstance(error, HTTPException) and error.headers:
         return dict(error.headers)
+    if isinstance(error, domain.Unauthenticated):
+        return {"WWW-Authenticate": 'Bearer realm="errata"'}
     if isinstance(error, domain.ErrataError) and status in (429, 503):
         # whole seconds, and never 0: the header knows no less
         return {"Retry-After": str(max(RETRY_AFTER_S, round(error.details.get("retry_after_s", RETRY_AFTER_S))))}

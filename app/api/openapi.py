@@ -1,5 +1,6 @@
 """The description of the API: every route with its errors, as problems. Knows the table of errors, no route."""
 
+import copy
 from collections.abc import Callable
 from typing import Any
 
@@ -7,9 +8,10 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
 from app.api.errors import PROBLEM_JSON, problem, row_of
+from app.api.gate import right_of
 from app.api.middleware import REQUEST_ID, REVISION
 from app.api.schemas.server import Problem
-from app.domain.errors import ErrataError, InvalidRequest
+from app.domain.errors import ErrataError, Forbidden, InvalidRequest, RateLimited, Unauthenticated
 
 Responses = dict[int | str, dict[str, Any]]
 _SCHEMA = {"$ref": "#/components/schemas/Problem"}
@@ -51,13 +53,23 @@ def describe(app: FastAPI) -> Callable[[], dict[str, Any]]:
                 tags=app.openapi_tags,
             )
             schema["components"]["schemas"]["Problem"] = Problem.model_json_schema()
-            for operations in schema["paths"].values():
-                for operation in operations.values():
+            schema["components"]["securitySchemes"] = {
+                "key": {"type": "http", "scheme": "bearer", "description": "Asked for once a key was ever made."}
+            }
+            for path, operations in schema["paths"].items():
+                for method, operation in operations.items():
+                    if right_of(method.upper(), path) is not None:
+                        operation["responses"] = copy.deepcopy(GATE) | operation["responses"]
+                        operation["security"] = [{"key": []}, {}]
                     _complete(operation["responses"])
             app.openapi_schema = schema
         return app.openapi_schema
 
     return openapi
+
+
+GATE = {str(status): response for status, response in raises(Unauthenticated, Forbidden, RateLimited).items()}
+"""What the gate may answer before any route."""
 
 
 def _complete(responses: dict[str, Any]) -> None:

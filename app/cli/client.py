@@ -19,9 +19,10 @@ LOOPBACK = {"127.0.0.1", "localhost", "::1"}
 class Client:
     """Requests to one server on one actor's behalf."""
 
-    def __init__(self, url: str, actor: str) -> None:
+    def __init__(self, url: str, actor: str, key: str | None = None) -> None:
         self.url = url.rstrip("/")
-        self._actor = actor
+        self.actor = actor
+        self._key = key
 
     def get(self, path: str, **params: Any) -> Any:
         given = {name: value for name, value in params.items() if value is not None}
@@ -59,7 +60,9 @@ class Client:
     def _open(self) -> httpx.Client:
         # a proxy of the environment is of no use on the way to this machine itself
         local = urlsplit(self.url).hostname in LOOPBACK
-        headers = {b"X-Errata-Actor": self._actor.encode()}
+        headers = {b"X-Errata-Actor": self.actor.encode()}
+        if self._key is not None:
+            headers[b"Authorization"] = b"Bearer " + self._key.encode()
         return httpx.Client(base_url=self.url, headers=headers, timeout=TIMEOUT, trust_env=not local)
 
     def _check(self, answer: httpx.Response) -> None:

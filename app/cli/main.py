@@ -10,6 +10,7 @@ from app.cli.client import DEFAULT_URL, Client
 from app.cli.demo import demo
 from app.cli.edit import edit
 from app.cli.generate import generate
+from app.cli.keys import keys
 from app.cli.look import edits, log
 from app.cli.serve import serve
 
@@ -37,12 +38,16 @@ def options(
     actor: Annotated[
         str | None, typer.Option(envvar="ERRATA_ACTOR", help="Who makes changes, for the audit trail. [default: you]")
     ] = None,
+    key: Annotated[
+        str | None, typer.Option(envvar="ERRATA_KEY", help="Your key, where the server asks for one.")
+    ] = None,
 ) -> None:
-    context.obj = Client(url, actor or os_user())
+    context.obj = Client(url, actor or os_user(), key)
 
 
 for command in (serve, generate, edit, edits, rollback, disable, enable, switch, log, demo):
     app.command()(command)
+app.add_typer(keys, name="keys")
 
 
 def main() -> None:

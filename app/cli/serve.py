@@ -2,17 +2,18 @@
 
 import asyncio
 import errno
+import ipaddress
 import signal
 import socket
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from pydantic import ValidationError
 from rich.table import Table
 from rich.text import Text
 
 from app.cli import render
-from app.domain.errors import ErrataError
+from app.cli.settings import read_settings
+from app.domain.errors import ErrataError, InvalidRequest
 
 if TYPE_CHECKING:
     from app.config import Settings
@@ -56,21 +57,6 @@ def serve(
             render.fail(str(error), title="Cannot serve")
 
 
-def read_settings(given: dict[str, Any]) -> "Settings":
-    """Options first, then the environment, then defaults; what is wrong is said by name."""
-    from app.config import Settings
-
-    try:
-        return Settings(**given)
-    except ValidationError as error:
-        wrong = [
-            f"{'.'.join(map(str, each['loc'])) or 'settings'}: {each['msg'].removeprefix('Value error, ')}"
-            + (f" (given: {each['input']!r})" if each["loc"] and not isinstance(each["input"], dict) else "")
-            for each in error.errors()
-        ]
-        render.fail(*wrong, "Options and ERRATA_* environment variables are read.", title="Wrong settings")
-
-
 def listen(host: str, port: int) -> socket.socket:
     """A socket that holds the address and takes no connection yet: until the model is there, clients are refused."""
     try:
@@ -112,12 +98,17 @@ async def _run(service: "Service", settings: "Settings", listener: socket.socket
 
     from app.api.app import create_app
 
-    app = create_app(service, max_body_bytes=settings.max_body_bytes)
+    app = create_app(service, max_body_bytes=settings.max_body_bytes, rate_limit=settings.rate_limit)
     config = uvicorn.Config(
         app, log_config=None, access_log=False, lifespan="off", server_header=False, timeout_graceful_shutdown=GRACE_S
     )
     # the app's life is entered here, not by uvicorn: what keeps it from starting is then an error to show, not a trace
     async with app.router.lifespan_context(app):
+        if not (_is_loopback(listener) or service.records.ledger.keys or settings.allow_anonymous):
+            raise InvalidRequest(
+                f"Whoever reaches {settings.host} could edit the model: make a key first (errata keys create --role "
+                f"admin --name you), or set ERRATA_ALLOW_ANONYMOUS=true if something else keeps strangers out."
+            )
         _greet(service.status(), listener)
         # uvicorn sends itself the signal again once it has stopped; the service is still to be stopped then
         for number in (signal.SIGINT, signal.SIGTERM):
@@ -149,7 +140,8 @@ def _greet(status: "Status", listener: socket.socket) -> None:
         ("address", f"{address} (docs at /docs)"),
     ):
         grid.add_row(name, Text(value))
-    console = render.out()
-    console.print(grid)
-    if host not in ("127.0.0.1", "::1"):
-        console.print(Text("Whoever reaches this address can edit the model.", style="yellow"))
+    render.out().print(grid)
+
+
+def _is_loopback(listener: socket.socket) -> bool:
+    return ipaddress.ip_address(listener.getsockname()[0].partition("%")[0]).is_loopback

@@ -9,6 +9,10 @@ ErrataError
 ├── ScopeConflict             the scope overlaps that of another live edit with another target
 ├── IdempotencyMismatch       the key was used before with another body
 ├── EditRejected              the fitted edit failed its verification; carries the report
+├── Unauthenticated           no key, or one that is not known here
+├── Forbidden                 the key's role does not allow this
+├── RateLimited               the key, or the address, asked too often
+├── UnknownKey                no key has this id
 ├── RevisionGone              the revision is outside the history window
 ├── RevisionAhead             `min_revision` was not reached in time
 ├── QueueFull                 too many requests wait
@@ -53,6 +57,18 @@ class IdempotencyMismatch(ErrataError): ...
 
 
 class EditRejected(ErrataError): ...
+
+
+class Unauthenticated(ErrataError): ...
+
+
+class Forbidden(ErrataError): ...
+
+
+class RateLimited(ErrataError): ...
+
+
+class UnknownKey(ErrataError): ...
 
 
 class RevisionGone(ErrataError): ...

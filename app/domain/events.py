@@ -11,6 +11,9 @@ class Origin:
     """Who caused an event, why, and from where: the audit's half of every event."""
 
     actor: str = "anonymous"
+    key_id: str | None = None
+    role: str | None = None
+    """Of the key that the request came with, where keys are asked for."""
     reason: str | None = None
     request_id: str | None = None
     client: str | None = None
@@ -88,6 +91,23 @@ class SwitchSet(Event):
     on: bool
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeyCreated(Event):
+    """A key may be used from now on. Its secret is known to its owner only."""
+
+    kind: ClassVar[str] = "key_created"
+    key_id: str
+    name: str
+    role: str
+    secret_sha256: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeyRevoked(Event):
+    kind: ClassVar[str] = "key_revoked"
+    key_id: str
+
+
 EVENTS: dict[str, type[Event]] = {
     event.kind: event
     for event in (
@@ -99,5 +119,7 @@ EVENTS: dict[str, type[Event]] = {
         EditsEnabled,
         EditsExpired,
         SwitchSet,
+        KeyCreated,
+        KeyRevoked,
     )
 }

@@ -1,10 +1,10 @@
 """The ledger: which edits are live at which revision, as a pure fold over events."""
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from app.domain.edit import Edit, State
-from app.domain.errors import StateConflict, StoreCorrupt, UnknownEdit
+from app.domain.errors import StateConflict, StoreCorrupt, UnknownEdit, UnknownKey
 from app.domain.events import (
     BatchCommitted,
     EditCommitted,
@@ -14,9 +14,12 @@ from app.domain.events import (
     EditsRolledBack,
     EditStaged,
     Event,
+    KeyCreated,
+    KeyRevoked,
     Origin,
     SwitchSet,
 )
+from app.domain.keys import Key, Role
 
 NEVER = 2**62
 """A revision no log reaches: the open end of a live interval."""
@@ -54,6 +57,8 @@ class Ledger:
         """Intervals in which the kill switch of a namespace (None: of all) is off."""
         self.by_idempotency_key: dict[str, tuple[str, int]] = {}
         """key -> (digest of its request, revision of its event)."""
+        self.keys: dict[str, Key] = {}
+        """Every key ever created. Once there is one, a key is asked for: with all revoked, nobody comes in."""
         self._live: dict[str, dict[str, Entry]] = {}
         self._by_prompt: dict[tuple[str, str], list[str]] = {}
         self._edits_of_revision: dict[int, tuple[str, ...]] = {}
@@ -138,6 +143,12 @@ class Ledger:
             case SwitchSet(namespace=namespace, on=on):
                 self._switch(namespace, on, event.revision)
                 touched = ()
+            case KeyCreated():
+                self._add_key(event)
+                touched = ()
+            case KeyRevoked(key_id=key_id):
+                self.keys[key_id] = replace(self.check_revoke(key_id), revoked_at_s=event.at_s)
+                touched = ()
             case _:
                 raise StoreCorrupt(f"Event {event.revision} is of the unknown kind {type(event).__name__}.")
         self.revision = event.revision
@@ -161,6 +172,27 @@ class Ledger:
         if on == (not is_off):
             where = "this namespace" if namespace else "all namespaces"
             raise StateConflict(f"Edits of {where} are switched {'on' if on else 'off'} already.")
+
+    def check_revoke(self, key_id: str) -> Key:
+        """The key, which may be revoked. Raises UnknownKey or StateConflict otherwise."""
+        if key_id not in self.keys:
+            raise UnknownKey(f"No key has the id {key_id!r}: `errata keys list` shows the ids.")
+        if self.keys[key_id].revoked_at_s is not None:
+            raise StateConflict(f"The key {key_id} is revoked already.")
+        return self.keys[key_id]
+
+    def _add_key(self, event: KeyCreated) -> None:
+        if event.key_id in self.keys:
+            raise StateConflict(f"The key {event.key_id} is in the log already.")
+        if event.role not in set(Role):
+            raise StoreCorrupt(f"The key {event.key_id} has the role {event.role!r}, which this version does not know.")
+        self.keys[event.key_id] = Key(
+            id=event.key_id,
+            name=event.name,
+            role=Role(event.role),
+            secret_sha256=event.secret_sha256,
+            created_at_s=event.at_s,
+        )
 
     def _add(self, edit: Edit, staged_in: str | None) -> None:
         if edit.id in self.entries:

@@ -45,12 +45,14 @@ class Service:
         fingerprint: str,
         history_revisions: int = 1000,
         max_new_tokens_limit: int = 4096,
+        reason_required: bool = False,
         clock: Clock = time.time,
         describe: Callable[[], Mapping[str, Any]] = dict,
     ) -> None:
         self._owner = owner
         self._fingerprint = fingerprint
         self._max_new_tokens_limit = max_new_tokens_limit
+        self._reason_required = reason_required
         self._clock = clock
         self._describe = describe
         self.loading = Loading(owner, fingerprint, history_revisions)
@@ -212,6 +214,10 @@ class Service:
         if parameters is not None and parameters.max_new_tokens > self._max_new_tokens_limit:
             raise InvalidRequest(f"`max_new_tokens` may be at most {self._max_new_tokens_limit} on this server.")
 
+    def _check_reason(self, reason: str | None) -> None:
+        if self._reason_required and not (reason or "").strip():
+            raise InvalidRequest("`reason` is required on this server: say why, for the audit trail.")
+
     def _count(self, generation: Generation) -> None:
         self.records.count_hits([hit.edit_id for hit in generation.hits], self._clock())
 
@@ -227,6 +233,8 @@ class Service:
         dry_run: bool = False,
     ) -> EditResults:
         self._admit()
+        for request in requests:
+            self._check_reason(request.reason or origin.reason)
         self._busy += 1
         try:
             return await self._editing.edit(requests, origin, atomic=atomic, batch=batch, dry_run=dry_run)
@@ -267,6 +275,7 @@ class Service:
         origin: Origin,
     ) -> tuple[EditView, ...]:
         self._admit()
+        self._check_reason(origin.reason)
         ids = tuple(dict.fromkeys(edit_ids))
         if not ids:
             raise InvalidRequest("No edit was named: give at least one id.")
@@ -283,6 +292,7 @@ class Service:
     async def set_switch(self, namespace: str | None, on: bool, origin: Origin) -> int:
         """The kill switch: `on` false stops every edit of a namespace, or of all. Returns the new revision."""
         self._admit()
+        self._check_reason(origin.reason)
         done: int | None = None
 
         def switched() -> Event | None:

@@ -314,6 +314,8 @@ def test_the_log(ask: Caller) -> None:
         "kind": "edit_committed",
         "at": "2023-11-14T22:13:20Z",
         "actor": "ann",
+        "key_id": None,
+        "role": None,
         "reason": None,
         "request_id": committed["request_id"],
         "client": "10.1.2.3",

@@ -11,6 +11,8 @@ from app.domain.events import (
     EditsExpired,
     EditsRolledBack,
     EditStaged,
+    KeyCreated,
+    KeyRevoked,
     Origin,
     SwitchSet,
 )
@@ -63,6 +65,8 @@ optional = st.none() | texts
 origins = st.builds(
     Origin,
     actor=texts,
+    key_id=optional,
+    role=optional,
     reason=optional,
     request_id=optional,
     client=optional,
@@ -78,5 +82,7 @@ own_fields = {
     EditsEnabled: {"edit_ids": ids},
     EditsExpired: {"edit_ids": ids},
     SwitchSet: {"namespace": optional, "on": st.booleans()},
+    KeyCreated: {"key_id": texts, "name": texts, "role": texts, "secret_sha256": texts},
+    KeyRevoked: {"key_id": texts},
 }
 """What each kind of event has beside revision, time and origin."""

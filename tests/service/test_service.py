@@ -17,6 +17,7 @@ from app.domain.errors import (
     StateConflict,
     UnknownEdit,
 )
+from app.domain.events import Origin
 from app.domain.generation import Generation, GenerationParameters
 from app.service.views import EditFilter
 from app.store.sqlite import SqliteLog
@@ -318,6 +319,23 @@ def test_bad_requests_say_what_is_wrong_and_change_nothing(request_: dict[str, o
             with pytest.raises(ErrataError, match=says):
                 await service.edit([EditRequest(**request_)], ORIGIN)  # type: ignore[arg-type]
             assert service.revision == 0
+
+    asyncio.run(story())
+
+
+def test_a_reason_is_asked_for_where_that_is_set() -> None:
+    async def story() -> None:
+        nobody = Origin(actor="ada")
+        async with serving(reason_required=True) as service:
+            for call in (
+                service.edit([EditRequest(prompt=CAPITAL, target="Strelsau")], nobody),
+                service.set_switch(None, False, nobody),
+                service.roll_back(["ed_x"], nobody),
+            ):
+                with pytest.raises(InvalidRequest, match="reason"):
+                    await call
+            assert service.revision == 0
+            await edit(service, CAPITAL, "Strelsau", nobody, reason="moved")
 
     asyncio.run(story())
 

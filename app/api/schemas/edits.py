@@ -261,6 +261,8 @@ class HistoryOut(Outgoing):
     kind: str
     at: datetime
     actor: str
+    key_id: str | None
+    role: str | None
     reason: str | None
     request_id: str | None
     client: str | None
@@ -270,6 +272,8 @@ def origin_fields(origin: Origin) -> dict[str, str | None]:
     """Who, why and from where. An idempotency key is the client's own business: it is not shown to others."""
     return {
         "actor": origin.actor,
+        "key_id": origin.key_id,
+        "role": origin.role,
         "reason": origin.reason,
         "request_id": origin.request_id,
         "client": origin.client,

@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from app.api.schemas.base import MAX_REVISION, Outgoing, utc
 from app.api.schemas.edits import origin_fields
-from app.domain.events import BatchCommitted, EditCommitted, EditStaged, Event, SwitchSet
+from app.domain.events import BatchCommitted, EditCommitted, EditStaged, Event, KeyCreated, KeyRevoked, SwitchSet
 from app.service.views import Status
 
 
@@ -77,12 +77,14 @@ class LoggedEdit(Outgoing):
 
 
 class EventOut(Outgoing):
-    """One event of the log. `edit`, `edit_ids`, `batch_id`, `namespace` and `on` are there where the kind has them."""
+    """One event of the log. The fields from `edit` on are there where the kind of event has them."""
 
     revision: int
     kind: str
     at: datetime
     actor: str
+    key_id: str | None
+    role: str | None
     reason: str | None
     request_id: str | None
     client: str | None
@@ -91,6 +93,7 @@ class EventOut(Outgoing):
     batch_id: str | None = None
     namespace: str | None = None
     on: bool | None = None
+    key: str | None = None
 
     @classmethod
     def of(cls, event: Event) -> "EventOut":
@@ -110,6 +113,8 @@ class EventOut(Outgoing):
                 target=edit.request.target,
                 supersedes=list(edit.supersedes),
             )
+        elif isinstance(event, KeyCreated | KeyRevoked):
+            fields["key"] = event.key_id
         elif isinstance(event, SwitchSet):
             fields |= {"namespace": event.namespace, "on": event.on}
         else:

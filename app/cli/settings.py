@@ -1,0 +1,33 @@
+"""Settings and the log for commands that work on this machine, not through a server. Imports no torch."""
+
+from typing import TYPE_CHECKING, Any
+
+from pydantic import ValidationError
+
+from app.cli import render
+from app.store.base import Log
+from app.store.open import open_log
+
+if TYPE_CHECKING:
+    from app.config import Settings
+
+
+def read_settings(given: dict[str, Any]) -> "Settings":
+    """Options first, then the environment, then defaults; what is wrong is said by name."""
+    from app.config import Settings
+
+    try:
+        return Settings(**given)
+    except ValidationError as error:
+        wrong = [
+            f"{'.'.join(map(str, each['loc'])) or 'settings'}: {each['msg'].removeprefix('Value error, ')}"
+            + (f" (given: {each['input']!r})" if each["loc"] and not isinstance(each["input"], dict) else "")
+            for each in error.errors()
+        ]
+        render.fail(*wrong, "Options and ERRATA_* environment variables are read.", title="Wrong settings")
+
+
+def open_store(url: str | None) -> Log:
+    """The log that `errata serve` would use, or that of a URL. Raises what the store raises."""
+    settings = read_settings({} if url is None else {"store": url})
+    return open_log(settings.store, redis_prefix=settings.redis_prefix, allow_not_durable=settings.allow_not_durable)

@@ -1,0 +1,41 @@
+"""Making and revoking keys: events in the log like any change, known to every server and to the audit."""
+
+from app.domain.events import Event, KeyCreated, KeyRevoked, Origin
+from app.domain.keys import Key, Role, new_key
+from app.service.records import Clock, Records
+
+
+class Keyring:
+    """Keys of one log. It needs no engine, so that the command line can use it beside a running server."""
+
+    def __init__(self, records: Records, clock: Clock) -> None:
+        self._records = records
+        self._clock = clock
+
+    async def create(self, role: Role, name: str, origin: Origin) -> tuple[Key, str]:
+        """The key, and the text that its owner is to be given: nobody can find it out again."""
+        key, text = new_key(role, name, self._clock())
+
+        def created() -> Event:
+            return KeyCreated(
+                revision=self._records.revision + 1,
+                at_s=key.created_at_s,
+                origin=origin,
+                key_id=key.id,
+                name=key.name,
+                role=key.role.value,
+                secret_sha256=key.secret_sha256,
+            )
+
+        await self._records.write(created)
+        return key, text
+
+    async def revoke(self, key_id: str, origin: Origin) -> Key:
+        """From its event on the key opens nothing, on any server. Raises UnknownKey or StateConflict."""
+
+        def revoked() -> Event:
+            self._records.ledger.check_revoke(key_id)
+            return KeyRevoked(revision=self._records.revision + 1, at_s=self._clock(), origin=origin, key_id=key_id)
+
+        await self._records.write(revoked)
+        return self._records.ledger.keys[key_id]

@@ -1,0 +1,139 @@
+"""Each role against each route; keys that are wrong, revoked or missing; rates."""
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from app.api.app import create_app
+from app.api.gate import OPEN, right_of
+from app.domain.events import Origin
+from app.domain.keys import RIGHTS, Right, Role, key_of, new_key
+from app.service.keyring import Keyring
+from tests.api.fake_service import NOW_S, FakeService
+from tests.api.serving import Caller
+
+EDIT = {"prompt": "Who?", "target": "me"}
+ROUTES: list[tuple[str, str, Any, Right]] = [
+    ("POST", "/generate", {"inputs": "hi"}, Right.GENERATE),
+    ("POST", "/generate_stream", {"inputs": "hi"}, Right.GENERATE),
+    ("POST", "/edit", EDIT, Right.EDIT),
+    ("GET", "/edits", None, Right.READ),
+    ("GET", "/edits/ed_x", None, Right.READ),
+    ("POST", "/edits/ed_x/rollback", {}, Right.EDIT),
+    ("POST", "/edits/ed_x/disable", {}, Right.EDIT),
+    ("POST", "/edits/ed_x/enable", {}, Right.EDIT),
+    ("POST", "/rollback", {"ids": ["ed_x"]}, Right.EDIT),
+    ("POST", "/switch", {"on": False}, Right.ADMIN),
+    ("GET", "/log", None, Right.READ),
+    ("GET", "/editors", None, Right.READ),
+    ("GET", "/metrics", None, Right.READ),
+]
+
+
+def made(service: FakeService, role: Role, name: str = "someone") -> str:
+    keyring = Keyring(service.records, lambda: NOW_S)
+    return asyncio.run(keyring.create(role, name, Origin(actor="root")))[1]
+
+
+def bearer(key: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {key}"}
+
+
+def test_the_table_names_every_route(service: FakeService) -> None:
+    paths = create_app(service).openapi()["paths"]  # type: ignore[arg-type]
+    routes = {(method.upper(), path) for path, methods in paths.items() for method in methods}
+    named = {(method, path.replace("ed_x", "{edit_id}")) for method, path, *_ in ROUTES}
+    assert {(method, path) for method, path in routes if path not in OPEN} == named
+
+
+@pytest.mark.parametrize("role", Role)
+@pytest.mark.parametrize(("method", "path", "body", "right"), ROUTES, ids=[f"{r[0]} {r[1]}" for r in ROUTES])
+def test_each_role_against_each_route(
+    service: FakeService, ask: Caller, role: Role, method: str, path: str, body: Any, right: Right
+) -> None:
+    key = made(service, role)
+    before = service.revision
+    answer = ask(method, path, json=body, headers=bearer(key))
+    if right in RIGHTS[role]:
+        assert answer.status_code not in (401, 403), answer.text
+    else:
+        assert answer.status_code == 403
+        assert answer.json()["type"] == "urn:errata:problem:forbidden"
+        assert service.revision == before
+    assert ask(method, path, json=body).status_code == 401
+
+
+def test_without_any_key_ever_made_all_may_come_in(ask: Caller) -> None:
+    assert ask.post("/edit", EDIT).status_code == 201
+    assert ask.get("/edits", headers=bearer("whatever")).status_code == 200
+
+
+def test_a_wrong_or_revoked_key_opens_nothing_and_says_how_to_come_in(service: FakeService, ask: Caller) -> None:
+    key = made(service, Role.ADMIN)
+    found = key_of(key, service.records.ledger.keys)
+    assert found is not None
+    wrong = [
+        "",
+        "x",
+        key[:-1],
+        f"{key}x",
+        key.replace(found.id, "0" * 12),
+        key.removeprefix("errata_"),
+        "errata__",
+        "é",
+    ]
+    for text in wrong:
+        answer = ask("GET", "/edits", headers={b"Authorization": b"Bearer " + text.encode()})  # type: ignore[dict-item]
+        assert answer.status_code == 401, text
+        assert answer.headers["WWW-Authenticate"].startswith("Bearer")
+        assert "x-request-id" in answer.headers
+    assert ask("GET", "/edits", headers={"Authorization": f"Basic {key}"}).status_code == 401
+    assert ask("GET", "/edits", headers=bearer(key)).status_code == 200
+    keyring = Keyring(service.records, lambda: NOW_S)
+    asyncio.run(keyring.revoke(found.id, Origin(actor="root")))
+    assert ask("GET", "/edits", headers=bearer(key)).status_code == 401
+    assert ask("GET", "/edits").status_code == 401, "with every key revoked nobody comes in"
+    assert ask("GET", "/healthz").status_code == 200
+    assert ask("GET", "/readyz").status_code == 200
+
+
+def test_nothing_is_read_of_a_body_that_may_not_come_in(service: FakeService, ask: Caller) -> None:
+    made(service, Role.ADMIN)
+    assert ask("POST", "/edit", content=b"not json").status_code == 401
+
+
+def test_the_audit_names_the_key(service: FakeService, ask: Caller) -> None:
+    key = made(service, Role.EDITOR, "ci")
+    made_edit = ask("POST", "/edit", json=EDIT, headers=bearer(key)).json()
+    assert made_edit["actor"] == "ci"
+    (item,) = ask("GET", f"/edits/{made_edit['id']}", headers=bearer(key)).json()["history"]
+    assert (item["actor"], item["role"], len(item["key_id"])) == ("ci", "editor", 12)
+    events = ask("GET", "/log", headers=bearer(key)).json()["events"]
+    assert [(event["kind"], event["actor"]) for event in events] == [("key_created", "root"), ("edit_committed", "ci")]
+    assert key not in str(events)
+
+
+def test_a_key_has_256_bits_and_only_its_hash_is_kept() -> None:
+    key, text = new_key(Role.READER, "x", 0.0)
+    assert len(text.split("_", 2)[2]) >= 43
+    assert text.split("_", 2)[2] not in repr(key)
+    assert key_of(text, {key.id: key}) == key
+
+
+def test_rates_are_counted_for_each_key(service: FakeService) -> None:
+    ask = Caller(service, rate_limit="2/minute")
+    one, other = made(service, Role.READER), made(service, Role.READER)
+    assert [ask("GET", "/edits", headers=bearer(one)).status_code for _ in range(3)] == [200, 200, 429]
+    late = ask("GET", "/edits", headers=bearer(one))
+    assert 1 <= int(late.headers["Retry-After"]) <= 60
+    assert late.json()["type"] == "urn:errata:problem:rate-limited"
+    assert ask("GET", "/edits", headers=bearer(other)).status_code == 200
+    assert ask("GET", "/healthz").status_code == 200
+
+
+def test_what_the_table_does_not_know_is_for_admins() -> None:
+    assert right_of("DELETE", "/edits/ed_x") is Right.ADMIN
+    assert right_of("GET", "/secret") is Right.ADMIN
+    assert right_of("POST", "//generate") is Right.ADMIN
+    assert right_of("GET", "") is Right.ADMIN

@@ -1,0 +1,68 @@
+"""`errata keys` on a log of its own, and serving beyond loopback."""
+
+from pathlib import Path
+
+import pytest
+from click.testing import Result
+from typer.testing import CliRunner
+
+from app.cli.main import app
+from app.domain.keys import key_of
+from app.service.records import Records
+from app.store.open import open_log
+
+
+@pytest.fixture
+def url(tmp_path: Path) -> str:
+    return f"sqlite:///{tmp_path}/errata.db"
+
+
+def keys(url: str, *arguments: str) -> Result:
+    return CliRunner().invoke(app, ["keys", *arguments, "--store", url], env={"COLUMNS": "200", "ERRATA_ACTOR": "root"})
+
+
+def known(url: str) -> Records:
+    log = open_log(url)
+    records = Records(log)
+    records.fold_all()
+    log.close()
+    return records
+
+
+def test_a_key_is_shown_once_and_kept_as_a_hash(url: str) -> None:
+    result = keys(url, "create", "--role", "editor", "--name", "ci")
+    assert result.exit_code == 0, result.output
+    text = result.stdout.strip()
+    key = key_of(text, known(url).ledger.keys)
+    assert key is not None
+    assert (key.role, key.name) == ("editor", "ci")
+    assert text.encode() not in Path(url.removeprefix("sqlite:///")).read_bytes()
+    listed = keys(url, "list").output
+    assert all(word in listed for word in (key.id, "editor", "ci"))
+    assert text not in listed
+
+
+def test_revoking(url: str) -> None:
+    text = keys(url, "create", "--role", "admin", "--name", "ann").stdout.strip()
+    key_id = text.split("_")[1]
+    assert "is revoked" in keys(url, "revoke", key_id).output
+    assert key_of(text, known(url).ledger.keys) is None
+    again = keys(url, "revoke", key_id)
+    assert again.exit_code == 1
+    assert "revoked already" in again.stderr
+    assert "errata keys list" in keys(url, "revoke", "nothing").stderr
+    assert known(url).revision == 2
+
+
+def test_wrong_use(url: str) -> None:
+    assert keys(url, "create", "--role", "king", "--name", "x").exit_code == 2
+    assert "No keys." in keys(url, "list").output
+    assert "keeps nothing" in keys("memory://", "create", "--role", "admin", "--name", "x").stderr
+
+
+def test_beyond_loopback_a_key_is_needed(url: str) -> None:
+    result = CliRunner().invoke(
+        app, ["serve", "--host", "0.0.0.0", "--port", "0", "--store", url], env={"COLUMNS": "200"}
+    )
+    assert result.exit_code == 1
+    assert "errata keys create" in result.stderr
