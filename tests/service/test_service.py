@@ -11,14 +11,11 @@ from app.domain.errors import (
     ErrataError,
     IncompatibleEdit,
     InvalidRequest,
-    RevisionAhead,
-    RevisionGone,
     ScopeConflict,
     StateConflict,
     UnknownEdit,
 )
 from app.domain.events import Origin
-from app.domain.generation import Generation, GenerationParameters
 from app.service.views import EditFilter
 from app.store.sqlite import SqliteLog
 from tests.service.conftest import ORIGIN, Clock, ask, edit, exact, serving
@@ -184,77 +181,6 @@ def test_expiry_is_an_event_that_happens_at_its_time() -> None:
     asyncio.run(story())
 
 
-def test_namespaces_switches_exclusion_and_time_travel() -> None:
-    async def story() -> None:
-        async with serving(history_revisions=3) as service:
-            view = await edit(service, CAPITAL, "Strelsau", namespace="tenant-a")
-            edit_id = view.edit.id
-
-            async def hit(**more: object) -> bool:
-                return bool((await ask(service, CAPITAL, **more)).hits)
-
-            assert [await hit(namespace="tenant-a"), await hit(namespace="tenant-b"), await hit()] == [
-                True,
-                False,
-                False,
-            ]
-            assert not await hit(namespace="tenant-a", edits="off")
-            assert not await hit(namespace="tenant-a", exclude=(edit_id,))
-            assert not await hit(namespace="tenant-a", revision=0)
-            with pytest.raises(UnknownEdit):
-                await hit(exclude=("ed_nothing",))
-            await service.set_switch(None, False, ORIGIN)
-            assert not await hit(namespace="tenant-a")
-            assert not service.status().switched_on
-            await service.set_switch(None, True, ORIGIN)
-            await service.set_switch("tenant-a", False, ORIGIN)
-            assert not await hit(namespace="tenant-a")
-            with pytest.raises(StateConflict):
-                await service.set_switch("tenant-a", False, ORIGIN)
-            await service.set_switch("tenant-a", True, ORIGIN)
-            assert await hit(namespace="tenant-a")
-            assert not await hit(namespace="tenant-a", revision=4)
-            with pytest.raises(RevisionGone):
-                await hit(revision=1)
-            with pytest.raises(InvalidRequest, match="does not exist"):
-                await hit(revision=99)
-
-    asyncio.run(story())
-
-
-def test_read_your_writes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("app.service.serving.MIN_REVISION_TIMEOUT_S", 0.2)
-
-    async def story() -> None:
-        async with serving() as service:
-            waiting = asyncio.create_task(ask(service, CAPITAL, min_revision=1))
-            await asyncio.sleep(0.02)
-            await service.set_switch("elsewhere", False, ORIGIN)
-            assert (await waiting).revision == 1
-            with pytest.raises(RevisionAhead):
-                await ask(service, CAPITAL, min_revision=9)
-
-    asyncio.run(story())
-
-
-def test_a_request_under_way_keeps_the_edits_it_was_admitted_with() -> None:
-    async def story() -> None:
-        async with serving() as service:
-            view = await edit(service, CAPITAL, "Strelsau, and nowhere else in the world")
-            stream = service.stream(CAPITAL, GenerationParameters(max_new_tokens=60))
-            shown = [(await anext(stream)).text]
-            await service.roll_back([view.edit.id], ORIGIN)
-            async for item in stream:
-                if isinstance(item, Generation):
-                    assert item.text == "Strelsau, and nowhere else in the world" == "".join(shown)
-                    assert item.revision == 1
-                else:
-                    shown.append(item.text)
-            assert (await ask(service, CAPITAL)).hits == ()
-
-    asyncio.run(story())
-
-
 def test_many_edits_at_once_are_all_committed() -> None:
     async def story() -> None:
         async with serving() as service:
@@ -285,20 +211,6 @@ def test_the_list_is_filtered_and_paged() -> None:
             assert service.edits(EditFilter(actor="bob"), 9, None).edits == ()
             with pytest.raises(InvalidRequest, match="cursor"):
                 service.edits(EditFilter(), 9, "what")
-
-    asyncio.run(story())
-
-
-def test_rolling_back_to_a_revision_takes_all_later_edits() -> None:
-    async def story() -> None:
-        async with serving() as service:
-            ids = [
-                (await edit(service, f"The capital of {n} is", "X")).edit.id for n in ("Utopia", "Laputa", "Erewhon")
-            ]
-            gone = await service.roll_back_to(1, ORIGIN)
-            assert {view.edit.id for view in gone} == set(ids[1:])
-            assert service.revision == 4, "one event for all of them"
-            assert service.state(ids[0]) is State.LIVE
 
     asyncio.run(story())
 
