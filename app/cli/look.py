@@ -1,6 +1,5 @@
-"""`errata edits`, `errata log`: look, change nothing."""
+"""`errata edits`: look, change nothing."""
 
-import json
 from typing import Annotated, Any
 
 import typer
@@ -47,28 +46,3 @@ def edits(
             typer.echo(f"There are more than {limit}: raise --limit, or narrow with --state, --namespace, --q.")
     else:
         typer.echo("No edits.")
-
-
-def log(
-    context: typer.Context,
-    after: Annotated[int, typer.Option(min=0, help="Only events above this revision.")] = 0,
-    limit: Annotated[int, typer.Option(min=1, help="The most to show.")] = 100,
-    json_: Annotated[bool, typer.Option("--json", help="As JSON, one event a line.")] = False,
-) -> None:
-    """Show the log: every change, oldest first, with who made it and why."""
-    client: Client = context.obj
-    listed: list[Any] = []
-    at: int | None = after
-    while at is not None and len(listed) < limit:
-        page = client.get("/log", after=at, limit=min(PAGE, limit - len(listed)))
-        listed.extend(page["events"])
-        at = page["next_after"] if page["events"] else None
-    if json_:
-        for event in listed:
-            typer.echo(json.dumps(event, ensure_ascii=False))
-    elif listed:
-        render.event_table(listed)
-        if at is not None:
-            typer.echo(f"There is more: go on with --after {at}.")
-    else:
-        typer.echo("No events.")

@@ -11,8 +11,10 @@ from app.cli.demo import demo
 from app.cli.edit import edit
 from app.cli.generate import generate
 from app.cli.keys import keys
-from app.cli.look import edits, log
+from app.cli.log import log
+from app.cli.look import edits
 from app.cli.serve import serve
+from app.cli.store import store
 
 app = typer.Typer(
     name="errata",
@@ -45,9 +47,11 @@ def options(
     context.obj = Client(url, actor or os_user(), key)
 
 
-for command in (serve, generate, edit, edits, rollback, disable, enable, switch, log, demo):
+for command in (serve, generate, edit, edits, rollback, disable, enable, switch, demo):
     app.command()(command)
+app.add_typer(log, name="log")
 app.add_typer(keys, name="keys")
+app.add_typer(store, name="store")
 
 
 def main() -> None:

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
@@ -98,6 +99,16 @@ def test_long_lists_are_read_page_by_page(errata: Errata) -> None:
     assert "There are more than 2" in few
     assert "prompt 0" not in few
     assert "go on with --after 2" in errata("log", "--limit", 2).output
+    assert "go on" not in errata("log", "--limit", 3).output
+
+
+def test_the_audit_is_exported_to_a_file_that_was_not_there(errata: Errata, tmp_path: Path) -> None:
+    made(errata)
+    file = tmp_path / "audit.jsonl"
+    assert "1 events" in errata("log", "export", file).output
+    assert [json.loads(row)["kind"] for row in file.read_text().splitlines()] == ["edit_committed"]
+    assert errata("log", "export", file).exit_code == 1
+    assert errata("log", "export", tmp_path / "no" / "x").exit_code == 1
 
 
 def test_what_a_server_refuses_is_shown_in_its_words(errata: Errata, service: FakeService) -> None:

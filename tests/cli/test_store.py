@@ -1,0 +1,90 @@
+"""`errata store` on real logs: checked, copied between stores, damaged, carried in a file."""
+
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from click.testing import Result
+from typer.testing import CliRunner
+
+from app.cli.main import app
+from app.store.codec import GENESIS
+from app.store.open import open_log
+from tests.domain.samples import committed, rolled_back
+from tests.redis_server import RedisServer, running_redis
+
+
+@pytest.fixture
+def url(tmp_path: Path) -> str:
+    """A log of three events."""
+    url = f"sqlite:///{tmp_path}/errata.db"
+    log = open_log(url)
+    for event in (committed(1, "a", tensors=bytes(300)), committed(2, "b"), rolled_back(3, "a")):
+        log.append(event)
+    log.close()
+    return url
+
+
+@pytest.fixture(scope="module")
+def redis() -> Iterator[RedisServer]:
+    with running_redis() as server:
+        yield server
+
+
+def store(*arguments: str) -> Result:
+    return CliRunner().invoke(app, ["store", *arguments], env={"COLUMNS": "200"})
+
+
+def hashes(url: str) -> list[str]:
+    log = open_log(url)
+    found = [entry_hash for _, entry_hash in log.follow(0, GENESIS)]
+    log.close()
+    return found
+
+
+def test_a_whole_log_is_told_with_its_hash(url: str) -> None:
+    result = store("check", "--store", url)
+    assert result.exit_code == 0, result.output
+    assert "3 events, 1 edits live" in result.output
+    assert hashes(url)[-1] in result.output
+    assert CliRunner().invoke(app, ["log", "verify", "--store", url]).output == result.output
+
+
+def test_a_damaged_log_is_told_by_its_entry(url: str) -> None:
+    connection = sqlite3.connect(url.removeprefix("sqlite:///"))
+    connection.execute("UPDATE log SET entry = zeroblob(200) WHERE revision = 2")
+    connection.commit()
+    connection.close()
+    result = store("check", "--store", url)
+    assert result.exit_code == 1
+    assert "Entry 2" in result.stderr
+
+
+def test_a_log_moves_to_redis_and_back_with_the_same_hashes(url: str, redis: RedisServer, tmp_path: Path) -> None:
+    assert store("migrate", url, redis.url).exit_code == 0
+    assert hashes(redis.url) == hashes(url)
+    back = f"sqlite:///{tmp_path}/back.db"
+    assert "3 events copied" in store("migrate", redis.url, back).output
+    assert hashes(back) == hashes(url)
+    again = store("migrate", url, back)
+    assert again.exit_code == 1
+    assert "name an empty store" in again.stderr
+    assert hashes(back) == hashes(url)
+
+
+def test_a_log_is_carried_in_a_file(url: str, tmp_path: Path) -> None:
+    file, other = tmp_path / "kept.errata", f"sqlite:///{tmp_path}/other.db"
+    assert store("export", str(file), "--store", url).exit_code == 0
+    assert store("export", str(file), "--store", url).exit_code == 1, "never over another file"
+    assert store("import", str(file), "--store", other).exit_code == 0
+    assert hashes(other) == hashes(url)
+    assert {path.name for path in tmp_path.iterdir() if "partial" in path.name} == set()
+
+
+def test_what_is_no_log_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "x").write_text("not a log, and long enough to be looked at as a database file" * 20)
+    result = store("import", str(tmp_path / "x"), "--store", f"sqlite:///{tmp_path}/y.db")
+    assert result.exit_code == 1
+    assert "not an Errata log" in result.stderr
+    assert store("check", "--store", "nonsense").exit_code == 1
