@@ -24,5 +24,6 @@ VOLUME /data
 EXPOSE 8000
 HEALTHCHECK --interval=10s --timeout=3s --start-period=120s \
     CMD ["python", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:8000/readyz', timeout=2)"]
-# inside a container loopback reaches nobody; what is published outside is the operator's choice (docker-compose.yml)
+# Inside a container loopback reaches nobody. It starts once there is a key (errata keys create), or with
+# ERRATA_ALLOW_ANONYMOUS=true where the port is published to nobody else (docker-compose.yml).
 CMD ["errata", "serve", "--host", "0.0.0.0", "--port", "8000"]
