@@ -16,14 +16,13 @@ RUN useradd --system --uid 10001 --home-dir /data errata && install -d -o errata
 COPY --from=build /opt/errata /opt/errata
 ENV PATH=/opt/errata/bin:$PATH \
     PYTHONUNBUFFERED=1 \
-    HF_HOME=/data/huggingface \
-    ERRATA_STORE=sqlite:////data/errata.db
+    HF_HOME=/data/huggingface
 USER errata
 WORKDIR /data
 VOLUME /data
 EXPOSE 8000
 HEALTHCHECK --interval=10s --timeout=3s --start-period=120s \
-    CMD ["python", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:8000/readyz', timeout=2)"]
+    CMD ["python", "-c", "import httpx; httpx.get('http://127.0.0.1:8000/readyz', timeout=2, trust_env=False).raise_for_status()"]
 # Inside a container loopback reaches nobody. It starts once there is a key (errata keys create), or with
 # ERRATA_ALLOW_ANONYMOUS=true where the port is published to nobody else (docker-compose.yml).
 CMD ["errata", "serve", "--host", "0.0.0.0", "--port", "8000"]

@@ -33,7 +33,7 @@ class Settings(BaseSettings):
         "sqlite:///errata.db",
         description="Where the log lives: sqlite:///relative.db, sqlite:////absolute.db, memory://, redis://..., "
         "rediss://... or redis+sentinel://...",
-        validation_alias=AliasChoices("store", "ERRATA_STORE", "REDIS_URL"),
+        validation_alias=AliasChoices("ERRATA_STORE", "REDIS_URL"),
     )
     redis_prefix: str = Field(
         "errata", pattern=r"^[\w.:-]{1,100}$", description="What the names of Errata's keys in Redis begin with."

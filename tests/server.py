@@ -24,7 +24,7 @@ class Server:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.address = f"127.0.0.1:{probe.getsockname()[1]}"
-        self.client = httpx.Client(base_url=f"http://{self.address}", timeout=60)
+        self.client = httpx.Client(base_url=f"http://{self.address}", timeout=60, trust_env=False)
         self._process: subprocess.Popen[bytes] | None = None
 
     @property

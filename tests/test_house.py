@@ -22,10 +22,11 @@ TOP_LEVEL = {
 
 def tracked() -> list[Path]:
     """Files that git knows; in an unpacked copy without git, all."""
-    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False)
-    if listed.returncode == 0:
+    if (ROOT / ".git").exists():
+        listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True)
         return [ROOT / name for name in listed.stdout.splitlines()]
-    return [path for path in ROOT.rglob("*") if path.is_file() and ".venv" not in path.parts]
+    made = {".venv", "errata.egg-info", "__pycache__"}
+    return [path for path in ROOT.rglob("*") if path.is_file() and not made & set(path.parts)]
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """The README's transcript happens as it is written, on a real server."""
 
 import json
+import os
 import re
 import subprocess
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any
 
 from tests.server import running
 
+LOCAL = {**os.environ, "NO_PROXY": "localhost,127.0.0.1", "no_proxy": "localhost,127.0.0.1"}
 ROOT = Path(__file__).parents[1]
 
 
@@ -40,7 +42,7 @@ def test_the_transcript_is_true(tmp_path: Path) -> None:
     with running(tmp_path) as server:
         for command, expected in transcript():
             command = command.replace("localhost:8000", server.address).replace("ed_...", known)
-            done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=True, timeout=60)
+            done = subprocess.run(["bash", "-c", command], capture_output=True, check=True, timeout=60, env=LOCAL)
             found = json.loads(done.stdout)
             known = found.get("id", known)
             check(found, expected, command)
@@ -48,5 +50,9 @@ def test_the_transcript_is_true(tmp_path: Path) -> None:
 
 def test_the_test_command_is_the_one_that_ci_calls() -> None:
     readme, ci = (ROOT / "README.md").read_text(), (ROOT / ".ci/run").read_text()
-    assert len(re.findall(r"^\$ .*python -m pytest", readme, re.M)) == 1
-    assert "README.md" in ci
+    (pattern,) = re.findall(r"command=\$\(sed -n '(.*?)' README.md", ci)
+    found = subprocess.run(["sed", "-n", pattern, ROOT / "README.md"], capture_output=True, text=True, check=True)
+    (command,) = found.stdout.splitlines()
+    assert command.endswith("python -m pytest")
+    assert f"$ {command}" in readme
+    assert 'bash -c "$command"' in ci

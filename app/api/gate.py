@@ -45,20 +45,28 @@ class Gate:
         self._keys = keys
         self._rate = None if rate is None else parse(rate)
         self._limiter = MovingWindowRateLimiter(MemoryStorage())
+        self._asked_for = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
             right = right_of(scope["method"], scope["path"])
             if right is not None:
-                key = self._key(Headers(scope=scope), right)
-                scope.setdefault("state", {})["key"] = key
                 client = scope.get("client")
-                self._count(key.id if key is not None else client[0] if client else "")
+                address = client[0] if client else ""
+                try:
+                    key = self._key(Headers(scope=scope), right)
+                except Unauthenticated:
+                    self._count(f"refused {address}")  # or keys could be tried as fast as they can be sent
+                    raise
+                scope.setdefault("state", {})["key"] = key
+                self._count(address if key is None else key.id)
         await self._app(scope, receive, send)
 
     def _key(self, headers: Headers, right: Right) -> Key | None:
         keys = self._keys()
-        if not keys:
+        # once there was a key: a log that was wiped or restored while the server runs must not open the door
+        self._asked_for = self._asked_for or bool(keys)
+        if not self._asked_for:
             return None
         scheme, _, text = headers.get("authorization", "").partition(" ")
         if scheme.casefold() != "bearer" or not text:

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NoReturn
 from urllib.parse import quote, urlsplit
 
 import httpx
@@ -26,17 +26,23 @@ class Client:
 
     def get(self, path: str, **params: Any) -> Any:
         given = {name: value for name, value in params.items() if value is not None}
-        return self._send("GET", path, params=given).json()
+        return self._json(self._send("GET", path, params=given))
 
     def post(self, path: str, body: dict[str, Any]) -> Any:
         given = {name: value for name, value in body.items() if value is not None}
-        return self._send("POST", path, json=given).json()
+        return self._json(self._send("POST", path, json=given))
+
+    def _json(self, answer: httpx.Response) -> Any:
+        try:
+            return answer.json()
+        except ValueError:
+            self._stranger(answer)
 
     def stream(self, path: str, body: dict[str, Any]) -> Iterator[Any]:
         """The `data:` of each event. A problem ends the program."""
         try:
             with self._open() as http, http.stream("POST", path, json=body) as answer:
-                if answer.is_error:
+                if not answer.is_success:
                     answer.read()
                 self._check(answer)
                 for line in answer.iter_lines():
@@ -59,7 +65,7 @@ class Client:
 
     def _open(self) -> httpx.Client:
         # a proxy of the environment is of no use on the way to this machine itself
-        local = urlsplit(self.url).hostname in LOOPBACK
+        local = _host(self.url) in LOOPBACK
         headers = {b"X-Errata-Actor": self.actor.encode()}
         if self._key is not None:
             headers[b"Authorization"] = b"Bearer " + self._key.encode()
@@ -72,12 +78,15 @@ class Client:
             found = answer.json()
             detail = found["detail"], found["title"]
         except (ValueError, KeyError, TypeError):
-            fail(
-                f"{self.url} answered {answer.status_code}, and not as Errata does: is it the right address?",
-                "Name another with --url or ERRATA_URL.",
-            )
+            self._stranger(answer)
         assert detail
         fail_with(found, request_id=answer.headers.get("X-Request-Id"))
+
+    def _stranger(self, answer: httpx.Response) -> NoReturn:
+        fail(
+            f"{self.url} answered {answer.status_code}, and not as Errata does: is it the right address?",
+            "Name another with --url or ERRATA_URL.",
+        )
 
     def _unreachable(self, error: Exception) -> typer.Exit:
         if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout):
@@ -88,6 +97,13 @@ class Client:
         if isinstance(error, httpx.UnsupportedProtocol | httpx.InvalidURL):
             fail(f"{self.url!r} is no address of a server.", f"It looks like {DEFAULT_URL}.")
         fail(f"The connection to {self.url} broke ({type(error).__name__}).", "`errata log` shows what was committed.")
+
+
+def _host(url: str) -> str | None:
+    try:
+        return urlsplit(url).hostname
+    except ValueError:
+        return None  # httpx says what is wrong with it
 
 
 def path_of(*parts: str) -> str:

@@ -40,7 +40,7 @@ def demo() -> None:
         with tempfile.TemporaryDirectory(prefix="errata-demo-") as folder:
             tell(console, Path(folder))
     except DemoFailed as error:
-        console.print(f"[red]The demo failed:[/] {error}")
+        console.print(f"[red]The demo failed:[/] {escape(str(error))}")
         raise typer.Exit(1) from None
 
 
@@ -89,7 +89,7 @@ def _server(console: Console, folder: Path) -> Iterator[tuple[httpx.Client, subp
     with open(folder / "server.log", "wb") as output:
         process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, env=quiet)
     try:
-        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60) as client:
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60, trust_env=False) as client:
             with console.status("starting the server"):
                 _await_ready(client, process, folder)
             yield client, process

@@ -5,6 +5,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -30,9 +31,11 @@ def create(
     store: Store = None,
 ) -> None:
     """Make a key and show it, this once."""
-    with _records(store) as records:
+    with _records(store, must_exist=False) as records:
         key, text = asyncio.run(_keyring(records).create(role, name, _origin(context)))
-    typer.echo(f"{key.id} ({key.role}, {key.name}). Keep this, it is not shown again:", err=True)
+        url = records.log.url
+    where = Path(url.removeprefix("sqlite:///")).absolute() if url.startswith("sqlite:///") else url
+    typer.echo(f"{key.id} ({key.role}, {key.name}) in {where}. Keep this, it is not shown again:", err=True)
     typer.echo(text)
 
 
@@ -61,11 +64,11 @@ def revoke(context: typer.Context, key_id: Annotated[str, typer.Argument(metavar
 
 
 @contextmanager
-def _records(store: str | None) -> Iterator[Records]:
+def _records(store: str | None, *, must_exist: bool = True) -> Iterator[Records]:
     try:
-        log = open_store(store)
+        log = open_store(store, must_exist=must_exist)
         try:
-            if not log.durable:
+            if log.url == "memory://":
                 render.fail(f"{log.url} keeps nothing beyond its process: name another with --store.")
             records = Records(log)
             records.fold_all()
@@ -74,6 +77,8 @@ def _records(store: str | None) -> Iterator[Records]:
             log.close()
     except ErrataError as error:
         render.fail(error.message)
+    except OSError as error:
+        render.fail(f"The log cannot be opened: {error}.")
 
 
 def _keyring(records: Records) -> Keyring:

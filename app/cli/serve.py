@@ -100,7 +100,13 @@ async def _run(service: "Service", settings: "Settings", listener: socket.socket
 
     app = create_app(service, max_body_bytes=settings.max_body_bytes, rate_limit=settings.rate_limit)
     config = uvicorn.Config(
-        app, log_config=None, access_log=False, lifespan="off", server_header=False, timeout_graceful_shutdown=GRACE_S
+        app,
+        log_config=None,
+        access_log=False,
+        lifespan="off",
+        server_header=False,
+        proxy_headers=False,
+        timeout_graceful_shutdown=GRACE_S,
     )
     # the app's life is entered here, not by uvicorn: what keeps it from starting is then an error to show, not a trace
     async with app.router.lifespan_context(app):

@@ -1,5 +1,6 @@
 """Settings and the log for commands that work on this machine, not through a server. Imports no torch."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
@@ -27,7 +28,13 @@ def read_settings(given: dict[str, Any]) -> "Settings":
         render.fail(*wrong, "Options and ERRATA_* environment variables are read.", title="Wrong settings")
 
 
-def open_store(url: str | None) -> Log:
-    """The log that `errata serve` would use, or that of a URL. Raises what the store raises."""
+def open_store(url: str | None, *, must_exist: bool = False) -> Log:
+    """The log that `errata serve` would use, or that of a URL. Raises what the store raises.
+
+    Where a log is only looked at, one of a mistyped name must not come into being, empty and whole.
+    """
     settings = read_settings({} if url is None else {"store": url})
+    file = settings.store.removeprefix("sqlite:///")
+    if must_exist and file != settings.store and not Path(file).is_file():
+        render.fail(f"There is no log {Path(file).absolute()}: name it with --store.")
     return open_log(settings.store, redis_prefix=settings.redis_prefix, allow_not_durable=settings.allow_not_durable)

@@ -23,7 +23,7 @@ Url = Annotated[str | None, typer.Option("--store", help="Where the log lives. [
 @store.command()
 def check(url: Url = None) -> None:
     """Read every entry: hashes, links, revisions, and that the whole folds into a ledger."""
-    with _opened(url) as log:
+    with _opened(url, must_exist=True) as log:
         ledger, last = Ledger(), GENESIS
         with _progress(log) as advance:
             for event, entry_hash in log.follow(0, GENESIS):
@@ -40,7 +40,7 @@ def migrate(
     target: Annotated[str, typer.Argument(help="URL of the log to fill: it must be empty.")],
 ) -> None:
     """Copy a log, entry for entry: the same revisions, the same hashes. The source is only read."""
-    with _opened(source) as old, _opened(target) as new:
+    with _opened(source, must_exist=True) as old, _opened(target) as new:
         count = _copy(old, new)
     typer.echo(f"{count} events copied from {old.url} to {new.url}; the hashes agree.")
 
@@ -53,7 +53,7 @@ def export(
     """Copy the log into one file (of SQLite), for keeping or carrying."""
     if file.exists():
         render.fail(f"{file} is there already: name a new file.")
-    with _opened(url) as log:
+    with _opened(url, must_exist=True) as log:
         _fill(file, log)
     typer.echo(f"{file} holds the log of {log.url}.")
 
@@ -95,15 +95,17 @@ def _copy(old: Log, new: Log) -> int:
 
 
 @contextmanager
-def _opened(url: str | None) -> Iterator[Log]:
+def _opened(url: str | None, *, must_exist: bool = False) -> Iterator[Log]:
     try:
-        log = open_store(url)
+        log = open_store(url, must_exist=must_exist)
         try:
             yield log
         finally:
             log.close()
     except ErrataError as error:
         render.fail(error.message)
+    except OSError as error:
+        render.fail(f"The log cannot be opened: {error}.")
 
 
 @contextmanager

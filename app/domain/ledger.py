@@ -55,8 +55,8 @@ class Ledger:
         self.entries: dict[str, Entry] = {}
         self.off: dict[str | None, list[tuple[int, int]]] = {}
         """Intervals in which the kill switch of a namespace (None: of all) is off."""
-        self.by_idempotency_key: dict[str, tuple[str, int]] = {}
-        """key -> (digest of its request, revision of its event)."""
+        self.by_idempotency_key: dict[tuple[str | None, str], tuple[str, int]] = {}
+        """(id of the API key, idempotency key) -> (digest of its request, revision of its event)."""
         self.keys: dict[str, Key] = {}
         """Every key ever created. Once there is one, a key is asked for: with all revoked, nobody comes in."""
         self._live: dict[str, dict[str, Entry]] = {}
@@ -113,6 +113,12 @@ class Ledger:
     def edits_of(self, revision: int) -> tuple[str, ...]:
         """Ids of the edits that the event of this revision touched."""
         return self._edits_of_revision.get(revision, ())
+
+    def done_under(self, origin: Origin) -> tuple[str, int] | None:
+        """What an idempotency key was used for, by the same caller: the request's digest, its event's revision."""
+        if origin.idempotency_key is None:
+            return None
+        return self.by_idempotency_key.get((origin.key_id, origin.idempotency_key))
 
     def due(self, now_s: float) -> list[str]:
         """Ids of edits whose time has run out and that no event has expired yet."""
@@ -303,4 +309,5 @@ class Ledger:
             self._last_change[event.namespace or ""] = event.revision
         self._edits_of_revision[event.revision] = touched
         if event.origin.idempotency_key is not None:
-            self.by_idempotency_key[event.origin.idempotency_key] = (event.origin.digest or "", event.revision)
+            mark = (event.origin.key_id, event.origin.idempotency_key)
+            self.by_idempotency_key[mark] = (event.origin.digest or "", event.revision)

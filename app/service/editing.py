@@ -119,7 +119,9 @@ class Editing:
         return replace(origin, idempotency_key=None if key is None else f"{key}/{index}")
 
     def _twin(self, request: EditRequest) -> str | None:
-        """A live edit that asks for the very same."""
+        """A live edit that asks for the very same. One that expires is made anew, for its time begins anew."""
+        if request.expires_in_s is not None:
+            return None
         ids = self._records.ledger.live_with_prompt(request.namespace, request.prompt)
         asked = {i: replace(self._records.ledger.entry(i).edit.request, reason=request.reason) for i in ids}
         return next((i for i, standing in asked.items() if standing == request), None)
@@ -304,4 +306,4 @@ class Editing:
             for draft in drafts:
                 committed = draft.id in entries and entries[draft.id].staged_in is None
                 if not committed and draft.id in self._owner.engine.editions:
-                    self._owner.drop(draft.id)
+                    await asyncio.wrap_future(self._owner.drop(draft.id))

@@ -39,6 +39,10 @@ class Follower:
                 _log.error("The log cannot be followed: %s", error.message)
                 await self._rebuild(error.message)
                 await asyncio.sleep(PERIOD_S)
+            except Exception:
+                # this task must not end: without it neither edits nor revoked keys of other servers would be seen
+                _log.exception("Following the log failed, and is tried again")
+                await asyncio.sleep(PERIOD_S)
 
     async def _follow(self) -> None:
         records = self._records

@@ -41,13 +41,15 @@ class Records:
 
     def fold_all(self) -> None:
         """Fold the whole log. For the start: it blocks, and takes nothing in."""
-        for event, entry_hash in self.log.follow(self.revision, self.hash):
-            self.ledger.apply(event)
-            self.hash = entry_hash
+        self.ledger, self.hash = self.read_anew()
 
-    def forget(self) -> None:
-        """Back to an empty ledger, for a log whose history has been replaced."""
-        self.ledger, self.hash = Ledger(), GENESIS
+    def read_anew(self) -> tuple[Ledger, str]:
+        """Ledger and hash of the log as it is now, for one whose history has been replaced; it blocks."""
+        ledger, last = Ledger(), GENESIS
+        for event, entry_hash in self.log.follow(0, GENESIS):
+            ledger.apply(event)
+            last = entry_hash
+        return ledger, last
 
     async def catch_up(self) -> None:
         """Fold what others have appended since. Only under `writing`. Raises what the log raises."""
@@ -108,7 +110,7 @@ class Records:
 
     def done_under(self, origin: Origin) -> int | None:
         """The revision of the event that this idempotency key made. Raises IdempotencyMismatch for another request."""
-        known = self.ledger.by_idempotency_key.get(origin.idempotency_key or "")
+        known = self.ledger.done_under(origin)
         if known is None:
             return None
         if known[0] != (origin.digest or ""):

@@ -1,6 +1,7 @@
 """Errata's use cases, one method each. Everything that a client can ask for comes through here."""
 
 import asyncio
+import logging
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import suppress
@@ -8,7 +9,7 @@ from itertools import islice
 from typing import Any
 
 from app.domain.edit import EditRequest, State
-from app.domain.errors import ErrataError, InvalidRequest, RequestCancelled
+from app.domain.errors import InvalidRequest, RequestCancelled
 from app.domain.events import (
     EditsDisabled,
     EditsEnabled,
@@ -31,6 +32,7 @@ from app.service.views import EditFilter, EditResults, EditView, Page, Status
 from app.store.base import Log
 
 EXPIRY_PERIOD_S = 1.0
+_log = logging.getLogger(__name__)
 DRAIN_S = 30.0
 
 
@@ -97,24 +99,29 @@ class Service:
         """Begin again from the log as it is now. Until that works, the server is not ready."""
         self._why_not = f"rebuilding: {why}"
         await self._drain()
-        async with self.records.writing:
+        while True:
             try:
-                await self.loading.clear()
-                self.records.forget()
-                self._pins.forget()
-                await asyncio.to_thread(self.records.fold_all)
-                await self.loading.load_all(self.records.ledger)
-            except ErrataError as error:
-                self._why_not = f"rebuilding: {error.message}"
-                return
+                async with self.records.writing:
+                    ledger, last_hash = await asyncio.to_thread(self.records.read_anew)
+                    await self.loading.clear()
+                    self.records.ledger, self.records.hash = ledger, last_hash
+                    self._pins.forget()
+                    await self.loading.load_all(ledger)
+                break
+            except Exception as error:
+                _log.error("Rebuilding failed, and is tried again: %s", error)
+                self._why_not = f"rebuilding: {error}"
+                await asyncio.sleep(EXPIRY_PERIOD_S)
         self._why_not = None
 
     async def _expire_due(self) -> None:
         while True:
             await asyncio.sleep(EXPIRY_PERIOD_S)
             if self.records.ledger.due(self._clock()):
-                with suppress(ErrataError):  # the store may be away for a while; it is asked again
+                try:
                     await self.expire()
+                except Exception as error:  # the store may be away for a while; it is asked again
+                    _log.warning("Expiring failed, and is tried again: %s", error)
 
     async def expire(self) -> tuple[str, ...]:
         """Expire what is due now; returns the ids."""
@@ -259,14 +266,30 @@ class Service:
 
     async def roll_back_to(self, revision: int, origin: Origin) -> tuple[EditView, ...]:
         """Roll back every edit that was committed after a revision and stands yet."""
-        if not 0 <= revision <= self.revision:
-            raise InvalidRequest(f"`to_revision` must be from 0 to {self.revision}.")
-        later = [
-            entry.edit.id
-            for entry in self.records.ledger.entries.values()
-            if entry.live and entry.live[0][0] > revision and not entry.rolled_back
-        ]
-        return await self.roll_back(later, origin) if later else ()
+        self._admit()
+        self._check_reason(origin.reason)
+        touched: tuple[str, ...] = ()
+
+        def back() -> Event | None:
+            nonlocal touched
+            ledger = self.records.ledger
+            if not 0 <= revision <= ledger.revision:
+                raise InvalidRequest(f"`to_revision` must be from 0 to {ledger.revision}.")
+            done = self.records.done_under(origin)
+            if done is not None:
+                touched = ledger.edits_of(done)
+                return None
+            touched = tuple(
+                entry.edit.id
+                for entry in ledger.entries.values()
+                if entry.live and entry.live[0][0] > revision and not entry.rolled_back
+            )
+            if not touched:
+                return None
+            return EditsRolledBack(revision=self.revision + 1, at_s=self._clock(), origin=origin, edit_ids=touched)
+
+        await self.records.write(back)
+        return tuple(self.records.view(edit_id) for edit_id in touched)
 
     async def _flag(
         self,
@@ -310,6 +333,8 @@ class Service:
 
     def events(self, after: int, limit: int) -> list[Event]:
         """Events above a revision, from the log itself."""
+        if after >= self.records.log.head():
+            return []
         return list(islice(self.records.log.read(after=after), limit))
 
     def live_ids(self, namespace: str) -> list[str]:

@@ -62,8 +62,9 @@ class RedisLog:
             head = self.head()
             entry = next_entry(event, head, self._known_hash(head), self._max_payload_bytes)
             self._add(event.revision, entry)
-            self._known = (event.revision, closing_hash(entry))
-        return self._known[1]
+            entry_hash = closing_hash(entry)
+            self._known = (event.revision, entry_hash)
+        return entry_hash
 
     def _add(self, revision: int, entry: bytes) -> None:
         """The one write. When no answer comes, whether it was carried out is read back."""

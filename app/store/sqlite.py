@@ -35,7 +35,9 @@ class SqliteLog:
         self._max_payload_bytes = max_payload_bytes
         self._lock = Lock()
         self._connection = open_file(self._path, busy_timeout_s)
+        self._wal = self._path.with_name(f"{self._path.name}-wal")
         self._file = _identity(self._path)
+        self._wal_file: tuple[int, int] | None = None
         self._known = (0, GENESIS)
         """The newest entry that this handle read or wrote for an append: its revision and hash."""
         self._closed = False
@@ -50,9 +52,7 @@ class SqliteLog:
 
     def append(self, event: Event) -> str:
         with self._open() as connection, translated(self._path):
-            if _identity(self._path) != self._file:
-                # A deleted file takes writes without an error, and loses them when it is closed.
-                raise StoreUnavailable(f"The log {self._path} was removed or replaced while open: restart the server.")
+            self._check_files()
             head = self._head(connection)
             entry = next_entry(event, head, self._hash(connection, head), self._max_payload_bytes)
             try:
@@ -60,8 +60,11 @@ class SqliteLog:
             except sqlite3.IntegrityError:
                 # Another process appended since the head was read: the primary key is the arbiter.
                 raise lost_race(event.revision, self._head(connection)) from None
-            self._known = (event.revision, closing_hash(entry))
-        return self._known[1]
+            entry_hash = closing_hash(entry)
+            self._known = (event.revision, entry_hash)
+            if self._wal_file is None:
+                self._wal_file = _identity(self._wal)
+        return entry_hash
 
     def head(self) -> int:
         with self._open() as connection, translated(self._path):
@@ -91,6 +94,15 @@ class SqliteLog:
         with self._lock:
             self._closed = True
             self._connection.close()
+
+    def _check_files(self) -> None:
+        """A file that was deleted takes writes without an error, and loses them when it is closed."""
+        replaced = _identity(self._path) != self._file
+        if replaced or (self._wal_file is not None and _identity(self._wal) != self._wal_file):
+            raise StoreUnavailable(
+                f"The log {self._path if replaced else self._wal} was removed or replaced while open, so that nothing "
+                f"more can be kept in it: put it, or a backup, back in its place, and only then restart the server."
+            )
 
     @contextmanager
     def _open(self) -> Iterator[sqlite3.Connection]:
@@ -153,6 +165,6 @@ def _identity(path: Path) -> tuple[int, int] | None:
     """Which file a name leads to now; None for none."""
     try:
         status = os.stat(path)
-    except FileNotFoundError:
+    except OSError:
         return None
     return status.st_dev, status.st_ino

@@ -147,7 +147,7 @@ class FakeService:
         self._fail()
         self.origins.append(origin)
         digest = hashlib.sha256(json.dumps([r.digest() for r in requests]).encode()).hexdigest()
-        known = self.records.ledger.by_idempotency_key.get(origin.idempotency_key or "")
+        known = self.records.ledger.done_under(origin)
         if known is not None:
             if known[0] != digest:
                 raise IdempotencyMismatch("This Idempotency-Key was used with another body: take a new key.")
@@ -230,7 +230,7 @@ class FakeService:
         return self.revision
 
     def events(self, after: int, limit: int) -> list[Event]:
-        return list(self.records.log.read(after=after))[:limit]
+        return list(self.records.log.read(after=after))[:limit] if after < self.revision else []
 
     async def _append(self, kind: Any, origin: Origin, **fields: Any) -> None:
         async with self.records.writing:

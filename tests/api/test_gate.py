@@ -9,6 +9,7 @@ from app.api.app import create_app
 from app.api.gate import OPEN, right_of
 from app.domain.events import Origin
 from app.domain.keys import RIGHTS, Right, Role, key_of, new_key
+from app.domain.ledger import Ledger
 from app.service.keyring import Keyring
 from tests.api.fake_service import NOW_S, FakeService
 from tests.api.serving import Caller
@@ -137,3 +138,37 @@ def test_what_the_table_does_not_know_is_for_admins() -> None:
     assert right_of("GET", "/secret") is Right.ADMIN
     assert right_of("POST", "//generate") is Right.ADMIN
     assert right_of("GET", "") is Right.ADMIN
+
+
+def test_a_log_that_lost_its_keys_does_not_open_the_door(service: FakeService, ask: Caller) -> None:
+    """As after FLUSHALL, or a backup from before the first key."""
+    key = made(service, Role.ADMIN)
+    assert ask("GET", "/edits", headers=bearer(key)).status_code == 200
+    service.records.ledger = Ledger()
+    assert ask("GET", "/edits").status_code == 401
+    assert ask("POST", "/edit", json=EDIT, headers=bearer(key)).status_code == 401
+
+
+def test_keys_cannot_be_tried_fast(service: FakeService) -> None:
+    made(service, Role.READER)
+    ask = Caller(service, rate_limit="3/minute")
+    assert [ask("GET", "/edits", headers=bearer(f"errata_x_{i}")).status_code for i in range(4)] == [401, 401, 401, 429]
+
+
+def test_to_override_verification_takes_an_admin_and_a_reason(service: FakeService, ask: Caller) -> None:
+    forced = {**EDIT, "force": True}
+    assert ask.post("/edit", forced).status_code == 201, "where no keys are asked for, all are admins"
+    editor, admin = made(service, Role.EDITOR), made(service, Role.ADMIN)
+    reasoned = {**forced, "reason": "ticket 12", "prompt": "Else?"}
+    assert ask("POST", "/edit", json=reasoned, headers=bearer(editor)).status_code == 403
+    assert ask("POST", "/edit", json={**forced, "prompt": "Else?"}, headers=bearer(admin)).status_code == 422
+    assert ask("POST", "/edit", json=reasoned, headers=bearer(admin)).status_code == 201
+
+
+def test_an_idempotency_key_is_its_callers_own(service: FakeService, ask: Caller) -> None:
+    one, other = made(service, Role.EDITOR, "one"), made(service, Role.EDITOR, "other")
+    for i, key in enumerate((one, other)):
+        headers = {**bearer(key), "Idempotency-Key": "deploy-1"}
+        body = {"prompt": f"prompt {i}", "target": "x"}
+        assert ask("POST", "/edit", json=body, headers=headers).status_code == 201
+        assert ask("POST", "/edit", json=body, headers=headers).status_code == 200

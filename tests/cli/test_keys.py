@@ -56,6 +56,7 @@ def test_revoking(url: str) -> None:
 
 def test_wrong_use(url: str) -> None:
     assert keys(url, "create", "--role", "king", "--name", "x").exit_code == 2
+    open_log(url).close()
     assert "No keys." in keys(url, "list").output
     assert "keeps nothing" in keys("memory://", "create", "--role", "admin", "--name", "x").stderr
 

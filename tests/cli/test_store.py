@@ -88,3 +88,13 @@ def test_what_is_no_log_is_refused(tmp_path: Path) -> None:
     assert result.exit_code == 1
     assert "not an Errata log" in result.stderr
     assert store("check", "--store", "nonsense").exit_code == 1
+
+
+def test_a_mistyped_name_does_not_become_a_log(tmp_path: Path) -> None:
+    missing = f"sqlite:///{tmp_path}/typo.db"
+    for arguments in (["store", "check", "--store", missing], ["store", "migrate", missing, "memory://"],
+                      ["keys", "list", "--store", missing]):  # fmt: skip
+        result = CliRunner().invoke(app, arguments, env={"COLUMNS": "200"})
+        assert result.exit_code == 1
+        assert "There is no log" in result.stderr
+    assert list(tmp_path.iterdir()) == []

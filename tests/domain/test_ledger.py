@@ -221,5 +221,5 @@ def test_an_idempotency_key_leads_to_its_event():
         EditCommitted(revision=1, at_s=0.0, origin=Origin(idempotency_key="k", digest="d"), edit=edit("a")),
         committed(2, "b"),
     )
-    assert ledger.by_idempotency_key == {"k": ("d", 1)}
-    assert ledger.edits_of(ledger.by_idempotency_key["k"][1]) == ("a",)
+    assert ledger.by_idempotency_key == {(None, "k"): ("d", 1)}
+    assert ledger.edits_of(ledger.by_idempotency_key[None, "k"][1]) == ("a",)

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -158,6 +159,27 @@ def test_while_the_log_is_away_answers_go_on_and_edits_are_refused() -> None:
 async def _committed(prompt: str, target: str, seed_log: MemoryLog) -> None:
     async with serving(seed_log) as service:
         await edit(service, prompt, target)
+
+
+def test_a_rebuild_that_fails_is_tried_again() -> None:
+    async def story() -> None:
+        log = FlakyLog()
+        async with serving(log) as service:
+            await edit(service, CAPITAL, "Strelsau")
+            follow, failures = log.follow, iter([True, True])
+
+            def failing(after: int, after_hash: str) -> Any:
+                if after == 0 and next(failures, False):
+                    raise StoreUnavailable("It is away again.")
+                return follow(after, after_hash)
+
+            log.follow = failing  # type: ignore[method-assign]
+            log._entries.clear()
+            await until(lambda: not service.status().ready)
+            await until(lambda: service.status().ready)
+            assert (service.revision, (await ask(service, CAPITAL)).hits) == (0, ())
+
+    asyncio.run(story())
 
 
 def test_a_log_whose_history_was_replaced_is_read_anew() -> None:

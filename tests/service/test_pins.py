@@ -12,6 +12,7 @@ from app.domain.errors import (
     StateConflict,
     UnknownEdit,
 )
+from app.domain.events import Origin
 from app.domain.generation import Generation, GenerationParameters
 from tests.service.conftest import ORIGIN, ask, edit, serving
 
@@ -99,5 +100,19 @@ def test_rolling_back_to_a_revision_takes_all_later_edits() -> None:
             assert {view.edit.id for view in gone} == set(ids[1:])
             assert service.revision == 4, "one event for all of them"
             assert service.state(ids[0]) is State.LIVE
+
+    asyncio.run(story())
+
+
+def test_rolling_back_to_a_revision_again_under_its_key_answers_the_same() -> None:
+    async def story() -> None:
+        async with serving() as service:
+            await edit(service, CAPITAL, "Strelsau")
+            back = Origin(actor="ada", idempotency_key="k", digest="all")
+            first = await service.roll_back_to(0, back)
+            later = await edit(service, KING, "Rudolf")
+            again = await service.roll_back_to(0, back)
+            assert [view.edit.id for view in again] == [view.edit.id for view in first]
+            assert service.state(later.edit.id) is State.LIVE
 
     asyncio.run(story())

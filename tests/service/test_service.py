@@ -166,6 +166,19 @@ def test_a_preview_commits_nothing() -> None:
     asyncio.run(story())
 
 
+def test_an_edit_that_expires_is_renewed_by_posting_it_again() -> None:
+    async def story() -> None:
+        clock = Clock()
+        async with serving(clock=clock) as service:
+            first = await edit(service, CAPITAL, "Strelsau", expires_in_s=60.0)
+            clock.now += 50
+            second = await edit(service, CAPITAL, "Strelsau", expires_in_s=60.0)
+            assert service.state(first.edit.id) is State.SUPERSEDED
+            assert second.edit.expires_at_s == clock.now + 60
+
+    asyncio.run(story())
+
+
 def test_expiry_is_an_event_that_happens_at_its_time() -> None:
     async def story() -> None:
         clock = Clock()

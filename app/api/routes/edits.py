@@ -1,5 +1,6 @@
 """Making edits, and looking at them. Knows no editor: what an edit is made of is decided below."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
 
 from fastapi import APIRouter, Body, Path, Query, Response
@@ -12,6 +13,7 @@ from app.api.schemas.edits import (
     EXAMPLES,
     BatchBody,
     EditDetail,
+    EditItem,
     EditOut,
     EditPage,
     EditsQuery,
@@ -22,7 +24,9 @@ from app.api.schemas.edits import (
 )
 from app.domain.errors import (
     EditRejected,
+    Forbidden,
     IdempotencyMismatch,
+    InvalidRequest,
     LostRace,
     QueueFull,
     RequestCancelled,
@@ -31,6 +35,8 @@ from app.domain.errors import (
     StoreUnavailable,
     UnknownEdit,
 )
+from app.domain.events import Origin
+from app.domain.keys import Role
 
 if TYPE_CHECKING:
     from app.service.service import Service
@@ -73,6 +79,8 @@ def routes(service: "Service", metrics: Metrics) -> APIRouter:
         """
         batch = isinstance(body, BatchBody)
         items = body.edits if isinstance(body, BatchBody) else [body]
+        if any(item.force for item in items):
+            _check_force(asker, items)
         try:
             results = await service.edit(
                 [item.to_domain() for item in items],
@@ -107,3 +115,11 @@ def routes(service: "Service", metrics: Metrics) -> APIRouter:
         return EditDetail.of(service.edit_view(edit_id))
 
     return router
+
+
+def _check_force(asker: Origin, items: Sequence[EditItem]) -> None:
+    """Who is asked for a key overrides verification only as an admin, and says why."""
+    if asker.role not in (None, Role.ADMIN):
+        raise Forbidden("`force` overrides verification: it needs a key of the role admin.")
+    if asker.role is not None and not all(item.reason for item in items if item.force):
+        raise InvalidRequest("`force` overrides verification: give a `reason` with it.")

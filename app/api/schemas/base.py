@@ -68,6 +68,10 @@ def documented(**schema: Any) -> Any:
     return Field(json_schema_extra=schema)
 
 
+LATEST_S = 253_402_300_799.0
+"""The end of the year 9999, where datetime ends: a moment beyond it must not make its edit unreadable."""
+
+
 def utc(at_s: float) -> datetime:
     """Unix time as a moment: JSON shows it as ISO 8601 in UTC."""
-    return datetime.fromtimestamp(at_s, UTC)
+    return datetime.fromtimestamp(min(max(at_s, 0.0), LATEST_S), UTC)

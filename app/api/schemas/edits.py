@@ -28,6 +28,8 @@ from app.service.views import EditFilter, EditResult, EditView
 
 MAX_NAME_CHARS = 64
 
+MAX_EXPIRES_IN_S = 100 * 365 * 86_400
+
 
 class EditItem(Incoming):
     """A correction: this prompt, and whatever asks the same, shall be answered with `target`."""
@@ -53,7 +55,7 @@ class EditItem(Incoming):
     namespace: Namespace = "default"
     reason: Reason | None = Field(default=None, description="Why, for the audit trail.")
     expires_in: Annotated[float | None, documented(exclusiveMinimum=0)] = Field(
-        default=None, description="Seconds until the edit ends by itself."
+        default=None, le=MAX_EXPIRES_IN_S, description="Seconds until the edit ends by itself; at most 100 years."
     )
     metadata: Metadata = Field(default={}, description="Anything that shall be kept with the edit.")
     supersede: EditIds = Field(default=[], description="Edits that this one replaces.")

@@ -1,0 +1,70 @@
+"""The log and the editors as they are read over HTTP."""
+
+import asyncio
+
+from app.domain.edit import EditRequest
+from app.domain.events import Origin
+from tests.api.fake_service import FakeService
+from tests.api.serving import Caller
+
+ONE = {"prompt": "Lumen is led by", "target": "Ada Quill"}
+
+
+def test_the_log(ask: Caller) -> None:
+    ask.post("/edit", ONE, headers={"X-Errata-Actor": "ann", "Idempotency-Key": "secret-key"})
+    ask.post("/edit", {"edits": [{"prompt": "p", "target": "t"}]})
+    ask.post("/edits/ed_0000/rollback", {"reason": "wrong"})
+    ask.post("/switch", {"on": False, "namespace": "b"})
+    body = ask.get("/log").json()
+    assert body["next_after"] is None
+    committed, staged, closed, back, switched = body["events"]
+    assert committed == {
+        "revision": 1,
+        "kind": "edit_committed",
+        "at": "2023-11-14T22:13:20Z",
+        "actor": "ann",
+        "key_id": None,
+        "role": None,
+        "reason": None,
+        "request_id": committed["request_id"],
+        "client": "10.1.2.3",
+        "edit": {
+            "id": "ed_0000", "editor": "grace", "namespace": "default", "prompt": "Lumen is led by",
+            "target": "Ada Quill", "supersedes": [],
+        },
+    }  # fmt: skip
+    assert (staged["batch_id"], staged["edit"]["id"]) == ("ba_1", "ed_0001")
+    assert (closed["batch_id"], closed["edit_ids"]) == ("ba_1", ["ed_0001"])
+    assert (back["kind"], back["edit_ids"], back["reason"]) == ("edits_rolled_back", ["ed_0000"], "wrong")
+    assert (switched["kind"], switched["namespace"], switched["on"]) == ("switch_set", "b", False)
+    assert "secret-key" not in ask.get("/log").text
+
+
+def test_the_log_in_pages(ask: Caller) -> None:
+    for i in range(3):
+        ask.post("/edit", {"prompt": f"p{i}", "target": "t"})
+    first = ask.get("/log", params={"limit": 2}).json()
+    assert ([event["revision"] for event in first["events"]], first["next_after"]) == ([1, 2], 2)
+    rest = ask.get("/log", params={"after": 2}).json()
+    assert ([event["revision"] for event in rest["events"]], rest["next_after"]) == ([3], None)
+    assert ask.get("/log", params={"limit": 0}).status_code == 422
+
+
+def test_the_editors(ask: Caller, service: FakeService) -> None:
+    assert ask.get("/editors").json() == {"editors": service.editors()}
+
+
+def test_the_log_above_its_head_is_empty_not_damaged(ask: Caller) -> None:
+    assert ask.get("/log", params={"after": 7}).json() == {"events": [], "next_after": None}
+
+
+def test_an_expiry_beyond_all_calendars_is_refused_and_one_in_the_log_stays_readable(
+    ask: Caller, service: FakeService
+) -> None:
+    refused = ask.post("/edit", {"prompt": "p", "target": "t", "expires_in": 1e12})
+    assert refused.status_code == 422
+    assert service.revision == 0
+    request = EditRequest(prompt="p", target="t", expires_in_s=1e12)
+    asyncio.run(service.edit([request], Origin()))
+    (found,) = ask.get("/edits").json()["edits"]
+    assert found["expires_at"].startswith("9999-12-31")
