@@ -88,8 +88,11 @@ def _build(settings: "Settings") -> "Service":
 
     configure(settings.log_level)
     with render.out().status(Text(f"Loading {settings.model}")):
+        from transformers.utils.logging import disable_progress_bar
+
         from app.bootstrap import build_service
 
+        disable_progress_bar()  # type: ignore[no-untyped-call]  # a bar for reading weights would break the lines of the log
         return build_service(settings)
 
 

@@ -1,6 +1,9 @@
 """Which edits' rows are in the engine's memory: loaded before any request may see the edit, given back after."""
 
 import asyncio
+import gc
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 from app.domain.edit import Edit
 from app.domain.errors import IncompatibleEdit, RequestCancelled
@@ -9,6 +12,8 @@ from app.domain.ledger import Entry, Ledger
 from app.editors.base import Fitted
 from app.editors.packing import unpack
 from app.engine.owner import EngineOwner
+
+LOAD_EDITS = 500
 
 
 class Loading:
@@ -21,9 +26,10 @@ class Loading:
 
     async def load_all(self, ledger: Ledger) -> None:
         """What any request may see: live now or inside the window, or able to go live again."""
-        for entry in ledger.entries.values():
-            if self._may_answer(entry, ledger.revision):
-                await self.load(entry.edit)
+        edits = [entry.edit for entry in ledger.entries.values() if self._may_answer(entry, ledger.revision)]
+        for first in range(0, len(edits), LOAD_EDITS):
+            # many in one message: between two threads a message costs as much as an edit's rows
+            await self._load(edits[first : first + LOAD_EDITS])
 
     def _may_answer(self, entry: Entry, revision: int) -> bool:
         if entry.staged_in is not None:
@@ -41,15 +47,23 @@ class Loading:
 
     async def load(self, edit: Edit) -> None:
         """Raises IncompatibleEdit for one of another model, tokenizer or site."""
-        if edit.id in self._owner.engine.editions:
-            return  # an append whose answer was lost: what this server had fitted itself comes back as news
-        if edit.model_fingerprint != self._fingerprint:
-            raise IncompatibleEdit(
-                f"The log holds the edit {edit.id}, made for the model and site {edit.model_fingerprint}; this server "
-                f"runs {self._fingerprint}. Serve that model, or start with another store."
-            )
-        fitted = Fitted(learned=edit.learned, tensors=unpack(edit.tensors))
-        await asyncio.wrap_future(self._owner.load(edit.id, edit.editor, fitted))
+        if edit.id not in self._owner.engine.editions:  # else an append whose answer was lost comes back as news
+            await self._load([edit])
+
+    async def _load(self, edits: Sequence[Edit]) -> None:
+        for edit in edits:
+            if edit.model_fingerprint != self._fingerprint:
+                raise IncompatibleEdit(
+                    f"The log holds the edit {edit.id}, made for the model and site {edit.model_fingerprint}; this "
+                    f"server runs {self._fingerprint}. Serve that model, or start with another store."
+                )
+        fitted = [Fitted(learned=edit.learned, tensors=unpack(edit.tensors)) for edit in edits]
+
+        def load() -> None:
+            for edit, each in zip(edits, fitted, strict=True):
+                self._owner.engine.load(edit.id, edit.editor, each)
+
+        await asyncio.wrap_future(self._owner.call(load))
 
     async def clear(self) -> None:
         """End what runs, and give back the rows of every edit."""
@@ -61,3 +75,14 @@ class Loading:
                 engine.drop(edit_id)
 
         await asyncio.wrap_future(self._owner.call(clear))
+
+
+@contextmanager
+def no_collections() -> Iterator[None]:
+    """A long log makes millions of objects that all stay: looking through them for garbage doubles the start."""
+    gc.disable()
+    try:
+        yield
+        gc.freeze()
+    finally:
+        gc.enable()

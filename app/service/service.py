@@ -24,7 +24,7 @@ from app.domain.ledger import NEVER
 from app.engine.owner import EngineOwner
 from app.service.editing import Editing
 from app.service.following import Follower
-from app.service.loading import Loading
+from app.service.loading import Loading, no_collections
 from app.service.records import Clock, Records
 from app.service.serving import Pins, generation_of, tokens_of
 from app.service.verifying import Verifier
@@ -72,9 +72,10 @@ class Service:
 
     async def start(self) -> None:
         """Fold the log, take its edits into memory, begin to serve. Raises StoreCorrupt or IncompatibleEdit."""
-        await asyncio.to_thread(self.records.fold_all)
         self._owner.start()
-        await self.loading.load_all(self.records.ledger)
+        with no_collections():
+            await asyncio.to_thread(self.records.fold_all)
+            await self.loading.load_all(self.records.ledger)
         self._tasks = [asyncio.create_task(self._expire_due()), asyncio.create_task(self._follower.run())]
         self._why_not = None
 
