@@ -1,7 +1,7 @@
-"""Kills writers of a SQLite log with SIGKILL at random moments, and checks that every acknowledged event is there.
+"""Kills writers of a log with SIGKILL at random moments, and checks that every acknowledged event is there.
 
-`python tests/store/kill_rounds.py --rounds 500` prints a JSON summary, and exits 1 when anything was lost. A killed
-process says nothing about power loss: the operating system lives on and still writes what it was given.
+`python -m tests.store.kill_rounds --rounds 500 [--redis]` prints a JSON summary, and exits 1 when anything was lost. A
+killed process says nothing about power loss: the operating system lives on and still writes what it was given.
 """
 
 import argparse
@@ -18,12 +18,11 @@ from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from app.domain.errors import StoreCorrupt
+from app.store.open import open_log
+from tests.redis_server import running_redis
+
 ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT))
-
-from app.domain.errors import StoreCorrupt  # noqa: E402 (run as a script, the root is not on the path)
-from app.store.sqlite import SqliteLog  # noqa: E402
-
 ROUNDS_PER_LOG = 10
 """Rounds go on with the same log, as restarts would; then a new one, as each check reads it all."""
 LONGEST_LIFE_S = 0.25
@@ -50,34 +49,37 @@ class Summary:
         return not (self.lost or self.duplicated or self.refused_opens or self.too_many_unacknowledged)
 
 
-def run(rounds: int, seed: int, writers: int, directory: Path) -> Summary:
+def run(rounds: int, seed: int, writers: int, directory: Path, redis_url: str | None = None) -> Summary:
     rng = random.Random(seed)
     summary = Summary(rounds=rounds, seed=seed, writers=writers)
     began_s = time.monotonic()
     acknowledged: dict[int, tuple[str, str]] = {}
     for number in range(rounds):
         if number % ROUNDS_PER_LOG == 0:
-            path, acknowledged = directory / f"log-{number}.sqlite", {}
-        lines = _write_until_killed(path, rng, number, writers)
+            where = (redis_url or f"sqlite:///{directory}/log-{number}.sqlite", f"log-{number}")
+            acknowledged = {}
+        lines = _write_until_killed(where, rng, number, writers)
         summary.acknowledged += len(lines)
         new = {revision: (edit_id, digest) for revision, edit_id, digest in lines}
         summary.duplicated += len(lines) - len(new) + len(new.keys() & acknowledged.keys())
         acknowledged |= new
-        _check(path, acknowledged, summary, writers)
+        _check(where, acknowledged, summary, writers)
     summary.seconds = round(time.monotonic() - began_s, 2)
     return summary
 
 
-def _write_until_killed(path: Path, rng: random.Random, number: int, writers: int) -> list[tuple[int, str, str]]:
+def _write_until_killed(
+    where: tuple[str, str], rng: random.Random, number: int, writers: int
+) -> list[tuple[int, str, str]]:
     """What the writers acknowledged before they died."""
     with ExitStack() as stack:
-        outputs = [stack.enter_context(tempfile.TemporaryFile(dir=path.parent)) for _ in range(writers)]
+        outputs = [stack.enter_context(tempfile.TemporaryFile()) for _ in range(writers)]
         processes = [
             subprocess.Popen(
                 [
                     sys.executable,
                     str(ROOT / "tests/store/writer.py"),
-                    str(path),
+                    *where,
                     f"w{number}.{n}",
                     str(rng.random())[2:],
                 ],
@@ -103,10 +105,10 @@ def _write_until_killed(path: Path, rng: random.Random, number: int, writers: in
     return [(int(revision), edit_id, digest) for revision, edit_id, digest in lines]
 
 
-def _check(path: Path, acknowledged: dict[int, tuple[str, str]], summary: Summary, writers: int) -> None:
+def _check(where: tuple[str, str], acknowledged: dict[int, tuple[str, str]], summary: Summary, writers: int) -> None:
     """Reads the log as a restarted server would, which verifies its chain, and compares it with what was promised."""
     try:
-        log = SqliteLog(path)
+        log = open_log(where[0], redis_prefix=where[1])
         try:
             found = {
                 event.revision: (event.edit.id, hashlib.sha256(event.edit.tensors).hexdigest()) for event in log.read()
@@ -131,9 +133,12 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=500)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--writers", type=int, default=1, help="processes that race on the same log")
+    parser.add_argument("--redis", action="store_true", help="a log on Redis in place of a SQLite file")
     arguments = parser.parse_args()
-    with tempfile.TemporaryDirectory() as directory:
-        summary = run(arguments.rounds, arguments.seed, arguments.writers, Path(directory))
+    with ExitStack() as stack:
+        directory = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        url = stack.enter_context(running_redis()).url if arguments.redis else None
+        summary = run(arguments.rounds, arguments.seed, arguments.writers, directory, url)
     print(json.dumps(asdict(summary)))
     sys.exit(0 if summary.clean() else 1)
 

@@ -15,7 +15,7 @@ from app.store.codec import GENESIS
 from app.store.sqlite import SqliteLog
 from tests.domain.samples import committed
 
-KILL_ROUNDS = Path(__file__).with_name("kill_rounds.py")
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -97,11 +97,12 @@ def test_handles_that_make_the_same_log_at_once_make_one(path):
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs SIGKILL")
-@pytest.mark.parametrize(("rounds", "writers"), [(15, 1), (4, 2)])
-def test_nothing_acknowledged_is_lost_to_kill_9(rounds, writers):
-    """The quick form; `python tests/store/kill_rounds.py --rounds 500` is the long one."""
-    command = [sys.executable, str(KILL_ROUNDS), "--rounds", str(rounds), "--writers", str(writers), "--seed", "11"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+@pytest.mark.parametrize(("rounds", "writers", "store"), [(15, 1, []), (4, 2, []), (6, 2, ["--redis"])])
+def test_nothing_acknowledged_is_lost_to_kill_9(rounds, writers, store):
+    """The quick form; `python -m tests.store.kill_rounds --rounds 500` is the long one."""
+    command = [sys.executable, "-m", "tests.store.kill_rounds", *store, "--rounds", str(rounds)]
+    command += ["--writers", str(writers), "--seed", "11"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stdout + done.stderr
     summary = json.loads(done.stdout)
     assert summary["rounds"] == rounds

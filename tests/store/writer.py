@@ -1,6 +1,6 @@
 """A process that appends edits until it is killed, and prints each one only after `append` has returned.
 
-Each line: revision, edit id, SHA-256 of the tensors. Usage: writer.py PATH NAME SEED
+Each line: revision, edit id, SHA-256 of the tensors. Usage: writer.py URL PREFIX NAME SEED
 """
 
 import hashlib
@@ -9,16 +9,16 @@ import random
 import sys
 
 from app.domain.errors import LostRace
-from app.store.sqlite import SqliteLog
+from app.store.open import open_log
 from tests.domain.samples import committed
 
 LARGEST_TENSORS_BYTES = 64 * 2**10
 
 
-def main(path: str, name: str, seed: int) -> None:
+def main(url: str, prefix: str, name: str, seed: int) -> None:
     assert "torch" not in sys.modules, "the store must not import torch"
     rng = random.Random(seed)
-    log = SqliteLog(path)
+    log = open_log(url, redis_prefix=prefix)
     while True:
         revision = log.head() + 1
         tensors = rng.randbytes(rng.randrange(LARGEST_TENSORS_BYTES))
@@ -32,4 +32,4 @@ def main(path: str, name: str, seed: int) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2], int(sys.argv[3]))
+    main(sys.argv[1], sys.argv[2], sys.argv[3], int(sys.argv[4]))
