@@ -25,7 +25,7 @@ def build_service(settings: Settings, clock: Clock = time.time) -> Service:
     """Loads the model and opens the log. Blocking; raises UnknownModel, UnsupportedModel or what the store raises."""
     if settings.torch_threads is not None:
         torch.set_num_threads(settings.torch_threads)
-    log = open_log(settings.store, redis_prefix=settings.redis_prefix, allow_not_durable=settings.allow_not_durable)
+    log = open_log(settings.store, **settings.log_options())
     try:
         hosted = _load(settings)
         return assemble(hosted, log, settings, bank=load_bank(), clock=clock)
@@ -65,6 +65,8 @@ def assemble(
         history_revisions=settings.history_revisions,
         max_new_tokens_limit=settings.max_new_tokens_limit,
         reason_required=settings.reason_required,
+        snapshot_period_s=settings.snapshot_period_s,
+        snapshot_min_events=settings.snapshot_min_events,
         clock=clock,
         describe=lambda: {"slots": slots, "max_sequence_tokens": hosted.max_tokens},
     )

@@ -2,10 +2,10 @@
 
 import re
 from pathlib import Path
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 import limits
-from pydantic import AliasChoices, Field, field_validator, model_validator
+from pydantic import AliasChoices, Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
@@ -41,6 +41,17 @@ class Settings(BaseSettings):
     allow_not_durable: bool = Field(
         False, description="Run on a Redis that may lose acknowledged edits: no append-only file, or not always synced."
     )
+    log_secret: SecretStr | None = Field(
+        None,
+        min_length=16,
+        description="Closes entries and snapshots with HMAC-SHA-256, so that who can write to the store cannot forge.",
+    )
+    snapshot_period_s: float = Field(
+        3600.0,
+        ge=0,
+        description="A snapshot is taken this often, in seconds, if enough is new; 0: only when asked for.",
+    )
+    snapshot_min_events: int = Field(1000, ge=1, description="New events that are enough for the next snapshot.")
     kv_memory_fraction: float = Field(
         0.5, gt=0, lt=1, description="Share of the memory free after loading that keys and values may take."
     )
@@ -66,6 +77,14 @@ class Settings(BaseSettings):
     )
     torch_threads: int | None = Field(None, ge=1, description="CPU threads for torch; None: torch's own choice.")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least severe line to log.")
+
+    def log_options(self) -> dict[str, Any]:
+        """What opens the log, besides its URL."""
+        return {
+            "redis_prefix": self.redis_prefix,
+            "allow_not_durable": self.allow_not_durable,
+            "secret": None if self.log_secret is None else self.log_secret.get_secret_value(),
+        }
 
     @field_validator("rate_limit")
     @classmethod

@@ -18,7 +18,7 @@ log = typer.Typer(help="Every change, oldest first, with who made it and why.", 
 @log.callback()
 def show(
     context: typer.Context,
-    after: Annotated[int, typer.Option(min=0, help="Only events above this revision.")] = 0,
+    after: Annotated[int | None, typer.Option(min=0, help="Only events above this revision.")] = None,
     limit: Annotated[int, typer.Option(min=1, help="The most to show.")] = 100,
     json_: Annotated[bool, typer.Option("--json", help="As JSON, one event a line.")] = False,
 ) -> None:
@@ -49,7 +49,7 @@ def export(context: typer.Context, file: Annotated[Path, typer.Argument(help="A 
     count = 0
     try:
         with file.open("x", encoding="utf-8") as output:
-            for event in _events(context.obj, 0):
+            for event in _events(context.obj, None):
                 output.write(json.dumps(event, ensure_ascii=False) + "\n")
                 count += 1
     except FileExistsError:
@@ -66,7 +66,9 @@ def verify(url: Url = None) -> None:
 
 
 def _events(client: Client, after: int | None) -> Iterator[Any]:
-    while after is not None:
+    while True:
         page = client.get("/log", after=after, limit=PAGE)
         yield from page["events"]
-        after = page["next_after"] if page["events"] else None
+        after = page["next_after"]
+        if after is None:
+            return

@@ -14,6 +14,7 @@ from app.cli.keys import keys
 from app.cli.log import log
 from app.cli.look import edits
 from app.cli.serve import serve
+from app.cli.snapshot import snapshot
 from app.cli.store import store
 
 app = typer.Typer(
@@ -51,6 +52,7 @@ for command in (serve, generate, edit, edits, rollback, disable, enable, switch,
     app.command()(command)
 app.add_typer(log, name="log")
 app.add_typer(keys, name="keys")
+app.add_typer(snapshot, name="snapshot")
 app.add_typer(store, name="store")
 
 

@@ -28,8 +28,10 @@ def read_settings(given: dict[str, Any]) -> "Settings":
         render.fail(*wrong, "Options and ERRATA_* environment variables are read.", title="Wrong settings")
 
 
-def open_store(url: str | None, *, must_exist: bool = False) -> Log:
+def open_store(url: str | None, *, must_exist: bool = False, secret: str | None = None) -> Log:
     """The log that `errata serve` would use, or that of a URL. Raises what the store raises.
+
+    `secret` in place of the settings' (empty: none) opens one that was closed in another way.
 
     Where a log is only looked at, one of a mistyped name must not come into being, empty and whole.
     """
@@ -37,4 +39,5 @@ def open_store(url: str | None, *, must_exist: bool = False) -> Log:
     file = settings.store.removeprefix("sqlite:///")
     if must_exist and file != settings.store and not Path(file).is_file():
         render.fail(f"There is no log {Path(file).absolute()}: name it with --store.")
-    return open_log(settings.store, redis_prefix=settings.redis_prefix, allow_not_durable=settings.allow_not_durable)
+    options = settings.log_options() | ({} if secret is None else {"secret": secret or None})
+    return open_log(settings.store, **options)

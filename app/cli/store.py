@@ -1,5 +1,6 @@
 """`errata store`: a log looked after on this machine, without a server or a model."""
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,26 +12,25 @@ from rich.progress import Progress
 from app.cli import render
 from app.cli.settings import open_store
 from app.domain.errors import ErrataError
-from app.domain.ledger import Ledger
+from app.store import upkeep
 from app.store.base import Log
-from app.store.codec import GENESIS
-from app.store.sqlite import SqliteLog
 
-store = typer.Typer(help="Check a log, move it to another store, or carry it in a file.")
+store = typer.Typer(help="Check a log, move it to another store, carry it in a file, or trim it.")
 Url = Annotated[str | None, typer.Option("--store", help="Where the log lives. [default: as `errata serve`]")]
+SOURCE_SECRET = "ERRATA_SOURCE_LOG_SECRET"
 
 
 @store.command()
 def check(url: Url = None) -> None:
-    """Read every entry: hashes, links, revisions, and that the whole folds into a ledger."""
-    with _opened(url, must_exist=True) as log:
-        ledger, last = Ledger(), GENESIS
+    """Read every entry and snapshot: hashes, links, revisions, and that the whole folds into a ledger."""
+    with opened(url, must_exist=True) as log:
+        first = log.first()
         with _progress(log) as advance:
-            for event, entry_hash in log.follow(0, GENESIS):
-                ledger.apply(event)
-                last = entry_hash
-                advance()
-    typer.echo(f"{log.url} is whole: {ledger.revision} events, {ledger.live_count()} edits live.")
+            ledger, last, snapshots = upkeep.check(log, advance)
+    begins = f" (entries from {first} on)" if first > 1 else ""
+    typer.echo(f"{log.url} is whole: {ledger.revision} events{begins}, {ledger.live_count()} edits live.")
+    if snapshots:
+        typer.echo(f"snapshots of revision {', '.join(str(each.revision) for each in snapshots)} agree with it")
     typer.echo(f"hash {last}")
 
 
@@ -39,10 +39,13 @@ def migrate(
     source: Annotated[str, typer.Argument(help="URL of the log to copy.")],
     target: Annotated[str, typer.Argument(help="URL of the log to fill: it must be empty.")],
 ) -> None:
-    """Copy a log, entry for entry: the same revisions, the same hashes. The source is only read."""
-    with _opened(source, must_exist=True) as old, _opened(target) as new:
-        count = _copy(old, new)
-    typer.echo(f"{count} events copied from {old.url} to {new.url}; the hashes agree.")
+    """Copy a log, entry for entry: the same revisions, the same hashes. The source is only read.
+
+    A source that is closed with another secret than ERRATA_LOG_SECRET is opened with ERRATA_SOURCE_LOG_SECRET (empty:
+    with none); the copy is closed with ERRATA_LOG_SECRET, and its hashes are its own.
+    """
+    with opened(source, must_exist=True, secret=os.environ.get(SOURCE_SECRET)) as old, opened(target) as new:
+        _copy(old, new)
 
 
 @store.command()
@@ -51,11 +54,8 @@ def export(
     url: Url = None,
 ) -> None:
     """Copy the log into one file (of SQLite), for keeping or carrying."""
-    if file.exists():
-        render.fail(f"{file} is there already: name a new file.")
-    with _opened(url, must_exist=True) as log:
-        _fill(file, log)
-    typer.echo(f"{file} holds the log of {log.url}.")
+    with opened(url, must_exist=True) as log, new_file(file) as new:
+        _copy(log, new, shown_as=file)
 
 
 @store.command("import")
@@ -63,41 +63,40 @@ def import_(
     file: Annotated[Path, typer.Argument(help="What `errata store export` wrote.", exists=True, dir_okay=False)],
     url: Url = None,
 ) -> None:
-    """Fill an empty store from a file that `export` wrote."""
-    with _opened(f"sqlite:///{file.absolute()}") as old, _opened(url) as new:
-        count = _copy(old, new)
-    typer.echo(f"{count} events copied from {file} to {new.url}; the hashes agree.")
+    """Fill an empty store from a file that `export` or `errata snapshot write` wrote."""
+    with opened(f"sqlite:///{file.absolute()}") as old, opened(url) as new:
+        _copy(old, new)
 
 
-def _fill(file: Path, log: Log) -> None:
-    """Under another name until it is whole: what an interrupted export leaves does not look like an export."""
-    partial = file.with_name(f"{file.name}.partial")
-    partial.unlink(missing_ok=True)
-    new = SqliteLog(partial)
-    try:
-        _copy(log, new)
-    finally:
-        new.close()
-    partial.rename(file)
-
-
-def _copy(old: Log, new: Log) -> int:
-    if new.head():
-        render.fail(f"{new.url} holds {new.head()} events already: name an empty store.")
-    last, copied = GENESIS, GENESIS
-    with _progress(old) as advance:
-        for event, entry_hash in old.follow(0, GENESIS):
-            last, copied = entry_hash, new.append(event)
-            advance()
-    if last != copied:
-        render.fail(f"The copy's last hash is {copied}, not {last}: do not use {new.url}.")
-    return new.head()
+@store.command()
+def trim(
+    archive: Annotated[Path, typer.Option(help="What `errata store export` wrote last.", exists=True, dir_okay=False)],
+    url: Url = None,
+) -> None:
+    """Forget the entries below the oldest snapshot, for good. All is checked first, and the archive must hold them."""
+    kept = f"sqlite:///{archive.absolute()}"
+    with opened(url, must_exist=True) as log, opened(kept) as archived, _progress(log) as advance:
+        before, now = upkeep.trim(log, archived, advance)
+    typer.echo(f"{log.url} begins at revision {now} (before: {before}). Keep {archive}: it is the audit of the rest.")
 
 
 @contextmanager
-def _opened(url: str | None, *, must_exist: bool = False) -> Iterator[Log]:
+def new_file(file: Path) -> Iterator[Log]:
+    """An empty log in a file. It has another name until it is whole: what breaks off does not look like an export."""
+    if file.exists():
+        render.fail(f"{file} is there already: name a new file.")
+    partial = file.with_name(f"{file.name}.partial")
+    partial.unlink(missing_ok=True)
+    with opened(f"sqlite:///{partial.absolute()}") as log:
+        yield log
+    partial.rename(file)
+
+
+@contextmanager
+def opened(url: str | None, *, must_exist: bool = False, secret: str | None = None) -> Iterator[Log]:
+    """A log for the time of a command; what goes wrong with it ends the command with the reason."""
     try:
-        log = open_store(url, must_exist=must_exist)
+        log = open_store(url, must_exist=must_exist, secret=secret)
         try:
             yield log
         finally:
@@ -108,8 +107,15 @@ def _opened(url: str | None, *, must_exist: bool = False) -> Iterator[Log]:
         render.fail(f"The log cannot be opened: {error}.")
 
 
+def _copy(old: Log, new: Log, shown_as: object = None) -> None:
+    with _progress(old) as advance:
+        head, same = upkeep.copy(old, new, advance)
+    hashes = "the hashes agree" if same else "its hashes are new, for it is closed in another way"
+    typer.echo(f"{head} events copied from {old.url} to {shown_as or new.url}; {hashes}.")
+
+
 @contextmanager
 def _progress(log: Log) -> Iterator[Callable[[], None]]:
     with Progress(transient=True) as progress:
-        task = progress.add_task("Reading the log", total=log.head())
+        task = progress.add_task("Reading the log", total=log.head() - log.first() + 1)
         yield lambda: progress.advance(task)

@@ -33,6 +33,8 @@ class Entry:
     order: int
     """Its place among all edits of the log: breaks ties, the newest wins."""
     staged_in: str | None = None
+    committed_at: int | None = None
+    """The revision of the event that committed it: for a staged edit, its batch's closing event."""
     rolled_back: bool = False
     disabled: bool = False
     expired: bool = False
@@ -47,6 +49,18 @@ class Entry:
         return any(start <= revision < end for start, end in self.live)
 
 
+@dataclass(frozen=True, slots=True)
+class Use:
+    """What an idempotency key was used for."""
+
+    digest: str
+    """Of the request."""
+    revision: int
+    """Of the event that it made, or a batch's closing event."""
+    edit_ids: tuple[str, ...]
+    """What that event touched."""
+
+
 class Ledger:
     """The fold of the log. Only `apply` changes it; a refused event leaves it as it was."""
 
@@ -55,14 +69,14 @@ class Ledger:
         self.entries: dict[str, Entry] = {}
         self.off: dict[str | None, list[tuple[int, int]]] = {}
         """Intervals in which the kill switch of a namespace (None: of all) is off."""
-        self.by_idempotency_key: dict[tuple[str | None, str], tuple[str, int]] = {}
-        """(id of the API key, idempotency key) -> (digest of its request, revision of its event)."""
+        self.by_idempotency_key: dict[tuple[str | None, str], Use] = {}
+        """(id of the API key, idempotency key) -> what was done."""
         self.keys: dict[str, Key] = {}
         """Every key ever created. Once there is one, a key is asked for: with all revoked, nobody comes in."""
+        self.last_changes: dict[str, int] = {}
+        """Namespace (empty: all of them) -> the newest revision that changed what it sees."""
         self._live: dict[str, dict[str, Entry]] = {}
         self._by_prompt: dict[tuple[str, str], list[str]] = {}
-        self._edits_of_revision: dict[int, tuple[str, ...]] = {}
-        self._last_change: dict[str, int] = {}
         self._expiring: dict[str, float] = {}
 
     # -- reading
@@ -102,7 +116,7 @@ class Ledger:
 
     def last_change(self, namespace: str, revision: int | None = None) -> int:
         """The newest revision, not above `revision`, that may have changed what this namespace's requests see."""
-        head = max(self._last_change.get(namespace, 0), self._last_change.get("", 0))
+        head = max(self.last_changes.get(namespace, 0), self.last_changes.get("", 0))
         return head if revision is None or revision >= head else revision
 
     def live_with_prompt(self, namespace: str, prompt: str) -> list[str]:
@@ -110,12 +124,8 @@ class Ledger:
         ids = self._by_prompt.get((namespace, prompt.strip()), ())
         return [edit_id for edit_id in ids if self.state(edit_id) is State.LIVE]
 
-    def edits_of(self, revision: int) -> tuple[str, ...]:
-        """Ids of the edits that the event of this revision touched."""
-        return self._edits_of_revision.get(revision, ())
-
-    def done_under(self, origin: Origin) -> tuple[str, int] | None:
-        """What an idempotency key was used for, by the same caller: the request's digest, its event's revision."""
+    def done_under(self, origin: Origin) -> Use | None:
+        """What an idempotency key was used for, by the same caller."""
         if origin.idempotency_key is None:
             return None
         return self.by_idempotency_key.get((origin.key_id, origin.idempotency_key))
@@ -134,10 +144,10 @@ class Ledger:
         match event:
             case EditCommitted(edit=edit) | EditStaged(edit=edit):
                 staged_in = event.batch_id if isinstance(event, EditStaged) else None
-                self._add(edit, staged_in)
+                self._add(edit, staged_in, event.revision)
                 touched = (edit.id, *(edit.supersedes if staged_in is None else ()))
             case BatchCommitted(batch_id=batch_id, edit_ids=ids):
-                touched = self._close(batch_id, ids)
+                touched = self._close(batch_id, ids, event.revision)
             case EditsRolledBack(edit_ids=ids):
                 touched = self._flag(ids, "roll back", lambda entry: entry.rolled_back, "rolled_back", True)
             case EditsDisabled(edit_ids=ids):
@@ -160,6 +170,20 @@ class Ledger:
         self.revision = event.revision
         self._settle(touched)
         self._note(event, touched)
+
+    def resume(self, revision: int) -> None:
+        """Builds what is derived, for a ledger whose parts come from a snapshot taken at this revision."""
+        assert not self.revision
+        assert not self._live
+        self.revision = revision
+        committed = [(entry.committed_at, entry) for entry in self.entries.values() if entry.committed_at is not None]
+        for _, entry in sorted(committed, key=lambda pair: pair[0]):
+            edit = entry.edit
+            self._by_prompt.setdefault((edit.request.namespace, edit.request.prompt.strip()), []).append(edit.id)
+            if edit.expires_at_s is not None and not entry.rolled_back and not entry.expired:
+                self._expiring[edit.id] = edit.expires_at_s
+            if self._is_live(edit.id):
+                self._live.setdefault(edit.request.namespace, {})[edit.id] = entry
 
     def check(self, event_type: type[Event], edit_ids: Iterable[str]) -> None:
         """Raises what `apply` would raise for an event of this type on these edits, and changes nothing."""
@@ -200,30 +224,31 @@ class Ledger:
             created_at_s=event.at_s,
         )
 
-    def _add(self, edit: Edit, staged_in: str | None) -> None:
+    def _add(self, edit: Edit, staged_in: str | None, revision: int) -> None:
         if edit.id in self.entries:
             raise StateConflict(f"The edit {edit.id} is in the log already.", edit_id=edit.id)
         for old in edit.supersedes:
             self.entry(old)
         self.entries[edit.id] = Entry(edit=edit, order=len(self.entries), staged_in=staged_in)
         if staged_in is None:
-            self._go_live(edit)
+            self._go_live(self.entries[edit.id], revision)
 
-    def _go_live(self, edit: Edit) -> None:
+    def _go_live(self, entry: Entry, revision: int) -> None:
+        edit, entry.committed_at = entry.edit, revision
         for old in edit.supersedes:
             self.entries[old].superseded_by.append(edit.id)
         self._by_prompt.setdefault((edit.request.namespace, edit.request.prompt.strip()), []).append(edit.id)
         if edit.expires_at_s is not None:
             self._expiring[edit.id] = edit.expires_at_s
 
-    def _close(self, batch_id: str, ids: tuple[str, ...]) -> tuple[str, ...]:
+    def _close(self, batch_id: str, ids: tuple[str, ...], revision: int) -> tuple[str, ...]:
         staged = [self.entry(edit_id) for edit_id in ids]
         if any(entry.staged_in != batch_id for entry in staged):
             raise StateConflict(f"The batch {batch_id} names an edit that is not staged in it.", edit_ids=list(ids))
         touched = list(ids)
         for entry in staged:
             entry.staged_in = None
-            self._go_live(entry.edit)
+            self._go_live(entry, revision)
             touched.extend(entry.edit.supersedes)
         return tuple(touched)
 
@@ -282,7 +307,7 @@ class Ledger:
 
     def _set_live(self, entry: Entry, live: bool) -> None:
         # Not in _note alone: an edit that revives in another namespace is not among those the event names.
-        self._last_change[entry.edit.request.namespace] = self.revision
+        self.last_changes[entry.edit.request.namespace] = self.revision
         namespace = self._live.setdefault(entry.edit.request.namespace, {})
         if live:
             entry.live.append((self.revision, NEVER))
@@ -304,10 +329,9 @@ class Ledger:
         for edit_id in dict.fromkeys(touched):
             self.entries[edit_id].history.append((event.revision, event.kind, event.at_s, event.origin))
             if not isinstance(event, EditStaged):  # which no request sees
-                self._last_change[self.entries[edit_id].edit.request.namespace] = event.revision
+                self.last_changes[self.entries[edit_id].edit.request.namespace] = event.revision
         if isinstance(event, SwitchSet):
-            self._last_change[event.namespace or ""] = event.revision
-        self._edits_of_revision[event.revision] = touched
+            self.last_changes[event.namespace or ""] = event.revision
         if event.origin.idempotency_key is not None:
             mark = (event.origin.key_id, event.origin.idempotency_key)
-            self.by_idempotency_key[mark] = (event.origin.digest or "", event.revision)
+            self.by_idempotency_key[mark] = Use(event.origin.digest or "", event.revision, touched)

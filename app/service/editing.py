@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from app.domain.edit import EditRequest
 from app.domain.errors import EditRejected, ErrataError, InvalidRequest, LostRace, ScopeConflict, StateConflict
-from app.domain.events import EditStaged, Origin
+from app.domain.events import Origin
 from app.domain.generation import Generation
 from app.editors.base import FitRequest, Fitted
 from app.editors.registry import AUTO
@@ -68,15 +68,11 @@ class Editing:
             await self._records.catch_up()
 
     def _known(self, origin: Origin) -> EditResults | None:
-        revision = self._records.done_under(origin)
-        if revision is None:
+        done = self._records.done_under(origin)
+        if done is None:
             return None
-        ids = [i for i in self._records.ledger.edits_of(revision) if self._committed_at(i) == revision]
-        return EditResults(results=tuple(self._existing(i) for i in ids), revision=revision)
-
-    def _committed_at(self, edit_id: str) -> int:
-        history = self._records.ledger.entry(edit_id).history
-        return history[-1][0] if len(history) == 1 else history[1 if history[0][1] == EditStaged.kind else 0][0]
+        ids = [i for i in done.edit_ids if self._records.ledger.entry(i).committed_at == done.revision]
+        return EditResults(results=tuple(self._existing(i) for i in ids), revision=done.revision)
 
     def _existing(self, edit_id: str) -> EditResult:
         view = self._records.view(edit_id)

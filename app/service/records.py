@@ -6,12 +6,13 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from itertools import islice
 
-from app.domain.errors import IdempotencyMismatch, InvalidRequest, LostRace, StoreCorrupt
+from app.domain.errors import IdempotencyMismatch, InvalidRequest, LostRace, RevisionGone, StoreCorrupt
 from app.domain.events import Event, Origin
-from app.domain.ledger import NEVER, Entry, Ledger
+from app.domain.ledger import NEVER, Entry, Ledger, Use
 from app.service.views import EditFilter, EditView, HistoryItem, Page
 from app.store.base import Log
 from app.store.codec import GENESIS
+from app.store.upkeep import fold
 
 TakeIn = Callable[[Event, Ledger], Awaitable[None]]
 """What is done with an event of another server before it is folded: its edits' rows come into memory."""
@@ -40,16 +41,12 @@ class Records:
         return self.ledger.revision
 
     def fold_all(self) -> None:
-        """Fold the whole log. For the start: it blocks, and takes nothing in."""
+        """Fold the log, from its newest snapshot on. For the start: it blocks, and takes nothing in."""
         self.ledger, self.hash = self.read_anew()
 
     def read_anew(self) -> tuple[Ledger, str]:
         """Ledger and hash of the log as it is now, for one whose history has been replaced; it blocks."""
-        ledger, last = Ledger(), GENESIS
-        for event, entry_hash in self.log.follow(0, GENESIS):
-            ledger.apply(event)
-            last = entry_hash
-        return ledger, last
+        return fold(self.log)
 
     async def catch_up(self) -> None:
         """Fold what others have appended since. Only under `writing`. Raises what the log raises."""
@@ -98,6 +95,24 @@ class Records:
         self._changed.set()
         self._changed = asyncio.Event()
 
+    def events(self, after: int | None, limit: int) -> list[tuple[Event, str]]:
+        """Events above a revision, or from the oldest that is kept on, with their hashes. It blocks.
+
+        From the log itself, not from memory: what is shown is what would be found after a restart. Raises RevisionGone
+        below what a trimmed log keeps.
+        """
+        first = self.log.first()
+        if after is not None and after < first - 1:
+            raise RevisionGone(
+                f"The log begins at revision {first}: what was before is in the archive that was made when it was "
+                f"trimmed. Leave `after` out to begin there.",
+                oldest=first,
+            )
+        after = first - 1 if after is None else after
+        if after >= self.log.head():
+            return []
+        return list(islice(self.log.follow(after, self.log.hash_of(after)), limit))
+
     async def wait_for(self, revision: int, timeout_s: float) -> bool:
         """Whether the ledger reached the revision in time."""
         try:
@@ -108,14 +123,12 @@ class Records:
             return False
         return True
 
-    def done_under(self, origin: Origin) -> int | None:
-        """The revision of the event that this idempotency key made. Raises IdempotencyMismatch for another request."""
+    def done_under(self, origin: Origin) -> Use | None:
+        """What this idempotency key was used for. Raises IdempotencyMismatch for another request."""
         known = self.ledger.done_under(origin)
-        if known is None:
-            return None
-        if known[0] != (origin.digest or ""):
+        if known is not None and known.digest != (origin.digest or ""):
             raise IdempotencyMismatch("This Idempotency-Key was used with another request: take a new key.")
-        return known[1]
+        return known
 
     def count_hits(self, edit_ids: list[str], now_s: float) -> None:
         self.hits.update(edit_ids)

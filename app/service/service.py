@@ -5,31 +5,25 @@ import logging
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import suppress
-from itertools import islice
 from typing import Any
 
 from app.domain.edit import EditRequest, State
 from app.domain.errors import InvalidRequest, RequestCancelled
-from app.domain.events import (
-    EditsDisabled,
-    EditsEnabled,
-    EditsExpired,
-    EditsRolledBack,
-    Event,
-    Origin,
-    SwitchSet,
-)
+from app.domain.events import EditsDisabled, EditsEnabled, EditsRolledBack, Event, Origin
 from app.domain.generation import Generation, GenerationParameters, Token
 from app.domain.ledger import NEVER
 from app.engine.owner import EngineOwner
+from app.service.changing import Changing
 from app.service.editing import Editing
 from app.service.following import Follower
 from app.service.loading import Loading, no_collections
 from app.service.records import Clock, Records
 from app.service.serving import Pins, generation_of, tokens_of
+from app.service.snapshots import Snapshots
 from app.service.verifying import Verifier
 from app.service.views import EditFilter, EditResults, EditView, Page, Status
 from app.store.base import Log
+from app.store.snapshots import Manifest
 
 EXPIRY_PERIOD_S = 1.0
 _log = logging.getLogger(__name__)
@@ -48,6 +42,8 @@ class Service:
         history_revisions: int = 1000,
         max_new_tokens_limit: int = 4096,
         reason_required: bool = False,
+        snapshot_period_s: float = 3600.0,
+        snapshot_min_events: int = 1000,
         clock: Clock = time.time,
         describe: Callable[[], Mapping[str, Any]] = dict,
     ) -> None:
@@ -63,7 +59,9 @@ class Service:
         share = max(1, owner.engine.scheduler.slots // 4)
         self._verifier = Verifier(owner, share)
         self._editing = Editing(owner, self.records, self._pins, self._verifier, fingerprint, clock)
+        self._changing = Changing(self.records, clock)
         self._follower = Follower(self.records, self._rebuild)
+        self.snapshots = Snapshots(self.records, clock, period_s=snapshot_period_s, min_events=snapshot_min_events)
         self._tasks: list[asyncio.Task[None]] = []
         self._why_not: str | None = "starting"
         self._busy = 0
@@ -76,7 +74,8 @@ class Service:
         with no_collections():
             await asyncio.to_thread(self.records.fold_all)
             await self.loading.load_all(self.records.ledger)
-        self._tasks = [asyncio.create_task(self._expire_due()), asyncio.create_task(self._follower.run())]
+        work = (self._expire_due(), self._follower.run(), self.snapshots.run())
+        self._tasks = [asyncio.create_task(each) for each in work]
         self._why_not = None
 
     async def stop(self) -> None:
@@ -123,21 +122,6 @@ class Service:
                     await self.expire()
                 except Exception as error:  # the store may be away for a while; it is asked again
                     _log.warning("Expiring failed, and is tried again: %s", error)
-
-    async def expire(self) -> tuple[str, ...]:
-        """Expire what is due now; returns the ids."""
-        due: tuple[str, ...] = ()
-
-        def expired() -> Event | None:
-            nonlocal due
-            due = tuple(self.records.ledger.due(self._clock()))
-            origin = Origin(actor="errata", reason="expired")
-            if not due:
-                return None
-            return EditsExpired(revision=self.revision + 1, at_s=self._clock(), origin=origin, edit_ids=due)
-
-        await self.records.write(expired)
-        return due
 
     # -- how it stands
 
@@ -257,86 +241,43 @@ class Service:
 
     async def roll_back(self, edit_ids: Sequence[str], origin: Origin) -> tuple[EditView, ...]:
         """Take edits back, all in one event; what they had superseded is live again."""
-        return await self._flag(EditsRolledBack, edit_ids, origin)
+        self._admit_change(origin)
+        return await self._changing.flag(EditsRolledBack, edit_ids, origin)
 
     async def disable(self, edit_ids: Sequence[str], origin: Origin) -> tuple[EditView, ...]:
-        return await self._flag(EditsDisabled, edit_ids, origin)
+        self._admit_change(origin)
+        return await self._changing.flag(EditsDisabled, edit_ids, origin)
 
     async def enable(self, edit_ids: Sequence[str], origin: Origin) -> tuple[EditView, ...]:
-        return await self._flag(EditsEnabled, edit_ids, origin)
+        self._admit_change(origin)
+        return await self._changing.flag(EditsEnabled, edit_ids, origin)
 
     async def roll_back_to(self, revision: int, origin: Origin) -> tuple[EditView, ...]:
         """Roll back every edit that was committed after a revision and stands yet."""
-        self._admit()
-        self._check_reason(origin.reason)
-        touched: tuple[str, ...] = ()
-
-        def back() -> Event | None:
-            nonlocal touched
-            ledger = self.records.ledger
-            if not 0 <= revision <= ledger.revision:
-                raise InvalidRequest(f"`to_revision` must be from 0 to {ledger.revision}.")
-            done = self.records.done_under(origin)
-            if done is not None:
-                touched = ledger.edits_of(done)
-                return None
-            touched = tuple(
-                entry.edit.id
-                for entry in ledger.entries.values()
-                if entry.live and entry.live[0][0] > revision and not entry.rolled_back
-            )
-            if not touched:
-                return None
-            return EditsRolledBack(revision=self.revision + 1, at_s=self._clock(), origin=origin, edit_ids=touched)
-
-        await self.records.write(back)
-        return tuple(self.records.view(edit_id) for edit_id in touched)
-
-    async def _flag(
-        self,
-        kind: type[EditsRolledBack] | type[EditsDisabled] | type[EditsEnabled],
-        edit_ids: Sequence[str],
-        origin: Origin,
-    ) -> tuple[EditView, ...]:
-        self._admit()
-        self._check_reason(origin.reason)
-        ids = tuple(dict.fromkeys(edit_ids))
-        if not ids:
-            raise InvalidRequest("No edit was named: give at least one id.")
-
-        def flagged() -> Event | None:
-            if self.records.done_under(origin) is not None:
-                return None
-            self.records.ledger.check(kind, ids)
-            return kind(revision=self.revision + 1, at_s=self._clock(), origin=origin, edit_ids=ids)
-
-        await self.records.write(flagged)
-        return tuple(self.records.view(edit_id) for edit_id in ids)
+        self._admit_change(origin)
+        return await self._changing.roll_back_to(revision, origin)
 
     async def set_switch(self, namespace: str | None, on: bool, origin: Origin) -> int:
         """The kill switch: `on` false stops every edit of a namespace, or of all. Returns the new revision."""
+        self._admit_change(origin)
+        return await self._changing.set_switch(namespace, on, origin)
+
+    async def expire(self) -> tuple[str, ...]:
+        """Expire what is due now; returns the ids."""
+        return await self._changing.expire()
+
+    def _admit_change(self, origin: Origin) -> None:
         self._admit()
         self._check_reason(origin.reason)
-        done: int | None = None
 
-        def switched() -> Event | None:
-            nonlocal done
-            done = self.records.done_under(origin)
-            if done is not None:
-                return None
-            self.records.ledger.check_switch(namespace, on)
-            done = self.revision + 1
-            return SwitchSet(revision=done, at_s=self._clock(), origin=origin, namespace=namespace, on=on)
+    async def take_snapshot(self) -> tuple[Manifest, bool]:
+        """A snapshot of the newest revision, and whether it is new."""
+        self._admit()
+        return await self.snapshots.take()
 
-        await self.records.write(switched)
-        assert done is not None
-        return done
-
-    def events(self, after: int, limit: int) -> list[Event]:
-        """Events above a revision, from the log itself."""
-        if after >= self.records.log.head():
-            return []
-        return list(islice(self.records.log.read(after=after), limit))
+    def events(self, after: int | None, limit: int) -> list[tuple[Event, str]]:
+        """Events above a revision, or from the oldest that is kept on, with their hashes, from the log itself."""
+        return self.records.events(after, limit)
 
     def live_ids(self, namespace: str) -> list[str]:
         return [edit.id for edit in self.records.ledger.live(namespace)]

@@ -1,16 +1,17 @@
 """An event as the bytes of one log entry, and back. Knows the layout, not where entries are kept.
 
 Layout: prefix | header | payload | hash
-    prefix   magic "ERRATA", schema (2 bytes), header length (4), payload length (8), big endian
+    prefix   magic "ERRATA", schema (2 bytes, the highest bit set where a secret closes the entry), header length (4),
+             payload length (8), big endian
     header   JSON in UTF-8: kind, prev (the hash of the entry before, in hex) and the event's fields
     payload  the fields of bytes (an edit's tensors), raw, in the order in which the header names their lengths
-    hash     SHA-256 of everything before it; as the header names the hash before, all entries form one chain
+    hash     SHA-256 of everything before it, HMAC-SHA-256 under a secret; as the header names the hash before, all
+             entries form one chain
 The magic, the place of the schema and the closing hash stay the same in every schema, so that an older Errata can tell
 a newer entry from a damaged one. A changed field of an event, an edit or a request needs a new schema, and the reader
 of each older one stays.
 """
 
-import hashlib
 import json
 from io import BytesIO
 from struct import Struct
@@ -18,6 +19,7 @@ from struct import Struct
 from app.domain.errors import ErrataError, InvalidRequest, StoreCorrupt
 from app.domain.events import EVENTS, Event
 from app.store.fields import from_json, to_json
+from app.store.seal import DIGEST_BYTES, PLAIN, Seal
 
 SCHEMA = 1
 GENESIS = "0" * 64
@@ -25,10 +27,10 @@ GENESIS = "0" * 64
 
 _MAGIC = b"ERRATA"
 _PREFIX = Struct(">6sHIQ")
-_HASH_BYTES = hashlib.sha256().digest_size
+_KEYED = 0x8000
 
 
-def encode(event: Event, prev_hash: str) -> bytes:
+def encode(event: Event, prev_hash: str, seal: Seal = PLAIN) -> bytes:
     """One log entry. Raises InvalidRequest for a text or JSON value that cannot be kept exactly."""
     if EVENTS.get(event.kind) is not type(event):
         raise TypeError(f"{type(event).__name__} is not a registered event")
@@ -49,18 +51,19 @@ def encode(event: Event, prev_hash: str) -> bytes:
     except ValueError as error:
         raise InvalidRequest(f"A number is too long to be kept ({error}): use a text.") from error
     payload_bytes = sum(map(len, blobs))
-    body = b"".join((_PREFIX.pack(_MAGIC, SCHEMA, len(header), payload_bytes), header, *blobs))
-    return body + hashlib.sha256(body).digest()
+    schema = SCHEMA | _KEYED if seal.keyed else SCHEMA
+    body = b"".join((_PREFIX.pack(_MAGIC, schema, len(header), payload_bytes), header, *blobs))
+    return body + seal.digest(body)
 
 
-def decode(data: bytes, prev_hash: str | None, revision: int | None) -> tuple[Event, str]:
+def decode(data: bytes, prev_hash: str | None, revision: int | None, seal: Seal = PLAIN) -> tuple[Event, str]:
     """The event of an entry, and the entry's hash. None skips the check against the hash before, or the revision.
 
     Raises StoreCorrupt for any byte that is not what was written, and for an entry of a newer schema.
     """
-    entry_hash, header_bytes, payload_bytes = _unseal(data, revision)
+    entry_hash, header_bytes, payload_bytes = _unseal(data, revision, seal)
     header_end = _PREFIX.size + header_bytes
-    if header_end + payload_bytes + _HASH_BYTES != len(data):
+    if header_end + payload_bytes + DIGEST_BYTES != len(data):
         raise corrupt(revision, "its lengths do not add up")
     try:
         header = json.loads(data[_PREFIX.size : header_end])
@@ -70,7 +73,7 @@ def decode(data: bytes, prev_hash: str | None, revision: int | None) -> tuple[Ev
             raise ValueError("it does not follow the entry before it, so one of them was moved, replaced or removed")
         if header["kind"] not in EVENTS:
             raise ValueError(f"its kind {header['kind']!r} is unknown")
-        payload = BytesIO(data[header_end:-_HASH_BYTES])
+        payload = BytesIO(data[header_end:-DIGEST_BYTES])
         event = from_json(header["event"], EVENTS[header["kind"]], "event", payload)
         if payload.read(1):
             raise ValueError("its payload is longer than its fields")
@@ -84,7 +87,15 @@ def decode(data: bytes, prev_hash: str | None, revision: int | None) -> tuple[Ev
 
 def closing_hash(data: bytes) -> str:
     """The hash that an entry ends with, unverified: for an entry that was encoded here."""
-    return data[-_HASH_BYTES:].hex()
+    return data[-DIGEST_BYTES:].hex()
+
+
+def hash_before(data: bytes, revision: int, seal: Seal = PLAIN) -> str:
+    """The hash that an entry, which is verified, names as that of the one before it."""
+    decode(data, None, revision, seal)
+    header_bytes = _PREFIX.unpack_from(data)[2]
+    prev = json.loads(data[_PREFIX.size : _PREFIX.size + header_bytes])["prev"]
+    return str(prev)
 
 
 def corrupt(revision: int | None, why: str) -> StoreCorrupt:
@@ -97,14 +108,24 @@ def corrupt(revision: int | None, why: str) -> StoreCorrupt:
     )
 
 
-def _unseal(data: bytes, revision: int | None) -> tuple[str, int, int]:
+def _unseal(data: bytes, revision: int | None, seal: Seal) -> tuple[str, int, int]:
     """Entry hash, header length and payload length of an entry whose closing hash is right and schema is known."""
-    if len(data) < _PREFIX.size + _HASH_BYTES:
+    if len(data) < _PREFIX.size + DIGEST_BYTES:
         raise corrupt(revision, f"it is cut short, to {len(data)} bytes")
-    digest = hashlib.sha256(memoryview(data)[:-_HASH_BYTES]).digest()
-    magic, schema, header_bytes, payload_bytes = _PREFIX.unpack_from(data)
-    if magic != _MAGIC or digest != data[-_HASH_BYTES:]:
-        raise corrupt(revision, "its bytes do not match its hash")
+    magic, marked_schema, header_bytes, payload_bytes = _PREFIX.unpack_from(data)
+    schema, keyed = marked_schema & ~_KEYED, bool(marked_schema & _KEYED)
+    if magic != _MAGIC or not seal.fits(memoryview(data)[:-DIGEST_BYTES], data[-DIGEST_BYTES:]):
+        why = "its bytes do not match its hash"
+        if keyed and not seal.keyed:
+            why += ", or it was closed with a secret: set ERRATA_LOG_SECRET"
+        elif seal.keyed and not keyed:
+            why += ", for it was not closed with this server's secret. A log from before the secret is copied under it "
+            why += "by `errata store migrate`"
+        elif keyed:
+            why += ", or it was closed with another secret than ERRATA_LOG_SECRET"
+        raise corrupt(revision, why)
+    if keyed != seal.keyed:
+        raise corrupt(revision, "it says that it was closed in another way than it was")
     if schema > SCHEMA:
         raise StoreCorrupt(
             f"Entry {'?' if revision is None else revision} of the log was written by a newer version of Errata "
@@ -114,4 +135,4 @@ def _unseal(data: bytes, revision: int | None) -> tuple[str, int, int]:
         )
     if schema < 1:
         raise corrupt(revision, f"its schema {schema} never existed")
-    return digest.hex(), header_bytes, payload_bytes
+    return closing_hash(data), header_bytes, payload_bytes

@@ -2,9 +2,10 @@
 
 from app.domain.errors import InvalidRequest
 from app.store.base import Log
-from app.store.chain import DEFAULT_MAX_PAYLOAD_BYTES
+from app.store.chain import Chain
 from app.store.memory import MemoryLog
 from app.store.redis import RedisLog
+from app.store.seal import Seal
 from app.store.sqlite import SqliteLog
 
 FORMS = "sqlite:///relative.db, sqlite:////absolute/path.db, redis://host:port/db or memory:// (lost at the end)"
@@ -13,17 +14,20 @@ REDIS_SCHEMES = ("redis", "rediss", "redis+sentinel")
 
 def open_log(
     url: str,
-    max_payload_bytes: int = DEFAULT_MAX_PAYLOAD_BYTES,
     *,
     redis_prefix: str = "errata",
     allow_not_durable: bool = False,
+    secret: str | None = None,
 ) -> Log:
-    """Raises InvalidRequest for a URL that names no log. No message repeats a URL's inside: it may hold a password."""
+    """`secret` closes every entry and snapshot; a log that was begun without it, or with another, is refused.
+
+    Raises InvalidRequest for a URL that names no log. No message repeats a URL's inside: it may hold a password."""
+    chain = Chain(seal=Seal(secret))
     scheme, separator, rest = url.partition("://")
     if url == "memory://":
-        return MemoryLog(max_payload_bytes)
+        return MemoryLog(chain)
     if scheme in REDIS_SCHEMES and separator:
-        return RedisLog(url, max_payload_bytes, prefix=redis_prefix, allow_not_durable=allow_not_durable)
+        return RedisLog(url, chain, prefix=redis_prefix, allow_not_durable=allow_not_durable)
     if scheme != "sqlite" or not rest.startswith("/"):
         raise InvalidRequest(f"The store's URL (scheme {scheme if separator else 'missing'!r}) is none of {FORMS}.")
     path = rest.removeprefix("/")
@@ -31,4 +35,4 @@ def open_log(
         raise InvalidRequest(f"The store's URL names no file: use {FORMS}.")
     if "?" in path or "#" in path:
         raise InvalidRequest("The store's URL holds '?' or '#': a sqlite URL is a plain path and takes no options.")
-    return SqliteLog(path, max_payload_bytes)
+    return SqliteLog(path, chain)

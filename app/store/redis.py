@@ -4,7 +4,7 @@ Redis takes only ids above the last one, which is the compare-and-set between se
 more than one write an event: a Redis that is killed between the writes of a script may be unable to start again.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from threading import Lock
 from typing import Any
 
@@ -14,9 +14,10 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from app.domain.errors import StoreUnavailable
 from app.domain.events import Event
-from app.store.chain import DEFAULT_MAX_PAYLOAD_BYTES, lost_race, next_entry, walk
-from app.store.codec import GENESIS, closing_hash, corrupt, decode
+from app.store.chain import DEFAULT_CHAIN, Chain, lost_race
+from app.store.codec import GENESIS, closing_hash, corrupt, hash_before
 from app.store.redis_client import BLOCK_S, connect, require_durable, translated
+from app.store.seal import Seal
 
 FIELD = b"e"
 """The one field of a stream entry: the log entry's bytes."""
@@ -25,19 +26,22 @@ READ_BYTES = 8 * 2**20
 
 
 class RedisLog:
-    """A Log in one stream, `<prefix>:log`. Any number of handles, in any number of processes, may append to it."""
+    """A Log in one stream, `<prefix>:log`, and a hash of what is kept beside it, `<prefix>:kept`.
+
+    Any number of handles, in any number of processes, may append to it.
+    """
 
     def __init__(
         self,
         url: str,
-        max_payload_bytes: int = DEFAULT_MAX_PAYLOAD_BYTES,
+        chain: Chain = DEFAULT_CHAIN,
         *,
         prefix: str = "errata",
         allow_not_durable: bool = False,
     ) -> None:
         self._client, self._url = connect(url)
-        self._key = f"{prefix}:log"
-        self._max_payload_bytes = max_payload_bytes
+        self._key, self._kept = f"{prefix}:log", f"{prefix}:kept"
+        self._chain = chain
         self._lock = Lock()
         self._known = (0, GENESIS)
         """The newest entry that this handle read or wrote for an append: its revision and hash."""
@@ -56,20 +60,24 @@ class RedisLog:
     def durable(self) -> bool:
         return self._durable
 
+    @property
+    def seal(self) -> Seal:
+        return self._chain.seal
+
     def append(self, event: Event) -> str:
         with self._lock:
             self._check_open()
             head = self.head()
-            entry = next_entry(event, head, self._known_hash(head), self._max_payload_bytes)
-            self._add(event.revision, entry)
+            entry = self._chain.next_entry(event, head, self._known_hash(head))
+            self._add(event.revision, entry, new=head == 0)
             entry_hash = closing_hash(entry)
             self._known = (event.revision, entry_hash)
         return entry_hash
 
-    def _add(self, revision: int, entry: bytes) -> None:
+    def _add(self, revision: int, entry: bytes, *, new: bool) -> None:
         """The one write. When no answer comes, whether it was carried out is read back."""
         command: list[Any] = ["XADD", self._key]
-        if revision > 1:
+        if not new:
             command.append("NOMKSTREAM")  # a log that was deleted meanwhile is not begun anew in its middle
         try:
             added = self._client.execute_command(*command, f"{revision}-0", FIELD, entry)
@@ -97,12 +105,18 @@ class RedisLog:
             newest = self._client.xrevrange(self._key, count=1)
         return _revision(newest[0][0]) if newest else 0
 
+    def first(self) -> int:
+        self._check_open()
+        with translated(self._url):
+            oldest = self._client.xrange(self._key, count=1)
+        return _revision(oldest[0][0]) if oldest else 1
+
     def read(self, after: int = 0) -> Iterator[Event]:
         return (event for event, _ in self.follow(after, self.hash_of(after)))
 
     def follow(self, after: int, after_hash: str) -> Iterator[tuple[Event, str]]:
         self._check_open()
-        return walk(self._entries(after), after, after_hash)
+        return self._chain.walk(self._entries(after), after, after_hash)
 
     def hash_of(self, revision: int) -> str:
         assert revision >= 0
@@ -111,9 +125,20 @@ class RedisLog:
             return GENESIS
         with translated(self._url):
             entry = self._entry(revision)
+        if entry is None and revision == self.first() - 1:
+            return hash_before(self.entry(revision + 1), revision + 1, self.seal)
+        return closing_hash(self._verified(revision, entry))
+
+    def entry(self, revision: int) -> bytes:
+        self._check_open()
+        with translated(self._url):
+            return self._verified(revision, self._entry(revision))
+
+    def _verified(self, revision: int, entry: bytes | None) -> bytes:
         if entry is None:
-            raise corrupt(revision, f"it is missing: the log ends at {self.head()}")
-        return decode(entry, None, revision)[1]
+            raise corrupt(revision, f"it is missing: the log holds {self.first()} to {self.head()}")
+        self._chain.verified(entry, revision)
+        return entry
 
     def wait(self, after: int, timeout_s: float) -> bool:
         self._check_open()
@@ -122,6 +147,41 @@ class RedisLog:
             return bool(
                 self._client.xread({self._key: f"{after}-0"}, count=1, block=block_ms)
             )  # on a connection of its own
+
+    def trim(self, first: int) -> None:
+        assert first <= self.head()
+        with translated(self._url):
+            self._client.xtrim(self._key, minid=f"{first}-0", approximate=False)
+
+    def begin(self, revision: int, entry: bytes) -> None:
+        self._chain.verified(entry, revision)
+        with self._lock:
+            head = self.head()
+            if head:
+                raise lost_race(revision, head)
+            self._add(revision, entry, new=True)
+
+    def put(self, name: str, data: bytes) -> None:
+        self._check_open()
+        with translated(self._url):
+            self._client.hset(self._kept, name, data)
+
+    def get(self, name: str) -> bytes | None:
+        self._check_open()
+        with translated(self._url):
+            found: bytes | None = self._client.hget(self._kept, name)
+        return found
+
+    def names(self) -> list[str]:
+        self._check_open()
+        with translated(self._url):
+            return [name.decode(errors="replace") for name in self._client.hkeys(self._kept)]
+
+    def drop(self, names: Iterable[str]) -> None:
+        self._check_open()
+        with translated(self._url):
+            for name in names:
+                self._client.hdel(self._kept, name)
 
     def close(self) -> None:
         self._closed = True

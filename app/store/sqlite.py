@@ -3,15 +3,16 @@
 import os
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Lock
 
 from app.domain.errors import StoreUnavailable
 from app.domain.events import Event
-from app.store.chain import DEFAULT_MAX_PAYLOAD_BYTES, lost_race, next_entry, walk
-from app.store.codec import GENESIS, closing_hash, corrupt, decode
+from app.store.chain import DEFAULT_CHAIN, Chain, lost_race
+from app.store.codec import GENESIS, closing_hash, corrupt, hash_before
+from app.store.seal import Seal
 from app.store.sqlite_file import damaged, open_file, translated
 
 READ_ENTRIES = 256
@@ -27,12 +28,12 @@ class SqliteLog:
     def __init__(
         self,
         path: str | Path,
-        max_payload_bytes: int = DEFAULT_MAX_PAYLOAD_BYTES,
+        chain: Chain = DEFAULT_CHAIN,
         busy_timeout_s: float = 5.0,
     ) -> None:
         self._url = f"sqlite:///{path}"
         self._path = Path(path).absolute()  # a later change of the working directory must not move the log
-        self._max_payload_bytes = max_payload_bytes
+        self._chain = chain
         self._lock = Lock()
         self._connection = open_file(self._path, busy_timeout_s)
         self._wal = self._path.with_name(f"{self._path.name}-wal")
@@ -50,11 +51,15 @@ class SqliteLog:
     def durable(self) -> bool:
         return True
 
+    @property
+    def seal(self) -> Seal:
+        return self._chain.seal
+
     def append(self, event: Event) -> str:
         with self._open() as connection, translated(self._path):
             self._check_files()
             head = self._head(connection)
-            entry = next_entry(event, head, self._hash(connection, head), self._max_payload_bytes)
+            entry = self._chain.next_entry(event, head, self._hash(connection, head))
             try:
                 connection.execute("INSERT INTO log VALUES (?, ?)", (event.revision, entry))
             except sqlite3.IntegrityError:
@@ -70,16 +75,24 @@ class SqliteLog:
         with self._open() as connection, translated(self._path):
             return self._head(connection)
 
+    def first(self) -> int:
+        with self._open() as connection, translated(self._path):
+            return self._first(connection)
+
     def read(self, after: int = 0) -> Iterator[Event]:
         return (event for event, _ in self.follow(after, self.hash_of(after)))
 
     def follow(self, after: int, after_hash: str) -> Iterator[tuple[Event, str]]:
-        return walk(self._entries(after), after, after_hash)
+        return self._chain.walk(self._entries(after), after, after_hash)
 
     def hash_of(self, revision: int) -> str:
         assert revision >= 0
         with self._open() as connection, translated(self._path):
             return self._stored_hash(connection, revision)
+
+    def entry(self, revision: int) -> bytes:
+        with self._open() as connection, translated(self._path):
+            return self._entry(connection, revision)
 
     def wait(self, after: int, timeout_s: float) -> bool:
         end = time.monotonic() + timeout_s
@@ -89,6 +102,39 @@ class SqliteLog:
                 return False
             time.sleep(min(POLL_S, left_s))  # another process tells nobody that it wrote
         return True
+
+    def trim(self, first: int) -> None:
+        with self._open() as connection, translated(self._path):
+            assert first <= self._head(connection)
+            connection.execute("DELETE FROM log WHERE revision < ?", (first,))
+
+    def begin(self, revision: int, entry: bytes) -> None:
+        self._chain.verified(entry, revision)
+        with self._open() as connection, translated(self._path):
+            # one statement: another process may append the first entry between a look and the insert
+            inserted = connection.execute(
+                "INSERT INTO log SELECT ?, ? WHERE NOT EXISTS (SELECT 1 FROM log)", (revision, entry)
+            )
+            if not inserted.rowcount:
+                raise lost_race(revision, self._head(connection))
+
+    def put(self, name: str, data: bytes) -> None:
+        with self._open() as connection, translated(self._path):
+            self._check_files()
+            connection.execute("INSERT OR REPLACE INTO kept VALUES (?, ?)", (name, data))
+
+    def get(self, name: str) -> bytes | None:
+        with self._open() as connection, translated(self._path):
+            found = connection.execute("SELECT value FROM kept WHERE name = ?", (name,)).fetchone()
+        return found[0] if found and isinstance(found[0], bytes) else None
+
+    def names(self) -> list[str]:
+        with self._open() as connection, translated(self._path):
+            return [name for (name,) in connection.execute("SELECT name FROM kept")]
+
+    def drop(self, names: Iterable[str]) -> None:
+        with self._open() as connection, translated(self._path):
+            connection.executemany("DELETE FROM kept WHERE name = ?", [(name,) for name in names])
 
     def close(self) -> None:
         with self._lock:
@@ -120,6 +166,10 @@ class SqliteLog:
             raise damaged(self._path, f"it ends at entry {newest}, but entry {appended} was appended last")
         return int(newest)
 
+    def _first(self, connection: sqlite3.Connection) -> int:
+        (first,) = connection.execute("SELECT coalesce(min(revision), 1) FROM log").fetchone()
+        return int(first)
+
     def _hash(self, connection: sqlite3.Connection, revision: int) -> str:
         """The hash of the entry of a revision, which is verified unless this handle wrote or verified it before."""
         if revision != self._known[0]:
@@ -129,10 +179,19 @@ class SqliteLog:
     def _stored_hash(self, connection: sqlite3.Connection, revision: int) -> str:
         if revision == 0:
             return GENESIS
+        if revision == self._first(connection) - 1:
+            return hash_before(self._entry(connection, revision + 1), revision + 1, self.seal)
+        return closing_hash(self._entry(connection, revision))
+
+    def _entry(self, connection: sqlite3.Connection, revision: int) -> bytes:
         row = connection.execute("SELECT entry FROM log WHERE revision = ?", (revision,)).fetchone()
         if row is None:
-            raise corrupt(revision, f"it is missing: the log ends at {self._head(connection)}")
-        return decode(_blob(revision, row[0]), None, revision)[1]
+            raise corrupt(
+                revision, f"it is missing: the log holds {self._first(connection)} to {self._head(connection)}"
+            )
+        entry = _blob(revision, row[0])
+        self._chain.verified(entry, revision)
+        return entry
 
     def _entries(self, after: int) -> Iterator[tuple[int, bytes]]:
         query = "SELECT revision, entry FROM log WHERE revision > ? ORDER BY revision LIMIT ?"

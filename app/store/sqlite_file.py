@@ -105,6 +105,7 @@ def _claim(connection: sqlite3.Connection, path: Path) -> None:
     (application_id,) = connection.execute("PRAGMA application_id").fetchone()
     if application_id != APPLICATION_ID:
         raise InvalidRequest(f"{path} is the SQLite database of another program, not an Errata log: name another file.")
+    connection.execute("CREATE TABLE IF NOT EXISTS kept (name TEXT PRIMARY KEY, value BLOB NOT NULL)")
     (found,) = connection.execute("SELECT value FROM meta WHERE key = 'format'").fetchone() or (None,)
     if not isinstance(found, int) or found < 1:
         raise damaged(path, "its format is not named")

@@ -25,8 +25,10 @@ from app.domain.events import (
 )
 from app.domain.generation import Generation, GenerationParameters, Hit, Signal, Token
 from app.service.records import Records
+from app.service.snapshots import Snapshots
 from app.service.views import EditFilter, EditResult, EditResults, EditView, Page, Status
 from app.store.memory import MemoryLog
+from app.store.snapshots import Manifest
 
 NOW_S = 1_700_000_000.0
 SECONDS = {"fit": 0.5, "verify": 0.25, "commit": 0.001}
@@ -39,6 +41,7 @@ class FakeService:
 
     def __init__(self) -> None:
         self.records = Records(MemoryLog())
+        self.snapshots = Snapshots(self.records, lambda: NOW_S, period_s=0, min_events=1)
         self.started = self.stopped = self.cancelled = 0
         self.fails: Exception | None = None
         self.breaks_after: tuple[int, Exception] | None = None
@@ -149,10 +152,10 @@ class FakeService:
         digest = hashlib.sha256(json.dumps([r.digest() for r in requests]).encode()).hexdigest()
         known = self.records.ledger.done_under(origin)
         if known is not None:
-            if known[0] != digest:
+            if known.digest != digest:
                 raise IdempotencyMismatch("This Idempotency-Key was used with another body: take a new key.")
-            ids = self.records.ledger.edits_of(known[1])
-            return EditResults(results=tuple(self._result(i, created=False) for i in ids), revision=known[1])
+            results = tuple(self._result(i, created=False) for i in known.edit_ids)
+            return EditResults(results=results, revision=known.revision)
         if any(request.target == REJECTED for request in requests):
             raise EditRejected("The edit did not hold when tried.", report={"exact": False})
         for request in requests:
@@ -229,8 +232,12 @@ class FakeService:
         await self._append(SwitchSet, origin, namespace=namespace, on=on)
         return self.revision
 
-    def events(self, after: int, limit: int) -> list[Event]:
-        return list(self.records.log.read(after=after))[:limit] if after < self.revision else []
+    def events(self, after: int | None, limit: int) -> list[tuple[Event, str]]:
+        return self.records.events(after, limit)
+
+    async def take_snapshot(self) -> tuple[Manifest, bool]:
+        self._fail()
+        return await self.snapshots.take()
 
     async def _append(self, kind: Any, origin: Origin, **fields: Any) -> None:
         async with self.records.writing:

@@ -27,6 +27,8 @@ ROUTES: list[tuple[str, str, Any, Right]] = [
     ("POST", "/rollback", {"ids": ["ed_x"]}, Right.EDIT),
     ("POST", "/switch", {"on": False}, Right.ADMIN),
     ("GET", "/log", None, Right.READ),
+    ("POST", "/snapshots", None, Right.ADMIN),
+    ("GET", "/snapshots", None, Right.READ),
     ("GET", "/editors", None, Right.READ),
     ("GET", "/metrics", None, Right.READ),
 ]

@@ -10,7 +10,7 @@ from tests.api.serving import Caller
 ONE = {"prompt": "Lumen is led by", "target": "Ada Quill"}
 
 
-def test_the_log(ask: Caller) -> None:
+def test_the_log(ask: Caller, service: FakeService) -> None:
     ask.post("/edit", ONE, headers={"X-Errata-Actor": "ann", "Idempotency-Key": "secret-key"})
     ask.post("/edit", {"edits": [{"prompt": "p", "target": "t"}]})
     ask.post("/edits/ed_0000/rollback", {"reason": "wrong"})
@@ -20,6 +20,7 @@ def test_the_log(ask: Caller) -> None:
     committed, staged, closed, back, switched = body["events"]
     assert committed == {
         "revision": 1,
+        "hash": service.records.log.hash_of(1),
         "kind": "edit_committed",
         "at": "2023-11-14T22:13:20Z",
         "actor": "ann",
@@ -48,6 +49,31 @@ def test_the_log_in_pages(ask: Caller) -> None:
     rest = ask.get("/log", params={"after": 2}).json()
     assert ([event["revision"] for event in rest["events"]], rest["next_after"]) == ([3], None)
     assert ask.get("/log", params={"limit": 0}).status_code == 422
+
+
+def test_a_trimmed_log_begins_later_and_says_so_where_more_is_asked_for(ask: Caller, service: FakeService) -> None:
+    for i in range(4):
+        ask.post("/edit", {"prompt": f"p{i}", "target": "t"})
+    service.records.log.trim(3)
+    assert [event["revision"] for event in ask.get("/log").json()["events"]] == [3, 4]
+    assert [event["revision"] for event in ask.get("/log", params={"after": 2}).json()["events"]] == [3, 4]
+    gone = ask.get("/log", params={"after": 1})
+    assert (gone.status_code, gone.json()["oldest"]) == (410, 3)
+
+
+def test_snapshots_are_taken_once_a_revision_and_listed(ask: Caller) -> None:
+    empty = ask.post("/snapshots")
+    assert (empty.status_code, ask.get("/snapshots").json()) == (422, {"snapshots": []})
+    ask.post("/edit", ONE)
+    made = ask.post("/snapshots")
+    assert made.status_code == 201
+    body = made.json()
+    assert (body["revision"], body["edits"], body["at"]) == (1, 1, "2023-11-14T22:13:20Z")
+    assert body["hash"] == ask.get("/log").json()["events"][0]["hash"]
+    assert body["bytes"] > 100
+    again = ask.post("/snapshots")
+    assert (again.status_code, again.json()) == (200, body)
+    assert ask.get("/snapshots").json() == {"snapshots": [body]}
 
 
 def test_the_editors(ask: Caller, service: FakeService) -> None:

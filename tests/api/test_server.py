@@ -109,7 +109,8 @@ ROUTES = {
     ("post", "/generate"), ("post", "/generate_stream"), ("post", "/edit"), ("get", "/edits"),
     ("get", "/edits/{edit_id}"), ("post", "/edits/{edit_id}/rollback"), ("post", "/edits/{edit_id}/disable"),
     ("post", "/edits/{edit_id}/enable"), ("post", "/rollback"), ("post", "/switch"), ("get", "/log"),
-    ("get", "/editors"), ("get", "/healthz"), ("get", "/readyz"), ("get", "/metrics"),
+    ("get", "/editors"), ("get", "/healthz"), ("get", "/readyz"), ("get", "/metrics"), ("post", "/snapshots"),
+    ("get", "/snapshots"),
 }  # fmt: skip
 
 

@@ -156,3 +156,11 @@ def test_times_are_read_with_their_units(text: str, seconds: float) -> None:
 
 def test_a_time_without_sense_is_a_usage_error(errata: Errata) -> None:
     assert errata("edit", ASKED, "euro", "--expires-in", "soon").exit_code == 2
+
+
+def test_snapshots_are_taken_and_listed(errata: Errata) -> None:
+    assert "No snapshots." in errata("snapshot", "list").output
+    assert errata("snapshot").exit_code == 1
+    errata("edit", "Who leads Lumen?", "Ada")
+    assert "revision 1, 1 edits" in errata("snapshot").output
+    assert "snapshot-000000000001-" in errata("snapshot", "list").output

@@ -9,8 +9,11 @@ from click.testing import Result
 from typer.testing import CliRunner
 
 from app.cli.main import app
+from app.domain.snapshot import records_of
+from app.store import upkeep
 from app.store.codec import GENESIS
 from app.store.open import open_log
+from app.store.snapshots import save
 from tests.domain.samples import committed, rolled_back
 from tests.redis_server import RedisServer, running_redis
 
@@ -80,6 +83,50 @@ def test_a_log_is_carried_in_a_file(url: str, tmp_path: Path) -> None:
     assert store("import", str(file), "--store", other).exit_code == 0
     assert hashes(other) == hashes(url)
     assert {path.name for path in tmp_path.iterdir() if "partial" in path.name} == set()
+
+
+def test_a_log_is_copied_under_a_secret_and_under_another_one(
+    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sealed, again = f"sqlite:///{tmp_path}/sealed.db", f"sqlite:///{tmp_path}/again.db"
+    monkeypatch.setenv("ERRATA_LOG_SECRET", "a secret of the operators")
+    refused = store("migrate", url, sealed)
+    assert refused.exit_code == 1
+    assert "from before the secret" in refused.stderr
+    monkeypatch.setenv("ERRATA_SOURCE_LOG_SECRET", "")
+    assert "its hashes are new" in store("migrate", url, sealed).output
+    assert store("check", "--store", sealed).exit_code == 0
+    monkeypatch.setenv("ERRATA_SOURCE_LOG_SECRET", "a secret of the operators")
+    monkeypatch.setenv("ERRATA_LOG_SECRET", "quite another secret")
+    assert store("migrate", sealed, again).exit_code == 0
+    assert store("check", "--store", again).exit_code == 0
+    wrong = store("check", "--store", sealed)
+    assert wrong.exit_code == 1
+    assert "another secret than ERRATA_LOG_SECRET" in wrong.stderr
+    monkeypatch.delenv("ERRATA_LOG_SECRET")
+    assert "set ERRATA_LOG_SECRET" in store("check", "--store", sealed).stderr
+
+
+def test_a_snapshot_in_a_file_is_a_log_and_a_log_is_trimmed(url: str, tmp_path: Path) -> None:
+    file, archive, other = tmp_path / "snap.db", tmp_path / "archive.db", f"sqlite:///{tmp_path}/other.db"
+    written = CliRunner().invoke(app, ["snapshot", "write", str(file), "--store", url], env={"COLUMNS": "200"})
+    assert "revision 3" in written.output, written.output
+    assert "entries from 3 on" in store("check", "--store", f"sqlite:///{file}").output
+    assert store("import", str(file), "--store", other).exit_code == 0
+    assert "snapshots of revision 3 agree" in store("check", "--store", other).output
+
+    assert store("export", str(archive), "--store", url).exit_code == 0
+    refused = store("trim", "--archive", str(archive), "--store", url)
+    assert refused.exit_code == 1
+    assert "errata snapshot" in refused.stderr
+    log = open_log(url)
+    ledger, last = upkeep.fold(log)
+    save(log, 3, last, records_of(ledger), 0.0)
+    log.close()
+    trimmed = store("trim", "--archive", str(archive), "--store", url)
+    assert "begins at revision 3 (before: 1)" in trimmed.output, trimmed.output
+    assert store("check", "--store", url).exit_code == 0
+    assert "3 events" in store("check", "--store", f"sqlite:///{archive}").output
 
 
 def test_what_is_no_log_is_refused(tmp_path: Path) -> None:

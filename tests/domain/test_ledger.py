@@ -7,7 +7,7 @@ import pytest
 from app.domain.edit import State
 from app.domain.errors import StateConflict, StoreCorrupt, UnknownEdit
 from app.domain.events import EditCommitted, EditsDisabled, EditsEnabled, EditsExpired, EditsRolledBack, Origin
-from app.domain.ledger import Ledger
+from app.domain.ledger import Ledger, Use
 from tests.domain.samples import change, closed, committed, edit, rolled_back, staged, switched
 
 
@@ -37,7 +37,6 @@ def test_a_commit_is_live_from_its_revision_on():
     ledger = fold(committed(1, "a"), committed(2, "b", prompt="Other?"))
     assert [live(ledger, revision) for revision in (0, 1, 2)] == [[], ["a"], ["a", "b"]]
     assert ledger.state("a") is State.LIVE
-    assert ledger.edits_of(2) == ("b",)
 
 
 def test_superseding_takes_the_older_out_in_the_same_step():
@@ -116,7 +115,7 @@ def test_a_batch_is_live_from_its_closing_event_on():
     ledger.apply(closed(4, "B", "a", "b"))
     assert [live(ledger, revision) for revision in (1, 2, 3, 4)] == [["old"], ["old"], ["old"], ["a", "b"]]
     assert ledger.state("old") is State.SUPERSEDED
-    assert (ledger.edits_of(4), ledger.entry("old").history[-1][0]) == (("a", "b", "old"), 4)
+    assert ledger.entry("old").history[-1][0] == 4
 
 
 def test_a_batch_that_is_never_closed_is_never_live():
@@ -221,5 +220,5 @@ def test_an_idempotency_key_leads_to_its_event():
         EditCommitted(revision=1, at_s=0.0, origin=Origin(idempotency_key="k", digest="d"), edit=edit("a")),
         committed(2, "b"),
     )
-    assert ledger.by_idempotency_key == {(None, "k"): ("d", 1)}
-    assert ledger.edits_of(ledger.by_idempotency_key[None, "k"][1]) == ("a",)
+    assert ledger.by_idempotency_key == {(None, "k"): Use("d", 1, ("a",))}
+    assert ledger.done_under(Origin(idempotency_key="k", key_id="another's")) is None

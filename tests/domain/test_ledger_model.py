@@ -17,6 +17,7 @@ from app.domain.events import (
     SwitchSet,
 )
 from app.domain.ledger import Ledger
+from app.domain.snapshot import ledger_of, records_of
 from tests.domain.samples import change, closed, committed, staged, switched
 
 NAMESPACES = ("default", "other")
@@ -177,6 +178,17 @@ class LedgerAgainstModel(RuleBasedStateMachine):
     def switch(self, namespace, again):
         is_off = namespace in Model(self.events).off
         self.apply(switched(self.next, namespace, on=is_off != again))
+
+    @rule()
+    def restart_from_a_snapshot(self):
+        self.ledger = ledger_of(self.ledger.revision, list(records_of(self.ledger)))
+
+    @invariant()
+    def a_snapshot_leaves_nothing_out(self):
+        again = ledger_of(self.ledger.revision, list(records_of(self.ledger)))
+        before = dict(self.ledger.__dict__)
+        before["_live"] = {name: entries for name, entries in before["_live"].items() if entries}
+        assert again.__dict__ == before
 
     @invariant()
     def every_revision_shows_what_was_live_then(self):

@@ -1,8 +1,6 @@
-"""The laws of every log. An implementation enrols with one line in STORES; `durable` decides which laws apply."""
+"""The laws of every log; `durable` decides which apply."""
 
-import sqlite3
 import threading
-from typing import Protocol
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -10,116 +8,11 @@ from hypothesis import strategies as st
 
 from app.domain.errors import InvalidRequest, LostRace, StoreCorrupt
 from app.domain.events import EVENTS
-from app.store.base import Log
+from app.store.chain import Chain
 from app.store.codec import GENESIS, decode, encode
-from app.store.memory import MemoryLog
-from app.store.redis import FIELD, RedisLog
-from app.store.sqlite import SqliteLog
-from tests.domain.samples import closed, committed, rolled_back, staged, switched
+from tests.domain.samples import committed, rolled_back
 from tests.domain.strategies import numbers, origins, own_fields
-from tests.redis_server import RedisServer, running_redis
-
-
-class Store(Protocol):
-    """One log, and a way to damage it behind its back. It is made with a directory and a payload cap."""
-
-    def open(self) -> Log:
-        """A handle on the log; each call may give another handle, never another log."""
-
-    def entries(self) -> list[bytes]: ...
-
-    def rewrite(self, entries: list[bytes]) -> None:
-        """Put these bytes in place of the entries 1, 2, ..."""
-
-
-class MemoryStore:
-    def __init__(self, directory, max_payload_bytes=2**20):
-        self.log = MemoryLog(max_payload_bytes)
-
-    def open(self):
-        return self.log
-
-    def entries(self):
-        return list(self.log._entries)
-
-    def rewrite(self, entries):
-        self.log._entries[:] = entries
-
-
-class SqliteStore:
-    def __init__(self, directory, max_payload_bytes=2**20):
-        self.path, self.max_payload_bytes = directory / "log.sqlite", max_payload_bytes
-
-    def open(self):
-        return SqliteLog(self.path, self.max_payload_bytes)
-
-    def entries(self):
-        connection = sqlite3.connect(self.path)
-        rows = connection.execute("SELECT entry FROM log ORDER BY revision").fetchall()
-        connection.close()
-        return [entry for (entry,) in rows]
-
-    def rewrite(self, entries):
-        connection = sqlite3.connect(self.path, isolation_level=None)
-        connection.execute("PRAGMA synchronous=OFF")
-        connection.execute("BEGIN")
-        connection.execute("DELETE FROM log")
-        connection.executemany("INSERT INTO log VALUES (?, ?)", enumerate(entries, start=1))
-        connection.execute("COMMIT")
-        connection.close()
-
-
-class RedisStore:
-    def __init__(self, directory, max_payload_bytes=2**20):
-        self.max_payload_bytes = max_payload_bytes
-        self.client = _redis.client()
-        self.client.flushall()
-
-    def open(self):
-        return RedisLog(_redis.url, self.max_payload_bytes)
-
-    def entries(self):
-        return [fields[FIELD] for _, fields in self.client.xrange("errata:log")]
-
-    def rewrite(self, entries):
-        pipeline = self.client.pipeline()
-        pipeline.delete("errata:log")
-        for revision, entry in enumerate(entries, start=1):
-            pipeline.xadd("errata:log", {FIELD: entry}, id=f"{revision}-0")
-        pipeline.execute()
-
-
-STORES = {"memory": MemoryStore, "sqlite": SqliteStore, "redis": RedisStore}
-_redis: RedisServer
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _one_redis():
-    global _redis
-    with running_redis() as _redis:
-        yield
-
-
-@pytest.fixture(params=sorted(STORES))
-def store(request, tmp_path):
-    return STORES[request.param](tmp_path)
-
-
-SAMPLES = [
-    committed(1, "a", tensors=bytes(range(256)), metadata={"ticket": [1, 2.5, None, True, {"déjà": "vu"}]}),
-    committed(2, "b", supersedes=("a",), expires_at_s=9.5, tensors=b""),
-    staged(3, "B", "c", prompt="Wer leitet Lümen? 🦔\x00\u2028"),
-    closed(4, "B", "c"),
-    switched(5, None, False),
-    rolled_back(6, "b"),
-]
-
-
-def filled(store, events=SAMPLES):
-    log = store.open()
-    for event in events:
-        log.append(event)
-    return log
+from tests.laws.stores import SAMPLES, filled
 
 
 def reads_corrupt(store, after=0):
@@ -156,7 +49,7 @@ def test_read_begins_after_any_revision(store):
 
 def test_read_after_a_revision_that_the_log_does_not_hold_is_refused(store):
     log = filled(store)
-    with pytest.raises(StoreCorrupt, match=r"Entry 7 .* ends at 6"):
+    with pytest.raises(StoreCorrupt, match=r"Entry 7 .* holds 1 to 6"):
         list(log.read(7))
     log.close()
 
@@ -231,7 +124,7 @@ def test_of_racing_writers_exactly_one_wins_each_revision(store):
 
 
 def test_the_payload_cap_is_the_callers_error_and_writes_nothing(tmp_path, store):
-    store = type(store)(tmp_path, max_payload_bytes=4096)
+    store = type(store)(tmp_path, Chain(max_payload_bytes=4096))
     log = store.open()
     with pytest.raises(InvalidRequest, match="above its cap of 4096"):
         log.append(committed(1, tensors=bytes(4096)))

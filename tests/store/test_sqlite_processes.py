@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from app.domain.errors import LostRace
-from app.store.chain import next_entry
+from app.store.chain import Chain
 from app.store.codec import GENESIS
 from app.store.sqlite import SqliteLog
 from tests.domain.samples import committed
@@ -31,14 +31,14 @@ def log(path):
 
 
 def test_an_append_between_the_look_at_the_head_and_the_insert_is_a_lost_race(path, log, monkeypatch):
-    def overtaken(event, head, head_hash, max_payload_bytes):
+    def overtaken(chain, event, head, head_hash):
         monkeypatch.undo()
         other = SqliteLog(path)
         other.append(committed(1, "theirs"))
         other.close()
-        return next_entry(event, head, head_hash, max_payload_bytes)
+        return chain.next_entry(event, head, head_hash)
 
-    monkeypatch.setattr("app.store.sqlite.next_entry", overtaken)
+    monkeypatch.setattr(Chain, "next_entry", overtaken)
     with pytest.raises(LostRace, match="head is 1"):
         log.append(committed(1, "ours"))
     log.append(committed(2, "ours"))
@@ -59,7 +59,7 @@ def test_a_long_read_sees_appends_and_does_not_hold_them_up(path, log, monkeypat
 
 
 def test_a_read_takes_a_bounded_number_of_bytes_at_a_time(log, monkeypatch):
-    size = len(next_entry(committed(1), 0, GENESIS, 2**20))
+    size = len(Chain().next_entry(committed(1), 0, GENESIS))
     monkeypatch.setattr("app.store.sqlite.READ_BYTES", size + 1)
     for revision in range(1, 6):
         log.append(committed(revision, f"e{revision}"))

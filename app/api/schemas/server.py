@@ -9,6 +9,7 @@ from app.api.schemas.base import MAX_REVISION, Outgoing, utc
 from app.api.schemas.edits import origin_fields
 from app.domain.events import BatchCommitted, EditCommitted, EditStaged, Event, KeyCreated, KeyRevoked, SwitchSet
 from app.service.views import Status
+from app.store.snapshots import Manifest
 
 
 class Problem(BaseModel):
@@ -61,8 +62,41 @@ class Editors(Outgoing):
 class LogQuery(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    after: int = Field(default=0, ge=0, le=MAX_REVISION, description="Show events above this revision.")
+    after: int | None = Field(
+        default=None,
+        ge=0,
+        le=MAX_REVISION,
+        description="Show events above this revision; if left out, from the oldest that is kept on.",
+    )
     limit: int = Field(default=100, ge=1, le=500)
+
+
+class SnapshotOut(Outgoing):
+    """A snapshot beside the log. `hash` is that of the log's entry at its revision."""
+
+    id: str
+    revision: int
+    hash: str
+    at: datetime
+    edits: int
+    bytes: int
+    model_fingerprints: list[str] = Field(description="Of the edits that may still answer.")
+
+    @classmethod
+    def of(cls, manifest: Manifest) -> "SnapshotOut":
+        return cls(
+            id=manifest.id,
+            revision=manifest.revision,
+            hash=manifest.hash,
+            at=utc(manifest.at_s),
+            edits=manifest.edits,
+            bytes=manifest.size_bytes,
+            model_fingerprints=list(manifest.model_fingerprints),
+        )
+
+
+class SnapshotsOut(Outgoing):
+    snapshots: list[SnapshotOut]
 
 
 class LoggedEdit(Outgoing):
@@ -80,6 +114,7 @@ class EventOut(Outgoing):
     """One event of the log. The fields from `edit` on are there where the kind of event has them."""
 
     revision: int
+    hash: str = Field(description="Of the log's entry: it stands for this event and for all before it.")
     kind: str
     at: datetime
     actor: str
@@ -96,9 +131,10 @@ class EventOut(Outgoing):
     key: str | None = None
 
     @classmethod
-    def of(cls, event: Event) -> "EventOut":
+    def of(cls, event: Event, entry_hash: str) -> "EventOut":
         fields: dict[str, Any] = {
             "revision": event.revision,
+            "hash": entry_hash,
             "kind": event.kind,
             "at": utc(event.at_s),
             **origin_fields(event.origin),

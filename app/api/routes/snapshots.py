@@ -1,0 +1,38 @@
+"""Snapshots: taken and listed. They are restored by starting a server over the log that they stand beside."""
+
+from typing import TYPE_CHECKING
+
+from fastapi import APIRouter, Response
+
+from app.api.openapi import raises
+from app.api.schemas.server import SnapshotOut, SnapshotsOut
+from app.domain.errors import LostRace, RequestCancelled, StoreCorrupt, StoreUnavailable
+
+if TYPE_CHECKING:
+    from app.service.service import Service
+
+
+def routes(service: "Service") -> APIRouter:
+    router = APIRouter(tags=["server"])
+
+    @router.post(
+        "/snapshots",
+        status_code=201,
+        responses={
+            200: {"description": "There is one of this revision already", "model": SnapshotOut},
+            **raises(StoreUnavailable, StoreCorrupt, LostRace, RequestCancelled),
+        },
+        summary="Take a snapshot",
+    )
+    async def take(response: Response) -> SnapshotOut:
+        """What a server starts from in place of a long log. It is kept beside the log, and read back before the 201."""
+        manifest, new = await service.take_snapshot()
+        if not new:
+            response.status_code = 200
+        return SnapshotOut.of(manifest)
+
+    @router.get("/snapshots", responses=raises(StoreUnavailable, StoreCorrupt), summary="List snapshots, newest first")
+    async def list_snapshots() -> SnapshotsOut:
+        return SnapshotsOut(snapshots=[SnapshotOut.of(manifest) for manifest in await service.snapshots.listed()])
+
+    return router

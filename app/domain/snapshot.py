@@ -1,0 +1,190 @@
+"""A ledger as plain records and back: what a snapshot holds. Knows nothing of how records are kept.
+
+Derived parts are left out and built again. Whatever the ledger learns to remember belongs here too, or a server that
+starts from a snapshot would differ from one that folded the whole log: `tests/domain/test_snapshot.py` compares them.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from app.domain.edit import Edit
+from app.domain.events import Origin
+from app.domain.keys import Key, Role
+from app.domain.ledger import Entry, Ledger, Use
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Record:
+    """One part of a ledger."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Span:
+    """Revisions [start, end)."""
+
+    start: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Touch:
+    """An event in an edit's history."""
+
+    revision: int
+    kind: str
+    at_s: float
+    origin: Origin
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EditRecord(Record):
+    """In the order of the log."""
+
+    edit: Edit
+    staged_in: str | None
+    committed_at: int | None
+    rolled_back: bool
+    disabled: bool
+    expired: bool
+    superseded_by: tuple[str, ...]
+    covers: bool
+    live: tuple[Span, ...]
+    history: tuple[Touch, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SwitchRecord(Record):
+    namespace: str | None
+    off: tuple[Span, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChangeRecord(Record):
+    """The newest revision that changed what a namespace sees; the empty name stands for all of them."""
+
+    namespace: str
+    revision: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UseRecord(Record):
+    """Of an idempotency key, by the owner of an API key."""
+
+    key_id: str | None
+    idempotency_key: str
+    digest: str
+    revision: int
+    edit_ids: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeyRecord(Record):
+    id: str
+    name: str
+    role: str
+    secret_sha256: str
+    created_at_s: float
+    revoked_at_s: float | None
+
+
+RECORDS: dict[str, type[Record]] = {
+    "edit": EditRecord,
+    "switch": SwitchRecord,
+    "change": ChangeRecord,
+    "use": UseRecord,
+    "key": KeyRecord,
+}
+
+
+def records_of(ledger: Ledger) -> Iterator[Record]:
+    """All that a ledger remembers, besides its revision."""
+    for entry in ledger.entries.values():
+        yield EditRecord(
+            edit=entry.edit,
+            staged_in=entry.staged_in,
+            committed_at=entry.committed_at,
+            rolled_back=entry.rolled_back,
+            disabled=entry.disabled,
+            expired=entry.expired,
+            superseded_by=tuple(entry.superseded_by),
+            covers=entry.covers,
+            live=_spans(entry.live),
+            history=tuple(Touch(revision=r, kind=k, at_s=t, origin=o) for r, k, t, o in entry.history),
+        )
+    for namespace, off in ledger.off.items():
+        yield SwitchRecord(namespace=namespace, off=_spans(off))
+    for name, revision in ledger.last_changes.items():
+        yield ChangeRecord(namespace=name, revision=revision)
+    for (key_id, idempotency_key), use in ledger.by_idempotency_key.items():
+        yield UseRecord(
+            key_id=key_id,
+            idempotency_key=idempotency_key,
+            digest=use.digest,
+            revision=use.revision,
+            edit_ids=use.edit_ids,
+        )
+    for key in ledger.keys.values():
+        yield KeyRecord(
+            id=key.id,
+            name=key.name,
+            role=key.role.value,
+            secret_sha256=key.secret_sha256,
+            created_at_s=key.created_at_s,
+            revoked_at_s=key.revoked_at_s,
+        )
+
+
+def ledger_of(revision: int, records: Iterable[Record]) -> Ledger:
+    """The ledger that these are the records of. Raises ValueError for records that no ledger has."""
+    ledger = Ledger()
+    for record in records:
+        match record:
+            case EditRecord():
+                if record.edit.id in ledger.entries:
+                    raise ValueError(f"the edit {record.edit.id} is in it twice")
+                ledger.entries[record.edit.id] = _entry(record, len(ledger.entries))
+            case SwitchRecord():
+                ledger.off[record.namespace] = _intervals(record.off)
+            case ChangeRecord():
+                ledger.last_changes[record.namespace] = record.revision
+            case UseRecord():
+                ledger.by_idempotency_key[record.key_id, record.idempotency_key] = Use(
+                    record.digest, record.revision, record.edit_ids
+                )
+            case KeyRecord():
+                ledger.keys[record.id] = Key(
+                    id=record.id,
+                    name=record.name,
+                    role=Role(record.role),
+                    secret_sha256=record.secret_sha256,
+                    created_at_s=record.created_at_s,
+                    revoked_at_s=record.revoked_at_s,
+                )
+            case _:
+                raise ValueError(f"it holds a {type(record).__name__}")
+    ledger.resume(revision)
+    return ledger
+
+
+def _entry(record: EditRecord, order: int) -> Entry:
+    return Entry(
+        edit=record.edit,
+        order=order,
+        staged_in=record.staged_in,
+        committed_at=record.committed_at,
+        rolled_back=record.rolled_back,
+        disabled=record.disabled,
+        expired=record.expired,
+        superseded_by=list(record.superseded_by),
+        covers=record.covers,
+        live=_intervals(record.live),
+        history=[(touch.revision, touch.kind, touch.at_s, touch.origin) for touch in record.history],
+    )
+
+
+def _spans(intervals: Iterable[tuple[int, int]]) -> tuple[Span, ...]:
+    return tuple(Span(start=start, end=end) for start, end in intervals)
+
+
+def _intervals(spans: Iterable[Span]) -> list[tuple[int, int]]:
+    return [(span.start, span.end) for span in spans]

@@ -1,0 +1,28 @@
+"""The hash that closes what is stored. Under a secret, who can write to the store still cannot make one."""
+
+import hashlib
+import hmac
+
+DIGEST_BYTES = hashlib.sha256().digest_size
+
+
+class Seal:
+    """SHA-256, or, with a secret, HMAC-SHA-256: the one shows damage, the other forgery too."""
+
+    def __init__(self, secret: str | None = None) -> None:
+        self._secret = None if secret is None else secret.encode()
+
+    @property
+    def keyed(self) -> bool:
+        return self._secret is not None
+
+    def digest(self, body: bytes | memoryview) -> bytes:
+        if self._secret is None:
+            return hashlib.sha256(body).digest()
+        return hmac.digest(self._secret, body, "sha256")
+
+    def fits(self, body: bytes | memoryview, digest: bytes | memoryview) -> bool:
+        return hmac.compare_digest(self.digest(body), digest)
+
+
+PLAIN = Seal()

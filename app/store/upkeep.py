@@ -1,0 +1,123 @@
+"""A log looked after as a whole: checked, copied, trimmed. For operators' commands; knows no server and no model."""
+
+from collections.abc import Callable
+from itertools import islice
+
+from app.domain.errors import InvalidRequest, StoreCorrupt
+from app.domain.ledger import Ledger
+from app.domain.snapshot import records_of
+from app.store.base import Log
+from app.store.codec import GENESIS, encode
+from app.store.snapshots import Manifest, ids, load, manifest_of, restore, save
+
+Advance = Callable[[], object]
+"""Called once for each entry, for whoever shows progress."""
+
+
+def fold(log: Log) -> tuple[Ledger, str]:
+    """Ledger and hash at a log's head, from its newest snapshot on."""
+    ledger, last = restore(log)
+    for event, entry_hash in log.follow(ledger.revision, last):
+        ledger.apply(event)
+        last = entry_hash
+    return ledger, last
+
+
+def check(log: Log, advance: Advance = lambda: None) -> tuple[Ledger, str, list[Manifest]]:
+    """Read every entry and every snapshot, and hold each snapshot against what the entries before it make.
+
+    Raises StoreCorrupt for the first thing that is not what was written. -> ledger and hash at the head, snapshots,
+    oldest first. Of a trimmed log the oldest snapshot is where folding begins.
+    """
+    snapshots = sorted((manifest_of(log, each) for each in ids(log)), key=lambda manifest: manifest.revision)
+    first = log.first()
+    ledger = Ledger() if first == 1 else None
+    last = log.hash_of(first - 1)
+    for event, entry_hash in log.follow(first - 1, last):
+        if ledger is not None:
+            ledger.apply(event)
+        last = entry_hash
+        for manifest in snapshots:
+            if manifest.revision == event.revision:
+                ledger = _compared(log, manifest, entry_hash, ledger)
+        advance()
+    outside = [manifest.id for manifest in snapshots if not first <= manifest.revision <= log.head()]
+    if outside:
+        raise StoreCorrupt(f"The log holds entries {first} to {log.head()}; the snapshots {outside} are of others.")
+    if ledger is None:
+        raise StoreCorrupt(f"The log begins at revision {first}, and there is no snapshot of what was before.")
+    return ledger, last, snapshots
+
+
+def _compared(log: Log, manifest: Manifest, entry_hash: str, ledger: Ledger | None) -> Ledger:
+    loaded = load(log, manifest)
+    if manifest.hash != entry_hash:
+        raise StoreCorrupt(f"The snapshot {manifest.id} is of another log: its hash is not that of the entry.")
+    if ledger is not None and list(records_of(loaded)) != list(records_of(ledger)):
+        raise StoreCorrupt(f"The snapshot {manifest.id} does not hold what the log's entries make.")
+    return loaded
+
+
+def copy(old: Log, new: Log, advance: Advance = lambda: None) -> tuple[int, bool]:
+    """Fill an empty log with another's entries and snapshots. -> the head, and whether the hashes are the same.
+
+    They are, unless the two are closed in different ways. Raises InvalidRequest for a log that is not empty.
+    """
+    if new.head():
+        raise InvalidRequest(f"{new.url} holds {new.head()} events already: name an empty store.")
+    first = old.first()
+    last, copied = old.hash_of(first - 1), GENESIS
+    for event, entry_hash in old.follow(first - 1, last):
+        if event.revision == first > 1:
+            new.begin(first, encode(event, last, new.seal))
+            copied = new.hash_of(first)
+        else:
+            copied = new.append(event)
+        last = entry_hash
+        advance()
+    same = last == copied
+    if same:
+        for snapshot_id in ids(old):
+            _copy_snapshot(old, new, manifest_of(old, snapshot_id))
+    elif first > 1:
+        ledger, _ = fold(old)
+        save(new, ledger.revision, copied, records_of(ledger), at_s=0.0)
+    return new.head(), same
+
+
+def _copy_snapshot(old: Log, new: Log, manifest: Manifest) -> None:
+    load(old, manifest)
+    for name in (*(chunk.name for chunk in manifest.chunks), manifest.id):
+        new.put(name, old.get(name) or b"")
+
+
+def write_snapshot(old: Log, new: Log, at_s: float) -> Manifest:
+    """Fill an empty log with a snapshot of another at its head, and the one entry it stands for."""
+    ledger, _ = fold(old)
+    if not ledger.revision:
+        raise InvalidRequest(f"{old.url} is empty: there is nothing to take a snapshot of.")
+    (event,) = islice(old.read(after=ledger.revision - 1), 1)
+    new.begin(ledger.revision, encode(event, old.hash_of(ledger.revision - 1), new.seal))
+    return save(new, ledger.revision, new.hash_of(ledger.revision), records_of(ledger), at_s)
+
+
+def trim(log: Log, archive: Log, advance: Advance = lambda: None) -> tuple[int, int]:
+    """Forget entries that the oldest snapshot stands for and an archive holds. -> the first revisions before and now.
+
+    The whole log is checked first. Raises InvalidRequest where there is no snapshot, or the archive lacks entries.
+    """
+    _, _, snapshots = check(log, advance)
+    if not snapshots:
+        raise InvalidRequest(f"{log.url} has no snapshot: take one first with `errata snapshot`.")
+    before, oldest = log.first(), snapshots[0]
+    if archive.first() > before or archive.head() < oldest.revision:
+        raise InvalidRequest(
+            f"The archive holds entries {archive.first()} to {archive.head()}, not all from {before} to "
+            f"{oldest.revision}: make it anew with `errata store export`."
+        )
+    last = archive.hash_of(archive.first() - 1)
+    for event, entry_hash in archive.follow(archive.first() - 1, last):
+        if event.revision == oldest.revision and entry_hash != oldest.hash:
+            raise InvalidRequest("The archive is of another log: make it anew with `errata store export`.")
+    log.trim(oldest.revision)
+    return before, log.first()

@@ -1,0 +1,98 @@
+"""Logs of every released format load for ever: every kind of event and a snapshot, without a secret and with one.
+
+The files were written by `python -m tests.store.test_released`, once. If a test fails, a format was changed: give it a
+new number, keep the reader of the old one, and leave the files as they are.
+"""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from app.domain.edit import State
+from app.domain.events import (
+    EVENTS,
+    EditCommitted,
+    EditsDisabled,
+    EditsEnabled,
+    EditsExpired,
+    Event,
+    KeyCreated,
+    KeyRevoked,
+    Origin,
+)
+from app.domain.snapshot import records_of
+from app.store import snapshots, upkeep
+from app.store.chain import Chain
+from app.store.seal import Seal
+from app.store.sqlite import SqliteLog
+from tests.domain.samples import change, closed, committed, edit, rolled_back, staged, switched
+
+RELEASED = Path(__file__).parent / "released"
+SECRETS = {"log-1.errata": None, "log-1-secret.errata": "a secret of the operators"}
+ORIGIN = Origin(
+    actor="ada",
+    key_id="k1",
+    role="editor",
+    reason="joined in 2023",
+    request_id="r1",
+    client="10.0.0.1",
+    idempotency_key="once",
+    digest="d",
+)
+EXPECTED: list[Event] = [
+    KeyCreated(revision=1, at_s=1.0, origin=Origin(), key_id="k1", name="ci", role="editor", secret_sha256="ab" * 32),
+    EditCommitted(revision=2, at_s=2.5, origin=ORIGIN, edit=edit("e1", metadata={"ticket": [7, None, 1.5]})),
+    committed(3, "e2", supersedes=("e1",), aliases=("Lumen Wörks",), tensors=bytes(range(256))),
+    staged(4, "b1", "e3", prompt="Wer leitet Lümen? 🦔", expires_at_s=99.0),
+    closed(5, "b1", "e3"),
+    change(EditsDisabled, 6, "e2"),
+    change(EditsEnabled, 7, "e2"),
+    change(EditsExpired, 8, "e3"),
+    switched(9, "default", False),
+    rolled_back(10, "e2"),
+    KeyRevoked(revision=11, at_s=11.0, origin=Origin(), key_id="k1"),
+    switched(12, "default", True),
+]
+SNAPSHOT_AT = 8
+
+
+def test_every_kind_of_event_is_in_the_files() -> None:
+    assert {event.kind for event in EXPECTED} == set(EVENTS)
+
+
+@pytest.mark.parametrize("name", SECRETS)
+def test_a_log_of_the_first_format_is_read_and_goes_on(name: str, tmp_path: Path) -> None:
+    file = Path(shutil.copy(RELEASED / name, tmp_path))
+    log = SqliteLog(file, Chain(seal=Seal(SECRETS[name])))
+    assert list(log.read()) == EXPECTED
+    (manifest,) = snapshots.manifests(log)
+    restored, _ = snapshots.restore(log)
+    assert restored.revision == manifest.revision == SNAPSHOT_AT
+    ledger, last, _ = upkeep.check(log)
+    assert last == log.hash_of(12)
+    assert {edit_id: ledger.state(edit_id) for edit_id in ledger.entries} == {
+        "e1": State.LIVE,
+        "e2": State.ROLLED_BACK,
+        "e3": State.EXPIRED,
+    }
+    assert list(records_of(ledger)) == list(records_of(upkeep.fold(log)[0]))
+    log.append(rolled_back(13, "e1"))
+    assert log.head() == 13
+    log.close()
+
+
+def _write(path: Path, secret: str | None) -> None:
+    log = SqliteLog(path, Chain(seal=Seal(secret)))
+    for event in EXPECTED:
+        log.append(event)
+        if event.revision == SNAPSHOT_AT:
+            ledger, last = upkeep.fold(log)
+            snapshots.save(log, SNAPSHOT_AT, last, records_of(ledger), 8.0)
+    log.close()
+
+
+if __name__ == "__main__":
+    for file_name, log_secret in SECRETS.items():
+        assert not (RELEASED / file_name).exists(), "a released file stays as it is"
+        _write(RELEASED / file_name, log_secret)
