@@ -18,11 +18,11 @@ from redis.sentinel import Sentinel
 
 from app.domain.errors import InvalidRequest, StoreCorrupt, StoreUnavailable
 
-CONNECT_S = 1.0
-ANSWER_S = 1.75
-"""An append is two questions and, on doubt, a third: all of them end within 5 s."""
-BLOCK_S = 1.0
-"""The longest that a blocking read may block: below ANSWER_S, or every wait would look like a dead server."""
+CONNECT_S = 0.75
+ANSWER_S = 1.25
+"""An append is two questions and, on doubt, a third over a new connection: all of them end within 5 s."""
+BLOCK_S = 0.5
+"""The longest that a blocking read may block: well below ANSWER_S, or every wait would look like a dead server."""
 DURABLE = {"appendonly": "yes", "appendfsync": "always", "maxmemory-policy": "noeviction"}
 OLDEST = (6, 2)
 """XADD NOMKSTREAM."""

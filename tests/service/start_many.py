@@ -56,6 +56,15 @@ def fill(path: Path, edits: int) -> None:
     assert last != GENESIS
 
 
+async def take_snapshot(url: str) -> None:
+    """And trim the log below it, so that a start cannot fall back to the whole."""
+    service = build_service(Settings(_env_file=None, store=url))  # type: ignore[call-arg]
+    await service.start()
+    await service.take_snapshot()
+    service.records.log.trim(service.revision)
+    await service.stop()
+
+
 async def start(url: str) -> dict[str, float]:
     began = time.perf_counter()
     service = build_service(Settings(_env_file=None, store=url))  # type: ignore[call-arg]
@@ -82,4 +91,6 @@ if __name__ == "__main__":
         path = Path(folder) / "errata.db"
         asyncio.run(one_edit(f"sqlite:///{path}"))
         fill(path, chosen.edits)
-        print(json.dumps(asyncio.run(start(f"sqlite:///{path}")), indent=1))
+        print(json.dumps({"from the whole log": asyncio.run(start(f"sqlite:///{path}"))}))
+        asyncio.run(take_snapshot(f"sqlite:///{path}"))
+        print(json.dumps({"from a snapshot, the log trimmed": asyncio.run(start(f"sqlite:///{path}"))}))
