@@ -49,6 +49,7 @@ def create_app(
         lifespan=life,
         redirect_slashes=False,
         redoc_url=None,
+        generate_unique_id_function=lambda route: route.name,
     )
     app.add_middleware(Gate, keys=lambda: service.records.ledger.keys, rate=rate_limit)
     app.add_middleware(

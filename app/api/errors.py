@@ -91,6 +91,8 @@ def problem_of(error: Exception) -> dict[str, Any]:
         return problem(status, kind, title, error.message, details)
     if isinstance(error, ClientGone):
         return problem(CLIENT_GONE, "client-gone", "The client went away", "The connection was closed.")
+    if isinstance(error, HTTPException) and error.status_code == 400:  # FastAPI's word for bytes that are no text
+        return problem(422, "invalid-request", "Invalid request", "The body cannot be read: send JSON, in UTF-8.")
     if isinstance(error, HTTPException):
         title = HTTP_TITLES.get(error.status_code) or HTTPStatus(error.status_code).phrase
         detail = HTTP_DETAILS.get(error.status_code, str(error.detail))

@@ -40,6 +40,14 @@ def raises(*kinds: type[ErrataError], body: bool = False) -> Responses:
     }
 
 
+def leads_to(**operations: str) -> dict[str, Any]:
+    """OpenAPI links from an answer that has the `id` of an edit: name -> the operation that takes it."""
+    return {
+        name: {"operationId": operation, "parameters": {"edit_id": "$response.body#/id"}}
+        for name, operation in operations.items()
+    }
+
+
 def describe(app: FastAPI) -> Callable[[], dict[str, Any]]:
     """Takes the place of `app.openapi`: adds the problem's schema, 500, and the headers that every answer has."""
 

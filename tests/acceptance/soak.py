@@ -7,6 +7,7 @@ third of the time. An edit's history stays in memory for ever, by design: `bytes
 
 import argparse
 import json
+import os
 import random
 import statistics
 import tempfile
@@ -17,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import psutil
 
 from app.demo.facts import load_relations
 from tests.server import running
@@ -43,7 +43,7 @@ def run(minutes: float, folder: Path, model: str = "demo") -> dict[str, Any]:
     prompts = [r.built_prompts(f.subject)[0] for r in load_relations() for f in r.facts]
     with running(folder, "--model", model) as server:
         assert server._process is not None
-        process = psutil.Process(server._process.pid)
+        pid = server._process.pid
         seen, over = Seen(time.monotonic()), threading.Event()
         jobs = [(_ask, 1), (_ask, 2), (_edit, 3)]
         threads = [
@@ -53,12 +53,17 @@ def run(minutes: float, folder: Path, model: str = "demo") -> dict[str, Any]:
         for thread in threads:
             thread.start()
         while time.monotonic() - seen.began < 60 * minutes:
-            seen.memory.append((time.monotonic() - seen.began, process.memory_info().rss))
+            seen.memory.append((time.monotonic() - seen.began, _resident_bytes(pid)))
             over.wait(min(5.0, 2 * minutes))
         over.set()
         for thread in threads:
             thread.join()
     return _told(seen)
+
+
+def _resident_bytes(pid: int) -> int:
+    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE")
 
 
 def _ask(address: str, prompts: list[str], rng: random.Random, seen: Seen, over: threading.Event) -> None:

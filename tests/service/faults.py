@@ -41,6 +41,8 @@ class Summary:
     """Generations."""
     failed_answers: int = 0
     slowest_append_s: float = 0.0
+    slowest_answer_s: float = 0.0
+    """To one edit, 201 or 503, its fit included."""
     missing: int = 0
     doubled: int = 0
     seconds: float = 0.0
@@ -116,6 +118,7 @@ async def _edit(service: Service, name: str, promised: dict[str, str], summary: 
         key = f"{name}-{number}"
         prompt = PROMPT.format(f"{name.capitalize()}land{number}")
         while True:
+            asked = time.monotonic()
             try:
                 results = await service.edit(
                     [EditRequest(prompt=prompt, target="Elb")], Origin(actor=name, idempotency_key=key)
@@ -125,6 +128,9 @@ async def _edit(service: Service, name: str, promised: dict[str, str], summary: 
                 summary.asked_again += 1
                 summary.without_retry_after += "retry_after_s" not in error.details
                 await asyncio.sleep(0.1)
+            finally:
+                took_s = round(time.monotonic() - asked, 2)
+                summary.slowest_answer_s = max(summary.slowest_answer_s, took_s)
         promised[key] = results.results[0].view.edit.id
         summary.edits += 1
 

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Body, Path, Query, Response
 from app.api.deps import Asker
 from app.api.errors import problem_of
 from app.api.metrics import Metrics
-from app.api.openapi import raises
+from app.api.openapi import leads_to, raises
 from app.api.schemas.edits import (
     EXAMPLES,
     BatchBody,
@@ -62,6 +62,7 @@ def routes(service: "Service", metrics: Metrics) -> APIRouter:
             201: {
                 "description": "Durable, applied here and verified",
                 "headers": {"Location": {"schema": {"type": "string"}, "description": "Of a single edit"}},
+                "links": leads_to(look="one_edit", roll_back="rollback_one", disable="disable", enable="enable"),
             },
             **MAKING,
         },

@@ -33,6 +33,7 @@ def routes(service: "Service", metrics: Metrics) -> APIRouter:
 
     @router.get(
         "/metrics",
+        name="metrics",
         response_class=Response,
         responses={200: {"description": "Prometheus text", "content": {"text/plain": {"schema": {"type": "string"}}}}},
         summary="Metrics for Prometheus",

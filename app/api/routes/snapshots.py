@@ -24,7 +24,7 @@ def routes(service: "Service") -> APIRouter:
         },
         summary="Take a snapshot",
     )
-    async def take(response: Response) -> SnapshotOut:
+    async def take_snapshot(response: Response) -> SnapshotOut:
         """What a server starts from in place of a long log. It is kept beside the log, and read back before the 201."""
         manifest, new = await service.take_snapshot()
         if not new:
