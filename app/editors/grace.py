@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch import Tensor
 
 from app.domain.errors import IncompatibleEdit
@@ -31,6 +32,17 @@ from app.editors.scope import MentionIndex, Who, find_who, words_of
 
 SHORTLIST = 8
 """Nearest keys by matrix product whose distance is then computed exactly: the product form loses digits."""
+
+
+class Learned(BaseModel):
+    """What a stored edit must have learned. It is read from a log that others may write to."""
+
+    model_config = ConfigDict(strict=True, frozen=True)
+
+    radius: float = Field(ge=0, allow_inf_nan=False)
+    bound: float = Field(ge=0, le=1)
+    who: list[list[list[str]]]
+    target_ids: list[int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,24 +146,26 @@ class Grace:
     # -- rows
 
     def load(self, edit_id: str, fitted: Fitted) -> None:
-        key, value = fitted.tensors["key"], fitted.tensors["value"]
+        try:
+            learned = Learned.model_validate(fitted.learned)
+        except ValidationError as error:
+            raise IncompatibleEdit(f"What the edit {edit_id} learned cannot be read: {error}") from error
+        target = tuple(learned.target_ids)
         d_in, d_out = self._view.widths
-        learned = fitted.learned
-        if key.shape != (d_in,) or value.shape != (len(learned["target_ids"]), d_out):
+        takes = {"key": (d_in,), "value": (len(target), d_out)}
+        has = {name: tuple(tensor.shape) for name, tensor in fitted.tensors.items()}
+        if has != takes:
             raise IncompatibleEdit(
-                f"The edit {edit_id} has a key {tuple(key.shape)} and a value {tuple(value.shape)}; "
-                f"the site {self.site} takes ({d_in},) and ({len(learned['target_ids'])}, {d_out})."
+                f"The edit {edit_id} has tensors of the shapes {has}; the site {self.site} takes {takes}."
             )
-        who = Who(
-            tuple(tuple(tuple(span) for span in spans) for spans in learned["who"]), bound=float(learned["bound"])
-        )
-        rivals = [row for row in self._index.overlapping(who) if self._book.target(row) != tuple(learned["target_ids"])]
+        who = Who(tuple(tuple(tuple(span) for span in spans) for spans in learned.who), bound=learned.bound)
+        rivals = [row for row in self._index.overlapping(who) if self._book.target(row) != target]
         row = self._book.add(
             edit_id,
-            key=self.metric(key.to(self._device)),
-            value=value,
-            radius=float(learned["radius"]),
-            target=tuple(learned["target_ids"]),
+            key=self.metric(fitted.tensors["key"].to(self._device)),
+            value=fitted.tensors["value"],
+            radius=learned.radius,
+            target=target,
             rivals=rivals,
         )
         self._index.add(row, who)

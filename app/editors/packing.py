@@ -9,6 +9,8 @@ from torch import Tensor
 
 from app.domain.errors import IncompatibleEdit
 
+DTYPES = (torch.float32, torch.bfloat16, torch.float16)
+
 
 def pack(tensors: Mapping[str, Tensor]) -> bytes:
     return save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()})
@@ -21,6 +23,7 @@ def unpack(data: bytes) -> dict[str, Tensor]:
     except (SafetensorError, ValueError, KeyError) as error:
         raise IncompatibleEdit(f"The edit's tensors cannot be read: {error}") from error
     for name, tensor in tensors.items():
-        if not tensor.is_floating_point() or not torch.isfinite(tensor).all():
-            raise IncompatibleEdit(f"The edit's tensor {name!r} is not of finite floating-point numbers.")
+        if tensor.dtype not in DTYPES or not torch.isfinite(tensor).all():
+            kinds = ", ".join(str(dtype).removeprefix("torch.") for dtype in DTYPES)
+            raise IncompatibleEdit(f"The edit's tensor {name!r} ({tensor.dtype}) is not of finite numbers: {kinds}.")
     return tensors

@@ -57,6 +57,11 @@ class Loading:
                     f"The log holds the edit {edit.id}, made for the model and site {edit.model_fingerprint}; this "
                     f"server runs {self._fingerprint}. Serve that model, or start with another store."
                 )
+            if edit.editor not in self._owner.engine.editors:
+                raise IncompatibleEdit(
+                    f"The log holds the edit {edit.id}, made by the editor {edit.editor!r}, which this version of "
+                    f"Errata does not have: run one that has it."
+                )
         fitted = [Fitted(learned=edit.learned, tensors=unpack(edit.tensors)) for edit in edits]
 
         def load() -> None:

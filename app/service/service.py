@@ -104,9 +104,9 @@ class Service:
                 async with self.records.writing:
                     ledger, last_hash = await asyncio.to_thread(self.records.read_anew)
                     await self.loading.clear()
+                    await self.loading.load_all(ledger)
                     self.records.ledger, self.records.hash = ledger, last_hash
                     self._pins.forget()
-                    await self.loading.load_all(ledger)
                 break
             except Exception as error:
                 _log.error("Rebuilding failed, and is tried again: %s", error)

@@ -4,7 +4,7 @@ A `bytes` field stands in the JSON as its length; the bytes themselves go beside
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import fields, is_dataclass
 from functools import cache
 from io import BytesIO
@@ -45,23 +45,65 @@ def to_json(value: Any, kind: Any, where: str, blobs: list[bytes]) -> Any:
 
 def from_json(value: Any, kind: Any, where: str, blobs: BytesIO) -> Any:
     """What `to_json` was given. Raises ValueError for anything that it cannot have written, unknown fields included."""
+    try:
+        return _reader(kind)(value, blobs)
+    except _Wrong as error:
+        raise ValueError(f"{'.'.join((where, *reversed(error.path)))} {error}") from None
+
+
+class _Wrong(ValueError):
+    """What is wrong with a value; `path` grows on the way up, so that reading what is right costs no names."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__(what)
+        self.path: list[str] = []
+
+
+_Reader = Callable[[Any, BytesIO], Any]
+
+
+@cache
+def _reader(kind: Any) -> _Reader:
+    """How a value of a type is read: looked up once a type, as a long log has millions of values."""
     if isinstance(kind, type) and is_dataclass(kind):
-        known = shape(kind)
-        if not isinstance(value, dict) or value.keys() != known.keys():
-            names = sorted(set(value) ^ set(known)) if isinstance(value, dict) else type(value).__name__
-            raise ValueError(f"{where} has unknown or missing fields: {names}")
-        return kind(**{name: from_json(value[name], of, f"{where}.{name}", blobs) for name, of in known.items()})
+        return _dataclass_reader(kind)
     if kind is bytes:
-        blob = blobs.read(_checked(value, int, where))
-        if len(blob) != value:
-            raise ValueError(f"{where} is {value} bytes long but {len(blob)} are left")
-        return blob
+        return _read_bytes
     origin = get_origin(kind)
     if origin in (Union, UnionType):
-        return None if value is None else from_json(value, _inner(kind), where, blobs)
+        inner = _reader(_inner(kind))
+        return lambda value, blobs: None if value is None else inner(value, blobs)
     if origin is tuple:
-        return tuple(from_json(item, get_args(kind)[0], where, blobs) for item in _checked(value, list, where))
-    return _checked(value, dict if origin is Mapping else kind, where)
+        item = _reader(get_args(kind)[0])
+        return lambda value, blobs: tuple([item(each, blobs) for each in _checked(value, list)])
+    wanted = dict if origin is Mapping else kind
+    return lambda value, blobs: _checked(value, wanted)
+
+
+def _dataclass_reader(kind: type) -> _Reader:
+    readers = {name: _reader(of) for name, of in shape(kind).items()}
+
+    def read(value: Any, blobs: BytesIO) -> Any:
+        if type(value) is not dict or value.keys() != readers.keys():
+            names = sorted(set(value) ^ set(readers)) if isinstance(value, dict) else type(value).__name__
+            raise _Wrong(f"has unknown or missing fields: {names}")
+        found, name = {}, ""
+        try:
+            for name, reader in readers.items():
+                found[name] = reader(value[name], blobs)
+        except _Wrong as error:
+            error.path.append(name)
+            raise
+        return kind(**found)
+
+    return read
+
+
+def _read_bytes(value: Any, blobs: BytesIO) -> bytes:
+    blob = blobs.read(_checked(value, int))
+    if len(blob) != value:
+        raise _Wrong(f"is {value} bytes long but {len(blob)} are left")
+    return blob
 
 
 @cache
@@ -104,8 +146,8 @@ def _require(ok: bool, value: Any, kind: Any, where: str) -> None:
         raise TypeError(f"{where} is a {type(value).__name__}, not a {getattr(kind, '__name__', kind)}")
 
 
-def _checked(value: Any, kind: type, where: str) -> Any:
+def _checked(value: Any, kind: type) -> Any:
     # `type(...) is`: JSON's true is an int to isinstance.
     if type(value) is not kind:
-        raise ValueError(f"{where} is a {type(value).__name__}, not a {kind.__name__}")
+        raise _Wrong(f"is a {type(value).__name__}, not a {kind.__name__}")
     return value
