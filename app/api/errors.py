@@ -53,7 +53,7 @@ TABLE: Mapping[type[domain.ErrataError], tuple[int, str, str]] = {
 }
 """(status, problem type, title) of each; a class that is not listed takes its nearest base's."""
 
-HTTP_TITLES = {413: "Content too large"}
+HTTP_TITLES = {408: "Request timeout", 413: "Content too large"}
 """Where Python's own phrase differs between its versions."""
 HTTP_DETAILS = {
     404: "There is nothing at this path: /docs lists every route.",

@@ -3,6 +3,7 @@
 Pure ASGI, so that streams pass through untouched. Knows no route and no service.
 """
 
+import asyncio
 import logging
 import re
 import time
@@ -19,6 +20,8 @@ _log = logging.getLogger(__name__)
 
 REQUEST_ID = "X-Request-Id"
 REVISION = "X-Errata-Revision"
+BODY_S = 30.0
+"""What a body may take to arrive, from the moment it is asked for."""
 _SANE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/+=-]{0,127}")
 
 
@@ -74,11 +77,18 @@ class Envelope:
             raise self._too_large()
 
     def _limited(self, receive: Receive) -> Receive:
-        taken = 0
+        taken, whole, due_s = 0, False, time.monotonic() + BODY_S
 
         async def counted() -> Message:
-            nonlocal taken
-            message = await receive()
+            nonlocal taken, whole
+            if whole:  # what is waited for now is the client's leaving
+                return await receive()
+            try:
+                async with asyncio.timeout(due_s - time.monotonic()):
+                    message = await receive()
+            except TimeoutError:
+                raise HTTPException(408, f"The body was not there within {BODY_S:g} s: send it again.") from None
+            whole = not message.get("more_body", False)
             if message["type"] == "http.request":
                 taken += len(message.get("body", b""))
                 if taken > self._max_body_bytes:

@@ -7,7 +7,7 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
-from app.api.errors import PROBLEM_JSON, problem, row_of
+from app.api.errors import HTTP_TITLES, PROBLEM_JSON, problem, row_of
 from app.api.gate import right_of
 from app.api.middleware import REQUEST_ID, REVISION
 from app.api.schemas.server import Problem
@@ -22,15 +22,16 @@ HEADERS = {
 
 
 def raises(*kinds: type[ErrataError], body: bool = False) -> Responses:
-    """What a route may answer besides success; every route may answer InvalidRequest, one with a body 413."""
+    """What a route may answer besides success; every route may answer InvalidRequest, one with a body 408 and 413."""
     found: dict[int, dict[str, Any]] = {}
     for kind in (*kinds, InvalidRequest):
         status, name, title = row_of(kind)
         example = problem(status, name, title, "What is wrong, and what to do about it.")
         found.setdefault(status, {})[name] = {"summary": title, "value": example}
     if body:
-        too_large = problem(413, "content-too-large", "Content too large", "The body is too large.")
-        found[413] = {"content-too-large": {"summary": "Content too large", "value": too_large}}
+        for status, title in HTTP_TITLES.items():
+            slug = title.lower().replace(" ", "-")
+            found[status] = {slug: {"summary": title, "value": problem(status, slug, title, f"{title}.")}}
     return {
         status: {
             "description": "; ".join(example["summary"] for example in examples.values()),

@@ -100,10 +100,12 @@ async def _run(service: "Service", settings: "Settings", listener: socket.socket
     import uvicorn
 
     from app.api.app import create_app
+    from app.api.patience import Patience
 
     app = create_app(service, max_body_bytes=settings.max_body_bytes, rate_limit=settings.rate_limit)
     config = uvicorn.Config(
         app,
+        http=Patience,
         log_config=None,
         access_log=False,
         lifespan="off",

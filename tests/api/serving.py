@@ -10,6 +10,7 @@ import httpx
 import uvicorn
 
 from app.api.app import create_app
+from app.api.patience import Patience
 from tests.api.fake_service import FakeService
 
 MAX_BODY_BYTES = 100_000
@@ -41,7 +42,9 @@ class Caller:
 def live_server(service: FakeService) -> Iterator[str]:
     """The app behind uvicorn on a free port of loopback, in a thread; its address."""
     app = create_app(service, max_body_bytes=MAX_BODY_BYTES)  # type: ignore[arg-type]
-    config = uvicorn.Config(app, host="127.0.0.1", port=0, log_config=None, lifespan="on", timeout_graceful_shutdown=5)
+    config = uvicorn.Config(
+        app, http=Patience, host="127.0.0.1", port=0, log_config=None, lifespan="on", timeout_graceful_shutdown=5
+    )
     server = uvicorn.Server(config)
     sock = config.bind_socket()
     ready = threading.Event()

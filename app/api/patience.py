@@ -1,0 +1,44 @@
+"""Clients that dawdle: a connection whose next request has not begun in earnest after a while is closed.
+
+uvicorn waits for the head of a request as long as its sender likes, with a file descriptor held. How long a body may
+take is `middleware`'s to say; a reader that stops reading holds a socket's buffer and nothing of the model.
+"""
+
+import asyncio
+from typing import Any
+
+import h11
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+HEAD_S = 10.0
+
+
+class Patience(H11Protocol):
+    """uvicorn's own protocol, for `uvicorn.Config(http=...)`."""
+
+    _due: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: Any) -> None:
+        super().connection_made(transport)
+        self._due = self.loop.call_later(HEAD_S, self._give_up)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._at_ease()
+        super().connection_lost(exc)
+
+    def handle_events(self) -> None:
+        super().handle_events()
+        begun = bool(self.conn.trailing_data[0])
+        if self.conn.their_state is not h11.IDLE:
+            self._at_ease()
+        elif begun and self._due is None:  # the head of a further request; without a byte, keep-alive has its own time
+            self._due = self.loop.call_later(HEAD_S, self._give_up)
+
+    def _give_up(self) -> None:
+        if self.conn.their_state is h11.IDLE:
+            self.transport.close()
+
+    def _at_ease(self) -> None:
+        if self._due is not None:
+            self._due.cancel()
+            self._due = None
