@@ -28,6 +28,8 @@ class _Standing(Collector):
             ("num_requests_waiting", "Requests that wait for a slot", status.waiting),
             ("edits_live", "Edits that may answer", status.live_edits),
             ("revision", "The newest revision applied here", status.revision),
+            ("ready", "Whether it serves: 1 or 0", int(status.ready)),
+            ("log_lag_events", "Events of the log that are not applied here yet", status.log_lag),
             ("log_silence_seconds", "Since the log last answered", status.log_silence_s),
         ):
             yield GaugeMetricFamily(f"errata_{name}", about, value)

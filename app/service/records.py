@@ -31,6 +31,8 @@ class Records:
         self.ledger = Ledger()
         self.hash = GENESIS
         """Of the log's entry at the ledger's revision: it stands for the whole history."""
+        self._head = 0
+        """The log's, as it last answered."""
         self.hits: Counter[str] = Counter()
         self.last_hit_s: dict[str, float] = {}
         self.writing = asyncio.Lock()
@@ -39,6 +41,11 @@ class Records:
     @property
     def revision(self) -> int:
         return self.ledger.revision
+
+    @property
+    def lag(self) -> int:
+        """Events of the log that are not folded here yet, as far as it has told."""
+        return max(0, self._head - self.revision)
 
     def fold_all(self) -> None:
         """Fold the log, from its newest snapshot on. For the start: it blocks, and takes nothing in."""
@@ -59,11 +66,12 @@ class Records:
 
     def check_history(self) -> None:
         """Raises StoreCorrupt unless the log still holds what was folded: it may have been restored or begun anew."""
-        if self.log.head() < self.revision or self.log.hash_of(self.revision) != self.hash:
+        self._head = self.log.head()
+        if self._head < self.revision or self.log.hash_of(self.revision) != self.hash:
             raise StoreCorrupt(f"The log's history up to revision {self.revision} is no longer the one that was read.")
 
     def _news(self) -> list[tuple[Event, str]]:
-        head = self.log.head()
+        head = self._head = self.log.head()
         if head < self.revision:
             raise StoreCorrupt(f"The log ends at revision {head}, but {self.revision} was reached: history is gone.")
         return list(islice(self.log.follow(self.revision, self.hash), CATCH_UP_EVENTS)) if head > self.revision else []

@@ -146,6 +146,7 @@ class Service:
             revision=ledger.revision,
             live_edits=ledger.live_count(),
             switched_on=not any(spans and spans[-1][1] == NEVER for spans in ledger.off.values()),
+            log_lag=self.records.lag,
             log_silence_s=self._follower.silence_s,
             running=len(engine.scheduler.running),
             waiting=len(engine.scheduler.waiting),

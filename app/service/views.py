@@ -104,6 +104,8 @@ class Status:
     revision: int
     live_edits: int
     switched_on: bool
+    log_lag: int
+    """Events of the log that are not applied here yet, as far as it has told."""
     log_silence_s: float
     """Seconds since the log last answered: a second or so while all is well."""
     running: int

@@ -77,6 +77,7 @@ class FakeService:
             revision=self.revision,
             live_edits=self.records.ledger.live_count(),
             switched_on=self.records.ledger.switched_on("default"),
+            log_lag=3,
             log_silence_s=0.5,
             running=1,
             waiting=2,

@@ -41,7 +41,7 @@ def test_ready(ask: Caller) -> None:
         {
             "ready": True, "why_not": None, "model": "fake", "model_fingerprint": "f00d/mlp", "site": "mlp",
             "device": "cpu", "dtype": "float32", "store": "memory://", "durable": False, "revision": 0,
-            "live_edits": 0, "switched_on": True, "log_silence_s": 0.5, "running": 1, "waiting": 2,
+            "live_edits": 0, "switched_on": True, "log_lag": 3, "log_silence_s": 0.5, "running": 1, "waiting": 2,
             "extra": {"parameters": 42, "slots": 4},
         },
     )  # fmt: skip
@@ -78,6 +78,9 @@ def test_metrics(ask: Caller) -> None:
         "errata_num_requests_waiting": 2,
         "errata_edits_live": 3,
         "errata_revision": 4,
+        "errata_ready": 1,
+        "errata_log_lag_events": 3,
+        "errata_log_silence_seconds": 0.5,
         "errata_prompt_tokens_total": 5,
         "errata_generation_tokens_total": 5,
         'errata_request_success_total{finish_reason="eos_token"}': 1,

@@ -9,7 +9,9 @@ import pytest
 from app.domain.edit import EditRequest, State
 from app.domain.errors import StateConflict, StoreUnavailable
 from app.domain.events import Event, Origin
+from app.service.records import Records
 from app.store.memory import MemoryLog
+from tests.domain.samples import committed
 from tests.service.conftest import ORIGIN, ask, edit, exact, serving
 
 CAPITAL, KING = "The capital of Ruritania is", "The king of Zenda was"
@@ -152,6 +154,22 @@ def test_while_the_log_is_away_answers_go_on_and_edits_are_refused() -> None:
             log.away = False
             await edit(service, KING, "Rudolf")
             assert service.revision == 2
+
+    asyncio.run(story())
+
+
+def test_what_is_not_applied_yet_is_told() -> None:
+    async def story() -> None:
+        log = MemoryLog()
+        records = Records(log)
+        for revision in (1, 2):
+            log.append(committed(revision, f"e{revision}"))
+        assert records.lag == 0, "nobody has asked the log yet"
+        records.check_history()
+        assert records.lag == 2
+        async with records.writing:
+            await records.catch_up()
+        assert records.lag == 0
 
     asyncio.run(story())
 

@@ -42,6 +42,7 @@ class StatusOut(Outgoing):
     revision: int
     live_edits: int
     switched_on: bool
+    log_lag: int = Field(description="Events of the log that are not applied here yet, as far as it has told.")
     log_silence_s: float = Field(description="Seconds since the log last answered; edits wait for it, answers do not.")
     running: int
     waiting: int
