@@ -1,6 +1,7 @@
 """A socket proxy that misbehaves on demand: it delays, swallows answers, or holds a connection without a word."""
 
 import socket
+import ssl
 import threading
 import time
 
@@ -8,8 +9,10 @@ import time
 class Proxy:
     """In front of one server on loopback. Settings count for what passes from now on."""
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, tls: ssl.SSLContext | None = None) -> None:
         self._target = port
+        self._tls = tls
+        """Taken off what comes in."""
         self.delay_s = 0.0
         self.drop_answers = False
         """Requests pass, answers do not: the sender never learns what became of them."""
@@ -34,6 +37,12 @@ class Proxy:
         while True:
             try:
                 near, _ = self._listener.accept()
+                if self._tls is not None:
+                    try:
+                        near = self._tls.wrap_socket(near, server_side=True)
+                    except OSError:  # who does not trust the certificate leaves
+                        near.close()
+                        continue
                 far = socket.create_connection(("127.0.0.1", self._target))
             except OSError:
                 return

@@ -25,15 +25,19 @@ def binary() -> str:
     return str(found)
 
 
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
 class RedisServer:
     """One server on loopback, with its files in a folder. It may be killed, frozen and started again."""
 
     def __init__(self, folder: Path, **options: str) -> None:
         self.folder = folder
         self.options = {**DURABLE, **options}
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = int(probe.getsockname()[1])
+        self.port = free_port()
         self._process: subprocess.Popen[bytes] | None = None
 
     @property

@@ -123,6 +123,11 @@ def translated(url: str) -> Iterator[None]:
             raise StoreUnavailable(f"{url} is not ready ({error}).", retry_after_s=1) from error
         raise StoreUnavailable(f"{url} refused a command ({error}).") from error
     except RedisError as error:
+        if "certificate" in str(error).casefold():
+            raise StoreUnavailable(
+                f"{url} shows a certificate that is not trusted here: name its CA with ?ssl_ca_certs=FILE in the URL, "
+                f"and the host as the certificate does."
+            ) from error
         raise StoreUnavailable(
             f"{url} cannot be reached ({_kind(error)}): start it, or check the address.", retry_after_s=1
         ) from error
