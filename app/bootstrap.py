@@ -57,11 +57,15 @@ def assemble(
         chunk_tokens=settings.prefill_chunk_tokens,
         queue_limit=settings.queue_limit,
     )
-    sites = "+".join(sorted({str(site) for editor in editors.values() for site in editor.sites}))
+    # each editor's own: one that is added later leaves the edits of the others as they are
+    fingerprints = {
+        name: f"{hosted.fingerprint[:32]}/{'+'.join(str(site) for site in editor.sites)}"
+        for name, editor in editors.items()
+    }
     return Service(
         EngineOwner(engine),
         log,
-        fingerprint=f"{hosted.fingerprint[:32]}/{sites}",
+        fingerprints=fingerprints,
         history_revisions=settings.history_revisions,
         max_new_tokens_limit=settings.max_new_tokens_limit,
         reason_required=settings.reason_required,

@@ -15,6 +15,9 @@ from app.service.records import Clock, Records
 from app.service.serving import Pins
 from app.service.verifying import Verdict
 
+TOLD = ("steps", "converged", "probability", "radius", "neurons")
+"""What the report tells of what was learned."""
+
 
 @dataclass(slots=True)
 class Draft:
@@ -39,9 +42,9 @@ def new_id() -> str:
 class Committer:
     """Appends verified drafts. Only under the records' `writing`."""
 
-    def __init__(self, records: Records, pins: Pins, fingerprint: str, clock: Clock) -> None:
+    def __init__(self, records: Records, pins: Pins, fingerprints: Mapping[str, str], clock: Clock) -> None:
         self._records, self._pins = records, pins
-        self._fingerprint = fingerprint
+        self._fingerprints = fingerprints
         self._clock = clock
 
     def edit_of(self, draft: Draft, seconds: dict[str, float]) -> Edit:
@@ -52,7 +55,7 @@ class Committer:
         expires_in = draft.request.expires_in_s
         report: dict[str, Any] = {
             **draft.verdict.report,
-            "fit": {k: draft.fitted.learned[k] for k in ("steps", "converged", "probability", "radius")},
+            "fit": {k: draft.fitted.learned[k] for k in TOLD if k in draft.fitted.learned},
             "seconds": {phase: round(value, 4) for phase, value in seconds.items()},
         }
         return Edit(
@@ -62,7 +65,7 @@ class Committer:
             created_at_s=now,
             expires_at_s=None if expires_in is None else now + expires_in,
             supersedes=draft.supersedes,
-            model_fingerprint=self._fingerprint,
+            model_fingerprint=self._fingerprints[draft.editor],
             before=draft.before,
             after=draft.verdict.after,
             report=report,

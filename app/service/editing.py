@@ -33,10 +33,16 @@ class Editing:
     """Makes edits. Any number may be under way; commits go one at a time."""
 
     def __init__(
-        self, owner: EngineOwner, records: Records, pins: Pins, verifier: Verifier, fingerprint: str, clock: Clock
+        self,
+        owner: EngineOwner,
+        records: Records,
+        pins: Pins,
+        verifier: Verifier,
+        fingerprints: Mapping[str, str],
+        clock: Clock,
     ) -> None:
         self._owner, self._records, self._pins, self._verifier = owner, records, pins, verifier
-        self._committer = Committer(records, pins, fingerprint, clock)
+        self._committer = Committer(records, pins, fingerprints, clock)
         self._under_way: dict[str, asyncio.Lock] = {}
 
     async def edit(

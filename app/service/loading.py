@@ -2,7 +2,7 @@
 
 import asyncio
 import gc
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from app.domain.edit import Edit
@@ -17,11 +17,11 @@ LOAD_EDITS = 500
 
 
 class Loading:
-    """`fingerprint` is of the model, tokenizer and sites that rows must have been made for."""
+    """`fingerprints`, by editor, are of the model, tokenizer and sites that its rows must have been made for."""
 
-    def __init__(self, owner: EngineOwner, fingerprint: str, history_revisions: int) -> None:
+    def __init__(self, owner: EngineOwner, fingerprints: Mapping[str, str], history_revisions: int) -> None:
         self._owner = owner
-        self._fingerprint = fingerprint
+        self._fingerprints = fingerprints
         self._history_revisions = history_revisions
 
     async def load_all(self, ledger: Ledger) -> None:
@@ -52,15 +52,16 @@ class Loading:
 
     async def _load(self, edits: Sequence[Edit]) -> None:
         for edit in edits:
-            if edit.model_fingerprint != self._fingerprint:
-                raise IncompatibleEdit(
-                    f"The log holds the edit {edit.id}, made for the model and site {edit.model_fingerprint}; this "
-                    f"server runs {self._fingerprint}. Serve that model, or start with another store."
-                )
-            if edit.editor not in self._owner.engine.editors:
+            ours = self._fingerprints.get(edit.editor)
+            if ours is None:
                 raise IncompatibleEdit(
                     f"The log holds the edit {edit.id}, made by the editor {edit.editor!r}, which this version of "
                     f"Errata does not have: run one that has it."
+                )
+            if edit.model_fingerprint != ours:
+                raise IncompatibleEdit(
+                    f"The log holds the edit {edit.id}, made for the model and site {edit.model_fingerprint}; this "
+                    f"server runs {ours}. Serve that model, or start with another store."
                 )
         fitted = [Fitted(learned=edit.learned, tensors=unpack(edit.tensors)) for edit in edits]
 

@@ -12,6 +12,7 @@ from app.domain.errors import InvalidRequest, RequestCancelled
 from app.domain.events import EditsDisabled, EditsEnabled, EditsRolledBack, Event, Origin
 from app.domain.generation import Generation, GenerationParameters, Token
 from app.domain.ledger import NEVER
+from app.editors.registry import AUTO
 from app.engine.owner import EngineOwner
 from app.service.changing import Changing
 from app.service.editing import Editing
@@ -31,14 +32,17 @@ DRAIN_S = 30.0
 
 
 class Service:
-    """Owns the log's writer and the engine's owner. `start` folds the log; after it the service is ready."""
+    """Owns the log's writer and the engine's owner. `start` folds the log; after it the service is ready.
+
+    `fingerprints` are by editor: model, tokenizer and sites that its edits are made for.
+    """
 
     def __init__(
         self,
         owner: EngineOwner,
         log: Log,
         *,
-        fingerprint: str,
+        fingerprints: Mapping[str, str],
         history_revisions: int = 1000,
         max_new_tokens_limit: int = 4096,
         reason_required: bool = False,
@@ -48,17 +52,17 @@ class Service:
         describe: Callable[[], Mapping[str, Any]] = dict,
     ) -> None:
         self._owner = owner
-        self._fingerprint = fingerprint
+        self._fingerprint = fingerprints[AUTO]
         self._max_new_tokens_limit = max_new_tokens_limit
         self._reason_required = reason_required
         self._clock = clock
         self._describe = describe
-        self.loading = Loading(owner, fingerprint, history_revisions)
+        self.loading = Loading(owner, fingerprints, history_revisions)
         self.records = Records(log, self.loading.take_in)
         self._pins = Pins(self.records, history_revisions)
         share = max(1, owner.engine.scheduler.slots // 4)
         self._verifier = Verifier(owner, share)
-        self._editing = Editing(owner, self.records, self._pins, self._verifier, fingerprint, clock)
+        self._editing = Editing(owner, self.records, self._pins, self._verifier, fingerprints, clock)
         self._changing = Changing(self.records, clock)
         self._follower = Follower(self.records, self._rebuild)
         self.snapshots = Snapshots(self.records, clock, period_s=snapshot_period_s, min_events=snapshot_min_events)
