@@ -9,6 +9,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from app.editors.rows import Rows
+
 SAME = 1e-3
 """Of a key's norm."""
 
@@ -25,39 +27,12 @@ class _Row:
     """Rows of another target whose scope may meet this one's -> distance of the keys."""
 
 
-class _Buffer:
-    """Rows of one width on a device; capacity doubles, blocks given back are taken again by blocks of their length."""
-
-    def __init__(self, device: torch.device, dtype: torch.dtype) -> None:
-        self.data = torch.zeros(0, 0, device=device, dtype=dtype)
-        self._used = 0
-        self._free: dict[int, list[int]] = {}
-
-    def put(self, rows: Tensor) -> int:
-        """(N, D) -> the first of N rows side by side that now hold it."""
-        count, width = rows.shape
-        if self._free.get(count):
-            first = self._free[count].pop()
-        else:
-            first = self._used
-            self._used += count
-            if self._used > len(self.data):
-                grown = self.data.new_zeros(max(64, 2 * self._used), width)
-                grown[: len(self.data)] = self.data if len(self.data) else 0
-                self.data = grown
-        self.data[first : first + count] = rows.to(self.data)
-        return first
-
-    def give_back(self, first: int, count: int) -> None:
-        self._free.setdefault(count, []).append(first)
-
-
 class Codebook:
     """keys (K, D_in) fp32, whitened | values (sum of target tokens, D_out) | radius, target and owner of each row."""
 
     def __init__(self, device: torch.device, dtype: torch.dtype) -> None:
-        self._keys = _Buffer(device, torch.float32)
-        self._values = _Buffer(device, dtype)
+        self._keys = Rows(device, torch.float32)
+        self._values = Rows(device, dtype)
         self._rows: dict[int, _Row] = {}
         self._row_of: dict[str, int] = {}
         self._device = device

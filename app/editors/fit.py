@@ -103,6 +103,31 @@ class FitView:
         return torch.cat(found)
 
     @torch.no_grad()
+    def inputs(self, ids: Tensor) -> Tensor:
+        """(B, T) ids, right-padded -> (B, T, D_in) fp32: the site's input at every position."""
+        with self.hooks.reading(self.site, len(ids)) as found:
+            self.model(**_whole(ids))
+        return found[self.site]
+
+    def inputs_of(self, prompts: Sequence[Sequence[int]]) -> list[Tensor]:
+        """Prompts (ids) -> each one's (T, D_in), many at a time."""
+        found: list[Tensor] = []
+        for start in range(0, len(prompts), _KEYS_AT_ONCE):
+            some = prompts[start : start + _KEYS_AT_ONCE]
+            ids = torch.zeros(len(some), max(map(len, some)), dtype=torch.long)
+            for row, prompt in enumerate(some):
+                ids[row, : len(prompt)] = torch.tensor(prompt)
+            inputs = self.inputs(ids.to(self.device))
+            found.extend(inputs[row, : len(prompt)] for row, prompt in enumerate(some))
+        return found
+
+    @torch.no_grad()
+    def base_logits(self, ids: Tensor, keep: Tensor) -> Tensor:
+        """(B, T) ids, (P,) positions -> (B, P, V) in fp32: the model without any edit."""
+        logits: Tensor = self.model(**_whole(ids), logits_to_keep=keep).logits
+        return logits.float()
+
+    @torch.no_grad()
     def hidden_below(self, ids: Tensor) -> Tensor:
         """(B, T) ids -> (B, T, D): what enters the site's layer, computed once a fit."""
         found: list[Tensor] = []
@@ -164,7 +189,7 @@ class Fit:
 
 
 @dataclass(frozen=True, slots=True)
-class _Batch:
+class Contexts:
     """Contexts of all edits as right-padded rows; pads come after all that is read, so the causal mask suffices."""
 
     ids: Tensor  # (R, T)
@@ -174,7 +199,7 @@ class _Batch:
     real: Tensor  # (R, J) bool
 
 
-def _collate(contexts: Sequence[Sequence[Sequence[int]]], targets: Sequence[Sequence[int]], device: Any) -> _Batch:
+def collate(contexts: Sequence[Sequence[Sequence[int]]], targets: Sequence[Sequence[int]], device: Any) -> Contexts:
     rows = [(edit, prompt, targets[edit]) for edit, prompts in enumerate(contexts) for prompt in prompts]
     length = max(len(prompt) + len(target) - 1 for _, prompt, target in rows)
     width = max(len(target) for _, _, target in rows)
@@ -189,7 +214,7 @@ def _collate(contexts: Sequence[Sequence[Sequence[int]]], targets: Sequence[Sequ
         target_ids[row, : len(target)] = torch.tensor(target)
         real[row, : len(target)] = True
     owner = torch.tensor([edit for edit, _, _ in rows])
-    return _Batch(*(t.to(device) for t in (ids, owner, position, target_ids, real)))
+    return Contexts(*(t.to(device) for t in (ids, owner, position, target_ids, real)))
 
 
 def fit_deltas(
@@ -197,14 +222,17 @@ def fit_deltas(
     contexts: Sequence[Sequence[Sequence[int]]],
     targets: Sequence[Sequence[int]],
     parameters: FitParameters,
+    mix: Tensor | None = None,
 ) -> Generator[Progress, None, list[Fit]]:
     """Learn one value a target: `contexts[e]` are prompts (ids) that shall be continued by `targets[e]` (ids).
 
+    `mix` (R, J, J), if given, says how much of each row of the value arrives at each of a context's positions; without
+    it row j arrives at position j.
     Values are independent parameters and Adam works by element, so fitting a batch is fitting each alone; a row stops
     by itself when its answer is right with every token at least at `probability`.
     """
     device = view.device
-    batch = _collate(contexts, targets, device)
+    batch = collate(contexts, targets, device)
     hidden = view.hidden_below(batch.ids)
     prompt_end = hidden[torch.arange(len(batch.ids), device=device), batch.position[:, 0]].float()
     scale = prompt_end.pow(2).mean().sqrt().item()
@@ -219,7 +247,7 @@ def fit_deltas(
     yield Progress(step=0, steps=parameters.max_steps, loss=float("nan"))
     for step in range(1, parameters.max_steps + 1):
         with torch.enable_grad():
-            delta = _spread(value, batch, hidden)
+            delta = _spread(value, batch, hidden, mix)
             logits = view.logits(batch.ids, hidden, delta, keep)
             at = (batch.position - first).clamp(min=0)
             picked = logits.gather(1, at[..., None].expand(-1, -1, logits.shape[-1]))  # (R, J, V)
@@ -250,8 +278,9 @@ def fit_deltas(
     return [done[edit] for edit in range(edits)]
 
 
-def _spread(value: Tensor, batch: _Batch, hidden: Tensor) -> Tensor:
+def _spread(value: Tensor, batch: Contexts, hidden: Tensor, mix: Tensor | None) -> Tensor:
     """(E, J, D) values -> (R, T, D) deltas: row j of an edit's value at the position that predicts target token j."""
+    by_row = value[batch.owner] if mix is None else mix @ value[batch.owner]  # (R, J, D)
     rows = torch.arange(len(batch.ids), device=hidden.device)[:, None].expand_as(batch.position)
     delta = torch.zeros(hidden.shape, device=hidden.device)
-    return delta.index_put((rows[batch.real], batch.position[batch.real]), value[batch.owner][batch.real])
+    return delta.index_put((rows[batch.real], batch.position[batch.real]), by_row[batch.real])

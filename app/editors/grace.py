@@ -28,7 +28,7 @@ from app.editors.base import Capabilities, Decision, FitRequest, Fitted, Progres
 from app.editors.codebook import Codebook
 from app.editors.fit import FitParameters, FitView, fit_deltas
 from app.editors.metric import Metric
-from app.editors.scope import MentionIndex, Who, find_who, words_of
+from app.editors.scope import MentionIndex, Who, who_of, words_of
 
 SHORTLIST = 8
 """Nearest keys by matrix product whose distance is then computed exactly: the product form loses digits."""
@@ -106,7 +106,7 @@ class Grace:
         for request, fit in zip(requests, fits, strict=True):
             keys = self._view.keys([*request.contexts, *request.counter_contexts])
             own, counter = keys[: len(request.contexts)], keys[len(request.contexts) :]
-            who = self._who(request)
+            who = who_of(request.texts, request.subject, request.aliases, self._template_words)
             fitted.append(
                 Fitted(
                     learned={
@@ -122,15 +122,6 @@ class Grace:
                 )
             )
         return fitted
-
-    def _who(self, request: FitRequest) -> Who:
-        """As found in the prompt; a given paraphrase that names it otherwise is a name of it too."""
-        who = find_who(request.texts[0], request.subject, request.aliases, self._template_words)
-        for text in request.texts[1:]:
-            if who.share(words_of(text)) < who.bound:
-                other = find_who(text, None, (), self._template_words)
-                who = Who((*who.alternatives, *other.alternatives), min(who.bound, other.bound))
-        return who
 
     def _own_radius(self, own: Tensor, counter: Tensor, who: Who, request: FitRequest) -> float:
         """The default, widened to the given paraphrases, then narrowed so that no counter-example hits."""

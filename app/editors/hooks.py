@@ -109,6 +109,18 @@ class SiteHooks:
         with self._pass(len(last), {site: act}), suppress(StopForward):
             yield found
 
+    @contextmanager
+    def reading(self, site: Site, rows: int) -> Iterator[dict[Site, Tensor]]:
+        """Like `stopping`, but of every position: (B, T, D_in) fp32."""
+        found: dict[Site, Tensor] = {}
+
+        def act(h_in: Tensor, _h_out: Tensor) -> Tensor:
+            found[site] = h_in.float()
+            raise StopForward
+
+        with self._pass(rows, {site: act}), suppress(StopForward):
+            yield found
+
     def close(self) -> None:
         for handle in self._handles.values():
             handle.remove()

@@ -8,11 +8,13 @@ from app.editors.base import BankPrompt, Editor
 from app.editors.fit import FitView
 from app.editors.grace import Grace
 from app.editors.hooks import SiteHooks
+from app.editors.memory import memory_of
 from app.editors.metric import Metric, calibrate
-from app.editors.sites import Architecture, ffn_site
+from app.editors.patcher import Patcher
+from app.editors.sites import Architecture, ffn_site, layers_of
 
 AUTO = "grace"
-"""What `editor: auto` means while there is one editor."""
+"""What `editor: auto` means."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,10 +34,22 @@ def _grace(foundation: Foundation) -> Grace:
     view = FitView(foundation.model, foundation.architecture, site, foundation.hooks)
     plain = Metric(None, radius=1.0)
     metric = calibrate(view.keys(foundation.bank_ids), foundation.bank) if foundation.bank else plain
-    words = frozenset(word for prompt in foundation.bank for word in prompt.words)
-    return Grace(view, metric, words)
+    return Grace(view, metric, _template_words(foundation))
+
+
+def _patcher(foundation: Foundation) -> Patcher:
+    last = len(layers_of(foundation.model, foundation.architecture)) - 1
+    site = ffn_site(foundation.model, foundation.architecture, last)
+    view = FitView(foundation.model, foundation.architecture, site, foundation.hooks)
+    memory = memory_of(view.inputs_of(foundation.bank_ids), view.widths[0], view.device)
+    return Patcher(view, memory, _template_words(foundation))
+
+
+def _template_words(foundation: Foundation) -> frozenset[str]:
+    return frozenset(word for prompt in foundation.bank for word in prompt.words)
 
 
 EDITORS: Mapping[str, Callable[[Foundation], Editor]] = {
     "grace": _grace,
+    "patcher": _patcher,
 }

@@ -90,6 +90,16 @@ def find_who(prompt: str, subject: str | None, aliases: Iterable[str], template_
     return Who((tuple((word,) for word in chosen), *also), bound=1.0 if len(chosen) <= 2 else 0.6)
 
 
+def who_of(texts: Sequence[str], subject: str | None, aliases: Iterable[str], template_words: frozenset[str]) -> Who:
+    """As found in the prompt, the first text; a paraphrase that names it otherwise is a name of it too."""
+    who = find_who(texts[0], subject, aliases, template_words)
+    for text in texts[1:]:
+        if who.share(words_of(text)) < who.bound:
+            other = find_who(text, None, (), template_words)
+            who = Who((*who.alternatives, *other.alternatives), min(who.bound, other.bound))
+    return who
+
+
 def _quoted(prompt: str) -> list[Span]:
     return [span for match in _QUOTED.finditer(prompt) if (span := tuple(words_of(match[1])))]
 

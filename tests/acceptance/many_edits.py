@@ -94,16 +94,16 @@ def bits(generations: Sequence[Generation]) -> list[list[tuple[int, float]]]:
     return [[(token.id, token.logprob) for token in generation.tokens] for generation in generations]
 
 
-async def commit(service: Service, case: Case) -> Any:
+async def commit(service: Service, case: Case, editor: str) -> Any:
     """The committed edit, or None where it was refused: a refusal counts as a failure."""
-    request = EditRequest(prompt=case.prompt, target=case.target)
+    request = EditRequest(prompt=case.prompt, target=case.target, editor=editor)
     try:
         return (await service.edit([request], ORIGIN)).results[0].view.edit
     except (EditRejected, ScopeConflict):
         return None
 
 
-async def judge(count: int, seed: int, model: str | None, verbose: bool) -> dict[str, Any]:
+async def judge(count: int, seed: int, model: str | None, verbose: bool, editor: str = "auto") -> dict[str, Any]:
     cases = make_cases(count, seed)
     rng = random.Random(seed + 1)
     edited = {case.prompt for case in cases}
@@ -120,7 +120,7 @@ async def judge(count: int, seed: int, model: str | None, verbose: bool) -> dict
         p: g.text for p, g in zip((*neighbours, *unrelated), await ask(service, (*neighbours, *unrelated)), strict=True)
     }
     began = time.perf_counter()
-    edits = [await commit(service, case) for case in cases]
+    edits = [await commit(service, case, editor) for case in cases]
     seconds = (time.perf_counter() - began) / count
     answers = await ask(service, [case.prompt for case in cases])
     right = [edit is not None and g.text == case.target for edit, g, case in zip(edits, answers, cases, strict=True)]
@@ -136,6 +136,7 @@ async def judge(count: int, seed: int, model: str | None, verbose: bool) -> dict
         return 1 - len(changed) / len(prompts)
 
     figures: dict[str, Any] = {
+        "editor": editor,
         "edits": count,
         "counterfactual": sum(case.counterfactual for case in cases),
         "refused": sum(edit is None for edit in edits),
@@ -191,6 +192,9 @@ if __name__ == "__main__":
     parser.add_argument("--edits", type=int, default=200)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--model", default=None)
+    parser.add_argument("--editor", default="auto")
     parser.add_argument("--verbose", action="store_true")
     chosen = parser.parse_args()
-    print(json.dumps(asyncio.run(judge(chosen.edits, chosen.seed, chosen.model, chosen.verbose)), indent=1))
+    print(
+        json.dumps(asyncio.run(judge(chosen.edits, chosen.seed, chosen.model, chosen.verbose, chosen.editor)), indent=1)
+    )

@@ -160,6 +160,8 @@ class FakeService:
         if any(request.target == REJECTED for request in requests):
             raise EditRejected("The edit did not hold when tried.", report={"exact": False})
         for request in requests:
+            for edit_id in request.supersede:
+                self.records.ledger.entry(edit_id)
             others = self.records.ledger.live(request.namespace)
             clash = [edit.id for edit in others if edit.request.prompt == f"{request.prompt}?"]
             if clash and not request.force:

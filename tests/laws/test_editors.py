@@ -169,8 +169,7 @@ def test_a_failed_fit_leaves_no_hook(architecture: str, editor: str, monkeypatch
 
 def test_an_edition_is_a_pure_function_of_the_live_edits(rig: Rig, editor: str) -> None:
     grown, shuffled = Edition("default", 3, IDS), Edition("default", 9, IDS[::-1])
-    parts = [rig.engine.editions.parts(edition)[editor] for edition in (grown, shuffled)]
-    assert repr(sorted(parts[0].radii.items())) == repr(sorted(parts[1].radii.items()))
+    assert exact(rig, grown) == exact(rig, shuffled)
 
 
 def test_dropped_rows_are_used_again(rig: Rig, editor: str) -> None:
@@ -181,3 +180,22 @@ def test_dropped_rows_are_used_again(rig: Rig, editor: str) -> None:
         rig.engine.drop("trial")
     assert exact(rig, edition) == before
     assert not torch.is_grad_enabled() or exact(rig, NOTHING)
+
+
+def test_edits_of_all_editors_side_by_side_are_each_alone(architecture: str) -> None:
+    """In one batch, rows that different editors answer: what one does is not felt by the others' rows."""
+    rig, alone = Rig(architecture), {name: Rig(architecture) for name in sorted(EDITORS)}
+    ids = []
+    for prompt, (editor, single) in zip(PROMPTS, alone.items(), strict=False):
+        fitted = rig.fit(editor, [rig.fit_request(prompt, "S")])[0]
+        for each in (rig, single):
+            each.load(editor, f"by {editor}", fitted)
+        ids.append(f"by {editor}")
+    assert len(ids) == len(EDITORS)
+    together = rig.ask(PROMPTS, Edition("default", 9, tuple(ids)))
+    for row, (editor, single) in enumerate(alone.items()):
+        ours = single.ask(PROMPTS, Edition("default", 9, (f"by {editor}",)))[row]
+        assert [hit.editor for hit in together[row].generation.hits] == [editor]
+        assert together[row].tokens == ours.tokens
+    rest = slice(len(ids), None)
+    assert [outcome.tokens for outcome in together[rest]] == tokens(rig, NOTHING)[rest]

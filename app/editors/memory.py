@@ -1,0 +1,65 @@
+"""What generic text looks like at a site: the queries that a patch neuron must be silent on, and their covariance."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+SHRINKAGE = 0.1
+"""Share of the mean variance added to every direction: a memory is small beside the width of a model."""
+MAX_ROWS = 40_000
+"""As published: the 40,000 queries that are kept for the margins."""
+NEAREST = 0.95
+"""Zero lies below what the least of a neuron's own contexts reaches, by this factor: it still fires, if barely."""
+
+
+class Memory:
+    """rows (N, D_in) fp32, whitened about their mean; none: every direction counts alike, and only counter-examples."""
+
+    def __init__(self, queries: Tensor, width: int, device: torch.device) -> None:
+        self._mean = torch.zeros(width, device=device)
+        self._whiten = torch.eye(width, device=device)
+        if len(queries):
+            self._mean = queries.mean(0)
+            self._whiten = _whitening(queries - self._mean)
+        step = max(1, -(-len(queries) // MAX_ROWS))
+        self._rows = self._whitened(queries[::step]) if len(queries) else torch.zeros(0, width, device=device)
+
+    def _whitened(self, queries: Tensor) -> Tensor:
+        return (queries - self._mean) @ self._whiten
+
+    def neuron(self, queries: Tensor, silent_on: Sequence[Tensor], *, share: float) -> Tensor:
+        """(R, D_in) queries of one token in R contexts -> (D_in + 1,): key and bias.
+
+        With C the memory's covariance and q the mean query, t(x) = (x - m)' C^-1 (q - m) is linear in x and stands out
+        most at q (Fisher's discriminant). Scaled and shifted it is 1 at the first query and 0 at `share` of the way
+        from the row with the largest t, of the memory and of `silent_on`, to there.
+        """
+        own = self._whitened(queries)  # (R, D)
+        direction = own.mean(0)
+        mine = own @ direction
+        others = torch.cat([self._rows, *(self._whitened(each) for each in silent_on)])
+        nearest = (others @ direction).max() if len(others) else torch.zeros((), device=own.device)
+        zero = nearest + share * (mine[0] - nearest)
+        # a context that lies lower than that, if the first stands out at all, moves zero below itself
+        zero = torch.minimum(zero, NEAREST * mine.min()) if mine.min() > 0 else zero
+        scale = 1 / (mine[0] - zero).clamp(min=1e-6)
+        key = scale * (self._whiten @ direction)
+        bias = -(self._mean @ key) - scale * zero
+        return torch.cat([key, bias[None]])
+
+
+def memory_of(inputs: Sequence[Tensor], width: int, device: torch.device) -> Memory:
+    """From the site's inputs (T, D_in) over generic texts, without the first position: many models put a sink there."""
+    rows = [each[1:] for each in inputs if len(each) > 1]
+    return Memory(torch.cat(rows) if rows else torch.zeros(0, width, device=device), width, device)
+
+
+def _whitening(centred: Tensor) -> Tensor:
+    """(N, D) -> W (D, D) with W W' = C^-1."""
+    covariance = centred.T @ centred / len(centred)
+    ridge = SHRINKAGE * covariance.diagonal().mean().clamp(min=1e-12)
+    eye = torch.eye(len(covariance), device=centred.device)
+    lower = torch.linalg.cholesky(covariance + ridge * eye)
+    whiten: Tensor = torch.linalg.solve_triangular(lower, eye, upper=False).T
+    return whiten.contiguous()

@@ -1,0 +1,275 @@
+"""Transformer-Patcher (Huang et al. 2023, arXiv 2301.09785): one mistake, one patch neuron in the last FFN.
+
+Preset `serving`. As published: for each target token that the model gets wrong, end-of-text included, a neuron
+`g(q . k + b) v` is added to the last FFN; its pre-activation is 1 at its own query q, and it is silent on a memory of
+generic queries, on counter-examples and on the edit's other tokens (sections 3.2 to 3.4). Deviations, each for what
+live serving needs:
+- the gate g is a step (1 above zero, else 0) whatever the model's own activation is: a silent neuron adds exactly
+  nothing, where the published GELU or SiLU leaks a little of every patch into every token, and one that fires on a
+  paraphrase says what it says on its own prompt;
+- k and b come in closed form, not from the activation and memory losses: k is the direction in which the query stands
+  out from the memory's covariance, and b puts zero between the query and what lies nearest to it, so that both margins
+  hold by construction; only v is learned by gradient, through the head, until the answer is right;
+- the neurons of at most one edit act on a request: the one whose first neuron fires most at the prompt's last token,
+  where its subject is mentioned (`scope`). So edits do not add up, need not be silent on one another, and rollback is
+  exact;
+- a first neuron stands at the prompt's last token even where the first target token was right: it carries the decision.
+Below the last FFN nothing changes, so keys and values in the cache stay those of the base model.
+Not taken over from the official code: margins that never reach the patch on zsRE, weights kept from after the best
+check, a memory filled with copies of one example.
+"""
+
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from torch import Tensor
+
+from app.domain.errors import IncompatibleEdit
+from app.domain.generation import Signal
+from app.editors.base import Capabilities, Decision, FitRequest, Fitted, Progress, PromptView, RowView, Site
+from app.editors.fit import Contexts, FitParameters, FitView, collate, fit_deltas
+from app.editors.memory import Memory
+from app.editors.rows import Rows
+from app.editors.scope import MentionIndex, Who, who_of, words_of
+
+SURE = 0.95
+"""A target token that the model gives with less has a neuron: at temperature 1 it would often be missed."""
+SILENT_SHARE = 0.4
+"""Where zero lies between the nearest memory row (0) and the neuron's own query (1)."""
+
+
+class Learned(BaseModel):
+    """What a stored edit must have learned. It is read from a log that others may write to."""
+
+    model_config = ConfigDict(strict=True, frozen=True)
+
+    bound: float = Field(ge=0, le=1)
+    who: list[list[list[str]]]
+    own: float = Field(gt=0, allow_inf_nan=False)
+    """The first neuron's activation at the edit's own prompt."""
+
+
+@dataclass(frozen=True, slots=True)
+class PatcherPart:
+    """Rows of first neurons of the live edits -> their place, oldest first; and those without a subject."""
+
+    places: dict[int, int]
+    nameless: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Patch:
+    """Where an edit's neurons stand: `count` rows from `first_key` and from `first_value` on."""
+
+    edit_id: str
+    first_key: int
+    first_value: int
+    count: int
+    own: float
+
+
+class Patcher:
+    """keys (N, D_in + 1) fp32, the bias last | values (N, D_out) fp32."""
+
+    name = "patcher"
+    presets: tuple[str, ...] = ("serving",)
+    capabilities = Capabilities(
+        max_target_tokens=64,
+        decides="request",
+        changes_earlier_positions=False,
+        needs_whole_prompt=False,
+        rollback="exact",
+    )
+
+    def __init__(
+        self,
+        view: FitView,
+        memory: Memory,
+        template_words: frozenset[str] = frozenset(),
+        fit_parameters: FitParameters | None = None,
+    ) -> None:
+        self.site = view.site
+        self._view, self._memory, self._template_words = view, memory, template_words
+        self._fit_parameters = fit_parameters or FitParameters(probability=SURE)
+        self._keys, self._values = Rows(view.device, torch.float32), Rows(view.device, torch.float32)
+        self._patches: dict[int, _Patch] = {}  # by the row of the first neuron's key
+        self._row_of: dict[str, int] = {}
+        self._index = MentionIndex()
+        self._acting: tuple[Tensor, Tensor, Tensor] | None = None  # keys (B, J, D_in + 1), values, rows' mask
+
+    @property
+    def sites(self) -> tuple[Site, ...]:
+        return (self.site,)
+
+    # -- learning
+
+    def fit(self, requests: Sequence[FitRequest]) -> Generator[Progress, None, list[Fitted]]:
+        contexts = [request.contexts for request in requests]
+        targets = [request.target_ids for request in requests]
+        batch = collate(contexts, targets, self._view.device)
+        queries = self._queries(batch)  # (R, J, D_in)
+        wrong = self._wrong(batch)  # (R, J) bool
+        keys = [self._neurons(request, queries[batch.owner == e]) for e, request in enumerate(requests)]
+        needed = [self._needed(wrong[batch.owner == e], len(target)) for e, target in enumerate(targets)]
+        mix = torch.zeros(*batch.position.shape, batch.position.shape[1], device=self._view.device)
+        for row, owner in enumerate(batch.owner.tolist()):
+            count = len(targets[owner])
+            fired = _fired(queries[row, :count], keys[owner])  # (J, J)
+            mix[row, :count, :count] = fired * needed[owner]
+        yield Progress(step=0, steps=self._fit_parameters.max_steps, loss=float("nan"))
+        fits = yield from fit_deltas(self._view, contexts, targets, self._fit_parameters, mix)
+        fitted: list[Fitted] = []
+        for e, (request, fit) in enumerate(zip(requests, fits, strict=True)):
+            who = who_of(request.texts, request.subject, request.aliases, self._template_words)
+            prompt_query = queries[batch.owner == e][0, 0]
+            kept = needed[e].nonzero()[:, 0]
+            fitted.append(
+                Fitted(
+                    learned={
+                        "who": [[list(span) for span in spans] for spans in who.alternatives],
+                        "bound": who.bound,
+                        "own": _pre_activations(prompt_query[None], keys[e][:1]).item(),
+                        "neurons": len(kept),
+                        "steps": fit.steps,
+                        "converged": fit.converged,
+                        "probability": round(fit.probability, 6),
+                    },
+                    tensors={"keys": keys[e][kept].cpu(), "values": fit.value[kept].cpu()},
+                )
+            )
+        return fitted
+
+    def _queries(self, batch: Contexts) -> Tensor:
+        """(R, J, D_in): the FFN's input where each target token is predicted. No edit changes it: it lies below."""
+        inputs = self._view.inputs(batch.ids)
+        return inputs.gather(1, batch.position[..., None].expand(-1, -1, inputs.shape[-1]))
+
+    def _wrong(self, batch: Contexts) -> Tensor:
+        """(R, J) bool: target tokens that the model does not give, or gives without being sure."""
+        first = int(batch.position[:, 0].min())
+        keep = torch.arange(first, batch.ids.shape[1], device=self._view.device)
+        chances = self._view.base_logits(batch.ids, keep).softmax(-1)
+        at = (batch.position - first).clamp(min=0)
+        by_position = chances.gather(1, at[..., None].expand(-1, -1, chances.shape[-1]))  # (R, J, V)
+        chance = by_position.gather(2, batch.target[..., None])[..., 0]
+        missed = (by_position.argmax(-1) != batch.target) | (chance < SURE)
+        return missed & batch.real
+
+    @staticmethod
+    def _needed(wrong: Tensor, count: int) -> Tensor:
+        """(R, J) of one edit -> (count,) bool: which of its target tokens get a neuron."""
+        needed = wrong[:, :count].any(0)
+        needed[0] = True
+        return needed
+
+    def _neurons(self, request: FitRequest, queries: Tensor) -> Tensor:
+        """(R, J, D_in) queries of one edit -> (J, D_in + 1): a key and a bias for each target token."""
+        counter = [self._view.keys(request.counter_contexts)] if request.counter_contexts else []
+        count, rows = len(request.target_ids), []
+        for j in range(count):
+            # each is silent where its neighbours speak, so that every token has its own value
+            others = [queries[:, k] for k in range(count) if k != j] + (counter if j == 0 else [])
+            rows.append(self._memory.neuron(queries[:, j], others, share=SILENT_SHARE))
+        return torch.stack(rows)
+
+    # -- rows
+
+    def load(self, edit_id: str, fitted: Fitted) -> None:
+        try:
+            learned = Learned.model_validate(fitted.learned)
+        except ValidationError as error:
+            raise IncompatibleEdit(f"What the edit {edit_id} learned cannot be read: {error}") from error
+        d_in, d_out = self._view.widths
+        has = {name: tuple(tensor.shape) for name, tensor in fitted.tensors.items()}
+        count = has.get("keys", (0,))[0]
+        takes = {"keys": (max(1, count), d_in + 1), "values": (max(1, count), d_out)}
+        if has != takes:
+            raise IncompatibleEdit(
+                f"The edit {edit_id} has tensors of the shapes {has}; the site {self.site} takes {takes}."
+            )
+        assert edit_id not in self._row_of, f"{edit_id} is loaded already"
+        row = self._keys.put(fitted.tensors["keys"])
+        value = self._values.put(fitted.tensors["values"])
+        self._patches[row] = _Patch(edit_id, row, value, count, learned.own)
+        self._row_of[edit_id] = row
+        self._index.add(
+            row, Who(tuple(tuple(tuple(span) for span in spans) for spans in learned.who), bound=learned.bound)
+        )
+
+    def drop(self, edit_id: str) -> None:
+        row = self._row_of.pop(edit_id)
+        patch = self._patches.pop(row)
+        self._index.remove(row)
+        self._keys.give_back(patch.first_key, patch.count)
+        self._values.give_back(patch.first_value, patch.count)
+
+    def compile(self, edit_ids: Sequence[str]) -> PatcherPart:
+        places = {self._row_of[edit_id]: place for place, edit_id in enumerate(edit_ids)}
+        return PatcherPart(places, tuple(row for row in self._index.nameless if row in places))
+
+    # -- acting
+
+    def decide(self, prompt: PromptView, part: PatcherPart) -> Decision | None:
+        """The live edit whose first neuron is roused most, in parts of what rouses it at its own prompt.
+
+        Only where its subject is mentioned; of equals the newest.
+        """
+        shares = self._index.mentioned(words_of(prompt.text))
+        rows = [*(row for row in shares if row in part.places), *part.nameless]
+        if not rows:
+            return None
+        query = prompt.features[self.site].to(self._view.device)
+        at = torch.tensor(rows, device=self._view.device)
+        found = _pre_activations(query[None], self._keys.data[at])[0].tolist()
+        own = {row: self._patches[row].own for row in rows}
+        # rounded: two edits of one prompt differ by rounding only, and then the newest is to win
+        margin, _, row, activation = max(
+            (round(min(1.0, a / own[row]), 3), part.places[row], row, a) for row, a in zip(rows, found, strict=True)
+        )
+        if activation <= 0:
+            return None
+        signals = {
+            "activation": Signal(activation, 0.0),
+            "subject": Signal(shares.get(row, 1.0), self._index.bound(row)),
+        }
+        return Decision(edit_id=self._patches[row].edit_id, editor=self.name, margin=margin, signals=signals)
+
+    def bind(self, rows: Sequence[RowView]) -> None:
+        held = [self._held(row) for row in rows]
+        width = max((patch.count for patch in held if patch is not None), default=0)
+        if not width:
+            self._acting = None
+            return
+        keys = [[patch.first_key + j for j in range(patch.count)] if patch else [] for patch in held]
+        values = [[patch.first_value + j for j in range(patch.count)] if patch else [] for patch in held]
+        real = torch.tensor([[j < len(row) for j in range(width)] for row in keys], device=self._view.device)
+        self._acting = self._padded(self._keys, keys, width), self._padded(self._values, values, width), real
+
+    def _held(self, row: RowView) -> _Patch | None:
+        if row.decision is None or row.decision.editor != self.name:
+            return None
+        return self._patches[self._row_of[row.decision.edit_id]]
+
+    def _padded(self, rows: Rows, at: Sequence[Sequence[int]], width: int) -> Tensor:
+        padded = [[*each, *[0] * (width - len(each))] for each in at]
+        return rows.data[torch.tensor(padded, device=self._view.device)]
+
+    def apply(self, h_in: Tensor, h_out: Tensor) -> Tensor:
+        if self._acting is None:
+            return h_out
+        keys, values, real = self._acting
+        fired = _fired(h_in.float(), keys) * real[:, None]  # (B, T, J)
+        active = (fired > 0).any(-1, keepdim=True)
+        return torch.where(active, h_out + (fired @ values).to(h_out.dtype), h_out)
+
+
+def _pre_activations(queries: Tensor, neurons: Tensor) -> Tensor:
+    """(..., T, D_in), (..., J, D_in + 1) -> q . k + b (..., T, J)."""
+    return queries @ neurons[..., :-1].transpose(-1, -2) + neurons[..., None, :, -1]
+
+
+def _fired(queries: Tensor, neurons: Tensor) -> Tensor:
+    """The gate: 1 where the pre-activation is positive, else exactly 0."""
+    return (_pre_activations(queries, neurons) > 0).to(queries.dtype)
