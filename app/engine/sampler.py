@@ -17,6 +17,11 @@ from transformers import (
 
 from app.domain.generation import GenerationParameters
 
+COLDEST = 1e-4
+"""A lower temperature is taken for this one: it is greedy already, and divided by less, scores leave fp32."""
+HOTTEST = 1e30
+"""Scores are kept within +-HOTTEST: extreme penalties would make them infinite, and their softmax no number."""
+
 
 class Sampler:
     """One request's way of choosing. Penalties apply to greedy decoding too; `seed` is drawn when none is given."""
@@ -31,12 +36,12 @@ class Sampler:
             self._generator = torch.Generator().manual_seed(self.seed)
         self._frequency = parameters.frequency_penalty or 0.0
         self._presence = parameters.presence_penalty or 0.0
-        self._processors = LogitsProcessorList()
+        self._penalties, self._processors = LogitsProcessorList(), LogitsProcessorList()
         if parameters.repetition_penalty is not None:
-            self._processors.append(RepetitionPenaltyLogitsProcessor(parameters.repetition_penalty))
+            self._penalties.append(RepetitionPenaltyLogitsProcessor(parameters.repetition_penalty))
         if self.samples:
             if parameters.temperature is not None:
-                self._processors.append(TemperatureLogitsWarper(parameters.temperature))
+                self._processors.append(TemperatureLogitsWarper(max(parameters.temperature, COLDEST)))
             if parameters.top_k is not None:
                 self._processors.append(TopKLogitsWarper(parameters.top_k))
             if parameters.top_p is not None:
@@ -47,7 +52,7 @@ class Sampler:
     @property
     def plain_greedy(self) -> bool:
         """Whether the arg max of the raw logits is the choice: such rows are decided in one call for the batch."""
-        return not self.samples and not self._processors and not self._frequency and not self._presence
+        return not self.samples and not self._penalties and not self._frequency and not self._presence
 
     def choose(self, logits: Tensor, prompt: Sequence[int], generated: Sequence[int]) -> int:
         """(V,) fp32 logits -> a token id."""
@@ -55,11 +60,13 @@ class Sampler:
         if generated and (self._frequency or self._presence):
             counts = torch.bincount(torch.tensor(generated), minlength=len(scores)).to(scores.dtype)
             scores = scores - self._frequency * counts - self._presence * (counts > 0)
-        if self._processors:
-            ids: Any = torch.tensor([[*prompt, *generated]])
-            scores = self._processors(ids, scores[None])[0]
+        ids: Any = torch.tensor([[*prompt, *generated]])
+        if self._penalties:
+            scores = self._penalties(ids, scores[None])[0]
+        scores = scores.nan_to_num(nan=0.0, posinf=HOTTEST, neginf=-HOTTEST).clamp(-HOTTEST, HOTTEST)
         if self._generator is None:
             return int(scores.argmax())
+        scores = self._processors(ids, (scores - scores.max())[None])[0]  # at most 0: no division makes it infinite
         return int(torch.multinomial(scores.softmax(-1), 1, generator=self._generator))
 
 

@@ -299,3 +299,10 @@ def test_the_kill_switch(ask: Caller) -> None:
 
 
 # -- the log and the editors
+
+
+@pytest.mark.parametrize("seed", [-1, 2**63])
+def test_a_seed_that_no_generator_takes_is_refused(ask: Caller, seed: int) -> None:
+    answer = ask.post("/edit", {"prompt": "p", "target": "t", "seed": seed})
+    assert answer.status_code == 422
+    assert "`seed`" in answer.json()["detail"]

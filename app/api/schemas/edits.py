@@ -45,7 +45,7 @@ class EditItem(Incoming):
     probes: Texts = Field(
         default=[], description="Prompts whose answer must not change; one that would blocks the commit."
     )
-    seed: Annotated[int, documented(minimum=0)] = Field(
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = Field(
         default=0, description="Of the fit: the same request fits the same."
     )
     editor: Annotated[str, Field(max_length=MAX_NAME_CHARS)] = Field(
