@@ -196,7 +196,7 @@ class Editing:
 
     def _fit_request(self, request: EditRequest) -> FitRequest:
         text, capabilities = self._owner.engine.text, self._owner.engine.editors[self._editor_of(request)].capabilities
-        texts = (request.prompt, *request.paraphrases)
+        texts = tuple(dict.fromkeys((request.prompt, *request.paraphrases)))
         contexts = [text.encode(each) for each in texts]
         target_ids = text.encode_target(request.prompt, request.target)
         if len(target_ids) > capabilities.max_target_tokens + 1:

@@ -12,7 +12,9 @@ MAX_INPUT_CHARS = 1_000_000
 MAX_PROMPT_CHARS = 100_000
 MAX_TARGET_CHARS = 10_000
 MAX_REASON_CHARS = 2_000
-MAX_TEXTS = 1_000
+MAX_TEXTS = 100
+"""Of each kind in one edit: every one of them is fitted or generated before the answer."""
+MAX_IDS = 1_000
 MAX_METADATA_BYTES = 64 * 2**10
 MAX_METADATA_DEPTH = 16
 MAX_BATCH_EDITS = 1_000
@@ -54,7 +56,7 @@ def _depth(value: Any) -> int:
 Prompt = Annotated[str, Field(max_length=MAX_PROMPT_CHARS)]
 Texts = Annotated[list[Prompt], Field(max_length=MAX_TEXTS)]
 EditId = Annotated[str, Field(min_length=1, max_length=64)]
-EditIds = Annotated[list[EditId], Field(max_length=MAX_TEXTS)]
+EditIds = Annotated[list[EditId], Field(max_length=MAX_IDS)]
 Reason = Annotated[str, Field(max_length=MAX_REASON_CHARS)]
 Namespace = Annotated[
     str, Field(pattern=f"^{NAMESPACE.pattern}$", description=f"{NAMESPACE_RULE[0:1].upper()}{NAMESPACE_RULE[1:]}.")

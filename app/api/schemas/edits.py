@@ -7,8 +7,8 @@ from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_val
 
 from app.api.schemas.base import (
     MAX_BATCH_EDITS,
+    MAX_IDS,
     MAX_TARGET_CHARS,
-    MAX_TEXTS,
     EditId,
     EditIds,
     Incoming,
@@ -120,7 +120,7 @@ class RollbackBody(Incoming):
     to_revision: Revision | None = Field(
         default=None, description="Take back every edit committed after this revision."
     )
-    ids: Annotated[list[EditId], Field(min_length=1, max_length=MAX_TEXTS)] | None = Field(
+    ids: Annotated[list[EditId], Field(min_length=1, max_length=MAX_IDS)] | None = Field(
         default=None, description="Take back these, all in one step."
     )
     reason: Reason | None = None
