@@ -13,8 +13,8 @@ from app.editors.metric import Metric, calibrate
 from app.editors.patcher import Patcher
 from app.editors.sites import Architecture, ffn_site, layers_of
 
-AUTO = "grace"
-"""What `editor: auto` means."""
+AUTO = ("grace", "patcher")
+"""What `editor: auto` tries, in this order, until an edit holds when it is verified: what measures best comes first."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

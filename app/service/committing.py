@@ -2,7 +2,7 @@
 
 import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from app.domain.edit import Edit, EditRequest
@@ -33,6 +33,18 @@ class Draft:
     seen: int = -1
     fitted: Fitted | None = None
     verdict: Verdict | None = None
+    further: list[str] = field(default_factory=list)
+    """Editors that may try yet, should this one's edit not hold."""
+    tried: list[dict[str, Any]] = field(default_factory=list)
+    """Editors whose edit did not hold, with what was wrong and what it cost."""
+    cost_s: float = 0.0
+    """Of fitting and verifying with `editor`, in seconds; of a batch, what all of it took."""
+
+    def told(self) -> list[dict[str, Any]]:
+        """What was tried, for the report: the last is the one that stands, or the last that failed."""
+        problems = self.verdict.problems if self.verdict is not None else ()
+        last = {"editor": self.editor, "problems": list(problems), "seconds": round(self.cost_s, 4)}
+        return [*self.tried, last]
 
 
 def new_id() -> str:
@@ -55,6 +67,7 @@ class Committer:
         expires_in = draft.request.expires_in_s
         report: dict[str, Any] = {
             **draft.verdict.report,
+            "tried": draft.told(),
             "fit": {k: draft.fitted.learned[k] for k in TOLD if k in draft.fitted.learned},
             "seconds": {phase: round(value, 4) for phase, value in seconds.items()},
         }

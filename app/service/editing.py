@@ -14,18 +14,16 @@ from app.domain.edit import EditRequest
 from app.domain.errors import EditRejected, ErrataError, InvalidRequest, LostRace, ScopeConflict, StateConflict
 from app.domain.events import Origin
 from app.domain.generation import Generation
-from app.editors.base import FitRequest, Fitted
-from app.editors.registry import AUTO
+from app.editors.base import Fitted
 from app.engine.editions import Edition
 from app.engine.owner import EngineOwner
 from app.service.committing import Committer, Draft, new_id
+from app.service.preparing import Preparing
 from app.service.records import Clock, Records, uninterrupted
 from app.service.serving import Pins
 from app.service.verifying import Verifier, same_text
 from app.service.views import EditFailure, EditResult, EditResults, EditView
 
-PREFIXES = ("Here is a question. ", "Please answer this. ")
-"""Put before a prompt while fitting, so that an edit does not lean on being the first thing said."""
 MAX_BATCH = 1000
 
 
@@ -42,6 +40,7 @@ class Editing:
         clock: Clock,
     ) -> None:
         self._owner, self._records, self._pins, self._verifier = owner, records, pins, verifier
+        self._preparing = Preparing(owner.engine)
         self._committer = Committer(records, pins, fingerprints, clock)
         self._under_way: dict[str, asyncio.Lock] = {}
 
@@ -140,9 +139,11 @@ class Editing:
     # -- before the fit
 
     async def _draft(self, requests: Sequence[EditRequest], origin: Origin) -> list[Draft]:
-        drafts = [Draft(new_id(), request, self._editor_of(request), origin) for request in requests]
+        drafts: list[Draft] = []
         for request in requests:
-            self._fit_request(request)  # refuse what cannot be tokenised before anything is generated
+            first, *further = self._preparing.editors(request)
+            self._preparing.fit_request(request)  # refuse what cannot be tokenised before anything is generated
+            drafts.append(Draft(new_id(), request, first, origin, further=further))
         await self._look(drafts, self._bases(drafts))
         return drafts
 
@@ -161,16 +162,6 @@ class Editing:
         for draft, generation in zip(drafts, before, strict=True):
             draft.before = generation.text
             self._check_conflict(draft.request, draft.supersedes, generation)
-
-    def _editor_of(self, request: EditRequest) -> str:
-        name = AUTO if request.editor == "auto" else request.editor
-        editors = self._owner.engine.editors
-        if name not in editors:
-            raise InvalidRequest(f"There is no editor {request.editor!r}: use auto or {', '.join(sorted(editors))}.")
-        if request.preset not in editors[name].presets:
-            known = ", ".join(editors[name].presets)
-            raise InvalidRequest(f"The editor {name} has no preset {request.preset!r}: it has {known}.")
-        return name
 
     def _supersedes(self, request: EditRequest) -> tuple[str, ...]:
         """Edits of the very same prompt, and those that the request names."""
@@ -194,47 +185,23 @@ class Editing:
                 conflicts=[hit.edit_id],
             )
 
-    def _fit_request(self, request: EditRequest) -> FitRequest:
-        text, capabilities = self._owner.engine.text, self._owner.engine.editors[self._editor_of(request)].capabilities
-        texts = tuple(dict.fromkeys((request.prompt, *request.paraphrases)))
-        contexts = [text.encode(each) for each in texts]
-        target_ids = text.encode_target(request.prompt, request.target)
-        if len(target_ids) > capabilities.max_target_tokens + 1:
-            raise InvalidRequest(
-                f"`target` has {len(target_ids) - 1} tokens; this editor takes {capabilities.max_target_tokens}."
-            )
-        contexts.extend(text.encode(prefix + request.prompt) for prefix in PREFIXES if self._roomy(request))
-        return FitRequest(
-            texts=texts,
-            contexts=tuple(contexts),
-            counter_contexts=tuple(text.encode(each) for each in request.counter_examples),
-            target_ids=target_ids,
-            subject=request.subject,
-            aliases=request.aliases,
-            counter_examples=request.counter_examples,
-            seed=request.seed,
-        )
-
-    def _roomy(self, request: EditRequest) -> bool:
-        """Whether a prefixed prompt with its target still fits a sequence; long prompts are fitted as they are."""
-        text = self._owner.engine.text
-        length = len(text.encode(request.prompt)) + len(text.encode_target(request.prompt, request.target))
-        return length + 2 * max(map(len, PREFIXES)) < self._owner.engine.hosted.max_tokens
-
     # -- fit, verify, commit
 
     async def _fit(self, drafts: list[Draft]) -> dict[str, float]:
         began = time.perf_counter()
         for editor in dict.fromkeys(draft.editor for draft in drafts):
             mine = [draft for draft in drafts if draft.editor == editor]
-            future = self._owner.fit(editor, [self._fit_request(draft.request) for draft in mine])
+            future = self._owner.fit(editor, [self._preparing.fit_request(draft.request) for draft in mine])
             learned: list[Fitted] = await asyncio.wrap_future(future)
             for draft, fitted in zip(mine, learned, strict=True):
                 draft.fitted = fitted
         for draft in drafts:
             assert draft.fitted is not None
             await asyncio.wrap_future(self._owner.load(draft.id, draft.editor, draft.fitted))
-        return {"fit": time.perf_counter() - began}
+        took_s = time.perf_counter() - began
+        for draft in drafts:
+            draft.cost_s += took_s
+        return {"fit": took_s}
 
     async def _verify_and_commit(
         self, drafts: list[Draft], origin: Origin, seconds: dict[str, float], *, batch: bool, dry_run: bool
@@ -243,8 +210,14 @@ class Editing:
             began = time.perf_counter()
             bases = self._bases(drafts)
             await self._look([d for d in drafts if d.seen != bases[d.request.namespace].revision], bases)
-            await self._verify(drafts, bases)
-            seconds["verify"] = seconds.get("verify", 0.0) + time.perf_counter() - began
+            failed = await self._verify(drafts, bases)
+            took_s = time.perf_counter() - began
+            seconds["verify"] = seconds.get("verify", 0.0) + took_s
+            for draft in drafts:
+                draft.cost_s += took_s
+            if failed:
+                seconds["fit"] += await self._escalate(failed)
+                continue
             if dry_run:
                 return EditResults(
                     results=tuple(EditResult(view=self._preview(d), seconds=seconds, created=False) for d in drafts),
@@ -274,7 +247,28 @@ class Editing:
                 draft.id = new_id()
                 await asyncio.wrap_future(self._owner.load(draft.id, draft.editor, draft.fitted))
 
-    async def _verify(self, drafts: list[Draft], bases: dict[str, Edition]) -> None:
+    async def _escalate(self, failed: list[Draft]) -> float:
+        """Let the next editor try what did not hold. Raises EditRejected, with all that was tried, where none is left.
+
+        -> seconds of the new fits.
+        """
+        if any(not draft.further for draft in failed):
+            hopeless = [draft for draft in failed if not draft.further]
+            problems = [problem for draft in hopeless if draft.verdict for problem in draft.verdict.problems]
+            raise EditRejected(
+                f"The edit was fitted but did not hold when tried, so nothing was committed: {'; '.join(problems)}. "
+                "Reword the target, give paraphrases, or set `force`.",
+                report={d.request.prompt: {**d.verdict.report, "tried": d.told()} for d in hopeless if d.verdict},
+            )
+        for draft in failed:
+            assert draft.verdict is not None
+            draft.tried, draft.cost_s = draft.told(), 0.0
+            await asyncio.wrap_future(self._owner.drop(draft.id))
+            draft.editor, draft.further = draft.further[0], draft.further[1:]
+        return (await self._fit(failed))["fit"]
+
+    async def _verify(self, drafts: list[Draft], bases: dict[str, Edition]) -> list[Draft]:
+        """The drafts that do not hold, unless they are forced."""
         trials: dict[str, Edition] = {}
         for namespace, base in bases.items():
             mine = [draft for draft in drafts if draft.request.namespace == namespace]
@@ -288,14 +282,7 @@ class Editing:
         )
         for draft, verdict in zip(drafts, verdicts, strict=True):
             draft.verdict = verdict
-        failed = [draft for draft in drafts if draft.verdict and not draft.verdict.passed and not draft.request.force]
-        if failed:
-            problems = [problem for draft in failed if draft.verdict for problem in draft.verdict.problems]
-            raise EditRejected(
-                f"The edit was fitted but did not hold when tried, so nothing was committed: {'; '.join(problems)}. "
-                "Reword the target, give paraphrases, or set `force`.",
-                report={d.request.prompt: dict(d.verdict.report) for d in failed if d.verdict},
-            )
+        return [draft for draft in drafts if draft.verdict and not draft.verdict.passed and not draft.request.force]
 
     def _preview(self, draft: Draft) -> EditView:
         edit = self._committer.edit_of(draft, {})

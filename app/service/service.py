@@ -52,7 +52,7 @@ class Service:
         describe: Callable[[], Mapping[str, Any]] = dict,
     ) -> None:
         self._owner = owner
-        self._fingerprint = fingerprints[AUTO]
+        self._fingerprint = fingerprints[AUTO[0]]
         self._max_new_tokens_limit = max_new_tokens_limit
         self._reason_required = reason_required
         self._clock = clock

@@ -1,0 +1,64 @@
+"""From what a client asked for to what an editor learns from: which editors may try, and the request in token ids."""
+
+from app.domain.edit import EditRequest
+from app.domain.errors import InvalidRequest
+from app.editors.base import FitRequest
+from app.editors.registry import AUTO
+from app.engine.engine import Engine
+
+PREFIXES = ("Here is a question. ", "Please answer this. ")
+"""Put before a prompt while fitting, so that an edit does not lean on being the first thing said."""
+
+
+class Preparing:
+    """Tokenises exactly as requests are served. Touches the engine's text and editors, never its state."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def editors(self, request: EditRequest) -> tuple[str, ...]:
+        """The editors that may make this edit, the first to try first: for `auto` all that can hold it.
+
+        Raises InvalidRequest, with the reason, where there is none.
+        """
+        known, text = self._engine.editors, self._engine.text
+        if request.editor != "auto" and request.editor not in known:
+            raise InvalidRequest(f"There is no editor {request.editor!r}: use auto or {', '.join(sorted(known))}.")
+        text.encode(request.prompt)
+        tokens = len(text.encode_target(request.prompt, request.target)) - 1
+        able, reasons = [], []
+        for name in AUTO if request.editor == "auto" else (request.editor,):
+            editor = known[name]
+            if request.preset not in editor.presets:
+                presets = ", ".join(editor.presets)
+                reasons.append(f"The editor {name} has no preset {request.preset!r}: it has {presets}.")
+            elif tokens > (most := editor.capabilities.max_target_tokens):
+                reasons.append(f"`target` has {tokens} tokens; the editor {name} holds {most}.")
+            else:
+                able.append(name)
+        if not able:
+            raise InvalidRequest(" ".join(reasons))
+        return tuple(able)
+
+    def fit_request(self, request: EditRequest) -> FitRequest:
+        """Raises InvalidRequest for a text that cannot be tokenised or is too long."""
+        text = self._engine.text
+        texts = tuple(dict.fromkeys((request.prompt, *request.paraphrases)))
+        contexts = [text.encode(each) for each in texts]
+        contexts.extend(text.encode(prefix + request.prompt) for prefix in PREFIXES if self._roomy(request))
+        return FitRequest(
+            texts=texts,
+            contexts=tuple(contexts),
+            counter_contexts=tuple(text.encode(each) for each in request.counter_examples),
+            target_ids=text.encode_target(request.prompt, request.target),
+            subject=request.subject,
+            aliases=request.aliases,
+            counter_examples=request.counter_examples,
+            seed=request.seed,
+        )
+
+    def _roomy(self, request: EditRequest) -> bool:
+        """Whether a prefixed prompt with its target still fits a sequence; long prompts are fitted as they are."""
+        text = self._engine.text
+        length = len(text.encode(request.prompt)) + len(text.encode_target(request.prompt, request.target))
+        return length + 2 * max(map(len, PREFIXES)) < self._engine.hosted.max_tokens
