@@ -17,9 +17,7 @@ from tests.domain.samples import committed, rolled_back
 from tests.proxy import Proxy
 from tests.redis_server import RedisServer, binary, free_port, running_redis
 
-NEEDED = (
-    "+xadd +xrange +xrevrange +xread +xtrim +hset +hget +hkeys +hdel +info +config|get +client|setinfo +client|setname"
-)
+NEEDED = "+xadd +xrange +xrevrange +xread +xtrim +hset +hget +hkeys +hdel +info +config|get"
 """What README.md and deploy/ say that Errata's user needs."""
 
 
