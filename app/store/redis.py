@@ -16,7 +16,7 @@ from app.domain.errors import StoreUnavailable
 from app.domain.events import Event
 from app.store.chain import DEFAULT_CHAIN, Chain, lost_race
 from app.store.codec import GENESIS, closing_hash, corrupt, hash_before
-from app.store.redis_client import BLOCK_S, connect, require_durable, translated
+from app.store.redis_client import BLOCK_S, connect, disconnect, require_durable, translated
 from app.store.seal import Seal
 
 FIELD = b"e"
@@ -49,7 +49,7 @@ class RedisLog:
         try:
             self._durable = require_durable(self._client, self._url, allow_not_durable=allow_not_durable)
         except BaseException:
-            self._client.close()
+            disconnect(self._client)
             raise
 
     @property
@@ -185,7 +185,7 @@ class RedisLog:
 
     def close(self) -> None:
         self._closed = True
-        self._client.close()
+        disconnect(self._client)
 
     def _check_open(self) -> None:
         if self._closed:

@@ -73,6 +73,14 @@ def _by_sentinel(parts: SplitResult, options: dict[str, Any]) -> Any:
     return sentinel.master_for(service, db=int(db or 0), **login)
 
 
+def disconnect(client: Any) -> None:
+    """Ends a client's connections, those to sentinels included, which it opens but does not close."""
+    client.close()
+    manager = getattr(client.connection_pool, "sentinel_manager", None)
+    for sentinel in getattr(manager, "sentinels", ()):
+        sentinel.close()
+
+
 def _without_secrets(parts: SplitResult) -> str:
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
 
