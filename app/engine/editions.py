@@ -19,13 +19,16 @@ class Edition:
     revision: int
     edit_ids: tuple[str, ...]
     trial: bool = False
+    base: "Edition | None" = None
+    """What it was made from, which so lives as long: whoever knows that one knows which rows are in use."""
 
     def without(self, edit_ids: frozenset[str]) -> "Edition":
-        return Edition(self.namespace, self.revision, tuple(i for i in self.edit_ids if i not in edit_ids), self.trial)
+        kept = tuple(i for i in self.edit_ids if i not in edit_ids)
+        return Edition(self.namespace, self.revision, kept, self.trial, base=self)
 
     def trying(self, edit_ids: Sequence[str], superseded: frozenset[str]) -> "Edition":
         kept = (i for i in self.edit_ids if i not in superseded)
-        return Edition(self.namespace, self.revision, (*kept, *edit_ids), trial=True)
+        return Edition(self.namespace, self.revision, (*kept, *edit_ids), trial=True, base=self)
 
 
 class Editions:

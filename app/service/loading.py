@@ -2,12 +2,13 @@
 
 import asyncio
 import gc
-from collections.abc import Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from app.domain.edit import Edit
 from app.domain.errors import IncompatibleEdit, RequestCancelled
-from app.domain.events import BatchCommitted, EditCommitted, Event
+from app.domain.events import BatchCommitted, EditCommitted, EditsRolledBack, Event
 from app.domain.ledger import Entry, Ledger
 from app.editors.base import Fitted
 from app.editors.packing import unpack
@@ -23,10 +24,15 @@ class Loading:
         self._owner = owner
         self._fingerprints = fingerprints
         self._history_revisions = history_revisions
+        self._leaving: deque[tuple[int, str]] = deque()
+        """(revision, id) of edits that were rolled back there and whose rows are in memory yet, in this order."""
 
     async def load_all(self, ledger: Ledger) -> None:
         """What any request may see: live now or inside the window, or able to go live again."""
-        edits = [entry.edit for entry in ledger.entries.values() if self._may_answer(entry, ledger.revision)]
+        entries = [entry for entry in ledger.entries.values() if self._may_answer(entry, ledger.revision)]
+        left = [(entry.live[-1][1], entry.edit.id) for entry in entries if entry.rolled_back]
+        self._leaving = deque(sorted(left))
+        edits = [entry.edit for entry in entries]
         for first in range(0, len(edits), LOAD_EDITS):
             # many in one message: between two threads a message costs as much as an edit's rows
             await self._load(edits[first : first + LOAD_EDITS])
@@ -36,6 +42,29 @@ class Loading:
             return False
         oldest = revision - self._history_revisions
         return not entry.rolled_back or any(end > oldest for _, end in entry.live)
+
+    def note(self, event: Event) -> None:
+        """Of every event that is folded."""
+        if isinstance(event, EditsRolledBack):
+            self._leaving.extend((event.revision, edit_id) for edit_id in event.edit_ids)
+
+    async def release(self, oldest: int, in_use: Callable[[Collection[str]], Collection[str]]) -> None:
+        """Give back the rows of edits that were rolled back before all revisions that a request may still ask for."""
+        gone: list[tuple[int, str]] = []
+        while self._leaving and self._leaving[0][0] <= oldest:
+            gone.append(self._leaving.popleft())
+        if not gone:
+            return
+        used = in_use([edit_id for _, edit_id in gone])
+        self._leaving.extendleft(reversed([each for each in gone if each[1] in used]))
+        unused = [edit_id for _, edit_id in gone if edit_id not in used]
+
+        def release() -> None:
+            for edit_id in unused:
+                if edit_id in self._owner.engine.editions:
+                    self._owner.engine.drop(edit_id)
+
+        await asyncio.wrap_future(self._owner.call(release))
 
     async def take_in(self, event: Event, ledger: Ledger) -> None:
         """Have in memory what an event of another server is about to make live."""

@@ -25,9 +25,12 @@ class Records:
     Other servers may write to the same log: `catch_up` folds what they wrote, and every write begins with it.
     """
 
-    def __init__(self, log: Log, take_in: TakeIn | None = None) -> None:
+    def __init__(
+        self, log: Log, take_in: TakeIn | None = None, folded: Callable[[Event], None] = lambda _event: None
+    ) -> None:
         self.log = log
         self._take_in = take_in
+        self._folded = folded
         self.ledger = Ledger()
         self.hash = GENESIS
         """Of the log's entry at the ledger's revision: it stands for the whole history."""
@@ -100,6 +103,7 @@ class Records:
     def _fold(self, event: Event, entry_hash: str) -> None:
         self.ledger.apply(event)
         self.hash = entry_hash
+        self._folded(event)
         self._changed.set()
         self._changed = asyncio.Event()
 

@@ -58,7 +58,7 @@ class Service:
         self._clock = clock
         self._describe = describe
         self.loading = Loading(owner, fingerprints, history_revisions)
-        self.records = Records(log, self.loading.take_in)
+        self.records = Records(log, self.loading.take_in, self.loading.note)
         self._pins = Pins(self.records, history_revisions)
         share = max(1, owner.engine.scheduler.slots // 4)
         self._verifier = Verifier(owner, share)
@@ -78,7 +78,7 @@ class Service:
         with no_collections():
             await asyncio.to_thread(self.records.fold_all)
             await self.loading.load_all(self.records.ledger)
-        work = (self._expire_due(), self._follower.run(), self.snapshots.run())
+        work = (self._tidy(), self._follower.run(), self.snapshots.run())
         self._tasks = [asyncio.create_task(each) for each in work]
         self._why_not = None
 
@@ -118,14 +118,17 @@ class Service:
                 await asyncio.sleep(EXPIRY_PERIOD_S)
         self._why_not = None
 
-    async def _expire_due(self) -> None:
+    async def _tidy(self) -> None:
+        """Now and then: expire what is due, give back what nobody can see any more."""
         while True:
             await asyncio.sleep(EXPIRY_PERIOD_S)
-            if self.records.ledger.due(self._clock()):
-                try:
+            try:
+                if self.records.ledger.due(self._clock()):
                     await self.expire()
-                except Exception as error:  # the store may be away for a while; it is asked again
-                    _log.warning("Expiring failed, and is tried again: %s", error)
+                async with self.records.writing:
+                    await self.loading.release(self._pins.oldest, self._pins.in_use)
+            except Exception as error:  # the store may be away for a while; it is asked again
+                _log.warning("Tidying up failed, and is tried again: %s", error)
 
     # -- how it stands
 

@@ -1,9 +1,11 @@
 """Generation as the service sees it: which edition a request is pinned to, and its tokens as an async stream."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection, Iterable
 from typing import Any
+from weakref import WeakSet
 
+from app.domain.edit import Edit
 from app.domain.errors import ErrataError, InvalidRequest, RevisionAhead, RevisionGone
 from app.domain.generation import Generation, GenerationParameters, Token
 from app.engine.editions import Edition
@@ -20,10 +22,22 @@ class Pins:
         self._records = records
         self._history_revisions = history_revisions
         self._cached: dict[str, Edition] = {}
+        self._made: WeakSet[Edition] = WeakSet()
 
     def forget(self) -> None:
         """For a log whose history has been replaced: its revisions no longer mean what they meant."""
         self._cached.clear()
+
+    def in_use(self, edit_ids: Collection[str]) -> set[str]:
+        """Those of the edits that some request or trial under way may still see."""
+        last_change = self._records.ledger.last_change
+        self._cached = {name: each for name, each in self._cached.items() if each.revision == last_change(name)}
+        return {edit_id for edition in self._made for edit_id in set(edition.edit_ids).intersection(edit_ids)}
+
+    def _edition(self, namespace: str, revision: int, edits: Iterable[Edit]) -> Edition:
+        edition = Edition(namespace, revision, tuple(edit.id for edit in edits))
+        self._made.add(edition)
+        return edition
 
     @property
     def oldest(self) -> int:
@@ -35,7 +49,7 @@ class Pins:
         change = ledger.last_change(namespace)
         cached = self._cached.get(namespace)
         if cached is None or cached.revision != change:
-            cached = Edition(namespace, change, tuple(edit.id for edit in ledger.live(namespace)))
+            cached = self._edition(namespace, change, ledger.live(namespace))
             if cached.edit_ids or namespace in self._cached:
                 self._cached[namespace] = cached  # made-up names of empty namespaces are not kept
         return cached
@@ -64,7 +78,7 @@ class Pins:
         if wanted is None or wanted >= ledger.last_change(namespace):
             edition = self.current(namespace)
         else:
-            edition = Edition(namespace, wanted, tuple(edit.id for edit in ledger.live(namespace, wanted)))
+            edition = self._edition(namespace, wanted, ledger.live(namespace, wanted))
         if parameters.exclude:
             for edit_id in parameters.exclude:
                 ledger.entry(edit_id)
