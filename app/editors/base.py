@@ -119,6 +119,11 @@ class Editor(Protocol):
     @property
     def sites(self) -> tuple[Site, ...]: ...
 
+    @property
+    def held_bytes(self) -> int:
+        """Of memory on the model's device, taken by rows, spare ones included."""
+        ...
+
     def fit(self, requests: Sequence[FitRequest]) -> Generator[Progress, None, list[Fitted]]:
         """Learn edits, a micro-step a `next`; the base model is never changed. Rows of the batch are independent."""
         ...

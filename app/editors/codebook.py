@@ -37,6 +37,10 @@ class Codebook:
         self._row_of: dict[str, int] = {}
         self._device = device
 
+    @property
+    def held_bytes(self) -> int:
+        return self._keys.held_bytes + self._values.held_bytes
+
     def __len__(self) -> int:
         return len(self._rows)
 

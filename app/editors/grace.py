@@ -93,6 +93,10 @@ class Grace:
     def sites(self) -> tuple[Site, ...]:
         return (self.site,)
 
+    @property
+    def held_bytes(self) -> int:
+        return self._book.held_bytes
+
     # -- learning
 
     def fit(self, requests: Sequence[FitRequest]) -> Generator[Progress, None, list[Fitted]]:

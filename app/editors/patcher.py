@@ -103,6 +103,10 @@ class Patcher:
     def sites(self) -> tuple[Site, ...]:
         return (self.site,)
 
+    @property
+    def held_bytes(self) -> int:
+        return self._keys.held_bytes + self._values.held_bytes
+
     # -- learning
 
     def fit(self, requests: Sequence[FitRequest]) -> Generator[Progress, None, list[Fitted]]:

@@ -30,5 +30,9 @@ class Rows:
         self.data[first : first + count] = rows.to(self.data)
         return first
 
+    @property
+    def held_bytes(self) -> int:
+        return self.data.nbytes
+
     def give_back(self, first: int, count: int) -> None:
         self._free.setdefault(count, []).append(first)

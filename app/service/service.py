@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
@@ -166,10 +167,14 @@ class Service:
         )
 
     def editors(self) -> list[dict[str, Any]]:
+        """Each editor: what it can, how many of its edits are live, what its rows take."""
+        live = Counter(edit.editor for edit in self.records.ledger.all_live())
         return [
             {
                 "name": editor.name,
                 "presets": list(editor.presets),
+                "live_edits": live[editor.name],
+                "held_bytes": editor.held_bytes,
                 "sites": [str(site) for site in editor.sites],
                 "capabilities": {
                     name: getattr(editor.capabilities, name) for name in type(editor.capabilities).__dataclass_fields__

@@ -57,6 +57,9 @@ def test_what_does_not_hold_is_tried_by_the_next_editor() -> None:
             assert (view.edit.editor, seen) == ("patcher", ["grace", "patcher"])
             assert tried(view.edit.report) == [("grace", ["not by grace"]), ("patcher", [])]
             assert all(each["seconds"] > 0 for each in view.edit.report["tried"])
+            editors = {each["name"]: each for each in service.editors()}
+            assert {name: each["live_edits"] for name, each in editors.items()} == {"grace": 0, "patcher": 1}
+            assert editors["patcher"]["held_bytes"] > 0
             answer = await ask(service, CAPITAL)
             assert (answer.text, answer.hits[0].editor) == ("Strelsau", "patcher")
             assert rows(service) == 1
