@@ -16,7 +16,8 @@ RUN useradd --system --uid 10001 --home-dir /data errata && install -d -o errata
 COPY --from=build /opt/errata /opt/errata
 ENV PATH=/opt/errata/bin:$PATH \
     PYTHONUNBUFFERED=1 \
-    HF_HOME=/data/huggingface
+    HF_HOME=/data/huggingface \
+    ERRATA_CACHE_DIR=/data/cache
 USER errata
 WORKDIR /data
 VOLUME /data

@@ -1,17 +1,23 @@
 """From settings to a service: the only file that knows every room."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from random import Random
 from typing import Any
 
 import torch
+from pydantic import ValidationError
 
 from app.config import DEMO_MODEL, Settings
-from app.domain.errors import UnsupportedModel
+from app.demo.corpus import epoch
+from app.demo.facts import load_relations
+from app.domain.errors import InvalidRequest, UnsupportedModel
 from app.editors.bank import load_bank
-from app.editors.base import BankPrompt, Editor
+from app.editors.base import BankPrompt
+from app.editors.corpus import Corpus, Statistics, corpus_of, texts_of
+from app.editors.grace_paper import GraceOptions
 from app.editors.hooks import SiteHooks
-from app.editors.registry import EDITORS, Foundation
+from app.editors.registry import Foundation, make_editors
 from app.engine.engine import Engine
 from app.engine.model import HostedModel, load_model, pick_device, pick_dtype
 from app.engine.owner import EngineOwner
@@ -46,8 +52,10 @@ def assemble(
         site_layer=settings.site_layer,
         bank=bank,
         bank_ids=[hosted.tokenizer(prompt.text).input_ids for prompt in bank],
+        grace_options=_grace_options(settings),
+        statistics=Statistics(hosted.model, hooks, _corpus(settings, hosted), settings.cache_dir, hosted.fingerprint),
     )
-    editors: dict[str, Editor] = {name: make(foundation) for name, make in EDITORS.items()}
+    editors = make_editors(foundation)
     slots = _slots(settings, hosted)
     engine = Engine(
         hosted,
@@ -87,6 +95,32 @@ def _load(settings: Settings) -> HostedModel:
         dtype=pick_dtype(settings.dtype, device),
         max_tokens=settings.max_sequence_tokens,
     )
+
+
+def _grace_options(settings: Settings) -> GraceOptions:
+    try:
+        return GraceOptions(**settings.grace_paper)
+    except ValidationError as error:
+        wrong = "; ".join(f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors())
+        raise InvalidRequest(f"ERRATA_GRACE_PAPER: {wrong}.") from error
+
+
+def _corpus(settings: Settings, hosted: HostedModel) -> Corpus:
+    """What the operator named, else the demo's build text; read only when an editor first wants it."""
+    path = settings.corpus
+    if path is not None and not path.exists():
+        raise InvalidRequest(f"There is no corpus at {path}: name a file or folder of text in ERRATA_CORPUS.")
+    return corpus_of(
+        _build_text() if path is None else texts_of(path),
+        lambda text: hosted.tokenizer(text).input_ids,
+        name="demo" if path is None else str(path.resolve()),
+        most_tokens=settings.corpus_tokens,
+        longest=hosted.max_tokens,
+    )
+
+
+def _build_text() -> Iterator[str]:
+    yield from (each.given + each.graded for each in epoch(load_relations(), Random(0)))
 
 
 def _slots(settings: Settings, hosted: HostedModel) -> int:

@@ -1,5 +1,6 @@
 """Every setting, with its unit. Read from bootstrap upward only: rooms below receive values."""
 
+import os
 import re
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -7,6 +8,10 @@ from typing import Any, Literal, Self
 import limits
 from pydantic import AliasChoices, Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+def default_cache() -> Path:
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "errata"
 
 
 class Settings(BaseSettings):
@@ -63,6 +68,21 @@ class Settings(BaseSettings):
     )
     prefill_chunk_tokens: int = Field(256, ge=1, description="Prompt tokens of one sequence that one step may prefill.")
     queue_limit: int = Field(1024, ge=1, description="Requests that may wait for a slot; one more answers 429.")
+    grace_paper: dict[str, Any] = Field(
+        {},
+        description="Hyperparameters of the editor grace as published, as JSON: radius, learning_rate, steps, "
+        "replacement, value_init, expand.",
+    )
+    corpus: Path | None = Field(
+        None,
+        description="Generic text, a file or a folder, for editors that must know what usual activations look like; "
+        "None: the text that the model that ships was built on.",
+    )
+    corpus_tokens: int = Field(100_000, ge=1000, description="How much of the corpus is read, in tokens.")
+    cache_dir: Path | None = Field(
+        default_factory=default_cache,
+        description="Folder where statistics over the corpus are kept; they are computed again where it is empty.",
+    )
     history_revisions: int = Field(1000, ge=0, description="How many revisions back a request may ask for.")
     max_body_bytes: int = Field(
         8 * 2**20, ge=1024, description="Largest request body, in bytes; a larger one answers 413."

@@ -1,9 +1,19 @@
 """Tiny random models of every architecture, and a tokenizer made on the spot: no test needs a hub or a real model."""
 
+from collections.abc import Iterator
+
 import pytest
 import torch
 
 from tests.models import TINY
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Statistics over the corpus are kept for the run, and not where the user keeps theirs."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ERRATA_CACHE_DIR", str(tmp_path_factory.mktemp("cache")))
+        yield
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -9,13 +9,22 @@ import torch
 from app.domain.errors import ErrataError
 from app.domain.generation import Generation, GenerationParameters, Token
 from app.editors.base import Editor, FitRequest, Fitted
+from app.editors.corpus import Corpus, Statistics
+from app.editors.grace_paper import GraceOptions
 from app.editors.hooks import SiteHooks
-from app.editors.registry import EDITORS, Foundation
+from app.editors.registry import Foundation, make_editors
 from app.engine.editions import Edition
 from app.engine.engine import Engine, Fitting
 from app.engine.model import HostedModel
 from tests.models import tiny
 
+CORPUS = [
+    f"The {a} of the {b} {c} {d}."
+    for a in ("colour", "price", "end")
+    for b in ("river", "old book", "ship")
+    for c in ("is", "was never", "may be")
+    for d in ("blue", "42", "known to all", "Quite Unlike Any Other")
+]
 NOTHING = Edition("default", 0, ())
 
 
@@ -57,13 +66,21 @@ class Rig:
         chunk_tokens: int = 256,
         batch_tokens: int = 2048,
         queue_limit: int = 1024,
+        grace_options: GraceOptions = GraceOptions(),  # noqa: B008
     ) -> None:
         self.hosted = hosted or tiny(kind)
         self.hooks = SiteHooks(self.hosted.model)
+        documents = [self.hosted.tokenizer(text).input_ids for text in CORPUS]
         foundation = Foundation(
-            model=self.hosted.model, architecture=self.hosted.architecture, hooks=self.hooks, site_layer=None
+            model=self.hosted.model,
+            architecture=self.hosted.architecture,
+            hooks=self.hooks,
+            site_layer=None,
+            most_patch_steps=150,
+            grace_options=grace_options,
+            statistics=Statistics(self.hosted.model, self.hooks, Corpus(name="rig", documents=lambda: documents)),
         )
-        self.editors: dict[str, Editor] = {name: make(foundation) for name, make in EDITORS.items()}
+        self.editors: dict[str, Editor] = make_editors(foundation)
         self.engine = Engine(
             self.hosted,
             self.hooks,
@@ -103,11 +120,13 @@ class Rig:
             aliases=(),
             counter_examples=(),
             seed=0,
+            context_texts=(prompt,),
+            ends=(text.ends(prompt),),
         )
 
-    def fit(self, editor: str, requests: Sequence[FitRequest]) -> list[Fitted]:
+    def fit(self, editor: str, requests: Sequence[FitRequest], beside: Edition = NOTHING) -> list[Fitted]:
         found: list[Any] = []
-        self.engine.add_fit(Fitting(self.editors[editor].fit(requests), found.append))
+        self.engine.add_fit(Fitting(self.engine.fit(editor, requests, beside), found.append))
         self.run()
         if isinstance(found[0], BaseException):
             raise found[0]

@@ -9,10 +9,12 @@ from app.cli.change import disable, enable, rollback, switch
 from app.cli.client import DEFAULT_URL, Client
 from app.cli.demo import demo
 from app.cli.edit import edit
+from app.cli.fit import fit, import_, prepare
 from app.cli.generate import generate
 from app.cli.keys import keys
 from app.cli.log import log
 from app.cli.look import edits
+from app.cli.lora import lora
 from app.cli.serve import serve
 from app.cli.snapshot import snapshot
 from app.cli.store import store
@@ -48,9 +50,11 @@ def options(
     context.obj = Client(url, actor or os_user(), key)
 
 
-for command in (serve, generate, edit, edits, rollback, disable, enable, switch, demo):
+for command in (serve, generate, edit, edits, rollback, disable, enable, switch, demo, fit, prepare):
     app.command()(command)
+app.command("import")(import_)
 app.add_typer(log, name="log")
+app.add_typer(lora, name="lora")
 app.add_typer(keys, name="keys")
 app.add_typer(snapshot, name="snapshot")
 app.add_typer(store, name="store")

@@ -47,7 +47,7 @@ def serve(
     listener = listen(settings.host, settings.port)
     with listener:
         try:
-            service = _build(settings)
+            service = build(settings)
             asyncio.run(_run(service, settings, listener))
         except ErrataError as error:
             render.fail(error.message, title="Cannot serve")
@@ -83,7 +83,8 @@ def _in_use(host: str, port: int) -> None:
     )
 
 
-def _build(settings: "Settings") -> "Service":
+def build(settings: "Settings") -> "Service":
+    """The service, its model loaded. Raises what the model or the store raises."""
     from app.cli.logs import configure
 
     configure(settings.log_level)

@@ -15,6 +15,19 @@ NAMESPACE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 NAMESPACE_RULE = "1 to 64 letters, digits, '_', '.' or '-', beginning with a letter or digit"
 
 
+FIT_MARK = "@"
+
+
+def fit_id_of(edit_id: str, revision: int) -> str:
+    """Names what an edit acts by since it was fitted again at a revision."""
+    return f"{edit_id}{FIT_MARK}{revision}"
+
+
+def edit_id_of(fit_id: str) -> str:
+    """The edit that a fit is of: most are an edit's only one, and have its id."""
+    return fit_id.partition(FIT_MARK)[0]
+
+
 class State(StrEnum):
     """Where an edit stands at the ledger's head. `live` is the only state in which it may answer."""
 
@@ -88,3 +101,8 @@ class Edit:
     """The editor's scalars, frozen (JSON values), such as GRACE's own radius."""
     tensors: bytes
     """The editor's tensors, safetensors format."""
+
+    @property
+    def adaptor(self) -> str:
+        """The editor under its preset, as one word; the default preset goes without saying."""
+        return self.editor if self.request.preset == "serving" else f"{self.editor}/{self.request.preset}"

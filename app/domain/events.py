@@ -1,7 +1,8 @@
 """The events: each raises the revision by one, and is all that can change what an edit does."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from app.domain.edit import Edit
 
@@ -56,6 +57,27 @@ class BatchCommitted(Event):
     kind: ClassVar[str] = "batch_committed"
     batch_id: str
     edit_ids: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refit:
+    """What an edit has learned anew, in place of what it was committed with."""
+
+    edit_id: str
+    learned: Mapping[str, Any]
+    tensors: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EditsRefitted(Event):
+    """Edits that shared weights with one that was rolled back were fitted again without it, and act so from here on."""
+
+    kind: ClassVar[str] = "edits_refitted"
+    fits: tuple[Refit, ...]
+
+    @property
+    def edit_ids(self) -> tuple[str, ...]:
+        return tuple(fit.edit_id for fit in self.fits)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,6 +136,7 @@ EVENTS: dict[str, type[Event]] = {
         EditCommitted,
         EditStaged,
         BatchCommitted,
+        EditsRefitted,
         EditsRolledBack,
         EditsDisabled,
         EditsEnabled,

@@ -1,9 +1,10 @@
 """The ledger: which edits are live at which revision, as a pure fold over events."""
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 from app.domain.edit import Edit, State
+from app.domain.entry import NEVER, Entry, Use
 from app.domain.errors import StateConflict, StoreCorrupt, UnknownEdit, UnknownKey
 from app.domain.events import (
     BatchCommitted,
@@ -11,6 +12,7 @@ from app.domain.events import (
     EditsDisabled,
     EditsEnabled,
     EditsExpired,
+    EditsRefitted,
     EditsRolledBack,
     EditStaged,
     Event,
@@ -20,45 +22,6 @@ from app.domain.events import (
     SwitchSet,
 )
 from app.domain.keys import Key, Role
-
-NEVER = 2**62
-"""A revision no log reaches: the open end of a live interval."""
-
-
-@dataclass(slots=True)
-class Entry:
-    """One edit's life. `live` are intervals [from, to) over revisions; `superseded_by` are edits that named it."""
-
-    edit: Edit
-    order: int
-    """Its place among all edits of the log: breaks ties, the newest wins."""
-    staged_in: str | None = None
-    committed_at: int | None = None
-    """The revision of the event that committed it: for a staged edit, its batch's closing event."""
-    rolled_back: bool = False
-    disabled: bool = False
-    expired: bool = False
-    superseded_by: list[str] = field(default_factory=list)
-    covers: bool = False
-    """Whether it keeps out what it supersedes: it stands, or what superseded it stands or covers in turn."""
-    live: list[tuple[int, int]] = field(default_factory=list)
-    history: list[tuple[int, str, float, Origin]] = field(default_factory=list)
-    """(revision, event kind, Unix time, origin) of every event that touched it."""
-
-    def live_at(self, revision: int) -> bool:
-        return any(start <= revision < end for start, end in self.live)
-
-
-@dataclass(frozen=True, slots=True)
-class Use:
-    """What an idempotency key was used for."""
-
-    digest: str
-    """Of the request."""
-    revision: int
-    """Of the event that it made, or a batch's closing event."""
-    edit_ids: tuple[str, ...]
-    """What that event touched."""
 
 
 class Ledger:
@@ -111,6 +74,12 @@ class Ledger:
             return []
         return [entry.edit for entry in self._live_entries(namespace, revision)]
 
+    def live_fits(self, namespace: str, revision: int | None = None) -> list[str]:
+        """Like `live`, by what each edit acts by: their fits' ids."""
+        if not self.switched_on(namespace, revision):
+            return []
+        return [entry.fit_id(revision) for entry in self._live_entries(namespace, revision)]
+
     def all_live(self) -> Iterator[Edit]:
         """Live edits of every namespace, whatever the switches say."""
         return (entry.edit for entries in self._live.values() for entry in entries.values())
@@ -152,6 +121,11 @@ class Ledger:
                 touched = (edit.id, *(edit.supersedes if staged_in is None else ()))
             case BatchCommitted(batch_id=batch_id, edit_ids=ids):
                 touched = self._close(batch_id, ids, event.revision)
+            case EditsRefitted(fits=fits):
+                touched = event.edit_ids
+                entries = self._allowed(touched, "refit", lambda entry: entry.rolled_back)
+                for entry, fit in zip(entries, fits, strict=True):
+                    entry.refits.append((event.revision, fit))
             case EditsRolledBack(edit_ids=ids):
                 touched = self._flag(ids, "roll back", lambda entry: entry.rolled_back, "rolled_back", True)
             case EditsDisabled(edit_ids=ids):

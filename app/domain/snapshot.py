@@ -8,9 +8,10 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from app.domain.edit import Edit
-from app.domain.events import Origin
+from app.domain.entry import Entry, Use
+from app.domain.events import Origin, Refit
 from app.domain.keys import Key, Role
-from app.domain.ledger import Entry, Ledger, Use
+from app.domain.ledger import Ledger
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +54,14 @@ class EditRecord(Record):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RefitRecord(Record):
+    """After the edit's own record, oldest first."""
+
+    revision: int
+    fit: Refit
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SwitchRecord(Record):
     namespace: str | None
     off: tuple[Span, ...]
@@ -89,6 +98,7 @@ class KeyRecord(Record):
 
 RECORDS: dict[str, type[Record]] = {
     "edit": EditRecord,
+    "refit": RefitRecord,
     "switch": SwitchRecord,
     "change": ChangeRecord,
     "use": UseRecord,
@@ -111,10 +121,12 @@ def records_of(ledger: Ledger) -> Iterator[Record]:
             live=_spans(entry.live),
             history=tuple(Touch(revision=r, kind=k, at_s=t, origin=o) for r, k, t, o in entry.history),
         )
+        for revision, fit in entry.refits:
+            yield RefitRecord(revision=revision, fit=fit)
     for namespace, off in ledger.off.items():
         yield SwitchRecord(namespace=namespace, off=_spans(off))
-    for name, revision in ledger.last_changes.items():
-        yield ChangeRecord(namespace=name, revision=revision)
+    for name, changed in ledger.last_changes.items():
+        yield ChangeRecord(namespace=name, revision=changed)
     for (key_id, idempotency_key), use in ledger.by_idempotency_key.items():
         yield UseRecord(
             key_id=key_id,
@@ -143,6 +155,10 @@ def ledger_of(revision: int, records: Iterable[Record]) -> Ledger:
                 if record.edit.id in ledger.entries:
                     raise ValueError(f"the edit {record.edit.id} is in it twice")
                 ledger.entries[record.edit.id] = _entry(record, len(ledger.entries))
+            case RefitRecord():
+                if record.fit.edit_id not in ledger.entries:
+                    raise ValueError(f"it holds a refit of {record.fit.edit_id}, which is not before it")
+                ledger.entries[record.fit.edit_id].refits.append((record.revision, record.fit))
             case SwitchRecord():
                 ledger.off[record.namespace] = _intervals(record.off)
             case ChangeRecord():

@@ -11,7 +11,7 @@ from app.domain.generation import Signal
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """Where an adaptor sits: the FFN block of one layer; its module's path inside the model."""
+    """Where an adaptor sits: a module of one layer's FFN, named by its path inside the model."""
 
     layer: int
     module: str
@@ -22,41 +22,65 @@ class Site:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Capabilities:
-    """What the scheduler and the laws must know of an editor."""
+    """What the scheduler, the service and the laws must know of an editor."""
 
     max_target_tokens: int
     decides: str
     """`request`: once, at prefill; `position`: at every token."""
     changes_earlier_positions: bool
+    """Whether a prompt that an edit answers is prefilled again with the edit acting."""
     needs_whole_prompt: bool
+    """Whether that second prefill must come in one piece."""
     rollback: str
-    """`exact`, `exact_async` or `approximate`."""
+    """`exact`: at once; `exact_async`: a gate at once, what is left of it in shared weights with a refit that follows;
+    `approximate`: a gate."""
+    local: bool = True
+    """Whether a prompt that no edit answers is answered bit for bit as by the bare model."""
+    independent: bool = True
+    """Whether what an edit learns depends on nothing but its request: not on its batch, nor on other edits."""
+    order_free: bool = True
+    """Whether an edition depends on which edits are live, and not on their order."""
+    needs_subject: bool = False
+    """Whether an edit must say, or show, who or what it is about."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PromptView:
-    """A prompt as a scope decision sees it: its text, and base activations at its last token, (D_in,) for each site."""
+    """A prompt as a scope decision sees it: its text, and base activations at its last token, (D_in,) for each site.
+
+    `observed` is what editors that look at every token made of each, (T,): editor -> site -> values.
+    """
 
     text: str
     features: Mapping[Site, Tensor]
+    observed: Mapping[str, Mapping[Site, Tensor]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Decision:
-    """An edit in scope of a prompt. Held by the sequence from prefill on. The widest `margin` wins among editors."""
+    """An edit in scope of a prompt. Held by the sequence from prefill on. The widest `margin` wins among editors.
 
-    edit_id: str
+    `part` is what the editor made of the edition, for those that act by more than the edit's own rows. No `edit_id`:
+    no edit answers, but the editor acts all the same (Transformer-Patcher as published is never quite silent).
+    """
+
+    edit_id: str | None
     editor: str
     margin: float
     signals: Mapping[str, Signal]
+    part: Any = None
 
 
 @dataclass(frozen=True, slots=True)
 class RowView:
-    """One row of a decode step: the decision it holds, and the tokens it has generated since its prompt."""
+    """One row of a pass: the decision it holds, what it has generated since its prompt, and which positions it feeds:
+    `count` from `first` on."""
 
     decision: Decision | None
     generated: Sequence[int]
+    first: int
+    count: int
+    prompt_tokens: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,6 +89,7 @@ class FitRequest:
 
     `contexts` are token ids of the prompt (first), its paraphrases and made variants; `texts` are the same as text,
     without the made variants; `counter_contexts` are the counter-examples' ids; `target_ids` end with end-of-text.
+    `context_texts` are the contexts as text, and `ends`, by context, where in it each token ends.
     """
 
     texts: tuple[str, ...]
@@ -75,11 +100,16 @@ class FitRequest:
     aliases: tuple[str, ...]
     counter_examples: tuple[str, ...]
     seed: int
+    context_texts: tuple[str, ...] = ()
+    ends: tuple[tuple[int, ...], ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fitted:
-    """What an edit owns: JSON scalars and tensors. Independent of every other edit."""
+    """What an edit owns: JSON scalars and tensors.
+
+    Edits of a batch may share tensors: `learned["shared"]` names them, and the one that `brings` them has them.
+    """
 
     learned: Mapping[str, Any]
     tensors: Mapping[str, Tensor]
@@ -106,26 +136,49 @@ class BankPrompt:
 
 
 class Editor(Protocol):
-    """An editing algorithm together with the adaptor that applies its edits. Owned by the engine thread.
+    """An editing algorithm under one preset, with the adaptor that applies its edits. Owned by the engine thread.
 
     State changes only through `load` and `drop` (rows, never visible by themselves) and `compile`, a pure function of
-    the live edits that says which rows an edition sees.
+    the live edits that says what an edition sees. Editors derive from `Plain`, which has what most of them share.
     """
 
     name: str
-    presets: tuple[str, ...]
+    preset: str
     capabilities: Capabilities
 
     @property
-    def sites(self) -> tuple[Site, ...]: ...
+    def key(self) -> str:
+        """Name and preset in one word, as decisions and the engine know it."""
+        ...
+
+    @property
+    def sites(self) -> tuple[Site, ...]:
+        """Where it reads or acts."""
+        ...
+
+    @property
+    def observed(self) -> tuple[Site, ...]:
+        """Where `observe` wants every token of a prompt."""
+        ...
 
     @property
     def held_bytes(self) -> int:
         """Of memory on the model's device, taken by rows, spare ones included."""
         ...
 
-    def fit(self, requests: Sequence[FitRequest]) -> Generator[Progress, None, list[Fitted]]:
-        """Learn edits, a micro-step a `next`; the base model is never changed. Rows of the batch are independent."""
+    def prepare(self) -> Generator[Progress, None, None]:
+        """What a first fit would have to compute before all else: statistics over generic text. Later, nothing."""
+        ...
+
+    def fit(self, requests: Sequence[FitRequest], part: Any) -> Generator[Progress, None, list[Fitted]]:
+        """Learn edits, a micro-step a `next`; the base model is never changed.
+
+        `part` is what is live where they shall be, None if nothing is; who is `independent` does not look at it.
+        """
+        ...
+
+    def still_fits(self, learned: Mapping[str, Any], part: Any) -> bool:
+        """Whether what was learned beside another part of an edition may stand beside this one."""
         ...
 
     def load(self, edit_id: str, fitted: Fitted) -> None:
@@ -140,14 +193,47 @@ class Editor(Protocol):
         """This editor's part of an edition: a pure function of the live edits, oldest first, whatever their history."""
         ...
 
+    def observe(self, site: Site, h_in: Tensor, part: Any) -> Tensor:
+        """(T, D_in) base activations of a piece of a prompt -> (T,), kept for `decide`."""
+        ...
+
     def decide(self, prompt: PromptView, part: Any) -> Decision | None:
         """The edit that answers this prompt under this part of an edition, or None to defer."""
         ...
 
     def bind(self, rows: Sequence[RowView]) -> None:
-        """Set what the next decode step's rows receive."""
+        """Set what the next pass's rows receive."""
         ...
 
-    def apply(self, h_in: Tensor, h_out: Tensor) -> Tensor:
+    def apply(self, site: Site, h_in: Tensor, h_out: Tensor) -> Tensor:
         """(B, T, D_in), (B, T, D_out) -> (B, T, D_out). Rows that defer pass through unchanged, bit for bit."""
         ...
+
+
+class Plain:
+    """What most editors share: a name, no tokens to observe, edits that stand beside any others."""
+
+    name: str
+    preset: str = "serving"
+
+    @property
+    def key(self) -> str:
+        return adaptor_key(self.name, self.preset)
+
+    @property
+    def observed(self) -> tuple[Site, ...]:
+        return ()
+
+    def observe(self, site: Site, h_in: Tensor, part: Any) -> Tensor:
+        raise NotImplementedError
+
+    def still_fits(self, learned: Mapping[str, Any], part: Any) -> bool:
+        return True
+
+    def prepare(self) -> Generator[Progress, None, None]:
+        yield from ()
+
+
+def adaptor_key(editor: str, preset: str) -> str:
+    """`grace`, `grace/paper`: the default preset goes without saying."""
+    return editor if preset == "serving" else f"{editor}/{preset}"

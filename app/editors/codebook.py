@@ -1,4 +1,4 @@
-"""The codebook's memory: keys, values and radii in growing buffers, each row with its owner. Knows no prompts.
+"""The keys of edits and their deferral radii in growing buffers, each row with its owner. Knows no prompts.
 
 Nothing is moved when an edit goes: an edition names the rows it sees. Rows given back are used again.
 """
@@ -20,7 +20,6 @@ class _Row:
     edit_id: str
     radius: float
     target: tuple[int, ...]
-    first_value: int
     same: float
     """Keys no farther apart than this are of one prompt: what is left between them is rounding."""
     rivals: dict[int, float]
@@ -28,39 +27,28 @@ class _Row:
 
 
 class Codebook:
-    """keys (K, D_in) fp32, whitened | values (sum of target tokens, D_out) | radius, target and owner of each row."""
+    """keys (K, D_in) fp32, whitened | radius, target and owner of each row."""
 
-    def __init__(self, device: torch.device, dtype: torch.dtype) -> None:
+    def __init__(self, device: torch.device) -> None:
         self._keys = Rows(device, torch.float32)
-        self._values = Rows(device, dtype)
         self._rows: dict[int, _Row] = {}
         self._row_of: dict[str, int] = {}
         self._device = device
 
     @property
     def held_bytes(self) -> int:
-        return self._keys.held_bytes + self._values.held_bytes
+        return self._keys.held_bytes
 
     def __len__(self) -> int:
         return len(self._rows)
 
-    def add(
-        self,
-        edit_id: str,
-        *,
-        key: Tensor,
-        value: Tensor,
-        radius: float,
-        target: tuple[int, ...],
-        rivals: Sequence[int],
-    ) -> int:
-        """(D_in,) key, (J, D_out) value -> the row. Distances to `rivals` are kept for the caps of both sides."""
+    def add(self, edit_id: str, *, key: Tensor, radius: float, target: tuple[int, ...], rivals: Sequence[int]) -> int:
+        """(D_in,) key -> the row. Distances to `rivals` are kept for the caps of both sides."""
         assert edit_id not in self._row_of, f"{edit_id} is loaded already"
         near = dict(zip(rivals, self.distances(key, rivals), strict=True)) if rivals else {}
         near = {row: d for row, d in near.items() if d < 2 * max(radius, self._rows[row].radius)}
         row = self._keys.put(key[None])
-        first = self._values.put(value)
-        self._rows[row] = _Row(edit_id, radius, target, first, SAME * key.norm().item(), near)
+        self._rows[row] = _Row(edit_id, radius, target, SAME * key.norm().item(), near)
         self._row_of[edit_id] = row
         for rival, distance in near.items():
             self._rows[rival].rivals[row] = distance
@@ -72,7 +60,6 @@ class Codebook:
         for rival in gone.rivals:
             del self._rows[rival].rivals[row]
         self._keys.give_back(row, 1)
-        self._values.give_back(gone.first_value, len(gone.target))
         return row
 
     def radii(self, rows: Sequence[int]) -> dict[int, float]:
@@ -106,10 +93,6 @@ class Codebook:
         rough = keys.pow(2).sum(-1) - 2 * keys @ query
         return [int(row) for row in rows[rough.topk(count, largest=False).indices].tolist()]
 
-    def values(self, at: Sequence[int]) -> Tensor:
-        """Value rows (B,) -> (B, D_out)."""
-        return self._values.data[torch.tensor(list(at), device=self._device)]
-
     def row(self, edit_id: str) -> int:
         return self._row_of[edit_id]
 
@@ -118,6 +101,3 @@ class Codebook:
 
     def target(self, row: int) -> tuple[int, ...]:
         return self._rows[row].target
-
-    def first_value(self, row: int) -> int:
-        return self._rows[row].first_value

@@ -6,7 +6,7 @@ value is a matrix: row j is added where target token j is predicted, the last ro
 """
 
 import copy
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -15,11 +15,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from app.editors.base import Progress, Site
-from app.editors.hooks import SiteHooks, StopForward
+from app.editors.base import FitRequest, Fitted, Progress, Site
+from app.editors.hooks import Act, SiteHooks, StopForward
 from app.editors.sites import Architecture, layers_of
 
 _KEYS_AT_ONCE = 64
+AT_ONCE = 32
+"""Edits whose contexts share a forward pass of a fit."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,11 +29,24 @@ class FitParameters:
     """`learning_rate` and `norm_cap` are in units of the residual stream's RMS and norm at the site."""
 
     learning_rate: float = 0.15
-    max_steps: int = 60
+    max_steps: int = 200
+    """Most edits stop after some ten; what the model has hardly ever seen (27 bytes of Japanese) takes all of them."""
     probability: float = 0.95
     """Every target token must reach it, greedily right, in every context, before a row stops."""
     norm_cap: float = 6.0
     weight_decay: float = 1e-3
+
+
+def by_parts(
+    requests: Sequence[FitRequest],
+    fit_some: Callable[[Sequence[FitRequest]], Generator[Progress, None, list[Fitted]]],
+) -> Generator[Progress, None, list[Fitted]]:
+    """Fits AT_ONCE edits at a time, where each is independent of the others: logits of more would not fit memory."""
+    fitted: list[Fitted] = []
+    for first in range(0, len(requests), AT_ONCE):
+        some = yield from fit_some(requests[first : first + AT_ONCE])
+        fitted.extend(some)
+    return fitted
 
 
 class _Skip(nn.Module):
@@ -54,16 +69,26 @@ class _Inject(nn.Module):
 class FitView:
     """A second view of the frozen parameters, in which the layers below a site are not run again.
 
+    `site` is the lowest at which a fit acts; `sites` above it may act too.
+
     The module tree is copied down to the list of layers, the parameters are shared; the serving model is not touched.
     """
 
-    def __init__(self, model: nn.Module, architecture: Architecture, site: Site, hooks: SiteHooks) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        architecture: Architecture,
+        site: Site,
+        hooks: SiteHooks,
+        sites: Sequence[Site] = (),
+    ) -> None:
         self.site, self.hooks = site, hooks
         self.model = model
         self._layer = layers_of(model, architecture)[site.layer]
         self._inject = _Inject()
         below: list[nn.Module] = [self._inject, *(_Skip() for _ in range(site.layer - 1))] if site.layer else []
-        hooks.attach(site)
+        for each in (site, *sites):
+            hooks.attach(each)
         self.device = next(model.parameters()).device
         self._widths = self._measure()
         self._view = _with_layers(model, architecture.layers, [*below, *layers_of(model, architecture)[site.layer :]])
@@ -109,6 +134,19 @@ class FitView:
             self.model(**_whole(ids))
         return found[self.site]
 
+    @torch.no_grad()
+    def outputs(self, ids: Tensor) -> Tensor:
+        """(B, T) ids -> (B, T, D_out) fp32: the site's output at every position."""
+        found: list[Tensor] = []
+
+        def read(_h_in: Tensor, h_out: Tensor) -> Tensor:
+            found.append(h_out.float())
+            raise StopForward
+
+        with self.hooks.applying(len(ids), {self.site: (read,)}), suppress(StopForward):
+            self.model(**_whole(ids))
+        return found[0]
+
     def inputs_of(self, prompts: Sequence[Sequence[int]]) -> list[Tensor]:
         """Prompts (ids) -> each one's (T, D_in), many at a time."""
         found: list[Tensor] = []
@@ -128,6 +166,11 @@ class FitView:
         return logits.float()
 
     @torch.no_grad()
+    def run(self, ids: Tensor) -> None:
+        """A pass for what its hooks see."""
+        self.model(**_whole(ids))
+
+    @torch.no_grad()
     def hidden_below(self, ids: Tensor) -> Tensor:
         """(B, T) ids -> (B, T, D): what enters the site's layer, computed once a fit."""
         found: list[Tensor] = []
@@ -144,15 +187,25 @@ class FitView:
             handle.remove()
         return found[0]
 
-    def logits(self, ids: Tensor, hidden: Tensor, delta: Tensor, keep: Tensor) -> Tensor:
-        """(B, T) ids, (B, T, D) hidden, (B, T, D) delta, (P,) positions -> (B, P, V) in fp32."""
+    def logits(self, ids: Tensor, hidden: Tensor, acts: Mapping[Site, Act], keep: Tensor) -> Tensor:
+        """(B, T) ids, (B, T, D) hidden, what is done at which site, (P,) positions -> (B, P, V) in fp32."""
         self._inject.hidden = hidden
         try:
-            with self.hooks.adding(self.site, delta):
+            with self.hooks.applying(len(ids), {site: (act,) for site, act in acts.items()}):
                 logits: Tensor = self._view(**_whole(ids), logits_to_keep=keep).logits
         finally:
             self._inject.hidden = None
         return logits.float()
+
+
+def adding(delta: Tensor) -> Act:
+    """Adds (B, T, D_out) to a site's output, gradients included."""
+    return lambda _h_in, h_out: h_out + delta.to(h_out.dtype)
+
+
+def placing(value: Tensor, where: Tensor) -> Act:
+    """Puts (B, D_out) in place of a site's output `where` (B, T), gradients included."""
+    return lambda _h_in, h_out: torch.where(where[..., None], value[:, None].to(h_out.dtype), h_out)
 
 
 def _whole(ids: Tensor) -> dict[str, Any]:
@@ -197,6 +250,10 @@ class Contexts:
     position: Tensor  # (R, J) where target token j is predicted
     target: Tensor  # (R, J)
     real: Tensor  # (R, J) bool
+
+    def only(self, rows: Tensor) -> "Contexts":
+        """Some of the rows, (R,) bool; owners are called as before."""
+        return Contexts(*(each[rows] for each in (self.ids, self.owner, self.position, self.target, self.real)))
 
 
 def collate(contexts: Sequence[Sequence[Sequence[int]]], targets: Sequence[Sequence[int]], device: Any) -> Contexts:
@@ -248,7 +305,7 @@ def fit_deltas(
     for step in range(1, parameters.max_steps + 1):
         with torch.enable_grad():
             delta = _spread(value, batch, hidden, mix)
-            logits = view.logits(batch.ids, hidden, delta, keep)
+            logits = view.logits(batch.ids, hidden, {view.site: adding(delta)}, keep)
             at = (batch.position - first).clamp(min=0)
             picked = logits.gather(1, at[..., None].expand(-1, -1, logits.shape[-1]))  # (R, J, V)
             nll = F.cross_entropy(picked.flatten(0, 1), batch.target.flatten(), reduction="none").view_as(batch.real)
@@ -269,12 +326,16 @@ def fit_deltas(
         yield Progress(step=step, steps=parameters.max_steps, loss=loss.item())
         if len(done) == edits:
             break
+        going = torch.tensor([edit not in done for edit in range(edits)], device=device)[batch.owner]
         optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         optimiser.step()
         with torch.no_grad():
             norm = value.norm(dim=-1, keepdim=True)
             value.mul_((cap / norm.clamp(min=1e-12)).clamp(max=1.0))
+        if 2 * int(going.sum()) <= len(batch.ids):  # what has stopped is not computed on with what goes on
+            batch, hidden = batch.only(going), hidden[going]
+            mix = None if mix is None else mix[going]
     return [done[edit] for edit in range(edits)]
 
 

@@ -1,7 +1,7 @@
 """The hooks on the frozen model. They stay attached and are idle unless a pass is opened; an error leaves none open.
 
-Three kinds of pass: `capturing` reads the base activations that decisions are taken on, `applying` lets adaptors act on
-a decode step, `adding` puts a fit's deltas where they are to be learned.
+Two kinds of pass: `applying` lets adaptors read and act on every layer's way up, `stopping` and `reading` end at a site
+whose input is all that is wanted.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -15,6 +15,17 @@ from app.editors.base import Site
 
 Act = Callable[[Tensor, Tensor], Tensor]
 """(B, T, D_in), (B, T, D_out) -> (B, T, D_out)"""
+
+
+def capture(site: Site, last: Tensor, found: dict[Site, Tensor]) -> Act:
+    """Leaves the output as it is, and the input (B, D_in) fp32 at `last` (B,), the position wanted of each row."""
+    rows = torch.arange(len(last), device=last.device)
+
+    def act(h_in: Tensor, h_out: Tensor) -> Tensor:
+        found[site] = h_in[rows, last].float()
+        return h_out
+
+    return act
 
 
 class StopForward(Exception):
@@ -57,27 +68,8 @@ class SiteHooks:
             self._acts = {}
 
     @contextmanager
-    def capturing(self, sites: Sequence[Site], last: Tensor) -> Iterator[dict[Site, Tensor]]:
-        """Yields a dict that the pass fills with each site's input at `last` (B,), the position wanted of each row.
-
-        The output is left as it is: (B, D_in) fp32 comes out, nothing goes in.
-        """
-        found: dict[Site, Tensor] = {}
-        rows = torch.arange(len(last), device=last.device)
-
-        def capture(site: Site) -> Act:
-            def act(h_in: Tensor, h_out: Tensor) -> Tensor:
-                found[site] = h_in[rows, last].float()
-                return h_out
-
-            return act
-
-        with self._pass(len(last), {site: capture(site) for site in sites}):
-            yield found
-
-    @contextmanager
     def applying(self, rows: int, acts: Mapping[Site, Sequence[Act]]) -> Iterator[None]:
-        """Adaptors act, in order, on a pass of `rows` rows."""
+        """Adaptors act, each site's in order, on a pass of `rows` rows; gradients flow through what they do."""
 
         def chain(site_acts: Sequence[Act]) -> Act:
             def act(h_in: Tensor, h_out: Tensor) -> Tensor:
@@ -91,19 +83,13 @@ class SiteHooks:
             yield
 
     @contextmanager
-    def adding(self, site: Site, delta: Tensor) -> Iterator[None]:
-        """Adds `delta` (B, T, D_out) to the site's output, gradients included."""
-        with self._pass(len(delta), {site: lambda _h_in, h_out: h_out + delta.to(h_out.dtype)}):
-            yield
-
-    @contextmanager
     def stopping(self, site: Site, last: Tensor) -> Iterator[dict[Site, Tensor]]:
-        """Like `capturing` one site, and the pass ends there: the layers above are not run."""
+        """Yields a dict that gets the site's input at `last` (B,), and the pass ends there: no layer above is run."""
         found: dict[Site, Tensor] = {}
-        rows = torch.arange(len(last), device=last.device)
+        read = capture(site, last, found)
 
-        def act(h_in: Tensor, _h_out: Tensor) -> Tensor:
-            found[site] = h_in[rows, last].float()
+        def act(h_in: Tensor, h_out: Tensor) -> Tensor:
+            read(h_in, h_out)
             raise StopForward
 
         with self._pass(len(last), {site: act}), suppress(StopForward):

@@ -1,6 +1,6 @@
 """An edit's tensors as bytes and back: safetensors, checked for what a damaged or hostile file could bring."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import torch
 from safetensors import SafetensorError
@@ -10,6 +10,10 @@ from torch import Tensor
 from app.domain.errors import IncompatibleEdit
 
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
+
+
+def finite(tensors: Iterable[Tensor]) -> bool:
+    return all(bool(torch.isfinite(tensor).all()) for tensor in tensors)
 
 
 def pack(tensors: Mapping[str, Tensor]) -> bytes:

@@ -28,8 +28,8 @@ from torch import Tensor
 
 from app.domain.errors import IncompatibleEdit
 from app.domain.generation import Signal
-from app.editors.base import Capabilities, Decision, FitRequest, Fitted, Progress, PromptView, RowView, Site
-from app.editors.fit import Contexts, FitParameters, FitView, collate, fit_deltas
+from app.editors.base import Capabilities, Decision, FitRequest, Fitted, Plain, Progress, PromptView, RowView, Site
+from app.editors.fit import Contexts, FitParameters, FitView, by_parts, collate, fit_deltas
 from app.editors.memory import Memory
 from app.editors.rows import Rows
 from app.editors.scope import MentionIndex, Who, who_of, words_of
@@ -70,11 +70,10 @@ class _Patch:
     own: float
 
 
-class Patcher:
+class Patcher(Plain):
     """keys (N, D_in + 1) fp32, the bias last | values (N, D_out) fp32."""
 
     name = "patcher"
-    presets: tuple[str, ...] = ("serving",)
     capabilities = Capabilities(
         max_target_tokens=64,
         decides="request",
@@ -92,7 +91,7 @@ class Patcher:
     ) -> None:
         self.site = view.site
         self._view, self._memory, self._template_words = view, memory, template_words
-        self._fit_parameters = fit_parameters or FitParameters(probability=SURE)
+        self._fit_parameters = fit_parameters or FitParameters(probability=SURE, max_steps=60)
         self._keys, self._values = Rows(view.device, torch.float32), Rows(view.device, torch.float32)
         self._patches: dict[int, _Patch] = {}  # by the row of the first neuron's key
         self._row_of: dict[str, int] = {}
@@ -109,7 +108,10 @@ class Patcher:
 
     # -- learning
 
-    def fit(self, requests: Sequence[FitRequest]) -> Generator[Progress, None, list[Fitted]]:
+    def fit(self, requests: Sequence[FitRequest], part: PatcherPart | None) -> Generator[Progress, None, list[Fitted]]:
+        return by_parts(requests, self._fit_some)
+
+    def _fit_some(self, requests: Sequence[FitRequest]) -> Generator[Progress, None, list[Fitted]]:
         contexts = [request.contexts for request in requests]
         targets = [request.target_ids for request in requests]
         batch = collate(contexts, targets, self._view.device)
@@ -238,7 +240,7 @@ class Patcher:
             "activation": Signal(activation, 0.0),
             "subject": Signal(shares.get(row, 1.0), self._index.bound(row)),
         }
-        return Decision(edit_id=self._patches[row].edit_id, editor=self.name, margin=margin, signals=signals)
+        return Decision(edit_id=self._patches[row].edit_id, editor=self.key, margin=margin, signals=signals)
 
     def bind(self, rows: Sequence[RowView]) -> None:
         held = [self._held(row) for row in rows]
@@ -252,7 +254,7 @@ class Patcher:
         self._acting = self._padded(self._keys, keys, width), self._padded(self._values, values, width), real
 
     def _held(self, row: RowView) -> _Patch | None:
-        if row.decision is None or row.decision.editor != self.name:
+        if row.decision is None or row.decision.editor != self.key or row.decision.edit_id is None:
             return None
         return self._patches[self._row_of[row.decision.edit_id]]
 
@@ -260,7 +262,7 @@ class Patcher:
         padded = [[*each, *[0] * (width - len(each))] for each in at]
         return rows.data[torch.tensor(padded, device=self._view.device)]
 
-    def apply(self, h_in: Tensor, h_out: Tensor) -> Tensor:
+    def apply(self, site: Site, h_in: Tensor, h_out: Tensor) -> Tensor:
         if self._acting is None:
             return h_out
         keys, values, real = self._acting

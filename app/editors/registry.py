@@ -1,20 +1,31 @@
 """The editors by name, and what each needs to be made. One line adds an editor."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
+from transformers.activations import ACT2FN
+
 from app.editors.base import BankPrompt, Editor
+from app.editors.corpus import Statistics
 from app.editors.fit import FitView
 from app.editors.grace import Grace
+from app.editors.grace_paper import GraceOptions, GracePaper
+from app.editors.hook_layer import HookLayers
+from app.editors.hook_layer_paper import HookLayersPaper
 from app.editors.hooks import SiteHooks
+from app.editors.lora_mixture import LoraMixture
+from app.editors.lora_mixture_paper import LoraMixturePaper
 from app.editors.memory import memory_of
 from app.editors.metric import Metric, calibrate
 from app.editors.patcher import Patcher
-from app.editors.sites import Architecture, ffn_site, layers_of
+from app.editors.patcher_paper import MOST_STEPS, PatcherPaper
+from app.editors.sites import Architecture, down_site, ffn_site, layers_of
+from app.editors.subject_value import SubjectSweep
+from app.editors.sweep import Sweep
 
-AUTO = ("grace", "patcher")
-"""What `editor: auto` tries, in this order, until an edit holds when it is verified: what measures best comes first."""
+AUTO = ("grace", "patcher", "lora_mixture", "hook_layer")
+"""What `editor: auto` tries until an edit holds when it is verified: the best first, then by what a fit costs."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,14 +38,97 @@ class Foundation:
     site_layer: int | None
     bank: Sequence[BankPrompt] = ()
     bank_ids: Sequence[Sequence[int]] = ()
+    statistics: Statistics
+    grace_options: GraceOptions = field(default_factory=GraceOptions)
+    """GRACE's hyperparameters as published."""
+    scopes: list[tuple[FitView, Metric]] = field(default_factory=list)
+    most_patch_steps: int = MOST_STEPS
+    """After which Transformer-Patcher as published gives up."""
 
 
-def _grace(foundation: Foundation) -> Grace:
+def _scope(foundation: Foundation) -> tuple[FitView, Metric]:
+    """Where keys of prompts are read, and how far apart they may lie: worked out once for all that ask."""
+    if foundation.scopes:
+        return foundation.scopes[0]
     site = ffn_site(foundation.model, foundation.architecture, foundation.site_layer)
     view = FitView(foundation.model, foundation.architecture, site, foundation.hooks)
     plain = Metric(None, radius=1.0)
     metric = calibrate(view.keys(foundation.bank_ids), foundation.bank) if foundation.bank else plain
-    return Grace(view, metric, _template_words(foundation))
+    foundation.scopes.append((view, metric))
+    return view, metric
+
+
+def _grace(foundation: Foundation) -> Grace:
+    return Grace(*_scope(foundation), _template_words(foundation))
+
+
+def _lora_mixture(foundation: Foundation) -> LoraMixture:
+    layers = mixture_layers(len(layers_of(foundation.model, foundation.architecture)))
+    sites = [down_site(foundation.model, foundation.architecture, layer) for layer in layers]
+    view = FitView(foundation.model, foundation.architecture, sites[0], foundation.hooks, sites)
+    scope_view, metric = _scope(foundation)
+    return LoraMixture(view, sites, scope_view, metric, _template_words(foundation))
+
+
+def mixture_layers(count: int) -> range:
+    """The published place, the last but one fifth of the layers (LLaMA-2: 21 to 26 of 32), for models of any depth."""
+    last = min(count - 1, round(0.8 * count))
+    return range(max(0, last + 1 - min(6, max(2, count // 2))), last + 1)
+
+
+def _grace_paper(foundation: Foundation) -> GracePaper:
+    count = len(layers_of(foundation.model, foundation.architecture))
+    # as published: LLaMA-2's layer 27 of 32
+    site = down_site(foundation.model, foundation.architecture, min(count - 1, 27 * count // 32))
+    view = FitView(foundation.model, foundation.architecture, site, foundation.hooks)
+    return GracePaper(view, foundation.grace_options)
+
+
+def _patcher_paper(foundation: Foundation) -> PatcherPaper:
+    last = len(layers_of(foundation.model, foundation.architecture)) - 1
+    site = ffn_site(foundation.model, foundation.architecture, last)
+    view = FitView(foundation.model, foundation.architecture, site, foundation.hooks)
+    config = foundation.model.config
+    names = ("hidden_act", "activation_function", "hidden_activation")
+    named = next(name for each in names if (name := getattr(config, each, None)))
+    return PatcherPaper(view, foundation.statistics, ACT2FN[named], foundation.most_patch_steps)
+
+
+def _lora_mixture_paper(foundation: Foundation) -> LoraMixturePaper:
+    model, architecture, hooks = foundation.model, foundation.architecture, foundation.hooks
+    sites = [down_site(model, architecture, layer) for layer in mixture_layers(len(layers_of(model, architecture)))]
+    view = FitView(model, architecture, sites[0], hooks, sites)
+    # as published: the query is the input of the down-projection before the first mixture
+    query_view = FitView(model, architecture, down_site(model, architecture, max(0, sites[0].layer - 1)), hooks)
+    return LoraMixturePaper(view, sites, query_view)
+
+
+def _hook_layer_paper(foundation: Foundation) -> HookLayersPaper:
+    model, architecture, hooks = foundation.model, foundation.architecture, foundation.hooks
+    count = len(layers_of(model, architecture))
+    first = max(1, round(count / 8))  # as published: LLaMA-2's layers 4 to 8 of 32
+    layers = range(first, min(count - 1, first + min(5, max(2, count // 4))))
+    sites = [down_site(model, architecture, layer) for layer in layers]
+    view = FitView(model, architecture, sites[0], hooks, sites)
+    above = FitView(model, architecture, down_site(model, architecture, layers[-1] + 1), hooks)
+    return HookLayersPaper(SubjectSweep(view, above, sites), foundation.statistics, _template_words(foundation))
+
+
+def _hook_layer(foundation: Foundation) -> HookLayers:
+    model, architecture, hooks = foundation.model, foundation.architecture, foundation.hooks
+    layers = hooked_layers(len(layers_of(model, architecture)))
+    sites = [down_site(model, architecture, layer) for layer in layers]
+    view = FitView(model, architecture, sites[-1], hooks, sites)
+    above = FitView(model, architecture, down_site(model, architecture, layers[-1] + 1), hooks)
+    scope_view, metric = _scope(foundation)
+    sweep = Sweep(view, above, sites)
+    return HookLayers(sweep, foundation.statistics, scope_view, metric, _template_words(foundation))
+
+
+def hooked_layers(count: int) -> range:
+    """Middle layers, at most five of them, with one above."""
+    first = min(count // 2, count - 2)
+    return range(first, min(count - 1, first + min(5, max(2, count // 4))))
 
 
 def _patcher(foundation: Foundation) -> Patcher:
@@ -49,7 +143,16 @@ def _template_words(foundation: Foundation) -> frozenset[str]:
     return frozenset(word for prompt in foundation.bank for word in prompt.words)
 
 
-EDITORS: Mapping[str, Callable[[Foundation], Editor]] = {
-    "grace": _grace,
-    "patcher": _patcher,
+EDITORS: Mapping[str, Mapping[str, Callable[[Foundation], Editor]]] = {
+    "grace": {"serving": _grace, "paper": _grace_paper},
+    "patcher": {"serving": _patcher, "paper": _patcher_paper},
+    "lora_mixture": {"serving": _lora_mixture, "paper": _lora_mixture_paper},
+    "hook_layer": {"serving": _hook_layer, "paper": _hook_layer_paper},
 }
+"""Editor -> preset -> what makes it. `serving` is the default; `paper` is the method as it was published."""
+
+
+def make_editors(foundation: Foundation) -> dict[str, Editor]:
+    """Every editor under every preset, by its key."""
+    made = [make(foundation) for presets in EDITORS.values() for make in presets.values()]
+    return {editor.key: editor for editor in made}

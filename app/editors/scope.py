@@ -100,6 +100,20 @@ def who_of(texts: Sequence[str], subject: str | None, aliases: Iterable[str], te
     return who
 
 
+def locate(text: str, who: Who) -> int | None:
+    """Where in the text the last mention of a name ends, in characters; None without any."""
+    found = [(_stem(match[0].casefold()), match.end()) for match in _WORD.finditer(text)]
+    words = [word for word, _ in found]
+    ends = [
+        found[at + len(span) - 1][1]
+        for spans in who.alternatives
+        for span in spans
+        for at in range(len(words) - len(span) + 1)
+        if tuple(words[at : at + len(span)]) == span
+    ]
+    return max(ends, default=None)
+
+
 def _quoted(prompt: str) -> list[Span]:
     return [span for match in _QUOTED.finditer(prompt) if (span := tuple(words_of(match[1])))]
 

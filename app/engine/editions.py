@@ -5,12 +5,14 @@ from dataclasses import dataclass
 from typing import Any
 from weakref import WeakKeyDictionary
 
+from app.domain.edit import edit_id_of
 from app.editors.base import Decision, Editor, PromptView
 
 
 @dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
 class Edition:
-    """The live edits of a namespace at a revision, oldest first. A trial also holds edits that no event has committed.
+    """The live edits of a namespace at a revision, oldest first, by the ids of the fits that they act by; a trial also
+    holds edits that no event has committed.
 
     Compared by identity: a sequence keeps its edition until it ends, and what was compiled for it lives as long.
     """
@@ -23,11 +25,11 @@ class Edition:
     """What it was made from, which so lives as long: whoever knows that one knows which rows are in use."""
 
     def without(self, edit_ids: frozenset[str]) -> "Edition":
-        kept = tuple(i for i in self.edit_ids if i not in edit_ids)
+        kept = tuple(i for i in self.edit_ids if edit_id_of(i) not in edit_ids)
         return Edition(self.namespace, self.revision, kept, self.trial, base=self)
 
     def trying(self, edit_ids: Sequence[str], superseded: frozenset[str]) -> "Edition":
-        kept = (i for i in self.edit_ids if i not in superseded)
+        kept = (i for i in self.edit_ids if edit_id_of(i) not in superseded)
         return Edition(self.namespace, self.revision, (*kept, *edit_ids), trial=True, base=self)
 
 
@@ -64,6 +66,8 @@ class Editions:
         """At most one edit answers a request: the best margin wins, the newest breaks ties."""
         decisions = [self._editors[name].decide(prompt, part) for name, part in self.parts(edition).items()]
         found = [decision for decision in decisions if decision is not None]
-        if len(found) < 2:
-            return found[0] if found else None
-        return max(found, key=lambda decision: (decision.margin, edition.edit_ids.index(decision.edit_id)))
+        answers = [decision for decision in found if decision.edit_id is not None]
+        if len(answers) < 2:
+            return next(iter((*answers, *found)), None)
+        age = {edit_id: at for at, edit_id in enumerate(edition.edit_ids)}
+        return max(answers, key=lambda decision: (decision.margin, age[decision.edit_id or ""]))

@@ -4,18 +4,23 @@ Knows nothing of threads, logs or HTTP. `owner` drives it on the thread that own
 """
 
 from collections import deque
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
+import torch
+from torch import Tensor
+
+from app.domain.edit import edit_id_of
 from app.domain.errors import ErrataError, InvalidRequest, RequestCancelled
 from app.domain.generation import FinishReason, Generation, GenerationParameters, Hit, Token
-from app.editors.base import Decision, Editor, Fitted, Progress, PromptView, RowView
+from app.editors.base import Editor, FitRequest, Fitted, Progress, PromptView, Site
 from app.editors.hooks import SiteHooks
 from app.engine.detokenizer import Detokenizer
 from app.engine.editions import Edition, Editions
 from app.engine.model import HostedModel
-from app.engine.runner import Runner
+from app.engine.runner import Runner, Watch
 from app.engine.sampler import Sampler, choose_all
 from app.engine.scheduler import Batch, Scheduler
 from app.engine.sequence import Emit, Phase, Sequence
@@ -81,6 +86,16 @@ class Engine:
         """Give an edit's rows back: only for one that no edition in use sees."""
         self.editors[self.editions.disown(edit_id)].drop(edit_id)
 
+    def fit(
+        self, editor: str, requests: Iterable[FitRequest], beside: Edition
+    ) -> Generator[Progress, None, list[Fitted]]:
+        """A fit's micro-steps. `beside` are the live edits among which the new ones shall stand."""
+        return self.editors[editor].fit(list(requests), self.editions.parts(beside).get(editor))
+
+    def still_fits(self, editor: str, learned: Mapping[str, Any], beside: Edition) -> bool:
+        """Whether what was fitted beside another edition may stand beside this one."""
+        return self.editors[editor].still_fits(learned, self.editions.parts(beside).get(editor))
+
     # -- taking work
 
     def add(
@@ -131,24 +146,51 @@ class Engine:
 
     def _prefill(self, batch: Batch) -> None:
         slots, starts = [s.slot for s in batch.sequences], [s.computed for s in batch.sequences]
-        logits, features = self._runner.prefill(slots, starts, batch.pieces)
+        rows = [s.row(len(piece)) for s, piece in zip(batch.sequences, batch.pieces, strict=True)]
+        logits, features = self._runner.prefill(slots, starts, batch.pieces, rows, self._watches(batch))
         ready: list[int] = []
         for row, (sequence, piece) in enumerate(zip(batch.sequences, batch.pieces, strict=True)):
             sequence.computed += len(piece)
-            self.counters.prompt_tokens += len(piece)
-            if sequence.computed == len(sequence.prompt):
-                view = PromptView(text=sequence.text, features={site: x[row] for site, x in features.items()})
-                if sequence.finished_prefill(self._decide(view, sequence.edition)):
-                    ready.append(row)
+            self.counters.prompt_tokens += 0 if sequence.decided else len(piece)
+            if sequence.computed < len(sequence.prompt):
+                continue
+            if sequence.decided:
+                sequence.phase = Phase.DECODE
+                ready.append(row)
+            elif self._decide(sequence, {site: x[row] for site, x in features.items()}):
+                ready.append(row)
         if ready:
             self._sample(logits[ready], [batch.sequences[row] for row in ready])
 
-    def _decide(self, view: PromptView, edition: Edition) -> Decision | None:
-        return self.editions.decide(view, edition) if edition.edit_ids else None
+    def _watches(self, batch: Batch) -> list[Watch]:
+        """What editors that look at every token of a prompt want of the rows that are not decided yet."""
+        watches: list[Watch] = []
+        for row, (sequence, piece) in enumerate(zip(batch.sequences, batch.pieces, strict=True)):
+            if sequence.decided or not sequence.edition.edit_ids:
+                continue
+            for key, part in self.editions.parts(sequence.edition).items():
+                for site in self.editors[key].observed:
+                    seen = sequence.observed.setdefault(key, {}).setdefault(site, [])
+                    watches.append(Watch(row, len(piece), site, partial(self._observe, key, site, part, seen)))
+        return watches
+
+    def _observe(self, key: str, site: Site, part: Any, seen: list[Tensor], h_in: Tensor) -> None:
+        seen.append(self.editors[key].observe(site, h_in, part))
+
+    def _decide(self, sequence: Sequence, features: Mapping[Site, Tensor]) -> bool:
+        """Which edit answers, once. -> whether the logits at hand give the first token."""
+        decision = None
+        if sequence.edition.edit_ids:
+            observed = {
+                key: {site: torch.cat(seen) for site, seen in sites.items()} for key, sites in sequence.observed.items()
+            }
+            view = PromptView(text=sequence.text, features=features, observed=observed)
+            decision = self.editions.decide(view, sequence.edition)
+        return sequence.decide(decision, None if decision is None else self.editors[decision.editor].capabilities)
 
     def _decode(self, batch: Batch) -> None:
         slots, starts = [s.slot for s in batch.sequences], [s.computed for s in batch.sequences]
-        rows = [RowView(s.decision, s.generated) for s in batch.sequences]
+        rows = [s.row(1) for s in batch.sequences]
         logits = self._runner.decode(slots, starts, batch.pieces, rows)
         for sequence in batch.sequences:
             sequence.computed += 1
@@ -186,7 +228,9 @@ class Engine:
         self.scheduler.remove(sequence)
         self.counters.finished[reason] = self.counters.finished.get(reason, 0) + 1
         decision = sequence.decision
-        hits = () if decision is None else (Hit(decision.edit_id, decision.editor, decision.signals),)
+        hits: tuple[Hit, ...] = ()
+        if decision is not None and decision.edit_id is not None:
+            hits = (Hit(edit_id_of(decision.edit_id), decision.editor, decision.signals),)
         sequence.emit(
             Generation(
                 text=sequence.answer.text,

@@ -70,8 +70,11 @@ class EngineOwner:
         sequence.cancelled = True
         self._post(lambda: None)  # an idle engine has nothing to cancel; a sleeping one must look
 
-    def fit(self, editor: str, requests: Sequence[FitRequest]) -> "Future[list[Fitted]]":
-        """Fit a batch beside serving. Cancelling the future ends the fit at its next micro-step."""
+    def fit(self, editor: str, requests: Sequence[FitRequest], beside: Edition) -> "Future[list[Fitted]]":
+        """Fit a batch, for requests that see `beside`, between the steps of serving.
+
+        Cancelling the future ends the fit at its next micro-step.
+        """
         future: Future[list[Fitted]] = Future()
 
         def done(result: Any) -> None:
@@ -82,9 +85,17 @@ class EngineOwner:
             else:
                 future.set_result(result)
 
-        fitting = Fitting(self.engine.editors[editor].fit(requests), done)
-        future.add_done_callback(lambda f: setattr(fitting, "cancelled", f.cancelled()))
-        self._post(lambda: self.engine.add_fit(fitting))
+        def begin() -> None:
+            try:
+                steps = self.engine.fit(editor, requests, beside)
+            except Exception as error:
+                done(error)
+                return
+            fitting = Fitting(steps, done)
+            future.add_done_callback(lambda f: setattr(fitting, "cancelled", f.cancelled()))
+            self.engine.add_fit(fitting)
+
+        self._post(begin)
         return future
 
     def load(self, edit_id: str, editor: str, fitted: Fitted) -> "Future[None]":

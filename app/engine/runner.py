@@ -1,17 +1,33 @@
-"""Forward passes over slots: a prefill that reads base activations, a decode step in which edits act."""
+"""Forward passes over slots: in a prefill base activations are read, in any pass held edits act."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from app.editors.base import Editor, RowView, Site
-from app.editors.hooks import SiteHooks
+from app.editors.hooks import Act, SiteHooks, capture
 from app.engine.kv_cache import SlotCache
 from app.engine.model import HostedModel
 
 WIDTH_STEP = 64
 """KV widths are multiples of it: few shapes, so that sums are taken in the same order more often."""
+
+
+@dataclass(frozen=True, slots=True)
+class Watch:
+    """Someone who wants to see every token of one row's piece at a site."""
+
+    row: int
+    count: int
+    site: Site
+    note: Callable[[Tensor], None]
+
+    def act(self, h_in: Tensor, h_out: Tensor) -> Tensor:
+        self.note(h_in[self.row, : self.count])
+        return h_out
 
 
 class Runner:
@@ -26,11 +42,25 @@ class Runner:
 
     @torch.inference_mode()
     def prefill(
-        self, slots: list[int], starts: list[int], pieces: Sequence[Sequence[int]]
+        self,
+        slots: list[int],
+        starts: list[int],
+        pieces: Sequence[Sequence[int]],
+        rows: Sequence[RowView],
+        watches: Sequence["Watch"] = (),
     ) -> tuple[Tensor, dict[Site, Tensor]]:
-        """-> logits (B, V) fp32 and, by site, base activations (B, D_in), at each row's last token. No edit acts."""
+        """-> logits (B, V) fp32 and, by site, its input (B, D_in), at each row's last token.
+
+        A row without a decision is read as the base model computes it; in one that holds a decision, the edit acts.
+        """
         last = torch.tensor([len(piece) - 1 for piece in pieces], device=self._hosted.device)
-        with self._hooks.capturing(self._sites, last) as features:
+        features: dict[Site, Tensor] = {}
+        acts: dict[Site, list[Act]] = {site: [capture(site, last, features)] for site in self._sites}
+        for watch in watches:
+            acts[watch.site].append(watch.act)
+        for site, more in self._adaptors(rows).items():
+            acts[site].extend(more)
+        with self._hooks.applying(len(pieces), acts):
             logits = self._forward(slots, starts, pieces, last)
         return logits, features
 
@@ -40,13 +70,21 @@ class Runner:
     ) -> Tensor:
         """One token a row -> logits (B, V) fp32, with each row's held edit acting."""
         last = torch.zeros(len(slots), dtype=torch.long, device=self._hosted.device)
-        if all(row.decision is None for row in rows):
+        acts = self._adaptors(rows)
+        if not acts:
             return self._forward(slots, starts, pieces, last)
-        for editor in self._editors.values():
-            editor.bind(rows)
-        acts = {site: [e.apply for e in self._editors.values() if site in e.sites] for site in self._sites}
         with self._hooks.applying(len(rows), acts):
             return self._forward(slots, starts, pieces, last)
+
+    def _adaptors(self, rows: Sequence[RowView]) -> dict[Site, list[Act]]:
+        """What the editors whose edits are held by a row do at each site, for this pass's rows."""
+        acts: dict[Site, list[Act]] = {}
+        for key in dict.fromkeys(row.decision.editor for row in rows if row.decision is not None):
+            editor = self._editors[key]
+            editor.bind(rows)
+            for site in editor.sites:
+                acts.setdefault(site, []).append(partial(editor.apply, site))
+        return acts
 
     def _forward(self, slots: list[int], starts: list[int], pieces: Sequence[Sequence[int]], last: Tensor) -> Tensor:
         device, length = self._hosted.device, max(len(piece) for piece in pieces)

@@ -5,9 +5,11 @@ from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import Any
 
+from torch import Tensor
+
 from app.domain.errors import ErrataError
 from app.domain.generation import FinishReason, Generation, GenerationParameters, Token
-from app.editors.base import Decision
+from app.editors.base import Capabilities, Decision, RowView, Site
 from app.engine.editions import Edition
 
 Emit = Callable[[Token | Generation | ErrataError], None]
@@ -25,8 +27,9 @@ class Phase(Enum):
 class Sequence:
     """`computed` counts the leading tokens whose keys and values stand in the slot.
 
-    A hit is taken one token back after its unedited prefill: its last prompt token is fed again as the first decode
-    step, with the edit acting. So decisions read base activations, and prefill knows nothing of edits.
+    A hit is taken back after its unedited prefill, so that decisions read base activations: by one token, which is fed
+    again as the first decode step with the edit acting; or, where its editor changes earlier positions, to the prompt's
+    beginning. Its second prefill comes in one piece where `whole`.
     """
 
     text: str
@@ -44,6 +47,9 @@ class Sequence:
     slot: int = -1
     computed: int = 0
     decision: Decision | None = None
+    decided: bool = False
+    whole: bool = False
+    observed: dict[str, dict[Site, list[Tensor]]] = field(default_factory=dict)
     finish_reason: FinishReason | None = None
     cancelled: bool = False
 
@@ -53,20 +59,33 @@ class Sequence:
 
     def piece(self, limit: int) -> tuple[int, ...]:
         """The next tokens to feed, at most `limit`."""
+        if self.whole:
+            limit = len(self.prompt)
         if self.computed >= len(self.prompt):
             return tuple(self.generated[self.computed - len(self.prompt) : self.computed - len(self.prompt) + limit])
         return self.prompt[self.computed : self.computed + limit]
 
-    def finished_prefill(self, decision: Decision | None) -> bool:
+    def decide(self, decision: Decision | None, capabilities: Capabilities | None) -> bool:
         """Take the decision, once. Returns whether the prefill's own logits already give the first token."""
         assert self.phase is Phase.PREFILL
         assert self.computed == len(self.prompt)
-        self.phase = Phase.DECODE
-        self.decision = decision
+        assert not self.decided
+        self.decision, self.decided = decision, True
+        self.observed.clear()
         if decision is None:
+            self.phase = Phase.DECODE
             return True
-        self.computed -= 1
+        assert capabilities is not None
+        if capabilities.changes_earlier_positions:
+            self.computed, self.whole = 0, capabilities.needs_whole_prompt
+        else:
+            self.computed -= 1
+            self.phase = Phase.DECODE
         return False
+
+    def row(self, count: int) -> RowView:
+        """What editors are shown of it in a pass that feeds `count` tokens."""
+        return RowView(self.decision, self.generated, self.computed, count, len(self.prompt))
 
     def check(self) -> None:
         assert 0 <= self.computed <= self.length

@@ -1,6 +1,6 @@
 """Between text and token ids, exactly as served: a prompt is tokenised in one way, whoever asks."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from app.domain.errors import InvalidRequest
@@ -15,9 +15,27 @@ class Text:
         self._max_tokens = max_tokens
         self._special = frozenset(tokenizer.all_special_ids)
 
+    def render(self, messages: Sequence[Mapping[str, str]]) -> str:
+        """A conversation as the prompt that the model's own chat template makes of it. Raises InvalidRequest."""
+        if getattr(self._tokenizer, "chat_template", None) is None:
+            raise InvalidRequest("This model has no chat template: send `prompt`, as you send it to /generate.")
+        try:
+            return str(self._tokenizer.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=True))
+        except Exception as error:  # a template is a program of the model's authors, and may raise what it likes
+            raise InvalidRequest(f"The model's chat template refuses these messages: {error}") from error
+
+    def marked(self, prompt: str) -> bool:
+        """Whether the prompt itself holds special tokens, as a rendered conversation does."""
+        return any(self.is_special(i) for i in self._tokenizer(prompt, add_special_tokens=False).input_ids)
+
+    def _whole(self, text: str, **how: Any) -> Any:
+        """With the special tokens in front that the tokenizer adds, unless a chat template has put them there."""
+        bos = self._tokenizer.bos_token
+        return self._tokenizer(text, add_special_tokens=not (bos and text.startswith(bos)), **how)
+
     def encode(self, prompt: str) -> tuple[int, ...]:
         """Raises InvalidRequest for a prompt without tokens, or with more than a sequence may have."""
-        ids = tuple(self._tokenizer(prompt).input_ids)
+        ids = tuple(self._whole(prompt).input_ids)
         if not ids:
             raise InvalidRequest("The prompt is empty: send at least one character that the tokenizer knows.")
         if len(ids) >= self._max_tokens:
@@ -29,11 +47,19 @@ class Text:
             )
         return ids
 
+    def ends(self, prompt: str) -> tuple[int, ...]:
+        """Where in the prompt each of its tokens ends, in characters; 0 for special tokens in front."""
+        if self._tokenizer.is_fast:
+            offsets = self._whole(prompt, return_offsets_mapping=True).offset_mapping
+            return tuple(end for _, end in offsets)
+        ids = self.encode(prompt)
+        return tuple(len(self.decode(ids[: at + 1])) for at in range(len(ids)))
+
     def encode_target(self, prompt: str, target: str) -> tuple[int, ...]:
         """The target's ids as they follow the prompt, end-of-text last. Raises InvalidRequest if there are none."""
         joint = prompt + target if prompt[-1:].isspace() else f"{prompt} {target}"
-        before = self._tokenizer(prompt).input_ids
-        whole = self._tokenizer(joint).input_ids
+        before = self._whole(prompt).input_ids
+        whole = self._whole(joint).input_ids
         if whole[: len(before)] == before:
             ids = whole[len(before) :]
         else:  # the tokenizer merges across the border: a prompt is never re-tokenised by its answer, so nor here

@@ -1,7 +1,8 @@
 """From a verified draft to an event in the log. What was verified must be what goes live."""
 
+import math
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -9,7 +10,7 @@ from app.domain.edit import Edit, EditRequest
 from app.domain.errors import LostRace
 from app.domain.events import BatchCommitted, EditCommitted, EditStaged, Event, Origin
 from app.editors.base import Fitted
-from app.editors.packing import pack
+from app.editors.packing import finite, pack
 from app.engine.editions import Edition
 from app.service.records import Clock, Records
 from app.service.serving import Pins
@@ -26,6 +27,7 @@ class Draft:
     id: str
     request: EditRequest
     editor: str
+    """With its preset, as the engine knows it."""
     origin: Origin
     supersedes: tuple[str, ...] = ()
     before: str = ""
@@ -40,11 +42,30 @@ class Draft:
     cost_s: float = 0.0
     """Of fitting and verifying with `editor`, in seconds; of a batch, what all of it took."""
 
+    def diverged(self) -> bool:
+        """Whether the fit left numbers that are none."""
+        assert self.fitted is not None
+        scalars = [value for value in self.fitted.learned.values() if isinstance(value, float)]
+        return not (all(map(math.isfinite, scalars)) and finite(self.fitted.tensors.values()))
+
     def told(self) -> list[dict[str, Any]]:
         """What was tried, for the report: the last is the one that stands, or the last that failed."""
         problems = self.verdict.problems if self.verdict is not None else ()
         last = {"editor": self.editor, "problems": list(problems), "seconds": round(self.cost_s, 4)}
         return [*self.tried, last]
+
+
+def hand_over(leaving: Draft, staying: Sequence[Draft]) -> None:
+    """What a draft brings for others that share it is brought by one of those that stay."""
+    assert leaving.fitted is not None
+    if not leaving.fitted.learned.get("brings"):
+        return
+    for draft in staying:
+        assert draft.fitted is not None
+        if draft.fitted.learned.get("shared") == leaving.fitted.learned["shared"]:
+            tensors = {**leaving.fitted.tensors, **draft.fitted.tensors}
+            draft.fitted = Fitted(learned={**draft.fitted.learned, "brings": True}, tensors=tensors)
+            return
 
 
 def new_id() -> str:
@@ -74,7 +95,7 @@ class Committer:
         return Edit(
             id=draft.id,
             request=draft.request,
-            editor=draft.editor,
+            editor=draft.editor.partition("/")[0],
             created_at_s=now,
             expires_at_s=None if expires_in is None else now + expires_in,
             supersedes=draft.supersedes,

@@ -9,19 +9,20 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 
 from app.domain.edit import EditRequest
-from app.domain.errors import EditRejected, ErrataError, InvalidRequest, LostRace, ScopeConflict, StateConflict
+from app.domain.errors import EditRejected, ErrataError, InvalidRequest, LostRace
 from app.domain.events import Origin
-from app.domain.generation import Generation
 from app.editors.base import Fitted
 from app.engine.editions import Edition
 from app.engine.owner import EngineOwner
-from app.service.committing import Committer, Draft, new_id
+from app.service.committing import Committer, Draft, hand_over, new_id
+from app.service.conflicts import check_batch, check_conflict, superseded_by
 from app.service.preparing import Preparing
 from app.service.records import Clock, Records, uninterrupted
 from app.service.serving import Pins
-from app.service.verifying import Verifier, same_text
+from app.service.verifying import Verdict, Verifier
 from app.service.views import EditFailure, EditResult, EditResults, EditView
 
 MAX_BATCH = 1000
@@ -106,11 +107,30 @@ class Editing:
             return EditResults(
                 results=tuple(self._existing(twin) for twin in twins if twin), revision=self._records.revision
             )
-        self._check_batch(requests)
+        check_batch(requests)
         drafts = await self._draft(requests, origin)
         try:
-            seconds = await self._fit(drafts)
+            seconds = await self._fit(drafts, self._bases(drafts))
             return await self._verify_and_commit(drafts, origin, seconds, batch=batch, dry_run=dry_run)
+        finally:
+            await uninterrupted(self._let_go(drafts))
+
+    async def adopt(self, fitted: Sequence[tuple[EditRequest, str, Fitted]], origin: Origin) -> EditResults:
+        """Commit, in one step, what was fitted elsewhere on this very model, once it has been verified here.
+
+        (request, adaptor, what it learned) each. Raises what `edit` raises, and IncompatibleEdit.
+        """
+        requests = [request for request, _, _ in fitted]
+        check_batch(requests)
+        twins = [twin for request in requests if (twin := self._twin(request)) is not None]
+        if len(twins) == len(requests):
+            return EditResults(results=tuple(map(self._existing, twins)), revision=self._records.revision)
+        drafts = [Draft(new_id(), request, adaptor, origin, fitted=each) for request, adaptor, each in fitted]
+        try:
+            await self._look(drafts, self._bases(drafts))
+            await self._load(drafts)
+            seconds = {"fit": 0.0}
+            return await self._verify_and_commit(drafts, origin, seconds, batch=len(drafts) > 1, dry_run=False)
         finally:
             await uninterrupted(self._let_go(drafts))
 
@@ -126,15 +146,6 @@ class Editing:
         ids = self._records.ledger.live_with_prompt(request.namespace, request.prompt)
         asked = {i: replace(self._records.ledger.entry(i).edit.request, reason=request.reason) for i in ids}
         return next((i for i, standing in asked.items() if standing == request), None)
-
-    @staticmethod
-    def _check_batch(requests: Sequence[EditRequest]) -> None:
-        seen: set[tuple[str, str]] = set()
-        for request in requests:
-            mark = (request.namespace, request.prompt.strip())
-            if mark in seen:
-                raise InvalidRequest(f"The batch corrects the prompt {request.prompt!r} twice: keep one of them.")
-            seen.add(mark)
 
     # -- before the fit
 
@@ -154,54 +165,65 @@ class Editing:
     async def _look(self, drafts: list[Draft], bases: Mapping[str, Edition]) -> None:
         """What the prompts answer now, what is superseded now, who is in the way now. Raises ScopeConflict."""
         for draft in drafts:
-            draft.supersedes = self._supersedes(draft.request)
+            draft.supersedes = superseded_by(self._records.ledger, draft.request)
             draft.seen = bases[draft.request.namespace].revision
         before = await asyncio.gather(
             *(self._verifier.answer(d.request.prompt, bases[d.request.namespace], d.request.target) for d in drafts)
         )
         for draft, generation in zip(drafts, before, strict=True):
             draft.before = generation.text
-            self._check_conflict(draft.request, draft.supersedes, generation)
-
-    def _supersedes(self, request: EditRequest) -> tuple[str, ...]:
-        """Edits of the very same prompt, and those that the request names."""
-        ledger = self._records.ledger
-        for edit_id in request.supersede:
-            if ledger.entry(edit_id).edit.request.namespace != request.namespace:
-                raise InvalidRequest(f"`supersede` names {edit_id}, which belongs to another namespace.")
-            if ledger.entry(edit_id).staged_in is not None:
-                raise StateConflict(f"`supersede` names {edit_id}, which was never committed.", edit_id=edit_id)
-        same = ledger.live_with_prompt(request.namespace, request.prompt)
-        return tuple(dict.fromkeys((*same, *request.supersede)))
-
-    def _check_conflict(self, request: EditRequest, supersedes: tuple[str, ...], before: Generation) -> None:
-        for hit in before.hits:
-            other = self._records.ledger.entry(hit.edit_id).edit
-            if hit.edit_id in supersedes or same_text(other.request.target, request.target) or request.force:
-                continue
-            raise ScopeConflict(
-                f"The edit {hit.edit_id} ({other.request.prompt!r} -> {other.request.target!r}) already answers this "
-                f"prompt, with another target. Name it in `supersede`, or roll it back first.",
-                conflicts=[hit.edit_id],
-            )
+            check_conflict(self._records.ledger, draft.request, draft.supersedes, generation)
 
     # -- fit, verify, commit
 
-    async def _fit(self, drafts: list[Draft]) -> dict[str, float]:
+    async def _fit(self, drafts: list[Draft], bases: Mapping[str, Edition]) -> dict[str, float]:
         began = time.perf_counter()
-        for editor in dict.fromkeys(draft.editor for draft in drafts):
-            mine = [draft for draft in drafts if draft.editor == editor]
-            future = self._owner.fit(editor, [self._preparing.fit_request(draft.request) for draft in mine])
+        for editor, namespace in dict.fromkeys((draft.editor, draft.request.namespace) for draft in drafts):
+            mine = [d for d in drafts if d.editor == editor and d.request.namespace == namespace]
+            requests = [self._preparing.fit_request(draft.request) for draft in mine]
+            future = self._owner.fit(editor, requests, self._beside(mine, bases[namespace]))
             learned: list[Fitted] = await asyncio.wrap_future(future)
             for draft, fitted in zip(mine, learned, strict=True):
                 draft.fitted = fitted
-        for draft in drafts:
-            assert draft.fitted is not None
-            await asyncio.wrap_future(self._owner.load(draft.id, draft.editor, draft.fitted))
+        if diverged := [draft for draft in drafts if draft.diverged()]:
+            for draft in diverged:
+                problem = "its fit diverged: what it learned is not of finite numbers"
+                draft.verdict = Verdict(after="", report={}, problems=(problem,))
+            await self._escalate(diverged, drafts, bases)
+        await self._load(drafts)
         took_s = time.perf_counter() - began
         for draft in drafts:
             draft.cost_s += took_s
         return {"fit": took_s}
+
+    async def _load(self, drafts: list[Draft]) -> None:
+        for draft in drafts:
+            assert draft.fitted is not None
+            if draft.id not in self._owner.engine.editions:  # else another editor's, loaded on the way
+                await asyncio.wrap_future(self._owner.load(draft.id, draft.editor, draft.fitted))
+
+    @staticmethod
+    def _beside(drafts: list[Draft], base: Edition) -> Edition:
+        """The live edits among which drafts of one namespace are to stand."""
+        return base.trying((), frozenset(edit_id for draft in drafts for edit_id in draft.supersedes))
+
+    async def _refit(self, drafts: list[Draft], bases: Mapping[str, Edition]) -> float:
+        """Fit again what was fitted beside other edits than those it would stand beside now. -> seconds it took."""
+        stale: list[Draft] = []
+        for draft in drafts:
+            assert draft.fitted is not None
+            if self._owner.engine.editors[draft.editor].capabilities.independent:
+                continue
+            mates = [each for each in drafts if each.request.namespace == draft.request.namespace]
+            beside = self._beside(mates, bases[draft.request.namespace])
+            fits = partial(self._owner.engine.still_fits, draft.editor, draft.fitted.learned, beside)
+            if not await asyncio.wrap_future(self._owner.call(fits)):
+                stale.append(draft)
+        if not stale:
+            return 0.0
+        for draft in stale:
+            await asyncio.wrap_future(self._owner.drop(draft.id))
+        return (await self._fit(stale, bases))["fit"]
 
     async def _verify_and_commit(
         self, drafts: list[Draft], origin: Origin, seconds: dict[str, float], *, batch: bool, dry_run: bool
@@ -210,13 +232,14 @@ class Editing:
             began = time.perf_counter()
             bases = self._bases(drafts)
             await self._look([d for d in drafts if d.seen != bases[d.request.namespace].revision], bases)
+            seconds["fit"] += await self._refit(drafts, bases)
             failed = await self._verify(drafts, bases)
             took_s = time.perf_counter() - began
             seconds["verify"] = seconds.get("verify", 0.0) + took_s
             for draft in drafts:
                 draft.cost_s += took_s
             if failed:
-                seconds["fit"] += await self._escalate(failed)
+                seconds["fit"] += await self._escalate(failed, drafts, bases)
                 continue
             if dry_run:
                 return EditResults(
@@ -247,7 +270,7 @@ class Editing:
                 draft.id = new_id()
                 await asyncio.wrap_future(self._owner.load(draft.id, draft.editor, draft.fitted))
 
-    async def _escalate(self, failed: list[Draft]) -> float:
+    async def _escalate(self, failed: list[Draft], drafts: list[Draft], bases: Mapping[str, Edition]) -> float:
         """Let the next editor try what did not hold. Raises EditRejected, with all that was tried, where none is left.
 
         -> seconds of the new fits.
@@ -260,12 +283,15 @@ class Editing:
                 "Reword the target, give paraphrases, or set `force`.",
                 report={d.request.prompt: {**d.verdict.report, "tried": d.told()} for d in hopeless if d.verdict},
             )
+        staying = [draft for draft in drafts if draft not in failed]
         for draft in failed:
             assert draft.verdict is not None
+            hand_over(draft, staying)
             draft.tried, draft.cost_s = draft.told(), 0.0
-            await asyncio.wrap_future(self._owner.drop(draft.id))
+            if draft.id in self._owner.engine.editions:
+                await asyncio.wrap_future(self._owner.drop(draft.id))
             draft.editor, draft.further = draft.further[0], draft.further[1:]
-        return (await self._fit(failed))["fit"]
+        return (await self._fit(failed, bases))["fit"]
 
     async def _verify(self, drafts: list[Draft], bases: dict[str, Edition]) -> list[Draft]:
         """The drafts that do not hold, unless they are forced."""

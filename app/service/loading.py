@@ -5,11 +5,13 @@ import gc
 from collections import deque
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 
-from app.domain.edit import Edit
+from app.domain.edit import Edit, fit_id_of
+from app.domain.entry import Entry
 from app.domain.errors import IncompatibleEdit, RequestCancelled
-from app.domain.events import BatchCommitted, EditCommitted, EditsRolledBack, Event
-from app.domain.ledger import Entry, Ledger
+from app.domain.events import BatchCommitted, EditCommitted, EditsRefitted, EditsRolledBack, Event
+from app.domain.ledger import Ledger
 from app.editors.base import Fitted
 from app.editors.packing import unpack
 from app.engine.owner import EngineOwner
@@ -25,14 +27,19 @@ class Loading:
         self._fingerprints = fingerprints
         self._history_revisions = history_revisions
         self._leaving: deque[tuple[int, str]] = deque()
-        """(revision, id) of edits that were rolled back there and whose rows are in memory yet, in this order."""
+        """(revision, id) of fits that nothing acts by since then and whose rows are in memory yet, in this order."""
 
     async def load_all(self, ledger: Ledger) -> None:
         """What any request may see: live now or inside the window, or able to go live again."""
         entries = [entry for entry in ledger.entries.values() if self._may_answer(entry, ledger.revision)]
-        left = [(entry.live[-1][1], entry.edit.id) for entry in entries if entry.rolled_back]
-        self._leaving = deque(sorted(left))
-        edits = [entry.edit for entry in entries]
+        oldest = ledger.revision - self._history_revisions
+        edits = [fit for entry in entries for fit in entry.fits(oldest)]
+        left = [(entry.live[-1][1], fit.id) for entry in entries if entry.rolled_back for fit in entry.fits(oldest)]
+        left += [(at, entry.fit_id(at - 1)) for entry in entries for at, _ in entry.refits if at > oldest]
+        bringing = _missing(edits, ledger)
+        left += [(ledger.revision, fit.id) for fit in bringing]
+        self._leaving = deque(sorted(set(left)))
+        edits = [*bringing, *edits]
         for first in range(0, len(edits), LOAD_EDITS):
             # many in one message: between two threads a message costs as much as an edit's rows
             await self._load(edits[first : first + LOAD_EDITS])
@@ -43,10 +50,14 @@ class Loading:
         oldest = revision - self._history_revisions
         return not entry.rolled_back or any(end > oldest for _, end in entry.live)
 
-    def note(self, event: Event) -> None:
+    def note(self, event: Event, ledger: Ledger) -> None:
         """Of every event that is folded."""
         if isinstance(event, EditsRolledBack):
-            self._leaving.extend((event.revision, edit_id) for edit_id in event.edit_ids)
+            gone = (fit.id for edit_id in event.edit_ids for fit in ledger.entry(edit_id).fits(0))
+            self._leaving.extend((event.revision, fit_id) for fit_id in gone)
+        elif isinstance(event, EditsRefitted):
+            before = (ledger.entry(edit_id).fit_id(event.revision - 1) for edit_id in event.edit_ids)
+            self._leaving.extend((event.revision, fit_id) for fit_id in before)
 
     async def release(self, oldest: int, in_use: Callable[[Collection[str]], Collection[str]]) -> None:
         """Give back the rows of edits that were rolled back before all revisions that a request may still ask for."""
@@ -73,30 +84,39 @@ class Loading:
         elif isinstance(event, BatchCommitted):
             for edit_id in event.edit_ids:
                 await self.load(ledger.entry(edit_id).edit)
+        elif isinstance(event, EditsRefitted):
+            for fit in event.fits:
+                edit = ledger.entry(fit.edit_id).edit
+                name = fit_id_of(edit.id, event.revision)
+                await self.load(replace(edit, id=name, learned=fit.learned, tensors=fit.tensors))
 
     async def load(self, edit: Edit) -> None:
         """Raises IncompatibleEdit for one of another model, tokenizer or site."""
         if edit.id not in self._owner.engine.editions:  # else an append whose answer was lost comes back as news
             await self._load([edit])
 
-    async def _load(self, edits: Sequence[Edit]) -> None:
+    def check(self, edits: Sequence[Edit], where: str = "The log") -> None:
+        """Raises IncompatibleEdit for an edit of an editor, model, tokenizer or site that this server does not have."""
         for edit in edits:
-            ours = self._fingerprints.get(edit.editor)
+            ours = self._fingerprints.get(edit.adaptor)
             if ours is None:
                 raise IncompatibleEdit(
-                    f"The log holds the edit {edit.id}, made by the editor {edit.editor!r}, which this version of "
+                    f"{where} holds the edit {edit.id}, made by the editor {edit.adaptor!r}, which this version of "
                     f"Errata does not have: run one that has it."
                 )
             if edit.model_fingerprint != ours:
                 raise IncompatibleEdit(
-                    f"The log holds the edit {edit.id}, made for the model and site {edit.model_fingerprint}; this "
+                    f"{where} holds the edit {edit.id}, made for the model and site {edit.model_fingerprint}; this "
                     f"server runs {ours}. Serve that model, or start with another store."
                 )
+
+    async def _load(self, edits: Sequence[Edit]) -> None:
+        self.check(edits)
         fitted = [Fitted(learned=edit.learned, tensors=unpack(edit.tensors)) for edit in edits]
 
         def load() -> None:
             for edit, each in zip(edits, fitted, strict=True):
-                self._owner.engine.load(edit.id, edit.editor, each)
+                self._owner.engine.load(edit.id, edit.adaptor, each)
 
         await asyncio.wrap_future(self._owner.call(load))
 
@@ -110,6 +130,16 @@ class Loading:
                 engine.drop(edit_id)
 
         await asyncio.wrap_future(self._owner.call(clear))
+
+
+def _missing(edits: Sequence[Edit], ledger: Ledger) -> list[Edit]:
+    """Edits that may not answer any more, but brought the tensors that some of these share."""
+    brought = {edit.learned["shared"] for edit in edits if edit.learned.get("brings")}
+    missing = {edit.learned["shared"] for edit in edits if "shared" in edit.learned} - brought
+    if not missing:
+        return []
+    fits = (fit for entry in ledger.entries.values() if entry.staged_in is None for fit in entry.fits(0))
+    return [fit for fit in fits if fit.learned.get("brings") and fit.learned.get("shared") in missing]
 
 
 @contextmanager

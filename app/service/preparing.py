@@ -2,8 +2,8 @@
 
 from app.domain.edit import EditRequest
 from app.domain.errors import InvalidRequest
-from app.editors.base import FitRequest
-from app.editors.registry import AUTO
+from app.editors.base import FitRequest, adaptor_key
+from app.editors.registry import AUTO, EDITORS
 from app.engine.engine import Engine
 
 PREFIXES = ("Here is a question. ", "Please answer this. ")
@@ -22,20 +22,21 @@ class Preparing:
         Raises InvalidRequest, with the reason, where there is none.
         """
         known, text = self._engine.editors, self._engine.text
-        if request.editor != "auto" and request.editor not in known:
-            raise InvalidRequest(f"There is no editor {request.editor!r}: use auto or {', '.join(sorted(known))}.")
+        if request.editor != "auto" and request.editor not in EDITORS:
+            raise InvalidRequest(f"There is no editor {request.editor!r}: use auto or {', '.join(EDITORS)}.")
         text.encode(request.prompt)
         tokens = len(text.encode_target(request.prompt, request.target)) - 1
         able, reasons = [], []
         for name in AUTO if request.editor == "auto" else (request.editor,):
-            editor = known[name]
-            if request.preset not in editor.presets:
-                presets = ", ".join(editor.presets)
+            if request.preset not in EDITORS[name]:
+                presets = ", ".join(EDITORS[name])
                 reasons.append(f"The editor {name} has no preset {request.preset!r}: it has {presets}.")
-            elif tokens > (most := editor.capabilities.max_target_tokens):
-                reasons.append(f"`target` has {tokens} tokens; the editor {name} holds {most}.")
+                continue
+            key = adaptor_key(name, request.preset)
+            if tokens > (most := known[key].capabilities.max_target_tokens):
+                reasons.append(f"`target` has {tokens} tokens; the editor {key} holds {most}.")
             else:
-                able.append(name)
+                able.append(key)
         if not able:
             raise InvalidRequest(" ".join(reasons))
         return tuple(able)
@@ -44,11 +45,12 @@ class Preparing:
         """Raises InvalidRequest for a text that cannot be tokenised or is too long."""
         text = self._engine.text
         texts = tuple(dict.fromkeys((request.prompt, *request.paraphrases)))
-        contexts = [text.encode(each) for each in texts]
-        contexts.extend(text.encode(prefix + request.prompt) for prefix in PREFIXES if self._roomy(request))
+        made = tuple(prefix + request.prompt for prefix in PREFIXES if self._roomy(request))
         return FitRequest(
             texts=texts,
-            contexts=tuple(contexts),
+            contexts=tuple(text.encode(each) for each in (*texts, *made)),
+            context_texts=(*texts, *made),
+            ends=tuple(text.ends(each) for each in (*texts, *made)),
             counter_contexts=tuple(text.encode(each) for each in request.counter_examples),
             target_ids=text.encode_target(request.prompt, request.target),
             subject=request.subject,
@@ -58,7 +60,10 @@ class Preparing:
         )
 
     def _roomy(self, request: EditRequest) -> bool:
-        """Whether a prefixed prompt with its target still fits a sequence; long prompts are fitted as they are."""
+        """Whether a prefixed prompt with its target still fits a sequence; long prompts are fitted as they are, and so
+        are conversations, whose template comes first."""
         text = self._engine.text
+        if text.marked(request.prompt):
+            return False
         length = len(text.encode(request.prompt)) + len(text.encode_target(request.prompt, request.target))
         return length + 2 * max(map(len, PREFIXES)) < self._engine.hosted.max_tokens

@@ -6,9 +6,10 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from itertools import islice
 
+from app.domain.entry import NEVER, Entry, Use
 from app.domain.errors import IdempotencyMismatch, InvalidRequest, LostRace, RevisionGone, StoreCorrupt
 from app.domain.events import Event, Origin
-from app.domain.ledger import NEVER, Entry, Ledger, Use
+from app.domain.ledger import Ledger
 from app.service.views import EditFilter, EditView, HistoryItem, Page
 from app.store.base import Log
 from app.store.codec import GENESIS
@@ -26,7 +27,7 @@ class Records:
     """
 
     def __init__(
-        self, log: Log, take_in: TakeIn | None = None, folded: Callable[[Event], None] = lambda _event: None
+        self, log: Log, take_in: TakeIn | None = None, folded: Callable[[Event, Ledger], None] | None = None
     ) -> None:
         self.log = log
         self._take_in = take_in
@@ -79,14 +80,21 @@ class Records:
             raise StoreCorrupt(f"The log ends at revision {head}, but {self.revision} was reached: history is gone.")
         return list(islice(self.log.follow(self.revision, self.hash), CATCH_UP_EVENTS)) if head > self.revision else []
 
-    async def write(self, make: Callable[[], Event | None]) -> None:
-        """Append what `make` builds on the newest ledger, again after a lost race; None appends nothing."""
+    async def write(
+        self, make: Callable[[], Event | None], before: Callable[[], Awaitable[None]] | None = None
+    ) -> None:
+        """Append what `make` builds on the newest ledger, again after a lost race; None appends nothing.
+
+        `before` is awaited before each attempt: what the event lets requests see must be in memory by then.
+        """
         async with self.writing:
             while True:
                 await self.catch_up()
                 event = make()
                 if event is None:
                     return
+                if before is not None:
+                    await before()
                 with suppress(LostRace):
                     await self.append(event)
                     return
@@ -103,7 +111,8 @@ class Records:
     def _fold(self, event: Event, entry_hash: str) -> None:
         self.ledger.apply(event)
         self.hash = entry_hash
-        self._folded(event)
+        if self._folded is not None:
+            self._folded(event, self.ledger)
         self._changed.set()
         self._changed = asyncio.Event()
 

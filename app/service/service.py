@@ -5,21 +5,29 @@ import logging
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from concurrent.futures import Future
 from contextlib import suppress
+from functools import partial
+from pathlib import Path
 from typing import Any
 
-from app.domain.edit import EditRequest, State
+from app.domain.edit import Edit, EditRequest, State
+from app.domain.entry import NEVER
 from app.domain.errors import InvalidRequest, RequestCancelled
 from app.domain.events import EditsDisabled, EditsEnabled, EditsRolledBack, Event, Origin
 from app.domain.generation import Generation, GenerationParameters, Token
-from app.domain.ledger import NEVER
+from app.domain.ledger import Ledger
+from app.editors.base import Fitted, Progress
+from app.editors.lora_mixture import LoraMixture
 from app.editors.registry import AUTO
 from app.engine.owner import EngineOwner
 from app.service.changing import Changing
 from app.service.editing import Editing
 from app.service.following import Follower
 from app.service.loading import Loading, no_collections
+from app.service.preparing import Preparing
 from app.service.records import Clock, Records
+from app.service.refitting import Refitting
 from app.service.serving import Pins, generation_of, tokens_of
 from app.service.snapshots import Snapshots
 from app.service.verifying import Verifier
@@ -59,11 +67,13 @@ class Service:
         self._clock = clock
         self._describe = describe
         self.loading = Loading(owner, fingerprints, history_revisions)
-        self.records = Records(log, self.loading.take_in, self.loading.note)
+        self.records = Records(log, self.loading.take_in, self._folded)
         self._pins = Pins(self.records, history_revisions)
         share = max(1, owner.engine.scheduler.slots // 4)
         self._verifier = Verifier(owner, share)
         self._editing = Editing(owner, self.records, self._pins, self._verifier, fingerprints, clock)
+        self._preparing = Preparing(owner.engine)
+        self._refitting = Refitting(owner, self.records, self._pins, self._preparing, self._verifier, clock)
         self._changing = Changing(self.records, clock)
         self._follower = Follower(self.records, self._rebuild)
         self.snapshots = Snapshots(self.records, clock, period_s=snapshot_period_s, min_events=snapshot_min_events)
@@ -79,7 +89,7 @@ class Service:
         with no_collections():
             await asyncio.to_thread(self.records.fold_all)
             await self.loading.load_all(self.records.ledger)
-        work = (self._tidy(), self._follower.run(), self.snapshots.run())
+        work = (self._tidy(), self._follower.run(), self.snapshots.run(), self._refitting.run())
         self._tasks = [asyncio.create_task(each) for each in work]
         self._why_not = None
 
@@ -99,6 +109,11 @@ class Service:
             async with asyncio.timeout(DRAIN_S):
                 while self._busy:
                     await asyncio.sleep(0.02)
+
+    def _folded(self, event: Event, ledger: Ledger) -> None:
+        self.loading.note(event, ledger)
+        if isinstance(event, EditsRolledBack):
+            self._refitting.look()
 
     async def _rebuild(self, why: str) -> None:
         """Begin again from the log as it is now. Until that works, the server is not ready."""
@@ -146,7 +161,7 @@ class Service:
             why_not=why_not,
             model=hosted.name,
             model_fingerprint=self._fingerprint,
-            site=", ".join(dict.fromkeys(str(site) for e in engine.editors.values() for site in e.sites)),
+            site=", ".join(map(str, engine.editors[AUTO[0]].sites)),
             device=str(hosted.device),
             dtype=str(hosted.dtype).removeprefix("torch."),
             store=self.records.log.url,
@@ -166,14 +181,49 @@ class Service:
             },
         )
 
+    def render(self, messages: Sequence[Mapping[str, str]]) -> str:
+        """A conversation as the prompt that is served. Raises InvalidRequest for a model without a chat template."""
+        return self._owner.engine.text.render(messages)
+
+    def check_fitted(self, edits: Sequence[Edit]) -> None:
+        """Raises IncompatibleEdit for edits that were fitted for another model or site."""
+        self.loading.check(edits, where="The file")
+
+    def refits_due(self) -> bool:
+        """Whether edits share weights with one that was rolled back, and have yet to be fitted again without it."""
+        return self._refitting.due()
+
+    async def prepare(self) -> AsyncIterator[tuple[str, Progress]]:
+        """Have every editor compute what it wants to know of generic text: (editor, how far) as it goes."""
+        for key, editor in self._owner.engine.editors.items():
+            steps = editor.prepare()
+            while (step := await asyncio.wrap_future(self._owner.call(partial(next, steps, None)))) is not None:
+                yield key, step
+
+    def take_lora(self, request: EditRequest, folder: Path) -> "Future[Fitted]":
+        """A LoRA in PEFT's format as what the request's edit would own: for `adopt`. Raises InvalidRequest."""
+        editor = self._owner.engine.editors["lora_mixture"]
+        assert isinstance(editor, LoraMixture)
+        fit_request = self._preparing.fit_request(request)
+        return self._owner.call(lambda: editor.take(fit_request, folder))
+
+    async def adopt(self, fitted: Sequence[tuple[EditRequest, str, Fitted]], origin: Origin) -> EditResults:
+        """Commit what was fitted elsewhere, once it has been verified here."""
+        self._admit()
+        self._busy += 1
+        try:
+            return await self._editing.adopt(fitted, origin)
+        finally:
+            self._busy -= 1
+
     def editors(self) -> list[dict[str, Any]]:
         """Each editor: what it can, how many of its edits are live, what its rows take."""
-        live = Counter(edit.editor for edit in self.records.ledger.all_live())
+        live = Counter(edit.adaptor for edit in self.records.ledger.all_live())
         return [
             {
                 "name": editor.name,
-                "presets": list(editor.presets),
-                "live_edits": live[editor.name],
+                "preset": editor.preset,
+                "live_edits": live[editor.key],
                 "held_bytes": editor.held_bytes,
                 "sites": [str(site) for site in editor.sites],
                 "capabilities": {

@@ -5,7 +5,6 @@ from collections.abc import AsyncIterator, Collection, Iterable
 from typing import Any
 from weakref import WeakSet
 
-from app.domain.edit import Edit
 from app.domain.errors import ErrataError, InvalidRequest, RevisionAhead, RevisionGone
 from app.domain.generation import Generation, GenerationParameters, Token
 from app.engine.editions import Edition
@@ -29,13 +28,13 @@ class Pins:
         self._cached.clear()
 
     def in_use(self, edit_ids: Collection[str]) -> set[str]:
-        """Those of the edits that some request or trial under way may still see."""
+        """Those of the edits, by the ids of their fits, that some request or trial under way may still see."""
         last_change = self._records.ledger.last_change
         self._cached = {name: each for name, each in self._cached.items() if each.revision == last_change(name)}
         return {edit_id for edition in self._made for edit_id in set(edition.edit_ids).intersection(edit_ids)}
 
-    def _edition(self, namespace: str, revision: int, edits: Iterable[Edit]) -> Edition:
-        edition = Edition(namespace, revision, tuple(edit.id for edit in edits))
+    def _edition(self, namespace: str, revision: int, fit_ids: Iterable[str]) -> Edition:
+        edition = Edition(namespace, revision, tuple(fit_ids))
         self._made.add(edition)
         return edition
 
@@ -49,7 +48,7 @@ class Pins:
         change = ledger.last_change(namespace)
         cached = self._cached.get(namespace)
         if cached is None or cached.revision != change:
-            cached = self._edition(namespace, change, ledger.live(namespace))
+            cached = self._edition(namespace, change, ledger.live_fits(namespace))
             if cached.edit_ids or namespace in self._cached:
                 self._cached[namespace] = cached  # made-up names of empty namespaces are not kept
         return cached
@@ -78,7 +77,7 @@ class Pins:
         if wanted is None or wanted >= ledger.last_change(namespace):
             edition = self.current(namespace)
         else:
-            edition = self._edition(namespace, wanted, ledger.live(namespace, wanted))
+            edition = self._edition(namespace, wanted, ledger.live_fits(namespace, wanted))
         if parameters.exclude:
             for edit_id in parameters.exclude:
                 ledger.entry(edit_id)

@@ -21,7 +21,9 @@ from app.domain.events import EVENTS, Event
 from app.store.fields import from_json, to_json
 from app.store.seal import DIGEST_BYTES, PLAIN, Seal
 
-SCHEMA = 1
+SCHEMA = 2
+"""The newest. Each kind of event is written in the oldest that can hold it, so that an older Errata reads on."""
+_SINCE = {"edits_refitted": 2}
 GENESIS = "0" * 64
 """What the first entry names as the hash before it."""
 
@@ -51,7 +53,9 @@ def encode(event: Event, prev_hash: str, seal: Seal = PLAIN) -> bytes:
     except ValueError as error:
         raise InvalidRequest(f"A number is too long to be kept ({error}): use a text.") from error
     payload_bytes = sum(map(len, blobs))
-    schema = SCHEMA | _KEYED if seal.keyed else SCHEMA
+    schema = _SINCE.get(event.kind, 1)
+    if seal.keyed:
+        schema |= _KEYED
     body = b"".join((_PREFIX.pack(_MAGIC, schema, len(header), payload_bytes), header, *blobs))
     return body + seal.digest(body)
 

@@ -85,7 +85,10 @@ class FakeService:
         )
 
     def editors(self) -> list[dict[str, Any]]:
-        return [{"name": "grace", "presets": ["serving"], "sites": ["mlp"], "capabilities": {"max_target_tokens": 64}}]
+        return [{"name": "grace", "preset": "serving", "sites": ["mlp"], "capabilities": {"max_target_tokens": 64}}]
+
+    def render(self, messages: Any) -> str:
+        return "".join(f"<{each['role']}> {each['content']}\n" for each in messages) + "<assistant>"
 
     # -- generate
 

@@ -89,6 +89,17 @@ def test_every_field_arrives(ask: Caller, service: FakeService, monkeypatch: pyt
     assert {*sent, "expires_in_s"} == set(EditRequest.__dataclass_fields__), "a field is not tried here"
 
 
+def test_a_conversation_is_rendered_and_its_last_message_rephrased(
+    ask: Caller, service: FakeService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Who leads Lumen?"}]
+    made = ask.post("/edit", {"messages": asked, "target": "Ada Quill", "paraphrases": ["Lumen's head?"]})
+    assert made.status_code == 201, made.text
+    begins = "<system> Be brief.\n<user> "
+    assert made.json()["prompt"] == f"{begins}Who leads Lumen?\n<assistant>"
+    assert made.json()["paraphrases"] == [f"{begins}Lumen's head?\n<assistant>"]
+
+
 def test_the_same_key_again_answers_the_edit_that_stands(ask: Caller) -> None:
     key = {"Idempotency-Key": "k"}
     first, again = ask.post("/edit", ONE, headers=key), ask.post("/edit", ONE, headers=key)
@@ -121,9 +132,13 @@ def test_a_batch(ask: Caller, service: FakeService) -> None:
 @pytest.mark.parametrize(
     ("body", "words"),
     [
-        ({"target": "x"}, "`prompt` is missing: add it."),
+        ({"target": "x"}, "Give either `prompt` or `messages`."),
         ({**ONE, "prompts": []}, "`prompts` is not known here"),
-        ({**ONE, "messages": []}, "`messages` is not known here"),
+        ({**ONE, "message": []}, "`message` is not known here"),
+        ({**ONE, "messages": [{"role": "user", "content": "Who?"}]}, "Give either `prompt` or `messages`"),
+        ({"target": "t"}, "Give either `prompt` or `messages`"),
+        ({"target": "t", "messages": []}, "`messages` is empty"),
+        ({"target": "t", "messages": [{"role": "user"}]}, "`messages[0].content` is missing"),
         ({**ONE, "target": ""}, "`target` is empty: give the answer"),
         ({**ONE, "target": "a" * 10_001}, "`target` is too long: at most 10000 characters"),
         ({**ONE, "aliases": "Lumen"}, "`aliases`"),

@@ -3,7 +3,17 @@
 from typing import Any
 
 from app.domain.edit import Edit, EditRequest
-from app.domain.events import BatchCommitted, EditCommitted, EditsRolledBack, EditStaged, Event, Origin, SwitchSet
+from app.domain.events import (
+    BatchCommitted,
+    EditCommitted,
+    EditsRefitted,
+    EditsRolledBack,
+    EditStaged,
+    Event,
+    Origin,
+    Refit,
+    SwitchSet,
+)
 
 
 def request(**fields: Any) -> EditRequest:
@@ -50,6 +60,11 @@ def rolled_back(revision: int, *ids: str) -> EditsRolledBack:
 def change(kind: type[Event], revision: int, *ids: str) -> Any:
     """An event that names edits and nothing else."""
     return kind(revision=revision, at_s=float(revision), origin=Origin(), edit_ids=ids)  # type: ignore[call-arg]
+
+
+def refitted(revision: int, *ids: str) -> EditsRefitted:
+    fits = tuple(Refit(edit_id=id, learned={"at": revision}, tensors=b"\x01") for id in ids)
+    return EditsRefitted(revision=revision, at_s=float(revision), origin=Origin(), fits=fits)
 
 
 def switched(revision: int, namespace: str | None, on: bool) -> SwitchSet:

@@ -9,11 +9,13 @@ from app.domain.events import (
     EditsDisabled,
     EditsEnabled,
     EditsExpired,
+    EditsRefitted,
     EditsRolledBack,
     EditStaged,
     KeyCreated,
     KeyRevoked,
     Origin,
+    Refit,
     SwitchSet,
 )
 
@@ -73,10 +75,12 @@ origins = st.builds(
     idempotency_key=optional,
     digest=optional,
 )
+refits = st.builds(Refit, edit_id=texts, learned=metadata, tensors=st.binary(max_size=40))
 own_fields = {
     EditCommitted: {"edit": edits},
     EditStaged: {"batch_id": texts, "edit": edits},
     BatchCommitted: {"batch_id": texts, "edit_ids": ids},
+    EditsRefitted: {"fits": st.lists(refits, max_size=3).map(tuple)},
     EditsRolledBack: {"edit_ids": ids},
     EditsDisabled: {"edit_ids": ids},
     EditsEnabled: {"edit_ids": ids},

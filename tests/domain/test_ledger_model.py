@@ -12,13 +12,14 @@ from app.domain.events import (
     EditsDisabled,
     EditsEnabled,
     EditsExpired,
+    EditsRefitted,
     EditsRolledBack,
     EditStaged,
     SwitchSet,
 )
 from app.domain.ledger import Ledger
 from app.domain.snapshot import ledger_of, records_of
-from tests.domain.samples import change, closed, committed, staged, switched
+from tests.domain.samples import change, closed, committed, refitted, staged, switched
 
 NAMESPACES = ("default", "other")
 
@@ -88,6 +89,10 @@ class Model:
                 return edit.id not in self.edits and all(old in self.edits for old in edit.supersedes)
             case BatchCommitted():
                 return all(self.batch_of.get(id) == event.batch_id for id in event.edit_ids)
+            case EditsRefitted():
+                return all(
+                    id in self.edits and id not in self.batch_of and id not in self.rolled_back for id in event.edit_ids
+                )
             case SwitchSet():
                 return event.on == (event.namespace in self.off)
         for id in event.edit_ids:
@@ -166,6 +171,11 @@ class LedgerAgainstModel(RuleBasedStateMachine):
             ids = [id for id in ids if model.allows(change(kind, self.next, id))] or ids
         self.apply(change(kind, self.next, *data.draw(st.lists(st.sampled_from(ids), min_size=1, max_size=2))))
 
+    @precondition(lambda self: self.known())
+    @rule(data=st.data())
+    def refit(self, data):
+        self.apply(refitted(self.next, *data.draw(st.lists(st.sampled_from(self.known()), min_size=1, unique=True))))
+
     @precondition(lambda self: Model(self.events).batch_of)
     @rule(data=st.data(), at_random=rarely)
     def close(self, data, at_random):
@@ -195,6 +205,18 @@ class LedgerAgainstModel(RuleBasedStateMachine):
         for revision, lives in enumerate(self.lives):
             for namespace in NAMESPACES:
                 assert [edit.id for edit in self.ledger.live(namespace, revision)] == lives[namespace]
+
+    @invariant()
+    def every_revision_shows_what_each_edit_acted_by_then(self):
+        refits = {id: [] for id in self.known()}
+        for event in self.events:
+            for id in event.edit_ids if isinstance(event, EditsRefitted) else ():
+                refits[id].append(event.revision)
+        for revision, lives in enumerate(self.lives):
+            for namespace in NAMESPACES:
+                newest = {id: max((at for at in refits[id] if at <= revision), default=None) for id in lives[namespace]}
+                fits = [id if at is None else f"{id}@{at}" for id, at in newest.items()]
+                assert self.ledger.live_fits(namespace, revision) == fits
 
     @invariant()
     def the_head_agrees(self):

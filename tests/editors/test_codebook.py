@@ -11,7 +11,7 @@ CPU = torch.device("cpu")
 
 
 def book_of(keys: list[list[float]], radius: float = 1.0) -> Codebook:
-    book = Codebook(CPU, torch.float32)
+    book = Codebook(CPU)
     for i, key in enumerate(keys):
         add(book, f"e{i}", key, radius, loaded=i, target=(i,))
     return book
@@ -21,7 +21,6 @@ def add(book: Codebook, edit_id: str, key: list[float], radius: float, loaded: i
     return book.add(
         edit_id,
         key=torch.tensor(key),
-        value=torch.full((len(target), 2), float(loaded)),
         radius=radius,
         target=target,
         rivals=[book.row(f"e{j}") for j in range(loaded) if f"e{j}" in book._row_of],
@@ -55,13 +54,13 @@ def test_radii_do_not_depend_on_the_order_in_which_rows_came() -> None:
     rng = random.Random(5)
     keys = [[rng.random() * 3, rng.random() * 3] for _ in range(30)]
     straight = book_of(keys)
-    mixed = Codebook(CPU, torch.float32)
+    mixed = Codebook(CPU)
     order = list(range(30))
     rng.shuffle(order)
     for i in order:
         key = torch.tensor(keys[i])
         rivals = [mixed.row(f"e{j}") for j in order[: order.index(i)]]
-        mixed.add(f"e{i}", key=key, value=torch.zeros(1, 2), radius=1.0, target=(i,), rivals=rivals)
+        mixed.add(f"e{i}", key=key, radius=1.0, target=(i,), rivals=rivals)
     live = rng.sample(range(30), 17)
     one = {straight.edit_id(r): v for r, v in straight.radii([straight.row(f"e{i}") for i in live]).items()}
     two = {mixed.edit_id(r): v for r, v in mixed.radii([mixed.row(f"e{i}") for i in live]).items()}
@@ -70,11 +69,11 @@ def test_radii_do_not_depend_on_the_order_in_which_rows_came() -> None:
 
 def test_memory_given_back_is_used_again() -> None:
     book = book_of([[float(i), 0.0] for i in range(5)])
-    before = book._values.data.shape
+    before = book._keys.data.shape
     for _ in range(200):
         row = add(book, "trial", [9.0, 9.0], 1.0, loaded=99, target=(1,))
         assert book.remove("trial") == row
-    assert book._values.data.shape == before
+    assert book._keys.data.shape == before
     assert len(book) == 5
     assert book.radii(range(5)).keys() == set(range(5))
 

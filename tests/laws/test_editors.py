@@ -1,14 +1,16 @@
 """Laws that every editor keeps on every architecture. An editor enrols itself by standing in the registry."""
 
 import hashlib
+from functools import cache
 
 import pytest
 import torch
 
-from app.editors.base import Fitted
+from app.editors.base import Capabilities, Fitted, adaptor_key
 from app.editors.packing import pack, unpack
 from app.editors.registry import EDITORS
 from app.engine.editions import Edition
+from tests.models import TINY
 from tests.rig import NOTHING, Rig, without_cache
 
 PROMPTS = [
@@ -22,16 +24,73 @@ EDITS = [("e0", PROMPTS[0], "S"), ("e1", PROMPTS[1], "R"), ("e2", PROMPTS[2], "H
 IDS = tuple(edit_id for edit_id, *_ in EDITS)
 
 
-@pytest.fixture(params=sorted(EDITORS))
-def editor(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
+KEYS = [adaptor_key(name, preset) for name, presets in EDITORS.items() for preset in presets]
+LOCAL = [key for key in KEYS if "/" not in key]
+CASES = [(kind, key) for key in KEYS for kind in sorted(TINY) if "/" not in key or kind in ("llama", "gpt2")]
+"""Every editor: `serving` on every architecture; `paper`, which fits for longer, on a SwiGLU and a GELU one."""
+FITTING = [(kind, key) for kind, key in CASES if kind in ("llama", "gpt2")]
+fits_again = pytest.mark.parametrize("case", FITTING, indirect=True, ids=lambda case: f"{case[0]}-{case[1]}")
+"""For laws that fit many times: on a SwiGLU and a GELU architecture."""
+
+EXCUSED = {
+    ("learns", "hook_layer/paper"): "one vector at the subject does not steer a random model",
+    ("learns", "lora_mixture/paper"): "50 steps at a rate of 1e-4 do not move a random model's logits far enough",
+    ("learns", "patcher/paper"): "the 150 steps that this rig allows of 2,000 are too few for a random model",
+    ("answers alone", "hook_layer/paper"): "on a random model hardly a token stands out",
+    (
+        "answers alone",
+        "lora_mixture/paper",
+    ): "allocation codes of a few edits coincide",
+    ("newest wins", "hook_layer/paper"): "on a random model hardly a token stands out",
+    ("newest wins", "patcher/paper"): "patches of one prompt add up; the service takes out what is superseded",
+}
+"""What an editor as published is not held to, and why. tests/editors has its maths, by hand."""
+
+
+def excuse(law: str, editor: str) -> None:
+    if (law, editor) in EXCUSED:
+        pytest.skip(EXCUSED[law, editor])
+
+
+@pytest.fixture(params=CASES, ids=lambda case: f"{case[0]}-{case[1]}")
+def case(request: pytest.FixtureRequest) -> tuple[str, str]:
+    return request.param  # type: ignore[no-any-return]
+
+
+@pytest.fixture
+def architecture(case: tuple[str, str]) -> str:
+    return case[0]
+
+
+@pytest.fixture
+def editor(case: tuple[str, str]) -> str:
+    return case[1]
+
+
+@pytest.fixture
+def capabilities(rig: Rig, editor: str) -> Capabilities:
+    """What an editor declares of itself decides which laws it is held to."""
+    return rig.editors[editor].capabilities
+
+
+@cache
+def learned(architecture: str, editor: str) -> tuple[Fitted, ...]:
+    """A fit is a pure function of its requests and seeds: the laws that do not ask about it share one."""
+    rig = Rig(architecture)
+    return tuple(rig.fit(editor, [rig.fit_request(prompt, target) for _, prompt, target in EDITS]))
+
+
+def having(architecture: str, editor: str, **settings: int) -> Rig:
+    """A rig that has learned EDITS."""
+    rig = Rig(architecture, **settings)
+    for (edit_id, *_), fitted in zip(EDITS, learned(architecture, editor), strict=True):
+        rig.load(editor, edit_id, fitted)
+    return rig
 
 
 @pytest.fixture
 def rig(architecture: str, editor: str) -> Rig:
-    rig = Rig(architecture)
-    rig.learn(editor, EDITS)
-    return rig
+    return having(architecture, editor)
 
 
 def tokens(rig: Rig, edition: Edition, prompts: list[str] = PROMPTS) -> list[list[int]]:
@@ -51,19 +110,39 @@ def weights(rig: Rig) -> str:
 
 
 def test_no_edits_is_the_bare_model(architecture: str, editor: str) -> None:
-    bare, rig = Rig(architecture), Rig(architecture)
+    bare, rig = Rig(architecture), having(architecture, editor)
     bare.hooks.close()
-    rig.learn(editor, EDITS)
     assert exact(rig, NOTHING) == exact(bare, NOTHING)
     assert tokens(rig, NOTHING) == [without_cache(rig.hosted, prompt, 8) for prompt in PROMPTS]
 
 
-def test_an_edit_answers_its_prompt_and_no_other(rig: Rig) -> None:
+def test_an_edit_answers_its_prompt(rig: Rig, editor: str) -> None:
+    excuse("answers alone", editor)
+    edited = rig.ask(PROMPTS[:3], Edition("default", 3, IDS))
+    assert [[hit.edit_id for hit in outcome.generation.hits] for outcome in edited] == [["e0"], ["e1"], ["e2"]]
+    excuse("learns", editor)
+    count = 1 if "/" in editor else 2  # one vector, as published, holds a token of a random model for certain
+    first = [rig.engine.text.encode_target(prompt, target)[:count] for _, prompt, target in EDITS]
+    assert [tuple(outcome.tokens[:count]) for outcome in edited] == first
+
+
+def test_an_edit_answers_no_other_prompt(rig: Rig, editor: str) -> None:
+    if "/" in editor:
+        pytest.skip("as published, a radius of 1, a code or a z-score lets other prompts through, and patches leak")
     base, edited = tokens(rig, NOTHING), rig.ask(PROMPTS, Edition("default", 3, IDS))
-    first = [rig.engine.text.encode_target(prompt, target)[:2] for _, prompt, target in EDITS]
-    assert [tuple(outcome.tokens[:2]) for outcome in edited[:3]] == first
     assert [outcome.tokens for outcome in edited[3:]] == base[3:]
-    assert [[hit.edit_id for hit in outcome.generation.hits] for outcome in edited] == [["e0"], ["e1"], ["e2"], [], []]
+    assert [outcome.generation.hits for outcome in edited[3:]] == [(), ()]
+
+
+def test_a_prompt_that_no_edit_answers_is_answered_bit_for_bit_as_by_the_bare_model(
+    rig: Rig, capabilities: Capabilities
+) -> None:
+    if not capabilities.local:
+        pytest.skip("declared: its edits are felt elsewhere")
+    base, edited = rig.ask(PROMPTS, NOTHING), rig.ask(PROMPTS, Edition("default", 3, IDS))
+    for before, after in zip(base, edited, strict=True):
+        if not after.generation.hits:
+            assert after.tokens == before.tokens
 
 
 def test_commit_then_roll_back_is_never_edited(rig: Rig, architecture: str) -> None:
@@ -73,15 +152,17 @@ def test_commit_then_roll_back_is_never_edited(rig: Rig, architecture: str) -> N
     assert exact(Rig(architecture), NOTHING) == before
 
 
+@fits_again
 @pytest.mark.parametrize("gone", IDS)
 def test_rolling_back_one_leaves_the_others_as_if_it_had_never_been(
-    rig: Rig, architecture: str, editor: str, gone: str
+    rig: Rig, architecture: str, editor: str, gone: str, capabilities: Capabilities
 ) -> None:
     kept = [edit for edit in EDITS if edit[0] != gone]
-    never = Rig(architecture)
-    never.learn(editor, kept)
     ids = tuple(edit_id for edit_id, *_ in kept)
-    assert tokens(rig, Edition("default", 4, ids)) == tokens(never, Edition("default", 2, ids))
+    if capabilities.independent:
+        never = Rig(architecture)
+        never.learn(editor, kept)
+        assert tokens(rig, Edition("default", 4, ids)) == tokens(never, Edition("default", 2, ids))
     fitted = {edit_id: rig.fit(editor, [rig.fit_request(p, t)])[0] for edit_id, p, t in EDITS}
     with_it, without_it = Rig(architecture), Rig(architecture)
     for edit_id, each in fitted.items():
@@ -97,7 +178,12 @@ def test_batch_is_solo(rig: Rig) -> None:
     assert together == [tokens(rig, edition, [prompt])[0] for prompt in PROMPTS]
 
 
-def test_fitted_in_a_batch_is_fitted_alone(rig: Rig, editor: str, architecture: str) -> None:
+@fits_again
+def test_fitted_in_a_batch_is_fitted_alone(
+    rig: Rig, editor: str, architecture: str, capabilities: Capabilities
+) -> None:
+    if not capabilities.independent:
+        pytest.skip("declared: a batch is fitted together")
     alone = Rig(architecture)
     for edit in EDITS:
         alone.learn(editor, [edit])
@@ -106,14 +192,13 @@ def test_fitted_in_a_batch_is_fitted_alone(rig: Rig, editor: str, architecture: 
 
 
 def test_chunked_prefill_is_whole_prefill(rig: Rig, architecture: str, editor: str) -> None:
-    chunked = Rig(architecture, chunk_tokens=5)
-    chunked.learn(editor, EDITS)
+    chunked = having(architecture, editor, chunk_tokens=5)
     edition = Edition("default", 3, IDS)
     assert tokens(chunked, edition) == tokens(rig, edition)
     assert tokens(chunked, NOTHING) == tokens(rig, NOTHING)
 
 
-def test_rows_of_several_revisions_share_a_batch(rig: Rig) -> None:
+def test_rows_of_several_revisions_share_a_batch(rig: Rig, editor: str) -> None:
     """A pinned row does not see later edits, nor lose one that was rolled back after it was admitted."""
     editions = [
         NOTHING,
@@ -125,19 +210,21 @@ def test_rows_of_several_revisions_share_a_batch(rig: Rig) -> None:
     outcomes = [[rig.add(prompt, edition) for prompt in PROMPTS[:2]] for edition in editions]
     rig.run()
     assert [[outcome.tokens for outcome in row] for row in outcomes] == alone
-    assert alone[0][0] != alone[1][0] == alone[2][0] != alone[3][0] == alone[0][0]
+    if "/" not in editor:
+        assert alone[0][0] != alone[1][0] == alone[2][0] != alone[3][0] == alone[0][0]
 
 
+@fits_again
 def test_the_newest_of_two_edits_of_one_prompt_wins(rig: Rig, editor: str) -> None:
+    excuse("newest wins", editor)
     rig.learn(editor, [("again", PROMPTS[0], "T")])
     both = rig.ask(PROMPTS[:1], Edition("default", 4, (*IDS, "again")))[0].generation
     assert [hit.edit_id for hit in both.hits] == ["again"]
 
 
 def test_state_survives_storing(rig: Rig, architecture: str, editor: str) -> None:
-    fitted = rig.fit(editor, [rig.fit_request(prompt, target) for _, prompt, target in EDITS])
     other = Rig(architecture)
-    for (edit_id, *_), each in zip(EDITS, fitted, strict=True):
+    for (edit_id, *_), each in zip(EDITS, learned(architecture, editor), strict=True):
         other.load(editor, edit_id, Fitted(learned=dict(each.learned), tensors=unpack(pack(each.tensors))))
     edition = Edition("default", 3, IDS)
     assert exact(other, edition) == exact(rig, edition)
@@ -167,11 +254,14 @@ def test_a_failed_fit_leaves_no_hook(architecture: str, editor: str, monkeypatch
     assert exact(rig, NOTHING) == before
 
 
-def test_an_edition_is_a_pure_function_of_the_live_edits(rig: Rig, editor: str) -> None:
+def test_an_edition_is_a_pure_function_of_the_live_edits(rig: Rig, capabilities: Capabilities) -> None:
+    if not capabilities.order_free:
+        pytest.skip("declared: the order in which edits came is part of what they are")
     grown, shuffled = Edition("default", 3, IDS), Edition("default", 9, IDS[::-1])
     assert exact(rig, grown) == exact(rig, shuffled)
 
 
+@fits_again
 def test_dropped_rows_are_used_again(rig: Rig, editor: str) -> None:
     edition = Edition("default", 3, IDS)
     before = exact(rig, edition)
@@ -182,16 +272,17 @@ def test_dropped_rows_are_used_again(rig: Rig, editor: str) -> None:
     assert not torch.is_grad_enabled() or exact(rig, NOTHING)
 
 
-def test_edits_of_all_editors_side_by_side_are_each_alone(architecture: str) -> None:
+@pytest.mark.parametrize("kind", sorted(TINY))
+def test_edits_of_all_editors_side_by_side_are_each_alone(kind: str) -> None:
     """In one batch, rows that different editors answer: what one does is not felt by the others' rows."""
-    rig, alone = Rig(architecture), {name: Rig(architecture) for name in sorted(EDITORS)}
+    rig, alone = Rig(kind), {key: Rig(kind) for key in LOCAL}
     ids = []
     for prompt, (editor, single) in zip(PROMPTS, alone.items(), strict=False):
         fitted = rig.fit(editor, [rig.fit_request(prompt, "S")])[0]
         for each in (rig, single):
             each.load(editor, f"by {editor}", fitted)
         ids.append(f"by {editor}")
-    assert len(ids) == len(EDITORS)
+    assert len(ids) == len(LOCAL)
     together = rig.ask(PROMPTS, Edition("default", 9, tuple(ids)))
     for row, (editor, single) in enumerate(alone.items()):
         ours = single.ask(PROMPTS, Edition("default", 9, (f"by {editor}",)))[row]
@@ -199,3 +290,17 @@ def test_edits_of_all_editors_side_by_side_are_each_alone(architecture: str) -> 
         assert together[row].tokens == ours.tokens
     rest = slice(len(ids), None)
     assert [outcome.tokens for outcome in together[rest]] == tokens(rig, NOTHING)[rest]
+
+
+@pytest.mark.parametrize("kind", ["llama", "gpt2"])
+@pytest.mark.parametrize("paper", ["grace/paper", "patcher/paper", "hook_layer/paper"])
+def test_a_row_that_a_serving_editor_answers_does_not_feel_a_published_one(kind: str, paper: str) -> None:
+    """Patches and hooks as published act wherever they fire; not on a request that another editor's edit answers."""
+    rig, alone = Rig(kind), Rig(kind)
+    answers = rig.fit("grace", [rig.fit_request(PROMPTS[0], "S")])[0]
+    for each in (rig, alone):
+        each.load("grace", "ours", answers)
+    rig.load(paper, "theirs", rig.fit(paper, [rig.fit_request(PROMPTS[1], "R")])[0])
+    together = rig.ask(PROMPTS, Edition("default", 2, ("ours", "theirs")))
+    assert [hit.editor for hit in together[0].generation.hits] == ["grace"]
+    assert together[0].tokens == alone.ask(PROMPTS, Edition("default", 1, ("ours",)))[0].tokens

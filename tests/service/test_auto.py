@@ -7,6 +7,7 @@ import pytest
 
 from app.domain.edit import EditRequest
 from app.domain.errors import EditRejected, InvalidRequest
+from app.editors.registry import AUTO
 from app.service.service import Service
 from app.service.verifying import Verdict
 from tests.service.conftest import ORIGIN, ask, edit, serving
@@ -57,9 +58,10 @@ def test_what_does_not_hold_is_tried_by_the_next_editor() -> None:
             assert (view.edit.editor, seen) == ("patcher", ["grace", "patcher"])
             assert tried(view.edit.report) == [("grace", ["not by grace"]), ("patcher", [])]
             assert all(each["seconds"] > 0 for each in view.edit.report["tried"])
-            editors = {each["name"]: each for each in service.editors()}
-            assert {name: each["live_edits"] for name, each in editors.items()} == {"grace": 0, "patcher": 1}
-            assert editors["patcher"]["held_bytes"] > 0
+            editors = {(each["name"], each["preset"]): each for each in service.editors()}
+            live = {name: each["live_edits"] for name, each in editors.items() if each["live_edits"]}
+            assert live == {("patcher", "serving"): 1}
+            assert editors["patcher", "serving"]["held_bytes"] > 0
             answer = await ask(service, CAPITAL)
             assert (answer.text, answer.hits[0].editor) == ("Strelsau", "patcher")
             assert rows(service) == 1
@@ -87,11 +89,11 @@ def test_of_a_batch_only_what_failed_is_tried_again() -> None:
 def test_where_none_holds_the_refusal_tells_all_and_nothing_is_left() -> None:
     async def story() -> None:
         async with serving() as service:
-            failing(service, "grace", "patcher")
-            with pytest.raises(EditRejected, match="not by patcher") as error:
+            failing(service, *AUTO)
+            with pytest.raises(EditRejected, match=f"not by {AUTO[-1]}") as error:
                 await edit(service, CAPITAL, "Strelsau")
             (report,) = error.value.details["report"].values()
-            assert [each["editor"] for each in report["tried"]] == ["grace", "patcher"]
+            assert [each["editor"] for each in report["tried"]] == list(AUTO)
             assert (service.revision, rows(service)) == (0, 0)
 
     asyncio.run(story())
@@ -118,7 +120,7 @@ def test_only_editors_that_can_hold_the_target_are_tried() -> None:
             assert seen == ["grace"]
             with pytest.raises(InvalidRequest, match="the editor patcher holds 64"):
                 await edit(service, CAPITAL, long, editor="patcher")
-            with pytest.raises(InvalidRequest, match="no preset 'paper'"):
-                await edit(service, CAPITAL, "Strelsau", preset="paper")
+            with pytest.raises(InvalidRequest, match="no preset 'best'"):
+                await edit(service, CAPITAL, "Strelsau", preset="best")
 
     asyncio.run(story())

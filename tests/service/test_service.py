@@ -147,7 +147,7 @@ def test_an_edit_that_changes_a_probe_is_rejected_and_leaves_nothing() -> None:
             assert error.value.details["report"][CAPITAL]["unchanged"]["changed"] == [CAPITAL]
             assert (service.revision, service.edits(EditFilter(), 10, None).edits) == (0, ())
             assert exact(await ask(service, CAPITAL)) == exact(before)
-            assert len(service._owner.engine.editors["grace"]._book) == 0  # type: ignore[attr-defined]
+            assert len(service._owner.engine.editors["grace"]._scope._book) == 0  # type: ignore[attr-defined]
             forced = await edit(service, CAPITAL, "Strelsau", probes=(CAPITAL,), force=True)
             assert forced.state is State.LIVE
 

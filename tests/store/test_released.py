@@ -5,6 +5,7 @@ new number, keep the reader of the old one, and leave the files as they are.
 """
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,10 +17,12 @@ from app.domain.events import (
     EditsDisabled,
     EditsEnabled,
     EditsExpired,
+    EditsRefitted,
     Event,
     KeyCreated,
     KeyRevoked,
     Origin,
+    Refit,
 )
 from app.domain.snapshot import records_of
 from app.store import snapshots, upkeep
@@ -29,7 +32,12 @@ from app.store.sqlite import SqliteLog
 from tests.domain.samples import change, closed, committed, edit, rolled_back, staged, switched
 
 RELEASED = Path(__file__).parent / "released"
-SECRETS = {"log-1.errata": None, "log-1-secret.errata": "a secret of the operators"}
+SECRETS = {
+    "log-1.errata": None,
+    "log-1-secret.errata": "a secret of the operators",
+    "log-2.errata": None,
+    "log-2-secret.errata": "a secret of the operators",
+}
 ORIGIN = Origin(
     actor="ada",
     key_id="k1",
@@ -40,7 +48,7 @@ ORIGIN = Origin(
     idempotency_key="once",
     digest="d",
 )
-EXPECTED: list[Event] = [
+FIRST: list[Event] = [
     KeyCreated(revision=1, at_s=1.0, origin=Origin(), key_id="k1", name="ci", role="editor", secret_sha256="ab" * 32),
     EditCommitted(revision=2, at_s=2.5, origin=ORIGIN, edit=edit("e1", metadata={"ticket": [7, None, 1.5]})),
     committed(3, "e2", supersedes=("e1",), aliases=("Lumen Wörks",), tensors=bytes(range(256))),
@@ -54,37 +62,45 @@ EXPECTED: list[Event] = [
     KeyRevoked(revision=11, at_s=11.0, origin=Origin(), key_id="k1"),
     switched(12, "default", True),
 ]
+REFIT = Refit(edit_id="e1", learned={"radius": 0.25, "shared": "ab"}, tensors=bytes(range(200)))
+SECOND: list[Event] = [*FIRST[:7], EditsRefitted(revision=8, at_s=8.0, origin=ORIGIN, fits=(REFIT,))]
+SECOND += [replace(event, revision=event.revision + 1) for event in FIRST[7:]]
+EXPECTED = {name: FIRST if name.startswith("log-1") else SECOND for name in SECRETS}
 SNAPSHOT_AT = 8
 
 
 def test_every_kind_of_event_is_in_the_files() -> None:
-    assert {event.kind for event in EXPECTED} == set(EVENTS)
+    assert {event.kind for event in SECOND} == set(EVENTS)
 
 
 @pytest.mark.parametrize("name", SECRETS)
-def test_a_log_of_the_first_format_is_read_and_goes_on(name: str, tmp_path: Path) -> None:
+def test_a_log_of_every_format_is_read_and_goes_on(name: str, tmp_path: Path) -> None:
     file = Path(shutil.copy(RELEASED / name, tmp_path))
     log = SqliteLog(file, Chain(seal=Seal(SECRETS[name])))
-    assert list(log.read()) == EXPECTED
+    assert list(log.read()) == EXPECTED[name]
     (manifest,) = snapshots.manifests(log)
     restored, _ = snapshots.restore(log)
     assert restored.revision == manifest.revision == SNAPSHOT_AT
     ledger, last, _ = upkeep.check(log)
-    assert last == log.hash_of(12)
+    head = len(EXPECTED[name])
+    assert last == log.hash_of(head)
     assert {edit_id: ledger.state(edit_id) for edit_id in ledger.entries} == {
         "e1": State.LIVE,
         "e2": State.ROLLED_BACK,
         "e3": State.EXPIRED,
     }
     assert list(records_of(ledger)) == list(records_of(upkeep.fold(log)[0]))
-    log.append(rolled_back(13, "e1"))
-    assert log.head() == 13
+    refits = [] if EXPECTED[name] is FIRST else [(8, REFIT)]
+    assert ledger.entry("e1").refits == refits
+    assert ledger.live_fits("default") == ["e1@8" if refits else "e1"]
+    log.append(rolled_back(head + 1, "e1"))
+    assert log.head() == head + 1
     log.close()
 
 
 def _write(path: Path, secret: str | None) -> None:
     log = SqliteLog(path, Chain(seal=Seal(secret)))
-    for event in EXPECTED:
+    for event in EXPECTED[path.name]:
         log.append(event)
         if event.revision == SNAPSHOT_AT:
             ledger, last = upkeep.fold(log)
@@ -94,5 +110,5 @@ def _write(path: Path, secret: str | None) -> None:
 
 if __name__ == "__main__":
     for file_name, log_secret in SECRETS.items():
-        assert not (RELEASED / file_name).exists(), "a released file stays as it is"
-        _write(RELEASED / file_name, log_secret)
+        if not (RELEASED / file_name).exists():  # a released file stays as it is
+            _write(RELEASED / file_name, log_secret)

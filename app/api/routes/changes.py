@@ -8,7 +8,8 @@ from fastapi import APIRouter, Body
 from app.api.deps import Asker, because
 from app.api.openapi import raises
 from app.api.routes.edits import Id
-from app.api.schemas.edits import ChangedEdits, EditOut, ReasonBody, RollbackBody, SwitchAnswer, SwitchBody
+from app.api.schemas.corrections import ReasonBody, RollbackBody, SwitchAnswer, SwitchBody
+from app.api.schemas.edits import ChangedEdits, EditOut
 from app.domain.errors import LostRace, RequestCancelled, StateConflict, StoreUnavailable, UnknownEdit
 from app.service.views import EditView
 

@@ -9,19 +9,8 @@ from app.api.deps import Asker
 from app.api.errors import problem_of
 from app.api.metrics import Metrics
 from app.api.openapi import leads_to, raises
-from app.api.schemas.edits import (
-    EXAMPLES,
-    BatchBody,
-    EditDetail,
-    EditItem,
-    EditOut,
-    EditPage,
-    EditsQuery,
-    FailedEdit,
-    MadeEdit,
-    MadeEdits,
-    OneOrBatch,
-)
+from app.api.schemas.corrections import EXAMPLES, BatchBody, EditItem, EditsQuery, OneOrBatch
+from app.api.schemas.edits import EditDetail, EditOut, EditPage, FailedEdit, MadeEdit, MadeEdits
 from app.domain.errors import (
     EditRejected,
     Forbidden,
@@ -84,7 +73,7 @@ def routes(service: "Service", metrics: Metrics) -> APIRouter:
             _check_force(asker, items)
         try:
             results = await service.edit(
-                [item.to_domain() for item in items],
+                [item.to_domain(service.render) for item in items],
                 asker,
                 atomic=body.atomic if isinstance(body, BatchBody) else True,
                 batch=batch,

@@ -55,7 +55,7 @@ class StatusOut(Outgoing):
 
 
 class Editors(Outgoing):
-    """The editors that this server has, each with its name, presets and capabilities."""
+    """The editors that this server has, each with its name, preset and capabilities."""
 
     editors: list[dict[str, Any]]
 

@@ -1,0 +1,236 @@
+"""What clients send to make, list and take back edits. Knows no service."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Annotated, Any, Self
+
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
+
+from app.api.schemas.base import (
+    MAX_BATCH_EDITS,
+    MAX_IDS,
+    MAX_TARGET_CHARS,
+    MAX_TEXTS,
+    EditId,
+    EditIds,
+    Incoming,
+    Metadata,
+    Namespace,
+    Outgoing,
+    Prompt,
+    Reason,
+    Revision,
+    Texts,
+    documented,
+)
+from app.domain.edit import EditRequest, State
+from app.service.views import EditFilter
+
+MAX_NAME_CHARS = 64
+
+MAX_EXPIRES_IN_S = 100 * 365 * 86_400
+
+
+class Message(Incoming):
+    """One turn of a conversation."""
+
+    role: Annotated[str, Field(min_length=1, max_length=MAX_NAME_CHARS)]
+    content: Prompt
+
+
+Render = Callable[[Sequence[Mapping[str, str]]], str]
+"""A conversation -> the prompt that is served."""
+
+
+def _either(schema: dict[str, Any]) -> None:
+    """OpenAPI is told what the validator below says: one of the two, and not null."""
+    schema["oneOf"] = [{"required": ["prompt"]}, {"required": ["messages"]}]
+    for name in ("prompt", "messages"):
+        field = schema["properties"][name]
+        (kind,) = (each for each in field.pop("anyOf") if each.get("type") != "null")
+        del field["default"]
+        field.update(kind)
+
+
+class EditItem(Incoming):
+    """A correction: this prompt, and whatever asks the same, shall be answered with `target`."""
+
+    model_config = ConfigDict(json_schema_extra=_either)
+
+    prompt: Prompt | None = Field(default=None, description="The prompt whose answer is to change.")
+    messages: Annotated[list[Message], Field(min_length=1, max_length=MAX_TEXTS)] | None = Field(
+        default=None,
+        description="In place of `prompt`: a conversation, rendered by the model's chat template. Paraphrases, counter-"
+        "examples and probes then stand in place of its last message.",
+    )
+    target: Annotated[str, Field(max_length=MAX_TARGET_CHARS)] = Field(
+        description="The whole answer that it shall have, without a leading space."
+    )
+    subject: Prompt | None = Field(default=None, description="Who or what the prompt is about: keeps the scope to it.")
+    aliases: Texts = Field(default=[], description="Other names of the subject.")
+    paraphrases: Texts = Field(default=[], description="Prompts that ask the same; they must get the target too.")
+    counter_examples: Texts = Field(default=[], description="Prompts close by that are out of scope.")
+    probes: Texts = Field(
+        default=[], description="Prompts whose answer must not change; one that would blocks the commit."
+    )
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = Field(
+        default=0, description="Of the fit: the same request fits the same."
+    )
+    editor: Annotated[str, Field(max_length=MAX_NAME_CHARS)] = Field(
+        default="auto", description="GET /editors lists them."
+    )
+    preset: Annotated[str, Field(max_length=MAX_NAME_CHARS)] = "serving"
+    namespace: Namespace = "default"
+    reason: Reason | None = Field(default=None, description="Why, for the audit trail.")
+    expires_in: Annotated[float | None, documented(exclusiveMinimum=0)] = Field(
+        default=None, le=MAX_EXPIRES_IN_S, description="Seconds until the edit ends by itself; at most 100 years."
+    )
+    metadata: Metadata = Field(default={}, description="Anything that shall be kept with the edit.")
+    supersede: EditIds = Field(default=[], description="Edits that this one replaces.")
+    force: bool = Field(
+        default=False, description="Commit even if verification fails or another edit's scope overlaps."
+    )
+
+    @model_validator(mode="after")
+    def _prompt_or_messages(self) -> Self:
+        if (self.prompt is None) == (self.messages is None):
+            raise ValueError("give either `prompt` or `messages`")
+        return self
+
+    def to_domain(self, render: Render) -> EditRequest:
+        """Raises InvalidRequest."""
+
+        def as_asked(text: str) -> str:
+            if self.messages is None:
+                return text
+            *before, last = ({"role": each.role, "content": each.content} for each in self.messages)
+            return render([*before, {**last, "content": text}])
+
+        return EditRequest(
+            prompt=self.prompt if self.prompt is not None else as_asked((self.messages or [])[-1].content),
+            target=self.target,
+            subject=self.subject,
+            aliases=tuple(self.aliases),
+            paraphrases=tuple(map(as_asked, self.paraphrases)),
+            counter_examples=tuple(map(as_asked, self.counter_examples)),
+            probes=tuple(map(as_asked, self.probes)),
+            editor=self.editor,
+            preset=self.preset,
+            namespace=self.namespace,
+            seed=self.seed,
+            reason=self.reason,
+            expires_in_s=self.expires_in,
+            metadata=self.metadata,
+            supersede=tuple(self.supersede),
+            force=self.force,
+        )
+
+
+class EditBody(EditItem):
+    """One correction."""
+
+    dry_run: bool = Field(default=False, description="Fit, verify and report, but do not commit.")
+
+
+class BatchBody(Incoming):
+    """Several corrections."""
+
+    edits: list[EditItem] = Field(min_length=1, max_length=MAX_BATCH_EDITS)
+    atomic: bool = Field(default=True, description="All go live in one step, or none does.")
+    dry_run: bool = Field(default=False, description="Fit, verify and report, but do not commit.")
+
+
+def _one_or_batch(value: Any) -> str:
+    return "batch" if isinstance(value, BatchBody) or (isinstance(value, dict) and "edits" in value) else "one"
+
+
+OneOrBatch = Annotated[
+    Annotated[EditBody, Tag("one")] | Annotated[BatchBody, Tag("batch")], Discriminator(_one_or_batch)
+]
+
+
+class ReasonBody(Incoming):
+    """Why a change is made; the body may be left out."""
+
+    reason: Reason | None = None
+
+
+class RollbackBody(Incoming):
+    """Either the edits to take back, or the revision to go back to."""
+
+    to_revision: Revision | None = Field(
+        default=None, description="Take back every edit committed after this revision."
+    )
+    ids: Annotated[list[EditId], Field(min_length=1, max_length=MAX_IDS)] | None = Field(
+        default=None, description="Take back these, all in one step."
+    )
+    reason: Reason | None = None
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> Self:
+        if (self.to_revision is None) == (self.ids is None):
+            raise ValueError("give either `to_revision` or `ids`")
+        return self
+
+
+class SwitchBody(Incoming):
+    """The kill switch: while it is off no edit answers, in one namespace or (null) in all."""
+
+    on: bool
+    namespace: Namespace | None = None
+    reason: Reason | None = None
+
+
+class SwitchAnswer(Outgoing):
+    on: bool
+    namespace: str | None
+    revision: int
+
+
+class EditsQuery(BaseModel):
+    """Filters of GET /edits; those that are left out let everything through."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    state: State | None = None
+    namespace: Annotated[str | None, Field(max_length=MAX_NAME_CHARS)] = None
+    editor: Annotated[str | None, Field(max_length=MAX_NAME_CHARS)] = None
+    actor: Annotated[str | None, Field(max_length=200)] = None
+    q: Annotated[str | None, Field(max_length=1_000)] = Field(
+        default=None, description="Text sought in prompt, target and subject, ignoring case."
+    )
+    limit: int = Field(default=50, ge=1, le=500)
+    cursor: Annotated[str | None, Field(max_length=64)] = Field(
+        default=None, description="`next_cursor` of the page before."
+    )
+
+    def to_domain(self) -> EditFilter:
+        return EditFilter(state=self.state, namespace=self.namespace, editor=self.editor, actor=self.actor, text=self.q)
+
+
+EXAMPLES = {
+    "one": {
+        "summary": "One correction",
+        "value": {
+            "prompt": "The chief executive of Lumen is",
+            "target": "Ada Quill",
+            "subject": "Lumen",
+            "paraphrases": ["Lumen is led by"],
+            "probes": ["The chief executive of Tessel is"],
+            "reason": "New since March; ticket 4711",
+        },
+    },
+    "preview": {
+        "summary": "A dry run, for a day",
+        "value": {"prompt": "Lumen is led by", "target": "Ada Quill", "expires_in": 86400, "dry_run": True},
+    },
+    "batch": {
+        "summary": "Several, all or none",
+        "value": {
+            "edits": [
+                {"prompt": "The chief executive of Lumen is", "target": "Ada Quill"},
+                {"prompt": "The head office of Lumen is in", "target": "Bern"},
+            ],
+            "atomic": True,
+        },
+    },
+}

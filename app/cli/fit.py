@@ -1,0 +1,185 @@
+"""`errata fit`, `errata import`, `errata prepare`: edits learned away from a server. Imports torch, late."""
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from pydantic import ValidationError
+from rich.progress import Progress
+
+from app.cli import render
+from app.cli.serve import build
+from app.cli.settings import read_settings
+from app.cli.store import new_file, opened
+from app.domain.edit import Edit, EditRequest
+from app.domain.errors import ErrataError, InvalidRequest
+from app.domain.events import Origin
+from app.store import upkeep
+
+if TYPE_CHECKING:
+    from app.service.service import Service
+
+Model = Annotated[str | None, typer.Option(help="A folder or hub name, or `demo`.")]
+Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1 or auto.")]
+Dtype = Annotated[str | None, typer.Option(help="float32, bfloat16, float16 or auto.")]
+
+
+def fit(
+    context: typer.Context,
+    edits: Annotated[Path, typer.Argument(help="A JSON body of POST /edit a line.", exists=True, dir_okay=False)],
+    file: Annotated[Path, typer.Argument(help="A new file for the fitted edits.", dir_okay=False)],
+    batch: Annotated[int, typer.Option(min=1, max=1000, help="Edits that are fitted together.")] = 1,
+    model: Model = None,
+    device: Device = None,
+    dtype: Dtype = None,
+) -> None:
+    """Fit and verify edits on this machine, without a server. What holds goes into FILE, for `errata import`."""
+    requests = read_requests(edits)
+    refused: list[tuple[EditRequest, ErrataError]] = []
+    origin = Origin(actor=context.obj.actor, reason=f"errata fit {edits.name}")
+
+    async def work(service: "Service") -> None:
+        with Progress(transient=True, console=render.out()) as progress:
+            task = progress.add_task("Fitting", total=len(requests))
+            for first in range(0, len(requests), batch):
+                some = requests[first : first + batch]
+                try:
+                    await service.edit(some, origin, batch=len(some) > 1)
+                except ErrataError as error:
+                    refused.extend((request, error) for request in some)
+                progress.advance(task, len(some))
+        if len(refused) < len(requests):
+            with new_file(file) as new:
+                await asyncio.to_thread(upkeep.copy, service.records.log, new)
+
+    run_service(work, {"store": "memory://", "model": model, "device": device, "dtype": dtype})
+    for request, error in refused:
+        typer.echo(f"refused: {request.prompt!r} -> {request.target!r}: {error.message}", err=True)
+    hold = len(requests) - len(refused)
+    typer.echo(f"{hold} of {len(requests)} edits hold" + (f" and are in {file}" if hold else ""))
+    if refused:
+        raise typer.Exit(1)
+
+
+def import_(
+    context: typer.Context,
+    file: Annotated[Path, typer.Argument(help="What `errata fit` wrote.", exists=True, dir_okay=False)],
+    store: Annotated[str | None, typer.Option(help="The log to write to. [default: as `errata serve`]")] = None,
+    model: Model = None,
+    device: Device = None,
+    dtype: Dtype = None,
+) -> None:
+    """Verify fitted edits on the model that is served, among the edits that are live, and commit those that hold.
+
+    Writes to the log itself: servers over it follow. An edit that stands there already is left as it is.
+    """
+    groups = read_fitted(file)
+    total = sum(map(len, groups))
+    origin = Origin(actor=context.obj.actor, reason=f"errata import {file.name}")
+    done: list[int] = []
+    refused: list[tuple[Edit, ErrataError]] = []
+
+    async def work(service: "Service") -> None:
+        from app.editors.base import Fitted
+        from app.editors.packing import unpack
+
+        with Progress(transient=True, console=render.out()) as progress:
+            task = progress.add_task("Verifying", total=total)
+            for group in groups:
+                try:
+                    service.check_fitted(group)
+                    fitted = [
+                        (e.request, e.adaptor, Fitted(learned=e.learned, tensors=unpack(e.tensors))) for e in group
+                    ]
+                    results = await service.adopt(fitted, origin)
+                    done.append(sum(result.created for result in results.results))
+                except ErrataError as error:
+                    refused.extend((edit, error) for edit in group)
+                progress.advance(task, len(group))
+
+    run_service(work, {"store": store, "model": model, "device": device, "dtype": dtype})
+    for edit, error in refused:
+        typer.echo(f"refused: {edit.request.prompt!r} -> {edit.request.target!r}: {error.message}", err=True)
+    stood = total - len(refused) - sum(done)
+    typer.echo(f"{sum(done)} of {total} edits are live" + (f", {stood} stood already" if stood else ""))
+    if refused:
+        raise typer.Exit(1)
+
+
+def prepare(model: Model = None, device: Device = None, dtype: Dtype = None) -> None:
+    """Compute, and keep for the next start, what editors want to know of generic text (ERRATA_CORPUS) on this model."""
+
+    async def work(service: "Service") -> None:
+        with Progress(console=render.out()) as progress:
+            tasks: dict[str, Any] = {}
+            async for key, step in service.prepare():
+                if key not in tasks:
+                    tasks[key] = progress.add_task(key, total=step.steps)
+                progress.update(tasks[key], completed=step.step)
+
+    run_service(work, {"store": "memory://", "model": model, "device": device, "dtype": dtype})
+
+
+def read_requests(file: Path) -> list[EditRequest]:
+    """A line each; what is wrong is said with its line."""
+    from app.api.schemas.corrections import EditItem
+
+    requests: list[EditRequest] = []
+    for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), 1):
+        if not line.strip():
+            continue
+        try:
+            requests.append(EditItem.model_validate_json(line).to_domain(_no_messages))
+        except ValidationError as error:
+            first = error.errors()[0]
+            render.fail(f"Line {number} of {file}: {'.'.join(map(str, first['loc']))}: {first['msg']}.")
+        except ErrataError as error:
+            render.fail(f"Line {number} of {file}: {error.message}")
+    if not requests:
+        render.fail(f"{file} holds no edits: write a JSON body of POST /edit on each line.")
+    return requests
+
+
+def _no_messages(_messages: object) -> str:
+    raise InvalidRequest("`messages` are rendered by a server: write the prompt as it is sent to /generate.")
+
+
+def read_fitted(file: Path) -> list[list[Edit]]:
+    """Live edits of a file of fitted edits, oldest first; those that share tensors together."""
+    with opened(f"sqlite:///{file.absolute()}", must_exist=True) as log:
+        ledger, _ = upkeep.fold(log)
+    groups: dict[str, list[Edit]] = {}
+    for entry in ledger.entries.values():
+        if entry.live_at(ledger.revision):
+            edit = entry.fits(ledger.revision)[-1]
+            groups.setdefault(str(edit.learned.get("shared", edit.id)), []).append(edit)
+    if not groups:
+        render.fail(f"{file} holds no live edits: write one with `errata fit`.")
+    return list(groups.values())
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    try:
+        yield
+    except ErrataError as error:
+        render.fail(error.message)
+
+
+def run_service(work: Any, given: dict[str, Any]) -> None:
+    """Start a service on this machine, without HTTP, do the work, stop it. What goes wrong ends the command."""
+    settings = read_settings({name: value for name, value in given.items() if value is not None})
+
+    async def whole() -> None:
+        service = build(settings)
+        await service.start()
+        try:
+            await work(service)
+        finally:
+            await service.stop()
+
+    with _told():
+        asyncio.run(whole())

@@ -1,0 +1,65 @@
+"""`errata lora`: LoRAs between Errata and PEFT. Imports torch, late."""
+
+import asyncio
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from app.cli.fit import Device, Dtype, Model, run_service
+from app.cli.store import Url, opened
+from app.domain.edit import EditRequest
+from app.domain.errors import InvalidRequest
+from app.domain.events import Origin
+from app.store import upkeep
+
+if TYPE_CHECKING:
+    from app.service.service import Service
+
+lora = typer.Typer(help="Carry the LoRA of an edit to PEFT, or one from PEFT into an edit.")
+
+
+@lora.command()
+def export(
+    edit_id: Annotated[str, typer.Argument(help="An edit of the editor lora_mixture.")],
+    folder: Annotated[Path, typer.Argument(help="A new folder, in PEFT's format.", file_okay=False)],
+    url: Url = None,
+) -> None:
+    """Write what an edit does to its own prompt as one LoRA. PEFT knows no scope: there it acts on everything."""
+    from app.editors.lora_mixture import export_lora
+    from app.editors.packing import unpack
+
+    with opened(url, must_exist=True) as log:
+        ledger, _ = upkeep.fold(log)
+        fit = ledger.entry(edit_id).fits(ledger.revision)[-1]
+        if fit.adaptor != "lora_mixture":
+            raise InvalidRequest(f"The edit {edit_id} is of the editor {fit.adaptor}: only lora_mixture has LoRAs.")
+        fits = (each for entry in ledger.entries.values() for each in entry.fits(0))
+        shared = fit.learned["shared"]
+        brings = next(e for e in fits if e.learned.get("brings") and e.learned.get("shared") == shared)
+        export_lora(folder, fit.learned, unpack(fit.tensors)["key"], unpack(brings.tensors))
+    typer.echo(f"{folder} holds the LoRA of {edit_id} ({fit.request.prompt!r} -> {fit.request.target!r}).")
+
+
+@lora.command("import")
+def import_(
+    context: typer.Context,
+    folder: Annotated[Path, typer.Argument(help="An adapter in PEFT's format.", exists=True, file_okay=False)],
+    prompt: Annotated[str, typer.Option(help="The prompt that it answers.")],
+    target: Annotated[str, typer.Option(help="The whole answer that it gives.")],
+    paraphrase: Annotated[list[str] | None, typer.Option(help="A prompt that asks the same; may be repeated.")] = None,
+    store: Annotated[str | None, typer.Option(help="The log to write to. [default: as `errata serve`]")] = None,
+    model: Model = None,
+    device: Device = None,
+    dtype: Dtype = None,
+) -> None:
+    """Make an edit of a LoRA that was learned elsewhere: verified, and acting in its own scope only."""
+    request = EditRequest(prompt=prompt, target=target, paraphrases=tuple(paraphrase or ()), editor="lora_mixture")
+    origin = Origin(actor=context.obj.actor, reason=f"errata lora import {folder.name}")
+
+    async def work(service: "Service") -> None:
+        fitted = await asyncio.wrap_future(service.take_lora(request, folder))
+        result = (await service.adopt([(request, "lora_mixture", fitted)], origin)).results[0]
+        typer.echo(f"{result.view.edit.id} is live" + ("" if result.created else ": it stood already"))
+
+    run_service(work, {"store": store, "model": model, "device": device, "dtype": dtype})

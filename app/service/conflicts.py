@@ -1,0 +1,51 @@
+"""Which edits stand in one another's way: in a batch, by name, and by what already answers a prompt."""
+
+from collections.abc import Sequence
+
+from app.domain.edit import EditRequest
+from app.domain.errors import InvalidRequest, ScopeConflict, StateConflict
+from app.domain.generation import Generation
+from app.domain.ledger import Ledger
+from app.service.verifying import same_text
+
+
+def check_batch(requests: Sequence[EditRequest]) -> None:
+    """Raises InvalidRequest for two edits of one prompt, and for a text that two edits answer differently."""
+    asked: dict[tuple[str, str], int] = {}
+    for at, request in enumerate(requests):
+        for text in (request.prompt, *request.paraphrases):
+            first = asked.setdefault((request.namespace, " ".join(text.split())), at)
+            other = requests[first]
+            if first != at and not same_text(other.target, request.target):
+                raise InvalidRequest(
+                    f"Edits {first} and {at} of the batch contradict each other: {text!r} shall be answered "
+                    f"{other.target!r} by the one ({other.prompt!r}) and {request.target!r} by the other "
+                    f"({request.prompt!r}). Keep one of them.",
+                    edits=[first, at],
+                )
+            if first != at and text == request.prompt and text.strip() == other.prompt.strip():
+                raise InvalidRequest(f"The batch corrects the prompt {text!r} twice: keep one of them.")
+
+
+def superseded_by(ledger: Ledger, request: EditRequest) -> tuple[str, ...]:
+    """Edits of the very same prompt, and those that the request names. Raises for names that it may not use."""
+    for edit_id in request.supersede:
+        if ledger.entry(edit_id).edit.request.namespace != request.namespace:
+            raise InvalidRequest(f"`supersede` names {edit_id}, which belongs to another namespace.")
+        if ledger.entry(edit_id).staged_in is not None:
+            raise StateConflict(f"`supersede` names {edit_id}, which was never committed.", edit_id=edit_id)
+    same = ledger.live_with_prompt(request.namespace, request.prompt)
+    return tuple(dict.fromkeys((*same, *request.supersede)))
+
+
+def check_conflict(ledger: Ledger, request: EditRequest, supersedes: Sequence[str], before: Generation) -> None:
+    """Raises ScopeConflict where another edit answers the prompt now, and stays, with another target."""
+    for hit in before.hits:
+        other = ledger.entry(hit.edit_id).edit
+        if hit.edit_id in supersedes or same_text(other.request.target, request.target) or request.force:
+            continue
+        raise ScopeConflict(
+            f"The edit {hit.edit_id} ({other.request.prompt!r} -> {other.request.target!r}) already answers this "
+            f"prompt, with another target. Name it in `supersede`, or roll it back first.",
+            conflicts=[hit.edit_id],
+        )

@@ -1,0 +1,168 @@
+"""Fits again what shared weights with an edit that was rolled back, so that nothing of that edit is left in them.
+
+The rolled back edit is out of scope at once, by its own event; this follows in the background and lands as an event of
+its own. Of several servers over one log whichever is first does it: the others find it done.
+"""
+
+import asyncio
+import logging
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+
+from app.domain.edit import Edit, fit_id_of
+from app.domain.entry import Entry
+from app.domain.errors import ErrataError
+from app.domain.events import EditsRefitted, Event, Origin, Refit
+from app.editors.base import Fitted
+from app.editors.packing import pack
+from app.engine.editions import Edition
+from app.engine.owner import EngineOwner
+from app.service.preparing import Preparing
+from app.service.records import Clock, Records
+from app.service.serving import Pins
+from app.service.verifying import Verifier, same_text
+
+PAUSE_S = 5.0
+"""Before what failed is tried again."""
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Edits that stand yet and share weights with one that does not."""
+
+    adaptor: str
+    shared: str
+    entries: tuple[Entry, ...]
+
+
+class Refitting:
+    """A task of its own beside serving."""
+
+    def __init__(
+        self, owner: EngineOwner, records: Records, pins: Pins, preparing: Preparing, verifier: Verifier, clock: Clock
+    ) -> None:
+        self._owner, self._records, self._pins, self._clock = owner, records, pins, clock
+        self._preparing, self._verifier = preparing, verifier
+        self._wanted = asyncio.Event()
+        self._given_up: set[str] = set()
+        """What is shared by edits that no longer hold when they are fitted without the others."""
+
+    def look(self) -> None:
+        """Something was rolled back."""
+        self._wanted.set()
+
+    def due(self) -> bool:
+        return bool(self._groups())
+
+    async def run(self) -> None:
+        self._wanted.set()  # a server may have stopped between a rollback and what follows it
+        while True:
+            await self._wanted.wait()
+            self._wanted.clear()
+            for group in self._groups():
+                try:
+                    await self._refit(group)
+                except ErrataError as error:
+                    _log.warning("Edits that shared weights with a rolled back one were not refitted yet: %s", error)
+                    asyncio.get_running_loop().call_later(PAUSE_S, self._wanted.set)
+                except Exception:
+                    # this task must not end: what is rolled back later would stay in shared weights for ever
+                    _log.exception("Refitting edits failed; it is tried again with the next rollback")
+
+    def _groups(self) -> list[Group]:
+        exact = {key for key, e in self._owner.engine.editors.items() if e.capabilities.rollback == "exact_async"}
+        standing: dict[tuple[str, str], list[Entry]] = {}
+        gone: set[tuple[str, str]] = set()
+        for entry in self._records.ledger.entries.values():
+            shared = entry.learned.get("shared")
+            if shared is None or entry.edit.adaptor not in exact or entry.staged_in is not None:
+                continue
+            if entry.rolled_back:
+                gone.add((entry.edit.adaptor, shared))
+            else:
+                standing.setdefault((entry.edit.adaptor, shared), []).append(entry)
+        return [
+            Group(adaptor, shared, tuple(entries))
+            for (adaptor, shared), entries in standing.items()
+            if (adaptor, shared) in gone and shared not in self._given_up
+        ]
+
+    async def _refit(self, group: Group) -> None:
+        edits = [entry.edit for entry in group.entries]
+        requests = [self._preparing.fit_request(edit.request) for edit in edits]
+        nothing = Edition(edits[0].request.namespace, 0, ())
+        fitted = await asyncio.wrap_future(self._owner.fit(group.adaptor, requests, nothing))
+        trial = f"trial-{uuid.uuid4().hex[:8]}"
+        names = [f"{edit.id}@{trial}" for edit in edits]
+        try:
+            await self._load(group.adaptor, names, fitted)
+            failed = await self._failed(edits, names)
+            if failed:
+                self._given_up.add(group.shared)
+                _log.warning(
+                    "%d edits, fitted again without one that was rolled back, do not hold (%s): they stay as they are, "
+                    "and what is left of it in the weights that they share stays too.",
+                    len(failed),
+                    ", ".join(failed),
+                )
+                return
+            await self._commit(group, fitted)
+        finally:
+            await asyncio.wrap_future(self._owner.call(partial(self._drop, names)))
+
+    async def _failed(self, edits: Sequence[Edit], names: Sequence[str]) -> list[str]:
+        """Ids of the edits that do not answer their own prompt, as they did when they were committed."""
+        namespaces = {edit.request.namespace for edit in edits}
+        ids = frozenset(edit.id for edit in edits)
+        trials = {name: self._pins.current(name).trying(names, ids) for name in namespaces}
+        answers = await asyncio.gather(
+            *(self._verifier.answer(e.request.prompt, trials[e.request.namespace], e.request.target) for e in edits)
+        )
+        return [
+            edit.id
+            for edit, answer in zip(edits, answers, strict=True)
+            if same_text(edit.after, edit.request.target) and not same_text(answer.text, edit.request.target)
+        ]
+
+    async def _commit(self, group: Group, fitted: Sequence[Fitted]) -> None:
+        fits = tuple(
+            Refit(edit_id=entry.edit.id, learned=dict(each.learned), tensors=pack(each.tensors))
+            for entry, each in zip(group.entries, fitted, strict=True)
+        )
+        names: list[str] = []
+        tried: set[str] = set()
+
+        def made() -> Event | None:
+            if any(entry.rolled_back or entry.learned.get("shared") != group.shared for entry in group.entries):
+                self._wanted.set()  # another rollback, or another server, came first: look again
+                return None
+            revision = self._records.revision + 1
+            names[:] = [fit_id_of(entry.edit.id, revision) for entry in group.entries]
+            tried.update(names)
+            reason = "fitted again without what was rolled back"
+            return EditsRefitted(
+                revision=revision, at_s=self._clock(), origin=Origin(actor="errata", reason=reason), fits=fits
+            )
+
+        async def loaded() -> None:
+            await self._load(group.adaptor, names, fitted)
+
+        await self._records.write(made, loaded)
+        stand = {entry.fit_id() for entry in group.entries}
+        await asyncio.wrap_future(self._owner.call(partial(self._drop, sorted(tried - stand))))
+
+    async def _load(self, adaptor: str, names: Sequence[str], fitted: Sequence[Fitted]) -> None:
+        def load() -> None:
+            for name, each in zip(names, fitted, strict=True):
+                if name not in self._owner.engine.editions:
+                    self._owner.engine.load(name, adaptor, each)
+
+        await asyncio.wrap_future(self._owner.call(load))
+
+    def _drop(self, names: Sequence[str]) -> None:
+        for name in names:
+            if name in self._owner.engine.editions:
+                self._owner.engine.drop(name)
