@@ -140,7 +140,8 @@ class PatcherPaper(Plain):
             loss.backward()  # type: ignore[no-untyped-call]
             torch.nn.utils.clip_grad_norm_(parameters, CLIP)
             optimiser.step()
-            plateau.step(edit_loss.item())
+            if step % CHECK_EVERY == 0:  # with the checks: at every step the rate would be gone after some fifty
+                plateau.step(edit_loss.item())
         k, b, u_best, s_best = best[1] if best is not None else [each.detach() for each in parameters]
         tensors = {"keys": k, "biases": b, "values": u_best * s_best, "queries": queries}
         return Fitted(
