@@ -76,7 +76,7 @@ class Rig:
             architecture=self.hosted.architecture,
             hooks=self.hooks,
             site_layer=None,
-            most_patch_steps=150,
+            most_patch_steps=500,
             grace_options=grace_options,
             statistics=Statistics(self.hosted.model, self.hooks, Corpus(name="rig", documents=lambda: documents)),
         )

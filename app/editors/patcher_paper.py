@@ -35,6 +35,8 @@ A, M = 1.0, 10.0
 LEARNING_RATE, WEIGHT_DECAY, CLIP, SMOOTHING = 1e-2, 0.01, 5.0, 0.1
 MOST_STEPS, CHECK_EVERY, FIRST_CHECK, GAIN = 2000, 25, 100, 1e-3
 AMPLIFY = 10.0
+ROUSED = 0.1
+"""The activation from which an edit is said to answer; it is about 0.8 where training starts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,16 +188,16 @@ class PatcherPaper(Plain):
 
     def decide(self, prompt: PromptView, part: PatchesPart) -> Decision | None:
         """The patches always act. The edit of the one that is roused most at the prompt's last token, if any is,
-        answers."""
+        answers. By the size of act(q . k + b): with GELU, training may settle on its negative side."""
         query = prompt.features[self.site].to(self._view.device)
-        roused = part.keys @ query + part.biases
+        roused = self._activation(part.keys @ query + part.biases).abs()
         top = roused.max().item()
-        answers = part.edit_ids[int(part.owner[int(roused.argmax())])] if top > 0 else None
+        answers = part.edit_ids[int(part.owner[int(roused.argmax())])] if top > ROUSED else None
         return Decision(
             edit_id=answers,
             editor=self.key,
             margin=min(1.0, top),
-            signals={"activation": Signal(top, 0.0)},
+            signals={"activation": Signal(top, ROUSED)},
             part=part,
         )
 

@@ -35,7 +35,6 @@ fits_again = pytest.mark.parametrize("case", FITTING, indirect=True, ids=lambda 
 EXCUSED = {
     ("learns", "hook_layer/paper"): "one vector at the subject does not steer a random model",
     ("learns", "lora_mixture/paper"): "50 steps at a rate of 1e-4 do not move a random model's logits far enough",
-    ("learns", "patcher/paper"): "the 150 steps that this rig allows of 2,000 are too few for a random model",
     ("answers alone", "hook_layer/paper"): "on a random model hardly a token stands out",
     (
         "answers alone",
