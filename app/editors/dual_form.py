@@ -6,6 +6,7 @@ C_0 = lambda E[x x'] over generic text, p = C_0^-1 k, and K, P, E the rows of n 
     W - W_0 = E' G^-1 P      with      G = I + K P'                    (n x n)
 
 whatever the order of the edits or their batches, so that taking an edit out is solving again without its row: exact.
+From n = D_in on the smaller of two equal systems is W - W_0 = E' P (I + K' P)^-1, which no longer grows with the edits.
 """
 
 from dataclasses import dataclass
@@ -36,9 +37,13 @@ class WeightChange:
 
 def solve(keys: Tensor, solved: Tensor, residuals: Tensor) -> WeightChange:
     """K (n, D_in), P (n, D_in), E (n, D_out) -> the hook layer, in their precision. The system is solved in fp64."""
-    gram = torch.eye(len(keys), dtype=torch.float64, device=keys.device) + keys.double() @ solved.double().T
-    spread = torch.linalg.solve(gram.T, residuals.double()).to(residuals)
     count, d_in, d_out = len(keys), keys.shape[1], residuals.shape[1]
+    eye = torch.eye(min(count, d_in), dtype=torch.float64, device=keys.device)
+    k, p, e = keys.double(), solved.double(), residuals.double()
+    if count >= d_in:
+        weight = torch.linalg.solve(eye + p.T @ k, p.T @ e).T
+        return WeightChange(solved[:0], residuals[:0], weight.to(residuals).contiguous())
+    spread = torch.linalg.solve(eye + p @ k.T, e).to(residuals)
     if count * (d_in + d_out) < d_in * d_out:
         return WeightChange(solved, spread)
     return WeightChange(solved[:0], spread[:0], spread.T @ solved)

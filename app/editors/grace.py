@@ -21,7 +21,8 @@ from torch import Tensor
 
 from app.domain.errors import IncompatibleEdit
 from app.editors.base import Capabilities, Decision, FitRequest, Fitted, Plain, Progress, PromptView, RowView, Site
-from app.editors.fit import FitParameters, FitView, by_parts, fit_deltas
+from app.editors.fit import FitParameters, by_parts, fit_deltas
+from app.editors.fit_view import FitView
 from app.editors.metric import Metric
 from app.editors.rows import Rows
 from app.editors.scope_index import ScopeIndex, ScopePart

@@ -23,7 +23,8 @@ from torch import Tensor
 from app.domain.errors import IncompatibleEdit
 from app.domain.generation import Signal
 from app.editors.base import Capabilities, Decision, FitRequest, Fitted, Plain, Progress, PromptView, RowView, Site
-from app.editors.fit import FitView, collate, placing
+from app.editors.fit import collate
+from app.editors.fit_view import FitView, placing
 from app.editors.geometry import Geometry, Recorded, Replay
 from app.editors.rows import Rows
 

@@ -35,7 +35,8 @@ from app.domain.generation import Signal
 from app.editors.base import Capabilities, Decision, FitRequest, Fitted, Plain, Progress, PromptView, RowView, Site
 from app.editors.corpus import Statistics
 from app.editors.dual_form import Prior, WeightChange, solve
-from app.editors.fit import FitParameters, FitView, by_parts, collate, fit_deltas
+from app.editors.fit import FitParameters, by_parts, collate, fit_deltas
+from app.editors.fit_view import FitView
 from app.editors.metric import Metric
 from app.editors.rows import Rows
 from app.editors.scope_index import ScopeIndex, ScopePart

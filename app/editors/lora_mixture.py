@@ -29,10 +29,11 @@ from transformers.pytorch_utils import Conv1D
 from app.domain.errors import IncompatibleEdit
 from app.domain.generation import Signal
 from app.editors.base import Capabilities, Decision, FitRequest, Fitted, Plain, Progress, PromptView, RowView, Site
-from app.editors.fit import FitView, collate
+from app.editors.fit import collate
+from app.editors.fit_view import FitView
 from app.editors.metric import Metric
 from app.editors.mixture import Mixture, MixtureFit, allocate, fit_mixture, hamming, new_mixture, scores, top
-from app.editors.pages import Pages, Routed, Routing
+from app.editors.pages import Pages, Routing, route
 from app.editors.peft import read, write
 from app.editors.scope_index import ScopeIndex, ScopePart
 
@@ -196,7 +197,7 @@ class LoraMixture(Plain):
         return replace(
             decision,
             signals={**decision.signals, "code": Signal(float(distance), float(bound))},
-            part=Routed(learned.shared, mixture, scored * chosen),
+            part=route(mixture, scored * chosen, K),
         )
 
     def bind(self, rows: Sequence[RowView]) -> None:

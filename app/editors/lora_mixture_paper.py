@@ -25,9 +25,10 @@ from torch import Tensor
 from app.domain.errors import IncompatibleEdit
 from app.domain.generation import Signal
 from app.editors.base import Capabilities, Decision, FitRequest, Fitted, Plain, Progress, PromptView, RowView, Site
-from app.editors.fit import FitView, collate
+from app.editors.fit import collate
+from app.editors.fit_view import FitView
 from app.editors.mixture import MixtureFit, allocate, fit_mixture, hamming, new_mixture, scores, top
-from app.editors.pages import Pages, Routed, Routing
+from app.editors.pages import Pages, Routing, route
 
 LORAS, RANK, K, BATCH = 4, 8, 2, 4
 HOW = MixtureFit(k=K, learning_rate=1e-4, steps=50, guided=1e-2, probability=None)
@@ -167,7 +168,7 @@ class LoraMixturePaper(Plain):
             editor=self.key,
             margin=1 - distance / self.reach,
             signals={"code": Signal(float(distance), float(self.reach))},
-            part=Routed(part.state, mixture, scored * chosen),
+            part=route(mixture, scored * chosen, K),
         )
 
     def bind(self, rows: Sequence[RowView]) -> None:

@@ -14,7 +14,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from app.editors.base import Progress, Site
-from app.editors.fit import Contexts, FitView
+from app.editors.fit import Contexts
+from app.editors.fit_view import FitView
 from app.editors.hooks import Act
 
 

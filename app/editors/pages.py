@@ -11,7 +11,7 @@ from torch import Tensor
 
 from app.domain.errors import IncompatibleEdit
 from app.editors.base import RowView, Site
-from app.editors.mixture import Mixture, act_of
+from app.editors.mixture import Mixture
 
 
 @dataclass(slots=True)
@@ -66,41 +66,61 @@ class Pages:
         return Mixture(**{name: tensors[name] for name in takes}).to(self._device, self._dtype)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Routed:
-    """What a row holds: which page, its mixture, and the row's gates (M, A)."""
+    """The k LoRAs a site that act on a row, side by side as one: down (M, k R, D_in), up (M, D_out, k R).
 
-    page: str
-    mixture: Mixture
-    gates: Tensor
+    Their scores are in `up`. Rows of different pages so have tensors of one shape, and share a product.
+    """
+
+    down: Tensor
+    up: Tensor
+
+
+def route(mixture: Mixture, gates: Tensor, k: int) -> Routed:
+    """gates (M, A): scores of the LoRAs that act, 0 of the others."""
+    chosen = gates.topk(min(k, gates.shape[1]), dim=1).indices.sort(1).values  # (M, k)
+    sites = torch.arange(len(chosen), device=chosen.device)[:, None]
+    down, up = mixture.down[sites, chosen], mixture.up[sites, chosen]  # (M, k, R, D_in), (M, k, D_out, R)
+    up = up * gates[sites, chosen][..., None, None].to(up.dtype)
+    return Routed(down.flatten(1, 2), up.transpose(1, 2).flatten(2, 3))
 
 
 class Routing:
-    """Applies to each row of a pass the mixture that it holds, a page at a time."""
+    """Applies to each row of a pass the LoRAs that it holds."""
 
     def __init__(self, sites: Sequence[Site], device: torch.device) -> None:
         self.sites = tuple(sites)
         self._device = device
-        self._bound: list[tuple[Mixture, Tensor, Tensor]] = []  # mixture, its rows (N,), their gates (N, M, A)
+        self._parts: tuple[tuple[int, Routed], ...] = ()  # a row of the pass, and what it holds
+        self._bound: list[tuple[Tensor, Tensor, Tensor]] = []  # by shape: rows (N,), down (N, M, S, D_in), up
 
     def bind(self, key: str, rows: Sequence[RowView]) -> None:
-        by_page: dict[str, list[tuple[int, Routed]]] = {}
-        for at, row in enumerate(rows):
-            if row.decision is not None and row.decision.editor == key:
-                by_page.setdefault(row.decision.part.page, []).append((at, row.decision.part))
+        parts = tuple(
+            (at, row.decision.part)
+            for at, row in enumerate(rows)
+            if row.decision is not None and row.decision.editor == key
+        )
+        if parts == self._parts:
+            return  # as in the step before
+        shapes: dict[int, list[tuple[int, Routed]]] = {}
+        for at, routed in parts:
+            shapes.setdefault(routed.down.shape[1], []).append((at, routed))
         self._bound = [
             (
-                held[0][1].mixture,
                 torch.tensor([at for at, _ in held], device=self._device),
-                torch.stack([routed.gates for _, routed in held]),
+                torch.stack([routed.down for _, routed in held]),
+                torch.stack([routed.up for _, routed in held]),
             )
-            for held in by_page.values()
+            for held in shapes.values()
         ]
+        self._parts = parts
 
     def apply(self, site: Site, h_in: Tensor, h_out: Tensor) -> Tensor:
         if site in self.sites:
             at = self.sites.index(site)
-            for mixture, rows, gates in self._bound:
-                edited = act_of(mixture, at, gates[:, at])(h_in[rows], h_out[rows])
+            for rows, down, up in self._bound:
+                inner = h_in[rows].to(down.dtype) @ down[:, at].transpose(1, 2)  # (N, T, S)
+                edited = h_out[rows] + (inner @ up[:, at].transpose(1, 2)).to(h_out.dtype)
                 h_out = h_out.index_copy(0, rows, edited)
         return h_out

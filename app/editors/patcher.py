@@ -29,7 +29,8 @@ from torch import Tensor
 from app.domain.errors import IncompatibleEdit
 from app.domain.generation import Signal
 from app.editors.base import Capabilities, Decision, FitRequest, Fitted, Plain, Progress, PromptView, RowView, Site
-from app.editors.fit import Contexts, FitParameters, FitView, by_parts, collate, fit_deltas
+from app.editors.fit import Contexts, FitParameters, by_parts, collate, fit_deltas
+from app.editors.fit_view import FitView
 from app.editors.memory import Memory
 from app.editors.rows import Rows
 from app.editors.scope import MentionIndex, Who, who_of, words_of

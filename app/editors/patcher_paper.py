@@ -24,7 +24,8 @@ from app.domain.errors import IncompatibleEdit
 from app.domain.generation import Signal
 from app.editors.base import Capabilities, Decision, FitRequest, Fitted, Plain, Progress, PromptView, RowView, Site
 from app.editors.corpus import Statistics
-from app.editors.fit import FitView, collate
+from app.editors.fit import collate
+from app.editors.fit_view import FitView
 from app.editors.hooks import Act
 from app.editors.patcher_losses import activation_loss, initial, memory_loss
 

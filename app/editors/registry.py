@@ -8,7 +8,7 @@ from transformers.activations import ACT2FN
 
 from app.editors.base import BankPrompt, Editor
 from app.editors.corpus import Statistics
-from app.editors.fit import FitView
+from app.editors.fit_view import FitView
 from app.editors.grace import Grace
 from app.editors.grace_paper import GraceOptions, GracePaper
 from app.editors.hook_layer import HookLayers

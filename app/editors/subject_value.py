@@ -14,7 +14,8 @@ from torch import Tensor
 from app.domain.errors import InvalidRequest
 from app.editors.base import FitRequest, Progress, Site
 from app.editors.dual_form import Prior, WeightChange, solve
-from app.editors.fit import Contexts, FitView, collate
+from app.editors.fit import Contexts, collate
+from app.editors.fit_view import FitView
 from app.editors.hooks import Act, StopForward
 from app.editors.scope import Who, locate
 from app.editors.sweep import row_weights

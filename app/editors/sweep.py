@@ -14,7 +14,7 @@ from torch import Tensor
 
 from app.editors.base import Progress, Site
 from app.editors.dual_form import Prior
-from app.editors.fit import FitView
+from app.editors.fit_view import FitView
 from app.editors.hooks import Act, StopForward
 
 

@@ -17,6 +17,8 @@ from app.editors.packing import unpack
 from app.engine.owner import EngineOwner
 
 LOAD_EDITS = 500
+MANY = 1000
+"""Edits from which garbage collection is felt."""
 
 
 class Loading:
@@ -143,11 +145,14 @@ def _missing(edits: Sequence[Edit], ledger: Ledger) -> list[Edit]:
 
 
 @contextmanager
-def no_collections() -> Iterator[None]:
-    """A long log makes millions of objects that all stay: looking through them for garbage doubles the start."""
+def no_collections(ledger: Callable[[], Ledger]) -> Iterator[None]:
+    """A long log makes millions of objects that all stay: looking through them for garbage doubles the start, and
+    would stop serving for a while now and then. Whoever stops serving calls gc.unfreeze."""
     gc.disable()
     try:
         yield
-        gc.freeze()
+        if len(ledger().entries) >= MANY:
+            gc.collect()  # or garbage would stay too
+            gc.freeze()
     finally:
         gc.enable()

@@ -1,9 +1,9 @@
 """Errata's use cases, one method each. Everything that a client can ask for comes through here."""
 
 import asyncio
+import gc
 import logging
 import time
-from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 from app.domain.edit import Edit, EditRequest, State
-from app.domain.entry import NEVER
 from app.domain.errors import InvalidRequest, RequestCancelled
 from app.domain.events import EditsDisabled, EditsEnabled, EditsRolledBack, Event, Origin
 from app.domain.generation import Generation, GenerationParameters, Token
@@ -30,6 +29,7 @@ from app.service.records import Clock, Records
 from app.service.refitting import Refitting
 from app.service.serving import Pins, generation_of, tokens_of
 from app.service.snapshots import Snapshots
+from app.service.standing import editors_of, status_of
 from app.service.verifying import Verifier
 from app.service.views import EditFilter, EditResults, EditView, Page, Status
 from app.store.base import Log
@@ -86,7 +86,7 @@ class Service:
     async def start(self) -> None:
         """Fold the log, take its edits into memory, begin to serve. Raises StoreCorrupt or IncompatibleEdit."""
         self._owner.start()
-        with no_collections():
+        with no_collections(lambda: self.records.ledger):
             await asyncio.to_thread(self.records.fold_all)
             await self.loading.load_all(self.records.ledger)
         work = (self._tidy(), self._follower.run(), self.snapshots.run(), self._refitting.run())
@@ -103,6 +103,7 @@ class Service:
         await asyncio.to_thread(self._owner.stop)
         async with self.records.writing:
             self.records.log.close()
+        gc.unfreeze()
 
     async def _drain(self) -> None:
         with suppress(TimeoutError):
@@ -153,33 +154,13 @@ class Service:
         return self.records.revision
 
     def status(self) -> Status:
-        ledger, engine = self.records.ledger, self._owner.engine
         why_not = self._why_not or (None if self._owner.alive else "the engine has stopped")
-        hosted = engine.hosted
-        return Status(
-            ready=why_not is None,
-            why_not=why_not,
-            model=hosted.name,
-            model_fingerprint=self._fingerprint,
-            site=", ".join(map(str, engine.editors[AUTO[0]].sites)),
-            device=str(hosted.device),
-            dtype=str(hosted.dtype).removeprefix("torch."),
-            store=self.records.log.url,
-            durable=self.records.log.durable,
-            revision=ledger.revision,
-            live_edits=ledger.live_count(),
-            switched_on=not any(spans and spans[-1][1] == NEVER for spans in ledger.off.values()),
-            log_lag=self.records.lag,
-            log_silence_s=self._follower.silence_s,
-            running=len(engine.scheduler.running),
-            waiting=len(engine.scheduler.waiting),
-            extra={
-                "parameters": hosted.parameters,
-                "prompt_tokens": engine.counters.prompt_tokens,
-                "generated_tokens": engine.counters.generated_tokens,
-                **self._describe(),
-            },
-        )
+        silence_s = self._follower.silence_s
+        return status_of(self.records, self._owner.engine, self._fingerprint, why_not, silence_s, self._describe())
+
+    def editors(self) -> list[dict[str, Any]]:
+        """Each editor: what it can, how many of its edits are live, what its rows take."""
+        return editors_of(self.records, self._owner.engine)
 
     def render(self, messages: Sequence[Mapping[str, str]]) -> str:
         """A conversation as the prompt that is served. Raises InvalidRequest for a model without a chat template."""
@@ -215,23 +196,6 @@ class Service:
             return await self._editing.adopt(fitted, origin)
         finally:
             self._busy -= 1
-
-    def editors(self) -> list[dict[str, Any]]:
-        """Each editor: what it can, how many of its edits are live, what its rows take."""
-        live = Counter(edit.adaptor for edit in self.records.ledger.all_live())
-        return [
-            {
-                "name": editor.name,
-                "preset": editor.preset,
-                "live_edits": live[editor.key],
-                "held_bytes": editor.held_bytes,
-                "sites": [str(site) for site in editor.sites],
-                "capabilities": {
-                    name: getattr(editor.capabilities, name) for name in type(editor.capabilities).__dataclass_fields__
-                },
-            }
-            for editor in self._owner.engine.editors.values()
-        ]
 
     # -- generate
 

@@ -67,6 +67,17 @@ def test_beyond_its_break_even_a_layer_is_held_as_a_weight_and_does_the_same() -
     assert layer.held_bytes == 20 * 10 * 8
 
 
+def test_more_pairs_than_the_width_are_the_same_least_squares() -> None:
+    for count in (19, 20, 21, 60):
+        case = Case(d_in=20, d_out=10, edits=count)
+        _, keys, values = recursive(case, batches=3)
+        solved = torch.linalg.solve(case.prior, keys.T).T
+        layer = solve(keys, solved, values - keys @ case.weight.T)
+        x = torch.randn(3, 20, dtype=torch.float64)
+        assert (layer.change(x) - x @ (whole(case, keys, values) - case.weight).T).abs().max() < 1e-10
+        assert layer.held_bytes == 20 * 10 * 8, "constant, however many"
+
+
 @pytest.mark.parametrize("tokens", [3, 4, 5, 6, 7, 20])
 def test_no_z_score_exceeds_what_its_length_allows(tokens: int) -> None:
     """(T - 1) / sqrt(T) for one token that stands out among T: under 7 tokens the published 2.2 is out of reach."""

@@ -7,7 +7,9 @@ from collections import Counter
 import pytest
 import torch
 
+from app.editors.base import Decision, RowView, Site
 from app.editors.mixture import Mixture, act_of, allocate, hamming, new_mixture, scores, top
+from app.editors.pages import Routing, route
 
 
 def mixture() -> Mixture:
@@ -42,6 +44,25 @@ def test_what_acts_is_the_sum_of_the_chosen_loras_times_their_scores() -> None:
         for score, j in zip(chosen.values, chosen.indices, strict=True):
             by_hand += score * h_in[row] @ learned.down[1, j].T @ learned.up[1, j].T
         assert torch.allclose(found[row], by_hand, atol=1e-5)
+
+
+def test_rows_of_different_pages_are_served_side_by_side_as_each_alone() -> None:
+    site = Site(0, "there")
+    pages, held = [mixture(), new_mixture(2, 4, 3, 6, 5, 8, seed=9), mixture()], []
+    pages[1].up.normal_(generator=torch.Generator().manual_seed(5))
+    h_in, h_out = torch.randn(4, 7, 6), torch.randn(4, 7, 5)
+    expected = h_out.clone()
+    for row, page in enumerate(pages):
+        scored = scores(page, torch.randn(1, 8, generator=torch.Generator().manual_seed(row)))
+        gates = scored * top(scored, 2)
+        expected[row] = act_of(page, 1, gates[:, 1])(h_in[row : row + 1], h_out[row : row + 1])[0]
+        decision = Decision(edit_id="e", editor="lora_mixture", margin=1.0, signals={}, part=route(page, gates[0], 2))
+        held.append(RowView(decision, (), 0, 7, 7))
+    routing = Routing([Site(0, "below"), site], torch.device("cpu"))
+    routing.bind("lora_mixture", [*held, RowView(None, (), 0, 7, 7)])
+    assert torch.allclose(routing.apply(site, h_in, h_out), expected, atol=1e-5)
+    routing.bind("lora_mixture", [RowView(None, (), 0, 7, 7)] * 4)
+    assert torch.equal(routing.apply(site, h_in, h_out), h_out)
 
 
 def test_scores_are_a_softmax_at_each_site() -> None:

@@ -1,6 +1,8 @@
 """The story an edit lives, on a tiny model: asked, fitted, verified, live, taken back, found again after a restart."""
 
 import asyncio
+import gc
+import weakref
 from pathlib import Path
 
 import pytest
@@ -45,6 +47,23 @@ def test_an_edit_is_live_audited_and_taken_back_bit_for_bit() -> None:
                 await service.roll_back([view.edit.id], ORIGIN)
 
     asyncio.run(story())
+
+
+def test_what_stopped_gives_its_memory_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its objects are kept from garbage collection, caches of keys and values among them, but only while it runs."""
+    monkeypatch.setattr("app.service.loading.MANY", 0)
+
+    async def life() -> weakref.ref[object]:
+        async with serving() as service:
+            await edit(service, CAPITAL, "Strelsau")
+            assert gc.get_freeze_count()
+            return weakref.ref(service._owner.engine)
+
+    first = asyncio.run(life())
+    second = asyncio.run(life())
+    gc.collect()
+    assert first() is None
+    assert second() is None
 
 
 def test_edits_and_their_history_are_there_after_a_restart(tmp_path: Path) -> None:
