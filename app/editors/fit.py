@@ -16,6 +16,9 @@ from torch import Tensor
 from app.editors.base import FitRequest, Fitted, Progress
 from app.editors.fit_view import FitView, adding
 
+PATIENCE, GAIN = 32, 0.95
+"""An answer that is greedily right stays as it is when the surprise at its least probable token has not fallen to this
+share in so many steps: of what a model has never said (single bytes) it cannot be made sure, however long one fits."""
 AT_ONCE = 32
 """Edits whose contexts share a forward pass of a fit."""
 
@@ -116,6 +119,7 @@ def fit_deltas(
     optimiser = torch.optim.Adam([value], lr=parameters.learning_rate)
     first = int(batch.position[:, 0].min())
     keep = torch.arange(first, batch.ids.shape[1], device=device)
+    surest, since = torch.full((edits,), 1e-30, device=device), torch.zeros(edits, device=device)
     done: dict[int, Fit] = {}
     yield Progress(step=0, steps=parameters.max_steps, loss=float("nan"))
     for step in range(1, parameters.max_steps + 1):
@@ -131,12 +135,16 @@ def fit_deltas(
             loss = loss + parameters.weight_decay * value.pow(2).mean(-1).sum()
         right = ((picked.argmax(-1) == batch.target) | ~batch.real).all(1)
         worst = torch.exp(-nll.detach()).masked_fill(~batch.real, 1.0).amin(1)  # (R,)
+        least_of = torch.zeros(edits, device=device).index_fill(0, batch.owner, 2.0)
+        least_of = least_of.scatter_reduce(0, batch.owner, worst, "amin")
+        surest, since = stalled(least_of, surest, since)
         for edit in range(edits):
             if edit not in done:
                 rows = batch.owner == edit
-                least = worst[rows].min().item()
+                least = least_of[edit].item()
                 good = bool(right[rows].all()) and least >= parameters.probability
-                if good or step == parameters.max_steps:
+                stays = bool(right[rows].all()) and since[edit].item() >= PATIENCE
+                if good or stays or step == parameters.max_steps:
                     learned = (value.detach() * scale)[edit, : len(targets[edit])].clone()
                     done[edit] = Fit(value=learned, steps=step - 1, converged=good, probability=least)
         yield Progress(step=step, steps=parameters.max_steps, loss=loss.item())
@@ -153,6 +161,12 @@ def fit_deltas(
             batch, hidden = batch.only(going), hidden[going]
             mix = None if mix is None else mix[going]
     return [done[edit] for edit in range(edits)]
+
+
+def stalled(least: Tensor, surest: Tensor, since: Tensor) -> tuple[Tensor, Tensor]:
+    """The least probability of each edit's tokens (E,), the best so far, and how many looks ago it gained."""
+    gained = least.log() > GAIN * surest.log()
+    return torch.where(gained, least, surest), torch.where(gained, 0.0, since + 1)
 
 
 def _mean_by(each: Tensor, owner: Tensor, counts: Tensor) -> Tensor:

@@ -12,7 +12,8 @@ from app.editors.base import Site
 from app.editors.hooks import Act, SiteHooks, StopForward
 from app.editors.sites import Architecture, layers_of
 
-_KEYS_AT_ONCE = 64
+KEYS_AT_ONCE = 64
+"""Prompts that share a forward pass."""
 
 
 class _Skip(nn.Module):
@@ -82,8 +83,8 @@ class FitView:
     def keys(self, contexts: Sequence[Sequence[int]]) -> Tensor:
         """Prompts (ids) -> (N, D_in) fp32: the site's input at their last tokens, the layers above not run."""
         found: list[Tensor] = []
-        for start in range(0, len(contexts), _KEYS_AT_ONCE):
-            prompts = contexts[start : start + _KEYS_AT_ONCE]
+        for start in range(0, len(contexts), KEYS_AT_ONCE):
+            prompts = contexts[start : start + KEYS_AT_ONCE]
             ids = torch.zeros(len(prompts), max(map(len, prompts)), dtype=torch.long)
             for row, prompt in enumerate(prompts):
                 ids[row, : len(prompt)] = torch.tensor(prompt)
@@ -114,16 +115,12 @@ class FitView:
         return found[0]
 
     def inputs_of(self, prompts: Sequence[Sequence[int]]) -> list[Tensor]:
-        """Prompts (ids) -> each one's (T, D_in), many at a time."""
-        found: list[Tensor] = []
-        for start in range(0, len(prompts), _KEYS_AT_ONCE):
-            some = prompts[start : start + _KEYS_AT_ONCE]
-            ids = torch.zeros(len(some), max(map(len, some)), dtype=torch.long)
-            for row, prompt in enumerate(some):
-                ids[row, : len(prompt)] = torch.tensor(prompt)
-            inputs = self.inputs(ids.to(self.device))
-            found.extend(inputs[row, : len(prompt)] for row, prompt in enumerate(some))
-        return found
+        """Prompts (ids), KEYS_AT_ONCE at most -> each one's (T, D_in)."""
+        ids = torch.zeros(len(prompts), max(map(len, prompts)), dtype=torch.long)
+        for row, prompt in enumerate(prompts):
+            ids[row, : len(prompt)] = torch.tensor(prompt)
+        inputs = self.inputs(ids.to(self.device))
+        return [inputs[row, : len(prompt)] for row, prompt in enumerate(prompts)]
 
     @torch.no_grad()
     def base_logits(self, ids: Tensor, keep: Tensor) -> Tensor:

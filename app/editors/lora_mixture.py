@@ -4,7 +4,7 @@ Preset `serving`. As published: at each of several mid-to-late FFN down-projecti
 share, and a linear router that picks k of them, from one query a sequence; the routers learn each edit's own random
 allocation by the guided loss (section 3.3); a prompt is in scope only if its allocation code lies near an edit's
 (section 3.4); the decision is taken at the prompt's last token and held. Deviations, each for what live serving needs:
-- LoRAs are shared by a *page*: the edits of one batch, at most 64 of them. A page is fitted once and then frozen, so
+- LoRAs are shared by a *page*: the edits of one batch, at most 16 of them. A page is fitted once and then frozen, so
   that no later edit makes it forget (the published sequence trains on and never looks back), and its size is bounded;
 - deferral has a second gate: codes alone let nearly everything through from 64 edits on (6 sites, 2 of 4, distance
   below 12: 99.9 % at 16 stored edits, 100 % at 64). Who is asked about must be mentioned, and what is asked lie within
@@ -37,12 +37,12 @@ from app.editors.pages import Pages, Routing, route
 from app.editors.peft import read, write
 from app.editors.scope_index import ScopeIndex, ScopePart
 
-PAGE_EDITS = 64
+PAGE_EDITS = 16
 RANK = 4
 K = 2
 MOST_LORAS = 16
 """Of a page. A page of one edit has K, of n edits n, never more than this."""
-HOW = MixtureFit(k=K, learning_rate=5e-3, steps=200, guided=0.05, probability=0.95)
+HOW = MixtureFit(k=K, learning_rate=1e-2, steps=200, guided=0.05, probability=0.95)
 
 
 class Learned(BaseModel):

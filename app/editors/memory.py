@@ -7,6 +7,8 @@ from torch import Tensor
 
 SHRINKAGE = 0.1
 """Share of the mean variance added to every direction: a memory is small beside the width of a model."""
+ONE_IN = 2000
+"""So many memory rows may rouse a neuron: generic text may tell the very fact that is corrected, in other words."""
 MAX_ROWS = 40_000
 """As published: the 40,000 queries that are kept for the margins."""
 NEAREST = 0.95
@@ -22,8 +24,7 @@ class Memory:
         if len(queries):
             self._mean = queries.mean(0)
             self._whiten = _whitening(queries - self._mean)
-        step = max(1, -(-len(queries) // MAX_ROWS))
-        self._rows = self._whitened(queries[::step]) if len(queries) else torch.zeros(0, width, device=device)
+        self._rows = self._whitened(queries) if len(queries) else torch.zeros(0, width, device=device)
 
     def _whitened(self, queries: Tensor) -> Tensor:
         return (queries - self._mean) @ self._whiten
@@ -33,13 +34,12 @@ class Memory:
 
         With C the memory's covariance and q the mean query, t(x) = (x - m)' C^-1 (q - m) is linear in x and stands out
         most at q (Fisher's discriminant). Scaled and shifted it is 1 at the first query and 0 at `share` of the way
-        from the row with the largest t, of the memory and of `silent_on`, to there.
+        from the largest t, of the memory (but for one row in ONE_IN) and of `silent_on`, to there.
         """
         own = self._whitened(queries)  # (R, D)
         direction = own.mean(0)
         mine = own @ direction
-        others = torch.cat([self._rows, *(self._whitened(each) for each in silent_on)])
-        nearest = (others @ direction).max() if len(others) else torch.zeros((), device=own.device)
+        nearest = self._nearest(direction, silent_on)
         zero = nearest + share * (mine[0] - nearest)
         # a context that lies lower than that, if the first stands out at all, moves zero below itself
         zero = torch.minimum(zero, NEAREST * mine.min()) if mine.min() > 0 else zero
@@ -48,11 +48,17 @@ class Memory:
         bias = -(self._mean @ key) - scale * zero
         return torch.cat([key, bias[None]])
 
+    def _nearest(self, direction: Tensor, silent_on: Sequence[Tensor]) -> Tensor:
+        tops = [(self._whitened(each) @ direction).max() for each in silent_on if len(each)]
+        if len(self._rows):
+            tops.append((self._rows @ direction).topk(1 + len(self._rows) // ONE_IN).values[-1])
+        return torch.stack(tops).max() if tops else torch.zeros((), device=direction.device)
 
-def memory_of(inputs: Sequence[Tensor], width: int, device: torch.device) -> Memory:
-    """From the site's inputs (T, D_in) over generic texts, without the first position: many models put a sink there."""
+
+def without_first(inputs: Sequence[Tensor], width: int, device: torch.device) -> Tensor:
+    """The site's inputs (T, D_in) over texts -> (N, D_in), without first positions: many models put a sink there."""
     rows = [each[1:] for each in inputs if len(each) > 1]
-    return Memory(torch.cat(rows) if rows else torch.zeros(0, width, device=device), width, device)
+    return torch.cat(rows) if rows else torch.zeros(0, width, device=device)
 
 
 def _whitening(centred: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from app.editors.base import Progress, Site
-from app.editors.fit import Contexts
+from app.editors.fit import PATIENCE, Contexts, stalled
 from app.editors.fit_view import FitView
 from app.editors.hooks import Act
 
@@ -45,6 +45,9 @@ class Mixture:
     @property
     def held_bytes(self) -> int:
         return sum(tensor.nbytes for tensor in self.tensors().values())
+
+
+CHECK_EVERY = 8
 
 
 def new_mixture(sites: int, loras: int, rank: int, d_in: int, d_out: int, d_query: int, seed: int) -> Mixture:
@@ -128,7 +131,9 @@ def fit_mixture(
 ) -> Generator[Progress, None, tuple[Mixture, Group]]:
     """Learn a batch: cross-entropy of the targets, and guided loss -log s_j for each LoRA j allocated (section 3.3).
 
-    queries (R, D) of the batch's rows, allocation (R, M, A) bool. The forward uses the router's own choice.
+    queries (R, D) of the batch's rows, allocation (R, M, A) bool. The forward uses the router's own choice. With a
+    `probability` to reach, all rows are looked at every CHECK_EVERY steps, and those that hold are left out until the
+    next look: what one edit of a batch still needs does not have to be computed for all.
     """
     device = view.device
     hidden = view.hidden_below(batch.ids)
@@ -138,35 +143,44 @@ def fit_mixture(
     keep = torch.arange(first, batch.ids.shape[1], device=device)
     edits = int(batch.owner.max()) + 1
     contexts = torch.bincount(batch.owner, minlength=edits).float()  # of each edit
-    least = torch.zeros(edits, device=device)
-    good, taken = False, 0
+    least, held = torch.zeros(edits, device=device), torch.zeros(edits, dtype=torch.bool, device=device)
+    surest, since = torch.full((edits,), 1e-30, device=device), torch.zeros(edits, device=device)
+    taken = 0
     for step in range(how.steps + 1):
+        check = step % CHECK_EVERY == 0 or step == how.steps or how.probability is None
+        going = torch.ones(len(batch.ids), dtype=torch.bool, device=device) if check else ~held[batch.owner]
+        some, asked = batch.only(going), queries[going]
         with torch.enable_grad():
-            scored = scores(learned, queries)
+            scored = scores(learned, asked)
             gates = scored * top(scored, how.k)
             acts: Mapping[Site, Act] = {site: act_of(learned, at, gates[:, at]) for at, site in enumerate(sites)}
-            logits = view.logits(batch.ids, hidden, acts, keep)
-            at = (batch.position - first).clamp(min=0)
+            logits = view.logits(some.ids, hidden[going], acts, keep)
+            at = (some.position - first).clamp(min=0)
             picked = logits.gather(1, at[..., None].expand(-1, -1, logits.shape[-1]))  # (R, J, V)
-            nll = F.cross_entropy(picked.flatten(0, 1), batch.target.flatten(), reduction="none").view_as(batch.real)
-            nll = nll.masked_fill(~batch.real, 0.0)
-            by_row = nll.sum(1) / batch.real.sum(1)
-            guide = -(scored.clamp(min=1e-12).log() * allocation).sum((1, 2))
-            loss = ((by_row + how.guided * guide) / contexts[batch.owner]).sum() / edits
-        right = ((picked.argmax(-1) == batch.target) | ~batch.real).all(1)
-        worst = torch.exp(-nll.detach()).masked_fill(~batch.real, 1.0).amin(1)
-        least = torch.full((edits,), 2.0, device=device).scatter_reduce(0, batch.owner, worst, "amin")
-        routed = bool((top(scored.detach(), how.k) == allocation).all())
-        good = bool(right.all()) and how.probability is not None and least.min().item() >= how.probability
-        good = good and (routed or not how.guided)
+            nll = F.cross_entropy(picked.flatten(0, 1), some.target.flatten(), reduction="none").view_as(some.real)
+            nll = nll.masked_fill(~some.real, 0.0)
+            by_row = nll.sum(1) / some.real.sum(1)
+            guide = -(scored.clamp(min=1e-12).log() * allocation[going]).sum((1, 2))
+            loss = ((by_row + how.guided * guide) / contexts[some.owner]).sum() / edits
         yield Progress(step=step, steps=how.steps, loss=loss.item())
-        if good or step == how.steps:
-            break
-        optimiser.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        optimiser.step()
-        taken += 1
-    converged = bool(right.all()) if how.probability is None else good
+        if check:
+            right = ((picked.argmax(-1) == some.target) | ~some.real).all(1)
+            routed = (top(scored.detach(), how.k) == allocation).all(2).all(1)
+            worst = torch.exp(-nll.detach()).masked_fill(~some.real, 1.0).amin(1)
+            least = torch.full((edits,), 2.0, device=device).scatter_reduce(0, some.owner, worst, "amin")
+            if how.probability is not None:
+                surest, since = stalled(least, surest, since)
+                sure = (least >= how.probability) | (since >= PATIENCE // CHECK_EVERY)
+                good = right & sure[some.owner] & (routed | (how.guided == 0))
+                held = torch.ones_like(held).scatter_reduce(0, some.owner, good, "prod")
+                if bool(held.all()):
+                    break
+        if step < how.steps:
+            optimiser.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimiser.step()
+            taken += 1
+    converged = bool(right.all()) if how.probability is None else bool((held & (least >= how.probability)).all())
     return learned.to(device), Group(taken, converged, least)
 
 

@@ -29,9 +29,10 @@ from torch import Tensor
 from app.domain.errors import IncompatibleEdit
 from app.domain.generation import Signal
 from app.editors.base import Capabilities, Decision, FitRequest, Fitted, Plain, Progress, PromptView, RowView, Site
+from app.editors.corpus import Statistics
 from app.editors.fit import Contexts, FitParameters, by_parts, collate, fit_deltas
-from app.editors.fit_view import FitView
-from app.editors.memory import Memory
+from app.editors.fit_view import KEYS_AT_ONCE, FitView
+from app.editors.memory import MAX_ROWS, Memory, without_first
 from app.editors.rows import Rows
 from app.editors.scope import MentionIndex, Who, who_of, words_of
 
@@ -86,12 +87,15 @@ class Patcher(Plain):
     def __init__(
         self,
         view: FitView,
-        memory: Memory,
+        statistics: Statistics,
+        questions: Sequence[Sequence[int]] = (),
         template_words: frozenset[str] = frozenset(),
         fit_parameters: FitParameters | None = None,
     ) -> None:
         self.site = view.site
-        self._view, self._memory, self._template_words = view, memory, template_words
+        self._view, self._template_words = view, template_words
+        self._statistics, self._questions = statistics, questions
+        self._memory: Memory | None = None
         self._fit_parameters = fit_parameters or FitParameters(probability=SURE, max_steps=60)
         self._keys, self._values = Rows(view.device, torch.float32), Rows(view.device, torch.float32)
         self._patches: dict[int, _Patch] = {}  # by the row of the first neuron's key
@@ -109,8 +113,20 @@ class Patcher(Plain):
 
     # -- learning
 
+    def prepare(self) -> Generator[Progress, None, None]:
+        """The memory: the FFN's inputs over questions that ship with Errata and over generic text."""
+        if self._memory is None:
+            inputs: list[Tensor] = []
+            for first in range(0, len(self._questions), KEYS_AT_ONCE):
+                inputs.extend(self._view.inputs_of(self._questions[first : first + KEYS_AT_ONCE]))
+                yield Progress(step=len(inputs), steps=len(self._questions), loss=float("nan"))
+            questions = without_first(inputs, self._view.widths[0], self._view.device)
+            text = yield from self._statistics.inputs(self.site, MAX_ROWS - len(questions))
+            self._memory = Memory(torch.cat([questions, text]), self._view.widths[0], self._view.device)
+
     def fit(self, requests: Sequence[FitRequest], part: PatcherPart | None) -> Generator[Progress, None, list[Fitted]]:
-        return by_parts(requests, self._fit_some)
+        yield from self.prepare()
+        return (yield from by_parts(requests, self._fit_some))
 
     def _fit_some(self, requests: Sequence[FitRequest]) -> Generator[Progress, None, list[Fitted]]:
         contexts = [request.contexts for request in requests]
@@ -173,6 +189,7 @@ class Patcher(Plain):
 
     def _neurons(self, request: FitRequest, queries: Tensor) -> Tensor:
         """(R, J, D_in) queries of one edit -> (J, D_in + 1): a key and a bias for each target token."""
+        assert self._memory is not None, "prepared before"
         counter = [self._view.keys(request.counter_contexts)] if request.counter_contexts else []
         count, rows = len(request.target_ids), []
         for j in range(count):

@@ -16,7 +16,6 @@ from app.editors.hook_layer_paper import HookLayersPaper
 from app.editors.hooks import SiteHooks
 from app.editors.lora_mixture import LoraMixture
 from app.editors.lora_mixture_paper import LoraMixturePaper
-from app.editors.memory import memory_of
 from app.editors.metric import Metric, calibrate
 from app.editors.patcher import Patcher
 from app.editors.patcher_paper import MOST_STEPS, PatcherPaper
@@ -135,8 +134,7 @@ def _patcher(foundation: Foundation) -> Patcher:
     last = len(layers_of(foundation.model, foundation.architecture)) - 1
     site = ffn_site(foundation.model, foundation.architecture, last)
     view = FitView(foundation.model, foundation.architecture, site, foundation.hooks)
-    memory = memory_of(view.inputs_of(foundation.bank_ids), view.widths[0], view.device)
-    return Patcher(view, memory, _template_words(foundation))
+    return Patcher(view, foundation.statistics, foundation.bank_ids, _template_words(foundation))
 
 
 def _template_words(foundation: Foundation) -> frozenset[str]:

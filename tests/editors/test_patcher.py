@@ -2,7 +2,7 @@
 
 import torch
 
-from app.editors.memory import Memory, memory_of
+from app.editors.memory import Memory, without_first
 from app.editors.patcher import _fired, _pre_activations
 
 CPU = torch.device("cpu")
@@ -45,7 +45,7 @@ def test_counter_examples_are_silent_and_the_edits_own_contexts_are_not() -> Non
 
 
 def test_without_a_memory_every_direction_counts_alike() -> None:
-    empty = memory_of([], 3, CPU)
+    empty = Memory(without_first([], 3, CPU), 3, CPU)
     own = torch.tensor([[0.0, 2.0, 0.0]])
     neuron = empty.neuron(own, [], share=0.5)[None]
     at = torch.tensor([[0.0, 2.0, 0.0], [0.0, 1.0, 0.0], [5.0, 1.1, 5.0], [0.0, -2.0, 0.0]])
@@ -54,9 +54,19 @@ def test_without_a_memory_every_direction_counts_alike() -> None:
     assert _fired(at, neuron)[:, 0].tolist() == [1.0, 0.0, 1.0, 0.0]
 
 
+def test_generic_text_may_hold_the_fact_itself() -> None:
+    """Of 2,000 rows one may rouse a neuron, not two; what it must be silent on may not, ever."""
+    rows = torch.randn(1999, 3, generator=torch.Generator().manual_seed(0))
+    own = torch.tensor([[9.0, 9.0, 9.0]])
+    for same, rouses in ((1, True), (2, False)):
+        held = Memory(torch.cat([rows, own.expand(same, 3)]), 3, CPU)
+        assert bool(_pre_activations(own * 0.9, held.neuron(own, [], share=0.5)[None]) > 0) == rouses
+        assert _pre_activations(own * 0.8, held.neuron(own, [own * 0.8], share=0.5)[None]) < 0
+
+
 def test_the_first_position_is_not_remembered() -> None:
     """Many models put a sink there, far from all other states: it would stretch the covariance."""
     texts = [torch.cat([torch.full((1, 3), 1000.0), torch.randn(9, 3)]) for _ in range(20)]
-    remembered = memory_of(texts, 3, CPU)
-    assert remembered._mean.abs().max() < 1
-    assert len(remembered._rows) == 180
+    rows = without_first(texts, 3, CPU)
+    assert rows.abs().max() < 100
+    assert len(rows) == 180

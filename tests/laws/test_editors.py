@@ -184,9 +184,12 @@ def test_fitted_in_a_batch_is_fitted_alone(
     if not capabilities.independent:
         pytest.skip("declared: a batch is fitted together")
     alone = Rig(architecture)
-    for edit in EDITS:
-        alone.learn(editor, [edit])
     edition = Edition("default", 3, IDS)
+    for (edit_id, prompt, target), together in zip(EDITS, learned(architecture, editor), strict=True):
+        by_itself = alone.fit(editor, [alone.fit_request(prompt, target)])[0]
+        alone.load(editor, edit_id, by_itself)
+        for name, tensor in by_itself.tensors.items():
+            assert torch.allclose(tensor, together.tensors[name], rtol=1e-3, atol=1e-3), name
     assert tokens(alone, edition) == tokens(rig, edition)
 
 
