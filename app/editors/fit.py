@@ -109,29 +109,26 @@ def fit_deltas(
     """
     device = view.device
     batch = collate(contexts, targets, device)
-    hidden = view.hidden_below(batch.ids)
+    tail = view.tail(batch.ids, batch.position)
     edits, width = len(targets), batch.position.shape[1]
     counts = torch.bincount(batch.owner, minlength=edits)  # contexts of each edit
-    prompt_end = hidden[torch.arange(len(batch.ids), device=device), batch.position[:, 0]].float()
+    prompt_end = tail.hidden[:, 0].float()
     scale = _mean_by(prompt_end.pow(2).mean(-1), batch.owner, counts).sqrt()[:, None, None]  # (E, 1, 1)
     cap = parameters.norm_cap * _mean_by(prompt_end.norm(dim=-1), batch.owner, counts)[:, None, None] / scale
-    value = torch.zeros(edits, width, hidden.shape[-1], device=device, requires_grad=True)  # in units of `scale`
+    value = torch.zeros(edits, width, prompt_end.shape[-1], device=device, requires_grad=True)  # in units of `scale`
     optimiser = torch.optim.Adam([value], lr=parameters.learning_rate)
-    first = int(batch.position[:, 0].min())
-    keep = torch.arange(first, batch.ids.shape[1], device=device)
     surest, since = torch.full((edits,), 1e-30, device=device), torch.zeros(edits, device=device)
     done: dict[int, Fit] = {}
     yield Progress(step=0, steps=parameters.max_steps, loss=float("nan"))
     for step in range(1, parameters.max_steps + 1):
         with torch.enable_grad():
-            delta = _spread(value * scale, batch, hidden, mix)
-            logits = view.logits(batch.ids, hidden, {view.site: adding(delta)}, keep)
-            at = (batch.position - first).clamp(min=0)
-            picked = logits.gather(1, at[..., None].expand(-1, -1, logits.shape[-1]))  # (R, J, V)
+            by_row = (value * scale)[batch.owner]  # (R, J, D)
+            delta = (by_row if mix is None else mix @ by_row) * batch.real[..., None]
+            picked = view.tail_logits(tail, {view.site: adding(delta)})  # (R, J, V)
             nll = F.cross_entropy(picked.flatten(0, 1), batch.target.flatten(), reduction="none").view_as(batch.real)
             nll = nll.masked_fill(~batch.real, 0.0)
-            by_row = nll.sum(1) / batch.real.sum(1)
-            loss = (by_row / counts[batch.owner]).sum()
+            mean = nll.sum(1) / batch.real.sum(1)
+            loss = (mean / counts[batch.owner]).sum()
             loss = loss + parameters.weight_decay * value.pow(2).mean(-1).sum()
         right = ((picked.argmax(-1) == batch.target) | ~batch.real).all(1)
         worst = torch.exp(-nll.detach()).masked_fill(~batch.real, 1.0).amin(1)  # (R,)
@@ -158,7 +155,7 @@ def fit_deltas(
             norm = value.norm(dim=-1, keepdim=True)
             value.mul_((cap / norm.clamp(min=1e-12)).clamp(max=1.0))
         if 2 * int(going.sum()) <= len(batch.ids):  # what has stopped is not computed on with what goes on
-            batch, hidden = batch.only(going), hidden[going]
+            batch, tail = batch.only(going), tail.only(going)
             mix = None if mix is None else mix[going]
     return [done[edit] for edit in range(edits)]
 
@@ -172,11 +169,3 @@ def stalled(least: Tensor, surest: Tensor, since: Tensor) -> tuple[Tensor, Tenso
 def _mean_by(each: Tensor, owner: Tensor, counts: Tensor) -> Tensor:
     """(R,) by context -> (E,), an edit's mean."""
     return torch.zeros(len(counts), device=each.device).index_add(0, owner, each) / counts
-
-
-def _spread(value: Tensor, batch: Contexts, hidden: Tensor, mix: Tensor | None) -> Tensor:
-    """(E, J, D) values -> (R, T, D) deltas: row j of an edit's value at the position that predicts target token j."""
-    by_row = value[batch.owner] if mix is None else mix @ value[batch.owner]  # (R, J, D)
-    rows = torch.arange(len(batch.ids), device=hidden.device)[:, None].expand_as(batch.position)
-    delta = torch.zeros(hidden.shape, device=hidden.device)
-    return delta.index_put((rows[batch.real], batch.position[batch.real]), by_row[batch.real])

@@ -1,12 +1,15 @@
 """A second view of the frozen model, for fits: layers below a site run once, those above as often as a fit asks."""
 
 import copy
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from transformers import DynamicCache
+from transformers.cache_utils import Cache, CacheLayerMixin
 
 from app.editors.base import Site
 from app.editors.hooks import Act, SiteHooks, StopForward
@@ -123,10 +126,25 @@ class FitView:
         return [inputs[row, : len(prompt)] for row, prompt in enumerate(prompts)]
 
     @torch.no_grad()
-    def base_logits(self, ids: Tensor, keep: Tensor) -> Tensor:
-        """(B, T) ids, (P,) positions -> (B, P, V) in fp32: the model without any edit."""
-        logits: Tensor = self.model(**_whole(ids), logits_to_keep=keep).logits
+    def base_logits(self, ids: Tensor, at: Tensor) -> Tensor:
+        """(B, T) ids, (B, J) positions -> (B, J, V) in fp32: the model without any edit."""
+        with self._head_at(at):
+            logits: Tensor = self.model(**_whole(ids)).logits
         return logits.float()
+
+    @contextmanager
+    def _head_at(self, at: Tensor) -> Iterator[None]:
+        """The output embeddings see only positions `at` (B, J) of each row: they are most of a small model's work."""
+
+        def gather(_module: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+            states = args[0]
+            return (states.gather(1, at[..., None].expand(-1, -1, states.shape[-1])), *args[1:])
+
+        handle = self.model.get_output_embeddings().register_forward_pre_hook(gather)  # type: ignore[operator]
+        try:
+            yield
+        finally:
+            handle.remove()
 
     @torch.no_grad()
     def run(self, ids: Tensor) -> None:
@@ -150,15 +168,109 @@ class FitView:
             handle.remove()
         return found[0]
 
-    def logits(self, ids: Tensor, hidden: Tensor, acts: Mapping[Site, Act], keep: Tensor) -> Tensor:
-        """(B, T) ids, (B, T, D) hidden, what is done at which site, (P,) positions -> (B, P, V) in fp32."""
-        self._inject.hidden = hidden
+    @torch.no_grad()
+    def tail(self, ids: Tensor, position: Tensor) -> "Tail":
+        """(B, T) ids -> what is run again when only positions (B, J), side by side in each row, are acted on."""
+        cache = DynamicCache()
+        entering: list[Tensor] = []
+
+        def keep(_module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+            entering.append(args[0] if args else kwargs["hidden_states"])
+
+        handle = self._layer.register_forward_pre_hook(keep, with_kwargs=True)
         try:
-            with self.hooks.applying(len(ids), {site: (act,) for site, act in acts.items()}):
-                logits: Tensor = self._view(**_whole(ids), logits_to_keep=keep).logits
+            self.model(**{**_whole(ids), "use_cache": True}, past_key_values=cache, logits_to_keep=1)
+        finally:
+            handle.remove()
+        before = int(position[:, 0].max())
+        layers: list[Any] = cache.layers  # every layer of a decoder LM attends
+        past = tuple(
+            (layer.keys[:, :, :before], layer.values[:, :, :before]) if at >= self.site.layer else None
+            for at, layer in enumerate(layers)
+        )
+        hidden = entering[0].gather(1, position[..., None].expand(-1, -1, entering[0].shape[-1]))
+        return Tail(hidden, position, past)
+
+    def tail_logits(self, tail: "Tail", acts: Mapping[Site, Act]) -> Tensor:
+        """Sites see (B, J, ...), the tail's positions alone -> (B, J, V) in fp32. As `logits`, for less."""
+        self._inject.hidden = tail.hidden
+        rows, count = tail.position.shape
+        try:
+            with self.hooks.applying(rows, {site: (act,) for site, act in acts.items()}):
+                logits: Tensor = self._view(
+                    input_ids=torch.zeros(rows, count, dtype=torch.long, device=self.device),
+                    attention_mask=tail.mask,
+                    position_ids=tail.position,
+                    past_key_values=_Past(tail.past),
+                    use_cache=True,
+                ).logits
         finally:
             self._inject.hidden = None
         return logits.float()
+
+    def logits(self, ids: Tensor, hidden: Tensor, acts: Mapping[Site, Act], at: Tensor) -> Tensor:
+        """(B, T) ids, (B, T, D) hidden, what is done at which site, (B, J) positions -> (B, J, V) in fp32."""
+        self._inject.hidden = hidden
+        try:
+            with self.hooks.applying(len(ids), {site: (act,) for site, act in acts.items()}), self._head_at(at):
+                logits: Tensor = self._view(**_whole(ids)).logits
+        finally:
+            self._inject.hidden = None
+        return logits.float()
+
+
+@dataclass(frozen=True, slots=True)
+class Tail:
+    """The positions (B, J) of rows at which an edit acts: what enters the site's layer there (B, J, D), and the base
+    model's keys and values (B, H, P, D_head) of what stands before, of the site's layer and those above."""
+
+    hidden: Tensor
+    position: Tensor
+    past: tuple[tuple[Tensor, Tensor] | None, ...]
+
+    def only(self, rows: Tensor) -> "Tail":
+        """Some of the rows, (B,) bool."""
+        past = tuple(None if each is None else (each[0][rows], each[1][rows]) for each in self.past)
+        return Tail(self.hidden[rows], self.position[rows], past)
+
+    @property
+    def mask(self) -> Tensor:
+        """(B, 1, J, P + J) bool: the prompt before the first position, then causal."""
+        count, device = self.position.shape[1], self.position.device
+        before = next(each[0].shape[2] for each in self.past if each is not None)
+        prompt = torch.arange(before, device=device)[None] < self.position[:, :1]  # (B, P)
+        own = torch.ones(count, count, dtype=torch.bool, device=device).tril()
+        mask = torch.cat([prompt[:, None].expand(-1, count, -1), own.expand(len(prompt), -1, -1)], -1)
+        return mask[:, None]
+
+
+class _PastLayer(CacheLayerMixin):  # type: ignore[no-untyped-call]
+    """Gives what stands before, takes nothing in: the next step begins from the same."""
+
+    def __init__(self, past: tuple[Tensor, Tensor] | None) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._past, self.is_initialized = past, True
+
+    def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
+        pass
+
+    def update(self, key_states: Tensor, value_states: Tensor, *_args: Any, **_kwargs: Any) -> tuple[Tensor, Tensor]:
+        assert self._past is not None, "the layers below the site are not run"
+        return torch.cat([self._past[0], key_states], 2), torch.cat([self._past[1], value_states], 2)
+
+    def get_seq_length(self) -> int:
+        return 0  # positions are given with every pass
+
+    def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
+        return query_length, 0  # and so is the mask
+
+    def get_max_length(self) -> int:
+        return -1
+
+
+class _Past(Cache):
+    def __init__(self, past: Sequence[tuple[Tensor, Tensor] | None]) -> None:
+        super().__init__(layers=[_PastLayer(each) for each in past])
 
 
 def adding(delta: Tensor) -> Act:

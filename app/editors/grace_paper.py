@@ -99,14 +99,10 @@ class GracePaper(Plain):
             value = view.outputs(batch.ids)[torch.arange(len(requests)), last]
         value = value.to(view.device).requires_grad_()
         where = self._where(torch.arange(batch.ids.shape[1], device=view.device)[None], last[:, None])
-        first = int(last.min())
-        keep = torch.arange(first, batch.ids.shape[1], device=view.device)
         optimiser = torch.optim.Adam([value], lr=options.learning_rate)
         for step in range(options.steps + 1):
             with torch.enable_grad():
-                logits = view.logits(batch.ids, hidden, {self.site: placing(value, where)}, keep)
-                at = (batch.position - first).clamp(min=0)
-                picked = logits.gather(1, at[..., None].expand(-1, -1, logits.shape[-1]))
+                picked = view.logits(batch.ids, hidden, {self.site: placing(value, where)}, batch.position)
                 nll = F.cross_entropy(picked.flatten(0, 1), batch.target.flatten(), reduction="none")
                 by_row = nll.view_as(batch.real).masked_fill(~batch.real, 0.0).sum(1) / batch.real.sum(1)
                 loss = by_row.sum()

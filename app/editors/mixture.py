@@ -139,8 +139,6 @@ def fit_mixture(
     hidden = view.hidden_below(batch.ids)
     learned = Mixture(*(tensor.detach().float().to(device).requires_grad_() for tensor in start.tensors().values()))
     optimiser = torch.optim.Adam(list(learned.tensors().values()), lr=how.learning_rate)
-    first = int(batch.position[:, 0].min())
-    keep = torch.arange(first, batch.ids.shape[1], device=device)
     edits = int(batch.owner.max()) + 1
     contexts = torch.bincount(batch.owner, minlength=edits).float()  # of each edit
     least, held = torch.zeros(edits, device=device), torch.zeros(edits, dtype=torch.bool, device=device)
@@ -154,9 +152,7 @@ def fit_mixture(
             scored = scores(learned, asked)
             gates = scored * top(scored, how.k)
             acts: Mapping[Site, Act] = {site: act_of(learned, at, gates[:, at]) for at, site in enumerate(sites)}
-            logits = view.logits(some.ids, hidden[going], acts, keep)
-            at = (some.position - first).clamp(min=0)
-            picked = logits.gather(1, at[..., None].expand(-1, -1, logits.shape[-1]))  # (R, J, V)
+            picked = view.logits(some.ids, hidden[going], acts, some.position)
             nll = F.cross_entropy(picked.flatten(0, 1), some.target.flatten(), reduction="none").view_as(some.real)
             nll = nll.masked_fill(~some.real, 0.0)
             by_row = nll.sum(1) / some.real.sum(1)

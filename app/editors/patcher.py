@@ -171,13 +171,9 @@ class Patcher(Plain):
 
     def _wrong(self, batch: Contexts) -> Tensor:
         """(R, J) bool: target tokens that the model does not give, or gives without being sure."""
-        first = int(batch.position[:, 0].min())
-        keep = torch.arange(first, batch.ids.shape[1], device=self._view.device)
-        chances = self._view.base_logits(batch.ids, keep).softmax(-1)
-        at = (batch.position - first).clamp(min=0)
-        by_position = chances.gather(1, at[..., None].expand(-1, -1, chances.shape[-1]))  # (R, J, V)
-        chance = by_position.gather(2, batch.target[..., None])[..., 0]
-        missed = (by_position.argmax(-1) != batch.target) | (chance < SURE)
+        chances = self._view.base_logits(batch.ids, batch.position).softmax(-1)  # (R, J, V)
+        chance = chances.gather(2, batch.target[..., None])[..., 0]
+        missed = (chances.argmax(-1) != batch.target) | (chance < SURE)
         return missed & batch.real
 
     @staticmethod

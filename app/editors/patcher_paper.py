@@ -101,10 +101,9 @@ class PatcherPaper(Plain):
 
     def _mistakes(self, request: FitRequest) -> "Mistakes":
         batch = collate([request.contexts[:1]], [request.target_ids], self._view.device)
-        keep = torch.arange(batch.ids.shape[1], device=self._view.device)
-        said = self._view.base_logits(batch.ids, keep)[0].argmax(-1)
+        said = self._view.base_logits(batch.ids, batch.position)[0].argmax(-1)
         positions = batch.position[0]
-        wrong = positions[said[positions] != batch.target[0]][:MOST_PATCHES]
+        wrong = positions[said != batch.target[0]][:MOST_PATCHES]
         if not len(wrong):
             wrong = positions[:1]  # nothing to mend: one neuron still, or the edit would own nothing
         return Mistakes(batch.ids, positions, batch.target[0], self._view.inputs(batch.ids)[0][wrong])
@@ -126,9 +125,8 @@ class PatcherPaper(Plain):
         right = False
         for step in range(1, self._most_steps + 1):
             with torch.enable_grad():
-                logits = view.logits(
-                    mistakes.ids, hidden, {self.site: self._act(keys, biases, u * s)}, mistakes.positions
-                )[0]
+                acts = {self.site: self._act(keys, biases, u * s)}
+                logits = view.logits(mistakes.ids, hidden, acts, mistakes.positions[None])[0]
                 edit_loss = F.cross_entropy(logits, mistakes.target, label_smoothing=SMOOTHING)
                 loss = edit_loss + A * activation_loss(queries, keys, biases)
                 loss = loss + M * memory_loss(memory, queries, keys, biases)

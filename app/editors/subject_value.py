@@ -89,7 +89,7 @@ class SubjectSweep:
             0, batch.owner, stood.norm(dim=-1), "mean", include_self=False
         )
         hidden = view.hidden_below(batch.ids)
-        keep = torch.arange(batch.ids.shape[1], device=view.device)
+        read = torch.cat([batch.position, rows.at[:, None]], 1)
         delta = torch.zeros(edits, stood.shape[1], device=view.device, requires_grad=True)
         base: Tensor | None = None
         optimiser = torch.optim.Adam([delta], lr=how.learning_rate)
@@ -100,11 +100,11 @@ class SubjectSweep:
                 top = self.sites[-1]
                 placed = torch.zeros(hidden.shape, device=view.device).index_put((index, rows.at), delta[batch.owner])
                 chained = {**acts, top: _after(acts.get(top), placed)}
-                logits = view.logits(batch.ids, hidden, chained, keep)  # (R, T, V)
-                picked = logits.gather(1, batch.position[..., None].expand(-1, -1, logits.shape[-1]))
+                logits = view.logits(batch.ids, hidden, chained, read)
+                picked = logits[:, :-1]  # (R, J, V)
                 nll = F.cross_entropy(picked.flatten(0, 1), batch.target.flatten(), reduction="none")
                 nll = nll.view_as(batch.real).masked_fill(~batch.real, 0.0).sum(1) / batch.real.sum(1)
-                here = logits[index, rows.at].log_softmax(-1)
+                here = logits[:, -1].log_softmax(-1)
                 base = here.detach() if base is None else base
                 kl = F.kl_div(here, base, log_target=True, reduction="none").sum(-1)
                 by_edit = torch.zeros(edits, device=view.device).index_add(0, batch.owner, nll + how.kl * kl) / contexts
