@@ -79,6 +79,7 @@ def assemble(
         reason_required=settings.reason_required,
         snapshot_period_s=settings.snapshot_period_s,
         snapshot_min_events=settings.snapshot_min_events,
+        bank=bank,
         clock=clock,
         describe=lambda: {"slots": slots, "max_sequence_tokens": hosted.max_tokens},
     )

@@ -46,13 +46,16 @@ class Capabilities:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PromptView:
-    """A prompt as a scope decision sees it: its text, and base activations at its last token, (D_in,) for each site.
+    """A prompt as a scope decision sees it: its text, and base activations at its last token, (D_in,) for each site,
+    the state (D,) that the output embeddings read, and the logits (V,).
 
     `observed` is what editors that look at every token made of each, (T,): editor -> site -> values.
     """
 
     text: str
     features: Mapping[Site, Tensor]
+    state: Tensor
+    logits: Tensor
     observed: Mapping[str, Mapping[Site, Tensor]] = field(default_factory=dict)
 
 
@@ -89,7 +92,8 @@ class FitRequest:
 
     `contexts` are token ids of the prompt (first), its paraphrases and made variants; `texts` are the same as text,
     without the made variants; `counter_contexts` are the counter-examples' ids; `target_ids` end with end-of-text.
-    `context_texts` are the contexts as text, and `ends`, by context, where in it each token ends.
+    `context_texts` are the contexts as text, and `ends`, by context, where in it each token ends. `nearby_contexts` are
+    other questions about its subject, which it is not to answer unless they ask the same.
     """
 
     texts: tuple[str, ...]
@@ -102,6 +106,7 @@ class FitRequest:
     seed: int
     context_texts: tuple[str, ...] = ()
     ends: tuple[tuple[int, ...], ...] = ()
+    nearby_contexts: tuple[tuple[int, ...], ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

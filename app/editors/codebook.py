@@ -5,6 +5,7 @@ Nothing is moved when an edit goes: an edition names the rows it sees. Rows give
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
 import torch
 from torch import Tensor
@@ -18,21 +19,25 @@ SAME = 1e-3
 @dataclass(frozen=True, slots=True)
 class _Row:
     edit_id: str
+    first: int
+    count: int
+    """Where its keys stand."""
     radius: float
     target: tuple[int, ...]
     same: float
     """Keys no farther apart than this are of one prompt: what is left between them is rounding."""
     rivals: dict[int, float]
-    """Rows of another target whose scope may meet this one's -> distance of the keys."""
+    """Rows of another target whose scope may meet this one's -> least distance of their keys."""
 
 
 class Codebook:
-    """keys (K, D_in) fp32, whitened | radius, target and owner of each row."""
+    """keys (K, D) fp32 | radius, target and owner of each row. A row is an edit, with one key or more."""
 
     def __init__(self, device: torch.device) -> None:
         self._keys = Rows(device, torch.float32)
         self._rows: dict[int, _Row] = {}
         self._row_of: dict[str, int] = {}
+        self._next = 0
         self._device = device
 
     @property
@@ -42,13 +47,17 @@ class Codebook:
     def __len__(self) -> int:
         return len(self._rows)
 
-    def add(self, edit_id: str, *, key: Tensor, radius: float, target: tuple[int, ...], rivals: Sequence[int]) -> int:
-        """(D_in,) key -> the row. Distances to `rivals` are kept for the caps of both sides."""
+    def add(self, edit_id: str, *, keys: Tensor, radius: float, target: tuple[int, ...], rivals: Sequence[int]) -> int:
+        """(K, D) keys -> the row. Distances to `rivals` are kept for the caps of both sides."""
         assert edit_id not in self._row_of, f"{edit_id} is loaded already"
-        near = dict(zip(rivals, self.distances(key, rivals), strict=True)) if rivals else {}
-        near = {row: d for row, d in near.items() if d < 2 * max(radius, self._rows[row].radius)}
-        row = self._keys.put(key[None])
-        self._rows[row] = _Row(edit_id, radius, target, SAME * key.norm().item(), near)
+        near: dict[int, float] = {}
+        for key in keys if rivals else ():
+            for rival, distance in zip(rivals, self.distances(key, rivals), strict=True):
+                if distance < 2 * max(radius, self._rows[rival].radius):
+                    near[rival] = min(distance, near.get(rival, distance))
+        row, self._next = self._next, self._next + 1
+        first = self._keys.put(keys)
+        self._rows[row] = _Row(edit_id, first, len(keys), radius, target, SAME * keys[0].norm().item(), near)
         self._row_of[edit_id] = row
         for rival, distance in near.items():
             self._rows[rival].rivals[row] = distance
@@ -59,7 +68,7 @@ class Codebook:
         gone = self._rows.pop(row)
         for rival in gone.rivals:
             del self._rows[rival].rivals[row]
-        self._keys.give_back(row, 1)
+        self._keys.give_back(gone.first, gone.count)
         return row
 
     def radii(self, rows: Sequence[int]) -> dict[int, float]:
@@ -80,18 +89,25 @@ class Codebook:
         return radii
 
     def distances(self, query: Tensor, rows: Sequence[int]) -> list[float]:
-        """Exact L2 in fp32, by differences: the matrix-product form is off by up to .05 between equal vectors."""
-        at = torch.tensor(list(rows), device=self._device)
+        """From the nearest of each row's keys. Exact L2 in fp32, by differences: the matrix-product form is off by up
+        to .05 between equal vectors."""
+        spans = [(self._rows[row].first, self._rows[row].count) for row in rows]
+        at = torch.tensor([first + n for first, count in spans for n in range(count)], device=self._device)
         found: list[float] = (self._keys.data[at] - query).norm(dim=-1).tolist()
-        return found
+        ends = list(accumulate(count for _, count in spans))
+        return [min(found[end - count : end]) for end, (_, count) in zip(ends, spans, strict=True)]
 
-    def shortlist(self, query: Tensor, rows: Tensor, count: int) -> list[int]:
-        """The nearest of `rows` (N,), roughly, by one matrix product."""
+    def first_keys(self, rows: Sequence[int]) -> Tensor:
+        """(N,) where the first key of each row stands."""
+        return torch.tensor([self._rows[row].first for row in rows], dtype=torch.int64, device=self._device)
+
+    def shortlist(self, query: Tensor, rows: Sequence[int], first_keys: Tensor, count: int) -> list[int]:
+        """The nearest of `rows`, roughly, by one matrix product with the first key of each."""
         if len(rows) <= count:
-            return [int(row) for row in rows.tolist()]
-        keys = self._keys.data[rows]
+            return list(rows)
+        keys = self._keys.data[first_keys]
         rough = keys.pow(2).sum(-1) - 2 * keys @ query
-        return [int(row) for row in rows[rough.topk(count, largest=False).indices].tolist()]
+        return [rows[at] for at in rough.topk(count, largest=False).indices.tolist()]
 
     def row(self, edit_id: str) -> int:
         return self._row_of[edit_id]

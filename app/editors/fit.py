@@ -30,7 +30,7 @@ class FitParameters:
     learning_rate: float = 0.15
     max_steps: int = 200
     """Most edits stop after some ten; what the model has hardly ever seen (27 bytes of Japanese) takes all of them."""
-    probability: float = 0.95
+    probability: float = 0.99
     """Every target token must reach it, greedily right, in every context, before a row stops."""
     norm_cap: float = 6.0
     weight_decay: float = 1e-3

@@ -87,15 +87,31 @@ class FitView:
         """Prompts (ids) -> (N, D_in) fp32: the site's input at their last tokens, the layers above not run."""
         found: list[Tensor] = []
         for start in range(0, len(contexts), KEYS_AT_ONCE):
-            prompts = contexts[start : start + KEYS_AT_ONCE]
-            ids = torch.zeros(len(prompts), max(map(len, prompts)), dtype=torch.long)
-            for row, prompt in enumerate(prompts):
-                ids[row, : len(prompt)] = torch.tensor(prompt)
-            last = torch.tensor([len(prompt) - 1 for prompt in prompts]).to(self.device)
+            ids, last = _padded(contexts[start : start + KEYS_AT_ONCE], self.device)
             with self.hooks.stopping(self.site, last) as captured:
-                self.model(**_whole(ids.to(self.device)))
+                self.model(**_whole(ids))
             found.append(captured[self.site])
         return torch.cat(found)
+
+    @property
+    def vocabulary(self) -> int:
+        return int(self.model.get_output_embeddings().weight.shape[0])  # type: ignore[operator]
+
+    @property
+    def width(self) -> int:
+        """Of the state that the output embeddings read."""
+        return int(self.model.get_output_embeddings().weight.shape[1])  # type: ignore[operator]
+
+    @torch.no_grad()
+    def heads(self, contexts: Sequence[Sequence[int]]) -> Iterator[tuple[Tensor, Tensor]]:
+        """Prompts (ids) -> at their last tokens, some at a time, the state that the output embeddings read (N, D) and
+        the logits (N, V)."""
+        for start in range(0, len(contexts), KEYS_AT_ONCE):
+            ids, last = _padded(contexts[start : start + KEYS_AT_ONCE], self.device)
+            seen: list[Tensor] = []
+            with self._head_at(last[:, None], seen):
+                logits: Tensor = self.model(**_whole(ids)).logits
+            yield seen[0][:, 0], logits[:, 0]
 
     @torch.no_grad()
     def inputs(self, ids: Tensor) -> Tensor:
@@ -119,10 +135,7 @@ class FitView:
 
     def inputs_of(self, prompts: Sequence[Sequence[int]]) -> list[Tensor]:
         """Prompts (ids), KEYS_AT_ONCE at most -> each one's (T, D_in)."""
-        ids = torch.zeros(len(prompts), max(map(len, prompts)), dtype=torch.long)
-        for row, prompt in enumerate(prompts):
-            ids[row, : len(prompt)] = torch.tensor(prompt)
-        inputs = self.inputs(ids.to(self.device))
+        inputs = self.inputs(_padded(prompts, self.device)[0])
         return [inputs[row, : len(prompt)] for row, prompt in enumerate(prompts)]
 
     @torch.no_grad()
@@ -133,12 +146,15 @@ class FitView:
         return logits.float()
 
     @contextmanager
-    def _head_at(self, at: Tensor) -> Iterator[None]:
-        """The output embeddings see only positions `at` (B, J) of each row: they are most of a small model's work."""
+    def _head_at(self, at: Tensor, seen: list[Tensor] | None = None) -> Iterator[None]:
+        """The output embeddings see only positions `at` (B, J) of each row: they are most of a small model's work.
+        `seen` gets what they see."""
 
         def gather(_module: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-            states = args[0]
-            return (states.gather(1, at[..., None].expand(-1, -1, states.shape[-1])), *args[1:])
+            states = args[0].gather(1, at[..., None].expand(-1, -1, args[0].shape[-1]))
+            if seen is not None:
+                seen.append(states)
+            return (states, *args[1:])
 
         handle = self.model.get_output_embeddings().register_forward_pre_hook(gather)  # type: ignore[operator]
         try:
@@ -281,6 +297,14 @@ def adding(delta: Tensor) -> Act:
 def placing(value: Tensor, where: Tensor) -> Act:
     """Puts (B, D_out) in place of a site's output `where` (B, T), gradients included."""
     return lambda _h_in, h_out: torch.where(where[..., None], value[:, None].to(h_out.dtype), h_out)
+
+
+def _padded(prompts: Sequence[Sequence[int]], device: torch.device) -> tuple[Tensor, Tensor]:
+    """Prompts (ids) -> right-padded (N, T), and where each ends (N,)."""
+    ids = torch.zeros(len(prompts), max(map(len, prompts)), dtype=torch.long)
+    for row, prompt in enumerate(prompts):
+        ids[row, : len(prompt)] = torch.tensor(prompt)
+    return ids.to(device), torch.tensor([len(prompt) - 1 for prompt in prompts], device=device)
 
 
 def _whole(ids: Tensor) -> dict[str, Any]:

@@ -5,7 +5,8 @@ if it lies within its deferral radius, else the layer below answers; radii of co
 another (the paper's split). Deviations, each for what live serving needs:
 - the value is a residual delta added to the FFN's output, one a generated position, fitted from zero on target and
   end-of-text with early stopping; the paper replaces the output by one vector at the last prompt token (section 3);
-- distance is whitened L2, and an edit is a candidate only where its subject is mentioned (`scope`, `metric`);
+- keys are read at the model's head (`what`), several an edit, each edit has a radius of its own, and it is a
+  candidate only where its subject is mentioned (`scope`, `scope_index`);
 - the decision is taken once, at prefill, and held; row j acts only while the answer so far is the target's first j
   tokens, so that sampling away from the target is not dragged back;
 - a radius is frozen with its edit, and only its caps against live neighbours are derived: a pure function of the live
@@ -23,13 +24,13 @@ from app.domain.errors import IncompatibleEdit
 from app.editors.base import Capabilities, Decision, FitRequest, Fitted, Plain, Progress, PromptView, RowView, Site
 from app.editors.fit import FitParameters, by_parts, fit_deltas
 from app.editors.fit_view import FitView
-from app.editors.metric import Metric
 from app.editors.rows import Rows
 from app.editors.scope_index import ScopeIndex, ScopePart
+from app.editors.what import What
 
 
 class Grace(Plain):
-    """The codebook editor. `site` is where keys are read and values act.
+    """The codebook editor. `site` is where values act.
 
     Values (sum of target tokens, D_out) in the model's own precision; keys as in `scope_index`.
     """
@@ -46,14 +47,14 @@ class Grace(Plain):
     def __init__(
         self,
         view: FitView,
-        metric: Metric,
+        what: What,
         template_words: frozenset[str] = frozenset(),
         fit_parameters: FitParameters | None = None,
     ) -> None:
         self.site = view.site
         self._view = view
         self._fit_parameters = fit_parameters or FitParameters()
-        self._scope = ScopeIndex(view.site, metric, template_words, view.device)
+        self._scope = ScopeIndex(what, template_words, view.device)
         self._values = Rows(view.device, next(view.model.parameters()).dtype)
         self._first: dict[str, int] = {}  # edit -> its value's first row
         self._delta: Tensor | None = None  # (B, 1, D)
@@ -81,13 +82,12 @@ class Grace(Plain):
         )
         fitted: list[Fitted] = []
         for request, fit in zip(requests, fits, strict=True):
-            keys = self._view.keys([*request.contexts, *request.counter_contexts])
-            own, counter = keys[: len(request.contexts)], keys[len(request.contexts) :]
+            scope, keys = self._scope.learn(request)
             how = {"steps": fit.steps, "converged": fit.converged, "probability": round(fit.probability, 6)}
             fitted.append(
                 Fitted(
-                    learned={**self._scope.learn(request, own, counter), **how},
-                    tensors={"key": own[0].cpu(), "value": fit.value.cpu()},
+                    learned={**scope, **how},
+                    tensors={"keys": keys, "value": fit.value.cpu()},
                 )
             )
         return fitted
@@ -96,14 +96,14 @@ class Grace(Plain):
 
     def load(self, edit_id: str, fitted: Fitted) -> None:
         scoped = self._scope.read(edit_id, fitted.learned)
-        d_in, d_out = self._view.widths
-        takes = {"key": (d_in,), "value": (len(scoped.target_ids), d_out)}
         has = {name: tuple(tensor.shape) for name, tensor in fitted.tensors.items()}
+        takes = {
+            "keys": (max(1, has.get("keys", (1,))[0]), self._scope.width),
+            "value": (len(scoped.target_ids), self._view.widths[1]),
+        }
         if has != takes:
-            raise IncompatibleEdit(
-                f"The edit {edit_id} has tensors of the shapes {has}; the site {self.site} takes {takes}."
-            )
-        self._scope.load(edit_id, scoped, fitted.tensors["key"])
+            raise IncompatibleEdit(f"The edit {edit_id} has tensors of the shapes {has}; this model takes {takes}.")
+        self._scope.load(edit_id, scoped, fitted.tensors["keys"])
         self._first[edit_id] = self._values.put(fitted.tensors["value"])
 
     def drop(self, edit_id: str) -> None:

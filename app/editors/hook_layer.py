@@ -36,11 +36,10 @@ from app.editors.base import Capabilities, Decision, FitRequest, Fitted, Plain, 
 from app.editors.corpus import Statistics
 from app.editors.dual_form import Prior, WeightChange, solve
 from app.editors.fit import FitParameters, by_parts, collate, fit_deltas
-from app.editors.fit_view import FitView
-from app.editors.metric import Metric
 from app.editors.rows import Rows
 from app.editors.scope_index import ScopeIndex, ScopePart
 from app.editors.sweep import Sweep
+from app.editors.what import What
 
 LEVERAGE = 40.0
 """Of an average key: a new pair is met to 1 - 1 / (1 + LEVERAGE), 98 %, by each layer."""
@@ -76,15 +75,14 @@ class HookLayers(Plain):
         self,
         sweep: Sweep,
         statistics: Statistics,
-        scope_view: FitView,
-        metric: Metric,
+        what: What,
         template_words: frozenset[str] = frozenset(),
         fit_parameters: FitParameters | None = None,
     ) -> None:
-        self._sweep, self._statistics, self._scope_view = sweep, statistics, scope_view
+        self._sweep, self._statistics = sweep, statistics
         self._fit_parameters = fit_parameters or FitParameters(probability=0.98, max_steps=100)
-        self._scope = ScopeIndex(scope_view.site, metric, template_words, scope_view.device)
-        self._device = scope_view.device
+        self._scope = ScopeIndex(what, template_words, sweep.view.device)
+        self._device = sweep.view.device
         self._keys, self._solved, self._residuals = (Rows(torch.device("cpu"), torch.float32) for _ in range(3))
         self._parts: WeakSet[HookPart] = WeakSet()
         self._rows: dict[str, tuple[int, int, int]] = {}  # edit -> its first row in each
@@ -94,7 +92,7 @@ class HookLayers(Plain):
 
     @property
     def sites(self) -> tuple[Site, ...]:
-        return (self._scope.site, *self._sweep.sites)
+        return self._sweep.sites
 
     @property
     def held_bytes(self) -> int:
@@ -122,18 +120,17 @@ class HookLayers(Plain):
         pairs = yield from steps
         fitted: list[Fitted] = []
         for edit, (request, fit) in enumerate(zip(requests, fits, strict=True)):
-            keys = self._scope_view.keys([*request.contexts, *request.counter_contexts])
-            own, counter = keys[: len(request.contexts)], keys[len(request.contexts) :]
+            scope, keys = self._scope.learn(request)
             how = {"steps": fit.steps, "converged": fit.converged, "probability": round(fit.probability, 6)}
             fitted.append(
                 Fitted(
                     learned={
-                        **self._scope.learn(request, own, counter),
+                        **scope,
                         "moments_of": self._statistics.corpus,
                         **how,
                     },
                     tensors={
-                        "key": own[0].cpu(),
+                        "scope_keys": keys,
                         "keys": pairs.keys[edit, :, : len(request.target_ids)].cpu(),
                         "solved": pairs.solved[edit, :, : len(request.target_ids)].cpu(),
                         "residuals": pairs.residuals[edit, :, : len(request.target_ids)].cpu(),
@@ -149,12 +146,11 @@ class HookLayers(Plain):
         layers, tokens = len(self._sweep.sites), len(scoped.target_ids)
         d_in, d_out = self._sweep.view.widths
         takes = {
-            "key": (self._scope_view.widths[0],),
             "keys": (layers, tokens, d_in),
             "solved": (layers, tokens, d_in),
             "residuals": (layers, tokens, d_out),
         }
-        has = {name: tuple(tensor.shape) for name, tensor in fitted.tensors.items()}
+        has = {name: tuple(fitted.tensors[name].shape) for name in takes if name in fitted.tensors}
         if has != takes:
             raise IncompatibleEdit(f"The edit {edit_id} has tensors of the shapes {has}; this model takes {takes}.")
         if fitted.learned.get("moments_of") != self._statistics.corpus:
@@ -162,7 +158,7 @@ class HookLayers(Plain):
                 f"The edit {edit_id} was fitted against other generic text than this server's: its keys cannot be "
                 "solved together with those of others. Set ERRATA_CORPUS as it was."
             )
-        self._scope.load(edit_id, scoped, fitted.tensors["key"])
+        self._scope.load(edit_id, scoped, fitted.tensors.get("scope_keys"))
         self._tokens[edit_id] = tokens
         self._rows[edit_id] = (
             self._keys.put(fitted.tensors["keys"].flatten(0, 1)),

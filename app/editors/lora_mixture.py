@@ -31,11 +31,11 @@ from app.domain.generation import Signal
 from app.editors.base import Capabilities, Decision, FitRequest, Fitted, Plain, Progress, PromptView, RowView, Site
 from app.editors.fit import collate
 from app.editors.fit_view import FitView
-from app.editors.metric import Metric
 from app.editors.mixture import Mixture, MixtureFit, allocate, fit_mixture, hamming, new_mixture, scores, top
 from app.editors.pages import Pages, Routing, route
 from app.editors.peft import read, write
 from app.editors.scope_index import ScopeIndex, ScopePart
+from app.editors.what import What
 
 PAGE_EDITS = 16
 RANK = 4
@@ -73,12 +73,12 @@ class LoraMixture(Plain):
         view: FitView,
         sites: Sequence[Site],
         scope_view: FitView,
-        metric: Metric,
+        what: What,
         template_words: frozenset[str] = frozenset(),
         how: MixtureFit = HOW,
     ) -> None:
         self._view, self._scope_view, self._how = view, scope_view, how
-        self._scope = ScopeIndex(scope_view.site, metric, template_words, view.device)
+        self._scope = ScopeIndex(what, template_words, view.device)
         self._dtype = next(view.model.parameters()).dtype
         # GPT-2 keeps its linear maps transposed, which PEFT wants to know
         self._fan_in_fan_out = isinstance(view.model.get_submodule(sites[0].module), Conv1D)
@@ -88,7 +88,7 @@ class LoraMixture(Plain):
 
     @property
     def sites(self) -> tuple[Site, ...]:
-        return (self._scope.site, *self._routing.sites)
+        return (self._scope_view.site, *self._routing.sites)
 
     @property
     def held_bytes(self) -> int:
@@ -135,9 +135,9 @@ class LoraMixture(Plain):
         fitted: list[Fitted] = []
         for at, request in enumerate(requests):
             own = queries[owner == at]
-            counter = self._scope_view.keys(request.counter_contexts) if request.counter_contexts else own[:0]
+            scope, keys = self._scope.learn(request)
             learned = {
-                **self._scope.learn(request, own, counter),
+                **scope,
                 "shared": shared,
                 "brings": at == 0,
                 "code": codes[owner == at][0].int().tolist(),
@@ -145,7 +145,7 @@ class LoraMixture(Plain):
                 "modules": list(map(str, self._routing.sites)),
                 "fan_in_fan_out": self._fan_in_fan_out,
             }
-            tensors = {"key": own[0].cpu()}
+            tensors = {"key": own[0].cpu(), "keys": keys}
             if at == 0:  # the first of a page brings what the page shares
                 tensors |= {name: tensor.cpu() for name, tensor in mixture.tensors().items()}
             fitted.append(Fitted(learned=learned, tensors=tensors))
@@ -168,7 +168,11 @@ class LoraMixture(Plain):
         if [len(row) for row in learned.code] != [mixture.bias.shape[1]] * len(mixture.bias):
             self._pages.give_back(learned.shared)
             raise IncompatibleEdit(f"The edit {edit_id} has an allocation that is not of its page's shape.")
-        self._scope.load(edit_id, scoped, key)
+        try:
+            self._scope.load(edit_id, scoped, fitted.tensors.get("keys"))
+        except IncompatibleEdit:
+            self._pages.give_back(learned.shared)
+            raise
         self._learned[edit_id] = learned
 
     def drop(self, edit_id: str) -> None:
@@ -187,7 +191,7 @@ class LoraMixture(Plain):
             return None
         learned = self._learned[decision.edit_id]
         mixture = self._pages.mixture(learned.shared)
-        query = prompt.features[self._scope.site].to(self._view.device)
+        query = prompt.features[self._scope_view.site].to(self._view.device)
         scored = scores(mixture.to(torch.float32), query[None])[0]
         chosen = top(scored, K)
         own = torch.tensor(learned.code, dtype=torch.bool, device=chosen.device)

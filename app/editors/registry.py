@@ -16,12 +16,12 @@ from app.editors.hook_layer_paper import HookLayersPaper
 from app.editors.hooks import SiteHooks
 from app.editors.lora_mixture import LoraMixture
 from app.editors.lora_mixture_paper import LoraMixturePaper
-from app.editors.metric import Metric, calibrate
 from app.editors.patcher import Patcher
 from app.editors.patcher_paper import MOST_STEPS, PatcherPaper
 from app.editors.sites import Architecture, down_site, ffn_site, layers_of
 from app.editors.subject_value import SubjectSweep
 from app.editors.sweep import Sweep
+from app.editors.what import What
 
 AUTO = ("grace", "patcher", "lora_mixture", "hook_layer")
 """What `editor: auto` tries until an edit holds when it is verified: the best first, then by what a fit costs."""
@@ -40,21 +40,20 @@ class Foundation:
     statistics: Statistics
     grace_options: GraceOptions = field(default_factory=GraceOptions)
     """GRACE's hyperparameters as published."""
-    scopes: list[tuple[FitView, Metric]] = field(default_factory=list)
+    scopes: list[tuple[FitView, What]] = field(default_factory=list)
     most_patch_steps: int = MOST_STEPS
     """After which Transformer-Patcher as published gives up."""
 
 
-def _scope(foundation: Foundation) -> tuple[FitView, Metric]:
-    """Where keys of prompts are read, and how far apart they may lie: worked out once for all that ask."""
+def _scope(foundation: Foundation) -> tuple[FitView, What]:
+    """The middle layer's view, and what prompts ask: worked out once for all that want it."""
     if foundation.scopes:
         return foundation.scopes[0]
     site = ffn_site(foundation.model, foundation.architecture, foundation.site_layer)
     view = FitView(foundation.model, foundation.architecture, site, foundation.hooks)
-    plain = Metric(None, radius=1.0)
-    metric = calibrate(view.keys(foundation.bank_ids), foundation.bank) if foundation.bank else plain
-    foundation.scopes.append((view, metric))
-    return view, metric
+    what = What(view, foundation.bank, foundation.bank_ids)
+    foundation.scopes.append((view, what))
+    return view, what
 
 
 def _grace(foundation: Foundation) -> Grace:
@@ -65,8 +64,8 @@ def _lora_mixture(foundation: Foundation) -> LoraMixture:
     layers = mixture_layers(len(layers_of(foundation.model, foundation.architecture)))
     sites = [down_site(foundation.model, foundation.architecture, layer) for layer in layers]
     view = FitView(foundation.model, foundation.architecture, sites[0], foundation.hooks, sites)
-    scope_view, metric = _scope(foundation)
-    return LoraMixture(view, sites, scope_view, metric, _template_words(foundation))
+    scope_view, what = _scope(foundation)
+    return LoraMixture(view, sites, scope_view, what, _template_words(foundation))
 
 
 def mixture_layers(count: int) -> range:
@@ -119,9 +118,8 @@ def _hook_layer(foundation: Foundation) -> HookLayers:
     sites = [down_site(model, architecture, layer) for layer in layers]
     view = FitView(model, architecture, sites[-1], hooks, sites)
     above = FitView(model, architecture, down_site(model, architecture, layers[-1] + 1), hooks)
-    scope_view, metric = _scope(foundation)
     sweep = Sweep(view, above, sites)
-    return HookLayers(sweep, foundation.statistics, scope_view, metric, _template_words(foundation))
+    return HookLayers(sweep, foundation.statistics, _scope(foundation)[1], _template_words(foundation))
 
 
 def hooked_layers(count: int) -> range:

@@ -114,6 +114,18 @@ def locate(text: str, who: Who) -> int | None:
     return max(ends, default=None)
 
 
+def surface(text: str, who: Who) -> str | None:
+    """How the text itself writes the first name, if it is one run of words in it."""
+    if not who.alternatives or len(who.alternatives[0]) != 1:
+        return None
+    (span,) = who.alternatives[0]
+    found = [(_stem(match[0].casefold()), match) for match in _WORD.finditer(_POSSESSIVE.sub("", text))]
+    for at in range(len(found) - len(span) + 1):
+        if tuple(word for word, _ in found[at : at + len(span)]) == span:
+            return _POSSESSIVE.sub("", text)[found[at][1].start() : found[at + len(span) - 1][1].end()]
+    return None
+
+
 def _quoted(prompt: str) -> list[Span]:
     return [span for match in _QUOTED.finditer(prompt) if (span := tuple(words_of(match[1])))]
 

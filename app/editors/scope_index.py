@@ -1,7 +1,9 @@
 """Which of many live edits a prompt asks for: who it is about, read from its words, and what is asked, from its key.
 
-A prompt is in an edit's scope where it mentions the edit's subject (`scope`) and its key, a base activation at its last
-token, lies within the edit's deferral radius (`metric`, `codebook`). Knows nothing of what an edit then does.
+A prompt is in an edit's scope where it mentions the edit's subject (`scope`) and its key (`what`) lies within a radius
+of one of the edit's own: its prompt's, its paraphrases', and its prompt's after other sentences. Each edit has its own
+radius: other questions about its subject, made from generic ones, must lie outside. Knows nothing of what an edit then
+does.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,13 +16,17 @@ from torch import Tensor
 
 from app.domain.errors import IncompatibleEdit
 from app.domain.generation import Signal
-from app.editors.base import Decision, FitRequest, PromptView, Site
+from app.editors.base import Decision, FitRequest, PromptView
 from app.editors.codebook import Codebook
-from app.editors.metric import Metric
 from app.editors.scope import MentionIndex, Who, who_of, words_of
+from app.editors.what import What
 
 SHORTLIST = 8
 """Nearest keys by matrix product whose distance is then computed exactly: the product form loses digits."""
+LET_IN = 1 / 12
+"""Share of generic questions about the subject that may lie within an edit's radius: some may ask the same."""
+CLOSE = 0.25
+"""Of the radius: a context no farther from a key than this needs none of its own."""
 
 
 class Scoped(BaseModel):
@@ -28,7 +34,7 @@ class Scoped(BaseModel):
 
     model_config = ConfigDict(strict=True, frozen=True)
 
-    radius: float = Field(ge=0, allow_inf_nan=False)
+    reach: float = Field(ge=0, allow_inf_nan=False)
     bound: float = Field(ge=0, le=1)
     who: list[list[list[str]]]
     target_ids: list[int]
@@ -38,21 +44,20 @@ class Scoped(BaseModel):
 class ScopePart:
     """What an edition sees of the index: live rows -> effective radius and place in its age, oldest first.
 
-    `nameless` are the rows that are found by key alone.
+    `nameless` are the rows that are found by key alone, `first_keys` (N,) where the first key of each stands.
     """
 
     radii: Mapping[int, float]
     places: Mapping[int, int]
-    nameless: Tensor  # (N,) int64
+    nameless: Sequence[int]
+    first_keys: Tensor
 
 
 class ScopeIndex:
-    """keys (K, D) fp32, whitened, read at one site."""
+    """Keys as `what` makes them, several an edit."""
 
-    def __init__(self, site: Site, metric: Metric, template_words: frozenset[str], device: torch.device) -> None:
-        self.site, self.metric = site, metric
-        self._template_words = template_words
-        self._device = device
+    def __init__(self, what: What, template_words: frozenset[str], device: torch.device) -> None:
+        self._what, self._template_words, self._device = what, template_words, device
         self._book = Codebook(device)
         self._index = MentionIndex()
 
@@ -60,26 +65,36 @@ class ScopeIndex:
     def held_bytes(self) -> int:
         return self._book.held_bytes
 
-    def learn(self, request: FitRequest, own: Tensor, counter: Tensor) -> dict[str, Any]:
-        """(R, D) keys of the request's contexts, (C, D) of its counter-examples -> the scalars of its scope."""
+    @property
+    def width(self) -> int:
+        """Of a key."""
+        return self._what.width
+
+    # -- learning
+
+    def learn(self, request: FitRequest) -> tuple[dict[str, Any], Tensor]:
+        """The scalars of an edit's scope, and its keys (K, width)."""
         who = who_of(request.texts, request.subject, request.aliases, self._template_words)
-        return {
-            "radius": self._own_radius(own, counter, who, request),
+        groups = (request.contexts, request.nearby_contexts, request.counter_contexts)
+        found = self._what.of([context for group in groups for context in group])
+        own, nearby, counter = torch.split(found, [len(group) for group in groups])
+        reach = self._reach(own, nearby)
+        for text, distance in zip(request.counter_examples, _nearest(counter, own).tolist(), strict=True):
+            if who.share(words_of(text)) >= who.bound:
+                reach = min(reach, 0.5 * distance)
+        learned = {
+            "reach": reach,
             "who": [[list(span) for span in spans] for spans in who.alternatives],
             "bound": who.bound,
             "target_ids": list(request.target_ids),
         }
+        return learned, _covering(own, CLOSE * reach)
 
-    def _own_radius(self, own: Tensor, counter: Tensor, who: Who, request: FitRequest) -> float:
-        """The default, widened to the given paraphrases, then narrowed so that no counter-example hits."""
-        keys = self.metric(own)
-        given = len(request.texts)  # the prompt and its paraphrases; contexts after them are made from these
-        distances = (keys[:given] - keys[0]).norm(dim=-1)
-        radius = float(max(self.metric.radius, 1.05 * distances.max().item()))
-        for text, key in zip(request.counter_examples, self.metric(counter), strict=True):
-            if who.share(words_of(text)) >= who.bound:
-                radius = min(radius, 0.5 * (key - keys[0]).norm().item())
-        return radius
+    def _reach(self, own: Tensor, nearby: Tensor) -> float:
+        """Other questions about the subject lie outside, but for LET_IN of them; without any, the default radius."""
+        if not len(nearby):
+            return self._what.radius
+        return float(_nearest(nearby, own).sort().values[int(LET_IN * len(nearby))])
 
     @staticmethod
     def read(edit_id: str, learned: Mapping[str, Any]) -> Scoped:
@@ -89,12 +104,17 @@ class ScopeIndex:
         except ValidationError as error:
             raise IncompatibleEdit(f"What the edit {edit_id} learned cannot be read: {error}") from error
 
-    def load(self, edit_id: str, scoped: Scoped, key: Tensor) -> None:
+    # -- rows
+
+    def load(self, edit_id: str, scoped: Scoped, keys: Tensor | None) -> None:
+        """Raises IncompatibleEdit for keys of another width."""
+        if keys is None or keys.ndim != 2 or not len(keys) or keys.shape[1] != self._what.width:
+            raise IncompatibleEdit(f"The edit {edit_id} has no keys of this model's width, {self._what.width}.")
         target = tuple(scoped.target_ids)
         who = Who(tuple(tuple(tuple(span) for span in spans) for spans in scoped.who), bound=scoped.bound)
         rivals = [row for row in self._index.overlapping(who) if self._book.target(row) != target]
         row = self._book.add(
-            edit_id, key=self.metric(key.to(self._device)), radius=scoped.radius, target=target, rivals=rivals
+            edit_id, keys=keys.float().to(self._device), radius=scoped.reach, target=target, rivals=rivals
         )
         self._index.add(row, who)
 
@@ -109,31 +129,49 @@ class ScopeIndex:
         radii = self._book.radii(rows)
         places = {row: place for place, row in enumerate(rows)}
         nameless = [row for row in self._index.nameless if row in radii]
-        return ScopePart(radii, places, torch.tensor(nameless, dtype=torch.int64, device=self._device))
+        return ScopePart(radii, places, nameless, self._book.first_keys(nameless))
 
     def decide(self, prompt: PromptView, part: ScopePart, editor: str) -> Decision | None:
-        """The nearest live key among those whose subject is mentioned; it answers if within its radius.
+        """The live edit, of those whose subject is mentioned, in whose radius the prompt lies deepest.
 
-        Of equally near ones, the newest.
+        Of equally deep ones, the newest.
         """
         if not part.radii:
             return None
         shares = self._index.mentioned(words_of(prompt.text))
         rows = [row for row in shares if row in part.radii]
-        query = self.metric(prompt.features[self.site].to(self._device))
-        rows.extend(self._book.shortlist(query, part.nameless, SHORTLIST))
-        if not rows:
+        if not rows and not part.nameless:
             return None
+        query = self._what.key(prompt.state[None], prompt.logits[None])[0]
+        rows.extend(self._book.shortlist(query, part.nameless, part.first_keys, SHORTLIST))
         distances = self._book.distances(query, rows)
-        distance, _, row = min(
-            (distance, -part.places[row], row) for distance, row in zip(distances, rows, strict=True)
-        )
-        radius = part.radii[row]
-        if distance > radius:
+        depth = {row: _depth(d, part.radii[row]) for row, d in zip(rows, distances, strict=True)}
+        # rounded: two edits of one prompt differ by rounding only, and then the newest is to win
+        row = min(depth, key=lambda row: (round(depth[row], 4), -part.places[row]))
+        if depth[row] > 1:
             return None
         signals = {
-            "distance": Signal(distance, radius),
+            "distance": Signal(distances[rows.index(row)], part.radii[row]),
             "subject": Signal(shares.get(row, 1.0), self._index.bound(row)),
         }
-        margin = 1 - distance / radius if radius > 0 else 0.0
-        return Decision(edit_id=self._book.edit_id(row), editor=editor, margin=margin, signals=signals)
+        return Decision(edit_id=self._book.edit_id(row), editor=editor, margin=1 - depth[row], signals=signals)
+
+
+def _depth(distance: float, radius: float) -> float:
+    """Of the radius; of a radius of nothing, only its own key lies inside."""
+    return distance / radius if radius > 0 else (0.0 if distance == 0 else float("inf"))
+
+
+def _nearest(keys: Tensor, own: Tensor) -> Tensor:
+    """(N, D), (K, D) -> (N,): how far each lies from the nearest of an edit's own, by differences."""
+    if not len(keys):
+        return torch.zeros(0)
+    return torch.stack([(keys - each).norm(dim=-1) for each in own]).amin(0)
+
+
+def _covering(own: Tensor, close: float) -> Tensor:
+    """The first, and of the others so many that none lies farther than `close` from one that is kept."""
+    kept = [0]
+    while (farthest := _nearest(own, own[kept])).max().item() > close and len(kept) < len(own):
+        kept.append(int(farthest.argmax()))
+    return own[kept].cpu()

@@ -147,7 +147,7 @@ class Engine:
     def _prefill(self, batch: Batch) -> None:
         slots, starts = [s.slot for s in batch.sequences], [s.computed for s in batch.sequences]
         rows = [s.row(len(piece)) for s, piece in zip(batch.sequences, batch.pieces, strict=True)]
-        logits, features = self._runner.prefill(slots, starts, batch.pieces, rows, self._watches(batch))
+        logits, states, features = self._runner.prefill(slots, starts, batch.pieces, rows, self._watches(batch))
         ready: list[int] = []
         for row, (sequence, piece) in enumerate(zip(batch.sequences, batch.pieces, strict=True)):
             sequence.computed += len(piece)
@@ -157,7 +157,7 @@ class Engine:
             if sequence.decided:
                 sequence.phase = Phase.DECODE
                 ready.append(row)
-            elif self._decide(sequence, {site: x[row] for site, x in features.items()}):
+            elif self._decide(sequence, {site: x[row] for site, x in features.items()}, states[row], logits[row]):
                 ready.append(row)
         if ready:
             self._sample(logits[ready], [batch.sequences[row] for row in ready])
@@ -177,14 +177,14 @@ class Engine:
     def _observe(self, key: str, site: Site, part: Any, seen: list[Tensor], h_in: Tensor) -> None:
         seen.append(self.editors[key].observe(site, h_in, part))
 
-    def _decide(self, sequence: Sequence, features: Mapping[Site, Tensor]) -> bool:
+    def _decide(self, sequence: Sequence, features: Mapping[Site, Tensor], state: Tensor, logits: Tensor) -> bool:
         """Which edit answers, once. -> whether the logits at hand give the first token."""
         decision = None
         if sequence.edition.edit_ids:
             observed = {
                 key: {site: torch.cat(seen) for site, seen in sites.items()} for key, sites in sequence.observed.items()
             }
-            view = PromptView(text=sequence.text, features=features, observed=observed)
+            view = PromptView(text=sequence.text, features=features, state=state, logits=logits, observed=observed)
             decision = self.editions.decide(view, sequence.edition)
         return sequence.decide(decision, None if decision is None else self.editors[decision.editor].capabilities)
 

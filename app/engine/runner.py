@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -39,6 +40,11 @@ class Runner:
         self._sites = tuple(dict.fromkeys(site for editor in editors.values() for site in editor.sites))
         for site in self._sites:
             hooks.attach(site)
+        self._states: Tensor | None = None
+        hosted.model.get_output_embeddings().register_forward_pre_hook(self._see)
+
+    def _see(self, _module: Any, args: tuple[Tensor, ...]) -> None:
+        self._states = args[0]
 
     @torch.inference_mode()
     def prefill(
@@ -48,8 +54,9 @@ class Runner:
         pieces: Sequence[Sequence[int]],
         rows: Sequence[RowView],
         watches: Sequence["Watch"] = (),
-    ) -> tuple[Tensor, dict[Site, Tensor]]:
-        """-> logits (B, V) fp32 and, by site, its input (B, D_in), at each row's last token.
+    ) -> tuple[Tensor, Tensor, dict[Site, Tensor]]:
+        """-> logits (B, V) fp32, what the output embeddings read (B, D), and, by site, its input (B, D_in), at each
+        row's last token.
 
         A row without a decision is read as the base model computes it; in one that holds a decision, the edit acts.
         """
@@ -61,8 +68,8 @@ class Runner:
         for site, more in self._adaptors(rows).items():
             acts[site].extend(more)
         with self._hooks.applying(len(pieces), acts):
-            logits = self._forward(slots, starts, pieces, last)
-        return logits, features
+            logits, states = self._forward(slots, starts, pieces, last)
+        return logits, states, features
 
     @torch.inference_mode()
     def decode(
@@ -72,9 +79,9 @@ class Runner:
         last = torch.zeros(len(slots), dtype=torch.long, device=self._hosted.device)
         acts = self._adaptors(rows)
         if not acts:
-            return self._forward(slots, starts, pieces, last)
+            return self._forward(slots, starts, pieces, last)[0]
         with self._hooks.applying(len(rows), acts):
-            return self._forward(slots, starts, pieces, last)
+            return self._forward(slots, starts, pieces, last)[0]
 
     def _adaptors(self, rows: Sequence[RowView]) -> dict[Site, list[Act]]:
         """What the editors whose edits are held by a row do at each site, for this pass's rows."""
@@ -86,7 +93,9 @@ class Runner:
                 acts.setdefault(site, []).append(partial(editor.apply, site))
         return acts
 
-    def _forward(self, slots: list[int], starts: list[int], pieces: Sequence[Sequence[int]], last: Tensor) -> Tensor:
+    def _forward(
+        self, slots: list[int], starts: list[int], pieces: Sequence[Sequence[int]], last: Tensor
+    ) -> tuple[Tensor, Tensor]:
         device, length = self._hosted.device, max(len(piece) for piece in pieces)
         ids = torch.zeros(len(pieces), length, dtype=torch.long)
         positions = torch.zeros(len(pieces), length, dtype=torch.long)
@@ -109,5 +118,6 @@ class Runner:
             use_cache=True,
             logits_to_keep=keep,
         ).logits  # (B, P, V)
-        picked: Tensor = logits[torch.arange(len(pieces), device=device), row_of]
-        return picked.float()
+        rows, states = torch.arange(len(pieces), device=device), self._states
+        assert states is not None, "the output embeddings were not asked"
+        return logits[rows, row_of].float(), states[rows, row_of]

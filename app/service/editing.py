@@ -37,11 +37,12 @@ class Editing:
         records: Records,
         pins: Pins,
         verifier: Verifier,
+        preparing: Preparing,
         fingerprints: Mapping[str, str],
         clock: Clock,
     ) -> None:
         self._owner, self._records, self._pins, self._verifier = owner, records, pins, verifier
-        self._preparing = Preparing(owner.engine)
+        self._preparing = preparing
         self._committer = Committer(records, pins, fingerprints, clock)
         self._under_way: dict[str, asyncio.Lock] = {}
 

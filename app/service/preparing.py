@@ -3,6 +3,7 @@
 from app.domain.edit import EditRequest
 from app.domain.errors import InvalidRequest
 from app.editors.base import FitRequest, adaptor_key
+from app.editors.nearby import Nearby
 from app.editors.registry import AUTO, EDITORS
 from app.engine.engine import Engine
 
@@ -13,8 +14,8 @@ PREFIXES = ("Here is a question. ", "Please answer this. ")
 class Preparing:
     """Tokenises exactly as requests are served. Touches the engine's text and editors, never its state."""
 
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
+    def __init__(self, engine: Engine, nearby: Nearby) -> None:
+        self._engine, self._nearby = engine, nearby
 
     def editors(self, request: EditRequest) -> tuple[str, ...]:
         """The editors that may make this edit, the first to try first: for `auto` all that can hold it.
@@ -57,7 +58,15 @@ class Preparing:
             aliases=request.aliases,
             counter_examples=request.counter_examples,
             seed=request.seed,
+            nearby_contexts=tuple(text.encode(each) for each in self._nearby_of(request)),
         )
+
+    def _nearby_of(self, request: EditRequest) -> tuple[str, ...]:
+        """Bare questions say nothing of a conversation, whose template comes first, nor of a text that fills a
+        sequence."""
+        if not self._roomy(request):
+            return ()
+        return self._nearby.about(request.prompt, request.subject)
 
     def _roomy(self, request: EditRequest) -> bool:
         """Whether a prefixed prompt with its target still fits a sequence; long prompts are fitted as they are, and so

@@ -16,8 +16,9 @@ from app.domain.errors import InvalidRequest, RequestCancelled
 from app.domain.events import EditsDisabled, EditsEnabled, EditsRolledBack, Event, Origin
 from app.domain.generation import Generation, GenerationParameters, Token
 from app.domain.ledger import Ledger
-from app.editors.base import Fitted, Progress
+from app.editors.base import BankPrompt, Fitted, Progress
 from app.editors.lora_mixture import LoraMixture
+from app.editors.nearby import Nearby
 from app.editors.registry import AUTO
 from app.engine.owner import EngineOwner
 from app.service.changing import Changing
@@ -57,6 +58,7 @@ class Service:
         reason_required: bool = False,
         snapshot_period_s: float = 3600.0,
         snapshot_min_events: int = 1000,
+        bank: Sequence[BankPrompt] = (),
         clock: Clock = time.time,
         describe: Callable[[], Mapping[str, Any]] = dict,
     ) -> None:
@@ -71,8 +73,8 @@ class Service:
         self._pins = Pins(self.records, history_revisions)
         share = max(1, owner.engine.scheduler.slots // 4)
         self._verifier = Verifier(owner, share)
-        self._editing = Editing(owner, self.records, self._pins, self._verifier, fingerprints, clock)
-        self._preparing = Preparing(owner.engine)
+        self._preparing = Preparing(owner.engine, Nearby(bank))
+        self._editing = Editing(owner, self.records, self._pins, self._verifier, self._preparing, fingerprints, clock)
         self._refitting = Refitting(owner, self.records, self._pins, self._preparing, self._verifier, clock)
         self._changing = Changing(self.records, clock)
         self._follower = Follower(self.records, self._rebuild)

@@ -122,7 +122,11 @@ async def ask(
     service: Service, prompts: Sequence[str], edits: Any = "live", count: int = ROOM_TOKENS
 ) -> list[Generation]:
     parameters = GenerationParameters(max_new_tokens=count, edits=edits)
-    return list(await asyncio.gather(*(service.generate(prompt, parameters) for prompt in prompts)))
+    answers: list[Generation] = []
+    for first in range(0, len(prompts), 512):  # what waits is bounded
+        some = (service.generate(prompt, parameters) for prompt in prompts[first : first + 512])
+        answers.extend(await asyncio.gather(*some))
+    return answers
 
 
 def bits(generations: Sequence[Generation]) -> list[list[tuple[int, float]]]:

@@ -40,13 +40,13 @@ def fill(path: Path, edits: int) -> None:
     log._connection.execute("BEGIN")
     for revision in range(2, edits + 1):
         name = "".join(rng.choice("abcdefghijklmnopqrstuvwxyz") for _ in range(10)).capitalize()
-        key = tensors["key"] + torch.randn_like(tensors["key"])
+        keys = tensors["keys"] + torch.randn_like(tensors["keys"])
         edit = replace(
             event.edit,
             id=f"ed_{revision:016x}",
             request=replace(event.edit.request, prompt=f"The capital of {name} is"),
             learned={**event.edit.learned, "who": [[[name.casefold()]]]},
-            tensors=pack({**tensors, "key": key}),
+            tensors=pack({**tensors, "keys": keys}),
         )
         entry = encode(replace(event, revision=revision, edit=edit), last)
         last = closing_hash(entry)
