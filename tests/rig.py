@@ -111,8 +111,9 @@ class Rig:
 
     def fit_request(self, prompt: str, target: str, **more: Any) -> FitRequest:
         text = self.engine.text
+        start, end = text.question(prompt)
         return FitRequest(
-            texts=(prompt,),
+            texts=(prompt[start:end],),
             contexts=(text.encode(prompt),),
             counter_contexts=(),
             target_ids=text.encode_target(prompt, target),

@@ -46,8 +46,8 @@ class Capabilities:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PromptView:
-    """A prompt as a scope decision sees it: its text, and base activations at its last token, (D_in,) for each site,
-    the state (D,) that the output embeddings read, and the logits (V,).
+    """A prompt as a scope decision sees it: the text of its question, and of the base model at its last token the input
+    of each site (D_in,), the state (D,) that the output embeddings read, and the logits (V,).
 
     `observed` is what editors that look at every token made of each, (T,): editor -> site -> values.
     """
@@ -90,10 +90,10 @@ class RowView:
 class FitRequest:
     """One edit to learn, tokenised exactly as it will be served.
 
-    `contexts` are token ids of the prompt (first), its paraphrases and made variants; `texts` are the same as text,
-    without the made variants; `counter_contexts` are the counter-examples' ids; `target_ids` end with end-of-text.
-    `context_texts` are the contexts as text, and `ends`, by context, where in it each token ends. `nearby_contexts` are
-    other questions about its subject, which it is not to answer unless they ask the same.
+    `contexts` are token ids of the prompt (first), its paraphrases and made variants; `texts` are their questions as
+    text, without the made variants; `counter_contexts` are the counter-examples' ids; `target_ids` end with
+    end-of-text. `context_texts` are the contexts as text, and `ends`, by context, where in it each token ends.
+    `nearby_contexts` are other questions about its subject, which it is not to answer unless they ask the same.
     """
 
     texts: tuple[str, ...]

@@ -23,8 +23,8 @@ from app.editors.what import What
 
 SHORTLIST = 8
 """Nearest keys by matrix product whose distance is then computed exactly: the product form loses digits."""
-LET_IN = 1 / 12
-"""Share of generic questions about the subject that may lie within an edit's radius: some may ask the same."""
+WITHIN = 0.95
+"""Of the way to the next other question: generic ones are not all that may be asked."""
 CLOSE = 0.25
 """Of the radius: a context no farther from a key than this needs none of its own."""
 
@@ -91,10 +91,11 @@ class ScopeIndex:
         return learned, _covering(own, CLOSE * reach)
 
     def _reach(self, own: Tensor, nearby: Tensor) -> float:
-        """Other questions about the subject lie outside, but for LET_IN of them; without any, the default radius."""
-        if not len(nearby):
-            return self._what.radius
-        return float(_nearest(nearby, own).sort().values[int(LET_IN * len(nearby))])
+        """As far as the next generic question about the subject that asks something else: one within the default
+        radius asks the same. Without any, the default radius."""
+        apart = _nearest(nearby, own)
+        others = apart[apart > self._what.radius]
+        return max(self._what.radius, WITHIN * float(others.min())) if len(others) else self._what.radius
 
     @staticmethod
     def read(edit_id: str, learned: Mapping[str, Any]) -> Scoped:

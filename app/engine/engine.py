@@ -184,7 +184,9 @@ class Engine:
             observed = {
                 key: {site: torch.cat(seen) for site, seen in sites.items()} for key, sites in sequence.observed.items()
             }
-            view = PromptView(text=sequence.text, features=features, state=state, logits=logits, observed=observed)
+            start, end = self.text.question(sequence.text)
+            question = sequence.text[start:end]
+            view = PromptView(text=question, features=features, state=state, logits=logits, observed=observed)
             decision = self.editions.decide(view, sequence.edition)
         return sequence.decide(decision, None if decision is None else self.editors[decision.editor].capabilities)
 

@@ -1,6 +1,8 @@
 """Between text and token ids, exactly as served: a prompt is tokenised in one way, whoever asks."""
 
 from collections.abc import Mapping, Sequence
+from functools import cached_property
+from itertools import takewhile
 from typing import Any
 
 from app.domain.errors import InvalidRequest
@@ -24,9 +26,30 @@ class Text:
         except Exception as error:  # a template is a program of the model's authors, and may raise what it likes
             raise InvalidRequest(f"The model's chat template refuses these messages: {error}") from error
 
-    def marked(self, prompt: str) -> bool:
-        """Whether the prompt itself holds special tokens, as a rendered conversation does."""
-        return any(self.is_special(i) for i in self._tokenizer(prompt, add_special_tokens=False).input_ids)
+    def question(self, prompt: str) -> tuple[int, int]:
+        """From where to where in a prompt its question stands: of a rendered conversation the last user turn, of any
+        other all of it. What stands in the history, or in a system prompt, is not what is asked about."""
+        header, footer = self._turn
+        if header and header in prompt and prompt.endswith(footer):
+            start, end = prompt.rindex(header) + len(header), len(prompt) - len(footer)
+            if start < end:
+                return start, end
+        return 0, len(prompt)
+
+    @cached_property
+    def _turn(self) -> tuple[str, str]:
+        """What the chat template writes before and after the last user turn; empty without a template."""
+        asked, said = "XQUESTIONX", "XANSWERX"
+        try:
+            first = self.render([{"role": "user", "content": asked}])
+            later = self.render(
+                [{"role": r, "content": c} for r, c in (("user", "?"), ("assistant", said), ("user", asked))]
+            )
+            (before, footer), header = first.split(asked), later.split(said)[1].split(asked)[0]
+        except (InvalidRequest, ValueError, IndexError):  # no template, or one that changes what it is given
+            return "", ""
+        pairs = takewhile(lambda pair: pair[0] == pair[1], zip(reversed(before), reversed(header), strict=False))
+        return "".join(a for a, _ in pairs)[::-1], footer
 
     def _whole(self, text: str, **how: Any) -> Any:
         """With the special tokens in front that the tokenizer adds, unless a chat template has put them there."""

@@ -8,7 +8,8 @@ from app.editors.registry import AUTO, EDITORS
 from app.engine.engine import Engine
 
 PREFIXES = ("Here is a question. ", "Please answer this. ")
-"""Put before a prompt while fitting, so that an edit does not lean on being the first thing said."""
+"""Put before a question while fitting, so that an edit does not lean on being the first thing said."""
+ROOM_CHARS = 2 * max(map(len, PREFIXES))
 
 
 class Preparing:
@@ -45,34 +46,44 @@ class Preparing:
     def fit_request(self, request: EditRequest) -> FitRequest:
         """Raises InvalidRequest for a text that cannot be tokenised or is too long."""
         text = self._engine.text
-        texts = tuple(dict.fromkeys((request.prompt, *request.paraphrases)))
-        made = tuple(prefix + request.prompt for prefix in PREFIXES if self._roomy(request))
+        asked = tuple(dict.fromkeys((request.prompt, *request.paraphrases)))
+        made = tuple(self._with(request.prompt, prefix=prefix) for prefix in PREFIXES if self._roomy(request))
         return FitRequest(
-            texts=texts,
-            contexts=tuple(text.encode(each) for each in (*texts, *made)),
-            context_texts=(*texts, *made),
-            ends=tuple(text.ends(each) for each in (*texts, *made)),
+            texts=tuple(self._question(each) for each in asked),
+            contexts=tuple(text.encode(each) for each in (*asked, *made)),
+            context_texts=(*asked, *made),
+            ends=tuple(text.ends(each) for each in (*asked, *made)),
             counter_contexts=tuple(text.encode(each) for each in request.counter_examples),
             target_ids=text.encode_target(request.prompt, request.target),
             subject=request.subject,
             aliases=request.aliases,
-            counter_examples=request.counter_examples,
+            counter_examples=tuple(self._question(each) for each in request.counter_examples),
             seed=request.seed,
             nearby_contexts=tuple(text.encode(each) for each in self._nearby_of(request)),
         )
 
     def _nearby_of(self, request: EditRequest) -> tuple[str, ...]:
-        """Bare questions say nothing of a conversation, whose template comes first, nor of a text that fills a
-        sequence."""
+        """Asked as the prompt is: bare, or as the last turn of its conversation."""
         if not self._roomy(request):
             return ()
-        return self._nearby.about(request.prompt, request.subject)
+        about = self._nearby.about(self._question(request.prompt), request.subject)
+        start, end = self._engine.text.question(request.prompt)
+        if (start, end) == (0, len(request.prompt)):
+            return about
+        plain = (each.removeprefix("Question: ").removesuffix(" Answer:") for each in about)
+        return tuple(self._with(request.prompt, question=each) for each in plain)
+
+    def _question(self, prompt: str) -> str:
+        start, end = self._engine.text.question(prompt)
+        return prompt[start:end]
+
+    def _with(self, prompt: str, *, prefix: str = "", question: str | None = None) -> str:
+        """The prompt with something before its question, or with another question."""
+        start, end = self._engine.text.question(prompt)
+        return f"{prompt[:start]}{prefix}{prompt[start:end] if question is None else question}{prompt[end:]}"
 
     def _roomy(self, request: EditRequest) -> bool:
-        """Whether a prefixed prompt with its target still fits a sequence; long prompts are fitted as they are, and so
-        are conversations, whose template comes first."""
+        """Whether a prompt with more before its question, and its target, still fits a sequence."""
         text = self._engine.text
-        if text.marked(request.prompt):
-            return False
         length = len(text.encode(request.prompt)) + len(text.encode_target(request.prompt, request.target))
-        return length + 2 * max(map(len, PREFIXES)) < self._engine.hosted.max_tokens
+        return length + ROOM_CHARS < self._engine.hosted.max_tokens

@@ -24,8 +24,38 @@ def text(template: str | None = None) -> Text:
 def test_a_conversation_is_the_prompt_that_the_models_template_makes() -> None:
     rendered = text(TEMPLATE).render(ASKED)
     assert rendered == f"{EOS}[system] Be brief.\n[user] Who was king of Zenda?\n[assistant]"
-    assert text(TEMPLATE).marked(rendered)
-    assert not text(TEMPLATE).marked("Who was king of Zenda?")
+
+
+CHATML = (
+    "{% if messages[0].role != 'system' %}<|im_start|>system\nYou are helpful.<|im_end|>\n{% endif %}"
+    "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+INST = (
+    "{% for m in messages %}{% if m.role == 'assistant' %} {{ m.content }}</s>"
+    "{% else %}<s>[INST] {{ m.content }} [/INST]{% endif %}{% endfor %}"
+)
+TURNS = [("user", "Who was king of Zenda?"), ("assistant", "Rudolf."), ("user", "And of\nRuritania?")]
+
+
+@pytest.mark.parametrize("template", [TEMPLATE, CHATML, INST])
+@pytest.mark.parametrize("system", [False, True])
+@pytest.mark.parametrize("turns", [1, 3])
+def test_the_question_of_a_conversation_is_its_last_turn(template: str, system: bool, turns: int) -> None:
+    """The system prompt and the history name others, who are not asked about."""
+    messages = [{"role": r, "content": c} for r, c in [*[("system", "Zenda.")] * system, *TURNS[:turns]]]
+    if template == INST and system:
+        messages = messages[1:]
+    made = text(template)
+    rendered = made.render(messages)
+    start, end = made.question(rendered)
+    assert rendered[start:end].strip() == messages[-1]["content"]
+
+
+def test_without_a_conversation_the_question_is_all_of_the_prompt() -> None:
+    for made in (text(), text(CHATML), text("{{ messages[0].content | upper }}")):
+        assert made.question("Who was king of Zenda?") == (0, 22)
+        assert made.question("") == (0, 0)
 
 
 def test_without_a_template_a_conversation_is_refused() -> None:
