@@ -1,12 +1,12 @@
 """GRACE (Hartvigsen et al. 2022, arXiv 2211.11031): a codebook of keys, values and deferral radii at one layer.
 
-Preset `serving`. As published: the key is the input of one FFN at the prompt's last token; the nearest live key answers
-if it lies within its deferral radius, else the layer below answers; radii of conflicting keys are halved against one
-another (the paper's split). Deviations, each for what live serving needs:
+Preset `serving`. As published: keys are states of the base model at a prompt's last token, values act at one layer; the
+live key in whose deferral radius a prompt lies answers, else the model itself; radii of conflicting keys are halved
+against one another (the paper's split). Deviations, each for what live serving needs:
 - the value is a residual delta added to the FFN's output, one a generated position, fitted from zero on target and
   end-of-text with early stopping; the paper replaces the output by one vector at the last prompt token (section 3);
-- keys are read at the model's head (`what`), several an edit, each edit has a radius of its own, and it is a
-  candidate only where its subject is mentioned (`scope`, `scope_index`);
+- keys are read at the model's head (`what`), not at the layer where values act; an edit has several, and a radius that
+  is calibrated for it, and is a candidate only where its subject is mentioned (`scope`, `scope_index`);
 - the decision is taken once, at prefill, and held; row j acts only while the answer so far is the target's first j
   tokens, so that sampling away from the target is not dragged back;
 - a radius is frozen with its edit, and only its caps against live neighbours are derived: a pure function of the live

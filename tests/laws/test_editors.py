@@ -28,6 +28,13 @@ KEYS = [adaptor_key(name, preset) for name, presets in EDITORS.items() for prese
 LOCAL = [key for key in KEYS if "/" not in key]
 CASES = [(kind, key) for key in KEYS for kind in sorted(TINY) if "/" not in key or kind in ("llama", "gpt2")]
 """Every editor: `serving` on every architecture; `paper`, which fits for longer, on a SwiGLU and a GELU one."""
+everywhere = pytest.mark.parametrize(
+    "case",
+    [(kind, key) for key in KEYS for kind in sorted(TINY)],
+    indirect=True,
+    ids=lambda case: f"{case[0]}-{case[1]}",
+)
+"""For the laws that say whether an editor runs on an architecture at all: `paper` too."""
 FITTING = [(kind, key) for kind, key in CASES if kind in ("llama", "gpt2")]
 fits_again = pytest.mark.parametrize("case", FITTING, indirect=True, ids=lambda case: f"{case[0]}-{case[1]}")
 """For laws that fit many times: on a SwiGLU and a GELU architecture."""
@@ -108,6 +115,7 @@ def weights(rig: Rig) -> str:
     return digest.hexdigest()
 
 
+@everywhere
 def test_no_edits_is_the_bare_model(architecture: str, editor: str) -> None:
     bare, rig = Rig(architecture), having(architecture, editor)
     bare.hooks.close()
@@ -144,6 +152,7 @@ def test_a_prompt_that_no_edit_answers_is_answered_bit_for_bit_as_by_the_bare_mo
             assert after.tokens == before.tokens
 
 
+@everywhere
 def test_commit_then_roll_back_is_never_edited(rig: Rig, architecture: str) -> None:
     before = exact(rig, NOTHING)
     exact(rig, Edition("default", 3, IDS))
