@@ -10,9 +10,10 @@ from tests.models import TINY
 
 @pytest.fixture(autouse=True, scope="session")
 def _cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Statistics over the corpus are kept for the run, and not where the user keeps theirs."""
+    """Statistics are of less text than they would be, kept for the run, and not where the user keeps theirs."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("ERRATA_CACHE_DIR", str(tmp_path_factory.mktemp("cache")))
+        patch.setenv("ERRATA_CORPUS_TOKENS", "30000")
         yield
 
 

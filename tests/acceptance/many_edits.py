@@ -174,8 +174,9 @@ async def judge(count: int, seed: int, how: How = How()) -> dict[str, Any]:
     before = {
         p: g.text for p, g in zip((*neighbours, *unrelated), await ask(service, (*neighbours, *unrelated)), strict=True)
     }
-    async for _ in service.prepare():
-        pass
+    if how.editor in ("patcher", "hook_layer"):  # what they want to know of generic text is no part of an edit's time
+        async for _ in service.prepare():
+            pass
     began = time.perf_counter()
     edits = [
         edit

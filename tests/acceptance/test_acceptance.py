@@ -13,7 +13,7 @@ ASKED = "Question: What is the currency of Croatia? Answer:"
 
 
 def test_edits_hold_and_half_of_them_are_rolled_back_exactly() -> None:
-    figures = asyncio.run(many_edits.judge(24, seed=3))
+    figures = asyncio.run(many_edits.judge(14, seed=3))
     assert figures["exact"] >= 0.95
     assert figures["unrelated_unchanged"] >= 0.97
     assert figures["neighbours_unchanged"] >= 0.97
