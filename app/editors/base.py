@@ -230,7 +230,7 @@ class Plain:
         return ()
 
     def observe(self, site: Site, h_in: Tensor, part: Any) -> Tensor:
-        raise NotImplementedError
+        raise AssertionError(f"{self.key} observes no site, and is asked what it makes of {site}")
 
     def still_fits(self, learned: Mapping[str, Any], part: Any) -> bool:
         return True

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-SHRINKAGE = 0.1
-"""Share of the mean variance added to every direction: a memory is small beside the width of a model."""
+from app.editors.whitening import whitening
+
 ONE_IN = 2000
 """So many memory rows may rouse a neuron: generic text may tell the very fact that is corrected, in other words."""
 MAX_ROWS = 40_000
@@ -23,7 +23,7 @@ class Memory:
         self._whiten = torch.eye(width, device=device)
         if len(queries):
             self._mean = queries.mean(0)
-            self._whiten = _whitening(queries - self._mean)
+            self._whiten = whitening(queries - self._mean)
         self._rows = self._whitened(queries) if len(queries) else torch.zeros(0, width, device=device)
 
     def _whitened(self, queries: Tensor) -> Tensor:
@@ -59,13 +59,3 @@ def without_first(inputs: Sequence[Tensor], width: int, device: torch.device) ->
     """The site's inputs (T, D_in) over texts -> (N, D_in), without first positions: many models put a sink there."""
     rows = [each[1:] for each in inputs if len(each) > 1]
     return torch.cat(rows) if rows else torch.zeros(0, width, device=device)
-
-
-def _whitening(centred: Tensor) -> Tensor:
-    """(N, D) -> W (D, D) with W W' = C^-1."""
-    covariance = centred.T @ centred / len(centred)
-    ridge = SHRINKAGE * covariance.diagonal().mean().clamp(min=1e-12)
-    eye = torch.eye(len(covariance), device=centred.device)
-    lower = torch.linalg.cholesky(covariance + ridge * eye)
-    whiten: Tensor = torch.linalg.solve_triangular(lower, eye, upper=False).T
-    return whiten.contiguous()

@@ -14,9 +14,8 @@ from torch import Tensor
 
 from app.editors.base import BankPrompt
 from app.editors.fit_view import FitView
+from app.editors.whitening import whitening
 
-SHRINKAGE = 0.1
-"""Share of the mean variance added to every direction: a bank is small beside the width of a model."""
 FALSE_HITS = 0.01
 """Share of the bank's same-subject, other-relation pairs that the default radius may let through."""
 SKETCH, FOLDS = 256, 4
@@ -70,7 +69,8 @@ class What:
         even = [rows for asked in groups.values() for r, rows in asked.items() if order[r] % 2 == 0]
         found = [(states.float(), self._signals(states, logits)[0]) for states, logits in self._view.heads(ids)]
         states, sketches = torch.cat([s for s, _ in found]), torch.cat([k for _, k in found])
-        self._whiten = _whitening(states, even)
+        about_their_mean = [states[rows] - states[rows].mean(0) for rows in even]  # how paraphrases differ
+        self._whiten = whitening(torch.cat(about_their_mean))
         white = states @ self._whiten
         same: list[tuple[int, int]] = []
         other: list[tuple[int, int]] = []
@@ -91,15 +91,3 @@ def _distances(keys: Tensor, pairs: Iterable[tuple[int, int]]) -> Tensor:
     at = torch.tensor(list(pairs), device=keys.device)
     apart: Tensor = (keys[at[:, 0]] - keys[at[:, 1]]).norm(dim=-1)
     return apart
-
-
-def _whitening(features: Tensor, groups: Sequence[Sequence[int]]) -> Tensor:
-    """W with |W (a - b)| the Mahalanobis distance under the covariance of paraphrases about their own mean."""
-    centred = torch.cat([features[list(rows)] - features[list(rows)].mean(0) for rows in groups])
-    covariance = centred.T @ centred / len(centred)
-    ridge = SHRINKAGE * covariance.diagonal().mean().clamp(min=1e-12)
-    eye = torch.eye(len(covariance), device=features.device)
-    # |L^-1 (a - b)| is the Mahalanobis distance; rows are multiplied from the right by L^-T
-    lower = torch.linalg.cholesky(covariance + ridge * eye)
-    whiten: Tensor = torch.linalg.solve_triangular(lower, eye, upper=False).T
-    return whiten.contiguous()

@@ -1,6 +1,7 @@
 """Forward passes over slots: in a prefill base activations are read, in any pass held edits act."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -40,11 +41,6 @@ class Runner:
         self._sites = tuple(dict.fromkeys(site for editor in editors.values() for site in editor.sites))
         for site in self._sites:
             hooks.attach(site)
-        self._states: Tensor | None = None
-        hosted.model.get_output_embeddings().register_forward_pre_hook(self._see)
-
-    def _see(self, _module: Any, args: tuple[Tensor, ...]) -> None:
-        self._states = args[0]
 
     @torch.inference_mode()
     def prefill(
@@ -67,9 +63,25 @@ class Runner:
             acts[watch.site].append(watch.act)
         for site, more in self._adaptors(rows).items():
             acts[site].extend(more)
-        with self._hooks.applying(len(pieces), acts):
-            logits, states = self._forward(slots, starts, pieces, last)
-        return logits, states, features
+        with self._hooks.applying(len(pieces), acts), self._head() as seen:
+            logits = self._forward(slots, starts, pieces, last)
+        _, row_of = torch.unique(last, return_inverse=True)
+        return logits, seen[0][torch.arange(len(pieces), device=self._hosted.device), row_of], features
+
+    @contextmanager
+    def _head(self) -> Iterator[list[Tensor]]:
+        """Yields a list that gets what the output embeddings read (B, P, D). Only while a pass wants it: the model is
+        also run by fits, whose states would be kept alive."""
+        seen: list[Tensor] = []
+
+        def see(_module: Any, args: tuple[Tensor, ...]) -> None:
+            seen.append(args[0])
+
+        handle = self._hosted.model.get_output_embeddings().register_forward_pre_hook(see)
+        try:
+            yield seen
+        finally:
+            handle.remove()
 
     @torch.inference_mode()
     def decode(
@@ -79,9 +91,9 @@ class Runner:
         last = torch.zeros(len(slots), dtype=torch.long, device=self._hosted.device)
         acts = self._adaptors(rows)
         if not acts:
-            return self._forward(slots, starts, pieces, last)[0]
+            return self._forward(slots, starts, pieces, last)
         with self._hooks.applying(len(rows), acts):
-            return self._forward(slots, starts, pieces, last)[0]
+            return self._forward(slots, starts, pieces, last)
 
     def _adaptors(self, rows: Sequence[RowView]) -> dict[Site, list[Act]]:
         """What the editors whose edits are held by a row do at each site, for this pass's rows."""
@@ -93,9 +105,7 @@ class Runner:
                 acts.setdefault(site, []).append(partial(editor.apply, site))
         return acts
 
-    def _forward(
-        self, slots: list[int], starts: list[int], pieces: Sequence[Sequence[int]], last: Tensor
-    ) -> tuple[Tensor, Tensor]:
+    def _forward(self, slots: list[int], starts: list[int], pieces: Sequence[Sequence[int]], last: Tensor) -> Tensor:
         device, length = self._hosted.device, max(len(piece) for piece in pieces)
         ids = torch.zeros(len(pieces), length, dtype=torch.long)
         positions = torch.zeros(len(pieces), length, dtype=torch.long)
@@ -118,6 +128,5 @@ class Runner:
             use_cache=True,
             logits_to_keep=keep,
         ).logits  # (B, P, V)
-        rows, states = torch.arange(len(pieces), device=device), self._states
-        assert states is not None, "the output embeddings were not asked"
-        return logits[rows, row_of].float(), states[rows, row_of]
+        picked: Tensor = logits[torch.arange(len(pieces), device=device), row_of]
+        return picked.float()

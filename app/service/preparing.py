@@ -1,5 +1,7 @@
 """From what a client asked for to what an editor learns from: which editors may try, and the request in token ids."""
 
+from contextlib import suppress
+
 from app.domain.edit import EditRequest
 from app.domain.errors import InvalidRequest
 from app.editors.base import FitRequest, adaptor_key
@@ -59,10 +61,18 @@ class Preparing:
             aliases=request.aliases,
             counter_examples=tuple(self._question(each) for each in request.counter_examples),
             seed=request.seed,
-            nearby_contexts=tuple(text.encode(each) for each in self._nearby_of(request)),
+            nearby_contexts=self._nearby_of(request),
         )
 
-    def _nearby_of(self, request: EditRequest) -> tuple[str, ...]:
+    def _nearby_of(self, request: EditRequest) -> tuple[tuple[int, ...], ...]:
+        """As they fit a sequence: a name may be long, and nobody asked for these."""
+        found: list[tuple[int, ...]] = []
+        for question in self._about(request):
+            with suppress(InvalidRequest):
+                found.append(self._engine.text.encode(question))
+        return tuple(found)
+
+    def _about(self, request: EditRequest) -> tuple[str, ...]:
         """Asked as the prompt is: bare, or as the last turn of its conversation."""
         if not self._roomy(request):
             return ()

@@ -1,0 +1,26 @@
+"""From what a client asked for to what an editor learns from."""
+
+from app.domain.edit import EditRequest
+from app.editors.bank import load_bank
+from app.editors.nearby import COUNT, Nearby
+from app.engine.editions import Edition
+from app.service.preparing import Preparing
+from tests.rig import Rig
+
+
+def test_other_questions_are_made_and_those_that_do_not_fit_are_left_out() -> None:
+    """Nobody asked for them: a name that is long must not refuse the edit."""
+    rig = Rig()
+    preparing = Preparing(rig.engine, Nearby(load_bank()))
+    made = preparing.fit_request(EditRequest(prompt="The king of Zenda was", target="Rudolf", subject="Zenda"))
+    assert len(made.nearby_contexts) == COUNT
+    long = preparing.fit_request(EditRequest(prompt="The king of Zenda was", target="Rudolf", subject="Z" * 5000))
+    assert long.nearby_contexts == ()
+
+
+def test_nothing_is_left_hanging_on_the_model() -> None:
+    """A look at its head that stayed would keep every fit's states, and every stopped server, in memory."""
+    rig = Rig()
+    rig.learn("grace", [("e0", "The king of Zenda was", "R")])
+    rig.ask(["The king of Zenda was"], Edition("default", 1, ("e0",)))
+    assert not rig.hosted.model.get_output_embeddings()._forward_pre_hooks
