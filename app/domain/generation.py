@@ -33,6 +33,8 @@ class GenerationParameters:
     """See the edits as they were at this revision (time travel, inside the history window)."""
     min_revision: int | None = None
     """Wait until this revision is applied here (read your writes)."""
+    forced: tuple[int, ...] = ()
+    """Token ids that are taken one after the other, whatever the model would choose (teacher forcing)."""
 
     def __post_init__(self) -> None:
         def check(ok: bool, message: str) -> None:
@@ -86,6 +88,8 @@ class Token:
     text: str
     logprob: float
     special: bool
+    likeliest: bool = True
+    """Whether the model would have chosen it greedily, without penalties."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

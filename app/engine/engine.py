@@ -199,16 +199,16 @@ class Engine:
         self._sample(logits, batch.sequences)
 
     def _sample(self, logits: Any, sequences: list[Sequence]) -> None:
-        ids, logprobs = choose_all(
+        ids, logprobs, likeliest = choose_all(
             logits, [s.sampler for s in sequences], [s.prompt for s in sequences], [s.generated for s in sequences]
         )
-        for sequence, token_id, logprob in zip(sequences, ids, logprobs, strict=True):
+        for sequence, token_id, logprob, first in zip(sequences, ids, logprobs, likeliest, strict=True):
             sequence.generated.append(token_id)
             self.counters.generated_tokens += 1
-            self._show(sequence, token_id, logprob)
+            self._show(sequence, token_id, logprob, first)
             sequence.check()
 
-    def _show(self, sequence: Sequence, token_id: int, logprob: float) -> None:
+    def _show(self, sequence: Sequence, token_id: int, logprob: float, likeliest: bool) -> None:
         ended = token_id in self.hosted.eos_ids
         text = "" if ended else sequence.answer.add(token_id)
         reason: FinishReason | None = None
@@ -220,7 +220,7 @@ class Engine:
             reason = "length"
         if reason is not None:
             text += sequence.answer.finish()
-        token = Token(token_id, text, logprob, self.text.is_special(token_id))
+        token = Token(token_id, text, logprob, self.text.is_special(token_id), likeliest)
         sequence.tokens.append(token)
         sequence.emit(token)
         if reason is not None:

@@ -28,6 +28,7 @@ class Sampler:
 
     def __init__(self, parameters: GenerationParameters) -> None:
         self.samples = parameters.samples
+        self._forced = parameters.forced
         self.seed: int | None = None
         self._generator: torch.Generator | None = None
         if self.samples:
@@ -52,10 +53,12 @@ class Sampler:
     @property
     def plain_greedy(self) -> bool:
         """Whether the arg max of the raw logits is the choice: such rows are decided in one call for the batch."""
-        return not self.samples and not self._penalties and not self._frequency and not self._presence
+        return not (self.samples or self._penalties or self._frequency or self._presence or self._forced)
 
     def choose(self, logits: Tensor, prompt: Sequence[int], generated: Sequence[int]) -> int:
         """(V,) fp32 logits -> a token id."""
+        if len(generated) < len(self._forced):
+            return self._forced[len(generated)]
         scores = logits.cpu()
         if generated and (self._frequency or self._presence):
             counts = torch.bincount(torch.tensor(generated), minlength=len(scores)).to(scores.dtype)
@@ -72,12 +75,13 @@ class Sampler:
 
 def choose_all(
     logits: Tensor, samplers: Sequence[Sampler], prompts: Sequence[Sequence[int]], generated: Sequence[Sequence[int]]
-) -> tuple[list[int], list[float]]:
-    """(B, V) fp32 -> B token ids and their log-probabilities under the unpenalised model."""
-    ids: list[int] = logits.argmax(-1).tolist()
+) -> tuple[list[int], list[float], list[bool]]:
+    """(B, V) fp32 -> B token ids, their log-probabilities under the unpenalised model, and which are its likeliest."""
+    likeliest: list[int] = logits.argmax(-1).tolist()
+    ids = list(likeliest)
     for row, sampler in enumerate(samplers):
         if not sampler.plain_greedy:
             ids[row] = sampler.choose(logits[row], prompts[row], generated[row])
     picked = logits.gather(1, torch.tensor(ids, device=logits.device)[:, None])[:, 0]
     logprobs: list[float] = (picked - logits.logsumexp(-1)).tolist()
-    return ids, logprobs
+    return ids, logprobs, [a == b for a, b in zip(ids, likeliest, strict=True)]

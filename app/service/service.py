@@ -7,6 +7,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -211,6 +212,11 @@ class Service:
             self._busy -= 1
         self._count(generation)
         return generation
+
+    async def score(self, prompt: str, continuation: str, parameters: GenerationParameters) -> Generation:
+        """How likely the model holds a continuation, end-of-text included: teacher forcing through the serving path."""
+        ids = self._owner.engine.text.encode_target(prompt, continuation)
+        return await self.generate(prompt, replace(parameters, forced=ids, max_new_tokens=len(ids)))
 
     async def stream(self, prompt: str, parameters: GenerationParameters) -> AsyncIterator[Token | Generation]:
         """Tokens, then one Generation. Closing the iterator early cancels the request."""
