@@ -106,13 +106,19 @@ def _grace_options(settings: Settings) -> GraceOptions:
         raise InvalidRequest(f"ERRATA_GRACE_PAPER: {wrong}.") from error
 
 
-def _corpus(settings: Settings, hosted: HostedModel) -> Corpus:
-    """What the operator named, else the demo's build text; read only when an editor first wants it."""
+def generic_texts(settings: Settings) -> Iterator[str]:
+    """What the operator named, else the demo's build text."""
     path = settings.corpus
     if path is not None and not path.exists():
         raise InvalidRequest(f"There is no corpus at {path}: name a file or folder of text in ERRATA_CORPUS.")
+    return _build_text() if path is None else texts_of(path)
+
+
+def _corpus(settings: Settings, hosted: HostedModel) -> Corpus:
+    """Read only when an editor first wants it."""
+    path = settings.corpus
     return corpus_of(
-        _build_text() if path is None else texts_of(path),
+        generic_texts(settings),
         lambda text: hosted.tokenizer(text).input_ids,
         name="demo" if path is None else str(path.resolve()),
         most_tokens=settings.corpus_tokens,

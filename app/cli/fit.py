@@ -162,7 +162,7 @@ def read_fitted(file: Path) -> list[list[Edit]]:
 
 
 @contextmanager
-def _told() -> Iterator[None]:
+def told() -> Iterator[None]:
     try:
         yield
     except ErrataError as error:
@@ -181,5 +181,5 @@ def run_service(work: Any, given: dict[str, Any]) -> None:
         finally:
             await service.stop()
 
-    with _told():
+    with told():
         asyncio.run(whole())

@@ -9,6 +9,7 @@ from app.cli.change import disable, enable, rollback, switch
 from app.cli.client import DEFAULT_URL, Client
 from app.cli.demo import demo
 from app.cli.edit import edit
+from app.cli.evaluate import evaluate
 from app.cli.fit import fit, import_, prepare
 from app.cli.generate import generate
 from app.cli.keys import keys
@@ -53,6 +54,7 @@ def options(
 for command in (serve, generate, edit, edits, rollback, disable, enable, switch, demo, fit, prepare):
     app.command()(command)
 app.command("import")(import_)
+app.command("eval")(evaluate)
 app.add_typer(log, name="log")
 app.add_typer(lora, name="lora")
 app.add_typer(keys, name="keys")

@@ -10,7 +10,7 @@ from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from app.domain.edit import Edit, EditRequest, State
 from app.domain.errors import InvalidRequest, RequestCancelled
@@ -21,6 +21,7 @@ from app.editors.base import BankPrompt, Fitted, Progress
 from app.editors.lora_mixture import LoraMixture
 from app.editors.nearby import Nearby
 from app.editors.registry import AUTO
+from app.engine.engine import Engine
 from app.engine.owner import EngineOwner
 from app.service.changing import Changing
 from app.service.editing import Editing
@@ -37,6 +38,7 @@ from app.service.views import EditFilter, EditResults, EditView, Page, Status
 from app.store.base import Log
 from app.store.snapshots import Manifest
 
+T = TypeVar("T")
 EXPIRY_PERIOD_S = 1.0
 _log = logging.getLogger(__name__)
 DRAIN_S = 30.0
@@ -183,6 +185,10 @@ class Service:
             steps = editor.prepare()
             while (step := await asyncio.wrap_future(self._owner.call(partial(next, steps, None)))) is not None:
                 yield key, step
+
+    def on_engine(self, function: Callable[[Engine], T]) -> "Future[T]":
+        """Run a measurement on the engine's thread, between two steps."""
+        return self._owner.call(partial(function, self._owner.engine))
 
     def take_lora(self, request: EditRequest, folder: Path) -> "Future[Fitted]":
         """A LoRA in PEFT's format as what the request's edit would own: for `adopt`. Raises InvalidRequest."""

@@ -1,4 +1,4 @@
-"""Teacher forcing through the serving path: the log-probabilities are the model's own, under the edits that are live."""
+"""Teacher forcing through the serving path: log-probabilities are the model's own, under the edits that are live."""
 
 import asyncio
 

@@ -1,0 +1,158 @@
+"""`errata eval`: how well edits hold on a model, measured by real generation. Imports torch, late."""
+
+import asyncio
+import json
+import platform
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+from rich.progress import Progress
+from rich.table import Table
+
+from app.cli import render
+from app.cli.fit import Device, Dtype, Model, told
+from app.cli.serve import build
+from app.cli.settings import read_settings
+
+if TYPE_CHECKING:
+    from app.evaluation.report import Results
+    from app.evaluation.running import Plan
+
+RESULTS, PICTURE, TABLES, OPTIONS = "results.json", "curves.svg", "results.md", "options.json"
+
+
+def evaluate(
+    files: Annotated[
+        list[Path],
+        typer.Argument(help="Edits to make: our JSON lines, CounterFact, zsRE, KnowEdit.", exists=True, dir_okay=False),
+    ],
+    out: Annotated[Path, typer.Option(help="Folder for the run; one that was interrupted goes on.", file_okay=False)],
+    editor: Annotated[
+        list[str], typer.Option(help="auto, NAME, NAME/paper, cache/idf, cache/embedding or bare; may be repeated.")
+    ] = ["auto"],  # noqa: B006
+    edits: Annotated[int | None, typer.Option(min=1, help="How many; the rest is never edited. [default: all]")] = None,
+    batch: Annotated[int, typer.Option(min=1, max=1000, help="Edits that are made together.")] = 1,
+    step: Annotated[
+        list[int], typer.Option(min=1, help="Numbers of edits after which all is measured; may be repeated.")
+    ] = [1, 10, 100, 1_000, 10_000],  # noqa: B006
+    given: Annotated[int, typer.Option(min=0, help="Paraphrases that each request carries.")] = 0,
+    subject: Annotated[bool, typer.Option("--subject", help="Requests carry the subject and its aliases.")] = False,
+    where: Annotated[
+        list[str], typer.Option(help="FIELD=VALUE: only rows with this value, of those that have the field.")
+    ] = [],  # noqa: B006
+    half: Annotated[
+        Literal["first", "second"] | None, typer.Option(help="Of the rows: settle choices on one, report the other.")
+    ] = None,
+    template: Annotated[str, typer.Option(help="Put around questions, in place of {}.")] = "{}",
+    text: Annotated[
+        Path | None, typer.Option(help="Generic text for perplexity. [default: as ERRATA_CORPUS]", exists=True)
+    ] = None,
+    ask: Annotated[int, typer.Option(min=1, help="Edits re-asked at each step, a sample beyond that.")] = 1_000,
+    seed: Annotated[int, typer.Option(help="Of the order of edits, and of every sample.")] = 0,
+    model: Model = None,
+    device: Device = None,
+    dtype: Dtype = None,
+) -> None:
+    """Make edits one after the other and measure, by free generation to the natural end, what they do.
+
+    After 1, 10, 100, ... edits all past ones are asked again: the prompt, paraphrases that the request did not carry,
+    and prompts whose answers must stay as they were. Refusals count as failures. Paper presets skip verification here.
+    """
+    from app.evaluation.candidates import Carrying
+    from app.evaluation.cases import Choice, load_cases
+    from app.evaluation.measuring import Extent
+    from app.evaluation.running import Plan, check_candidate
+
+    options = {
+        "files": [file.name for file in files], "edits": edits, "batch": batch, "given": given, "subject": subject,
+        "where": where, "half": half, "template": template, "seed": seed, "model": model,
+    }  # fmt: skip
+    with told():
+        for name in editor:
+            check_candidate(name)
+        out.mkdir(parents=True, exist_ok=True)
+        _same_run(out / OPTIONS, options)
+        chosen = Choice(seed=seed, half=half, where=_pairs(where), template=template)
+        cases = load_cases(files, chosen)
+        plan = Plan(
+            cases=cases[:edits],
+            held_out=[case.prompt for case in cases[len(cases[:edits]) :]],
+            texts=_texts(text),
+            batch=batch,
+            steps=step,
+            carrying=Carrying(paraphrases=given, subject=subject),
+            extent=Extent(edits=ask),
+            seed=seed,
+        )
+        for name in editor:
+            asyncio.run(_run(name, plan, out, {"model": model, "device": device, "dtype": dtype}))
+        _show(out)
+
+
+async def _run(name: str, plan: "Plan", out: Path, given: dict[str, Any]) -> None:
+    from app.evaluation.running import Journal, run_candidate
+
+    mark = name.replace("/", "-")
+    settings = {key: value for key, value in given.items() if value is not None}
+    service = build(read_settings({**settings, "store": f"sqlite:///{out / mark}.db"}))
+    await service.start()
+    try:
+        with Progress(transient=True, console=render.out()) as progress:
+            task = progress.add_task(name, total=len(plan.cases))
+
+            def tell(what: str, done: int, total: int) -> None:
+                progress.update(task, description=what, completed=done, total=total)
+
+            journal = Journal(out / f"{mark}.jsonl")
+            figures = await run_candidate(name, plan, service, journal, tell)
+    finally:
+        await service.stop()
+    file = out / RESULTS
+    results = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {"candidates": {}}
+    results["candidates"][name] = figures
+    results["machine"] = {"python": platform.python_version(), "processor": platform.machine()}
+    file.write_text(json.dumps(results, ensure_ascii=False, indent=1), encoding="utf-8")
+
+
+def _show(out: Path) -> None:
+    from app.evaluation import report
+    from app.evaluation.plot import draw
+
+    results: Results = json.loads((out / RESULTS).read_text(encoding="utf-8"))["candidates"]
+    last = max(figures["edits"] for steps in results.values() for figures in steps)
+    for headings, rows in (report.rows_of(results, last), report.slices_of(results)):
+        table = Table(*headings, box=None, pad_edge=False, header_style="bold")
+        for row in rows:
+            table.add_row(*row)
+        render.out().print(table)
+    (out / TABLES).write_text(report.markdown(results), encoding="utf-8")
+    draw(results, out / PICTURE)
+    typer.echo(f"{out / RESULTS}, {out / TABLES} and {out / PICTURE} hold the rest.")
+
+
+def _same_run(file: Path, options: dict[str, Any]) -> None:
+    """A folder belongs to one set of options: figures of two would be mixed."""
+    if file.exists():
+        before = json.loads(file.read_text(encoding="utf-8"))
+        changed = [name for name in options if before.get(name) != options[name]]
+        if changed:
+            render.fail(f"The run in {file.parent} had other options: {', '.join(changed)}.", "Name another folder.")
+    file.write_text(json.dumps(options, indent=1), encoding="utf-8")
+
+
+def _pairs(where: list[str]) -> dict[str, str]:
+    wrong = [each for each in where if "=" not in each]
+    if wrong:
+        render.fail(f"--where takes FIELD=VALUE, not {wrong[0]!r}.")
+    return {name: value for name, _, value in (each.partition("=") for each in where)}
+
+
+def _texts(text: Path | None) -> list[str]:
+    from itertools import islice
+
+    from app.bootstrap import generic_texts
+    from app.editors.corpus import texts_of
+
+    found = generic_texts(read_settings({})) if text is None else texts_of(text)
+    return list(islice((each for each in found if len(each.split()) > 5), 50))

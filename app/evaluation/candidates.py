@@ -1,0 +1,175 @@
+"""What is judged: edits as the service makes them, or nothing at all. The semantic cache is in `cache`."""
+
+import statistics
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Protocol
+
+from app.domain.edit import EditRequest
+from app.domain.errors import ErrataError
+from app.domain.events import Origin
+from app.editors.registry import EDITORS
+from app.evaluation.asking import Asking, Scored
+from app.evaluation.cases import Case
+from app.service.views import EditResults
+
+ROUNDS = 5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Made:
+    """What came of an edit. One that was refused has a `problem`, and counts as a failure."""
+
+    edit_id: str | None = None
+    problem: str | None = None
+    editor: str | None = None
+    seconds: float = 0.0
+    """Of the request, or its share of a batch's."""
+    fit_s: float = 0.0
+    stored_bytes: int = 0
+
+    def as_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+class Candidate(Protocol):
+    """Takes edits and answers questions."""
+
+    @property
+    def held_bytes(self) -> int:
+        """Of memory that its edits take on the model's device."""
+        ...
+
+    async def edit(self, cases: Sequence[Case], superseded: Sequence[Sequence[str]]) -> list[Made]:
+        """Make edits, several as one batch; `superseded`, by case, are ids of edits that it takes the place of."""
+        ...
+
+    async def restore(self, cases: Sequence[Case]) -> None:
+        """Take up again what was made before an interruption."""
+        ...
+
+    async def answers(self, prompts: Sequence[str], **how: Any) -> list[str | None]:
+        """To the natural end, greedily unless `how` says otherwise; None for a prompt that the model cannot take."""
+        ...
+
+    async def scores(self, pairs: Sequence[tuple[str, str]]) -> list[Scored | None]:
+        """(prompt, continuation) under teacher forcing."""
+        ...
+
+    async def overhead(self, prompts: Sequence[str]) -> float | None:
+        """How much longer answers take than the bare model's, where no edit answers: a ratio."""
+        ...
+
+
+class Bare:
+    """The model itself."""
+
+    held_bytes = 0
+
+    def __init__(self, asking: Asking) -> None:
+        self._asking = asking
+
+    async def edit(self, cases: Sequence[Case], superseded: Sequence[Sequence[str]]) -> list[Made]:
+        return [Made() for _ in cases]
+
+    async def restore(self, cases: Sequence[Case]) -> None:
+        pass
+
+    async def answers(self, prompts: Sequence[str], **how: Any) -> list[str | None]:
+        return await (self._asking.answers(prompts, edits="off", **how) if how else self._asking.bare(prompts))
+
+    async def scores(self, pairs: Sequence[tuple[str, str]]) -> list[Scored | None]:
+        return await self._asking.scores(pairs, edits="off")
+
+    async def overhead(self, prompts: Sequence[str]) -> float | None:
+        return None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Carrying:
+    """What a request tells beyond prompt and target: the first `paraphrases` of a case, its subject and aliases."""
+
+    paraphrases: int = 0
+    subject: bool = False
+
+
+class Served:
+    """Edits of one editor, or of `auto`. Paper presets are forced: what does not hold counts as it answers."""
+
+    def __init__(self, asking: Asking, editor: str, preset: str, carrying: Carrying) -> None:
+        self._asking, self._service = asking, asking.service
+        self._editor, self._preset, self._carrying = editor, preset, carrying
+
+    @property
+    def held_bytes(self) -> int:
+        return sum(each["held_bytes"] for each in self._service.editors() if each["live_edits"])
+
+    async def edit(self, cases: Sequence[Case], superseded: Sequence[Sequence[str]]) -> list[Made]:
+        """A batch that is refused is tried edit by edit: that one of its edits cannot be made is not the others' fault.
+
+        Under the same idempotency key an edit that was made before an interruption is found, not made again.
+        """
+        requests = [self._request(case, old) for case, old in zip(cases, superseded, strict=True)]
+        began = time.perf_counter()
+        try:
+            origin = Origin(actor="errata eval", idempotency_key=f"eval-{cases[0].id}-{len(cases)}")
+            results = await self._service.edit(requests, origin, batch=len(requests) > 1)
+        except ErrataError as error:
+            took_s = time.perf_counter() - began
+            if len(cases) == 1:
+                return [Made(problem=f"{type(error).__name__}: {error.message}", seconds=took_s)]
+            alone = [await self.edit([c], [old]) for c, old in zip(cases, superseded, strict=True)]
+            return [made for (made,) in alone]
+        return self._made(results, (time.perf_counter() - began) / len(cases))
+
+    def _made(self, results: EditResults, seconds: float) -> list[Made]:
+        count = len(results.results)
+        return [
+            Made(
+                edit_id=result.view.edit.id,
+                editor=result.view.edit.adaptor,
+                seconds=seconds if result.created else sum(result.seconds.values()) / count,
+                fit_s=result.seconds.get("fit", 0.0) / count,
+                stored_bytes=len(result.view.edit.tensors),
+            )
+            for result in results.results
+        ]
+
+    def _request(self, case: Case, superseded: Sequence[str]) -> EditRequest:
+        return EditRequest(
+            prompt=case.prompt,
+            target=case.target,
+            subject=case.subject if self._carrying.subject else None,
+            aliases=case.aliases if self._carrying.subject else (),
+            paraphrases=case.paraphrases[: self._carrying.paraphrases],
+            editor=self._editor,
+            preset=self._preset,
+            supersede=tuple(superseded),
+            force=self._preset != "serving",
+        )
+
+    async def restore(self, cases: Sequence[Case]) -> None:
+        """The log has them."""
+
+    async def answers(self, prompts: Sequence[str], **how: Any) -> list[str | None]:
+        return await self._asking.answers(prompts, **how)
+
+    async def scores(self, pairs: Sequence[tuple[str, str]]) -> list[Scored | None]:
+        return await self._asking.scores(pairs)
+
+    async def overhead(self, prompts: Sequence[str]) -> float | None:
+        """By turns in one run, the median of each."""
+        took: dict[str, list[float]] = {"off": [], "live": []}
+        for _ in range(ROUNDS if prompts else 0):
+            for edits, seconds in took.items():
+                began = time.perf_counter()
+                await self._asking.answers(prompts, edits=edits)
+                seconds.append(time.perf_counter() - began)
+        return statistics.median(took["live"]) / statistics.median(took["off"]) if prompts else None
+
+
+def known_candidates() -> list[str]:
+    """Names that may be asked for."""
+    editors = [name if preset == "serving" else f"{name}/{preset}" for name in EDITORS for preset in EDITORS[name]]
+    return ["auto", *editors, "cache/idf", "cache/embedding", "bare"]

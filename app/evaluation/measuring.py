@@ -1,0 +1,230 @@
+"""All figures at one number of edits: every past edit asked again, and everything that should not have changed."""
+
+import random
+import statistics
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from app.evaluation.asking import Asking, perplexity
+from app.evaluation.candidates import Candidate, Made
+from app.evaluation.cases import Case
+from app.evaluation.scores import Tally, contains, is_exact, tally
+from app.evaluation.slices import paraphrase_slice, slices_of
+
+AGES = 10
+"""Retention is shown by tenths of the edits, oldest first."""
+FIRST = 100
+"""How many of the first edits have a figure of their own."""
+MODES: Mapping[str, Mapping[str, float | int]] = {
+    "temperature 1": {"temperature": 1.0, "seed": 0},
+    "temperature 1, top-p 0.9": {"temperature": 1.0, "top_p": 0.9, "seed": 0},
+    "repetition penalty 1.2": {"repetition_penalty": 1.2},
+    "presence and frequency penalty 1": {"presence_penalty": 1.0, "frequency_penalty": 1.0},
+}
+WORDS = 100
+"""Of a generic text: half of it, or of these, is given, and so many of the rest are scored."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """One case after its edit: what came of it, and what was answered directly afterwards (SR and GR)."""
+
+    case: Case
+    made: Made
+    right: bool
+    paraphrases: tuple[bool, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Extent:
+    """How much is asked at most."""
+
+    edits: int = 1000
+    """Edits re-asked at each step, a sample of them beyond that."""
+    paraphrases: int = 3
+    untouched: int = 5
+    """Of each case."""
+    unrelated: int = 300
+    texts: int = 50
+    """Generic texts whose perplexity is taken."""
+    modes: int = 200
+    """Edits asked by sampling, under penalties, in slices: at the last step only."""
+
+
+class Measuring:
+    """`held_out` are prompts of cases that are never edited; `texts` are generic."""
+
+    def __init__(
+        self, candidate: Candidate, asking: Asking, held_out: Sequence[str], texts: Sequence[str], given: int,
+        extent: Extent, seed: int,
+    ) -> None:  # fmt: skip
+        self._candidate, self._asking = candidate, asking
+        self._held_out, self._texts = list(held_out), texts
+        self._given, self._extent, self._seed = given, extent, seed
+
+    async def at(self, outcomes: Sequence[Outcome], *, last: bool) -> dict[str, Any]:
+        """The figures after these edits, in their order."""
+        rng = random.Random(f"{self._seed}/{len(outcomes)}")
+        standing = _standing(outcomes)
+        asked = standing
+        if len(standing) > self._extent.edits:
+            asked = sorted(rng.sample(standing, self._extent.edits), key=standing.index)
+        cases = [outcome.case for outcome in asked]
+        figures: dict[str, Any] = {
+            "edits": len(outcomes),
+            "refused": sum(outcome.made.problem is not None for outcome in outcomes),
+            "superseded": len(outcomes) - len(standing),
+            "asked": len(asked),
+            **await self._reliability(cases),
+            **await self._generality(cases),
+            **await self._locality([outcome.case for outcome in standing], cases, rng),
+            "SR": tally(outcome.right for outcome in outcomes),
+            "GR": tally(right for outcome in outcomes for right in outcome.paraphrases),
+            **_cost(outcomes, self._candidate.held_bytes),
+        }
+        first = [outcome.case for outcome in standing[:FIRST]]
+        answers = await self._candidate.answers([case.prompt for case in first])
+        figures["first_100"] = tally(is_exact(a or "", c.target) for a, c in zip(answers, first, strict=True))
+        # as GRACE and Transformer-Patcher call them
+        figures["ERR"] = figures["ER"] = figures["exact"]
+        figures["TRR"] = figures["locality"].get("unrelated")
+        figures["perplexity"], figures["perplexity_bare"] = await self._perplexity()
+        if last:
+            figures["slices"] = await self._slices(cases[: self._extent.modes])
+            figures["modes"] = await self._modes(cases[: self._extent.modes])
+            figures["overhead"] = await self._candidate.overhead(self._held_out[:32])
+        return figures
+
+    async def _reliability(self, cases: Sequence[Case]) -> dict[str, Any]:
+        answers = await self._candidate.answers([case.prompt for case in cases])
+        right = [is_exact(a or "", case.target) for a, case in zip(answers, cases, strict=True)]
+        holds = (contains(a or "", case.target, case.old) for a, case in zip(answers, cases, strict=True))
+        size = max(1, len(cases) // AGES)
+        by_source: dict[str, Tally] = defaultdict(Tally)
+        for case, each in zip(cases, right, strict=True):
+            by_source[case.source].add(each)
+        return {
+            "exact": tally(right),
+            "exact_by_source": {name: each.as_json() for name, each in sorted(by_source.items())},
+            "contains": tally(holds),
+            "token_match": await self._token_match([(case.prompt, case.target) for case in cases]),
+            "retention": [tally(right[at : at + size])["share"] for at in range(0, len(right), size)][:AGES],
+            "failed": [
+                {"case": case.id, "prompt": case.prompt, "target": case.target, "answer": answer}
+                for case, answer, ok in zip(cases, answers, right, strict=True)
+                if not ok
+            ][:50],
+        }
+
+    async def _generality(self, cases: Sequence[Case]) -> dict[str, Any]:
+        asked = [(case, p) for case in cases for p in _not_given(case, self._given)[: self._extent.paraphrases]]
+        answers = await self._candidate.answers([prompt for _, prompt in asked])
+        right = [is_exact(a or "", case.target) for a, (case, _) in zip(answers, asked, strict=True)]
+        slices: dict[str, Tally] = defaultdict(Tally)
+        for (case, prompt), ok in zip(asked, right, strict=True):
+            slices[paraphrase_slice(case, prompt)].add(ok)
+        holds = (contains(a or "", case.target, case.old) for a, (case, _) in zip(answers, asked, strict=True))
+        return {
+            "generality": tally(right),
+            "generality_contains": tally(holds),
+            "generality_token_match": await self._token_match([(prompt, case.target) for case, prompt in asked]),
+            "generality_slices": {name: each.as_json() for name, each in sorted(slices.items())},
+            "missed": [
+                {"case": case.id, "prompt": prompt, "edited": case.prompt, "target": case.target, "answer": answer}
+                for (case, prompt), answer, ok in zip(asked, answers, right, strict=True)
+                if not ok
+            ][:50],
+        }
+
+    async def _token_match(self, pairs: Sequence[tuple[str, str]]) -> float | None:
+        """The papers' figure: the share of target tokens that are likeliest after those before them, by edit."""
+        shares = [each.likeliest / each.tokens for each in await self._candidate.scores(pairs) if each is not None]
+        return statistics.mean(shares) if shares else None
+
+    async def _locality(self, standing: Sequence[Case], cases: Sequence[Case], rng: random.Random) -> dict[str, Any]:
+        """What an edit itself asks in the same words is not among what must stay as it was."""
+        edited = {" ".join(p.split()) for case in standing for p in (case.prompt, *case.paraphrases)}
+        unrelated = rng.sample(self._held_out, min(self._extent.unrelated, len(self._held_out)))
+        asked = [(kind, p) for case in cases for kind, p in case.untouched[: self._extent.untouched]]
+        asked = [(kind, p) for kind, p in (*asked, *(("unrelated", p) for p in unrelated))]
+        asked = [(kind, p) for kind, p in dict.fromkeys(asked) if " ".join(p.split()) not in edited]
+        prompts = [prompt for _, prompt in asked]
+        before, now = await self._asking.bare(prompts), await self._candidate.answers(prompts)
+        kinds: dict[str, Tally] = defaultdict(Tally)
+        changed = []
+        for (kind, prompt), b, n in zip(asked, before, now, strict=True):
+            kinds[kind].add(b == n)
+            if b != n:
+                changed.append({"kind": kind, "prompt": prompt, "before": b, "now": n})
+        return {"locality": {kind: each.as_json() for kind, each in sorted(kinds.items())}, "changed": changed[:50]}
+
+    async def _perplexity(self) -> tuple[float | None, float | None]:
+        pairs = [
+            (" ".join(words[:half]), " ".join(words[half : half + WORDS]))
+            for text in self._texts[: self._extent.texts]
+            if (half := min(WORDS, len(words := text.split())) // 2)
+        ]
+        bare = await self._asking.scores(pairs, edits="off")
+        return perplexity(await self._candidate.scores(pairs)), perplexity(bare)
+
+    async def _slices(self, cases: Sequence[Case]) -> dict[str, Any]:
+        others = self._held_out or [prompt for case in cases for _, prompt in case.untouched]
+        asked = list(slices_of(cases, others, self._asking.service.render, self._seed))
+        answers = await self._candidate.answers([each.prompt for each in asked])
+        bare = await self._asking.bare([each.prompt for each in asked])
+        counted: dict[str, Tally] = defaultdict(Tally)
+        for each, answer, before in zip(asked, answers, bare, strict=True):
+            right = answer == before if each.target is None else is_exact(answer or "", each.target)
+            counted[each.slice].add(right)
+        return {name: each.as_json() for name, each in counted.items()}
+
+    async def _modes(self, cases: Sequence[Case]) -> dict[str, Any]:
+        """Reliability when answers are not decoded greedily, and when a client has the beginning of the answer already
+        and asks for the rest."""
+        prompts = [case.prompt for case in cases]
+        found: dict[str, Any] = {}
+        for name, how in MODES.items():
+            answers = await self._candidate.answers(prompts, **how)
+            found[name] = tally(is_exact(a or "", case.target) for a, case in zip(answers, cases, strict=True))
+        begun = [(case, *_parted(case.target)) for case in cases if " " in case.target.strip()]
+        answers = await self._candidate.answers([f"{case.prompt} {said}" for case, said, _ in begun])
+        found["continued"] = tally(is_exact(a or "", rest) for a, (_, _, rest) in zip(answers, begun, strict=True))
+        return found
+
+
+def _parted(target: str) -> tuple[str, str]:
+    """At the space nearest its middle."""
+    words = target.split()
+    return " ".join(words[: len(words) // 2]), " ".join(words[len(words) // 2 :])
+
+
+def _not_given(case: Case, given: int) -> tuple[str, ...]:
+    return case.paraphrases[given:]
+
+
+def _standing(outcomes: Sequence[Outcome]) -> list[Outcome]:
+    """All but those that a later edit took the place of. One that was refused stands: it fails."""
+    gone = {o.case.overwrites for o in outcomes if o.made.problem is None}
+    newest = {" ".join(o.case.prompt.split()): at for at, o in enumerate(outcomes) if o.made.problem is None}
+    return [
+        o
+        for at, o in enumerate(outcomes)
+        if o.case.id not in gone and newest.get(" ".join(o.case.prompt.split()), at) <= at
+    ]
+
+
+def _cost(outcomes: Sequence[Outcome], held_bytes: int) -> dict[str, Any]:
+    made = [outcome.made for outcome in outcomes if outcome.made.edit_id is not None]
+    editors: dict[str, int] = defaultdict(int)
+    for each in made:
+        editors[each.editor or "cache"] += 1
+    return {
+        "seconds_median": statistics.median(each.seconds for each in made) if made else None,
+        "seconds_mean": statistics.mean(each.seconds for each in made) if made else None,
+        "fit_seconds_mean": statistics.mean(each.fit_s for each in made) if made else None,
+        "stored_bytes": statistics.mean(each.stored_bytes for each in made) if made else None,
+        "held_bytes": held_bytes,
+        "editors": dict(editors),
+    }

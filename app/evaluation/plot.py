@@ -1,0 +1,49 @@
+"""The picture: what holds, what generalises, what stays untouched over the number of edits; what is kept by age."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from app.domain.errors import InvalidRequest
+from app.evaluation.report import Results
+
+PANELS = (
+    ("Reliability: edited prompts, whole answer", lambda f: f["exact"]["share"]),
+    ("Generality: paraphrases not given", lambda f: f["generality"]["share"]),
+    ("Locality: answers that should not change", lambda f: _pooled(f["locality"])),
+)
+
+
+def _pooled(locality: Mapping[str, Mapping[str, int]]) -> float | None:
+    asked = sum(each["asked"] for each in locality.values())
+    return sum(each["right"] for each in locality.values()) / asked if asked else None
+
+
+def draw(results: Results, file: Path) -> None:
+    """An SVG or PNG, by the file's name. Raises InvalidRequest where matplotlib is missing."""
+    try:
+        from matplotlib import rc_context
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise InvalidRequest("Pictures need matplotlib: pip install 'errata[eval]'.") from error
+    figure: Any = Figure(figsize=(11, 7), layout="constrained")
+    axes: Any = figure.subplots(2, 2).flat
+    for panel, (title, read) in zip(axes, PANELS, strict=False):
+        for name, steps in results.items():
+            points = [(f["edits"], 100 * share) for f in steps if (share := read(f)) is not None]  # type: ignore[no-untyped-call]
+            if points:
+                panel.plot(*zip(*points, strict=True), marker="o", label=name)
+        panel.set(title=title, xscale="log", xlabel="edits", ylabel="%", ylim=(-3, 103))
+        panel.grid(alpha=0.3)
+    _retention(axes[3], {name: steps[-1] for name, steps in results.items() if steps})
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside right center", frameon=False)
+    with rc_context({"svg.hashsalt": "errata"}):  # or the same figures would give another file each time
+        figure.savefig(file, metadata={"Date": None} if file.suffix == ".svg" else None)
+
+
+def _retention(panel: Any, last: Mapping[str, Mapping[str, Any]]) -> None:
+    for name, figures in last.items():
+        shares: Sequence[float] = [100 * share for share in figures["retention"]]
+        panel.plot(range(1, len(shares) + 1), shares, marker="o", label=name)
+    panel.set(title="Retention after all edits, by age", xlabel="tenth of the edits, oldest first", ylim=(-3, 103))
+    panel.grid(alpha=0.3)

@@ -1,0 +1,81 @@
+"""Figures as a table: a row a candidate, at one number of edits. Knows no terminal."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+Results = Mapping[str, Sequence[Mapping[str, Any]]]
+"""Candidate -> its figures at each number of edits."""
+
+
+def percent(share: float | None) -> str:
+    return "" if share is None else f"{100 * share:.1f} %"
+
+
+def _share(*path: str) -> Callable[[Mapping[str, Any]], str]:
+    def read(figures: Mapping[str, Any]) -> str:
+        found: Any = figures
+        for name in path:
+            found = (found or {}).get(name)
+        return percent(found if isinstance(found, float | int) else (found or {}).get("share"))
+
+    return read
+
+
+def _number(name: str, form: str) -> Callable[[Mapping[str, Any]], str]:
+    return lambda figures: "" if figures.get(name) is None else format(figures[name], form)
+
+
+def _locality_kinds(results: Results) -> list[str]:
+    return sorted({kind for steps in results.values() for figures in steps for kind in figures["locality"]})
+
+
+def rows_of(results: Results, edits: int) -> tuple[list[str], list[list[str]]]:
+    """-> the headings and a row for each candidate that was measured at this number of edits."""
+    columns: list[tuple[str, Callable[[Mapping[str, Any]], str]]] = [
+        ("refused", _number("refused", "d")),
+        ("exact", _share("exact")),
+        ("contains", _share("contains")),
+        ("token match", _share("token_match")),
+        ("paraphrases exact", _share("generality")),
+        ("paraphrases token match", _share("generality_token_match")),
+        *((f"unchanged: {kind}", _share("locality", kind)) for kind in _locality_kinds(results)),
+        ("first 100", _share("first_100")),
+        ("SR", _share("SR")),
+        ("GR", _share("GR")),
+        ("s an edit", _number("seconds_median", ".2f")),
+        ("bytes an edit", _number("stored_bytes", ".0f")),
+        ("perplexity", _number("perplexity", ".2f")),
+    ]
+    rows = [
+        [name, *(read(figures) for _, read in columns)]
+        for name, steps in results.items()
+        for figures in steps
+        if figures["edits"] == edits
+    ]
+    kept = [at for at in range(len(columns) + 1) if at == 0 or any(row[at] for row in rows)]
+    headings = [f"after {edits} edits", *(heading for heading, _ in columns)]
+    return [headings[at] for at in kept], [[row[at] for at in kept] for row in rows]
+
+
+def slices_of(results: Results) -> tuple[list[str], list[list[str]]]:
+    """-> a row a slice or mode of decoding, a column a candidate, after all edits."""
+    last = {name: steps[-1] for name, steps in results.items() if steps}
+    found: dict[str, dict[str, str]] = {}
+    for name, figures in last.items():
+        for group in ("exact_by_source", "generality_slices", "slices", "modes"):
+            for each, counted in figures.get(group, {}).items():
+                label = f"exact, of {each}" if group == "exact_by_source" else each
+                found.setdefault(label, {})[name] = f"{percent(counted['share'])} of {counted['asked']}"
+    return ["slice", *last], [[each, *(shown.get(name, "") for name in last)] for each, shown in found.items()]
+
+
+def markdown(results: Results) -> str:
+    """All tables, for people."""
+    steps = sorted({figures["edits"] for each in results.values() for figures in each})
+    tables = [rows_of(results, edits) for edits in steps] + [slices_of(results)]
+    return "\n\n".join(_table(headings, rows) for headings, rows in tables if rows) + "\n"
+
+
+def _table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = ["| " + " | ".join(headings) + " |", "|" + "---|" * len(headings)]
+    return "\n".join([*lines, *("| " + " | ".join(row) + " |" for row in rows)])

@@ -1,0 +1,168 @@
+"""One candidate through all edits: edit, ask, measure at each step. What was done is in a folder, line by line, so that
+a run that was interrupted goes on where it stopped."""
+
+import asyncio
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from app.domain.errors import InvalidRequest
+from app.editors.bank import load_bank
+from app.evaluation.asking import Asking
+from app.evaluation.cache import Cache, IdfBag, MeanState
+from app.evaluation.candidates import Bare, Candidate, Carrying, Made, Served, known_candidates
+from app.evaluation.cases import Case
+from app.evaluation.measuring import Extent, Measuring, Outcome
+from app.evaluation.scores import is_exact
+from app.service.service import Service
+
+STEPS = (1, 10, 100, 1_000, 10_000)
+ROOM_TOKENS = 32
+"""Of every answer, beyond the longest target of all."""
+LEAST_TOKENS = 64
+
+Tell = Callable[[str, int, int], None]
+"""(what is under way, how many edits are done, of how many)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What is evaluated. `held_out` are prompts of cases that are not edited, `texts` generic ones."""
+
+    cases: Sequence[Case]
+    held_out: Sequence[str]
+    texts: Sequence[str]
+    batch: int = 1
+    steps: Sequence[int] = STEPS
+    carrying: Carrying = field(default_factory=Carrying)
+    extent: Extent = field(default_factory=Extent)
+    seed: int = 0
+
+    def checkpoints(self) -> list[int]:
+        """Numbers of edits after which everything is measured: the last one always."""
+        return sorted({step for step in self.steps if step < len(self.cases)} | {len(self.cases)})
+
+
+class Journal:
+    """A file of JSON lines that is only added to. A torn last line, of a run that was killed, is dropped."""
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+
+    def lines(self) -> list[dict[str, Any]]:
+        if not self._file.exists():
+            return []
+        whole = self._file.read_text(encoding="utf-8")
+        kept, _, torn = whole.rpartition("\n")
+        if torn:
+            self._file.write_text(kept + "\n" if kept else "", encoding="utf-8")
+        return [json.loads(line) for line in kept.splitlines()]
+
+    def add(self, line: Mapping[str, Any]) -> None:
+        with self._file.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line, ensure_ascii=False) + "\n")
+
+
+def make_candidate(name: str, asking: Asking, carrying: Carrying) -> Candidate:
+    """Raises InvalidRequest for a name that is not known."""
+    if name == "bare":
+        return Bare(asking)
+    if name == "cache/idf":
+        return Cache(asking, IdfBag(load_bank()), load_bank())
+    if name == "cache/embedding":
+        return Cache(asking, MeanState(asking, load_bank()), load_bank())
+    check_candidate(name)
+    editor, _, preset = name.partition("/")
+    return Served(asking, editor, preset or "serving", carrying)
+
+
+def check_candidate(name: str) -> None:
+    if name not in known_candidates():
+        raise InvalidRequest(f"There is no editor {name!r} to evaluate: use {', '.join(known_candidates())}.")
+
+
+async def run_candidate(name: str, plan: Plan, service: Service, journal: Journal, tell: Tell) -> list[dict[str, Any]]:
+    """-> the figures at each checkpoint. Goes on where the journal ends."""
+    lines = journal.lines()
+    outcomes = [_outcome(line, plan.cases[at]) for at, line in enumerate(x for x in lines if x["kind"] == "edit")]
+    figures = {line["edits"]: line for line in lines if line["kind"] == "figures"}
+    encode = service.on_engine(lambda engine: [engine.text.encode_target("?", case.target) for case in plan.cases])
+    longest = max(len(ids) for ids in await asyncio.wrap_future(encode))
+    asking = Asking(service, max(LEAST_TOKENS, longest + ROOM_TOKENS))
+    candidate = make_candidate(name, asking, plan.carrying)
+    if made := [outcome.case for outcome in outcomes if outcome.made.edit_id is not None]:
+        await candidate.restore(made)
+    measuring = Measuring(
+        candidate, asking, plan.held_out, plan.texts, plan.carrying.paraphrases, plan.extent, plan.seed
+    )
+    last = len(plan.cases)
+    for goal in plan.checkpoints():
+        for cases in _batches(plan.cases[len(outcomes) : goal], plan.batch):
+            tell(f"{name}: editing", len(outcomes), last)
+            made_now = await candidate.edit(cases, [_superseded(case, outcomes) for case in cases])
+            now = await _asked(candidate, cases, made_now, plan.carrying.paraphrases)
+            outcomes.extend(now)
+            for outcome in now:
+                journal.add(_line(outcome))
+        if goal not in figures:
+            tell(f"{name}: asking about {goal}", goal, last)
+            figures[goal] = {"kind": "figures", **await measuring.at(outcomes, last=goal == last)}
+            journal.add(figures[goal])
+    tell(name, last, last)
+    return [figures[goal] for goal in plan.checkpoints()]
+
+
+def _batches(cases: Sequence[Case], size: int) -> Iterator[list[Case]]:
+    """At most `size` at once, and none of them with what it corrects."""
+    waiting = iter(cases)
+    while batch := list(islice(waiting, size)):
+        part: list[Case] = []
+        for case in batch:
+            if any(case.overwrites == each.id or case.prompt == each.prompt for each in part):
+                yield part
+                part = []
+            part.append(case)
+        yield part
+
+
+def _superseded(case: Case, outcomes: Sequence[Outcome]) -> list[str]:
+    if case.overwrites is None:
+        return []
+    return [o.made.edit_id for o in outcomes if o.case.id == case.overwrites and o.made.edit_id is not None]
+
+
+async def _asked(candidate: Candidate, cases: Sequence[Case], made: Sequence[Made], given: int) -> list[Outcome]:
+    """Each edit and its paraphrases, asked directly after it was made."""
+    asked = [prompt for case in cases for prompt in (case.prompt, *case.paraphrases[given:])]
+    answers = iter(await candidate.answers(asked))
+    return [
+        Outcome(
+            case=case,
+            made=each,
+            right=is_exact(next(answers) or "", case.target),
+            paraphrases=tuple(is_exact(next(answers) or "", case.target) for _ in case.paraphrases[given:]),
+        )
+        for case, each in zip(cases, made, strict=True)
+    ]
+
+
+def _line(outcome: Outcome) -> dict[str, Any]:
+    return {
+        "kind": "edit",
+        "case": outcome.case.id,
+        "made": asdict(outcome.made),
+        "right": outcome.right,
+        "paraphrases": list(outcome.paraphrases),
+    }
+
+
+def _outcome(line: Mapping[str, Any], case: Case) -> Outcome:
+    if line["case"] != case.id:
+        raise InvalidRequest(
+            f"The folder's run edited {line['case']} where this one edits {case.id}: its files or options have "
+            "changed. Name another folder."
+        )
+    return Outcome(case=case, made=Made(**line["made"]), right=line["right"], paraphrases=tuple(line["paraphrases"]))

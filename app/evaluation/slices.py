@@ -1,0 +1,66 @@
+"""Harder ways of asking, made from the cases: each slice has its own figure, for a mean would hide them.
+
+A slice that `reaches` puts an edit's own question otherwise, and must be answered with its target; one that does not
+only names an edited subject, and must be answered as the model itself answers it.
+"""
+
+import random
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from app.domain.errors import InvalidRequest
+from app.editors.scope import words_of
+from app.evaluation.cases import Case
+
+Render = Callable[[Sequence[Mapping[str, str]]], str]
+"""A conversation -> the prompt that is served; raises InvalidRequest for a model without a chat template."""
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """One question of a slice; `target` is None where the answer must not change."""
+
+    slice: str
+    prompt: str
+    target: str | None
+
+
+def names(text: str, subject: str) -> bool:
+    """Whether the text has the subject's words, side by side."""
+    return f" {' '.join(words_of(subject))} " in f" {' '.join(words_of(text))} "
+
+
+def paraphrase_slice(case: Case, paraphrase: str) -> str:
+    """Of a paraphrase that was not given: whether it names the subject in the case's own words."""
+    if case.subject is None:
+        return "paraphrase, no subject known"
+    return "paraphrase naming the subject" if names(paraphrase, case.subject) else "paraphrase without the subject"
+
+
+def slices_of(edited: Sequence[Case], others: Sequence[str], render: Render, seed: int) -> Iterator[Asked]:
+    """`others` are prompts that no edit is about."""
+    rng = random.Random(seed)
+    for case in edited:
+        other = rng.choice(others) if others else None
+        earlier = rng.choice(edited)
+        yield Asked(
+            "after another question", _after(earlier.prompt, "I am not sure.", case.prompt, render), case.target
+        )
+        for alias in case.aliases:
+            if case.subject is not None and case.subject in case.prompt:
+                yield Asked("alias", case.prompt.replace(case.subject, alias), case.target)
+        if other is not None:
+            yield Asked("subject in the history only", _after(case.prompt, f"{case.target}.", other, render), None)
+            passage = f"Some say that {case.subject or case.prompt} is well known, others do not agree."
+            yield Asked("subject in retrieved text only", f"{passage} {other}", None)
+        yield Asked("asked to answer in French", f"Please answer in French. {case.prompt}", case.target)
+        yield Asked("question about the answer", f"How many letters has the answer to this? {case.prompt}", None)
+
+
+def _after(question: str, answer: str, prompt: str, render: Render) -> str:
+    """As the second question of a conversation; where the model knows no such thing, after the first one's text."""
+    turns = [("user", question), ("assistant", answer), ("user", prompt)]
+    try:
+        return render([{"role": role, "content": content} for role, content in turns])
+    except InvalidRequest:
+        return f"{question} {answer} {prompt}"
