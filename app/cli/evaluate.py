@@ -122,10 +122,12 @@ def _show(out: Path) -> None:
     results: Results = json.loads((out / RESULTS).read_text(encoding="utf-8"))["candidates"]
     last = max(figures["edits"] for steps in results.values() for figures in steps)
     for headings, rows in (report.rows_of(results, last), report.slices_of(results)):
-        table = Table(*headings, box=None, pad_edge=False, header_style="bold")
+        table = Table(headings[0], box=None, pad_edge=False, header_style="bold")
+        for name in headings[1:]:
+            table.add_column(name, justify="right", no_wrap=True)
         for row in rows:
             table.add_row(*row)
-        render.out().print(table)
+        render.out().print(table, "")
     (out / TABLES).write_text(report.markdown(results), encoding="utf-8")
     draw(results, out / PICTURE)
     typer.echo(f"{out / RESULTS}, {out / TABLES} and {out / PICTURE} hold the rest.")

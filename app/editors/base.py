@@ -107,6 +107,9 @@ class FitRequest:
     context_texts: tuple[str, ...] = ()
     ends: tuple[tuple[int, ...], ...] = ()
     nearby_contexts: tuple[tuple[int, ...], ...] = ()
+    made_texts: tuple[str, ...] = ()
+    """Questions that the server made of the prompt: paraphrases that it knows of. `made_contexts` are their ids."""
+    made_contexts: tuple[tuple[int, ...], ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -27,6 +27,7 @@ from app.editors.fit_view import FitView
 from app.editors.rows import Rows
 from app.editors.scope_index import ScopeIndex, ScopePart
 from app.editors.what import What
+from app.editors.wording import Lexicon
 
 
 class Grace(Plain):
@@ -48,13 +49,13 @@ class Grace(Plain):
         self,
         view: FitView,
         what: What,
-        template_words: frozenset[str] = frozenset(),
+        lexicon: Lexicon | None = None,
         fit_parameters: FitParameters | None = None,
     ) -> None:
         self.site = view.site
         self._view = view
         self._fit_parameters = fit_parameters or FitParameters()
-        self._scope = ScopeIndex(what, template_words, view.device)
+        self._scope = ScopeIndex(what, lexicon or Lexicon(), view.device)
         self._values = Rows(view.device, next(view.model.parameters()).dtype)
         self._first: dict[str, int] = {}  # edit -> its value's first row
         self._delta: Tensor | None = None  # (B, 1, D)
@@ -76,7 +77,7 @@ class Grace(Plain):
     def _fit_some(self, requests: Sequence[FitRequest]) -> Generator[Progress, None, list[Fitted]]:
         fits = yield from fit_deltas(
             self._view,
-            [request.contexts for request in requests],
+            [(*request.contexts, *request.made_contexts) for request in requests],
             [request.target_ids for request in requests],
             self._fit_parameters,
         )

@@ -40,6 +40,7 @@ from app.editors.rows import Rows
 from app.editors.scope_index import ScopeIndex, ScopePart
 from app.editors.sweep import Sweep
 from app.editors.what import What
+from app.editors.wording import Lexicon
 
 LEVERAGE = 40.0
 """Of an average key: a new pair is met to 1 - 1 / (1 + LEVERAGE), 98 %, by each layer."""
@@ -76,12 +77,12 @@ class HookLayers(Plain):
         sweep: Sweep,
         statistics: Statistics,
         what: What,
-        template_words: frozenset[str] = frozenset(),
+        lexicon: Lexicon | None = None,
         fit_parameters: FitParameters | None = None,
     ) -> None:
         self._sweep, self._statistics = sweep, statistics
         self._fit_parameters = fit_parameters or FitParameters(probability=0.98, max_steps=100)
-        self._scope = ScopeIndex(what, template_words, sweep.view.device)
+        self._scope = ScopeIndex(what, lexicon or Lexicon(), sweep.view.device)
         self._device = sweep.view.device
         self._keys, self._solved, self._residuals = (Rows(torch.device("cpu"), torch.float32) for _ in range(3))
         self._parts: WeakSet[HookPart] = WeakSet()

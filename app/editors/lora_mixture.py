@@ -36,6 +36,7 @@ from app.editors.pages import Pages, Routing, route
 from app.editors.peft import read, write
 from app.editors.scope_index import ScopeIndex, ScopePart
 from app.editors.what import What
+from app.editors.wording import Lexicon
 
 PAGE_EDITS = 16
 RANK = 4
@@ -74,11 +75,11 @@ class LoraMixture(Plain):
         sites: Sequence[Site],
         scope_view: FitView,
         what: What,
-        template_words: frozenset[str] = frozenset(),
+        lexicon: Lexicon | None = None,
         how: MixtureFit = HOW,
     ) -> None:
         self._view, self._scope_view, self._how = view, scope_view, how
-        self._scope = ScopeIndex(what, template_words, view.device)
+        self._scope = ScopeIndex(what, lexicon or Lexicon(), view.device)
         self._dtype = next(view.model.parameters()).dtype
         # GPT-2 keeps its linear maps transposed, which PEFT wants to know
         self._fan_in_fan_out = isinstance(view.model.get_submodule(sites[0].module), Conv1D)

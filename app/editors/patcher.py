@@ -35,6 +35,7 @@ from app.editors.fit_view import KEYS_AT_ONCE, FitView
 from app.editors.memory import MAX_ROWS, Memory, without_first
 from app.editors.rows import Rows
 from app.editors.scope import MentionIndex, Who, who_of, words_of
+from app.editors.wording import Lexicon
 
 SURE = 0.95
 """A target token that the model gives with less has a neuron: at temperature 1 it would often be missed."""
@@ -89,11 +90,11 @@ class Patcher(Plain):
         view: FitView,
         statistics: Statistics,
         questions: Sequence[Sequence[int]] = (),
-        template_words: frozenset[str] = frozenset(),
+        lexicon: Lexicon | None = None,
         fit_parameters: FitParameters | None = None,
     ) -> None:
         self.site = view.site
-        self._view, self._template_words = view, template_words
+        self._view, self._template_words = view, (lexicon or Lexicon()).template_words
         self._statistics, self._questions = statistics, questions
         self._memory: Memory | None = None
         self._fit_parameters = fit_parameters or FitParameters(probability=SURE, max_steps=60)

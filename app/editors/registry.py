@@ -1,7 +1,7 @@
 """The editors by name, and what each needs to be made. One line adds an editor."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from transformers.activations import ACT2FN
@@ -18,10 +18,12 @@ from app.editors.lora_mixture import LoraMixture
 from app.editors.lora_mixture_paper import LoraMixturePaper
 from app.editors.patcher import Patcher
 from app.editors.patcher_paper import MOST_STEPS, PatcherPaper
+from app.editors.phrasebook import load_phrasebook
 from app.editors.sites import Architecture, down_site, ffn_site, layers_of
 from app.editors.subject_value import SubjectSweep
 from app.editors.sweep import Sweep
 from app.editors.what import What
+from app.editors.wording import Lexicon
 
 AUTO = ("grace", "patcher", "lora_mixture", "hook_layer")
 """What `editor: auto` tries until an edit holds when it is verified: the best first, then by what a fit costs."""
@@ -57,7 +59,7 @@ def _scope(foundation: Foundation) -> tuple[FitView, What]:
 
 
 def _grace(foundation: Foundation) -> Grace:
-    return Grace(*_scope(foundation), _template_words(foundation))
+    return Grace(*_scope(foundation), _lexicon(foundation))
 
 
 def _lora_mixture(foundation: Foundation) -> LoraMixture:
@@ -65,7 +67,7 @@ def _lora_mixture(foundation: Foundation) -> LoraMixture:
     sites = [down_site(foundation.model, foundation.architecture, layer) for layer in layers]
     view = FitView(foundation.model, foundation.architecture, sites[0], foundation.hooks, sites)
     scope_view, what = _scope(foundation)
-    return LoraMixture(view, sites, scope_view, what, _template_words(foundation))
+    return LoraMixture(view, sites, scope_view, what, _lexicon(foundation))
 
 
 def mixture_layers(count: int) -> range:
@@ -109,7 +111,7 @@ def _hook_layer_paper(foundation: Foundation) -> HookLayersPaper:
     sites = [down_site(model, architecture, layer) for layer in layers]
     view = FitView(model, architecture, sites[0], hooks, sites)
     above = FitView(model, architecture, down_site(model, architecture, layers[-1] + 1), hooks)
-    return HookLayersPaper(SubjectSweep(view, above, sites), foundation.statistics, _template_words(foundation))
+    return HookLayersPaper(SubjectSweep(view, above, sites), foundation.statistics, _lexicon(foundation).template_words)
 
 
 def _hook_layer(foundation: Foundation) -> HookLayers:
@@ -119,7 +121,7 @@ def _hook_layer(foundation: Foundation) -> HookLayers:
     view = FitView(model, architecture, sites[-1], hooks, sites)
     above = FitView(model, architecture, down_site(model, architecture, layers[-1] + 1), hooks)
     sweep = Sweep(view, above, sites)
-    return HookLayers(sweep, foundation.statistics, _scope(foundation)[1], _template_words(foundation))
+    return HookLayers(sweep, foundation.statistics, _scope(foundation)[1], _lexicon(foundation))
 
 
 def hooked_layers(count: int) -> range:
@@ -132,11 +134,16 @@ def _patcher(foundation: Foundation) -> Patcher:
     last = len(layers_of(foundation.model, foundation.architecture)) - 1
     site = ffn_site(foundation.model, foundation.architecture, last)
     view = FitView(foundation.model, foundation.architecture, site, foundation.hooks)
-    return Patcher(view, foundation.statistics, foundation.bank_ids, _template_words(foundation))
+    return Patcher(view, foundation.statistics, foundation.bank_ids, _lexicon(foundation))
 
 
-def _template_words(foundation: Foundation) -> frozenset[str]:
-    return frozenset(word for prompt in foundation.bank for word in prompt.words)
+def _lexicon(foundation: Foundation) -> Lexicon:
+    """Of the bank's phrasings and the phrasebook's; without a bank nothing is known of words."""
+    if not foundation.bank:
+        return Lexicon()
+    phrased = load_phrasebook().lexicon
+    words = frozenset(word for prompt in foundation.bank for word in prompt.words)
+    return replace(phrased, template_words=words | phrased.template_words)
 
 
 EDITORS: Mapping[str, Mapping[str, Callable[[Foundation], Editor]]] = {

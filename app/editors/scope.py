@@ -18,6 +18,7 @@ _QUOTED = re.compile(r"[\"“«]([^\"”»]{2,80})[\"”»]")
 _SENTENCE_START = re.compile(r"(?:^|[.?!:;\n\"“(])\s*$")
 _JOINER_TEXT = "of the de la le du da di del van von der den and & al el bin y"
 _JOINER = frozenset(_JOINER_TEXT.split())
+_SMALL = _JOINER | {"in", "at", "by", "from", "to", "on", "for"}
 _COMMON_TEXT = """
 a about after again all also am an and any answer are as at be been before being between both brief briefly but by can
 complete could did do does doing each every explain fact find following for from give given had has have he her here
@@ -26,7 +27,7 @@ not now of off on one only or other our out over please provide q question quiz 
 such tell than that the their them then there these they this those to too true under up us use was we were what when
 where which while who whom whose why will with word would you your
 """
-_COMMON = frozenset(_COMMON_TEXT.split())
+COMMON = frozenset(_COMMON_TEXT.split())
 
 
 def words_of(text: str) -> list[str]:
@@ -47,13 +48,18 @@ class Who:
 
     alternatives: tuple[tuple[Span, ...], ...]
     bound: float = 1.0
+    named: bool = True
+    """Whether they are names; else they are words that say what the question is about, in part or in all."""
 
     def share(self, words: Sequence[str]) -> float:
         """The largest share of an alternative's spans that stand in these words; 1.0 without alternatives."""
         if not self.alternatives:
             return 1.0
         text = f" {' '.join(words)} "
-        return max(sum(f" {' '.join(span)} " in text for span in spans) / len(spans) for spans in self.alternatives)
+        return max(
+            sum(f" {' '.join(span)} " in text or misspelt(span, words) for span in spans) / len(spans)
+            for spans in self.alternatives
+        )
 
     def overlaps(self, other: "Who") -> bool:
         """Whether a prompt that mentions one may mention the other as its own subject: do their spans meet?"""
@@ -61,6 +67,33 @@ class Who:
             return True
         mine, theirs = ({span for spans in who.alternatives for span in spans} for who in (self, other))
         return any(_inside(a, b) or _inside(b, a) for a in mine for b in theirs)
+
+
+def misspelt(span: Span, words: Sequence[str]) -> bool:
+    """Whether a name of three words or more, or of two around a small one, stands there with one of them a letter off,
+    or with other small words between them. Shorter names must be written as they are: a letter tells Iran from Iraq."""
+    telling = [word for word in span if word not in _SMALL]
+    if len(span) < 3 or len(telling) < 2:
+        return False
+    for at in range(len(words) - len(span) + 1):
+        off = 0
+        for mine, theirs in zip(span, words[at : at + len(span)], strict=True):
+            if mine == theirs or (mine in _SMALL and theirs in _SMALL):
+                continue
+            off += 1 if mine not in _SMALL and _a_letter_off(mine, theirs) else len(span)
+        if off <= (1 if len(telling) > 2 else 0):
+            return True
+    return False
+
+
+def _a_letter_off(a: str, b: str) -> bool:
+    """One letter changed, left out or put in, of a word of five or more; never the first, never a digit."""
+    if min(len(a), len(b)) < 5 or a[0] != b[0] or abs(len(a) - len(b)) > 1:
+        return False
+    short, long = sorted((a, b), key=len)
+    at = next((i for i, (x, y) in enumerate(zip(short, long, strict=False)) if x != y), len(short))
+    rest = short[at + 1 :] if len(short) == len(long) else short[at:]
+    return rest == long[at + 1 :] and long[at].isalpha()
 
 
 def _inside(a: Span, b: Span) -> bool:
@@ -81,13 +114,13 @@ def find_who(prompt: str, subject: str | None, aliases: Iterable[str], template_
     spans = [span for span in names if not template_words.issuperset(span)] or names
     if spans:
         return Who((tuple(dict.fromkeys(spans)), *also))
-    content = [word for word in dict.fromkeys(words_of(prompt)) if word not in _COMMON]
+    content = [word for word in dict.fromkeys(words_of(prompt)) if word not in COMMON]
     rare = [word for word in content if word not in template_words]
     chosen = rare or content
     if not chosen:
         return Who(())
     # one or two words are a name in lower case; of more, a paraphrase may well leave some out
-    return Who((tuple((word,) for word in chosen), *also), bound=1.0 if len(chosen) <= 2 else 0.6)
+    return Who((tuple((word,) for word in chosen), *also), bound=1.0 if len(chosen) <= 2 else 0.6, named=False)
 
 
 def who_of(texts: Sequence[str], subject: str | None, aliases: Iterable[str], template_words: frozenset[str]) -> Who:
@@ -96,7 +129,8 @@ def who_of(texts: Sequence[str], subject: str | None, aliases: Iterable[str], te
     for text in texts[1:]:
         if who.share(words_of(text)) < who.bound:
             other = find_who(text, None, (), template_words)
-            who = Who((*who.alternatives, *other.alternatives), min(who.bound, other.bound))
+            named = who.named and other.named
+            who = Who((*who.alternatives, *other.alternatives), min(who.bound, other.bound), named)
     return who
 
 
@@ -126,6 +160,11 @@ def surface(text: str, who: Who) -> str | None:
     return None
 
 
+def names_in(text: str) -> list[Span]:
+    """Everyone and everything that a text calls by name."""
+    return [*_quoted(text), *_names(text, frozenset())]
+
+
 def _quoted(prompt: str) -> list[Span]:
     return [span for match in _QUOTED.finditer(prompt) if (span := tuple(words_of(match[1])))]
 
@@ -133,7 +172,7 @@ def _quoted(prompt: str) -> list[Span]:
 def _names(prompt: str, template_words: frozenset[str]) -> list[Span]:
     """Runs of capitalised words and numbers, small joining words inside them included; a sentence's first word only
     if it is neither a common word nor one of generic phrasings."""
-    usual = _COMMON | template_words
+    usual = COMMON | template_words
     spans: list[Span] = []
     run: list[str] = []
     pending: list[str] = []
@@ -160,7 +199,7 @@ def _names(prompt: str, template_words: frozenset[str]) -> list[Span]:
         else:
             close()
     close()
-    return [span for span in spans if span and not all(word in _COMMON for word in span)]
+    return [span for span in spans if span and not all(word in COMMON for word in span)]
 
 
 class MentionIndex:
@@ -205,5 +244,11 @@ class MentionIndex:
 
     @staticmethod
     def _posted(who: Who) -> set[str]:
-        """A span is found by its longest word: `the` of `the Beatles` would list half of all edits."""
-        return {max(span, key=len) for spans in who.alternatives for span in spans}
+        """A span is found by its two longest words, or one of them may be misspelt: `the` of `the Beatles` would list
+        half of all edits."""
+        return {
+            word
+            for spans in who.alternatives
+            for span in spans
+            for word in sorted(span, key=len)[-2 if len(span) > 2 else -1 :]
+        }

@@ -20,11 +20,19 @@ from app.editors.base import Decision, FitRequest, PromptView
 from app.editors.codebook import Codebook
 from app.editors.scope import MentionIndex, Who, who_of, words_of
 from app.editors.what import What
+from app.editors.wording import Lexicon, Wording, wording_of
 
 SHORTLIST = 8
 """Nearest keys by matrix product whose distance is then computed exactly: the product form loses digits."""
 WITHIN = 0.95
 """Of the way to the next other question: generic ones are not all that may be asked."""
+ALIKE, ALIKE_UNNAMED = 0.5, 0.75
+"""Of its words that a prompt shares with one of the edit's: from here on it asks the same, whatever the distance. More
+where nobody is named, for then all of a question's words are what it asks."""
+OTHER = -0.4
+"""For words that are known to ask for something else."""
+NEARER = 0.5
+"""Radii that a prompt with the very same words lies nearer."""
 CLOSE = 0.25
 """Of the radius: a context no farther from a key than this needs none of its own."""
 
@@ -38,6 +46,42 @@ class Scoped(BaseModel):
     bound: float = Field(ge=0, le=1)
     who: list[list[list[str]]]
     target_ids: list[int]
+    named: bool = True
+    wordings: list[str] = []
+    unlike: list[str] = []
+    relation: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """How an edit's question is put in words, its prompt's and its paraphrases', and its counter-examples'."""
+
+    who: Who
+    wordings: tuple[str, ...]
+    unlike: tuple[str, ...]
+    relation: str | None
+
+    @property
+    def bound(self) -> float:
+        return ALIKE if self.who.named and self.who.alternatives else ALIKE_UNNAMED
+
+    def alike(self, text: str, lexicon: Lexicon) -> float:
+        """The largest share of words with one of its own, 0 if a counter-example has as many; 1 for other words that
+        are known to ask for the same, OTHER for words that are known to ask for something else."""
+        if not self.wordings:
+            return 0.0
+        asked = wording_of(text, self.who)
+        own, counter = (
+            max((lexicon.likeness.of(asked, Wording.read(line)) for line in lines), default=0.0)
+            for lines in (self.wordings, self.unlike)
+        )
+        if counter >= own:
+            return 0.0 if counter else self._known(asked, lexicon, 0.0)
+        return own if own >= self.bound else self._known(asked, lexicon, own)
+
+    def _known(self, asked: Wording, lexicon: Lexicon, otherwise: float) -> float:
+        relation = None if self.relation is None else lexicon.relation(asked)
+        return otherwise if relation is None else (1.0 if relation == self.relation else OTHER)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,9 +100,10 @@ class ScopePart:
 class ScopeIndex:
     """Keys as `what` makes them, several an edit."""
 
-    def __init__(self, what: What, template_words: frozenset[str], device: torch.device) -> None:
-        self._what, self._template_words, self._device = what, template_words, device
+    def __init__(self, what: What, lexicon: Lexicon, device: torch.device) -> None:
+        self._what, self._lexicon, self._device = what, lexicon, device
         self._book = Codebook(device)
+        self._said: dict[int, Said] = {}
         self._index = MentionIndex()
 
     @property
@@ -74,10 +119,11 @@ class ScopeIndex:
 
     def learn(self, request: FitRequest) -> tuple[dict[str, Any], Tensor]:
         """The scalars of an edit's scope, and its keys (K, width)."""
-        who = who_of(request.texts, request.subject, request.aliases, self._template_words)
-        groups = (request.contexts, request.nearby_contexts, request.counter_contexts)
+        who = who_of(request.texts, request.subject, request.aliases, self._lexicon.template_words)
+        groups = (request.contexts, request.made_contexts, request.nearby_contexts, request.counter_contexts)
         found = self._what.of([context for group in groups for context in group])
-        own, nearby, counter = torch.split(found, [len(group) for group in groups])
+        own, made, nearby, counter = torch.split(found, [len(group) for group in groups])
+        own = torch.cat([own, self._telling(made, own, nearby)])
         reach = self._reach(own, nearby)
         for text, distance in zip(request.counter_examples, _nearest(counter, own).tolist(), strict=True):
             if who.share(words_of(text)) >= who.bound:
@@ -86,9 +132,20 @@ class ScopeIndex:
             "reach": reach,
             "who": [[list(span) for span in spans] for spans in who.alternatives],
             "bound": who.bound,
+            "named": who.named,
+            "wordings": _written((*request.texts, *request.made_texts), who),
+            "unlike": _written(request.counter_examples, who),
+            "relation": self._lexicon.relation(wording_of(request.texts[0], who)),
             "target_ids": list(request.target_ids),
         }
         return learned, _covering(own, CLOSE * reach)
+
+    def _telling(self, made: Tensor, own: Tensor, nearby: Tensor) -> Tensor:
+        """Those of the made paraphrases that the model tells from other questions about the subject, as it tells the
+        edit's own: what it takes for the same as one of them stands for too much."""
+        others = nearby[_nearest(nearby, own) > self._what.radius]
+        kept = [key for key in made if not len(others) or float(_nearest(others, key[None]).min()) > self._what.radius]
+        return torch.stack(kept) if kept else made[:0]
 
     def _reach(self, own: Tensor, nearby: Tensor) -> float:
         """As far as the next generic question about the subject that asks something else: one within the default
@@ -112,15 +169,19 @@ class ScopeIndex:
         if keys is None or keys.ndim != 2 or not len(keys) or keys.shape[1] != self._what.width:
             raise IncompatibleEdit(f"The edit {edit_id} has no keys of this model's width, {self._what.width}.")
         target = tuple(scoped.target_ids)
-        who = Who(tuple(tuple(tuple(span) for span in spans) for spans in scoped.who), bound=scoped.bound)
+        alternatives = tuple(tuple(tuple(span) for span in spans) for spans in scoped.who)
+        who = Who(alternatives, bound=scoped.bound, named=scoped.named)
         rivals = [row for row in self._index.overlapping(who) if self._book.target(row) != target]
         row = self._book.add(
             edit_id, keys=keys.float().to(self._device), radius=scoped.reach, target=target, rivals=rivals
         )
         self._index.add(row, who)
+        self._said[row] = Said(who, tuple(scoped.wordings), tuple(scoped.unlike), scoped.relation)
 
     def drop(self, edit_id: str) -> None:
-        self._index.remove(self._book.remove(edit_id))
+        row = self._book.remove(edit_id)
+        self._index.remove(row)
+        del self._said[row]
 
     def target(self, edit_id: str) -> tuple[int, ...]:
         return self._book.target(self._book.row(edit_id))
@@ -146,21 +207,34 @@ class ScopeIndex:
         query = self._what.key(prompt.state[None], prompt.logits[None])[0]
         rows.extend(self._book.shortlist(query, part.nameless, part.first_keys, SHORTLIST))
         distances = self._book.distances(query, rows)
-        depth = {row: _depth(d, part.radii[row]) for row, d in zip(rows, distances, strict=True)}
+        alike = {row: self._said[row].alike(prompt.text, self._lexicon) for row in rows}
+        depth = {
+            row: _depth(d, part.radii[row], alike[row], self._said[row].bound)
+            for row, d in zip(rows, distances, strict=True)
+        }
         # rounded: two edits of one prompt differ by rounding only, and then the newest is to win
         row = min(depth, key=lambda row: (round(depth[row], 4), -part.places[row]))
         if depth[row] > 1:
             return None
         signals = {
             "distance": Signal(distances[rows.index(row)], part.radii[row]),
+            "wording": Signal(alike[row], self._said[row].bound),
             "subject": Signal(shares.get(row, 1.0), self._index.bound(row)),
         }
         return Decision(edit_id=self._book.edit_id(row), editor=editor, margin=1 - depth[row], signals=signals)
 
 
-def _depth(distance: float, radius: float) -> float:
-    """Of the radius; of a radius of nothing, only its own key lies inside."""
-    return distance / radius if radius > 0 else (0.0 if distance == 0 else float("inf"))
+def _written(texts: Sequence[str], who: Who) -> list[str]:
+    wordings = [wording_of(text, who) for text in texts]
+    return list(dict.fromkeys(wording.written() for wording in wordings if wording.stems))
+
+
+def _depth(distance: float, radius: float, alike: float, enough: float) -> float:
+    """Of the radius, in scope up to 1; of a radius of nothing, only its own key lies inside. Alike words bring a prompt
+    nearer, and so many are enough."""
+    depth = distance / radius if radius > 0 else (0.0 if distance == 0 else float("inf"))
+    depth = max(0.0, depth - NEARER * alike)
+    return min(depth, 1.0) if alike >= enough else depth
 
 
 def _nearest(keys: Tensor, own: Tensor) -> Tensor:

@@ -15,6 +15,8 @@ from typing import Any, Literal
 from app.domain.errors import InvalidRequest
 
 Half = Literal["first", "second"]
+ASKS_THE_SAME = ", but for the edited fact itself"
+"""Kinds of locality end so where a file wants the edited question itself unchanged: they have a figure of their own."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,17 +150,25 @@ def _untouched(row: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """Ours: a list of {prompt, kind}; KnowEdit: {kind: [{prompt, ...}]} under `locality`; EasyEdit: `loc`."""
     value = row.get("locality") or ()
     if isinstance(value, Mapping):
-        for kind, items in value.items():
-            for item in items if isinstance(items, list) else [items]:
-                yield str(kind), str(_text(item["prompt"]))
+        kinds = ((kind, each if isinstance(each, list) else [each]) for kind, each in value.items())
+        items = [(str(kind), item) for kind, each in kinds for item in each]
     else:
-        for item in value:
-            yield str(item.get("kind", "unrelated")), item["prompt"]
+        items = [(str(item.get("kind", "unrelated")), item) for item in value]
+    for kind, item in items:
+        yield f"{kind}{ASKS_THE_SAME}" if _asks_the_same(row, item) else kind, str(_text(item["prompt"]))
     for kind in ("probes", "counter_examples"):
         for prompt in row.get(kind, ()):
             yield kind, prompt
     if row.get("loc"):
         yield "nq", str(row["loc"]).removeprefix("nq question: ")
+
+
+def _asks_the_same(row: Mapping[str, Any], item: Mapping[str, Any]) -> bool:
+    """KnowEdit lists among the questions that must stay as they were some that ask for the very fact that is edited:
+    they are about its subject, and their answer is the one that the edit replaces."""
+    old, answer = _text(row.get("ground_truth")), _text(item.get("ground_truth"))
+    subject = str(row.get("subject") or "")
+    return bool(old and subject) and old == answer and subject in str(item["prompt"])
 
 
 def _half(name: str) -> Half:

@@ -1,4 +1,4 @@
-"""Figures as a table: a row a candidate, at one number of edits. Knows no terminal."""
+"""Figures as a table: a row a figure, a column a candidate, at one number of edits. Knows no terminal."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -30,31 +30,29 @@ def _locality_kinds(results: Results) -> list[str]:
 
 
 def rows_of(results: Results, edits: int) -> tuple[list[str], list[list[str]]]:
-    """-> the headings and a row for each candidate that was measured at this number of edits."""
-    columns: list[tuple[str, Callable[[Mapping[str, Any]], str]]] = [
+    """-> the headings, and a row for each figure of the candidates that were measured at this number of edits."""
+    figures = {name: each for name, steps in results.items() for each in steps if each["edits"] == edits}
+    wanted: list[tuple[str, Callable[[Mapping[str, Any]], str]]] = [
         ("refused", _number("refused", "d")),
-        ("exact", _share("exact")),
-        ("contains", _share("contains")),
-        ("token match", _share("token_match")),
-        ("paraphrases exact", _share("generality")),
-        ("paraphrases token match", _share("generality_token_match")),
+        ("edited prompts, exact", _share("exact")),
+        ("edited prompts, contain the target", _share("contains")),
+        ("edited prompts, token match (teacher-forced)", _share("token_match")),
+        ("paraphrases, exact", _share("generality")),
+        ("paraphrases, token match (teacher-forced)", _share("generality_token_match")),
         *((f"unchanged: {kind}", _share("locality", kind)) for kind in _locality_kinds(results)),
-        ("first 100", _share("first_100")),
-        ("SR", _share("SR")),
-        ("GR", _share("GR")),
-        ("s an edit", _number("seconds_median", ".2f")),
-        ("bytes an edit", _number("stored_bytes", ".0f")),
-        ("perplexity", _number("perplexity", ".2f")),
+        ("the first 100 edits, exact", _share("first_100")),
+        ("exact directly after the edit (SR)", _share("SR")),
+        ("paraphrases directly after the edit (GR)", _share("GR")),
+        ("seconds an edit, median", _number("seconds_median", ".2f")),
+        ("of them the fit, mean", _number("fit_seconds_mean", ".2f")),
+        ("bytes an edit in the log", _number("stored_bytes", ".0f")),
+        ("bytes on the device", _number("held_bytes", "d")),
+        ("perplexity of generic text", _number("perplexity", ".2f")),
+        ("the same, bare model", _number("perplexity_bare", ".2f")),
+        ("overhead where no edit answers", _number("overhead", ".2f")),
     ]
-    rows = [
-        [name, *(read(figures) for _, read in columns)]
-        for name, steps in results.items()
-        for figures in steps
-        if figures["edits"] == edits
-    ]
-    kept = [at for at in range(len(columns) + 1) if at == 0 or any(row[at] for row in rows)]
-    headings = [f"after {edits} edits", *(heading for heading, _ in columns)]
-    return [headings[at] for at in kept], [[row[at] for at in kept] for row in rows]
+    rows = [[label, *(read(each) for each in figures.values())] for label, read in wanted]
+    return [f"after {edits} edits", *figures], [row for row in rows if any(row[1:])]
 
 
 def slices_of(results: Results) -> tuple[list[str], list[list[str]]]:

@@ -3,14 +3,17 @@ a run that was interrupted goes on where it stopped."""
 
 import asyncio
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from app.domain.errors import InvalidRequest
 from app.editors.bank import load_bank
+from app.engine.engine import Engine
 from app.evaluation.asking import Asking
 from app.evaluation.cache import Cache, IdfBag, MeanState
 from app.evaluation.candidates import Bare, Candidate, Carrying, Made, Served, known_candidates
@@ -89,8 +92,8 @@ async def run_candidate(name: str, plan: Plan, service: Service, journal: Journa
     lines = journal.lines()
     outcomes = [_outcome(line, plan.cases[at]) for at, line in enumerate(x for x in lines if x["kind"] == "edit")]
     figures = {line["edits"]: line for line in lines if line["kind"] == "figures"}
-    encode = service.on_engine(lambda engine: [engine.text.encode_target("?", case.target) for case in plan.cases])
-    longest = max(len(ids) for ids in await asyncio.wrap_future(encode))
+    lengths = service.on_engine(partial(_target_tokens, [case.target for case in plan.cases]))
+    longest = max(await asyncio.wrap_future(lengths))
     asking = Asking(service, max(LEAST_TOKENS, longest + ROOM_TOKENS))
     candidate = make_candidate(name, asking, plan.carrying)
     if made := [outcome.case for outcome in outcomes if outcome.made.edit_id is not None]:
@@ -113,6 +116,15 @@ async def run_candidate(name: str, plan: Plan, service: Service, journal: Journa
             journal.add(figures[goal])
     tell(name, last, last)
     return [figures[goal] for goal in plan.checkpoints()]
+
+
+def _target_tokens(targets: Sequence[str], engine: Engine) -> Iterable[int]:
+    """Of those that the model can take; the others are refused."""
+    lengths = [0]
+    for target in targets:
+        with suppress(InvalidRequest):
+            lengths.append(len(engine.text.encode_target("?", target)))
+    return lengths
 
 
 def _batches(cases: Sequence[Case], size: int) -> Iterator[list[Case]]:

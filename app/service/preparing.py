@@ -1,11 +1,13 @@
 """From what a client asked for to what an editor learns from: which editors may try, and the request in token ids."""
 
+from collections.abc import Iterable
 from contextlib import suppress
 
 from app.domain.edit import EditRequest
 from app.domain.errors import InvalidRequest
 from app.editors.base import FitRequest, adaptor_key
 from app.editors.nearby import Nearby
+from app.editors.phrasebook import Phrasebook
 from app.editors.registry import AUTO, EDITORS
 from app.engine.engine import Engine
 
@@ -17,8 +19,8 @@ ROOM_CHARS = 2 * max(map(len, PREFIXES))
 class Preparing:
     """Tokenises exactly as requests are served. Touches the engine's text and editors, never its state."""
 
-    def __init__(self, engine: Engine, nearby: Nearby) -> None:
-        self._engine, self._nearby = engine, nearby
+    def __init__(self, engine: Engine, nearby: Nearby, phrasebook: Phrasebook) -> None:
+        self._engine, self._nearby, self._phrasebook = engine, nearby, phrasebook
 
     def editors(self, request: EditRequest) -> tuple[str, ...]:
         """The editors that may make this edit, the first to try first: for `auto` all that can hold it.
@@ -61,15 +63,23 @@ class Preparing:
             aliases=request.aliases,
             counter_examples=tuple(self._question(each) for each in request.counter_examples),
             seed=request.seed,
-            nearby_contexts=self._nearby_of(request),
+            nearby_contexts=self._fitting(self._about(request)),
+            made_texts=self.made(request),
+            made_contexts=self._fitting(self._with(request.prompt, question=each) for each in self.made(request)),
         )
 
-    def _nearby_of(self, request: EditRequest) -> tuple[tuple[int, ...], ...]:
+    def made(self, request: EditRequest) -> tuple[str, ...]:
+        """Paraphrases that the server makes of the request's question."""
+        if not self._roomy(request):
+            return ()
+        return self._phrasebook.made(self._question(request.prompt), request.subject)
+
+    def _fitting(self, prompts: Iterable[str]) -> tuple[tuple[int, ...], ...]:
         """As they fit a sequence: a name may be long, and nobody asked for these."""
         found: list[tuple[int, ...]] = []
-        for question in self._about(request):
+        for prompt in prompts:
             with suppress(InvalidRequest):
-                found.append(self._engine.text.encode(question))
+                found.append(self._engine.text.encode(prompt))
         return tuple(found)
 
     def _about(self, request: EditRequest) -> tuple[str, ...]:

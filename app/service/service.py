@@ -20,6 +20,7 @@ from app.domain.ledger import Ledger
 from app.editors.base import BankPrompt, Fitted, Progress
 from app.editors.lora_mixture import LoraMixture
 from app.editors.nearby import Nearby
+from app.editors.phrasebook import Phrasebook, load_phrasebook
 from app.editors.registry import AUTO
 from app.engine.engine import Engine
 from app.engine.owner import EngineOwner
@@ -76,7 +77,7 @@ class Service:
         self._pins = Pins(self.records, history_revisions)
         share = max(1, owner.engine.scheduler.slots // 4)
         self._verifier = Verifier(owner, share)
-        self._preparing = Preparing(owner.engine, Nearby(bank))
+        self._preparing = Preparing(owner.engine, Nearby(bank), load_phrasebook() if bank else Phrasebook({}))
         self._editing = Editing(owner, self.records, self._pins, self._verifier, self._preparing, fingerprints, clock)
         self._refitting = Refitting(owner, self.records, self._pins, self._preparing, self._verifier, clock)
         self._changing = Changing(self.records, clock)

@@ -1,0 +1,89 @@
+"""Ways of asking for what people commonly ask: paraphrases that the server makes, of prompts that it recognises.
+
+A phrasing is a question, or the beginning of a sentence that the answer completes, with {} for the subject. What is
+recognised asks for one relation only. English; other languages and other questions have no phrasings, and lose nothing.
+"""
+
+import csv
+import re
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from importlib.resources import files
+
+from app.editors.scope import find_who, surface, words_of
+from app.editors.wording import Lexicon, Likeness, Wording, wording_of
+
+FILE = "phrasebook_v1.tsv"
+MOST, MOST_ALIKE = 6, 4
+"""Paraphrases that are made of a prompt, and those of them that are put as it is: as a question, or as a sentence."""
+ALIKE = 0.75
+"""Of the words of a prompt and of a phrasing, from which on they ask the same."""
+_FRAME = re.compile(r"(?is)^(\s*(?:question|q)\s*:\s*)(.*?)(\s*\n?\s*(?:answer|a)\s*:\s*)$")
+_STAND_IN = "Xyzzy"
+
+
+class Phrasebook:
+    """Relation -> phrasings."""
+
+    def __init__(self, phrasings: Mapping[str, Sequence[str]]) -> None:
+        self._phrasings = phrasings
+        texts = [text.replace("{}", "") for texts in phrasings.values() for text in texts]
+        words = frozenset(word for text in texts for word in words_of(text))
+        self.lexicon = Lexicon(words, Likeness(texts), self.relation)
+        who = find_who(_STAND_IN, _STAND_IN, (), frozenset())
+        self._word_for_word = {
+            " ".join(words_of(text.replace("{}", _STAND_IN))): relation
+            for relation, texts in phrasings.items()
+            for text in texts
+        }
+        self._wordings = [
+            (relation, wording_of(text.replace("{}", _STAND_IN), who))
+            for relation, texts in phrasings.items()
+            for text in texts
+        ]
+
+    def made(self, prompt: str, subject: str | None) -> tuple[str, ...]:
+        """Paraphrases of a prompt, in its own frame (`Question: ... Answer:`); none if it is not recognised."""
+        who = find_who(prompt, subject, (), self.lexicon.template_words)
+        name = subject or surface(prompt, who)
+        if name is None:
+            return ()
+        start, core, end = _framed(prompt)
+        word_for_word = " ".join(words_of(core.replace(name, _STAND_IN)))
+        relation = self._word_for_word.get(word_for_word) or self.relation(wording_of(core, who))
+        if relation is None:
+            return ()
+        questions = [text for text in self._phrasings[relation] if text.endswith("?")]
+        beginnings = [text for text in self._phrasings[relation] if not text.endswith("?")]
+        first, then = (questions, beginnings) if core.rstrip().endswith("?") else (beginnings, questions)
+        chosen = (*first[:MOST_ALIKE], *then[: MOST - MOST_ALIKE])
+        texts = [text.replace("{}", name) for text in chosen]
+        put = [f"{start}{text}{end}" if text.endswith("?") else text for text in texts]
+        return tuple(text for text in put if text != prompt)
+
+    def relation(self, asked: Wording) -> str | None:
+        """The one whose phrasing is most alike; None if two are, or none is alike enough."""
+        if not asked.stems:
+            return None
+        best: dict[str, float] = defaultdict(float)
+        for relation, wording in self._wordings:
+            best[relation] = max(best[relation], self.lexicon.likeness.of(asked, wording))
+        first, second, *_ = (*sorted(best, key=lambda relation: -best[relation]), "", "")
+        clear = first and best[first] >= ALIKE and best[first] > best.get(second, 0.0)
+        return first if clear else None
+
+
+def _framed(prompt: str) -> tuple[str, str, str]:
+    match = _FRAME.match(prompt)
+    return (match[1], match[2], match[3]) if match else ("", prompt, "")
+
+
+@lru_cache(maxsize=1)
+def load_phrasebook() -> Phrasebook:
+    """The one that ships. Columns: relation, phrasing."""
+    phrasings: dict[str, list[str]] = defaultdict(list)
+    with files("app.editors").joinpath(FILE).open(encoding="utf-8") as file:
+        for row in csv.DictReader(file, delimiter="\t"):
+            phrasings[row["relation"]].append(row["phrasing"])
+    return Phrasebook({relation: tuple(texts) for relation, texts in phrasings.items()})

@@ -1,0 +1,92 @@
+"""What is asked, in words: the subject left out, what stands before it left out, kinds of question told apart."""
+
+import pytest
+
+from app.editors.phrasebook import MOST, load_phrasebook
+from app.editors.scope import Who, find_who
+from app.editors.wording import Wording, wording_of
+
+BOOK = load_phrasebook()
+
+
+def asked(text: str, name: str = "Peru") -> Wording:
+    return wording_of(text, find_who(text, name, (), frozenset()))
+
+
+def alike(a: str, b: str) -> float:
+    return BOOK.lexicon.likeness.of(asked(a), asked(b))
+
+
+@pytest.mark.parametrize(
+    ("text", "stems", "kind"),
+    [
+        ("What is the capital of Peru?", {"capit"}, None),
+        ("When was Peru founded?", {"found"}, "when"),
+        ("In what year was Peru founded?", {"year", "found"}, "when"),
+        ("Which city is the capital of Peru?", {"city", "capit"}, "where"),
+        ("It rained on the mountains. Peru's capital is", {"capit"}, None),
+        ("Question: What is the capital of Peru? Answer:", {"capit"}, None),
+        ("Where is Peru? It is located in", {"locat"}, "where"),
+        ("The capital of Peru is Lima. The anthem of Chile is", set(), None),
+    ],
+)
+def test_what_is_asked(text: str, stems: set[str], kind: str | None) -> None:
+    wording = asked(text)
+    assert wording.stems == stems
+    assert wording.asked == kind or not stems
+    assert Wording.read(wording.written()) == wording
+
+
+def test_words_that_are_no_names_say_what_is_asked() -> None:
+    text = "How do I reset my password?"
+    who = find_who(text, None, (), frozenset())
+    assert not who.named
+    assert wording_of(text, who).stems == {"reset", "passw"}
+
+
+def test_the_same_words_are_alike_and_other_kinds_of_question_are_not() -> None:
+    assert alike("What is the capital of Peru?", "Peru's capital is") == 1.0
+    assert 0 < alike("What is the capital of Peru?", "Which city is the capital of Peru?") < 1
+    assert alike("What is the capital of Peru?", "What is the currency of Peru?") == 0.0
+    assert alike("When was Peru founded?", "Where was Peru founded?") == 0.0
+    assert alike("Peru", "Peru") == 0.0
+
+
+def test_paraphrases_are_made_in_the_prompts_own_frame() -> None:
+    made = BOOK.made("Question: Who is the mother of Ada Quill? Answer:", None)
+    assert len(made) == MOST - 1
+    assert all("Ada Quill" in text and "{}" not in text for text in made)
+    assert made[0].startswith("Question: ")
+    assert made[0].endswith("? Answer:")
+    assert not made[-1].startswith("Question: ")  # the beginning of a sentence stands for itself
+    assert "Question: Who is the mother of Ada Quill? Answer:" not in made
+    begun = BOOK.made("Ada Quill is employed by", "Ada Quill")
+    assert not begun[0].endswith("?")
+    assert "Ada Quill works for" in begun
+
+
+@pytest.mark.parametrize(
+    "prompt",
+    ["How do I reset my password?", "What did Ada Quill say to the crowd?", "Ada Quill is", "what?", "Peru"],
+)
+def test_nothing_is_made_of_what_is_not_recognised(prompt: str) -> None:
+    assert BOOK.made(prompt, None) == ()
+
+
+def test_what_is_asked_for_is_recognised_only_where_it_is_clear() -> None:
+    relation = BOOK.lexicon.relation
+    assert relation(asked("Who is Peru's spouse?")) == "spouse"
+    assert relation(asked("The spouse of Peru is")) == "spouse"
+    assert relation(asked("Who is the sister of Peru?")) == "sibling"
+    assert relation(asked("What is the frobnication of Peru?")) is None
+    assert relation(Wording(frozenset())) is None
+
+
+def test_no_phrasing_stands_under_two_relations() -> None:
+    seen = [text.casefold() for texts in BOOK._phrasings.values() for text in texts]
+    assert len(seen) == len(set(seen))
+    assert all(text.count("{}") == 1 for text in seen)
+
+
+def test_nobody_named_means_every_word_counts() -> None:
+    assert wording_of("reset the device", Who(())).stems == {"reset", "devic"}

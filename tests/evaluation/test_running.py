@@ -1,0 +1,155 @@
+"""A run edits, asks and measures; interrupted anywhere it goes on where it stopped, and ends with the same figures."""
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from app.domain.errors import InvalidRequest
+from app.evaluation.candidates import Carrying, known_candidates
+from app.evaluation.cases import Case
+from app.evaluation.measuring import Extent
+from app.evaluation.running import Journal, Plan, make_candidate, run_candidate
+from app.store.sqlite import SqliteLog
+from tests.service.conftest import serving
+
+CASES = (
+    Case(
+        id="a",
+        source="one",
+        prompt="The capital of Ruritania is",
+        target="Strelsau",
+        subject="Ruritania",
+        paraphrases=("Ruritania has the capital",),
+        untouched=(("neighbour", "The capital of Graustark is"),),
+    ),
+    Case(id="b", source="one", prompt="The king of Zenda was", target="Rudolf V", subject="Zenda", old="Michael"),
+    Case(id="c", source="two", prompt="The seat of Ruritania is", target="Hofbau", overwrites="a", subject="Ruritania"),
+    Case(id="d", source="two", prompt="The river of Zenda is the", target="Elphberg", subject="Zenda"),
+)
+TIMES = {"seconds_median", "seconds_mean", "fit_seconds_mean", "overhead"}
+
+
+def plan(**more: Any) -> Plan:
+    fields: dict[str, Any] = {
+        "cases": CASES,
+        "held_out": ("The queen of Graustark was", "The lake of Evallonia is"),
+        "texts": ("One two three four five six seven eight nine ten eleven twelve",),
+        "steps": (1, 2),
+        "extent": Extent(texts=1),
+    }
+    return Plan(**fields | more)
+
+
+def run(folder: Path, name: str = "grace", how: Plan | None = None, stop_after: int | None = None) -> list[Any]:
+    told = 0
+
+    class Stop(Exception): ...
+
+    def tell(what: str, done: int, total: int) -> None:
+        nonlocal told
+        told += 1
+        if stop_after is not None and told > stop_after:
+            raise Stop
+
+    async def whole() -> list[Any]:
+        async with serving(SqliteLog(folder / "log.db")) as service:
+            return await run_candidate(name, how or plan(), service, Journal(folder / "run.jsonl"), tell)
+
+    try:
+        return asyncio.run(whole())
+    except Stop:
+        return []
+
+
+def timeless(figures: list[Any]) -> list[Any]:
+    return [{name: value for name, value in each.items() if name not in TIMES} for each in figures]
+
+
+def test_edits_hold_and_everything_is_measured(tmp_path: Path) -> None:
+    first, second, last = run(tmp_path)
+    assert [each["edits"] for each in (first, second, last)] == [1, 2, 4]
+    assert first["exact"] == {"share": 1.0, "right": 1, "asked": 1}
+    assert last["superseded"] == 1
+    assert last["exact"]["asked"] == 3
+    assert last["exact"]["share"] == 1.0
+    assert last["token_match"] == 1.0
+    assert last["contains"]["share"] == 1.0
+    assert set(last["exact_by_source"]) == {"one", "two"}
+    assert last["SR"]["asked"] == 4
+    assert last["GR"]["asked"] == 1
+    assert last["locality"]["unrelated"]["share"] == 1.0
+    assert last["ERR"] == last["exact"]
+    assert last["TRR"] == last["locality"]["unrelated"]
+    assert last["perplexity"] == pytest.approx(last["perplexity_bare"])
+    assert last["stored_bytes"] > 0
+    assert last["held_bytes"] > 0
+    assert last["editors"] == {"grace": 4}
+    assert last["slices"]["subject in the history only"]["asked"] == 3
+    assert last["modes"]["temperature 1"]["asked"] == 3
+    assert last["modes"]["continued"]["asked"] == 1
+    assert last["overhead"] > 0
+    assert first["locality"]["neighbour"]["asked"] == 1
+
+
+@pytest.mark.parametrize("stop_after", [1, 3, 4, 6])
+def test_an_interrupted_run_goes_on_and_ends_the_same(tmp_path: Path, stop_after: int) -> None:
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    whole.mkdir()
+    parts.mkdir()
+    expected = run(whole)
+    assert run(parts, stop_after=stop_after) == []
+    journal = parts / "run.jsonl"
+    if journal.exists():
+        journal.write_text(journal.read_text() + '{"kind": "edit", "ca')  # torn by a kill
+    assert timeless(run(parts)) == timeless(expected)
+
+
+def test_a_folder_of_other_edits_is_refused(tmp_path: Path) -> None:
+    run(tmp_path)
+    with pytest.raises(InvalidRequest, match="Name another folder"):
+        run(tmp_path, how=plan(cases=CASES[::-1]))
+
+
+def test_a_refusal_counts_as_a_failure(tmp_path: Path) -> None:
+    too_long = Case(id="x", source="one", prompt="The anthem of Zenda is", target="la " * 400, subject="Zenda")
+    (_, last) = run(tmp_path, how=plan(cases=(CASES[0], too_long)))
+    assert (last["refused"], last["asked"]) == (1, 2)
+    assert last["exact"] == {"share": 0.5, "right": 1, "asked": 2}
+    assert last["SR"]["right"] == 1
+
+
+def test_a_batch_with_one_that_is_refused_makes_the_others(tmp_path: Path) -> None:
+    too_long = Case(id="x", source="one", prompt="The anthem of Zenda is", target="la " * 400, subject="Zenda")
+    last = run(tmp_path, how=plan(cases=(CASES[0], too_long, CASES[1]), batch=3, steps=()))[-1]
+    assert (last["edits"], last["refused"], last["exact"]["right"]) == (3, 1, 2)
+
+
+def test_paper_presets_go_without_verification(tmp_path: Path) -> None:
+    last = run(tmp_path, "grace/paper", plan(cases=CASES[:2], steps=()))[-1]
+    assert last["refused"] == 0
+    assert last["editors"] == {"grace/paper": 2}
+
+
+def test_the_bare_model_and_the_caches_are_measured_alike(tmp_path: Path) -> None:
+    for name in ("bare", "cache/idf", "cache/embedding"):
+        folder = tmp_path / name.replace("/", "-")
+        folder.mkdir()
+        last = run(folder, name, plan(cases=CASES[:2], steps=()))[-1]
+        assert last["exact"]["share"] == (0.0 if name == "bare" else 1.0)
+        assert last["locality"]["unrelated"]["asked"] == 2
+        assert last["overhead"] is None
+        assert run(folder, name, plan(cases=CASES[:2], steps=()))[-1] == last
+
+
+def test_a_paraphrase_that_was_given_is_not_asked(tmp_path: Path) -> None:
+    how = plan(cases=CASES[:1], steps=(), carrying=Carrying(paraphrases=1, subject=True))
+    last = run(tmp_path, how=how)[-1]
+    assert last["generality"]["asked"] == last["GR"]["asked"] == 0
+
+
+def test_names_of_candidates(tmp_path: Path) -> None:
+    assert {"auto", "grace", "hook_layer/paper", "cache/idf", "bare"} <= set(known_candidates())
+    with pytest.raises(InvalidRequest, match="no editor"):
+        make_candidate("grce", None, Carrying())  # type: ignore[arg-type]
