@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import fields
 from random import Random
 from typing import Any
 
@@ -23,6 +24,7 @@ from app.engine.model import HostedModel, load_model, pick_device, pick_dtype
 from app.engine.owner import EngineOwner
 from app.service.records import Clock
 from app.service.service import Service
+from app.service.verifying import Thresholds
 from app.store.base import Log
 from app.store.open import open_log
 
@@ -80,6 +82,8 @@ def assemble(
         snapshot_period_s=settings.snapshot_period_s,
         snapshot_min_events=settings.snapshot_min_events,
         bank=bank,
+        thresholds=_thresholds(settings),
+        recent_prompts=settings.recent_prompts,
         clock=clock,
         describe=lambda: {"slots": slots, "max_sequence_tokens": hosted.max_tokens},
     )
@@ -96,6 +100,16 @@ def _load(settings: Settings) -> HostedModel:
         dtype=pick_dtype(settings.dtype, device),
         max_tokens=settings.max_sequence_tokens,
     )
+
+
+def _thresholds(settings: Settings) -> dict[str, Thresholds]:
+    known = [field.name for field in fields(Thresholds)]
+    for namespace, given in settings.thresholds.items():
+        if wrong := [name for name, share in given.items() if name not in known or not 0 <= share <= 1]:
+            raise InvalidRequest(
+                f"ERRATA_THRESHOLDS, {namespace}: {wrong[0]} is not one of {', '.join(known)} with a share from 0 to 1."
+            )
+    return {namespace: Thresholds(**given) for namespace, given in settings.thresholds.items()}
 
 
 def _grace_options(settings: Settings) -> GraceOptions:

@@ -84,6 +84,18 @@ class Settings(BaseSettings):
         description="Folder where statistics over the corpus are kept; they are computed again where it is empty.",
     )
     history_revisions: int = Field(1000, ge=0, description="How many revisions back a request may ask for.")
+    recent_prompts: int = Field(
+        0,
+        ge=0,
+        le=100_000,
+        description="How many different prompts of each namespace are kept, in this server's memory only, so that a "
+        "preview can tell which of them an edit would reach; 0: none.",
+    )
+    thresholds: dict[str, dict[str, float]] = Field(
+        {},
+        description="By namespace (`*`: all others), as JSON, what verification asks of an edit: shares from 0 to 1 of "
+        "`paraphrases`, `made`, `unchanged`, `live_edits` and `recent`.",
+    )
     max_body_bytes: int = Field(
         8 * 2**20, ge=1024, description="Largest request body, in bytes; a larger one answers 413."
     )

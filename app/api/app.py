@@ -11,7 +11,7 @@ from app.api.gate import Gate
 from app.api.metrics import Metrics
 from app.api.middleware import Envelope
 from app.api.openapi import describe
-from app.api.routes import changes, edits, generate, health, log, snapshots
+from app.api.routes import changes, edits, generate, health, log, scope, snapshots
 
 if TYPE_CHECKING:
     from app.service.service import Service  # imports torch: the API itself does without
@@ -59,6 +59,7 @@ def create_app(
     app.include_router(generate.routes(service, metrics))
     app.include_router(edits.routes(service, metrics))
     app.include_router(changes.routes(service))
+    app.include_router(scope.routes(service))
     app.include_router(log.routes(service))
     app.include_router(snapshots.routes(service))
     app.include_router(health.routes(service, metrics))

@@ -27,9 +27,9 @@ def right_of(method: str, path: str) -> Right | None:
     if path in ("/generate", "/generate_stream"):
         return Right.GENERATE
     first = path.split("/")[1] if path.startswith("/") else ""
-    if method in ("GET", "HEAD") and first in ("edits", "log", "editors", "metrics", "snapshots"):
+    if method in ("GET", "HEAD") and first in ("edits", "log", "editors", "metrics", "snapshots", "probes", "recent"):
         return Right.READ
-    if method == "POST" and first in ("edit", "edits", "rollback"):
+    if (method == "POST" and first in ("edit", "edits", "rollback")) or (method == "PATCH" and first == "edits"):
         return Right.EDIT
     return Right.ADMIN
 

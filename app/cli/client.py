@@ -29,8 +29,17 @@ class Client:
         return self._json(self._send("GET", path, params=given))
 
     def post(self, path: str, body: dict[str, Any]) -> Any:
+        return self._with_body("POST", path, body)
+
+    def put(self, path: str, body: dict[str, Any]) -> Any:
+        return self._with_body("PUT", path, body)
+
+    def patch(self, path: str, body: dict[str, Any]) -> Any:
+        return self._with_body("PATCH", path, body)
+
+    def _with_body(self, method: str, path: str, body: dict[str, Any]) -> Any:
         given = {name: value for name, value in body.items() if value is not None}
-        return self._json(self._send("POST", path, json=given))
+        return self._json(self._send(method, path, json=given))
 
     def _json(self, answer: httpx.Response) -> Any:
         try:

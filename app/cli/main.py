@@ -16,6 +16,7 @@ from app.cli.keys import keys
 from app.cli.log import log
 from app.cli.look import edits
 from app.cli.lora import lora
+from app.cli.scope import probes, retune
 from app.cli.serve import serve
 from app.cli.snapshot import snapshot
 from app.cli.store import store
@@ -51,7 +52,9 @@ def options(
     context.obj = Client(url, actor or os_user(), key)
 
 
-for command in (serve, generate, edit, edits, rollback, disable, enable, switch, demo, fit, prepare):
+for command in (
+    serve, generate, edit, retune, edits, rollback, disable, enable, switch, probes, demo, fit, prepare,
+):  # fmt: skip
     app.command()(command)
 app.command("import")(import_)
 app.command("eval")(evaluate)

@@ -67,9 +67,30 @@ def made(edit: dict[str, Any]) -> None:
     phases = ", ".join(f"{name} {value:.2f}" for name, value in edit["seconds"].items())
     if edit["state"] == "preview":
         console.print(Text(f"  preview only, nothing was committed; {seconds:.2f} s ({phases})"))
+        preview(edit["report"])
     else:
         standing = f"  {edit['id']} is {edit['state']}, revision {edit['revision']}; {seconds:.2f} s ({phases})"
         console.print(Text(standing))
+
+
+def preview(report: dict[str, Any]) -> None:
+    """What stands against an edit that is only tried, and whom it would reach."""
+    console = out()
+    verdict = "would be committed" if report.get("would_commit") else "would be refused"
+    console.print(Text(f"  {verdict}", style="green" if report.get("would_commit") else "red"))
+    for problem in report.get("problems", ()):
+        console.print(Text("  problem: ") + line(problem))
+    for edit_id in report.get("conflicts", ()):
+        console.print(Text("  in the way: ") + line(edit_id))
+    for name in ("paraphrases", "made", "unchanged", "live_edits"):
+        if (counted := report.get(name)) and counted["asked"]:
+            console.print(Text(f"  {name.replace('_', ' ')}: {counted['right']} of {counted['asked']}"))
+    if recent := report.get("recent"):
+        console.print(Text(f"  recent prompts that change: {recent['changed']} of {recent['asked']}"))
+        for each in recent["shown"]:
+            console.print(
+                Text.assemble("    ", line(each["prompt"]), ": ", line(each["before"]), " -> ", line(each["now"]))
+            )
 
 
 def changed(edits: Iterable[dict[str, Any]], revision: int) -> None:
@@ -157,6 +178,10 @@ def _what(event: dict[str, Any]) -> Text:
     return Text(", ".join(event.get("edit_ids", ())))
 
 
+def _signals(hit: dict[str, Any]) -> str:
+    return ", ".join(f"{name} {s['value']:.4g} (bound {s['bound']:.4g})" for name, s in hit["signals"].items())
+
+
 def details(found: dict[str, Any]) -> None:
     """How an answer came about."""
     grid = Table.grid(padding=(0, 2))
@@ -166,8 +191,9 @@ def details(found: dict[str, Any]) -> None:
         if found[name] is not None:
             grid.add_row(name, str(found[name]))
     for hit in found["edits"]:
-        signals = ", ".join(f"{name} {s['value']:.4g} (bound {s['bound']:.4g})" for name, s in hit["signals"].items())
-        grid.add_row("answered by", line(f"{hit['id']} ({hit['editor']}) {signals}"))
+        grid.add_row("answered by", line(f"{hit['id']} ({hit['editor']}) {_signals(hit)}"))
     if not found["edits"]:
         grid.add_row("answered by", "the base model")
+    if near := found.get("nearest"):
+        grid.add_row("nearest edit", line(f"{near['id']} ({near['editor']}) {_signals(near)}"))
     out().print(grid)

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from app.domain.edit import Edit, fit_id_of
+from app.domain.edit import Edit, EditRequest, fit_id_of
 from app.domain.events import Origin, Refit
 
 NEVER = 2**62
@@ -34,6 +34,19 @@ class Entry:
     refits: list[tuple[int, Refit]] = field(default_factory=list)
     """(revision, what was learned) from that revision on, oldest first."""
 
+    retunes: list[tuple[int, EditRequest, Mapping[str, Any]]] = field(default_factory=list)
+    """(revision, what was asked of it in all, what was measured then), oldest first."""
+
+    @property
+    def request(self) -> EditRequest:
+        """What is asked of it now."""
+        return self.retunes[-1][1] if self.retunes else self.edit.request
+
+    @property
+    def report(self) -> Mapping[str, Any]:
+        """What was measured when it was made, or retuned last."""
+        return self.retunes[-1][2] if self.retunes else self.edit.report
+
     @property
     def learned(self) -> Mapping[str, Any]:
         """What it acts by now."""
@@ -46,8 +59,9 @@ class Entry:
 
     def fits(self, oldest: int) -> list[Edit]:
         """What it acts by at any revision from `oldest` on: the edit as it stands, under each fit's id."""
+        now = replace(self.edit, request=self.request)
         refitted = [
-            (at, replace(self.edit, id=fit_id_of(self.edit.id, at), learned=fit.learned, tensors=fit.tensors))
+            (at, replace(now, id=fit_id_of(self.edit.id, at), learned=fit.learned, tensors=fit.tensors))
             for at, fit in self.refits
         ]
         all_fits = [(0, self.edit), *refitted]

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from app.domain.edit import Edit
+from app.domain.edit import Edit, EditRequest
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,6 +81,29 @@ class EditsRefitted(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class EditRetuned(Event):
+    """An edit's scope was changed: what was asked of it in all, and what it acts by from here on."""
+
+    kind: ClassVar[str] = "edit_retuned"
+    fit: Refit
+    request: EditRequest
+    report: Mapping[str, Any]
+
+    @property
+    def edit_ids(self) -> tuple[str, ...]:
+        return (self.fit.edit_id,)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProbesSet(Event):
+    """Prompts of a namespace whose answers no edit may change, in place of those it had."""
+
+    kind: ClassVar[str] = "probes_set"
+    namespace: str
+    prompts: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class EditsRolledBack(Event):
     kind: ClassVar[str] = "edits_rolled_back"
     edit_ids: tuple[str, ...]
@@ -137,6 +160,8 @@ EVENTS: dict[str, type[Event]] = {
         EditStaged,
         BatchCommitted,
         EditsRefitted,
+        EditRetuned,
+        ProbesSet,
         EditsRolledBack,
         EditsDisabled,
         EditsEnabled,

@@ -33,6 +33,8 @@ class GenerationParameters:
     """See the edits as they were at this revision (time travel, inside the history window)."""
     min_revision: int | None = None
     """Wait until this revision is applied here (read your writes)."""
+    explain: bool = False
+    """Where no edit answers, tell which was nearest to it."""
     forced: tuple[int, ...] = ()
     """Token ids that are taken one after the other, whatever the model would choose (teacher forcing)."""
 
@@ -103,3 +105,5 @@ class Generation:
     seed: int | None
     revision: int
     hits: tuple[Hit, ...]
+    nearest: Hit | None = None
+    """Where no edit answers and it was asked for: the edit that was nearest to it."""

@@ -9,6 +9,7 @@ from app.domain.errors import StateConflict, StoreCorrupt, UnknownEdit, UnknownK
 from app.domain.events import (
     BatchCommitted,
     EditCommitted,
+    EditRetuned,
     EditsDisabled,
     EditsEnabled,
     EditsExpired,
@@ -19,9 +20,14 @@ from app.domain.events import (
     KeyCreated,
     KeyRevoked,
     Origin,
+    ProbesSet,
     SwitchSet,
 )
 from app.domain.keys import Key, Role
+
+
+def _over(entry: Entry) -> bool:
+    return entry.rolled_back or entry.expired
 
 
 class Ledger:
@@ -36,6 +42,8 @@ class Ledger:
         """(id of the API key, idempotency key) -> what was done."""
         self.keys: dict[str, Key] = {}
         """Every key ever created. Once there is one, a key is asked for: with all revoked, nobody comes in."""
+        self.probes: dict[str, tuple[str, ...]] = {}
+        """Namespace -> prompts whose answers no edit of it may change."""
         self.last_changes: dict[str, int] = {}
         """Namespace (empty: all of them) -> the newest revision that changed what it sees."""
         self._live: dict[str, dict[str, Entry]] = {}
@@ -126,6 +134,14 @@ class Ledger:
                 entries = self._allowed(touched, "refit", lambda entry: entry.rolled_back)
                 for entry, fit in zip(entries, fits, strict=True):
                     entry.refits.append((event.revision, fit))
+            case EditRetuned(fit=fit, request=request, report=report):
+                touched = event.edit_ids
+                (entry,) = self._allowed(touched, "retune", _over)
+                entry.refits.append((event.revision, fit))
+                entry.retunes.append((event.revision, request, report))
+            case ProbesSet(namespace=name, prompts=prompts):
+                self.probes[name] = prompts
+                touched = ()
             case EditsRolledBack(edit_ids=ids):
                 touched = self._flag(ids, "roll back", lambda entry: entry.rolled_back, "rolled_back", True)
             case EditsDisabled(edit_ids=ids):
@@ -169,6 +185,7 @@ class Ledger:
             EditsRolledBack: ("roll back", lambda e: e.rolled_back),
             EditsDisabled: ("disable", lambda e: e.rolled_back or e.disabled),
             EditsEnabled: ("enable", lambda e: e.rolled_back or not e.disabled),
+            EditRetuned: ("retune", _over),
         }
         verb, refuses = forbidden[event_type]
         self._allowed(edit_ids, verb, refuses)

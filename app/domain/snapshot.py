@@ -4,10 +4,11 @@ Derived parts are left out and built again. Whatever the ledger learns to rememb
 starts from a snapshot would differ from one that folded the whole log: `tests/domain/test_snapshot.py` compares them.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
-from app.domain.edit import Edit
+from app.domain.edit import Edit, EditRequest
 from app.domain.entry import Entry, Use
 from app.domain.events import Origin, Refit
 from app.domain.keys import Key, Role
@@ -62,6 +63,22 @@ class RefitRecord(Record):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RetuneRecord(Record):
+    """After the edit's own record, oldest first."""
+
+    revision: int
+    edit_id: str
+    request: EditRequest
+    report: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProbesRecord(Record):
+    namespace: str
+    prompts: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SwitchRecord(Record):
     namespace: str | None
     off: tuple[Span, ...]
@@ -99,6 +116,8 @@ class KeyRecord(Record):
 RECORDS: dict[str, type[Record]] = {
     "edit": EditRecord,
     "refit": RefitRecord,
+    "retune": RetuneRecord,
+    "probes": ProbesRecord,
     "switch": SwitchRecord,
     "change": ChangeRecord,
     "use": UseRecord,
@@ -123,6 +142,10 @@ def records_of(ledger: Ledger) -> Iterator[Record]:
         )
         for revision, fit in entry.refits:
             yield RefitRecord(revision=revision, fit=fit)
+        for revision, request, report in entry.retunes:
+            yield RetuneRecord(revision=revision, edit_id=entry.edit.id, request=request, report=report)
+    for name, prompts in ledger.probes.items():
+        yield ProbesRecord(namespace=name, prompts=prompts)
     for namespace, off in ledger.off.items():
         yield SwitchRecord(namespace=namespace, off=_spans(off))
     for name, changed in ledger.last_changes.items():
@@ -159,6 +182,13 @@ def ledger_of(revision: int, records: Iterable[Record]) -> Ledger:
                 if record.fit.edit_id not in ledger.entries:
                     raise ValueError(f"it holds a refit of {record.fit.edit_id}, which is not before it")
                 ledger.entries[record.fit.edit_id].refits.append((record.revision, record.fit))
+            case RetuneRecord():
+                if record.edit_id not in ledger.entries:
+                    raise ValueError(f"it holds a change of {record.edit_id}, which is not before it")
+                retune = (record.revision, record.request, record.report)
+                ledger.entries[record.edit_id].retunes.append(retune)
+            case ProbesRecord():
+                ledger.probes[record.namespace] = record.prompts
             case SwitchRecord():
                 ledger.off[record.namespace] = _intervals(record.off)
             case ChangeRecord():

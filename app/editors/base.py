@@ -209,6 +209,19 @@ class Editor(Protocol):
         """The edit that answers this prompt under this part of an edition, or None to defer."""
         ...
 
+    def nearest(self, prompt: PromptView, part: Any) -> Decision | None:
+        """Where no edit of this editor answers, the one that was nearest to it, with why it does not; None if none
+        was near at all."""
+        ...
+
+    def near(self, request: FitRequest) -> Sequence[str]:
+        """Edits held in memory, live or not, that are about whom or what the request is about."""
+        ...
+
+    def rescope(self, fitted: Fitted, request: FitRequest) -> Fitted | None:
+        """The same fit under the scope that the request asks for now; None where the two are learned together."""
+        ...
+
     def bind(self, rows: Sequence[RowView]) -> None:
         """Set what the next pass's rows receive."""
         ...
@@ -240,6 +253,15 @@ class Plain:
 
     def prepare(self) -> Generator[Progress, None, None]:
         yield from ()
+
+    def nearest(self, prompt: PromptView, part: Any) -> Decision | None:
+        return None
+
+    def near(self, request: FitRequest) -> Sequence[str]:
+        return ()
+
+    def rescope(self, fitted: Fitted, request: FitRequest) -> Fitted | None:
+        return None
 
 
 def adaptor_key(editor: str, preset: str) -> str:

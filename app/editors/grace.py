@@ -121,6 +121,16 @@ class Grace(Plain):
         """The nearest live key in scope (section 2)."""
         return self._scope.decide(prompt, part, self.key)
 
+    def nearest(self, prompt: PromptView, part: ScopePart) -> Decision | None:
+        return self._scope.nearest(prompt, part, self.key)
+
+    def near(self, request: FitRequest) -> Sequence[str]:
+        return self._scope.near(request)
+
+    def rescope(self, fitted: Fitted, request: FitRequest) -> Fitted:
+        scope, keys = self._scope.learn(request)
+        return Fitted(learned={**fitted.learned, **scope}, tensors={**fitted.tensors, "keys": keys})
+
     def bind(self, rows: Sequence[RowView]) -> None:
         picked = [self._value_row(row) for row in rows]
         if all(at is None for at in picked):

@@ -217,6 +217,16 @@ class HookLayers(Plain):
         signals = {**decision.signals, "change": Signal(change, thresholds[0])}
         return replace(decision, signals=signals, part=(part, torch.tensor(thresholds, device=self._device)))
 
+    def nearest(self, prompt: PromptView, part: HookPart) -> Decision | None:
+        return self._scope.nearest(prompt, part.scope, self.key)
+
+    def near(self, request: FitRequest) -> Sequence[str]:
+        return self._scope.near(request)
+
+    def rescope(self, fitted: Fitted, request: FitRequest) -> Fitted:
+        scope, keys = self._scope.learn(request)
+        return Fitted(learned={**fitted.learned, **scope}, tensors={**fitted.tensors, "scope_keys": keys})
+
     def bind(self, rows: Sequence[RowView]) -> None:
         parts: dict[int, tuple[HookPart, list[int], list[Tensor]]] = {}
         for at, row in enumerate(rows):

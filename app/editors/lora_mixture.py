@@ -205,6 +205,9 @@ class LoraMixture(Plain):
             part=route(mixture, scored * chosen, K),
         )
 
+    def near(self, request: FitRequest) -> Sequence[str]:
+        return self._scope.near(request)
+
     def bind(self, rows: Sequence[RowView]) -> None:
         self._routing.bind(self.key, rows)
 

@@ -46,10 +46,19 @@ class Scoped(BaseModel):
     bound: float = Field(ge=0, le=1)
     who: list[list[list[str]]]
     target_ids: list[int]
+    widened: float = Field(default=1.0, gt=0, allow_inf_nan=False)
+    """How much farther than learned it was told to reach."""
+    cap: float | None = Field(default=None, ge=0, allow_inf_nan=False)
+    """Half the way to the nearest counter-example: no farther, whatever it was told."""
     named: bool = True
     wordings: list[str] = []
     unlike: list[str] = []
     relation: str | None = None
+
+    @property
+    def radius(self) -> float:
+        reach = self.reach * self.widened
+        return reach if self.cap is None else min(reach, self.cap)
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,11 +134,11 @@ class ScopeIndex:
         own, made, nearby, counter = torch.split(found, [len(group) for group in groups])
         own = torch.cat([own, self._telling(made, own, nearby)])
         reach = self._reach(own, nearby)
-        for text, distance in zip(request.counter_examples, _nearest(counter, own).tolist(), strict=True):
-            if who.share(words_of(text)) >= who.bound:
-                reach = min(reach, 0.5 * distance)
+        near = zip(request.counter_examples, _nearest(counter, own).tolist(), strict=True)
+        caps = [0.5 * distance for text, distance in near if who.share(words_of(text)) >= who.bound]
         learned = {
             "reach": reach,
+            "cap": min(caps, default=None),
             "who": [[list(span) for span in spans] for spans in who.alternatives],
             "bound": who.bound,
             "named": who.named,
@@ -173,7 +182,11 @@ class ScopeIndex:
         who = Who(alternatives, bound=scoped.bound, named=scoped.named)
         rivals = [row for row in self._index.overlapping(who) if self._book.target(row) != target]
         row = self._book.add(
-            edit_id, keys=keys.float().to(self._device), radius=scoped.reach, target=target, rivals=rivals
+            edit_id,
+            keys=keys.float().to(self._device),
+            radius=scoped.radius,
+            target=target,
+            rivals=rivals,
         )
         self._index.add(row, who)
         self._said[row] = Said(who, tuple(scoped.wordings), tuple(scoped.unlike), scoped.relation)
@@ -193,11 +206,19 @@ class ScopeIndex:
         nameless = [row for row in self._index.nameless if row in radii]
         return ScopePart(radii, places, nameless, self._book.first_keys(nameless))
 
-    def decide(self, prompt: PromptView, part: ScopePart, editor: str) -> Decision | None:
-        """The live edit, of those whose subject is mentioned, in whose radius the prompt lies deepest.
+    def near(self, request: FitRequest) -> list[str]:
+        """Edits whose subject may be meant where the request's is."""
+        who = who_of(request.texts, request.subject, request.aliases, self._lexicon.template_words)
+        return [self._book.edit_id(row) for row in sorted(self._index.overlapping(who))]
 
-        Of equally deep ones, the newest.
-        """
+    def decide(self, prompt: PromptView, part: ScopePart, editor: str) -> Decision | None:
+        """The live edit, of those whose subject is mentioned, in whose radius the prompt lies deepest."""
+        found = self.nearest(prompt, part, editor)
+        return found if found is not None and found.margin >= 0 else None
+
+    def nearest(self, prompt: PromptView, part: ScopePart, editor: str) -> Decision | None:
+        """The same, or, where the prompt lies in no radius, the edit it lies nearest to. Of equally deep ones, the
+        newest."""
         if not part.radii:
             return None
         shares = self._index.mentioned(words_of(prompt.text))
@@ -214,8 +235,6 @@ class ScopeIndex:
         }
         # rounded: two edits of one prompt differ by rounding only, and then the newest is to win
         row = min(depth, key=lambda row: (round(depth[row], 4), -part.places[row]))
-        if depth[row] > 1:
-            return None
         signals = {
             "distance": Signal(distances[rows.index(row)], part.radii[row]),
             "wording": Signal(alike[row], self._said[row].bound),

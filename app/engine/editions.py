@@ -62,6 +62,11 @@ class Editions:
             self._parts[edition] = {name: self._editors[name].compile(mine) for name, mine in ids.items() if mine}
         return self._parts[edition]
 
+    def nearest(self, prompt: PromptView, edition: Edition) -> Decision | None:
+        """Where no edit answers, the one nearest to it."""
+        found = [self._editors[name].nearest(prompt, part) for name, part in self.parts(edition).items()]
+        return max((each for each in found if each is not None), key=lambda each: each.margin, default=None)
+
     def decide(self, prompt: PromptView, edition: Edition) -> Decision | None:
         """At most one edit answers a request: the best margin wins, the newest breaks ties."""
         decisions = [self._editors[name].decide(prompt, part) for name, part in self.parts(edition).items()]

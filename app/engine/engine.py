@@ -15,7 +15,7 @@ from torch import Tensor
 from app.domain.edit import edit_id_of
 from app.domain.errors import ErrataError, InvalidRequest, RequestCancelled
 from app.domain.generation import FinishReason, Generation, GenerationParameters, Hit, Token
-from app.editors.base import Editor, FitRequest, Fitted, Progress, PromptView, Site
+from app.editors.base import Decision, Editor, FitRequest, Fitted, Progress, PromptView, Site
 from app.editors.hooks import SiteHooks
 from app.engine.detokenizer import Detokenizer
 from app.engine.editions import Edition, Editions
@@ -95,6 +95,14 @@ class Engine:
     def still_fits(self, editor: str, learned: Mapping[str, Any], beside: Edition) -> bool:
         """Whether what was fitted beside another edition may stand beside this one."""
         return self.editors[editor].still_fits(learned, self.editions.parts(beside).get(editor))
+
+    def rescope(self, editor: str, fitted: Fitted, request: FitRequest) -> Fitted | None:
+        """The same fit under another scope; None where it must be fitted again for that."""
+        return self.editors[editor].rescope(fitted, request)
+
+    def near(self, request: FitRequest) -> list[str]:
+        """Ids of the fits in memory that are about whom or what the request is about."""
+        return [fit_id for editor in self.editors.values() for fit_id in editor.near(request)]
 
     # -- taking work
 
@@ -188,6 +196,8 @@ class Engine:
             question = sequence.text[start:end]
             view = PromptView(text=question, features=features, state=state, logits=logits, observed=observed)
             decision = self.editions.decide(view, sequence.edition)
+            if decision is None and sequence.parameters.explain:
+                sequence.nearest = self.editions.nearest(view, sequence.edition)
         return sequence.decide(decision, None if decision is None else self.editors[decision.editor].capabilities)
 
     def _decode(self, batch: Batch) -> None:
@@ -229,10 +239,7 @@ class Engine:
     def _finish(self, sequence: Sequence, reason: FinishReason) -> None:
         self.scheduler.remove(sequence)
         self.counters.finished[reason] = self.counters.finished.get(reason, 0) + 1
-        decision = sequence.decision
-        hits: tuple[Hit, ...] = ()
-        if decision is not None and decision.edit_id is not None:
-            hits = (Hit(edit_id_of(decision.edit_id), decision.editor, decision.signals),)
+        hit, near = _hit(sequence.decision), _hit(sequence.nearest)
         sequence.emit(
             Generation(
                 text=sequence.answer.text,
@@ -241,7 +248,8 @@ class Engine:
                 tokens=tuple(sequence.tokens),
                 seed=sequence.seed,
                 revision=sequence.revision,
-                hits=hits,
+                hits=() if hit is None else (hit,),
+                nearest=near,
             )
         )
 
@@ -282,3 +290,9 @@ class Engine:
         except Exception as error:
             self._fits.popleft()
             fitting.done(error)
+
+
+def _hit(decision: Decision | None) -> Hit | None:
+    if decision is None or decision.edit_id is None:
+        return None
+    return Hit(edit_id_of(decision.edit_id), decision.editor, decision.signals)

@@ -47,6 +47,7 @@ class Sequence:
     slot: int = -1
     computed: int = 0
     decision: Decision | None = None
+    nearest: Decision | None = None
     decided: bool = False
     whole: bool = False
     observed: dict[str, dict[Site, list[Tensor]]] = field(default_factory=dict)

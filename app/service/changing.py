@@ -2,8 +2,18 @@
 
 from collections.abc import Sequence
 
+from app.domain.edit import NAMESPACE, NAMESPACE_RULE
 from app.domain.errors import InvalidRequest
-from app.domain.events import EditsDisabled, EditsEnabled, EditsExpired, EditsRolledBack, Event, Origin, SwitchSet
+from app.domain.events import (
+    EditsDisabled,
+    EditsEnabled,
+    EditsExpired,
+    EditsRolledBack,
+    Event,
+    Origin,
+    ProbesSet,
+    SwitchSet,
+)
 from app.service.records import Clock, Records
 from app.service.views import EditView
 
@@ -76,6 +86,26 @@ class Changing:
 
         await self._records.write(switched)
         assert done is not None
+        return done
+
+    async def set_probes(self, namespace: str, prompts: Sequence[str], origin: Origin) -> int:
+        """-> the revision of the event."""
+        if not NAMESPACE.fullmatch(namespace):
+            raise InvalidRequest(f"`namespace` is not a name: use {NAMESPACE_RULE}.")
+        if any(not prompt.strip() for prompt in prompts):
+            raise InvalidRequest("`prompts` holds an empty text: remove it.")
+        wanted = tuple(dict.fromkeys(prompts))
+        done = 0
+
+        def probes() -> Event | None:
+            nonlocal done
+            before = self._records.done_under(origin)
+            done = self._records.revision + 1 if before is None else before.revision
+            if before is not None:
+                return None
+            return ProbesSet(revision=done, at_s=self._clock(), origin=origin, namespace=namespace, prompts=wanted)
+
+        await self._records.write(probes)
         return done
 
     async def expire(self) -> tuple[str, ...]:

@@ -15,6 +15,7 @@ from app.engine.editions import Edition
 from app.service.records import Clock, Records
 from app.service.serving import Pins
 from app.service.verifying import Verdict
+from app.service.views import EditView, token_diff
 
 TOLD = ("steps", "converged", "probability", "radius", "neurons")
 """What the report tells of what was learned."""
@@ -29,6 +30,9 @@ class Draft:
     editor: str
     """With its preset, as the engine knows it."""
     origin: Origin
+    dry_run: bool = False
+    conflicts: tuple[str, ...] = ()
+    """Edits in the way, of a preview: it tells them, where a commit is refused."""
     supersedes: tuple[str, ...] = ()
     before: str = ""
     """What the prompt answered at the revision `seen`, which `supersedes` is of too."""
@@ -66,6 +70,18 @@ def hand_over(leaving: Draft, staying: Sequence[Draft]) -> None:
             tensors = {**leaving.fitted.tensors, **draft.fitted.tensors}
             draft.fitted = Fitted(learned={**draft.fitted.learned, "brings": True}, tensors=tensors)
             return
+
+
+def preview_of(edit: Edit, draft: Draft) -> EditView:
+    """What would be committed, with what stands against it and how the answer would change."""
+    assert draft.verdict is not None
+    told = {
+        "would_commit": (draft.verdict.passed or draft.request.force) and not draft.conflicts,
+        "problems": list(draft.verdict.problems),
+        "conflicts": list(dict.fromkeys((*draft.conflicts, *draft.verdict.overruns))),
+        "diff": token_diff(edit.before, edit.after),
+    }
+    return EditView.preview(replace(edit, report={**edit.report, **told}), draft.origin)
 
 
 def new_id() -> str:

@@ -38,14 +38,24 @@ def superseded_by(ledger: Ledger, request: EditRequest) -> tuple[str, ...]:
     return tuple(dict.fromkeys((*same, *request.supersede)))
 
 
-def check_conflict(ledger: Ledger, request: EditRequest, supersedes: Sequence[str], before: Generation) -> None:
-    """Raises ScopeConflict where another edit answers the prompt now, and stays, with another target."""
-    for hit in before.hits:
-        other = ledger.entry(hit.edit_id).edit
-        if hit.edit_id in supersedes or same_text(other.request.target, request.target) or request.force:
-            continue
-        raise ScopeConflict(
-            f"The edit {hit.edit_id} ({other.request.prompt!r} -> {other.request.target!r}) already answers this "
-            f"prompt, with another target. Name it in `supersede`, or roll it back first.",
-            conflicts=[hit.edit_id],
-        )
+def in_the_way(
+    ledger: Ledger, request: EditRequest, supersedes: Sequence[str], before: Sequence[Generation]
+) -> tuple[str, ...]:
+    """Other edits that answer the prompt or its paraphrases now, and stay, with another target."""
+    ids = dict.fromkeys(hit.edit_id for generation in before for hit in generation.hits)
+    targets = {edit_id: ledger.entry(edit_id).request.target for edit_id in ids if edit_id not in supersedes}
+    return tuple(i for i, target in targets.items() if not same_text(target, request.target) and not request.force)
+
+
+def conflict_with(ledger: Ledger, conflicts: Sequence[str], what: str) -> ScopeConflict:
+    """What is raised for edits in the way."""
+    told = "; ".join(
+        f"{edit_id} ({entry.request.prompt!r} -> {entry.request.target!r})"
+        for edit_id in conflicts
+        for entry in (ledger.entry(edit_id),)
+    )
+    return ScopeConflict(
+        f"{what}: {told}. Name them in `supersede`, roll them back first, or give a `subject`, `counter_examples` or "
+        "`aliases` that tell the edits apart.",
+        conflicts=list(conflicts),
+    )

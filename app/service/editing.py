@@ -17,13 +17,14 @@ from app.domain.events import Origin
 from app.editors.base import Fitted
 from app.engine.editions import Edition
 from app.engine.owner import EngineOwner
-from app.service.committing import Committer, Draft, hand_over, new_id
-from app.service.conflicts import check_batch, check_conflict, superseded_by
+from app.service.committing import Committer, Draft, hand_over, new_id, preview_of
+from app.service.conflicts import check_batch, conflict_with, in_the_way, superseded_by
 from app.service.preparing import Preparing
 from app.service.records import Clock, Records, uninterrupted
 from app.service.serving import Pins
-from app.service.verifying import Verdict, Verifier
-from app.service.views import EditFailure, EditResult, EditResults, EditView
+from app.service.surroundings import Surroundings
+from app.service.verifying import Beside, Verdict, Verifier
+from app.service.views import EditFailure, EditResult, EditResults
 
 MAX_BATCH = 1000
 
@@ -36,13 +37,14 @@ class Editing:
         owner: EngineOwner,
         records: Records,
         pins: Pins,
-        verifier: Verifier,
         preparing: Preparing,
+        verifier: Verifier,
+        surroundings: Surroundings,
         fingerprints: Mapping[str, str],
         clock: Clock,
     ) -> None:
         self._owner, self._records, self._pins, self._verifier = owner, records, pins, verifier
-        self._preparing = preparing
+        self._preparing, self._surroundings = preparing, surroundings
         self._committer = Committer(records, pins, fingerprints, clock)
         self._under_way: dict[str, asyncio.Lock] = {}
 
@@ -109,7 +111,7 @@ class Editing:
                 results=tuple(self._existing(twin) for twin in twins if twin), revision=self._records.revision
             )
         check_batch(requests)
-        drafts = await self._draft(requests, origin)
+        drafts = await self._draft(requests, origin, dry_run=dry_run)
         try:
             seconds = await self._fit(drafts, self._bases(drafts))
             return await self._verify_and_commit(drafts, origin, seconds, batch=batch, dry_run=dry_run)
@@ -145,17 +147,17 @@ class Editing:
         if request.expires_in_s is not None:
             return None
         ids = self._records.ledger.live_with_prompt(request.namespace, request.prompt)
-        asked = {i: replace(self._records.ledger.entry(i).edit.request, reason=request.reason) for i in ids}
+        asked = {i: replace(self._records.ledger.entry(i).request, reason=request.reason) for i in ids}
         return next((i for i, standing in asked.items() if standing == request), None)
 
     # -- before the fit
 
-    async def _draft(self, requests: Sequence[EditRequest], origin: Origin) -> list[Draft]:
+    async def _draft(self, requests: Sequence[EditRequest], origin: Origin, *, dry_run: bool) -> list[Draft]:
         drafts: list[Draft] = []
         for request in requests:
             first, *further = self._preparing.editors(request)
             self._preparing.fit_request(request)  # refuse what cannot be tokenised before anything is generated
-            drafts.append(Draft(new_id(), request, first, origin, further=further))
+            drafts.append(Draft(new_id(), request, first, origin, further=further, dry_run=dry_run))
         await self._look(drafts, self._bases(drafts))
         return drafts
 
@@ -164,16 +166,27 @@ class Editing:
         return {draft.request.namespace: self._pins.current(draft.request.namespace) for draft in drafts}
 
     async def _look(self, drafts: list[Draft], bases: Mapping[str, Edition]) -> None:
-        """What the prompts answer now, what is superseded now, who is in the way now. Raises ScopeConflict."""
+        """What the prompts answer now, what is superseded now, who is in the way now.
+
+        Raises ScopeConflict, unless it is only a preview that tells of it.
+        """
         for draft in drafts:
             draft.supersedes = superseded_by(self._records.ledger, draft.request)
             draft.seen = bases[draft.request.namespace].revision
-        before = await asyncio.gather(
-            *(self._verifier.answer(d.request.prompt, bases[d.request.namespace], d.request.target) for d in drafts)
+        now = await asyncio.gather(
+            *(
+                self._verifier.answers(
+                    (d.request.prompt, *d.request.paraphrases), bases[d.request.namespace], d.request.target
+                )
+                for d in drafts
+            )
         )
-        for draft, generation in zip(drafts, before, strict=True):
-            draft.before = generation.text
-            check_conflict(self._records.ledger, draft.request, draft.supersedes, generation)
+        for draft, before in zip(drafts, now, strict=True):
+            draft.before = before[0].text
+            draft.conflicts = in_the_way(self._records.ledger, draft.request, draft.supersedes, before)
+            if draft.conflicts and not draft.dry_run:
+                what = f"Edits with another target already answer {draft.request.prompt!r} or a paraphrase of it"
+                raise conflict_with(self._records.ledger, draft.conflicts, what)
 
     # -- fit, verify, commit
 
@@ -239,12 +252,18 @@ class Editing:
             seconds["verify"] = seconds.get("verify", 0.0) + took_s
             for draft in drafts:
                 draft.cost_s += took_s
-            if failed:
+            hopeless = [draft for draft in failed if not draft.further]
+            if failed and not (dry_run and hopeless):
                 seconds["fit"] += await self._escalate(failed, drafts, bases)
                 continue
             if dry_run:
                 return EditResults(
-                    results=tuple(EditResult(view=self._preview(d), seconds=seconds, created=False) for d in drafts),
+                    results=tuple(
+                        EditResult(
+                            view=preview_of(self._committer.edit_of(d, seconds), d), seconds=seconds, created=False
+                        )
+                        for d in drafts
+                    ),
                     revision=self._records.revision,
                 )
             began = time.perf_counter()
@@ -276,8 +295,10 @@ class Editing:
 
         -> seconds of the new fits.
         """
-        if any(not draft.further for draft in failed):
-            hopeless = [draft for draft in failed if not draft.further]
+        hopeless = [draft for draft in failed if not draft.further]
+        if overrun := [i for draft in hopeless if draft.verdict for i in draft.verdict.overruns]:
+            raise conflict_with(self._records.ledger, overrun, "The edit would answer the prompts of others")
+        if hopeless:
             problems = [problem for draft in hopeless if draft.verdict for problem in draft.verdict.problems]
             raise EditRejected(
                 f"The edit was fitted but did not hold when tried, so nothing was committed: {'; '.join(problems)}. "
@@ -301,19 +322,21 @@ class Editing:
             mine = [draft for draft in drafts if draft.request.namespace == namespace]
             gone = frozenset(edit_id for draft in mine for edit_id in draft.supersedes)
             trials[namespace] = base.trying([draft.id for draft in mine], gone)
-        verdicts = await asyncio.gather(
-            *(
-                self._verifier.verify(d.request, d.id, bases[d.request.namespace], trials[d.request.namespace])
-                for d in drafts
-            )
-        )
+        superseded = [edit_id for draft in drafts for edit_id in draft.supersedes]
+
+        async def verdict_of(draft: Draft) -> Verdict:
+            namespace = draft.request.namespace
+            beside = Beside()
+            if not draft.request.force or draft.dry_run:
+                beside = await self._surroundings.of(
+                    draft.request, bases[namespace], superseded, among=len(drafts), preview=draft.dry_run
+                )
+            return await self._verifier.verify(draft.request, draft.id, bases[namespace], trials[namespace], beside)
+
+        verdicts = await asyncio.gather(*map(verdict_of, drafts))
         for draft, verdict in zip(drafts, verdicts, strict=True):
             draft.verdict = verdict
         return [draft for draft in drafts if draft.verdict and not draft.verdict.passed and not draft.request.force]
-
-    def _preview(self, draft: Draft) -> EditView:
-        edit = self._committer.edit_of(draft, {})
-        return EditView.preview(edit, draft.origin)
 
     async def _let_go(self, drafts: list[Draft]) -> None:
         """Give back the rows of drafts that did not become edits."""

@@ -10,7 +10,7 @@ from dataclasses import replace
 from app.domain.edit import Edit, fit_id_of
 from app.domain.entry import Entry
 from app.domain.errors import IncompatibleEdit, RequestCancelled
-from app.domain.events import BatchCommitted, EditCommitted, EditsRefitted, EditsRolledBack, Event
+from app.domain.events import BatchCommitted, EditCommitted, EditRetuned, EditsRefitted, EditsRolledBack, Event
 from app.domain.ledger import Ledger
 from app.editors.base import Fitted
 from app.editors.packing import unpack
@@ -57,7 +57,7 @@ class Loading:
         if isinstance(event, EditsRolledBack):
             gone = (fit.id for edit_id in event.edit_ids for fit in ledger.entry(edit_id).fits(0))
             self._leaving.extend((event.revision, fit_id) for fit_id in gone)
-        elif isinstance(event, EditsRefitted):
+        elif isinstance(event, EditsRefitted | EditRetuned):
             before = (ledger.entry(edit_id).fit_id(event.revision - 1) for edit_id in event.edit_ids)
             self._leaving.extend((event.revision, fit_id) for fit_id in before)
 
@@ -86,8 +86,8 @@ class Loading:
         elif isinstance(event, BatchCommitted):
             for edit_id in event.edit_ids:
                 await self.load(ledger.entry(edit_id).edit)
-        elif isinstance(event, EditsRefitted):
-            for fit in event.fits:
+        elif isinstance(event, EditsRefitted | EditRetuned):
+            for fit in event.fits if isinstance(event, EditsRefitted) else (event.fit,):
                 edit = ledger.entry(fit.edit_id).edit
                 name = fit_id_of(edit.id, event.revision)
                 await self.load(replace(edit, id=name, learned=fit.learned, tensors=fit.tensors))

@@ -65,8 +65,12 @@ class Preparing:
             seed=request.seed,
             nearby_contexts=self._fitting(self._about(request)),
             made_texts=self.made(request),
-            made_contexts=self._fitting(self._with(request.prompt, question=each) for each in self.made(request)),
+            made_contexts=self._fitting(self.made_prompts(request)),
         )
+
+    def made_prompts(self, request: EditRequest) -> list[str]:
+        """The same as they would be asked: in the conversation that the prompt is of."""
+        return [self._with(request.prompt, question=each) for each in self.made(request)]
 
     def made(self, request: EditRequest) -> tuple[str, ...]:
         """Paraphrases that the server makes of the request's question."""

@@ -4,6 +4,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from dataclasses import replace
 from itertools import islice
 
 from app.domain.entry import NEVER, Entry, Use
@@ -177,7 +178,7 @@ class Records:
         return Page(edits=tuple(found), next_cursor=str(at) if more else None)
 
     def _matches(self, entry: Entry, where: EditFilter) -> bool:
-        request = entry.edit.request
+        request = entry.request
         if where.namespace is not None and request.namespace != where.namespace:
             return False
         if where.editor is not None and entry.edit.editor != where.editor:
@@ -198,7 +199,7 @@ class Records:
             for revision, kind, at_s, origin in entry.history
         )
         return EditView(
-            edit=entry.edit,
+            edit=replace(entry.edit, request=entry.request, report=entry.report),
             state=self.ledger.state(edit_id),
             revision=history[-1].revision,
             origin=history[0].origin,

@@ -4,9 +4,9 @@ import asyncio
 import gc
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -29,12 +29,15 @@ from app.service.editing import Editing
 from app.service.following import Follower
 from app.service.loading import Loading, no_collections
 from app.service.preparing import Preparing
+from app.service.recent import Recent
 from app.service.records import Clock, Records
 from app.service.refitting import Refitting
+from app.service.retuning import Retune, Retuning
 from app.service.serving import Pins, generation_of, tokens_of
 from app.service.snapshots import Snapshots
 from app.service.standing import editors_of, status_of
-from app.service.verifying import Verifier
+from app.service.surroundings import Surroundings
+from app.service.verifying import Thresholds, Verifier
 from app.service.views import EditFilter, EditResults, EditView, Page, Status
 from app.store.base import Log
 from app.store.snapshots import Manifest
@@ -63,6 +66,8 @@ class Service:
         snapshot_period_s: float = 3600.0,
         snapshot_min_events: int = 1000,
         bank: Sequence[BankPrompt] = (),
+        thresholds: Mapping[str, Thresholds] | None = None,
+        recent_prompts: int = 0,
         clock: Clock = time.time,
         describe: Callable[[], Mapping[str, Any]] = dict,
     ) -> None:
@@ -76,9 +81,13 @@ class Service:
         self.records = Records(log, self.loading.take_in, self._folded)
         self._pins = Pins(self.records, history_revisions)
         share = max(1, owner.engine.scheduler.slots // 4)
-        self._verifier = Verifier(owner, share)
+        self._verifier = Verifier(owner, share, thresholds)
+        self.recent = Recent(recent_prompts)
         self._preparing = Preparing(owner.engine, Nearby(bank), load_phrasebook() if bank else Phrasebook({}))
-        self._editing = Editing(owner, self.records, self._pins, self._verifier, self._preparing, fingerprints, clock)
+        self._around = Surroundings(owner, self.records, self._preparing, self.recent)
+        verifying = (self._preparing, self._verifier, self._around)
+        self._editing = Editing(owner, self.records, self._pins, *verifying, fingerprints, clock)
+        self._retuning = Retuning(owner, self.records, self._pins, *verifying, clock)
         self._refitting = Refitting(owner, self.records, self._pins, self._preparing, self._verifier, clock)
         self._changing = Changing(self.records, clock)
         self._follower = Follower(self.records, self._rebuild)
@@ -200,24 +209,16 @@ class Service:
 
     async def adopt(self, fitted: Sequence[tuple[EditRequest, str, Fitted]], origin: Origin) -> EditResults:
         """Commit what was fitted elsewhere, once it has been verified here."""
-        self._admit()
-        self._busy += 1
-        try:
+        with self._working():
             return await self._editing.adopt(fitted, origin)
-        finally:
-            self._busy -= 1
 
     # -- generate
 
     async def generate(self, prompt: str, parameters: GenerationParameters) -> Generation:
-        self._admit(parameters)
-        self._busy += 1
-        try:
+        with self._working(parameters):
             edition, revision = await self._pins.pin(parameters)
             generation = await generation_of(self._owner, prompt, parameters, edition, revision)
-        finally:
-            self._busy -= 1
-        self._count(generation)
+        self._count(prompt, parameters, generation)
         return generation
 
     async def score(self, prompt: str, continuation: str, parameters: GenerationParameters) -> Generation:
@@ -227,18 +228,24 @@ class Service:
 
     async def stream(self, prompt: str, parameters: GenerationParameters) -> AsyncIterator[Token | Generation]:
         """Tokens, then one Generation. Closing the iterator early cancels the request."""
-        self._admit(parameters)
-        self._busy += 1
-        try:
+        with self._working(parameters):
             edition, revision = await self._pins.pin(parameters)
             tokens = tokens_of(self._owner, prompt, parameters, edition, revision)
             try:
                 async for item in tokens:
                     if isinstance(item, Generation):
-                        self._count(item)
+                        self._count(prompt, parameters, item)
                     yield item
             finally:
                 await tokens.aclose()  # type: ignore[attr-defined]
+
+    @contextmanager
+    def _working(self, parameters: GenerationParameters | None = None) -> Iterator[None]:
+        """What `stop` waits for. Raises what `_admit` raises."""
+        self._admit(parameters)
+        self._busy += 1
+        try:
+            yield
         finally:
             self._busy -= 1
 
@@ -252,8 +259,10 @@ class Service:
         if self._reason_required and not (reason or "").strip():
             raise InvalidRequest("`reason` is required on this server: say why, for the audit trail.")
 
-    def _count(self, generation: Generation) -> None:
+    def _count(self, prompt: str, parameters: GenerationParameters, generation: Generation) -> None:
         self.records.count_hits([hit.edit_id for hit in generation.hits], self._clock())
+        if parameters.edits == "live" and not parameters.forced:
+            self.recent.add(parameters.namespace, prompt)
 
     # -- edits
 
@@ -266,14 +275,27 @@ class Service:
         batch: bool = False,
         dry_run: bool = False,
     ) -> EditResults:
-        self._admit()
-        for request in requests:
-            self._check_reason(request.reason or origin.reason)
-        self._busy += 1
-        try:
+        with self._working():
+            for request in requests:
+                self._check_reason(request.reason or origin.reason)
             return await self._editing.edit(requests, origin, atomic=atomic, batch=batch, dry_run=dry_run)
-        finally:
-            self._busy -= 1
+
+    async def retune(self, edit_id: str, change: Retune, origin: Origin) -> EditView:
+        """Widen, narrow or tell more of an edit's scope, as a new revision."""
+        with self._working():
+            self._check_reason(origin.reason)
+            return await self._retuning.retune(edit_id, change, origin)
+
+    async def neighbours(self, edit_id: str) -> list[EditView]:
+        """The live edits that are about the same as one."""
+        request = self.records.ledger.entry(edit_id).request
+        ids = await self._around.neighbours(request, self._pins.current(request.namespace), edit_id)
+        return [self.records.view(each) for each in ids]
+
+    async def set_probes(self, namespace: str, prompts: Sequence[str], origin: Origin) -> int:
+        """Prompts of a namespace whose answers no edit may change, in place of those it had. -> the revision."""
+        self._admit_change(origin)
+        return await self._changing.set_probes(namespace, prompts, origin)
 
     def edits(self, where: EditFilter, limit: int, cursor: str | None) -> Page:
         return self.records.page(where, limit, cursor)

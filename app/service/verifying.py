@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from app.domain.edit import EditRequest
@@ -13,6 +13,8 @@ from app.service.serving import generation_of
 
 ROOM_TOKENS = 32
 """Tokens beyond the target's own that a verified answer may take: enough to see that it does not stop."""
+TOLD = 20
+"""Changed answers that a report shows in full."""
 
 
 def same_text(answer: str, target: str) -> bool:
@@ -20,13 +22,43 @@ def same_text(answer: str, target: str) -> bool:
     return " ".join(answer.split()) == " ".join(target.split())
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Thresholds:
+    """What an edit must reach to be committed: shares of the prompts asked, 0 to 1."""
+
+    paraphrases: float = 1.0
+    """Given ones that answer the target."""
+    made: float = 0.0
+    """Paraphrases that the server makes of the prompt that answer the target: 0 only tells."""
+    unchanged: float = 1.0
+    """Probes, the namespace's and the request's, and counter-examples that answer as before."""
+    live_edits: float = 1.0
+    """Prompts of the nearest live edits that answer as before."""
+    recent: float = 0.0
+    """Recent prompts that answer as before: 0 only tells."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Beside:
+    """What else is asked about an edit: prompts that stand about it, by what they are."""
+
+    made: Sequence[str] = ()
+    probes: Sequence[str] = ()
+    """Of the namespace."""
+    live: Mapping[str, str] = field(default_factory=dict)
+    """Prompt -> id of a live edit that is about the same."""
+    recent: Sequence[str] = ()
+
+
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """`report` goes to whoever asked; `problems` say in words what failed."""
+    """`report` goes to whoever asked; `problems` say in words what failed; `overruns` are live edits whose prompts
+    it would answer."""
 
     after: str
     report: Mapping[str, Any]
     problems: tuple[str, ...]
+    overruns: tuple[str, ...] = ()
 
     @property
     def passed(self) -> bool:
@@ -34,48 +66,105 @@ class Verdict:
 
 
 class Verifier:
-    """Generates under editions and trials with a capped share of the engine."""
+    """Generates under editions and trials with a capped share of the engine. `thresholds` by namespace; `*`: others."""
 
-    def __init__(self, owner: EngineOwner, share: int) -> None:
+    def __init__(self, owner: EngineOwner, share: int, thresholds: Mapping[str, Thresholds] | None = None) -> None:
         self._owner = owner
         self._share = asyncio.Semaphore(share)
+        self._thresholds = thresholds or {}
+
+    def thresholds(self, namespace: str) -> Thresholds:
+        return self._thresholds.get(namespace) or self._thresholds.get("*") or Thresholds()
 
     async def answer(self, prompt: str, edition: Edition, target: str) -> Generation:
         """Greedy, to the natural end, or well beyond the target's length."""
         text = self._owner.engine.text
         room = self._owner.engine.hosted.max_tokens - len(text.encode(prompt))
         wanted = len(text.encode_target(prompt, target)) + ROOM_TOKENS
-        parameters = GenerationParameters(max_new_tokens=min(room, wanted), namespace=edition.namespace)
+        return await self._generate(prompt, edition, min(room, wanted))
+
+    async def _generate(self, prompt: str, edition: Edition, count: int) -> Generation:
+        parameters = GenerationParameters(max_new_tokens=count, namespace=edition.namespace)
         async with self._share:
             return await generation_of(self._owner, prompt, parameters, edition, edition.revision)
 
     async def answers(self, prompts: Sequence[str], edition: Edition, target: str) -> list[Generation]:
         return list(await asyncio.gather(*(self.answer(prompt, edition, target) for prompt in prompts)))
 
-    async def verify(self, request: EditRequest, edit_id: str, base: Edition, trial: Edition) -> Verdict:
-        """The prompt and its paraphrases must answer the target, probes and counter-examples as they did before."""
-        untouched = (*request.probes, *request.counter_examples)
-        (after, *paraphrases), before, now = await asyncio.gather(
-            self.answers((request.prompt, *request.paraphrases), trial, request.target),
-            self.answers(untouched, base, request.target),
-            self.answers(untouched, trial, request.target),
+    async def verify(
+        self, request: EditRequest, edit_id: str, base: Edition, trial: Edition, beside: Beside | None = None
+    ) -> Verdict:
+        """The prompt and its paraphrases must answer the target, all that is not asked for must answer as before."""
+        beside = beside or Beside()
+        bounds = self.thresholds(request.namespace)
+        untouched = tuple(dict.fromkeys((*request.probes, *request.counter_examples, *beside.probes)))
+        asked = (request.prompt, *request.paraphrases, *beside.made)
+        told, changed, overrun, reached = await asyncio.gather(
+            self.answers(asked, trial, request.target),
+            self._changed(untouched, base, trial, request.target),
+            self._changed(tuple(beside.live), base, trial, request.target),
+            self.blast_radius(beside.recent, edit_id, base, trial, request.target),
         )
+        after, wrong = told[0], [p for p, g in zip(asked, told, strict=True) if not same_text(g.text, request.target)]
+        missed = [prompt for prompt in request.paraphrases if prompt in wrong]
+        unmade = [prompt for prompt in beside.made if prompt in wrong]
         problems: list[str] = []
         if not same_text(after.text, request.target):
             problems.append(f"the prompt is answered {after.text!r}, not {request.target!r}")
-        missed = [p for p, g in zip(request.paraphrases, paraphrases, strict=True) if not self._right(g, request)]
-        problems.extend(f"the paraphrase {prompt!r} is not answered with the target" for prompt in missed)
-        changed = [p for p, b, n in zip(untouched, before, now, strict=True) if b.text != n.text]
-        problems.extend(f"the answer to {prompt!r} would change" for prompt in changed)
-        report = {
+        if _share(missed, request.paraphrases) < bounds.paraphrases:
+            problems.extend(f"the paraphrase {prompt!r} is not answered with the target" for prompt in missed)
+        if _share(unmade, beside.made) < bounds.made:
+            problems.append(f"{len(unmade)} of {len(beside.made)} made paraphrases are not answered with the target")
+        if _share(changed, untouched) < bounds.unchanged:
+            problems.extend(f"the answer to {prompt!r} would change" for prompt in changed)
+        if _share(overrun, beside.live) < bounds.live_edits:
+            problems.extend(f"the edit {beside.live[prompt]} would no longer answer {prompt!r}" for prompt in overrun)
+        if _share(reached, beside.recent) < bounds.recent:
+            problems.append(f"{len(reached)} of {len(beside.recent)} recent prompts would be answered otherwise")
+        report: dict[str, Any] = {
             "exact": same_text(after.text, request.target),
             "finish_reason": after.finish_reason,
             "answered_by": [hit.edit_id for hit in after.hits] == [edit_id],
-            "paraphrases": {"asked": len(paraphrases), "right": len(paraphrases) - len(missed), "missed": missed},
-            "unchanged": {"asked": len(untouched), "right": len(untouched) - len(changed), "changed": changed},
+            "paraphrases": _counted(request.paraphrases, missed, "missed"),
+            "unchanged": _counted(untouched, changed, "changed"),
         }
-        return Verdict(after.text, report, tuple(problems))
+        if beside.made:
+            report["made"] = _counted(beside.made, unmade, "missed")
+        if beside.live:
+            report["live_edits"] = _counted(beside.live, [beside.live[prompt] for prompt in overrun], "changed")
+        if beside.recent:
+            report["recent"] = {"asked": len(beside.recent), "changed": len(reached), "shown": reached[:TOLD]}
+        return Verdict(after.text, report, tuple(problems), tuple(beside.live[prompt] for prompt in overrun))
 
-    @staticmethod
-    def _right(generation: Generation, request: EditRequest) -> bool:
-        return same_text(generation.text, request.target)
+    async def _changed(self, prompts: Sequence[str], base: Edition, trial: Edition, target: str) -> list[str]:
+        before, now = await asyncio.gather(self.answers(prompts, base, target), self.answers(prompts, trial, target))
+        return [p for p, b, n in zip(prompts, before, now, strict=True) if b.text != n.text]
+
+    async def blast_radius(
+        self, prompts: Sequence[str], edit_id: str, base: Edition, trial: Edition, target: str
+    ) -> list[dict[str, Any]]:
+        """Which of these the edit would answer, and how: one token each tells whom it would reach."""
+        first = await asyncio.gather(*(self._generate(prompt, trial, 1) for prompt in prompts))
+        hit = [(p, g.hits[0]) for p, g in zip(prompts, first, strict=True) if [h.edit_id for h in g.hits] == [edit_id]]
+        before, now = await asyncio.gather(
+            self.answers([prompt for prompt, _ in hit], base, target),
+            self.answers([prompt for prompt, _ in hit], trial, target),
+        )
+        return [
+            {
+                "prompt": prompt,
+                "before": b.text,
+                "now": n.text,
+                "signals": {name: {"value": s.value, "bound": s.bound} for name, s in found.signals.items()},
+            }
+            for (prompt, found), b, n in zip(hit, before, now, strict=True)
+            if b.text != n.text
+        ]
+
+
+def _share(wrong: Sequence[Any], asked: Sequence[str] | Mapping[str, str]) -> float:
+    return 1 - len(wrong) / len(asked) if asked else 1.0
+
+
+def _counted(asked: Sequence[str] | Mapping[str, str], wrong: Sequence[str], name: str) -> dict[str, Any]:
+    return {"asked": len(asked), "right": len(asked) - len(wrong), name: list(wrong)}

@@ -1,12 +1,16 @@
 """What the service answers about edits: the ledger's entries, read once, as values."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from difflib import SequenceMatcher
 from typing import Any
 
 from app.domain.edit import Edit, State
 from app.domain.errors import ErrataError
 from app.domain.events import Origin
+
+_WORDS = re.compile(r"\s*\S+|\s+$")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +45,21 @@ class EditView:
         return cls(
             edit=edit, state=State.STAGED, revision=0, origin=origin, live=(), history=(), hits=0, last_hit_s=None
         )
+
+
+def token_diff(before: str, after: str) -> list[dict[str, str]]:
+    """What an answer keeps, loses and gains, word by word: [{op: keep, delete or insert; text}]."""
+    a, b = _WORDS.findall(before), _WORDS.findall(after)
+    found: list[dict[str, str]] = []
+    for op, i, j, k, m in SequenceMatcher(None, a, b, autojunk=False).get_opcodes():
+        if op == "equal":
+            found.append({"op": "keep", "text": "".join(a[i:j])})
+            continue
+        if j > i:
+            found.append({"op": "delete", "text": "".join(a[i:j])})
+        if m > k:
+            found.append({"op": "insert", "text": "".join(b[k:m])})
+    return found
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -21,9 +21,9 @@ from app.domain.events import EVENTS, Event
 from app.store.fields import from_json, to_json
 from app.store.seal import DIGEST_BYTES, PLAIN, Seal
 
-SCHEMA = 2
+SCHEMA = 3
 """The newest. Each kind of event is written in the oldest that can hold it, so that an older Errata reads on."""
-_SINCE = {"edits_refitted": 2}
+_SINCE = {"edits_refitted": 2, "edit_retuned": 3, "probes_set": 3}
 GENESIS = "0" * 64
 """What the first entry names as the hash before it."""
 

@@ -15,16 +15,21 @@ from app.domain.errors import EditRejected, IdempotencyMismatch, RequestCancelle
 from app.domain.events import (
     BatchCommitted,
     EditCommitted,
+    EditRetuned,
     EditsDisabled,
     EditsEnabled,
     EditsRolledBack,
     EditStaged,
     Event,
     Origin,
+    ProbesSet,
+    Refit,
     SwitchSet,
 )
 from app.domain.generation import Generation, GenerationParameters, Hit, Signal, Token
+from app.service.recent import Recent
 from app.service.records import Records
+from app.service.retuning import Retune
 from app.service.snapshots import Snapshots
 from app.service.views import EditFilter, EditResult, EditResults, EditView, Page, Status
 from app.store.memory import MemoryLog
@@ -41,6 +46,7 @@ class FakeService:
 
     def __init__(self) -> None:
         self.records = Records(MemoryLog())
+        self.recent = Recent(most=10)
         self.snapshots = Snapshots(self.records, lambda: NOW_S, period_s=0, min_events=1)
         self.started = self.stopped = self.cancelled = 0
         self.fails: Exception | None = None
@@ -210,6 +216,26 @@ class FakeService:
 
     def edit_view(self, edit_id: str) -> EditView:
         return self.records.view(edit_id)
+
+    async def neighbours(self, edit_id: str) -> list[EditView]:
+        request = self.records.ledger.entry(edit_id).request
+        same = [edit.id for edit in self.records.ledger.live(request.namespace) if edit.request.subject]
+        return [self.records.view(each) for each in same if each != edit_id and request.subject]
+
+    async def retune(self, edit_id: str, change: Retune, origin: Origin) -> EditView:
+        self._fail()
+        self.origins.append(origin)
+        self.records.ledger.check(EditRetuned, [edit_id])
+        entry = self.records.ledger.entry(edit_id)
+        fit = Refit(edit_id=edit_id, learned=entry.learned, tensors=b"")
+        await self._append(EditRetuned, origin, fit=fit, request=change.of(entry.request), report={"exact": True})
+        return self.records.view(edit_id)
+
+    async def set_probes(self, namespace: str, prompts: Sequence[str], origin: Origin) -> int:
+        self._fail()
+        self.origins.append(origin)
+        await self._append(ProbesSet, origin, namespace=namespace, prompts=tuple(prompts))
+        return self.revision
 
     async def roll_back(self, edit_ids: Sequence[str], origin: Origin) -> tuple[EditView, ...]:
         return await self._flag(EditsRolledBack, edit_ids, origin)

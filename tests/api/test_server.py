@@ -113,7 +113,8 @@ ROUTES = {
     ("get", "/edits/{edit_id}"), ("post", "/edits/{edit_id}/rollback"), ("post", "/edits/{edit_id}/disable"),
     ("post", "/edits/{edit_id}/enable"), ("post", "/rollback"), ("post", "/switch"), ("get", "/log"),
     ("get", "/editors"), ("get", "/healthz"), ("get", "/readyz"), ("get", "/metrics"), ("post", "/snapshots"),
-    ("get", "/snapshots"),
+    ("get", "/snapshots"), ("patch", "/edits/{edit_id}"), ("get", "/probes"), ("put", "/probes"), ("get", "/recent"),
+    ("delete", "/recent"),
 }  # fmt: skip
 
 

@@ -6,6 +6,7 @@ from app.domain.edit import Edit, EditRequest
 from app.domain.events import (
     BatchCommitted,
     EditCommitted,
+    EditRetuned,
     EditsDisabled,
     EditsEnabled,
     EditsExpired,
@@ -15,6 +16,7 @@ from app.domain.events import (
     KeyCreated,
     KeyRevoked,
     Origin,
+    ProbesSet,
     Refit,
     SwitchSet,
 )
@@ -81,6 +83,8 @@ own_fields = {
     EditStaged: {"batch_id": texts, "edit": edits},
     BatchCommitted: {"batch_id": texts, "edit_ids": ids},
     EditsRefitted: {"fits": st.lists(refits, max_size=3).map(tuple)},
+    EditRetuned: {"fit": refits, "request": requests, "report": metadata},
+    ProbesSet: {"namespace": texts, "prompts": ids},
     EditsRolledBack: {"edit_ids": ids},
     EditsDisabled: {"edit_ids": ids},
     EditsEnabled: {"edit_ids": ids},

@@ -14,6 +14,7 @@ from app.domain.edit import State
 from app.domain.events import (
     EVENTS,
     EditCommitted,
+    EditRetuned,
     EditsDisabled,
     EditsEnabled,
     EditsExpired,
@@ -22,6 +23,7 @@ from app.domain.events import (
     KeyCreated,
     KeyRevoked,
     Origin,
+    ProbesSet,
     Refit,
 )
 from app.domain.snapshot import records_of
@@ -37,6 +39,8 @@ SECRETS = {
     "log-1-secret.errata": "a secret of the operators",
     "log-2.errata": None,
     "log-2-secret.errata": "a secret of the operators",
+    "log-3.errata": None,
+    "log-3-secret.errata": "a secret of the operators",
 }
 ORIGIN = Origin(
     actor="ada",
@@ -65,12 +69,23 @@ FIRST: list[Event] = [
 REFIT = Refit(edit_id="e1", learned={"radius": 0.25, "shared": "ab"}, tensors=bytes(range(200)))
 SECOND: list[Event] = [*FIRST[:7], EditsRefitted(revision=8, at_s=8.0, origin=ORIGIN, fits=(REFIT,))]
 SECOND += [replace(event, revision=event.revision + 1) for event in FIRST[7:]]
-EXPECTED = {name: FIRST if name.startswith("log-1") else SECOND for name in SECRETS}
+RETUNED = Refit(edit_id="e1", learned={"radius": 0.5, "widened": 1.5}, tensors=bytes(range(100)))
+REQUEST = replace(edit("e1").request, paraphrases=("Lumen is led by",))
+RETUNE = EditRetuned(revision=8, at_s=8.5, origin=ORIGIN, fit=RETUNED, request=REQUEST, report={"exact": True})
+PROBES = ProbesSet(revision=8, at_s=7.5, origin=ORIGIN, namespace="default", prompts=("The capital of Peru is",))
+THIRD: list[Event] = [
+    *FIRST[:6],
+    replace(PROBES, revision=7),
+    replace(RETUNE, revision=8),
+    replace(SECOND[7], revision=9),
+    *(replace(event, revision=event.revision + 3) for event in FIRST[6:]),
+]
+EXPECTED = {name: {"1": FIRST, "2": SECOND, "3": THIRD}[name[4]] for name in SECRETS}
 SNAPSHOT_AT = 8
 
 
 def test_every_kind_of_event_is_in_the_files() -> None:
-    assert {event.kind for event in SECOND} == set(EVENTS)
+    assert {event.kind for event in THIRD} == set(EVENTS)
 
 
 @pytest.mark.parametrize("name", SECRETS)
@@ -90,9 +105,11 @@ def test_a_log_of_every_format_is_read_and_goes_on(name: str, tmp_path: Path) ->
         "e3": State.EXPIRED,
     }
     assert list(records_of(ledger)) == list(records_of(upkeep.fold(log)[0]))
-    refits = [] if EXPECTED[name] is FIRST else [(8, REFIT)]
+    refits = {"1": [], "2": [(8, REFIT)], "3": [(8, RETUNED), (9, REFIT)]}[name[4]]
     assert ledger.entry("e1").refits == refits
-    assert ledger.live_fits("default") == ["e1@8" if refits else "e1"]
+    assert ledger.live_fits("default") == [f"e1@{refits[-1][0]}" if refits else "e1"]
+    assert ledger.entry("e1").request.paraphrases == (REQUEST.paraphrases if name[4] == "3" else ())
+    assert ledger.probes == ({"default": PROBES.prompts} if name[4] == "3" else {})
     log.append(rolled_back(head + 1, "e1"))
     assert log.head() == head + 1
     log.close()

@@ -1,6 +1,5 @@
 """Making edits, and looking at them. Knows no editor: what an edit is made of is decided below."""
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
 
 from fastapi import APIRouter, Body, Path, Query, Response
@@ -9,7 +8,7 @@ from app.api.deps import Asker
 from app.api.errors import problem_of
 from app.api.metrics import Metrics
 from app.api.openapi import leads_to, raises
-from app.api.schemas.corrections import EXAMPLES, BatchBody, EditItem, EditsQuery, OneOrBatch
+from app.api.schemas.corrections import EXAMPLES, BatchBody, EditsQuery, OneOrBatch
 from app.api.schemas.edits import EditDetail, EditOut, EditPage, FailedEdit, MadeEdit, MadeEdits
 from app.domain.errors import (
     EditRejected,
@@ -69,8 +68,9 @@ def routes(service: "Service", metrics: Metrics) -> APIRouter:
         """
         batch = isinstance(body, BatchBody)
         items = body.edits if isinstance(body, BatchBody) else [body]
-        if any(item.force for item in items):
-            _check_force(asker, items)
+        for item in items:
+            if item.force:
+                check_force(asker, item.reason)
         try:
             results = await service.edit(
                 [item.to_domain(service.render) for item in items],
@@ -102,14 +102,14 @@ def routes(service: "Service", metrics: Metrics) -> APIRouter:
 
     @router.get("/edits/{edit_id}", responses=raises(UnknownEdit), summary="One edit, with its history")
     async def one_edit(edit_id: Id) -> EditDetail:
-        return EditDetail.of(service.edit_view(edit_id))
+        return EditDetail.detailed(service.edit_view(edit_id), await service.neighbours(edit_id))
 
     return router
 
 
-def _check_force(asker: Origin, items: Sequence[EditItem]) -> None:
+def check_force(asker: Origin, reason: str | None) -> None:
     """Who is asked for a key overrides verification only as an admin, and says why."""
     if asker.role not in (None, Role.ADMIN):
         raise Forbidden("`force` overrides verification: it needs a key of the role admin.")
-    if asker.role is not None and not all(item.reason for item in items if item.force):
+    if asker.role is not None and not reason:
         raise InvalidRequest("`force` overrides verification: give a `reason` with it.")

@@ -1,5 +1,6 @@
 """What the server answers about edits. Knows no service."""
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, Literal
 
@@ -126,20 +127,30 @@ def origin_fields(origin: Origin) -> dict[str, str | None]:
     }
 
 
+class NeighbourOut(Outgoing):
+    id: str
+    prompt: str
+    target: str
+
+
 class EditDetail(EditOut):
-    """An edit with every event that touched it."""
+    """An edit with every event that touched it, and the live edits nearest to it."""
 
     history: list[HistoryOut]
+    neighbours: list[NeighbourOut] = Field(description="Live edits that are about the same, the newest first.")
 
     @classmethod
-    def of(cls, view: EditView) -> "EditDetail":
+    def detailed(cls, view: EditView, neighbours: Sequence[EditView]) -> "EditDetail":
         history = [
             HistoryOut.model_validate(
                 {"revision": item.revision, "kind": item.kind, "at": utc(item.at_s), **origin_fields(item.origin)}
             )
             for item in view.history
         ]
-        return cls(**cls.fields_of(view), history=history)
+        near = [
+            NeighbourOut(id=v.edit.id, prompt=v.edit.request.prompt, target=v.edit.request.target) for v in neighbours
+        ]
+        return cls(**cls.fields_of(view), history=history, neighbours=near)
 
 
 class EditPage(Outgoing):

@@ -6,7 +6,7 @@ from pydantic import Field
 
 from app.api.schemas.base import MAX_INPUT_CHARS, EditIds, Incoming, Outgoing, documented
 from app.domain.errors import InvalidRequest
-from app.domain.generation import FinishReason, Generation, GenerationParameters, Token
+from app.domain.generation import FinishReason, Generation, GenerationParameters, Hit, Token
 
 CLOSING = ".,;:!?)]}%'’"
 """What an answer may begin with that no space goes before."""
@@ -78,6 +78,7 @@ class Parameters(Incoming):
             exclude=tuple(self.exclude),
             revision=self.revision,
             min_revision=self.min_revision,
+            explain=self.wants_details,
         )
 
     @property
@@ -119,6 +120,11 @@ class HitOut(Outgoing):
     editor: str
     signals: dict[str, SignalOut]
 
+    @classmethod
+    def of(cls, hit: Hit) -> "HitOut":
+        signals = {name: SignalOut(value=s.value, bound=s.bound) for name, s in hit.signals.items()}
+        return cls(id=hit.edit_id, editor=hit.editor, signals=signals)
+
 
 class Details(Outgoing):
     """How an answer came about. `edits` is empty where the base model answered."""
@@ -130,6 +136,9 @@ class Details(Outgoing):
     revision: int = Field(description="The revision whose edits this answer saw.")
     tokens: list[TokenOut]
     edits: list[HitOut]
+    nearest: HitOut | None = Field(
+        default=None, description="Where the base model answered: the edit that was nearest, and how far off it was."
+    )
 
     @classmethod
     def of(cls, generation: Generation) -> "Details":
@@ -140,14 +149,8 @@ class Details(Outgoing):
             seed=generation.seed,
             revision=generation.revision,
             tokens=[TokenOut.of(token) for token in generation.tokens],
-            edits=[
-                HitOut(
-                    id=hit.edit_id,
-                    editor=hit.editor,
-                    signals={name: SignalOut(value=s.value, bound=s.bound) for name, s in hit.signals.items()},
-                )
-                for hit in generation.hits
-            ],
+            edits=[HitOut.of(hit) for hit in generation.hits],
+            nearest=None if generation.nearest is None else HitOut.of(generation.nearest),
         )
 
 

@@ -7,7 +7,16 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from app.api.schemas.base import MAX_REVISION, Outgoing, utc
 from app.api.schemas.edits import origin_fields
-from app.domain.events import BatchCommitted, EditCommitted, EditStaged, Event, KeyCreated, KeyRevoked, SwitchSet
+from app.domain.events import (
+    BatchCommitted,
+    EditCommitted,
+    EditStaged,
+    Event,
+    KeyCreated,
+    KeyRevoked,
+    ProbesSet,
+    SwitchSet,
+)
 from app.service.views import Status
 from app.store.snapshots import Manifest
 
@@ -129,6 +138,7 @@ class EventOut(Outgoing):
     batch_id: str | None = None
     namespace: str | None = None
     on: bool | None = None
+    prompts: list[str] | None = None
     key: str | None = None
 
     @classmethod
@@ -152,6 +162,8 @@ class EventOut(Outgoing):
             )
         elif isinstance(event, KeyCreated | KeyRevoked):
             fields["key"] = event.key_id
+        elif isinstance(event, ProbesSet):
+            fields |= {"namespace": event.namespace, "prompts": list(event.prompts)}
         elif isinstance(event, SwitchSet):
             fields |= {"namespace": event.namespace, "on": event.on}
         else:

@@ -1,0 +1,70 @@
+"""Whom edits reach: an edit's scope retuned, the probes that none may touch, the prompts that previews look at."""
+
+from typing import TYPE_CHECKING, Annotated
+
+from fastapi import APIRouter, Body, Query
+
+from app.api.deps import Asker, because
+from app.api.openapi import raises
+from app.api.routes.edits import Id, check_force
+from app.api.schemas.base import Namespace
+from app.api.schemas.edits import EditOut
+from app.api.schemas.scope import ForgottenOut, ProbesBody, ProbesOut, RecentOut, RetuneBody
+from app.domain.errors import (
+    EditRejected,
+    LostRace,
+    QueueFull,
+    RequestCancelled,
+    StateConflict,
+    StoreUnavailable,
+    UnknownEdit,
+)
+
+if TYPE_CHECKING:
+    from app.service.service import Service
+
+RETUNE = {
+    "wider": {"value": {"widen": 1.2, "paraphrases": ["Lumen is led by"], "reason": "Missed in ticket 4713"}},
+    "narrower": {"value": {"counter_examples": ["Who led Lumen in 1990?"], "reason": "Ticket 4714"}},
+}
+PROBES = {"two": {"value": {"prompts": ["The capital of France is", "Who are you?"], "reason": "House rules"}}}
+ERRORS = raises(
+    UnknownEdit, StateConflict, EditRejected, QueueFull, StoreUnavailable, LostRace, RequestCancelled, body=True
+)
+CHANGES = raises(StateConflict, StoreUnavailable, LostRace, RequestCancelled, body=True)
+
+
+def routes(service: "Service") -> APIRouter:
+    router = APIRouter(tags=["edits"])
+
+    @router.patch("/edits/{edit_id}", responses=ERRORS, summary="Widen or narrow an edit's scope")
+    async def retune(edit_id: Id, asker: Asker, body: Annotated[RetuneBody, Body(openapi_examples=RETUNE)]) -> EditOut:
+        """A new revision of the edit under its id, verified as a new one would be. What it has learned stays where it
+        can; `GET /edits/{id}` shows its history."""
+        if body.force:
+            check_force(asker, body.reason)
+        return EditOut.of(await service.retune(edit_id, body.to_domain(), because(asker, body.reason, edit_id, body)))
+
+    @router.get("/probes", responses=raises(), summary="The probes of a namespace")
+    async def probes(namespace: Annotated[Namespace, Query()] = "default") -> ProbesOut:
+        found = service.records.ledger.probes.get(namespace, ())
+        return ProbesOut(namespace=namespace, prompts=list(found), revision=service.revision)
+
+    @router.put("/probes", responses=CHANGES, summary="Set the probes of a namespace")
+    async def set_probes(asker: Asker, body: Annotated[ProbesBody, Body(openapi_examples=PROBES)]) -> ProbesOut:
+        """Every edit of the namespace is tried on them before it goes live: one that changes an answer is refused."""
+        origin = because(asker, body.reason, "probes", body)
+        revision = await service.set_probes(body.namespace, body.prompts, origin)
+        kept = service.records.ledger.probes[body.namespace]
+        return ProbesOut(namespace=body.namespace, prompts=list(kept), revision=revision)
+
+    @router.get("/recent", responses=raises(), summary="How many recent prompts are kept")
+    async def recent() -> RecentOut:
+        """Kept only where the operator turned it on (`ERRATA_RECENT_PROMPTS`), in this server's memory."""
+        return RecentOut(kept=service.recent.counts(), at_most=service.recent.most)
+
+    @router.delete("/recent", responses=raises(), summary="Delete recent prompts")
+    async def forget(namespace: Annotated[Namespace | None, Query()] = None) -> ForgottenOut:
+        return ForgottenOut(forgotten=service.recent.forget(namespace))
+
+    return router

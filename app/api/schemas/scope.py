@@ -1,0 +1,60 @@
+"""What clients send and get about scopes: an edit retuned, the probes of a namespace, recent prompts."""
+
+from typing import Annotated
+
+from pydantic import Field
+
+from app.api.schemas.base import Incoming, Namespace, Outgoing, Prompt, Reason, Texts
+from app.service.retuning import Retune
+
+MAX_PROBES = 1_000
+
+
+class RetuneBody(Incoming):
+    """What is to change of an edit's scope: texts are added to those that it has."""
+
+    widen: float = Field(
+        default=1.0, ge=0.1, le=10, description="Multiplies the edit's radius: above 1 it reaches farther, below less."
+    )
+    paraphrases: Texts = Field(default=[], description="Further prompts that ask the same.")
+    counter_examples: Texts = Field(default=[], description="Further prompts close by that are out of scope.")
+    aliases: Texts = Field(default=[], description="Further names of its subject.")
+    probes: Texts = Field(default=[], description="Further prompts whose answer must not change.")
+    force: bool = Field(default=False, description="Change it even if it then fails its verification.")
+    reason: Reason | None = None
+
+    def to_domain(self) -> Retune:
+        """Raises InvalidRequest."""
+        return Retune(
+            paraphrases=tuple(self.paraphrases),
+            counter_examples=tuple(self.counter_examples),
+            aliases=tuple(self.aliases),
+            probes=tuple(self.probes),
+            widen=self.widen,
+            force=self.force,
+        )
+
+
+class ProbesBody(Incoming):
+    """Prompts of a namespace whose answers no edit may change, in place of those it had."""
+
+    prompts: Annotated[list[Prompt], Field(max_length=MAX_PROBES)]
+    namespace: Namespace = "default"
+    reason: Reason | None = None
+
+
+class ProbesOut(Outgoing):
+    namespace: str
+    prompts: list[str]
+    revision: int
+
+
+class RecentOut(Outgoing):
+    """Recent prompts that this server keeps: how many of each namespace, and at most how many."""
+
+    kept: dict[str, int]
+    at_most: int
+
+
+class ForgottenOut(Outgoing):
+    forgotten: int

@@ -1,0 +1,31 @@
+"""Prompts that were asked lately, for previews: kept only where the operator turns it on, in memory, bounded."""
+
+from collections import OrderedDict
+
+
+class Recent:
+    """The newest `most` different prompts of each namespace, this server's only. None are kept where `most` is 0."""
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+        self._prompts: dict[str, OrderedDict[str, None]] = {}
+
+    def add(self, namespace: str, prompt: str) -> None:
+        if not self.most:
+            return
+        kept = self._prompts.setdefault(namespace, OrderedDict())
+        kept[prompt] = None
+        kept.move_to_end(prompt)
+        if len(kept) > self.most:
+            kept.popitem(last=False)
+
+    def newest(self, namespace: str, count: int) -> list[str]:
+        return list(reversed(self._prompts.get(namespace, ())))[:count]
+
+    def counts(self) -> dict[str, int]:
+        return {namespace: len(kept) for namespace, kept in self._prompts.items()}
+
+    def forget(self, namespace: str | None = None) -> int:
+        """Delete those of a namespace, or all. -> how many there were."""
+        gone = [namespace] if namespace is not None else list(self._prompts)
+        return sum(len(self._prompts.pop(name, ())) for name in gone)

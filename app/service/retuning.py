@@ -1,0 +1,171 @@
+"""Retuning: the scope of an edit that stands is widened, narrowed or told more, as a new revision, under the same id.
+
+What the edit has learned stays where it can: only where a new paraphrase is not answered with the target, or where an
+editor learns value and scope together, is it fitted again.
+"""
+
+import asyncio
+import math
+from dataclasses import dataclass, replace
+from functools import partial
+
+from app.domain.edit import Edit, EditRequest, State, fit_id_of
+from app.domain.errors import EditRejected, InvalidRequest, StateConflict
+from app.domain.events import EditRetuned, Event, Origin, Refit
+from app.editors.base import Fitted
+from app.editors.packing import pack, unpack
+from app.engine.editions import Edition
+from app.engine.owner import EngineOwner
+from app.service.committing import new_id
+from app.service.preparing import Preparing
+from app.service.records import Clock, Records, uninterrupted
+from app.service.serving import Pins
+from app.service.surroundings import Surroundings
+from app.service.verifying import Verdict, Verifier
+from app.service.views import EditView
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Retune:
+    """What is to change: texts are added to those that the edit has; `widen` multiplies its radius, below 1 it
+    narrows."""
+
+    paraphrases: tuple[str, ...] = ()
+    counter_examples: tuple[str, ...] = ()
+    aliases: tuple[str, ...] = ()
+    probes: tuple[str, ...] = ()
+    widen: float = 1.0
+    force: bool = False
+
+    def __post_init__(self) -> None:
+        if not 0.1 <= self.widen <= 10:
+            raise InvalidRequest("`widen` must be from 0.1 to 10: it multiplies the edit's radius.")
+        if self.widen == 1 and not (self.paraphrases or self.counter_examples or self.aliases or self.probes):
+            raise InvalidRequest("Nothing is to change: give `widen`, or texts to add.")
+
+    def of(self, request: EditRequest) -> EditRequest:
+        """The request as it would have been with this."""
+        if self.aliases and request.subject is None:
+            raise InvalidRequest("`aliases` are other names of the subject, and this edit was given none: edit anew.")
+        names = ("paraphrases", "counter_examples", "aliases", "probes")
+        added = {name: tuple(dict.fromkeys((*getattr(request, name), *getattr(self, name)))) for name in names}
+        return replace(request, **added)  # type: ignore[arg-type]
+
+
+class Retuning:
+    """One at a time for each edit: who comes second finds a newer fit, and begins anew."""
+
+    def __init__(
+        self, owner: EngineOwner, records: Records, pins: Pins, preparing: Preparing, verifier: Verifier,
+        surroundings: Surroundings, clock: Clock,
+    ) -> None:  # fmt: skip
+        self._owner, self._records, self._pins, self._clock = owner, records, pins, clock
+        self._preparing, self._verifier, self._surroundings = preparing, verifier, surroundings
+
+    async def retune(self, edit_id: str, change: Retune, origin: Origin) -> EditView:
+        """Raises UnknownEdit, StateConflict, InvalidRequest or EditRejected."""
+        if self._records.done_under(origin) is not None:
+            return self._records.view(edit_id)
+        while True:
+            entry = self._records.ledger.entry(edit_id)
+            self._check(edit_id)
+            request, stands, name = change.of(entry.request), entry.fits(self._records.revision)[-1], new_id()
+            try:
+                fitted, verdict = await self._fitted(stands, request, change.widen, name)
+                if not verdict.passed and not change.force:
+                    raise EditRejected(
+                        f"With this change the edit would not hold, so nothing was changed: "
+                        f"{'; '.join(verdict.problems)}.",
+                        report=dict(verdict.report),
+                    )
+                if await self._commit(stands, request, fitted, verdict, origin):
+                    return self._records.view(edit_id)
+            finally:
+                await uninterrupted(self._drop(name))
+
+    def _check(self, edit_id: str) -> None:
+        self._records.ledger.check(EditRetuned, [edit_id])
+        state = self._records.ledger.state(edit_id)
+        if state is not State.LIVE:
+            raise StateConflict(
+                f"The edit {edit_id} is {state.value.replace('_', ' ')}: only a live one is retuned.",
+                edit_id=edit_id,
+                state=state.value,
+            )
+
+    async def _fitted(self, stands: Edit, request: EditRequest, widen: float, name: str) -> tuple[Fitted, Verdict]:
+        """With the scope alone changed; where that does not do, fitted again."""
+        fit_request = self._preparing.fit_request(request)
+        now = Fitted(learned=stands.learned, tensors=unpack(stands.tensors))
+        rescope = partial(self._owner.engine.rescope, stands.adaptor, now, fit_request)
+        fitted = await asyncio.wrap_future(self._owner.call(rescope))
+        base = self._pins.current(request.namespace)
+        if fitted is not None:
+            fitted = _widened(fitted, stands, widen)
+            verdict = await self._verified(stands, request, fitted, base, name)
+            if verdict.passed or not request.paraphrases:
+                return fitted, verdict
+            await self._drop(name)
+        beside = base.trying((), frozenset((stands.id.partition("@")[0],)))
+        (anew,) = await asyncio.wrap_future(self._owner.fit(stands.adaptor, [fit_request], beside))
+        fitted = _widened(anew, stands, widen)
+        return fitted, await self._verified(stands, request, fitted, base, name)
+
+    async def _verified(self, stands: Edit, request: EditRequest, fitted: Fitted, base: Edition, name: str) -> Verdict:
+        edit_id = stands.id.partition("@")[0]
+        await asyncio.wrap_future(self._owner.load(name, stands.adaptor, fitted))
+        trial = base.trying([name], frozenset((edit_id,)))
+        base = base.without(frozenset((edit_id,)))  # what is to be left alone answers as if the edit were not there
+        beside = await self._surroundings.of(request, base, [edit_id], among=1, preview=False)
+        return await self._verifier.verify(request, name, base, trial, beside)
+
+    async def _commit(
+        self, stands: Edit, request: EditRequest, fitted: Fitted, verdict: Verdict, origin: Origin
+    ) -> bool:
+        """False where the edit, or what stands beside it, has changed meanwhile."""
+        edit_id = stands.id.partition("@")[0]
+        refit = Refit(edit_id=edit_id, learned=dict(fitted.learned), tensors=pack(fitted.tensors))
+        made: list[int] = []
+        tried: set[str] = set()
+
+        def event() -> Event | None:
+            made.clear()
+            entry = self._records.ledger.entry(edit_id)
+            if self._records.done_under(origin) is not None:
+                made.append(0)
+                return None
+            self._check(edit_id)
+            if entry.fit_id() != stands.id:
+                return None
+            made.append(self._records.revision + 1)
+            tried.add(fit_id_of(edit_id, made[0]))
+            return EditRetuned(
+                revision=made[0], at_s=self._clock(), origin=origin, fit=refit, request=request, report=verdict.report
+            )
+
+        async def loaded() -> None:
+            await asyncio.wrap_future(self._owner.load(fit_id_of(edit_id, made[0]), stands.adaptor, fitted))
+
+        try:
+            await self._records.write(event, loaded)
+        finally:
+            await self._drop(*tried - {self._records.ledger.entry(edit_id).fit_id()})
+        return bool(made)
+
+    async def _drop(self, *names: str) -> None:
+        def drop() -> None:
+            for name in names:
+                if name in self._owner.engine.editions:
+                    self._owner.engine.drop(name)
+
+        await asyncio.wrap_future(self._owner.call(drop))
+
+
+def _widened(fitted: Fitted, stands: Edit, widen: float) -> Fitted:
+    """Raises InvalidRequest for an editor whose edits have no radius of their own."""
+    factor = float(stands.learned.get("widened", 1.0)) * widen
+    if "reach" not in fitted.learned:
+        if not math.isclose(widen, 1.0):
+            raise InvalidRequest(f"Edits of {stands.adaptor} have no radius to widen: add paraphrases instead.")
+        return fitted
+    return Fitted(learned={**fitted.learned, "widened": factor}, tensors=fitted.tensors)

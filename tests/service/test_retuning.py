@@ -1,0 +1,144 @@
+"""The scope of an edit that stands is changed under its id, as a new revision; older revisions see the older scope."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from app.domain.errors import EditRejected, InvalidRequest, StateConflict, UnknownEdit
+from app.domain.events import Origin
+from app.service.retuning import Retune
+from app.store.sqlite import SqliteLog
+from tests.service.conftest import ORIGIN, ask, edit, exact, serving
+
+CAPITAL, OTHERWISE = "The capital of Ruritania is", "Ruritania is governed from the city of"
+
+
+def test_a_paraphrase_is_added_as_a_new_revision_without_a_refit_where_none_is_needed() -> None:
+    async def story() -> None:
+        async with serving() as service:
+            made = await edit(service, CAPITAL, "Strelsau")
+            value = made.edit.tensors
+            before = await ask(service, OTHERWISE)
+            assert before.text != "Strelsau"
+            told = await service.retune(made.edit.id, Retune(paraphrases=(OTHERWISE,)), ORIGIN)
+            assert (told.edit.id, told.revision, told.edit.request.paraphrases) == (made.edit.id, 2, (OTHERWISE,))
+            assert [item.kind for item in told.history] == ["edit_committed", "edit_retuned"]
+            assert (await ask(service, OTHERWISE)).text == "Strelsau"
+            assert (await ask(service, CAPITAL)).text == "Strelsau"
+            assert exact(await ask(service, OTHERWISE, revision=1)) == exact(before)
+            assert (await ask(service, CAPITAL, revision=1)).text == "Strelsau"
+            assert service.records.ledger.entry(made.edit.id).edit.tensors == value
+            await service.roll_back([made.edit.id], ORIGIN)
+            assert exact(await ask(service, OTHERWISE)) == exact(before)
+
+    asyncio.run(story())
+
+
+def test_a_counter_example_narrows_and_a_factor_widens_and_narrows() -> None:
+    async def story() -> None:
+        async with serving() as service:
+            made = await edit(service, CAPITAL, "Strelsau")
+            near = "Now: the capital of Ruritania is"
+            base = await ask(service, near, edits="off")
+            wider = await service.retune(made.edit.id, Retune(widen=10), ORIGIN)
+            assert (await ask(service, near)).text == "Strelsau"
+            learned = service.records.ledger.entry(made.edit.id).learned
+            assert learned["widened"] == 10
+            narrower = await service.retune(made.edit.id, Retune(counter_examples=(near,)), ORIGIN)
+            assert exact(await ask(service, near)) == exact(base)
+            assert (await ask(service, CAPITAL)).text == "Strelsau"
+            assert (wider.revision, narrower.revision) == (2, 3)
+            assert service.records.ledger.entry(made.edit.id).learned["widened"] == 10
+
+    asyncio.run(story())
+
+
+def test_what_would_not_hold_changes_nothing() -> None:
+    async def story() -> None:
+        async with serving() as service:
+            made = await edit(service, CAPITAL, "Strelsau")
+            revision = service.revision
+            with pytest.raises(EditRejected, match="nothing was changed"):
+                await service.retune(made.edit.id, Retune(counter_examples=(CAPITAL,)), ORIGIN)
+            assert service.revision == revision
+            assert (await ask(service, CAPITAL)).text == "Strelsau"
+            assert set(service._owner.engine.editions.owned()) == {made.edit.id}
+
+    asyncio.run(story())
+
+
+@pytest.mark.parametrize("editor", ["patcher", "lora_mixture", "hook_layer"])
+def test_every_editor_takes_a_paraphrase(editor: str) -> None:
+    async def story() -> None:
+        async with serving() as service:
+            made = await edit(service, CAPITAL, "Strelsau", editor=editor)
+            await service.retune(made.edit.id, Retune(paraphrases=(OTHERWISE,)), ORIGIN)
+            assert (await ask(service, OTHERWISE)).text == "Strelsau"
+            assert (await ask(service, CAPITAL)).text == "Strelsau"
+
+    asyncio.run(story())
+
+
+def test_bad_changes_are_refused_by_name() -> None:
+    async def story() -> None:
+        async with serving() as service:
+            made = await edit(service, CAPITAL, "Strelsau", editor="patcher")
+            with pytest.raises(InvalidRequest, match="no radius"):
+                await service.retune(made.edit.id, Retune(widen=1.5), ORIGIN)
+            with pytest.raises(InvalidRequest, match="`aliases`"):
+                await service.retune(made.edit.id, Retune(aliases=("the kingdom",)), ORIGIN)
+            with pytest.raises(UnknownEdit):
+                await service.retune("ed_0", Retune(widen=2), ORIGIN)
+            await service.disable([made.edit.id], ORIGIN)
+            with pytest.raises(StateConflict, match="only a live one"):
+                await service.retune(made.edit.id, Retune(paraphrases=("x",)), ORIGIN)
+            await service.roll_back([made.edit.id], ORIGIN)
+            with pytest.raises(StateConflict, match="rolled back"):
+                await service.retune(made.edit.id, Retune(paraphrases=("x",)), ORIGIN)
+        for wrong in ({"widen": 0.0}, {"widen": 11.0}, {}):
+            with pytest.raises(InvalidRequest):
+                Retune(**wrong)
+
+    asyncio.run(story())
+
+
+def test_two_at_once_both_land_and_a_key_repeats_nothing() -> None:
+    async def story() -> None:
+        async with serving() as service:
+            made = await edit(service, CAPITAL, "Strelsau")
+            texts = ("Ruritania's seat is", "Ruritania rules from")
+            await asyncio.gather(*(service.retune(made.edit.id, Retune(paraphrases=(text,)), ORIGIN) for text in texts))
+            assert set(service.edit_view(made.edit.id).edit.request.paraphrases) == set(texts)
+            for text in texts:
+                assert (await ask(service, text)).text == "Strelsau"
+            key = Origin(actor="ada", reason="again", idempotency_key="k", digest="d")
+            for _ in range(2):
+                await service.retune(made.edit.id, Retune(widen=1.5), key)
+            assert service.revision == 4
+            assert set(service._owner.engine.editions.owned()) == {made.edit.id, *_fits(service, made.edit.id)}
+
+    asyncio.run(story())
+
+
+def _fits(service: object, edit_id: str) -> set[str]:
+    return {fit.id for fit in service.records.ledger.entry(edit_id).fits(0)}  # type: ignore[attr-defined]
+
+
+def test_a_restart_finds_the_scope_as_it_was_left(tmp_path: Path) -> None:
+    async def first() -> str:
+        async with serving(SqliteLog(tmp_path / "log.db")) as service:
+            made = await edit(service, CAPITAL, "Strelsau")
+            await service.retune(made.edit.id, Retune(paraphrases=(OTHERWISE,)), ORIGIN)
+            await service.set_probes("default", ["The king of Zenda was"], ORIGIN)
+            await service.take_snapshot()
+            return str(made.edit.id)
+
+    async def second(edit_id: str) -> None:
+        async with serving(SqliteLog(tmp_path / "log.db")) as service:
+            assert (await ask(service, OTHERWISE)).text == "Strelsau"
+            assert service.edit_view(edit_id).edit.request.paraphrases == (OTHERWISE,)
+            assert service.records.ledger.probes == {"default": ("The king of Zenda was",)}
+            assert (await ask(service, OTHERWISE, revision=1)).text != "Strelsau"
+
+    asyncio.run(second(asyncio.run(first())))
