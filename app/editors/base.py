@@ -1,6 +1,6 @@
 """What every editor shares: the site it acts at, what it is shown of a prompt, and the contract that it keeps."""
 
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -57,6 +57,9 @@ class PromptView:
     state: Tensor
     logits: Tensor
     observed: Mapping[str, Mapping[Site, Tensor]] = field(default_factory=dict)
+    ids: Sequence[int] = ()
+    without_last: Callable[[int], str] = lambda _: ""
+    """The question without the prompt's last so many tokens: what was asked, of a prompt that begins its answer."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

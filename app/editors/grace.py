@@ -29,6 +29,9 @@ from app.editors.scope_index import ScopeIndex, ScopePart
 from app.editors.what import What
 from app.editors.wording import Lexicon
 
+OWN = 0.75
+"""Of a decision's margin, from which on a prompt is the edit's own, whatever tokens it ends with."""
+
 
 class Grace(Plain):
     """The codebook editor. `site` is where values act.
@@ -118,8 +121,11 @@ class Grace(Plain):
     # -- acting
 
     def decide(self, prompt: PromptView, part: ScopePart) -> Decision | None:
-        """The nearest live key in scope (section 2)."""
-        return self._scope.decide(prompt, part, self.key)
+        """The nearest live key in scope (section 2); else the edit that the prompt begins to answer with already."""
+        found = self._scope.decide(prompt, part, self.key)
+        if found is not None and found.margin > OWN:
+            return found
+        return self._scope.continued(prompt, part, self.key) or found
 
     def nearest(self, prompt: PromptView, part: ScopePart) -> Decision | None:
         return self._scope.nearest(prompt, part, self.key)
@@ -143,8 +149,9 @@ class Grace(Plain):
     def _value_row(self, row: RowView) -> int | None:
         if row.decision is None or row.decision.editor != self.key or row.decision.edit_id is None:
             return None
-        target, told = self._scope.target(row.decision.edit_id), len(row.generated)
-        if told >= len(target) or tuple(row.generated) != target[:told]:
+        before = row.decision.part or 0  # of the target, in the prompt
+        target, told = self._scope.target(row.decision.edit_id), before + len(row.generated)
+        if told >= len(target) or tuple(row.generated) != target[before:told]:
             return None
         return self._first[row.decision.edit_id] + told
 

@@ -26,7 +26,7 @@ SHORTLIST = 8
 """Nearest keys by matrix product whose distance is then computed exactly: the product form loses digits."""
 WITHIN = 0.95
 """Of the way to the next other question: generic ones are not all that may be asked."""
-ALIKE, ALIKE_UNNAMED = 0.5, 0.75
+ALIKE, ALIKE_UNNAMED = 0.55, 0.75
 """Of its words that a prompt shares with one of the edit's: from here on it asks the same, whatever the distance. More
 where nobody is named, for then all of a question's words are what it asks."""
 OTHER = -0.4
@@ -215,6 +215,23 @@ class ScopeIndex:
         """The live edit, of those whose subject is mentioned, in whose radius the prompt lies deepest."""
         found = self.nearest(prompt, part, editor)
         return found if found is not None and found.margin >= 0 else None
+
+    def continued(self, prompt: PromptView, part: ScopePart, editor: str) -> Decision | None:
+        """The live edit whose target the prompt has begun to answer with, in its own tokens, after a question that is
+        the edit's by its words; `part` is how many. The newest, if there are several."""
+        mentioned = self._index.mentioned(words_of(prompt.text))
+        for row in sorted((row for row in mentioned if row in part.radii), key=lambda row: -part.places[row]):
+            target = self._book.target(row)
+            said = next((n for n in range(len(target) - 1, 0, -1) if tuple(prompt.ids[-n:]) == target[:n]), 0)
+            alike = self._said[row].alike(prompt.without_last(said), self._lexicon) if said else 0.0
+            if alike >= self._said[row].bound:
+                signals = {
+                    "wording": Signal(alike, self._said[row].bound),
+                    "subject": Signal(mentioned[row], self._index.bound(row)),
+                    "answer_begun": Signal(said, 1),
+                }
+                return Decision(edit_id=self._book.edit_id(row), editor=editor, margin=0.0, signals=signals, part=said)
+        return None
 
     def nearest(self, prompt: PromptView, part: ScopePart, editor: str) -> Decision | None:
         """The same, or, where the prompt lies in no radius, the edit it lies nearest to. Of equally deep ones, the

@@ -192,13 +192,23 @@ class Engine:
             observed = {
                 key: {site: torch.cat(seen) for site, seen in sites.items()} for key, sites in sequence.observed.items()
             }
-            start, end = self.text.question(sequence.text)
-            question = sequence.text[start:end]
-            view = PromptView(text=question, features=features, state=state, logits=logits, observed=observed)
+            view = PromptView(
+                text=self._question(sequence.text),
+                features=features,
+                state=state,
+                logits=logits,
+                observed=observed,
+                ids=sequence.prompt,
+                without_last=lambda count: self._question(self.text.decode(sequence.prompt[:-count])),
+            )
             decision = self.editions.decide(view, sequence.edition)
             if decision is None and sequence.parameters.explain:
                 sequence.nearest = self.editions.nearest(view, sequence.edition)
         return sequence.decide(decision, None if decision is None else self.editors[decision.editor].capabilities)
+
+    def _question(self, prompt: str) -> str:
+        start, end = self.text.question(prompt)
+        return prompt[start:end]
 
     def _decode(self, batch: Batch) -> None:
         slots, starts = [s.slot for s in batch.sequences], [s.computed for s in batch.sequences]

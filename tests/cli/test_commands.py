@@ -52,6 +52,27 @@ def test_the_story_of_an_edit(errata: Errata, service: FakeService) -> None:
     assert "only a test" in errata("log").output
 
 
+def test_an_edit_is_retuned(errata: Errata, service: FakeService) -> None:
+    edit_id = made(errata)
+    told = errata("retune", edit_id, "--widen", "1.2", "--paraphrase", "Croatia pays in", "--reason", "missed")
+    assert told.exit_code == 0, told.output
+    assert f"{edit_id} is live" in told.output
+    assert "revision 2" in told.output
+    assert service.edit_view(edit_id).edit.request.paraphrases == ("Croatia pays in",)
+    assert "missed" in errata("log").output
+    assert "Nothing is to change" in errata("retune", edit_id).output
+
+
+def test_probes_are_set_from_a_file_and_shown(errata: Errata, tmp_path: Path) -> None:
+    file = tmp_path / "probes.txt"
+    file.write_text("The capital of Peru is\n\nWho are you?\n")
+    assert "2 probes of the namespace support, revision 1" in errata("probes", file, "--namespace", "support").output
+    shown = errata("probes", "--namespace", "support").output
+    assert "The capital of Peru is\nWho are you?\n" in shown
+    assert json.loads(errata("probes", "--json").output)["prompts"] == []
+    assert "probes set" in errata("log").output
+
+
 def test_disable_enable_and_the_switch(errata: Errata) -> None:
     edit_id = made(errata)
     assert "disabled" in errata("disable", edit_id).output
