@@ -54,13 +54,17 @@ class Phrasebook:
         relation = self._word_for_word.get(word_for_word) or self.relation(wording_of(core, who))
         if relation is None:
             return ()
-        questions = [text for text in self._phrasings[relation] if text.endswith("?")]
+        questions = self.questions(relation)
         beginnings = [text for text in self._phrasings[relation] if not text.endswith("?")]
         first, then = (questions, beginnings) if core.rstrip().endswith("?") else (beginnings, questions)
         chosen = (*first[:MOST_ALIKE], *then[: MOST - MOST_ALIKE])
         texts = [text.replace("{}", name) for text in chosen]
         put = [f"{start}{text}{end}" if text.endswith("?") else text for text in texts]
         return tuple(text for text in put if text != prompt)
+
+    def questions(self, relation: str) -> list[str]:
+        """Its phrasings that are questions, with {} for the subject."""
+        return [text for text in self._phrasings[relation] if text.endswith("?")]
 
     def relation(self, asked: Wording) -> str | None:
         """The one whose phrasing is most alike; None if two are, or none is alike enough."""
