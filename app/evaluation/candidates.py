@@ -110,11 +110,11 @@ class Served:
 
         Under the same idempotency key an edit that was made before an interruption is found, not made again.
         """
-        requests = [self._request(case, old) for case, old in zip(cases, superseded, strict=True)]
         began = time.perf_counter()
         try:
+            requests = [self._request(case, old) for case, old in zip(cases, superseded, strict=True)]
             origin = Origin(actor="errata eval", idempotency_key=f"eval-{cases[0].id}-{len(cases)}")
-            results = await self._service.edit(requests, origin, batch=len(requests) > 1)
+            results = await self._service.edit(requests, origin, batch=len(cases) > 1)
         except ErrataError as error:
             took_s = time.perf_counter() - began
             if len(cases) == 1:

@@ -84,6 +84,13 @@ def preview_of(edit: Edit, draft: Draft) -> EditView:
     return EditView.preview(replace(edit, report={**edit.report, **told}), draft.origin)
 
 
+def kept_report(report: Mapping[str, Any], *, whole: bool = False) -> dict[str, Any]:
+    """What of a report goes into the log: no recent prompts, which must stay deletable."""
+    if whole or "recent" not in report:
+        return dict(report)
+    return {**report, "recent": {name: n for name, n in report["recent"].items() if name != "shown"}}
+
+
 def new_id() -> str:
     return f"ed_{uuid.uuid4().hex[:16]}"
 
@@ -103,7 +110,7 @@ class Committer:
         now = self._clock()
         expires_in = draft.request.expires_in_s
         report: dict[str, Any] = {
-            **draft.verdict.report,
+            **kept_report(draft.verdict.report, whole=draft.dry_run),
             "tried": draft.told(),
             "fit": {k: draft.fitted.learned[k] for k in TOLD if k in draft.fitted.learned},
             "seconds": {phase: round(value, 4) for phase, value in seconds.items()},

@@ -68,6 +68,18 @@ class Preparing:
             made_contexts=self._fitting(self.made_prompts(request)),
         )
 
+    def as_asked(self, prompt: str, text: str) -> str:
+        """A text as it is asked beside a prompt: in the same conversation, unless it is a whole one already."""
+        mine, other = (self._engine.text.question(each) for each in (prompt, text))
+        if mine == (0, len(prompt)) or other != (0, len(text)):
+            return text
+        return self._with(prompt, question=text)
+
+    def check_prompts(self, prompts: Iterable[str]) -> None:
+        """Raises InvalidRequest for one that the model cannot take."""
+        for prompt in prompts:
+            self._engine.text.encode(prompt)
+
     def made_prompts(self, request: EditRequest) -> list[str]:
         """The same as they would be asked: in the conversation that the prompt is of."""
         return [self._with(request.prompt, question=each) for each in self.made(request)]

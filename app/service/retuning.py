@@ -6,6 +6,7 @@ editor learns value and scope together, is it fitted again.
 
 import asyncio
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -16,7 +17,7 @@ from app.editors.base import Fitted
 from app.editors.packing import pack, unpack
 from app.engine.editions import Edition
 from app.engine.owner import EngineOwner
-from app.service.committing import new_id
+from app.service.committing import kept_report, new_id
 from app.service.preparing import Preparing
 from app.service.records import Clock, Records, uninterrupted
 from app.service.serving import Pins
@@ -43,12 +44,14 @@ class Retune:
         if self.widen == 1 and not (self.paraphrases or self.counter_examples or self.aliases or self.probes):
             raise InvalidRequest("Nothing is to change: give `widen`, or texts to add.")
 
-    def of(self, request: EditRequest) -> EditRequest:
-        """The request as it would have been with this."""
+    def of(self, request: EditRequest, as_asked: Callable[[str, str], str] = lambda _, text: text) -> EditRequest:
+        """The request as it would have been with this; `as_asked` puts a text as it is asked beside its prompt."""
         if self.aliases and request.subject is None:
             raise InvalidRequest("`aliases` are other names of the subject, and this edit was given none: edit anew.")
-        names = ("paraphrases", "counter_examples", "aliases", "probes")
-        added = {name: tuple(dict.fromkeys((*getattr(request, name), *getattr(self, name)))) for name in names}
+        added = {"aliases": tuple(dict.fromkeys((*request.aliases, *self.aliases)))}
+        for name in ("paraphrases", "counter_examples", "probes"):
+            more = (as_asked(request.prompt, text) for text in getattr(self, name))
+            added[name] = tuple(dict.fromkeys((*getattr(request, name), *more)))
         return replace(request, **added)  # type: ignore[arg-type]
 
 
@@ -69,7 +72,8 @@ class Retuning:
         while True:
             entry = self._records.ledger.entry(edit_id)
             self._check(edit_id)
-            request, stands, name = change.of(entry.request), entry.fits(self._records.revision)[-1], new_id()
+            request = change.of(entry.request, self._preparing.as_asked)
+            stands, name = entry.fits(self._records.revision)[-1], new_id()
             try:
                 fitted, verdict = await self._fitted(stands, request, change.widen, name)
                 if not verdict.passed and not change.force:
@@ -139,9 +143,8 @@ class Retuning:
                 return None
             made.append(self._records.revision + 1)
             tried.add(fit_id_of(edit_id, made[0]))
-            return EditRetuned(
-                revision=made[0], at_s=self._clock(), origin=origin, fit=refit, request=request, report=verdict.report
-            )
+            report, now_s = kept_report(verdict.report), self._clock()
+            return EditRetuned(revision=made[0], at_s=now_s, origin=origin, fit=refit, request=request, report=report)
 
         async def loaded() -> None:
             await asyncio.wrap_future(self._owner.load(fit_id_of(edit_id, made[0]), stands.adaptor, fitted))

@@ -84,7 +84,7 @@ class Service:
         self._verifier = Verifier(owner, share, thresholds)
         self.recent = Recent(recent_prompts)
         self._preparing = Preparing(owner.engine, Nearby(bank), load_phrasebook() if bank else Phrasebook({}))
-        self._around = Surroundings(owner, self.records, self._preparing, self.recent)
+        self._around = Surroundings(owner, self.records, self._pins, self._preparing, self.recent)
         verifying = (self._preparing, self._verifier, self._around)
         self._editing = Editing(owner, self.records, self._pins, *verifying, fingerprints, clock)
         self._retuning = Retuning(owner, self.records, self._pins, *verifying, clock)
@@ -287,13 +287,12 @@ class Service:
             return await self._retuning.retune(edit_id, change, origin)
 
     async def neighbours(self, edit_id: str) -> list[EditView]:
-        """The live edits that are about the same as one."""
-        request = self.records.ledger.entry(edit_id).request
-        ids = await self._around.neighbours(request, self._pins.current(request.namespace), edit_id)
-        return [self.records.view(each) for each in ids]
+        """The live edits that are about the same as one, the newest first."""
+        return await self._around.neighbours(edit_id)
 
     async def set_probes(self, namespace: str, prompts: Sequence[str], origin: Origin) -> int:
         """Prompts of a namespace whose answers no edit may change, in place of those it had. -> the revision."""
+        self._preparing.check_prompts(prompts)
         self._admit_change(origin)
         return await self._changing.set_probes(namespace, prompts, origin)
 
@@ -327,7 +326,7 @@ class Service:
         return await self._changing.set_switch(namespace, on, origin)
 
     async def expire(self) -> tuple[str, ...]:
-        """Expire what is due now; returns the ids."""
+        """-> the ids of what was due."""
         return await self._changing.expire()
 
     def _admit_change(self, origin: Origin) -> None:

@@ -11,27 +11,30 @@ from app.engine.owner import EngineOwner
 from app.service.preparing import Preparing
 from app.service.recent import Recent
 from app.service.records import Records
+from app.service.serving import Pins
 from app.service.verifying import Beside
+from app.service.views import EditView
 
 MOST = 64
 """Prompts of a kind that are asked for all edits of a batch together, at least one for each."""
 MOST_LIVE = 8
-MOST_RECENT = 16
-"""For one edit that is to be committed; a preview asks all."""
+MOST_RECENT, MOST_PREVIEWED = 16, 1000
+"""For one edit that is to be committed, and for a preview."""
 
 
 class Surroundings:
     """Gathers made paraphrases, the namespace's probes, the nearest live edits and recent prompts."""
 
-    def __init__(self, owner: EngineOwner, records: Records, preparing: Preparing, recent: Recent) -> None:
-        self._owner, self._records, self._preparing, self._recent = owner, records, preparing, recent
+    def __init__(self, owner: EngineOwner, records: Records, pins: Pins, preparing: Preparing, recent: Recent) -> None:
+        self._owner, self._records, self._pins = owner, records, pins
+        self._preparing, self._recent = preparing, recent
 
     async def of(
         self, request: EditRequest, base: Edition, superseded: Sequence[str], *, among: int, preview: bool
     ) -> Beside:
         """For one of `among` edits that are verified together."""
         each = max(1, MOST // among)
-        recent = self._recent.most if preview else min(MOST_RECENT, each)
+        recent = MOST_PREVIEWED if preview else min(MOST_RECENT, each)
         return Beside(
             made=self._preparing.made_prompts(request)[:each],
             probes=self._records.ledger.probes.get(request.namespace, ()),
@@ -39,13 +42,16 @@ class Surroundings:
             recent=self._recent.newest(request.namespace, recent),
         )
 
-    async def neighbours(self, request: EditRequest, base: Edition, edit_id: str) -> list[str]:
-        """Ids of the live edits nearest to one, the newest first."""
-        return list((await self._live(self._preparing.fit_request(request), base, [edit_id], MOST_LIVE)).values())
+    async def neighbours(self, edit_id: str) -> list[EditView]:
+        """The live edits that are about the same as one, the newest first. Raises UnknownEdit."""
+        request = self._records.ledger.entry(edit_id).request
+        base, asked = self._pins.current(request.namespace), self._preparing.fit_request(request)
+        found = await self._live(asked, base, [edit_id], MOST_LIVE)
+        return [self._records.view(each) for each in found.values()]
 
     async def _live(self, request: FitRequest, base: Edition, superseded: Sequence[str], most: int) -> dict[str, str]:
         """Prompt -> id of live edits about the same subject, the newest ones."""
-        if not base.edit_ids:
+        if not base.edit_ids or not self._owner.alive:
             return {}
         near = await asyncio.wrap_future(self._owner.call(partial(self._owner.engine.near, request)))
         ids = {edit_id_of(fit_id) for fit_id in set(near).intersection(base.edit_ids)}.difference(superseded)

@@ -80,7 +80,7 @@ class Verifier:
         """Greedy, to the natural end, or well beyond the target's length."""
         text = self._owner.engine.text
         room = self._owner.engine.hosted.max_tokens - len(text.encode(prompt))
-        wanted = len(text.encode_target(prompt, target)) + ROOM_TOKENS
+        wanted = len(text.encode_target("?", target)) + ROOM_TOKENS  # a probe with this target may be too long together
         return await self._generate(prompt, edition, min(room, wanted))
 
     async def _generate(self, prompt: str, edition: Edition, count: int) -> Generation:

@@ -10,6 +10,7 @@ from app.domain.edit import EditRequest, State
 from app.domain.errors import StateConflict, StoreUnavailable
 from app.domain.events import Event, Origin
 from app.service.records import Records
+from app.service.retuning import Retune
 from app.store.memory import MemoryLog
 from tests.domain.samples import committed
 from tests.service.conftest import ORIGIN, ask, edit, exact, serving
@@ -69,6 +70,21 @@ def test_what_one_server_commits_the_other_serves_and_takes_back() -> None:
             assert one.state(view.edit.id) is State.ROLLED_BACK
             assert exact(await ask(one, CAPITAL)) == exact(before)
             assert one.records.hash == other.records.hash
+
+    asyncio.run(story())
+
+
+def test_what_one_server_retunes_the_other_serves() -> None:
+    async def story() -> None:
+        log = MemoryLog()
+        async with serving(log) as one, serving(log) as other:
+            made = await edit(one, CAPITAL, "Strelsau")
+            await one.retune(made.edit.id, Retune(paraphrases=("Ruritania is ruled from",)), ORIGIN)
+            await one.set_probes("default", ["The king of Zenda was"], ORIGIN)
+            answer = await ask(other, "Ruritania is ruled from", min_revision=3)
+            assert (answer.text, [hit.edit_id for hit in answer.hits]) == ("Strelsau", [made.edit.id])
+            assert other.records.ledger.probes == {"default": ("The king of Zenda was",)}
+            assert (await ask(other, "Ruritania is ruled from", revision=1)).text != "Strelsau"
 
     asyncio.run(story())
 

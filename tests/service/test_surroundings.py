@@ -7,6 +7,7 @@ import pytest
 from app.domain.edit import EditRequest
 from app.domain.errors import EditRejected, InvalidRequest, ScopeConflict
 from app.service.recent import Recent
+from app.service.retuning import Retune
 from app.service.verifying import Thresholds
 from app.service.views import token_diff
 from tests.service.conftest import ORIGIN, ask, edit, serving
@@ -154,6 +155,29 @@ def test_an_answer_says_which_edit_was_nearest_and_how_far() -> None:
             assert (await ask(service, "The king of Zenda was", explain=True)).nearest is None
             hit = await ask(service, CAPITAL, explain=True)
             assert (len(hit.hits), hit.nearest) == (1, None)
+
+    asyncio.run(story())
+
+
+def test_recent_prompts_do_not_go_into_the_log() -> None:
+    async def story() -> None:
+        async with serving(recent_prompts=4) as service:
+            await ask(service, NEAR)
+            made = await edit(service, CAPITAL, "Strelsau", **WIDE)
+            assert made.edit.report["recent"] == {"asked": 1, "changed": 1}
+            told = await service.retune(made.edit.id, Retune(widen=1.1), ORIGIN)
+            assert "shown" not in told.edit.report["recent"]
+
+    asyncio.run(story())
+
+
+def test_a_probe_that_cannot_be_asked_is_refused_when_it_is_set() -> None:
+    async def story() -> None:
+        async with serving() as service:
+            with pytest.raises(InvalidRequest, match="tokens"):
+                await service.set_probes("default", ["x" * 300], ORIGIN)
+            await service.set_probes("default", ["x" * 250], ORIGIN)
+            assert (await edit(service, CAPITAL, "Strelsau, which is a long way from here")).edit.id
 
     asyncio.run(story())
 
