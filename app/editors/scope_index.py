@@ -29,8 +29,8 @@ WITHIN = 0.95
 ALIKE, ALIKE_UNNAMED = 0.55, 0.75
 """Of its words that a prompt shares with one of the edit's: from here on it asks the same, whatever the distance. More
 where nobody is named, for then all of a question's words are what it asks."""
-OTHER = -0.4
-"""For words that are known to ask for something else."""
+OTHER, NEVER = -0.4, -10.0
+"""For words that are known to ask for something else; where besides nobody is named, for another kind of question."""
 NEARER = 0.5
 """Radii that a prompt with the very same words lies nearer."""
 CLOSE = 0.25
@@ -76,13 +76,15 @@ class Said:
 
     def alike(self, text: str, lexicon: Lexicon) -> float:
         """The largest share of words with one of its own, 0 if a counter-example has as many; 1 for other words that
-        are known to ask for the same, OTHER for words that are known to ask for something else."""
+        are known to ask for the same, OTHER or NEVER for words that are known to ask for something else."""
         if not self.wordings:
             return 0.0
         asked = wording_of(text, self.who)
+        mine, others = ([Wording.read(line) for line in lines] for lines in (self.wordings, self.unlike))
+        if self.bound == ALIKE_UNNAMED and all(asked.differs(each) for each in mine):
+            return NEVER
         own, counter = (
-            max((lexicon.likeness.of(asked, Wording.read(line)) for line in lines), default=0.0)
-            for lines in (self.wordings, self.unlike)
+            max((lexicon.likeness.of(asked, each) for each in wordings), default=0.0) for wordings in (mine, others)
         )
         if counter >= own:
             return 0.0 if counter else self._known(asked, lexicon, 0.0)

@@ -20,7 +20,9 @@ _ASKED = {
     "when": re.compile(r"\b(?:when|(?:what|which) (?:year|date|day|month|time))\b"),
     "where": re.compile(r"\b(?:where|(?:what|which) (?:city|town|place|location|country|state|continent|region))\b"),
     "who": re.compile(r"\b(?:who|whom|whose|(?:what|which) (?:person|man|woman))\b"),
-    "how many": re.compile(r"\bhow (?:many|much|long|tall|high|old|far|big|large|deep|heavy)\b"),
+    "how many": re.compile(r"\bhow (?:many|much)\b"),
+    "how long": re.compile(r"\bhow (?:long|old|soon|late|early)\b"),
+    "how big": re.compile(r"\bhow (?:tall|high|far|big|large|deep|heavy|wide)\b"),
     "why": re.compile(r"\bwhy\b"),
 }
 
@@ -32,6 +34,10 @@ class Wording:
 
     stems: frozenset[str]
     asked: str | None = None
+
+    def differs(self, other: "Wording") -> bool:
+        """Whether they ask for things of other kinds, as when and where."""
+        return self.asked is not None and other.asked is not None and self.asked != other.asked
 
     def written(self) -> str:
         """As one line: many are kept."""
@@ -89,7 +95,7 @@ class Likeness:
 
     def of(self, a: Wording, b: Wording) -> float:
         """The share of their words, by weight, that both have: 0 to 1; 0 where they ask for things of other kinds."""
-        if a.asked is not None and b.asked is not None and a.asked != b.asked:
+        if a.differs(b):
             return 0.0
         both, either = self._sum(a.stems & b.stems), self._sum(a.stems | b.stems)
         return both / either if either else 0.0

@@ -52,6 +52,11 @@ def test_the_same_words_are_alike_and_other_kinds_of_question_are_not() -> None:
     assert alike("Peru", "Peru") == 0.0
 
 
+def test_how_long_is_not_how_much() -> None:
+    assert asked("How long does Peru take?").differs(asked("How much does Peru cost?"))
+    assert not asked("How long does Peru take?").differs(asked("Peru takes"))
+
+
 def test_paraphrases_are_made_in_the_prompts_own_frame() -> None:
     made = BOOK.made("Question: Who is the mother of Ada Quill? Answer:", None)
     assert len(made) == MOST - 1
