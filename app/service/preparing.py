@@ -52,16 +52,18 @@ class Preparing:
         text = self._engine.text
         asked = tuple(dict.fromkeys((request.prompt, *request.paraphrases)))
         made = tuple(self._with(request.prompt, prefix=prefix) for prefix in PREFIXES if self._roomy(request))
+        probes = (probe for probe in request.probes if probe not in asked)  # what contradicts itself is told later
+        counter = tuple(dict.fromkeys((*request.counter_examples, *probes)))  # a probe bounds the scope too
         return FitRequest(
             texts=tuple(self._question(each) for each in asked),
             contexts=tuple(text.encode(each) for each in (*asked, *made)),
             context_texts=(*asked, *made),
             ends=tuple(text.ends(each) for each in (*asked, *made)),
-            counter_contexts=tuple(text.encode(each) for each in request.counter_examples),
+            counter_contexts=tuple(text.encode(each) for each in counter),
             target_ids=text.encode_target(request.prompt, request.target),
             subject=request.subject,
             aliases=request.aliases,
-            counter_examples=tuple(self._question(each) for each in request.counter_examples),
+            counter_examples=tuple(self._question(each) for each in counter),
             seed=request.seed,
             nearby_contexts=self._fitting(self._about(request)),
             made_texts=self.made(request),
