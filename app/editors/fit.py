@@ -19,7 +19,7 @@ from app.editors.fit_view import FitView, adding
 PATIENCE, GAIN = 32, 0.95
 """An answer that is greedily right stays as it is when the surprise at its least probable token has not fallen to this
 share in so many steps: of what a model has never said (single bytes) it cannot be made sure, however long one fits."""
-AT_ONCE = 32
+AT_ONCE = 16
 """Edits whose contexts share a forward pass of a fit."""
 
 
@@ -40,12 +40,17 @@ def by_parts(
     requests: Sequence[FitRequest],
     fit_some: Callable[[Sequence[FitRequest]], Generator[Progress, None, list[Fitted]]],
 ) -> Generator[Progress, None, list[Fitted]]:
-    """Fits AT_ONCE edits at a time, where each is independent of the others: logits of more would not fit memory."""
-    fitted: list[Fitted] = []
+    """Fits AT_ONCE edits at a time, where each is independent of the others: logits of more would not fit memory.
+
+    Targets of like length go together: a part computes as many positions of each as its longest has.
+    """
+    order = sorted(range(len(requests)), key=lambda at: (len(requests[at].target_ids), len(requests[at].contexts[0])))
+    fitted: dict[int, Fitted] = {}
     for first in range(0, len(requests), AT_ONCE):
-        some = yield from fit_some(requests[first : first + AT_ONCE])
-        fitted.extend(some)
-    return fitted
+        part = order[first : first + AT_ONCE]
+        some = yield from fit_some([requests[at] for at in part])
+        fitted.update(zip(part, some, strict=True))
+    return [fitted[at] for at in range(len(requests))]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -43,6 +43,7 @@ class Phrasebook:
             for text in texts
         ]
 
+    @lru_cache(maxsize=256)  # asked several times for one edit  # noqa: B019
     def made(self, prompt: str, subject: str | None) -> tuple[str, ...]:
         """Paraphrases of a prompt, in its own frame (`Question: ... Answer:`); none if it is not recognised."""
         who = find_who(prompt, subject, (), self.lexicon.template_words)

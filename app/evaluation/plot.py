@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from app.domain.errors import InvalidRequest
+from app.evaluation.cases import ASKS_THE_SAME
 from app.evaluation.report import Results
 
 PANELS = (
@@ -15,8 +16,9 @@ PANELS = (
 
 
 def _pooled(locality: Mapping[str, Mapping[str, int]]) -> float | None:
-    asked = sum(each["asked"] for each in locality.values())
-    return sum(each["right"] for each in locality.values()) / asked if asked else None
+    counted = [each for kind, each in locality.items() if not kind.endswith(ASKS_THE_SAME)]
+    asked = sum(each["asked"] for each in counted)
+    return sum(each["right"] for each in counted) / asked if asked else None
 
 
 def draw(results: Results, file: Path) -> None:
@@ -24,6 +26,7 @@ def draw(results: Results, file: Path) -> None:
     try:
         from matplotlib import rc_context
         from matplotlib.figure import Figure
+        from matplotlib.ticker import ScalarFormatter
     except ImportError as error:
         raise InvalidRequest("Pictures need matplotlib: pip install 'errata[eval]'.") from error
     figure: Any = Figure(figsize=(11, 7), layout="constrained")
@@ -34,10 +37,12 @@ def draw(results: Results, file: Path) -> None:
             if points:
                 panel.plot(*zip(*points, strict=True), marker="o", label=name)
         panel.set(title=title, xscale="log", xlabel="edits", ylabel="%", ylim=(-3, 103))
+        panel.xaxis.set_major_formatter(ScalarFormatter())
         panel.grid(alpha=0.3)
     _retention(axes[3], {name: steps[-1] for name, steps in results.items() if steps})
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside right center", frameon=False)
-    with rc_context({"svg.hashsalt": "errata"}):  # or the same figures would give another file each time
+    # or the same figures would give another file each time; and text stays text
+    with rc_context({"svg.hashsalt": "errata", "svg.fonttype": "none"}):
         figure.savefig(file, metadata={"Date": None} if file.suffix == ".svg" else None)
 
 
