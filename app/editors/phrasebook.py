@@ -67,6 +67,7 @@ class Phrasebook:
         """Its phrasings that are questions, with {} for the subject."""
         return [text for text in self._phrasings[relation] if text.endswith("?")]
 
+    @lru_cache(maxsize=4096)  # asked for each edit of a subject  # noqa: B019
     def relation(self, asked: Wording) -> str | None:
         """The one whose phrasing is most alike; None if two are, or none is alike enough."""
         if not asked.stems:

@@ -20,7 +20,7 @@ from app.editors.base import Decision, FitRequest, PromptView
 from app.editors.codebook import Codebook
 from app.editors.scope import MentionIndex, Who, who_of, words_of
 from app.editors.what import What
-from app.editors.wording import Lexicon, Wording, wording_of
+from app.editors.wording import Lexicon, Wording, read_wording, wording_of
 
 SHORTLIST = 8
 """Nearest keys by matrix product whose distance is then computed exactly: the product form loses digits."""
@@ -33,6 +33,10 @@ OTHER, NEVER = -0.4, -10.0
 """For words that are known to ask for something else; where besides nobody is named, for another kind of question."""
 NEARER = 0.5
 """Radii that a prompt with the very same words lies nearer."""
+DEEPER = 0.1
+"""Of the radius, for all the words: of two edits whose words are both enough, the more alike is to answer."""
+READ = 256
+"""Edits of a subject whose words are read, the nearest: of thousands about one subject the others go by distance."""
 CLOSE = 0.25
 """Of the radius: a context no farther from a key than this needs none of its own."""
 
@@ -74,13 +78,12 @@ class Said:
     def bound(self) -> float:
         return ALIKE if self.who.named and self.who.alternatives else ALIKE_UNNAMED
 
-    def alike(self, text: str, lexicon: Lexicon) -> float:
+    def alike(self, asked: Wording, lexicon: Lexicon) -> float:
         """The largest share of words with one of its own, 0 if a counter-example has as many; 1 for other words that
         are known to ask for the same, OTHER or NEVER for words that are known to ask for something else."""
         if not self.wordings:
             return 0.0
-        asked = wording_of(text, self.who)
-        mine, others = ([Wording.read(line) for line in lines] for lines in (self.wordings, self.unlike))
+        mine, others = ([read_wording(line) for line in lines] for lines in (self.wordings, self.unlike))
         if self.bound == ALIKE_UNNAMED and all(asked.differs(each) for each in mine):
             return NEVER
         own, counter = (
@@ -224,8 +227,11 @@ class ScopeIndex:
         mentioned = self._index.mentioned(words_of(prompt.text))
         for row in sorted((row for row in mentioned if row in part.radii), key=lambda row: -part.places[row]):
             target = self._book.target(row)
-            said = next((n for n in range(len(target) - 1, 0, -1) if tuple(prompt.ids[-n:]) == target[:n]), 0)
-            alike = self._said[row].alike(prompt.without_last(said), self._lexicon) if said else 0.0
+            said = _begun(prompt.ids, target)
+            if not said:
+                continue
+            asked = wording_of(prompt.without_last(said), self._said[row].who)
+            alike = self._said[row].alike(asked, self._lexicon)
             if alike >= self._said[row].bound:
                 signals = {
                     "wording": Signal(alike, self._said[row].bound),
@@ -246,20 +252,30 @@ class ScopeIndex:
             return None
         query = self._what.key(prompt.state[None], prompt.logits[None])[0]
         rows.extend(self._book.shortlist(query, part.nameless, part.first_keys, SHORTLIST))
-        distances = self._book.distances(query, rows)
-        alike = {row: self._said[row].alike(prompt.text, self._lexicon) for row in rows}
+        distances = dict(zip(rows, self._book.distances(query, rows), strict=True))
+        alike = self._alike(prompt.text, sorted(rows, key=distances.__getitem__)[:READ])
         depth = {
-            row: _depth(d, part.radii[row], alike[row], self._said[row].bound)
-            for row, d in zip(rows, distances, strict=True)
+            row: _depth(distances[row], part.radii[row], alike.get(row, 0.0), self._said[row].bound) for row in rows
         }
         # rounded: two edits of one prompt differ by rounding only, and then the newest is to win
         row = min(depth, key=lambda row: (round(depth[row], 4), -part.places[row]))
         signals = {
-            "distance": Signal(distances[rows.index(row)], part.radii[row]),
-            "wording": Signal(alike[row], self._said[row].bound),
+            "distance": Signal(distances[row], part.radii[row]),
+            "wording": Signal(alike.get(row, 0.0), self._said[row].bound),
             "subject": Signal(shares.get(row, 1.0), self._index.bound(row)),
         }
         return Decision(edit_id=self._book.edit_id(row), editor=editor, margin=1 - depth[row], signals=signals)
+
+    def _alike(self, text: str, rows: Sequence[int]) -> dict[int, float]:
+        """How like the words of each row's question are; those of a prompt are read once for each subject."""
+        asked = {who: wording_of(text, who) for who in {self._said[row].who for row in rows}}
+        return {row: self._said[row].alike(asked[self._said[row].who], self._lexicon) for row in rows}
+
+
+def _begun(ids: Sequence[int], target: Sequence[int]) -> int:
+    """How many of a target's tokens, at most all but the last, the ids end with."""
+    ends = (n for n in range(min(len(target) - 1, len(ids)), 0, -1) if target[n - 1] == ids[-1])
+    return next((n for n in ends if tuple(ids[-n:]) == tuple(target[:n])), 0)
 
 
 def _written(texts: Sequence[str], who: Who) -> list[str]:
@@ -269,10 +285,10 @@ def _written(texts: Sequence[str], who: Who) -> list[str]:
 
 def _depth(distance: float, radius: float, alike: float, enough: float) -> float:
     """Of the radius, in scope up to 1; of a radius of nothing, only its own key lies inside. Alike words bring a prompt
-    nearer, and so many are enough."""
+    nearer, and so many are enough: the more alike, the deeper."""
     depth = distance / radius if radius > 0 else (0.0 if distance == 0 else float("inf"))
     depth = max(0.0, depth - NEARER * alike)
-    return min(depth, 1.0) if alike >= enough else depth
+    return min(depth, 1.0 - DEEPER * (alike - enough)) if alike >= enough else depth
 
 
 def _nearest(keys: Tensor, own: Tensor) -> Tensor:

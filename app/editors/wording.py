@@ -9,6 +9,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from app.editors.scope import COMMON, Span, Who, names_in, words_of
 
@@ -43,10 +44,12 @@ class Wording:
         """As one line: many are kept."""
         return f"{self.asked or ''}|{' '.join(sorted(self.stems))}"
 
-    @classmethod
-    def read(cls, line: str) -> "Wording":
-        asked, _, stems = line.partition("|")
-        return cls(frozenset(stems.split()), asked or None)
+
+@lru_cache(maxsize=1 << 15)
+def read_wording(line: str) -> Wording:
+    """What `written` wrote."""
+    asked, _, stems = line.partition("|")
+    return Wording(frozenset(stems.split()), asked or None)
 
 
 def wording_of(text: str, who: Who) -> Wording:

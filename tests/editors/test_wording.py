@@ -4,7 +4,7 @@ import pytest
 
 from app.editors.phrasebook import MOST, load_phrasebook
 from app.editors.scope import Who, find_who
-from app.editors.wording import Wording, wording_of
+from app.editors.wording import Wording, read_wording, wording_of
 
 BOOK = load_phrasebook()
 
@@ -34,7 +34,7 @@ def test_what_is_asked(text: str, stems: set[str], kind: str | None) -> None:
     wording = asked(text)
     assert wording.stems == stems
     assert wording.asked == kind or not stems
-    assert Wording.read(wording.written()) == wording
+    assert read_wording(wording.written()) == wording
 
 
 def test_words_that_are_no_names_say_what_is_asked() -> None:

@@ -1,0 +1,93 @@
+"""Which edit answers: words and distances together, thousands of edits about one subject, answers that were begun."""
+
+import pytest
+import torch
+
+from app.editors.base import FitRequest, PromptView
+from app.editors.phrasebook import load_phrasebook
+from app.editors.scope_index import READ, Said, ScopeIndex, _begun, _depth
+from tests.editors.test_what import what_of
+
+LEXICON = load_phrasebook().lexicon
+
+
+def index_of(*prompts: str) -> ScopeIndex:
+    what, view = what_of()
+    index = ScopeIndex(what, LEXICON, view.device)
+    for at, prompt in enumerate(prompts):
+        request = FitRequest(
+            texts=(prompt,),
+            contexts=(tuple(prompt.encode()),),
+            counter_contexts=(),
+            target_ids=(at + 1, 0),
+            subject="Lumen",
+            aliases=(),
+            counter_examples=(),
+            seed=0,
+        )
+        learned, keys = index.learn(request)
+        index.load(f"e{at}", index.read(f"e{at}", learned), keys)
+    return index
+
+
+def view_of(index: ScopeIndex, text: str) -> PromptView:
+    """A prompt whose activations say nothing of what is asked."""
+    _, view = what_of()
+    generator = torch.Generator().manual_seed(len(text))
+    return PromptView(
+        text=text,
+        features={},
+        state=100 * torch.randn(view.width, generator=generator),
+        logits=torch.randn(view.vocabulary, generator=generator),
+    )
+
+
+def answering(index: ScopeIndex, text: str) -> str | None:
+    part = index.compile([f"e{at}" for at in range(len(index._book))])
+    found = index.decide(view_of(index, text), part, "grace")
+    return None if found is None else found.edit_id
+
+
+def test_where_activations_say_nothing_words_decide() -> None:
+    index = index_of("Who founded Lumen?", "What is the revenue of Lumen?")
+    assert answering(index, "By whom was Lumen founded?") == "e0"
+    assert answering(index, "Lumen's revenue is") == "e1"
+    assert answering(index, "What is the colour of Lumen?") is None
+    assert answering(index, "When was Lumen founded?") is None
+    assert answering(index, "Who founded Tessel?") is None
+
+
+def test_of_two_that_are_alike_enough_the_more_alike_answers() -> None:
+    index = index_of("What is the yearly revenue of Lumen?", "What is the revenue of Lumen?", "What did Lumen earn?")
+    assert answering(index, "Lumen's yearly revenue is") == "e0"
+    assert answering(index, "Lumen's revenue is") == "e1"
+
+
+def test_the_more_words_the_deeper_and_a_radius_of_nothing_holds_its_own_key() -> None:
+    assert _depth(9.0, 1.0, 1.0, 0.5) < _depth(9.0, 1.0, 0.6, 0.5) < 1.0
+    assert _depth(1.1, 1.0, 0.3, 0.5) < 1.0 < _depth(1.1, 1.0, 0.0, 0.5)
+    assert _depth(0.0, 0.0, 0.0, 0.5) == 0.0
+    assert _depth(0.1, 0.0, 0.0, 0.5) == float("inf")
+
+
+@pytest.mark.parametrize(
+    ("ids", "target", "count"),
+    [
+        ([9, 1], [1, 2, 3], 1),
+        ([9, 1, 2], [1, 2, 3], 2),
+        ([9, 1, 2, 3], [1, 2, 3], 0),
+        ([1, 1], [1, 1, 2], 2),
+        ([9], [1, 2], 0),
+        ([], [1, 2], 0),
+    ],
+)
+def test_how_much_of_an_answer_was_begun(ids: list[int], target: list[int], count: int) -> None:
+    assert _begun(ids, target) == count
+
+
+def test_of_thousands_of_edits_about_one_subject_the_nearest_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    index = index_of(*(f"What is the value of thing{at} at Lumen?" for at in range(READ + 50)))
+    read: list[Said] = []
+    monkeypatch.setattr(Said, "alike", lambda self, asked, lexicon: read.append(self) or 0.0)
+    answering(index, "What is the value of thing7 at Lumen?")
+    assert len(read) == READ
