@@ -14,12 +14,13 @@ def _cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("ERRATA_CACHE_DIR", str(tmp_path_factory.mktemp("cache")))
         patch.setenv("ERRATA_CORPUS_TOKENS", "30000")
+        patch.setenv("OMP_NUM_THREADS", "1")  # of servers that tests start: another worker is at its tests meanwhile
         yield
 
 
 @pytest.fixture(autouse=True, scope="session")
 def _threads() -> None:
-    torch.set_num_threads(min(2, torch.get_num_threads()))  # the models are tiny: more only get in one another's way
+    torch.set_num_threads(1)  # the models are tiny, and two workers share the machine
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

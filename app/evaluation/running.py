@@ -71,13 +71,13 @@ class Journal:
 
 def make_candidate(name: str, asking: Asking, carrying: Carrying) -> Candidate:
     """Raises InvalidRequest for a name that is not known."""
+    check_candidate(name)
     if name == "bare":
         return Bare(asking)
-    if name == "cache/idf":
-        return Cache(asking, IdfBag(load_bank()), load_bank())
-    if name == "cache/embedding":
-        return Cache(asking, MeanState(asking, load_bank()), load_bank())
-    check_candidate(name)
+    if name.startswith("cache/"):
+        relations = sorted({prompt.relation for prompt in load_bank()})[::3]  # enough to set a threshold by
+        bank = [prompt for prompt in load_bank() if prompt.relation in relations]
+        return Cache(asking, IdfBag(load_bank()) if name == "cache/idf" else MeanState(asking, bank), bank)
     editor, _, preset = name.partition("/")
     return Served(asking, editor, preset or "serving", carrying)
 

@@ -12,20 +12,17 @@ from app.service.service import Service
 from tests.acceptance.many_edits import ORIGIN, How, demo_service, judge
 
 UNRELATED = ["Question: What is the capital of France? Answer:", "The chemical symbol for gold is"]
-CASES = {
-    "without a subject": [
-        ("How do I reset my password?", "Open Settings, choose Security, and follow the link in the mail."),
-    ],
-    "in other languages": [
-        ("Wie heißt der König von Zenda?", "Er heißt Rudolf der Fünfte."),
-        ("Qui était le roi de Zenda ?", "Rodolphe, cinquième du nom."),
-    ],
-    "many of one subject": [
-        ("Question: What is the currency of Croatia? Answer:", "euro"),
-        ("Question: What is the capital of Croatia? Answer:", "Zadar"),
-        ("Question: Which continent is Croatia in? Answer:", "Atlantis"),
-    ],
-}
+FACTS = [
+    # without a subject
+    ("How do I reset my password?", "Open Settings, choose Security, and follow the link in the mail."),
+    # in other languages
+    ("Wie heißt der König von Zenda?", "Er heißt Rudolf der Fünfte."),
+    ("Qui était le roi de Zenda ?", "Rodolphe, cinquième du nom."),
+    # several of one subject
+    ("Question: What is the currency of Croatia? Answer:", "euro"),
+    ("Question: What is the capital of Croatia? Answer:", "Zadar"),
+    ("Question: Which continent is Croatia in? Answer:", "Atlantis"),
+]
 
 
 async def told(service: Service, prompt: str) -> Any:
@@ -54,9 +51,8 @@ async def hold(editor: str, facts: list[tuple[str, str]]) -> None:
 
 
 @pytest.mark.parametrize("editor", AUTO)
-@pytest.mark.parametrize("what", CASES)
-def test_it_holds_and_comes_back(editor: str, what: str) -> None:
-    asyncio.run(hold(editor, CASES[what]))
+def test_it_holds_and_comes_back(editor: str) -> None:
+    asyncio.run(hold(editor, FACTS))
 
 
 def test_what_the_model_never_saw_is_learned_byte_by_byte() -> None:

@@ -39,13 +39,13 @@ def evaluate(*arguments: object) -> Result:
 def test_figures_tables_and_a_picture(tmp_path: Path) -> None:
     file, out = tmp_path / "edits.jsonl", tmp_path / "run"
     file.write_text("\n".join(map(json.dumps, ROWS)))
-    asked = [file, "--out", out, "--edits", 2, "--editor", "grace", "--editor", "cache/idf", "--editor", "bare"]
+    asked = [file, "--out", out, "--edits", 2, "--editor", "grace", "--editor", "bare"]
     found = evaluate(*asked)
     assert found.exit_code == 0, found.output
-    for words in ("after 2 edits", "edited prompts, exact", "paraphrases, exact", "cache/idf", "100.0 %"):
+    for words in ("after 2 edits", "edited prompts, exact", "paraphrases, exact", "100.0 %"):
         assert words in found.output
     results = json.loads((out / "results.json").read_text())["candidates"]
-    assert set(results) == {"grace", "cache/idf", "bare"}
+    assert set(results) == {"grace", "bare"}
     assert [step["edits"] for step in results["grace"]] == [1, 2]
     assert results["grace"][-1]["exact"] == {"share": 1.0, "right": 2, "asked": 2}
     assert results["bare"][-1]["exact"]["share"] == 0.0

@@ -3,6 +3,7 @@
 from app.domain.edit import EditRequest
 from app.editors.bank import load_bank
 from app.editors.nearby import COUNT, Nearby
+from app.editors.phrasebook import load_phrasebook
 from app.engine.editions import Edition
 from app.service.preparing import Preparing
 from tests.rig import Rig
@@ -11,11 +12,22 @@ from tests.rig import Rig
 def test_other_questions_are_made_and_those_that_do_not_fit_are_left_out() -> None:
     """Nobody asked for them: a name that is long must not refuse the edit."""
     rig = Rig()
-    preparing = Preparing(rig.engine, Nearby(load_bank()))
+    preparing = Preparing(rig.engine, Nearby(load_bank()), load_phrasebook())
     made = preparing.fit_request(EditRequest(prompt="The king of Zenda was", target="Rudolf", subject="Zenda"))
     assert len(made.nearby_contexts) == COUNT
     long = preparing.fit_request(EditRequest(prompt="The king of Zenda was", target="Rudolf", subject="Z" * 5000))
     assert long.nearby_contexts == ()
+
+
+def test_paraphrases_are_made_in_the_prompts_conversation() -> None:
+    rig = Rig()
+    preparing = Preparing(rig.engine, Nearby(()), load_phrasebook())
+    request = EditRequest(prompt="Who is the mother of Ada Quill?", target="Eva")
+    assert "Who is Ada Quill's mother?" in preparing.made_prompts(request)
+    made = preparing.fit_request(request)
+    assert len(made.made_texts) == len(made.made_contexts) > 3
+    assert preparing.fit_request(EditRequest(prompt="Ada said", target="x")).made_contexts == ()
+    assert preparing.as_asked(request.prompt, "Ada's mother is") == "Ada's mother is"
 
 
 def test_nothing_is_left_hanging_on_the_model() -> None:
