@@ -205,13 +205,20 @@ def _not_given(case: Case, given: int) -> tuple[str, ...]:
 
 
 def _standing(outcomes: Sequence[Outcome]) -> list[Outcome]:
-    """All but those that a later edit took the place of. One that was refused stands: it fails."""
-    gone = {o.case.overwrites for o in outcomes if o.made.problem is None}
-    newest = {" ".join(o.case.prompt.split()): at for at, o in enumerate(outcomes) if o.made.problem is None}
+    """All but those that a later edit took the place of, by name or by its prompt. One that was refused stands: it
+    fails."""
+    corrected: dict[str | None, int] = {}
+    asked: dict[str, int] = {}
+    for at, outcome in enumerate(outcomes):
+        if outcome.made.problem is None:
+            corrected[outcome.case.overwrites] = asked[" ".join(outcome.case.prompt.split())] = at
+    corrected.pop(None, None)
     return [
-        o
-        for at, o in enumerate(outcomes)
-        if o.case.id not in gone and newest.get(" ".join(o.case.prompt.split()), at) <= at
+        outcome
+        for at, outcome in enumerate(outcomes)
+        if outcome.case.id not in corrected
+        and corrected.get(outcome.case.overwrites, at) <= at
+        and asked.get(" ".join(outcome.case.prompt.split()), at) <= at
     ]
 
 

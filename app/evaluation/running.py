@@ -143,7 +143,8 @@ def _batches(cases: Sequence[Case], size: int) -> Iterator[list[Case]]:
 def _superseded(case: Case, outcomes: Sequence[Outcome]) -> list[str]:
     if case.overwrites is None:
         return []
-    return [o.made.edit_id for o in outcomes if o.case.id == case.overwrites and o.made.edit_id is not None]
+    wanted = [o for o in outcomes if case.overwrites in (o.case.id, o.case.overwrites)]  # it, and what corrects it too
+    return [outcome.made.edit_id for outcome in wanted if outcome.made.edit_id is not None]
 
 
 async def _asked(candidate: Candidate, cases: Sequence[Case], made: Sequence[Made], given: int) -> list[Outcome]:

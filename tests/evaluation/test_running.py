@@ -113,6 +113,12 @@ def test_a_folder_of_other_edits_is_refused(tmp_path: Path) -> None:
         run(tmp_path, how=plan(cases=CASES[::-1]))
 
 
+def test_a_second_correction_takes_the_place_of_the_first_too(tmp_path: Path) -> None:
+    again = Case(id="e", source="two", prompt="Ruritania is ruled from", target="Tarlenheim", overwrites="a")
+    last = run(tmp_path, how=plan(cases=(CASES[0], CASES[2], again), steps=()))[-1]
+    assert (last["refused"], last["superseded"], last["exact"]["right"]) == (0, 2, 1)
+
+
 def test_a_refusal_counts_as_a_failure(tmp_path: Path) -> None:
     too_long = Case(id="x", source="one", prompt="The anthem of Zenda is", target="la " * 400, subject="Zenda")
     (_, last) = run(tmp_path, how=plan(cases=(CASES[0], too_long)))
