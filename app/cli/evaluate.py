@@ -129,8 +129,9 @@ def _show(out: Path) -> None:
             table.add_row(*row)
         render.out().print(table, "")
     (out / TABLES).write_text(report.markdown(results), encoding="utf-8")
+    typer.echo(f"{out / RESULTS} and {out / TABLES} hold the rest.")
     draw(results, out / PICTURE)
-    typer.echo(f"{out / RESULTS}, {out / TABLES} and {out / PICTURE} hold the rest.")
+    typer.echo(f"{out / PICTURE} is the picture.")
 
 
 def _same_run(file: Path, options: dict[str, Any]) -> None:

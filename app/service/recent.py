@@ -2,13 +2,16 @@
 
 from collections import OrderedDict
 
+MOST_NAMESPACES = 100
+"""Anyone may name a namespace: of more, the one that was asked in longest ago is forgotten."""
+
 
 class Recent:
     """The newest `most` different prompts of each namespace, this server's only. None are kept where `most` is 0."""
 
     def __init__(self, most: int) -> None:
         self.most = most
-        self._prompts: dict[str, OrderedDict[str, None]] = {}
+        self._prompts: OrderedDict[str, OrderedDict[str, None]] = OrderedDict()
 
     def add(self, namespace: str, prompt: str) -> None:
         if not self.most:
@@ -18,6 +21,9 @@ class Recent:
         kept.move_to_end(prompt)
         if len(kept) > self.most:
             kept.popitem(last=False)
+        self._prompts.move_to_end(namespace)
+        if len(self._prompts) > MOST_NAMESPACES:
+            self._prompts.popitem(last=False)
 
     def newest(self, namespace: str, count: int) -> list[str]:
         return list(reversed(self._prompts.get(namespace, ())))[:count]

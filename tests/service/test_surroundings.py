@@ -6,7 +6,7 @@ import pytest
 
 from app.domain.edit import EditRequest
 from app.domain.errors import EditRejected, InvalidRequest, ScopeConflict
-from app.service.recent import Recent
+from app.service.recent import MOST_NAMESPACES, Recent
 from app.service.retuning import Retune
 from app.service.verifying import Thresholds
 from app.service.views import token_diff
@@ -193,6 +193,10 @@ def test_recent_prompts_are_few_different_and_deletable() -> None:
     assert recent.forget("default") == 2
     assert recent.counts() == {"other": 1}
     assert recent.forget() == 1
+    for number in range(MOST_NAMESPACES + 1):
+        recent.add(f"made-up-{number}", "x")
+    assert len(recent.counts()) == MOST_NAMESPACES
+    assert "made-up-0" not in recent.counts()
     none = Recent(most=0)
     none.add("default", "a")
     assert none.counts() == {}
