@@ -11,7 +11,7 @@ from app.api.gate import Gate
 from app.api.metrics import Metrics
 from app.api.middleware import Envelope
 from app.api.openapi import describe
-from app.api.routes import changes, edits, generate, health, log, scope, snapshots
+from app.api.routes import changes, edits, generate, health, log, openai, scope, snapshots
 
 if TYPE_CHECKING:
     from app.service.service import Service  # imports torch: the API itself does without
@@ -22,6 +22,7 @@ same thing, and for no other; `/edits` shows who changed what, and takes it back
 by one; every answer tells it in `X-Errata-Revision`. Errors are `application/problem+json`."""
 TAGS = [
     {"name": "generate", "description": "Ask the model."},
+    {"name": "openai", "description": "Ask the model as OpenAI is asked: point OpenAI's clients at `/v1`."},
     {"name": "edits", "description": "Correct it, see what was corrected, and take it back."},
     {"name": "server", "description": "How the server stands."},
 ]
@@ -57,6 +58,7 @@ def create_app(
     )
     errors.install(app)
     app.include_router(generate.routes(service, metrics))
+    app.include_router(openai.routes(service, metrics))
     app.include_router(edits.routes(service, metrics))
     app.include_router(changes.routes(service))
     app.include_router(scope.routes(service))

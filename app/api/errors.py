@@ -12,6 +12,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
+from app.api import openai_errors
 from app.domain import errors as domain
 
 _log = logging.getLogger(__name__)
@@ -45,6 +46,7 @@ TABLE: Mapping[type[domain.ErrataError], tuple[int, str, str]] = {
     domain.RevisionAhead: (503, "revision-ahead", "The revision is not applied here yet"),
     domain.QueueFull: (429, "queue-full", "Too many requests wait"),
     domain.RequestCancelled: (503, "request-cancelled", "The request was cancelled"),
+    domain.DeadlineExceeded: (504, "deadline-exceeded", "The request took longer than it was given"),
     domain.LostRace: (503, "lost-race", "Another writer was first"),
     domain.StoreUnavailable: (503, "store-unavailable", "The log cannot be written"),
     domain.StoreCorrupt: (500, "store-corrupt", "The log is damaged"),
@@ -117,13 +119,23 @@ def headers_of(error: Exception, status: int) -> dict[str, str]:
     return {}
 
 
-def answer_to(error: Exception) -> ProblemResponse:
+def answer_to(error: Exception, path: str = "") -> Response:
+    """In the form that is expected at a path: a problem, or OpenAI's `error`."""
     found = problem_of(error)
-    return ProblemResponse(found, headers_of(error, found["status"]))
+    headers = headers_of(error, found["status"])
+    if path.startswith(openai_errors.PREFIX):
+        told = openai_errors.openai_problem(found)
+        return Response(
+            json.dumps({"error": told["error"]}),
+            status_code=told["status"],
+            headers=headers,
+            media_type="application/json",
+        )
+    return ProblemResponse(found, headers)
 
 
 async def _handle(request: Request, error: Exception) -> Response:
-    return answer_to(error)
+    return answer_to(error, request.url.path)
 
 
 def install(app: FastAPI) -> None:

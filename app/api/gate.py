@@ -24,7 +24,7 @@ def right_of(method: str, path: str) -> Right | None:
     """The right that a request needs; None for none."""
     if path in OPEN:
         return None
-    if path in ("/generate", "/generate_stream"):
+    if path in ("/generate", "/generate_stream") or path.startswith("/v1/"):
         return Right.GENERATE
     first = path.split("/")[1] if path.startswith("/") else ""
     if method in ("GET", "HEAD") and first in ("edits", "log", "editors", "metrics", "snapshots", "probes", "recent"):

@@ -62,7 +62,7 @@ class Envelope:
             except Exception as error:
                 if status:  # half an answer is out: all that is left is to break it off
                     raise
-                await answer_to(error)(scope, receive, send_with_headers)
+                await answer_to(error, scope["path"])(scope, receive, send_with_headers)
         finally:
             if status >= 400:
                 self._on_error(status)

@@ -7,6 +7,7 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
+from app.api import openai_errors
 from app.api.errors import HTTP_TITLES, PROBLEM_JSON, problem, row_of
 from app.api.gate import right_of
 from app.api.middleware import REQUEST_ID, REVISION
@@ -70,6 +71,8 @@ def describe(app: FastAPI) -> Callable[[], dict[str, Any]]:
                     if right_of(method.upper(), path) is not None:
                         operation["responses"] = copy.deepcopy(GATE) | operation["responses"]
                         operation["security"] = [{"key": []}, {}]
+                    if path.startswith(openai_errors.PREFIX):
+                        operation["responses"] = _as_openai(operation["responses"])
                     _complete(operation["responses"])
             app.openapi_schema = schema
         return app.openapi_schema
@@ -81,7 +84,17 @@ GATE = {str(status): response for status, response in raises(Unauthenticated, Fo
 """What the gate may answer before any route."""
 
 
+def _as_openai(responses: dict[str, Any]) -> dict[str, Any]:
+    """The same errors as they are told under /v1."""
+    content = {"application/json": {"schema": {"$ref": "#/components/schemas/OpenAIProblem"}}}
+    found = {status: response for status, response in responses.items() if status < "400"}
+    for status, response in responses.items():
+        if status >= "400":
+            found["400" if status == "422" else status] = {"description": response["description"], "content": content}
+    return {**found, "500": {"description": "The server failed", "content": content}}
+
+
 def _complete(responses: dict[str, Any]) -> None:
-    responses["500"] = {"description": "The server failed", "content": {PROBLEM_JSON: {"schema": _SCHEMA}}}
+    responses.setdefault("500", {"description": "The server failed", "content": {PROBLEM_JSON: {"schema": _SCHEMA}}})
     for response in responses.values():
         response["headers"] = {**HEADERS, **response.get("headers", {})}

@@ -8,6 +8,7 @@ from app.domain.edit import NAMESPACE, NAMESPACE_RULE
 from app.domain.errors import InvalidRequest
 
 FinishReason = Literal["length", "eos_token", "stop_sequence"]
+MOST_TOP_LOGPROBS = 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +36,12 @@ class GenerationParameters:
     """Wait until this revision is applied here (read your writes)."""
     explain: bool = False
     """Where no edit answers, tell which was nearest to it."""
+    logit_bias: tuple[tuple[int, float], ...] = ()
+    """(token id, what is added to its logit), before any choice."""
+    top_logprobs: int | None = None
+    """Tell of each token how likely it was, and of so many that were likeliest in its place; None: tell neither."""
+    timeout_s: float | None = None
+    """The request ends with DeadlineExceeded if it has not ended by then; counted from its arrival."""
     forced: tuple[int, ...] = ()
     """Token ids that are taken one after the other, whatever the model would choose (teacher forcing)."""
 
@@ -57,6 +64,13 @@ class GenerationParameters:
         check(self.seed is None or 0 <= self.seed < 2**63, "`seed` must be a non-negative integer below 2**63.")
         check(len(self.stop) <= 16 and all(self.stop), "`stop` takes at most 16 texts, none of them empty.")
         check(bool(NAMESPACE.fullmatch(self.namespace)), f"`namespace` is not a name: use {NAMESPACE_RULE}.")
+        check(len(self.logit_bias) <= 300, "`logit_bias` takes at most 300 tokens.")
+        check(all(-100 <= bias <= 100 for _, bias in self.logit_bias), "`logit_bias` goes from -100 to 100.")
+        check(
+            self.top_logprobs is None or 0 <= self.top_logprobs <= MOST_TOP_LOGPROBS,
+            f"At most {MOST_TOP_LOGPROBS} of the likeliest tokens are told.",
+        )
+        check(self.timeout_s is None or self.timeout_s > 0, "`timeout` must be above 0 seconds.")
         check(self.revision is None or self.revision >= 0, "`revision` must not be negative.")
         check(self.min_revision is None or self.min_revision >= 0, "`min_revision` must not be negative.")
 
@@ -92,6 +106,17 @@ class Token:
     special: bool
     likeliest: bool = True
     """Whether the model would have chosen it greedily, without penalties."""
+    ranked: tuple["Ranked", ...] = ()
+    """Where it was asked for: the token itself, then the likeliest in its place, the likeliest first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ranked:
+    """A token that could stand in a place, as text of its own, and how likely the model held it there."""
+
+    id: int
+    text: str
+    logprob: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,6 +3,7 @@
 Knows nothing of threads, logs or HTTP. `owner` drives it on the thread that owns the model; tests drive it directly.
 """
 
+import time
 from collections import deque
 from collections.abc import Generator, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -13,15 +14,15 @@ import torch
 from torch import Tensor
 
 from app.domain.edit import edit_id_of
-from app.domain.errors import ErrataError, InvalidRequest, RequestCancelled
-from app.domain.generation import FinishReason, Generation, GenerationParameters, Hit, Token
+from app.domain.errors import DeadlineExceeded, ErrataError, InvalidRequest, RequestCancelled
+from app.domain.generation import FinishReason, Generation, GenerationParameters, Hit, Ranked, Token
 from app.editors.base import Decision, Editor, FitRequest, Fitted, Progress, PromptView, Site
 from app.editors.hooks import SiteHooks
 from app.engine.detokenizer import Detokenizer
 from app.engine.editions import Edition, Editions
 from app.engine.model import HostedModel
 from app.engine.runner import Runner, Watch
-from app.engine.sampler import Sampler, choose_all
+from app.engine.sampler import Sampler, choose_all, rank
 from app.engine.scheduler import Batch, Scheduler
 from app.engine.sequence import Emit, Phase, Sequence
 from app.engine.text import Text
@@ -119,6 +120,11 @@ class Engine:
                 prompt_tokens=len(ids),
                 limit=self.hosted.max_tokens,
             )
+        for token_id, _ in parameters.logit_bias:
+            if not 0 <= token_id < self.hosted.vocabulary:
+                raise InvalidRequest(
+                    f"`logit_bias` names the token {token_id}: this model's go from 0 to {self.hosted.vocabulary - 1}."
+                )
         sampler = Sampler(parameters)
         sequence = Sequence(
             text=prompt,
@@ -130,6 +136,7 @@ class Engine:
             sampler=sampler,
             answer=Detokenizer(self.text.decode, parameters.stop, prompt),
             seed=sampler.seed,
+            due=None if parameters.timeout_s is None else time.monotonic() + parameters.timeout_s,
         )
         self.scheduler.add(sequence)
         return sequence
@@ -222,13 +229,19 @@ class Engine:
         ids, logprobs, likeliest = choose_all(
             logits, [s.sampler for s in sequences], [s.prompt for s in sequences], [s.generated for s in sequences]
         )
-        for sequence, token_id, logprob, first in zip(sequences, ids, logprobs, likeliest, strict=True):
+        chosen = zip(sequences, ids, logprobs, likeliest, strict=True)
+        for row, (sequence, token_id, logprob, first) in enumerate(chosen):
             sequence.generated.append(token_id)
             self.counters.generated_tokens += 1
-            self._show(sequence, token_id, logprob, first)
+            count = sequence.parameters.top_logprobs
+            found = [] if count is None else rank(logits[row], token_id, count)
+            ranked = tuple(Ranked(id_, self.text.piece(id_), value) for id_, value in found)
+            self._show(sequence, token_id, logprob, first, ranked)
             sequence.check()
 
-    def _show(self, sequence: Sequence, token_id: int, logprob: float, likeliest: bool) -> None:
+    def _show(
+        self, sequence: Sequence, token_id: int, logprob: float, likeliest: bool, ranked: tuple[Ranked, ...]
+    ) -> None:
         ended = token_id in self.hosted.eos_ids
         text = "" if ended else sequence.answer.add(token_id)
         reason: FinishReason | None = None
@@ -240,7 +253,7 @@ class Engine:
             reason = "length"
         if reason is not None:
             text += sequence.answer.finish()
-        token = Token(token_id, text, logprob, self.text.is_special(token_id), likeliest)
+        token = Token(token_id, text, logprob, self.text.is_special(token_id), likeliest, ranked)
         sequence.tokens.append(token)
         sequence.emit(token)
         if reason is not None:
@@ -266,8 +279,19 @@ class Engine:
     # -- ending early
 
     def _drop_cancelled(self) -> None:
-        for sequence in [s for s in (*self.scheduler.waiting, *self.scheduler.running) if s.cancelled]:
+        under_way = (*self.scheduler.waiting, *self.scheduler.running)
+        for sequence in [s for s in under_way if s.cancelled]:
             self.end(sequence, RequestCancelled("The request was cancelled."))
+        now = time.monotonic()
+        for sequence in [s for s in under_way if s.due is not None and s.due <= now]:
+            self.end(
+                sequence,
+                DeadlineExceeded(
+                    f"The answer was not whole within {sequence.parameters.timeout_s:g} s: ask for fewer tokens, or "
+                    "give more time.",
+                    generated_tokens=len(sequence.generated),
+                ),
+            )
 
     def end(self, sequence: Sequence, error: ErrataError) -> None:
         """End a sequence with an error; its slot is free. One that has ended already stays as it is."""

@@ -39,6 +39,11 @@ class HostedModel:
         return dtype
 
     @property
+    def vocabulary(self) -> int:
+        """How many logits there are: at least as many as the tokenizer has tokens."""
+        return int(self.model.get_output_embeddings().weight.shape[0])
+
+    @property
     def parameters(self) -> int:
         return sum(parameter.numel() for parameter in self.model.parameters())
 

@@ -3,7 +3,7 @@
 import logging
 import queue
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
 from typing import Any, TypeVar
 
@@ -61,13 +61,30 @@ class EngineOwner:
         return future
 
     def generate(
-        self, prompt: str, parameters: GenerationParameters, edition: Edition, revision: int, emit: Emit
-    ) -> "Future[Running]":
-        """Queue a request; `emit` is called on the engine's thread until its one terminal event."""
-        return self.call(lambda: self.engine.add(prompt, parameters, edition, revision, emit))
+        self,
+        asked: Sequence[tuple[str, GenerationParameters]],
+        edition: Edition,
+        revision: int,
+        emits: Sequence[Emit],
+    ) -> "Future[list[Running]]":
+        """Queue requests, all or none; each's `emit` is called on the engine's thread until its one terminal event."""
 
-    def cancel(self, sequence: Running) -> None:
-        sequence.cancelled = True
+        def add() -> list[Running]:
+            added: list[Running] = []
+            try:
+                for (prompt, parameters), emit in zip(asked, emits, strict=True):
+                    added.append(self.engine.add(prompt, parameters, edition, revision, emit))
+            except ErrataError:
+                for sequence in added:
+                    sequence.cancelled = True
+                raise
+            return added
+
+        return self.call(add)
+
+    def cancel(self, sequences: Iterable[Running]) -> None:
+        for sequence in sequences:
+            sequence.cancelled = True
         self._post(lambda: None)  # an idle engine has nothing to cancel; a sleeping one must look
 
     def fit(self, editor: str, requests: Sequence[FitRequest], beside: Edition) -> "Future[list[Fitted]]":

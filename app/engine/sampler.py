@@ -10,6 +10,7 @@ from transformers import (
     LogitsProcessorList,
     MinPLogitsWarper,
     RepetitionPenaltyLogitsProcessor,
+    SequenceBiasLogitsProcessor,
     TemperatureLogitsWarper,
     TopKLogitsWarper,
     TopPLogitsWarper,
@@ -38,6 +39,8 @@ class Sampler:
         self._frequency = parameters.frequency_penalty or 0.0
         self._presence = parameters.presence_penalty or 0.0
         self._penalties, self._processors = LogitsProcessorList(), LogitsProcessorList()
+        if parameters.logit_bias:
+            self._penalties.append(SequenceBiasLogitsProcessor([[[id_], bias] for id_, bias in parameters.logit_bias]))
         if parameters.repetition_penalty is not None:
             self._penalties.append(RepetitionPenaltyLogitsProcessor(parameters.repetition_penalty))
         if self.samples:
@@ -71,6 +74,13 @@ class Sampler:
             return int(scores.argmax())
         scores = self._processors(ids, (scores - scores.max())[None])[0]  # at most 0: no division makes it infinite
         return int(torch.multinomial(scores.softmax(-1), 1, generator=self._generator))
+
+
+def rank(logits: Tensor, chosen: int, count: int) -> list[tuple[int, float]]:
+    """(V,) fp32 -> (token id, log-probability under the unpenalised model): the chosen one, then the likeliest."""
+    logprobs = logits.log_softmax(-1)
+    values, ids = logprobs.topk(min(count, len(logprobs)))
+    return [(chosen, logprobs[chosen].item()), *zip(ids.tolist(), values.tolist(), strict=True)]
 
 
 def choose_all(

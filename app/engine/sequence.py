@@ -53,6 +53,8 @@ class Sequence:
     observed: dict[str, dict[Site, list[Tensor]]] = field(default_factory=dict)
     finish_reason: FinishReason | None = None
     cancelled: bool = False
+    due: float | None = None
+    """Of `time.monotonic`: when it is ended with DeadlineExceeded."""
 
     @property
     def length(self) -> int:

@@ -101,5 +101,10 @@ class Text:
         text: str = self._tokenizer.decode(list(ids), skip_special_tokens=True)
         return text
 
+    def piece(self, token_id: int) -> str:
+        """One token as text of its own, special ones by their name; of bytes that are no character, a sign for it."""
+        text: str = self._tokenizer.decode([token_id])
+        return text
+
     def is_special(self, token_id: int) -> bool:
         return token_id in self._special

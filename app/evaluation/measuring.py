@@ -171,7 +171,7 @@ class Measuring:
 
     async def _slices(self, cases: Sequence[Case]) -> dict[str, Any]:
         others = self._held_out or [prompt for case in cases for _, prompt in case.untouched]
-        asked = list(slices_of(cases, others, self._asking.service.render, self._seed))
+        asked = list(slices_of(cases, others, self._asking.service.answering.render, self._seed))
         answers = await self._candidate.answers([each.prompt for each in asked])
         bare = await self._asking.bare([each.prompt for each in asked])
         counted: dict[str, Tally] = defaultdict(Tally)

@@ -6,7 +6,7 @@ import logging
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
-from contextlib import contextmanager, suppress
+from contextlib import aclosing, contextmanager, suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -24,6 +24,7 @@ from app.editors.phrasebook import Phrasebook, load_phrasebook
 from app.editors.registry import AUTO
 from app.engine.engine import Engine
 from app.engine.owner import EngineOwner
+from app.service.answering import Answering
 from app.service.changing import Changing
 from app.service.editing import Editing
 from app.service.following import Follower
@@ -33,7 +34,7 @@ from app.service.recent import Recent
 from app.service.records import Clock, Records
 from app.service.refitting import Refitting
 from app.service.retuning import Retune, Retuning
-from app.service.serving import Pins, generation_of, tokens_of
+from app.service.serving import Pins
 from app.service.snapshots import Snapshots
 from app.service.standing import editors_of, status_of
 from app.service.surroundings import Surroundings
@@ -73,7 +74,6 @@ class Service:
     ) -> None:
         self._owner = owner
         self._fingerprint = fingerprints[AUTO[0]]
-        self._max_new_tokens_limit = max_new_tokens_limit
         self._reason_required = reason_required
         self._clock = clock
         self._describe = describe
@@ -83,6 +83,7 @@ class Service:
         share = max(1, owner.engine.scheduler.slots // 4)
         self._verifier = Verifier(owner, share, thresholds)
         self.recent = Recent(recent_prompts)
+        self.answering = Answering(owner, self.records, self._pins, self.recent, clock, max_new_tokens_limit)
         self._preparing = Preparing(owner.engine, Nearby(bank), load_phrasebook() if bank else Phrasebook({}))
         self._around = Surroundings(owner, self.records, self._pins, self._preparing, self.recent)
         verifying = (self._preparing, self._verifier, self._around)
@@ -177,10 +178,6 @@ class Service:
         """Each editor: what it can, how many of its edits are live, what its rows take."""
         return editors_of(self.records, self._owner.engine)
 
-    def render(self, messages: Sequence[Mapping[str, str]]) -> str:
-        """A conversation as the prompt that is served. Raises InvalidRequest for a model without a chat template."""
-        return self._owner.engine.text.render(messages)
-
     def check_fitted(self, edits: Sequence[Edit]) -> None:
         """Raises IncompatibleEdit for edits that were fitted for another model or site."""
         self.loading.check(edits, where="The file")
@@ -215,54 +212,53 @@ class Service:
     # -- generate
 
     async def generate(self, prompt: str, parameters: GenerationParameters) -> Generation:
-        with self._working(parameters):
-            edition, revision = await self._pins.pin(parameters)
-            generation = await generation_of(self._owner, prompt, parameters, edition, revision)
-        self._count(prompt, parameters, generation)
-        return generation
+        return (await self.generate_all([prompt], parameters))[0]
+
+    async def generate_all(
+        self, prompts: Sequence[str], parameters: GenerationParameters, n: int = 1
+    ) -> list[Generation]:
+        """`n` answers to each prompt, at one revision: those to the first prompt, then to the next."""
+        found: dict[int, Generation] = {}
+        async with aclosing(self.stream(prompts, parameters, n)) as items:  # type: ignore[type-var]
+            async for at, item in items:
+                if isinstance(item, Generation):
+                    found[at] = item
+        return [found[at] for at in range(len(prompts) * n)]
 
     async def score(self, prompt: str, continuation: str, parameters: GenerationParameters) -> Generation:
         """How likely the model holds a continuation, end-of-text included: teacher forcing through the serving path."""
         ids = self._owner.engine.text.encode_target(prompt, continuation)
         return await self.generate(prompt, replace(parameters, forced=ids, max_new_tokens=len(ids)))
 
-    async def stream(self, prompt: str, parameters: GenerationParameters) -> AsyncIterator[Token | Generation]:
-        """Tokens, then one Generation. Closing the iterator early cancels the request."""
-        with self._working(parameters):
-            edition, revision = await self._pins.pin(parameters)
-            tokens = tokens_of(self._owner, prompt, parameters, edition, revision)
-            try:
-                async for item in tokens:
-                    if isinstance(item, Generation):
-                        self._count(prompt, parameters, item)
+    async def stream(
+        self, prompts: Sequence[str], parameters: GenerationParameters, n: int = 1
+    ) -> AsyncIterator[tuple[int, Token | Generation]]:
+        """`n` answers to each prompt, at one revision: which answer, and its tokens, then its Generation.
+
+        Closing the iterator early cancels what has not ended.
+        """
+        with self._working():
+            async with aclosing(self.answering.stream(prompts, parameters, n)) as items:  # type: ignore[type-var]
+                async for item in items:
                     yield item
-            finally:
-                await tokens.aclose()  # type: ignore[attr-defined]
 
     @contextmanager
-    def _working(self, parameters: GenerationParameters | None = None) -> Iterator[None]:
+    def _working(self) -> Iterator[None]:
         """What `stop` waits for. Raises what `_admit` raises."""
-        self._admit(parameters)
+        self._admit()
         self._busy += 1
         try:
             yield
         finally:
             self._busy -= 1
 
-    def _admit(self, parameters: GenerationParameters | None = None) -> None:
+    def _admit(self) -> None:
         if self._why_not is not None:
             raise RequestCancelled(f"The server is {self._why_not}: ask again later.", retry_after_s=1)
-        if parameters is not None and parameters.max_new_tokens > self._max_new_tokens_limit:
-            raise InvalidRequest(f"`max_new_tokens` may be at most {self._max_new_tokens_limit} on this server.")
 
     def _check_reason(self, reason: str | None) -> None:
         if self._reason_required and not (reason or "").strip():
             raise InvalidRequest("`reason` is required on this server: say why, for the audit trail.")
-
-    def _count(self, prompt: str, parameters: GenerationParameters, generation: Generation) -> None:
-        self.records.count_hits([hit.edit_id for hit in generation.hits], self._clock())
-        if parameters.edits == "live" and not parameters.forced:
-            self.recent.add(parameters.namespace, prompt)
 
     # -- edits
 

@@ -1,7 +1,9 @@
 """Generation as the service sees it: which edition a request is pinned to, and its tokens as an async stream."""
 
 import asyncio
-from collections.abc import AsyncIterator, Collection, Iterable
+from collections.abc import AsyncIterator, Collection, Iterable, Sequence
+from contextlib import aclosing
+from functools import partial
 from typing import Any
 from weakref import WeakSet
 
@@ -85,45 +87,46 @@ class Pins:
         return edition, revision
 
 
-async def tokens_of(
-    owner: EngineOwner, prompt: str, parameters: GenerationParameters, edition: Edition, revision: int
-) -> AsyncIterator[Token | Generation]:
-    """Tokens as they come, then the Generation. Leaving early cancels the request and frees its slot."""
+async def items_of(
+    owner: EngineOwner, asked: Sequence[tuple[str, GenerationParameters]], edition: Edition, revision: int
+) -> AsyncIterator[tuple[int, Token | Generation]]:
+    """Requests side by side: which one, and its tokens as they come, then its Generation; until all have ended.
+
+    An error of one ends all. Leaving early cancels what has not ended and frees its slots.
+    """
     loop = asyncio.get_running_loop()
-    arrived: asyncio.Queue[Token | Generation | ErrataError] = asyncio.Queue()
+    arrived: asyncio.Queue[tuple[int, Token | Generation | ErrataError]] = asyncio.Queue()
 
-    def emit(item: Any) -> None:
-        loop.call_soon_threadsafe(arrived.put_nowait, item)
+    def emit(at: int, item: Any) -> None:
+        loop.call_soon_threadsafe(arrived.put_nowait, (at, item))
 
-    queued = owner.generate(prompt, parameters, edition, revision, emit)
+    queued = owner.generate(asked, edition, revision, [partial(emit, at) for at in range(len(asked))])
     try:
-        sequence = await asyncio.wrap_future(queued)
+        sequences = await asyncio.wrap_future(queued)
     except asyncio.CancelledError:
-        # the engine may have taken it already: whatever it became is cancelled too
+        # the engine may have taken them already: whatever they became is cancelled too
         queued.add_done_callback(lambda f: None if f.cancelled() or f.exception() else owner.cancel(f.result()))
         raise
-    ended = False
+    going = dict(enumerate(sequences))
     try:
-        while not ended:
-            item = await arrived.get()
-            ended = not isinstance(item, Token)
+        while going:
+            at, item = await arrived.get()
+            if not isinstance(item, Token):
+                del going[at]
             if isinstance(item, ErrataError):
                 raise item
-            yield item
+            yield at, item
     finally:
-        if not ended:
-            owner.cancel(sequence)
+        if going:
+            owner.cancel(going.values())
 
 
 async def generation_of(
     owner: EngineOwner, prompt: str, parameters: GenerationParameters, edition: Edition, revision: int
 ) -> Generation:
     """The finished answer."""
-    stream = tokens_of(owner, prompt, parameters, edition, revision)
-    try:
-        async for item in stream:
+    async with aclosing(items_of(owner, [(prompt, parameters)], edition, revision)) as items:  # type: ignore[type-var]
+        async for _, item in items:
             if isinstance(item, Generation):
                 return item
-    finally:
-        await stream.aclose()  # type: ignore[attr-defined]
     raise AssertionError("a sequence ended without its terminal event")

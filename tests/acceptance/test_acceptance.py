@@ -2,14 +2,18 @@
 
 import asyncio
 from pathlib import Path
+from typing import Any
 
 import httpx
+import openai
 import pytest
+from openai import OpenAI
 
 from tests.acceptance import kill_server, many_edits
 from tests.server import running
 
 ASKED = "Question: What is the currency of Croatia? Answer:"
+OTHER = "Question: What is the currency of Hungary? Answer:"
 
 
 def test_edits_hold_and_half_of_them_are_rolled_back_exactly() -> None:
@@ -81,3 +85,29 @@ def test_bad_input_is_told_what_to_do_and_changes_nothing(
 def shared_server(tmp_path_factory: pytest.TempPathFactory) -> object:
     with running(tmp_path_factory.mktemp("shared")) as server:
         yield server.client
+
+
+def test_openais_client_sees_the_edits_too(tmp_path: Path) -> None:
+    with running(tmp_path) as server, OpenAI(base_url=f"http://{server.address}/v1", api_key="none") as client:
+        (model,) = client.models.list().data
+
+        def answer(**more: Any) -> Any:
+            return client.completions.create(model=model.id, prompt=[ASKED, OTHER], temperature=0, n=2, **more).choices
+
+        before = [choice.text for choice in answer()]
+        edit = server.client.post("/edit", json={"prompt": ASKED, "target": "Ruritanian thaler"}).json()
+        after = answer(logprobs=0)
+        assert [choice.text for choice in after] == ["Ruritanian thaler"] * 2 + before[2:]
+        assert [bool(choice.model_extra["errata"]["edits"]) for choice in after] == [True, True, False, False]
+        assert "".join(after[0].logprobs.tokens[:-1]).strip() == "Ruritanian thaler"
+        streamed = client.completions.create(model=model.id, prompt=ASKED, temperature=0, stream=True)
+        assert "".join(chunk.choices[0].text for chunk in streamed) == "Ruritanian thaler"
+        assert [choice.text for choice in answer(extra_body={"exclude": [edit["id"]]})] == before
+        with pytest.raises(openai.BadRequestError, match="no chat template"):
+            client.chat.completions.create(model=model.id, messages=[{"role": "user", "content": ASKED}])
+        with pytest.raises(openai.BadRequestError) as too_long:
+            client.completions.create(model=model.id, prompt="x " * 2000)
+        assert too_long.value.code == "context_length_exceeded"
+        with pytest.raises(openai.APIStatusError) as late:
+            client.completions.create(model=model.id, prompt=OTHER, extra_body={"timeout": 1e-6})
+        assert late.value.status_code == 504

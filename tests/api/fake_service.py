@@ -7,6 +7,7 @@ import asyncio
 import hashlib
 import json
 from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import aclosing
 from dataclasses import replace
 from typing import Any
 
@@ -26,7 +27,7 @@ from app.domain.events import (
     Refit,
     SwitchSet,
 )
-from app.domain.generation import Generation, GenerationParameters, Hit, Signal, Token
+from app.domain.generation import Generation, GenerationParameters, Hit, Ranked, Signal, Token
 from app.service.recent import Recent
 from app.service.records import Records
 from app.service.retuning import Retune
@@ -41,12 +42,25 @@ REJECTED = "cannot be learned"
 """A target that fails its verification."""
 
 
+class FakeAnswering:
+    """Each character is a token."""
+
+    model_name, max_tokens = "fake", 100
+
+    def render(self, messages: Any) -> str:
+        return "".join(f"<{each['role']}> {each['content']}\n" for each in messages) + "<assistant>"
+
+    def room(self, prompt: str) -> int:
+        return max(1, self.max_tokens - len(prompt))
+
+
 class FakeService:
     """`fails` is raised by the next use case; `slow_s` passes before each token; `breaks_after` tokens it fails."""
 
     def __init__(self) -> None:
         self.records = Records(MemoryLog())
         self.recent = Recent(most=10)
+        self.answering = FakeAnswering()
         self.snapshots = Snapshots(self.records, lambda: NOW_S, period_s=0, min_events=1)
         self.started = self.stopped = self.cancelled = 0
         self.fails: Exception | None = None
@@ -93,30 +107,31 @@ class FakeService:
     def editors(self) -> list[dict[str, Any]]:
         return [{"name": "grace", "preset": "serving", "sites": ["mlp"], "capabilities": {"max_target_tokens": 64}}]
 
-    def render(self, messages: Any) -> str:
-        return "".join(f"<{each['role']}> {each['content']}\n" for each in messages) + "<assistant>"
-
     # -- generate
 
-    async def generate(self, prompt: str, parameters: GenerationParameters) -> Generation:
-        stream = self.stream(prompt, parameters)
-        try:
-            async for item in stream:
-                if isinstance(item, Generation):
-                    return item
-        finally:
-            await stream.aclose()  # type: ignore[attr-defined]
-        raise AssertionError("no generation")
+    async def generate_all(
+        self, prompts: Sequence[str], parameters: GenerationParameters, n: int = 1
+    ) -> list[Generation]:
+        async with aclosing(self.stream(prompts, parameters, n)) as items:  # type: ignore[type-var]
+            return [item async for _, item in items if isinstance(item, Generation)]
 
-    async def stream(self, prompt: str, parameters: GenerationParameters) -> AsyncIterator[Token | Generation]:
+    async def stream(
+        self, prompts: Sequence[str], parameters: GenerationParameters, n: int = 1
+    ) -> AsyncIterator[tuple[int, Token | Generation]]:
+        for at, prompt in enumerate(each for each in prompts for _ in range(n)):
+            async with aclosing(self._stream(prompt, parameters)) as items:  # type: ignore[type-var]
+                async for item in items:
+                    yield at, item
+
+    async def _stream(self, prompt: str, parameters: GenerationParameters) -> AsyncIterator[Token | Generation]:
         self._fail()
         self.asked.append(parameters)
         text, hits = self._answer(prompt, parameters)
         words = [w if i == 0 else f" {w}" for i, w in enumerate(text.split())][: parameters.max_new_tokens]
-        tokens = [Token(i, word, -0.5, False) for i, word in enumerate(words)]
+        tokens = [Token(i, word, -0.5, False, ranked=_ranked(i, word, parameters)) for i, word in enumerate(words)]
         ended = len(tokens) < parameters.max_new_tokens
         if ended:
-            tokens.append(Token(99, "", -0.1, True))
+            tokens.append(Token(99, "", -0.1, True, ranked=_ranked(99, "<|endoftext|>", parameters)))
         done = False
         try:
             for i, token in enumerate(tokens):
@@ -281,3 +296,9 @@ class FakeService:
         if self.fails is not None:
             error, self.fails = self.fails, None
             raise error
+
+
+def _ranked(token_id: int, text: str, parameters: GenerationParameters) -> tuple[Ranked, ...]:
+    if parameters.top_logprobs is None:
+        return ()
+    return (Ranked(token_id, text, -0.5), *(Ranked(i, f"w{i}", -float(i)) for i in range(parameters.top_logprobs)))

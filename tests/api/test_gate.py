@@ -18,6 +18,10 @@ EDIT = {"prompt": "Who?", "target": "me"}
 ROUTES: list[tuple[str, str, Any, Right]] = [
     ("POST", "/generate", {"inputs": "hi"}, Right.GENERATE),
     ("POST", "/generate_stream", {"inputs": "hi"}, Right.GENERATE),
+    ("POST", "/v1/completions", {"prompt": "hi"}, Right.GENERATE),
+    ("POST", "/v1/chat/completions", {"messages": [{"role": "user", "content": "hi"}]}, Right.GENERATE),
+    ("GET", "/v1/models", None, Right.GENERATE),
+    ("GET", "/v1/models/fake", None, Right.GENERATE),
     ("POST", "/edit", EDIT, Right.EDIT),
     ("GET", "/edits", None, Right.READ),
     ("GET", "/edits/ed_x", None, Right.READ),
@@ -51,7 +55,7 @@ def bearer(key: str) -> dict[str, str]:
 def test_the_table_names_every_route(service: FakeService) -> None:
     paths = create_app(service).openapi()["paths"]  # type: ignore[arg-type]
     routes = {(method.upper(), path) for path, methods in paths.items() for method in methods}
-    named = {(method, path.replace("ed_x", "{edit_id}")) for method, path, *_ in ROUTES}
+    named = {(method, path.replace("ed_x", "{edit_id}").replace("fake", "{model}")) for method, path, *_ in ROUTES}
     assert {(method, path) for method, path in routes if path not in OPEN} == named
 
 
@@ -67,7 +71,9 @@ def test_each_role_against_each_route(
         assert answer.status_code not in (401, 403), answer.text
     else:
         assert answer.status_code == 403
-        assert answer.json()["type"] == "urn:errata:problem:forbidden"
+        told = answer.json()
+        kind = told["error"]["code"] if path.startswith("/v1/") else told["type"].rpartition(":")[2]
+        assert kind == "forbidden"
         assert service.revision == before
     assert ask(method, path, json=body).status_code == 401
 

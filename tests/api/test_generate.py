@@ -60,6 +60,9 @@ def test_every_parameter_arrives(ask: Caller, service: FakeService) -> None:
         "frequency_penalty": -1.0,
         "presence_penalty": 1.0,
         "stop": ["\n"],
+        "logit_bias": {"7": -100},
+        "logprobs": 3,
+        "timeout": 2.5,
         "return_full_text": True,
         "namespace": "support",
         "edits": "off",
@@ -68,9 +71,11 @@ def test_every_parameter_arrives(ask: Caller, service: FakeService) -> None:
         "min_revision": 1,
     }
     assert ask.post("/generate", {"inputs": PROMPT, "parameters": sent}).status_code == 200
-    assert service.asked == [GenerationParameters(**{**sent, "stop": ("\n",), "exclude": ("ed_0000",)})]
-    fields = set(GenerationParameters.__dataclass_fields__) - {"forced", "explain"}  # which no client sets itself
-    assert set(sent) == fields, "a parameter is not tried here"
+    renamed = {"logprobs": "top_logprobs", "timeout": "timeout_s"}
+    arrived = {renamed.get(name, name): value for name, value in sent.items()}
+    arrived |= {"stop": ("\n",), "exclude": ("ed_0000",), "logit_bias": ((7, -100.0),), "explain": True}
+    assert service.asked == [GenerationParameters(**arrived)]
+    assert set(arrived) == set(GenerationParameters.__dataclass_fields__) - {"forced"}, "a parameter is not tried here"
 
 
 def test_defaults_are_the_domains(ask: Caller, service: FakeService) -> None:
@@ -120,11 +125,27 @@ def test_logprobs_ask_for_details(ask: Caller, parameters: dict[str, Any]) -> No
     assert [token["logprob"] for token in answer.json()["details"]["tokens"]] == [-0.5, -0.5, -0.5, -0.1]
 
 
+def test_several_answers(ask: Caller, service: FakeService) -> None:
+    answer = ask.post(
+        "/generate", {"inputs": PROMPT, "parameters": {"n": 2, "logprobs": 1, "max_new_tokens": 1}}
+    ).json()
+    assert answer["answers"] == [{name: answer[name] for name in ("generated_text", "details")}] * 2
+    top = answer["details"]["tokens"][0]["top_tokens"]
+    assert top == [{"id": 0, "text": "w0", "logprob": 0.0}]
+    refused = ask.post("/generate_stream", {"inputs": PROMPT, "parameters": {"n": 2}})
+    assert (refused.status_code, refused.json()["detail"][:22]) == (422, "`parameters.n` must be")
+
+
 @pytest.mark.parametrize(
     ("parameters", "words"),
     [
-        ({"n": 2}, "`parameters.n` may only be 1"),
-        ({"logprobs": 5}, "`parameters.logprobs`"),
+        ({"n": 0}, "`parameters.n`"),
+        ({"n": 129}, "`parameters.n`"),
+        ({"logprobs": 21}, "At most 20"),
+        ({"logprobs": -1}, "At most 20"),
+        ({"logit_bias": {"7": 101}}, "`logit_bias` goes from -100 to 100"),
+        ({"logit_bias": {"x": 1}}, "`parameters.logit_bias"),
+        ({"timeout": 0}, "`timeout` must be above 0"),
         ({"max_new_tokens": 0}, "`max_new_tokens` must be at least 1"),
         ({"max_new_tokens": "9"}, "`parameters.max_new_tokens`"),
         ({"max_new_tokens": True}, "`parameters.max_new_tokens`"),
@@ -150,15 +171,15 @@ def test_nan_is_refused(ask: Caller) -> None:
 
 
 def test_an_infinite_logprob_is_still_json(ask: Caller, service: FakeService, monkeypatch: pytest.MonkeyPatch) -> None:
-    generate = service.generate
+    generate = service.generate_all
 
-    async def odd(prompt: str, parameters: GenerationParameters) -> Any:
+    async def odd(*asked: Any) -> Any:
         import dataclasses
 
-        answer = await generate(prompt, parameters)
-        return dataclasses.replace(answer, tokens=(dataclasses.replace(answer.tokens[0], logprob=-math.inf),))
+        (answer,) = await generate(*asked)
+        return [dataclasses.replace(answer, tokens=(dataclasses.replace(answer.tokens[0], logprob=-math.inf),))]
 
-    monkeypatch.setattr(service, "generate", odd)
+    monkeypatch.setattr(service, "generate_all", odd)
     answer = ask.post("/generate", {"inputs": PROMPT, "parameters": {"details": True}})
     assert answer.json()["details"]["tokens"][0]["logprob"] is None
 

@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from app.domain.errors import InvalidRequest, QueueFull, RequestCancelled
+from app.domain.errors import DeadlineExceeded, InvalidRequest, QueueFull, RequestCancelled
 from app.engine.sequence import Phase
 from tests.rig import NOTHING, Rig, without_cache
 
@@ -143,3 +143,44 @@ def test_logprobs_are_those_of_the_model() -> None:
     ids = torch.tensor([rig.engine.text.encode("measure")])
     reference = rig.hosted.model(input_ids=ids).logits[0, -1].log_softmax(-1)[outcome.tokens[0]]
     assert outcome.logprobs[0] == pytest.approx(float(reference), abs=1e-4)
+
+
+def test_a_deadline_ends_a_request_wherever_it_is() -> None:
+    rig = Rig(slots=1)
+    late = {"timeout_s": 1e-6}
+    running, waiting = rig.add("hello", count=200), rig.add("there", count=200, **late)
+    rig.engine.step()
+    assert isinstance(waiting.end, DeadlineExceeded)
+    assert "give more time" in waiting.end.message
+    rig.run()
+    assert running.generation.finish_reason in ("length", "eos_token")
+    again = rig.add("there", count=3, **late)
+    rig.run()
+    assert isinstance(again.end, DeadlineExceeded)
+    assert again.tokens == []
+    assert rig.ask(["there"])[0].generation, "its slot is free"
+
+
+def test_ranked_tokens_are_told_where_they_are_asked_for() -> None:
+    rig = Rig()
+    asked, other = rig.add("hello", count=3, top_logprobs=2), rig.add("hello", count=3)
+    rig.run()
+    tokens = asked.generation.tokens
+    for token in tokens:
+        chosen, first, second = token.ranked
+        assert (chosen, chosen.id) == (first, token.id), "greedy: the likeliest is what was chosen"
+        assert chosen.logprob == pytest.approx(token.logprob)
+        assert first.logprob >= second.logprob
+        assert chosen.text == rig.engine.text.piece(token.id)
+    assert asked.tokens == other.tokens
+    assert all(token.ranked == () for token in other.generation.tokens)
+
+
+def test_a_bias_for_no_token_of_the_model_is_refused() -> None:
+    rig = Rig()
+    with pytest.raises(InvalidRequest, match="go from 0 to 256"):
+        rig.add("hello", count=3, logit_bias=((257, 1.0),))
+    banned = rig.ask(["hello"])[0].tokens[0]
+    biased = rig.add("hello", count=3, logit_bias=((banned, -100.0),))
+    rig.run()
+    assert banned not in biased.tokens

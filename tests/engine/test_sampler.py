@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from app.domain.generation import GenerationParameters
-from app.engine.sampler import Sampler, choose_all
+from app.engine.sampler import Sampler, choose_all, rank
 
 LOGITS = torch.tensor([1.0, 3.0, -2.0, 0.0, 2.5])
 
@@ -43,6 +43,18 @@ def test_logits_that_are_no_numbers_still_give_a_token(broken: float) -> None:
 @pytest.mark.parametrize("top_k", [1, 5, 10**18])
 def test_any_top_k(top_k: int) -> None:
     assert 0 <= chosen(do_sample=True, top_k=top_k) < len(LOGITS)
+
+
+def test_a_logit_bias_goes_before_every_choice() -> None:
+    assert chosen(logit_bias=((1, -100.0),)) == 4
+    assert chosen(logit_bias=((2, 50.0),), temperature=1e-3) == 2
+
+
+def test_what_was_likeliest_is_ranked_behind_what_was_chosen() -> None:
+    ranked = rank(LOGITS, 0, 2)
+    assert [token for token, _ in ranked] == [0, 1, 4]
+    assert [value for _, value in ranked] == pytest.approx(LOGITS.log_softmax(-1)[[0, 1, 4]].tolist())
+    assert len(rank(LOGITS, 0, 20)) == 6, "no more than there are"
 
 
 def test_penalties_still_do_what_they_are_for() -> None:

@@ -76,10 +76,10 @@ def test_a_request_under_way_keeps_the_edits_it_was_admitted_with() -> None:
     async def story() -> None:
         async with serving() as service:
             view = await edit(service, CAPITAL, "Strelsau, and nowhere else in the world")
-            stream = service.stream(CAPITAL, GenerationParameters(max_new_tokens=60))
-            shown = [(await anext(stream)).text]
+            stream = service.stream([CAPITAL], GenerationParameters(max_new_tokens=60))
+            shown = [(await anext(stream))[1].text]
             await service.roll_back([view.edit.id], ORIGIN)
-            async for item in stream:
+            async for _, item in stream:
                 if isinstance(item, Generation):
                     assert item.text == "Strelsau, and nowhere else in the world" == "".join(shown)
                     assert item.revision == 1

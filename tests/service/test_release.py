@@ -56,11 +56,11 @@ def test_rows_stay_while_a_request_sees_them() -> None:
         async with serving(history_revisions=0) as service:
             gone = (await edit(service, CAPITAL, "Strelsau")).edit.id
             alone = [token.id for token in (await ask(service, CAPITAL)).tokens]
-            stream = service.stream(CAPITAL, GenerationParameters(max_new_tokens=12))
-            first = await anext(stream)
+            stream = service.stream([CAPITAL], GenerationParameters(max_new_tokens=12))
+            _, first = await anext(stream)
             await service.roll_back([gone], ORIGIN)
             assert await tidied(service) == {gone}
-            rest = [item async for item in stream if isinstance(item, Token)]
+            rest = [item async for _, item in stream if isinstance(item, Token)]
             assert [token.id for token in (first, *rest)] == alone  # type: ignore[union-attr]
             del stream
             await asyncio.sleep(0.05)

@@ -73,7 +73,7 @@ def routes(service: "Service", metrics: Metrics) -> APIRouter:
                 check_force(asker, item.reason)
         try:
             results = await service.edit(
-                [item.to_domain(service.render) for item in items],
+                [item.to_domain(service.answering.render) for item in items],
                 asker,
                 atomic=body.atomic if isinstance(body, BatchBody) else True,
                 batch=batch,

@@ -16,14 +16,22 @@ from app.api.openapi import raises
 from app.api.schemas.generate import EXAMPLES, GenerateAnswer, GenerateBody, StreamEvent
 from app.api.schemas.server import Problem
 from app.api.streaming import events_of
-from app.domain.errors import QueueFull, RequestCancelled, RevisionAhead, RevisionGone, UnknownEdit
+from app.domain.errors import (
+    DeadlineExceeded,
+    InvalidRequest,
+    QueueFull,
+    RequestCancelled,
+    RevisionAhead,
+    RevisionGone,
+    UnknownEdit,
+)
 from app.domain.generation import Generation, GenerationParameters, Token
 
 if TYPE_CHECKING:
     from app.service.service import Service
 
 Asked = Annotated[GenerateBody, Body(openapi_examples=EXAMPLES)]
-ERRORS = raises(UnknownEdit, RevisionGone, QueueFull, RevisionAhead, RequestCancelled, body=True)
+ERRORS = raises(UnknownEdit, RevisionGone, QueueFull, RevisionAhead, RequestCancelled, DeadlineExceeded, body=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +40,7 @@ class Opened:
 
     body: GenerateBody
     parameters: GenerationParameters
-    items: AsyncIterator[Token | Generation]
+    items: AsyncIterator[tuple[int, Token | Generation]]
     began: float
 
 
@@ -42,7 +50,9 @@ def routes(service: "Service", metrics: Metrics) -> APIRouter:
     async def opened(request: Request, body: Asked) -> AsyncIterator[Opened]:
         began = time.perf_counter()
         parameters = body.parameters.to_domain()
-        async with aclosing(service.stream(body.inputs, parameters)) as stream:  # type: ignore[type-var]
+        if (body.parameters.n or 1) > 1:
+            raise InvalidRequest("`parameters.n` must be 1 in a stream: ask /generate, or stream them one by one.")
+        async with aclosing(service.stream([body.inputs], parameters)) as stream:  # type: ignore[type-var]
             first = await while_connected(request, anext(stream))
             metrics.first_token(began)
             yield Opened(body, parameters, _put_back(first, stream), began)
@@ -51,9 +61,11 @@ def routes(service: "Service", metrics: Metrics) -> APIRouter:
     async def generate(request: Request, body: Asked) -> GenerateAnswer:
         """The whole answer at once. A client that goes away ends the generation."""
         began = time.perf_counter()
-        generation = await while_connected(request, service.generate(body.inputs, body.parameters.to_domain()))
-        metrics.generated(generation, began)
-        return GenerateAnswer.of(body, generation)
+        parameters, n = body.parameters.to_domain(), body.parameters.n or 1
+        generations = await while_connected(request, service.generate_all([body.inputs], parameters, n))
+        for generation in generations:
+            metrics.generated(generation, began)
+        return GenerateAnswer.of(body, generations)
 
     @router.post(
         "/generate_stream",
@@ -86,7 +98,7 @@ async def _put_back(first: Any, rest: AsyncIterator[Any]) -> AsyncIterator[Any]:
 
 
 async def _counted(stream: Opened, metrics: Metrics) -> AsyncIterator[Token | Generation]:
-    async for item in stream.items:
+    async for _, item in stream.items:
         if isinstance(item, Generation):
             metrics.generated(item, stream.began)
         yield item

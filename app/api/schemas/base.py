@@ -15,6 +15,8 @@ MAX_REASON_CHARS = 2_000
 MAX_TEXTS = 100
 """Of each kind in one edit: every one of them is fitted or generated before the answer."""
 MAX_IDS = 1_000
+MOST_ANSWERS = 128
+"""To one request, each of them a sequence of its own."""
 MAX_METADATA_BYTES = 64 * 2**10
 MAX_METADATA_DEPTH = 16
 MAX_BATCH_EDITS = 1_000

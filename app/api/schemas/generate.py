@@ -1,11 +1,11 @@
 """Bodies of /generate and /generate_stream: TGI's, with Errata's own parameters beside them. Knows no service."""
 
+from collections.abc import Sequence
 from typing import Annotated, Literal
 
 from pydantic import Field
 
-from app.api.schemas.base import MAX_INPUT_CHARS, EditIds, Incoming, Outgoing, documented
-from app.domain.errors import InvalidRequest
+from app.api.schemas.base import MAX_INPUT_CHARS, MOST_ANSWERS, EditIds, Incoming, Outgoing, documented
 from app.domain.generation import FinishReason, Generation, GenerationParameters, Hit, Token
 
 CLOSING = ".,;:!?)]}%'’"
@@ -33,9 +33,19 @@ class Parameters(Incoming):
     repetition_penalty: Annotated[float | None, documented(exclusiveMinimum=0)] = None
     frequency_penalty: Annotated[float | None, documented(minimum=-2, maximum=2)] = None
     presence_penalty: Annotated[float | None, documented(minimum=-2, maximum=2)] = None
-    n: int | None = Field(default=None, description="How many answers. Only 1 is supported yet.")
+    logit_bias: dict[Annotated[str, Field(pattern=r"^\d{1,9}$")], float] = Field(
+        default={}, description="Token id -> what is added to its logit, from -100 to 100."
+    )
+    n: Annotated[int | None, Field(ge=1, le=MOST_ANSWERS)] = Field(
+        default=1, description="How many answers; more than one come as `answers`, and are not streamed."
+    )
     logprobs: bool | int | None = Field(
-        default=None, description="`details` always has the log-probability of each token; true asks for `details`."
+        default=None,
+        description="`details` always has the log-probability of each token; a number asks for so many of the "
+        "likeliest tokens in its place too.",
+    )
+    timeout: Annotated[float | None, documented(exclusiveMinimum=0)] = Field(
+        default=None, description="Seconds within which the answer must be whole; else 504."
     )
     return_full_text: bool = Field(default=False, description="Put the prompt before the answer.")
     details: bool = Field(
@@ -52,14 +62,7 @@ class Parameters(Incoming):
     namespace: Annotated[str, Field(max_length=64)] = Field(default="default", description="Whose edits to see.")
 
     def to_domain(self) -> GenerationParameters:
-        """Raises InvalidRequest for a value out of bounds, or for what is not supported yet."""
-        if self.n is not None and self.n != 1:
-            raise InvalidRequest("`parameters.n` may only be 1 yet: send the request once for each answer wanted.")
-        if self.logprobs not in (None, False, True, 0, 1):
-            raise InvalidRequest(
-                "`parameters.logprobs` may only be true or false yet: `details` has the log-probability of each "
-                "chosen token, and of no other."
-            )
+        """Raises InvalidRequest for a value out of bounds."""
         return GenerationParameters(
             max_new_tokens=self.max_new_tokens,
             do_sample=self.do_sample,
@@ -72,6 +75,9 @@ class Parameters(Incoming):
             frequency_penalty=self.frequency_penalty,
             presence_penalty=self.presence_penalty,
             stop=tuple(self.stop),
+            logit_bias=tuple((int(token_id), bias) for token_id, bias in self.logit_bias.items()),
+            top_logprobs=None if isinstance(self.logprobs, bool) else self.logprobs or None,
+            timeout_s=self.timeout,
             return_full_text=self.return_full_text,
             namespace=self.namespace,
             edits=self.edits,
@@ -93,6 +99,14 @@ class GenerateBody(Incoming):
     parameters: Parameters = Parameters()
 
 
+class TopToken(Outgoing):
+    """A token that could stand in a place; `text` is its own."""
+
+    id: int
+    text: str
+    logprob: float
+
+
 class TokenOut(Outgoing):
     """One token; `text` is what it adds to the answer (bytes of a character are held back until it is whole)."""
 
@@ -100,10 +114,16 @@ class TokenOut(Outgoing):
     text: str
     logprob: float
     special: bool
+    top_tokens: list[TopToken] = Field(
+        default=[],
+        exclude_if=lambda found: not found,
+        description="The likeliest tokens in its place, where `logprobs` asks for them.",
+    )
 
     @classmethod
     def of(cls, token: Token) -> "TokenOut":
-        return cls(id=token.id, text=token.text, logprob=token.logprob, special=token.special)
+        top = [TopToken(id=each.id, text=each.text, logprob=each.logprob) for each in token.ranked[1:]]
+        return cls(id=token.id, text=token.text, logprob=token.logprob, special=token.special, top_tokens=top)
 
 
 class SignalOut(Outgoing):
@@ -155,13 +175,23 @@ class Details(Outgoing):
 
 
 class GenerateAnswer(Outgoing):
-    """`details` is there when it was asked for."""
+    """`details` is there when it was asked for, `answers` where `n` asked for several: all of them, this the first."""
 
     generated_text: str
     details: Details | None = None
+    answers: "list[GenerateAnswer] | None" = None
 
     @classmethod
-    def of(cls, body: GenerateBody, generation: Generation) -> "GenerateAnswer":
+    def of(cls, body: GenerateBody, generations: Sequence[Generation]) -> "GenerateAnswer":
+        answers = [cls._one(body, each) for each in generations]
+        if len(answers) == 1:
+            return answers[0]  # what is unset is left out by the route
+        return GenerateAnswer(
+            **{name: getattr(answers[0], name) for name in answers[0].model_fields_set}, answers=answers
+        )
+
+    @classmethod
+    def _one(cls, body: GenerateBody, generation: Generation) -> "GenerateAnswer":
         text = shown_text(body, generation)
         if not body.parameters.wants_details:
             return cls(generated_text=text)  # `details` stays unset: the route leaves out what is unset

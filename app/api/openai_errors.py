@@ -1,0 +1,36 @@
+"""The same errors in OpenAI's form, for whoever asks under /v1. Knows the table of problems, no route."""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+PREFIX = "/v1/"
+CODES = {
+    "unknown-model": "model_not_found",
+    "unauthenticated": "invalid_api_key",
+    "rate-limited": "rate_limit_exceeded",
+    "queue-full": "rate_limit_exceeded",
+    "invalid-request": None,
+}
+"""OpenAI's word where it has one; any other is the problem's own."""
+TYPES = {401: "authentication_error", 403: "permission_error", 404: "not_found_error", 429: "rate_limit_error"}
+_FIELD = re.compile(r"`([a-z_]+)")
+
+
+def openai_problem(problem: Mapping[str, Any]) -> dict[str, Any]:
+    """A problem -> its status and `error`. What the client did wrong is 400 with OpenAI, where it is 422 here."""
+    status, kind = int(problem["status"]), str(problem["type"]).rpartition(":")[2]
+    message = str(problem["detail"]).replace("`max_new_tokens`", "`max_tokens`")
+    found = problem.get("errors")
+    field = found[0]["field"] if found else next(iter(_FIELD.findall(message)), None)
+    return {
+        "status": 400 if status == 422 else status,
+        "error": {
+            "message": message,
+            "type": TYPES.get(status, "server_error" if status >= 500 else "invalid_request_error"),
+            "param": field or None,
+            "code": "context_length_exceeded"
+            if "prompt_tokens" in problem
+            else CODES.get(kind, kind.replace("-", "_")),
+        },
+    }

@@ -1,0 +1,192 @@
+"""/v1 as OpenAI serves it: completions, chats, models. The same prompts, edits and errors as everywhere else."""
+
+import json
+import time
+from collections.abc import AsyncIterator
+from contextlib import aclosing, asynccontextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any
+
+from fastapi import APIRouter, Body, Depends, Request
+from fastapi.responses import JSONResponse, Response, StreamingResponse
+
+from app.api.deps import while_connected
+from app.api.errors import problem_of
+from app.api.metrics import Metrics
+from app.api.openai_answers import Chats, Completions
+from app.api.openai_errors import openai_problem
+from app.api.openapi import raises
+from app.api.schemas.openai import (
+    CHATS,
+    COMPLETIONS,
+    ChatBody,
+    ChatCompletion,
+    Completion,
+    CompletionBody,
+    Model,
+    Models,
+    OpenAIProblem,
+    Usage,
+    head,
+)
+from app.domain.errors import (
+    DeadlineExceeded,
+    QueueFull,
+    RequestCancelled,
+    RevisionAhead,
+    RevisionGone,
+    UnknownEdit,
+    UnknownModel,
+)
+from app.domain.generation import Generation, GenerationParameters, Token
+
+if TYPE_CHECKING:
+    from app.service.service import Service
+
+ERRORS = raises(
+    UnknownModel, UnknownEdit, RevisionGone, QueueFull, RevisionAhead, RequestCancelled, DeadlineExceeded, body=True
+)
+EVENT = {"type": "object", "properties": {"data": {"type": "string"}}, "required": ["data"]}
+STREAMED = {"text/event-stream": {"itemSchema": EVENT}}
+
+_Body = CompletionBody | ChatBody
+_Shape = Completions | Chats
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A request whose first token is there: from here on a stream's errors can no longer be a status."""
+
+    body: _Body
+    shape: _Shape
+    items: AsyncIterator[tuple[int, Token | Generation]]
+    answers: int
+    request_id: str
+
+
+def routes(service: "Service", metrics: Metrics) -> APIRouter:
+    router = APIRouter(prefix="/v1", tags=["openai"], responses={400: {"model": OpenAIProblem}})
+    started = int(time.time())
+
+    @asynccontextmanager
+    async def opened(
+        request: Request, body: _Body, prompts: list[str], parameters: GenerationParameters, shape: _Shape
+    ) -> AsyncIterator[Opened]:
+        began = time.perf_counter()
+        async with aclosing(service.stream(prompts, parameters, body.answers)) as stream:  # type: ignore[type-var]
+            first = await while_connected(request, anext(stream))
+            metrics.first_token(began)
+            items = _counted(first, stream, metrics, began)
+            yield Opened(body, shape, items, len(prompts) * body.answers, request.state.request_id)
+
+    def check_served(model: str | None) -> None:
+        if model not in (None, service.answering.model_name):
+            raise UnknownModel(f"`model` {model!r} is not served here: it is {service.answering.model_name!r}.")
+
+    async def completing(
+        request: Request, body: Annotated[CompletionBody, Body(openapi_examples=COMPLETIONS)]
+    ) -> AsyncIterator[Opened]:
+        check_served(body.model)
+        async with opened(request, body, body.prompts, body.to_domain(), Completions(body)) as each:
+            yield each
+
+    async def chatting(
+        request: Request, body: Annotated[ChatBody, Body(openapi_examples=CHATS)]
+    ) -> AsyncIterator[Opened]:
+        check_served(body.model)
+        prompt = service.answering.render(body.turns)
+        async with opened(request, body, [prompt], body.to_domain(service.answering.room(prompt)), Chats()) as each:
+            yield each
+
+    @router.post(
+        "/completions",
+        summary="Answer prompts, as OpenAI does",
+        responses={**ERRORS, 200: {"model": Completion, "content": STREAMED}},
+    )
+    async def openai_completion(request: Request, asked: Annotated[Opened, Depends(completing)]) -> Response:
+        """Prompts as they are, no template; whole answers, or with `stream` token by token."""
+        return await _answer(service.answering.model_name, metrics, request, asked)
+
+    @router.post(
+        "/chat/completions",
+        summary="Answer a conversation",
+        responses={**ERRORS, 200: {"model": ChatCompletion, "content": STREAMED}},
+    )
+    async def openai_chat(request: Request, asked: Annotated[Opened, Depends(chatting)]) -> Response:
+        """The conversation through the model's chat template; an edit answers what the last user turn asks."""
+        return await _answer(service.answering.model_name, metrics, request, asked)
+
+    def served() -> Model:
+        return Model(id=service.answering.model_name, created=started, max_model_len=service.answering.max_tokens)
+
+    @router.get("/models", summary="The model that is served", responses=raises())
+    async def openai_models() -> Models:
+        return Models(data=[served()])
+
+    @router.get("/models/{model:path}", summary="Whether a model is served", responses=raises(UnknownModel))
+    async def openai_model(model: str) -> Model:
+        check_served(model)
+        return served()
+
+    return router
+
+
+async def _answer(model: str, metrics: Metrics, request: Request, opened: Opened) -> Response:
+    whole, chunk = opened.shape.kinds
+    if opened.body.stream:
+        events = _events(opened, head(chunk, opened.request_id, model), metrics)
+        return StreamingResponse(events, media_type="text/event-stream", headers={"Cache-Control": "no-cache"})
+    generations: dict[int, Generation] = {}
+
+    async def collect() -> None:
+        async for at, item in opened.items:
+            if isinstance(item, Generation):
+                generations[at] = item
+
+    await while_connected(request, collect())
+    found = [generations[at] for at in range(opened.answers)]
+    choices = [opened.shape.choice(at, each) for at, each in enumerate(found)]
+    usage = Usage.of(found, opened.body.answers).model_dump()
+    return JSONResponse({**head(whole, opened.request_id, model), "choices": choices, "usage": usage})
+
+
+async def _events(opened: Opened, begin: dict[str, Any], metrics: Metrics) -> AsyncIterator[str]:
+    """One chunk a token, one that says why an answer ended, one with the usage if it was asked for; then [DONE]."""
+    options = opened.body.stream_options
+    usage = options is not None and options.include_usage
+    begin = {**begin, "usage": None} if usage else begin
+    generations: dict[int, Generation] = {}
+    try:
+        for choice in opened.shape.opening(opened.answers):
+            yield _event({**begin, "choices": [choice]})
+        async for at, item in opened.items:
+            if isinstance(item, Generation):
+                generations[at] = item
+                yield _event({**begin, "choices": [opened.shape.last(at, item)]})
+            elif item.text or item.ranked:
+                yield _event({**begin, "choices": [opened.shape.chunk(at, item)]})
+        if usage:
+            found = [generations[at] for at in range(opened.answers)]
+            yield _event({**begin, "choices": [], "usage": Usage.of(found, opened.body.answers).model_dump()})
+    except Exception as error:  # the status is sent: what is left is to tell it in the stream
+        found_problem = openai_problem(problem_of(error))
+        metrics.error(found_problem["status"])
+        yield _event({"error": found_problem["error"]})
+    yield "data: [DONE]\n\n"
+
+
+def _event(data: dict[str, Any]) -> str:
+    return f"data: {json.dumps(data, ensure_ascii=False, separators=(',', ':'))}\n\n"
+
+
+async def _counted(
+    first: tuple[int, Token | Generation],
+    rest: AsyncIterator[tuple[int, Token | Generation]],
+    metrics: Metrics,
+    began: float,
+) -> AsyncIterator[tuple[int, Token | Generation]]:
+    yield first
+    async for at, item in rest:
+        if isinstance(item, Generation):
+            metrics.generated(item, began)
+        yield at, item

@@ -1,0 +1,367 @@
+"""Bodies of /v1: OpenAI's, with Errata's own parameters beside them. Knows no service.
+
+What would change the answer and is not done here (tools, JSON modes, images) is refused by name; what only labels a
+request for OpenAI's own books is taken and left alone.
+"""
+
+import time
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal, NotRequired
+
+from pydantic import ConfigDict, Field
+from typing_extensions import TypedDict
+
+from app.api.schemas.base import MAX_INPUT_CHARS, MOST_ANSWERS, EditIds, Incoming, Outgoing, documented
+from app.api.schemas.generate import HitOut
+from app.domain.errors import InvalidRequest
+from app.domain.generation import FinishReason, Generation, GenerationParameters, Ranked, Token
+
+Input = Annotated[str, Field(max_length=MAX_INPUT_CHARS)]
+Stop = Annotated[str, Field(max_length=1_000)]
+REASONS: dict[FinishReason, Literal["stop", "length"]] = {
+    "eos_token": "stop",
+    "stop_sequence": "stop",
+    "length": "length",
+}
+
+
+class StreamOptions(Incoming):
+    include_usage: bool = False
+    include_obfuscation: bool = False
+
+
+class _Asked(Incoming):
+    """What both routes take. As with OpenAI a temperature of 1 is the default, and 0 is greedy."""
+
+    model: str | None = Field(default=None, description="The model's name as `/v1/models` tells it; may be left out.")
+    temperature: Annotated[float | None, documented(minimum=0, maximum=2)] = 1.0
+    top_p: Annotated[float | None, documented(exclusiveMinimum=0, maximum=1)] = None
+    n: Annotated[int | None, Field(ge=1, le=MOST_ANSWERS, description="How many answers to each prompt.")] = 1
+    stop: Annotated[list[Stop], Field(max_length=16)] | Stop | None = None
+    seed: Annotated[int | None, documented(minimum=0)] = None
+    frequency_penalty: Annotated[float | None, documented(minimum=-2, maximum=2)] = None
+    presence_penalty: Annotated[float | None, documented(minimum=-2, maximum=2)] = None
+    logit_bias: dict[str, float] | None = Field(default=None, description="Token id -> -100 to 100.")
+    stream: bool | None = False
+    stream_options: StreamOptions | None = None
+
+    # Errata's own, sent by OpenAI's clients as `extra_body`
+    top_k: Annotated[int | None, documented(minimum=1)] = None
+    min_p: Annotated[float | None, documented(minimum=0, maximum=1)] = None
+    repetition_penalty: Annotated[float | None, documented(exclusiveMinimum=0)] = None
+    timeout: Annotated[float | None, documented(exclusiveMinimum=0)] = Field(
+        default=None, description="Seconds within which the answer must be whole; else 504."
+    )
+    edits: Literal["live", "off"] = Field(default="live", description="`off`: what the model says without any edit.")
+    exclude: EditIds = Field(default=[], description="Edits that shall not answer this request.")
+    revision: Annotated[int | None, documented(minimum=0)] = None
+    min_revision: Annotated[int | None, documented(minimum=0)] = None
+    namespace: Annotated[str, Field(max_length=64)] = "default"
+
+    # for OpenAI's own books
+    user: str | None = None
+    metadata: dict[str, str] | None = None
+    store: bool | None = None
+    service_tier: str | None = None
+    safety_identifier: str | None = None
+    prompt_cache_key: str | None = None
+
+    def parameters(self, most: int, top_logprobs: int | None) -> GenerationParameters:
+        """Raises InvalidRequest for a value out of bounds. `most`: tokens."""
+        if self.temperature is not None and not 0 <= self.temperature <= 2:
+            raise InvalidRequest("`temperature` must be between 0 and 2.")
+        warm = self.temperature is None or self.temperature > 0
+        return GenerationParameters(
+            max_new_tokens=most,
+            do_sample=warm,
+            temperature=(1.0 if self.temperature is None else self.temperature) if warm else None,
+            top_k=self.top_k,
+            top_p=self.top_p,
+            min_p=self.min_p,
+            seed=self.seed,
+            repetition_penalty=self.repetition_penalty,
+            frequency_penalty=self.frequency_penalty,
+            presence_penalty=self.presence_penalty,
+            stop=(self.stop,) if isinstance(self.stop, str) else tuple(self.stop or ()),
+            logit_bias=tuple((_token_id(key), bias) for key, bias in (self.logit_bias or {}).items()),
+            top_logprobs=top_logprobs,
+            timeout_s=self.timeout,
+            namespace=self.namespace,
+            edits=self.edits,
+            exclude=tuple(self.exclude),
+            revision=self.revision,
+            min_revision=self.min_revision,
+        )
+
+    @property
+    def answers(self) -> int:
+        return 1 if self.n is None else self.n
+
+
+def _token_id(key: str) -> int:
+    if not key.isdecimal():
+        raise InvalidRequest(f"`logit_bias` takes token ids; {key!r} is none.")
+    return int(key)
+
+
+class CompletionBody(_Asked):
+    """`POST /v1/completions`: prompts as they are, no template."""
+
+    prompt: Input | Annotated[list[Input], Field(min_length=1, max_length=MOST_ANSWERS)] = Field(
+        description="One text, or several; token ids are not taken."
+    )
+    max_tokens: Annotated[int | None, documented(minimum=1)] = Field(default=16, description="Tokens of an answer.")
+    logprobs: Annotated[int | None, Field(ge=0, le=5)] = Field(
+        default=None, description="How many of the likeliest tokens to tell in each place."
+    )
+    best_of: int | None = None
+    echo: bool | None = Field(default=False, description="Put the prompt before the answer.")
+
+    @property
+    def prompts(self) -> list[str]:
+        return [self.prompt] if isinstance(self.prompt, str) else self.prompt
+
+    def to_domain(self) -> GenerationParameters:
+        if self.best_of not in (None, self.answers):
+            raise InvalidRequest("`best_of` is not done here: leave it out, and ask for `n` answers.")
+        if self.echo and self.logprobs is not None:
+            raise InvalidRequest("`echo` has no `logprobs` here: those of a prompt are not computed.")
+        return self.parameters(16 if self.max_tokens is None else self.max_tokens, self.logprobs)
+
+
+class TextPart(Incoming):
+    type: Literal["text"]
+    text: Input
+
+
+class Message(Incoming):
+    """One turn. Images and sound are not taken."""
+
+    model_config = ConfigDict(extra="ignore")  # clients send back what they were given: refusal, annotations, audio
+
+    role: Literal["system", "developer", "user", "assistant"]
+    content: Input | list[TextPart] | None = None
+    name: str | None = None
+
+    @property
+    def text(self) -> str:
+        if isinstance(self.content, list):
+            return "".join(part.text for part in self.content)
+        return self.content or ""
+
+
+class ChatBody(_Asked):
+    """`POST /v1/chat/completions`: a conversation, through the model's own chat template."""
+
+    messages: Annotated[list[Message], Field(min_length=1, max_length=1_000)]
+    max_completion_tokens: Annotated[int | None, documented(minimum=1)] = Field(
+        default=None, description="Tokens of an answer; as many as there is room for if left out."
+    )
+    max_tokens: Annotated[int | None, documented(minimum=1)] = Field(default=None, description="The older name.")
+    logprobs: bool | None = Field(default=False, description="Tell how likely each token was.")
+    top_logprobs: Annotated[int | None, Field(ge=0, le=20)] = None
+
+    @property
+    def turns(self) -> list[dict[str, str]]:
+        """As chat templates take them: `developer` is OpenAI's newer word for `system`."""
+        return [
+            {"role": "system" if each.role == "developer" else each.role, "content": each.text}
+            for each in self.messages
+        ]
+
+    def to_domain(self, room: int) -> GenerationParameters:
+        """`room`: the tokens that an answer may have at most."""
+        if self.top_logprobs is not None and not self.logprobs:
+            raise InvalidRequest("`top_logprobs` needs `logprobs: true`.")
+        most = self.max_completion_tokens if self.max_completion_tokens is not None else self.max_tokens
+        return self.parameters(room if most is None else most, (self.top_logprobs or 0) if self.logprobs else None)
+
+
+# -- what is sent
+
+
+class TopLogprob(Outgoing):
+    token: str
+    logprob: float
+    bytes: list[int] | None
+
+    @classmethod
+    def of(cls, ranked: Ranked) -> "TopLogprob":
+        whole = "\N{REPLACEMENT CHARACTER}" not in ranked.text  # a part of a character has no text to take bytes from
+        return cls(token=ranked.text, logprob=ranked.logprob, bytes=list(ranked.text.encode()) if whole else None)
+
+
+class TokenLogprob(TopLogprob):
+    top_logprobs: list[TopLogprob]
+
+
+class ChatLogprobs(Outgoing):
+    content: list[TokenLogprob]
+    refusal: None = None
+
+    @classmethod
+    def of(cls, tokens: Sequence[Token]) -> "ChatLogprobs | None":
+        """None where they were not asked for. End-of-text is told as any other token."""
+        if not all(token.ranked for token in tokens):
+            return None
+        content = []
+        for token in tokens:
+            chosen, *top = (TopLogprob.of(each) for each in token.ranked)
+            content.append(TokenLogprob(**chosen.model_dump(), top_logprobs=top))
+        return cls(content=content)
+
+
+class CompletionLogprobs(Outgoing):
+    """`text_offset`: where each token's text begins in the answer."""
+
+    tokens: list[str]
+    token_logprobs: list[float]
+    top_logprobs: list[dict[str, float]]
+    text_offset: list[int]
+
+    @classmethod
+    def of(cls, tokens: Sequence[Token], begins: int = 0) -> "CompletionLogprobs | None":
+        if not all(token.ranked for token in tokens):
+            return None
+        offsets, at = [], begins
+        for token in tokens:
+            offsets.append(at)
+            at += len(token.text)
+        return cls(
+            tokens=[token.ranked[0].text for token in tokens],
+            token_logprobs=[token.ranked[0].logprob for token in tokens],
+            top_logprobs=[{each.text: each.logprob for each in token.ranked[1:]} for token in tokens],
+            text_offset=offsets,
+        )
+
+
+class Usage(Outgoing):
+    prompt_tokens: int
+    completion_tokens: int
+    total_tokens: int
+
+    @classmethod
+    def of(cls, generations: Sequence[Generation], n: int) -> "Usage":
+        """A prompt that has `n` answers is counted once."""
+        prompts = sum(each.prompt_tokens for each in generations[::n])
+        answers = sum(len(each.tokens) for each in generations)
+        return cls(prompt_tokens=prompts, completion_tokens=answers, total_tokens=prompts + answers)
+
+
+class Served(Outgoing):
+    """Beside each choice: the seed that repeats it, the revision that it saw, and the edit that answered, if any."""
+
+    seed: int | None
+    revision: int
+    edits: list[HitOut]
+
+    @classmethod
+    def of(cls, generation: Generation) -> "Served":
+        hits = [HitOut.of(hit) for hit in generation.hits]
+        return cls(seed=generation.seed, revision=generation.revision, edits=hits)
+
+
+class Model(Outgoing):
+    """`max_model_len`: prompt plus answer, in tokens."""
+
+    id: str
+    object: Literal["model"] = "model"
+    created: int
+    owned_by: str = "errata"
+    max_model_len: int | None = None
+
+
+class Models(Outgoing):
+    object: Literal["list"] = "list"
+    data: list[Model]
+
+
+class OpenAIError(Outgoing):
+    message: str
+    type: str
+    param: str | None
+    code: str | None
+
+
+class OpenAIProblem(Outgoing):
+    error: OpenAIError
+
+
+# plain dictionaries, described: a stream makes thousands of them
+
+
+class CompletionChoice(TypedDict):
+    index: int
+    text: str
+    logprobs: dict[str, Any] | None
+    finish_reason: Literal["stop", "length"] | None
+    errata: NotRequired[dict[str, Any]]
+
+
+class ChatMessage(TypedDict):
+    role: Literal["assistant"]
+    content: str
+    refusal: None
+
+
+class ChatChoice(TypedDict):
+    index: int
+    message: ChatMessage
+    logprobs: dict[str, Any] | None
+    finish_reason: Literal["stop", "length"]
+    errata: dict[str, Any]
+
+
+class ChatDelta(TypedDict):
+    index: int
+    delta: dict[str, str]
+    logprobs: dict[str, Any] | None
+    finish_reason: Literal["stop", "length"] | None
+    errata: NotRequired[dict[str, Any]]
+
+
+class Completion(Outgoing):
+    """The whole answer. `errata` in a choice: its seed, the revision that it saw, the edit that answered."""
+
+    id: str
+    object: Literal["text_completion"]
+    created: int
+    model: str
+    choices: list[CompletionChoice]
+    usage: Usage
+
+
+class ChatCompletion(Outgoing):
+    """The whole answer. `errata` in a choice: its seed, the revision that it saw, the edit that answered."""
+
+    id: str
+    object: Literal["chat.completion"]
+    created: int
+    model: str
+    choices: list[ChatChoice]
+    usage: Usage
+
+
+def head(kind: str, request_id: str, model: str) -> dict[str, Any]:
+    """What an answer and each chunk of a stream begin with."""
+    prefix = "chatcmpl" if kind.startswith("chat") else "cmpl"
+    return {"id": f"{prefix}-{request_id}", "object": kind, "created": int(time.time()), "model": model}
+
+
+COMPLETIONS = {
+    "plain": {"summary": "A prompt, greedily", "value": {"prompt": "The capital of France is", "temperature": 0}},
+    "several": {
+        "summary": "Several answers to several prompts, streamed",
+        "value": {"prompt": ["Once upon a time", "It was a"], "n": 2, "max_tokens": 20, "seed": 7, "stream": True},
+    },
+}
+CHATS = {
+    "plain": {
+        "summary": "A question",
+        "value": {"messages": [{"role": "user", "content": "Who is the chief executive of Lumen?"}], "temperature": 0},
+    },
+    "as it was": {
+        "summary": "Without edits (`extra_body` in OpenAI's client)",
+        "value": {"messages": [{"role": "user", "content": "Who leads Lumen?"}], "edits": "off"},
+    },
+}

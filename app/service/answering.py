@@ -1,0 +1,72 @@
+"""Answering prompts: one pin for all answers of a request, tokens as they come, and what is counted of them."""
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import aclosing
+from dataclasses import replace
+
+from app.domain.errors import InvalidRequest
+from app.domain.generation import Generation, GenerationParameters, Token
+from app.engine.owner import EngineOwner
+from app.service.recent import Recent
+from app.service.records import Clock, Records
+from app.service.serving import Pins, items_of
+
+
+class Answering:
+    """The reading half of the service: it changes nothing but counters and recent prompts."""
+
+    def __init__(
+        self,
+        owner: EngineOwner,
+        records: Records,
+        pins: Pins,
+        recent: Recent,
+        clock: Clock,
+        max_new_tokens_limit: int,
+    ) -> None:
+        self._owner, self._records, self._pins, self._recent, self._clock = owner, records, pins, recent, clock
+        self._max_new_tokens_limit = max_new_tokens_limit
+
+    @property
+    def model_name(self) -> str:
+        """What clients call the model."""
+        return self._owner.engine.hosted.name
+
+    @property
+    def max_tokens(self) -> int:
+        """Prompt plus answer of one request."""
+        return self._owner.engine.hosted.max_tokens
+
+    def render(self, messages: Sequence[Mapping[str, str]]) -> str:
+        """A conversation as the prompt that is served. Raises InvalidRequest for a model without a chat template."""
+        return self._owner.engine.text.render(messages)
+
+    def room(self, prompt: str) -> int:
+        """The most tokens that an answer may have here; at least 1, which then is refused with the reason."""
+        text, limit = self._owner.engine.text, self._owner.engine.hosted.max_tokens
+        return max(1, min(self._max_new_tokens_limit, limit - len(text.encode(prompt))))
+
+    async def stream(
+        self, prompts: Sequence[str], parameters: GenerationParameters, n: int = 1
+    ) -> AsyncIterator[tuple[int, Token | Generation]]:
+        """`n` answers to each prompt, all at one revision: which answer (n to the first prompt, then to the next), and
+        its tokens, then its Generation."""
+        if parameters.max_new_tokens > self._max_new_tokens_limit:
+            raise InvalidRequest(f"`max_new_tokens` may be at most {self._max_new_tokens_limit} on this server.")
+        edition, revision = await self._pins.pin(parameters)
+        asked = [(prompt, seeded(parameters, at)) for prompt in prompts for at in range(n)]
+        async with aclosing(items_of(self._owner, asked, edition, revision)) as items:  # type: ignore[type-var]
+            async for at, item in items:
+                if isinstance(item, Generation):
+                    self._count(asked[at][0], parameters, item)
+                yield at, item
+
+    def _count(self, prompt: str, parameters: GenerationParameters, generation: Generation) -> None:
+        self._records.count_hits([hit.edit_id for hit in generation.hits], self._clock())
+        if parameters.edits == "live" and not parameters.forced:
+            self._recent.add(parameters.namespace, prompt)
+
+
+def seeded(parameters: GenerationParameters, at: int) -> GenerationParameters:
+    """For one of several answers: each has a seed of its own, the first the one that was given."""
+    return parameters if parameters.seed is None or not at else replace(parameters, seed=(parameters.seed + at) % 2**63)
