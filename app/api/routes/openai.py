@@ -13,22 +13,11 @@ from fastapi.responses import JSONResponse, Response, StreamingResponse
 from app.api.deps import while_connected
 from app.api.errors import problem_of
 from app.api.metrics import Metrics
-from app.api.openai_answers import Chats, Completions
+from app.api.openai_choices import Chats, Completions
 from app.api.openai_errors import openai_problem
 from app.api.openapi import raises
-from app.api.schemas.openai import (
-    CHATS,
-    COMPLETIONS,
-    ChatBody,
-    ChatCompletion,
-    Completion,
-    CompletionBody,
-    Model,
-    Models,
-    OpenAIProblem,
-    Usage,
-    head,
-)
+from app.api.schemas.openai import CHATS, COMPLETIONS, ChatBody, CompletionBody
+from app.api.schemas.openai_answers import ChatCompletion, Completion, Model, Models, OpenAIProblem, Usage, head
 from app.domain.errors import (
     DeadlineExceeded,
     QueueFull,

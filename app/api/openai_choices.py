@@ -1,11 +1,11 @@
 """A generation as OpenAI's choices, whole and in chunks. Knows no HTTP."""
 
-from app.api.schemas.openai import (
+from app.api.schemas.openai import CompletionBody
+from app.api.schemas.openai_answers import (
     REASONS,
     ChatChoice,
     ChatDelta,
     ChatLogprobs,
-    CompletionBody,
     CompletionChoice,
     CompletionLogprobs,
     Served,
