@@ -27,9 +27,9 @@ AT_ONCE = 16
 class FitParameters:
     """`learning_rate` and `norm_cap` are in units of the residual stream's RMS and norm at the site."""
 
-    learning_rate: float = 0.15
+    learning_rate: float = 0.3
     max_steps: int = 200
-    """Most edits stop after some ten; what the model has hardly ever seen (27 bytes of Japanese) takes all of them."""
+    """Most edits stop after some five; what the model has hardly ever seen (27 bytes of Japanese) takes all of them."""
     probability: float = 0.99
     """Every target token must reach it, greedily right, in every context, before a row stops."""
     norm_cap: float = 6.0
