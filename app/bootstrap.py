@@ -4,7 +4,6 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import fields
 from random import Random
-from typing import Any
 
 import torch
 from pydantic import ValidationError
@@ -20,6 +19,7 @@ from app.editors.grace_paper import GraceOptions
 from app.editors.hooks import SiteHooks
 from app.editors.registry import Foundation, make_editors
 from app.engine.engine import Engine
+from app.engine.memory import free_bytes
 from app.engine.model import HostedModel, load_model, pick_device, pick_dtype
 from app.engine.owner import EngineOwner
 from app.service.records import Clock
@@ -35,7 +35,7 @@ def build_service(settings: Settings, clock: Clock = time.time) -> Service:
         torch.set_num_threads(settings.torch_threads)
     log = open_log(settings.store, **settings.log_options())
     try:
-        hosted = _load(settings)
+        hosted = load(settings)
         return assemble(hosted, log, settings, bank=load_bank(), clock=clock)
     except BaseException:
         log.close()
@@ -89,7 +89,7 @@ def assemble(
     )
 
 
-def _load(settings: Settings) -> HostedModel:
+def load(settings: Settings) -> HostedModel:
     device = pick_device(settings.device)
     is_demo = settings.model == "demo"
     return load_model(
@@ -146,7 +146,7 @@ def _build_text() -> Iterator[str]:
 
 def _slots(settings: Settings, hosted: HostedModel) -> int:
     """As many as asked for, unless their keys and values would not fit the memory that they may take."""
-    budget = settings.kv_memory_fraction * _free_bytes(hosted.device)
+    budget = settings.kv_memory_fraction * free_bytes(hosted.device)
     a_slot = hosted.kv_bytes_per_token() * (hosted.max_tokens + 1)
     fitting = int(budget // a_slot)
     if fitting < 1:
@@ -155,12 +155,3 @@ def _slots(settings: Settings, hosted: HostedModel) -> int:
             f"({a_slot / 2**20:.0f} MiB): lower max_sequence_tokens or raise kv_memory_fraction."
         )
     return min(settings.slots, fitting)
-
-
-def _free_bytes(device: torch.device) -> float:
-    if device.type == "cuda":
-        free: Any = torch.cuda.mem_get_info(device)[0]
-        return float(free)
-    with open("/proc/meminfo") as meminfo:
-        fields = dict(line.split(":", 1) for line in meminfo)
-    return float(fields["MemAvailable"].split()[0]) * 1024

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from app.cli.bench import bench
 from app.cli.change import disable, enable, rollback, switch
 from app.cli.client import DEFAULT_URL, Client
 from app.cli.demo import demo
@@ -58,6 +59,7 @@ for command in (
     app.command()(command)
 app.command("import")(import_)
 app.command("eval")(evaluate)
+app.command()(bench)
 app.add_typer(log, name="log")
 app.add_typer(lora, name="lora")
 app.add_typer(keys, name="keys")

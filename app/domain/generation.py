@@ -42,6 +42,8 @@ class GenerationParameters:
     """Tell of each token how likely it was, and of so many that were likeliest in its place; None: tell neither."""
     timeout_s: float | None = None
     """The request ends with DeadlineExceeded if it has not ended by then; counted from its arrival."""
+    ignore_eos: bool = False
+    """Go on past end-of-text until `max_new_tokens`, for measurements of speed."""
     forced: tuple[int, ...] = ()
     """Token ids that are taken one after the other, whatever the model would choose (teacher forcing)."""
 

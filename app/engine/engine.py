@@ -242,7 +242,7 @@ class Engine:
     def _show(
         self, sequence: Sequence, token_id: int, logprob: float, likeliest: bool, ranked: tuple[Ranked, ...]
     ) -> None:
-        ended = token_id in self.hosted.eos_ids
+        ended = token_id in self.hosted.eos_ids and not sequence.parameters.ignore_eos
         text = "" if ended else sequence.answer.add(token_id)
         reason: FinishReason | None = None
         if ended:

@@ -11,6 +11,8 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from app.domain.errors import UnknownModel
 from app.editors.sites import Architecture, architecture_of
+from app.engine.memory import free_bytes
+from app.engine.onednn import use_onednn
 
 _SAMPLED = 65_536
 """Values of each parameter that go into the fingerprint: a hash over all of a 16 GB model would take minutes."""
@@ -104,6 +106,7 @@ def host(
     """Freezes a loaded model: no parameter takes a gradient, no dropout runs."""
     architecture = architecture or architecture_of(model.config.model_type)
     model.eval().requires_grad_(False)
+    use_onednn(model, free_bytes(next(model.parameters()).device))
     return HostedModel(
         name=name,
         model=model,

@@ -193,6 +193,11 @@ class Service:
             while (step := await asyncio.wrap_future(self._owner.call(partial(next, steps, None)))) is not None:
                 yield key, step
 
+    @property
+    def engine(self) -> Engine:
+        """For measurements, before a start: after it only the engine's own thread may touch it."""
+        return self._owner.engine
+
     def on_engine(self, function: Callable[[Engine], T]) -> "Future[T]":
         """Run a measurement on the engine's thread, between two steps."""
         return self._owner.call(partial(function, self._owner.engine))

@@ -63,6 +63,7 @@ def test_every_parameter_arrives(ask: Caller, service: FakeService) -> None:
         "logit_bias": {"7": -100},
         "logprobs": 3,
         "timeout": 2.5,
+        "ignore_eos": True,
         "return_full_text": True,
         "namespace": "support",
         "edits": "off",

@@ -49,14 +49,16 @@ def test_every_parameter_arrives(client: OpenAI, service: FakeService) -> None:
     client.completions.create(
         model="fake", prompt="x", max_tokens=7, temperature=0.5, top_p=0.9, seed=3, stop=["a", "b"], logprobs=2,
         frequency_penalty=0.5, presence_penalty=-0.5, logit_bias={"5": -100}, user="someone",
-        extra_body={"top_k": 4, "min_p": 0.1, "repetition_penalty": 1.1, "timeout": 5, "edits": "off", "revision": 0,
+        extra_body={"top_k": 4, "min_p": 0.1, "repetition_penalty": 1.1, "timeout": 5, "ignore_eos": True,
+                    "edits": "off", "revision": 0,
                     "min_revision": 0, "namespace": "support", "exclude": []},
     )  # fmt: skip
     assert service.asked == [
         GenerationParameters(
             max_new_tokens=7, do_sample=True, temperature=0.5, top_k=4, top_p=0.9, min_p=0.1, seed=3,
             repetition_penalty=1.1, frequency_penalty=0.5, presence_penalty=-0.5, stop=("a", "b"),
-            logit_bias=((5, -100.0),), top_logprobs=2, timeout_s=5, namespace="support", edits="off", revision=0,
+            logit_bias=((5, -100.0),), top_logprobs=2, timeout_s=5, ignore_eos=True, namespace="support",
+            edits="off", revision=0,
             min_revision=0,
         )
     ]  # fmt: skip

@@ -184,3 +184,12 @@ def test_a_bias_for_no_token_of_the_model_is_refused() -> None:
     biased = rig.add("hello", count=3, logit_bias=((banned, -100.0),))
     rig.run()
     assert banned not in biased.tokens
+
+
+def test_end_of_text_may_be_ignored() -> None:
+    rig = Rig()
+    (eos,) = rig.hosted.eos_ids
+    stops, goes = (rig.add("hello", count=5, forced=(eos,) * 5, ignore_eos=ignore) for ignore in (False, True))
+    rig.run()
+    assert (stops.generation.finish_reason, len(stops.tokens)) == ("eos_token", 1)
+    assert (goes.generation.finish_reason, len(goes.tokens)) == ("length", 5)

@@ -51,6 +51,7 @@ class Parameters(Incoming):
     details: bool = Field(
         default=False, description="Answer with `details`: tokens, seed, revision, the edit that answered."
     )
+    ignore_eos: bool = Field(default=False, description="Go on past end-of-text, to measure speed.")
     edits: Literal["live", "off"] = Field(default="live", description="`off`: what the model says without any edit.")
     exclude: EditIds = Field(default=[], description="Edits that shall not answer this request.")
     revision: Annotated[int | None, documented(minimum=0)] = Field(
@@ -78,6 +79,7 @@ class Parameters(Incoming):
             logit_bias=tuple((int(token_id), bias) for token_id, bias in self.logit_bias.items()),
             top_logprobs=None if isinstance(self.logprobs, bool) else self.logprobs or None,
             timeout_s=self.timeout,
+            ignore_eos=self.ignore_eos,
             return_full_text=self.return_full_text,
             namespace=self.namespace,
             edits=self.edits,

@@ -43,6 +43,7 @@ class _Asked(Incoming):
     timeout: Annotated[float | None, documented(exclusiveMinimum=0)] = Field(
         default=None, description="Seconds within which the answer must be whole; else 504."
     )
+    ignore_eos: bool = Field(default=False, description="Go on past end-of-text, to measure speed.")
     edits: Literal["live", "off"] = Field(default="live", description="`off`: what the model says without any edit.")
     exclude: EditIds = Field(default=[], description="Edits that shall not answer this request.")
     revision: Annotated[int | None, documented(minimum=0)] = None
@@ -77,6 +78,7 @@ class _Asked(Incoming):
             logit_bias=tuple((_token_id(key), bias) for key, bias in (self.logit_bias or {}).items()),
             top_logprobs=top_logprobs,
             timeout_s=self.timeout,
+            ignore_eos=self.ignore_eos,
             namespace=self.namespace,
             edits=self.edits,
             exclude=tuple(self.exclude),

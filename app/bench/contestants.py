@@ -1,0 +1,175 @@
+"""Who runs: the server in this process, the server over HTTP, and transformers' ways with the same model.
+
+Every contestant takes the same requests, all tokens wanted, end-of-text ignored, greedily, and returns a Run. Knows no
+sections and no tables.
+"""
+
+import asyncio
+import json
+import sys
+import time
+from collections.abc import Callable, Sequence
+from contextlib import aclosing
+from dataclasses import asdict, dataclass
+from typing import Any, Protocol
+
+import torch
+from transformers import ContinuousBatchingConfig, GenerationConfig
+
+from app.bench.timing import Run, Timed
+from app.bench.workload import Ask, tokens_of
+from app.domain.generation import GenerationParameters, Token
+from app.engine.model import HostedModel
+from app.engine.onednn import without_onednn
+from app.service.service import Service
+
+WARM_TOKENS = 4
+
+
+class Contestant(Protocol):
+    @property
+    def name(self) -> str: ...
+
+    async def run(self, asked: Sequence[Ask], at_once: int | None = None) -> Run:
+        """All requests, at most `at_once` of them under way; None: no bound."""
+
+
+@dataclass(slots=True)
+class Served:
+    """This server, through the same use case that its routes call. `more`: generation parameters."""
+
+    service: Service
+    more: dict[str, Any]
+    name: str = "errata"
+
+    async def run(self, asked: Sequence[Ask], at_once: int | None = None) -> Run:
+        room = asyncio.Semaphore(at_once or len(asked))
+
+        async def one(ask: Ask) -> Timed:
+            async with room:
+                timed = Timed(time.perf_counter())
+                parameters = GenerationParameters(max_new_tokens=ask.tokens, ignore_eos=True, **self.more)
+                async with aclosing(self.service.stream([ask.prompt], parameters)) as items:  # type: ignore[type-var]
+                    async for _, item in items:
+                        if isinstance(item, Token):
+                            timed.tokens.append(time.perf_counter())
+                return timed
+
+        began = time.perf_counter()
+        found = await asyncio.gather(*(one(ask) for ask in asked))
+        return Run(time.perf_counter() - began, sum(len(each.tokens) for each in found), found)
+
+
+@dataclass(slots=True)
+class OverHttp:
+    """This server over a socket: streams of server-sent events, read by clients in a process of their own."""
+
+    url: str
+    name: str = "errata, HTTP"
+
+    async def run(self, asked: Sequence[Ask], at_once: int | None = None) -> Run:
+        work = {"url": self.url, "at_once": at_once or len(asked), "asked": [asdict(ask) for ask in asked]}
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "app.bench.clients", stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
+        )
+        out, _ = await process.communicate(json.dumps(work).encode())
+        if process.returncode != 0:
+            raise RuntimeError("The clients of the HTTP run failed: their error is above.")
+        answer = json.loads(out)
+        found = [Timed(each["began"], each["tokens"]) for each in answer["requests"]]
+        return Run(answer["seconds"], sum(len(each.tokens) for each in found), found)
+
+
+class _Peer:
+    """One of transformers' ways: blocking, so on a thread, with the model to itself and as torch computes it."""
+
+    name = ""
+
+    def __init__(self, hosted: HostedModel) -> None:
+        self._hosted = hosted
+
+    async def run(self, asked: Sequence[Ask], at_once: int | None = None) -> Run:
+        return await asyncio.to_thread(self._alone, asked, at_once)
+
+    def _alone(self, asked: Sequence[Ask], at_once: int | None) -> Run:
+        with without_onednn(self._hosted.model):
+            return self._run(asked, at_once)
+
+    def _run(self, asked: Sequence[Ask], at_once: int | None) -> Run:
+        raise NotImplementedError
+
+    @torch.inference_mode()
+    def _generate(self, asked: Sequence[Ask]) -> None:
+        """One call of `generate`: prompts padded on the left, as many tokens as the longest answer wants."""
+        longest = max(len(ask.ids) for ask in asked)
+        ids = torch.zeros(len(asked), longest, dtype=torch.long)
+        mask = torch.zeros_like(ids)
+        for row, ask in enumerate(asked):
+            ids[row, longest - len(ask.ids) :] = torch.tensor(ask.ids)
+            mask[row, longest - len(ask.ids) :] = 1
+        config = _greedy(max(ask.tokens for ask in asked))
+        device = self._hosted.device
+        self._hosted.model.generate(ids.to(device), attention_mask=mask.to(device), generation_config=config)
+
+
+class OneByOne(_Peer):
+    name = "transformers generate, one by one"
+
+    def _run(self, asked: Sequence[Ask], at_once: int | None) -> Run:
+        return _timed(lambda: [self._generate([ask]) for ask in asked], asked)
+
+
+class StaticBatches(_Peer):
+    name = "transformers generate, batches"
+
+    def _run(self, asked: Sequence[Ask], at_once: int | None) -> Run:
+        size = at_once or len(asked)
+        return _timed(lambda: [self._generate(asked[i : i + size]) for i in range(0, len(asked), size)], asked)
+
+
+class ContinuousBatching(_Peer):
+    """transformers' own. The manager is made and warmed before the clock starts; the model is given back as it was."""
+
+    name = "transformers continuous batching"
+
+    def _run(self, asked: Sequence[Ask], at_once: int | None) -> Run:
+        model = self._hosted.model
+        attention = model.config._attn_implementation
+        manager = model.init_continuous_batching(
+            generation_config=_greedy(max(ask.tokens for ask in asked)),
+            continuous_batching_config=ContinuousBatchingConfig(),
+        )
+        try:
+            manager.start()
+            self._serve(manager, [Ask(ask.prompt, ask.ids, WARM_TOKENS) for ask in asked[:2]], None)
+            return _timed(lambda: self._serve(manager, asked, at_once), asked)
+        finally:
+            manager.stop(block=True)
+            model.set_attn_implementation(attention)
+
+    def _serve(self, manager: Any, asked: Sequence[Ask], at_once: int | None) -> None:
+        waiting = list(reversed(asked))
+        under_way = done = 0
+        while done < len(asked):
+            while waiting and under_way < (at_once or len(asked)):
+                ask = waiting.pop()
+                manager.add_request(list(ask.ids), max_new_tokens=ask.tokens)
+                under_way += 1
+            result = manager.get_result(timeout=1)
+            if result is None and not manager.is_running():
+                raise RuntimeError("transformers' continuous batching ended by itself: its error is above.")
+            if result is not None and result.is_finished():
+                done, under_way = done + 1, under_way - 1
+
+
+def _greedy(tokens: int) -> Any:
+    config: Any = GenerationConfig  # untyped
+    return config(max_new_tokens=tokens, do_sample=False, eos_token_id=-1, pad_token_id=0, use_cache=True)
+
+
+def _timed(work: Callable[[], Any], asked: Sequence[Ask]) -> Run:
+    began = time.perf_counter()
+    work()
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return Run(time.perf_counter() - began, tokens_of(asked))

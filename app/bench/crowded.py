@@ -1,0 +1,123 @@
+"""Thousands of live edits without thousands of fits: copies of one real edit under other names and keys, in the log.
+
+The server folds and loads them as any others. Each number of edits stands in a namespace of its own, so that they can
+be compared in one run.
+"""
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from app.bench.workload import Ask
+from app.domain.edit import Edit, EditRequest
+from app.domain.events import EditCommitted, Origin
+from app.editors.base import FitRequest, Fitted
+from app.editors.packing import pack
+from app.engine.editions import Edition
+from app.engine.engine import Engine
+from app.store.base import Log
+
+EDITOR = "grace"
+ASKED = "Question: What is the favourite colour of {}? Answer:"
+ORIGIN = Origin(actor="bench")
+
+
+@dataclass(frozen=True, slots=True)
+class Crowd:
+    """What stands in the log: a namespace for each number of edits, and prompts that its edits answer."""
+
+    namespaces: dict[int, str]
+    hits: list[Ask]
+    target: tuple[int, ...]
+    """The token ids of every hit's answer."""
+
+
+def crowd(
+    engine: Engine, log: Log, fingerprint: str, counts: Sequence[int], *, hits: int, tokens: int, seed: int
+) -> Crowd:
+    """Fills an empty log before its service starts. Of each namespace `hits` edits have answers of `tokens` tokens."""
+    rng, names = random.Random(seed), _names(random.Random(seed))
+    answered = [next(names) for _ in range(hits)]
+    fitted = _fit(engine, ASKED.format(answered[0]))
+    long = _as_long_as(fitted, tokens, engine.text.encode(ASKED))
+    namespaces: dict[int, str] = {0: "edits-0"}
+    for count in (count for count in counts if count):
+        namespaces[count] = f"edits-{count}"
+        for at in range(count):
+            name = answered[at] if at < hits else next(names)
+            copy = _under(name, long if at < hits else fitted, rng)
+            edit = _edit(f"ed_{count:08x}{at:08x}", name, namespaces[count], copy, fingerprint)
+            log.append(EditCommitted(revision=log.head() + 1, at_s=0.0, origin=ORIGIN, edit=edit))
+    prompts = [ASKED.format(name) for name in answered]
+    asked = [Ask(prompt, engine.text.encode(prompt), tokens) for prompt in prompts]
+    return Crowd(namespaces, asked, tuple(long.learned["target_ids"]))
+
+
+def _fit(engine: Engine, prompt: str) -> Fitted:
+    """A real edit's scalars and tensors. Whether it converges on a model of random weights is not asked."""
+    ids = engine.text.encode(prompt)
+    request = FitRequest(
+        texts=(prompt,),
+        contexts=(ids,),
+        context_texts=(prompt,),
+        ends=(engine.text.ends(prompt),),
+        counter_contexts=(),
+        target_ids=engine.text.encode_target(prompt, "blue"),
+        subject=None,
+        aliases=(),
+        counter_examples=(),
+        seed=0,
+    )
+    steps = engine.fit(EDITOR, [request], Edition("default", 0, ()))
+    while True:
+        try:
+            next(steps)
+        except StopIteration as stop:
+            (fitted,) = stop.value
+            assert isinstance(fitted, Fitted)
+            return fitted
+
+
+def _as_long_as(fitted: Fitted, tokens: int, ids: Sequence[int]) -> Fitted:
+    """The same with an answer of so many tokens: what matters for speed is that a value acts at each of them."""
+    value = fitted.tensors["value"]
+    target = [ids[at % len(ids)] for at in range(tokens)]
+    rows = value[torch.arange(tokens) % len(value)]
+    return Fitted(learned={**fitted.learned, "target_ids": target}, tensors={**fitted.tensors, "value": rows})
+
+
+def _under(name: str, fitted: Fitted, rng: random.Random) -> Fitted:
+    keys = fitted.tensors["keys"]
+    noise = torch.randn(keys.shape, generator=torch.Generator().manual_seed(rng.getrandbits(32)))
+    learned: dict[str, Any] = {**fitted.learned, "who": [[[name.casefold()]]]}
+    return Fitted(learned=learned, tensors={**fitted.tensors, "keys": keys + noise})
+
+
+def _edit(edit_id: str, name: str, namespace: str, fitted: Fitted, fingerprint: str) -> Edit:
+    return Edit(
+        id=edit_id,
+        request=EditRequest(prompt=ASKED.format(name), target="blue", namespace=namespace, editor=EDITOR),
+        editor=EDITOR,
+        created_at_s=0.0,
+        expires_at_s=None,
+        supersedes=(),
+        model_fingerprint=fingerprint,
+        before="",
+        after="",
+        report={},
+        learned=dict(fitted.learned),
+        tensors=pack(fitted.tensors),
+    )
+
+
+def _names(rng: random.Random) -> Any:
+    """Made-up names, no two alike."""
+    seen: set[str] = set()
+    while True:
+        name = "".join(rng.choice("abcdefghijklmnopqrstuvwxyz") for _ in range(10)).capitalize()
+        if name not in seen:
+            seen.add(name)
+            yield name

@@ -1,0 +1,117 @@
+"""Figures as tables, and the picture. Knows no terminal."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from app.domain.errors import InvalidRequest
+
+Table = tuple[list[str], list[list[str]]]
+RUN = ("tokens/s", "first token, ms (p50, p95, p99)", "between tokens, ms", "to the end, ms")
+RATIOS = {
+    "times_as_fast_as": "times as fast as {}",
+    "times_the_seconds_without": "times the seconds without: {}",
+}
+
+
+def tables(results: Mapping[str, Any]) -> list[Table]:
+    """A table for each section, and for each workload in it."""
+    found: list[Table] = []
+    sections: Mapping[str, Any] = results["sections"]
+    for name in ("peers", "edits"):
+        for what, figures in sections.get(name, {}).items():
+            found.append(_of_runs(what, figures["runs"]))
+            ratios = next((figures[key], form) for key, form in RATIOS.items() if key in figures)
+            found[-1][1].extend([[ratios[1].format(other), f"{value:.2f}"] for other, value in ratios[0].items()])
+    if "concurrency" in sections:
+        found.append(_of_runs("requests under way", sections["concurrency"]))
+    if "http" in sections:
+        headings, rows = _of_runs("16 streaming clients", sections["http"]["runs"])
+        rows += [[f"times as fast as {k}", f"{v:.2f}"] for k, v in sections["http"]["times_as_fast_as"].items()]
+        found.append((headings, rows))
+    if "decode" in sections:
+        found.append(_decode(sections["decode"]))
+    if "editing" in sections:
+        found.append(_editing(sections["editing"]))
+    if sections.get("roofline"):
+        found.append(_roofline(sections["roofline"]))
+    return found
+
+
+def _of_runs(what: str, runs: Mapping[str, Any]) -> Table:
+    rows = []
+    for name, run in runs.items():
+        spread = [run.get(key) for key in ("first_token_ms", "between_tokens_ms", "whole_ms")]
+        rows.append([name, f"{run['tokens_per_s']:,.0f}", *(_spread(each) for each in spread)])
+    return [what, *RUN], rows
+
+
+def _spread(found: Mapping[str, float] | None) -> str:
+    return "" if found is None else ", ".join(f"{value:,.1f}" for value in found.values())
+
+
+def _decode(figures: Mapping[str, Any]) -> Table:
+    rows = [[name, f"{step:,.1f} ms"] for name, step in figures["step_ms"].items()]
+    rows.append(["share of its time", f"{figures['share_of_its_time']:.2f}"])
+    return [f"a decode step, {figures['rows']} rows, context {figures['context']}", ""], rows
+
+
+def _editing(figures: Mapping[str, Any]) -> Table:
+    headings, rows = _of_runs("16 under way", figures["runs"])
+    rows += [
+        ["share of the throughput", f"{figures['share_of_the_throughput']:.2f}"],
+        ["edits a second meanwhile", f"{figures['edits_per_s']:.2f}"],
+        ["times the p99 between tokens", f"{figures['between_tokens_p99_times']:.2f}"],
+    ]
+    return headings, rows
+
+
+def _roofline(figures: Mapping[str, Any]) -> Table:
+    rows = [
+        [name, f"{each['step_ms']:.2f} ms", f"{each['floor_ms']:.2f} ms", f"{each['times_the_floor']:.2f}"]
+        for name, each in figures.items()
+        if isinstance(each, Mapping)
+    ]
+    return [f"decode at {figures['bandwidth_gb_per_s']:,} GB/s", "a step", "floor", "times the floor"], rows
+
+
+def markdown(results: Mapping[str, Any]) -> str:
+    parts = [f"{results['machine']['description']}, {results['model']}: `{results['command']}`, {results['date']}.\n"]
+    for headings, rows in tables(results):
+        lines = [headings, ["---"] + ["---:"] * (len(headings) - 1)]
+        lines += [[*row, *[""] * (len(headings) - len(row))] for row in rows]
+        parts.append("\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n")
+    return "\n".join(parts)
+
+
+def draw(results: Mapping[str, Any], file: Path) -> None:
+    """Throughput and latency over concurrency, and what live edits cost. Raises InvalidRequest without matplotlib."""
+    try:
+        from matplotlib import rc_context
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise InvalidRequest("Pictures need matplotlib: pip install 'errata[eval]'.") from error
+    figure: Any = Figure(figsize=(11, 3.6), layout="constrained")
+    throughput, latency, edits = figure.subplots(1, 3)
+    runs: Mapping[str, Any] = results["sections"].get("concurrency", {})
+    under_way = [int(at) for at in runs]
+    throughput.plot(under_way, [run["tokens_per_s"] for run in runs.values()], marker="o")
+    throughput.set(title="Throughput", xlabel="requests under way", ylabel="tokens/s", ylim=(0, None))
+    for key, label in (("first_token_ms", "first token"), ("between_tokens_ms", "between tokens")):
+        for percent in ("p50", "p99"):
+            style = "-" if percent == "p50" else "--"
+            points = [run[key][percent] for run in runs.values()]
+            latency.plot(under_way, points, style, marker="o", label=f"{label}, {percent}")
+    latency.set(title="Latency", xlabel="requests under way", ylabel="ms", yscale="log")
+    for what, found in results["sections"].get("edits", {}).items():
+        times = {int(name.split()[0]): value for name, value in found["times_the_seconds_without"].items()}
+        edits.plot(list(times), list(times.values()), marker="o", label=what)
+    edits.set(title="Time beside no edits", xlabel="live edits", xscale="log", ylim=(0.9, None))
+    edits.axhline(1.0, color="grey", linewidth=0.8)
+    for panel in (throughput, latency, edits):
+        panel.grid(alpha=0.3)
+        if panel.get_legend_handles_labels()[0]:
+            panel.legend(frameon=False, fontsize="small")
+    # or the same figures would give another file each time; and text stays text
+    with rc_context({"svg.hashsalt": "errata", "svg.fonttype": "none"}):
+        figure.savefig(file, metadata={"Date": None} if file.suffix == ".svg" else None)

@@ -1,0 +1,55 @@
+"""The server that is measured: a model of one's own or of a named shape, a log in memory, and a crowd of edits."""
+
+import random
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+
+from app.bench.comparing import Bench, Tell
+from app.bench.crowded import Crowd, crowd
+from app.bench.models import random_model
+from app.bench.workload import Workload
+from app.bootstrap import assemble, generic_texts, load
+from app.config import DEMO_MODEL, Settings
+from app.editors.bank import load_bank
+from app.engine.model import HostedModel, pick_device, pick_dtype
+from app.store.memory import MemoryLog
+
+LONGEST = 2048
+"""Tokens of a sequence where the settings say none: more would only reserve memory."""
+
+
+@asynccontextmanager
+async def standing(
+    settings: Settings, shape: str | None, counts: Sequence[int], rounds: int, seed: int, tell: Tell
+) -> AsyncIterator[Bench]:
+    """Loads, fills, starts; stops at the end. `counts`: how many live edits, a namespace each; none for no crowd."""
+    tell("loading the model")
+    hosted = _hosted(settings, shape)
+    log = MemoryLog()
+    service = assemble(hosted, log, settings, bank=load_bank())
+    texts = list(generic_texts(settings))
+    random.Random(seed).shuffle(texts)
+    workload = Workload(hosted.tokenizer, texts, seed)
+    made: Crowd | None = None
+    if counts:
+        tell(f"{sum(counts):,} edits into the log")
+        made = crowd(service.engine, log, service.status().model_fingerprint, counts, hits=32, tokens=64, seed=seed)
+    tell("starting")
+    await service.start()
+    try:
+        yield Bench(service, hosted, workload, made, rounds, tell)
+    finally:
+        await service.stop()
+
+
+def _hosted(settings: Settings, shape: str | None) -> HostedModel:
+    if shape is None:
+        return load(settings)
+    device = pick_device(settings.device)
+    return random_model(
+        shape,
+        str(DEMO_MODEL),
+        device=device,
+        dtype=pick_dtype(settings.dtype, device),
+        max_tokens=settings.max_sequence_tokens or LONGEST,
+    )

@@ -1,0 +1,77 @@
+"""When the tokens of a request came, and what many of these make: percentiles and tokens a second. Plain Python."""
+
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+PERCENTILES = (50, 95, 99)
+
+
+@dataclass(slots=True)
+class Timed:
+    """One request; all times in seconds of `time.perf_counter`."""
+
+    began: float
+    tokens: list[float] = field(default_factory=list)
+
+    @property
+    def first_s(self) -> float:
+        return self.tokens[0] - self.began
+
+    @property
+    def whole_s(self) -> float:
+        return self.tokens[-1] - self.began
+
+    @property
+    def gaps_s(self) -> list[float]:
+        return [later - sooner for sooner, later in zip(self.tokens, self.tokens[1:], strict=False)]
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """Requests that ran side by side. A contestant that does not tell when each token came gives only its makespan."""
+
+    seconds: float
+    tokens: int
+    requests: Sequence[Timed] = ()
+
+    @property
+    def tokens_per_s(self) -> float:
+        return self.tokens / self.seconds
+
+    def told(self) -> dict[str, Any]:
+        """JSON: throughput, and time to first token, between tokens and to the end, in milliseconds."""
+        found: dict[str, Any] = {
+            "requests": len(self.requests) or None,
+            "tokens": self.tokens,
+            "seconds": round(self.seconds, 4),
+            "tokens_per_s": round(self.tokens_per_s, 1),
+        }
+        if self.requests:
+            found["first_token_ms"] = percentiles([each.first_s for each in self.requests])
+            found["between_tokens_ms"] = percentiles([gap for each in self.requests for gap in each.gaps_s])
+            found["whole_ms"] = percentiles([each.whole_s for each in self.requests])
+        return found
+
+
+def percentiles(seconds: Sequence[float]) -> dict[str, float] | None:
+    """Seconds -> {"p50": milliseconds, ...}, each the smallest of which so many are no greater."""
+    if not seconds:
+        return None
+    ordered = sorted(seconds)
+    return {
+        f"p{percent}": round(1e3 * ordered[min(len(ordered) - 1, -(-len(ordered) * percent // 100) - 1)], 3)
+        for percent in PERCENTILES
+    }
+
+
+def median_run(runs: Sequence[Run]) -> Run:
+    """That of the median time; of two in the middle the faster."""
+    return sorted(runs, key=lambda run: run.seconds / run.tokens)[(len(runs) - 1) // 2]
+
+
+def ratio(ours: Sequence[Run], theirs: Sequence[Run]) -> float:
+    """How many times as many tokens a second, the median over rounds in which each ran once: what disturbs a machine
+    for a while disturbs both."""
+    return statistics.median(a.tokens_per_s / b.tokens_per_s for a, b in zip(ours, theirs, strict=True))

@@ -1,0 +1,125 @@
+"""`errata bench`: how fast the server is on this machine, beside transformers in the same run. Imports torch, late."""
+
+import asyncio
+import json
+import platform
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.table import Table
+from rich.text import Text
+
+from app.cli import render
+from app.cli.fit import Device, Dtype, Model, told
+from app.cli.settings import read_settings
+
+if TYPE_CHECKING:
+    from app.config import Settings
+
+RESULTS, PICTURE, TABLES = "bench.json", "bench.svg", "bench.md"
+SECTIONS = ("peers", "decode", "concurrency", "http", "edits", "editing", "roofline")
+
+
+def bench(
+    out: Annotated[Path | None, typer.Option(help="Folder for bench.json, bench.md and bench.svg.")] = None,
+    section: Annotated[
+        list[str] | None, typer.Option(help=f"Of {', '.join(SECTIONS)}; may be repeated. [default: all]")
+    ] = None,
+    shape: Annotated[
+        str | None, typer.Option(help="Random weights in place of --model: 47m, 1b or 8b, which are Llamas.")
+    ] = None,
+    edits: Annotated[
+        list[int], typer.Option(min=32, help="Numbers of live edits to compare with none; may be repeated.")
+    ] = [100, 10_000],  # noqa: B006
+    rounds: Annotated[int, typer.Option(min=1, help="Runs of each contestant that count; figures are medians.")] = 3,
+    seed: Annotated[int, typer.Option(help="Of the prompts and their lengths.")] = 0,
+    model: Model = None,
+    device: Device = None,
+    dtype: Dtype = None,
+) -> None:
+    """Measure throughput and latency: against transformers, by concurrency, over HTTP, among live edits, while editing.
+
+    Contestants take turns in one process, so that ratios hold on a machine that others disturb. Nothing is stored.
+    """
+    chosen = tuple(section or SECTIONS)
+    if wrong := [name for name in chosen if name not in SECTIONS]:
+        render.fail(f"There is no section {wrong[0]!r}: it is one of {', '.join(SECTIONS)}.")
+    given = {"model": model, "device": device, "dtype": dtype}
+    settings = read_settings({name: value for name, value in given.items() if value is not None})
+    with told():
+        results = asyncio.run(_run(settings, shape, chosen, edits, rounds, seed))
+        _show(results)
+        if out is not None:
+            _keep(results, out)
+
+
+async def _run(
+    settings: "Settings", shape: str | None, chosen: tuple[str, ...], edits: list[int], rounds: int, seed: int
+) -> dict[str, Any]:
+    from transformers.utils import logging
+
+    from app.bench.comparing import SECTIONS as RUN
+    from app.bench.standing_up import standing
+
+    logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    sections: dict[str, Any] = {}
+    with render.out().status("") as status:
+
+        def tell(what: str) -> None:
+            status.update(Text(what))
+
+        counts = sorted(set(edits)) if "edits" in chosen else []
+        async with standing(settings, shape, counts, rounds, seed, tell) as measured:
+            for name in chosen:
+                sections[name] = await RUN[name](measured)
+            model = measured.hosted
+    return {
+        "date": datetime.now(UTC).date().isoformat(),
+        "command": " ".join(["errata", *sys.argv[1:]]),
+        "model": f"{model.name} ({model.parameters / 1e6:,.0f} M parameters, {str(model.dtype)[6:]})",
+        "machine": _machine(model.device),
+        "sections": sections,
+    }
+
+
+def _machine(device: Any) -> dict[str, Any]:
+    import torch
+    import transformers
+
+    gpu = torch.cuda.get_device_name(device) if device.type == "cuda" else None
+    threads = torch.get_num_threads()
+    return {
+        "description": gpu or f"{threads} CPU threads ({platform.machine()})",
+        "device": str(device),
+        "threads": threads,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "transformers": transformers.__version__,
+    }
+
+
+def _show(results: dict[str, Any]) -> None:
+    from app.bench.report import tables
+
+    for headings, rows in tables(results):
+        table = Table(headings[0], box=None, pad_edge=False, header_style="bold")
+        for name in headings[1:]:
+            table.add_column(name, justify="right")
+        for row in rows:
+            table.add_row(*row)
+        render.out().print(table, "")
+
+
+def _keep(results: dict[str, Any], out: Path) -> None:
+    from app.bench.report import draw, markdown
+
+    out.mkdir(parents=True, exist_ok=True)
+    (out / RESULTS).write_text(json.dumps(results, indent=1), encoding="utf-8")
+    (out / TABLES).write_text(markdown(results), encoding="utf-8")
+    typer.echo(f"{out / RESULTS} and {out / TABLES} hold all of it.")
+    draw(results, out / PICTURE)
+    typer.echo(f"{out / PICTURE} is the picture.")
