@@ -150,6 +150,9 @@ class Engine:
         """One forward pass for requests, if any wait for one, and one micro-step of a fit, if any is under way."""
         self._drop_cancelled()
         batch = self.scheduler.next()
+        while self.scheduler.moves:
+            move = self.scheduler.moves.pop(0)
+            self._runner.move(move.source, move.target, move.tokens)
         if batch is not None:
             self.counters.steps += 1
             if batch.phase is Phase.PREFILL:

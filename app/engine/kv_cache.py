@@ -13,14 +13,15 @@ class Place:
     def __init__(self) -> None:
         self.slots = torch.zeros(0, dtype=torch.long)
         self.columns = torch.zeros(0, 0, dtype=torch.long)
-        self.width = 0
+        self.width = self.first = 0
         self.dense = False
 
     def bind(self, slots: list[int], columns: Tensor, width: int) -> None:
         self.slots = torch.tensor(slots, device=columns.device)
         self.columns, self.width = columns, width
-        # slots 0, 1, 2, ... are a view; any others are gathered, which copies what they hold
-        self.dense = slots == list(range(len(slots)))
+        # slots side by side are a view; any others are gathered, which copies what they hold
+        self.first = slots[0]
+        self.dense = slots == list(range(self.first, self.first + len(slots)))
 
 
 class SlotLayer(CacheLayerMixin):  # type: ignore[no-untyped-call]
@@ -47,9 +48,17 @@ class SlotLayer(CacheLayerMixin):  # type: ignore[no-untyped-call]
         keys[at.slots[:, None], :, at.columns] = key_states.transpose(1, 2)
         values[at.slots[:, None], :, at.columns] = value_states.transpose(1, 2)
         if at.dense:
-            rows = len(at.slots)
-            return keys[:rows, :, : at.width], values[:rows, :, : at.width]
+            rows = slice(at.first, at.first + len(at.slots))
+            return keys[rows, :, : at.width], values[rows, :, : at.width]
         return keys[:, :, : at.width][at.slots], values[:, :, : at.width][at.slots]
+
+    def move(self, source: int, target: int, tokens: int) -> None:
+        """A sequence's leading tokens to another slot."""
+        if self.is_initialized:
+            assert self.keys is not None
+            assert self.values is not None
+            for states in (self.keys, self.values):
+                states[target, :, :tokens] = states[source, :, :tokens]
 
     def get_seq_length(self) -> int:
         return 0  # positions are given with every pass
@@ -67,4 +76,10 @@ class SlotCache(Cache):
     def __init__(self, layers: int, slots: int, max_tokens: int) -> None:
         self.place = Place()
         self.slots, self.max_tokens = slots, max_tokens
-        super().__init__(layers=[SlotLayer(self.place, slots, max_tokens) for _ in range(layers)])
+        self._slot_layers = [SlotLayer(self.place, slots, max_tokens) for _ in range(layers)]
+        super().__init__(layers=list(self._slot_layers))
+
+    def move(self, source: int, target: int, tokens: int) -> None:
+        """A sequence's leading tokens to another slot, in every layer."""
+        for layer in self._slot_layers:
+            layer.move(source, target, tokens)

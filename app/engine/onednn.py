@@ -30,18 +30,23 @@ class _Linear(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, laid_out: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         ctx.weight = weight
-        product: Tensor = torch.ops.mkldnn._linear_pointwise(x.contiguous(), laid_out, bias, "none", [], "")
-        return product
+        return _product(x, laid_out, bias)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None]:
-        back = torch.ops.mkldnn._linear_pointwise(grad.contiguous(), ctx.weight.t(), None, "none", [], "")
-        return back, None, None, None
+        return _product(grad, ctx.weight.t(), None), None, None, None
+
+
+def _product(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    found: Tensor = torch.ops.mkldnn._linear_pointwise(x.contiguous(), weight, bias, "none", [], "")
+    return found
 
 
 def _forward(plain: Callable[[Tensor], Tensor], laid_out: Tensor, weight: Tensor, bias: Any, x: Tensor) -> Tensor:
     if x.dtype != torch.float32 or not x.numel():
         return plain(x)
+    if not torch.is_grad_enabled():
+        return _product(x, laid_out, bias)
     product: Tensor = _Linear.apply(x, laid_out, weight, bias)  # type: ignore[no-untyped-call]
     return product
 

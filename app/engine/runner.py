@@ -87,13 +87,39 @@ class Runner:
     def decode(
         self, slots: list[int], starts: list[int], pieces: Sequence[Sequence[int]], rows: Sequence[RowView]
     ) -> Tensor:
-        """One token a row -> logits (B, V) fp32, with each row's held edit acting."""
+        """One token a row, slots ascending -> logits (B, V) fp32, with each row's held edit acting.
+
+        Slots between them that do not decode come along idle: what they compute is thrown away, but keys and values
+        are read where they lie. Where these would be most rows, those that decode are gathered.
+        """
+        between = slots[-1] + 1 - slots[0]
+        if between == len(slots) or between > 2 * len(slots):
+            return self._decode(slots, starts, pieces, rows)
+        at = {slot: row for row, slot in enumerate(slots)}
+        idle = RowView(None, (), 0, 1, 0)
+        everyone = [(slot, at.get(slot)) for slot in range(slots[0], slots[-1] + 1)]
+        logits = self._decode(
+            [slot for slot, _ in everyone],
+            [-1 if row is None else starts[row] for _, row in everyone],
+            [(0,) if row is None else pieces[row] for _, row in everyone],
+            [idle if row is None else rows[row] for _, row in everyone],
+        )
+        return logits[[slot - slots[0] for slot in slots]]
+
+    def _decode(
+        self, slots: list[int], starts: list[int], pieces: Sequence[Sequence[int]], rows: Sequence[RowView]
+    ) -> Tensor:
         last = torch.zeros(len(slots), dtype=torch.long, device=self._hosted.device)
         acts = self._adaptors(rows)
         if not acts:
             return self._forward(slots, starts, pieces, last)
         with self._hooks.applying(len(rows), acts):
             return self._forward(slots, starts, pieces, last)
+
+    @torch.inference_mode()
+    def move(self, source: int, target: int, tokens: int) -> None:
+        """A sequence changes its slot."""
+        self.cache.move(source, target, tokens)
 
     def _adaptors(self, rows: Sequence[RowView]) -> dict[Site, list[Act]]:
         """What the editors whose edits are held by a row do at each site, for this pass's rows."""
@@ -106,12 +132,15 @@ class Runner:
         return acts
 
     def _forward(self, slots: list[int], starts: list[int], pieces: Sequence[Sequence[int]], last: Tensor) -> Tensor:
+        """A row that starts at -1 is idle: it writes where nothing reads."""
         device, length = self._hosted.device, max(len(piece) for piece in pieces)
         ids = torch.zeros(len(pieces), length, dtype=torch.long)
         positions = torch.zeros(len(pieces), length, dtype=torch.long)
         columns = torch.full((len(pieces), length), self.cache.max_tokens)  # pads write where nothing reads
         for row, (start, piece) in enumerate(zip(starts, pieces, strict=True)):
             count = len(piece)
+            if start < 0:
+                continue
             ids[row, :count] = torch.tensor(piece)
             positions[row, :count] = columns[row, :count] = torch.arange(start, start + count)
         end = int(positions.max()) + 1

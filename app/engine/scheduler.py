@@ -1,6 +1,5 @@
 """Who runs next: a queue, the slots, and turns between prefill and decode. Knows no tensors."""
 
-import heapq
 from collections import deque
 from dataclasses import dataclass
 
@@ -17,15 +16,28 @@ class Batch:
     pieces: list[tuple[int, ...]]
 
 
+@dataclass(frozen=True, slots=True)
+class Move:
+    """A sequence changes its slot: so many of its leading tokens' keys and values go with it."""
+
+    source: int
+    target: int
+    tokens: int
+
+
 class Scheduler:
-    """First come, first served. Prefill goes in chunks and takes turns with decode, so that no stream stalls."""
+    """First come, first served. Prefill goes in chunks and takes turns with decode, so that no stream stalls.
+
+    n sequences that run have the slots 0 to n - 1: side by side, keys and values are read where they lie. When one
+    ends, the last takes its slot; `moves` are those that the next pass must see done.
+    """
 
     def __init__(self, *, slots: int, chunk_tokens: int, batch_tokens: int, queue_limit: int) -> None:
         self.slots = slots
         self._chunk_tokens = chunk_tokens
         self._batch_tokens = batch_tokens
         self._queue_limit = queue_limit
-        self._free = list(range(slots))  # a heap: low slots first keeps the running ones side by side
+        self.moves: list[Move] = []
         self.waiting: deque[Sequence] = deque()
         self.running: list[Sequence] = []
         self._prefilled_last = False
@@ -41,9 +53,9 @@ class Scheduler:
         self.waiting.append(sequence)
 
     def next(self) -> Batch | None:
-        while self.waiting and self._free:
+        while self.waiting and len(self.running) < self.slots:
             sequence = self.waiting.popleft()
-            sequence.slot, sequence.phase = heapq.heappop(self._free), Phase.PREFILL
+            sequence.slot, sequence.phase = len(self.running), Phase.PREFILL
             self.running.append(sequence)
         prefill = [s for s in self.running if s.phase is Phase.PREFILL]
         decode = sorted((s for s in self.running if s.phase is Phase.DECODE), key=lambda s: s.slot)
@@ -61,13 +73,17 @@ class Scheduler:
             if count and longest * (count + 1) > self._batch_tokens:
                 break
             count += 1
-        return Batch(Phase.PREFILL, sequences[:count], pieces[:count])
+        chosen = sorted(zip(sequences[:count], pieces, strict=False), key=lambda each: each[0].slot)
+        return Batch(Phase.PREFILL, [sequence for sequence, _ in chosen], [piece for _, piece in chosen])
 
     def remove(self, sequence: Sequence) -> None:
         """Its slot is free at once; whoever takes it writes before it reads."""
         if sequence.slot >= 0:
             self.running.remove(sequence)
-            heapq.heappush(self._free, sequence.slot)
+            last = max(self.running, key=lambda each: each.slot, default=sequence)
+            if last.slot > sequence.slot:
+                self.moves.append(Move(last.slot, sequence.slot, last.computed))
+                last.slot = sequence.slot
             sequence.slot = -1
         else:
             self.waiting.remove(sequence)

@@ -1,0 +1,63 @@
+"""Slots: those that run stand side by side, and keys and values go where their sequence goes."""
+
+import random
+from typing import Any
+
+from app.domain.generation import GenerationParameters
+from app.engine.scheduler import Scheduler
+from app.engine.sequence import Phase, Sequence
+from tests.rig import NOTHING, Rig, without_cache
+
+
+def waiting(name: str) -> Sequence:
+    nothing: Any = None
+    return Sequence(
+        text=name, prompt=(1, 2, 3), parameters=GenerationParameters(), edition=NOTHING, revision=0,
+        emit=lambda _: None, sampler=nothing, answer=nothing,
+    )  # fmt: skip
+
+
+def test_slots_in_use_are_the_first_ones_and_moves_say_who_stands_where() -> None:
+    rng = random.Random(3)
+    scheduler = Scheduler(slots=6, chunk_tokens=8, batch_tokens=64, queue_limit=100)
+    held: dict[int, str] = {}  # what a cache that does as told holds in each slot
+    for number in range(300):
+        if rng.random() < 0.6 and len(scheduler.waiting) < 5:
+            scheduler.add(waiting(str(number)))
+        elif scheduler.running:
+            scheduler.remove(rng.choice(scheduler.running))
+        for move in scheduler.moves:
+            held[move.target] = held[move.source]
+        scheduler.moves.clear()
+        before = {sequence.text for sequence in scheduler.running}
+        scheduler.next()
+        held |= {sequence.slot: sequence.text for sequence in scheduler.running if sequence.text not in before}
+        assert sorted(sequence.slot for sequence in scheduler.running) == list(range(len(scheduler.running)))
+        assert all(held[sequence.slot] == sequence.text for sequence in scheduler.running)
+
+
+def test_batches_go_by_slot() -> None:
+    scheduler = Scheduler(slots=4, chunk_tokens=8, batch_tokens=64, queue_limit=100)
+    for name in "abcd":
+        scheduler.add(waiting(name))
+    scheduler.next()
+    a, _, _, d = list(scheduler.running)
+    scheduler.remove(a)
+    batch = scheduler.next()
+    assert batch is not None
+    assert [sequence.slot for sequence in batch.sequences] == [0, 1, 2]
+    assert d.slot == 0
+
+
+def test_rows_that_are_still_prefilled_come_along_idle() -> None:
+    rig = Rig(slots=3, chunk_tokens=8)
+    prompts, counts = ["first", "x" * 150, "third"], [40, 3, 12]
+    outcomes = [rig.add(prompt, count=count) for prompt, count in zip(prompts, counts, strict=True)]
+    holes = 0
+    while not rig.engine.idle:
+        rig.engine.step()
+        decoding = sorted(s.slot for s in rig.engine.scheduler.running if s.phase is Phase.DECODE)
+        holes += bool(decoding) and decoding[-1] - decoding[0] + 1 > len(decoding)
+    assert holes > 5, "else it was not tried"
+    alone = [without_cache(rig.hosted, prompt, count) for prompt, count in zip(prompts, counts, strict=True)]
+    assert [outcome.tokens for outcome in outcomes] == alone
