@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import fields
+from functools import cache
 from random import Random
 
 import torch
@@ -31,19 +32,40 @@ from app.store.open import open_log
 
 def build_service(settings: Settings, clock: Clock = time.time) -> Service:
     """Loads the model and opens the log. Blocking; raises UnknownModel, UnsupportedModel or what the store raises."""
-    if settings.torch_threads is not None:
-        torch.set_num_threads(settings.torch_threads)
+    threads = engine_threads(settings)
     log = open_log(settings.store, **settings.log_options())
     try:
         hosted = load(settings)
-        return assemble(hosted, log, settings, bank=load_bank(), clock=clock)
+        return assemble(hosted, log, settings, bank=load_bank(), clock=clock, threads=threads)
     except BaseException:
         log.close()
         raise
 
 
+@cache
+def _own_threads() -> int:
+    return torch.get_num_threads()
+
+
+def engine_threads(settings: Settings) -> int:
+    """CPU threads for torch on the engine's thread; on every other, from now on, one.
+
+    A pool of workers belongs to the thread that first needs it. With two pools there are more workers than cores, and
+    libgomp then sends them to sleep between any two operations: a decode step took 1.6 times as long.
+    """
+    wanted = settings.torch_threads or _own_threads()
+    torch.set_num_threads(1)
+    return wanted
+
+
 def assemble(
-    hosted: HostedModel, log: Log, settings: Settings, *, bank: Sequence[BankPrompt] = (), clock: Clock = time.time
+    hosted: HostedModel,
+    log: Log,
+    settings: Settings,
+    *,
+    bank: Sequence[BankPrompt] = (),
+    clock: Clock = time.time,
+    threads: int | None = None,
 ) -> Service:
     """A service around a model that is loaded already and a log that is open."""
     hooks = SiteHooks(hosted.model)
@@ -66,6 +88,7 @@ def assemble(
         slots=slots,
         chunk_tokens=settings.prefill_chunk_tokens,
         queue_limit=settings.queue_limit,
+        fit_share=settings.fit_share,
     )
     # each editor's own: one that is added later leaves the edits of the others as they are
     fingerprints = {
@@ -73,7 +96,7 @@ def assemble(
         for name, editor in editors.items()
     }
     return Service(
-        EngineOwner(engine),
+        EngineOwner(engine, threads),
         log,
         fingerprints=fingerprints,
         history_revisions=settings.history_revisions,
@@ -85,7 +108,7 @@ def assemble(
         thresholds=_thresholds(settings),
         recent_prompts=settings.recent_prompts,
         clock=clock,
-        describe=lambda: {"slots": slots, "max_sequence_tokens": hosted.max_tokens},
+        describe=lambda: {"slots": slots, "max_sequence_tokens": hosted.max_tokens, "threads": threads},
     )
 
 

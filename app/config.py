@@ -67,6 +67,12 @@ class Settings(BaseSettings):
         None, ge=2, description="Prompt plus answer, in tokens; None: the model's own limit, at most 4096."
     )
     prefill_chunk_tokens: int = Field(256, ge=1, description="Prompt tokens of one sequence that one step may prefill.")
+    fit_share: float = Field(
+        0.3,
+        gt=0,
+        le=1,
+        description="Share of the engine's time that fits may take while requests are served; idle time is theirs.",
+    )
     queue_limit: int = Field(1024, ge=1, description="Requests that may wait for a slot; one more answers 429.")
     grace_paper: dict[str, Any] = Field(
         {},

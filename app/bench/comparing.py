@@ -70,8 +70,8 @@ def _figures(found: dict[str, list[Run]], peer: str | None = None) -> dict[str, 
 
 async def peers(bench: Bench) -> dict[str, Any]:
     """Beside transformers: 16 requests at once, 48 ragged ones of which 16 are under way, one stream alone."""
-    ours, cb = bench.served(), ContinuousBatching(bench.hosted)
-    one, static = OneByOne(bench.hosted), StaticBatches(bench.hosted)
+    ours, cb = bench.served(), ContinuousBatching(bench.service, bench.hosted)
+    one, static = OneByOne(bench.service, bench.hosted), StaticBatches(bench.service, bench.hosted)
     even, ragged = bench.workload.even(16, 32, 64), bench.workload.ragged(48, (8, 64), (8, 128))
     single = bench.workload.even(2, 32, 64)
     return {
@@ -86,7 +86,7 @@ async def decode_step(bench: Bench) -> dict[str, Any]:
     rows, context, tokens = 32, min(512, bench.hosted.max_tokens - 40), 16
     asked = bench.workload.even(rows, context - tokens, 1)
     more = [Ask(ask.prompt, ask.ids, 1 + tokens) for ask in asked]
-    contestants: list[Contestant] = [bench.served(), ContinuousBatching(bench.hosted)]
+    contestants: list[Contestant] = [bench.served(), ContinuousBatching(bench.service, bench.hosted)]
     short, whole = await bench.rounds_of(contestants, asked), await bench.rounds_of(contestants, more)
     steps = {
         name: [(b.seconds - a.seconds) / tokens for a, b in zip(short[name], whole[name], strict=True)]

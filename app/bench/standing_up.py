@@ -8,13 +8,13 @@ from app.bench.comparing import Bench, Tell
 from app.bench.crowded import Crowd, crowd
 from app.bench.models import random_model
 from app.bench.workload import Workload
-from app.bootstrap import assemble, generic_texts, load
+from app.bootstrap import assemble, engine_threads, generic_texts, load
 from app.config import DEMO_MODEL, Settings
 from app.editors.bank import load_bank
 from app.engine.model import HostedModel, pick_device, pick_dtype
 from app.store.memory import MemoryLog
 
-LONGEST = 2048
+LONGEST = 1024
 """Tokens of a sequence where the settings say none: more would only reserve memory."""
 
 
@@ -24,9 +24,10 @@ async def standing(
 ) -> AsyncIterator[Bench]:
     """Loads, fills, starts; stops at the end. `counts`: how many live edits, a namespace each; none for no crowd."""
     tell("loading the model")
+    threads = engine_threads(settings)
     hosted = _hosted(settings, shape)
     log = MemoryLog()
-    service = assemble(hosted, log, settings, bank=load_bank())
+    service = assemble(hosted, log, settings, bank=load_bank(), threads=threads)
     texts = list(generic_texts(settings))
     random.Random(seed).shuffle(texts)
     workload = Workload(hosted.tokenizer, texts, seed)

@@ -18,6 +18,7 @@ from app.cli.settings import read_settings
 
 if TYPE_CHECKING:
     from app.config import Settings
+    from app.engine.model import HostedModel
 
 RESULTS, PICTURE, TABLES = "bench.json", "bench.svg", "bench.md"
 SECTIONS = ("peers", "decode", "concurrency", "http", "edits", "editing", "roofline")
@@ -50,15 +51,19 @@ def bench(
     given = {"model": model, "device": device, "dtype": dtype}
     settings = read_settings({name: value for name, value in given.items() if value is not None})
     with told():
-        results = asyncio.run(_run(settings, shape, chosen, edits, rounds, seed))
-        _show(results)
-        if out is not None:
-            _keep(results, out)
+        asyncio.run(_run(settings, shape, chosen, edits, rounds, seed, out))
 
 
 async def _run(
-    settings: "Settings", shape: str | None, chosen: tuple[str, ...], edits: list[int], rounds: int, seed: int
-) -> dict[str, Any]:
+    settings: "Settings",
+    shape: str | None,
+    chosen: tuple[str, ...],
+    edits: list[int],
+    rounds: int,
+    seed: int,
+    out: Path | None,
+) -> None:
+    """What is measured is shown, and kept, section by section: a run may be long, and is not to be lost."""
     from transformers.utils import logging
 
     from app.bench.comparing import SECTIONS as RUN
@@ -66,7 +71,6 @@ async def _run(
 
     logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-    sections: dict[str, Any] = {}
     with render.out().status("") as status:
 
         def tell(what: str) -> None:
@@ -74,24 +78,32 @@ async def _run(
 
         counts = sorted(set(edits)) if "edits" in chosen else []
         async with standing(settings, shape, counts, rounds, seed, tell) as measured:
+            results = _about(measured.hosted, measured.service.status().extra["threads"])
             for name in chosen:
-                sections[name] = await RUN[name](measured)
-            model = measured.hosted
+                found = {name: await RUN[name](measured)}
+                _show({"sections": found})
+                results["sections"] |= found
+                if out is not None:
+                    _keep(results, out)
+    if out is not None:
+        typer.echo(f"{out / RESULTS}, {out / TABLES} and {out / PICTURE} hold all of it.")
+
+
+def _about(model: "HostedModel", threads: int) -> dict[str, Any]:
     return {
         "date": datetime.now(UTC).date().isoformat(),
         "command": " ".join(["errata", *sys.argv[1:]]),
         "model": f"{model.name} ({model.parameters / 1e6:,.0f} M parameters, {str(model.dtype)[6:]})",
-        "machine": _machine(model.device),
-        "sections": sections,
+        "machine": _machine(model.device, threads),
+        "sections": {},
     }
 
 
-def _machine(device: Any) -> dict[str, Any]:
+def _machine(device: Any, threads: int) -> dict[str, Any]:
     import torch
     import transformers
 
     gpu = torch.cuda.get_device_name(device) if device.type == "cuda" else None
-    threads = torch.get_num_threads()
     return {
         "description": gpu or f"{threads} CPU threads ({platform.machine()})",
         "device": str(device),
@@ -120,6 +132,4 @@ def _keep(results: dict[str, Any], out: Path) -> None:
     out.mkdir(parents=True, exist_ok=True)
     (out / RESULTS).write_text(json.dumps(results, indent=1), encoding="utf-8")
     (out / TABLES).write_text(markdown(results), encoding="utf-8")
-    typer.echo(f"{out / RESULTS} and {out / TABLES} hold all of it.")
     draw(results, out / PICTURE)
-    typer.echo(f"{out / PICTURE} is the picture.")

@@ -23,7 +23,7 @@ from app.engine.editions import Edition, Editions
 from app.engine.model import HostedModel
 from app.engine.runner import Runner, Watch
 from app.engine.sampler import Sampler, choose_all, rank
-from app.engine.scheduler import Batch, Scheduler
+from app.engine.scheduler import Batch, FitBudget, Scheduler
 from app.engine.sequence import Emit, Phase, Sequence
 from app.engine.text import Text
 
@@ -61,6 +61,7 @@ class Engine:
         chunk_tokens: int = 256,
         batch_tokens: int = 2048,
         queue_limit: int = 1024,
+        fit_share: float = 0.5,
     ) -> None:
         self.hosted, self.editors = hosted, editors
         self.text = Text(hosted.tokenizer, min(hosted.eos_ids, default=None), hosted.max_tokens)
@@ -71,6 +72,7 @@ class Engine:
         self.counters = Counters()
         self._runner = Runner(hosted, hooks, editors, slots)
         self._fits: deque[Fitting] = deque()
+        self._budget = FitBudget(fit_share)
 
     @property
     def idle(self) -> bool:
@@ -147,7 +149,8 @@ class Engine:
     # -- the step
 
     def step(self) -> None:
-        """One forward pass for requests, if any wait for one, and one micro-step of a fit, if any is under way."""
+        """One forward pass for requests, if any wait for one, and a micro-step of a fit, if one is due."""
+        began = time.perf_counter()
         self._drop_cancelled()
         batch = self.scheduler.next()
         while self.scheduler.moves:
@@ -159,8 +162,12 @@ class Engine:
                 self._prefill(batch)
             else:
                 self._decode(batch)
-        if self._fits:
+        if batch is not None:
+            self._budget.served(time.perf_counter() - began)
+        if self._fits and (batch is None or self._budget.due):
+            began = time.perf_counter()
             self._fit_step()
+            self._budget.fitted(time.perf_counter() - began if batch is not None else 0.0)
 
     def _prefill(self, batch: Batch) -> None:
         slots, starts = [s.slot for s in batch.sequences], [s.computed for s in batch.sequences]

@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
 from typing import Any, TypeVar
 
+import torch
+
 from app.domain.errors import ErrataError, RequestCancelled
 from app.domain.generation import GenerationParameters
 from app.editors.base import FitRequest, Fitted
@@ -24,10 +26,13 @@ class EngineFailed(ErrataError):
 
 
 class EngineOwner:
-    """Runs the engine's steps on one thread while there is work, and sleeps on the mailbox while there is none."""
+    """Runs the engine's steps on one thread while there is work, and sleeps on the mailbox while there is none.
 
-    def __init__(self, engine: Engine) -> None:
-        self.engine = engine
+    `threads`: CPU threads that torch may use there; None: as it likes.
+    """
+
+    def __init__(self, engine: Engine, threads: int | None = None) -> None:
+        self.engine, self.threads = engine, threads
         self._mailbox: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
         self._stopping = False
@@ -129,6 +134,8 @@ class EngineOwner:
         self._stopping = True
 
     def _run(self) -> None:
+        if self.threads is not None:
+            torch.set_num_threads(self.threads)
         while not self._stopping:
             self._read_mail()
             try:

@@ -4,7 +4,7 @@ import random
 from typing import Any
 
 from app.domain.generation import GenerationParameters
-from app.engine.scheduler import Scheduler
+from app.engine.scheduler import FitBudget, Scheduler
 from app.engine.sequence import Phase, Sequence
 from tests.rig import NOTHING, Rig, without_cache
 
@@ -61,3 +61,22 @@ def test_rows_that_are_still_prefilled_come_along_idle() -> None:
     assert holes > 5, "else it was not tried"
     alone = [without_cache(rig.hosted, prompt, count) for prompt, count in zip(prompts, counts, strict=True)]
     assert [outcome.tokens for outcome in outcomes] == alone
+
+
+def test_fits_get_their_share_and_no_more() -> None:
+    for share, micro_step_s in ((0.3, 0.01), (0.3, 0.5), (0.75, 0.02)):
+        budget, fitted_s, served_s = FitBudget(share), 0.0, 0.0
+        for _ in range(20_000):
+            budget.served(0.02)
+            served_s += 0.02
+            if budget.due:
+                budget.fitted(micro_step_s)
+                fitted_s += micro_step_s
+        taken = fitted_s / (fitted_s + served_s)
+        assert taken <= share + 0.01
+        assert taken >= min(share, micro_step_s / (micro_step_s + 0.02)) - 0.1
+    free = FitBudget(1.0)
+    for _ in range(3):
+        free.fitted(10.0)
+        free.served(1e-9)
+        assert free.due
