@@ -85,7 +85,7 @@ class OverHttp:
 
 
 class _Peer:
-    """One of transformers' ways: blocking, on the engine's thread, which has torch's workers; the model as torch has it."""
+    """One of transformers' ways: blocking, on the engine's thread, which has torch's workers; linear layers as torch's."""
 
     name = ""
 
