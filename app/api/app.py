@@ -11,7 +11,7 @@ from app.api.gate import Gate
 from app.api.metrics import Metrics
 from app.api.middleware import Envelope
 from app.api.openapi import describe
-from app.api.routes import changes, edits, generate, health, log, openai, scope, snapshots
+from app.api.routes import changes, edits, generate, health, jobs, log, openai, scope, snapshots
 
 if TYPE_CHECKING:
     from app.service.service import Service  # imports torch: the API itself does without
@@ -60,6 +60,7 @@ def create_app(
     app.include_router(generate.routes(service, metrics))
     app.include_router(openai.routes(service, metrics))
     app.include_router(edits.routes(service, metrics))
+    app.include_router(jobs.routes(service))
     app.include_router(changes.routes(service))
     app.include_router(scope.routes(service))
     app.include_router(log.routes(service))

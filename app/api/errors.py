@@ -32,6 +32,7 @@ class ClientGone(Exception):
 TABLE: Mapping[type[domain.ErrataError], tuple[int, str, str]] = {
     domain.InvalidRequest: (422, "invalid-request", "Invalid request"),
     domain.UnknownEdit: (404, "unknown-edit", "Unknown edit"),
+    domain.UnknownJob: (404, "unknown-job", "Unknown job"),
     domain.UnknownModel: (404, "unknown-model", "Unknown model"),
     domain.UnsupportedModel: (422, "unsupported-model", "Unsupported model"),
     domain.StateConflict: (409, "state-conflict", "The edit's state does not allow this"),

@@ -20,6 +20,10 @@ OPEN = frozenset({"/healthz", "/readyz", "/docs", "/openapi.json", "/docs/oauth2
 """What orchestrators ask, and the description of the API: no key, no limit."""
 
 
+LOOKED_AT = frozenset({"edits", "log", "editors", "metrics", "snapshots", "probes", "recent", "jobs"})
+"""What a reader may see: the first part of a path."""
+
+
 def right_of(method: str, path: str) -> Right | None:
     """The right that a request needs; None for none."""
     if path in OPEN:
@@ -27,9 +31,11 @@ def right_of(method: str, path: str) -> Right | None:
     if path in ("/generate", "/generate_stream") or path.startswith("/v1/"):
         return Right.GENERATE
     first = path.split("/")[1] if path.startswith("/") else ""
-    if method in ("GET", "HEAD") and first in ("edits", "log", "editors", "metrics", "snapshots", "probes", "recent"):
+    if method in ("GET", "HEAD") and first in LOOKED_AT:
         return Right.READ
     if (method == "POST" and first in ("edit", "edits", "rollback")) or (method == "PATCH" and first == "edits"):
+        return Right.EDIT
+    if method == "DELETE" and first == "jobs":
         return Right.EDIT
     return Right.ADMIN
 

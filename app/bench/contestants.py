@@ -85,7 +85,7 @@ class OverHttp:
 
 
 class _Peer:
-    """One of transformers' ways: blocking, on the engine's thread, which has torch's workers; linear layers as torch's."""
+    """One of transformers' ways: blocking, on the engine's thread, which has torch's workers, oneDNN off."""
 
     name = ""
 

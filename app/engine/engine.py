@@ -5,7 +5,7 @@ Knows nothing of threads, logs or HTTP. `owner` drives it on the thread that own
 
 import time
 from collections import deque
-from collections.abc import Generator, Iterable, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -30,10 +30,12 @@ from app.engine.text import Text
 
 @dataclass(eq=False, slots=True)
 class Fitting:
-    """A fit under way beside serving: `steps` yields at each micro-step, and `done` takes its result or error."""
+    """A fit under way beside serving: `steps` yields at each micro-step, `tell` is told of it, and `done` takes the
+    result or error."""
 
     steps: Generator[Progress, None, Any]
     done: Any
+    tell: Callable[[Progress], None] = lambda _: None
     cancelled: bool = False
 
 
@@ -325,7 +327,7 @@ class Engine:
             if fitting.cancelled:
                 fitting.steps.close()
                 raise RequestCancelled("The fit was cancelled.")
-            next(fitting.steps)
+            fitting.tell(next(fitting.steps))
             self.counters.fit_steps += 1
             self._fits.rotate(-1)
         except StopIteration as stop:

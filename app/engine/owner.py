@@ -11,7 +11,7 @@ import torch
 
 from app.domain.errors import ErrataError, RequestCancelled
 from app.domain.generation import GenerationParameters
-from app.editors.base import FitRequest, Fitted
+from app.editors.base import FitRequest, Fitted, Progress
 from app.engine.editions import Edition
 from app.engine.engine import Engine, Fitting
 from app.engine.sequence import Emit
@@ -92,9 +92,16 @@ class EngineOwner:
             sequence.cancelled = True
         self._post(lambda: None)  # an idle engine has nothing to cancel; a sleeping one must look
 
-    def fit(self, editor: str, requests: Sequence[FitRequest], beside: Edition) -> "Future[list[Fitted]]":
+    def fit(
+        self,
+        editor: str,
+        requests: Sequence[FitRequest],
+        beside: Edition,
+        tell: Callable[[Progress], None] = lambda _: None,
+    ) -> "Future[list[Fitted]]":
         """Fit a batch, for requests that see `beside`, between the steps of serving.
 
+        `tell` is called on the engine's thread at each micro-step, and must return at once.
         Cancelling the future ends the fit at its next micro-step.
         """
         future: Future[list[Fitted]] = Future()
@@ -113,7 +120,7 @@ class EngineOwner:
             except Exception as error:
                 done(error)
                 return
-            fitting = Fitting(steps, done)
+            fitting = Fitting(steps, done, tell)
             future.add_done_callback(lambda f: setattr(fitting, "cancelled", f.cancelled()))
             self.engine.add_fit(fitting)
 

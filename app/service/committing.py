@@ -15,7 +15,7 @@ from app.engine.editions import Edition
 from app.service.records import Clock, Records
 from app.service.serving import Pins
 from app.service.verifying import Verdict
-from app.service.views import EditView, token_diff
+from app.service.views import EditView, Tell, silent, token_diff
 
 TOLD = ("steps", "converged", "probability", "radius", "neurons")
 """What the report tells of what was learned."""
@@ -31,6 +31,7 @@ class Draft:
     """With its preset, as the engine knows it."""
     origin: Origin
     dry_run: bool = False
+    tell: Tell = silent
     conflicts: tuple[str, ...] = ()
     """Edits in the way, of a preview: it tells them, where a commit is refused."""
     supersedes: tuple[str, ...] = ()

@@ -18,6 +18,7 @@ from app.editors.packing import pack, unpack
 from app.engine.editions import Edition
 from app.engine.owner import EngineOwner
 from app.service.committing import kept_report, new_id
+from app.service.fitting import Fitter
 from app.service.preparing import Preparing
 from app.service.records import Clock, Records, uninterrupted
 from app.service.serving import Pins
@@ -59,11 +60,12 @@ class Retuning:
     """One at a time for each edit: who comes second finds a newer fit, and begins anew."""
 
     def __init__(
-        self, owner: EngineOwner, records: Records, pins: Pins, preparing: Preparing, verifier: Verifier,
-        surroundings: Surroundings, clock: Clock,
+        self, owner: EngineOwner, records: Records, pins: Pins, fitter: Fitter, preparing: Preparing,
+        verifier: Verifier, surroundings: Surroundings, clock: Clock,
     ) -> None:  # fmt: skip
         self._owner, self._records, self._pins, self._clock = owner, records, pins, clock
-        self._preparing, self._verifier, self._surroundings = preparing, verifier, surroundings
+        self._fitter, self._preparing = fitter, preparing
+        self._verifier, self._surroundings = verifier, surroundings
 
     async def retune(self, edit_id: str, change: Retune, origin: Origin) -> EditView:
         """Raises UnknownEdit, StateConflict, InvalidRequest or EditRejected."""
@@ -111,7 +113,7 @@ class Retuning:
                 return fitted, verdict
             await self._drop(name)
         beside = base.trying((), frozenset((stands.id.partition("@")[0],)))
-        (anew,) = await asyncio.wrap_future(self._owner.fit(stands.adaptor, [fit_request], beside))
+        (anew,) = await self._fitter.fit(stands.adaptor, [fit_request], beside)
         fitted = _widened(anew, stands, widen)
         return fitted, await self._verified(stands, request, fitted, base, name)
 

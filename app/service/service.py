@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-from app.domain.edit import Edit, EditRequest, State
+from app.domain.edit import Edit, EditRequest
 from app.domain.errors import InvalidRequest, RequestCancelled
 from app.domain.events import EditsDisabled, EditsEnabled, EditsRolledBack, Event, Origin
 from app.domain.generation import Generation, GenerationParameters, Token
@@ -27,8 +27,11 @@ from app.engine.owner import EngineOwner
 from app.service.answering import Answering
 from app.service.changing import Changing
 from app.service.editing import Editing
+from app.service.fitting import Fitter
 from app.service.following import Follower
+from app.service.jobs import Jobs
 from app.service.loading import Loading, no_collections
+from app.service.making import Making
 from app.service.preparing import Preparing
 from app.service.recent import Recent
 from app.service.records import Clock, Records
@@ -39,7 +42,7 @@ from app.service.snapshots import Snapshots
 from app.service.standing import editors_of, status_of
 from app.service.surroundings import Surroundings
 from app.service.verifying import Thresholds, Verifier
-from app.service.views import EditFilter, EditResults, EditView, Page, Status
+from app.service.views import EditFilter, EditResults, EditView, Page, Status, Tell, silent
 from app.store.base import Log
 from app.store.snapshots import Manifest
 
@@ -86,11 +89,12 @@ class Service:
         self.answering = Answering(owner, self.records, self._pins, self.recent, clock, max_new_tokens_limit)
         self._preparing = Preparing(owner.engine, Nearby(bank), load_phrasebook() if bank else Phrasebook({}))
         self._around = Surroundings(owner, self.records, self._pins, self._preparing, self.recent)
-        verifying = (self._preparing, self._verifier, self._around)
-        self._editing = Editing(owner, self.records, self._pins, *verifying, fingerprints, clock)
+        verifying = (Fitter(owner), self._preparing, self._verifier, self._around)
+        self._editing = Editing(self.records, Making(owner, self.records, self._pins, *verifying, fingerprints, clock))
         self._retuning = Retuning(owner, self.records, self._pins, *verifying, clock)
         self._refitting = Refitting(owner, self.records, self._pins, self._preparing, self._verifier, clock)
         self._changing = Changing(self.records, clock)
+        self.jobs = Jobs(clock)
         self._follower = Follower(self.records, self._rebuild)
         self.snapshots = Snapshots(self.records, clock, period_s=snapshot_period_s, min_events=snapshot_min_events)
         self._tasks: list[asyncio.Task[None]] = []
@@ -116,6 +120,7 @@ class Service:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._drain()
+        await self.jobs.stop()
         await asyncio.to_thread(self._owner.stop)
         async with self.records.writing:
             self.records.log.close()
@@ -275,11 +280,12 @@ class Service:
         atomic: bool = True,
         batch: bool = False,
         dry_run: bool = False,
+        tell: Tell = silent,
     ) -> EditResults:
         with self._working():
             for request in requests:
                 self._check_reason(request.reason or origin.reason)
-            return await self._editing.edit(requests, origin, atomic=atomic, batch=batch, dry_run=dry_run)
+            return await self._editing.edit(requests, origin, atomic=atomic, batch=batch, dry_run=dry_run, tell=tell)
 
     async def retune(self, edit_id: str, change: Retune, origin: Origin) -> EditView:
         """Widen, narrow or tell more of an edit's scope, as a new revision."""
@@ -342,9 +348,3 @@ class Service:
     def events(self, after: int | None, limit: int) -> list[tuple[Event, str]]:
         """Events above a revision, or from the oldest that is kept on, with their hashes, from the log itself."""
         return self.records.events(after, limit)
-
-    def live_ids(self, namespace: str) -> list[str]:
-        return [edit.id for edit in self.records.ledger.live(namespace)]
-
-    def state(self, edit_id: str) -> State:
-        return self.records.ledger.state(edit_id)

@@ -1,16 +1,24 @@
 """What the service answers about edits: the ledger's entries, read once, as values."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from difflib import SequenceMatcher
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from app.domain.edit import Edit, State
 from app.domain.errors import ErrataError
 from app.domain.events import Origin
 
+if TYPE_CHECKING:
+    from app.editors.base import Progress  # imports torch: views do without
+
 _WORDS = re.compile(r"\s*\S+|\s+$")
+Tell = Callable[[str, "Progress | None"], None]
+"""Who waits for edits is told the phase that they are in, and how far their fit has come."""
+
+
+def silent(_phase: str, _progress: "Progress | None") -> None: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -28,11 +28,13 @@ from app.domain.events import (
     SwitchSet,
 )
 from app.domain.generation import Generation, GenerationParameters, Hit, Ranked, Signal, Token
+from app.editors.base import Progress
+from app.service.jobs import Jobs
 from app.service.recent import Recent
 from app.service.records import Records
 from app.service.retuning import Retune
 from app.service.snapshots import Snapshots
-from app.service.views import EditFilter, EditResult, EditResults, EditView, Page, Status
+from app.service.views import EditFilter, EditResult, EditResults, EditView, Page, Status, Tell, silent
 from app.store.memory import MemoryLog
 from app.store.snapshots import Manifest
 
@@ -61,6 +63,7 @@ class FakeService:
         self.records = Records(MemoryLog())
         self.recent = Recent(most=10)
         self.answering = FakeAnswering()
+        self.jobs = Jobs(lambda: NOW_S)
         self.snapshots = Snapshots(self.records, lambda: NOW_S, period_s=0, min_events=1)
         self.started = self.stopped = self.cancelled = 0
         self.fails: Exception | None = None
@@ -171,7 +174,10 @@ class FakeService:
         atomic: bool = True,
         batch: bool = False,
         dry_run: bool = False,
+        tell: Tell = silent,
     ) -> EditResults:
+        tell("fit", Progress(step=3, steps=200, loss=0.25))
+        await asyncio.sleep(self.slow_s)
         self._fail()
         self.origins.append(origin)
         digest = hashlib.sha256(json.dumps([r.digest() for r in requests]).encode()).hexdigest()

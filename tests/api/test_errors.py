@@ -13,6 +13,7 @@ from tests.api.serving import MAX_BODY_BYTES, Caller
 EXPECTED = {
     "InvalidRequest": 422,
     "UnknownEdit": 404,
+    "UnknownJob": 404,
     "UnknownModel": 404,
     "UnsupportedModel": 422,
     "StateConflict": 409,

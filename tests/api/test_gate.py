@@ -35,6 +35,9 @@ ROUTES: list[tuple[str, str, Any, Right]] = [
     ("DELETE", "/recent", None, Right.ADMIN),
     ("POST", "/rollback", {"ids": ["ed_x"]}, Right.EDIT),
     ("POST", "/switch", {"on": False}, Right.ADMIN),
+    ("GET", "/jobs/jb_x", None, Right.READ),
+    ("GET", "/jobs/jb_x/events", None, Right.READ),
+    ("DELETE", "/jobs/jb_x", None, Right.EDIT),
     ("GET", "/log", None, Right.READ),
     ("POST", "/snapshots", None, Right.ADMIN),
     ("GET", "/snapshots", None, Right.READ),
@@ -55,7 +58,9 @@ def bearer(key: str) -> dict[str, str]:
 def test_the_table_names_every_route(service: FakeService) -> None:
     paths = create_app(service).openapi()["paths"]  # type: ignore[arg-type]
     routes = {(method.upper(), path) for path, methods in paths.items() for method in methods}
-    named = {(method, path.replace("ed_x", "{edit_id}").replace("fake", "{model}")) for method, path, *_ in ROUTES}
+    named = {(method, path) for method, path, *_ in ROUTES}
+    for given, name in (("ed_x", "{edit_id}"), ("fake", "{model}"), ("jb_x", "{job_id}")):
+        named = {(method, path.replace(given, name)) for method, path in named}
     assert {(method, path) for method, path in routes if path not in OPEN} == named
 
 

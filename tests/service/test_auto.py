@@ -17,7 +17,7 @@ CAPITAL, KING = "The capital of Ruritania is", "The king of Zenda was"
 
 def failing(service: Service, *editors: str) -> list[str]:
     """Edits of these editors never hold. -> the editors whose edits were verified, as it goes on."""
-    verifier, seen = service._editing._verifier, []
+    verifier, seen = service._verifier, []
     really = verifier.verify
 
     async def verify(request: EditRequest, edit_id: str, *more: Any) -> Verdict:

@@ -67,7 +67,7 @@ def test_what_one_server_commits_the_other_serves_and_takes_back() -> None:
             assert (await ask(other, KING, min_revision=results.revision)).text == "Rudolf"
             await other.roll_back([view.edit.id], ORIGIN)
             await until(lambda: one.revision == other.revision)
-            assert one.state(view.edit.id) is State.ROLLED_BACK
+            assert one.records.ledger.state(view.edit.id) is State.ROLLED_BACK
             assert exact(await ask(one, CAPITAL)) == exact(before)
             assert one.records.hash == other.records.hash
 
@@ -117,8 +117,10 @@ def test_the_same_prompt_corrected_on_two_servers_at_once_leaves_one_live() -> N
             await until(lambda: one.revision == other.revision == 2)
             answers = [(await ask(service, CAPITAL)).text for service in (one, other)]
             assert answers[0] == answers[1]
-            assert one.live_ids("default") == other.live_ids("default")
-            assert len(one.live_ids("default")) == 1
+            assert [each.id for each in one.records.ledger.live("default")] == [
+                each.id for each in other.records.ledger.live("default")
+            ]
+            assert len([each.id for each in one.records.ledger.live("default")]) == 1
 
     asyncio.run(story())
 

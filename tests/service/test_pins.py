@@ -99,7 +99,7 @@ def test_rolling_back_to_a_revision_takes_all_later_edits() -> None:
             gone = await service.roll_back_to(1, ORIGIN)
             assert {view.edit.id for view in gone} == set(ids[1:])
             assert service.revision == 4, "one event for all of them"
-            assert service.state(ids[0]) is State.LIVE
+            assert service.records.ledger.state(ids[0]) is State.LIVE
 
     asyncio.run(story())
 
@@ -113,6 +113,6 @@ def test_rolling_back_to_a_revision_again_under_its_key_answers_the_same() -> No
             later = await edit(service, KING, "Rudolf")
             again = await service.roll_back_to(0, back)
             assert [view.edit.id for view in again] == [view.edit.id for view in first]
-            assert service.state(later.edit.id) is State.LIVE
+            assert service.records.ledger.state(later.edit.id) is State.LIVE
 
     asyncio.run(story())

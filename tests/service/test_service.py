@@ -119,10 +119,10 @@ def test_of_corrections_of_one_prompt_at_once_one_is_live_and_the_rest_are_super
         async with serving() as service:
             targets = ["Strelsau", "Hentzau", "Zenda", "Rupert"]
             views = await asyncio.gather(*(edit(service, CAPITAL, target) for target in targets))
-            (live,) = service.live_ids("default")
+            (live,) = [each.id for each in service.records.ledger.live("default")]
             assert (await ask(service, CAPITAL)).text == service.edit_view(live).edit.request.target
             assert service.edit_view(live).revision == len(targets)
-            states = [service.state(view.edit.id) for view in views]
+            states = [service.records.ledger.state(view.edit.id) for view in views]
             assert states.count(State.SUPERSEDED) == len(targets) - 1
 
     asyncio.run(story())
@@ -149,7 +149,7 @@ def test_a_prompt_that_another_edit_answers_conflicts_unless_it_is_named() -> No
                 await edit(service, other_way, "Zenda")
             assert error.value.details["conflicts"] == [first.edit.id]
             second = await edit(service, other_way, "Zenda", supersede=(first.edit.id,))
-            assert service.state(first.edit.id) is State.SUPERSEDED
+            assert service.records.ledger.state(first.edit.id) is State.SUPERSEDED
             assert (await ask(service, other_way)).text == "Zenda"
             await service.roll_back([second.edit.id], ORIGIN)
             assert (await ask(service, other_way)).text == "Strelsau"
@@ -192,7 +192,7 @@ def test_an_edit_that_expires_is_renewed_by_posting_it_again() -> None:
             first = await edit(service, CAPITAL, "Strelsau", expires_in_s=60.0)
             clock.now += 50
             second = await edit(service, CAPITAL, "Strelsau", expires_in_s=60.0)
-            assert service.state(first.edit.id) is State.SUPERSEDED
+            assert service.records.ledger.state(first.edit.id) is State.SUPERSEDED
             assert second.edit.expires_at_s == clock.now + 60
 
     asyncio.run(story())

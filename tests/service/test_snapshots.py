@@ -42,7 +42,7 @@ def test_a_trimmed_log_starts_from_its_snapshot_and_nothing_differs(tmp_path: Pa
             await edit(service, CAPITAL, "Strelsau")
             await edit(service, KING, "Rudolf", origin=once)
             await edit(service, KING, "Michael")
-            await service.roll_back([service.live_ids("default")[-1]], ORIGIN)
+            await service.roll_back([[each.id for each in service.records.ledger.live("default")][-1]], ORIGIN)
             manifest, new = await service.take_snapshot()
             assert (manifest.revision, new) == (4, True)
             await edit(service, RIVER, "Elb")
@@ -55,7 +55,10 @@ def test_a_trimmed_log_starts_from_its_snapshot_and_nothing_differs(tmp_path: Pa
             again = await edit(service, KING, "Rudolf", origin=once)
             assert (service.revision, again.history[0].revision) == (5, 2), "the key was used before the snapshot"
             await edit(service, CAPITAL, "Hentzau")
-            assert service.state(service.edits(EditFilter(), 10, None).edits[-1].edit.id) is State.SUPERSEDED
+            assert (
+                service.records.ledger.state(service.edits(EditFilter(), 10, None).edits[-1].edit.id)
+                is State.SUPERSEDED
+            )
 
     asyncio.run(story())
 

@@ -1,15 +1,17 @@
 """Making edits, and looking at them. Knows no editor: what an edit is made of is decided below."""
 
-from typing import TYPE_CHECKING, Annotated
+import re
+from typing import TYPE_CHECKING, Annotated, Any
 
-from fastapi import APIRouter, Body, Path, Query, Response
+from fastapi import APIRouter, Body, Header, Path, Query, Response
+from fastapi.responses import JSONResponse
 
 from app.api.deps import Asker
-from app.api.errors import problem_of
 from app.api.metrics import Metrics
 from app.api.openapi import leads_to, raises
 from app.api.schemas.corrections import EXAMPLES, BatchBody, EditsQuery, OneOrBatch
-from app.api.schemas.edits import EditDetail, EditOut, EditPage, FailedEdit, MadeEdit, MadeEdits
+from app.api.schemas.edits import EditDetail, EditOut, EditPage, MadeEdit, MadeEdits
+from app.api.schemas.jobs import JobOut, made_of
 from app.domain.errors import (
     EditRejected,
     Forbidden,
@@ -25,11 +27,13 @@ from app.domain.errors import (
 )
 from app.domain.events import Origin
 from app.domain.keys import Role
+from app.service.views import EditResults, Tell, silent
 
 if TYPE_CHECKING:
     from app.service.service import Service
 
 Id = Annotated[str, Path(max_length=64, examples=["ed_0123456789abcdef"])]
+ASYNC = re.compile(r"(^|,)\s*respond-async\s*($|[,;])", re.IGNORECASE)
 MAKING = raises(
     EditRejected, IdempotencyMismatch, UnknownEdit, ScopeConflict, StateConflict, QueueFull, StoreUnavailable, LostRace,
     RequestCancelled, body=True,
@@ -42,10 +46,16 @@ def routes(service: "Service", metrics: Metrics) -> APIRouter:
     @router.post(
         "/edit",
         status_code=201,
+        response_model=MadeEdit | MadeEdits,
         responses={
             200: {
                 "description": "A dry run, or nothing new: what was asked for stands already",
                 "model": MadeEdit | MadeEdits,
+            },
+            202: {
+                "description": "Asked for with `Prefer: respond-async`: a job that makes it",
+                "model": JobOut,
+                "headers": {"Location": {"schema": {"type": "string"}, "description": "Of the job"}},
             },
             201: {
                 "description": "Durable, applied here and verified",
@@ -60,40 +70,49 @@ def routes(service: "Service", metrics: Metrics) -> APIRouter:
         response: Response,
         asker: Asker,
         body: Annotated[OneOrBatch, Body(openapi_examples=EXAMPLES)],
-    ) -> MadeEdit | MadeEdits:
+        prefer: Annotated[str, Header(description="`respond-async`: answer 202 at once, with a job.")] = "",
+    ) -> Any:
         """Fits the edit beside serving, verifies it by generating, and commits it: seconds later it is live.
 
         The same prompt again supersedes the older edit; a batch is `{"edits": [...]}`. After a 503 the outcome may be
-        unknown: ask again with the same Idempotency-Key.
+        unknown: ask again with the same Idempotency-Key. With `Prefer: respond-async` the answer is a job.
         """
         batch = isinstance(body, BatchBody)
         items = body.edits if isinstance(body, BatchBody) else [body]
         for item in items:
             if item.force:
                 check_force(asker, item.reason)
-        try:
-            results = await service.edit(
-                [item.to_domain(service.answering.render) for item in items],
-                asker,
-                atomic=body.atomic if isinstance(body, BatchBody) else True,
-                batch=batch,
-                dry_run=body.dry_run,
-            )
-        except Exception as error:
-            metrics.edit_failed(error, len(items))
-            raise
-        metrics.edited(results, dry_run=body.dry_run)
-        for failure in results.failures:
-            metrics.edit_failed(failure.error, 1)
+        requests = [item.to_domain(service.answering.render) for item in items]
+
+        async def made(tell: Tell) -> tuple[EditResults, bool, bool]:
+            try:
+                results = await service.edit(
+                    requests,
+                    asker,
+                    atomic=body.atomic if isinstance(body, BatchBody) else True,
+                    batch=batch,
+                    dry_run=body.dry_run,
+                    tell=tell,
+                )
+            except Exception as error:
+                metrics.edit_failed(error, len(items))
+                raise
+            metrics.edited(results, dry_run=body.dry_run)
+            for failure in results.failures:
+                metrics.edit_failed(failure.error, 1)
+            return results, batch, body.dry_run
+
+        if ASYNC.search(prefer):
+            job = service.jobs.start(made)
+            headers = {"Location": f"/jobs/{job.id}", "Preference-Applied": "respond-async"}
+            return JSONResponse(JobOut.of(job).model_dump(mode="json"), status_code=202, headers=headers)
+        results, *_ = found = await made(silent)
         if not any(result.created for result in results.results):
             response.status_code = 200
-        made = [MadeEdit.made(result, dry_run=body.dry_run, revision=results.revision) for result in results.results]
-        if batch:
-            failures = [FailedEdit(index=each.index, problem=problem_of(each.error)) for each in results.failures]
-            return MadeEdits(edits=made, revision=results.revision, failures=failures)
-        if not body.dry_run:
-            response.headers["Location"] = f"/edits/{made[0].id}"
-        return made[0]
+        answer = made_of(*found)
+        if isinstance(answer, MadeEdit) and not body.dry_run:
+            response.headers["Location"] = f"/edits/{answer.id}"
+        return answer
 
     @router.get("/edits", responses=raises(), summary="List edits, newest first")
     async def list_edits(query: Annotated[EditsQuery, Query()]) -> EditPage:

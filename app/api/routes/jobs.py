@@ -1,0 +1,49 @@
+"""Jobs: edits that a client asked for without waiting. How far they have come, once or as a stream; and their end."""
+
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from typing import TYPE_CHECKING, Annotated
+
+from fastapi import APIRouter, Depends, Path
+from fastapi.sse import EventSourceResponse
+
+from app.api.openapi import raises
+from app.api.schemas.jobs import JobOut
+from app.domain.errors import UnknownJob
+
+if TYPE_CHECKING:
+    from app.service.jobs import Job
+    from app.service.service import Service
+
+Id = Annotated[str, Path(max_length=64, examples=["jb_0123456789abcdef"])]
+
+
+def routes(service: "Service") -> APIRouter:
+    router = APIRouter(tags=["edits"])
+
+    async def known(job_id: Id) -> "Job":
+        return service.jobs.job(job_id)
+
+    @router.get("/jobs/{job_id}", responses=raises(UnknownJob), summary="How far a job has come")
+    async def job(job_id: Id) -> JobOut:
+        """`result` is there once it is done, `problem` if it failed."""
+        return JobOut.of(service.jobs.job(job_id))
+
+    @router.get(
+        "/jobs/{job_id}/events",
+        response_class=EventSourceResponse,
+        responses=raises(UnknownJob),
+        summary="Listen to a job",
+    )
+    async def job_events(found: Annotated["Job", Depends(known)]) -> AsyncIterator[JobOut]:
+        """Server-sent events: the job whenever there is something new to tell; the last when it has ended."""
+        async with aclosing(service.jobs.listen(found.id)) as jobs:  # type: ignore[type-var]
+            async for each in jobs:
+                yield JobOut.of(each)
+
+    @router.delete("/jobs/{job_id}", responses=raises(UnknownJob), summary="Cancel a job")
+    async def cancel_job(job_id: Id) -> JobOut:
+        """Its fit ends at its next micro-step, and nothing of it goes live; what is committed already stays."""
+        return JobOut.of(await service.jobs.cancel(job_id))
+
+    return router

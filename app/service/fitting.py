@@ -1,0 +1,130 @@
+"""Fits that wait for one another: what is queued while one runs is fitted together, rows stopping one by one.
+
+Only with editors whose edits depend on nothing but their request; others' fits begin at once.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+from app.editors.base import FitRequest, Fitted, Progress
+from app.engine.editions import Edition
+from app.engine.owner import EngineOwner
+
+Tell = Callable[[Progress], None]
+"""Called on the event loop at each micro-step of the fit that the request is part of."""
+AT_ONCE = 64
+"""Requests that are fitted together. More would keep whoever asked first waiting for all."""
+
+
+def silent(_progress: Progress) -> None: ...
+
+
+@dataclass(eq=False, slots=True)
+class _Group:
+    """Requests of one caller. Taken from the front, a share of each round; `fitted` grows with the rounds."""
+
+    requests: deque[FitRequest]
+    wanted: int
+    beside: Edition
+    tell: Tell
+    done: asyncio.Future[list[Fitted]]
+    fitted: list[Fitted] = field(default_factory=list)
+
+
+class Fitter:
+    """Everyone who has something to fit asks here. Knows drafts no more than the log."""
+
+    def __init__(self, owner: EngineOwner) -> None:
+        self._owner = owner
+        self._queues: dict[str, list[_Group]] = {}
+        self._running: dict[str, asyncio.Task[None]] = {}
+
+    async def fit(
+        self, editor: str, requests: Sequence[FitRequest], beside: Edition, tell: Tell = silent
+    ) -> list[Fitted]:
+        """What each request learned, in their order. Cancelled, they leave the queue, or their fit its next step."""
+        if not self._owner.engine.editors[editor].capabilities.independent:
+            return await self._learn(editor, requests, beside, [tell])
+        done: asyncio.Future[list[Fitted]] = asyncio.get_running_loop().create_future()
+        queue = self._queues.setdefault(editor, [])
+        queue.append(_Group(deque(requests), len(requests), beside, tell, done))
+        if editor not in self._running:
+            self._running[editor] = asyncio.create_task(self._work(editor, queue))
+        return await done
+
+    async def _work(self, editor: str, queue: list[_Group]) -> None:
+        try:
+            while queue:
+                await self._round(editor, queue)
+                queue[:] = [group for group in queue if not group.done.done()]
+        finally:
+            del self._running[editor]
+
+    async def _round(self, editor: str, queue: Sequence[_Group]) -> None:
+        """One request of each group in turn, until there are enough: a large batch does not keep a single edit waiting
+        for all of it."""
+        groups = [group for group in queue if not group.done.done()]
+        taken: list[tuple[_Group, FitRequest]] = []
+        while len(taken) < AT_ONCE and any(group.requests for group in groups):
+            taken += [(group, group.requests.popleft()) for group in groups if group.requests][: AT_ONCE - len(taken)]
+        if not taken:
+            return
+        part = [group for group in groups if any(each is group for each, _ in taken)]
+        learning = self._learn(editor, [request for _, request in taken], part[0].beside, [each.tell for each in part])
+        fit = asyncio.create_task(learning)
+
+        def look(_done: object) -> None:
+            if all(group.done.done() for group in part):  # all who waited for it have gone
+                fit.cancel()
+
+        for group in part:
+            group.done.add_done_callback(look)
+        try:
+            fitted = await fit
+        except asyncio.CancelledError:
+            if not fit.cancelled():
+                raise
+            return
+        except Exception as error:
+            await self._apart(editor, part, taken, error)
+            return
+        for (group, _), each in zip(taken, fitted, strict=True):
+            _give(group, [each])
+
+    async def _apart(
+        self, editor: str, part: Sequence[_Group], taken: Sequence[tuple[_Group, FitRequest]], error: Exception
+    ) -> None:
+        """One group's request may have spoilt the fit of all: each group for itself."""
+        for group in part:
+            mine = [request for owner, request in taken if owner is group]
+            if group.done.done():
+                continue
+            if len(part) == 1:
+                group.done.set_exception(error)
+                continue
+            try:
+                _give(group, await self._learn(editor, mine, group.beside, [group.tell]))
+            except Exception as own:
+                if not group.done.done():
+                    group.done.set_exception(own)
+
+    async def _learn(
+        self, editor: str, requests: Sequence[FitRequest], beside: Edition, tell: Sequence[Tell]
+    ) -> list[Fitted]:
+        loop = asyncio.get_running_loop()
+
+        def told(progress: Progress) -> None:
+            for each in tell:
+                with suppress(RuntimeError):  # the loop is closing: nobody listens
+                    loop.call_soon_threadsafe(each, progress)
+
+        return await asyncio.wrap_future(self._owner.fit(editor, requests, beside, told))
+
+
+def _give(group: _Group, fitted: Sequence[Fitted]) -> None:
+    group.fitted.extend(fitted)
+    if len(group.fitted) == group.wanted and not group.done.done():
+        group.done.set_result(group.fitted)

@@ -1,0 +1,108 @@
+"""Work that a client does not wait for: it asks how far it has come, listens, or cancels it.
+
+In this server's memory: what a job has committed is in the log, and a job that is lost with its server is asked for
+again under its Idempotency-Key.
+"""
+
+import asyncio
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from app.domain.errors import QueueFull, UnknownJob
+from app.service.views import Tell
+
+if TYPE_CHECKING:
+    from app.editors.base import Progress  # imports torch: jobs do without
+
+Clock = Callable[[], float]
+
+Outcome = Literal["running", "done", "failed", "cancelled"]
+MOST_RUNNING = 1_000
+MOST_KEPT = 1_000
+"""Jobs that have ended, the newest."""
+TOLD_EVERY_S = 0.2
+"""Progress is told no more often: a fit takes dozens of steps a second."""
+
+
+@dataclass(slots=True)
+class Job:
+    """`result` is what the work returned, `error` what it raised. `phase`: waiting, fit, verify."""
+
+    id: str
+    created_at_s: float
+    outcome: Outcome = "running"
+    phase: str = "waiting"
+    progress: "Progress | None" = None
+    result: Any = None
+    error: Exception | None = None
+    changes: int = 0
+    """Counts what there was to tell, so that who listens knows whether there is more."""
+
+
+class Jobs:
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._jobs: dict[str, Job] = {}
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+
+    def start(self, work: Callable[[Tell], Awaitable[Any]]) -> Job:
+        """Begins the work at once; it is told where to tell its progress. Raises QueueFull."""
+        if len(self._tasks) >= MOST_RUNNING:
+            raise QueueFull(f"{len(self._tasks)} jobs run already: try again shortly.", retry_after_s=1)
+        job = Job(f"jb_{uuid.uuid4().hex[:16]}", self._clock())
+        self._jobs[job.id] = job
+        self._tasks[job.id] = asyncio.create_task(self._run(job, work))
+        return job
+
+    async def _run(self, job: Job, work: Callable[[Tell], Awaitable[Any]]) -> None:
+        def tell(phase: str, progress: "Progress | None") -> None:
+            if job.outcome == "running":
+                job.phase, job.progress, job.changes = phase, progress, job.changes + 1
+
+        try:
+            job.result = await work(tell)
+            job.outcome = "done"
+        except asyncio.CancelledError:
+            job.outcome = "cancelled"
+        except Exception as error:
+            job.error, job.outcome = error, "failed"
+        finally:
+            job.changes += 1
+            del self._tasks[job.id]
+            ended = [each.id for each in self._jobs.values() if each.outcome != "running"]
+            for old in ended[: max(0, len(ended) - MOST_KEPT)]:
+                del self._jobs[old]
+
+    def job(self, job_id: str) -> Job:
+        """Raises UnknownJob."""
+        if job_id not in self._jobs:
+            raise UnknownJob(
+                f"No job here has the id {job_id!r}: jobs are kept by the server that took them, the last {MOST_KEPT}. "
+                "What it made is in GET /edits."
+            )
+        return self._jobs[job_id]
+
+    async def cancel(self, job_id: str) -> Job:
+        """What is committed stays; a commit under way is ended first. One that has ended stays as it is."""
+        job, task = self.job(job_id), self._tasks.get(job_id)
+        if task is not None:
+            task.cancel()
+            await asyncio.wait([task])
+        return job
+
+    async def listen(self, job_id: str) -> AsyncIterator[Job]:
+        """The job as it is, again whenever there is something new to tell, the last time when it has ended."""
+        job, told = self.job(job_id), -1
+        while True:
+            if job.changes != told:
+                told = job.changes
+                yield job
+            if job.outcome != "running":
+                return
+            await asyncio.wait([self._tasks[job_id]], timeout=TOLD_EVERY_S)
+
+    async def stop(self) -> None:
+        for job_id in list(self._tasks):
+            await self.cancel(job_id)

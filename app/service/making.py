@@ -1,0 +1,289 @@
+"""From drafts to live edits: fitted beside serving, verified under a trial, committed by one append.
+
+Until the append nothing is visible to anyone and nothing has to be taken back but memory; after it the edit is live.
+"""
+
+import asyncio
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from functools import partial
+
+from app.domain.edit import EditRequest
+from app.domain.errors import EditRejected, LostRace
+from app.domain.events import Origin
+from app.editors.base import Fitted
+from app.engine.editions import Edition
+from app.engine.owner import EngineOwner
+from app.service.committing import Committer, Draft, hand_over, new_id, preview_of
+from app.service.conflicts import check_batch, conflict_with, in_the_way, superseded_by
+from app.service.fitting import Fitter
+from app.service.preparing import Preparing
+from app.service.records import Clock, Records, uninterrupted
+from app.service.serving import Pins
+from app.service.surroundings import Surroundings
+from app.service.verifying import Beside, Verdict, Verifier
+from app.service.views import EditResult, EditResults, Tell
+
+
+class Making:
+    """Any number of edits may be in the making; commits go one at a time."""
+
+    def __init__(
+        self,
+        owner: EngineOwner,
+        records: Records,
+        pins: Pins,
+        fitter: Fitter,
+        preparing: Preparing,
+        verifier: Verifier,
+        surroundings: Surroundings,
+        fingerprints: Mapping[str, str],
+        clock: Clock,
+    ) -> None:
+        self._owner, self._records, self._pins, self._verifier = owner, records, pins, verifier
+        self._fitter, self._preparing, self._surroundings = fitter, preparing, surroundings
+        self._committer = Committer(records, pins, fingerprints, clock)
+
+    async def make(
+        self, requests: Sequence[EditRequest], origin: Origin, *, batch: bool, dry_run: bool, tell: Tell
+    ) -> EditResults:
+        """Raises EditRejected or ScopeConflict."""
+        check_batch(requests)
+        drafts = await self._draft(requests, origin, dry_run=dry_run, tell=tell)
+        try:
+            seconds = await self._fit(drafts, self._bases(drafts))
+            return await self._verify_and_commit(drafts, origin, seconds, batch=batch, dry_run=dry_run)
+        finally:
+            await uninterrupted(self._let_go(drafts))
+
+    async def adopt(self, fitted: Sequence[tuple[EditRequest, str, Fitted]], origin: Origin) -> EditResults:
+        """Commit, in one step, what was fitted elsewhere on this very model, once it has been verified here.
+
+        (request, adaptor, what it learned) each. Raises what `edit` raises, and IncompatibleEdit.
+        """
+        requests = [request for request, _, _ in fitted]
+        check_batch(requests)
+        drafts = [Draft(new_id(), request, adaptor, origin, fitted=each) for request, adaptor, each in fitted]
+        try:
+            await self._look(drafts, self._bases(drafts))
+            await self._load(drafts)
+            seconds = {"fit": 0.0}
+            return await self._verify_and_commit(drafts, origin, seconds, batch=len(drafts) > 1, dry_run=False)
+        finally:
+            await uninterrupted(self._let_go(drafts))
+
+    # -- before the fit
+
+    async def _draft(
+        self, requests: Sequence[EditRequest], origin: Origin, *, dry_run: bool, tell: Tell
+    ) -> list[Draft]:
+        drafts: list[Draft] = []
+        for request in requests:
+            first, *further = self._preparing.editors(request)
+            self._preparing.fit_request(request)  # refuse what cannot be tokenised before anything is generated
+            drafts.append(Draft(new_id(), request, first, origin, further=further, dry_run=dry_run, tell=tell))
+        await self._look(drafts, self._bases(drafts))
+        return drafts
+
+    def _bases(self, drafts: list[Draft]) -> dict[str, Edition]:
+        """What requests of the drafts' namespaces see now."""
+        return {draft.request.namespace: self._pins.current(draft.request.namespace) for draft in drafts}
+
+    async def _look(self, drafts: list[Draft], bases: Mapping[str, Edition]) -> None:
+        """What the prompts answer now, what is superseded now, who is in the way now.
+
+        Raises ScopeConflict, unless it is only a preview that tells of it.
+        """
+        for draft in drafts:
+            draft.supersedes = superseded_by(self._records.ledger, draft.request)
+            draft.seen = bases[draft.request.namespace].revision
+        now = await asyncio.gather(
+            *(
+                self._verifier.answers(
+                    (d.request.prompt, *d.request.paraphrases), bases[d.request.namespace], d.request.target
+                )
+                for d in drafts
+            )
+        )
+        for draft, before in zip(drafts, now, strict=True):
+            draft.before = before[0].text
+            draft.conflicts = in_the_way(self._records.ledger, draft.request, draft.supersedes, before)
+            if draft.conflicts and not draft.dry_run:
+                what = f"Edits with another target already answer {draft.request.prompt!r} or a paraphrase of it"
+                raise conflict_with(self._records.ledger, draft.conflicts, what)
+
+    # -- fit, verify, commit
+
+    async def _fit(self, drafts: list[Draft], bases: Mapping[str, Edition]) -> dict[str, float]:
+        began = time.perf_counter()
+        for editor, namespace in dict.fromkeys((draft.editor, draft.request.namespace) for draft in drafts):
+            mine = [d for d in drafts if d.editor == editor and d.request.namespace == namespace]
+            requests = [self._preparing.fit_request(draft.request) for draft in mine]
+            beside, tell = self._beside(mine, bases[namespace]), partial(mine[0].tell, "fit")
+            learned = await self._fitter.fit(editor, requests, beside, tell)
+            for draft, fitted in zip(mine, learned, strict=True):
+                draft.fitted = fitted
+        if diverged := [draft for draft in drafts if draft.diverged()]:
+            for draft in diverged:
+                problem = "its fit diverged: what it learned is not of finite numbers"
+                draft.verdict = Verdict(after="", report={}, problems=(problem,))
+            await self._escalate(diverged, drafts, bases)
+        await self._load(drafts)
+        took_s = time.perf_counter() - began
+        for draft in drafts:
+            draft.cost_s += took_s
+        return {"fit": took_s}
+
+    async def _load(self, drafts: list[Draft]) -> None:
+        for draft in drafts:
+            assert draft.fitted is not None
+            if draft.id not in self._owner.engine.editions:  # else another editor's, loaded on the way
+                await asyncio.wrap_future(self._owner.load(draft.id, draft.editor, draft.fitted))
+
+    @staticmethod
+    def _beside(drafts: list[Draft], base: Edition) -> Edition:
+        """The live edits among which drafts of one namespace are to stand."""
+        return base.trying((), frozenset(edit_id for draft in drafts for edit_id in draft.supersedes))
+
+    async def _refit(self, drafts: list[Draft], bases: Mapping[str, Edition]) -> float:
+        """Fit again what was fitted beside other edits than those it would stand beside now. -> seconds it took."""
+        stale: list[Draft] = []
+        for draft in drafts:
+            assert draft.fitted is not None
+            if self._owner.engine.editors[draft.editor].capabilities.independent:
+                continue
+            mates = [each for each in drafts if each.request.namespace == draft.request.namespace]
+            beside = self._beside(mates, bases[draft.request.namespace])
+            fits = partial(self._owner.engine.still_fits, draft.editor, draft.fitted.learned, beside)
+            if not await asyncio.wrap_future(self._owner.call(fits)):
+                stale.append(draft)
+        if not stale:
+            return 0.0
+        for draft in stale:
+            await asyncio.wrap_future(self._owner.drop(draft.id))
+        return (await self._fit(stale, bases))["fit"]
+
+    async def _verify_and_commit(
+        self, drafts: list[Draft], origin: Origin, seconds: dict[str, float], *, batch: bool, dry_run: bool
+    ) -> EditResults:
+        while True:
+            began = time.perf_counter()
+            bases = self._bases(drafts)
+            await self._look([d for d in drafts if d.seen != bases[d.request.namespace].revision], bases)
+            seconds["fit"] += await self._refit(drafts, bases)
+            failed = await self._verify(drafts, bases)
+            took_s = time.perf_counter() - began
+            seconds["verify"] = seconds.get("verify", 0.0) + took_s
+            for draft in drafts:
+                draft.cost_s += took_s
+            hopeless = [draft for draft in failed if not draft.further]
+            if failed and not (dry_run and hopeless):
+                seconds["fit"] += await self._escalate(failed, drafts, bases)
+                continue
+            if dry_run:
+                return EditResults(
+                    results=tuple(
+                        EditResult(
+                            view=preview_of(self._committer.edit_of(d, seconds), d), seconds=seconds, created=False
+                        )
+                        for d in drafts
+                    ),
+                    revision=self._records.revision,
+                )
+            began = time.perf_counter()
+            async with self._records.writing:
+                await self._records.catch_up()
+                if known := known_under(self._records, origin):
+                    return known  # on another server, under the same key
+                edits = [self._committer.edit_of(draft, seconds) for draft in drafts]
+                with suppress(LostRace):
+                    await uninterrupted(self._committer.commit(edits, bases, origin, batch=batch))
+                    seconds["commit"] = time.perf_counter() - began
+                    return EditResults(
+                        results=tuple(EditResult(view=self._records.view(e.id), seconds=seconds) for e in edits),
+                        revision=self._records.revision,
+                    )
+            await self._rename_staged(drafts)
+
+    async def _rename_staged(self, drafts: list[Draft]) -> None:
+        """A batch that was not closed because others committed meanwhile begins anew: its entries are never closed."""
+        for draft in drafts:
+            if draft.id in self._records.ledger.entries:
+                assert draft.fitted is not None
+                self._owner.drop(draft.id)
+                draft.id = new_id()
+                await asyncio.wrap_future(self._owner.load(draft.id, draft.editor, draft.fitted))
+
+    async def _escalate(self, failed: list[Draft], drafts: list[Draft], bases: Mapping[str, Edition]) -> float:
+        """Let the next editor try what did not hold. Raises EditRejected, with all that was tried, where none is left.
+
+        -> seconds of the new fits.
+        """
+        hopeless = [draft for draft in failed if not draft.further]
+        if overrun := [i for draft in hopeless if draft.verdict for i in draft.verdict.overruns]:
+            raise conflict_with(self._records.ledger, overrun, "The edit would answer the prompts of others")
+        if hopeless:
+            problems = [problem for draft in hopeless if draft.verdict for problem in draft.verdict.problems]
+            raise EditRejected(
+                f"The edit was fitted but did not hold when tried, so nothing was committed: {'; '.join(problems)}. "
+                "Reword the target, give paraphrases, or set `force`.",
+                report={d.request.prompt: {**d.verdict.report, "tried": d.told()} for d in hopeless if d.verdict},
+            )
+        staying = [draft for draft in drafts if draft not in failed]
+        for draft in failed:
+            assert draft.verdict is not None
+            hand_over(draft, staying)
+            draft.tried, draft.cost_s = draft.told(), 0.0
+            if draft.id in self._owner.engine.editions:
+                await asyncio.wrap_future(self._owner.drop(draft.id))
+            draft.editor, draft.further = draft.further[0], draft.further[1:]
+        return (await self._fit(failed, bases))["fit"]
+
+    async def _verify(self, drafts: list[Draft], bases: dict[str, Edition]) -> list[Draft]:
+        """The drafts that do not hold, unless they are forced."""
+        drafts[0].tell("verify", None)
+        trials: dict[str, Edition] = {}
+        for namespace, base in bases.items():
+            mine = [draft for draft in drafts if draft.request.namespace == namespace]
+            gone = frozenset(edit_id for draft in mine for edit_id in draft.supersedes)
+            trials[namespace] = base.trying([draft.id for draft in mine], gone)
+        superseded = [edit_id for draft in drafts for edit_id in draft.supersedes]
+
+        async def verdict_of(draft: Draft) -> Verdict:
+            namespace = draft.request.namespace
+            beside = Beside()
+            if not draft.request.force or draft.dry_run:
+                beside = await self._surroundings.of(
+                    draft.request, bases[namespace], superseded, among=len(drafts), preview=draft.dry_run
+                )
+            return await self._verifier.verify(draft.request, draft.id, bases[namespace], trials[namespace], beside)
+
+        verdicts = await asyncio.gather(*map(verdict_of, drafts))
+        for draft, verdict in zip(drafts, verdicts, strict=True):
+            draft.verdict = verdict
+        return [draft for draft in drafts if draft.verdict and not draft.verdict.passed and not draft.request.force]
+
+    async def _let_go(self, drafts: list[Draft]) -> None:
+        """Give back the rows of drafts that did not become edits."""
+        async with self._records.writing:  # or one of them might be found in the log just now, and be taken in
+            entries = self._records.ledger.entries
+            for draft in drafts:
+                committed = draft.id in entries and entries[draft.id].staged_in is None
+                if not committed and draft.id in self._owner.engine.editions:
+                    await asyncio.wrap_future(self._owner.drop(draft.id))
+
+
+def known_under(records: Records, origin: Origin) -> EditResults | None:
+    """What was made under an Idempotency-Key before, if anything was."""
+    done = records.done_under(origin)
+    if done is None:
+        return None
+    ids = [i for i in done.edit_ids if records.ledger.entry(i).committed_at == done.revision]
+    return EditResults(results=tuple(existing(records, i) for i in ids), revision=done.revision)
+
+
+def existing(records: Records, edit_id: str) -> EditResult:
+    """An edit that was made before, as an answer to whoever asks for it again."""
+    view = records.view(edit_id)
+    return EditResult(view=view, seconds=dict(view.edit.report.get("seconds", {})), created=False)

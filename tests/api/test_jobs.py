@@ -1,0 +1,85 @@
+"""Edits that a client does not wait for: 202 and a job to look at, listen to and cancel."""
+
+import json
+from typing import Any
+
+import httpx
+import pytest
+
+from app.domain.errors import EditRejected
+from tests.api.fake_service import FakeService
+from tests.api.serving import Caller
+from tests.api.test_stream import until
+
+EDIT = {"prompt": "The chief executive of Lumen is", "target": "Ada Quill"}
+ASYNC = {"Prefer": "respond-async"}
+
+
+def begun(live: httpx.Client, body: Any = EDIT, prefer: str = "respond-async") -> Any:
+    answer = live.post("/edit", json=body, headers={"Prefer": prefer})
+    assert (answer.status_code, answer.headers["preference-applied"]) == (202, "respond-async")
+    assert answer.headers["location"] == f"/jobs/{answer.json()['id']}"
+    return answer.json()
+
+
+def ended(live: httpx.Client, job_id: str) -> Any:
+    until(lambda: live.get(f"/jobs/{job_id}").json()["outcome"] != "running", "the job ends")
+    return live.get(f"/jobs/{job_id}").json()
+
+
+@pytest.mark.parametrize("prefer", ["respond-async", "return=minimal, respond-async; wait=1", "Respond-Async"])
+def test_a_job_ends_with_what_its_edit_would_have_answered(live: httpx.Client, prefer: str) -> None:
+    job = begun(live, prefer=prefer)
+    assert (job["outcome"], job["phase"], job["result"]) == ("running", "waiting", None)
+    job = ended(live, job["id"])
+    assert (job["outcome"], job["problem"]) == ("done", None)
+    (edit,) = live.get("/edits").json()["edits"]
+    assert {name: job["result"][name] for name in edit} == edit
+    assert job["progress"] == {"step": 3, "most_steps": 200, "loss": 0.25}
+
+
+def test_a_batch_is_a_job_too(live: httpx.Client) -> None:
+    other = {"prompt": "The capital of Ruritania is", "target": "Strelsau"}
+    job = ended(live, begun(live, {"edits": [EDIT, other]})["id"])
+    assert [each["prompt"] for each in job["result"]["edits"]] == [EDIT["prompt"], other["prompt"]]
+
+
+def test_a_job_that_fails_has_the_problem(live: httpx.Client, service: FakeService) -> None:
+    service.fails = EditRejected("The edit did not hold.", report={"exact": False})
+    job = ended(live, begun(live)["id"])
+    assert (job["outcome"], job["result"], job["problem"]["status"]) == ("failed", None, 422)
+    assert job["problem"]["report"] == {"exact": False}
+    assert 'errata_edits_total{outcome="rejected"} 1.0' in live.get("/metrics").text
+
+
+def test_a_wrong_body_is_refused_before_there_is_a_job(live: httpx.Client) -> None:
+    assert live.post("/edit", json={"prompt": "x"}, headers=ASYNC).status_code == 422
+
+
+def test_a_job_is_listened_to_until_it_ends(live: httpx.Client, service: FakeService) -> None:
+    service.slow_s = 0.5
+    job = begun(live)
+    events = live.get(f"/jobs/{job['id']}/events")
+    assert events.headers["content-type"].startswith("text/event-stream")
+    told = [json.loads(line.removeprefix("data: ")) for line in events.text.splitlines() if line.startswith("data: ")]
+    assert [each["outcome"] for each in told][-2:] == ["running", "done"]
+    assert [each["phase"] for each in told][-1] == "fit"
+    assert told[-1]["result"]["target"] == "Ada Quill"
+
+
+def test_a_job_is_cancelled(live: httpx.Client, service: FakeService) -> None:
+    service.slow_s = 30
+    job = begun(live)
+    until(lambda: live.get(f"/jobs/{job['id']}").json()["phase"] == "fit", "it has begun")
+    assert live.delete(f"/jobs/{job['id']}").json()["outcome"] == "cancelled"
+    assert live.get("/edits").json()["edits"] == []
+    assert live.delete(f"/jobs/{job['id']}").json()["outcome"] == "cancelled", "it stays so"
+
+
+@pytest.mark.parametrize(
+    ("method", "path"), [("GET", "/jobs/jb_x"), ("GET", "/jobs/jb_x/events"), ("DELETE", "/jobs/jb_x")]
+)
+def test_an_unknown_job(ask: Caller, method: str, path: str) -> None:
+    answer = ask(method, path)
+    assert (answer.status_code, answer.json()["type"]) == (404, "urn:errata:problem:unknown-job")
+    assert "GET /edits" in answer.json()["detail"]
