@@ -68,7 +68,7 @@ class Settings(BaseSettings):
     )
     prefill_chunk_tokens: int = Field(256, ge=1, description="Prompt tokens of one sequence that one step may prefill.")
     fit_share: float = Field(
-        0.3,
+        0.4,
         gt=0,
         le=1,
         description="Share of the engine's time that fits may take while requests are served; idle time is theirs.",

@@ -15,6 +15,11 @@ from app.api.schemas.server import Problem
 from app.domain.errors import ErrataError, Forbidden, InvalidRequest, RateLimited, Unauthenticated
 
 Responses = dict[int | str, dict[str, Any]]
+EVENT_STREAM = "text/event-stream"
+STREAM_HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
+"""A proxy that holds tokens back makes a stream of none."""
+STREAMS = frozenset({"/generate_stream"})
+"""Routes that write server-sent events themselves."""
 _SCHEMA = {"$ref": "#/components/schemas/Problem"}
 HEADERS = {
     REQUEST_ID: {"schema": {"type": "string"}, "description": "The request's own id where it had a sane one."},
@@ -73,6 +78,8 @@ def describe(app: FastAPI) -> Callable[[], dict[str, Any]]:
                         operation["security"] = [{"key": []}, {}]
                     if path.startswith(openai_errors.PREFIX):
                         operation["responses"] = _as_openai(operation["responses"])
+                    if path in STREAMS:
+                        _as_events(operation["responses"]["200"])
                     _complete(operation["responses"])
             app.openapi_schema = schema
         return app.openapi_schema
@@ -82,6 +89,15 @@ def describe(app: FastAPI) -> Callable[[], dict[str, Any]]:
 
 GATE = {str(status): response for status, response in raises(Unauthenticated, Forbidden, RateLimited).items()}
 """What the gate may answer before any route."""
+
+
+def _as_events(response: dict[str, Any]) -> None:
+    """Each event's `data` is what the route names as its model."""
+    schema = response["content"].pop("application/json")["schema"]
+    data = {"type": "string", "contentMediaType": "application/json", "contentSchema": schema}
+    response["content"][EVENT_STREAM] = {
+        "itemSchema": {"type": "object", "properties": {"data": data}, "required": ["data"]}
+    }
 
 
 def _as_openai(responses: dict[str, Any]) -> dict[str, Any]:

@@ -12,6 +12,7 @@ import torch
 import uvicorn
 
 from app.api.app import create_app
+from app.api.patience import Patience
 from app.bench.contestants import (
     Contestant,
     ContinuousBatching,
@@ -31,6 +32,7 @@ from app.service.service import Service
 
 Tell = Callable[[str], None]
 AT_ONCE = 16
+EDITING = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +122,9 @@ async def over_http(bench: Bench) -> dict[str, Any]:
 
 @asynccontextmanager
 async def _server(service: Service) -> AsyncIterator[str]:
-    config = uvicorn.Config(create_app(service), host="127.0.0.1", port=0, lifespan="off", log_config=None)
+    config = uvicorn.Config(
+        create_app(service), http=Patience, host="127.0.0.1", port=0, lifespan="off", log_config=None, access_log=False
+    )
     server = uvicorn.Server(config)
     task = asyncio.create_task(server.serve())
     while not server.started:
@@ -154,21 +158,21 @@ async def live_edits(bench: Bench) -> dict[str, Any]:
 
 
 async def while_editing(bench: Bench) -> dict[str, Any]:
-    """Throughput and gaps between tokens while edits are made without pause, beside the same without."""
-    asked = bench.workload.even(48, 32, 64)
+    """Throughput and gaps between tokens while EDITING clients make edits without pause, beside the same without."""
+    asked = bench.workload.even(96, 32, 64)
     quiet, busy, edits_per_s = [], [], []
     for number in range(bench.rounds + 1):
         bench.tell(f"while edits are made, round {number} of {bench.rounds}")
         alone = await bench.served().run(asked, AT_ONCE)
         made: list[float] = []
-        editing = asyncio.create_task(_edit_on(bench.service, made, number))
-        await asyncio.sleep(0.2)
+        editing = [asyncio.create_task(_edit_on(bench.service, made, f"{number}x{who}")) for who in range(EDITING)]
+        await asyncio.sleep(0.5)
         began = time.perf_counter()
         beside = await bench.served().run(asked, AT_ONCE)
         took = time.perf_counter() - began
-        editing.cancel()
-        with suppress(asyncio.CancelledError):
-            await editing
+        for task in editing:
+            task.cancel()
+        await asyncio.gather(*editing, return_exceptions=True)
         if number:
             quiet.append(alone)
             busy.append(beside)
@@ -188,7 +192,7 @@ def _p99(runs: Sequence[Run]) -> float:
     return found["p99"]
 
 
-async def _edit_on(service: Service, made: list[float], series: int) -> None:
+async def _edit_on(service: Service, made: list[float], series: str) -> None:
     for number in range(10_000):
         name = f"Zz{series}q{number}"
         request = EditRequest(

@@ -32,6 +32,10 @@ SHAPES: Mapping[str, Mapping[str, Any]] = MappingProxyType(
 """Llamas: 1b and 8b are those of Llama 3."""
 
 
+SHARPNESS = 4.0
+"""Standard deviation of the logits."""
+
+
 def random_model(
     shape: str, tokenizer_folder: str, *, device: torch.device, dtype: torch.dtype, max_tokens: int, seed: int = 0
 ) -> HostedModel:
@@ -40,9 +44,12 @@ def random_model(
         raise InvalidRequest(f"There is no shape {shape!r}: it is one of {', '.join(SHAPES)}.")
     tokenizer = AutoTokenizer.from_pretrained(tokenizer_folder)
     special = {"bos_token_id": tokenizer.bos_token_id, "eos_token_id": tokenizer.eos_token_id}
-    config = LlamaConfig(**SHAPES[shape], **special, pad_token_id=tokenizer.eos_token_id)
+    config = LlamaConfig(**SHAPES[shape], **special)  # no pad: its embedding would be nothing
     torch.manual_seed(seed)
     model_class: Any = LlamaForCausalLM
     with torch.device(device):
         model: Any = model_class._from_config(config, attn_implementation="sdpa", dtype=dtype)
+    with torch.no_grad():  # as drawn, all tokens are about as likely, and no edit could be learned
+        head = model.get_output_embeddings().weight
+        head.mul_(SHARPNESS / (head.float().std() * config.hidden_size**0.5))
     return host(model, tokenizer, name=f"random-{shape}", max_tokens=max_tokens)

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from app.editors.base import FitRequest, Fitted, Progress
 from app.editors.fit_view import FitView, adding
+from app.editors.tail import Tail
 
 PATIENCE, GAIN = 32, 0.95
 """An answer that is greedily right stays as it is when the surprise at its least probable token has not fallen to this
@@ -114,7 +115,11 @@ def fit_deltas(
     """
     device = view.device
     batch = collate(contexts, targets, device)
-    tail = view.tail(batch.ids, batch.position)
+    tails: list[Tail] = []
+    for part in view.tails(batch.ids, batch.position):
+        tails.append(part)
+        yield Progress(step=0, steps=parameters.max_steps, loss=float("nan"))
+    tail = Tail.joined(tails)
     edits, width = len(targets), batch.position.shape[1]
     counts = torch.bincount(batch.owner, minlength=edits)  # contexts of each edit
     prompt_end = tail.hidden[:, 0].float()
@@ -124,7 +129,6 @@ def fit_deltas(
     optimiser = torch.optim.Adam([value], lr=parameters.learning_rate)
     surest, since = torch.full((edits,), 1e-30, device=device), torch.zeros(edits, device=device)
     done: dict[int, Fit] = {}
-    yield Progress(step=0, steps=parameters.max_steps, loss=float("nan"))
     for step in range(1, parameters.max_steps + 1):
         with torch.enable_grad():
             by_row = (value * scale)[batch.owner]  # (R, J, D)

@@ -3,20 +3,21 @@
 import copy
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from transformers import DynamicCache
-from transformers.cache_utils import Cache, CacheLayerMixin
 
 from app.editors.base import Site
 from app.editors.hooks import Act, SiteHooks, StopForward
 from app.editors.sites import Architecture, layers_of
+from app.editors.tail import Past, Tail
 
 KEYS_AT_ONCE = 64
-"""Prompts that share a forward pass."""
+"""Prompts that share a forward pass, at most."""
+TOKENS_AT_ONCE, TOKENS_ON_A_CPU = 8192, 128
+"""Theirs, together: answers under way wait for a micro-step of a fit, which on a CPU takes as long as it has tokens."""
 
 
 class _Skip(nn.Module):
@@ -103,11 +104,12 @@ class FitView:
         return int(self.model.get_output_embeddings().weight.shape[1])  # type: ignore[operator]
 
     @torch.no_grad()
-    def heads(self, contexts: Sequence[Sequence[int]]) -> Iterator[tuple[Tensor, Tensor]]:
+    def heads(self, contexts: Sequence[Sequence[int]], at_once: int | None = None) -> Iterator[tuple[Tensor, Tensor]]:
         """Prompts (ids) -> at their last tokens, some at a time, the state that the output embeddings read (N, D) and
         the logits (N, V)."""
-        for start in range(0, len(contexts), KEYS_AT_ONCE):
-            ids, last = _padded(contexts[start : start + KEYS_AT_ONCE], self.device)
+        at_once = at_once or self._rows_at_once(max(map(len, contexts), default=1))
+        for start in range(0, len(contexts), at_once):
+            ids, last = _padded(contexts[start : start + at_once], self.device)
             seen: list[Tensor] = []
             with self._head_at(last[:, None], seen):
                 logits: Tensor = self.model(**_whole(ids)).logits
@@ -184,9 +186,20 @@ class FitView:
             handle.remove()
         return found[0]
 
+    def tails(self, ids: Tensor, position: Tensor) -> Iterator[Tail]:
+        """(B, T) ids -> what is run again when only positions (B, J), side by side in each row, are acted on: some
+        rows at a time, `joined` makes them one."""
+        before, rows = int(position[:, 0].max()), self._rows_at_once(ids.shape[1])
+        for first in range(0, len(ids), rows):
+            yield self._tail(ids[first : first + rows], position[first : first + rows], before)
+
+    def _rows_at_once(self, tokens: int) -> int:
+        """Prompts of so many tokens that one micro-step may run."""
+        most = TOKENS_ON_A_CPU if self.device.type == "cpu" else TOKENS_AT_ONCE
+        return max(1, min(KEYS_AT_ONCE, most // tokens))
+
     @torch.no_grad()
-    def tail(self, ids: Tensor, position: Tensor) -> "Tail":
-        """(B, T) ids -> what is run again when only positions (B, J), side by side in each row, are acted on."""
+    def _tail(self, ids: Tensor, position: Tensor, before: int) -> Tail:
         cache = DynamicCache()
         entering: list[Tensor] = []
 
@@ -198,7 +211,6 @@ class FitView:
             self.model(**{**_whole(ids), "use_cache": True}, past_key_values=cache, logits_to_keep=1)
         finally:
             handle.remove()
-        before = int(position[:, 0].max())
         layers: list[Any] = cache.layers  # every layer of a decoder LM attends
         past = tuple(
             (layer.keys[:, :, :before], layer.values[:, :, :before]) if at >= self.site.layer else None
@@ -207,7 +219,7 @@ class FitView:
         hidden = entering[0].gather(1, position[..., None].expand(-1, -1, entering[0].shape[-1]))
         return Tail(hidden, position, past)
 
-    def tail_logits(self, tail: "Tail", acts: Mapping[Site, Act]) -> Tensor:
+    def tail_logits(self, tail: Tail, acts: Mapping[Site, Act]) -> Tensor:
         """Sites see (B, J, ...), the tail's positions alone -> (B, J, V) in fp32. As `logits`, for less."""
         self._inject.hidden = tail.hidden
         rows, count = tail.position.shape
@@ -217,7 +229,7 @@ class FitView:
                     input_ids=torch.zeros(rows, count, dtype=torch.long, device=self.device),
                     attention_mask=tail.mask,
                     position_ids=tail.position,
-                    past_key_values=_Past(tail.past),
+                    past_key_values=Past(tail.past),
                     use_cache=True,
                 ).logits
         finally:
@@ -233,60 +245,6 @@ class FitView:
         finally:
             self._inject.hidden = None
         return logits.float()
-
-
-@dataclass(frozen=True, slots=True)
-class Tail:
-    """The positions (B, J) of rows at which an edit acts: what enters the site's layer there (B, J, D), and the base
-    model's keys and values (B, H, P, D_head) of what stands before, of the site's layer and those above."""
-
-    hidden: Tensor
-    position: Tensor
-    past: tuple[tuple[Tensor, Tensor] | None, ...]
-
-    def only(self, rows: Tensor) -> "Tail":
-        """Some of the rows, (B,) bool."""
-        past = tuple(None if each is None else (each[0][rows], each[1][rows]) for each in self.past)
-        return Tail(self.hidden[rows], self.position[rows], past)
-
-    @property
-    def mask(self) -> Tensor:
-        """(B, 1, J, P + J) bool: the prompt before the first position, then causal."""
-        count, device = self.position.shape[1], self.position.device
-        before = next(each[0].shape[2] for each in self.past if each is not None)
-        prompt = torch.arange(before, device=device)[None] < self.position[:, :1]  # (B, P)
-        own = torch.ones(count, count, dtype=torch.bool, device=device).tril()
-        mask = torch.cat([prompt[:, None].expand(-1, count, -1), own.expand(len(prompt), -1, -1)], -1)
-        return mask[:, None]
-
-
-class _PastLayer(CacheLayerMixin):  # type: ignore[no-untyped-call]
-    """Gives what stands before, takes nothing in: the next step begins from the same."""
-
-    def __init__(self, past: tuple[Tensor, Tensor] | None) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self._past, self.is_initialized = past, True
-
-    def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
-        pass
-
-    def update(self, key_states: Tensor, value_states: Tensor, *_args: Any, **_kwargs: Any) -> tuple[Tensor, Tensor]:
-        assert self._past is not None, "the layers below the site are not run"
-        return torch.cat([self._past[0], key_states], 2), torch.cat([self._past[1], value_states], 2)
-
-    def get_seq_length(self) -> int:
-        return 0  # positions are given with every pass
-
-    def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
-        return query_length, 0  # and so is the mask
-
-    def get_max_length(self) -> int:
-        return -1
-
-
-class _Past(Cache):
-    def __init__(self, past: Sequence[tuple[Tensor, Tensor] | None]) -> None:
-        super().__init__(layers=[_PastLayer(each) for each in past])
 
 
 def adding(delta: Tensor) -> Act:

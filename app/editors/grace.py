@@ -86,7 +86,7 @@ class Grace(Plain):
         )
         fitted: list[Fitted] = []
         for request, fit in zip(requests, fits, strict=True):
-            scope, keys = self._scope.learn(request)
+            scope, keys = yield from self._scope.learning(request)
             how = {"steps": fit.steps, "converged": fit.converged, "probability": round(fit.probability, 6)}
             fitted.append(
                 Fitted(

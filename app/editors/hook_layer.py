@@ -121,7 +121,7 @@ class HookLayers(Plain):
         pairs = yield from steps
         fitted: list[Fitted] = []
         for edit, (request, fit) in enumerate(zip(requests, fits, strict=True)):
-            scope, keys = self._scope.learn(request)
+            scope, keys = yield from self._scope.learning(request)
             how = {"steps": fit.steps, "converged": fit.converged, "probability": round(fit.probability, 6)}
             fitted.append(
                 Fitted(

@@ -6,7 +6,7 @@ radius: other questions about its subject, made from generic ones, must lie outs
 does.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +16,7 @@ from torch import Tensor
 
 from app.domain.errors import IncompatibleEdit
 from app.domain.generation import Signal
-from app.editors.base import Decision, FitRequest, PromptView
+from app.editors.base import Decision, FitRequest, Progress, PromptView
 from app.editors.codebook import Codebook
 from app.editors.scope import MentionIndex, Who, who_of, words_of
 from app.editors.what import What
@@ -133,9 +133,23 @@ class ScopeIndex:
 
     def learn(self, request: FitRequest) -> tuple[dict[str, Any], Tensor]:
         """The scalars of an edit's scope, and its keys (K, width)."""
+        steps = self.learning(request)
+        while True:
+            try:
+                next(steps)
+            except StopIteration as stop:
+                learned: tuple[dict[str, Any], Tensor] = stop.value
+                return learned
+
+    def learning(self, request: FitRequest) -> Generator[Progress, None, tuple[dict[str, Any], Tensor]]:
+        """The same, in micro-steps."""
         who = who_of(request.texts, request.subject, request.aliases, self._lexicon.template_words)
         groups = (request.contexts, request.made_contexts, request.nearby_contexts, request.counter_contexts)
-        found = self._what.of([context for group in groups for context in group])
+        parts: list[Tensor] = []
+        for part in self._what.parts_of([context for group in groups for context in group]):
+            parts.append(part)
+            yield Progress(step=sum(map(len, parts)), steps=sum(map(len, groups)), loss=float("nan"))
+        found = torch.cat(parts)
         own, made, nearby, counter = torch.split(found, [len(group) for group in groups])
         own = torch.cat([own, self._telling(made, own, nearby)])
         reach = self._reach(own, nearby)

@@ -7,13 +7,13 @@ second which. Calibrated once, on the generic questions that ship.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import torch
 from torch import Tensor
 
 from app.editors.base import BankPrompt
-from app.editors.fit_view import FitView
+from app.editors.fit_view import KEYS_AT_ONCE, FitView
 from app.editors.whitening import whitening
 
 FALSE_HITS = 0.01
@@ -46,7 +46,12 @@ class What:
 
     def of(self, contexts: Sequence[Sequence[int]]) -> Tensor:
         """Prompts (ids) -> (N, SKETCH + D)."""
-        return torch.cat([self.key(states, logits) for states, logits in self._view.heads(contexts)])
+        return torch.cat(list(self.parts_of(contexts)))
+
+    def parts_of(self, contexts: Sequence[Sequence[int]]) -> Iterator[Tensor]:
+        """The same, some prompts at a time."""
+        for states, logits in self._view.heads(contexts):
+            yield self.key(states, logits)
 
     def key(self, states: Tensor, logits: Tensor) -> Tensor:
         """(N, D), (N, V) -> (N, SKETCH + D)."""
@@ -67,7 +72,9 @@ class What:
         for at, prompt in enumerate(bank):
             groups[prompt.subject][prompt.relation].append(at)
         even = [rows for asked in groups.values() for r, rows in asked.items() if order[r] % 2 == 0]
-        found = [(states.float(), self._signals(states, logits)[0]) for states, logits in self._view.heads(ids)]
+        found = [
+            (states.float(), self._signals(states, logits)[0]) for states, logits in self._view.heads(ids, KEYS_AT_ONCE)
+        ]
         states, sketches = torch.cat([s for s, _ in found]), torch.cat([k for _, k in found])
         about_their_mean = [states[rows] - states[rows].mean(0) for rows in even]  # how paraphrases differ
         self._whiten = whitening(torch.cat(about_their_mean))

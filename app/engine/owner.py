@@ -1,10 +1,12 @@
 """The thread that owns the engine. Everyone else posts to its mailbox and awaits a future."""
 
+import asyncio
 import logging
 import queue
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
+from contextlib import suppress
 from typing import Any, TypeVar
 
 import torch
@@ -36,6 +38,7 @@ class EngineOwner:
         self._mailbox: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
         self._stopping = False
+        self._outbox: dict[asyncio.AbstractEventLoop, list[tuple[asyncio.Queue[Any], Any]]] = {}
 
     def start(self) -> None:
         self._thread.start()
@@ -86,6 +89,21 @@ class EngineOwner:
             return added
 
         return self.call(add)
+
+    def emitting_to(self, loop: asyncio.AbstractEventLoop, arrived: "asyncio.Queue[Any]", at: int) -> Emit:
+        """An `emit` that puts (at, item) into a queue of an event loop. What a step emits, to whomever, wakes the loop
+        once: a wake for each token costs more than to hand it over."""
+
+        def emit(item: Any) -> None:
+            self._outbox.setdefault(loop, []).append((arrived, (at, item)))
+
+        return emit
+
+    def _send(self) -> None:
+        for loop, items in self._outbox.items():
+            with suppress(RuntimeError):  # the loop is closed: nobody listens
+                loop.call_soon_threadsafe(_deliver, items)
+        self._outbox = {}
 
     def cancel(self, sequences: Iterable[Running]) -> None:
         for sequence in sequences:
@@ -151,13 +169,20 @@ class EngineOwner:
                 # one failed pass may have left any row's cache half written: end them all, serve on
                 _log.exception("A forward pass failed")
                 self.engine.end_all(EngineFailed(f"The model's forward pass failed: {type(error).__name__}."))
+            self._send()
         self.engine.end_all(RequestCancelled("The server is stopping."))
         while not self._mailbox.empty():
             self._mailbox.get()()
         self.engine.end_all(RequestCancelled("The server is stopping."))
+        self._send()
 
     def _read_mail(self) -> None:
         if self.engine.idle:
             self._mailbox.get()()
         while not self._mailbox.empty():
             self._mailbox.get()()
+
+
+def _deliver(items: list[tuple["asyncio.Queue[Any]", Any]]) -> None:
+    for arrived, item in items:
+        arrived.put_nowait(item)

@@ -9,6 +9,7 @@ from typing import Any
 from app.domain.edit import Edit, EditRequest
 from app.domain.errors import LostRace
 from app.domain.events import BatchCommitted, EditCommitted, EditStaged, Event, Origin
+from app.domain.generation import Generation
 from app.editors.base import Fitted
 from app.editors.packing import finite, pack
 from app.engine.editions import Edition
@@ -37,6 +38,8 @@ class Draft:
     supersedes: tuple[str, ...] = ()
     before: str = ""
     """What the prompt answered at the revision `seen`, which `supersedes` is of too."""
+    answered: list[Generation] = field(default_factory=list)
+    """By its prompt and paraphrases, then."""
     seen: int = -1
     fitted: Fitted | None = None
     verdict: Verdict | None = None

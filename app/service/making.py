@@ -12,6 +12,7 @@ from functools import partial
 from app.domain.edit import EditRequest
 from app.domain.errors import EditRejected, LostRace
 from app.domain.events import Origin
+from app.domain.generation import Generation
 from app.editors.base import Fitted
 from app.engine.editions import Edition
 from app.engine.owner import EngineOwner
@@ -22,8 +23,13 @@ from app.service.preparing import Preparing
 from app.service.records import Clock, Records, uninterrupted
 from app.service.serving import Pins
 from app.service.surroundings import Surroundings
+from app.service.turns import Turns
 from app.service.verifying import Beside, Verdict, Verifier
 from app.service.views import EditResult, EditResults, Tell
+
+FEW = 16
+"""Edits that wait for their turn to be verified. A large batch does not, for the others would wait for it; it is
+verified anew where they were first, and then waits too."""
 
 
 class Making:
@@ -44,6 +50,7 @@ class Making:
         self._owner, self._records, self._pins, self._verifier = owner, records, pins, verifier
         self._fitter, self._preparing, self._surroundings = fitter, preparing, surroundings
         self._committer = Committer(records, pins, fingerprints, clock)
+        self._turns = Turns()
 
     async def make(
         self, requests: Sequence[EditRequest], origin: Origin, *, batch: bool, dry_run: bool, tell: Tell
@@ -98,20 +105,22 @@ class Making:
         for draft in drafts:
             draft.supersedes = superseded_by(self._records.ledger, draft.request)
             draft.seen = bases[draft.request.namespace].revision
-        now = await asyncio.gather(
-            *(
-                self._verifier.answers(
-                    (d.request.prompt, *d.request.paraphrases), bases[d.request.namespace], d.request.target
-                )
-                for d in drafts
-            )
-        )
+        now = await asyncio.gather(*(self._answers_now(draft, bases[draft.request.namespace]) for draft in drafts))
         for draft, before in zip(drafts, now, strict=True):
-            draft.before = before[0].text
+            draft.before, draft.answered = before[0].text, before
             draft.conflicts = in_the_way(self._records.ledger, draft.request, draft.supersedes, before)
             if draft.conflicts and not draft.dry_run:
                 what = f"Edits with another target already answer {draft.request.prompt!r} or a paraphrase of it"
                 raise conflict_with(self._records.ledger, draft.conflicts, what)
+
+    async def _answers_now(self, draft: Draft, base: Edition) -> list[Generation]:
+        """To the prompt and its paraphrases. What the same edit answers as before, or none, is not generated again."""
+        prompts = (draft.request.prompt, *draft.request.paraphrases)
+        if draft.answered:
+            first = await asyncio.gather(*(self._verifier.first_token(prompt, base) for prompt in prompts))
+            if all(_by(now) == _by(before) for now, before in zip(first, draft.answered, strict=True)):
+                return draft.answered
+        return await self._verifier.answers(prompts, base, draft.request.target)
 
     # -- fit, verify, commit
 
@@ -167,44 +176,59 @@ class Making:
     async def _verify_and_commit(
         self, drafts: list[Draft], origin: Origin, seconds: dict[str, float], *, batch: bool, dry_run: bool
     ) -> EditResults:
+        lost = 0
         while True:
-            began = time.perf_counter()
-            bases = self._bases(drafts)
-            await self._look([d for d in drafts if d.seen != bases[d.request.namespace].revision], bases)
-            seconds["fit"] += await self._refit(drafts, bases)
-            failed = await self._verify(drafts, bases)
-            took_s = time.perf_counter() - began
-            seconds["verify"] = seconds.get("verify", 0.0) + took_s
-            for draft in drafts:
-                draft.cost_s += took_s
-            hopeless = [draft for draft in failed if not draft.further]
-            if failed and not (dry_run and hopeless):
+            async with self._turns.taken(bool(lost) or len(drafts) <= FEW, drafts):
+                began = time.perf_counter()
+                bases = self._bases(drafts)
+                await self._look([d for d in drafts if d.seen != bases[d.request.namespace].revision], bases)
+                seconds["fit"] += await self._refit(drafts, bases)
+                failed = await self._verify(drafts, bases)
+                took_s = time.perf_counter() - began
+                seconds["verify"] = seconds.get("verify", 0.0) + took_s
+                for draft in drafts:
+                    draft.cost_s += took_s
+                hopeless = [draft for draft in failed if not draft.further]
+                if dry_run and (hopeless or not failed):
+                    return self._previews(drafts, seconds)
+                if not failed:
+                    made = await self._commit(drafts, bases, origin, seconds, batch=batch)
+                    if made is not None:
+                        return made
+                    lost += 1
+            if failed:
                 seconds["fit"] += await self._escalate(failed, drafts, bases)
-                continue
-            if dry_run:
+
+    def _previews(self, drafts: Sequence[Draft], seconds: dict[str, float]) -> EditResults:
+        views = [preview_of(self._committer.edit_of(draft, seconds), draft) for draft in drafts]
+        results = tuple(EditResult(view=view, seconds=seconds, created=False) for view in views)
+        return EditResults(results=results, revision=self._records.revision)
+
+    async def _commit(
+        self,
+        drafts: list[Draft],
+        bases: Mapping[str, Edition],
+        origin: Origin,
+        seconds: dict[str, float],
+        *,
+        batch: bool,
+    ) -> EditResults | None:
+        """None where others have committed meanwhile: what was verified is no longer what would go live."""
+        began = time.perf_counter()
+        async with self._records.writing:
+            await self._records.catch_up()
+            if known := known_under(self._records, origin):
+                return known  # on another server, under the same key
+            edits = [self._committer.edit_of(draft, seconds) for draft in drafts]
+            with suppress(LostRace):
+                await uninterrupted(self._committer.commit(edits, bases, origin, batch=batch))
+                seconds["commit"] = time.perf_counter() - began
                 return EditResults(
-                    results=tuple(
-                        EditResult(
-                            view=preview_of(self._committer.edit_of(d, seconds), d), seconds=seconds, created=False
-                        )
-                        for d in drafts
-                    ),
+                    results=tuple(EditResult(view=self._records.view(e.id), seconds=seconds) for e in edits),
                     revision=self._records.revision,
                 )
-            began = time.perf_counter()
-            async with self._records.writing:
-                await self._records.catch_up()
-                if known := known_under(self._records, origin):
-                    return known  # on another server, under the same key
-                edits = [self._committer.edit_of(draft, seconds) for draft in drafts]
-                with suppress(LostRace):
-                    await uninterrupted(self._committer.commit(edits, bases, origin, batch=batch))
-                    seconds["commit"] = time.perf_counter() - began
-                    return EditResults(
-                        results=tuple(EditResult(view=self._records.view(e.id), seconds=seconds) for e in edits),
-                        revision=self._records.revision,
-                    )
-            await self._rename_staged(drafts)
+        await self._rename_staged(drafts)
+        return None
 
     async def _rename_staged(self, drafts: list[Draft]) -> None:
         """A batch that was not closed because others committed meanwhile begins anew: its entries are never closed."""
@@ -272,6 +296,10 @@ class Making:
                 committed = draft.id in entries and entries[draft.id].staged_in is None
                 if not committed and draft.id in self._owner.engine.editions:
                     await asyncio.wrap_future(self._owner.drop(draft.id))
+
+
+def _by(answer: Generation) -> list[str]:
+    return [hit.edit_id for hit in answer.hits]
 
 
 def known_under(records: Records, origin: Origin) -> EditResults | None:

@@ -3,8 +3,6 @@
 import asyncio
 from collections.abc import AsyncIterator, Collection, Iterable, Sequence
 from contextlib import aclosing
-from functools import partial
-from typing import Any
 from weakref import WeakSet
 
 from app.domain.errors import ErrataError, InvalidRequest, RevisionAhead, RevisionGone
@@ -97,10 +95,8 @@ async def items_of(
     loop = asyncio.get_running_loop()
     arrived: asyncio.Queue[tuple[int, Token | Generation | ErrataError]] = asyncio.Queue()
 
-    def emit(at: int, item: Any) -> None:
-        loop.call_soon_threadsafe(arrived.put_nowait, (at, item))
-
-    queued = owner.generate(asked, edition, revision, [partial(emit, at) for at in range(len(asked))])
+    emits = [owner.emitting_to(loop, arrived, at) for at in range(len(asked))]
+    queued = owner.generate(asked, edition, revision, emits)
     try:
         sequences = await asyncio.wrap_future(queued)
     except asyncio.CancelledError:

@@ -88,6 +88,10 @@ class Verifier:
         async with self._share:
             return await generation_of(self._owner, prompt, parameters, edition, edition.revision)
 
+    async def first_token(self, prompt: str, edition: Edition) -> Generation:
+        """Enough to know which edit answers."""
+        return await self._generate(prompt, edition, 1)
+
     async def answers(self, prompts: Sequence[str], edition: Edition, target: str) -> list[Generation]:
         return list(await asyncio.gather(*(self.answer(prompt, edition, target) for prompt in prompts)))
 
@@ -144,7 +148,7 @@ class Verifier:
         self, prompts: Sequence[str], edit_id: str, base: Edition, trial: Edition, target: str
     ) -> list[dict[str, Any]]:
         """Which of these the edit would answer, and how: one token each tells whom it would reach."""
-        first = await asyncio.gather(*(self._generate(prompt, trial, 1) for prompt in prompts))
+        first = await asyncio.gather(*(self.first_token(prompt, trial) for prompt in prompts))
         hit = [(p, g.hits[0]) for p, g in zip(prompts, first, strict=True) if [h.edit_id for h in g.hits] == [edit_id]]
         before, now = await asyncio.gather(
             self.answers([prompt for prompt, _ in hit], base, target),

@@ -7,6 +7,7 @@ from app.editors.fit import collate
 from app.editors.fit_view import FitView, adding
 from app.editors.hooks import SiteHooks
 from app.editors.sites import ffn_site, layers_of
+from app.editors.tail import Tail
 from tests.models import TINY, tiny
 
 
@@ -24,13 +25,13 @@ def test_the_tail_of_a_row_is_computed_as_the_whole_row(kind: str) -> None:
     with torch.enable_grad():
         placed = torch.zeros(*batch.ids.shape, view.widths[1]).index_put((rows, batch.position), delta)
         whole = view.logits(batch.ids, view.hidden_below(batch.ids), {site: adding(placed)}, batch.position)
-        tail = view.tail_logits(view.tail(batch.ids, batch.position), {site: adding(delta)})
+        tail = view.tail_logits(Tail.joined(list(view.tails(batch.ids, batch.position))), {site: adding(delta)})
         by_whole = torch.autograd.grad(whole.logsumexp(-1).sum(), delta)[0]
         by_tail = torch.autograd.grad(tail.logsumexp(-1).sum(), delta)[0]
     assert torch.allclose(whole, tail, atol=1e-4)
     assert torch.allclose(by_whole, by_tail, atol=1e-4)
     assert torch.allclose(
         view.base_logits(batch.ids, batch.position),
-        view.tail_logits(view.tail(batch.ids, batch.position), {}),
+        view.tail_logits(Tail.joined(list(view.tails(batch.ids, batch.position))), {}),
         atol=1e-4,
     )

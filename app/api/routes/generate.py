@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
 from fastapi import APIRouter, Body, Depends, Request
-from fastapi.sse import EventSourceResponse
+from fastapi.responses import Response, StreamingResponse
 
 from app.api.deps import while_connected
 from app.api.errors import problem_of
 from app.api.metrics import Metrics
-from app.api.openapi import raises
+from app.api.openapi import EVENT_STREAM, STREAM_HEADERS, raises
 from app.api.schemas.generate import EXAMPLES, GenerateAnswer, GenerateBody, StreamEvent
 from app.api.schemas.server import Problem
 from app.api.streaming import events_of
@@ -69,26 +69,30 @@ def routes(service: "Service", metrics: Metrics) -> APIRouter:
 
     @router.post(
         "/generate_stream",
-        response_class=EventSourceResponse,
-        responses=ERRORS,
+        responses={**ERRORS, 200: {"model": StreamEvent, "description": "A token an event"}},
         summary="Answer a prompt, token by token",
     )
-    async def generate_stream(stream: Annotated[Opened, Depends(opened)]) -> AsyncIterator[StreamEvent | Problem]:
+    async def generate_stream(stream: Annotated[Opened, Depends(opened)]) -> Response:
         """Server-sent events: one `data:` a token; the last has `generated_text` and `details`.
 
         An error after the first token comes as a last `data:` that is a problem. A client that goes away ends the
         generation.
         """
-        try:
-            async with aclosing(events_of(stream.body, stream.parameters, _counted(stream, metrics))) as events:  # type: ignore[type-var]
-                async for event in events:
-                    yield event
-        except Exception as error:
-            found = problem_of(error)
-            metrics.error(found["status"])
-            yield Problem(**found)
+        return StreamingResponse(_lines(stream, metrics), media_type=EVENT_STREAM, headers=STREAM_HEADERS)
 
     return router
+
+
+async def _lines(stream: Opened, metrics: Metrics) -> AsyncIterator[str]:
+    # written here, not by FastAPI: its events pass through two tasks and a queue, a twentieth of the throughput
+    try:
+        async with aclosing(events_of(stream.body, stream.parameters, _counted(stream, metrics))) as events:  # type: ignore[type-var]
+            async for event in events:
+                yield f"data: {event.model_dump_json()}\n\n"
+    except Exception as error:
+        found = problem_of(error)
+        metrics.error(found["status"])
+        yield f"data: {Problem(**found).model_dump_json()}\n\n"
 
 
 async def _put_back(first: Any, rest: AsyncIterator[Any]) -> AsyncIterator[Any]:

@@ -15,7 +15,7 @@ from app.api.errors import problem_of
 from app.api.metrics import Metrics
 from app.api.openai_choices import Chats, Completions
 from app.api.openai_errors import openai_problem
-from app.api.openapi import raises
+from app.api.openapi import EVENT_STREAM, STREAM_HEADERS, raises
 from app.api.schemas.openai import CHATS, COMPLETIONS, ChatBody, CompletionBody
 from app.api.schemas.openai_answers import ChatCompletion, Completion, Model, Models, OpenAIProblem, Usage, head
 from app.domain.errors import (
@@ -36,7 +36,7 @@ ERRORS = raises(
     UnknownModel, UnknownEdit, RevisionGone, QueueFull, RevisionAhead, RequestCancelled, DeadlineExceeded, body=True
 )
 EVENT = {"type": "object", "properties": {"data": {"type": "string"}}, "required": ["data"]}
-STREAMED = {"text/event-stream": {"itemSchema": EVENT}}
+STREAMED = {EVENT_STREAM: {"itemSchema": EVENT}}
 
 _Body = CompletionBody | ChatBody
 _Shape = Completions | Chats
@@ -124,7 +124,7 @@ async def _answer(model: str, metrics: Metrics, request: Request, opened: Opened
     whole, chunk = opened.shape.kinds
     if opened.body.stream:
         events = _events(opened, head(chunk, opened.request_id, model), metrics)
-        return StreamingResponse(events, media_type="text/event-stream", headers={"Cache-Control": "no-cache"})
+        return StreamingResponse(events, media_type=EVENT_STREAM, headers=STREAM_HEADERS)
     generations: dict[int, Generation] = {}
 
     async def collect() -> None:

@@ -1,0 +1,74 @@
+"""Figures of a run: percentiles, ratios, tables. The runs themselves are made up."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from app.bench.report import draw, markdown, tables
+from app.bench.timing import Run, Timed, median_run, percentiles, ratio
+
+
+def test_percentiles_are_of_the_values_that_came() -> None:
+    assert percentiles([0.001 * i for i in range(100, 0, -1)]) == {"p50": 50.0, "p95": 95.0, "p99": 99.0}
+    assert percentiles([0.002]) == {"p50": 2.0, "p95": 2.0, "p99": 2.0}
+    assert percentiles([]) is None
+
+
+def test_a_run_tells_when_its_tokens_came() -> None:
+    run = Run(2.0, 4, [Timed(1.0, [1.5, 1.6, 1.9]), Timed(1.0, [2.0])])
+    told = run.told()
+    assert (told["tokens_per_s"], told["requests"]) == (2.0, 2)
+    assert told["first_token_ms"] == {"p50": 500.0, "p95": 1000.0, "p99": 1000.0}
+    assert told["between_tokens_ms"] == {"p50": 100.0, "p95": 300.0, "p99": 300.0}
+    assert told["whole_ms"]["p99"] == 1000.0
+    assert "first_token_ms" not in Run(2.0, 4).told(), "who does not tell is not made up for"
+
+
+def test_a_ratio_is_of_runs_of_one_round() -> None:
+    """Both were disturbed in the second round: the medians of each would say otherwise."""
+    ours, theirs = [Run(1.0, 10), Run(4.0, 10), Run(1.1, 10)], [Run(2.0, 10), Run(8.0, 10), Run(2.2, 10)]
+    assert ratio(ours, theirs) == pytest.approx(2.0)
+    assert median_run(ours).seconds == 1.1
+    assert median_run(ours[:2]).seconds == 1.0
+
+
+def result() -> Any:
+    run = Run(2.0, 4, [Timed(1.0, [1.5, 1.6, 1.9]), Timed(1.0, [2.0])]).told()
+    return {
+        "date": "2026-11-21", "command": "errata bench", "model": "random-47m", "machine": {"description": "2 CPUs"},
+        "sections": {
+            "peers": {"16 requests": {"runs": {"errata": run, "them": run}, "times_as_fast_as": {"them": 1.0}}},
+            "decode": {"rows": 32, "context": 512, "step_ms": {"errata": 1.0, "them": 4.0}, "share_of_its_time": 0.25},
+            "concurrency": {"1": run, "16": run},
+            "http": {"runs": {"errata, HTTP": run, "errata": run}, "times_as_fast_as": {"errata": 0.95}},
+            "edits": {
+                "no request hit": {
+                    "runs": {"0 edits": run, "100 edits": run}, "times_the_seconds_without": {"100 edits": 1.01}
+                }
+            },
+            "editing": {
+                "runs": {"no edits": run, "while edits are made": run}, "share_of_the_throughput": 0.7,
+                "edits_per_s": 1.5, "between_tokens_p99_times": 2.0,
+            },
+            "roofline": {
+                "bandwidth_gb_per_s": 4300, "weights_gb": 16.0,
+                "1 rows, context 64": {"step_ms": 4.5, "floor_ms": 3.5, "times_the_floor": 1.29},
+            },
+        },
+    }  # fmt: skip
+
+
+def test_every_section_has_its_table_and_picture(tmp_path: Path) -> None:
+    told = markdown(result())
+    for words in ("`errata bench`", "times as fast as them | 1.00", "share of its time | 0.25", "0.95", "1.01", "1.50",
+                  "4.50 ms | 3.50 ms | 1.29"):  # fmt: skip
+        assert words in told
+    assert all(len(row) <= len(headings) for headings, rows in tables(result()) for row in rows)
+    draw(result(), tmp_path / "bench.svg")
+    assert "while" not in (tmp_path / "bench.svg").read_text()
+    assert "tokens/s" in (tmp_path / "bench.svg").read_text()
+    few = result()
+    few["sections"] = {"decode": few["sections"]["decode"]}
+    draw(few, tmp_path / "few.svg")
+    assert len(tables(few)) == 1

@@ -1,0 +1,110 @@
+"""Contestants on a tiny model: all serve the same tokens, and a crowd of copied edits is one of real edits."""
+
+import asyncio
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+
+from app.bench import comparing
+from app.bench.comparing import Bench
+from app.bench.contestants import ContinuousBatching, OneByOne, StaticBatches
+from app.bench.crowded import crowd
+from app.bench.models import random_model
+from app.bench.workload import Workload
+from app.bootstrap import assemble
+from app.config import Settings
+from app.domain.errors import InvalidRequest
+from app.domain.generation import GenerationParameters
+from app.engine.onednn import without_onednn
+from app.store.memory import MemoryLog
+from tests.models import tiny
+from tests.rig import CORPUS
+
+
+@asynccontextmanager
+async def standing(*counts: int) -> Any:
+    hosted, log = tiny("llama"), MemoryLog()
+    service = assemble(hosted, log, Settings(_env_file=None, slots=40))  # type: ignore[call-arg]
+    made = crowd(service.engine, log, service.status().model_fingerprint, counts, hits=3, tokens=5, seed=0)
+    await service.start()
+    try:
+        yield Bench(service, hosted, Workload(hosted.tokenizer, CORPUS, 0), made, 1, lambda _: None)
+    finally:
+        await service.stop()
+
+
+def test_every_contestant_serves_all_tokens() -> None:
+    async def story() -> None:
+        async with standing() as bench:
+            asked = bench.workload.ragged(6, (5, 40), (2, 9))
+            assert all(len(ask.ids) == len(bench.service.engine.text.encode(ask.prompt)) <= 60 for ask in asked)
+            served = await bench.served().run(asked, 2)
+            assert served.tokens == sum(ask.tokens for ask in asked)
+            assert [len(each.tokens) for each in served.requests] == [ask.tokens for ask in asked]
+            for kind in (ContinuousBatching, OneByOne, StaticBatches):
+                run = await kind(bench.service, bench.hosted).run(asked, 3)
+                few = asked[:4] if kind is OneByOne else asked
+                assert run.tokens == sum(ask.tokens for ask in few)
+                assert run.seconds > 0
+            assert bench.hosted.model.config._attn_implementation == "sdpa", "given back as it was"
+
+    asyncio.run(story())
+
+
+def test_over_http_every_token_arrives_by_itself() -> None:
+    async def story() -> None:
+        async with standing() as bench, comparing._server(bench.service) as url:
+            asked = bench.workload.even(3, 8, 6)
+            run = await comparing.OverHttp(url).run(asked, 2)
+            assert [len(each.tokens) for each in run.requests] == [6, 6, 6]
+            assert all(sorted(each.tokens) == each.tokens and each.tokens[0] > each.began for each in run.requests)
+
+    asyncio.run(story())
+
+
+def test_a_crowd_answers_what_it_is_to_and_nothing_else() -> None:
+    async def story() -> None:
+        async with standing(3, 40) as bench:
+            assert bench.crowd.namespaces == {0: "edits-0", 3: "edits-3", 40: "edits-40"}
+            assert bench.service.status().live_edits == 43
+            forced = bench.crowd.target
+            assert len(forced) == 5
+            for namespace, hit in (("edits-0", False), ("edits-3", True), ("edits-40", True)):
+                for ask in bench.crowd.hits:
+                    parameters = GenerationParameters(max_new_tokens=5, namespace=namespace, forced=forced)
+                    answer = await bench.service.generate(ask.prompt, parameters)
+                    assert bool(answer.hits) == hit, namespace
+                for ask in bench.workload.even(3, 12, 5):
+                    parameters = GenerationParameters(max_new_tokens=5, namespace=namespace)
+                    assert (await bench.service.generate(ask.prompt, parameters)).hits == ()
+
+    asyncio.run(story())
+
+
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The sections as they are, on fewer requests."""
+    even = Workload.even
+    monkeypatch.setattr(Workload, "even", lambda self, n, prompt, answer: even(self, min(n, 3), min(prompt, 20), 6))
+
+
+@pytest.mark.usefixtures("small")
+@pytest.mark.parametrize("name", ["concurrency", "edits", "editing", "http"])
+def test_every_section_runs(name: str) -> None:
+    async def story() -> Any:
+        async with standing(4) as bench:
+            return await comparing.SECTIONS[name](bench)
+
+    assert asyncio.run(story())
+
+
+def test_an_unknown_shape_is_refused() -> None:
+    with pytest.raises(InvalidRequest, match="47m, 1b, 8b"):
+        random_model("9z", "", device=None, dtype=None, max_tokens=8)  # type: ignore[arg-type]
+
+
+def test_peers_run_the_model_as_torch_has_it() -> None:
+    hosted = tiny("llama")
+    with without_onednn(hosted.model):
+        assert not any("forward" in module.__dict__ for module in hosted.model.modules())
