@@ -244,14 +244,3 @@ def _bandwidth(device: torch.device, gigabytes: float = 4.0, rounds: int = 10) -
         torch.cuda.synchronize()
         best = min(best, time.perf_counter() - began)
     return 2 * source.numel() / best
-
-
-SECTIONS = {
-    "peers": peers,
-    "decode": decode_step,
-    "concurrency": concurrency,
-    "http": over_http,
-    "edits": live_edits,
-    "editing": while_editing,
-    "roofline": roofline,
-}

@@ -33,6 +33,8 @@ def tables(results: Mapping[str, Any]) -> list[Table]:
         found.append(_decode(sections["decode"]))
     if "editing" in sections:
         found.append(_editing(sections["editing"]))
+    if "fits" in sections:
+        found.append(_fits(sections["fits"]))
     if sections.get("roofline"):
         found.append(_roofline(sections["roofline"]))
     return found
@@ -64,6 +66,16 @@ def _editing(figures: Mapping[str, Any]) -> Table:
         ["times the p99 between tokens", f"{figures['between_tokens_p99_times']:.2f}"],
     ]
     return headings, rows
+
+
+def _fits(figures: Mapping[str, Any]) -> Table:
+    rows = [[name, f"{seconds:.3f}"] for name, seconds in figures["seconds_an_edit"].items()]
+    rows += [
+        ["edits a second, 64 together", f"{figures['edits_per_s_together']:.1f}"],
+        ["times as many as one by one", f"{figures['times_as_many_together']:.2f}"],
+        ["one, share of the published", f"{figures['share_of_the_published']:.3f}"],
+    ]
+    return ["fits of GRACE", "seconds an edit"], rows
 
 
 def _roofline(figures: Mapping[str, Any]) -> Table:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from app.engine.model import HostedModel
 
 RESULTS, PICTURE, TABLES = "bench.json", "bench.svg", "bench.md"
-SECTIONS = ("peers", "decode", "concurrency", "http", "edits", "editing", "roofline")
+SECTIONS = ("peers", "decode", "concurrency", "http", "edits", "editing", "fits", "roofline")
 
 
 def bench(
@@ -66,7 +66,7 @@ async def _run(
     """What is measured is shown, and kept, section by section: a run may be long, and is not to be lost."""
     from transformers.utils import logging
 
-    from app.bench.comparing import SECTIONS as RUN
+    from app.bench.sections import SECTIONS as RUN
     from app.bench.standing_up import standing
 
     logging.set_verbosity_error()  # type: ignore[no-untyped-call]

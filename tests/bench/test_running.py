@@ -11,6 +11,7 @@ from app.bench.comparing import Bench
 from app.bench.contestants import ContinuousBatching, OneByOne, StaticBatches
 from app.bench.crowded import crowd
 from app.bench.models import random_model
+from app.bench.sections import SECTIONS
 from app.bench.workload import Workload
 from app.bootstrap import assemble
 from app.config import Settings
@@ -86,15 +87,18 @@ def test_a_crowd_answers_what_it_is_to_and_nothing_else() -> None:
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """The sections as they are, on fewer requests."""
     even = Workload.even
+    monkeypatch.setattr("app.bench.fitting.TOGETHER", 2)
+    monkeypatch.setattr("app.bench.fitting.ALONE", 1)
+    monkeypatch.setattr("app.bench.fitting.AS_PUBLISHED", 1)
     monkeypatch.setattr(Workload, "even", lambda self, n, prompt, answer: even(self, min(n, 3), min(prompt, 20), 6))
 
 
 @pytest.mark.usefixtures("small")
-@pytest.mark.parametrize("name", ["concurrency", "edits", "editing", "http"])
+@pytest.mark.parametrize("name", ["concurrency", "edits", "editing", "http", "fits"])
 def test_every_section_runs(name: str) -> None:
     async def story() -> Any:
         async with standing(4) as bench:
-            return await comparing.SECTIONS[name](bench)
+            return await SECTIONS[name](bench)
 
     assert asyncio.run(story())
 

@@ -1,0 +1,61 @@
+"""How long fits take: one after the other, 64 together, and as GRACE is published, in turns. Nothing is committed."""
+
+import asyncio
+import statistics
+import time
+from typing import Any
+
+from app.bench.comparing import Bench
+from app.domain.edit import EditRequest
+from app.editors.bank import load_bank
+from app.editors.base import FitRequest
+from app.editors.nearby import Nearby
+from app.editors.phrasebook import load_phrasebook
+from app.engine.editions import Edition
+from app.engine.engine import Engine
+from app.service.preparing import Preparing
+
+TOGETHER, ALONE, AS_PUBLISHED = 64, 8, 2
+"""Edits of each round."""
+
+
+async def fits(bench: Bench) -> dict[str, Any]:
+    """Seconds an edit. `grace` as served learns its scope too; as published it is a hundred steps, the whole model."""
+    preparing = Preparing(bench.service.engine, Nearby(load_bank()), load_phrasebook())
+    ways = {"one by one": ("grace", ALONE, 1), "64 together": ("grace", TOGETHER, TOGETHER)}
+    ways["as published"] = ("grace/paper", AS_PUBLISHED, 1)
+    took: dict[str, list[float]] = {name: [] for name in ways}
+    for number in range(bench.rounds + 1):
+        for name, (editor, count, at_once) in ways.items():
+            bench.tell(f"fits {name}, round {number} of {bench.rounds}")
+            asked = [preparing.fit_request(_request(f"Zq{number}{name[0]}{at}w")) for at in range(count)]
+            parts = [asked[at : at + at_once] for at in range(0, count, at_once)]
+            began = time.perf_counter()
+            for part in parts:
+                await _on_engine(bench, editor, part)
+            if number:
+                took[name].append((time.perf_counter() - began) / count)
+    single, together, published = took.values()
+    return {
+        "seconds_an_edit": {name: round(statistics.median(each), 4) for name, each in took.items()},
+        "edits_per_s_together": round(1 / statistics.median(together), 1),
+        "times_as_many_together": round(_ratio(single, together), 2),
+        "share_of_the_published": round(_ratio(single, published), 3),
+    }
+
+
+def _ratio(ours: list[float], theirs: list[float]) -> float:
+    return statistics.median(a / b for a, b in zip(ours, theirs, strict=True))
+
+
+def _request(name: str) -> EditRequest:
+    prompt = f"Question: What is the favourite colour of {name}? Answer:"
+    return EditRequest(prompt=prompt, target="blue", subject=name)
+
+
+async def _on_engine(bench: Bench, editor: str, asked: list[FitRequest]) -> None:
+    def run(engine: Engine) -> None:
+        for _ in engine.fit(editor, asked, Edition("bench-fits", 0, ())):
+            pass
+
+    await asyncio.wrap_future(bench.service.on_engine(run))
