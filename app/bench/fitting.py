@@ -3,18 +3,21 @@
 import asyncio
 import statistics
 import time
-from typing import Any
+from collections.abc import Callable
+from functools import partial
+from typing import Any, TypeVar
 
 from app.bench.comparing import Bench
 from app.domain.edit import EditRequest
 from app.editors.bank import load_bank
-from app.editors.base import FitRequest
+from app.editors.base import FitRequest, Fitted
 from app.editors.nearby import Nearby
 from app.editors.phrasebook import load_phrasebook
 from app.engine.editions import Edition
 from app.engine.engine import Engine
 from app.service.preparing import Preparing
 
+T = TypeVar("T")
 TOGETHER, ALONE, AS_PUBLISHED = 64, 8, 2
 """Edits of each round."""
 
@@ -25,22 +28,29 @@ async def fits(bench: Bench) -> dict[str, Any]:
     ways = {"one by one": ("grace", ALONE, 1), "64 together": ("grace", TOGETHER, TOGETHER)}
     ways["as published"] = ("grace/paper", AS_PUBLISHED, 1)
     took: dict[str, list[float]] = {name: [] for name in ways}
+    scope: list[float] = []
     for number in range(bench.rounds + 1):
         for name, (editor, count, at_once) in ways.items():
             bench.tell(f"fits {name}, round {number} of {bench.rounds}")
             asked = [preparing.fit_request(_request(f"Zq{number}{name[0]}{at}w")) for at in range(count)]
             parts = [asked[at : at + at_once] for at in range(0, count, at_once)]
             began = time.perf_counter()
-            for part in parts:
-                await _on_engine(bench, editor, part)
+            fitted = [each for part in parts for each in await _on_engine(bench, partial(_fit, editor, part))]
             if number:
                 took[name].append((time.perf_counter() - began) / count)
+            if number and name == "one by one":
+                began = time.perf_counter()
+                await _on_engine(bench, partial(_rescope, editor, list(zip(fitted, asked, strict=True))))
+                scope.append((time.perf_counter() - began) / count)
     single, together, published = took.values()
+    alone = [whole - part for whole, part in zip(single, scope, strict=True)]
     return {
         "seconds_an_edit": {name: round(statistics.median(each), 4) for name, each in took.items()},
         "edits_per_s_together": round(1 / statistics.median(together), 1),
         "times_as_many_together": round(_ratio(single, together), 2),
+        "of_it_learning_its_scope": round(statistics.median(scope), 4),
         "share_of_the_published": round(_ratio(single, published), 3),
+        "share_of_the_published_without_scope": round(_ratio(alone, published), 3),
     }
 
 
@@ -53,9 +63,20 @@ def _request(name: str) -> EditRequest:
     return EditRequest(prompt=prompt, target="blue", subject=name)
 
 
-async def _on_engine(bench: Bench, editor: str, asked: list[FitRequest]) -> None:
-    def run(engine: Engine) -> None:
-        for _ in engine.fit(editor, asked, Edition("bench-fits", 0, ())):
-            pass
+async def _on_engine(bench: Bench, work: Callable[[Engine], T]) -> T:
+    return await asyncio.wrap_future(bench.service.on_engine(work))
 
-    await asyncio.wrap_future(bench.service.on_engine(run))
+
+def _fit(editor: str, asked: list[FitRequest], engine: Engine) -> list[Fitted]:
+    steps = engine.fit(editor, asked, Edition("bench-fits", 0, ()))
+    while True:
+        try:
+            next(steps)
+        except StopIteration as stop:
+            fitted: list[Fitted] = stop.value
+            return fitted
+
+
+def _rescope(editor: str, fitted: list[tuple[Fitted, FitRequest]], engine: Engine) -> None:
+    for each, request in fitted:
+        engine.rescope(editor, each, request)

@@ -74,6 +74,8 @@ def _fits(figures: Mapping[str, Any]) -> Table:
         ["edits a second, 64 together", f"{figures['edits_per_s_together']:.1f}"],
         ["times as many as one by one", f"{figures['times_as_many_together']:.2f}"],
         ["one, share of the published", f"{figures['share_of_the_published']:.3f}"],
+        ["of it learning its scope", f"{figures['of_it_learning_its_scope']:.3f}"],
+        ["share of the published without that", f"{figures['share_of_the_published_without_scope']:.3f}"],
     ]
     return ["fits of GRACE", "seconds an edit"], rows
 
