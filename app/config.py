@@ -66,7 +66,11 @@ class Settings(BaseSettings):
     max_sequence_tokens: int | None = Field(
         None, ge=2, description="Prompt plus answer, in tokens; None: the model's own limit, at most 4096."
     )
-    prefill_chunk_tokens: int = Field(256, ge=1, description="Prompt tokens of one sequence that one step may prefill.")
+    prefill_chunk_tokens: int = Field(
+        256,
+        ge=1,
+        description="Prompt tokens of one sequence that one step may prefill; of all together while answers run.",
+    )
     fit_share: float = Field(
         0.4,
         gt=0,

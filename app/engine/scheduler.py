@@ -83,16 +83,17 @@ class Scheduler:
         decode = sorted((s for s in self.running if s.phase is Phase.DECODE), key=lambda s: s.slot)
         self._prefilled_last = bool(prefill) and not (decode and self._prefilled_last)
         if self._prefilled_last:
-            return self._prefill(prefill)
+            return self._prefill(prefill, self._chunk_tokens if decode else self._batch_tokens)
         return Batch(Phase.DECODE, decode, [s.piece(1) for s in decode]) if decode else None
 
-    def _prefill(self, sequences: list[Sequence]) -> Batch:
-        """As many of the oldest as fit `batch_tokens` when padded to the longest piece among them; at least one."""
+    def _prefill(self, sequences: list[Sequence], most: int) -> Batch:
+        """As many of the oldest as fit `most` tokens when padded to the longest piece among them; at least one. Beside
+        streams that is one chunk, for they wait for it."""
         pieces = [s.piece(self._chunk_tokens) for s in sequences]
         longest = count = 0
         for piece in pieces:
             longest = max(longest, len(piece))
-            if count and longest * (count + 1) > self._batch_tokens:
+            if count and longest * (count + 1) > most:
                 break
             count += 1
         chosen = sorted(zip(sequences[:count], pieces, strict=False), key=lambda each: each[0].slot)

@@ -60,6 +60,11 @@ class Fitter:
             while queue:
                 await self._round(editor, queue)
                 queue[:] = [group for group in queue if not group.done.done()]
+        except Exception as error:  # a fault of the server: nobody is to wait for ever
+            for group in queue:
+                if not group.done.done():
+                    group.done.set_exception(error)
+            queue.clear()
         finally:
             del self._running[editor]
 

@@ -49,6 +49,20 @@ def test_batches_go_by_slot() -> None:
     assert d.slot == 0
 
 
+def test_prompts_beside_streams_come_a_chunk_at_a_time() -> None:
+    scheduler = Scheduler(slots=8, chunk_tokens=8, batch_tokens=64, queue_limit=100)
+    for name in "abcde":
+        scheduler.add(waiting(name))
+    first = scheduler.next()
+    assert first is not None
+    assert len(first.sequences) == 5, "nobody waits: all at once"
+    scheduler.running[0].phase = Phase.DECODE
+    scheduler.running[0].computed = 3
+    scheduler.running[0].generated.append(7)
+    turns = [scheduler.next() for _ in range(2)]
+    assert [(turn.phase, len(turn.sequences)) for turn in turns if turn] == [(Phase.DECODE, 1), (Phase.PREFILL, 2)]
+
+
 def test_rows_that_are_still_prefilled_come_along_idle() -> None:
     rig = Rig(slots=3, chunk_tokens=8)
     prompts, counts = ["first", "x" * 150, "third"], [40, 3, 12]

@@ -127,6 +127,26 @@ def test_who_leaves_leaves_the_queue_and_ends_a_fit_that_nobody_waits_for() -> N
     run(story)
 
 
+def test_a_fault_reaches_all_who_wait() -> None:
+    async def story() -> None:
+        owner = FakeOwner()
+        fitter = Fitter(owner)  # type: ignore[arg-type]
+        first = asked(fitter, "a")
+        await asyncio.sleep(0.01)
+        later = asked(fitter, "b")
+        await asyncio.sleep(0.01)
+        owner.fits[0][1].set_result([])  # fewer than were asked for
+        await asyncio.sleep(0.01)
+        for task in (first, later):
+            with pytest.raises(ValueError, match="shorter"):
+                task.result()
+        again = asked(fitter, "c")
+        assert await owner.next() == ["c"]
+        assert of(again) == ["c"]
+
+    run(story)
+
+
 def test_progress_goes_to_all_who_wait_for_a_fit() -> None:
     async def story() -> None:
         owner, told = FakeOwner(), []
