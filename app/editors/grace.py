@@ -85,8 +85,10 @@ class Grace(Plain):
             self._fit_parameters,
         )
         fitted: list[Fitted] = []
+        last = 1 + max(fit.steps for fit in fits)
+        told = Progress(step=last, steps=self._fit_parameters.max_steps, loss=float("nan"))
         for request, fit in zip(requests, fits, strict=True):
-            scope, keys = yield from self._scope.learning(request)
+            scope, keys = yield from self._scope.learning(request, told)
             how = {"steps": fit.steps, "converged": fit.converged, "probability": round(fit.probability, 6)}
             fitted.append(
                 Fitted(

@@ -120,8 +120,10 @@ class HookLayers(Plain):
         steps = self._sweep.pairs(batch.ids, batch.owner, batch.position, batch.real, deltas, self._priors)
         pairs = yield from steps
         fitted: list[Fitted] = []
+        last = 1 + max(fit.steps for fit in fits)
+        told = Progress(step=last, steps=self._fit_parameters.max_steps, loss=float("nan"))
         for edit, (request, fit) in enumerate(zip(requests, fits, strict=True)):
-            scope, keys = yield from self._scope.learning(request)
+            scope, keys = yield from self._scope.learning(request, told)
             how = {"steps": fit.steps, "converged": fit.converged, "probability": round(fit.probability, 6)}
             fitted.append(
                 Fitted(

@@ -133,7 +133,7 @@ class ScopeIndex:
 
     def learn(self, request: FitRequest) -> tuple[dict[str, Any], Tensor]:
         """The scalars of an edit's scope, and its keys (K, width)."""
-        steps = self.learning(request)
+        steps = self.learning(request, Progress(step=0, steps=0, loss=float("nan")))
         while True:
             try:
                 next(steps)
@@ -141,14 +141,14 @@ class ScopeIndex:
                 learned: tuple[dict[str, Any], Tensor] = stop.value
                 return learned
 
-    def learning(self, request: FitRequest) -> Generator[Progress, None, tuple[dict[str, Any], Tensor]]:
-        """The same, in micro-steps."""
+    def learning(self, request: FitRequest, told: Progress) -> Generator[Progress, None, tuple[dict[str, Any], Tensor]]:
+        """The same, in micro-steps; `told` is how far the fit has come that it ends."""
         who = who_of(request.texts, request.subject, request.aliases, self._lexicon.template_words)
         groups = (request.contexts, request.made_contexts, request.nearby_contexts, request.counter_contexts)
         parts: list[Tensor] = []
         for part in self._what.parts_of([context for group in groups for context in group]):
             parts.append(part)
-            yield Progress(step=sum(map(len, parts)), steps=sum(map(len, groups)), loss=float("nan"))
+            yield told
         found = torch.cat(parts)
         own, made, nearby, counter = torch.split(found, [len(group) for group in groups])
         own = torch.cat([own, self._telling(made, own, nearby)])
