@@ -69,6 +69,7 @@ class FakeService:
         self.fails: Exception | None = None
         self.breaks_after: tuple[int, Exception] | None = None
         self.slow_s = 0.0
+        self.logprob = -0.5
         self.why_not: str | None = None
         self.asked: list[GenerationParameters] = []
         self.origins: list[Origin] = []
@@ -131,7 +132,10 @@ class FakeService:
         self.asked.append(parameters)
         text, hits = self._answer(prompt, parameters)
         words = [w if i == 0 else f" {w}" for i, w in enumerate(text.split())][: parameters.max_new_tokens]
-        tokens = [Token(i, word, -0.5, False, ranked=_ranked(i, word, parameters)) for i, word in enumerate(words)]
+        tokens = [
+            Token(i, word, -0.5, False, ranked=_ranked(i, word, parameters, self.logprob))
+            for i, word in enumerate(words)
+        ]
         ended = len(tokens) < parameters.max_new_tokens
         if ended:
             tokens.append(Token(99, "", -0.1, True, ranked=_ranked(99, "<|endoftext|>", parameters)))
@@ -304,7 +308,7 @@ class FakeService:
             raise error
 
 
-def _ranked(token_id: int, text: str, parameters: GenerationParameters) -> tuple[Ranked, ...]:
+def _ranked(token_id: int, text: str, parameters: GenerationParameters, logprob: float = -0.5) -> tuple[Ranked, ...]:
     if parameters.top_logprobs is None:
         return ()
-    return (Ranked(token_id, text, -0.5), *(Ranked(i, f"w{i}", -float(i)) for i in range(parameters.top_logprobs)))
+    return (Ranked(token_id, text, logprob), *(Ranked(i, f"w{i}", -float(i)) for i in range(parameters.top_logprobs)))

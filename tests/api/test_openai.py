@@ -1,5 +1,7 @@
 """/v1 through OpenAI's own client, over a real socket."""
 
+import json
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -236,6 +238,7 @@ def test_a_wrong_request_is_refused_in_words(
         ({"best_of": 3}, "`best_of`"),
         ({"echo": True, "logprobs": 1}, "`echo` has no `logprobs`"),
         ({"logprobs": 6}, "`logprobs`"),
+        ({"prompt": ["x"] * 3, "n": 43}, "128 in all"),
         ({"suffix": "x"}, "`suffix` is not known here"),
     ],
 )
@@ -267,3 +270,12 @@ def test_no_json_is_an_openai_error_too(url: str) -> None:
     answer = httpx.post(f"{url}/v1/chat/completions", content=b"{", headers={"Content-Type": "application/json"})
     assert answer.status_code == 400
     assert set(answer.json()) == {"error"}
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_what_is_no_number_is_still_json(url: str, service: FakeService, stream: bool) -> None:
+    service.logprob = -math.inf
+    body = {"prompt": "x", "logprobs": 0, "max_tokens": 1, "stream": stream}
+    text = httpx.post(f"{url}/v1/completions", json=body).text
+    first = json.loads(text.removeprefix("data: ").split("\n\n")[0])
+    assert first["choices"][0]["logprobs"]["token_logprobs"] == [None]

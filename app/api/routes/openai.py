@@ -1,14 +1,15 @@
 """/v1 as OpenAI serves it: completions, chats, models. The same prompts, edits and errors as everywhere else."""
 
-import json
 import time
 from collections.abc import AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
 from fastapi import APIRouter, Body, Depends, Request
-from fastapi.responses import JSONResponse, Response, StreamingResponse
+from fastapi.responses import Response, StreamingResponse
+from pydantic_core import to_json
 
 from app.api.deps import while_connected
 from app.api.errors import problem_of
@@ -84,7 +85,9 @@ def routes(service: "Service", metrics: Metrics) -> APIRouter:
     ) -> AsyncIterator[Opened]:
         check_served(body.model)
         prompt = service.answering.render(body.turns)
-        async with opened(request, body, [prompt], body.to_domain(service.answering.room(prompt)), Chats()) as each:
+        async with opened(
+            request, body, [prompt], body.to_domain(partial(service.answering.room, prompt)), Chats()
+        ) as each:
             yield each
 
     @router.post(
@@ -136,10 +139,11 @@ async def _answer(model: str, metrics: Metrics, request: Request, opened: Opened
     found = [generations[at] for at in range(opened.answers)]
     choices = [opened.shape.choice(at, each) for at, each in enumerate(found)]
     usage = Usage.of(found, opened.body.answers).model_dump()
-    return JSONResponse({**head(whole, opened.request_id, model), "choices": choices, "usage": usage})
+    answer = {**head(whole, opened.request_id, model), "choices": choices, "usage": usage}
+    return Response(_json(answer), media_type="application/json")
 
 
-async def _events(opened: Opened, begin: dict[str, Any], metrics: Metrics) -> AsyncIterator[str]:
+async def _events(opened: Opened, begin: dict[str, Any], metrics: Metrics) -> AsyncIterator[bytes]:
     """One chunk a token, one that says why an answer ended, one with the usage if it was asked for; then [DONE]."""
     options = opened.body.stream_options
     usage = options is not None and options.include_usage
@@ -161,11 +165,15 @@ async def _events(opened: Opened, begin: dict[str, Any], metrics: Metrics) -> As
         found_problem = openai_problem(problem_of(error))
         metrics.error(found_problem["status"])
         yield _event({"error": found_problem["error"]})
-    yield "data: [DONE]\n\n"
+    yield b"data: [DONE]\n\n"
 
 
-def _event(data: dict[str, Any]) -> str:
-    return f"data: {json.dumps(data, ensure_ascii=False, separators=(',', ':'))}\n\n"
+def _event(data: dict[str, Any]) -> bytes:
+    return b"data: " + _json(data) + b"\n\n"
+
+
+def _json(data: dict[str, Any]) -> bytes:
+    return to_json(data, inf_nan_mode="null")  # JSON has no word for them
 
 
 async def _counted(

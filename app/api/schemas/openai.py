@@ -4,6 +4,7 @@ What would change the answer and is not done here (tools, JSON modes, images) is
 request for OpenAI's own books is taken and left alone.
 """
 
+from collections.abc import Callable
 from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Field
@@ -117,6 +118,8 @@ class CompletionBody(_Asked):
     def to_domain(self) -> GenerationParameters:
         if self.best_of not in (None, self.answers):
             raise InvalidRequest("`best_of` is not done here: leave it out, and ask for `n` answers.")
+        if len(self.prompts) * self.answers > MOST_ANSWERS:
+            raise InvalidRequest(f"`n` answers to each prompt may be {MOST_ANSWERS} in all: send fewer at once.")
         if self.echo and self.logprobs is not None:
             raise InvalidRequest("`echo` has no `logprobs` here: those of a prompt are not computed.")
         return self.parameters(16 if self.max_tokens is None else self.max_tokens, self.logprobs)
@@ -162,12 +165,12 @@ class ChatBody(_Asked):
             for each in self.messages
         ]
 
-    def to_domain(self, room: int) -> GenerationParameters:
-        """`room`: the tokens that an answer may have at most."""
+    def to_domain(self, room: Callable[[], int]) -> GenerationParameters:
+        """`room`: tells the tokens that an answer may have at most."""
         if self.top_logprobs is not None and not self.logprobs:
             raise InvalidRequest("`top_logprobs` needs `logprobs: true`.")
         most = self.max_completion_tokens if self.max_completion_tokens is not None else self.max_tokens
-        return self.parameters(room if most is None else most, (self.top_logprobs or 0) if self.logprobs else None)
+        return self.parameters(room() if most is None else most, (self.top_logprobs or 0) if self.logprobs else None)
 
 
 COMPLETIONS = {
