@@ -73,10 +73,12 @@ class Fitter:
         for all of it."""
         groups = [group for group in queue if not group.done.done()]
         taken: list[tuple[_Group, FitRequest]] = []
-        while len(taken) < AT_ONCE and any(group.requests for group in groups):
-            taken += [(group, group.requests.popleft()) for group in groups if group.requests][: AT_ONCE - len(taken)]
-        if not taken:
-            return
+        waiting = deque(group for group in groups if group.requests)
+        while waiting and len(taken) < AT_ONCE:
+            group = waiting.popleft()
+            taken.append((group, group.requests.popleft()))
+            if group.requests:
+                waiting.append(group)
         part = [group for group in groups if any(each is group for each, _ in taken)]
         learning = self._learn(editor, [request for _, request in taken], part[0].beside, [each.tell for each in part])
         fit = asyncio.create_task(learning)

@@ -90,6 +90,21 @@ def test_a_large_batch_does_not_keep_a_single_edit_waiting() -> None:
     run(story)
 
 
+def test_more_callers_than_a_round_holds_are_all_served() -> None:
+    async def story() -> None:
+        owner = FakeOwner()
+        fitter = Fitter(owner)  # type: ignore[arg-type]
+        first = asked(fitter, "first")
+        await asyncio.sleep(0.01)
+        many = [asked(fitter, f"a{i}", f"b{i}") for i in range(AT_ONCE + 40)]
+        while not all(task.done() for task in many):
+            assert len(await owner.next()) <= AT_ONCE
+        assert of(first) == ["first"]
+        assert [of(task) for task in many] == [[f"a{i}", f"b{i}"] for i in range(AT_ONCE + 40)]
+
+    run(story)
+
+
 def test_one_that_cannot_be_fitted_spoils_nobody_elses() -> None:
     async def story() -> None:
         owner = FakeOwner()
