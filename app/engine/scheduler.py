@@ -69,9 +69,11 @@ class Scheduler:
         return not self.waiting and not self.running
 
     def add(self, sequence: Sequence) -> None:
-        """Raises QueueFull beyond the limit."""
+        """Raises QueueFull beyond the limit. Those that are cancelled, and gone with the next step, do not count."""
         if len(self.waiting) >= self._queue_limit:
-            raise QueueFull(f"{len(self.waiting)} requests wait already: try again shortly.", retry_after_s=1)
+            waiting = sum(not each.cancelled for each in self.waiting)
+            if waiting >= self._queue_limit:
+                raise QueueFull(f"{waiting} requests wait already: try again shortly.", retry_after_s=1)
         self.waiting.append(sequence)
 
     def next(self) -> Batch | None:

@@ -3,6 +3,9 @@
 import random
 from typing import Any
 
+import pytest
+
+from app.domain.errors import QueueFull
 from app.domain.generation import GenerationParameters
 from app.engine.scheduler import FitBudget, Scheduler
 from app.engine.sequence import Phase, Sequence
@@ -34,6 +37,20 @@ def test_slots_in_use_are_the_first_ones_and_moves_say_who_stands_where() -> Non
         held |= {sequence.slot: sequence.text for sequence in scheduler.running if sequence.text not in before}
         assert sorted(sequence.slot for sequence in scheduler.running) == list(range(len(scheduler.running)))
         assert all(held[sequence.slot] == sequence.text for sequence in scheduler.running)
+
+
+def test_who_has_gone_takes_no_place_in_the_queue() -> None:
+    scheduler = Scheduler(slots=1, chunk_tokens=8, batch_tokens=64, queue_limit=2)
+    for name in "ab":
+        scheduler.add(waiting(name))
+    with pytest.raises(QueueFull):
+        scheduler.add(waiting("c"))
+    for sequence in scheduler.waiting:
+        sequence.cancelled = True
+    scheduler.add(waiting("c"))
+    scheduler.add(waiting("d"))
+    with pytest.raises(QueueFull, match="^2 requests"):
+        scheduler.add(waiting("e"))
 
 
 def test_batches_go_by_slot() -> None:
