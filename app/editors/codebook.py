@@ -109,6 +109,10 @@ class Codebook:
         rough = keys.pow(2).sum(-1) - 2 * keys @ query
         return [rows[at] for at in rough.topk(count, largest=False).indices.tolist()]
 
+    def radius(self, row: int) -> float:
+        """As learned, whatever rivals it has."""
+        return self._rows[row].radius
+
     def row(self, edit_id: str) -> int:
         return self._row_of[edit_id]
 

@@ -6,19 +6,33 @@ recognised asks for one relation only. English; other languages and other questi
 
 import csv
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from importlib.resources import files
 
 from app.editors.scope import find_who, surface, words_of
-from app.editors.wording import Lexicon, Likeness, Wording, wording_of
+from app.editors.synonyms import load_synonyms
+from app.editors.wording import THING, Lexicon, Likeness, Wording, frame_of, wording_of
 
 FILE = "phrasebook_v1.tsv"
 MOST, MOST_ALIKE = 6, 4
 """Paraphrases that are made of a prompt, and those of them that are put as it is: as a question, or as a sentence."""
 ALIKE = 0.75
 """Of the words of a prompt and of a phrasing, from which on they ask the same."""
+TIED = 0.02
+"""Between two that are as much alike as the other."""
+KIN = (
+    frozenset(("country", "country_of_origin")),
+    frozenset(("location_city", "formation_location")),
+    frozenset(("manufacturer", "developer", "creator")),
+    frozenset(("inception", "start_date")),
+    frozenset(("native_language", "language_spoken")),
+    frozenset(("award", "recipient")),
+    frozenset(("cast", "role_played_by")),
+)
+"""Relations that the same words may ask for, or whose answers often are the same: of these the words alone do not say
+that something else is asked."""
 _FRAME = re.compile(r"(?is)^(\s*(?:question|q)\s*:\s*)(.*?)(\s*\n?\s*(?:answer|a)\s*:\s*)$")
 _STAND_IN = "Xyzzy"
 
@@ -30,17 +44,15 @@ class Phrasebook:
         self._phrasings = phrasings
         texts = [text.replace("{}", "") for texts in phrasings.values() for text in texts]
         words = frozenset(word for text in texts for word in words_of(text))
-        self.lexicon = Lexicon(words, Likeness(texts), self.relation)
+        self.lexicon = Lexicon(words, Likeness(texts, load_synonyms()), self.relations, kin)
         who = find_who(_STAND_IN, _STAND_IN, (), frozenset())
-        self._word_for_word = {
-            " ".join(words_of(text.replace("{}", _STAND_IN))): relation
-            for relation, texts in phrasings.items()
-            for text in texts
-        }
+        self._word_for_word: dict[str, list[str]] = defaultdict(list)
+        for relation, text in ((relation, text) for relation, texts in phrasings.items() for text in texts):
+            self._word_for_word[" ".join(words_of(text.replace("{}", _STAND_IN)))].append(relation)
         self._wordings = [
-            (relation, wording_of(text.replace("{}", _STAND_IN), who))
+            (relation, wording)
             for relation, texts in phrasings.items()
-            for text in texts
+            for wording in _of_one_kind([wording_of(text.replace("{}", _STAND_IN), who) for text in texts])
         ]
 
     @lru_cache(maxsize=256)  # asked several times for one edit  # noqa: B019
@@ -52,9 +64,10 @@ class Phrasebook:
             return ()
         start, core, end = _framed(prompt)
         word_for_word = " ".join(words_of(core.replace(name, _STAND_IN)))
-        relation = self._word_for_word.get(word_for_word) or self.relation(wording_of(core, who))
-        if relation is None:
+        found = self._word_for_word.get(word_for_word) or self.relations(frame_of(core, who))
+        if len(found) != 1:
             return ()
+        (relation,) = found
         questions = self.questions(relation)
         beginnings = [text for text in self._phrasings[relation] if not text.endswith("?")]
         first, then = (questions, beginnings) if core.rstrip().endswith("?") else (beginnings, questions)
@@ -68,16 +81,26 @@ class Phrasebook:
         return [text for text in self._phrasings[relation] if text.endswith("?")]
 
     @lru_cache(maxsize=4096)  # asked for each edit of a subject  # noqa: B019
-    def relation(self, asked: Wording) -> str | None:
-        """The one whose phrasing is most alike; None if two are, or none is alike enough."""
+    def relations(self, asked: Wording) -> frozenset[str]:
+        """Those whose phrasings are most alike; none if none is alike enough."""
         if not asked.stems:
-            return None
+            return frozenset()
         best: dict[str, float] = defaultdict(float)
         for relation, wording in self._wordings:
             best[relation] = max(best[relation], self.lexicon.likeness.of(asked, wording))
-        first, second, *_ = (*sorted(best, key=lambda relation: -best[relation]), "", "")
-        clear = first and best[first] >= ALIKE and best[first] > best.get(second, 0.0)
-        return first if clear else None
+        least = max(ALIKE, max(best.values(), default=0.0) - TIED)
+        return frozenset(relation for relation, likeness in best.items() if likeness >= least)
+
+
+def _of_one_kind(wordings: Sequence[Wording]) -> list[Wording]:
+    """What is told by no words of its own, the beginning of a sentence, asks for what the questions ask for."""
+    kinds = Counter(each.asked for each in wordings if each.asked not in (None, THING))
+    kind = kinds.most_common(1)[0][0] if kinds else None
+    return [Wording(each.stems, each.asked or kind) for each in wordings]
+
+
+def kin(a: frozenset[str], b: frozenset[str]) -> bool:
+    return any(not group.isdisjoint(a) and not group.isdisjoint(b) for group in KIN)
 
 
 def _framed(prompt: str) -> tuple[str, str, str]:

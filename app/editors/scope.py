@@ -8,20 +8,31 @@ and then its key must lie within the deferral radius.
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from unicodedata import normalize
 
 Span = tuple[str, ...]
 """Words that must stand side by side, in this order."""
 
 _WORD = re.compile(r"[぀-ヿ㐀-鿿가-힯]|[^\W_]+")  # scripts without spaces: a character is a word
+_ACCENT = re.compile("[\u0300-\u036f]")
 _POSSESSIVE = re.compile(r"['’]s\b")
 _QUOTED = re.compile(r"[\"“«]([^\"”»]{2,80})[\"”»]")
 _SENTENCE_START = re.compile(r"(?:^|[.?!:;\n\"“(])\s*$")
-_JOINER_TEXT = "of the de la le du da di del van von der den and & al el bin y"
+_ABBREVIATED = re.compile(r"[A-Z]|Dr|Mr|Mrs|Ms|St|Sr|Jr|No|vs")
+"""A period after it ends no sentence."""
+TITLE_WORDS = 6
+"""Of a quotation: a longer one is something that was said."""
+_YEAR = re.compile(r"1\d{3}|20\d{2}")
+_NUMBER = re.compile(r"\d+(?:st|nd|rd|th)?")
+_MONTHS_TEXT = "january february march april may june july august september october november december"
+_MONTHS = frozenset(_MONTHS_TEXT.split())
+_DATE = re.compile(rf"\d+|{'|'.join(sorted(_MONTHS))}")
+_JOINER_TEXT = "of the de la le du da di do dos das del della delle dei des van von der den zu and & al el bin ibn y"
 _JOINER = frozenset(_JOINER_TEXT.split())
 _SMALL = _JOINER | {"in", "at", "by", "from", "to", "on", "for"}
 _COMMON_TEXT = """
 a about after again all also am an and any answer are as at be been before being between both brief briefly but by can
-complete could did do does doing each every explain fact find following for from give given had has have he her here
+complete could did do does doing due each every explain fact find following for from give given had has have he her here
 hers him his how i identify if in into is it its just know known let list many may me mention more most much my name no
 not now of off on one only or other our out over please provide q question quiz say she should sentence so some state
 such tell than that the their them then there these they this those to too true under up us use was we were what when
@@ -32,7 +43,13 @@ COMMON = frozenset(_COMMON_TEXT.split())
 
 def words_of(text: str) -> list[str]:
     """Lower-case words, a plural or possessive s taken off, so that a name matches however it is inflected."""
-    return [_stem(word) for word in _WORD.findall(_POSSESSIVE.sub("", text.casefold()))]
+    return [_stem(word) for word in _WORD.findall(_POSSESSIVE.sub("", _plain(text)))]
+
+
+def _plain(text: str) -> str:
+    """In lower case and without accents: they are left out as often as not."""
+    text = text.casefold()
+    return text if text.isascii() else normalize("NFC", _ACCENT.sub("", normalize("NFD", text)))
 
 
 def _stem(word: str) -> str:
@@ -57,7 +74,7 @@ class Who:
             return 1.0
         text = f" {' '.join(words)} "
         return max(
-            sum(f" {' '.join(span)} " in text or misspelt(span, words) for span in spans) / len(spans)
+            sum(f" {' '.join(span)} " in text or misspelt(span, words) is not None for span in spans) / len(spans)
             for spans in self.alternatives
         )
 
@@ -65,25 +82,38 @@ class Who:
         """Whether a prompt that mentions one may mention the other as its own subject: do their spans meet?"""
         if not self.alternatives or not other.alternatives:
             return True
-        mine, theirs = ({span for spans in who.alternatives for span in spans} for who in (self, other))
-        return any(_inside(a, b) or _inside(b, a) for a in mine for b in theirs)
+        mine, theirs = (who._telling() for who in (self, other))
+        met = sum(any(_inside(a, b) or _inside(b, a) for b in theirs) for a in mine)
+        # of words that are no names one is often shared by chance
+        least = 1 if self.named or other.named else min(len(mine), len(theirs)) / 2
+        return met >= least
+
+    def _telling(self) -> set[Span]:
+        """Its spans but for dates, unless it has no others: many are about something in 2012."""
+        spans = {span for spans in self.alternatives for span in spans}
+        return {span for span in spans if not all(_DATE.fullmatch(word) for word in span)} or spans
 
 
-def misspelt(span: Span, words: Sequence[str]) -> bool:
-    """Whether a name of three words or more, or of two around a small one, stands there with one of them a letter off,
-    or with other small words between them. Shorter names must be written as they are: a letter tells Iran from Iraq."""
+def misspelt(span: Span, words: Sequence[str]) -> int | None:
+    """Where a name of three words or more, or of two around a small one, stands there with one of them a letter off, or
+    with other small words between them. Shorter names must be written as they are: a letter tells Iran from Iraq."""
     telling = [word for word in span if word not in _SMALL]
     if len(span) < 3 or len(telling) < 2:
-        return False
+        return None
     for at in range(len(words) - len(span) + 1):
         off = 0
         for mine, theirs in zip(span, words[at : at + len(span)], strict=True):
-            if mine == theirs or (mine in _SMALL and theirs in _SMALL):
+            if mine == theirs or (mine in _SMALL and theirs in _SMALL) or _same_number(mine, theirs):
                 continue
             off += 1 if mine not in _SMALL and _a_letter_off(mine, theirs) else len(span)
         if off <= (1 if len(telling) > 2 else 0):
-            return True
-    return False
+            return at
+    return None
+
+
+def _same_number(a: str, b: str) -> bool:
+    """3rd and 3."""
+    return bool(_NUMBER.fullmatch(a) and _NUMBER.fullmatch(b)) and a.rstrip("stndrh") == b.rstrip("stndrh")
 
 
 def _a_letter_off(a: str, b: str) -> bool:
@@ -109,7 +139,8 @@ def find_who(prompt: str, subject: str | None, aliases: Iterable[str], template_
     if any(given):
         return Who(tuple((span,) for span in given if span))
     also = tuple((span,) for span in (tuple(words_of(alias)) for alias in aliases) if span)
-    names = _quoted(prompt) or _names(prompt, template_words)
+    quoted = _quoted(prompt)
+    names = [span for span in quoted if len(span) <= TITLE_WORDS] or _names(prompt, template_words) or quoted
     # "Roman numerals" is how one asks, not who is meant, unless there is nothing else
     spans = [span for span in names if not template_words.issuperset(span)] or names
     if spans:
@@ -136,7 +167,7 @@ def who_of(texts: Sequence[str], subject: str | None, aliases: Iterable[str], te
 
 def locate(text: str, who: Who) -> int | None:
     """Where in the text the last mention of a name ends, in characters; None without any."""
-    found = [(_stem(match[0].casefold()), match.end()) for match in _WORD.finditer(text)]
+    found = [(_stem(_plain(match[0])), match.end()) for match in _WORD.finditer(text)]
     words = [word for word, _ in found]
     ends = [
         found[at + len(span) - 1][1]
@@ -153,7 +184,7 @@ def surface(text: str, who: Who) -> str | None:
     if not who.alternatives or len(who.alternatives[0]) != 1:
         return None
     (span,) = who.alternatives[0]
-    found = [(_stem(match[0].casefold()), match) for match in _WORD.finditer(_POSSESSIVE.sub("", text))]
+    found = [(_stem(_plain(match[0])), match) for match in _WORD.finditer(_POSSESSIVE.sub("", text))]
     for at in range(len(found) - len(span) + 1):
         if tuple(word for word, _ in found[at : at + len(span)]) == span:
             return _POSSESSIVE.sub("", text)[found[at][1].start() : found[at + len(span) - 1][1].end()]
@@ -165,7 +196,22 @@ def names_in(text: str) -> list[Span]:
     return [*_quoted(text), *_names(text, frozenset())]
 
 
+def _dates_apart(span: Span) -> list[Span]:
+    """A date is put in many orders, and a year before or after what it is the year of: each is a span of its own."""
+    if not _MONTHS.isdisjoint(span):
+        return [(word,) for word in span if word not in _SMALL]
+    years = [word for word in (span[0], span[-1]) if _YEAR.fullmatch(word)]
+    if not years or len(span) == 1:
+        return [span]
+    start, end = bool(_YEAR.fullmatch(span[0])), len(span) - bool(_YEAR.fullmatch(span[-1]))
+    rest = span[int(start) : end]
+    return [*([rest] if rest else []), *((year,) for year in dict.fromkeys(years))]
+
+
 def _quoted(prompt: str) -> list[Span]:
+    prompt = prompt.replace('""', '"')  # as spreadsheets write it
+    if len(prompt) > 1 and prompt[0] == prompt[-1] == '"':
+        prompt = prompt[1:-1]
     return [span for match in _QUOTED.finditer(prompt) if (span := tuple(words_of(match[1])))]
 
 
@@ -179,7 +225,7 @@ def _names(prompt: str, template_words: frozenset[str]) -> list[Span]:
 
     def close() -> None:
         if run:
-            spans.append(tuple(word for part in run for word in words_of(part)))
+            spans.extend(_dates_apart(tuple(word for part in run for word in words_of(part))))
         run.clear()
         pending.clear()
 
@@ -188,7 +234,7 @@ def _names(prompt: str, template_words: frozenset[str]) -> list[Span]:
         word, gap = match[0], prompt[end : match.start()]
         starts = bool(_SENTENCE_START.search(prompt[: match.start()]))
         end = match.end()
-        if gap.strip() and run:
+        if gap.strip() and run and not (gap.strip() == "." and _ABBREVIATED.fullmatch(run[-1])):
             close()
         capital = word[0].isupper() or word[0].isdigit()
         if capital and not (starts and _stem(word.casefold()) in usual):
@@ -226,11 +272,12 @@ class MentionIndex:
             if not rows:
                 del self._by_word[word]
 
-    def mentioned(self, words: Sequence[str]) -> dict[int, float]:
-        """Rows whose share of mentioned spans reaches their bound -> that share; nameless rows are not among them."""
+    def mentioned(self, words: Sequence[str], least: float = 1.0) -> dict[int, float]:
+        """Rows whose share of mentioned spans reaches their bound, or this if it is less -> that share; nameless rows
+        are not among them."""
         met = {row for word in set(words) for row in self._by_word.get(word, ())}
         shares = {row: self._who[row].share(words) for row in met}
-        return {row: share for row, share in shares.items() if share >= self._who[row].bound}
+        return {row: share for row, share in shares.items() if share >= min(least, self._who[row].bound)}
 
     def bound(self, row: int) -> float:
         return self._who[row].bound

@@ -18,23 +18,15 @@ from app.domain.errors import IncompatibleEdit
 from app.domain.generation import Signal
 from app.editors.base import Decision, FitRequest, Progress, PromptView
 from app.editors.codebook import Codebook
+from app.editors.said import PARTLY, Asked, Said, asked_of, said_of
 from app.editors.scope import MentionIndex, Who, who_of, words_of
 from app.editors.what import What
-from app.editors.wording import Lexicon, Wording, read_wording, wording_of
+from app.editors.wording import Lexicon
 
 SHORTLIST = 8
 """Nearest keys by matrix product whose distance is then computed exactly: the product form loses digits."""
 WITHIN = 0.95
 """Of the way to the next other question: generic ones are not all that may be asked."""
-ALIKE, ALIKE_UNNAMED = 0.55, 0.75
-"""Of its words that a prompt shares with one of the edit's: from here on it asks the same, whatever the distance. More
-where nobody is named, for then all of a question's words are what it asks."""
-OTHER, NEVER = -0.4, -10.0
-"""For words that are known to ask for something else; where besides nobody is named, for another kind of question."""
-NEARER = 0.5
-"""Radii that a prompt with the very same words lies nearer."""
-DEEPER = 0.1
-"""Of the radius, for all the words: of two edits whose words are both enough, the more alike is to answer."""
 READ = 256
 """Edits of a subject whose words are read, the nearest: of thousands about one subject the others go by distance."""
 CLOSE = 0.25
@@ -57,45 +49,13 @@ class Scoped(BaseModel):
     named: bool = True
     wordings: list[str] = []
     unlike: list[str] = []
-    relation: str | None = None
+    relations: list[str] = []
+    wholes: list[str] = []
 
     @property
     def radius(self) -> float:
         reach = self.reach * self.widened
         return reach if self.cap is None else min(reach, self.cap)
-
-
-@dataclass(frozen=True, slots=True)
-class Said:
-    """How an edit's question is put in words, its prompt's and its paraphrases', and its counter-examples'."""
-
-    who: Who
-    wordings: tuple[str, ...]
-    unlike: tuple[str, ...]
-    relation: str | None
-
-    @property
-    def bound(self) -> float:
-        return ALIKE if self.who.named and self.who.alternatives else ALIKE_UNNAMED
-
-    def alike(self, asked: Wording, lexicon: Lexicon) -> float:
-        """The largest share of words with one of its own, 0 if a counter-example has as many; 1 for other words that
-        are known to ask for the same, OTHER or NEVER for words that are known to ask for something else."""
-        if not self.wordings:
-            return 0.0
-        mine, others = ([read_wording(line) for line in lines] for lines in (self.wordings, self.unlike))
-        if self.bound == ALIKE_UNNAMED and all(asked.differs(each) for each in mine):
-            return NEVER
-        own, counter = (
-            max((lexicon.likeness.of(asked, each) for each in wordings), default=0.0) for wordings in (mine, others)
-        )
-        if counter >= own:
-            return 0.0 if counter else self._known(asked, lexicon, 0.0)
-        return own if own >= self.bound else self._known(asked, lexicon, own)
-
-    def _known(self, asked: Wording, lexicon: Lexicon, otherwise: float) -> float:
-        relation = None if self.relation is None else lexicon.relation(asked)
-        return otherwise if relation is None else (1.0 if relation == self.relation else OTHER)
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,9 +121,7 @@ class ScopeIndex:
             "who": [[list(span) for span in spans] for spans in who.alternatives],
             "bound": who.bound,
             "named": who.named,
-            "wordings": _written((*request.texts, *request.made_texts), who),
-            "unlike": _written(request.counter_examples, who),
-            "relation": self._lexicon.relation(wording_of(request.texts[0], who)),
+            **said_of(request.texts, request.made_texts, request.counter_examples, who, self._lexicon),
             "target_ids": list(request.target_ids),
         }
         return learned, _covering(own, CLOSE * reach)
@@ -208,7 +166,9 @@ class ScopeIndex:
             rivals=rivals,
         )
         self._index.add(row, who)
-        self._said[row] = Said(who, tuple(scoped.wordings), tuple(scoped.unlike), scoped.relation)
+        self._said[row] = Said(
+            who, tuple(scoped.wordings), tuple(scoped.unlike), frozenset(scoped.relations), tuple(scoped.wholes)
+        )
 
     def drop(self, edit_id: str) -> None:
         row = self._book.remove(edit_id)
@@ -244,7 +204,7 @@ class ScopeIndex:
             said = _begun(prompt.ids, target)
             if not said:
                 continue
-            asked = wording_of(prompt.without_last(said), self._said[row].who)
+            asked = asked_of(prompt.without_last(said), self._said[row].who)
             alike = self._said[row].alike(asked, self._lexicon)
             if alike >= self._said[row].bound:
                 signals = {
@@ -260,49 +220,45 @@ class ScopeIndex:
         newest."""
         if not part.radii:
             return None
-        shares = self._index.mentioned(words_of(prompt.text))
+        shares = self._index.mentioned(words_of(prompt.text), PARTLY)
         rows = [row for row in shares if row in part.radii]
         if not rows and not part.nameless:
             return None
         query = self._what.key(prompt.state[None], prompt.logits[None])[0]
         rows.extend(self._book.shortlist(query, part.nameless, part.first_keys, SHORTLIST))
         distances = dict(zip(rows, self._book.distances(query, rows), strict=True))
-        alike = self._alike(prompt.text, sorted(rows, key=distances.__getitem__)[:READ])
-        depth = {
-            row: _depth(distances[row], part.radii[row], alike.get(row, 0.0), self._said[row].bound) for row in rows
+        read = self._read(prompt.text, sorted(rows, key=distances.__getitem__)[:READ])
+        near = {
+            row: self._said[row].near(
+                read.get(row),
+                distances[row],
+                part.radii[row],
+                shares.get(row, 1.0),
+                self._lexicon,
+                self._book.radius(row),
+            )
+            for row in rows
         }
+        depth = {row: each.depth for row, each in near.items()}
         # rounded: two edits of one prompt differ by rounding only, and then the newest is to win
         row = min(depth, key=lambda row: (round(depth[row], 4), -part.places[row]))
         signals = {
             "distance": Signal(distances[row], part.radii[row]),
-            "wording": Signal(alike.get(row, 0.0), self._said[row].bound),
+            "wording": Signal(near[row].alike, self._said[row].bound),
             "subject": Signal(shares.get(row, 1.0), self._index.bound(row)),
         }
         return Decision(edit_id=self._book.edit_id(row), editor=editor, margin=1 - depth[row], signals=signals)
 
-    def _alike(self, text: str, rows: Sequence[int]) -> dict[int, float]:
-        """How like the words of each row's question are; those of a prompt are read once for each subject."""
-        asked = {who: wording_of(text, who) for who in {self._said[row].who for row in rows}}
-        return {row: self._said[row].alike(asked[self._said[row].who], self._lexicon) for row in rows}
+    def _read(self, text: str, rows: Sequence[int]) -> dict[int, Asked]:
+        """What the text asks of each row's subject; it is read once for each subject."""
+        asked = {who: asked_of(text, who) for who in {self._said[row].who for row in rows}}
+        return {row: asked[self._said[row].who] for row in rows}
 
 
 def _begun(ids: Sequence[int], target: Sequence[int]) -> int:
     """How many of a target's tokens, at most all but the last, the ids end with."""
     ends = (n for n in range(min(len(target) - 1, len(ids)), 0, -1) if target[n - 1] == ids[-1])
     return next((n for n in ends if tuple(ids[-n:]) == tuple(target[:n])), 0)
-
-
-def _written(texts: Sequence[str], who: Who) -> list[str]:
-    wordings = [wording_of(text, who) for text in texts]
-    return list(dict.fromkeys(wording.written() for wording in wordings if wording.stems))
-
-
-def _depth(distance: float, radius: float, alike: float, enough: float) -> float:
-    """Of the radius, in scope up to 1; of a radius of nothing, only its own key lies inside. Alike words bring a prompt
-    nearer, and so many are enough: the more alike, the deeper."""
-    depth = distance / radius if radius > 0 else (0.0 if distance == 0 else float("inf"))
-    depth = max(0.0, depth - NEARER * alike)
-    return min(depth, 1.0 - DEEPER * (alike - enough)) if alike >= enough else depth
 
 
 def _nearest(keys: Tensor, own: Tensor) -> Tensor:

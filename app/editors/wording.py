@@ -11,21 +11,44 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 
-from app.editors.scope import COMMON, Span, Who, names_in, words_of
+from app.editors.scope import COMMON, Span, Who, misspelt, names_in, words_of
+from app.editors.synonyms import Synonyms, load_synonyms, stem_of
 
 NOBODY = Who(())
-STEM_CHARS = 5
-"""Of a word that count: `broadcasts`, `broadcasted` and `broadcaster` are the same here."""
-_SENTENCE = re.compile(r"(?<=[.?!])\s+")
+ALMOST = 0.85
+"""What a word is worth beside one that means the same, of what it is worth beside itself."""
+LIGHT = 0.25
+"""What a word that says little is worth."""
+TELLING = 0.45
+"""Of the weight of a word that no generic phrasing has: from here on a word says something."""
+_CONTRASTS = frozenset(load_synonyms().contrasts)
+"""Common words among them that tell questions apart."""
+STRANGE = 0.5
+"""Of the words before a subject: where so many are of no question, they are not of this one."""
+_KNOWN = load_synonyms().words
+_ASKING = frozenset(("what", "which", "who", "whom", "whose", "when", "where", "why", "how"))
+_EMPTY_TEXT = "a an the is are was were be been do does did has have had question answer q"
+_EMPTY = frozenset(_EMPTY_TEXT.split())
+_SENTENCE = re.compile(r"(?<=[.?!])(?<!\b[A-Z]\.)(?<!\b[DMSJ]r\.)(?<!\bMrs\.)(?<!\b[MS][st]\.)(?<!\b[vV]s\.)\s+")
+"""Between two sentences; initials and titles end none."""
 _ASKED = {
-    "when": re.compile(r"\b(?:when|(?:what|which) (?:year|date|day|month|time))\b"),
+    "when": re.compile(r"\b(?:when|(?:what|which) (?:year|date|day|month|time|stage|point))\b"),
     "where": re.compile(r"\b(?:where|(?:what|which) (?:city|town|place|location|country|state|continent|region))\b"),
     "who": re.compile(r"\b(?:who|whom|whose|(?:what|which) (?:person|man|woman))\b"),
-    "how many": re.compile(r"\bhow (?:many|much)\b"),
-    "how long": re.compile(r"\bhow (?:long|old|soon|late|early)\b"),
+    "how many": re.compile(
+        r"\b(?:how (?:many|much)|what(?:'s| is| was) the (?:total |exact )?(?:number|count|amount))\b"
+    ),
+    "how long": re.compile(r"\b(?:how (?:long|old|soon|late|early)|the duration)\b"),
     "how big": re.compile(r"\bhow (?:tall|high|far|big|large|deep|heavy|wide)\b"),
+    "how": re.compile(r"\bhow (?:do|does|did|can|could|should|would|to|is|are|was|were)\b"),
     "why": re.compile(r"\bwhy\b"),
 }
+_THING = re.compile(r"\b(?:what|which)\b")
+_DATED_OR_COUNTED = re.compile(r"\b(?:year|date|day|month|time|number|count|total|amount|birthday)\b")
+THING = "what"
+"""Asked for where a question asks for none of the kinds; whom and where may be asked in such words too."""
+_VAGUE = frozenset((THING, "how"))
+_DEFINITE = frozenset(("when", "how many", "how long", "how big", "why"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +61,10 @@ class Wording:
 
     def differs(self, other: "Wording") -> bool:
         """Whether they ask for things of other kinds, as when and where."""
-        return self.asked is not None and other.asked is not None and self.asked != other.asked
+        if self.asked is None or other.asked is None or self.asked == other.asked:
+            return False
+        kinds = {self.asked, other.asked} - _VAGUE
+        return len(kinds) > 1 or not kinds.isdisjoint(_DEFINITE)
 
     def written(self) -> str:
         """As one line: many are kept."""
@@ -61,11 +87,45 @@ def wording_of(text: str, who: Who) -> Wording:
     at = max((at for at, each in enumerate(sentences) if _named(words_of(each), who)), default=0)
     if any(names_in(later) for later in sentences[at + 1 :]):
         return Wording(frozenset())
-    sentence = " ".join(sentences[at:])
+    return _read(_from_where_it_begins(" ".join(sentences[at:]), who), who)
+
+
+def _from_where_it_begins(sentence: str, who: Who) -> str:
+    """Without what stands before the subject and asks nothing: a heading, or the end of a text that was cut off."""
+    words = words_of(sentence)
+    before = next(
+        (words[:at] for at in range(len(words)) for span in _spans(who) if tuple(words[at : at + len(span)]) == span),
+        [],
+    )
+    telling = [word for word in before if word not in COMMON]
+    strange = [word for word in telling if word not in _KNOWN]
+    if len(strange) < 2 or telling[-1] != before[-1] or strange[-1] != telling[-1]:
+        return sentence
+    if len(strange) < STRANGE * len(telling) or not _ASKING.isdisjoint(before):
+        return sentence
+    return " ".join(words[len(before) :])
+
+
+def frame_of(text: str, who: Who) -> Wording:
+    """The same without the words that say about whom or what, names or not."""
+    return wording_of(text, who if who.named else Who(who.alternatives))
+
+
+def whole_of(text: str) -> Wording:
+    """Of all its words, names and everything."""
+    return _read(text, NOBODY)
+
+
+def _read(sentence: str, who: Who) -> Wording:
     left = _without(words_of(sentence), who)
-    stems = frozenset(word[:STEM_CHARS] for word in left if word not in COMMON and len(word) > 1)
+    said = [word for word in left if word not in COMMON or word in _CONTRASTS]
+    stems = frozenset(stem_of(word) for word in said if len(word) > 1 or word.isdigit())
+    if all(word in COMMON for word in said):
+        stems |= {word for word in left if word in COMMON and word not in _EMPTY}
     lower = sentence.casefold()
     kinds = [kind for kind, pattern in _ASKED.items() if pattern.search(lower)]
+    if not kinds and _THING.search(lower) and not _DATED_OR_COUNTED.search(lower):
+        kinds = [THING]
     return Wording(stems, kinds[0] if len(kinds) == 1 else None)
 
 
@@ -75,36 +135,77 @@ def _spans(who: Who) -> list[Span]:
 
 def _named(words: Sequence[str], who: Who) -> bool:
     text = f" {' '.join(words)} "
-    return any(f" {' '.join(span)} " in text for span in _spans(who))
+    return any(f" {' '.join(span)} " in text or misspelt(span, words) is not None for span in _spans(who))
 
 
 def _without(words: list[str], who: Who) -> list[str]:
     text = f" {' '.join(words)} "
     for span in _spans(who):
         text = text.replace(f" {' '.join(span)} ", "  ")
+        if (at := misspelt(span, words)) is not None:
+            text = text.replace(f" {' '.join(words[at : at + len(span)])} ", "  ")
     return text.split()
 
 
 class Likeness:
-    """Compares wordings; a word counts by how rare it is in `phrasings`, generic ones."""
+    """Compares wordings; a word counts by how rare it is in `phrasings`, generic ones, and nearly as much beside one
+    that means the same."""
 
-    def __init__(self, phrasings: Iterable[str]) -> None:
+    def __init__(self, phrasings: Iterable[str], synonyms: Synonyms | None = None) -> None:
+        self._synonyms = synonyms or Synonyms()
         seen: Counter[str] = Counter()
         count = 0
         for count, phrasing in enumerate(phrasings, 1):  # noqa: B007
-            seen.update({word[:STEM_CHARS] for word in words_of(phrasing)})
+            seen.update({stem_of(word) for word in words_of(phrasing)})
         self._most = math.log(count + 2)
-        self._weight = {stem: self._most - math.log(n + 1) for stem, n in seen.items()}
+        little = {*self._synonyms.light, *COMMON}
+        self._weight = {
+            stem: (self._most - math.log(seen[stem] + 1)) * (LIGHT if stem in little else 1.0)
+            for stem in {*seen, *little}
+        }
 
     def of(self, a: Wording, b: Wording) -> float:
-        """The share of their words, by weight, that both have: 0 to 1; 0 where they ask for things of other kinds."""
-        if a.differs(b):
+        """The share of their words, by weight, that both have: 0 to 1; 0 where they ask for different things."""
+        if self.apart(a, b):
             return 0.0
-        both, either = self._sum(a.stems & b.stems), self._sum(a.stems | b.stems)
-        return both / either if either else 0.0
+        shared = self.weight(a.stems & b.stems)
+        only_a, only_b = a.stems - b.stems, b.stems - a.stems
+        meant = (self.weight(self._meant(only_a, b.stems)) + self.weight(self._meant(only_b, a.stems))) / 2
+        either = shared + self.weight(only_a) + self.weight(only_b) - meant
+        return (shared + ALMOST * meant) / either if either else 0.0
 
-    def _sum(self, stems: Iterable[str]) -> float:
+    def apart(self, a: Wording, b: Wording) -> bool:
+        """Whether they ask for things of other kinds, or one for what stands against what the other asks for."""
+        return a.differs(b) or self.contrary(a, b)
+
+    def contrary(self, a: Wording, b: Wording) -> bool:
+        return self._synonyms.contrary(a.stems, b.stems)
+
+    def knows(self, stem: str) -> bool:
+        return stem in self._weight
+
+    def telling(self, a: Wording, b: Wording, besides: frozenset[str]) -> int:
+        """How many words that say something, other than these, the one shares with the other, or has instead of one
+        that means the same."""
+        shared = (a.stems & b.stems) - besides
+        found = [*shared, *self._meant(a.stems - b.stems, b.stems)]
+        return sum(self.weight((stem,)) >= TELLING * self._most for stem in found)
+
+    def swapped(self, a: Wording, b: Wording) -> bool:
+        """Whether each has a word of its own that no generic phrasing has: cancel here, and there upgrade."""
+        return all(
+            any(not self.knows(stem) for stem in own - set(self._meant(own, other)))
+            for own, other in ((a.stems - b.stems, b.stems), (b.stems - a.stems, a.stems))
+        )
+
+    def weight(self, stems: Iterable[str]) -> float:
         return sum(self._weight.get(stem, self._most) for stem in stems)
+
+    def _meant(self, stems: frozenset[str], by: frozenset[str]) -> list[str]:
+        """Those of the stems that mean the same as one of the others."""
+        groups = self._synonyms.groups
+        theirs = self._synonyms.groups_of(by)
+        return [stem for stem in stems if stem in groups and not groups[stem].isdisjoint(theirs)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,5 +215,7 @@ class Lexicon:
 
     template_words: frozenset[str] = frozenset()
     likeness: Likeness = field(default_factory=lambda: Likeness(()))
-    relation: Callable[[Wording], str | None] = lambda _: None
-    """What of the things that people commonly ask for is asked for, if it is one of them."""
+    relations: Callable[[Wording], frozenset[str]] = lambda _: frozenset()
+    """What of the things that people commonly ask for may be asked for: several where the words do not say which."""
+    kin: Callable[[frozenset[str], frozenset[str]], bool] = lambda _a, _b: False
+    """Whether two such sets are near enough that the words cannot tell."""

@@ -5,7 +5,8 @@ import torch
 
 from app.editors.base import FitRequest, PromptView
 from app.editors.phrasebook import load_phrasebook
-from app.editors.scope_index import READ, Said, ScopeIndex, _begun, _depth
+from app.editors.said import Said
+from app.editors.scope_index import READ, ScopeIndex, _begun
 from tests.editors.test_what import what_of
 
 LEXICON = load_phrasebook().lexicon
@@ -61,13 +62,6 @@ def test_of_two_that_are_alike_enough_the_more_alike_answers() -> None:
     index = index_of("What is the yearly revenue of Lumen?", "What is the revenue of Lumen?", "What did Lumen earn?")
     assert answering(index, "Lumen's yearly revenue is") == "e0"
     assert answering(index, "Lumen's revenue is") == "e1"
-
-
-def test_the_more_words_the_deeper_and_a_radius_of_nothing_holds_its_own_key() -> None:
-    assert _depth(9.0, 1.0, 1.0, 0.5) < _depth(9.0, 1.0, 0.6, 0.5) < 1.0
-    assert _depth(1.1, 1.0, 0.3, 0.5) < 1.0 < _depth(1.1, 1.0, 0.0, 0.5)
-    assert _depth(0.0, 0.0, 0.0, 0.5) == 0.0
-    assert _depth(0.1, 0.0, 0.0, 0.5) == float("inf")
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@
 
 import pytest
 
-from app.editors.phrasebook import MOST, load_phrasebook
+from app.editors.phrasebook import KIN, MOST, load_phrasebook
 from app.editors.scope import Who, find_who
 from app.editors.wording import Wording, read_wording, wording_of
 
@@ -20,12 +20,19 @@ def alike(a: str, b: str) -> float:
 @pytest.mark.parametrize(
     ("text", "stems", "kind"),
     [
-        ("What is the capital of Peru?", {"capit"}, None),
-        ("When was Peru founded?", {"found"}, "when"),
-        ("In what year was Peru founded?", {"year", "found"}, "when"),
+        ("What is the capital of Peru?", {"capit"}, "what"),
+        ("When was Peru founded?", {"estab"}, "when"),
+        ("When was Peru found?", {"found"}, "when"),
+        ("In what year was Peru founded?", {"year", "estab"}, "when"),
+        ("What is the number of lakes in Peru?", {"numbe", "lake"}, "how many"),
+        ("Peru, in", {"in"}, None),
+        ("References Category:Moths of Zenda described in 1964 Peru belongs to", {"belon"}, None),
+        ("The mother of singer Peru belongs to", {"mothe", "singe", "belon"}, None),
+        ("Moths of Zenda: which capital has Peru", {"moth", "zenda", "capit"}, "what"),
+        ("It rained. As Dr. Vale and R. C. Orme know, Peru is big", {"vale", "orme", "dr", "big"}, None),
         ("Which city is the capital of Peru?", {"city", "capit"}, "where"),
         ("It rained on the mountains. Peru's capital is", {"capit"}, None),
-        ("Question: What is the capital of Peru? Answer:", {"capit"}, None),
+        ("Question: What is the capital of Peru? Answer:", {"capit"}, "what"),
         ("Where is Peru? It is located in", {"locat"}, "where"),
         ("The capital of Peru is Lima. The anthem of Chile is", set(), None),
     ],
@@ -50,6 +57,26 @@ def test_the_same_words_are_alike_and_other_kinds_of_question_are_not() -> None:
     assert alike("What is the capital of Peru?", "What is the currency of Peru?") == 0.0
     assert alike("When was Peru founded?", "Where was Peru founded?") == 0.0
     assert alike("Peru", "Peru") == 0.0
+
+
+def test_other_words_that_mean_the_same_are_nearly_as_alike() -> None:
+    assert 0.8 < alike("Who is the author of Peru?", "Who wrote Peru?") < 1.0
+    assert 0.7 < alike("Who wrote Peru?", "What is the name of the person that wrote Peru?") < 1.0
+    assert alike("Who wrote Peru?", "Who owns Peru?") == 0.0
+
+
+@pytest.mark.parametrize(
+    ("a", "b"),
+    [
+        ("What is the first lake of Peru?", "What is the last lake of Peru?"),
+        ("How many gold mines has Peru?", "How many bronze mines has Peru?"),
+        ("the population of Peru in 1990", "the population of Peru in 2000"),
+        ("How do I cancel Peru?", "How do I renew Peru?"),
+    ],
+)
+def test_what_stands_against_it_is_not_alike(a: str, b: str) -> None:
+    assert alike(a, b) == 0.0
+    assert BOOK.lexicon.likeness.contrary(asked(a), asked(b))
 
 
 def test_how_long_is_not_how_much() -> None:
@@ -79,18 +106,28 @@ def test_nothing_is_made_of_what_is_not_recognised(prompt: str) -> None:
 
 
 def test_what_is_asked_for_is_recognised_only_where_it_is_clear() -> None:
-    relation = BOOK.lexicon.relation
-    assert relation(asked("Who is Peru's spouse?")) == "spouse"
-    assert relation(asked("The spouse of Peru is")) == "spouse"
-    assert relation(asked("Who is the sister of Peru?")) == "sibling"
-    assert relation(asked("What is the frobnication of Peru?")) is None
-    assert relation(Wording(frozenset())) is None
+    relations = BOOK.lexicon.relations
+    assert relations(asked("Who is Peru's spouse?")) == {"spouse"}
+    assert relations(asked("The spouse of Peru is")) == {"spouse"}
+    assert relations(asked("Who is the sister of Peru?")) == {"sibling"}
+    assert {"country", "continent", "location_city"} <= relations(asked("Peru is located in"))
+    assert relations(asked("What is the frobnication of Peru?")) == frozenset()
+    assert relations(Wording(frozenset())) == frozenset()
+    assert "founder" not in relations(asked("When was Peru founded?"))
 
 
-def test_no_phrasing_stands_under_two_relations() -> None:
-    seen = [text.casefold() for texts in BOOK._phrasings.values() for text in texts]
-    assert len(seen) == len(set(seen))
-    assert all(text.count("{}") == 1 for text in seen)
+def test_no_phrasing_stands_twice_under_a_relation() -> None:
+    for texts in BOOK._phrasings.values():
+        assert len({text.casefold() for text in texts}) == len(texts)
+        assert all(text.count("{}") == 1 for text in texts)
+
+
+def test_every_kin_is_a_relation() -> None:
+    assert {relation for group in KIN for relation in group} <= set(BOOK._phrasings)
+
+
+def test_nothing_is_made_of_what_may_ask_for_several_things() -> None:
+    assert BOOK.made("Ada Quill is located in", None) == ()
 
 
 def test_nobody_named_means_every_word_counts() -> None:

@@ -1,0 +1,190 @@
+"""How an edit's question is put in words, and how near that brings a prompt to it.
+
+Words decide beside activations: the same words, or others that are known to ask for the same, suffice; words that are
+known to ask for something else keep a prompt out, unless it lies very near.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+from app.editors.scope import COMMON, Who, names_in, words_of
+from app.editors.synonyms import stem_of
+from app.editors.wording import Lexicon, Wording, frame_of, read_wording, whole_of, wording_of
+
+ALIKE, ALIKE_UNNAMED = 0.55, 0.75
+"""Of its words that a prompt shares with one of the edit's: from here on it asks the same, whatever the distance. More
+where nobody is named, for then all of a question's words are what it asks."""
+VERY = 0.9
+"""So alike are words that ask the same, whatever else they may ask."""
+UNSURE = 0.5
+"""For words that ask for one of several things that the edit's words may ask for."""
+OTHER, NEVER = -0.4, -10.0
+"""For words that are known to ask for something else; for those that ask for what stands against it."""
+NEARER = 0.5
+"""Radii that a prompt with the very same words lies nearer."""
+DEEPER = 0.1
+"""Of the radius, for all the words: of two edits whose words are both enough, the more alike is to answer."""
+FAR = 1.6
+"""Radii beyond which a long question is not the same one, however much of it is."""
+LONG = ((3, 0.5, 0.4), (4, 0.6, 0.25), (6, 0.65, 0.0))
+"""Of a question about someone named that says more than who and what: so many words beside the name that both have, so
+much of all its words, and of those without names. By many a question is known even where not all its names are said."""
+LONG_UNNAMED = ((3, 0.65, 0.2), (4, 0.6, 0.2), (4, 0.65, 0.0), (5, 0.5, 0.2))
+PARTLY = 0.5
+"""Of the names of a question that is known by its many words."""
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What a text asks of someone: in its words, in those that are left when the words that say about whom or what are
+    taken out, names or not, and in all, names as well."""
+
+    wording: Wording
+    frame: Wording
+    whole: Wording
+    names: frozenset[str]
+    """Stems of the words of everyone that it calls by name."""
+
+
+def asked_of(text: str, who: Who) -> Asked:
+    return Asked(wording_of(text, who), frame_of(text, who), *_all_of(text))
+
+
+@lru_cache(maxsize=256)  # for each subject that a prompt mentions
+def _all_of(text: str) -> tuple[Wording, frozenset[str]]:
+    words = (word for name in names_in(text) for word in name if word not in COMMON)
+    return whole_of(text), frozenset(stem_of(word) for word in words if len(word) > 1)
+
+
+@dataclass(frozen=True, slots=True)
+class Near:
+    """How alike a prompt's words are, and how deep it lies: in scope up to 1."""
+
+    alike: float
+    depth: float
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """An edit's wordings, its prompt's and its paraphrases', as lines; its counter-examples'; and what they ask for, if
+    it is something that people commonly ask. `wholes` are those of its prompt and of the paraphrases that it was
+    given."""
+
+    who: Who
+    wordings: tuple[str, ...]
+    unlike: tuple[str, ...]
+    relations: frozenset[str]
+    wholes: tuple[str, ...] = ()
+
+    @property
+    def bound(self) -> float:
+        return ALIKE if self._named else ALIKE_UNNAMED
+
+    @property
+    def _named(self) -> bool:
+        return self.who.named and bool(self.who.alternatives)
+
+    def alike(self, asked: Asked, lexicon: Lexicon) -> float:
+        """The largest share of words with one of its own, 0 if a counter-example has as many; 1 for other words that
+        are known to ask for the same, OTHER or NEVER for words that are known to ask for something else."""
+        if not self.wordings:
+            return 0.0
+        mine, others = ([read_wording(line) for line in lines] for lines in (self.wordings, self.unlike))
+        if all(lexicon.likeness.contrary(asked.wording, each) for each in mine):
+            return NEVER
+        if not self._named and all(asked.wording.differs(each) for each in mine):
+            return NEVER
+        own, counter = (_most(asked.wording, each, lexicon) for each in (mine, others))
+        if counter and counter >= own:
+            return 0.0
+        return own if own >= VERY else self._known(asked.frame, lexicon, own)
+
+    def _known(self, frame: Wording, lexicon: Lexicon, otherwise: float) -> float:
+        theirs = lexicon.relations(frame) if self.relations else frozenset()
+        if not theirs:
+            return otherwise
+        if theirs.isdisjoint(self.relations):
+            return otherwise if lexicon.kin(theirs, self.relations) else OTHER
+        if len(self.relations) == 1 or theirs == self.relations:
+            return 1.0
+        return max(otherwise, UNSURE)
+
+    def same(self, asked: Asked, share: float, alike: float, lexicon: Lexicon) -> bool:
+        """Whether so much of a long question is one of its own that it can hardly ask something else. Nobody may be
+        named in it whom the edit's does not name."""
+        if alike <= OTHER:
+            return False
+        return any(self._same(asked, read_wording(line), share, lexicon) for line in self.wholes)
+
+    def _same(self, asked: Asked, whole: Wording, share: float, lexicon: Lexicon) -> bool:
+        words = lexicon.likeness
+        if any(not words.knows(stem) for stem in asked.names - whole.stems - self._stems()):
+            return False
+        count = words.telling(asked.whole, whole, besides=self._longest())
+        of_all = words.of(asked.whole, whole)
+        if self._named:
+            rest = _most(asked.frame, [read_wording(line) for line in self.wordings], lexicon)
+            return any(count >= n and of_all >= a and rest >= r and (share >= 1 or not r) for n, a, r in LONG)
+        rest = words.of(asked.frame, Wording(whole.stems - self._stems(), whole.asked))
+        if not rest and words.swapped(asked.whole, whole):
+            return False
+        return any(count >= n and of_all >= a and rest >= r for n, a, r in LONG_UNNAMED)
+
+    def near(
+        self, asked: Asked | None, distance: float, radius: float, share: float, lexicon: Lexicon, learned: float = 0.0
+    ) -> Near:
+        """Where a prompt lies that says this share of its names; `asked` is None where its words are not read, and
+        `learned` the radius without rivals, if it is larger."""
+        alike = 0.0 if asked is None else self.alike(asked, lexicon)
+        named = share >= self.who.bound
+        unsure = asked is not None and (alike < self.bound or not named) and distance <= FAR * max(radius, learned)
+        if asked is not None and unsure and self.same(asked, share, alike, lexicon):
+            alike, named = self.bound, True
+        if not named:
+            return Near(0.0, 1.0 + depth_of(distance, radius, 0.0, self.bound))
+        return Near(alike, depth_of(distance, radius, alike, self.bound))
+
+    def _stems(self) -> frozenset[str]:
+        return frozenset(stem_of(word) for spans in self.who.alternatives for span in spans for word in span)
+
+    def _longest(self) -> frozenset[str]:
+        if not self._named:
+            return frozenset()
+        return frozenset(stem_of(word) for word in max(self.who.alternatives[0], key=len))
+
+
+def said_of(
+    texts: Sequence[str], made: Sequence[str], unlike: Sequence[str], who: Who, lexicon: Lexicon
+) -> dict[str, list[str]]:
+    """What is stored of it: the lines of the wordings, and the relations that its prompt, the first text, asks for."""
+    return {
+        "wordings": _written(wording_of(text, who) for text in (*texts, *made)),
+        "unlike": _written(wording_of(text, who) for text in unlike),
+        "wholes": _written(whole_of(text) for text in texts),
+        "relations": sorted(lexicon.relations(frame_of(texts[0], who)) if _one_name(texts[0], who) else ()),
+    }
+
+
+def _one_name(text: str, who: Who) -> bool:
+    """Whether it can be about someone or something: names are; of other words, those that stand side by side."""
+    if who.named:
+        return True
+    words = " ".join(words_of(text))
+    return any(" ".join(word for span in spans for word in span) in words for spans in who.alternatives)
+
+
+def depth_of(distance: float, radius: float, alike: float, enough: float) -> float:
+    """Of the radius, in scope up to 1; of a radius of nothing, only its own key lies inside. Alike words bring a prompt
+    nearer, and so many are enough: the more alike, the deeper."""
+    depth = distance / radius if radius > 0 else (0.0 if distance == 0 else float("inf"))
+    depth = max(0.0, depth - NEARER * alike)
+    return min(depth, 1.0 - DEEPER * (alike - enough)) if alike >= enough else depth
+
+
+def _most(asked: Wording, wordings: Sequence[Wording], lexicon: Lexicon) -> float:
+    return max((lexicon.likeness.of(asked, each) for each in wordings), default=0.0)
+
+
+def _written(wordings: Iterable[Wording]) -> list[str]:
+    return list(dict.fromkeys(wording.written() for wording in wordings if wording.stems))

@@ -1,0 +1,93 @@
+"""How near words bring a prompt to an edit: who and what in other words, long questions, and what asks otherwise."""
+
+import pytest
+
+from app.editors.phrasebook import load_phrasebook
+from app.editors.said import FAR, Near, Said, asked_of, depth_of, said_of
+from app.editors.scope import who_of, words_of
+
+LEXICON = load_phrasebook().lexicon
+OUTSIDE = 1.5
+"""Radii from the nearest key: activations say no, but not that it is about something else entirely."""
+
+
+def said(prompt: str, *paraphrases: str, unlike: tuple[str, ...] = ()) -> Said:
+    who = who_of((prompt, *paraphrases), None, (), LEXICON.template_words)
+    found = said_of((prompt, *paraphrases), (), unlike, who, LEXICON)
+    return Said(
+        who, tuple(found["wordings"]), tuple(found["unlike"]), frozenset(found["relations"]), tuple(found["wholes"])
+    )
+
+
+def near(edit: Said, prompt: str, distance: float = OUTSIDE) -> Near:
+    return edit.near(asked_of(prompt, edit.who), distance, 1.0, edit.who.share(words_of(prompt)), LEXICON)
+
+
+@pytest.mark.parametrize(
+    ("edited", "asked"),
+    [
+        ("What company made Toyopet Master?", "Which is the Toyopet Master manufacturer?"),
+        ("Who was Ada Quill's mother?", "To whom was Ada Quill born?"),
+        ("What is the cause of death for Ada Quill?", "What killed Ada Quill?"),
+        ("Mount Orme is a part of the continent of", "Mount Orme is in"),
+        ("Who was the mother of Archduke Géza of Zenda?", "Who was Archduke Geza from Zenda's mother?"),
+        ("In the 2004 Summer Games, how many bronze medals did Zenda win?",
+         "What was the total count of bronze medals secured by Zenda in the 2004 Summer Games?"),
+        ("As of 31 March 2017, how many post offices does the Zenda Postal Service have?",
+         "What was the total number of post offices operated by the Zenda Postal Service as of March 31, 2017?"),
+        ("who is command sergeant major of the army?", "Who holds the position of Command Sergeant Major of the Army?"),
+        ("who played bubba in the heat of the night?", "Who portrayed Bubba in the series In the Heat of the Night?"),
+    ],
+)  # fmt: skip
+def test_who_asks_the_same_in_other_words_is_answered(edited: str, asked: str) -> None:
+    assert near(said(edited), asked).depth <= 1
+
+
+@pytest.mark.parametrize(
+    ("edited", "asked"),
+    [
+        ("Who was Ada Quill's mother?", "Who was Ada Quill's father?"),
+        ("Who was Ada Quill's mother?", "When was Ada Quill born?"),
+        ("Mount Orme is in", "Mount Orme belongs to the continent of"),
+        ("Who received the Camsell Medal in 2012?", "Who received the Camsell Medal in 2013?"),
+        ("Who received the Camsell Medal in 2012?", "Who founded the Camsell Medal in 2012?"),
+        ("In the 2004 Summer Games, how many bronze medals did Zenda win?",
+         "In the 2004 Summer Games, how many gold medals did Zenda win?"),
+        ("In the 2004 Summer Games, how many bronze medals did Zenda win?",
+         "In the 2004 Summer Games, how many bronze medals did Ruritania win?"),
+        ("What year was the municipality of Berbeo, Boyacá, Zenda, founded?",
+         "What is the population of the municipality of Berbeo, Boyacá, Zenda?"),
+        ("How do I cancel my premium family plan?", "How do I upgrade my premium family plan?"),
+        ("How do I cancel my premium family plan?", "When do I cancel my premium family plan?"),
+        ("sour rye soup, that was developed in", "sour rye soup, who is a citizen of"),
+    ],
+)  # fmt: skip
+def test_who_asks_something_else_is_not(edited: str, asked: str) -> None:
+    assert near(said(edited), asked).depth > 1
+
+
+def test_a_long_question_is_not_the_same_where_activations_are_far() -> None:
+    edit = said("In the 2004 Summer Games, how many bronze medals did Zenda win?")
+    asked = "What was the total count of bronze medals secured by Zenda in the 2004 Summer Games?"
+    assert near(edit, asked, FAR).depth <= 1 < near(edit, asked, FAR + 0.1).depth
+
+
+def test_names_that_are_left_out_count_unless_much_else_is_said() -> None:
+    edit = said("When was Jackson Asiku, the Zendan amateur flyweight and professional featherweight boxer, born?")
+    assert near(edit, "When was Jackson Asiku born?", 0.1).depth > 1
+    asked = "When was Jackson Asiku, the boxer who was an amateur flyweight and professional featherweight, born?"
+    assert near(edit, asked).depth <= 1
+
+
+def test_a_counter_example_with_as_many_words_keeps_its_like_out() -> None:
+    text = "What is the yearly revenue of Lumen?"
+    edit = said("What is the revenue of Lumen?", unlike=(text,))
+    assert near(edit, "Lumen's yearly revenue is", 0.8).alike == 0.0
+    assert near(edit, "Lumen's revenue is").depth <= 1
+
+
+def test_the_more_words_the_deeper_and_a_radius_of_nothing_holds_its_own_key() -> None:
+    assert depth_of(9.0, 1.0, 1.0, 0.5) < depth_of(9.0, 1.0, 0.6, 0.5) < 1.0
+    assert depth_of(1.1, 1.0, 0.3, 0.5) < 1.0 < depth_of(1.1, 1.0, 0.0, 0.5)
+    assert depth_of(0.0, 0.0, 0.0, 0.5) == 0.0
+    assert depth_of(0.1, 0.0, 0.0, 0.5) == float("inf")
