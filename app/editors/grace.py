@@ -54,8 +54,10 @@ class Grace(Plain):
         what: What,
         lexicon: Lexicon | None = None,
         fit_parameters: FitParameters | None = None,
+        elsewhere: Sequence[Sequence[int]] = (),
     ) -> None:
         self.site = view.site
+        self._elsewhere = [list(ids) for ids in elsewhere]
         self._view = view
         self._fit_parameters = fit_parameters or FitParameters()
         self._scope = ScopeIndex(what, lexicon or Lexicon(), view.device)
@@ -80,7 +82,7 @@ class Grace(Plain):
     def _fit_some(self, requests: Sequence[FitRequest]) -> Generator[Progress, None, list[Fitted]]:
         fits = yield from fit_deltas(
             self._view,
-            [(*request.contexts, *request.made_contexts) for request in requests],
+            [(*request.contexts, *request.made_contexts, *self._elsewhere) for request in requests],
             [request.target_ids for request in requests],
             self._fit_parameters,
         )

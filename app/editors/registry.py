@@ -58,8 +58,14 @@ def _scope(foundation: Foundation) -> tuple[FitView, What]:
     return view, what
 
 
+ELSEWHERE = 2
+"""Generic questions after which a value must give its answer as well: a paraphrase may lie far from its prompt."""
+
+
 def _grace(foundation: Foundation) -> Grace:
-    return Grace(*_scope(foundation), _lexicon(foundation))
+    every = max(1, len(foundation.bank_ids) // ELSEWHERE)
+    elsewhere = foundation.bank_ids[every // 2 :: every][:ELSEWHERE]
+    return Grace(*_scope(foundation), _lexicon(foundation), elsewhere=elsewhere)
 
 
 def _lora_mixture(foundation: Foundation) -> LoraMixture:
