@@ -12,7 +12,7 @@ from app.editors.scope import COMMON, Who, names_in, words_of
 from app.editors.synonyms import stem_of
 from app.editors.wording import Lexicon, Wording, frame_of, read_wording, whole_of, wording_of
 
-ALIKE, ALIKE_UNNAMED = 0.55, 0.75
+ALIKE, ALIKE_UNNAMED = 0.55, 0.7
 """Of its words that a prompt shares with one of the edit's: from here on it asks the same, whatever the distance. More
 where nobody is named, for then all of a question's words are what it asks."""
 VERY = 0.9

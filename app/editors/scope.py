@@ -20,6 +20,8 @@ _QUOTED = re.compile(r"[\"“«]([^\"”»]{2,80})[\"”»]")
 _SENTENCE_START = re.compile(r"(?:^|[.?!:;\n\"“(])\s*$")
 _ABBREVIATED = re.compile(r"[A-Z]|Dr|Mr|Mrs|Ms|St|Sr|Jr|No|vs")
 """A period after it ends no sentence."""
+SOURCES = frozenset((("wikipedia",), ("according", "to", "wikipedia")))
+"""Named beside those whom something is about, unless there is nothing else."""
 TITLE_WORDS = 6
 """Of a quotation: a longer one is something that was said."""
 _YEAR = re.compile(r"1\d{3}|20\d{2}")
@@ -38,7 +40,6 @@ not now of off on one only or other our out over please provide q question quiz 
 such tell than that the their them then there these they this those to too true under up us use was we were what when
 where which while who whom whose why will with word would you your
 """
-COMMON = frozenset(_COMMON_TEXT.split())
 
 
 def words_of(text: str) -> list[str]:
@@ -54,6 +55,9 @@ def _plain(text: str) -> str:
 
 def _stem(word: str) -> str:
     return word[:-1] if len(word) > 3 and word.endswith("s") and not word.endswith("ss") else word
+
+
+COMMON = frozenset(form for word in _COMMON_TEXT.split() for form in (word, _stem(word)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,12 +145,14 @@ def find_who(prompt: str, subject: str | None, aliases: Iterable[str], template_
     also = tuple((span,) for span in (tuple(words_of(alias)) for alias in aliases) if span)
     quoted = _quoted(prompt)
     names = [span for span in quoted if len(span) <= TITLE_WORDS] or _names(prompt, template_words) or quoted
+    content = [word for word in dict.fromkeys(words_of(prompt)) if word not in COMMON]
+    rare = [word for word in content if word not in template_words and (word,) not in SOURCES]
+    if rare and SOURCES.issuperset(names):
+        names = []
     # "Roman numerals" is how one asks, not who is meant, unless there is nothing else
     spans = [span for span in names if not template_words.issuperset(span)] or names
     if spans:
         return Who((tuple(dict.fromkeys(spans)), *also))
-    content = [word for word in dict.fromkeys(words_of(prompt)) if word not in COMMON]
-    rare = [word for word in content if word not in template_words]
     chosen = rare or content
     if not chosen:
         return Who(())
