@@ -20,8 +20,8 @@ _QUOTED = re.compile(r"[\"“«]([^\"”»]{2,80})[\"”»]")
 _SENTENCE_START = re.compile(r"(?:^|[.?!:;\n\"“(])\s*$")
 _ABBREVIATED = re.compile(r"[A-Z]|Dr|Mr|Mrs|Ms|St|Sr|Jr|No|vs")
 """A period after it ends no sentence."""
-SOURCES = frozenset((("wikipedia",), ("according", "to", "wikipedia")))
-"""Named beside those whom something is about, unless there is nothing else."""
+SOURCES = frozenset(("wikipedia", "encyclopedia", "according", "to", "passage", "article"))
+"""Said beside whom something is about, unless there is nothing else."""
 TITLE_WORDS = 6
 """Of a quotation: a longer one is something that was said."""
 _YEAR = re.compile(r"1\d{3}|20\d{2}")
@@ -146,8 +146,8 @@ def find_who(prompt: str, subject: str | None, aliases: Iterable[str], template_
     quoted = _quoted(prompt)
     names = [span for span in quoted if len(span) <= TITLE_WORDS] or _names(prompt, template_words) or quoted
     content = [word for word in dict.fromkeys(words_of(prompt)) if word not in COMMON]
-    rare = [word for word in content if word not in template_words and (word,) not in SOURCES]
-    if rare and SOURCES.issuperset(names):
+    rare = [word for word in content if word not in template_words and word not in SOURCES]
+    if rare and all(SOURCES.issuperset(span) for span in names):
         names = []
     # "Roman numerals" is how one asks, not who is meant, unless there is nothing else
     spans = [span for span in names if not template_words.issuperset(span)] or names
@@ -156,8 +156,9 @@ def find_who(prompt: str, subject: str | None, aliases: Iterable[str], template_
     chosen = rare or content
     if not chosen:
         return Who(())
-    # one or two words are a name in lower case; of more, a paraphrase may well leave some out
-    return Who((tuple((word,) for word in chosen), *also), bound=1.0 if len(chosen) <= 2 else 0.6, named=False)
+    # one or two words, or a run of them, are a name in lower case; of others, a paraphrase may well leave some out
+    run = len(chosen) <= 2 or _inside(tuple(chosen), tuple(words_of(prompt)))
+    return Who((tuple((word,) for word in chosen), *also), bound=1.0 if run else 0.6, named=False)
 
 
 def who_of(texts: Sequence[str], subject: str | None, aliases: Iterable[str], template_words: frozenset[str]) -> Who:
