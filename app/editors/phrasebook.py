@@ -25,7 +25,7 @@ TIED = 0.02
 KIN = (
     frozenset(("country", "country_of_origin")),
     frozenset(("location_city", "formation_location")),
-    frozenset(("manufacturer", "developer", "creator")),
+    frozenset(("manufacturer", "developer", "creator", "distributor")),
     frozenset(("inception", "start_date")),
     frozenset(("native_language", "language_spoken")),
     frozenset(("award", "recipient")),

@@ -106,9 +106,7 @@ class Said:
             return otherwise
         if theirs.isdisjoint(self.relations):
             return otherwise if lexicon.kin(theirs, self.relations) else OTHER
-        if len(self.relations) == 1 or theirs == self.relations:
-            return 1.0
-        return max(otherwise, UNSURE)
+        return 1.0 if len(self.relations) == 1 or theirs == self.relations else max(otherwise, UNSURE)
 
     def same(self, asked: Asked, share: float, alike: float, lexicon: Lexicon) -> bool:
         """Whether so much of a long question is one of its own that it can hardly ask something else. Nobody may be
