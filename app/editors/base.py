@@ -204,6 +204,11 @@ class Editor(Protocol):
         """This editor's part of an edition: a pure function of the live edits, oldest first, whatever their history."""
         ...
 
+    def compile_after(self, part: Any, edit_ids: Sequence[str], added: Sequence[str], removed: Sequence[str]) -> Any:
+        """What `compile` makes of `edit_ids`, from a part that differs from it by edits that are gone and newer ones
+        that have come: an edit among a hundred thousand shall not cost what they all cost."""
+        ...
+
     def observe(self, site: Site, h_in: Tensor, part: Any) -> Tensor:
         """(T, D_in) base activations of a piece of a prompt -> (T,), kept for `decide`."""
         ...
@@ -256,6 +261,12 @@ class Plain:
 
     def prepare(self) -> Generator[Progress, None, None]:
         yield from ()
+
+    def compile(self, edit_ids: Sequence[str]) -> Any:
+        raise NotImplementedError
+
+    def compile_after(self, part: Any, edit_ids: Sequence[str], added: Sequence[str], removed: Sequence[str]) -> Any:
+        return self.compile(edit_ids)
 
     def nearest(self, prompt: PromptView, part: Any) -> Decision | None:
         return None

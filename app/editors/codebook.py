@@ -3,7 +3,7 @@
 Nothing is moved when an edit goes: an edition names the rows it sees. Rows given back are used again.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
@@ -78,15 +78,31 @@ class Codebook:
         the same key only the newest is left, or both would be capped to nothing and the prompt answered by neither.
         """
         place = {row: at for at, row in enumerate(rows)}
-        radii: dict[int, float] = {}
-        for row, at in place.items():
-            entry = self._rows[row]
-            rivals = {rival: distance for rival, distance in entry.rivals.items() if rival in place}
-            twins = {rival for rival, distance in rivals.items() if distance <= entry.same}
-            if all(place[twin] < at for twin in twins):
-                caps = [distance / 2 for rival, distance in rivals.items() if rival not in twins]
-                radii[row] = min([entry.radius, *caps])
-        return radii
+        found = ((row, self._radius(row, place)) for row in rows)
+        return {row: radius for row, radius in found if radius is not None}
+
+    def _radius(self, row: int, place: Mapping[int, int]) -> float | None:
+        """None for one that a newer twin has taken the place of."""
+        entry = self._rows[row]
+        rivals = {rival: distance for rival, distance in entry.rivals.items() if rival in place}
+        twins = {rival for rival, distance in rivals.items() if distance <= entry.same}
+        if any(place[twin] > place[row] for twin in twins):
+            return None
+        return min([entry.radius, *(distance / 2 for rival, distance in rivals.items() if rival not in twins)])
+
+    def radii_after(
+        self, radii: Mapping[int, float], place: Mapping[int, int], added: Sequence[int], removed: Sequence[int]
+    ) -> dict[int, float]:
+        """The same from what they were before these rows came and went; `place` is of those that are live now."""
+        changed = dict(radii)
+        near = {rival for row in (*added, *removed) for rival in self._rows[row].rivals}
+        for row in (*removed, *added, *near):
+            radius = self._radius(row, place) if row in place else None
+            if radius is None:
+                changed.pop(row, None)
+            else:
+                changed[row] = radius
+        return changed
 
     def distances(self, query: Tensor, rows: Sequence[int]) -> list[float]:
         """From the nearest of each row's keys. Exact L2 in fp32, by differences: the matrix-product form is off by up

@@ -122,6 +122,11 @@ class Grace(Plain):
     def compile(self, edit_ids: Sequence[str]) -> ScopePart:
         return self._scope.compile(edit_ids)
 
+    def compile_after(
+        self, part: ScopePart, edit_ids: Sequence[str], added: Sequence[str], removed: Sequence[str]
+    ) -> ScopePart:
+        return self._scope.compile_after(part, added, removed)
+
     # -- acting
 
     def decide(self, prompt: PromptView, part: ScopePart) -> Decision | None:

@@ -185,6 +185,18 @@ class ScopeIndex:
         nameless = [row for row in self._index.nameless if row in radii]
         return ScopePart(radii, places, nameless, self._book.first_keys(nameless))
 
+    def compile_after(self, part: ScopePart, added: Sequence[str], removed: Sequence[str]) -> ScopePart:
+        """What `compile` makes of the edits of a part, less some, and then others that are newer than all of them."""
+        new, gone = ([self._book.row(edit_id) for edit_id in ids] for ids in (added, removed))
+        places = dict(part.places)
+        for row in gone:
+            del places[row]
+        newest = next(reversed(places.values()), -1)
+        places.update((row, newest + 1 + at) for at, row in enumerate(new))
+        radii = self._book.radii_after(part.radii, places, new, gone)
+        nameless = [row for row in self._index.nameless if row in radii]
+        return ScopePart(radii, places, nameless, self._book.first_keys(nameless))
+
     def near(self, request: FitRequest) -> list[str]:
         """Edits whose subject may be meant where the request's is."""
         who = who_of(request.texts, request.subject, request.aliases, self._lexicon.template_words)

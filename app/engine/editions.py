@@ -33,6 +33,37 @@ class Edition:
         return Edition(self.namespace, self.revision, (*kept, *edit_ids), trial=True, base=self)
 
 
+@dataclass(frozen=True, slots=True)
+class Latest:
+    """What was compiled last for a namespace, to go on from. It keeps no edition alive, and ends with any of its
+    edits' rows: loaded again, they stand elsewhere."""
+
+    edit_ids: tuple[str, ...]
+    ids: frozenset[str]
+    parts: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """From one set of edits to the next: those that are gone, and newer ones that have come."""
+
+    added: tuple[str, ...]
+    removed: tuple[str, ...]
+
+
+def _step(before: tuple[str, ...], after: tuple[str, ...]) -> Step | None:
+    """None where the order of those that stay is another, or where compiling anew costs no more."""
+    if after[: len(before)] == before:
+        return Step(after[len(before) :], ())
+    kept = set(after)
+    removed = tuple(edit_id for edit_id in before if edit_id not in kept)
+    gone = set(removed)
+    stay = tuple(edit_id for edit_id in before if edit_id not in gone)
+    if len(removed) > max(8, len(after) // 4) or after[: len(stay)] != stay:
+        return None
+    return Step(after[len(stay) :], removed)
+
+
 class Editions:
     """Compiles editions when a request first needs them, and forgets them with their last request."""
 
@@ -40,11 +71,13 @@ class Editions:
         self._editors = editors
         self._editor_of: dict[str, str] = {}
         self._parts: WeakKeyDictionary[Edition, dict[str, Any]] = WeakKeyDictionary()
+        self._latest: dict[str, Latest] = {}  # by namespace
 
     def own(self, edit_id: str, editor: str) -> None:
         self._editor_of[edit_id] = editor
 
     def disown(self, edit_id: str) -> str:
+        self._latest = {name: each for name, each in self._latest.items() if edit_id not in each.ids}
         return self._editor_of.pop(edit_id)
 
     def owned(self) -> list[str]:
@@ -56,11 +89,41 @@ class Editions:
     def parts(self, edition: Edition) -> dict[str, Any]:
         """Editor name -> its part of this edition."""
         if edition not in self._parts:
-            ids: dict[str, list[str]] = {name: [] for name in self._editors}
-            for edit_id in edition.edit_ids:
-                ids[self._editor_of[edit_id]].append(edit_id)
-            self._parts[edition] = {name: self._editors[name].compile(mine) for name, mine in ids.items() if mine}
+            latest = self._latest.get(edition.namespace)
+            step = None if latest is None else _step(latest.edit_ids, edition.edit_ids)
+            if latest is None or step is None:
+                parts = self._compiled(edition.edit_ids)
+            else:
+                parts = self._compiled_after(latest.parts, edition.edit_ids, step)
+            self._parts[edition] = parts
+            if not edition.trial:
+                self._latest[edition.namespace] = Latest(edition.edit_ids, frozenset(edition.edit_ids), parts)
         return self._parts[edition]
+
+    def _compiled(self, edit_ids: Sequence[str]) -> dict[str, Any]:
+        return {name: self._editors[name].compile(mine) for name, mine in self._by_editor(edit_ids).items()}
+
+    def _compiled_after(self, parts: dict[str, Any], edit_ids: Sequence[str], step: "Step") -> dict[str, Any]:
+        """Parts of editors that have neither come nor gone by this step stay as they are."""
+        added, removed = self._by_editor(step.added), self._by_editor(step.removed)
+        touched = {*added, *removed}
+        if not touched <= parts.keys():
+            return self._compiled(edit_ids)
+        mine = self._by_editor(edit_ids) if len(parts) > 1 else {name: list(edit_ids) for name in parts}
+        after = dict(parts)
+        for name in touched:
+            if name not in mine:
+                del after[name]
+                continue
+            change = (mine[name], added.get(name, []), removed.get(name, []))
+            after[name] = self._editors[name].compile_after(parts[name], *change)
+        return after
+
+    def _by_editor(self, edit_ids: Sequence[str]) -> dict[str, list[str]]:
+        ids: dict[str, list[str]] = {}
+        for edit_id in edit_ids:
+            ids.setdefault(self._editor_of[edit_id], []).append(edit_id)
+        return {name: ids[name] for name in self._editors if name in ids}
 
     def nearest(self, prompt: PromptView, edition: Edition) -> Decision | None:
         """Where no edit answers, the one nearest to it."""
