@@ -112,7 +112,7 @@ class Editions:
         mine = self._by_editor(edit_ids) if len(parts) > 1 else {name: list(edit_ids) for name in parts}
         after = dict(parts)
         for name in touched:
-            if name not in mine:
+            if not mine.get(name):
                 del after[name]
                 continue
             change = (mine[name], added.get(name, []), removed.get(name, []))
