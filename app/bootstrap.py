@@ -20,6 +20,7 @@ from app.editors.grace_paper import GraceOptions
 from app.editors.hooks import SiteHooks
 from app.editors.registry import Foundation, make_editors
 from app.engine.engine import Engine
+from app.engine.graphs import record_cuda
 from app.engine.memory import free_bytes
 from app.engine.model import HostedModel, load_model, pick_device, pick_dtype
 from app.engine.owner import EngineOwner
@@ -89,6 +90,7 @@ def assemble(
         chunk_tokens=settings.prefill_chunk_tokens,
         queue_limit=settings.queue_limit,
         fit_share=settings.fit_share,
+        record=record_cuda if settings.cuda_graphs and hosted.device.type == "cuda" else None,
     )
     # each editor's own: one that is added later leaves the edits of the others as they are
     fingerprints = {

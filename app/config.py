@@ -71,6 +71,10 @@ class Settings(BaseSettings):
         ge=1,
         description="Prompt tokens of one sequence that one step may prefill; of all together while answers run.",
     )
+    cuda_graphs: bool = Field(
+        True,
+        description="Capture decode steps as CUDA graphs; each is compared with an eager step first. Nothing on a CPU.",
+    )
     fit_share: float = Field(
         0.4,
         gt=0,

@@ -15,6 +15,7 @@ from app.editors.hooks import SiteHooks
 from app.editors.registry import Foundation, make_editors
 from app.engine.editions import Edition
 from app.engine.engine import Engine, Fitting
+from app.engine.graphs import Record
 from app.engine.model import HostedModel
 from tests.models import tiny
 
@@ -67,6 +68,7 @@ class Rig:
         batch_tokens: int = 2048,
         queue_limit: int = 1024,
         grace_options: GraceOptions = GraceOptions(),  # noqa: B008
+        record: Record | None = None,
     ) -> None:
         self.hosted = hosted or tiny(kind)
         self.hooks = SiteHooks(self.hosted.model)
@@ -89,6 +91,7 @@ class Rig:
             chunk_tokens=chunk_tokens,
             batch_tokens=batch_tokens,
             queue_limit=queue_limit,
+            record=record,
         )
 
     def add(self, prompt: str, edition: Edition = NOTHING, count: int = 8, **parameters: Any) -> Outcome:

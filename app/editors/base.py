@@ -40,6 +40,8 @@ class Capabilities:
     """Whether what an edit learns depends on nothing but its request: not on its batch, nor on other edits."""
     order_free: bool = True
     """Whether an edition depends on which edits are live, and not on their order."""
+    captured: bool = False
+    """Whether its adaptor reads fixed buffers only, and so may be part of a CUDA graph."""
     needs_subject: bool = False
     """Whether an edit must say, or show, who or what it is about."""
 
@@ -230,6 +232,10 @@ class Editor(Protocol):
         """The same fit under the scope that the request asks for now; None where the two are learned together."""
         ...
 
+    def reserve(self, rows: int) -> None:
+        """Take buffers for so many rows; only asked of those that may be captured."""
+        ...
+
     def bind(self, rows: Sequence[RowView]) -> None:
         """Set what the next pass's rows receive."""
         ...
@@ -261,6 +267,9 @@ class Plain:
 
     def prepare(self) -> Generator[Progress, None, None]:
         yield from ()
+
+    def reserve(self, rows: int) -> None:
+        raise AssertionError(f"{self.key} has no fixed buffers")
 
     def compile(self, edit_ids: Sequence[str]) -> Any:
         raise NotImplementedError

@@ -46,6 +46,7 @@ class Grace(Plain):
         changes_earlier_positions=False,
         needs_whole_prompt=False,
         rollback="exact",
+        captured=True,
     )
 
     def __init__(
@@ -63,8 +64,10 @@ class Grace(Plain):
         self._scope = ScopeIndex(what, lexicon or Lexicon(), view.device)
         self._values = Rows(view.device, next(view.model.parameters()).dtype)
         self._first: dict[str, int] = {}  # edit -> its value's first row
-        self._delta: Tensor | None = None  # (B, 1, D)
-        self._active: Tensor | None = None  # (B, 1, 1) bool
+        # what each row of the next pass receives; never replaced once a graph may read them
+        self._delta = torch.zeros(0, 1, view.widths[1], device=view.device, dtype=self._values.data.dtype)
+        self._active = torch.zeros(0, 1, 1, dtype=torch.bool, device=view.device)
+        self._rows = 0
 
     @property
     def sites(self) -> tuple[Site, ...]:
@@ -146,14 +149,20 @@ class Grace(Plain):
         scope, keys = self._scope.learn(request)
         return Fitted(learned={**fitted.learned, **scope}, tensors={**fitted.tensors, "keys": keys})
 
+    def reserve(self, rows: int) -> None:
+        if rows > len(self._active):
+            self._delta = self._delta.new_zeros(rows, 1, self._delta.shape[-1])
+            self._active = self._active.new_zeros(rows, 1, 1)
+
     def bind(self, rows: Sequence[RowView]) -> None:
+        self._rows = len(rows)
+        self.reserve(self._rows)
         picked = [self._value_row(row) for row in rows]
-        if all(at is None for at in picked):
-            self._active = self._delta = None
-            return
-        at = torch.tensor([row or 0 for row in picked], device=self._view.device)
-        self._delta = self._values.data[at][:, None]
-        self._active = torch.tensor([row is not None for row in picked], device=self._view.device)[:, None, None]
+        active = torch.tensor([row is not None for row in picked])
+        self._active[: self._rows].copy_(active[:, None, None])
+        if active.any():
+            at = torch.tensor([row or 0 for row in picked], device=self._view.device)
+            self._delta[: self._rows].copy_(self._values.data[at][:, None])
 
     def _value_row(self, row: RowView) -> int | None:
         if row.decision is None or row.decision.editor != self.key or row.decision.edit_id is None:
@@ -165,6 +174,4 @@ class Grace(Plain):
         return self._first[row.decision.edit_id] + told
 
     def apply(self, site: Site, h_in: Tensor, h_out: Tensor) -> Tensor:
-        if self._active is None or self._delta is None:
-            return h_out
-        return torch.where(self._active, h_out + self._delta, h_out)
+        return torch.where(self._active[: self._rows], h_out + self._delta[: self._rows], h_out)

@@ -20,6 +20,7 @@ from app.editors.base import Decision, Editor, FitRequest, Fitted, Progress, Pro
 from app.editors.hooks import SiteHooks
 from app.engine.detokenizer import Detokenizer
 from app.engine.editions import Edition, Editions
+from app.engine.graphs import Record
 from app.engine.model import HostedModel
 from app.engine.runner import Runner, Watch
 from app.engine.sampler import Sampler, choose_all, rank
@@ -64,6 +65,7 @@ class Engine:
         batch_tokens: int = 2048,
         queue_limit: int = 1024,
         fit_share: float = 0.5,
+        record: Record | None = None,
     ) -> None:
         self.hosted, self.editors = hosted, editors
         self.text = Text(hosted.tokenizer, min(hosted.eos_ids, default=None), hosted.max_tokens)
@@ -72,7 +74,7 @@ class Engine:
             slots=slots, chunk_tokens=chunk_tokens, batch_tokens=batch_tokens, queue_limit=queue_limit
         )
         self.counters = Counters()
-        self._runner = Runner(hosted, hooks, editors, slots)
+        self._runner = Runner(hosted, hooks, editors, slots, record)
         self._fits: deque[Fitting] = deque()
         self._budget = FitBudget(fit_share)
 

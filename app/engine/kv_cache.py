@@ -23,6 +23,11 @@ class Place:
         self.first = slots[0]
         self.dense = slots == list(range(self.first, self.first + len(slots)))
 
+    def fix(self, slots: Tensor, columns: Tensor, width: int) -> None:
+        """The first slots, in tensors whose contents may change afterwards without another call."""
+        self.slots, self.columns, self.width = slots, columns, width
+        self.first, self.dense = 0, True
+
 
 class SlotLayer(CacheLayerMixin):  # type: ignore[no-untyped-call]
     """keys, values: (S, H, L + 1, D_head). The last column takes what pads write, and no mask lets it be read."""

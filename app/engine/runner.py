@@ -11,6 +11,7 @@ from torch import Tensor
 
 from app.editors.base import Editor, RowView, Site
 from app.editors.hooks import Act, SiteHooks, capture
+from app.engine.graphs import DecodeGraphs, Record
 from app.engine.kv_cache import SlotCache
 from app.engine.model import HostedModel
 
@@ -35,12 +36,20 @@ class Watch:
 class Runner:
     """Turns (slot, first position, tokens) rows into logits at each row's last token."""
 
-    def __init__(self, hosted: HostedModel, hooks: SiteHooks, editors: Mapping[str, Editor], slots: int) -> None:
+    def __init__(
+        self,
+        hosted: HostedModel,
+        hooks: SiteHooks,
+        editors: Mapping[str, Editor],
+        slots: int,
+        record: Record | None = None,
+    ) -> None:
         self._hosted, self._hooks, self._editors = hosted, hooks, editors
         self.cache = SlotCache(hosted.model.config.num_hidden_layers, slots, hosted.max_tokens)
         self._sites = tuple(dict.fromkeys(site for editor in editors.values() for site in editor.sites))
         for site in self._sites:
             hooks.attach(site)
+        self._graphs = None if record is None else DecodeGraphs(hosted, hooks, self.cache, editors, record)
 
     @torch.inference_mode()
     def prefill(
@@ -87,9 +96,14 @@ class Runner:
     def decode(
         self, slots: list[int], starts: list[int], pieces: Sequence[Sequence[int]], rows: Sequence[RowView]
     ) -> Tensor:
-        """One token a row, slots ascending -> logits (B, V) fp32, with each row's held edit acting.
+        """One token a row, slots ascending -> logits (B, V) fp32, with each row's held edit acting."""
+        eager = partial(self._decode_eager, slots, starts, pieces, rows)
+        return eager() if self._graphs is None else self._graphs.run(slots, starts, pieces, rows, eager)
 
-        Slots between them that do not decode come along idle: what they compute is thrown away, but keys and values
+    def _decode_eager(
+        self, slots: list[int], starts: list[int], pieces: Sequence[Sequence[int]], rows: Sequence[RowView]
+    ) -> Tensor:
+        """Slots between them that do not decode come along idle: what they compute is thrown away, but keys and values
         are read where they lie. Where these would be most rows, those that decode are gathered.
         """
         between = slots[-1] + 1 - slots[0]

@@ -1,0 +1,146 @@
+"""Decode steps as CUDA graphs: captured once for each bucket of rows and KV width, replayed with other contents.
+
+A graph reads fixed buffers only: token ids, positions, columns, and what adaptors keep for each row. An edit or a
+rollback changes what stands in them and never a graph. Each graph's first answer is compared with the eager pass; one
+that cannot be captured, or differs, ends the use of graphs, and steps go on as they do on a CPU.
+"""
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from app.editors.base import Editor, RowView, Site
+from app.editors.hooks import Act, SiteHooks
+from app.engine.kv_cache import SlotCache
+from app.engine.model import HostedModel
+
+_log = logging.getLogger(__name__)
+LEAST_WIDTH = 64
+CLOSE = 0.05
+"""Of the largest logit: further apart than rounding in half precision puts two ways of summing."""
+
+Record = Callable[[Callable[[], Tensor]], tuple[Callable[[], None], Tensor]]
+"""Takes a step -> how to do it again, and where its result then stands."""
+
+
+def record_cuda(step: Callable[[], Tensor]) -> tuple[Callable[[], None], Tensor]:
+    """As a CUDA graph. A few runs come first, on a stream of their own: libraries set themselves up."""
+    stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):
+        for _ in range(2):
+            step()
+    torch.cuda.current_stream().wait_stream(stream)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph, capture_error_mode="thread_local"):
+        result = step()
+    return graph.replay, result
+
+
+def bucket(count: int, most: int) -> int:
+    """The next power of two, no more than `most`."""
+    return min(most, 1 << max(0, count - 1).bit_length())
+
+
+class DecodeGraphs:
+    """Steps of one token a row for the first slots. Editors that may take part read buffers of `slots` rows."""
+
+    def __init__(
+        self,
+        hosted: HostedModel,
+        hooks: SiteHooks,
+        cache: SlotCache,
+        editors: Mapping[str, Editor],
+        record: Record = record_cuda,
+    ) -> None:
+        self._hosted, self._hooks, self._cache, self._record = hosted, hooks, cache, record
+        self._editors = {key: editor for key, editor in editors.items() if editor.capabilities.captured}
+        for editor in self._editors.values():
+            editor.reserve(cache.slots)
+        device = hosted.device
+        self._ids = torch.zeros(cache.slots, 1, dtype=torch.long, device=device)
+        self._positions = torch.zeros(cache.slots, 1, dtype=torch.long, device=device)
+        self._columns = torch.full((cache.slots, 1), cache.max_tokens, device=device)
+        self._slots = torch.arange(cache.slots, device=device)
+        self._range = torch.arange(cache.max_tokens, device=device)
+        self._steps: dict[tuple[int, int], tuple[Callable[[], None], Tensor]] = {}
+        self._off = False
+
+    def run(
+        self,
+        slots: Sequence[int],
+        starts: Sequence[int],
+        pieces: Sequence[Sequence[int]],
+        rows: Sequence[RowView],
+        eager: Callable[[], Tensor],
+    ) -> Tensor:
+        """(B, V) fp32, one row for each of `slots`; by `eager` where no graph can do it."""
+        held = {row.decision.editor for row in rows if row.decision is not None}
+        if self._off or not held <= self._editors.keys():
+            return eager()
+        count = bucket(slots[-1] + 1, self._cache.slots)
+        width = bucket(max(max(starts) + 1, LEAST_WIDTH), self._cache.max_tokens)
+        known = self._steps.get((count, width))
+        expected = eager() if known is None else None
+        self._fill(count, slots, starts, pieces, rows)
+        try:
+            if known is None:
+                known = self._record(partial(self._step, count, width))
+            known[0]()
+        except RuntimeError as error:
+            return self._give_up(f"a decode step cannot be captured: {error}", expected, eager)
+        found = known[1][list(slots)].clone()
+        if expected is not None:
+            apart = (found - expected).abs().max().item()
+            if apart > CLOSE * expected.abs().max().item():
+                return self._give_up(f"a captured step is {apart:g} off", expected, eager)
+            self._steps[count, width] = known
+        return found
+
+    def _fill(
+        self,
+        count: int,
+        slots: Sequence[int],
+        starts: Sequence[int],
+        pieces: Sequence[Sequence[int]],
+        rows: Sequence[RowView],
+    ) -> None:
+        """Rows between and beyond the slots are idle: they write where nothing reads."""
+        ids, positions, columns = [0] * count, [0] * count, [self._cache.max_tokens] * count
+        views = [RowView(None, (), 0, 1, 0)] * count
+        for slot, start, piece, row in zip(slots, starts, pieces, rows, strict=True):
+            ids[slot], positions[slot], columns[slot], views[slot] = piece[0], start, start, row
+        for buffer, values in ((self._ids, ids), (self._positions, positions), (self._columns, columns)):
+            buffer[:count].copy_(torch.tensor(values)[:, None])
+        for editor in self._editors.values():
+            editor.bind(views)
+
+    def _step(self, count: int, width: int) -> Tensor:
+        """(B, V) fp32 from what stands in the buffers."""
+        positions = self._positions[:count]
+        self._cache.place.fix(self._slots[:count], self._columns[:count], width)
+        mask = self._range[:width] <= positions[..., None]  # (B, 1, W)
+        acts: dict[Site, list[Act]] = {}
+        for editor in self._editors.values():
+            for site in editor.sites:
+                acts.setdefault(site, []).append(partial(editor.apply, site))
+        with self._hooks.applying(count, acts):
+            logits: Any = self._hosted.model(
+                input_ids=self._ids[:count],
+                attention_mask=mask[:, None],
+                position_ids=positions,
+                past_key_values=self._cache,
+                use_cache=True,
+                logits_to_keep=1,
+            ).logits
+        return torch.as_tensor(logits[:, -1].float())
+
+    def _give_up(self, reason: str, expected: Tensor | None, eager: Callable[[], Tensor]) -> Tensor:
+        _log.warning("No CUDA graphs from here on: %s", reason)
+        self._off = True
+        self._steps.clear()
+        return eager() if expected is None else expected
