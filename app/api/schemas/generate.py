@@ -1,18 +1,19 @@
 """Bodies of /generate and /generate_stream: TGI's, with Errata's own parameters beside them. Knows no service."""
 
 from collections.abc import Sequence
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import Field
 
-from app.api.schemas.base import MAX_INPUT_CHARS, MOST_ANSWERS, EditIds, Incoming, Outgoing, documented
+from app.api.schemas.base import MAX_INPUT_CHARS, MOST_ANSWERS, Incoming, Outgoing, documented
+from app.api.schemas.seeing import Seeing
 from app.domain.generation import FinishReason, Generation, GenerationParameters, Hit, Token
 
 CLOSING = ".,;:!?)]}%'’"
 """What an answer may begin with that no space goes before."""
 
 
-class Parameters(Incoming):
+class Parameters(Seeing):
     """How to decode, and which edits to see. Greedy unless `do_sample` or a `temperature` is given."""
 
     max_new_tokens: Annotated[int, documented(minimum=1)] = Field(
@@ -20,9 +21,7 @@ class Parameters(Incoming):
     )
     do_sample: bool = Field(default=False, description="Sample instead of taking the likeliest token.")
     temperature: Annotated[float | None, documented(exclusiveMinimum=0)] = None
-    top_k: Annotated[int | None, documented(minimum=1)] = None
     top_p: Annotated[float | None, documented(exclusiveMinimum=0, maximum=1)] = None
-    min_p: Annotated[float | None, documented(minimum=0, maximum=1)] = None
     seed: Annotated[int | None, documented(minimum=0)] = Field(
         default=None,
         description="Makes a sampled answer repeatable. One is drawn, and told in `details`, if none is given.",
@@ -30,7 +29,6 @@ class Parameters(Incoming):
     stop: list[Annotated[str, Field(max_length=1_000)]] = Field(
         default=[], max_length=16, description="Texts that end the answer; they are not part of it."
     )
-    repetition_penalty: Annotated[float | None, documented(exclusiveMinimum=0)] = None
     frequency_penalty: Annotated[float | None, documented(minimum=-2, maximum=2)] = None
     presence_penalty: Annotated[float | None, documented(minimum=-2, maximum=2)] = None
     logit_bias: dict[Annotated[str, Field(pattern=r"^\d{1,9}$")], float] = Field(
@@ -44,23 +42,10 @@ class Parameters(Incoming):
         description="`details` always has the log-probability of each token; a number asks for so many of the "
         "likeliest tokens in its place too.",
     )
-    timeout: Annotated[float | None, documented(exclusiveMinimum=0)] = Field(
-        default=None, description="Seconds within which the answer must be whole; else 504."
-    )
     return_full_text: bool = Field(default=False, description="Put the prompt before the answer.")
     details: bool = Field(
         default=False, description="Answer with `details`: tokens, seed, revision, the edit that answered."
     )
-    ignore_eos: bool = Field(default=False, description="Go on past end-of-text, to measure speed.")
-    edits: Literal["live", "off"] = Field(default="live", description="`off`: what the model says without any edit.")
-    exclude: EditIds = Field(default=[], description="Edits that shall not answer this request.")
-    revision: Annotated[int | None, documented(minimum=0)] = Field(
-        default=None, description="See the edits as they were at this revision (time travel)."
-    )
-    min_revision: Annotated[int | None, documented(minimum=0)] = Field(
-        default=None, description="Wait until this revision is applied here (read your writes)."
-    )
-    namespace: Annotated[str, Field(max_length=64)] = Field(default="default", description="Whose edits to see.")
 
     def to_domain(self) -> GenerationParameters:
         """Raises InvalidRequest for a value out of bounds."""

@@ -9,7 +9,8 @@ from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Field
 
-from app.api.schemas.base import MAX_INPUT_CHARS, MOST_ANSWERS, EditIds, Incoming, documented
+from app.api.schemas.base import MAX_INPUT_CHARS, MOST_ANSWERS, Incoming, documented
+from app.api.schemas.seeing import Seeing
 from app.domain.errors import InvalidRequest
 from app.domain.generation import GenerationParameters
 
@@ -22,8 +23,11 @@ class StreamOptions(Incoming):
     include_obfuscation: bool = False
 
 
-class _Asked(Incoming):
-    """What both routes take. As with OpenAI a temperature of 1 is the default, and 0 is greedy."""
+class _Asked(Seeing):
+    """What both routes take, Errata's own parameters too: OpenAI's clients send those as `extra_body`.
+
+    As with OpenAI a temperature of 1 is the default, and 0 is greedy.
+    """
 
     model: str | None = Field(default=None, description="The model's name as `/v1/models` tells it; may be left out.")
     temperature: Annotated[float | None, documented(minimum=0, maximum=2)] = 1.0
@@ -36,20 +40,6 @@ class _Asked(Incoming):
     logit_bias: dict[str, float] | None = Field(default=None, description="Token id -> -100 to 100.")
     stream: bool | None = False
     stream_options: StreamOptions | None = None
-
-    # Errata's own, sent by OpenAI's clients as `extra_body`
-    top_k: Annotated[int | None, documented(minimum=1)] = None
-    min_p: Annotated[float | None, documented(minimum=0, maximum=1)] = None
-    repetition_penalty: Annotated[float | None, documented(exclusiveMinimum=0)] = None
-    timeout: Annotated[float | None, documented(exclusiveMinimum=0)] = Field(
-        default=None, description="Seconds within which the answer must be whole; else 504."
-    )
-    ignore_eos: bool = Field(default=False, description="Go on past end-of-text, to measure speed.")
-    edits: Literal["live", "off"] = Field(default="live", description="`off`: what the model says without any edit.")
-    exclude: EditIds = Field(default=[], description="Edits that shall not answer this request.")
-    revision: Annotated[int | None, documented(minimum=0)] = None
-    min_revision: Annotated[int | None, documented(minimum=0)] = None
-    namespace: Annotated[str, Field(max_length=64)] = "default"
 
     # for OpenAI's own books
     user: str | None = None

@@ -1,0 +1,26 @@
+"""What every route that generates takes in the same words: which edits to see, and decoding beyond OpenAI's ways."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from app.api.schemas.base import EditIds, Incoming, documented
+
+
+class Seeing(Incoming):
+    top_k: Annotated[int | None, documented(minimum=1)] = None
+    min_p: Annotated[float | None, documented(minimum=0, maximum=1)] = None
+    repetition_penalty: Annotated[float | None, documented(exclusiveMinimum=0)] = None
+    timeout: Annotated[float | None, documented(exclusiveMinimum=0)] = Field(
+        default=None, description="Seconds within which the answer must be whole; else 504."
+    )
+    ignore_eos: bool = Field(default=False, description="Go on past end-of-text, to measure speed.")
+    edits: Literal["live", "off"] = Field(default="live", description="`off`: what the model says without any edit.")
+    exclude: EditIds = Field(default=[], description="Edits that shall not answer this request.")
+    revision: Annotated[int | None, documented(minimum=0)] = Field(
+        default=None, description="See the edits as they were at this revision (time travel)."
+    )
+    min_revision: Annotated[int | None, documented(minimum=0)] = Field(
+        default=None, description="Wait until this revision is applied here (read your writes)."
+    )
+    namespace: Annotated[str, Field(max_length=64)] = Field(default="default", description="Whose edits to see.")
