@@ -8,6 +8,7 @@ and then its key must lie within the deferral radius.
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from unicodedata import normalize
 
 Span = tuple[str, ...]
@@ -44,7 +45,12 @@ where which while who whom whose why will with word would you your
 
 def words_of(text: str) -> list[str]:
     """Lower-case words, a plural or possessive s taken off, so that a name matches however it is inflected."""
-    return [_stem(word) for word in _WORD.findall(_POSSESSIVE.sub("", _plain(text)))]
+    return list(_words_of(text))
+
+
+@lru_cache(maxsize=64)  # of one prompt, for each subject that it mentions
+def _words_of(text: str) -> tuple[str, ...]:
+    return tuple(_stem(word) for word in _WORD.findall(_POSSESSIVE.sub("", _plain(text))))
 
 
 def _plain(text: str) -> str:
@@ -58,6 +64,44 @@ def _stem(word: str) -> str:
 
 
 COMMON = frozenset(form for word in _COMMON_TEXT.split() for form in (word, _stem(word)))
+
+
+class Heard:
+    """A prompt's words, looked through once for the names of many."""
+
+    def __init__(self, words: Sequence[str]) -> None:
+        self.words = words
+        self.text = f" {' '.join(words)} "
+        self._places: dict[str, list[int]] = {}
+        self._by_letter: dict[str, list[str]] = {}
+        for at, word in enumerate(words):
+            self._places.setdefault(word, []).append(at)
+
+    def says(self, span: Span) -> bool:
+        return f" {' '.join(span)} " in self.text or self.misspelt(span) is not None
+
+    def _has_like(self, word: str) -> bool:
+        """Whether some word is this one, a letter off."""
+        if not self._by_letter:
+            for other in self._places:
+                self._by_letter.setdefault(other[0], []).append(other)
+        return any(_a_letter_off(word, each) or _same_number(word, each) for each in self._by_letter.get(word[0], ()))
+
+    def misspelt(self, span: Span) -> int | None:
+        """Where a name of three words or more, or of two around a small one, stands with one of them a letter off, or
+        with other small words between them. Shorter names must be written as they are: a letter tells Iran from Iraq.
+        """
+        telling = [at for at, word in enumerate(span) if word not in _SMALL]
+        if len(span) < 3 or len(telling) < 2:
+            return None
+        # one of any two words stands as it is: the two that the prompt has least often say where to look
+        rarest = sorted(telling, key=lambda at: len(self._places.get(span[at], ())))[:2]
+        most = 1 if len(telling) > 2 else 0
+        if span[rarest[0]] not in self._places and not (most and self._has_like(span[rarest[0]])):
+            return None
+        starts = {place - at for at in rarest for place in self._places.get(span[at], ())}
+        inside = (start for start in sorted(starts) if 0 <= start <= len(self.words) - len(span))
+        return next((start for start in inside if _off(span, self.words[start : start + len(span)]) <= most), None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,13 +118,12 @@ class Who:
 
     def share(self, words: Sequence[str]) -> float:
         """The largest share of an alternative's spans that stand in these words; 1.0 without alternatives."""
+        return self.share_of(Heard(words))
+
+    def share_of(self, heard: Heard) -> float:
         if not self.alternatives:
             return 1.0
-        text = f" {' '.join(words)} "
-        return max(
-            sum(f" {' '.join(span)} " in text or misspelt(span, words) is not None for span in spans) / len(spans)
-            for spans in self.alternatives
-        )
+        return max(sum(heard.says(span) for span in spans) / len(spans) for spans in self.alternatives)
 
     def overlaps(self, other: "Who") -> bool:
         """Whether a prompt that mentions one may mention the other as its own subject: do their spans meet?"""
@@ -98,21 +141,14 @@ class Who:
         return {span for span in spans if not all(_DATE.fullmatch(word) for word in span)} or spans
 
 
-def misspelt(span: Span, words: Sequence[str]) -> int | None:
-    """Where a name of three words or more, or of two around a small one, stands there with one of them a letter off, or
-    with other small words between them. Shorter names must be written as they are: a letter tells Iran from Iraq."""
-    telling = [word for word in span if word not in _SMALL]
-    if len(span) < 3 or len(telling) < 2:
-        return None
-    for at in range(len(words) - len(span) + 1):
-        off = 0
-        for mine, theirs in zip(span, words[at : at + len(span)], strict=True):
-            if mine == theirs or (mine in _SMALL and theirs in _SMALL) or _same_number(mine, theirs):
-                continue
-            off += 1 if mine not in _SMALL and _a_letter_off(mine, theirs) else len(span)
-        if off <= (1 if len(telling) > 2 else 0):
-            return at
-    return None
+def _off(span: Span, words: Sequence[str]) -> int:
+    """How many of a name's words are a letter off; more than all of them, if one is another word."""
+    off = 0
+    for mine, theirs in zip(span, words, strict=True):
+        if mine == theirs or (mine in _SMALL and theirs in _SMALL) or _same_number(mine, theirs):
+            continue
+        off += 1 if mine not in _SMALL and _a_letter_off(mine, theirs) else len(span)
+    return off
 
 
 def _same_number(a: str, b: str) -> bool:
@@ -283,7 +319,8 @@ class MentionIndex:
         """Rows whose share of mentioned spans reaches their bound, or this if it is less -> that share; nameless rows
         are not among them."""
         met = {row for word in set(words) for row in self._by_word.get(word, ())}
-        shares = {row: self._who[row].share(words) for row in met}
+        heard = Heard(words)
+        shares = {row: self._who[row].share_of(heard) for row in met}
         return {row: share for row, share in shares.items() if share >= min(least, self._who[row].bound)}
 
     def bound(self, row: int) -> float:

@@ -29,6 +29,9 @@ WITHIN = 0.95
 """Of the way to the next other question: generic ones are not all that may be asked."""
 READ = 256
 """Edits of a subject whose words are read, the nearest: of thousands about one subject the others go by distance."""
+READ_WORDS = 16_384
+"""Words that are read for one decision at most, over all the subjects that a prompt mentions: a long text that names
+hundreds would hold up everyone."""
 CLOSE = 0.25
 """Of the radius: a context no farther from a key than this needs none of its own."""
 
@@ -232,14 +235,16 @@ class ScopeIndex:
         newest."""
         if not part.radii:
             return None
-        shares = self._index.mentioned(words_of(prompt.text), PARTLY)
+        words = words_of(prompt.text)
+        shares = self._index.mentioned(words, PARTLY)
         rows = [row for row in shares if row in part.radii]
         if not rows and not part.nameless:
             return None
         query = self._what.key(prompt.state[None], prompt.logits[None])[0]
         rows.extend(self._book.shortlist(query, part.nameless, part.first_keys, SHORTLIST))
         distances = dict(zip(rows, self._book.distances(query, rows), strict=True))
-        read = self._read(prompt.text, sorted(rows, key=distances.__getitem__)[:READ])
+        most = min(READ, max(SHORTLIST, READ_WORDS // (1 + len(words))))
+        read = self._read(prompt.text, sorted(rows, key=distances.__getitem__)[:most])
         near = {
             row: self._said[row].near(
                 read.get(row),

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 
-from app.editors.scope import COMMON, Span, Who, misspelt, names_in, words_of
+from app.editors.scope import COMMON, Heard, Span, Who, names_in, words_of
 from app.editors.synonyms import Synonyms, load_synonyms, stem_of
 
 NOBODY = Who(())
@@ -134,15 +134,16 @@ def _spans(who: Who) -> list[Span]:
 
 
 def _named(words: Sequence[str], who: Who) -> bool:
-    text = f" {' '.join(words)} "
-    return any(f" {' '.join(span)} " in text or misspelt(span, words) is not None for span in _spans(who))
+    heard = Heard(words)
+    return any(heard.says(span) for span in _spans(who))
 
 
 def _without(words: list[str], who: Who) -> list[str]:
-    text = f" {' '.join(words)} "
+    heard = Heard(words)
+    text = heard.text
     for span in _spans(who):
         text = text.replace(f" {' '.join(span)} ", "  ")
-        if (at := misspelt(span, words)) is not None:
+        if (at := heard.misspelt(span)) is not None:
             text = text.replace(f" {' '.join(words[at : at + len(span)])} ", "  ")
     return text.split()
 

@@ -1,8 +1,11 @@
 """Who a prompt is about: found in its words, and mentioned or not in another prompt."""
 
+import random
+from itertools import pairwise
+
 import pytest
 
-from app.editors.scope import MentionIndex, Who, find_who, words_of
+from app.editors.scope import Heard, MentionIndex, Who, _off, find_who, words_of
 
 TEMPLATES = frozenset(words_of("what is the capital of young animal called colour"))
 
@@ -106,3 +109,28 @@ def test_long_names_may_be_misspelt_by_a_letter(name: str, text: str, mentioned:
     assert (7 in index.mentioned(words_of(text))) is mentioned
     index.remove(7)
     assert index.mentioned(words_of(text)) == {}
+
+
+def test_a_long_text_is_looked_through_as_a_short_one() -> None:
+    rng, letters = random.Random(4), "abcde"
+    names = [
+        tuple("".join(rng.choice(letters) for _ in range(rng.randrange(1, 7))) for _ in range(rng.randrange(1, 5)))
+        for _ in range(300)
+    ]
+    small = ("of", "the", "3rd", "4")
+    names += [(a, rng.choice(small), b) for (a, *_), (b, *_) in pairwise(names)]
+    words: list[str] = []
+    for name in rng.sample(names, 80):
+        changed = [f"{word[:3]}x{word[4:]}" if rng.random() < 0.2 else word for word in name]
+        words += [rng.choice(small) if word in small else word for word in changed]
+    heard = Heard(words)
+
+    def everywhere(span: tuple[str, ...]) -> int | None:
+        telling = sum(word not in ("of", "the") for word in span)
+        most = 1 if telling > 2 else 0
+        starts = range(len(words) - len(span) + 1) if len(span) >= 3 and telling >= 2 else ()
+        return next((at for at in starts if _off(span, words[at : at + len(span)]) <= most), None)
+
+    found = [heard.misspelt(name) for name in names]
+    assert found == [everywhere(name) for name in names]
+    assert 10 < sum(each is not None for each in found) < len(names)
