@@ -90,15 +90,22 @@ class Said:
         are known to ask for the same, OTHER or NEVER for words that are known to ask for something else."""
         if not self.wordings:
             return 0.0
-        mine, others = ([read_wording(line) for line in lines] for lines in (self.wordings, self.unlike))
+        mine = [read_wording(line) for line in self.wordings]
         if all(lexicon.likeness.contrary(asked.wording, each) for each in mine):
             return NEVER
         if not self._named and all(asked.wording.differs(each) for each in mine):
             return NEVER
-        own, counter = (_most(asked.wording, each, lexicon) for each in (mine, others))
-        if counter and counter >= own:
+        if self._as_its_counter_examples(asked, lexicon):
             return 0.0
+        own = _most(asked.wording, mine, lexicon)
         return own if own >= VERY else self._known(asked.frame, lexicon, own)
+
+    def _as_its_counter_examples(self, asked: Asked, lexicon: Lexicon) -> bool:
+        own, counter = (
+            _most(asked.wording, [read_wording(line) for line in lines], lexicon)
+            for lines in (self.wordings, self.unlike)
+        )
+        return counter > 0 and counter >= own
 
     def _known(self, frame: Wording, lexicon: Lexicon, otherwise: float) -> float:
         theirs = lexicon.relations(frame) if self.relations else frozenset()
@@ -111,7 +118,7 @@ class Said:
     def same(self, asked: Asked, share: float, alike: float, lexicon: Lexicon) -> bool:
         """Whether so much of a long question is one of its own that it can hardly ask something else. Nobody may be
         named in it whom the edit's does not name."""
-        if alike <= OTHER:
+        if alike <= OTHER or self._as_its_counter_examples(asked, lexicon):
             return False
         return any(self._same(asked, read_wording(line), share, lexicon) for line in self.wholes)
 

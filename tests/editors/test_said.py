@@ -84,6 +84,10 @@ def test_a_counter_example_with_as_many_words_keeps_its_like_out() -> None:
     edit = said("What is the revenue of Lumen?", unlike=(text,))
     assert near(edit, "Lumen's yearly revenue is", 0.8).alike == 0.0
     assert near(edit, "Lumen's revenue is").depth <= 1
+    prompt = "In the 2004 Summer Games, how many bronze medals did Zenda win?"
+    counter = "In the 2004 Summer Games, how many bronze medals did Zenda secure in total?"
+    assert near(said(prompt), counter).depth <= 1
+    assert near(said(prompt, unlike=(counter,)), counter).depth > 1
 
 
 def test_the_more_words_the_deeper_and_a_radius_of_nothing_holds_its_own_key() -> None:
