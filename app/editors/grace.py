@@ -85,7 +85,7 @@ class Grace(Plain):
     def _fit_some(self, requests: Sequence[FitRequest]) -> Generator[Progress, None, list[Fitted]]:
         fits = yield from fit_deltas(
             self._view,
-            [(*request.contexts, *request.made_contexts, *self._elsewhere) for request in requests],
+            [self._contexts(request) for request in requests],
             [request.target_ids for request in requests],
             self._fit_parameters,
         )
@@ -102,6 +102,11 @@ class Grace(Plain):
                 )
             )
         return fitted
+
+    def _contexts(self, request: FitRequest) -> list[Sequence[int]]:
+        """As asked, in other words, and after other questions: what it must hold in. Only keys are made of the prompt
+        after other sentences."""
+        return [*request.contexts[: len(request.texts)], *request.made_contexts, *self._elsewhere]
 
     # -- rows
 
