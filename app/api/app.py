@@ -1,6 +1,6 @@
 """The app around a service: its life, its middleware, its routes. Knows no model and no setting."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
@@ -29,13 +29,19 @@ TAGS = [
 
 
 def create_app(
-    service: "Service", *, version: str = "0.1.0", max_body_bytes: int = 8 * 2**20, rate_limit: str | None = None
+    service: "Service",
+    *,
+    version: str = "0.1.0",
+    max_body_bytes: int = 8 * 2**20,
+    rate_limit: str | None = None,
+    started: Callable[[], None] = lambda: None,
 ) -> FastAPI:
-    """An app that starts the service when it starts, and stops it when it stops."""
+    """An app that starts the service when it starts, tells so to `started`, and stops it when it stops."""
 
     @asynccontextmanager
     async def life(app: FastAPI) -> AsyncIterator[None]:
         await service.start()
+        started()
         try:
             yield
         finally:

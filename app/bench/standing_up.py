@@ -8,7 +8,7 @@ from app.bench.comparing import Bench, Tell
 from app.bench.crowded import Crowd, crowd
 from app.bench.models import random_model
 from app.bench.workload import Workload
-from app.bootstrap import assemble, engine_threads, generic_texts, load
+from app.bootstrap import assemble, engine_threads, generic_texts, load, settle
 from app.config import DEMO_MODEL, Settings
 from app.editors.bank import load_bank
 from app.engine.model import HostedModel, pick_device, pick_dtype
@@ -37,6 +37,7 @@ async def standing(
         made = crowd(service.engine, log, service.status().model_fingerprint, counts, hits=32, tokens=64, seed=seed)
     tell("starting")
     await service.start()
+    settle()
     try:
         yield Bench(service, hosted, workload, made, rounds, tell)
     finally:

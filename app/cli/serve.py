@@ -102,8 +102,9 @@ async def _run(service: "Service", settings: "Settings", listener: socket.socket
 
     from app.api.app import create_app
     from app.api.patience import Patience
+    from app.bootstrap import settle
 
-    app = create_app(service, max_body_bytes=settings.max_body_bytes, rate_limit=settings.rate_limit)
+    app = create_app(service, max_body_bytes=settings.max_body_bytes, rate_limit=settings.rate_limit, started=settle)
     config = uvicorn.Config(
         app,
         http=Patience,

@@ -1,0 +1,41 @@
+"""What happens when an app starts: its service first, then what waits for it."""
+
+import asyncio
+import gc
+
+from app.api.app import create_app
+from app.bootstrap import settle
+from tests.api.fake_service import FakeService
+
+
+def test_started_is_told_when_the_service_stands() -> None:
+    told: list[bool] = []
+
+    class Watched(FakeService):
+        standing = False
+
+        async def start(self) -> None:
+            self.standing = True
+
+        async def stop(self) -> None:
+            self.standing = False
+
+    service = Watched()
+    app = create_app(service, started=lambda: told.append(service.standing))  # type: ignore[arg-type]
+
+    async def live() -> None:
+        async with app.router.lifespan_context(app):
+            assert told == [True]
+
+    asyncio.run(live())
+    assert not service.standing
+
+
+def test_what_has_settled_is_out_of_the_collectors_sight() -> None:
+    edits = [{"edit": at} for at in range(1000)]
+    try:
+        settle()
+        assert gc.get_freeze_count() > len(edits)
+        assert len(gc.get_objects()) < gc.get_freeze_count()
+    finally:
+        gc.unfreeze()
