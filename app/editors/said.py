@@ -131,7 +131,7 @@ class Said:
         if self._named:
             rest = _most(asked.frame, [read_wording(line) for line in self.wordings], lexicon)
             return any(count >= n and of_all >= a and rest >= r and (share >= 1 or not r) for n, a, r in LONG)
-        rest = words.of(asked.frame, Wording(whole.stems - self._stems(), whole.asked))
+        rest = words.of(asked.frame, self._framed(whole.written()))
         if not rest and words.swapped(asked.whole, whole):
             return False
         return any(count >= n and of_all >= a and rest >= r for n, a, r in LONG_UNNAMED)
@@ -148,7 +148,14 @@ class Said:
             alike, named = self.bound, True
         if not named:
             return Near(0.0, 1.0 + depth_of(distance, radius, 0.0, self.bound))
+        if asked is not None and not self._named and 0.0 < alike < self.bound:
+            # of words that are no names those that say about what are shared by all that is asked about it
+            alike = min(alike, _most(asked.frame, [self._framed(line) for line in self.wordings], lexicon))
         return Near(alike, depth_of(distance, radius, alike, self.bound))
+
+    def _framed(self, line: str) -> Wording:
+        wording = read_wording(line)
+        return Wording(wording.stems - self._stems(), wording.asked)
 
     def _stems(self) -> frozenset[str]:
         return frozenset(stem_of(word) for spans in self.who.alternatives for span in spans for word in span)

@@ -66,6 +66,13 @@ def test_who_asks_something_else_is_not(edited: str, asked: str) -> None:
     assert near(said(edited), asked).depth > 1
 
 
+def test_that_it_is_about_the_same_says_not_what_is_asked() -> None:
+    edit = said("Can you name the class of the goat?")
+    assert not edit.who.named
+    assert near(edit, "Can you name the young of the goat?", 1.1).depth > 1
+    assert near(edit, "Tell me the class of the goat", 1.1).depth <= 1
+
+
 def test_a_long_question_is_not_the_same_where_activations_are_far() -> None:
     edit = said("In the 2004 Summer Games, how many bronze medals did Zenda win?")
     asked = "What was the total count of bronze medals secured by Zenda in the 2004 Summer Games?"
