@@ -1,5 +1,6 @@
 """What every editor shares: the site it acts at, what it is shown of a prompt, and the contract that it keeps."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -245,7 +246,7 @@ class Editor(Protocol):
         ...
 
 
-class Plain:
+class Plain(ABC):
     """What most editors share: a name, no tokens to observe, edits that stand beside any others."""
 
     name: str
@@ -271,8 +272,8 @@ class Plain:
     def reserve(self, rows: int) -> None:
         raise AssertionError(f"{self.key} has no fixed buffers")
 
-    def compile(self, edit_ids: Sequence[str]) -> Any:
-        raise NotImplementedError
+    @abstractmethod
+    def compile(self, edit_ids: Sequence[str]) -> Any: ...
 
     def compile_after(self, part: Any, edit_ids: Sequence[str], added: Sequence[str], removed: Sequence[str]) -> Any:
         return self.compile(edit_ids)

@@ -27,8 +27,9 @@ from app.domain.generation import Signal
 from app.editors.base import Capabilities, Decision, FitRequest, Fitted, Plain, Progress, PromptView, RowView, Site
 from app.editors.corpus import Statistics
 from app.editors.dual_form import Prior, WeightChange, solve
+from app.editors.mentions import MentionIndex
 from app.editors.rows import Rows
-from app.editors.scope import MentionIndex, Who, who_of, words_of
+from app.editors.scope import Who, who_of, words_of
 from app.editors.subject_value import SubjectSweep, ValueFit, subject_places
 
 ALPHA, FLOOR = 2.2, 1.5

@@ -33,8 +33,9 @@ from app.editors.corpus import Statistics
 from app.editors.fit import Contexts, FitParameters, by_parts, collate, fit_deltas
 from app.editors.fit_view import KEYS_AT_ONCE, FitView
 from app.editors.memory import MAX_ROWS, Memory, without_first
+from app.editors.mentions import MentionIndex
 from app.editors.rows import Rows
-from app.editors.scope import MentionIndex, Who, who_of, words_of
+from app.editors.scope import Who, who_of, words_of
 from app.editors.wording import Lexicon
 
 SURE = 0.95

@@ -20,6 +20,8 @@ MOST, MOST_ALIKE = 6, 4
 """Paraphrases that are made of a prompt, and those of them that are put as it is: as a question, or as a sentence."""
 ALIKE = 0.75
 """Of the words of a prompt and of a phrasing, from which on they ask the same."""
+MOST_STEMS = 32
+"""That a question of what people commonly ask may have: a long text is none, and is not compared."""
 TIED = 0.02
 """Between two that are as much alike as the other."""
 KIN = (
@@ -83,7 +85,7 @@ class Phrasebook:
     @lru_cache(maxsize=4096)  # asked for each edit of a subject  # noqa: B019
     def relations(self, asked: Wording) -> frozenset[str]:
         """Those whose phrasings are most alike; none if none is alike enough."""
-        if not asked.stems:
+        if not 0 < len(asked.stems) <= MOST_STEMS:
             return frozenset()
         best: dict[str, float] = defaultdict(float)
         for relation, wording in self._wordings:

@@ -18,7 +18,7 @@ _WORD = re.compile(r"[぀-ヿ㐀-鿿가-힯]|[^\W_]+")  # scripts without spaces
 _ACCENT = re.compile("[\u0300-\u036f]")
 _POSSESSIVE = re.compile(r"['’]s\b")
 _QUOTED = re.compile(r"[\"“«]([^\"”»]{2,80})[\"”»]")
-_SENTENCE_START = re.compile(r"(?:^|[.?!:;\n\"“(])\s*$")
+_SENTENCE_START = re.compile(r"[.?!:;\n\"“(]\s*$")
 _ABBREVIATED = re.compile(r"[A-Z]|Dr|Mr|Mrs|Ms|St|Sr|Jr|No|vs")
 """A period after it ends no sentence."""
 SOURCES = frozenset(("wikipedia", "encyclopedia", "according", "to", "passage", "article"))
@@ -275,7 +275,8 @@ def _names(prompt: str, template_words: frozenset[str]) -> list[Span]:
     end = 0
     for match in re.finditer(r"[\w&]+(?:['’.-]\w+)*", prompt):
         word, gap = match[0], prompt[end : match.start()]
-        starts = bool(_SENTENCE_START.search(prompt[: match.start()]))
+        # read from what stands between two words: to look at all before them takes a second of a long text
+        starts = bool(_SENTENCE_START.search(gap)) or not (end or gap.strip())
         end = match.end()
         if gap.strip() and run and not (gap.strip() == "." and _ABBREVIATED.fullmatch(run[-1])):
             close()
@@ -289,57 +290,3 @@ def _names(prompt: str, template_words: frozenset[str]) -> list[Span]:
             close()
     close()
     return [span for span in spans if span and not all(word in COMMON for word in span)]
-
-
-class MentionIndex:
-    """Which edits' subjects a prompt mentions, in time that grows with the prompt and not with the number of edits."""
-
-    def __init__(self) -> None:
-        self._who: dict[int, Who] = {}
-        self._by_word: dict[str, set[int]] = {}
-        self.nameless: set[int] = set()
-
-    def add(self, row: int, who: Who) -> None:
-        self._who[row] = who
-        if not who.alternatives:
-            self.nameless.add(row)
-        for word in self._posted(who):
-            self._by_word.setdefault(word, set()).add(row)
-
-    def remove(self, row: int) -> None:
-        who = self._who.pop(row)
-        self.nameless.discard(row)
-        for word in self._posted(who):
-            rows = self._by_word[word]
-            rows.discard(row)
-            if not rows:
-                del self._by_word[word]
-
-    def mentioned(self, words: Sequence[str], least: float = 1.0) -> dict[int, float]:
-        """Rows whose share of mentioned spans reaches their bound, or this if it is less -> that share; nameless rows
-        are not among them."""
-        met = {row for word in set(words) for row in self._by_word.get(word, ())}
-        heard = Heard(words)
-        shares = {row: self._who[row].share_of(heard) for row in met}
-        return {row: share for row, share in shares.items() if share >= min(least, self._who[row].bound)}
-
-    def bound(self, row: int) -> float:
-        return self._who[row].bound
-
-    def overlapping(self, who: Who) -> set[int]:
-        """Rows whose subject may be meant where `who` is mentioned, or the other way round."""
-        words = {word for spans in who.alternatives for span in spans for word in span}
-        near = {row for word in words for row in self._by_word.get(word, ())} | self.nameless
-        candidates = near if who.alternatives else set(self._who)
-        return {row for row in candidates if self._who[row].overlaps(who)}
-
-    @staticmethod
-    def _posted(who: Who) -> set[str]:
-        """A span is found by its two longest words, or one of them may be misspelt: `the` of `the Beatles` would list
-        half of all edits."""
-        return {
-            word
-            for spans in who.alternatives
-            for span in spans
-            for word in sorted(span, key=len)[-2 if len(span) > 2 else -1 :]
-        }

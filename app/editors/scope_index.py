@@ -18,8 +18,9 @@ from app.domain.errors import IncompatibleEdit
 from app.domain.generation import Signal
 from app.editors.base import Decision, FitRequest, Progress, PromptView
 from app.editors.codebook import Codebook
+from app.editors.mentions import MentionIndex
 from app.editors.said import PARTLY, Asked, Said, asked_of, said_of
-from app.editors.scope import MentionIndex, Who, who_of, words_of
+from app.editors.scope import Who, who_of, words_of
 from app.editors.what import What
 from app.editors.wording import Lexicon
 

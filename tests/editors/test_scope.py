@@ -5,7 +5,8 @@ from itertools import pairwise
 
 import pytest
 
-from app.editors.scope import Heard, MentionIndex, Who, _off, find_who, words_of
+from app.editors.mentions import MentionIndex
+from app.editors.scope import Heard, Who, _off, find_who, words_of
 
 TEMPLATES = frozenset(words_of("what is the capital of young animal called colour"))
 
