@@ -3,11 +3,11 @@
 import statistics
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Protocol
 
 from app.domain.edit import EditRequest
-from app.domain.errors import ErrataError
+from app.domain.errors import ErrataError, ScopeConflict
 from app.domain.events import Origin
 from app.editors.registry import EDITORS
 from app.evaluation.asking import Asking, Scored
@@ -28,6 +28,8 @@ class Made:
     """Of the request, or its share of a batch's."""
     fit_s: float = 0.0
     stored_bytes: int = 0
+    replaced: tuple[str, ...] = ()
+    """Ids of edits that stood in its way, beyond those that its case names."""
 
     def as_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -95,7 +97,11 @@ class Carrying:
 
 
 class Served:
-    """Edits of one editor, or of `auto`. Paper presets are forced: what does not hold counts as it answers."""
+    """Edits of one editor, or of `auto`. Paper presets are forced: what does not hold counts as it answers.
+
+    Whose case corrects an earlier edit also takes the place of others that are in its way, as a client would who is told
+    of them; of all other cases such an edit is refused.
+    """
 
     def __init__(self, asking: Asking, editor: str, preset: str, carrying: Carrying) -> None:
         self._asking, self._service = asking, asking.service
@@ -113,14 +119,18 @@ class Served:
         began = time.perf_counter()
         try:
             requests = [self._request(case, old) for case, old in zip(cases, superseded, strict=True)]
-            origin = Origin(actor="errata eval", idempotency_key=f"eval-{cases[0].id}-{len(cases)}")
+            origin = Origin(actor="errata eval", idempotency_key=f"eval-{cases[0].id}-{len(cases)}-{len(superseded[0])}")
             results = await self._service.edit(requests, origin, batch=len(cases) > 1)
         except ErrataError as error:
+            if len(cases) > 1:
+                alone = [await self.edit([c], [old]) for c, old in zip(cases, superseded, strict=True)]
+                return [made for (made,) in alone]
+            in_the_way = error.details["conflicts"] if isinstance(error, ScopeConflict) else []
+            if superseded[0] and not set(in_the_way) <= set(superseded[0]):
+                (made,) = await self.edit(cases, [(*superseded[0], *in_the_way)])
+                return [replace(made, replaced=(*in_the_way, *made.replaced))]
             took_s = time.perf_counter() - began
-            if len(cases) == 1:
-                return [Made(problem=f"{type(error).__name__}: {error.message}", seconds=took_s)]
-            alone = [await self.edit([c], [old]) for c, old in zip(cases, superseded, strict=True)]
-            return [made for (made,) in alone]
+            return [Made(problem=f"{type(error).__name__}: {error.message}", seconds=took_s)]
         return self._made(results, (time.perf_counter() - began) / len(cases))
 
     def _made(self, results: EditResults, seconds: float) -> list[Made]:

@@ -76,6 +76,7 @@ class Measuring:
             "edits": len(outcomes),
             "refused": sum(outcome.made.problem is not None for outcome in outcomes),
             "superseded": len(outcomes) - len(standing),
+            "replaced_unnamed": sum(len(outcome.made.replaced) for outcome in outcomes),
             "asked": len(asked),
             **await self._reliability(cases),
             **await self._generality(cases),
@@ -207,6 +208,7 @@ def _not_given(case: Case, given: int) -> tuple[str, ...]:
 def _standing(outcomes: Sequence[Outcome]) -> list[Outcome]:
     """All but those that a later edit took the place of, by name or by its prompt. One that was refused stands: it
     fails."""
+    replaced = {edit_id for outcome in outcomes for edit_id in outcome.made.replaced}
     corrected: dict[str | None, int] = {}
     asked: dict[str, int] = {}
     for at, outcome in enumerate(outcomes):
@@ -217,6 +219,7 @@ def _standing(outcomes: Sequence[Outcome]) -> list[Outcome]:
         outcome
         for at, outcome in enumerate(outcomes)
         if outcome.case.id not in corrected
+        and outcome.made.edit_id not in replaced
         and corrected.get(outcome.case.overwrites, at) <= at
         and asked.get(" ".join(outcome.case.prompt.split()), at) <= at
     ]

@@ -1,6 +1,7 @@
 """A run edits, asks and measures; interrupted anywhere it goes on where it stopped, and ends with the same figures."""
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -117,6 +118,17 @@ def test_a_second_correction_takes_the_place_of_the_first_too(tmp_path: Path) ->
     again = Case(id="e", source="two", prompt="Ruritania is ruled from", target="Tarlenheim", overwrites="a")
     last = run(tmp_path, how=plan(cases=(CASES[0], CASES[2], again), steps=()))[-1]
     assert (last["refused"], last["superseded"], last["exact"]["right"]) == (0, 2, 1)
+
+
+def test_who_corrects_an_edit_replaces_what_else_is_in_the_way(tmp_path: Path) -> None:
+    also = Case(id="f", source="one", prompt="The mountain of Ruritania is", target="Streitberg", subject="Ruritania")
+    again = Case(id="g", source="two", prompt="The mountain of Ruritania is the", target="Zugspitz", overwrites="a")
+    last = run(tmp_path, how=plan(cases=(CASES[0], also, again), steps=()))[-1]
+    assert (last["refused"], last["superseded"], last["exact"]["right"]) == (0, 2, 1)
+    nothing_named = replace(again, overwrites=None)
+    (tmp_path / "other").mkdir()
+    last = run(tmp_path / "other", how=plan(cases=(CASES[0], also, nothing_named), steps=()))[-1]
+    assert (last["refused"], last["superseded"]) == (1, 0)
 
 
 def test_a_refusal_counts_as_a_failure(tmp_path: Path) -> None:
