@@ -1,8 +1,9 @@
 """Which edits' subjects a prompt mentions, of thousands: an index by the words of their names."""
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
 
-from app.editors.scope import Heard, Who
+from app.editors.scope import Heard, Span, Who, parts_of
 
 
 class MentionIndex:
@@ -36,6 +37,30 @@ class MentionIndex:
         heard = Heard(words)
         shares = {row: self._who[row].share_of(heard) for row in met}
         return {row: share for row, share in shares.items() if share >= min(least, self._who[row].bound)}
+
+    def inside_longer_names(self, rows: Iterable[int], words: Sequence[str]) -> dict[int, frozenset[str]]:
+        """Those of the rows whose name stands only inside longer names of others of them, as Helsinki does in the
+        University of Helsinki -> the words that these have beyond it."""
+        of: dict[Who, list[int]] = defaultdict(list)
+        for row in rows:
+            of[self._who[row]].append(row)
+        heard = Heard(words)
+        said = {span for who in of if who.named for spans in who.alternatives for span in spans if heard.says(span)}
+        longer: dict[Span, list[Span]] = defaultdict(list)
+        for span in said:
+            for part in parts_of(span):
+                if part in said:
+                    longer[part].append(span)
+        if not longer:
+            return {}
+        found: dict[int, frozenset[str]] = {}
+        for who, mine in of.items():
+            names = [name for spans in who.alternatives for span in spans for name in longer[span]]
+            if who.named and names and who.share_of(heard.without(names)) < who.bound:
+                own = {word for spans in who.alternatives for span in spans for word in span}
+                beyond = frozenset(word for name in names for word in name if word not in own)
+                found.update((row, beyond) for row in mine)
+        return found
 
     def bound(self, row: int) -> float:
         return self._who[row].bound

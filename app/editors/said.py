@@ -153,6 +153,11 @@ class Said:
             alike = min(alike, _most(asked.frame, [self._framed(line) for line in self.wordings], lexicon))
         return Near(alike, depth_of(distance, radius, alike, self.bound))
 
+    def told(self, words: Iterable[str]) -> bool:
+        """Whether its own texts say all of these, but for common ones."""
+        telling = {stem_of(word) for word in words if word not in COMMON}
+        return any(telling <= read_wording(line).stems for line in self.wholes)
+
     def _framed(self, line: str) -> Wording:
         wording = read_wording(line)
         return Wording(wording.stems - self._stems(), wording.asked)

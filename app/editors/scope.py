@@ -80,6 +80,13 @@ class Heard:
     def says(self, span: Span) -> bool:
         return f" {' '.join(span)} " in self.text or self.misspelt(span) is not None
 
+    def without(self, spans: Iterable[Span]) -> "Heard":
+        """The same with a gap where these stand."""
+        text = self.text
+        for span in sorted(spans, key=len, reverse=True):
+            text = text.replace(f" {' '.join(span)} ", " | ")
+        return Heard(text.split())
+
     def _has_like(self, word: str) -> bool:
         """Whether some word is this one, a letter off."""
         if not self._by_letter:
@@ -168,6 +175,12 @@ def _a_letter_off(a: str, b: str) -> bool:
 
 def _inside(a: Span, b: Span) -> bool:
     return f" {' '.join(a)} " in f" {' '.join(b)} "
+
+
+def parts_of(span: Span) -> list[Span]:
+    """The shorter spans inside it."""
+    lengths = range(1, len(span))
+    return [span[start : start + n] for n in lengths for start in range(len(span) - n + 1)]
 
 
 def find_who(prompt: str, subject: str | None, aliases: Iterable[str], template_words: frozenset[str]) -> Who:
@@ -280,7 +293,7 @@ def _names(prompt: str, template_words: frozenset[str]) -> list[Span]:
         end = match.end()
         if gap.strip() and run and not (gap.strip() == "." and _ABBREVIATED.fullmatch(run[-1])):
             close()
-        capital = word[0].isupper() or word[0].isdigit()
+        capital = word[0].isdigit() or any(letter.isupper() for letter in word)  # eBay, macOS
         if capital and not (starts and _stem(word.casefold()) in usual):
             run.extend((*pending, word))
             pending.clear()

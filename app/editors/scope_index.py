@@ -6,7 +6,7 @@ radius: other questions about its subject, made from generic ones, must lie outs
 does.
 """
 
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -214,8 +214,9 @@ class ScopeIndex:
     def continued(self, prompt: PromptView, part: ScopePart, editor: str) -> Decision | None:
         """The live edit whose target the prompt has begun to answer with, in its own tokens, after a question that is
         the edit's by its words; `part` is how many. The newest, if there are several."""
-        mentioned = self._index.mentioned(words_of(prompt.text))
-        for row in sorted((row for row in mentioned if row in part.radii), key=lambda row: -part.places[row]):
+        words = words_of(prompt.text)
+        mentioned = self._index.mentioned(words)
+        for row in sorted(self._meant(mentioned, words, part), key=lambda row: -part.places[row]):
             target = self._book.target(row)
             said = _begun(prompt.ids, target)
             if not said:
@@ -238,7 +239,7 @@ class ScopeIndex:
             return None
         words = words_of(prompt.text)
         shares = self._index.mentioned(words, PARTLY)
-        rows = [row for row in shares if row in part.radii]
+        rows = self._meant(shares, words, part)
         if not rows and not part.nameless:
             return None
         query = self._what.key(prompt.state[None], prompt.logits[None])[0]
@@ -266,6 +267,13 @@ class ScopeIndex:
             "subject": Signal(shares.get(row, 1.0), self._index.bound(row)),
         }
         return Decision(edit_id=self._book.edit_id(row), editor=editor, margin=1 - depth[row], signals=signals)
+
+    def _meant(self, mentioned: Iterable[int], words: Sequence[str], part: ScopePart) -> list[int]:
+        """Of live rows whose names hold one another the one with the longest is meant, unless the shorter one's own
+        prompt says the longer name too."""
+        live = [row for row in mentioned if row in part.radii]
+        inside = self._index.inside_longer_names(live, words)
+        return [row for row in live if row not in inside or self._said[row].told(inside[row])]
 
     def _read(self, text: str, rows: Sequence[int]) -> dict[int, Asked]:
         """What the text asks of each row's subject; it is read once for each subject."""

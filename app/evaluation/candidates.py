@@ -99,8 +99,8 @@ class Carrying:
 class Served:
     """Edits of one editor, or of `auto`. Paper presets are forced: what does not hold counts as it answers.
 
-    Whose case corrects an earlier edit also takes the place of others that are in its way, as a client would who is told
-    of them; of all other cases such an edit is refused.
+    Whose case corrects an earlier edit also takes the place of others that are in its way, as a client would who is
+    told of them; of all other cases such an edit is refused.
     """
 
     def __init__(self, asking: Asking, editor: str, preset: str, carrying: Carrying) -> None:
@@ -119,7 +119,9 @@ class Served:
         began = time.perf_counter()
         try:
             requests = [self._request(case, old) for case, old in zip(cases, superseded, strict=True)]
-            origin = Origin(actor="errata eval", idempotency_key=f"eval-{cases[0].id}-{len(cases)}-{len(superseded[0])}")
+            origin = Origin(
+                actor="errata eval", idempotency_key=f"eval-{cases[0].id}-{len(cases)}-{len(superseded[0])}"
+            )
             results = await self._service.edit(requests, origin, batch=len(cases) > 1)
         except ErrataError as error:
             if len(cases) > 1:

@@ -37,6 +37,8 @@ def spans(prompt: str, **more: object) -> list[str]:
         ('Who wrote "the raven"?', ["the raven"]),
         ("How do I reset my password?", ["reset", "password"]),
         ("Capital of Peru:", ["peru"]),
+        ("macOS Server is a product of", ["maco server"]),
+        ("who founded eBay?", ["ebay"]),
     ],
 )
 def test_subjects_are_found(prompt: str, found: list[str]) -> None:

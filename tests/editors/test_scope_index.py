@@ -12,7 +12,7 @@ from tests.editors.test_what import what_of
 LEXICON = load_phrasebook().lexicon
 
 
-def index_of(*prompts: str) -> ScopeIndex:
+def index_of(*prompts: str, subjects: tuple[str, ...] = ()) -> ScopeIndex:
     what, view = what_of()
     index = ScopeIndex(what, LEXICON, view.device)
     for at, prompt in enumerate(prompts):
@@ -21,7 +21,7 @@ def index_of(*prompts: str) -> ScopeIndex:
             contexts=(tuple(prompt.encode()),),
             counter_contexts=(),
             target_ids=(at + 1, 0),
-            subject="Lumen",
+            subject=subjects[at] if subjects else "Lumen",
             aliases=(),
             counter_examples=(),
             seed=0,
@@ -62,6 +62,27 @@ def test_of_two_that_are_alike_enough_the_more_alike_answers() -> None:
     index = index_of("What is the yearly revenue of Lumen?", "What is the revenue of Lumen?", "What did Lumen earn?")
     assert answering(index, "Lumen's yearly revenue is") == "e0"
     assert answering(index, "Lumen's revenue is") == "e1"
+
+
+MADE = "Who is the exclusive manufacturer and worldwide distributor of {}?"
+
+
+def test_of_names_that_hold_one_another_the_longest_is_meant() -> None:
+    price = "What is the price of Lumen Studio?"
+    index = index_of(MADE.format("Lumen"), price, subjects=("Lumen", "Lumen Studio"))
+    assert answering(index, MADE.format("Lumen")) == "e0"
+    assert answering(index, MADE.format("Lumen Studio")) is None
+    assert answering(index, MADE.format("Lumen, not Lumen Studio")) == "e0"
+    assert answering(index, price) == "e1"
+    without = index.compile(["e0"])
+    found = index.decide(view_of(index, MADE.format("Lumen Studio")), without, "grace")
+    assert found is not None, "of a name that no live edit is about nothing is known"
+
+
+def test_a_longer_name_does_not_take_from_an_edit_what_its_own_prompt_says() -> None:
+    own = MADE.format("Lumen Studio")
+    index = index_of(own, "What is the price of Lumen Studio?", subjects=("Lumen", "Lumen Studio"))
+    assert answering(index, own) == "e0"
 
 
 @pytest.mark.parametrize(
