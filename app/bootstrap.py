@@ -2,6 +2,7 @@
 
 import gc
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import fields
 from functools import cache
@@ -100,7 +101,7 @@ def assemble(
         chunk_tokens=settings.prefill_chunk_tokens,
         queue_limit=settings.queue_limit,
         fit_share=settings.fit_share,
-        record=record_cuda if settings.cuda_graphs and hosted.device.type == "cuda" else None,
+        record=record_cuda if settings.cuda_graphs and _on_one_gpu(hosted) else None,
     )
     # each editor's own: one that is added later leaves the edits of the others as they are
     fingerprints = {
@@ -133,6 +134,7 @@ def load(settings: Settings) -> HostedModel:
         model_revision=settings.model_revision,
         device=device,
         dtype=pick_dtype(settings.dtype, device),
+        device_map=settings.device_map,
         max_tokens=settings.max_sequence_tokens,
     )
 
@@ -181,12 +183,18 @@ def _build_text() -> Iterator[str]:
 
 def _slots(settings: Settings, hosted: HostedModel) -> int:
     """As many as asked for, unless their keys and values would not fit the memory that they may take."""
-    budget = settings.kv_memory_fraction * free_bytes(hosted.device)
-    a_slot = hosted.kv_bytes_per_token() * (hosted.max_tokens + 1)
-    fitting = int(budget // a_slot)
-    if fitting < 1:
-        raise UnsupportedModel(
-            f"The memory free on {hosted.device} holds no sequence of {hosted.max_tokens} tokens "
-            f"({a_slot / 2**20:.0f} MiB): lower max_sequence_tokens or raise kv_memory_fraction."
-        )
-    return min(settings.slots, fitting)
+    fitting = settings.slots
+    for device, layers in Counter(hosted.layer_devices).items():
+        budget = settings.kv_memory_fraction * free_bytes(device)
+        a_slot = hosted.kv_bytes_per_token(layers) * (hosted.max_tokens + 1)
+        fitting = min(fitting, int(budget // a_slot))
+        if fitting < 1:
+            raise UnsupportedModel(
+                f"The memory free on {device} holds no sequence of {hosted.max_tokens} tokens "
+                f"({a_slot / 2**20:.0f} MiB): lower max_sequence_tokens or raise kv_memory_fraction."
+            )
+    return fitting
+
+
+def _on_one_gpu(hosted: HostedModel) -> bool:
+    return hosted.device.type == "cuda" and len(set(hosted.layer_devices)) == 1

@@ -24,6 +24,11 @@ class Settings(BaseSettings):
     )
     model_revision: str | None = Field(None, description="The hub's revision of the model; None is the default branch.")
     device: str = Field("auto", description="`cpu`, `cuda`, `cuda:1`, or `auto`: CUDA where there is one.")
+    device_map: Literal["auto", "balanced", "sequential"] | None = Field(
+        None,
+        description="Lay the model's layers over all GPUs, as transformers' `device_map` does; needs `accelerate`. "
+        "None: the whole model on `device`.",
+    )
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         "auto", description="Of weights and activations. `auto`: bfloat16 on CUDA, float32 on CPU."
     )

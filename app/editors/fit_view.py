@@ -113,7 +113,7 @@ class FitView:
             seen: list[Tensor] = []
             with self._head_at(last[:, None], seen):
                 logits: Tensor = self.model(**_whole(ids)).logits
-            yield seen[0][:, 0], logits[:, 0]
+            yield seen[0][:, 0], logits[:, 0].to(self.device)
 
     @torch.no_grad()
     def inputs(self, ids: Tensor) -> Tensor:
@@ -145,7 +145,7 @@ class FitView:
         """(B, T) ids, (B, J) positions -> (B, J, V) in fp32: the model without any edit."""
         with self._head_at(at):
             logits: Tensor = self.model(**_whole(ids)).logits
-        return logits.float()
+        return logits.to(self.device).float()
 
     @contextmanager
     def _head_at(self, at: Tensor, seen: list[Tensor] | None = None) -> Iterator[None]:
@@ -153,9 +153,10 @@ class FitView:
         `seen` gets what they see."""
 
         def gather(_module: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-            states = args[0].gather(1, at[..., None].expand(-1, -1, args[0].shape[-1]))
+            where = at.to(args[0].device)
+            states = args[0].gather(1, where[..., None].expand(-1, -1, args[0].shape[-1]))
             if seen is not None:
-                seen.append(states)
+                seen.append(states.to(self.device))
             return (states, *args[1:])
 
         handle = self.model.get_output_embeddings().register_forward_pre_hook(gather)  # type: ignore[operator]
@@ -175,7 +176,7 @@ class FitView:
         found: list[Tensor] = []
 
         def stop(_module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-            found.append(args[0] if args else kwargs["hidden_states"])
+            found.append((args[0] if args else kwargs["hidden_states"]).to(self.device))
             raise StopForward
 
         handle = self._layer.register_forward_pre_hook(stop, with_kwargs=True)
@@ -204,7 +205,7 @@ class FitView:
         entering: list[Tensor] = []
 
         def keep(_module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-            entering.append(args[0] if args else kwargs["hidden_states"])
+            entering.append((args[0] if args else kwargs["hidden_states"]).to(self.device))
 
         handle = self._layer.register_forward_pre_hook(keep, with_kwargs=True)
         try:
@@ -234,7 +235,7 @@ class FitView:
                 ).logits
         finally:
             self._inject.hidden = None
-        return logits.float()
+        return logits.to(self.device).float()
 
     def logits(self, ids: Tensor, hidden: Tensor, acts: Mapping[Site, Act], at: Tensor) -> Tensor:
         """(B, T) ids, (B, T, D) hidden, what is done at which site, (B, J) positions -> (B, J, V) in fp32."""
@@ -244,7 +245,7 @@ class FitView:
                 logits: Tensor = self._view(**_whole(ids)).logits
         finally:
             self._inject.hidden = None
-        return logits.float()
+        return logits.to(self.device).float()
 
 
 def adding(delta: Tensor) -> Act:
@@ -284,4 +285,7 @@ def _with_layers(model: nn.Module, path: str, layers: Sequence[nn.Module]) -> nn
 def _shallow(module: nn.Module) -> nn.Module:
     clone = copy.copy(module)
     clone._modules = dict(module._modules)
+    if "_hf_hook" in clone.__dict__:  # of a model on several devices; it would call the original with all its layers
+        for name in ("_hf_hook", "_old_forward", "forward"):
+            clone.__dict__.pop(name, None)
     return clone

@@ -37,6 +37,7 @@ class SiteHooks:
 
     def __init__(self, model: nn.Module) -> None:
         self._model = model
+        self._device = next(model.parameters()).device
         self._acts: dict[Site, Act] = {}
         self._rows = 0
         self._handles: dict[Site, RemovableHandle] = {}
@@ -52,9 +53,10 @@ class SiteHooks:
             act = self._acts.get(site)
             if act is None:
                 return None
-            # OPT runs its FFN on (B * T, D): an adaptor always sees (B, T, D)
-            h_in, h_out = (x.reshape(self._rows, -1, x.shape[-1]) for x in (args[0], output))
-            return act(h_in, h_out).reshape(output.shape)
+            # OPT runs its FFN on (B * T, D): an adaptor always sees (B, T, D). Where layers are on several devices it
+            # sees them on the first, where what it has learned is
+            h_in, h_out = (x.reshape(self._rows, -1, x.shape[-1]).to(self._device) for x in (args[0], output))
+            return act(h_in, h_out).reshape(output.shape).to(output.device)
 
         return hook
 

@@ -33,7 +33,10 @@ class Tail:
 
     def only(self, rows: Tensor) -> "Tail":
         """Some of the rows, (B,) bool."""
-        past = tuple(None if each is None else (each[0][rows], each[1][rows]) for each in self.past)
+        past = tuple(
+            None if each is None else (each[0][rows.to(each[0].device)], each[1][rows.to(each[1].device)])
+            for each in self.past
+        )
         return Tail(self.hidden[rows], self.position[rows], past)
 
     @property

@@ -15,10 +15,20 @@ class Place:
         self.columns = torch.zeros(0, 0, dtype=torch.long)
         self.width = self.first = 0
         self.dense = False
+        self._elsewhere: dict[torch.device, tuple[Tensor, Tensor]] = {}
+
+    def on(self, device: torch.device) -> tuple[Tensor, Tensor]:
+        """Slots and columns on a layer's device, if not all layers are on one."""
+        if device == self.slots.device:
+            return self.slots, self.columns
+        if device not in self._elsewhere:
+            self._elsewhere[device] = self.slots.to(device), self.columns.to(device)
+        return self._elsewhere[device]
 
     def bind(self, slots: list[int], columns: Tensor, width: int) -> None:
         self.slots = torch.tensor(slots, device=columns.device)
         self.columns, self.width = columns, width
+        self._elsewhere.clear()
         # slots side by side are a view; any others are gathered, which copies what they hold
         self.first = slots[0]
         self.dense = slots == list(range(self.first, self.first + len(slots)))
@@ -50,12 +60,13 @@ class SlotLayer(CacheLayerMixin):  # type: ignore[no-untyped-call]
         keys, values, at = self.keys, self.values, self._place
         assert keys is not None
         assert values is not None
-        keys[at.slots[:, None], :, at.columns] = key_states.transpose(1, 2)
-        values[at.slots[:, None], :, at.columns] = value_states.transpose(1, 2)
+        slots, columns = at.on(keys.device)
+        keys[slots[:, None], :, columns] = key_states.transpose(1, 2)
+        values[slots[:, None], :, columns] = value_states.transpose(1, 2)
         if at.dense:
-            rows = slice(at.first, at.first + len(at.slots))
+            rows = slice(at.first, at.first + len(slots))
             return keys[rows, :, : at.width], values[rows, :, : at.width]
-        return keys[:, :, : at.width][at.slots], values[:, :, : at.width][at.slots]
+        return keys[:, :, : at.width][slots], values[:, :, : at.width][slots]
 
     def move(self, source: int, target: int, tokens: int) -> None:
         """A sequence's leading tokens to another slot."""

@@ -2,6 +2,7 @@
 
 import hashlib
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +10,8 @@ import torch
 from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
-from app.domain.errors import UnknownModel
-from app.editors.sites import Architecture, architecture_of
+from app.domain.errors import UnknownModel, UnsupportedModel
+from app.editors.sites import Architecture, architecture_of, layers_of
 from app.engine.memory import free_bytes
 from app.engine.onednn import use_onednn
 
@@ -36,6 +37,11 @@ class HostedModel:
         return device
 
     @property
+    def layer_devices(self) -> list[torch.device]:
+        """Where each layer is, and with it its keys and values."""
+        return [next(layer.parameters()).device for layer in layers_of(self.model, self.architecture)]
+
+    @property
     def dtype(self) -> torch.dtype:
         dtype: torch.dtype = next(self.model.parameters()).dtype
         return dtype
@@ -49,12 +55,13 @@ class HostedModel:
     def parameters(self) -> int:
         return sum(parameter.numel() for parameter in self.model.parameters())
 
-    def kv_bytes_per_token(self) -> int:
-        """Bytes of keys and values that one token takes over all layers."""
+    def kv_bytes_per_token(self, layers: int | None = None) -> int:
+        """Bytes of keys and values that one token takes over all layers, or over so many of them."""
         config = self.model.config
         heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
         width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-        return int(2 * config.num_hidden_layers * heads * width * self.dtype.itemsize)
+        layers = config.num_hidden_layers if layers is None else layers
+        return int(2 * layers * heads * width * self.dtype.itemsize)
 
 
 def pick_device(device: str) -> torch.device:
@@ -79,15 +86,21 @@ def load_model(
     model_revision: str | None = None,
     device: torch.device,
     dtype: torch.dtype,
+    device_map: str | None = None,
     max_tokens: int | None = None,
 ) -> HostedModel:
-    """Loads a folder or hub name. Raises UnknownModel if it cannot be found, UnsupportedModel by architecture."""
+    """Loads a folder or hub name, onto `device` or over all GPUs by `device_map`.
+
+    Raises UnknownModel if it cannot be found, UnsupportedModel by architecture or where it does not fit the GPUs.
+    """
+    if device_map is not None and find_spec("accelerate") is None:
+        raise UnsupportedModel("A `device_map` needs the package accelerate: pip install accelerate.")
     try:
         config = AutoConfig.from_pretrained(name, revision=model_revision)
         architecture = architecture_of(config.model_type)
         tokenizer = AutoTokenizer.from_pretrained(name, revision=model_revision)
         model: Any = AutoModelForCausalLM.from_pretrained(
-            name, revision=model_revision, dtype=dtype, attn_implementation="sdpa"
+            name, revision=model_revision, dtype=dtype, attn_implementation="sdpa", device_map=device_map
         )
     except (OSError, ValueError) as error:
         where = "it holds no model in Hugging Face format" if Path(name).is_dir() else "no such folder or hub name"
@@ -96,7 +109,14 @@ def load_model(
             f"or a hub name. Cause: {str(error).splitlines()[0]}",
             model=name,
         ) from error
-    model.to(device)
+    places = set(getattr(model, "hf_device_map", {}).values())
+    if device_map is None:
+        model.to(device)
+    elif len(places) > 1 and not places.isdisjoint(("cpu", "disk")):
+        raise UnsupportedModel(
+            f"The model {name!r} does not fit the GPUs here: device_map={device_map!r} leaves layers to "
+            f"{', '.join(sorted(places & {'cpu', 'disk'}))}. Free memory on them, or take a smaller dtype or model."
+        )
     return host(model, tokenizer, name=label or name, architecture=architecture, max_tokens=max_tokens)
 
 

@@ -73,9 +73,9 @@ class Runner:
         for site, more in self._adaptors(rows).items():
             acts[site].extend(more)
         with self._hooks.applying(len(pieces), acts), self._head() as seen:
-            logits = self._forward(slots, starts, pieces, last)
-        _, row_of = torch.unique(last, return_inverse=True)
-        return logits, seen[0][torch.arange(len(pieces), device=self._hosted.device), row_of], features
+            logits = self._forward(slots, starts, pieces)
+        _, row_of = _ends(pieces)
+        return logits, seen[0][list(range(len(pieces))), row_of], features
 
     @contextmanager
     def _head(self) -> Iterator[list[Tensor]]:
@@ -84,7 +84,7 @@ class Runner:
         seen: list[Tensor] = []
 
         def see(_module: Any, args: tuple[Tensor, ...]) -> None:
-            seen.append(args[0])
+            seen.append(args[0].to(self._hosted.device))
 
         handle = self._hosted.model.get_output_embeddings().register_forward_pre_hook(see)
         try:
@@ -123,12 +123,11 @@ class Runner:
     def _decode(
         self, slots: list[int], starts: list[int], pieces: Sequence[Sequence[int]], rows: Sequence[RowView]
     ) -> Tensor:
-        last = torch.zeros(len(slots), dtype=torch.long, device=self._hosted.device)
         acts = self._adaptors(rows)
         if not acts:
-            return self._forward(slots, starts, pieces, last)
+            return self._forward(slots, starts, pieces)
         with self._hooks.applying(len(rows), acts):
-            return self._forward(slots, starts, pieces, last)
+            return self._forward(slots, starts, pieces)
 
     @torch.inference_mode()
     def move(self, source: int, target: int, tokens: int) -> None:
@@ -145,7 +144,7 @@ class Runner:
                 acts.setdefault(site, []).append(partial(editor.apply, site))
         return acts
 
-    def _forward(self, slots: list[int], starts: list[int], pieces: Sequence[Sequence[int]], last: Tensor) -> Tensor:
+    def _forward(self, slots: list[int], starts: list[int], pieces: Sequence[Sequence[int]]) -> Tensor:
         """A row that starts at -1 is idle: it writes where nothing reads."""
         device, length = self._hosted.device, max(len(piece) for piece in pieces)
         ids = torch.zeros(len(pieces), length, dtype=torch.long)
@@ -157,19 +156,25 @@ class Runner:
                 continue
             ids[row, :count] = torch.tensor(piece)
             positions[row, :count] = columns[row, :count] = torch.arange(start, start + count)
-        end = int(positions.max()) + 1
+        end = max(1, *(start + len(piece) for start, piece in zip(starts, pieces, strict=True)))
         width = min(-(-end // WIDTH_STEP) * WIDTH_STEP, self.cache.max_tokens)
         ids, positions, columns = ids.to(device), positions.to(device), columns.to(device)
         self.cache.place.bind(slots, columns, width)
         mask = torch.arange(width, device=device) <= positions[..., None]  # (B, T, W)
-        keep, row_of = torch.unique(last, return_inverse=True)
+        keep, row_of = _ends(pieces)
         logits = self._hosted.model(
             input_ids=ids,
             attention_mask=mask[:, None],
             position_ids=positions,
             past_key_values=self.cache,
             use_cache=True,
-            logits_to_keep=keep,
+            logits_to_keep=keep,  # a list: the last layer may be on any device
         ).logits  # (B, P, V)
-        picked: Tensor = logits[torch.arange(len(pieces), device=device), row_of]
+        picked: Tensor = logits.to(device)[list(range(len(pieces))), row_of]
         return picked.float()
+
+
+def _ends(pieces: Sequence[Sequence[int]]) -> tuple[list[int], list[int]]:
+    """The positions that some piece ends at, and which of them is each one's."""
+    keep = sorted({len(piece) - 1 for piece in pieces})
+    return keep, [keep.index(len(piece) - 1) for piece in pieces]
