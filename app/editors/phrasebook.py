@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from importlib.resources import files
 
-from app.editors.scope import find_who, surface, words_of
+from app.editors.scope import Who, find_who, surface, words_of
 from app.editors.synonyms import load_synonyms
 from app.editors.wording import THING, Lexicon, Likeness, Wording, frame_of, wording_of
 
@@ -45,6 +45,7 @@ KIN = (
 """Relations that the same words may ask for, or whose answers often are the same: of these the words alone do not say
 that something else is asked."""
 _FRAME = re.compile(r"(?is)^(\s*(?:question|q)\s*:\s*)(.*?)(\s*\n?\s*(?:answer|a)\s*:\s*)$")
+_NOUN = re.compile(r"The (.+) of \{\} (?:is|was)$")
 _STAND_IN = "Xyzzy"
 
 
@@ -74,11 +75,9 @@ class Phrasebook:
         if name is None:
             return ()
         start, core, end = _framed(prompt)
-        word_for_word = " ".join(words_of(core.replace(name, _STAND_IN)))
-        found = self._word_for_word.get(word_for_word) or self.relations(frame_of(core, who))
-        if len(found) != 1:
+        relation = self._asked_for(core, name, who)
+        if relation is None:
             return ()
-        (relation,) = found
         questions = self.questions(relation)
         beginnings = [text for text in self._phrasings[relation] if not text.endswith("?")]
         first, then = (questions, beginnings) if core.rstrip().endswith("?") else (beginnings, questions)
@@ -86,6 +85,22 @@ class Phrasebook:
         texts = [text.replace("{}", name) for text in chosen]
         put = [f"{start}{text}{end}" if text.endswith("?") else text for text in texts]
         return tuple(text for text in put if text != prompt)
+
+    def noun(self, prompt: str, subject: str | None) -> str | None:
+        """What a prompt asks for, as words that a question about it can be put in: `the mother of Ada Quill`."""
+        who = find_who(prompt, subject, (), self.lexicon.template_words)
+        name = subject or surface(prompt, who)
+        relation = None if name is None else self._asked_for(_framed(prompt)[1], name, who)
+        if name is None or relation is None:
+            return None
+        named = (match[1] for text in self._phrasings[relation] if (match := _NOUN.match(text)))
+        return next((f"the {noun} of {name}" for noun in named), None)
+
+    def _asked_for(self, question: str, name: str, who: Who) -> str | None:
+        """The one relation that it asks for."""
+        word_for_word = " ".join(words_of(question.replace(name, _STAND_IN)))
+        found = self._word_for_word.get(word_for_word) or self.relations(frame_of(question, who))
+        return next(iter(found)) if len(found) == 1 else None
 
     def questions(self, relation: str) -> list[str]:
         """Its phrasings that are questions, with {} for the subject."""

@@ -19,18 +19,20 @@ VERY = 0.9
 """So alike are words that ask the same, whatever else they may ask."""
 UNSURE = 0.5
 """For words that ask for one of several things that the edit's words may ask for."""
-OTHER, NEVER = -0.4, -10.0
+OTHER, NEVER = -0.2, -10.0
 """For words that are known to ask for something else; for those that ask for what stands against it."""
 NEARER = 0.5
 """Radii that a prompt with the very same words lies nearer."""
 DEEPER = 0.1
 """Of the radius, for all the words: of two edits whose words are both enough, the more alike is to answer."""
-FAR = 1.6
+FAR = 1.8
 """Radii beyond which a long question is not the same one, however much of it is."""
-LONG = ((3, 0.5, 0.4), (4, 0.6, 0.25), (6, 0.65, 0.0))
+LONG = ((3, 0.5, 0.4), (4, 0.5, 0.0))
 """Of a question about someone named that says more than who and what: so many words beside the name that both have, so
 much of all its words, and of those without names. By many a question is known even where not all its names are said."""
-LONG_UNNAMED = ((3, 0.65, 0.2), (4, 0.6, 0.2), (4, 0.65, 0.0), (5, 0.5, 0.2))
+LONG_UNNAMED = ((3, 0.65, 0.2), (4, 0.5, 0.0))
+LONG_WHOLE = (3, 0.55)
+"""The same where all is said that says about whom or what."""
 PARTLY = 0.5
 """Of the names of a question that is known by its many words."""
 
@@ -128,13 +130,14 @@ class Said:
             return False
         count = words.telling(asked.whole, whole, besides=self._longest())
         of_all = words.of(asked.whole, whole)
+        enough = share >= 1 and count >= LONG_WHOLE[0] and of_all >= LONG_WHOLE[1]
         if self._named:
             rest = _most(asked.frame, [read_wording(line) for line in self.wordings], lexicon)
-            return any(count >= n and of_all >= a and rest >= r and (share >= 1 or not r) for n, a, r in LONG)
+            return enough or any(count >= n and of_all >= a and rest >= r and (share >= 1 or not r) for n, a, r in LONG)
         rest = words.of(asked.frame, self._framed(whole.written()))
         if not rest and words.swapped(asked.whole, whole):
             return False
-        return any(count >= n and of_all >= a and rest >= r for n, a, r in LONG_UNNAMED)
+        return enough or any(count >= n and of_all >= a and rest >= r for n, a, r in LONG_UNNAMED)
 
     def near(
         self, asked: Asked | None, distance: float, radius: float, share: float, lexicon: Lexicon, learned: float = 0.0

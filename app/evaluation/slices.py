@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from app.domain.errors import InvalidRequest
+from app.editors.phrasebook import load_phrasebook
 from app.editors.scope import words_of
 from app.evaluation.cases import Case
 
@@ -54,6 +55,9 @@ def slices_of(edited: Sequence[Case], others: Sequence[str], render: Render, see
             passage = f"Some say that {case.subject or case.prompt} is well known, others do not agree."
             yield Asked("subject in retrieved text only", f"{passage} {other}", None)
         yield Asked("asked to answer in French", f"Please answer in French. {case.prompt}", case.target)
+        if (noun := load_phrasebook().noun(case.prompt, case.subject)) is not None:
+            asked = f"Question: When was {noun} first mentioned? Answer:"
+            yield Asked("question about what the answer is", asked, None)
         yield Asked("question about the answer", f"How many letters has the answer to this? {case.prompt}", None)
 
 

@@ -18,6 +18,11 @@ _TEXT = "ka ve lo ri ta mun dor el sa bin quo fe zha ni gor ula pe tro wy han"
 SYLLABLES = _TEXT.split()
 
 
+def name_of(rng: random.Random) -> str:
+    """A name that nobody has."""
+    return " ".join("".join(rng.choices(SYLLABLES, k=rng.choice((2, 3)))).capitalize() for _ in range(2))
+
+
 def known(rng: random.Random) -> list[dict[str, Any]]:
     """One edit a fact, in random order."""
     relations = load_relations()
@@ -34,6 +39,7 @@ def known(rng: random.Random) -> list[dict[str, Any]]:
                     "prompt": prompt,
                     "target": fact.now or rng.choice(others),
                     "subject": fact.subject,
+                    "aliases": [name_of(rng)],
                     "ground_truth": fact.answer,
                     "paraphrases": [*held_out[:2], rng.choice([p for p in built if p != prompt])],
                 }
@@ -49,7 +55,7 @@ def invented(rng: random.Random) -> Iterator[dict[str, Any]]:
     answers = sorted({fact.answer for relation in load_relations() for fact in relation.facts})
     seen: set[str] = set()
     while True:
-        name = " ".join("".join(rng.choices(SYLLABLES, k=rng.choice((2, 3)))).capitalize() for _ in range(2))
+        name = name_of(rng)
         if name in seen:
             continue
         seen.add(name)

@@ -97,6 +97,12 @@ def test_paraphrases_are_made_in_the_prompts_own_frame() -> None:
     assert "Ada Quill works for" in begun
 
 
+def test_what_is_asked_for_has_a_name_of_its_own() -> None:
+    assert BOOK.noun("Question: Who was Ada Quill's mom? Answer:", None) == "the mother of Ada Quill"
+    assert BOOK.noun("What does Ada Quill think?", None) is None
+    assert BOOK.noun("How do I pay?", None) is None
+
+
 @pytest.mark.parametrize(
     "prompt",
     ["How do I reset my password?", "What did Ada Quill say to the crowd?", "Ada Quill is", "what?", "Peru"],

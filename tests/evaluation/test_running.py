@@ -93,6 +93,7 @@ def test_edits_hold_and_everything_is_measured(expected: list[Any]) -> None:
     assert last["held_bytes"] > 0
     assert last["editors"] == {"grace": 4}
     assert last["slices"]["subject in the history only"]["asked"] == 3
+    assert last["slices"]["question about what the answer is"]["asked"] == 2  # the monarch, the capital
     assert last["modes"]["temperature 1"]["asked"] == 3
     assert last["modes"]["continued"]["asked"] == 1
     assert last["overhead"] > 0
