@@ -106,10 +106,12 @@ class FitView:
     @torch.no_grad()
     def heads(self, contexts: Sequence[Sequence[int]], at_once: int | None = None) -> Iterator[tuple[Tensor, Tensor]]:
         """Prompts (ids) -> at their last tokens, some at a time, the state that the output embeddings read (N, D) and
-        the logits (N, V)."""
-        at_once = at_once or self._rows_at_once(max(map(len, contexts), default=1))
-        for start in range(0, len(contexts), at_once):
-            ids, last = _padded(contexts[start : start + at_once], self.device)
+        the logits (N, V). Of prompts in the order of their lengths less is padding."""
+        start = 0
+        while start < len(contexts):
+            count = at_once or self._fitting_together(contexts[start:])
+            ids, last = _padded(contexts[start : start + count], self.device)
+            start += count
             seen: list[Tensor] = []
             with self._head_at(last[:, None], seen):
                 logits: Tensor = self.model(**_whole(ids)).logits
@@ -193,6 +195,15 @@ class FitView:
         before, rows = int(position[:, 0].max()), self._rows_at_once(ids.shape[1])
         for first in range(0, len(ids), rows):
             yield self._tail(ids[first : first + rows], position[first : first + rows], before)
+
+    def _fitting_together(self, prompts: Sequence[Sequence[int]]) -> int:
+        """How many of the first that one micro-step may run, each as long as the longest of them."""
+        longest = 0
+        for count, prompt in enumerate(prompts):
+            longest = max(longest, len(prompt))
+            if count and count >= self._rows_at_once(longest):
+                return count
+        return len(prompts)
 
     def _rows_at_once(self, tokens: int) -> int:
         """Prompts of so many tokens that one micro-step may run."""

@@ -109,11 +109,14 @@ class ScopeIndex:
         """The same, in micro-steps; `told` is how far the fit has come that it ends."""
         who = who_of(request.texts, request.subject, request.aliases, self._lexicon.template_words)
         groups = (request.contexts, request.made_contexts, request.nearby_contexts, request.counter_contexts)
+        contexts = [context for group in groups for context in group]
+        by_length = sorted(range(len(contexts)), key=lambda at: len(contexts[at]))
         parts: list[Tensor] = []
-        for part in self._what.parts_of([context for group in groups for context in group]):
+        for part in self._what.parts_of([contexts[at] for at in by_length]):
             parts.append(part)
             yield told
-        found = torch.cat(parts)
+        found = torch.empty(len(contexts), self.width, device=self._device)
+        found[by_length] = torch.cat(parts)
         own, made, nearby, counter = torch.split(found, [len(group) for group in groups])
         own = torch.cat([own, self._telling(made, own, nearby)])
         reach = self._reach(own, nearby)

@@ -44,6 +44,7 @@ _ASKED = {
     "why": re.compile(r"\bwhy\b"),
 }
 _THING = re.compile(r"\b(?:what|which)\b")
+_ASKING_FOR_A_THING = re.compile(r"\bwhat\b|(?<!\bin )(?<!\bof )(?<!\bon )(?<!\bto )(?<!\bfor )(?<!\bwith )\bwhich\b")
 _DATED_OR_COUNTED = re.compile(r"\b(?:year|date|day|month|time|number|count|total|amount|birthday)\b")
 THING = "what"
 """Asked for where a question asks for none of the kinds; whom and where may be asked in such words too."""
@@ -123,7 +124,9 @@ def _read(sentence: str, who: Who) -> Wording:
     if all(word in COMMON for word in said):
         stems |= {word for word in left if word in COMMON and word not in _EMPTY}
     lower = sentence.casefold()
-    kinds = [kind for kind, pattern in _ASKED.items() if pattern.search(lower)]
+    found = {kind: match.start() for kind, pattern in _ASKED.items() if (match := pattern.search(lower))}
+    thing = _ASKING_FOR_A_THING.search(lower)
+    kinds = [kind for kind, at in found.items() if thing is None or at <= thing.start()]  # later ones: "when he said"
     if not kinds and _THING.search(lower) and not _DATED_OR_COUNTED.search(lower):
         kinds = [THING]
     return Wording(stems, kinds[0] if len(kinds) == 1 else None)

@@ -1,8 +1,14 @@
-"""How much memory a device has left."""
+"""How much memory a device has left, and memory that is free given back to the system."""
 
+import ctypes
+import time
+from collections.abc import Callable
 from typing import Any
 
 import torch
+
+TRIM_PERIOD_S = 60.0
+"""A trim takes some 5 ms. Without any the buffers of passes of many sizes left holes: 190 MB in 100,000 requests."""
 
 
 def free_bytes(device: torch.device) -> float:
@@ -13,3 +19,21 @@ def free_bytes(device: torch.device) -> float:
     with open("/proc/meminfo") as meminfo:
         fields = dict(line.split(":", 1) for line in meminfo)
     return float(fields["MemAvailable"].split()[0]) * 1024
+
+
+class HeapTrim:
+    """Gives back what glibc keeps of freed memory, now and then. Other C libraries keep their own counsel."""
+
+    def __init__(self) -> None:
+        self._trim = _malloc_trim()
+        self._next = time.monotonic() + TRIM_PERIOD_S
+
+    def now_and_then(self) -> None:
+        if (now := time.monotonic()) >= self._next:
+            self._trim()
+            self._next = now + TRIM_PERIOD_S
+
+
+def _malloc_trim() -> Callable[[], None]:
+    trim: Any = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    return (lambda: None) if trim is None else lambda: trim(0)

@@ -16,6 +16,7 @@ from app.domain.generation import GenerationParameters
 from app.editors.base import FitRequest, Fitted, Progress
 from app.engine.editions import Edition
 from app.engine.engine import Engine, Fitting
+from app.engine.memory import HeapTrim
 from app.engine.sequence import Emit
 from app.engine.sequence import Sequence as Running
 
@@ -161,6 +162,7 @@ class EngineOwner:
     def _run(self) -> None:
         if self.threads is not None:
             torch.set_num_threads(self.threads)
+        heap = HeapTrim()
         while not self._stopping:
             self._read_mail()
             try:
@@ -170,6 +172,7 @@ class EngineOwner:
                 _log.exception("A forward pass failed")
                 self.engine.end_all(EngineFailed(f"The model's forward pass failed: {type(error).__name__}."))
             self._send()
+            heap.now_and_then()
         self.engine.end_all(RequestCancelled("The server is stopping."))
         while not self._mailbox.empty():
             self._mailbox.get()()

@@ -9,7 +9,7 @@ import openai
 import pytest
 from openai import OpenAI
 
-from tests.acceptance import kill_server, many_edits
+from tests.acceptance import kill_server, many_edits, many_requests
 from tests.server import running
 
 ASKED = "Question: What is the currency of Croatia? Answer:"
@@ -111,3 +111,10 @@ def test_openais_client_sees_the_edits_too(tmp_path: Path) -> None:
         with pytest.raises(openai.APIStatusError) as late:
             client.completions.create(model=model.id, prompt=OTHER, extra_body={"timeout": 1e-6})
         assert late.value.status_code == 504
+
+
+def test_who_asks_among_many_is_answered_as_alone() -> None:
+    figures = asyncio.run(many_requests.run(600))
+    assert figures["answered_otherwise"] == []
+    assert figures["asked_again_alone"] > 100
+    assert figures["clients_gone"] > 0

@@ -1,9 +1,14 @@
 """The engine's thread."""
 
+import time
+from itertools import pairwise
+
+import pytest
 import torch
 
 from app.bootstrap import engine_threads
 from app.config import Settings
+from app.engine import memory
 from app.engine.owner import EngineOwner
 from tests.rig import Rig
 
@@ -20,3 +25,21 @@ def test_torchs_workers_are_the_engines_alone() -> None:
         owner.stop()
     finally:
         torch.set_num_threads(before)
+
+
+def test_freed_memory_goes_back_to_the_system_once_a_period(monkeypatch: pytest.MonkeyPatch) -> None:
+    trimmed: list[float] = []
+    monkeypatch.setattr(memory, "_malloc_trim", lambda: lambda: trimmed.append(time.monotonic()))
+    monkeypatch.setattr(memory, "TRIM_PERIOD_S", 0.05)
+    owner = EngineOwner(Rig().engine)
+    owner.start()
+    ends = time.monotonic() + 0.5
+    while time.monotonic() < ends:
+        owner.call(lambda: None).result(10)
+    owner.stop()
+    assert 2 <= len(trimmed) <= 10
+    assert all(later - earlier >= 0.05 for earlier, later in pairwise(trimmed))
+
+
+def test_this_systems_heap_can_be_trimmed_or_has_nothing_to_trim() -> None:
+    memory.HeapTrim()._trim()
