@@ -197,4 +197,4 @@ def _slots(settings: Settings, hosted: HostedModel) -> int:
 
 
 def _on_one_gpu(hosted: HostedModel) -> bool:
-    return hosted.device.type == "cuda" and len(set(hosted.layer_devices)) == 1
+    return hosted.device.type == "cuda" and len({each.device for each in hosted.model.parameters()}) == 1

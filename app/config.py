@@ -151,6 +151,8 @@ class Settings(BaseSettings):
     def _device_is_named(self) -> Self:
         if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", self.device):
             raise ValueError(f"device {self.device!r}: use auto, cpu, cuda or cuda:N")
+        if self.device_map is not None and self.device != "auto":
+            raise ValueError(f"device_map lays a model over all GPUs, device {self.device!r} on one: leave one out")
         return self
 
 

@@ -56,7 +56,10 @@ class MentionIndex:
         found: dict[int, frozenset[str]] = {}
         for who, mine in of.items():
             names = [name for spans in who.alternatives for span in spans for name in longer[span]]
-            if who.named and names and who.share_of(heard.without(names)) < who.bound:
+            if not who.named or not names:
+                continue
+            left, share = who.share_of(heard.without(names)), who.share_of(heard)
+            if left < min(share, who.bound):
                 own = {word for spans in who.alternatives for span in spans for word in span}
                 beyond = frozenset(word for name in names for word in name if word not in own)
                 found.update((row, beyond) for row in mine)

@@ -1,7 +1,7 @@
 """How an edit's question is put in words, and how near that brings a prompt to it.
 
 Words decide beside activations: the same words, or others that are known to ask for the same, suffice; words that are
-known to ask for something else keep a prompt out, unless it lies very near.
+known to ask for something else move a prompt farther off, and those of what stands against it keep it out.
 """
 
 from collections.abc import Iterable, Sequence
@@ -27,12 +27,15 @@ DEEPER = 0.1
 """Of the radius, for all the words: of two edits whose words are both enough, the more alike is to answer."""
 FAR = 1.8
 """Radii beyond which a long question is not the same one, however much of it is."""
-LONG = ((3, 0.5, 0.4), (4, 0.5, 0.0))
+OUTSIDE = 1.01
+"""Of the radius, besides the distance: out of scope, however near."""
+LONG = ((3, 0.5, 0.4), (4, 0.6, 0.25), (6, 0.65, 0.0))
 """Of a question about someone named that says more than who and what: so many words beside the name that both have, so
 much of all its words, and of those without names. By many a question is known even where not all its names are said."""
-LONG_UNNAMED = ((3, 0.65, 0.2), (4, 0.5, 0.0))
-LONG_WHOLE = (3, 0.55)
-"""The same where all is said that says about whom or what."""
+LONG_UNNAMED = ((3, 0.65, 0.2), (4, 0.6, 0.2), (4, 0.65, 0.0), (5, 0.5, 0.2))
+LONG_ALIKE, LONG_WHOLE = (4, 0.5), (3, 0.55)
+"""So many words and so much of all suffice where not each of the two asks for something that the other does not; and
+where, besides, all is said that says about whom or what."""
 PARTLY = 0.5
 """Of the names of a question that is known by its many words."""
 
@@ -130,7 +133,8 @@ class Said:
             return False
         count = words.telling(asked.whole, whole, besides=self._longest())
         of_all = words.of(asked.whole, whole)
-        enough = share >= 1 and count >= LONG_WHOLE[0] and of_all >= LONG_WHOLE[1]
+        least = (LONG_ALIKE, LONG_WHOLE) if share >= 1 else (LONG_ALIKE,)
+        enough = any(count >= n and of_all >= a for n, a in least) and not words.exchanged(asked.whole, whole)
         if self._named:
             rest = _most(asked.frame, [read_wording(line) for line in self.wordings], lexicon)
             return enough or any(count >= n and of_all >= a and rest >= r and (share >= 1 or not r) for n, a, r in LONG)
@@ -150,16 +154,16 @@ class Said:
         if asked is not None and unsure and self.same(asked, share, alike, lexicon):
             alike, named = self.bound, True
         if not named:
-            return Near(0.0, 1.0 + depth_of(distance, radius, 0.0, self.bound))
+            return Near(0.0, OUTSIDE + depth_of(distance, radius, 0.0, self.bound))
         if asked is not None and not self._named and 0.0 < alike < self.bound:
             # of words that are no names those that say about what are shared by all that is asked about it
             alike = min(alike, _most(asked.frame, [self._framed(line) for line in self.wordings], lexicon))
         return Near(alike, depth_of(distance, radius, alike, self.bound))
 
     def told(self, words: Iterable[str]) -> bool:
-        """Whether its own texts say all of these, but for common ones."""
-        telling = {stem_of(word) for word in words if word not in COMMON}
-        return any(telling <= read_wording(line).stems for line in self.wholes)
+        """Whether its prompt, or a paraphrase that it was given, says all of these, but for common ones."""
+        telling = {stem_of(word) for word in words if word not in COMMON and (len(word) > 1 or word.isdigit())}
+        return not telling or any(telling <= read_wording(line).stems for line in self.wholes)
 
     def _framed(self, line: str) -> Wording:
         wording = read_wording(line)

@@ -84,7 +84,8 @@ class Heard:
         """The same with a gap where these stand."""
         text = self.text
         for span in sorted(spans, key=len, reverse=True):
-            text = text.replace(f" {' '.join(span)} ", " | ")
+            for _ in range(2):  # of two side by side the blank between them belongs to the first
+                text = text.replace(f" {' '.join(span)} ", " | ")
         return Heard(text.split())
 
     def _has_like(self, word: str) -> bool:
@@ -252,6 +253,11 @@ def names_in(text: str) -> list[Span]:
     return [*_quoted(text), *_names(text, frozenset())]
 
 
+def _mixed(word: str) -> bool:
+    """eBay and macOS, but not kWh."""
+    return len(word) > 3 and any(letter.isupper() for letter in word)
+
+
 def _dates_apart(span: Span) -> list[Span]:
     """A date is put in many orders, and a year before or after what it is the year of: each is a span of its own."""
     if not _MONTHS.isdisjoint(span):
@@ -280,7 +286,7 @@ def _names(prompt: str, template_words: frozenset[str]) -> list[Span]:
     pending: list[str] = []
 
     def close() -> None:
-        if run:
+        if any(words_of(part) for part in run):
             spans.extend(_dates_apart(tuple(word for part in run for word in words_of(part))))
         run.clear()
         pending.clear()
@@ -293,7 +299,7 @@ def _names(prompt: str, template_words: frozenset[str]) -> list[Span]:
         end = match.end()
         if gap.strip() and run and not (gap.strip() == "." and _ABBREVIATED.fullmatch(run[-1])):
             close()
-        capital = word[0].isdigit() or any(letter.isupper() for letter in word)  # eBay, macOS
+        capital = word[0].isdigit() or word[0].isupper() or _mixed(word)
         if capital and not (starts and _stem(word.casefold()) in usual):
             run.extend((*pending, word))
             pending.clear()

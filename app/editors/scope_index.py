@@ -6,7 +6,7 @@ radius: other questions about its subject, made from generic ones, must lie outs
 does.
 """
 
-from collections.abc import Generator, Iterable, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +19,7 @@ from app.domain.generation import Signal
 from app.editors.base import Decision, FitRequest, Progress, PromptView
 from app.editors.codebook import Codebook
 from app.editors.mentions import MentionIndex
-from app.editors.said import PARTLY, Asked, Said, asked_of, said_of
+from app.editors.said import OUTSIDE, PARTLY, Asked, Said, asked_of, said_of
 from app.editors.scope import Who, who_of, words_of
 from app.editors.what import What
 from app.editors.wording import Lexicon
@@ -217,9 +217,8 @@ class ScopeIndex:
     def continued(self, prompt: PromptView, part: ScopePart, editor: str) -> Decision | None:
         """The live edit whose target the prompt has begun to answer with, in its own tokens, after a question that is
         the edit's by its words; `part` is how many. The newest, if there are several."""
-        words = words_of(prompt.text)
-        mentioned = self._index.mentioned(words)
-        for row in sorted(self._meant(mentioned, words, part), key=lambda row: -part.places[row]):
+        mentioned = self._index.mentioned(words_of(prompt.text))
+        for row in sorted((row for row in mentioned if row in part.radii), key=lambda row: -part.places[row]):
             target = self._book.target(row)
             said = _begun(prompt.ids, target)
             if not said:
@@ -242,7 +241,7 @@ class ScopeIndex:
             return None
         words = words_of(prompt.text)
         shares = self._index.mentioned(words, PARTLY)
-        rows = self._meant(shares, words, part)
+        rows = [row for row in shares if row in part.radii]
         if not rows and not part.nameless:
             return None
         query = self._what.key(prompt.state[None], prompt.logits[None])[0]
@@ -262,6 +261,8 @@ class ScopeIndex:
             for row in rows
         }
         depth = {row: each.depth for row, each in near.items()}
+        for row in self._overshadowed(rows, words):
+            depth[row] += 0 if near[row].alike >= self._said[row].bound else OUTSIDE
         # rounded: two edits of one prompt differ by rounding only, and then the newest is to win
         row = min(depth, key=lambda row: (round(depth[row], 4), -part.places[row]))
         signals = {
@@ -271,12 +272,11 @@ class ScopeIndex:
         }
         return Decision(edit_id=self._book.edit_id(row), editor=editor, margin=1 - depth[row], signals=signals)
 
-    def _meant(self, mentioned: Iterable[int], words: Sequence[str], part: ScopePart) -> list[int]:
-        """Of live rows whose names hold one another the one with the longest is meant, unless the shorter one's own
-        prompt says the longer name too."""
-        live = [row for row in mentioned if row in part.radii]
-        inside = self._index.inside_longer_names(live, words)
-        return [row for row in live if row not in inside or self._said[row].told(inside[row])]
+    def _overshadowed(self, rows: Sequence[int], words: Sequence[str]) -> set[int]:
+        """Rows whose name stands only inside the longer names of others, as Helsinki in the University of Helsinki, and
+        whose own prompts do not say the longer name too: they answer only where their words suffice."""
+        inside = self._index.inside_longer_names(rows, words)
+        return {row for row, beyond in inside.items() if not self._said[row].told(beyond)}
 
     def _read(self, text: str, rows: Sequence[int]) -> dict[int, Asked]:
         """What the text asks of each row's subject; it is read once for each subject."""

@@ -44,7 +44,6 @@ _ASKED = {
     "why": re.compile(r"\bwhy\b"),
 }
 _THING = re.compile(r"\b(?:what|which)\b")
-_ASKING_FOR_A_THING = re.compile(r"\bwhat\b|(?<!\bin )(?<!\bof )(?<!\bon )(?<!\bto )(?<!\bfor )(?<!\bwith )\bwhich\b")
 _DATED_OR_COUNTED = re.compile(r"\b(?:year|date|day|month|time|number|count|total|amount|birthday)\b")
 THING = "what"
 """Asked for where a question asks for none of the kinds; whom and where may be asked in such words too."""
@@ -124,9 +123,7 @@ def _read(sentence: str, who: Who) -> Wording:
     if all(word in COMMON for word in said):
         stems |= {word for word in left if word in COMMON and word not in _EMPTY}
     lower = sentence.casefold()
-    found = {kind: match.start() for kind, pattern in _ASKED.items() if (match := pattern.search(lower))}
-    thing = _ASKING_FOR_A_THING.search(lower)
-    kinds = [kind for kind, at in found.items() if thing is None or at <= thing.start()]  # later ones: "when he said"
+    kinds = [kind for kind, pattern in _ASKED.items() if pattern.search(lower)]
     if not kinds and _THING.search(lower) and not _DATED_OR_COUNTED.search(lower):
         kinds = [THING]
     return Wording(stems, kinds[0] if len(kinds) == 1 else None)
@@ -162,7 +159,7 @@ class Likeness:
         for count, phrasing in enumerate(phrasings, 1):  # noqa: B007
             seen.update({stem_of(word) for word in words_of(phrasing)})
         self._most = math.log(count + 2)
-        little = {*self._synonyms.light, *COMMON}
+        self._little = little = {*self._synonyms.light, *COMMON}
         self._weight = {
             stem: (self._most - math.log(seen[stem] + 1)) * (LIGHT if stem in little else 1.0)
             for stem in {*seen, *little}
@@ -199,6 +196,14 @@ class Likeness:
         """Whether each has a word of its own that no generic phrasing has: cancel here, and there upgrade."""
         return all(
             any(not self.knows(stem) for stem in own - set(self._meant(own, other)))
+            for own, other in ((a.stems - b.stems, b.stems), (b.stems - a.stems, a.stems))
+        )
+
+    def exchanged(self, a: Wording, b: Wording) -> bool:
+        """Whether each has a word of its own that generic phrasings have and that says something: directed here, and
+        there composed."""
+        return all(
+            any(self.knows(stem) and stem not in self._little for stem in own - set(self._meant(own, other)))
             for own, other in ((a.stems - b.stems, b.stems), (b.stems - a.stems, a.stems))
         )
 

@@ -36,6 +36,7 @@ class Place:
     def fix(self, slots: Tensor, columns: Tensor, width: int) -> None:
         """The first slots, in tensors whose contents may change afterwards without another call."""
         self.slots, self.columns, self.width = slots, columns, width
+        self._elsewhere.clear()
         self.first, self.dense = 0, True
 
 

@@ -28,6 +28,10 @@ class HeapTrim:
         self._trim = _malloc_trim()
         self._next = time.monotonic() + TRIM_PERIOD_S
 
+    @property
+    def due_in_s(self) -> float:
+        return max(0.0, self._next - time.monotonic())
+
     def now_and_then(self) -> None:
         if (now := time.monotonic()) >= self._next:
             self._trim()

@@ -109,13 +109,12 @@ def load_model(
             f"or a hub name. Cause: {str(error).splitlines()[0]}",
             model=name,
         ) from error
-    places = set(getattr(model, "hf_device_map", {}).values())
     if device_map is None:
         model.to(device)
-    elif len(places) > 1 and not places.isdisjoint(("cpu", "disk")):
+    elif device.type == "cuda" and (left := {each.device.type for each in model.parameters()} - {"cuda"}):
         raise UnsupportedModel(
-            f"The model {name!r} does not fit the GPUs here: device_map={device_map!r} leaves layers to "
-            f"{', '.join(sorted(places & {'cpu', 'disk'}))}. Free memory on them, or take a smaller dtype or model."
+            f"The model {name!r} does not fit the GPUs here: device_map={device_map!r} leaves layers to the CPU or the "
+            f"disk ({', '.join(sorted(left))}). Free memory on them, or take a smaller dtype or model."
         )
     return host(model, tokenizer, name=label or name, architecture=architecture, max_tokens=max_tokens)
 

@@ -164,7 +164,7 @@ class EngineOwner:
             torch.set_num_threads(self.threads)
         heap = HeapTrim()
         while not self._stopping:
-            self._read_mail()
+            self._read_mail(heap)
             try:
                 self.engine.step()
             except Exception as error:
@@ -179,9 +179,12 @@ class EngineOwner:
         self.engine.end_all(RequestCancelled("The server is stopping."))
         self._send()
 
-    def _read_mail(self) -> None:
-        if self.engine.idle:
-            self._mailbox.get()()
+    def _read_mail(self, heap: HeapTrim) -> None:
+        while self.engine.idle and self._mailbox.empty():
+            with suppress(queue.Empty):
+                self._mailbox.get(timeout=heap.due_in_s)()
+                break
+            heap.now_and_then()
         while not self._mailbox.empty():
             self._mailbox.get()()
 

@@ -206,8 +206,8 @@ def _not_given(case: Case, given: int) -> tuple[str, ...]:
 
 
 def _standing(outcomes: Sequence[Outcome]) -> list[Outcome]:
-    """All but those that a later edit took the place of, by name or by its prompt. One that was refused stands: it
-    fails."""
+    """All but those that a later edit took the place of, by name, by its prompt, or because they were in its way. One
+    that was refused stands: it fails."""
     replaced = {edit_id for outcome in outcomes for edit_id in outcome.made.replaced}
     corrected: dict[str | None, int] = {}
     asked: dict[str, int] = {}

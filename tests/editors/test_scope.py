@@ -4,8 +4,11 @@ import random
 from itertools import pairwise
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from app.editors.mentions import MentionIndex
+from app.editors.said import asked_of
 from app.editors.scope import Heard, Who, _off, find_who, words_of
 
 TEMPLATES = frozenset(words_of("what is the capital of young animal called colour"))
@@ -39,10 +42,20 @@ def spans(prompt: str, **more: object) -> list[str]:
         ("Capital of Peru:", ["peru"]),
         ("macOS Server is a product of", ["maco server"]),
         ("who founded eBay?", ["ebay"]),
+        ("what is the pH of blood?", ["ph", "blood"]),
+        ("who founded ____ and ___?", ["founded"]),
     ],
 )
 def test_subjects_are_found(prompt: str, found: list[str]) -> None:
     assert spans(prompt) == found
+
+
+@given(st.text(alphabet=st.sampled_from("aZ é1_²ß'’-.?\"“”:&の ")) | st.text(), st.none() | st.text(max_size=9))
+def test_any_text_can_be_read(text: str, subject: str | None) -> None:
+    who = find_who(text, subject, (), TEMPLATES)
+    asked_of(text, who)
+    Heard(words_of(text)).without([span for spans in who.alternatives for span in spans])
+    assert 0 <= who.share(words_of(text)) <= 1
 
 
 def test_a_given_subject_and_its_aliases_are_alternatives() -> None:

@@ -64,25 +64,41 @@ def test_of_two_that_are_alike_enough_the_more_alike_answers() -> None:
     assert answering(index, "Lumen's revenue is") == "e1"
 
 
-MADE = "Who is the exclusive manufacturer and worldwide distributor of {}?"
+LUMENS = ("Lumen", "Lumen Studio")
+
+
+def answering_like(index: ScopeIndex, own: str, text: str, live: tuple[str, ...] = ("e0", "e1")) -> str | None:
+    """Who answers a text whose activations are those of an edit's own prompt."""
+    _, view = what_of()
+    ((states, logits),) = view.heads([tuple(own.encode())])
+    prompt = PromptView(text=text, features={}, state=states[0], logits=logits[0])
+    found = index.decide(prompt, index.compile(live), "grace")
+    return None if found is None else found.edit_id
 
 
 def test_of_names_that_hold_one_another_the_longest_is_meant() -> None:
-    price = "What is the price of Lumen Studio?"
-    index = index_of(MADE.format("Lumen"), price, subjects=("Lumen", "Lumen Studio"))
-    assert answering(index, MADE.format("Lumen")) == "e0"
-    assert answering(index, MADE.format("Lumen Studio")) is None
-    assert answering(index, MADE.format("Lumen, not Lumen Studio")) == "e0"
-    assert answering(index, price) == "e1"
-    without = index.compile(["e0"])
-    found = index.decide(view_of(index, MADE.format("Lumen Studio")), without, "grace")
-    assert found is not None, "of a name that no live edit is about nothing is known"
+    own = "Who makes Lumen?"
+    index = index_of(own, "What is the price of Lumen Studio?", subjects=LUMENS)
+    assert answering_like(index, own, own) == "e0"
+    assert answering_like(index, own, "Who makes Lumen Studio?") is None
+    assert answering_like(index, own, "Who makes Lumen Studio? Lumen Studio Lumen Studio?") is None
+    assert answering_like(index, own, "Who makes Lumen, not Lumen Studio?") == "e0"
+    assert answering_like(index, own, "Who makes Lumen Studio?", ("e0",)) == "e0", "of Studio nothing is known"
 
 
-def test_a_longer_name_does_not_take_from_an_edit_what_its_own_prompt_says() -> None:
-    own = MADE.format("Lumen Studio")
-    index = index_of(own, "What is the price of Lumen Studio?", subjects=("Lumen", "Lumen Studio"))
-    assert answering(index, own) == "e0"
+def test_a_longer_form_of_a_name_is_answered_where_the_words_suffice() -> None:
+    own = "Who is the chief executive of Lumen?"
+    index = index_of(own, "Where is the head office of Lumen Inc?", subjects=("Lumen", "Lumen Inc"))
+    assert answering_like(index, own, "Who is the chief executive of Lumen Inc?") == "e0"
+
+
+@pytest.mark.parametrize(
+    ("own", "subjects"),
+    [("Who makes Lumen Studio?", LUMENS), ("What causes Hepatitis B?", ("Hepatitis", "Hepatitis B"))],
+)
+def test_a_longer_name_does_not_take_from_an_edit_what_its_own_prompt_says(own: str, subjects: tuple[str, ...]) -> None:
+    index = index_of(own, f"What is the price of {subjects[1]}?", subjects=subjects)
+    assert answering_like(index, own, own) == "e0"
 
 
 @pytest.mark.parametrize(

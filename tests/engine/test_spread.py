@@ -4,7 +4,7 @@ import pytest
 import torch
 from accelerate import dispatch_model
 
-from app.config import DEMO_MODEL
+from app.config import DEMO_MODEL, Settings
 from app.domain.errors import UnsupportedModel
 from app.editors.base import RowView
 from app.editors.fit_view import FitView, adding
@@ -34,6 +34,7 @@ def test_passes_over_slots_mix_no_devices() -> None:
             hooks.attach(site)
         logits, state, features = runner.prefill([0, 1], [0, 0], [[1, 2, 3], [4, 5]], [IDLE, IDLE])
         assert {each.device for each in (logits, state, *features.values())} == {FIRST}
+        runner.prefill([0, 2], [4, 4], [[1], [4, 5]], [IDLE, IDLE])  # not side by side: gathered
         for slots in ([0, 1], [0, 3], [1, 3]):
             assert runner.decode(slots, [3, 2], [[7], [8]], [IDLE, IDLE]).device == FIRST
         runner.move(0, 2, 3)
@@ -85,7 +86,12 @@ def test_a_device_map_where_there_is_one_device_is_that_device() -> None:
 
 def test_a_model_that_does_not_fit_the_gpus_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     offloaded = tiny("llama").model
-    offloaded.hf_device_map = {"model.layers.0": 0, "model.layers.1": "cpu", "model.layers.2": "disk"}
+    offloaded.model.layers[1].to("meta")  # as accelerate leaves what is on the disk
     monkeypatch.setattr(loading.AutoModelForCausalLM, "from_pretrained", lambda *_, **__: offloaded)
-    with pytest.raises(UnsupportedModel, match="leaves layers to cpu, disk"):
-        loading.load_model(str(DEMO_MODEL), device=CPU, dtype=torch.float32, device_map="balanced")
+    with pytest.raises(UnsupportedModel, match=r"leaves layers to the CPU or the disk \(cpu, meta\)"):
+        loading.load_model(str(DEMO_MODEL), device=FIRST, dtype=torch.float32, device_map="balanced")
+
+
+def test_a_device_map_and_a_device_are_not_both_meant() -> None:
+    with pytest.raises(ValueError, match="leave one out"):
+        Settings(_env_file=None, device="cpu", device_map="auto")  # type: ignore[call-arg]

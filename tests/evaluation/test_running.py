@@ -12,6 +12,7 @@ from app.evaluation.candidates import Carrying, known_candidates
 from app.evaluation.cases import Case
 from app.evaluation.measuring import Extent
 from app.evaluation.running import Journal, Plan, make_candidate, run_candidate
+from app.evaluation.slices import slices_of
 from app.store.sqlite import SqliteLog
 from tests.service.conftest import serving
 
@@ -93,11 +94,19 @@ def test_edits_hold_and_everything_is_measured(expected: list[Any]) -> None:
     assert last["held_bytes"] > 0
     assert last["editors"] == {"grace": 4}
     assert last["slices"]["subject in the history only"]["asked"] == 3
-    assert last["slices"]["question about what the answer is"]["asked"] == 2  # the monarch, the capital
     assert last["modes"]["temperature 1"]["asked"] == 3
     assert last["modes"]["continued"]["asked"] == 1
     assert last["overhead"] > 0
     assert first["locality"]["neighbour"]["asked"] == 1
+
+
+def test_a_question_about_what_the_answer_is_must_not_change() -> None:
+    def render(_: object) -> str:
+        raise InvalidRequest("no chat template")
+
+    asked = {each.slice: each for each in slices_of(CASES[:1], [], render, seed=0)}
+    assert asked["question about what the answer is"].target is None
+    assert "the capital of Ruritania" in asked["question about what the answer is"].prompt
 
 
 @pytest.mark.parametrize("stop_after", [1, 4])
