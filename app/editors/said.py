@@ -36,6 +36,9 @@ LONG_UNNAMED = ((3, 0.65, 0.2), (4, 0.6, 0.2), (4, 0.65, 0.0), (5, 0.5, 0.2))
 LONG_ALIKE, LONG_WHOLE = (4, 0.5), (3, 0.55)
 """So many words and so much of all suffice where not each of the two asks for something that the other does not; and
 where, besides, all is said that says about whom or what."""
+MORE = 4
+"""Words that a text has beyond all of another's: it goes on, as the next sentence of a passage does, and asks for what
+comes then."""
 PARTLY = 0.5
 """Of the names of a question that is known by its many words."""
 
@@ -133,6 +136,8 @@ class Said:
             return False
         count = words.telling(asked.whole, whole, besides=self._longest())
         of_all = words.of(asked.whole, whole)
+        if asked.whole.adds(whole, MORE) or whole.adds(asked.whole, MORE):
+            return False
         least = (LONG_ALIKE, LONG_WHOLE) if share >= 1 else (LONG_ALIKE,)
         enough = any(count >= n and of_all >= a for n, a in least) and not words.exchanged(asked.whole, whole)
         if self._named:

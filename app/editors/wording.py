@@ -66,6 +66,10 @@ class Wording:
         kinds = {self.asked, other.asked} - _VAGUE
         return len(kinds) > 1 or not kinds.isdisjoint(_DEFINITE)
 
+    def adds(self, other: "Wording", words: int) -> bool:
+        """Whether it says all that the other says, and so many words more."""
+        return other.stems <= self.stems and len(self.stems - other.stems) >= words
+
     def written(self) -> str:
         """As one line: many are kept."""
         return f"{self.asked or ''}|{' '.join(sorted(self.stems))}"
