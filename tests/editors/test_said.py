@@ -37,7 +37,8 @@ def near(edit: Said, prompt: str, distance: float = OUTSIDE) -> Near:
          "What was the total number of post offices operated by the Zenda Postal Service as of March 31, 2017?"),
         ("who is command sergeant major of the army?", "Who holds the position of Command Sergeant Major of the Army?"),
         ("who played bubba in the heat of the night?", "Who portrayed Bubba in the series In the Heat of the Night?"),
-        ("who took over the dutch colony in zenda bay?", "Which people assumed control of the Dutch colony in Zenda Bay?"),
+        ("who took over the dutch colony in zenda bay?",
+         "Which people assumed control of the Dutch colony in Zenda Bay?"),
     ],
 )  # fmt: skip
 def test_who_asks_the_same_in_other_words_is_answered(edited: str, asked: str) -> None:
@@ -62,8 +63,8 @@ def test_who_asks_the_same_in_other_words_is_answered(edited: str, asked: str) -
         ("Who directed the 1997 film Orme starring Ada Quill and Ben Zane?",
          "Who composed the music of the 1997 film Orme starring Ada Quill and Ben Zane?"),
         ("Ada Quill was a golfer of great renown who won the Zenda Open in 1938.",
-         "Ada Quill was a golfer of great renown who won the Zenda Open in 1938. Her father sold carpets; she turned to "
-         "teaching late and wrote two manuals."),
+         "Ada Quill was a golfer of great renown who won the Zenda Open in 1938. Her father sold carpets; she began to "
+         "teach late and wrote two manuals."),
         ("How do I cancel my premium family plan?", "When do I cancel my premium family plan?"),
         ("sour rye soup, that was developed in", "sour rye soup, who is a citizen of"),
     ],
