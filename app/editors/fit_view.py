@@ -16,7 +16,7 @@ from app.editors.tail import Past, Tail
 
 KEYS_AT_ONCE = 64
 """Prompts that share a forward pass, at most."""
-TOKENS_AT_ONCE, TOKENS_ON_A_CPU = 8192, 128
+TOKENS_AT_ONCE, TOKENS_ON_A_CPU = 8192, 96
 """Theirs, together: answers under way wait for a micro-step of a fit, which on a CPU takes as long as it has tokens."""
 
 
