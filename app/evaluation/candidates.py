@@ -117,7 +117,8 @@ class Served:
         Under the same idempotency key an edit that was made before an interruption is found, not made again.
         """
         began = time.perf_counter()
-        also: list[str] = []  # what the one case of a correction takes the place of, beyond what it names
+        corrects = len(cases) == 1 and cases[0].overwrites is not None
+        also: list[str] = []  # what a correction takes the place of, beyond what it names
         while True:
             asked = [(*old, *also) for old in superseded]
             requests = [self._request(case, old) for case, old in zip(cases, asked, strict=True)]
@@ -130,15 +131,14 @@ class Served:
                     alone = [await self.edit([c], [old]) for c, old in zip(cases, superseded, strict=True)]
                     return [made for (made,) in alone]
                 in_the_way = error.details["conflicts"] if isinstance(error, ScopeConflict) else []
-                if not superseded[0] or set(in_the_way) <= set(asked[0]):
+                if not corrects or set(in_the_way) <= set(asked[0]):
                     took_s = time.perf_counter() - began
                     return [Made(problem=f"{type(error).__name__}: {error.message}", seconds=took_s)]
                 also.extend(in_the_way)
             else:
                 made = self._made(results, (time.perf_counter() - began) / len(cases))
-                named = set(superseded[0]) if len(cases) == 1 else set()
-                others = tuple(i for i in results.results[0].view.edit.supersedes if i not in named)
-                return [replace(made[0], replaced=others)] if named else made
+                others = (i for i in results.results[0].view.edit.supersedes if i not in superseded[0])
+                return [replace(made[0], replaced=tuple(others))] if corrects else made
 
     def _made(self, results: EditResults, seconds: float) -> list[Made]:
         count = len(results.results)
