@@ -53,13 +53,11 @@ class MentionIndex:
                     longer[part].append(span)
         if not longer:
             return {}
+        outside = said - {span for span, names in longer.items() if not heard.says_outside(span, names)}
         found: dict[int, frozenset[str]] = {}
         for who, mine in of.items():
-            names = [name for spans in who.alternatives for span in spans for name in longer[span]]
-            if not who.named or not names:
-                continue
-            left, share = who.share_of(heard.without(names)), who.share_of(heard)
-            if left < min(share, who.bound):
+            names = [name for spans in who.alternatives for span in spans for name in longer.get(span, ())]
+            if who.named and names and who.share_in(outside) < min(who.share_in(said), who.bound):
                 own = {word for spans in who.alternatives for span in spans for word in span}
                 beyond = frozenset(word for name in names for word in name if word not in own)
                 found.update((row, beyond) for row in mine)

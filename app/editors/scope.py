@@ -6,7 +6,7 @@ and then its key must lie within the deferral radius.
 """
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence, Set
 from dataclasses import dataclass
 from functools import lru_cache
 from unicodedata import normalize
@@ -80,13 +80,13 @@ class Heard:
     def says(self, span: Span) -> bool:
         return f" {' '.join(span)} " in self.text or self.misspelt(span) is not None
 
-    def without(self, spans: Iterable[Span]) -> "Heard":
-        """The same with a gap where these stand."""
+    def says_outside(self, span: Span, longer: Iterable[Span]) -> bool:
+        """Whether it stands somewhere that is not inside one of these."""
         text = self.text
-        for span in sorted(spans, key=len, reverse=True):
+        for name in sorted(longer, key=len, reverse=True):
             for _ in range(2):  # of two side by side the blank between them belongs to the first
-                text = text.replace(f" {' '.join(span)} ", " | ")
-        return Heard(text.split())
+                text = text.replace(f" {' '.join(name)} ", " | ")
+        return f" {' '.join(span)} " in text
 
     def _has_like(self, word: str) -> bool:
         """Whether some word is this one, a letter off."""
@@ -132,6 +132,10 @@ class Who:
         if not self.alternatives:
             return 1.0
         return max(sum(heard.says(span) for span in spans) / len(spans) for spans in self.alternatives)
+
+    def share_in(self, said: Set[Span]) -> float:
+        """The same, of spans that are known to be said."""
+        return max((sum(span in said for span in spans) / len(spans) for spans in self.alternatives), default=1.0)
 
     def overlaps(self, other: "Who") -> bool:
         """Whether a prompt that mentions one may mention the other as its own subject: do their spans meet?"""
