@@ -105,8 +105,7 @@ def _fit_as_published(request: FitRequest, engine: Engine) -> Fitted:
             with torch.enable_grad(), hooks.applying(1, {site: (placing(value, where),)}):
                 logits = hosted.model(input_ids=batch.ids, use_cache=False).logits
                 nll = cross_entropy(logits[0, batch.position[0]].float(), batch.target[0])
-            optimiser.zero_grad()
-            nll.backward()  # type: ignore[no-untyped-call]
+            (value.grad,) = torch.autograd.grad(nll, value)
             optimiser.step()
     finally:
         hooks.close()

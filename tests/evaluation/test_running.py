@@ -3,12 +3,13 @@
 import asyncio
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from app.domain.errors import InvalidRequest
-from app.evaluation.candidates import Carrying, known_candidates
+from app.domain.errors import EditRejected, InvalidRequest, ScopeConflict
+from app.evaluation.candidates import Carrying, Served, known_candidates
 from app.evaluation.cases import Case
 from app.evaluation.measuring import Extent
 from app.evaluation.running import Journal, Plan, make_candidate, run_candidate
@@ -139,6 +140,21 @@ def test_who_corrects_an_edit_replaces_what_else_is_in_the_way(tmp_path: Path) -
     (tmp_path / "other").mkdir()
     last = run(tmp_path / "other", how=plan(cases=(CASES[0], also, nothing_named), steps=()))[-1]
     assert (last["refused"], last["superseded"]) == (1, 0)
+
+
+def test_a_correction_that_is_refused_after_all_replaces_nothing() -> None:
+    asked: list[tuple[str, ...]] = []
+
+    async def edit(requests: Any, _origin: Any, *, batch: bool) -> None:
+        asked.append(requests[0].supersede)
+        if len(asked) == 1:
+            raise ScopeConflict("in the way", conflicts=["ed_other"])
+        raise EditRejected("does not hold")
+
+    served = Served(SimpleNamespace(service=SimpleNamespace(edit=edit)), "grace", "serving", Carrying())  # type: ignore[arg-type]
+    (made,) = asyncio.run(served.edit([CASES[2]], [["ed_named"]]))
+    assert asked == [("ed_named",), ("ed_named", "ed_other")]
+    assert (made.edit_id, made.problem, made.replaced) == (None, "EditRejected: does not hold", ())
 
 
 def test_a_refusal_counts_as_a_failure(tmp_path: Path) -> None:
