@@ -13,6 +13,7 @@ from importlib.resources import files
 
 from app.editors.scope import Who, find_who, surface, words_of
 from app.editors.synonyms import load_synonyms
+from app.editors.thesaurus import load_thesaurus
 from app.editors.wording import THING, Lexicon, Likeness, Wording, frame_of, wording_of
 
 FILE = "phrasebook_v1.tsv"
@@ -51,7 +52,10 @@ class Phrasebook:
         self._phrasings = phrasings
         texts = [text.replace("{}", "") for texts in phrasings.values() for text in texts]
         words = frozenset(word for text in texts for word in words_of(text))
-        self.lexicon = Lexicon(words, Likeness(texts, load_synonyms()), self.relations, kin)
+        self._likeness = Likeness(texts, load_synonyms())
+        """Without the thesaurus: what is recognised is put in other words, and must be just that."""
+        likeness = Likeness(texts, load_synonyms(), load_thesaurus())
+        self.lexicon = Lexicon(words, likeness, self.relations, kin)
         who = find_who(_STAND_IN, _STAND_IN, (), frozenset())
         self._word_for_word: dict[str, list[str]] = defaultdict(list)
         for relation, text in ((relation, text) for relation, texts in phrasings.items() for text in texts):
@@ -108,7 +112,7 @@ class Phrasebook:
             return frozenset()
         best: dict[str, float] = defaultdict(float)
         for relation, wording in self._wordings:
-            best[relation] = max(best[relation], self.lexicon.likeness.of(asked, wording))
+            best[relation] = max(best[relation], self._likeness.of(asked, wording))
         least = max(ALIKE, max(best.values(), default=0.0) - TIED)
         return frozenset(relation for relation, likeness in best.items() if likeness >= least)
 
@@ -117,7 +121,7 @@ def _of_one_kind(wordings: Sequence[Wording]) -> list[Wording]:
     """What is told by no words of its own, the beginning of a sentence, asks for what the questions ask for."""
     kinds = Counter(each.asked for each in wordings if each.asked not in (None, THING))
     kind = kinds.most_common(1)[0][0] if kinds else None
-    return [Wording(each.stems, each.asked or kind) for each in wordings]
+    return [Wording(each.words, each.asked or kind) for each in wordings]
 
 
 def kin(a: frozenset[str], b: frozenset[str]) -> bool:

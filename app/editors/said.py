@@ -154,6 +154,8 @@ class Said:
         """Where a prompt lies that says this share of its names; `asked` is None where its words are not read, and
         `learned` the radius without rivals, if it is larger."""
         alike = 0.0 if asked is None else self.alike(asked, lexicon)
+        if asked is not None and not self._named and share < self.who.bound:
+            share = max(share, self._share_by_meaning(asked, lexicon))
         named = share >= self.who.bound
         unsure = asked is not None and (alike < self.bound or not named) and distance <= FAR * max(radius, learned)
         if asked is not None and unsure and self.same(asked, share, alike, lexicon):
@@ -165,14 +167,21 @@ class Said:
             alike = min(alike, _most(asked.frame, [self._framed(line) for line in self.wordings], lexicon))
         return Near(alike, depth_of(distance, radius, alike, self.bound))
 
+    def _share_by_meaning(self, asked: Asked, lexicon: Lexicon) -> float:
+        """Of the words that say what it is about, where they are no names: those that the prompt says, or puts in
+        others that mean the same."""
+        return max(
+            sum(lexicon.likeness.says(asked.whole, span) for span in spans) / len(spans)
+            for spans in self.who.alternatives
+        )
+
     def told(self, words: Iterable[str]) -> bool:
         """Whether its prompt, or a paraphrase that it was given, says all of these, but for common ones."""
         telling = {stem_of(word) for word in words if word not in COMMON and (len(word) > 1 or word.isdigit())}
         return not telling or any(telling <= read_wording(line).stems for line in self.wholes)
 
     def _framed(self, line: str) -> Wording:
-        wording = read_wording(line)
-        return Wording(wording.stems - self._stems(), wording.asked)
+        return read_wording(line).without(self._stems())
 
     def _stems(self) -> frozenset[str]:
         return frozenset(stem_of(word) for spans in self.who.alternatives for span in spans for word in span)

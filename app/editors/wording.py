@@ -13,8 +13,10 @@ from functools import lru_cache
 
 from app.editors.scope import COMMON, Heard, Span, Who, names_in, words_of
 from app.editors.synonyms import Synonyms, load_synonyms, stem_of
+from app.editors.thesaurus import Thesaurus
 
 NOBODY = Who(())
+_NO_GROUPS: frozenset[int] = frozenset()
 ALMOST = 0.85
 """What a word is worth beside one that means the same, of what it is worth beside itself."""
 LIGHT = 0.25
@@ -53,11 +55,15 @@ _DEFINITE = frozenset(("when", "how many", "how long", "how big", "why"))
 
 @dataclass(frozen=True, slots=True)
 class Wording:
-    """Stems of the words that are neither common nor the subject's, and what kind of thing is asked for, if that is
-    said."""
+    """The words that are neither common nor the subject's, compared by their stems, and what kind of thing is asked
+    for, if that is said. A stem is a word too: it is its own."""
 
-    stems: frozenset[str]
+    words: frozenset[str]
     asked: str | None = None
+    stems: frozenset[str] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "stems", frozenset(map(stem_of, self.words)))
 
     def differs(self, other: "Wording") -> bool:
         """Whether they ask for things of other kinds, as when and where."""
@@ -70,16 +76,23 @@ class Wording:
         """Whether it says all that the other says, and so many words more."""
         return other.stems <= self.stems and len(self.stems - other.stems) >= words
 
+    def besides(self, other: "Wording") -> frozenset[str]:
+        """Words of its own, whose stems the other has not."""
+        return frozenset(word for word in self.words if stem_of(word) not in other.stems)
+
+    def without(self, stems: frozenset[str]) -> "Wording":
+        return Wording(frozenset(word for word in self.words if stem_of(word) not in stems), self.asked)
+
     def written(self) -> str:
         """As one line: many are kept."""
-        return f"{self.asked or ''}|{' '.join(sorted(self.stems))}"
+        return f"{self.asked or ''}|{' '.join(sorted(self.words))}"
 
 
 @lru_cache(maxsize=1 << 15)
 def read_wording(line: str) -> Wording:
     """What `written` wrote."""
-    asked, _, stems = line.partition("|")
-    return Wording(frozenset(stems.split()), asked or None)
+    asked, _, words = line.partition("|")
+    return Wording(frozenset(words.split()), asked or None)
 
 
 def wording_of(text: str, who: Who) -> Wording:
@@ -123,14 +136,14 @@ def whole_of(text: str) -> Wording:
 def _read(sentence: str, who: Who) -> Wording:
     left = _without(words_of(sentence), who)
     said = [word for word in left if word not in COMMON or word in _CONTRASTS]
-    stems = frozenset(stem_of(word) for word in said if len(word) > 1 or word.isdigit())
+    words = frozenset(word for word in said if len(word) > 1 or word.isdigit())
     if all(word in COMMON for word in said):
-        stems |= {word for word in left if word in COMMON and word not in _EMPTY}
+        words |= {word for word in left if word in COMMON and word not in _EMPTY}
     lower = sentence.casefold()
     kinds = [kind for kind, pattern in _ASKED.items() if pattern.search(lower)]
     if not kinds and _THING.search(lower) and not _DATED_OR_COUNTED.search(lower):
         kinds = [THING]
-    return Wording(stems, kinds[0] if len(kinds) == 1 else None)
+    return Wording(words, kinds[0] if len(kinds) == 1 else None)
 
 
 def _spans(who: Who) -> list[Span]:
@@ -156,8 +169,14 @@ class Likeness:
     """Compares wordings; a word counts by how rare it is in `phrasings`, generic ones, and nearly as much beside one
     that means the same."""
 
-    def __init__(self, phrasings: Iterable[str], synonyms: Synonyms | None = None) -> None:
+    def __init__(
+        self,
+        phrasings: Iterable[str],
+        synonyms: Synonyms | None = None,
+        thesaurus: Thesaurus | None = None,
+    ) -> None:
         self._synonyms = synonyms or Synonyms()
+        self._thesaurus = thesaurus or Thesaurus({}, {})
         seen: Counter[str] = Counter()
         count = 0
         for count, phrasing in enumerate(phrasings, 1):  # noqa: B007
@@ -175,7 +194,7 @@ class Likeness:
             return 0.0
         shared = self.weight(a.stems & b.stems)
         only_a, only_b = a.stems - b.stems, b.stems - a.stems
-        meant = (self.weight(self._meant(only_a, b.stems)) + self.weight(self._meant(only_b, a.stems))) / 2
+        meant = (self.weight(self._meant(a, b)) + self.weight(self._meant(b, a))) / 2
         either = shared + self.weight(only_a) + self.weight(only_b) - meant
         return (shared + ALMOST * meant) / either if either else 0.0
 
@@ -193,32 +212,54 @@ class Likeness:
         """How many words that say something, other than these, the one shares with the other, or has instead of one
         that means the same."""
         shared = (a.stems & b.stems) - besides
-        found = [*shared, *self._meant(a.stems - b.stems, b.stems)]
+        found = [*shared, *self._meant(a, b)]
         return sum(self.weight((stem,)) >= TELLING * self._most for stem in found)
 
     def swapped(self, a: Wording, b: Wording) -> bool:
         """Whether each has a word of its own that no generic phrasing has: cancel here, and there upgrade."""
         return all(
-            any(not self.knows(stem) for stem in own - set(self._meant(own, other)))
-            for own, other in ((a.stems - b.stems, b.stems), (b.stems - a.stems, a.stems))
+            any(not self.knows(stem) for stem in own.stems - other.stems - self._meant(own, other))
+            for own, other in ((a, b), (b, a))
         )
 
     def exchanged(self, a: Wording, b: Wording) -> bool:
         """Whether each has a word of its own that generic phrasings have and that says something: directed here, and
         there composed."""
         return all(
-            any(self.knows(stem) and stem not in self._little for stem in own - set(self._meant(own, other)))
-            for own, other in ((a.stems - b.stems, b.stems), (b.stems - a.stems, a.stems))
+            any(
+                self.knows(stem) and stem not in self._little
+                for stem in own.stems - other.stems - self._meant(own, other)
+            )
+            for own, other in ((a, b), (b, a))
         )
+
+    def says(self, asked: Wording, words: Iterable[str]) -> bool:
+        """Whether all of these are said, or meant."""
+        theirs = Wording(frozenset(words))
+        return theirs.stems <= asked.stems | self._meant(theirs, asked)
 
     def weight(self, stems: Iterable[str]) -> float:
         return sum(self._weight.get(stem, self._most) for stem in stems)
 
-    def _meant(self, stems: frozenset[str], by: frozenset[str]) -> list[str]:
-        """Those of the stems that mean the same as one of the others."""
+    def _meant(self, a: Wording, b: Wording) -> frozenset[str]:
+        """Stems that only the first has and that mean the same as one of the second's."""
         groups = self._synonyms.groups
-        theirs = self._synonyms.groups_of(by)
-        return [stem for stem in stems if stem in groups and not groups[stem].isdisjoint(theirs)]
+        theirs = self._synonyms.groups_of(b.stems)
+        return frozenset(
+            stem
+            for word in a.besides(b)
+            if not groups.get(stem := stem_of(word), _NO_GROUPS).isdisjoint(theirs) or self._means_one_of(word, b)
+        )
+
+    def _means_one_of(self, word: str, other: Wording) -> bool:
+        """Whether the thesaurus has it beside one of the other's. Of two that generic phrasings have, the synonyms are
+        all that is believed: a word of many meanings has one there."""
+        stem = stem_of(word)
+        return any(
+            not (self.knows(stem) and self.knows(each))
+            and not self._synonyms.contrary(frozenset((stem,)), frozenset((each,)))
+            for each in map(stem_of, self._thesaurus.beside(word, other.words))
+        )
 
 
 @dataclass(frozen=True, slots=True)
