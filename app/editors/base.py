@@ -92,6 +92,17 @@ class RowView:
     prompt_tokens: int
 
 
+@dataclass(frozen=True, slots=True)
+class AskedBeside:
+    """A question that is asked in an edit's namespace and may be about its subject: `ids` are those of the prompt. A
+    `probe` is answered as before whatever happens; others, recent prompts, may ask for the edit in words of their own.
+    """
+
+    text: str
+    ids: tuple[int, ...]
+    probe: bool
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FitRequest:
     """One edit to learn, tokenised exactly as it will be served.
@@ -99,7 +110,8 @@ class FitRequest:
     `contexts` are token ids of the prompt (first), its paraphrases and made variants; `texts` are their questions as
     text, without the made variants; `counter_contexts` are the counter-examples' ids; `target_ids` end with
     end-of-text. `context_texts` are the contexts as text, and `ends`, by context, where in it each token ends.
-    `nearby_contexts` are other questions about its subject, which it is not to answer unless they ask the same.
+    `nearby_contexts` are other questions about its subject, which it is not to answer unless they ask the same; `asked`
+    are questions that somebody asks, and bound its scope where they ask something else.
     """
 
     texts: tuple[str, ...]
@@ -116,6 +128,7 @@ class FitRequest:
     made_texts: tuple[str, ...] = ()
     """Questions that the server made of the prompt: paraphrases that it knows of. `made_contexts` are their ids."""
     made_contexts: tuple[tuple[int, ...], ...] = ()
+    asked: tuple[AskedBeside, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,7 +4,7 @@ Words decide beside activations: the same words, or others that are known to ask
 known to ask for something else move a prompt farther off, and those of what stands against it keep it out.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -202,6 +202,12 @@ def said_of(
         "wholes": _written(whole_of(text) for text in texts),
         "relations": sorted(lexicon.relations(frame_of(texts[0], who)) if _one_name(texts[0], who) else ()),
     }
+
+
+def said_in(who: Who, lines: Mapping[str, Sequence[str]]) -> Said:
+    """Of what was stored."""
+    wordings, unlike, relations, wholes = (tuple(lines[name]) for name in ("wordings", "unlike", "relations", "wholes"))
+    return Said(who, wordings, unlike, frozenset(relations), wholes)
 
 
 def _one_name(text: str, who: Who) -> bool:

@@ -16,10 +16,10 @@ from torch import Tensor
 
 from app.domain.errors import IncompatibleEdit
 from app.domain.generation import Signal
-from app.editors.base import Decision, FitRequest, Progress, PromptView
+from app.editors.base import AskedBeside, Decision, FitRequest, Progress, PromptView
 from app.editors.codebook import Codebook
 from app.editors.mentions import MentionIndex
-from app.editors.said import OUTSIDE, PARTLY, Asked, Said, asked_of, said_of
+from app.editors.said import OUTSIDE, PARTLY, Asked, Said, asked_of, said_in, said_of
 from app.editors.scope import Who, who_of, words_of
 from app.editors.what import What
 from app.editors.wording import Lexicon
@@ -49,7 +49,8 @@ class Scoped(BaseModel):
     widened: float = Field(default=1.0, gt=0, allow_inf_nan=False)
     """How much farther than learned it was told to reach."""
     cap: float | None = Field(default=None, ge=0, allow_inf_nan=False)
-    """Half the way to the nearest counter-example: no farther, whatever it was told."""
+    """Half the way to the nearest counter-example, or nearly to another question that is asked: no farther, whatever it
+    was told."""
     named: bool = True
     wordings: list[str] = []
     unlike: list[str] = []
@@ -108,7 +109,12 @@ class ScopeIndex:
     def learning(self, request: FitRequest, told: Progress) -> Generator[Progress, None, tuple[dict[str, Any], Tensor]]:
         """The same, in micro-steps; `told` is how far the fit has come that it ends."""
         who = who_of(request.texts, request.subject, request.aliases, self._lexicon.template_words)
-        groups = (request.contexts, request.made_contexts, request.nearby_contexts, request.counter_contexts)
+        words = said_of(request.texts, request.made_texts, request.counter_examples, who, self._lexicon)
+        asked = self._asking_otherwise(request.asked, said_in(who, words))
+        groups = (
+            *(request.contexts, request.made_contexts, request.nearby_contexts, request.counter_contexts),
+            [each.ids for each in asked],
+        )
         contexts = [context for group in groups for context in group]
         by_length = sorted(range(len(contexts)), key=lambda at: len(contexts[at]))
         parts: list[Tensor] = []
@@ -117,21 +123,33 @@ class ScopeIndex:
             yield told
         found = torch.empty(len(contexts), self.width, device=self._device)
         found[by_length] = torch.cat(parts)
-        own, made, nearby, counter = torch.split(found, [len(group) for group in groups])
+        own, made, nearby, counter, beside = torch.split(found, [len(group) for group in groups])
         own = torch.cat([own, self._telling(made, own, nearby)])
         reach = self._reach(own, nearby)
         near = zip(request.counter_examples, _nearest(counter, own).tolist(), strict=True)
         caps = [0.5 * distance for text, distance in near if who.share(words_of(text)) >= who.bound]
+        # within the default radius the model takes it for the same question: verification tells
+        caps += [WITHIN * apart for apart in _nearest(beside, own).tolist() if apart > self._what.radius]
         learned = {
             "reach": reach,
             "cap": min(caps, default=None),
             "who": [[list(span) for span in spans] for spans in who.alternatives],
             "bound": who.bound,
             "named": who.named,
-            **said_of(request.texts, request.made_texts, request.counter_examples, who, self._lexicon),
+            **words,
             "target_ids": list(request.target_ids),
         }
-        return learned, _covering(own, CLOSE * reach)
+        return learned, _covering(own, CLOSE * min([reach, *caps]))
+
+    def _asking_otherwise(self, asked: Sequence[AskedBeside], said: Said) -> list[AskedBeside]:
+        """Those about the edit's subject whose words ask for something else: of a probe any that do not suffice, of a
+        recent prompt only those that are known to, for whoever made the edit may have asked it."""
+        return [
+            each
+            for each in asked
+            if said.who.share(words_of(each.text)) >= said.who.bound
+            and said.alike(asked_of(each.text, said.who), self._lexicon) < (said.bound if each.probe else 0.0)
+        ]
 
     def _telling(self, made: Tensor, own: Tensor, nearby: Tensor) -> Tensor:
         """Those of the made paraphrases that the model tells from other questions about the subject, as it tells the
@@ -173,9 +191,7 @@ class ScopeIndex:
             rivals=rivals,
         )
         self._index.add(row, who)
-        self._said[row] = Said(
-            who, tuple(scoped.wordings), tuple(scoped.unlike), frozenset(scoped.relations), tuple(scoped.wholes)
-        )
+        self._said[row] = said_in(who, vars(scoped))
 
     def drop(self, edit_id: str) -> None:
         row = self._book.remove(edit_id)

@@ -1,14 +1,15 @@
 """From what a client asked for to what an editor learns from: which editors may try, and the request in token ids."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 
 from app.domain.edit import EditRequest
 from app.domain.errors import InvalidRequest
-from app.editors.base import FitRequest, adaptor_key
+from app.editors.base import AskedBeside, FitRequest, adaptor_key
 from app.editors.nearby import Nearby
 from app.editors.phrasebook import Phrasebook
 from app.editors.registry import AUTO, EDITORS
+from app.editors.scope import find_who, words_of
 from app.engine.engine import Engine
 
 PREFIXES = ("Here is a question. ", "Please answer this. ")
@@ -47,13 +48,19 @@ class Preparing:
             raise InvalidRequest(" ".join(reasons))
         return tuple(able)
 
-    def fit_request(self, request: EditRequest) -> FitRequest:
-        """Raises InvalidRequest for a text that cannot be tokenised or is too long."""
+    def fit_request(
+        self, request: EditRequest, *, probes: Iterable[str] = (), recent: Iterable[str] = ()
+    ) -> FitRequest:
+        """Beside the namespace's probes and prompts that were asked in it lately.
+
+        Raises InvalidRequest for a text that cannot be tokenised or is too long.
+        """
         text = self._engine.text
         asked = tuple(dict.fromkeys((request.prompt, *request.paraphrases)))
         made = tuple(self._with(request.prompt, prefix=prefix) for prefix in PREFIXES if self._roomy(request))
-        probes = (probe for probe in request.probes if probe not in asked)  # what contradicts itself is told later
-        counter = tuple(dict.fromkeys((*request.counter_examples, *probes)))  # a probe bounds the scope too
+        mine = (probe for probe in request.probes if probe not in asked)  # what contradicts itself is told later
+        counter = tuple(dict.fromkeys((*request.counter_examples, *mine)))  # a probe bounds the scope too
+        beside = {**dict.fromkeys(recent, False), **dict.fromkeys(probes, True)}
         return FitRequest(
             texts=tuple(self._question(each) for each in asked),
             contexts=tuple(text.encode(each) for each in (*asked, *made)),
@@ -68,6 +75,9 @@ class Preparing:
             nearby_contexts=self._fitting(self._about(request)),
             made_texts=self.made(request),
             made_contexts=self._fitting(self.made_prompts(request)),
+            asked=self._asked(
+                {p: probe for p, probe in beside.items() if p not in asked and p not in counter}, request
+            ),
         )
 
     def as_asked(self, prompt: str, text: str) -> str:
@@ -98,6 +108,17 @@ class Preparing:
         for prompt in prompts:
             with suppress(InvalidRequest):
                 found.append(self._engine.text.encode(prompt))
+        return tuple(found)
+
+    def _asked(self, beside: Mapping[str, bool], request: EditRequest) -> tuple[AskedBeside, ...]:
+        """Those that mention what the request's prompt is about, and fit a sequence."""
+        words = self._phrasebook.lexicon.template_words
+        who = find_who(self._question(request.prompt), request.subject, request.aliases, words)
+        found: list[AskedBeside] = []
+        for prompt, probe in beside.items():
+            question = self._question(prompt)
+            if who.share(words_of(question)) >= who.bound:
+                found.extend(AskedBeside(question, ids, probe) for ids in self._fitting([prompt]))
         return tuple(found)
 
     def _about(self, request: EditRequest) -> tuple[str, ...]:

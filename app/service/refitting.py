@@ -7,9 +7,10 @@ its own. Of several servers over one log whichever is first does it: the others 
 import asyncio
 import logging
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 from app.domain.edit import Edit, fit_id_of
 from app.domain.entry import Entry
@@ -94,7 +95,8 @@ class Refitting:
         edits = [entry.edit for entry in group.entries]
         requests = [self._preparing.fit_request(edit.request) for edit in edits]
         nothing = Edition(edits[0].request.namespace, 0, ())
-        fitted = await asyncio.wrap_future(self._owner.fit(group.adaptor, requests, nothing))
+        anew = await asyncio.wrap_future(self._owner.fit(group.adaptor, requests, nothing))
+        fitted = [_bounded_as(stood.learned, each) for stood, each in zip(edits, anew, strict=True)]
         trial = f"trial-{uuid.uuid4().hex[:8]}"
         names = [f"{edit.id}@{trial}" for edit in edits]
         try:
@@ -166,3 +168,11 @@ class Refitting:
         for name in names:
             if name in self._owner.engine.editions:
                 self._owner.engine.drop(name)
+
+
+def _bounded_as(stood: Mapping[str, Any], anew: Fitted) -> Fitted:
+    """It reaches as far as it was told to, and no farther than what was asked beside it then let it."""
+    if "reach" not in anew.learned:
+        return anew
+    told = {name: stood[name] for name in ("widened", "cap") if stood.get(name) is not None}
+    return Fitted(learned={**anew.learned, **told}, tensors=anew.tensors)

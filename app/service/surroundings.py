@@ -20,6 +20,8 @@ MOST = 64
 MOST_LIVE = 8
 MOST_RECENT, MOST_PREVIEWED = 16, 1000
 """For one edit that is to be committed, and for a preview."""
+MOST_READ = 256
+"""Of recent prompts, that are looked through for an edit's subject before it is fitted."""
 
 
 class Surroundings:
@@ -40,6 +42,13 @@ class Surroundings:
             probes=self._records.ledger.probes.get(request.namespace, ()),
             live=await self._live(self._preparing.fit_request(request), base, superseded, min(MOST_LIVE, each)),
             recent=self._recent.newest(request.namespace, recent),
+        )
+
+    def fit_request(self, request: EditRequest) -> FitRequest:
+        """What an editor learns from, beside what is asked in its namespace. Raises InvalidRequest."""
+        probes = self._records.ledger.probes.get(request.namespace, ())
+        return self._preparing.fit_request(
+            request, probes=probes, recent=self._recent.newest(request.namespace, MOST_READ)
         )
 
     async def neighbours(self, edit_id: str) -> list[EditView]:

@@ -3,10 +3,10 @@
 import pytest
 import torch
 
-from app.editors.base import FitRequest, PromptView
+from app.editors.base import AskedBeside, FitRequest, PromptView
 from app.editors.phrasebook import load_phrasebook
 from app.editors.said import Said
-from app.editors.scope_index import READ, ScopeIndex, _begun
+from app.editors.scope_index import READ, WITHIN, ScopeIndex, _begun, _nearest
 from tests.editors.test_what import what_of
 
 LEXICON = load_phrasebook().lexicon
@@ -122,3 +122,42 @@ def test_of_thousands_of_edits_about_one_subject_the_nearest_are_read(monkeypatc
     monkeypatch.setattr(Said, "alike", lambda self, asked, lexicon: read.append(self) or 0.0)
     answering(index, "What is the value of thing7 at Lumen?")
     assert len(read) == READ
+
+
+def learned_beside(prompt: str, *beside: AskedBeside, radius: float) -> tuple[float | None, float]:
+    """The cap that an edit's scope got from what is asked beside it, and how far that lies."""
+    what, view = what_of()
+    what.radius = radius
+    index = ScopeIndex(what, LEXICON, view.device)
+    learned, _ = index.learn(
+        FitRequest(
+            texts=(prompt,),
+            contexts=(tuple(prompt.encode()),),
+            counter_contexts=(),
+            target_ids=(1, 0),
+            subject="Lumen",
+            aliases=(),
+            counter_examples=(),
+            seed=0,
+            asked=beside,
+        )
+    )
+    own = what.of([tuple(prompt.encode())])
+    return learned["cap"], float(_nearest(what.of([beside[0].ids]), own)[0])
+
+
+@pytest.mark.parametrize(
+    ("text", "probe", "bounds"),
+    [
+        ("What is the colour of Lumen?", True, True),
+        ("By whom was Lumen founded?", True, False),  # asks the same: verification tells of it
+        ("What is the colour of Tessel?", True, False),
+        ("When was Lumen founded?", False, True),
+        ("Whose idea was Lumen?", False, False),  # may well be what the edit is made for
+    ],
+)
+def test_what_is_asked_in_the_namespace_bounds_the_scope(text: str, probe: bool, bounds: bool) -> None:
+    beside = AskedBeside(text, tuple(text.encode()), probe)
+    cap, apart = learned_beside("Who founded Lumen?", beside, radius=1e-3)
+    assert cap == (pytest.approx(WITHIN * apart, rel=1e-4) if bounds else None)
+    assert learned_beside("Who founded Lumen?", beside, radius=2 * apart)[0] is None, "the model takes it for the same"

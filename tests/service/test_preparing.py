@@ -36,3 +36,18 @@ def test_nothing_is_left_hanging_on_the_model() -> None:
     rig.learn("grace", [("e0", "The king of Zenda was", "R")])
     rig.ask(["The king of Zenda was"], Edition("default", 1, ("e0",)))
     assert not rig.hosted.model.get_output_embeddings()._forward_pre_hooks
+
+
+def test_what_is_asked_about_the_same_is_learned_from() -> None:
+    """Probes of the namespace and recent prompts, but for the request's own and those about others."""
+    rig = Rig()
+    preparing = Preparing(rig.engine, Nearby(()), load_phrasebook())
+    request = EditRequest(prompt="The king of Zenda was", target="R", counter_examples=("Zenda lies in",))
+    probes = ("Zenda's queen was", "The king of Peru was", "Zenda lies in")
+    made = preparing.fit_request(
+        request, probes=probes, recent=("The king of Zenda was", "Zenda's queen was", "Zenda?")
+    )
+    assert [(each.text, each.probe) for each in made.asked] == [("Zenda's queen was", True), ("Zenda?", False)]
+    assert made.asked[0].ids == tuple(rig.engine.text.encode("Zenda's queen was"))
+    long = preparing.fit_request(request, recent=("Zenda " * 5000,))
+    assert long.asked == (), "what does not fit a sequence was never answered"

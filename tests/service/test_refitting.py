@@ -58,6 +58,24 @@ def test_what_stays_is_as_if_the_rolled_back_one_had_never_been(gone: int) -> No
     asyncio.run(story())
 
 
+def test_what_is_fitted_again_reaches_no_farther_than_it_did() -> None:
+    """What bounded its scope when it was made, a probe or a recent prompt, may have gone."""
+
+    async def story() -> None:
+        async with serving() as service:
+            await service.set_probes("default", ["The colour of Ruritania is"], ORIGIN)
+            ids = await make(service)
+            await service.set_probes("default", [], ORIGIN)
+            before = service.records.ledger.entry(ids[0]).learned
+            revision = (await service.roll_back([ids[2]], ORIGIN))[0].revision
+            await settled(service, revision + 1)
+            now = service.records.ledger.entry(ids[0]).learned
+            assert now["shared"] != before["shared"]
+            assert now["cap"] == before["cap"] is not None
+
+    asyncio.run(story())
+
+
 def test_time_travel_sees_the_fit_of_its_revision() -> None:
     async def story() -> None:
         async with serving() as service:

@@ -35,6 +35,19 @@ def test_a_probe_of_the_namespace_blocks_every_edit_that_would_change_it() -> No
     asyncio.run(story())
 
 
+def test_a_probe_about_the_same_bounds_an_edits_scope() -> None:
+    async def story() -> None:
+        async with serving() as service:
+            await service.set_probes("default", ["The colour of Ruritania is"], ORIGIN)
+            bounded = await edit(service, CAPITAL, "Strelsau")
+            free = await edit(service, CAPITAL, "Strelsau", namespace="other")
+            caps = [service.records.ledger.entry(each.edit.id).learned["cap"] for each in (bounded, free)]
+            assert caps[1] is None
+            assert caps[0] is not None
+
+    asyncio.run(story())
+
+
 def test_thresholds_are_the_namespaces_own() -> None:
     async def story() -> None:
         async with serving(thresholds={"lax": {"unchanged": 0.0}, "*": {"unchanged": 1.0}}) as service:
