@@ -142,6 +142,8 @@ class Said:
         enough = any(count >= n and of_all >= a for n, a in least) and not words.exchanged(asked.whole, whole)
         if self._named:
             rest = _most(asked.frame, [read_wording(line) for line in self.wordings], lexicon)
+            # of what is asked something must be shared: names of many words are not all that a question is
+            enough = enough and rest > 0
             return enough or any(count >= n and of_all >= a and rest >= r and (share >= 1 or not r) for n, a, r in LONG)
         rest = words.of(asked.frame, self._framed(whole.written()))
         if not rest and words.swapped(asked.whole, whole):
