@@ -93,10 +93,10 @@ class Refitting:
 
     async def _refit(self, group: Group) -> None:
         edits = [entry.edit for entry in group.entries]
-        requests = [self._preparing.fit_request(edit.request) for edit in edits]
+        requests = [self._preparing.fit_request(entry.request) for entry in group.entries]
         nothing = Edition(edits[0].request.namespace, 0, ())
         anew = await asyncio.wrap_future(self._owner.fit(group.adaptor, requests, nothing))
-        fitted = [_bounded_as(stood.learned, each) for stood, each in zip(edits, anew, strict=True)]
+        fitted = [_bounded_as(entry.learned, each) for entry, each in zip(group.entries, anew, strict=True)]
         trial = f"trial-{uuid.uuid4().hex[:8]}"
         names = [f"{edit.id}@{trial}" for edit in edits]
         try:

@@ -6,6 +6,7 @@ from app.domain.edit import Edit, EditRequest
 from app.domain.events import (
     BatchCommitted,
     EditCommitted,
+    EditRetuned,
     EditsRefitted,
     EditsRolledBack,
     EditStaged,
@@ -65,6 +66,13 @@ def change(kind: type[Event], revision: int, *ids: str) -> Any:
 def refitted(revision: int, *ids: str) -> EditsRefitted:
     fits = tuple(Refit(edit_id=id, learned={"at": revision}, tensors=b"\x01") for id in ids)
     return EditsRefitted(revision=revision, at_s=float(revision), origin=Origin(), fits=fits)
+
+
+def retuned(revision: int, id: str, **fields: Any) -> EditRetuned:
+    fit = Refit(edit_id=id, learned={"at": revision}, tensors=b"\x01")
+    return EditRetuned(
+        revision=revision, at_s=float(revision), origin=Origin(), fit=fit, request=request(**fields), report={}
+    )
 
 
 def switched(revision: int, namespace: str | None, on: bool) -> SwitchSet:

@@ -1,5 +1,7 @@
 """The ledger against a model that is too simple to be wrong: it reads the whole list of events for every question."""
 
+from dataclasses import replace
+
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -9,6 +11,7 @@ from app.domain.errors import StateConflict, UnknownEdit
 from app.domain.events import (
     BatchCommitted,
     EditCommitted,
+    EditRetuned,
     EditsDisabled,
     EditsEnabled,
     EditsExpired,
@@ -19,7 +22,7 @@ from app.domain.events import (
 )
 from app.domain.ledger import Ledger
 from app.domain.snapshot import ledger_of, records_of
-from tests.domain.samples import change, closed, committed, refitted, staged, switched
+from tests.domain.samples import change, closed, committed, refitted, retuned, staged, switched
 
 NAMESPACES = ("default", "other")
 
@@ -42,6 +45,8 @@ class Model:
                 case BatchCommitted():
                     for id in event.edit_ids:
                         del self.batch_of[id]
+                case EditRetuned():
+                    self.edits[event.fit.edit_id] = replace(self.edits[event.fit.edit_id], request=event.request)
                 case EditsRolledBack():
                     self.rolled_back.update(event.edit_ids)
                 case EditsDisabled():
@@ -93,6 +98,8 @@ class Model:
                 return all(
                     id in self.edits and id not in self.batch_of and id not in self.rolled_back for id in event.edit_ids
                 )
+            case EditRetuned(edit_ids=(id,)):
+                return id in self.edits and id not in self.batch_of and id not in self.rolled_back | self.expired
             case SwitchSet():
                 return event.on == (event.namespace in self.off)
         for id in event.edit_ids:
@@ -176,6 +183,13 @@ class LedgerAgainstModel(RuleBasedStateMachine):
     def refit(self, data):
         self.apply(refitted(self.next, *data.draw(st.lists(st.sampled_from(self.known()), min_size=1, unique=True))))
 
+    @precondition(lambda self: self.known())
+    @rule(data=st.data(), paraphrase=st.sampled_from(["R?", "S?"]))
+    def retune(self, data, paraphrase):
+        edit = Model(self.events).edits[id := data.draw(st.sampled_from(self.known()))]
+        fields = {"namespace": edit.request.namespace, "prompt": edit.request.prompt, "paraphrases": (paraphrase,)}
+        self.apply(retuned(self.next, id, **fields))
+
     @precondition(lambda self: Model(self.events).batch_of)
     @rule(data=st.data(), at_random=rarely)
     def close(self, data, at_random):
@@ -210,7 +224,7 @@ class LedgerAgainstModel(RuleBasedStateMachine):
     def every_revision_shows_what_each_edit_acted_by_then(self):
         refits = {id: [] for id in self.known()}
         for event in self.events:
-            for id in event.edit_ids if isinstance(event, EditsRefitted) else ():
+            for id in event.edit_ids if isinstance(event, EditsRefitted | EditRetuned) else ():
                 refits[id].append(event.revision)
         for revision, lives in enumerate(self.lives):
             for namespace in NAMESPACES:
@@ -223,6 +237,9 @@ class LedgerAgainstModel(RuleBasedStateMachine):
         model = Model(self.events)
         assert self.ledger.revision == len(self.events)
         assert {id: self.ledger.state(id) for id in self.ledger.entries} == {id: model.state(id) for id in model.edits}
+        assert {id: entry.request for id, entry in self.ledger.entries.items()} == {
+            id: edit.request for id, edit in model.edits.items()
+        }
         for now_s in (0.0, 1.0, 2.0):
             assert set(self.ledger.due(now_s)) == model.due(now_s)
 
