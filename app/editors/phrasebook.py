@@ -8,10 +8,11 @@ import csv
 import re
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from importlib.resources import files
 
-from app.editors.scope import Who, find_who, surface, words_of
+from app.editors.scope import find_who, surface, words_of
 from app.editors.synonyms import load_synonyms
 from app.editors.thesaurus import load_thesaurus
 from app.editors.wording import THING, Lexicon, Likeness, Wording, frame_of, wording_of
@@ -45,6 +46,22 @@ _NOUN = re.compile(r"The (.+) of \{\} (?:is|was)$")
 _STAND_IN = "Xyzzy"
 
 
+@dataclass(frozen=True, slots=True)
+class Recognised:
+    """A prompt that is known to ask for a relation of `name`; `start` and `end` are the frame around its `core`."""
+
+    relation: str
+    name: str
+    start: str
+    core: str
+    end: str
+
+    def put(self, phrasing: str) -> str:
+        """Asked in other words, {} for the name; the beginning of a sentence has no frame."""
+        text = phrasing.replace("{}", self.name)
+        return f"{self.start}{text}{self.end}" if text.endswith("?") else text
+
+
 class Phrasebook:
     """Relation -> phrasings."""
 
@@ -69,37 +86,33 @@ class Phrasebook:
     @lru_cache(maxsize=256)  # asked several times for one edit  # noqa: B019
     def made(self, prompt: str, subject: str | None) -> tuple[str, ...]:
         """Paraphrases of a prompt, in its own frame (`Question: ... Answer:`); none if it is not recognised."""
-        who = find_who(prompt, subject, (), self.lexicon.template_words)
-        name = subject or surface(prompt, who)
-        if name is None:
+        asked = self.recognised(prompt, subject)
+        if asked is None:
             return ()
-        start, core, end = _framed(prompt)
-        relation = self._asked_for(core, name, who)
-        if relation is None:
-            return ()
-        questions = self.questions(relation)
-        beginnings = [text for text in self._phrasings[relation] if not text.endswith("?")]
-        first, then = (questions, beginnings) if core.rstrip().endswith("?") else (beginnings, questions)
-        chosen = (*first[:MOST_ALIKE], *then[: MOST - MOST_ALIKE])
-        texts = [text.replace("{}", name) for text in chosen]
-        put = [f"{start}{text}{end}" if text.endswith("?") else text for text in texts]
+        questions = self.questions(asked.relation)
+        beginnings = [text for text in self._phrasings[asked.relation] if not text.endswith("?")]
+        first, then = (questions, beginnings) if asked.core.rstrip().endswith("?") else (beginnings, questions)
+        put = [asked.put(text) for text in (*first[:MOST_ALIKE], *then[: MOST - MOST_ALIKE])]
         return tuple(text for text in put if text != prompt)
 
     def noun(self, prompt: str, subject: str | None) -> str | None:
         """What a prompt asks for, as words that a question about it can be put in: `the mother of Ada Quill`."""
+        asked = self.recognised(prompt, subject)
+        if asked is None:
+            return None
+        named = (match[1] for text in self._phrasings[asked.relation] if (match := _NOUN.match(text)))
+        return next((f"the {noun} of {asked.name}" for noun in named), None)
+
+    def recognised(self, prompt: str, subject: str | None) -> "Recognised | None":
+        """What it asks for, if that is one relation of someone who can be named."""
         who = find_who(prompt, subject, (), self.lexicon.template_words)
         name = subject or surface(prompt, who)
-        relation = None if name is None else self._asked_for(_framed(prompt)[1], name, who)
-        if name is None or relation is None:
+        if name is None:
             return None
-        named = (match[1] for text in self._phrasings[relation] if (match := _NOUN.match(text)))
-        return next((f"the {noun} of {name}" for noun in named), None)
-
-    def _asked_for(self, question: str, name: str, who: Who) -> str | None:
-        """The one relation that it asks for."""
-        word_for_word = " ".join(words_of(question.replace(name, _STAND_IN)))
-        found = self._word_for_word.get(word_for_word) or self.relations(frame_of(question, who))
-        return next(iter(found)) if len(found) == 1 else None
+        start, core, end = _framed(prompt)
+        word_for_word = " ".join(words_of(core.replace(name, _STAND_IN)))
+        found = self._word_for_word.get(word_for_word) or self.relations(frame_of(core, who))
+        return Recognised(next(iter(found)), name, start, core, end) if len(found) == 1 else None
 
     def questions(self, relation: str) -> list[str]:
         """Its phrasings that are questions, with {} for the subject."""

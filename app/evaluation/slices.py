@@ -4,9 +4,12 @@ A slice that `reaches` puts an edit's own question otherwise, and must be answer
 only names an edited subject, and must be answered as the model itself answers it.
 """
 
+import csv
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
 
 from app.domain.errors import InvalidRequest
 from app.editors.phrasebook import load_phrasebook
@@ -24,6 +27,13 @@ class Asked:
     slice: str
     prompt: str
     target: str | None
+
+
+@cache
+def _french() -> dict[str, str]:
+    """Relation of the phrasebook -> a question, {} for the subject."""
+    with files("app.evaluation").joinpath("questions_fr.tsv").open(encoding="utf-8") as file:
+        return {row["relation"]: row["question"] for row in csv.DictReader(file, delimiter="\t")}
 
 
 def names(text: str, subject: str) -> bool:
@@ -55,6 +65,8 @@ def slices_of(edited: Sequence[Case], others: Sequence[str], render: Render, see
             passage = f"Some say that {case.subject or case.prompt} is well known, others do not agree."
             yield Asked("subject in retrieved text only", f"{passage} {other}", None)
         yield Asked("asked to answer in French", f"Please answer in French. {case.prompt}", case.target)
+        if (known := load_phrasebook().recognised(case.prompt, case.subject)) and known.relation in _french():
+            yield Asked("asked in French", known.put(_french()[known.relation]), case.target)
         if (noun := load_phrasebook().noun(case.prompt, case.subject)) is not None:
             asked = f"Question: When was {noun} first mentioned? Answer:"
             yield Asked("question about what the answer is", asked, None)

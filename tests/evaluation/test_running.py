@@ -9,11 +9,12 @@ from typing import Any
 import pytest
 
 from app.domain.errors import EditRejected, InvalidRequest, ScopeConflict
+from app.editors.phrasebook import load_phrasebook
 from app.evaluation.candidates import Carrying, Served, known_candidates
 from app.evaluation.cases import Case
 from app.evaluation.measuring import Extent
 from app.evaluation.running import Journal, Plan, make_candidate, run_candidate
-from app.evaluation.slices import slices_of
+from app.evaluation.slices import _french, slices_of
 from app.store.sqlite import SqliteLog
 from tests.service.conftest import serving
 
@@ -108,6 +109,8 @@ def test_a_question_about_what_the_answer_is_must_not_change() -> None:
     asked = {each.slice: each for each in slices_of(CASES[:1], [], render, seed=0)}
     assert asked["question about what the answer is"].target is None
     assert "the capital of Ruritania" in asked["question about what the answer is"].prompt
+    assert "Quelle est la capitale de Ruritania ?" in asked["asked in French"].prompt
+    assert asked["asked in French"].target == CASES[0].target
 
 
 @pytest.mark.parametrize("stop_after", [1, 4])
@@ -198,3 +201,9 @@ def test_names_of_candidates(tmp_path: Path) -> None:
     assert {"auto", "grace", "hook_layer/paper", "cache/idf", "bare"} <= set(known_candidates())
     with pytest.raises(InvalidRequest, match="no editor"):
         make_candidate("grce", None, Carrying())  # type: ignore[arg-type]
+
+
+def test_questions_in_french_ask_for_what_the_phrasebook_knows() -> None:
+    assert len(_french()) > 50
+    assert all(load_phrasebook().questions(relation) for relation in _french())
+    assert all(question.count("{}") == 1 and question.endswith("?") for question in _french().values())
