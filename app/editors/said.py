@@ -39,6 +39,8 @@ where, besides, all is said that says about whom or what."""
 MORE = 4
 """Words that a text has beyond all of another's: it goes on, as the next sentence of a passage does, and asks for what
 comes then."""
+MOVED = 0.85
+"""Of all words: so many are the same question, where a name's stand apart or in another order."""
 PARTLY = 0.5
 """Of the names of a question that is known by its many words."""
 
@@ -138,6 +140,9 @@ class Said:
         of_all = words.of(asked.whole, whole)
         if asked.whole.adds(whole, MORE) or whole.adds(asked.whole, MORE):
             return False
+        apart = words.exchanged(asked.whole, whole) or words.swapped(asked.whole, whole)
+        if share < 1 and of_all >= MOVED and not apart:
+            return True
         least = (LONG_ALIKE, LONG_WHOLE) if share >= 1 else (LONG_ALIKE,)
         enough = any(count >= n and of_all >= a for n, a in least) and not words.exchanged(asked.whole, whole)
         if self._named:
@@ -176,6 +181,11 @@ class Said:
             sum(lexicon.likeness.says(asked.whole, span) for span in spans) / len(spans)
             for spans in self.who.alternatives
         )
+
+    @property
+    def whole(self) -> Wording:
+        """Of its prompt."""
+        return read_wording(self.wholes[0]) if self.wholes else Wording(frozenset())
 
     def told(self, words: Iterable[str]) -> bool:
         """Whether its prompt, or a paraphrase that it was given, says all of these, but for common ones."""

@@ -273,3 +273,7 @@ class Lexicon:
     """What of the things that people commonly ask for may be asked for: several where the words do not say which."""
     kin: Callable[[frozenset[str], frozenset[str]], bool] = lambda _a, _b: False
     """Whether two such sets are near enough that the words cannot tell."""
+
+    def rare(self, wording: Wording) -> frozenset[str]:
+        """Stems that generic phrasings lack."""
+        return frozenset(stem for stem in wording.stems if not self.likeness.knows(stem))
