@@ -129,6 +129,8 @@ class FitRequest:
     """Questions that the server made of the prompt: paraphrases that it knows of. `made_contexts` are their ids."""
     made_contexts: tuple[tuple[int, ...], ...] = ()
     asked: tuple[AskedBeside, ...] = ()
+    cap: float | None = None
+    """No farther than this, whatever is asked beside it now: it was bounded so before."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

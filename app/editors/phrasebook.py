@@ -69,10 +69,8 @@ class Phrasebook:
         self._phrasings = phrasings
         texts = [text.replace("{}", "") for texts in phrasings.values() for text in texts]
         words = frozenset(word for text in texts for word in words_of(text))
-        self._likeness = Likeness(texts, load_synonyms())
-        """Without the thesaurus: what is recognised is put in other words, and must be just that."""
-        likeness = Likeness(texts, load_synonyms(), load_thesaurus())
-        self.lexicon = Lexicon(words, likeness, self.relations, kin)
+        likeness, meaning = Likeness(texts, load_synonyms()), Likeness(texts, load_synonyms(), load_thesaurus())
+        self.lexicon = Lexicon(words, likeness, meaning, self.relations, kin)
         who = find_who(_STAND_IN, _STAND_IN, (), frozenset())
         self._word_for_word: dict[str, list[str]] = defaultdict(list)
         for relation, text in ((relation, text) for relation, texts in phrasings.items() for text in texts):
@@ -125,7 +123,7 @@ class Phrasebook:
             return frozenset()
         best: dict[str, float] = defaultdict(float)
         for relation, wording in self._wordings:
-            best[relation] = max(best[relation], self._likeness.of(asked, wording))
+            best[relation] = max(best[relation], self.lexicon.likeness.of(asked, wording))
         least = max(ALIKE, max(best.values(), default=0.0) - TIED)
         return frozenset(relation for relation, likeness in best.items() if likeness >= least)
 

@@ -10,7 +10,7 @@ from functools import lru_cache
 
 from app.editors.scope import COMMON, Who, names_in, words_of
 from app.editors.synonyms import stem_of
-from app.editors.wording import Lexicon, Wording, frame_of, read_wording, whole_of, wording_of
+from app.editors.wording import Lexicon, Likeness, Wording, frame_of, read_wording, whole_of, wording_of
 
 ALIKE, ALIKE_UNNAMED = 0.55, 0.7
 """Of its words that a prompt shares with one of the edit's: from here on it asks the same, whatever the distance. More
@@ -39,8 +39,6 @@ where, besides, all is said that says about whom or what."""
 MORE = 4
 """Words that a text has beyond all of another's: it goes on, as the next sentence of a passage does, and asks for what
 comes then."""
-MOVED = 0.85
-"""Of all words: so many are the same question, where a name's stand apart or in another order."""
 PARTLY = 0.5
 """Of the names of a question that is known by its many words."""
 
@@ -107,12 +105,12 @@ class Said:
             return NEVER
         if self._as_its_counter_examples(asked, lexicon):
             return 0.0
-        own = _most(asked.wording, mine, lexicon)
+        own = _most(asked.wording, mine, lexicon.likeness)
         return own if own >= VERY else self._known(asked.frame, lexicon, own)
 
     def _as_its_counter_examples(self, asked: Asked, lexicon: Lexicon) -> bool:
         own, counter = (
-            _most(asked.wording, [read_wording(line) for line in lines], lexicon)
+            _most(asked.wording, [read_wording(line) for line in lines], lexicon.likeness)
             for lines in (self.wordings, self.unlike)
         )
         return counter > 0 and counter >= own
@@ -133,22 +131,20 @@ class Said:
         return any(self._same(asked, read_wording(line), share, lexicon) for line in self.wholes)
 
     def _same(self, asked: Asked, whole: Wording, share: float, lexicon: Lexicon) -> bool:
-        words = lexicon.likeness
+        words = lexicon.meaning
         if any(not words.knows(stem) for stem in asked.names - whole.stems - self._stems()):
             return False
         count = words.telling(asked.whole, whole, besides=self._longest())
         of_all = words.of(asked.whole, whole)
         if asked.whole.adds(whole, MORE) or whole.adds(asked.whole, MORE):
             return False
-        apart = words.exchanged(asked.whole, whole) or words.swapped(asked.whole, whole)
-        if share < 1 and of_all >= MOVED and not apart:
-            return True
         least = (LONG_ALIKE, LONG_WHOLE) if share >= 1 else (LONG_ALIKE,)
         enough = any(count >= n and of_all >= a for n, a in least) and not words.exchanged(asked.whole, whole)
         if self._named:
-            rest = _most(asked.frame, [read_wording(line) for line in self.wordings], lexicon)
+            rest = _most(asked.frame, [read_wording(line) for line in self.wordings], words)
             # of what is asked something must be shared: names of many words are not all that a question is
-            enough = enough and rest > 0
+            if not rest:
+                return False
             return enough or any(count >= n and of_all >= a and rest >= r and (share >= 1 or not r) for n, a, r in LONG)
         rest = words.of(asked.frame, self._framed(whole.written()))
         if not rest and words.swapped(asked.whole, whole):
@@ -161,8 +157,6 @@ class Said:
         """Where a prompt lies that says this share of its names; `asked` is None where its words are not read, and
         `learned` the radius without rivals, if it is larger."""
         alike = 0.0 if asked is None else self.alike(asked, lexicon)
-        if asked is not None and not self._named and share < self.who.bound:
-            share = max(share, self._share_by_meaning(asked, lexicon))
         named = share >= self.who.bound
         unsure = asked is not None and (alike < self.bound or not named) and distance <= FAR * max(radius, learned)
         if asked is not None and unsure and self.same(asked, share, alike, lexicon):
@@ -171,21 +165,8 @@ class Said:
             return Near(0.0, OUTSIDE + depth_of(distance, radius, 0.0, self.bound))
         if asked is not None and not self._named and 0.0 < alike < self.bound:
             # of words that are no names those that say about what are shared by all that is asked about it
-            alike = min(alike, _most(asked.frame, [self._framed(line) for line in self.wordings], lexicon))
+            alike = min(alike, _most(asked.frame, [self._framed(line) for line in self.wordings], lexicon.likeness))
         return Near(alike, depth_of(distance, radius, alike, self.bound))
-
-    def _share_by_meaning(self, asked: Asked, lexicon: Lexicon) -> float:
-        """Of the words that say what it is about, where they are no names: those that the prompt says, or puts in
-        others that mean the same."""
-        return max(
-            sum(lexicon.likeness.says(asked.whole, span) for span in spans) / len(spans)
-            for spans in self.who.alternatives
-        )
-
-    @property
-    def whole(self) -> Wording:
-        """Of its prompt."""
-        return read_wording(self.wholes[0]) if self.wholes else Wording(frozenset())
 
     def told(self, words: Iterable[str]) -> bool:
         """Whether its prompt, or a paraphrase that it was given, says all of these, but for common ones."""
@@ -238,8 +219,8 @@ def depth_of(distance: float, radius: float, alike: float, enough: float) -> flo
     return min(depth, 1.0 - DEEPER * (alike - enough)) if alike >= enough else depth
 
 
-def _most(asked: Wording, wordings: Sequence[Wording], lexicon: Lexicon) -> float:
-    return max((lexicon.likeness.of(asked, each) for each in wordings), default=0.0)
+def _most(asked: Wording, wordings: Sequence[Wording], likeness: Likeness) -> float:
+    return max((likeness.of(asked, each) for each in wordings), default=0.0)
 
 
 def _written(wordings: Iterable[Wording]) -> list[str]:

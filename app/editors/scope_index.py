@@ -18,12 +18,11 @@ from app.domain.errors import IncompatibleEdit
 from app.domain.generation import Signal
 from app.editors.base import AskedBeside, Decision, FitRequest, Progress, PromptView
 from app.editors.codebook import Codebook
-from app.editors.concordance import Concordance
 from app.editors.mentions import MentionIndex
 from app.editors.said import OUTSIDE, PARTLY, Asked, Said, asked_of, said_in, said_of
 from app.editors.scope import Who, who_of, words_of
 from app.editors.what import What
-from app.editors.wording import Lexicon, whole_of
+from app.editors.wording import Lexicon
 
 SHORTLIST = 8
 """Nearest keys by matrix product whose distance is then computed exactly: the product form loses digits."""
@@ -84,7 +83,7 @@ class ScopeIndex:
         self._what, self._lexicon, self._device = what, lexicon, device
         self._book = Codebook(device)
         self._said: dict[int, Said] = {}
-        self._index, self._concordance = MentionIndex(), Concordance()
+        self._index = MentionIndex()
 
     @property
     def held_bytes(self) -> int:
@@ -131,6 +130,7 @@ class ScopeIndex:
         caps = [0.5 * distance for text, distance in near if who.share(words_of(text)) >= who.bound]
         # within the default radius the model takes it for the same question: verification tells
         caps += [WITHIN * apart for apart in _nearest(beside, own).tolist() if apart > self._what.radius]
+        caps += [] if request.cap is None else [request.cap]
         learned = {
             "reach": reach,
             "cap": min(caps, default=None),
@@ -192,13 +192,11 @@ class ScopeIndex:
             rivals=rivals,
         )
         self._index.add(row, who)
-        self._said[row] = said = said_in(who, vars(scoped))
-        self._concordance.add(row, self._lexicon.rare(said.whole))
+        self._said[row] = said_in(who, vars(scoped))
 
     def drop(self, edit_id: str) -> None:
         row = self._book.remove(edit_id)
         self._index.remove(row)
-        self._concordance.remove(row)
         del self._said[row]
 
     def target(self, edit_id: str) -> tuple[int, ...]:
@@ -260,8 +258,6 @@ class ScopeIndex:
             return None
         words = words_of(prompt.text)
         shares = self._index.mentioned(words, PARTLY)
-        for row in self._concordance.sharing(self._lexicon.rare(whole_of(prompt.text))):
-            shares.setdefault(row, 0.0)
         rows = [row for row in shares if row in part.radii]
         if not rows and not part.nameless:
             return None

@@ -2,7 +2,8 @@
 
 Kept as a file that ships, made from WordNet 3.0 (Princeton University; its notice stands in LICENSE). Synonyms only:
 words that are merely used alike, as word vectors have them, are as often two things that must be told apart (user name
-and password). To make it again, of a folder with WordNet's files (Debian: wordnet-base):
+and password). A word has several meanings, so that one alone proves little: it is for questions of many words. To make
+it again, of a folder with WordNet's files (Debian: wordnet-base):
 `python -m app.editors.thesaurus /usr/share/wordnet > app/editors/thesaurus_v1.tsv`
 """
 
@@ -21,16 +22,11 @@ from app.editors.synonyms import stem_of
 
 FILE = "thesaurus_v1.tsv"
 SENSES = 3
-"""Of a word and part of speech, the most frequent: by the others nearly any word may mean nearly any."""
+"""Of a word, by part of speech, the most frequent: by the others nearly any word may mean nearly any."""
 _WORD = re.compile(r"[a-z]{3,}")
-_ENDINGS = (
-    *(("ie", "y"), ("ied", "y"), ("ier", "y"), ("iest", "y"), ("e", "")),
-    *((end, put) for end in ("ed", "ing", "er", "est") for put in ("e", "")),
-)
+_ENDINGS = (*(("ie", "y"), ("ied", "y"), ("e", "")), *((end, put) for end in ("ed", "ing") for put in ("e", "")))
 """Of inflected words, and what stands there in the base form."""
 _SAME, _FORM = "same", "form"
-_SIMILAR = "&"
-"""WordNet's pointer from an adjective's sense to a near one."""
 _Sense = tuple[str, str]
 """Part of speech and offset, as WordNet's files name one."""
 
@@ -44,7 +40,8 @@ class Thesaurus:
 
     @lru_cache(maxsize=1 << 14)  # of prompts and phrasings, again and again  # noqa: B019
     def base(self, word: str) -> str:
-        """`hosted` is host; a word that is not known is itself. A plural's s is off already."""
+        """`hosted` is host; a word that is not known is itself. A plural's s is off already; a printer is not to
+        print."""
         if word in self.same:
             return word
         if word in self.forms:
@@ -87,8 +84,7 @@ def rows_of(folder: Path) -> Iterator[tuple[str, str, str]]:
     same: dict[str, set[str]] = defaultdict(set)
     for word, found in senses.items():
         for sense in found:
-            for near in (sense, *synsets[sense].similar):
-                same[word].update(other for other in synsets[near].words if near in senses.get(other, ()))
+            same[word].update(other for other in synsets[sense] if sense in senses.get(other, ()))
     plain = {word: words_of(word)[0] for word in senses}
     pairs = {tuple(sorted((plain[a], plain[b]))) for a, others in same.items() for b in others}
     pairs = {(a, b) for a, b in pairs if stem_of(a) != stem_of(b)}
@@ -98,26 +94,21 @@ def rows_of(folder: Path) -> Iterator[tuple[str, str, str]]:
             kept[a].append(b)
     known = {*kept, *(b for others in kept.values() for b in others)}
     yield from ((_SAME, word, " ".join(others)) for word, others in kept.items())
-    yield from sorted((_FORM, form, plain[base]) for form, base in _forms(folder) if plain.get(base) in known)
+    forms = {form: plain[base] for form, base in _forms(folder) if plain.get(base) in known}
+    thesaurus = Thesaurus({word: frozenset() for word in known}, forms)
+    # a noun of its own that ends as an inflected word does: feed is not what was paid as a fee
+    nouns = (words_of(word)[0] for word, found in _senses(folder).items() if any(part == "n" for part, _ in found))
+    forms |= {word: word for word in nouns if word not in {*known, *forms} and thesaurus.base(word) != word}
+    yield from sorted((_FORM, form, base) for form, base in forms.items())
 
 
-@dataclass(frozen=True, slots=True)
-class _Synset:
-    words: list[str]
-    similar: list[_Sense]
-
-
-def _synsets(folder: Path) -> dict[_Sense, _Synset]:
-    """wndb(5WN): offset, file, part, count of words in hex, words with a number each, count of pointers, and of each
-    pointer its kind, offset, part and ends."""
+def _synsets(folder: Path) -> dict[_Sense, list[str]]:
+    """The words of each sense. wndb(5WN): offset, file, part, count of words in hex, words with a number each, ..."""
     found = {}
     for part, line in _lines(folder, "data"):
         head = line.split("|")[0].split()
         count = int(head[3], 16)
-        words = [re.sub(r"\(.*\)", "", word).lower() for word in head[4 : 4 + 2 * count : 2]]
-        pointers = head[5 + 2 * count :]
-        similar = [(part, pointers[at + 1]) for at in range(0, len(pointers), 4) if pointers[at] == _SIMILAR]
-        found[part, head[0]] = _Synset(words, similar)
+        found[part, head[0]] = [re.sub(r"\(.*\)", "", word).lower() for word in head[4 : 4 + 2 * count : 2]]
     return found
 
 

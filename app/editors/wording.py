@@ -12,11 +12,15 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 
 from app.editors.scope import COMMON, Heard, Span, Who, names_in, words_of
-from app.editors.synonyms import Synonyms, load_synonyms, stem_of
+from app.editors.synonyms import STEM_CHARS, Synonyms, load_synonyms, stem_of
 from app.editors.thesaurus import Thesaurus
 
 NOBODY = Who(())
 _NO_GROUPS: frozenset[int] = frozenset()
+_WORDS = "|"
+"""Before a line's words: without it they are stems."""
+_CUT_OFF = "-"
+"""After a stem: no word, and of the same stem."""
 ALMOST = 0.85
 """What a word is worth beside one that means the same, of what it is worth beside itself."""
 LIGHT = 0.25
@@ -85,14 +89,17 @@ class Wording:
 
     def written(self) -> str:
         """As one line: many are kept."""
-        return f"{self.asked or ''}|{' '.join(sorted(self.words))}"
+        return f"{self.asked or ''}|{_WORDS}{' '.join(sorted(self.words))}"
 
 
 @lru_cache(maxsize=1 << 15)
 def read_wording(line: str) -> Wording:
-    """What `written` wrote."""
-    asked, _, words = line.partition("|")
-    return Wording(frozenset(words.split()), asked or None)
+    """What `written` wrote, now or when it wrote stems: of these a whole one may be a word that was cut off."""
+    asked, _, rest = line.partition("|")
+    words = rest.removeprefix(_WORDS).split()
+    if not rest.startswith(_WORDS):
+        words = [f"{word}{_CUT_OFF}" if len(word) >= STEM_CHARS else word for word in words]
+    return Wording(frozenset(words), asked or None)
 
 
 def wording_of(text: str, who: Who) -> Wording:
@@ -233,11 +240,6 @@ class Likeness:
             for own, other in ((a, b), (b, a))
         )
 
-    def says(self, asked: Wording, words: Iterable[str]) -> bool:
-        """Whether all of these are said, or meant."""
-        theirs = Wording(frozenset(words))
-        return theirs.stems <= asked.stems | self._meant(theirs, asked)
-
     def weight(self, stems: Iterable[str]) -> float:
         return sum(self._weight.get(stem, self._most) for stem in stems)
 
@@ -269,11 +271,9 @@ class Lexicon:
 
     template_words: frozenset[str] = frozenset()
     likeness: Likeness = field(default_factory=lambda: Likeness(()))
+    meaning: Likeness = field(default_factory=lambda: Likeness(()))
+    """The same with a thesaurus, for questions of many words: of a few, one that may mean the same is not enough."""
     relations: Callable[[Wording], frozenset[str]] = lambda _: frozenset()
     """What of the things that people commonly ask for may be asked for: several where the words do not say which."""
     kin: Callable[[frozenset[str], frozenset[str]], bool] = lambda _a, _b: False
     """Whether two such sets are near enough that the words cannot tell."""
-
-    def rare(self, wording: Wording) -> frozenset[str]:
-        """Stems that generic phrasings lack."""
-        return frozenset(stem for stem in wording.stems if not self.likeness.knows(stem))

@@ -128,7 +128,7 @@ class Making:
         began = time.perf_counter()
         for editor, namespace in dict.fromkeys((draft.editor, draft.request.namespace) for draft in drafts):
             mine = [d for d in drafts if d.editor == editor and d.request.namespace == namespace]
-            requests = [self._surroundings.fit_request(draft.request) for draft in mine]
+            requests = await self._surroundings.fit_requests([draft.request for draft in mine])
             beside, tell = self._beside(mine, bases[namespace]), partial(mine[0].tell, "fit")
             learned = await self._fitter.fit(editor, requests, beside, tell)
             for draft, fitted in zip(mine, learned, strict=True):

@@ -1,7 +1,8 @@
 """From what a client asked for to what an editor learns from: which editors may try, and the request in token ids."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 
 from app.domain.edit import EditRequest
 from app.domain.errors import InvalidRequest
@@ -9,12 +10,24 @@ from app.editors.base import AskedBeside, FitRequest, adaptor_key
 from app.editors.nearby import Nearby
 from app.editors.phrasebook import Phrasebook
 from app.editors.registry import AUTO, EDITORS
-from app.editors.scope import find_who, words_of
+from app.editors.scope import Heard, find_who, words_of
 from app.engine.engine import Engine
 
 PREFIXES = ("Here is a question. ", "Please answer this. ")
 """Put before a question while fitting, so that an edit does not lean on being the first thing said."""
 ROOM_CHARS = 2 * max(map(len, PREFIXES))
+MOST_BESIDE = 16
+"""Prompts about its subject that an edit learns from: each is run through the model."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Overheard:
+    """A prompt that is asked in a namespace, its question, and its words."""
+
+    prompt: str
+    question: str
+    heard: Heard
+    probe: bool
 
 
 class Preparing:
@@ -48,19 +61,14 @@ class Preparing:
             raise InvalidRequest(" ".join(reasons))
         return tuple(able)
 
-    def fit_request(
-        self, request: EditRequest, *, probes: Iterable[str] = (), recent: Iterable[str] = ()
-    ) -> FitRequest:
-        """Beside the namespace's probes and prompts that were asked in it lately.
-
-        Raises InvalidRequest for a text that cannot be tokenised or is too long.
-        """
+    def fit_request(self, request: EditRequest, asked_beside: Sequence["Overheard"] = ()) -> FitRequest:
+        """Beside what is asked in the namespace. Raises InvalidRequest for a text that cannot be tokenised or is too
+        long."""
         text = self._engine.text
         asked = tuple(dict.fromkeys((request.prompt, *request.paraphrases)))
         made = tuple(self._with(request.prompt, prefix=prefix) for prefix in PREFIXES if self._roomy(request))
         mine = (probe for probe in request.probes if probe not in asked)  # what contradicts itself is told later
         counter = tuple(dict.fromkeys((*request.counter_examples, *mine)))  # a probe bounds the scope too
-        beside = {**dict.fromkeys(recent, False), **dict.fromkeys(probes, True)}
         return FitRequest(
             texts=tuple(self._question(each) for each in asked),
             contexts=tuple(text.encode(each) for each in (*asked, *made)),
@@ -75,9 +83,7 @@ class Preparing:
             nearby_contexts=self._fitting(self._about(request)),
             made_texts=self.made(request),
             made_contexts=self._fitting(self.made_prompts(request)),
-            asked=self._asked(
-                {p: probe for p, probe in beside.items() if p not in asked and p not in counter}, request
-            ),
+            asked=self._asked(request, [each for each in asked_beside if each.prompt not in (*asked, *counter)]),
         )
 
     def as_asked(self, prompt: str, text: str) -> str:
@@ -110,16 +116,19 @@ class Preparing:
                 found.append(self._engine.text.encode(prompt))
         return tuple(found)
 
-    def _asked(self, beside: Mapping[str, bool], request: EditRequest) -> tuple[AskedBeside, ...]:
-        """Those that mention what the request's prompt is about, and fit a sequence."""
+    def overheard(self, prompts: Iterable[str], *, probes: bool) -> list["Overheard"]:
+        """Prompts with their words looked through once, for many requests."""
+        questions = ((prompt, self._question(prompt)) for prompt in prompts)
+        return [Overheard(prompt, question, Heard(words_of(question)), probes) for prompt, question in questions]
+
+    def _asked(self, request: EditRequest, beside: Sequence["Overheard"]) -> tuple[AskedBeside, ...]:
+        """Those that mention what the request's prompt is about, and fit a sequence; the first MOST_BESIDE."""
         words = self._phrasebook.lexicon.template_words
         who = find_who(self._question(request.prompt), request.subject, request.aliases, words)
-        found: list[AskedBeside] = []
-        for prompt, probe in beside.items():
-            question = self._question(prompt)
-            if who.share(words_of(question)) >= who.bound:
-                found.extend(AskedBeside(question, ids, probe) for ids in self._fitting([prompt]))
-        return tuple(found)
+        about = [each for each in beside if who.share_of(each.heard) >= who.bound][:MOST_BESIDE]
+        return tuple(
+            AskedBeside(each.question, ids, each.probe) for each in about for ids in self._fitting([each.prompt])
+        )
 
     def _about(self, request: EditRequest) -> tuple[str, ...]:
         """Asked as the prompt is: bare, or as the last turn of its conversation."""

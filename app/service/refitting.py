@@ -8,7 +8,7 @@ import asyncio
 import logging
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -93,10 +93,12 @@ class Refitting:
 
     async def _refit(self, group: Group) -> None:
         edits = [entry.edit for entry in group.entries]
-        requests = [self._preparing.fit_request(entry.request) for entry in group.entries]
+        requests = [
+            replace(self._preparing.fit_request(entry.request), cap=entry.learned.get("cap")) for entry in group.entries
+        ]
         nothing = Edition(edits[0].request.namespace, 0, ())
         anew = await asyncio.wrap_future(self._owner.fit(group.adaptor, requests, nothing))
-        fitted = [_bounded_as(entry.learned, each) for entry, each in zip(group.entries, anew, strict=True)]
+        fitted = [_widened_as(entry.learned, each) for entry, each in zip(group.entries, anew, strict=True)]
         trial = f"trial-{uuid.uuid4().hex[:8]}"
         names = [f"{edit.id}@{trial}" for edit in edits]
         try:
@@ -170,9 +172,8 @@ class Refitting:
                 self._owner.engine.drop(name)
 
 
-def _bounded_as(stood: Mapping[str, Any], anew: Fitted) -> Fitted:
-    """It reaches as far as it was told to, and no farther than what was asked beside it then let it."""
-    if "reach" not in anew.learned:
+def _widened_as(stood: Mapping[str, Any], anew: Fitted) -> Fitted:
+    """It reaches as far as it was told to."""
+    if "reach" not in anew.learned or "widened" not in stood:
         return anew
-    told = {name: stood[name] for name in ("widened", "cap") if stood.get(name) is not None}
-    return Fitted(learned={**anew.learned, **told}, tensors=anew.tensors)
+    return Fitted(learned={**anew.learned, "widened": stood["widened"]}, tensors=anew.tensors)

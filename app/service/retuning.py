@@ -101,7 +101,7 @@ class Retuning:
 
     async def _fitted(self, stands: Edit, request: EditRequest, widen: float, name: str) -> tuple[Fitted, Verdict]:
         """With the scope alone changed; where that does not do, fitted again."""
-        fit_request = self._surroundings.fit_request(request)
+        (fit_request,) = await self._surroundings.fit_requests([request])
         now = Fitted(learned=stands.learned, tensors=unpack(stands.tensors))
         rescope = partial(self._owner.engine.rescope, stands.adaptor, now, fit_request)
         fitted = await asyncio.wrap_future(self._owner.call(rescope))

@@ -44,12 +44,19 @@ class Surroundings:
             recent=self._recent.newest(request.namespace, recent),
         )
 
-    def fit_request(self, request: EditRequest) -> FitRequest:
-        """What an editor learns from, beside what is asked in its namespace. Raises InvalidRequest."""
-        probes = self._records.ledger.probes.get(request.namespace, ())
-        return self._preparing.fit_request(
-            request, probes=probes, recent=self._recent.newest(request.namespace, MOST_READ)
-        )
+    async def fit_requests(self, requests: Sequence[EditRequest]) -> list[FitRequest]:
+        """What an editor learns from, beside what is asked in the namespace that all are of. Raises InvalidRequest."""
+        namespace = requests[0].namespace
+        probes = self._records.ledger.probes.get(namespace, ())
+        beside = self._preparing.overheard(probes, probes=True)
+        for prompt in self._recent.newest(namespace, MOST_READ):
+            beside += self._preparing.overheard([prompt], probes=False)
+            await asyncio.sleep(0)  # one may be as long as the model's context: others are served meanwhile
+        found = []
+        for request in requests:
+            found.append(self._preparing.fit_request(request, beside))
+            await asyncio.sleep(0)
+        return found
 
     async def neighbours(self, edit_id: str) -> list[EditView]:
         """The live edits that are about the same as one, the newest first. Raises UnknownEdit."""

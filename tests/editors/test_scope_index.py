@@ -161,12 +161,3 @@ def test_what_is_asked_in_the_namespace_bounds_the_scope(text: str, probe: bool,
     cap, apart = learned_beside("Who founded Lumen?", beside, radius=1e-3)
     assert cap == (pytest.approx(WITHIN * apart, rel=1e-4) if bounds else None)
     assert learned_beside("Who founded Lumen?", beside, radius=2 * apart)[0] is None, "the model takes it for the same"
-
-
-def test_a_long_question_is_found_though_its_name_is_not_said() -> None:
-    index = index_of("Who was Princess Frida Amaly of Zenda's mother?", subjects=("Princess Frida Amaly of Zenda",))
-    own = "Who was Princess Frida Amaly of Zenda's mother?"
-    assert answering_like(index, own, "Who's Princess Frida Amaly's mother in Zenda?", live=("e0",)) == "e0"
-    assert answering_like(index, own, "Who's Princess Frida Amaly's mother in Hentzau?", live=("e0",)) is None
-    index.drop("e0")
-    assert not index._concordance._by_word

@@ -5,7 +5,7 @@ from app.editors.bank import load_bank
 from app.editors.nearby import COUNT, Nearby
 from app.editors.phrasebook import load_phrasebook
 from app.engine.editions import Edition
-from app.service.preparing import Preparing
+from app.service.preparing import MOST_BESIDE, Preparing
 from tests.rig import Rig
 
 
@@ -44,10 +44,10 @@ def test_what_is_asked_about_the_same_is_learned_from() -> None:
     preparing = Preparing(rig.engine, Nearby(()), load_phrasebook())
     request = EditRequest(prompt="The king of Zenda was", target="R", counter_examples=("Zenda lies in",))
     probes = ("Zenda's queen was", "The king of Peru was", "Zenda lies in")
-    made = preparing.fit_request(
-        request, probes=probes, recent=("The king of Zenda was", "Zenda's queen was", "Zenda?")
-    )
+    beside = preparing.overheard(probes, probes=True)
+    beside += preparing.overheard(("The king of Zenda was", "Zenda?", "Zenda " * 5000), probes=False)
+    made = preparing.fit_request(request, beside)
     assert [(each.text, each.probe) for each in made.asked] == [("Zenda's queen was", True), ("Zenda?", False)]
     assert made.asked[0].ids == tuple(rig.engine.text.encode("Zenda's queen was"))
-    long = preparing.fit_request(request, recent=("Zenda " * 5000,))
-    assert long.asked == (), "what does not fit a sequence was never answered"
+    many = preparing.overheard([f"Zenda {at}?" for at in range(99)], probes=False)
+    assert len(preparing.fit_request(request, many).asked) == MOST_BESIDE
