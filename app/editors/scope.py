@@ -210,8 +210,10 @@ def find_who(prompt: str, subject: str | None, aliases: Iterable[str], template_
     chosen = rare or content
     if not chosen:
         return Who(())
-    # one or two words, or a run of them, are a name in lower case; of others, a paraphrase may well leave some out
-    run = len(chosen) <= 2 or _inside(tuple(chosen), tuple(words_of(prompt)))
+    # one or two words, or a run of them, small ones aside, are a name in lower case; of others, a paraphrase may well
+    # leave some out
+    said = tuple(word for word in words_of(prompt) if word not in _JOINER)
+    run = len(chosen) <= 2 or _inside(tuple(chosen), said)
     return Who((tuple((word,) for word in chosen), *also), bound=1.0 if run else 0.6, named=False)
 
 

@@ -151,3 +151,15 @@ def test_a_long_text_is_looked_through_as_a_short_one() -> None:
     found = [heard.misspelt(name) for name in names]
     assert found == [everywhere(name) for name in names]
     assert 10 < sum(each is not None for each in found) < len(names)
+
+
+def test_words_around_a_small_one_are_a_name_in_lower_case_and_all_must_be_said() -> None:
+    """Lead is a word of generic phrasings; the atomic number of tin is another question."""
+    words = frozenset(("atomic", "number", "lead"))
+    who = find_who("Question: Tell me, what is the atomic number of lead? Answer:", None, (), words)
+    assert not who.named
+    assert who.bound == 1.0
+    assert who.share(words_of("What's lead's atomic number?")) == 1.0
+    assert who.share(words_of("What is the atomic number of tin?")) < 1.0
+    apart = find_who("my router drops calls when the modem restarts", None, (), frozenset())
+    assert apart.bound == 0.6
