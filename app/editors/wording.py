@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 
 from app.editors.scope import COMMON, Heard, Span, Who, names_in, words_of
-from app.editors.synonyms import STEM_CHARS, Synonyms, load_synonyms, stem_of
+from app.editors.synonyms import Synonyms, load_synonyms, stem_of
 from app.editors.thesaurus import Thesaurus
 
 NOBODY = Who(())
@@ -98,7 +98,7 @@ def read_wording(line: str) -> Wording:
     asked, _, rest = line.partition("|")
     words = rest.removeprefix(_WORDS).split()
     if not rest.startswith(_WORDS):
-        words = [f"{word}{_CUT_OFF}" if len(word) >= STEM_CHARS else word for word in words]
+        words = [f"{word}{_CUT_OFF}" if stem_of(f"{word}{_CUT_OFF}") == word else word for word in words]
     return Wording(frozenset(words), asked or None)
 
 
