@@ -101,7 +101,7 @@ class Phrasebook:
         named = (match[1] for text in self._phrasings[asked.relation] if (match := _NOUN.match(text)))
         return next((f"the {noun} of {asked.name}" for noun in named), None)
 
-    def recognised(self, prompt: str, subject: str | None) -> "Recognised | None":
+    def recognised(self, prompt: str, subject: str | None) -> Recognised | None:
         """What it asks for, if that is one relation of someone who can be named."""
         who = find_who(prompt, subject, (), self.lexicon.template_words)
         name = subject or surface(prompt, who)

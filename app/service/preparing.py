@@ -61,7 +61,7 @@ class Preparing:
             raise InvalidRequest(" ".join(reasons))
         return tuple(able)
 
-    def fit_request(self, request: EditRequest, asked_beside: Sequence["Overheard"] = ()) -> FitRequest:
+    def fit_request(self, request: EditRequest, asked_beside: Sequence[Overheard] = ()) -> FitRequest:
         """Beside what is asked in the namespace. Raises InvalidRequest for a text that cannot be tokenised or is too
         long."""
         text = self._engine.text
@@ -116,12 +116,12 @@ class Preparing:
                 found.append(self._engine.text.encode(prompt))
         return tuple(found)
 
-    def overheard(self, prompts: Iterable[str], *, probes: bool) -> list["Overheard"]:
+    def overheard(self, prompts: Iterable[str], *, probes: bool) -> list[Overheard]:
         """Prompts with their words looked through once, for many requests."""
         questions = ((prompt, self._question(prompt)) for prompt in prompts)
         return [Overheard(prompt, question, Heard(words_of(question)), probes) for prompt, question in questions]
 
-    def _asked(self, request: EditRequest, beside: Sequence["Overheard"]) -> tuple[AskedBeside, ...]:
+    def _asked(self, request: EditRequest, beside: Sequence[Overheard]) -> tuple[AskedBeside, ...]:
         """Those that mention what the request's prompt is about, and fit a sequence; the first MOST_BESIDE."""
         words = self._phrasebook.lexicon.template_words
         who = find_who(self._question(request.prompt), request.subject, request.aliases, words)
