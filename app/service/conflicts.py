@@ -1,14 +1,17 @@
 """Which edits stand in one another's way: in a batch, by name, and by what already answers a prompt."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
 from app.domain.edit import EditRequest, State
 from app.domain.errors import InvalidRequest, ScopeConflict, StateConflict
 from app.domain.generation import Generation
 from app.domain.ledger import Ledger
+from app.engine.editions import Edition
+from app.service.committing import Draft
 from app.service.records import Records
-from app.service.verifying import same_text
+from app.service.surroundings import Surroundings
+from app.service.verifying import Verifier, same_text
 
 
 def check_batch(requests: Sequence[EditRequest], *, dry_run: bool = False) -> None:
@@ -77,6 +80,43 @@ def in_the_way(
     return tuple(i for i, target in targets.items() if not same_text(target, request.target) and not request.force)
 
 
+async def check_scopes(
+    drafts: Sequence[Draft], bases: Mapping[str, Edition], around: Surroundings, verifier: Verifier
+) -> None:
+    """Raises ScopeConflict where an edit of a batch, once fitted, answers what a later one asks in other words with
+    another target: one after the other, the later one would have been refused. A preview's verdict tells it."""
+    place = {draft.id: at for at, draft in enumerate(drafts)}
+    for at, draft in enumerate(drafts):
+        request = draft.request
+        near = [] if request.force else await around.about_the_same(request, place)
+        earlier = [i for i in near if place[i] < at and drafts[place[i]].request.namespace == request.namespace]
+        others = {i for i in earlier if not same_text(drafts[place[i]].request.target, request.target)}
+        if not others:
+            continue
+        mates = [each.id for each in drafts[:at] if each.request.namespace == request.namespace]
+        gone = frozenset(edit_id for each in drafts[: at + 1] for edit_id in each.supersedes)
+        before = bases[request.namespace].trying(mates, gone)
+        for text in (request.prompt, *request.paraphrases):
+            answer = await verifier.first_token(text, before)
+            first = next((place[hit.edit_id] for hit in answer.hits if hit.edit_id in others), None)
+            if first is None:
+                continue
+            other = drafts[first].request
+            problem = (
+                f"Edits {first} and {at} of the batch contradict each other: the one ({other.prompt!r} -> "
+                f"{other.target!r}) answers {text!r}, which the other corrects to {request.target!r}"
+            )
+            if not draft.dry_run:
+                raise ScopeConflict(f"{problem}. {APART_IN_A_BATCH}", conflicts=[], edits=[first, at])
+            assert draft.verdict is not None
+            draft.verdict = replace(draft.verdict, problems=(problem, *draft.verdict.problems))
+            break
+
+
+APART_IN_A_BATCH = (
+    "Keep one of them, give a `subject`, `counter_examples` or `aliases` that tell them apart, or post the one that is "
+    "to stand with `force`."
+)
 APART = (
     "Name them in `supersede`, roll them back first, or give a `subject`, `counter_examples` or `aliases` that tell "
     "the edits apart."

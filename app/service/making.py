@@ -17,7 +17,7 @@ from app.editors.base import Fitted
 from app.engine.editions import Edition
 from app.engine.owner import EngineOwner
 from app.service.committing import Committer, Draft, hand_over, kept_report, new_id, preview_of
-from app.service.conflicts import check_batch, conflict_with, in_the_way, superseded_by, twin_of
+from app.service.conflicts import check_batch, check_scopes, conflict_with, in_the_way, superseded_by, twin_of
 from app.service.fitting import Fitter
 from app.service.preparing import Preparing
 from app.service.records import Clock, Records, uninterrupted
@@ -294,6 +294,8 @@ class Making:
         verdicts = await asyncio.gather(*map(verdict_of, drafts))
         for draft, verdict in zip(drafts, verdicts, strict=True):
             draft.verdict = verdict
+        if len(drafts) > 1:
+            await check_scopes(drafts, bases, self._surroundings, self._verifier)
         return [draft for draft in drafts if draft.verdict and not draft.verdict.passed and not draft.request.force]
 
     async def _let_go(self, drafts: list[Draft]) -> None:

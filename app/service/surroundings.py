@@ -1,7 +1,7 @@
 """What is asked about an edit besides its own prompts, before it goes live: what stands around it."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from functools import partial
 
 from app.domain.edit import EditRequest, edit_id_of
@@ -57,6 +57,12 @@ class Surroundings:
             found.append(self._preparing.fit_request(request, beside))
             await asyncio.sleep(0)
         return found
+
+    async def about_the_same(self, request: EditRequest, among: Container[str]) -> list[str]:
+        """Of these fits, those that are about whom or what the request is about."""
+        fit_request = self._preparing.fit_request(request)
+        near = await asyncio.wrap_future(self._owner.call(partial(self._owner.engine.near, fit_request)))
+        return [fit_id for fit_id in near if fit_id in among]
 
     async def neighbours(self, edit_id: str) -> list[EditView]:
         """The live edits that are about the same as one, the newest first. Raises UnknownEdit."""

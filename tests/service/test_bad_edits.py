@@ -3,13 +3,14 @@
 import asyncio
 import math
 from collections.abc import Generator
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
 
 from app.domain.edit import EditRequest
-from app.domain.errors import EditRejected, InvalidRequest
+from app.domain.errors import EditRejected, InvalidRequest, ScopeConflict
 from app.editors.base import Fitted
 from app.editors.registry import AUTO, EDITORS
 from app.service.service import Service
@@ -81,6 +82,39 @@ def test_edits_of_a_batch_that_contradict_each_other_are_refused_and_both_named(
             assert error.value.details["edits"] == [1, 2]
             assert all(repr(request.target) in error.value.message for request in requests)
             await nothing_left(service)
+
+    asyncio.run(story())
+
+
+def test_edits_of_a_batch_that_contradict_each_other_in_other_words_are_refused_as_one_after_the_other() -> None:
+    other = "What is the capital of Ruritania?"
+    requests = [EditRequest(prompt=p, target=t) for p, t in ((CAPITAL, "Strelsau"), (other, "Zenda"))]
+
+    async def story() -> None:
+        async with serving() as service:
+            nothing = EditRequest(prompt="Nothing to do with it", target="D")
+            with pytest.raises(ScopeConflict, match="Edits 1 and 2 of the batch contradict each other") as error:
+                await service.edit([nothing, *requests], ORIGIN, batch=True)
+            assert error.value.details == {"conflicts": [], "edits": [1, 2]}
+            assert all(repr(text) in error.value.message for text in (CAPITAL, other, "Strelsau", "Zenda"))
+            await nothing_left(service)
+            preview = await service.edit(requests, ORIGIN, batch=True, dry_run=True)
+            assert ["contradict" in str(each.view.edit.report) for each in preview.results] == [False, True]
+            forced = [requests[0], replace(requests[1], force=True)]
+            await service.edit(forced, ORIGIN, batch=True)
+            assert [(await ask(service, p)).text for p in (CAPITAL, other)] == ["Strelsau", "Zenda"]
+
+    asyncio.run(story())
+
+
+def test_edits_of_a_batch_about_one_subject_that_ask_different_things_stand_side_by_side() -> None:
+    async def story() -> None:
+        async with serving() as service:
+            asked = {CAPITAL: "Strelsau", "The mother tongue of Ruritania's king, Rudolf Elphberg, is": "German"}
+            await service.edit([EditRequest(prompt=p, target=t) for p, t in asked.items()], ORIGIN, batch=True)
+            assert {p: (await ask(service, p)).text for p in asked} == asked
+
+    asyncio.run(story())
 
     asyncio.run(story())
 
