@@ -14,6 +14,7 @@ from importlib.resources import files
 
 from app.editors.frames import Frame, framed
 from app.editors.scope import find_who, surface, words_of
+from app.editors.slots import Slots
 from app.editors.synonyms import load_synonyms
 from app.editors.thesaurus import load_thesaurus
 from app.editors.wording import STAND_IN, THING, Lexicon, Likeness, Wording, frame_of, wording_of
@@ -69,6 +70,7 @@ class Phrasebook:
         words = frozenset(word for text in texts for word in words_of(text))
         likeness, meaning = Likeness(texts, load_synonyms()), Likeness(texts, load_synonyms(), load_thesaurus())
         self.lexicon = Lexicon(words, likeness, meaning, self.relations, self._asked_word_for_word, kin)
+        self._slots = Slots((text for texts in phrasings.values() for text in texts), words)
         who = find_who(STAND_IN, STAND_IN, (), frozenset())
         self._word_for_word: dict[str, set[str]] = defaultdict(set)
         self._questions: dict[str, set[str]] = defaultdict(set)
@@ -94,6 +96,10 @@ class Phrasebook:
         first, then = (questions, beginnings) if asked.frame.core.rstrip().endswith("?") else (beginnings, questions)
         put = [asked.put(text) for text in (*first[:MOST_ALIKE], *then[: MOST - MOST_ALIKE])]
         return tuple(text for text in put if text != prompt)
+
+    def subject(self, prompt: str) -> str | None:
+        """Whom or what it is about, of a question that people commonly ask; None where capitals must tell."""
+        return self._slots.name(framed(prompt).core)
 
     def noun(self, prompt: str, subject: str | None) -> str | None:
         """What a prompt asks for, as words that a question about it can be put in: `the mother of Ada Quill`."""

@@ -7,11 +7,12 @@ known to ask for something else move a prompt farther off, and those of what sta
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import takewhile
 
 from app.editors.frames import core_of
 from app.editors.scope import COMMON, Who, names_in, words_of
 from app.editors.synonyms import stem_of
-from app.editors.wording import Lexicon, Likeness, Wording, frame_of, read_wording, whole_of, wording_of
+from app.editors.wording import STAND_IN, Lexicon, Likeness, Wording, frame_of, read_wording, whole_of, wording_of
 
 ALIKE, ALIKE_UNNAMED = 0.55, 0.7
 """Of its words that a prompt shares with one of the edit's: from here on it asks the same, whatever the distance. More
@@ -111,6 +112,9 @@ class Said:
         own = _most(asked.wording, mine, lexicon.likeness)
         if own >= VERY:
             return own
+        if own < self.bound and (rest := _rest_of_name(asked, lexicon)):
+            # the rest of a name that capitals show a part of says whom it is about, and nothing of what is asked
+            own = min(own, _most(asked.wording.without(rest), [each.without(rest) for each in mine], lexicon.likeness))
         # of an edit whose words may ask for several things it is not sure that it does not ask for this one
         surely = lexicon.word_for_word(asked.core) if len(self.relations) == 1 else frozenset()
         if surely and surely.isdisjoint(self.relations) and not lexicon.kin(surely, self.relations):
@@ -231,6 +235,16 @@ def depth_of(distance: float, radius: float, alike: float, enough: float) -> flo
     depth = distance / radius if radius > 0 else (0.0 if distance == 0 else float("inf"))
     depth = max(0.0, depth - NEARER * alike)
     return min(depth, 1.0 - DEEPER * (alike - enough)) if alike >= enough else depth
+
+
+def _rest_of_name(asked: Asked, lexicon: Lexicon) -> frozenset[str]:
+    """Stems of the words beside a name that no generic phrasing has."""
+    words = asked.core.split()
+    found: set[str] = set()
+    for at in (at for at, word in enumerate(words) if word == STAND_IN):
+        for beside in (words[at + 1 :], words[:at][::-1]):
+            found.update(takewhile(lambda stem: not lexicon.likeness.knows(stem), map(stem_of, beside)))
+    return frozenset(found - {stem_of(STAND_IN)})
 
 
 def _most(asked: Wording, wordings: Sequence[Wording], likeness: Likeness) -> float:

@@ -14,10 +14,14 @@ from unicodedata import normalize
 Span = tuple[str, ...]
 """Words that must stand side by side, in this order."""
 
-_WORD = re.compile(r"[぀-ヿ㐀-鿿가-힯]|[^\W_]+")  # scripts without spaces: a character is a word
+_WORD = re.compile(
+    r"[぀-ヿ㐀-鿿가-힯]"  # scripts without spaces: a character is a word
+    r"|\d+(?:st|nd|rd|th|s)?(?![^\W_])|\d+|[^\W\d_]+"  # 25mm is written 25 mm as well, and iPhone15 iPhone 15
+)
 _ACCENT = re.compile("[\u0300-\u036f]")
-_POSSESSIVE = re.compile(r"['’]s\b")
+POSSESSIVE = re.compile(r"['’]s\b")
 _QUOTED = re.compile(r"[\"“«]([^\"”»]{2,80})[\"”»]")
+_PARTED = re.compile(r"[,()]")
 _SENTENCE_START = re.compile(r"[.?!:;\n\"“(]\s*$")
 _ABBREVIATED = re.compile(r"[A-Z]|Dr|Mr|Mrs|Ms|St|Sr|Jr|No|vs")
 """A period after it ends no sentence."""
@@ -30,9 +34,9 @@ _NUMBER = re.compile(r"\d+(?:st|nd|rd|th)?")
 _MONTHS_TEXT = "january february march april may june july august september october november december"
 _MONTHS = frozenset(_MONTHS_TEXT.split())
 _DATE = re.compile(rf"\d+|{'|'.join(sorted(_MONTHS))}")
-_JOINER_TEXT = "of the de la le du da di do dos das del della delle dei des van von der den zu and & al el bin ibn y"
-_JOINER = frozenset(_JOINER_TEXT.split())
-_SMALL = _JOINER | {"in", "at", "by", "from", "to", "on", "for"}
+JOINER_TEXT = "of the de la le du da di do dos das del della delle dei des van von der den zu and & al el bin ibn y"
+JOINER = frozenset(JOINER_TEXT.split())
+SMALL = JOINER | {"in", "at", "by", "from", "to", "on", "for"}
 _COMMON_TEXT = """
 a about after again all also am an and any answer are as at be been before being between both brief briefly but by can
 complete could did do does doing due each every explain fact find following for from give given had has have he her here
@@ -50,7 +54,7 @@ def words_of(text: str) -> list[str]:
 
 @lru_cache(maxsize=64)  # of one prompt, for each subject that it mentions
 def _words_of(text: str) -> tuple[str, ...]:
-    return tuple(_stem(word) for word in _WORD.findall(_POSSESSIVE.sub("", _plain(text))))
+    return tuple(_stem(word) for word in _WORD.findall(POSSESSIVE.sub("", _plain(text))))
 
 
 def _plain(text: str) -> str:
@@ -99,7 +103,7 @@ class Heard:
         """Where a name of three words or more, or of two around a small one, stands with one of them a letter off, or
         with other small words between them. Shorter names must be written as they are: a letter tells Iran from Iraq.
         """
-        telling = [at for at, word in enumerate(span) if word not in _SMALL]
+        telling = [at for at, word in enumerate(span) if word not in SMALL]
         if len(span) < 3 or len(telling) < 2:
             return None
         # one of any two words stands as it is: the two that the prompt has least often say where to look
@@ -157,9 +161,9 @@ def _off(span: Span, words: Sequence[str]) -> int:
     """How many of a name's words are a letter off; more than all of them, if one is another word."""
     off = 0
     for mine, theirs in zip(span, words, strict=True):
-        if mine == theirs or (mine in _SMALL and theirs in _SMALL) or _same_number(mine, theirs):
+        if mine == theirs or (mine in SMALL and theirs in SMALL) or _same_number(mine, theirs):
             continue
-        off += 1 if mine not in _SMALL and _a_letter_off(mine, theirs) else len(span)
+        off += 1 if mine not in SMALL and _a_letter_off(mine, theirs) else len(span)
     return off
 
 
@@ -193,9 +197,9 @@ def find_who(prompt: str, subject: str | None, aliases: Iterable[str], template_
 
     `template_words` are the words of generic phrasings ("capital", "wrote"): they say what is asked, not about whom.
     """
-    given = [tuple(words_of(name)) for name in ((subject, *aliases) if subject is not None else ())]
-    if any(given):
-        return Who(tuple((span,) for span in given if span))
+    given = [spans for name in ((subject, *aliases) if subject is not None else ()) for spans in _given(name)]
+    if given:
+        return Who(tuple(dict.fromkeys(given)))
     also = tuple((span,) for span in (tuple(words_of(alias)) for alias in aliases) if span)
     quoted = _quoted(prompt)
     names = [span for span in quoted if len(span) <= TITLE_WORDS] or _names(prompt, template_words) or quoted
@@ -204,7 +208,8 @@ def find_who(prompt: str, subject: str | None, aliases: Iterable[str], template_
     if rare and all(SOURCES.issuperset(span) for span in names):
         names = []
     # "Roman numerals" is how one asks, not who is meant, unless there is nothing else
-    spans = [span for span in names if not template_words.issuperset(span)] or names
+    told = [span for span in names if not SOURCES.issuperset(span)] or names
+    spans = [span for span in told if not template_words.issuperset(span)] or told
     if spans:
         return Who((tuple(dict.fromkeys(spans)), *also))
     chosen = rare or content
@@ -212,9 +217,16 @@ def find_who(prompt: str, subject: str | None, aliases: Iterable[str], template_
         return Who(())
     # one or two words, or a run of them, small ones aside, are a name in lower case; of others, a paraphrase may well
     # leave some out
-    said = tuple(word for word in words_of(prompt) if word not in _JOINER)
+    said = tuple(word for word in words_of(prompt) if word not in JOINER)
     run = len(chosen) <= 2 or _inside(tuple(chosen), said)
     return Who((tuple((word,) for word in chosen), *also), bound=1.0 if run else 0.6, named=False)
+
+
+def _given(name: str) -> list[tuple[Span, ...]]:
+    """A name as it stands; of one with a comma, as John, Duke of Kent, the parts may stand apart, too."""
+    parts = [span for part in _PARTED.split(name) if (span := tuple(words_of(part)))]
+    whole = tuple(words_of(name))
+    return [(whole,), tuple(parts)] if len(parts) > 1 else [(whole,)] if whole else []
 
 
 def who_of(texts: Sequence[str], subject: str | None, aliases: Iterable[str], template_words: frozenset[str]) -> Who:
@@ -226,6 +238,12 @@ def who_of(texts: Sequence[str], subject: str | None, aliases: Iterable[str], te
             named = who.named and other.named
             who = Who((*who.alternatives, *other.alternatives), min(who.bound, other.bound), named)
     return who
+
+
+def placed_words(text: str) -> list[tuple[str, re.Match[str]]]:
+    """Its words as `words_of` has them, and where each stands."""
+    left_out = {place for match in POSSESSIVE.finditer(text) for place in range(*match.span())}
+    return [(_stem(_plain(match[0])), match) for match in _WORD.finditer(text) if match.start() not in left_out]
 
 
 def locate(text: str, who: Who) -> int | None:
@@ -247,10 +265,10 @@ def surface(text: str, who: Who) -> str | None:
     if not who.alternatives or len(who.alternatives[0]) != 1:
         return None
     (span,) = who.alternatives[0]
-    found = [(_stem(_plain(match[0])), match) for match in _WORD.finditer(_POSSESSIVE.sub("", text))]
+    found = [(_stem(_plain(match[0])), match) for match in _WORD.finditer(POSSESSIVE.sub("", text))]
     for at in range(len(found) - len(span) + 1):
         if tuple(word for word, _ in found[at : at + len(span)]) == span:
-            return _POSSESSIVE.sub("", text)[found[at][1].start() : found[at + len(span) - 1][1].end()]
+            return POSSESSIVE.sub("", text)[found[at][1].start() : found[at + len(span) - 1][1].end()]
     return None
 
 
@@ -264,15 +282,17 @@ def _mixed(word: str) -> bool:
     return len(word) > 3 and any(letter.isupper() for letter in word)
 
 
-def _dates_apart(span: Span) -> list[Span]:
-    """A date is put in many orders, and a year before or after what it is the year of: each is a span of its own."""
+def _dates_apart(parts: Sequence[Sequence[str]]) -> list[Span]:
+    """Of a run's parts, the words of each. A date is put in many orders, and a year before or after what it is the
+    year of: each is a span of its own."""
+    span = tuple(word for part in parts for word in part)
     if not _MONTHS.isdisjoint(span):
-        return [(word,) for word in span if word not in _SMALL]
-    years = [word for word in (span[0], span[-1]) if _YEAR.fullmatch(word)]
-    if not years or len(span) == 1:
+        return [(word,) for word in span if word not in SMALL]
+    start, stop = (len(part) == 1 and bool(_YEAR.fullmatch(part[0])) for part in (parts[0], parts[-1]))
+    if not (start or stop) or len(span) == 1:
         return [span]
-    start, end = bool(_YEAR.fullmatch(span[0])), len(span) - bool(_YEAR.fullmatch(span[-1]))
-    rest = span[int(start) : end]
+    rest = span[int(start) : len(span) - stop]
+    years = [*span[: int(start)], *span[len(span) - stop :]]
     return [*([rest] if rest else []), *((year,) for year in dict.fromkeys(years))]
 
 
@@ -293,7 +313,7 @@ def _names(prompt: str, template_words: frozenset[str]) -> list[Span]:
 
     def close() -> None:
         if any(words_of(part) for part in run):
-            spans.extend(_dates_apart(tuple(word for part in run for word in words_of(part))))
+            spans.extend(_dates_apart([words_of(part) for part in run]))
         run.clear()
         pending.clear()
 
@@ -309,7 +329,7 @@ def _names(prompt: str, template_words: frozenset[str]) -> list[Span]:
         if capital and not (starts and _stem(word.casefold()) in usual):
             run.extend((*pending, word))
             pending.clear()
-        elif run and word.casefold() in _JOINER:
+        elif run and word.casefold() in JOINER:
             pending.append(word)
         else:
             close()

@@ -42,7 +42,8 @@ _ASKED = {
     "where": re.compile(r"\b(?:where|(?:what|which) (?:city|town|place|location|country|state|continent|region))\b"),
     "who": re.compile(r"\b(?:who|whom|whose|(?:what|which) (?:person|man|woman))\b"),
     "how many": re.compile(
-        r"\b(?:how (?:many|much)|what(?:'s| is| was) the (?:total |exact )?(?:number|count|amount))\b"
+        r"\b(?:how (?:many|much)|what(?:'s| is| was) the (?:total |exact )?(?:number of|count|amount))\b"
+        r"(?! (?:second|minute|hour|day|week|month|year|decade)s?\b)"  # these may be asked as how long
     ),
     "how long": re.compile(r"\b(?:how (?:long|old|soon|late|early)|the duration)\b"),
     "how big": re.compile(r"\bhow (?:tall|high|far|big|large|deep|heavy|wide)\b"),
@@ -50,7 +51,16 @@ _ASKED = {
     "why": re.compile(r"\bwhy\b"),
 }
 _THING = re.compile(r"\b(?:what|which)\b")
-_DATED_OR_COUNTED = re.compile(r"\b(?:year|date|day|month|time|number|count|total|amount|birthday)\b")
+_NO_THING = re.compile(
+    r"\b(?:year|date|day|month|time|times|number|count|total|amount|birthday|timeline|instances"
+    r"|reason|purpose|significance|importance|motive|motivation|rationale)\b"
+)
+"""What is asked with these may as well be asked with when, how many or why."""
+_ASKS = re.compile(r"\b(?:what|which|who|whom|whose|when|where|why|how)\b")
+_FIRST = 3
+"""Words, of which one is an asking one where a sentence begins by asking."""
+_ASIDE = re.compile(r"(?<!and )(?<!or )\b(?:when|where|who|whom|whose)\b")
+"""After the word that asks: it only begins a clause."""
 THING = "what"
 """Asked for where a question asks for none of the kinds; whom and where may be asked in such words too."""
 _VAGUE = frozenset((THING, "how"))
@@ -150,11 +160,21 @@ def _read(sentence: str, who: Who) -> Wording:
     words = frozenset(word for word in said if len(word) > 1 or word.isdigit())
     if all(word in COMMON for word in said):
         words |= {word for word in left if word in COMMON and word not in _EMPTY}
-    lower = sentence.casefold()
+    lower = _asking_part(sentence.casefold())
     kinds = [kind for kind, pattern in _ASKED.items() if pattern.search(lower)]
-    if not kinds and _THING.search(lower) and not _DATED_OR_COUNTED.search(lower):
+    if not kinds and _THING.search(lower) and not _NO_THING.search(lower):
         kinds = [THING]
     return Wording(words, kinds[0] if len(kinds) == 1 else None)
+
+
+def _asking_part(sentence: str) -> str:
+    """Without the words that only look as if they asked: what was said, when he left; the man who was president."""
+    first = _ASKS.search(sentence)
+    if first is None:
+        return sentence
+    if len(words_of(sentence[: first.start()])) >= _FIRST:
+        return sentence if not _ASKS.search(sentence, first.end()) else ""  # which of them asks is not known
+    return sentence[: first.end()] + _ASIDE.sub("", sentence[first.end() :])
 
 
 def _spans(who: Who) -> list[Span]:

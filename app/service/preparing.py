@@ -89,7 +89,7 @@ class Preparing:
             ends=tuple(text.ends(each) for each in (*asked, *made)),
             counter_contexts=tuple(text.encode(each) for each in counter),
             target_ids=text.encode_target(request.prompt, request.target),
-            subject=request.subject,
+            subject=self._subject(request),
             aliases=request.aliases,
             counter_examples=tuple(self._question(each) for each in counter),
             seed=request.seed,
@@ -119,7 +119,7 @@ class Preparing:
         """Paraphrases that the server makes of the request's question."""
         if not self._roomy(request):
             return ()
-        return self._phrasebook.made(self._question(request.prompt), request.subject)
+        return self._phrasebook.made(self._question(request.prompt), self._subject(request))
 
     def _fitting(self, prompts: Iterable[str]) -> tuple[tuple[int, ...], ...]:
         """As they fit a sequence: a name may be long, and nobody asked for these."""
@@ -137,7 +137,7 @@ class Preparing:
     def _asked(self, request: EditRequest, beside: Sequence[Overheard]) -> tuple[AskedBeside, ...]:
         """Those that mention what the request's prompt is about, and fit a sequence; the first MOST_BESIDE."""
         words = self._phrasebook.lexicon.template_words
-        who = find_who(self._question(request.prompt), request.subject, request.aliases, words)
+        who = find_who(self._question(request.prompt), self._subject(request), request.aliases, words)
         about = [each for each in beside if who.share_of(each.heard) >= who.bound][:MOST_BESIDE]
         return tuple(
             AskedBeside(each.question, ids, each.probe) for each in about for ids in self._fitting([each.prompt])
@@ -148,8 +148,12 @@ class Preparing:
         if not self._roomy(request):
             return ()
         bare = self._engine.text.question(request.prompt) != (0, len(request.prompt))
-        about = self._nearby.about(self._question(request.prompt), request.subject, bare=bare)
+        about = self._nearby.about(self._question(request.prompt), self._subject(request), bare=bare)
         return tuple(self._with(request.prompt, question=each) for each in about)
+
+    def _subject(self, request: EditRequest) -> str | None:
+        """As given, or read from a question that people commonly ask; else an editor finds it by its capitals."""
+        return request.subject or self._phrasebook.subject(self._question(request.prompt))
 
     def _question(self, prompt: str) -> str:
         start, end = self._engine.text.question(prompt)

@@ -39,12 +39,21 @@ def near(edit: Said, prompt: str, distance: float = OUTSIDE) -> Near:
         ("who played bubba in the heat of the night?", "Who portrayed Bubba in the series In the Heat of the Night?"),
         ("Which lawyer helped the first farmers of Zenda sue for their grazing rights?",
          "Which attorney assisted the first farmers of Zenda in court for their grazing rights?"),
+        ("What is the real field of view for the Zenda 12 x 32 field glasses in degrees?",
+         "What is the actual field of view in degrees for the Zenda 12x32 field glasses?"),
         ("who took over the dutch colony in zenda bay?",
          "Which people assumed control of the Dutch colony in Zenda Bay?"),
     ],
 )  # fmt: skip
 def test_who_asks_the_same_in_other_words_is_answered(edited: str, asked: str) -> None:
     assert near(said(edited), asked).depth <= 1
+
+
+def test_the_rest_of_a_name_says_nothing_of_what_is_asked() -> None:
+    edit = said("What kind of family is Betula zendensis of?")
+    assert edit.who.alternatives == ((("betula",),),)
+    assert near(edit, "The rank of Betula zendensis is").alike == 0
+    assert near(edit, "What kind of family is Betula zendensis in?").alike > 0.9
 
 
 @pytest.mark.parametrize(
