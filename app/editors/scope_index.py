@@ -27,7 +27,7 @@ from app.editors.wording import Lexicon
 
 SHORTLIST = 8
 """Nearest keys by matrix product whose distance is then computed exactly: the product form loses digits."""
-WITHIN = 0.95
+WITHIN = 0.97
 """Of the way to the next other question: generic ones are not all that may be asked."""
 READ = 256
 """Edits of a subject whose words are read, the nearest: of thousands about one subject the others go by distance."""
