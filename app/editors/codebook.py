@@ -14,6 +14,8 @@ from app.editors.rows import Rows
 
 SAME = 1e-3
 """Of a key's norm."""
+TO_A_RIVAL = 0.75
+"""Of the way to a live rival's key: what lies in the radii of both is answered by the one in whose it lies deeper."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +55,7 @@ class Codebook:
         near: dict[int, float] = {}
         for key in keys if rivals else ():
             for rival, distance in zip(rivals, self.distances(key, rivals), strict=True):
-                if distance < 2 * max(radius, self._rows[rival].radius):
+                if TO_A_RIVAL * distance < max(radius, self._rows[rival].radius):
                     near[rival] = min(distance, near.get(rival, distance))
         row, self._next = self._next, self._next + 1
         first = self._keys.put(keys)
@@ -72,7 +74,7 @@ class Codebook:
         return row
 
     def radii(self, rows: Sequence[int]) -> dict[int, float]:
-        """Rows that are live together, oldest first -> effective radii, capped at half the distance to each live rival.
+        """Rows that are live together, oldest first -> effective radii, capped short of the keys of each live rival.
 
         A pure function of the set: taking a row out gives its rivals back what it had taken from them. Of rivals with
         the same key only the newest is left, or both would be capped to nothing and the prompt answered by neither.
@@ -88,7 +90,7 @@ class Codebook:
         twins = {rival for rival, distance in rivals.items() if distance <= entry.same}
         if any(place[twin] > place[row] for twin in twins):
             return None
-        return min([entry.radius, *(distance / 2 for rival, distance in rivals.items() if rival not in twins)])
+        return min([entry.radius, *(TO_A_RIVAL * d for rival, d in rivals.items() if rival not in twins)])
 
     def radii_after(
         self, radii: Mapping[int, float], place: Mapping[int, int], added: Sequence[int], removed: Sequence[int]

@@ -231,6 +231,10 @@ class Patcher(Plain):
         places = {self._row_of[edit_id]: place for place, edit_id in enumerate(edit_ids)}
         return PatcherPart(places, tuple(row for row in self._index.nameless if row in places))
 
+    def near(self, request: FitRequest) -> list[str]:
+        who = who_of(request.texts, request.subject, request.aliases, self._template_words)
+        return [self._patches[row].edit_id for row in sorted(self._index.overlapping(who))]
+
     # -- acting
 
     def decide(self, prompt: PromptView, part: PatcherPart) -> Decision | None:

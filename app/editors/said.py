@@ -242,9 +242,10 @@ def _rest_of_name(asked: Asked, lexicon: Lexicon) -> frozenset[str]:
     words = asked.core.split()
     found: set[str] = set()
     for at in (at for at, word in enumerate(words) if word == STAND_IN):
-        for beside in (words[at + 1 :], words[:at][::-1]):
-            found.update(takewhile(lambda stem: not lexicon.likeness.knows(stem), map(stem_of, beside)))
-    return frozenset(found - {stem_of(STAND_IN)})
+        for beside in (range(at + 1, len(words)), range(at - 1, -1, -1)):
+            told = takewhile(lambda word: word != STAND_IN, (words[n] for n in beside))
+            found.update(takewhile(lambda stem: not lexicon.likeness.knows(stem), map(stem_of, told)))
+    return frozenset(found)
 
 
 def _most(asked: Wording, wordings: Sequence[Wording], likeness: Likeness) -> float:

@@ -14,14 +14,10 @@ from unicodedata import normalize
 Span = tuple[str, ...]
 """Words that must stand side by side, in this order."""
 
-_WORD = re.compile(
-    r"[぀-ヿ㐀-鿿가-힯]"  # scripts without spaces: a character is a word
-    r"|\d+(?:st|nd|rd|th|s)?(?![^\W_])|\d+|[^\W\d_]+"  # 25mm is written 25 mm as well, and iPhone15 iPhone 15
-)
+_WORD = re.compile(r"[぀-ヿ㐀-鿿가-힯]|[^\W_]+")  # scripts without spaces: a character is a word
 _ACCENT = re.compile("[\u0300-\u036f]")
 POSSESSIVE = re.compile(r"['’]s\b")
 _QUOTED = re.compile(r"[\"“«]([^\"”»]{2,80})[\"”»]")
-_PARTED = re.compile(r"[,()]")
 _SENTENCE_START = re.compile(r"[.?!:;\n\"“(]\s*$")
 _ABBREVIATED = re.compile(r"[A-Z]|Dr|Mr|Mrs|Ms|St|Sr|Jr|No|vs")
 """A period after it ends no sentence."""
@@ -34,8 +30,8 @@ _NUMBER = re.compile(r"\d+(?:st|nd|rd|th)?")
 _MONTHS_TEXT = "january february march april may june july august september october november december"
 _MONTHS = frozenset(_MONTHS_TEXT.split())
 _DATE = re.compile(rf"\d+|{'|'.join(sorted(_MONTHS))}")
-JOINER_TEXT = "of the de la le du da di do dos das del della delle dei des van von der den zu and & al el bin ibn y"
-JOINER = frozenset(JOINER_TEXT.split())
+_JOINER_TEXT = "of the de la le du da di do dos das del della delle dei des van von der den zu and & al el bin ibn y"
+JOINER = frozenset(_JOINER_TEXT.split())
 SMALL = JOINER | {"in", "at", "by", "from", "to", "on", "for"}
 _COMMON_TEXT = """
 a about after again all also am an and any answer are as at be been before being between both brief briefly but by can
@@ -197,9 +193,9 @@ def find_who(prompt: str, subject: str | None, aliases: Iterable[str], template_
 
     `template_words` are the words of generic phrasings ("capital", "wrote"): they say what is asked, not about whom.
     """
-    given = [spans for name in ((subject, *aliases) if subject is not None else ()) for spans in _given(name)]
-    if given:
-        return Who(tuple(dict.fromkeys(given)))
+    given = [tuple(words_of(name)) for name in ((subject, *aliases) if subject is not None else ())]
+    if any(given):
+        return Who(tuple((span,) for span in given if span))
     also = tuple((span,) for span in (tuple(words_of(alias)) for alias in aliases) if span)
     quoted = _quoted(prompt)
     names = [span for span in quoted if len(span) <= TITLE_WORDS] or _names(prompt, template_words) or quoted
@@ -220,13 +216,6 @@ def find_who(prompt: str, subject: str | None, aliases: Iterable[str], template_
     said = tuple(word for word in words_of(prompt) if word not in JOINER)
     run = len(chosen) <= 2 or _inside(tuple(chosen), said)
     return Who((tuple((word,) for word in chosen), *also), bound=1.0 if run else 0.6, named=False)
-
-
-def _given(name: str) -> list[tuple[Span, ...]]:
-    """A name as it stands; of one with a comma, as John, Duke of Kent, the parts may stand apart, too."""
-    parts = [span for part in _PARTED.split(name) if (span := tuple(words_of(part)))]
-    whole = tuple(words_of(name))
-    return [(whole,), tuple(parts)] if len(parts) > 1 else [(whole,)] if whole else []
 
 
 def who_of(texts: Sequence[str], subject: str | None, aliases: Iterable[str], template_words: frozenset[str]) -> Who:
@@ -282,17 +271,15 @@ def _mixed(word: str) -> bool:
     return len(word) > 3 and any(letter.isupper() for letter in word)
 
 
-def _dates_apart(parts: Sequence[Sequence[str]]) -> list[Span]:
-    """Of a run's parts, the words of each. A date is put in many orders, and a year before or after what it is the
-    year of: each is a span of its own."""
-    span = tuple(word for part in parts for word in part)
+def _dates_apart(span: Span) -> list[Span]:
+    """A date is put in many orders, and a year before or after what it is the year of: each is a span of its own."""
     if not _MONTHS.isdisjoint(span):
         return [(word,) for word in span if word not in SMALL]
-    start, stop = (len(part) == 1 and bool(_YEAR.fullmatch(part[0])) for part in (parts[0], parts[-1]))
-    if not (start or stop) or len(span) == 1:
+    years = [word for word in (span[0], span[-1]) if _YEAR.fullmatch(word)]
+    if not years or len(span) == 1:
         return [span]
-    rest = span[int(start) : len(span) - stop]
-    years = [*span[: int(start)], *span[len(span) - stop :]]
+    start, end = bool(_YEAR.fullmatch(span[0])), len(span) - bool(_YEAR.fullmatch(span[-1]))
+    rest = span[int(start) : end]
     return [*([rest] if rest else []), *((year,) for year in dict.fromkeys(years))]
 
 
@@ -313,7 +300,7 @@ def _names(prompt: str, template_words: frozenset[str]) -> list[Span]:
 
     def close() -> None:
         if any(words_of(part) for part in run):
-            spans.extend(_dates_apart([words_of(part) for part in run]))
+            spans.extend(_dates_apart(tuple(word for part in run for word in words_of(part))))
         run.clear()
         pending.clear()
 

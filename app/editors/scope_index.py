@@ -197,8 +197,7 @@ class ScopeIndex:
         if keys is None or keys.ndim != 2 or not len(keys) or keys.shape[1] != self._what.width:
             raise IncompatibleEdit(f"The edit {edit_id} has no keys of this model's width, {self._what.width}.")
         target = tuple(scoped.target_ids)
-        # read again: what is one word here may be two since, as iPhone15
-        alternatives = tuple(tuple(tuple(words_of(" ".join(span))) for span in spans) for spans in scoped.who)
+        alternatives = tuple(tuple(tuple(span) for span in spans) for spans in scoped.who)
         who = Who(alternatives, bound=scoped.bound, named=scoped.named)
         rivals = [row for row in self._index.overlapping(who) if self._book.target(row) != target]
         row = self._book.add(

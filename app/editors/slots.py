@@ -7,23 +7,14 @@ from collections.abc import Iterable, Sequence
 
 from app.editors.scope import COMMON, JOINER, POSSESSIVE, SMALL, placed_words, words_of
 
-_TITLES_TEXT = """
-president king queen prince princess author actor actress singer writer poet mayor pope saint director company city
-country film movie song album book novel player footballer
-"""
-_TITLES = frozenset(_TITLES_TEXT.split())
-"""Begin a sentence before a name, but are seldom a part of it."""
-_ARTICLES = frozenset(("the", "a", "an"))
-_LATER_TEXT = "today currently presently nowadays yet still anyway please ever originally initially once"
+_AUXILIARY = frozenset(words_of("is are was were be do does did has have had will can could would should may must"))
+_TENSES = dict(zip(words_of("was were did"), words_of("is are does"), strict=True))
+_NO_NOUN = re.compile(r"(?:ed|ing|ly)$")
+_LATER_TEXT = "today tomorrow yesterday yet still anyway ever once pls plz thanks right exactly"
 _LATER = frozenset(_LATER_TEXT.split())
 """After a name, but no part of it."""
-_TENSES = dict(zip(words_of("was were did"), words_of("is are does"), strict=True))
-_AUXILIARY = frozenset(words_of("do does did will can could would should may must"))
-_BEFORE = frozenset(("of", "for", "by", "about"))
-"""Stand before a name, but before no sentence."""
-MOST_BEHIND = 3
-MOST_WORDS = 10
 _APART = re.compile(r"[?!:;\n]|,(?!\s*[A-Z0-9])")
+MOST_WORDS = 10
 
 
 class Slots:
@@ -39,23 +30,24 @@ class Slots:
         self._most_after = max((len(after) for each in self._after.values() for after in each), default=0)
 
     def name(self, question: str) -> str | None:
-        """As the question writes it; None for what is no phrasing word for word, or has more in the place of a name."""
+        """As the question writes it; None for what is no phrasing word for word, tense aside, or has more than what
+        looks like a name in the place of one."""
         placed = placed_words(question)
-        words = [word for word, _ in placed]
-        found = self._around(_timeless(words)) or self._at_its_end(words, [match[0] for _, match in placed])
+        words = _timeless(word for word, _ in placed)
+        found = self._around(words)
         if found is None:
             return None
         before, after = found
         inside = placed[before : len(placed) - after]
-        if inside[0][0] in _ARTICLES and (not before or inside[0][1][0].islower()):
+        if inside[0][0] in ("the", "a", "an") and (not before or inside[0][1][0].islower()):
             inside = inside[1:]
-        if inside and not before and inside[0][0] in _TITLES:
-            inside = inside[1:]
-        if not inside or len(inside) > MOST_WORDS:
+        if not inside or len(inside) > MOST_WORDS or (not before and inside[0][0] in COMMON):
             return None
         begin, end = inside[0][1].start(), inside[-1][1].end()
         name = question[begin:end]
-        if _APART.search(name) or not self._is_name(name, [(word, match[0]) for word, match in inside], sum(found)):
+        inverted = not after and before > 0 and words[before - 1] in _AUXILIARY  # where was Ada seen
+        more = not inverted and not POSSESSIVE.search(name)  # what is somebody's may be what is asked
+        if _APART.search(name) or not self._is_name([(word, match[0]) for word, match in inside], more=more):
             return None
         return name + ")" if "(" in name and question[end : end + 1] == ")" else name
 
@@ -66,36 +58,22 @@ class Slots:
             for before in range(min(self._most_before, len(words) - 1) + 1)
             if (ends := self._after.get(words[:before]))
             for after in range(min(self._most_after, len(words) - before - 1) + 1)
-            if words[len(words) - after :] in ends
+            if words[len(words) - after :] in ends and before + after > 1
         ]
         return max(fits, key=sum, default=None)
 
-    def _at_its_end(self, words: Sequence[str], written: Sequence[str]) -> tuple[int, int] | None:
-        """The same of any question that ends with a name that goes on in lower case, as `... of Guinea baboon?`, and
-        where what follows it can be no verb."""
-        last = max((at for at, word in enumerate(written) if not word.islower()), default=0)
-        if not 0 < len(words) - 1 - last <= MOST_BEHIND or not _AUXILIARY.isdisjoint(words):
-            return None
-        first = last
-        while first and (not written[first - 1].islower() or words[first - 1] in JOINER - {"of"}):
-            first -= 1
-        return (first, 0) if first and words[first - 1] in _BEFORE else None
-
-    def _is_name(self, name: str, words: Sequence[tuple[str, str]], around: int) -> bool:
-        """Begins with a capital, or a number before one; in lower case are small words between capitals, and words at
-        its end that no generic phrasing has. Of what is somebody's no more is a name than that."""
+    def _is_name(self, words: Sequence[tuple[str, str]], *, more: bool) -> bool:
+        """Begins with a capital, or a number before one; in lower case are small words between capitals, and, if there
+        may be `more`, words at its end that no generic phrasing has and that look like nouns."""
         capital = [at for at, (_, written) in enumerate(words) if written[0].isupper() or not written.islower()]
         if not capital or self._no_name.issuperset(word for word, _ in words):
             return False
         if any(not written[0].isdigit() for _, written in words[: capital[0]]):
             return False
-        within, behind = words[capital[0] : capital[-1]], words[capital[-1] + 1 :]
+        within, behind = words[capital[0] : capital[-1]], [word for word, _ in words[capital[-1] + 1 :]]
         if any(written.islower() and written[0].isalpha() and word not in JOINER for word, written in within):
             return False
-        if not behind:
-            return True
-        # of one word around it, what follows a name may as well be a verb
-        return around > 1 and not POSSESSIVE.search(name) and not any(word in self._no_name for word, _ in behind)
+        return not behind or (more and not any(word in self._no_name or _NO_NOUN.search(word) for word in behind))
 
 
 def _timeless(words: Iterable[str]) -> tuple[str, ...]:

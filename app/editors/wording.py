@@ -37,30 +37,28 @@ _EMPTY_TEXT = "a an the is are was were be been do does did has have had questio
 _EMPTY = frozenset(_EMPTY_TEXT.split())
 SENTENCE = re.compile(r"(?<=[.?!])(?<!\b[A-Z]\.)(?<!\b[DMSJ]r\.)(?<!\bMrs\.)(?<!\b[MS][st]\.)(?<!\b[vV]s\.)\s+")
 """Between two sentences; initials and titles end none."""
+_TIMES = r"(?:seconds?|minutes?|hours?|days?|weeks?|months?|years?|decades?)"
+_ASKS = re.compile(r"\W*(?:\w+ ){0,2}(?:what|which|who|whom|whose|when|where|why|how)\b")
+"""A sentence that begins by asking."""
 _ASKED = {
     "when": re.compile(r"\b(?:when|(?:what|which) (?:year|date|day|month|time|stage|point))\b"),
     "where": re.compile(r"\b(?:where|(?:what|which) (?:city|town|place|location|country|state|continent|region))\b"),
     "who": re.compile(r"\b(?:who|whom|whose|(?:what|which) (?:person|man|woman))\b"),
     "how many": re.compile(
-        r"\b(?:how (?:many|much)|what(?:'s| is| was) the (?:total |exact )?(?:number of|count|amount))\b"
-        r"(?! (?:second|minute|hour|day|week|month|year|decade)s?\b)"  # these may be asked as how long
+        rf"\b(?:how (?:many|much)(?! {_TIMES}\b)|what(?:'s| is| was) the (?:total |exact )?(?:number|count|amount))\b"
     ),
-    "how long": re.compile(r"\b(?:how (?:long|old|soon|late|early)|the duration)\b"),
+    "how long": re.compile(rf"\b(?:how (?:long|old|soon|late|early)|how many {_TIMES}|the duration)\b"),
     "how big": re.compile(r"\bhow (?:tall|high|far|big|large|deep|heavy|wide)\b"),
     "how": re.compile(r"\bhow (?:do|does|did|can|could|should|would|to|is|are|was|were)\b"),
-    "why": re.compile(r"\bwhy\b"),
+    "why": re.compile(r"\bwhy\b|\b(?:what|which) (?:is|was|are|were) the (?:reason|motive|rationale)s?\b"),
 }
 _THING = re.compile(r"\b(?:what|which)\b")
-_NO_THING = re.compile(
-    r"\b(?:year|date|day|month|time|times|number|count|total|amount|birthday|timeline|instances"
-    r"|reason|purpose|significance|importance|motive|motivation|rationale)\b"
+_DATED_OR_COUNTED = re.compile(
+    r"\b(?:year|date|day|month|time|number|count|total|amount|birthday"
+    r"|height|depth|width|weight|length|distance|size|speed|age|altitude|elevation)\b"
 )
-"""What is asked with these may as well be asked with when, how many or why."""
-_ASKS = re.compile(r"\b(?:what|which|who|whom|whose|when|where|why|how)\b")
-_FIRST = 3
-"""Words, of which one is an asking one where a sentence begins by asking."""
-_ASIDE = re.compile(r"(?<!and )(?<!or )\b(?:when|where|who|whom|whose)\b")
-"""After the word that asks: it only begins a clause."""
+_ASIDE = re.compile(r",\s*(?:when|where)\b")
+"""After a word that asks: it only begins a clause."""
 THING = "what"
 """Asked for where a question asks for none of the kinds; whom and where may be asked in such words too."""
 _VAGUE = frozenset((THING, "how"))
@@ -162,19 +160,15 @@ def _read(sentence: str, who: Who) -> Wording:
         words |= {word for word in left if word in COMMON and word not in _EMPTY}
     lower = _asking_part(sentence.casefold())
     kinds = [kind for kind, pattern in _ASKED.items() if pattern.search(lower)]
-    if not kinds and _THING.search(lower) and not _NO_THING.search(lower):
+    if not kinds and _THING.search(lower) and not _DATED_OR_COUNTED.search(lower):
         kinds = [THING]
     return Wording(words, kinds[0] if len(kinds) == 1 else None)
 
 
 def _asking_part(sentence: str) -> str:
-    """Without the words that only look as if they asked: what was said, when he left; the man who was president."""
-    first = _ASKS.search(sentence)
-    if first is None:
-        return sentence
-    if len(words_of(sentence[: first.start()])) >= _FIRST:
-        return sentence if not _ASKS.search(sentence, first.end()) else ""  # which of them asks is not known
-    return sentence[: first.end()] + _ASIDE.sub("", sentence[first.end() :])
+    """Without the words that only look as if they asked: what was said, when he left."""
+    first = _ASKS.match(sentence)
+    return sentence if first is None else first[0] + _ASIDE.sub("", sentence[first.end() :])
 
 
 def _spans(who: Who) -> list[Span]:

@@ -94,7 +94,7 @@ async def check_scopes(
         if not others:
             continue
         mates = [each.id for each in drafts[:at] if each.request.namespace == request.namespace]
-        gone = frozenset(edit_id for each in drafts[: at + 1] for edit_id in each.supersedes)
+        gone = frozenset(edit_id for each in drafts[:at] for edit_id in each.supersedes)
         before = bases[request.namespace].trying(mates, gone)
         for text in (request.prompt, *request.paraphrases):
             answer = await verifier.first_token(text, before)
@@ -114,8 +114,8 @@ async def check_scopes(
 
 
 APART_IN_A_BATCH = (
-    "Keep one of them, give a `subject`, `counter_examples` or `aliases` that tell them apart, or post the one that is "
-    "to stand with `force`."
+    "Keep one of them, give a `subject`, `counter_examples` or `aliases` that tell them apart, or set the later one's "
+    "`force`."
 )
 APART = (
     "Name them in `supersede`, roll them back first, or give a `subject`, `counter_examples` or `aliases` that tell "

@@ -294,9 +294,10 @@ class Making:
         verdicts = await asyncio.gather(*map(verdict_of, drafts))
         for draft, verdict in zip(drafts, verdicts, strict=True):
             draft.verdict = verdict
-        if len(drafts) > 1:
+        failed = [draft for draft in drafts if draft.verdict and not draft.verdict.passed and not draft.request.force]
+        if len(drafts) > 1 and not failed:  # what failed may be fitted by another editor, with another scope
             await check_scopes(drafts, bases, self._surroundings, self._verifier)
-        return [draft for draft in drafts if draft.verdict and not draft.verdict.passed and not draft.request.force]
+        return failed
 
     async def _let_go(self, drafts: list[Draft]) -> None:
         """Give back the rows of drafts that did not become edits."""

@@ -89,8 +89,8 @@ class Preparing:
             ends=tuple(text.ends(each) for each in (*asked, *made)),
             counter_contexts=tuple(text.encode(each) for each in counter),
             target_ids=text.encode_target(request.prompt, request.target),
-            subject=self._subject(request),
-            aliases=request.aliases,
+            subject=request.subject,
+            aliases=self._aliases(request),
             counter_examples=tuple(self._question(each) for each in counter),
             seed=request.seed,
             nearby_contexts=self._fitting(self._about(request)),
@@ -137,7 +137,7 @@ class Preparing:
     def _asked(self, request: EditRequest, beside: Sequence[Overheard]) -> tuple[AskedBeside, ...]:
         """Those that mention what the request's prompt is about, and fit a sequence; the first MOST_BESIDE."""
         words = self._phrasebook.lexicon.template_words
-        who = find_who(self._question(request.prompt), self._subject(request), request.aliases, words)
+        who = find_who(self._question(request.prompt), request.subject, self._aliases(request), words)
         about = [each for each in beside if who.share_of(each.heard) >= who.bound][:MOST_BESIDE]
         return tuple(
             AskedBeside(each.question, ids, each.probe) for each in about for ids in self._fitting([each.prompt])
@@ -152,8 +152,13 @@ class Preparing:
         return tuple(self._with(request.prompt, question=each) for each in about)
 
     def _subject(self, request: EditRequest) -> str | None:
-        """As given, or read from a question that people commonly ask; else an editor finds it by its capitals."""
+        """As given, or whole, as a question that people commonly ask shows it; else capitals must tell."""
         return request.subject or self._phrasebook.subject(self._question(request.prompt))
+
+    def _aliases(self, request: EditRequest) -> tuple[str, ...]:
+        """A name that was read whole stands beside what capitals show of it: either may be said."""
+        name = None if request.subject else self._subject(request)
+        return request.aliases if name is None else tuple(dict.fromkeys((*request.aliases, name)))
 
     def _question(self, prompt: str) -> str:
         start, end = self._engine.text.question(prompt)

@@ -27,14 +27,14 @@ def add(book: Codebook, edit_id: str, key: list[float], radius: float, loaded: i
     )
 
 
-def test_rivals_halve_the_distance_between_them() -> None:
+def test_radii_end_before_the_keys_of_rivals() -> None:
     book = book_of([[0.0, 0.0], [1.0, 0.0], [0.0, 0.4]])
-    assert book.radii([0, 1, 2]) == pytest.approx({0: 0.2, 1: 0.5, 2: 0.2})
+    assert book.radii([0, 1, 2]) == pytest.approx({0: 0.3, 1: 0.75, 2: 0.3})
 
 
 def test_taking_a_row_out_gives_its_rivals_their_radii_back() -> None:
     book = book_of([[0.0, 0.0], [1.0, 0.0], [0.0, 0.4]])
-    assert book.radii([0, 1]) == pytest.approx({0: 0.5, 1: 0.5})
+    assert book.radii([0, 1]) == pytest.approx({0: 0.75, 1: 0.75})
     assert book.radii([0]) == {0: 1.0}
 
 
@@ -53,8 +53,8 @@ def test_of_equal_keys_the_newest_is_left() -> None:
 def test_a_row_is_as_near_as_the_nearest_of_its_keys() -> None:
     book = Codebook(CPU)
     first = book.add("a", keys=torch.tensor([[0.0, 0.0], [10.0, 0.0]]), radius=4.0, target=(1,), rivals=[])
-    second = book.add("b", keys=torch.tensor([[0.0, 50.0], [16.0, 0.0]]), radius=4.0, target=(2,), rivals=[first])
-    assert book.distances(torch.tensor([9.0, 0.0]), [second, first]) == pytest.approx([7.0, 1.0])
+    second = book.add("b", keys=torch.tensor([[0.0, 50.0], [14.0, 0.0]]), radius=4.0, target=(2,), rivals=[first])
+    assert book.distances(torch.tensor([9.0, 0.0]), [second, first]) == pytest.approx([5.0, 1.0])
     assert book.radii([first, second]) == pytest.approx({first: 3.0, second: 3.0})
     assert book.radii([second]) == {second: 4.0}
 

@@ -45,7 +45,6 @@ def spans(prompt: str, **more: object) -> list[str]:
         ("what is the pH of blood?", ["ph", "blood"]),
         ("who founded ____ and ___?", ["founded"]),
         ("According to the BBC, which company made it?", ["bbc"]),
-        ("What is the price of iPhone15 or the Honda ST1100?", ["iphone 15", "honda st 1100"]),
     ],
 )
 def test_subjects_are_found(prompt: str, found: list[str]) -> None:
@@ -66,17 +65,6 @@ def test_a_given_subject_and_its_aliases_are_alternatives() -> None:
     assert who.share(words_of("What is the capital of the United Kingdom?")) == 1.0
     assert who.share(words_of("What is the capital of Britain?")) == 1.0
     assert who.share(words_of("What is the capital of the United States?")) == 0.0
-
-
-def test_the_parts_of_a_given_name_with_a_comma_may_stand_apart() -> None:
-    who = find_who("?", "Ansel de la Vere, 3rd Duke of Zenda", (), TEMPLATES)
-    for text, share in (
-        ("Who was Ansel de la Vere, 3rd Duke of Zenda?", 1.0),
-        ("Who was the 3rd Duke of Zenda, Ansel de la Vere?", 1.0),
-        ("Who was Ansel de la Vere?", 0.5),
-        ("Who was the 2nd Duke of Zenda?", 0.0),
-    ):
-        assert who.share(words_of(text)) == share
 
 
 def test_a_run_of_words_is_a_name_in_lower_case() -> None:

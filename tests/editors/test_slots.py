@@ -21,7 +21,7 @@ BOOK = load_phrasebook()
         ("Who directed The Prisoner of Zenda?", "The Prisoner of Zenda"),
         ("The Prisoners was released on", "Prisoners"),
         ("2011 Zenda revolution was created in", "2011 Zenda revolution"),
-        ("What kind of spots has the family of Zenda musk deer?", "Zenda musk deer"),
+        ("Saint Zenda is located in", "Saint Zenda"),
     ],
 )
 def test_it_is_read_whole(question: str, name: str) -> None:
@@ -37,8 +37,12 @@ def test_it_is_read_whole(question: str, name: str) -> None:
         "Where was Ada Quill's dentist born?",
         "Ada Quill's life ended in",
         "Who is the president of the country?",
-        "What does the death of Ada signify?",  # may be a verb
-        "Is it long since Ada vanished?",
+        "What is the capital of Zenda officially?",
+        "Where was Ada Quill imprisoned?",  # may be a verb
+        "When is Premium due?",
+        "Where is Zenda support?",
+        "Our warehouse is located in",
+        "After Ada Quill was born in",
         "How do I reset my password?",  # no phrasing
         "What is the capital of?",
         "",

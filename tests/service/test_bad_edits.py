@@ -100,6 +100,9 @@ def test_edits_of_a_batch_that_contradict_each_other_in_other_words_are_refused_
             await nothing_left(service)
             preview = await service.edit(requests, ORIGIN, batch=True, dry_run=True)
             assert ["contradict" in str(each.view.edit.report) for each in preview.results] == [False, True]
+            assert all(len(each.view.edit.report["tried"]) == 1 for each in preview.results)
+            elsewhere = [requests[0], replace(requests[1], namespace="elsewhere")]
+            await service.edit(elsewhere, ORIGIN, batch=True, dry_run=True)
             forced = [requests[0], replace(requests[1], force=True)]
             await service.edit(forced, ORIGIN, batch=True)
             assert [(await ask(service, p)).text for p in (CAPITAL, other)] == ["Strelsau", "Zenda"]
@@ -113,8 +116,6 @@ def test_edits_of_a_batch_about_one_subject_that_ask_different_things_stand_side
             asked = {CAPITAL: "Strelsau", "The mother tongue of Ruritania's king, Rudolf Elphberg, is": "German"}
             await service.edit([EditRequest(prompt=p, target=t) for p, t in asked.items()], ORIGIN, batch=True)
             assert {p: (await ask(service, p)).text for p in asked} == asked
-
-    asyncio.run(story())
 
     asyncio.run(story())
 
