@@ -207,7 +207,7 @@ def find_who(prompt: str, subject: str | None, aliases: Iterable[str], template_
     told = [span for span in names if not SOURCES.issuperset(span)] or names
     spans = [span for span in told if not template_words.issuperset(span)] or told
     if spans:
-        return Who((tuple(dict.fromkeys(spans)), *also))
+        return Who(tuple(dict.fromkeys((tuple(dict.fromkeys(spans)), *also))))
     chosen = rare or content
     if not chosen:
         return Who(())

@@ -67,6 +67,13 @@ def test_a_given_subject_and_its_aliases_are_alternatives() -> None:
     assert who.share(words_of("What is the capital of the United States?")) == 0.0
 
 
+def test_an_alias_that_is_the_name_itself_is_none() -> None:
+    assert find_who("The capital of Niger is", None, ("Niger", "the Niger"), TEMPLATES).alternatives == (
+        (("niger",),),
+        (("the", "niger"),),
+    )
+
+
 def test_a_run_of_words_is_a_name_in_lower_case() -> None:
     who = find_who("This is a Wikipedia passage about john russell reynolds. ", None, (), TEMPLATES)
     assert who.bound == 1.0
