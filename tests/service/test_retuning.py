@@ -240,7 +240,7 @@ def test_a_radius_that_another_edit_bounds_is_not_widened_in_secret() -> None:
         async with serving() as service:
             made = await edit(service, CAPITAL, "Strelsau")
             alone = await _radius(service)
-            other = await edit(service, "The king of Ruritania is", "Rudolf")
+            other = await edit(service, "The old king of Ruritania is", "Rudolf")
             assert await _radius(service) < alone
             with pytest.raises(InvalidRequest, match="bounded"):
                 await service.retune(made.edit.id, Retune(widen=5), ORIGIN)
