@@ -1,8 +1,8 @@
 """GRACE (Hartvigsen et al. 2022, arXiv 2211.11031): a codebook of keys, values and deferral radii at one layer.
 
 Preset `serving`. As published: keys are states of the base model at a prompt's last token, values act at one layer; the
-live key in whose deferral radius a prompt lies answers, else the model itself; radii of conflicting keys are halved
-against one another (the paper's split). Deviations, each for what live serving needs:
+live key in whose deferral radius a prompt lies answers, else the model itself; radii of conflicting keys end before one
+another (the paper's split). Deviations, each for what live serving needs:
 - the value is a residual delta added to the FFN's output, one a generated position, fitted from zero on target and
   end-of-text with early stopping; the paper replaces the output by one vector at the last prompt token (section 3);
 - keys are read at the model's head (`what`), not at the layer where values act; an edit has several, and a radius that
@@ -10,7 +10,8 @@ against one another (the paper's split). Deviations, each for what live serving 
 - the decision is taken once, at prefill, and held; row j acts only while the answer so far is the target's first j
   tokens, so that sampling away from the target is not dragged back;
 - a radius is frozen with its edit, and only its caps against live neighbours are derived: a pure function of the live
-  edits, so that rollback of any of them is exact. The paper's split depends on the order of edits and never heals.
+  edits, so that rollback of any of them is exact. They end three quarters of the way (the paper: half), for where two
+  reach a prompt it is the deeper one that answers. The paper's split depends on the order of edits and never heals.
 Not taken over from the official code: re-editing a prompt loses to the old key by a tie, labels compared by mean,
 a split that enlarges a radius, a forward pass that writes to the codebook, `cdist` in its inexact matmul form.
 """
