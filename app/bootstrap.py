@@ -4,7 +4,7 @@ import gc
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from functools import cache
 from random import Random
 
@@ -81,6 +81,7 @@ def assemble(
     threads: int | None = None,
 ) -> Service:
     """A service around a model that is loaded already and a log that is open."""
+    hosted, slots, room_tokens = _room(settings, hosted)
     hooks = SiteHooks(hosted.model)
     foundation = Foundation(
         model=hosted.model,
@@ -93,7 +94,6 @@ def assemble(
         statistics=Statistics(hosted.model, hooks, _corpus(settings, hosted), settings.cache_dir, hosted.fingerprint),
     )
     editors = make_editors(foundation)
-    slots = _slots(settings, hosted)
     engine = Engine(
         hosted,
         hooks,
@@ -101,6 +101,7 @@ def assemble(
         slots=slots,
         chunk_tokens=settings.prefill_chunk_tokens,
         queue_limit=settings.queue_limit,
+        room_tokens=room_tokens,
         fit_share=settings.fit_share,
         record=record_cuda if settings.cuda_graphs and _on_one_gpu(hosted) else None,
     )
@@ -122,7 +123,12 @@ def assemble(
         thresholds=_thresholds(settings),
         recent_prompts=settings.recent_prompts,
         clock=clock,
-        describe=lambda: {"slots": slots, "max_sequence_tokens": hosted.max_tokens, "threads": threads},
+        describe=lambda: {
+            "slots": slots,
+            "max_sequence_tokens": hosted.max_tokens,
+            "room_tokens": room_tokens,
+            "threads": threads,
+        },
     )
 
 
@@ -184,19 +190,32 @@ def _build_text() -> Iterator[str]:
     yield from (each.given + each.graded for each in epoch(load_relations(), Random(0)))
 
 
-def _slots(settings: Settings, hosted: HostedModel) -> int:
-    """As many as asked for, unless their keys and values would not fit the memory that they may take."""
-    fitting = settings.slots
-    for device, layers in Counter(hosted.layer_devices).items():
-        budget = settings.kv_memory_fraction * free_bytes(device)
-        a_slot = hosted.kv_bytes_per_token(layers) * (hosted.max_tokens + 1)
-        fitting = min(fitting, int(budget // a_slot))
-        if fitting < 1:
-            raise UnsupportedModel(
-                f"The memory free on {device} holds no sequence of {hosted.max_tokens} tokens "
-                f"({a_slot / 2**20:.0f} MiB): lower max_sequence_tokens or raise kv_memory_fraction."
-            )
-    return fitting
+_AT_ONCE = 16
+"""Sequences of the default length that a GPU shall hold at once: there, memory is laid out at the start."""
+_LEAST = 64
+"""A shorter context than this serves nobody."""
+
+
+def _room(settings: Settings, hosted: HostedModel) -> tuple[HostedModel, int, int]:
+    """The model with the longest sequence that is served, the slots, and the tokens that all of them may hold.
+
+    A CPU takes memory as sequences grow, so that each slot may hold the longest and the tokens are a budget. A GPU lays
+    slots out at once. Raises UnsupportedModel where not one sequence of the wanted length fits.
+    """
+    room = min(
+        int(settings.kv_memory_fraction * free_bytes(device) // hosted.kv_bytes_per_token(layers))
+        for device, layers in Counter(hosted.layer_devices).items()
+    )
+    on_cpu = hosted.device.type == "cpu"
+    share = room if on_cpu else room // min(settings.slots, _AT_ONCE) - 1
+    longest = hosted.max_tokens if settings.max_sequence_tokens else min(hosted.max_tokens, max(share, 1))
+    slots = settings.slots if on_cpu else min(settings.slots, room // (longest + 1))
+    if longest > room or slots < 1 or longest < min(_LEAST, hosted.max_tokens):
+        raise UnsupportedModel(
+            f"The memory free on {hosted.device} holds {room:,} tokens of keys and values, and a sequence may have "
+            f"{hosted.max_tokens:,}: lower ERRATA_MAX_SEQUENCE_TOKENS or raise ERRATA_KV_MEMORY_FRACTION."
+        )
+    return replace(hosted, max_tokens=longest), slots, room if on_cpu else slots * longest
 
 
 def _on_one_gpu(hosted: HostedModel) -> bool:

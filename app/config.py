@@ -63,13 +63,19 @@ class Settings(BaseSettings):
     )
     snapshot_min_events: int = Field(1000, ge=1, description="New events that are enough for the next snapshot.")
     kv_memory_fraction: float = Field(
-        0.5, gt=0, lt=1, description="Share of the memory free after loading that keys and values may take."
+        0.5,
+        gt=0,
+        lt=1,
+        description="Share of the memory free after loading that keys and values may take; on a CPU it is taken as "
+        "sequences grow.",
     )
     slots: int = Field(
         64, ge=1, le=1024, description="Sequences that may run at once, each with a place in the KV cache."
     )
     max_sequence_tokens: int | None = Field(
-        None, ge=2, description="Prompt plus answer, in tokens; None: the model's own limit, at most 4096."
+        None,
+        ge=2,
+        description="Prompt plus answer, in tokens; None: the model's whole context, as far as memory allows.",
     )
     prefill_chunk_tokens: int = Field(
         256,

@@ -67,6 +67,7 @@ class Rig:
         chunk_tokens: int = 256,
         batch_tokens: int = 2048,
         queue_limit: int = 1024,
+        room_tokens: int | None = None,
         grace_options: GraceOptions = GraceOptions(),  # noqa: B008
         record: Record | None = None,
     ) -> None:
@@ -91,6 +92,7 @@ class Rig:
             chunk_tokens=chunk_tokens,
             batch_tokens=batch_tokens,
             queue_limit=queue_limit,
+            room_tokens=room_tokens,
             record=record,
         )
 

@@ -97,12 +97,12 @@ class FitView:
 
     @property
     def vocabulary(self) -> int:
-        return int(self.model.get_output_embeddings().weight.shape[0])  # type: ignore[operator]
+        return int(self.model.get_output_embeddings().out_features)  # type: ignore[operator]
 
     @property
     def width(self) -> int:
         """Of the state that the output embeddings read."""
-        return int(self.model.get_output_embeddings().weight.shape[1])  # type: ignore[operator]
+        return int(self.model.get_output_embeddings().in_features)  # type: ignore[operator]
 
     @torch.no_grad()
     def heads(self, contexts: Sequence[Sequence[int]], at_once: int | None = None) -> Iterator[tuple[Tensor, Tensor]]:

@@ -22,6 +22,7 @@ from app.engine.detokenizer import Detokenizer
 from app.engine.editions import Edition, Editions
 from app.engine.graphs import Record
 from app.engine.model import HostedModel
+from app.engine.onednn import release_dense
 from app.engine.runner import Runner, Watch
 from app.engine.sampler import Sampler, choose_all, rank
 from app.engine.scheduler import Batch, FitBudget, Scheduler
@@ -64,6 +65,7 @@ class Engine:
         chunk_tokens: int = 256,
         batch_tokens: int = 2048,
         queue_limit: int = 1024,
+        room_tokens: int | None = None,
         fit_share: float = 0.5,
         record: Record | None = None,
     ) -> None:
@@ -71,7 +73,11 @@ class Engine:
         self.text = Text(hosted.tokenizer, min(hosted.eos_ids, default=None), hosted.max_tokens)
         self.editions = Editions(editors)
         self.scheduler = Scheduler(
-            slots=slots, chunk_tokens=chunk_tokens, batch_tokens=batch_tokens, queue_limit=queue_limit
+            slots=slots,
+            chunk_tokens=chunk_tokens,
+            batch_tokens=batch_tokens,
+            queue_limit=queue_limit,
+            room_tokens=room_tokens,
         )
         self.counters = Counters()
         self._runner = Runner(hosted, hooks, editors, slots, record)
@@ -157,9 +163,7 @@ class Engine:
         began = time.perf_counter()
         self._drop_cancelled()
         batch = self.scheduler.next()
-        while self.scheduler.moves:
-            move = self.scheduler.moves.pop(0)
-            self._runner.move(move.source, move.target, move.tokens)
+        self._move()
         if batch is not None:
             self.counters.steps += 1
             if batch.phase is Phase.PREFILL:
@@ -172,6 +176,18 @@ class Engine:
             began = time.perf_counter()
             self._fit_step()
             self._budget.fitted(time.perf_counter() - began if batch is not None else 0.0)
+
+    def _move(self) -> None:
+        while self.scheduler.moves:
+            move = self.scheduler.moves.pop(0)
+            self._runner.move(move.source, move.target, move.tokens)
+
+    def give_back_memory(self) -> None:
+        """Between two steps: what ended sequences and fits held of memory goes back to the system."""
+        self._move()  # what has yet to be moved stands where nobody runs any more
+        self._runner.cache.release(len(self.scheduler.running))
+        if not self._fits:
+            release_dense(self.hosted.model)
 
     def _prefill(self, batch: Batch) -> None:
         slots, starts = [s.slot for s in batch.sequences], [s.computed for s in batch.sequences]

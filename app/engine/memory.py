@@ -22,10 +22,10 @@ def free_bytes(device: torch.device) -> float:
 
 
 class HeapTrim:
-    """Gives back what glibc keeps of freed memory, now and then. Other C libraries keep their own counsel."""
+    """Gives back what glibc keeps of freed memory, now and then, after `before` has freed what it can."""
 
-    def __init__(self) -> None:
-        self._trim = _malloc_trim()
+    def __init__(self, before: Callable[[], None] = lambda: None) -> None:
+        self._before, self._trim = before, _malloc_trim()
         self._next = time.monotonic() + TRIM_PERIOD_S
 
     @property
@@ -34,6 +34,7 @@ class HeapTrim:
 
     def now_and_then(self) -> None:
         if (now := time.monotonic()) >= self._next:
+            self._before()
             self._trim()
             self._next = now + TRIM_PERIOD_S
 

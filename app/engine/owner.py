@@ -14,6 +14,7 @@ import torch
 from app.domain.errors import ErrataError, RequestCancelled
 from app.domain.generation import GenerationParameters
 from app.editors.base import FitRequest, Fitted, Progress
+from app.engine.cores import Cores
 from app.engine.editions import Edition
 from app.engine.engine import Engine, Fitting
 from app.engine.memory import HeapTrim
@@ -31,7 +32,7 @@ class EngineFailed(ErrataError):
 class EngineOwner:
     """Runs the engine's steps on one thread while there is work, and sleeps on the mailbox while there is none.
 
-    `threads`: CPU threads that torch may use there; None: as it likes.
+    `threads`: CPU threads that torch may use there, fewer while others need the cores; None: as it likes.
     """
 
     def __init__(self, engine: Engine, threads: int | None = None) -> None:
@@ -160,11 +161,13 @@ class EngineOwner:
         self._stopping = True
 
     def _run(self) -> None:
-        if self.threads is not None:
-            torch.set_num_threads(self.threads)
-        heap = HeapTrim()
+        cores = Cores(self.threads or torch.get_num_threads())
+        torch.set_num_threads(cores.threads)
+        heap = HeapTrim(self.engine.give_back_memory)
         while not self._stopping:
             self._read_mail(heap)
+            if cores.changed():
+                torch.set_num_threads(cores.threads)
             try:
                 self.engine.step()
             except Exception as error:
