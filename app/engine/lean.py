@@ -1,9 +1,9 @@
 """Decode steps of Llama-like models on a CPU, as few operations on the model's own layers.
 
 transformers' modules take some thirty operations and as many module calls for a layer; this takes fifteen, reads keys
-and values of grouped heads where they lie, and computes each row's attention no wider than its neighbours need. Weights,
-norms and rotary embeddings are the model's own, so that what is computed is the same but for rounding; a start compares
-the two. Knows no sequences and no editors: what acts at a site is handed on by the hooks.
+and values of grouped heads where they lie, and computes each row's attention no wider than its neighbours need.
+Weights, norms and rotary embeddings are the model's own, so that what is computed is the same but for rounding; a start
+compares the two. Knows no sequences and no editors: what acts at a site is handed on by the hooks.
 """
 
 from collections.abc import Sequence
@@ -73,7 +73,7 @@ class LeanDecode:
                 rows,
                 slice(first + rows.start, first + rows.stop),
                 width,
-                self._mask(positions[rows], width, hidden.dtype),
+                _mask(positions[rows], width, hidden.dtype),
             )
             for rows, width in _groups(starts, self._cache.max_tokens)
         ]
@@ -86,11 +86,6 @@ class LeanDecode:
             hidden = self._ffn(layer, hidden, *(acting.get(site) for site in sites))
         logits: Tensor = self._head.product(_normed(self._norm, hidden))
         return logits.float()
-
-    def _mask(self, positions: Tensor, width: int, dtype: torch.dtype) -> Tensor:
-        """(B, 1, 1, W): zero where a row may attend, minus infinity beyond."""
-        mask = torch.zeros(len(positions), width, dtype=dtype)
-        return mask.masked_fill_(torch.arange(width) > positions, float("-inf"))[:, None, None]
 
     def _attention(
         self, attention: Any, x: Tensor, cos: Tensor, sin: Tensor, states: Tensor, at: Tensor, groups: Sequence[Any]
@@ -131,6 +126,12 @@ class LeanDecode:
         if act is not None:
             out = act(x[:, None], out[:, None])[:, 0]
         return hidden + out
+
+
+def _mask(positions: Tensor, width: int, dtype: torch.dtype) -> Tensor:
+    """(B, 1) positions -> (B, 1, 1, W): zero where a row may attend, minus infinity beyond."""
+    mask = torch.zeros(len(positions), width, dtype=dtype)
+    return mask.masked_fill_(torch.arange(width) > positions, float("-inf"))[:, None, None]
 
 
 def _normed(norm: Any, x: Tensor) -> Tensor:

@@ -1,7 +1,7 @@
 """Linear layers of a frozen model on a CPU, by oneDNN, each weight held once in the layout that oneDNN prefers.
 
-torch gives float32 products to MKL, which has no fast path for AMD's processors nor for few rows anywhere. From two rows
-on, a row comes out bit for bit the same whatever other rows it is multiplied with.
+torch gives float32 products to MKL, which has no fast path for AMD's processors nor for few rows anywhere. From two
+rows on, a row comes out bit for bit the same whatever other rows it is multiplied with.
 
 The plain weight is given up once its layout is made, so that the model takes no more memory than before. Whoever needs
 it, as the backward pass of a fit does, gets it converted back; `release_dense` ends what a fit kept of it.

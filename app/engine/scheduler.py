@@ -50,8 +50,8 @@ class FitBudget:
 class Scheduler:
     """First come, first served. Prefill goes in chunks and takes turns with decode, so that no stream stalls.
 
-    `room_tokens` bounds the keys and values that all running sequences may come to hold: whoever finds no room waits, so
-    that nobody has to be stopped half way.
+    `room_tokens` bounds the keys and values that all running sequences may come to hold: whoever finds no room waits,
+    so that nobody has to be stopped half way.
 
     n sequences that run have the slots 0 to n - 1: side by side, keys and values are read where they lie. When one
     ends, the last takes its slot; `moves` are those that the next pass must see done.
