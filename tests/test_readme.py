@@ -53,6 +53,8 @@ def test_the_test_command_is_the_one_that_ci_calls() -> None:
     (pattern,) = re.findall(r"command=\$\(sed -n '(.*?)' README.md", ci)
     found = subprocess.run(["sed", "-n", pattern, ROOT / "README.md"], capture_output=True, text=True, check=True)
     (command,) = found.stdout.splitlines()
-    assert command.endswith("python -m pytest")
+    assert "pip install -q -c deploy/constraints.txt " in command
+    options = command.partition("python -m pytest")[2].split()
+    assert options in ([], ["-n", "2", "--dist", "loadfile"]), "the whole suite is run"
     assert f"$ {command}" in readme
     assert 'bash -c "$command"' in ci
