@@ -7,6 +7,8 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.server import running
 
 LOCAL = {**os.environ, "NO_PROXY": "localhost,127.0.0.1", "no_proxy": "localhost,127.0.0.1"}
@@ -37,6 +39,7 @@ def check(found: Any, expected: Any, where: str) -> None:
         assert found == expected, where
 
 
+@pytest.mark.slow
 def test_the_transcript_is_true(tmp_path: Path) -> None:
     known = ""
     with running(tmp_path) as server:
