@@ -1,18 +1,24 @@
-"""Names the installed packages whose versions are not those of deploy/constraints.txt."""
+"""Names the packages whose newest versions are not those of deploy/constraints.txt, from a report of `pip install`.
 
-from importlib.metadata import distributions
+    pip install --dry-run --report report.json ... && python drift.py report.json
+
+The exit status is 1 where any differs.
+"""
+
+import json
+import sys
 from pathlib import Path
 
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
-BRINGS_ITSELF = {"errata", "pip"}
+CONSTRAINTS = Path(__file__).parents[1] / "deploy/constraints.txt"
 
 
 def constrained() -> dict[str, Version]:
-    """What the constraints say for this Python."""
-    lines = (Path(__file__).parents[1] / "deploy/constraints.txt").read_text().splitlines()
+    """The versions that the constraints name for this Python."""
+    lines = CONSTRAINTS.read_text().splitlines()
     pins = [Requirement(line) for line in lines if line and not line.startswith("#")]
     return {
         canonicalize_name(pin.name): Version(next(iter(pin.specifier)).version)
@@ -21,20 +27,19 @@ def constrained() -> dict[str, Version]:
     }
 
 
-def main() -> None:
+def main(report: Path) -> int:
     pins, drifted = constrained(), 0
-    found = {canonicalize_name(each.name): Version(each.version) for each in distributions()}
-    for name in sorted(found.keys() - BRINGS_ITSELF):
-        newest = Version(found[name].public)  # a build of the same version is no other version
-        if name not in pins:
-            print(f"{name}: not constrained, newest {newest}")
-        elif newest != pins[name]:
-            print(f"{name}: constrained to {pins[name]}, newest {newest}")
-        else:
-            continue
-        drifted += 1
-    print(f"{drifted} of {len(found)} packages differ from deploy/constraints.txt")
+    found = [each["metadata"] for each in json.loads(report.read_text())["install"]]
+    newest = {canonicalize_name(each["name"]): Version(each["version"]) for each in found}
+    del newest["errata"]
+    for name, version in sorted(newest.items()):
+        held = pins.get(name)
+        if held is None or Version(version.public) != held:  # a build of the same version is no other version
+            drifted += 1
+            print(f"{name}: {'not constrained' if held is None else f'constrained to {held}'}, newest {version}")
+    print(f"{drifted} of {len(newest)} packages have moved on from deploy/constraints.txt")
+    return int(drifted > 0)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main(Path(sys.argv[1])))
