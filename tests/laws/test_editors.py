@@ -27,9 +27,11 @@ IDS = tuple(edit_id for edit_id, *_ in EDITS)
 
 
 def enrolled(cases: Sequence[tuple[str, str]]) -> list[Any]:
-    """Cases as parameters. The quick part of the suite takes one architecture."""
+    """Cases as parameters. The quick part of the suite takes one architecture, and of it what fits quickly."""
     return [
-        pytest.param((kind, key), id=f"{kind}-{key}", marks=[] if kind == "llama" else pytest.mark.slow)
+        pytest.param(
+            (kind, key), id=f"{kind}-{key}", marks=[] if kind == "llama" and "/" not in key else pytest.mark.slow
+        )
         for kind, key in cases
     ]
 
@@ -290,6 +292,7 @@ def test_dropped_rows_are_used_again(rig: Rig, editor: str) -> None:
     assert not torch.is_grad_enabled() or exact(rig, NOTHING)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", sorted(TINY))
 def test_edits_of_all_editors_side_by_side_are_each_alone(kind: str) -> None:
     """In one batch, rows that different editors answer: what one does is not felt by the others' rows."""
@@ -310,6 +313,7 @@ def test_edits_of_all_editors_side_by_side_are_each_alone(kind: str) -> None:
     assert [outcome.tokens for outcome in together[rest]] == tokens(rig, NOTHING)[rest]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["llama", "gpt2"])
 @pytest.mark.parametrize("paper", ["grace/paper", "patcher/paper", "hook_layer/paper"])
 def test_a_row_that_a_serving_editor_answers_does_not_feel_a_published_one(kind: str, paper: str) -> None:
