@@ -1,4 +1,4 @@
-"""Everything is installed at the versions of deploy/constraints.txt, which covers what pyproject.toml asks for."""
+"""All installations use deploy/constraints.txt, which covers the requirements of pyproject.toml."""
 
 import json
 import re
@@ -15,7 +15,7 @@ from packaging.version import Version
 
 ROOT = Path(__file__).parents[1]
 CUDA = re.compile(r"(nvidia|cuda|triton)\b")
-"""What builds of torch for CUDA pin by themselves."""
+"""Packages that builds of torch for CUDA pin themselves."""
 
 
 def lines() -> list[str]:
@@ -34,7 +34,7 @@ def pins(python: str = ".".join(map(str, sys.version_info[:2]))) -> dict[str, Ve
 
 
 def asked() -> list[Requirement]:
-    """What the project and its extras ask for, other extras of the project aside."""
+    """The requirements of the project and of its extras, except for those that name another extra."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     groups = [project["dependencies"], *project["optional-dependencies"].values()]
     found = [Requirement(each) for group in groups for each in group]
@@ -70,7 +70,7 @@ def brings(name: str) -> list[str]:
     try:
         return requires(name) or []
     except PackageNotFoundError:
-        return []  # of an extra that is not installed here
+        return []  # the package belongs to an extra that is not installed here
 
 
 def test_the_constraints_name_versions_and_nothing_of_a_machine() -> None:
@@ -102,7 +102,7 @@ def test_the_image_is_given_what_its_build_copies() -> None:
 
 
 def test_drift_is_told_by_name(tmp_path: Path) -> None:
-    """Of a version that is newer, a package that is not held, and a version that is the same but for its build."""
+    """A newer version and a package that is not held are named; another build of the same version is not."""
     newest = {"errata": "0.1.0", "pytest": "99.1", "quite-new": "1.2", "torch": f"{pins()['torch']}+cpu"}
     report = tmp_path / "report.json"
     report.write_text(json.dumps({"install": [{"metadata": {"name": k, "version": v}} for k, v in newest.items()]}))
