@@ -7,6 +7,8 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.server import running
 
 LOCAL = {**os.environ, "NO_PROXY": "localhost,127.0.0.1", "no_proxy": "localhost,127.0.0.1"}
@@ -37,6 +39,7 @@ def check(found: Any, expected: Any, where: str) -> None:
         assert found == expected, where
 
 
+@pytest.mark.slow
 def test_the_transcript_is_true(tmp_path: Path) -> None:
     known = ""
     with running(tmp_path) as server:
@@ -53,6 +56,8 @@ def test_the_test_command_is_the_one_that_ci_calls() -> None:
     (pattern,) = re.findall(r"command=\$\(sed -n '(.*?)' README.md", ci)
     found = subprocess.run(["sed", "-n", pattern, ROOT / "README.md"], capture_output=True, text=True, check=True)
     (command,) = found.stdout.splitlines()
-    assert command.endswith("python -m pytest")
+    assert "pip install -q -c deploy/constraints.txt " in command
+    options = command.partition("python -m pytest")[2].split()
+    assert options in ([], ["-n", "2", "--dist", "loadfile"]), "the whole suite is run"
     assert f"$ {command}" in readme
     assert 'bash -c "$command"' in ci

@@ -19,6 +19,8 @@ from app.evaluation.slices import _french, slices_of
 from app.store.sqlite import SqliteLog
 from tests.service.conftest import serving
 
+pytestmark = pytest.mark.slow
+
 CASES = (
     Case(
         id="a",
