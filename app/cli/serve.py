@@ -42,8 +42,8 @@ def serve(
 ) -> None:
     """Serve a model. Every setting may also come from an ERRATA_* environment variable."""
     given = {
-        "model": model, "served_model_name": served_model_name, "host": host, "port": port, "store": store, "device": device, "dtype": dtype,
-        "site_layer": site_layer, "slots": slots, "log_level": log_level,
+        "model": model, "served_model_name": served_model_name, "host": host, "port": port, "store": store,
+        "device": device, "dtype": dtype, "site_layer": site_layer, "slots": slots, "log_level": log_level,
     }  # fmt: skip
     settings = read_settings({name: value for name, value in given.items() if value is not None})
     # first of all: nobody should wait for a model to load to learn that the port is taken

@@ -1,4 +1,4 @@
-"""Unpacks a GGUF file, once, into a cached folder in Hugging Face format. Imports torch and transformers late.
+"""Unpacks a GGUF file, once, into a cached folder in Hugging Face format. Imports transformers late.
 
 What is written is the file's own values in the precision that is served, so a model served from the folder computes
 exactly what it would compute from the file. The folder is named after the file's content (a SHA-256 over all of it:
@@ -17,6 +17,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import lru_cache
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -122,10 +123,10 @@ def _check_room(cache: Path, header: Header, dtype: str) -> None:
 
 
 def _not_written(cache: Path, error: OSError) -> UnknownModel:
-    hint = "free some space, or" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "or"
+    remedy = "Free some space" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "Make that folder writable"
     return UnknownModel(
-        f"The model cannot be unpacked into {cache}: {error.strerror or error}. Make that folder writable"
-        f"{' and ' + hint if hint != 'or' else ', or'} name another in ERRATA_CACHE_DIR."
+        f"The model cannot be unpacked into {cache}: {error.strerror or error}. {remedy}, or name another folder in "
+        f"ERRATA_CACHE_DIR."
     )
 
 
@@ -140,13 +141,14 @@ def _convert(file: Path, header: Header, part: Path, dtype: str, tell: Tell) -> 
         config = AutoConfig.from_pretrained(**where)
         _complete(config, header)
         with _progress(file.name, tell):
-            model, loading = AutoModelForCausalLM.from_pretrained(
+            loaded: Any = AutoModelForCausalLM.from_pretrained(
                 **where, config=config, dtype=getattr(torch, dtype), output_loading_info=True
             )
     except Exception as error:  # the file is somebody else's, and the libraries raise what they trip over
         raise UnsupportedModel(
             f"transformers cannot read the GGUF file {file}: {str(error).splitlines()[0] if str(error) else error!r}."
         ) from error
+    model, loading = loaded
     _check_complete(file, header, model, loading["missing_keys"])
     _settle(model, tokenizer)
     tell(f"writing {file.name}, unpacked, to {part.parent}", 0, 0)
@@ -157,7 +159,7 @@ def _convert(file: Path, header: Header, part: Path, dtype: str, tell: Tell) -> 
         full = "No space left" in str(error)
         raise OSError(errno.ENOSPC if full else errno.EIO, str(error).splitlines()[0]) from error
     (part / "unpacked.json").write_text(json.dumps({"file": file.name, "sha256": _digest_of(file)}))
-    del model
+    del model, loaded
     gc.collect()
 
 
@@ -172,7 +174,7 @@ def _complete(config: Any, header: Header) -> None:
 
 
 def _check_complete(file: Path, header: Header, model: Any, missing: Any) -> None:
-    """transformers gives what a file lacks random values, and leaves out what it has no place for: neither is served."""
+    """transformers fills in at random what a file lacks and drops what it has no place for: neither is served."""
     if missing:
         raise UnsupportedModel(f"The GGUF file {file} lacks weights of the model: {', '.join(sorted(missing)[:3])}.")
     taken = sum(parameter.numel() for parameter in model.parameters())
@@ -196,8 +198,7 @@ def _settle(model: Any, tokenizer: Any) -> None:
 @contextmanager
 def _progress(name: str, tell: Tell) -> Iterator[None]:
     """transformers shows a bar of its own, also where the output is a pipe: it tells us instead."""
-    from transformers import modeling_gguf_pytorch_utils as reading
-
+    reading: Any = import_module("transformers.modeling_gguf_pytorch_utils")
     bar = getattr(reading, "tqdm", None)
 
     def steps(tensors: list[Any], **_: Any) -> Iterator[Any]:

@@ -1,6 +1,5 @@
-"""Finds what a model's name means: the model that ships, a folder, a GGUF file, a chat model of a package, or a hub name.
-
-Imports no torch.
+"""Finds what a model's name means: the model that ships, the chat model of a package, a folder, a GGUF file or a hub
+name.
 """
 
 from dataclasses import dataclass
