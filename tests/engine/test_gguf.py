@@ -6,7 +6,9 @@ import shutil
 import signal
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import pytest
@@ -202,7 +204,7 @@ def test_a_cache_that_cannot_be_written_is_named(tmp_path: Path) -> None:
 
 
 HELD = """
-import sys, time
+import sys
 from pathlib import Path
 from app.engine import gguf
 convert = gguf._convert
@@ -211,25 +213,21 @@ def held(file, header, part, dtype, tell):
     print("written", flush=True)
     sys.stdin.readline()
 gguf._convert = held
-print(gguf.unpacked(Path(sys.argv[1]), Path(sys.argv[2]), "float32"))
+gguf.unpacked(Path(sys.argv[1]), Path(sys.argv[2]), "float32")
 """
-
-
-def holding(file: Path, cache: Path) -> "subprocess.Popen[str]":
-    """A process that has written the weights and not yet given the folder its name."""
-    process = subprocess.Popen(
-        [sys.executable, "-c", HELD, file, cache],
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
-    )  # fmt: skip
-    assert process.stdout is not None
-    assert process.stdout.readline() == "written\n"
-    return process
 
 
 def test_a_killed_unpacking_leaves_nothing_that_is_taken_for_whole(tmp_path: Path) -> None:
     file, cache = tmp_path / "tiny.gguf", tmp_path / "cache"
     packed = write_gguf(file)
-    process = holding(file, cache)
+    process = subprocess.Popen(
+        [sys.executable, "-c", HELD, file, cache],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == b"written\n"
     process.send_signal(signal.SIGKILL)
     process.communicate()
     (part,) = leftovers(cache)
@@ -239,25 +237,28 @@ def test_a_killed_unpacking_leaves_nothing_that_is_taken_for_whole(tmp_path: Pat
     torch.testing.assert_close(logits(loaded(folder)), logits(packed), rtol=1e-5, atol=1e-5)
 
 
-def test_two_at_once_unpack_once(tmp_path: Path) -> None:
+def test_two_at_once_unpack_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The lock is on an opened file: two threads stand for two processes."""
     file, cache = tmp_path / "tiny.gguf", tmp_path / "cache"
     write_gguf(file)
-    process = holding(file, cache)
-    waiting = subprocess.Popen(
-        [sys.executable, "-c", SAYING, file, cache], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
-    )
-    assert waiting.stdout is not None
-    assert "another process" in waiting.stdout.readline()
-    found, _ = process.communicate("\n")
-    second, _ = waiting.communicate()
-    assert found == second
-    assert leftovers(cache) == [Path(found.strip()).name]
+    convert, made, begun, may_go_on = gguf._convert, [], Event(), Event()
 
+    def held(*arguments: Any) -> None:
+        made.append(arguments)
+        begun.set()
+        may_go_on.wait(60)
+        convert(*arguments)
 
-SAYING = """
-import sys
-from functools import partial
-from pathlib import Path
-from app.engine.gguf import unpacked
-print(unpacked(Path(sys.argv[1]), Path(sys.argv[2]), "float32", partial(print, flush=True)))
-"""
+    def told(what: str, _done: int, _of: int) -> None:
+        if "another process" in what:
+            may_go_on.set()
+
+    monkeypatch.setattr(gguf, "_convert", held)
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(unpacked, file, cache, FLOAT32)
+        assert begun.wait(60)
+        second = pool.submit(unpacked, file, cache, FLOAT32, told)
+        assert first.result() == second.result()
+    assert len(made) == 1
+    assert may_go_on.is_set()
+    assert leftovers(cache) == [first.result().name]
