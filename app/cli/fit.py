@@ -22,7 +22,7 @@ from app.store import upkeep
 if TYPE_CHECKING:
     from app.service.service import Service
 
-Model = Annotated[str | None, typer.Option(help="A folder or hub name, or `demo`.")]
+Model = Annotated[str | None, typer.Option(help="A folder, GGUF file or hub name, `smollm2` or `demo`.")]
 Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1 or auto.")]
 Dtype = Annotated[str | None, typer.Option(help="float32, bfloat16, float16 or auto.")]
 

@@ -25,7 +25,10 @@ GRACE_S = 30
 
 
 def serve(
-    model: Annotated[str | None, typer.Option(help="A folder or hub name, or `demo`.")] = None,
+    model: Annotated[str | None, typer.Option(help="A folder, GGUF file or hub name, `smollm2` or `demo`.")] = None,
+    served_model_name: Annotated[
+        str | None, typer.Option(help="What clients call the model. [default: the last part of --model]")
+    ] = None,
     host: Annotated[str | None, typer.Option(help="Address to listen on. [default: 127.0.0.1]")] = None,
     port: Annotated[int | None, typer.Option(help="Port to listen on; 0 takes a free one. [default: 8000]")] = None,
     store: Annotated[
@@ -39,8 +42,8 @@ def serve(
 ) -> None:
     """Serve a model. Every setting may also come from an ERRATA_* environment variable."""
     given = {
-        "model": model, "host": host, "port": port, "store": store, "device": device, "dtype": dtype,
-        "site_layer": site_layer, "slots": slots, "log_level": log_level,
+        "model": model, "served_model_name": served_model_name, "host": host, "port": port, "store": store,
+        "device": device, "dtype": dtype, "site_layer": site_layer, "slots": slots, "log_level": log_level,
     }  # fmt: skip
     settings = read_settings({name: value for name, value in given.items() if value is not None})
     # first of all: nobody should wait for a model to load to learn that the port is taken
