@@ -21,6 +21,7 @@ from app.editors.base import BankPrompt
 from app.editors.corpus import Corpus, Statistics, corpus_of, texts_of
 from app.editors.grace_paper import GraceOptions
 from app.editors.hooks import SiteHooks
+from app.editors.kept import Kept
 from app.editors.registry import Foundation, make_editors
 from app.engine.engine import Engine
 from app.engine.graphs import record_cuda
@@ -30,15 +31,17 @@ from app.engine.owner import EngineOwner
 from app.service.records import Clock
 from app.service.service import Service
 from app.service.verifying import Thresholds
+from app.service.views import Doing, quietly
 from app.store.base import Log
 from app.store.open import open_log
 
 
-def build_service(settings: Settings, clock: Clock = time.time) -> Service:
+def build_service(settings: Settings, clock: Clock = time.time, tell: Doing = quietly) -> Service:
     """Loads the model and opens the log. Blocking; raises UnknownModel, UnsupportedModel or what the store raises."""
     threads = engine_threads(settings)
     log = open_log(settings.store, **settings.log_options())
     try:
+        tell(f"reading the weights of {settings.model}", 0, 0)
         hosted = load(settings)
         return assemble(hosted, log, settings, bank=load_bank(), clock=clock, threads=threads)
     except BaseException:
@@ -82,6 +85,8 @@ def assemble(
 ) -> Service:
     """A service around a model that is loaded already and a log that is open."""
     hooks = SiteHooks(hosted.model)
+    # the fingerprint is of values: the same ones in another precision compute something else
+    kept = Kept(settings.cache_dir, f"{hosted.fingerprint}/{hosted.dtype}/{hosted.device.type}")
     foundation = Foundation(
         model=hosted.model,
         architecture=hosted.architecture,
@@ -90,7 +95,8 @@ def assemble(
         bank=bank,
         bank_ids=[hosted.tokenizer(prompt.text).input_ids for prompt in bank],
         grace_options=_grace_options(settings),
-        statistics=Statistics(hosted.model, hooks, _corpus(settings, hosted), settings.cache_dir, hosted.fingerprint),
+        statistics=Statistics(hosted.model, hooks, _corpus(settings, hosted), kept),
+        kept=kept,
     )
     editors = make_editors(foundation)
     slots = _slots(settings, hosted)

@@ -34,7 +34,10 @@ class Server:
     def start(self) -> None:
         command = [sys.executable, "-m", "app", "serve", "--port", self.address.split(":")[1]]
         command += ["--store", f"sqlite:///{self._folder / 'errata.db'}", *self._arguments]
-        environment = {k: v for k, v in os.environ.items() if not k.startswith("ERRATA_") and k != "REDIS_URL"}
+        kept = {"ERRATA_CACHE_DIR"}  # that of the run, not the user's
+        environment = {
+            k: v for k, v in os.environ.items() if k in kept or not (k.startswith("ERRATA_") or k == "REDIS_URL")
+        }
         with open(self._folder / "server.log", "ab") as output:
             self._process = subprocess.Popen(
                 command, stdout=output, stderr=subprocess.STDOUT, env=environment, cwd=ROOT

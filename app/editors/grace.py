@@ -80,6 +80,9 @@ class Grace(Plain):
 
     # -- learning
 
+    def calibrate(self) -> Generator[Progress, None, None]:
+        return self._scope.calibrating()
+
     def fit(self, requests: Sequence[FitRequest], part: ScopePart | None) -> Generator[Progress, None, list[Fitted]]:
         return by_parts(requests, self._fit_some)
 

@@ -97,6 +97,9 @@ class LoraMixture(Plain):
 
     # -- learning
 
+    def calibrate(self) -> Generator[Progress, None, None]:
+        return self._scope.calibrating()
+
     def fit(self, requests: Sequence[FitRequest], part: ScopePart | None) -> Generator[Progress, None, list[Fitted]]:
         fitted: list[Fitted] = []
         for first in range(0, len(requests), PAGE_EDITS):

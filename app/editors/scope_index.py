@@ -104,6 +104,10 @@ class ScopeIndex:
 
     # -- learning
 
+    def calibrating(self) -> Generator[Progress, None, None]:
+        """What must be computed of the model before keys can be made or compared; nothing once it is."""
+        return self._what.calibrating()
+
     def learn(self, request: FitRequest) -> tuple[dict[str, Any], Tensor]:
         """The scalars of an edit's scope, and its keys (K, width)."""
         steps = self.learning(request, Progress(step=0, steps=0, loss=float("nan")))
@@ -116,6 +120,7 @@ class ScopeIndex:
 
     def learning(self, request: FitRequest, told: Progress) -> Generator[Progress, None, tuple[dict[str, Any], Tensor]]:
         """The same, in micro-steps; `told` is how far the fit has come that it ends."""
+        yield from self.calibrating()
         who = who_of(request.texts, request.subject, request.aliases, self._lexicon.template_words)
         words = said_of(request.texts, request.made_texts, request.counter_examples, who, self._lexicon)
         asked = self._asking_otherwise(request.asked, said_in(who, words))

@@ -3,8 +3,8 @@
 import asyncio
 import gc
 from collections import deque
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 
 from app.domain.edit import Edit, fit_id_of
@@ -12,9 +12,10 @@ from app.domain.entry import Entry
 from app.domain.errors import IncompatibleEdit, RequestCancelled
 from app.domain.events import BatchCommitted, EditCommitted, EditRetuned, EditsRefitted, EditsRolledBack, Event
 from app.domain.ledger import Ledger
-from app.editors.base import Fitted
+from app.editors.base import Fitted, Progress
 from app.editors.packing import unpack
 from app.engine.owner import EngineOwner
+from app.service.views import Doing, quietly
 
 LOAD_EDITS = 500
 MANY = 1000
@@ -28,10 +29,25 @@ class Loading:
         self._owner = owner
         self._fingerprints = fingerprints
         self._history_revisions = history_revisions
+        self._calibrated: set[str] = set()
         self._leaving: deque[tuple[int, str]] = deque()
         """(revision, id) of fits that nothing acts by since then and whose rows are in memory yet, in this order."""
 
-    async def load_all(self, ledger: Ledger) -> None:
+    async def calibrate(self, editors: Iterable[str], tell: Doing = quietly) -> None:
+        """Have editors compute what their decisions compare by: before their first row is loaded."""
+        due = [name for name in editors if name not in self._calibrated]
+        if not due:
+            return
+        loop = asyncio.get_running_loop()
+
+        def told(progress: Progress) -> None:
+            with suppress(RuntimeError):  # the loop is closing: nobody listens
+                loop.call_soon_threadsafe(tell, "computing scope keys", progress.step, progress.steps)
+
+        await asyncio.wrap_future(self._owner.calibrate(due, told))
+        self._calibrated.update(due)
+
+    async def load_all(self, ledger: Ledger, tell: Doing = quietly) -> None:
         """What any request may see: live now or inside the window, or able to go live again."""
         entries = [entry for entry in ledger.entries.values() if self._may_answer(entry, ledger.revision)]
         oldest = ledger.revision - self._history_revisions
@@ -44,7 +60,8 @@ class Loading:
         edits = [*bringing, *edits]
         for first in range(0, len(edits), LOAD_EDITS):
             # many in one message: between two threads a message costs as much as an edit's rows
-            await self._load(edits[first : first + LOAD_EDITS])
+            await self._load(edits[first : first + LOAD_EDITS], tell)
+            tell("loading edits", min(first + LOAD_EDITS, len(edits)), len(edits))
 
     def _may_answer(self, entry: Entry, revision: int) -> bool:
         if entry.staged_in is not None:
@@ -112,8 +129,9 @@ class Loading:
                     f"server runs {ours}. Serve that model, or start with another store."
                 )
 
-    async def _load(self, edits: Sequence[Edit]) -> None:
+    async def _load(self, edits: Sequence[Edit], tell: Doing = quietly) -> None:
         self.check(edits)
+        await self.calibrate(dict.fromkeys(edit.adaptor for edit in edits), tell)
         fitted = [Fitted(learned=edit.learned, tensors=unpack(edit.tensors)) for edit in edits]
 
         def load() -> None:

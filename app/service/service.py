@@ -9,6 +9,7 @@ from concurrent.futures import Future
 from contextlib import aclosing, contextmanager, suppress
 from dataclasses import replace
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -42,7 +43,7 @@ from app.service.snapshots import Snapshots
 from app.service.standing import editors_of, status_of
 from app.service.surroundings import Surroundings
 from app.service.verifying import Thresholds, Verifier
-from app.service.views import EditFilter, EditResults, EditView, Page, Status, Tell, silent
+from app.service.views import Doing, EditFilter, EditResults, EditView, Page, Status, Tell, quietly, silent
 from app.store.base import Log
 from app.store.snapshots import Manifest
 
@@ -103,15 +104,40 @@ class Service:
 
     # -- life
 
-    async def start(self) -> None:
-        """Fold the log, take its edits into memory, begin to serve. Raises StoreCorrupt or IncompatibleEdit."""
+    async def start(self, tell: Doing = quietly) -> None:
+        """Fold the log, take its edits into memory, begin to serve. Raises StoreCorrupt or IncompatibleEdit.
+
+        Without edits nothing is decided, so what decisions compare by is computed beside serving.
+        """
         self._owner.start()
         with no_collections(lambda: self.records.ledger):
+            tell("reading the log", 0, 0)
             await asyncio.to_thread(self.records.fold_all)
-            await self.loading.load_all(self.records.ledger)
-        work = (self._tidy(), self._follower.run(), self.snapshots.run(), self._refitting.run())
+            await self.loading.load_all(self.records.ledger, tell)
+        work = (self._calibrate(), self._tidy(), self._follower.run(), self.snapshots.run(), self._refitting.run())
         self._tasks = [asyncio.create_task(each) for each in work]
         self._why_not = None
+
+    async def calibrate(self, tell: Doing = quietly) -> None:
+        """Wait until nothing is left to compute before decisions. For whoever measures: requests need not wait."""
+        await self.loading.calibrate(self._owner.engine.editors, tell)
+
+    async def _calibrate(self) -> None:
+        began = time.monotonic()
+        said = False
+
+        def tell(what: str, _done: int, of: int) -> None:
+            nonlocal said
+            if not said:
+                _log.info("The server is %s (%d) beside serving; a first edit waits until this is done.", what, of)
+            said = True
+
+        try:
+            await self.calibrate(tell)
+        except Exception:  # it is tried again by the first edit, which tells whoever makes it what is wrong
+            _log.exception("Scope keys could not be computed")
+        if said:
+            _log.info("Scope keys were computed in %.1f s.", time.monotonic() - began)
 
     async def stop(self) -> None:
         """Refuse what is new, let what runs end (within DRAIN_S), close the log."""
@@ -194,7 +220,7 @@ class Service:
     async def prepare(self) -> AsyncIterator[tuple[str, Progress]]:
         """Have every editor compute what it wants to know of generic text: (editor, how far) as it goes."""
         for key, editor in self._owner.engine.editors.items():
-            steps = editor.prepare()
+            steps = chain(editor.calibrate(), editor.prepare())
             while (step := await asyncio.wrap_future(self._owner.call(partial(next, steps, None)))) is not None:
                 yield key, step
 
