@@ -8,6 +8,7 @@ import hashlib
 import logging
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -58,6 +59,8 @@ class Kept:
             save_file(held, part, {"mark": mark, "sha256": _digest(held)})
             part.replace(file)
         except (OSError, SafetensorError) as error:
+            with suppress(OSError):
+                part.unlink(missing_ok=True)
             _log.warning("%s cannot be written; what it should keep will be computed again: %s", file, error)
 
     def _file(self, what: str, mark: str) -> Path | None:
