@@ -38,7 +38,7 @@ async def standing(
     tell("starting")
     await service.start()
     tell("computing scope keys")
-    await service.calibrate()  # or it would run beside what is measured first
+    await service.loading.calibrate()  # or it would run beside what is measured first
     settle()
     try:
         yield Bench(service, hosted, workload, made, rounds, tell)

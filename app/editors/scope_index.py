@@ -89,6 +89,7 @@ class ScopeIndex:
 
     def __init__(self, what: What, lexicon: Lexicon, device: torch.device) -> None:
         self._what, self._lexicon, self._device = what, lexicon, device
+        self.calibrating = what.calibrating
         self._book = Codebook(device)
         self._said: dict[int, Said] = {}
         self._index = MentionIndex()
@@ -103,10 +104,6 @@ class ScopeIndex:
         return self._what.width
 
     # -- learning
-
-    def calibrating(self) -> Generator[Progress, None, None]:
-        """What must be computed of the model before keys can be made or compared; nothing once it is."""
-        return self._what.calibrating()
 
     def learn(self, request: FitRequest) -> tuple[dict[str, Any], Tensor]:
         """The scalars of an edit's scope, and its keys (K, width)."""

@@ -99,11 +99,6 @@ class Engine:
         """A fit's micro-steps. `beside` are the live edits among which the new ones shall stand."""
         return self.editors[editor].fit(list(requests), self.editions.parts(beside).get(editor))
 
-    def calibrate(self, editors: Iterable[str]) -> Generator[Progress, None, None]:
-        """The micro-steps that are left until these editors can decide."""
-        for editor in editors:
-            yield from self.editors[editor].calibrate()
-
     def still_fits(self, editor: str, learned: Mapping[str, Any], beside: Edition) -> bool:
         """Whether what was fitted beside another edition may stand beside this one."""
         return self.editors[editor].still_fits(learned, self.editions.parts(beside).get(editor))

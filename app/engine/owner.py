@@ -127,7 +127,12 @@ class EngineOwner:
 
     def calibrate(self, editors: Collection[str], tell: Callable[[Progress], None] = lambda _: None) -> "Future[None]":
         """Compute what decisions of these editors compare by, as `fit` does what it does."""
-        return self._beside(lambda: self.engine.calibrate(editors), tell)
+
+        def steps() -> Generator[Progress, None, None]:
+            for name in editors:
+                yield from self.engine.editors[name].calibrate()
+
+        return self._beside(steps, tell)
 
     def _beside(
         self, start: Callable[[], Generator[Progress, None, T]], tell: Callable[[Progress], None]

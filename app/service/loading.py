@@ -2,6 +2,8 @@
 
 import asyncio
 import gc
+import logging
+import time
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -17,6 +19,7 @@ from app.editors.packing import unpack
 from app.engine.owner import EngineOwner
 from app.service.views import Doing, quietly
 
+_log = logging.getLogger(__name__)
 LOAD_EDITS = 500
 MANY = 1000
 """Edits from which garbage collection is felt."""
@@ -33,9 +36,10 @@ class Loading:
         self._leaving: deque[tuple[int, str]] = deque()
         """(revision, id) of fits that nothing acts by since then and whose rows are in memory yet, in this order."""
 
-    async def calibrate(self, editors: Iterable[str], tell: Doing = quietly) -> None:
-        """Have editors compute what their decisions compare by: before their first row is loaded."""
-        due = [name for name in editors if name not in self._calibrated]
+    async def calibrate(self, editors: Iterable[str] | None = None, tell: Doing = quietly) -> None:
+        """Have editors, or all, compute what their decisions compare by: before their first row is loaded."""
+        wanted = self._owner.engine.editors if editors is None else editors
+        due = [name for name in wanted if name not in self._calibrated]
         if not due:
             return
         loop = asyncio.get_running_loop()
@@ -46,6 +50,24 @@ class Loading:
 
         await asyncio.wrap_future(self._owner.calibrate(due, told))
         self._calibrated.update(due)
+
+    async def warm_up(self) -> None:
+        """The same for all editors, beside serving: without edits nothing is decided, and no request has to wait."""
+        began = time.monotonic()
+        said: list[str] = []
+
+        def tell(what: str, _done: int, of: int) -> None:
+            if not said:
+                _log.info("The server is %s (%d) beside serving; a first edit waits until this is done.", what, of)
+            said.append(what)
+
+        try:
+            await self.calibrate(tell=tell)
+        except Exception:  # it is begun anew by the first edit, which tells whoever makes it what is wrong
+            _log.exception("Computing what decisions compare by has failed")
+            return
+        if said:
+            _log.info("The server was %s for %.1f s; that is done.", said[0], time.monotonic() - began)
 
     async def load_all(self, ledger: Ledger, tell: Doing = quietly) -> None:
         """What any request may see: live now or inside the window, or able to go live again."""

@@ -9,7 +9,6 @@ from concurrent.futures import Future
 from contextlib import aclosing, contextmanager, suppress
 from dataclasses import replace
 from functools import partial
-from itertools import chain
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -105,39 +104,15 @@ class Service:
     # -- life
 
     async def start(self, tell: Doing = quietly) -> None:
-        """Fold the log, take its edits into memory, begin to serve. Raises StoreCorrupt or IncompatibleEdit.
-
-        Without edits nothing is decided, so what decisions compare by is computed beside serving.
-        """
+        """Fold the log, take its edits into memory, begin to serve. Raises StoreCorrupt or IncompatibleEdit."""
+        tell("reading the log", 0, 0)
         self._owner.start()
         with no_collections(lambda: self.records.ledger):
-            tell("reading the log", 0, 0)
             await asyncio.to_thread(self.records.fold_all)
             await self.loading.load_all(self.records.ledger, tell)
-        work = (self._calibrate(), self._tidy(), self._follower.run(), self.snapshots.run(), self._refitting.run())
+        work = (self.loading.warm_up(), self._tidy(), self._follower.run(), self.snapshots.run(), self._refitting.run())
         self._tasks = [asyncio.create_task(each) for each in work]
         self._why_not = None
-
-    async def calibrate(self, tell: Doing = quietly) -> None:
-        """Wait until nothing is left to compute before decisions. For whoever measures: requests need not wait."""
-        await self.loading.calibrate(self._owner.engine.editors, tell)
-
-    async def _calibrate(self) -> None:
-        began = time.monotonic()
-        said = False
-
-        def tell(what: str, _done: int, of: int) -> None:
-            nonlocal said
-            if not said:
-                _log.info("The server is %s (%d) beside serving; a first edit waits until this is done.", what, of)
-            said = True
-
-        try:
-            await self.calibrate(tell)
-        except Exception:  # it is tried again by the first edit, which tells whoever makes it what is wrong
-            _log.exception("Scope keys could not be computed")
-        if said:
-            _log.info("Scope keys were computed in %.1f s.", time.monotonic() - began)
 
     async def stop(self) -> None:
         """Refuse what is new, let what runs end (within DRAIN_S), close the log."""
@@ -202,8 +177,8 @@ class Service:
 
     def status(self) -> Status:
         why_not = self._why_not or (None if self._owner.alive else "the engine has stopped")
-        silence_s = self._follower.silence_s
-        return status_of(self.records, self._owner.engine, self._fingerprint, why_not, silence_s, self._describe())
+        silence_s, extra = self._follower.silence_s, self._describe()
+        return status_of(self.records, self._owner.engine, self._fingerprint, why_not, silence_s, extra)
 
     def editors(self) -> list[dict[str, Any]]:
         """Each editor: what it can, how many of its edits are live, what its rows take."""
@@ -214,13 +189,13 @@ class Service:
         self.loading.check(edits, where="The file")
 
     def refits_due(self) -> bool:
-        """Whether edits share weights with one that was rolled back, and have yet to be fitted again without it."""
+        """Whether edits that shared weights with one that was rolled back have yet to be fitted again without it."""
         return self._refitting.due()
 
     async def prepare(self) -> AsyncIterator[tuple[str, Progress]]:
         """Have every editor compute what it wants to know of generic text: (editor, how far) as it goes."""
         for key, editor in self._owner.engine.editors.items():
-            steps = chain(editor.calibrate(), editor.prepare())
+            steps = editor.prepare()
             while (step := await asyncio.wrap_future(self._owner.call(partial(next, steps, None)))) is not None:
                 yield key, step
 
@@ -237,8 +212,7 @@ class Service:
         """A LoRA in PEFT's format as what the request's edit would own: for `adopt`. Raises InvalidRequest."""
         editor = self._owner.engine.editors["lora_mixture"]
         assert isinstance(editor, LoraMixture)
-        fit_request = self._preparing.fit_request(request)
-        return self._owner.call(lambda: editor.take(fit_request, folder))
+        return self._owner.call(partial(editor.take, self._preparing.fit_request(request), folder))
 
     async def adopt(self, fitted: Sequence[tuple[EditRequest, str, Fitted]], origin: Origin) -> EditResults:
         """Commit what was fitted elsewhere, once it has been verified here."""

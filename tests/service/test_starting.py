@@ -119,7 +119,7 @@ async def test_an_edit_of_another_server_is_not_seen_before_it_can_be_decided(
 ) -> None:
     log = MemoryLog()
     async with started(log, tmp_path, []) as service:
-        await service.calibrate()
+        await service.loading.calibrate()
     held = Held(monkeypatch)
     async with started(log, tmp_path, []) as writer, started(log, None, []) as reader:
         await edit(writer, PROMPT, TARGET, force=True)
