@@ -105,7 +105,7 @@ async def stand_up(settings: "Settings") -> "Service":
     with Starting(Console(stderr=True, highlight=False)) as starting:
         service = build(settings, starting.tell)
         await service.start(starting.tell)
-        await service.loading.calibrate(tell=starting.tell)
+        await service.loading.calibrate(starting.tell)
     return service
 
 

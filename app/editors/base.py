@@ -195,9 +195,9 @@ class Editor(Protocol):
         """Of memory on the model's device, taken by rows, spare ones included."""
         ...
 
-    def calibrate(self) -> Generator[Progress, None, None]:
-        """What decisions compare by, computed of the model once. It is done before an edit's rows are loaded; a
-        decision that comes earlier waits for it. Later, nothing."""
+    def calibrate(self, *, learning: bool = False) -> Generator[Progress, None, None]:
+        """What decisions compare by, computed of the model once; and, for `learning`, what scopes are learned by. It
+        is done before an edit's rows are loaded; a decision that comes earlier waits for it. Later, nothing."""
         ...
 
     def prepare(self) -> Generator[Progress, None, None]:
@@ -286,7 +286,7 @@ class Plain(ABC):
     def still_fits(self, learned: Mapping[str, Any], part: Any) -> bool:
         return True
 
-    def calibrate(self) -> Generator[Progress, None, None]:
+    def calibrate(self, *, learning: bool = False) -> Generator[Progress, None, None]:
         yield from ()
 
     def prepare(self) -> Generator[Progress, None, None]:

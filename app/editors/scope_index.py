@@ -89,7 +89,7 @@ class ScopeIndex:
 
     def __init__(self, what: What, lexicon: Lexicon, device: torch.device) -> None:
         self._what, self._lexicon, self._device = what, lexicon, device
-        self.calibrating = what.calibrating
+        self.comparing, self.calibrating = what.comparing, what.calibrating
         self._book = Codebook(device)
         self._said: dict[int, Said] = {}
         self._index = MentionIndex()

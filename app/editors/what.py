@@ -11,7 +11,7 @@ once for all starts, since what comes of it is kept.
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -53,13 +53,20 @@ class What:
         self._whiten = torch.eye(view.width, device=view.device)
         self._scale = torch.ones(2, device=view.device)
         self._radius = 1.0
-        self._calibrated = not bank
+        self._comparable = self._calibrated = not bank
         self._steps: Generator[Progress, None, None] | None = None
 
-    def calibrating(self) -> Generator[Progress, None, None]:
-        """The micro-steps that are left until keys can be made. All who run it share them, and whoever needs a key
+    def comparing(self) -> Generator[Progress, None, None]:
+        """The micro-steps that are left until keys can be made. All who run them share them, and whoever needs a key
         before the last of them is done waits for it."""
-        while not self._calibrated:
+        return self._until(lambda: self._comparable)
+
+    def calibrating(self) -> Generator[Progress, None, None]:
+        """The same, until the default radius is known too, by which scopes are learned."""
+        return self._until(lambda: self._calibrated)
+
+    def _until(self, reached: Callable[[], bool]) -> Generator[Progress, None, None]:
+        while not reached():
             self._steps = self._steps or self._calibrate()
             try:
                 told = next(self._steps, None)
@@ -69,13 +76,10 @@ class What:
             if told is not None:
                 yield told
 
-    def _ready(self) -> None:
-        for _ in self.calibrating():
-            pass
-
     @property
     def radius(self) -> float:
-        self._ready()
+        for _ in self.calibrating():
+            pass
         return self._radius
 
     @property
@@ -93,7 +97,8 @@ class What:
 
     def key(self, states: Tensor, logits: Tensor) -> Tensor:
         """(N, D), (N, V) -> (N, SKETCH + D)."""
-        self._ready()
+        for _ in self.comparing():
+            pass
         sketch, state = self._signals(states, logits)
         return torch.cat([sketch / self._scale[0], state / self._scale[1]], -1)
 
@@ -109,9 +114,12 @@ class What:
         if held is None:
             held = yield from self._measure()
             self._kept.store("scope-keys", self._marks(), held)
-        self._whiten, self._scale = (held[name].to(self._view.device) for name in ("whiten", "scale"))
+        self._compare_by(*(held[name].to(self._view.device) for name in ("whiten", "scale")))
         self._radius = held["radius"].item()
         self._calibrated, self._steps = True, None
+
+    def _compare_by(self, whiten: Tensor, scale: Tensor) -> None:
+        self._whiten, self._scale, self._comparable = whiten, scale, True
 
     def _marks(self) -> list[str]:
         """Everything beside the model that the result depends on."""
@@ -122,44 +130,57 @@ class What:
         return [VERSION, str((SKETCH, FOLDS, FALSE_HITS, SHRINKAGE)), bank]
 
     def _measure(self) -> Generator[Progress, None, dict[str, Tensor]]:
-        """Whitening from one half of the relations; scales and radius from the other, or they would be flattered."""
-        states, sketches = yield from self._passes()
-        groups: dict[str, dict[str, list[int]]] = defaultdict(lambda: defaultdict(list))
-        order = {relation: at for at, relation in enumerate(sorted({prompt.relation for prompt in self._bank}))}
-        for at, prompt in enumerate(self._bank):
-            groups[prompt.subject][prompt.relation].append(at)
-        even = [rows for asked in groups.values() for r, rows in asked.items() if order[r] % 2 == 0]
-        about_their_mean = [states[rows] - states[rows].mean(0) for rows in even]  # how paraphrases differ
-        whiten = whitening(torch.cat(about_their_mean))
-        white = states @ whiten
-        same: list[tuple[int, int]] = []
-        other: list[tuple[int, int]] = []
-        for asked in groups.values():
-            odd = [rows for relation, rows in asked.items() if order[relation] % 2 == 1]
-            for at, rows in enumerate(odd):
-                same.extend((a, b) for a in rows for b in rows if a < b)
-                other.extend((a, b) for more in odd[at + 1 :] for a in rows for b in more)
-        scale, radius = self._scale, self._radius
+        """Whitening from one half of the relations; scales and radius from the other, or they would be flattered.
+
+        Questions that only the radius is taken from come last: what keys are made by is known before.
+        """
+        even, odd = self._halves()
+        same = [(a, b) for asked in odd for rows in asked for a in rows for b in rows if a < b]
+        other = [
+            (a, b)
+            for asked in odd
+            for at, rows in enumerate(asked)
+            for more in asked[at + 1 :]
+            for a in rows
+            for b in more
+        ]
+        first = sorted({at for rows in even for at in rows} | {at for pair in other for at in pair})
+        states = torch.zeros(len(self._ids), self._view.width, device=self._view.device)
+        sketches = torch.zeros(len(self._ids), SKETCH, device=self._view.device)
+        yield from self._read(first, states, sketches)
+        whiten = whitening(torch.cat([states[rows] - states[rows].mean(0) for rows in even]))  # how paraphrases differ
+        white, scale, radius = states @ whiten, self._scale, self._radius
         if same and other:
             scale = torch.stack([_distances(each, other).mean() for each in (sketches, white)])
-            keys = torch.cat([sketches / scale[0], white / scale[1]], -1)
+        self._compare_by(whiten, scale)
+        if same and other:
+            yield from self._read(sorted(set(range(len(self._ids))) - set(first)), states, sketches)
+            keys = torch.cat([sketches / scale[0], states @ whiten / scale[1]], -1)
             strict = _distances(keys, other).quantile(FALSE_HITS).item()
             radius = min(strict, _distances(keys, same).quantile(0.995).item())
         return {"whiten": whiten, "scale": scale, "radius": torch.tensor(radius, dtype=torch.float64)}
 
-    def _passes(self) -> Generator[Progress, None, tuple[Tensor, Tensor]]:
-        """The bank's states (N, D) and sketches (N, SKETCH), in its order."""
-        by_length = sorted(range(len(self._ids)), key=lambda at: len(self._ids[at]))
-        states = torch.empty(len(self._ids), self._view.width, device=self._view.device)
-        sketches = torch.empty(len(self._ids), SKETCH, device=self._view.device)
+    def _halves(self) -> tuple[list[list[int]], list[list[list[int]]]]:
+        """The bank's places: of every other relation by subject and relation, of the others also by subject."""
+        groups: dict[str, dict[str, list[int]]] = defaultdict(lambda: defaultdict(list))
+        for at, prompt in enumerate(self._bank):
+            groups[prompt.subject][prompt.relation].append(at)
+        relations = sorted({prompt.relation for prompt in self._bank})
+        even, odd = set(relations[::2]), set(relations[1::2])
+        return (
+            [rows for asked in groups.values() for relation, rows in asked.items() if relation in even],
+            [[rows for relation, rows in asked.items() if relation in odd] for asked in groups.values()],
+        )
+
+    def _read(self, rows: Sequence[int], states: Tensor, sketches: Tensor) -> Generator[Progress, None, None]:
+        """Fills these rows (of the bank) of states (N, D) and sketches (N, SKETCH), the shortest prompts first."""
+        by_length = sorted(rows, key=lambda at: len(self._ids[at]))
         done = 0
         for found, logits in self._view.heads([self._ids[at] for at in by_length]):
-            rows = by_length[done : done + len(found)]
-            states[rows] = found.float()
-            sketches[rows] = self._signals(found, logits)[0]
+            part = by_length[done : done + len(found)]
+            states[part], sketches[part] = found.float(), self._signals(found, logits)[0]
             done += len(found)
             yield Progress(step=done, steps=len(by_length), loss=float("nan"))
-        return states, sketches
 
 
 def _distances(keys: Tensor, pairs: Iterable[tuple[int, int]]) -> Tensor:

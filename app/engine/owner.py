@@ -125,12 +125,14 @@ class EngineOwner:
         """
         return self._beside(lambda: self.engine.fit(editor, requests, beside), tell)
 
-    def calibrate(self, editors: Collection[str], tell: Callable[[Progress], None] = lambda _: None) -> "Future[None]":
-        """Compute what decisions of these editors compare by, as `fit` does what it does."""
+    def calibrate(
+        self, editors: Collection[str], tell: Callable[[Progress], None], *, learning: bool
+    ) -> "Future[None]":
+        """Compute what these editors decide by, or also learn by, as `fit` does what it does."""
 
         def steps() -> Generator[Progress, None, None]:
             for name in editors:
-                yield from self.engine.editors[name].calibrate()
+                yield from self.engine.editors[name].calibrate(learning=learning)
 
         return self._beside(steps, tell)
 

@@ -32,27 +32,16 @@ class Loading:
         self._owner = owner
         self._fingerprints = fingerprints
         self._history_revisions = history_revisions
-        self._calibrated: set[str] = set()
+        self._decided: set[str] = set()
         self._leaving: deque[tuple[int, str]] = deque()
         """(revision, id) of fits that nothing acts by since then and whose rows are in memory yet, in this order."""
 
-    async def calibrate(self, editors: Iterable[str] | None = None, tell: Doing = quietly) -> None:
-        """Have editors, or all, compute what their decisions compare by: before their first row is loaded."""
-        wanted = self._owner.engine.editors if editors is None else editors
-        due = [name for name in wanted if name not in self._calibrated]
-        if not due:
-            return
-        loop = asyncio.get_running_loop()
-
-        def told(progress: Progress) -> None:
-            with suppress(RuntimeError):  # the loop is closing: nobody listens
-                loop.call_soon_threadsafe(tell, "computing scope keys", progress.step, progress.steps)
-
-        await asyncio.wrap_future(self._owner.calibrate(due, told))
-        self._calibrated.update(due)
+    async def calibrate(self, tell: Doing = quietly) -> None:
+        """Have all editors compute what they decide and learn by, if that is not done."""
+        await self._compute(list(self._owner.engine.editors), tell, learning=True)
 
     async def warm_up(self) -> None:
-        """The same for all editors, beside serving: without edits nothing is decided, and no request has to wait."""
+        """The same beside serving: a first edit has less to wait for."""
         began = time.monotonic()
         said: list[str] = []
 
@@ -62,12 +51,27 @@ class Loading:
             said.append(what)
 
         try:
-            await self.calibrate(tell=tell)
+            await self.calibrate(tell)
         except Exception:  # it is begun anew by the first edit, which tells whoever makes it what is wrong
-            _log.exception("Computing what decisions compare by has failed")
+            _log.exception("Computing what editors decide and learn by has failed")
             return
         if said:
             _log.info("The server was %s for %.1f s; that is done.", said[0], time.monotonic() - began)
+
+    async def _decidable(self, editors: Iterable[str], tell: Doing) -> None:
+        """Before an editor's first row is loaded: without edits nothing is decided, with them it must be right."""
+        if due := set(editors) - self._decided:
+            await self._compute(sorted(due), tell, learning=False)
+            self._decided |= due
+
+    async def _compute(self, editors: Collection[str], tell: Doing, *, learning: bool) -> None:
+        loop = asyncio.get_running_loop()
+
+        def told(progress: Progress) -> None:
+            with suppress(RuntimeError):  # the loop is closing: nobody listens
+                loop.call_soon_threadsafe(tell, "computing scope keys", progress.step, progress.steps)
+
+        await asyncio.wrap_future(self._owner.calibrate(editors, told, learning=learning))
 
     async def load_all(self, ledger: Ledger, tell: Doing = quietly) -> None:
         """What any request may see: live now or inside the window, or able to go live again."""
@@ -153,7 +157,7 @@ class Loading:
 
     async def _load(self, edits: Sequence[Edit], tell: Doing = quietly) -> None:
         self.check(edits)
-        await self.calibrate(dict.fromkeys(edit.adaptor for edit in edits), tell)
+        await self._decidable((edit.adaptor for edit in edits), tell)
         fitted = [Fitted(learned=edit.learned, tensors=unpack(edit.tensors)) for edit in edits]
 
         def load() -> None:
