@@ -100,8 +100,8 @@ class Settings(BaseSettings):
     corpus_tokens: int = Field(100_000, ge=1000, description="How much of the corpus is read, in tokens.")
     cache_dir: Path | None = Field(
         default_factory=default_cache,
-        description="Folder where what is computed of the model once is kept: how scope keys are made, statistics over the "
-        "corpus. Where it is empty or cannot be written, it is computed again.",
+        description="Folder where what is computed of the model once is kept: how scope keys are made, and statistics "
+        "over the corpus. It is computed again where the folder is empty or cannot be written.",
     )
     history_revisions: int = Field(1000, ge=0, description="How many revisions back a request may ask for.")
     recent_prompts: int = Field(
