@@ -22,7 +22,15 @@ class Starting:
         self._what = ""
         self._said_at = 0.0
         columns = SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()
-        self._bar = Progress(*columns, TimeElapsedColumn(), console=console, transient=True)
+        # the log's handler keeps the stream that it is given: it must not be given one that ends with the bar
+        self._bar = Progress(
+            *columns,
+            TimeElapsedColumn(),
+            console=console,
+            transient=True,
+            redirect_stdout=False,
+            redirect_stderr=False,
+        )
         self._task = self._bar.add_task("", total=None)
 
     @property
