@@ -126,7 +126,7 @@ class EngineOwner:
         return self._beside(lambda: self.engine.fit(editor, requests, beside), tell)
 
     def calibrate(
-        self, editors: Collection[str], tell: Callable[[Progress], None], *, learning: bool
+        self, editors: Collection[str], tell: Callable[[Progress], None] = lambda _: None, *, learning: bool
     ) -> "Future[None]":
         """Compute what these editors decide by, or also learn by, as `fit` does what it does."""
 

@@ -13,13 +13,14 @@ from app.bootstrap import assemble
 from app.config import Settings
 from app.editors.bank import load_bank
 from app.editors.what import What
+from app.service.retuning import Retune
 from app.service.service import Service
 from app.store.base import Log
 from app.store.memory import MemoryLog
 from tests.models import tiny
-from tests.service.conftest import ask, edit, exact
+from tests.service.conftest import ORIGIN, ask, edit, exact
 
-BANK = tuple(prompt for prompt in load_bank() if prompt.relation < "b")
+BANK = tuple(prompt for prompt in load_bank() if prompt.relation < "b" or prompt.subject in ("Ukraine", "New Zealand"))
 PROMPT, TARGET = "The capital of Ruritania is", "Strelsau"
 
 
@@ -47,9 +48,9 @@ def run(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
 
 
 class Held:
-    """Keeps calibration from going on until it is let."""
+    """Keeps calibration from going on until it is let; `keys`: from going on once keys can be made."""
 
-    def __init__(self, patch: pytest.MonkeyPatch) -> None:
+    def __init__(self, patch: pytest.MonkeyPatch, *, keys: bool = False) -> None:
         self.let = False
         self.passes = 0
         found = What._measure
@@ -63,7 +64,7 @@ class Held:
                 except StopIteration as stop:
                     return stop.value
                 yield step
-                while not self.let:
+                while not self.let and (what._comparable or not keys):
                     yield step
 
         patch.setattr(What, "_measure", passes)
@@ -98,6 +99,25 @@ async def test_with_edits_a_server_is_not_ready_before(tmp_path: Path) -> None:
         assert computed(told)
         assert before.text == TARGET
         assert exact(await ask(service, PROMPT)) == exact(before)
+
+
+@run
+async def test_with_edits_a_server_is_ready_before_scopes_can_be_learned_and_answers_while_one_waits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = MemoryLog()
+    async with started(log, tmp_path / "one", []) as service:
+        made = await edit(service, PROMPT, TARGET, force=True)
+    held = Held(monkeypatch, keys=True)
+    async with started(log, tmp_path / "two", []) as service:
+        assert (await ask(service, PROMPT)).text == TARGET
+        retuning = asyncio.create_task(service.retune(made.edit.id, Retune(widen=1.5), ORIGIN))
+        done, _ = await asyncio.wait([retuning], timeout=0.5)
+        assert not done
+        assert (await ask(service, PROMPT)).text == TARGET
+        held.let = True
+        assert (await retuning).revision == 2
+        assert held.passes == 1
 
 
 @run
