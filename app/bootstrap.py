@@ -21,9 +21,10 @@ from app.editors.base import BankPrompt
 from app.editors.corpus import Corpus, Statistics, corpus_of, texts_of
 from app.editors.grace_paper import GraceOptions
 from app.editors.hooks import SiteHooks
+from app.editors.kept import Kept
 from app.editors.registry import Foundation, make_editors
 from app.engine.engine import Engine
-from app.engine.gguf import Tell, silent, unpacked
+from app.engine.gguf import unpacked
 from app.engine.graphs import record_cuda
 from app.engine.memory import free_bytes
 from app.engine.model import HostedModel, load_model, pick_device, pick_dtype
@@ -32,15 +33,17 @@ from app.engine.source import find_source
 from app.service.records import Clock
 from app.service.service import Service
 from app.service.verifying import Thresholds
+from app.service.views import Doing, quietly
 from app.store.base import Log
 from app.store.open import open_log
 
 
-def build_service(settings: Settings, clock: Clock = time.time, tell: Tell = silent) -> Service:
+def build_service(settings: Settings, clock: Clock = time.time, tell: Doing = quietly) -> Service:
     """Loads the model and opens the log. Blocking; raises UnknownModel, UnsupportedModel or what the store raises."""
     threads = engine_threads(settings)
     log = open_log(settings.store, **settings.log_options())
     try:
+        tell(f"reading the weights of {settings.model}", 0, 0)
         hosted = load(settings, tell)
         return assemble(hosted, log, settings, bank=load_bank(), clock=clock, threads=threads)
     except BaseException:
@@ -85,6 +88,8 @@ def assemble(
     """A service around a model that is loaded already and a log that is open."""
     hosted, slots, room_tokens = _room(settings, hosted)
     hooks = SiteHooks(hosted.model)
+    # the fingerprint is of values: the same ones in another precision compute something else
+    kept = Kept(settings.cache_dir, f"{hosted.fingerprint}/{hosted.dtype}/{hosted.device.type}")
     foundation = Foundation(
         model=hosted.model,
         architecture=hosted.architecture,
@@ -93,7 +98,8 @@ def assemble(
         bank=bank,
         bank_ids=[hosted.tokenizer(prompt.text).input_ids for prompt in bank],
         grace_options=_grace_options(settings),
-        statistics=Statistics(hosted.model, hooks, _corpus(settings, hosted), settings.cache_dir, hosted.fingerprint),
+        statistics=Statistics(hosted.model, hooks, _corpus(settings, hosted), kept),
+        kept=kept,
     )
     editors = make_editors(foundation)
     engine = Engine(
@@ -134,7 +140,7 @@ def assemble(
     )
 
 
-def load(settings: Settings, tell: Tell = silent) -> HostedModel:
+def load(settings: Settings, tell: Doing = quietly) -> HostedModel:
     """The model that the settings name, unpacked first where it is a GGUF file."""
     device = pick_device(settings.device)
     dtype = pick_dtype(settings.dtype, device)

@@ -114,8 +114,8 @@ class Settings(BaseSettings):
     corpus_tokens: int = Field(100_000, ge=1000, description="How much of the corpus is read, in tokens.")
     cache_dir: Path | None = Field(
         default_factory=default_cache,
-        description="Folder where statistics over the corpus and unpacked GGUF files are kept; they are made again "
-        "where it is empty.",
+        description="Folder for what is computed of a model once: how scope keys are made, statistics over the corpus, "
+        "unpacked GGUF files. It is computed again where the folder is empty or cannot be written.",
     )
     history_revisions: int = Field(1000, ge=0, description="How many revisions back a request may ask for.")
     recent_prompts: int = Field(

@@ -12,7 +12,7 @@ from rich.table import Table
 
 from app.cli import render
 from app.cli.fit import Device, Dtype, Model, told
-from app.cli.serve import build
+from app.cli.serve import stand_up
 from app.cli.settings import read_settings
 
 if TYPE_CHECKING:
@@ -114,8 +114,7 @@ async def _run(name: str, plan: "Plan", folder: "Folder", settings: dict[str, An
 
     mark = name.replace("/", "-")
     results = folder.results()
-    service = build(read_settings({**settings, "store": f"sqlite:///{folder.path / mark}.db"}))
-    await service.start()
+    service = await stand_up(read_settings({**settings, "store": f"sqlite:///{folder.path / mark}.db"}))
     folder.keep(options)  # not before the model is there: a mistyped run must not claim the folder
     try:
         with Progress(transient=True, console=render.out()) as progress:

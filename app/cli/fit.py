@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from rich.progress import Progress
 
 from app.cli import render
-from app.cli.serve import build
+from app.cli.serve import stand_up
 from app.cli.settings import read_settings
 from app.cli.store import new_file, opened
 from app.domain.edit import Edit, EditRequest
@@ -174,8 +174,7 @@ def run_service(work: Any, given: dict[str, Any]) -> None:
     settings = read_settings({name: value for name, value in given.items() if value is not None})
 
     async def whole() -> None:
-        service = build(settings)
-        await service.start()
+        service = await stand_up(settings)
         try:
             await work(service)
         finally:

@@ -71,10 +71,12 @@ class FitView:
 
         def look(_module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> None:
             sizes.append((args[0].shape[-1], output.shape[-1]))
+            raise StopForward
 
         handle = self.model.get_submodule(self.site.module).register_forward_hook(look)
         try:
-            self.model(**_whole(torch.zeros(1, 1, dtype=torch.long, device=self.device)))
+            with suppress(StopForward):
+                self.model(**_whole(torch.zeros(1, 1, dtype=torch.long, device=self.device)))
         finally:
             handle.remove()
         return sizes[0]

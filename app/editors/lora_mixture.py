@@ -98,6 +98,9 @@ class LoraMixture(Plain):
 
     # -- learning
 
+    def calibrate(self, *, learning: bool = False) -> Generator[Progress, None, None]:
+        return self._scope.calibrating() if learning else self._scope.comparing()
+
     def fit(self, requests: Sequence[FitRequest], part: ScopePart | None) -> Generator[Progress, None, list[Fitted]]:
         fitted: list[Fitted] = []
         for first in range(0, len(requests), PAGE_EDITS):

@@ -89,6 +89,7 @@ class ScopeIndex:
 
     def __init__(self, what: What, lexicon: Lexicon, device: torch.device) -> None:
         self._what, self._lexicon, self._device = what, lexicon, device
+        self.comparing, self.calibrating = what.comparing, what.calibrating
         self._book = Codebook(device)
         self._said: dict[int, Said] = {}
         self._index = MentionIndex()
@@ -116,6 +117,7 @@ class ScopeIndex:
 
     def learning(self, request: FitRequest, told: Progress) -> Generator[Progress, None, tuple[dict[str, Any], Tensor]]:
         """The same, in micro-steps; `told` is how far the fit has come that it ends."""
+        yield from self.calibrating()
         who = who_of(request.texts, request.subject, request.aliases, self._lexicon.template_words)
         words = said_of(request.texts, request.made_texts, request.counter_examples, who, self._lexicon)
         asked = self._asking_otherwise(request.asked, said_in(who, words))

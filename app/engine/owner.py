@@ -4,7 +4,7 @@ import asyncio
 import logging
 import queue
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Generator, Iterable, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from typing import Any, TypeVar
@@ -124,7 +124,23 @@ class EngineOwner:
         `tell` is called on the engine's thread at each micro-step, and must return at once.
         Cancelling the future ends the fit at its next micro-step.
         """
-        future: Future[list[Fitted]] = Future()
+        return self._beside(lambda: self.engine.fit(editor, requests, beside), tell)
+
+    def calibrate(
+        self, editors: Collection[str], tell: Callable[[Progress], None] = lambda _: None, *, learning: bool
+    ) -> "Future[None]":
+        """Compute what these editors decide by, or also learn by, as `fit` does what it does."""
+
+        def steps() -> Generator[Progress, None, None]:
+            for name in editors:
+                yield from self.engine.editors[name].calibrate(learning=learning)
+
+        return self._beside(steps, tell)
+
+    def _beside(
+        self, start: Callable[[], Generator[Progress, None, T]], tell: Callable[[Progress], None]
+    ) -> "Future[T]":
+        future: Future[T] = Future()
 
         def done(result: Any) -> None:
             if not future.set_running_or_notify_cancel():
@@ -136,7 +152,7 @@ class EngineOwner:
 
         def begin() -> None:
             try:
-                steps = self.engine.fit(editor, requests, beside)
+                steps = start()
             except Exception as error:
                 done(error)
                 return
