@@ -1,6 +1,5 @@
 """A second view of the frozen model, for fits: layers below a site run once, those above as often as a fit asks."""
 
-import copy
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
@@ -12,6 +11,7 @@ from transformers import DynamicCache
 from app.compat import cache_argument
 from app.editors.base import Site
 from app.editors.hooks import Act, SiteHooks, StopForward
+from app.editors.second_view import Skip, with_layers
 from app.editors.sites import Architecture, layers_of
 from app.editors.tail import Past, Prefix, Tail, shared_start
 from app.editors.telling import Telling, telling
@@ -20,23 +20,6 @@ KEYS_AT_ONCE = 64
 """Prompts that share a forward pass, at most."""
 TOKENS_AT_ONCE, TOKENS_ON_A_CPU = 8192, 96
 """Theirs, together: answers under way wait for a micro-step of a fit, which on a CPU takes as long as it has tokens."""
-
-
-class _Skip(nn.Module):
-    """Stands where a layer below the site was: hands the hidden states on."""
-
-    def forward(self, hidden_states: Tensor, *_args: Any, **_kwargs: Any) -> Tensor:
-        return hidden_states
-
-
-class _Inject(nn.Module):
-    """Stands in the first layer's place: brings in the hidden states that the layers below the site gave."""
-
-    hidden: Tensor | None = None
-
-    def forward(self, _hidden_states: Tensor, *_args: Any, **_kwargs: Any) -> Tensor:
-        assert self.hidden is not None
-        return self.hidden
 
 
 class FitView:
@@ -58,13 +41,15 @@ class FitView:
         self.site, self.hooks = site, hooks
         self.model = model
         self._layer, self._depth = layers_of(model, architecture)[site.layer], len(layers_of(model, architecture))
-        self._inject = _Inject()
-        below: list[nn.Module] = [self._inject, *(_Skip() for _ in range(site.layer - 1))] if site.layer else []
         for each in (site, *sites):
             hooks.attach(each)
         self.device = next(model.parameters()).device
         self._widths = self._measure()
-        self._view = _with_layers(model, architecture.layers, [*below, *layers_of(model, architecture)[site.layer :]])
+        self._view = with_layers(
+            model,
+            architecture.layers,
+            [*(Skip() for _ in range(site.layer)), *layers_of(model, architecture)[site.layer :]],
+        )
 
     @torch.no_grad()
     def _measure(self) -> tuple[int, int]:
@@ -286,15 +271,26 @@ class FitView:
             raise StopForward
 
         handle = self._head.register_forward_pre_hook(stop)
-        self._inject.hidden = hidden
         try:
-            with suppress(StopForward):
+            with self._entering(hidden), suppress(StopForward):
                 ids = torch.zeros(*hidden.shape[:2], dtype=torch.long, device=self.device)
                 self._view(input_ids=ids, **passing, **cache_argument(cache), use_cache=True)
         finally:
-            self._inject.hidden = None
             handle.remove()
         return found[0]
+
+    @contextmanager
+    def _entering(self, hidden: Tensor) -> Iterator[None]:
+        """The second view begins with what the layers below the site gave."""
+
+        def bring(_module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+            return ((hidden, *args[1:]), kwargs) if args else (args, {**kwargs, "hidden_states": hidden})
+
+        handle = self._layer.register_forward_pre_hook(bring, with_kwargs=True)
+        try:
+            yield
+        finally:
+            handle.remove()
 
     def telling(self, states: Tensor, target: Tensor) -> Telling:
         """States (N, D) that the output embeddings read, and the token (N,) that each is to give."""
@@ -302,12 +298,9 @@ class FitView:
 
     def logits(self, ids: Tensor, hidden: Tensor, acts: Mapping[Site, Act], at: Tensor) -> Tensor:
         """(B, T) ids, (B, T, D) hidden, what is done at which site, (B, J) positions -> (B, J, V) in fp32."""
-        self._inject.hidden = hidden
-        try:
-            with self.hooks.applying(len(ids), {site: (act,) for site, act in acts.items()}), self._head_at(at):
-                logits: Tensor = self._view(**_whole(ids)).logits
-        finally:
-            self._inject.hidden = None
+        applying = self.hooks.applying(len(ids), {site: (act,) for site, act in acts.items()})
+        with applying, self._head_at(at), self._entering(hidden):
+            logits: Tensor = self._view(**_whole(ids)).logits
         return logits.to(self.device).float()
 
 
@@ -331,24 +324,3 @@ def _padded(prompts: Sequence[Sequence[int]], device: torch.device) -> tuple[Ten
 
 def _whole(ids: Tensor) -> dict[str, Any]:
     return {"input_ids": ids, "attention_mask": torch.ones_like(ids), "use_cache": False}
-
-
-def _with_layers(model: nn.Module, path: str, layers: Sequence[nn.Module]) -> nn.Module:
-    """A copy of the modules on the path, with other layers at its end; everything else is shared."""
-    root = _shallow(model)
-    *parents, name = path.split(".")
-    at = root
-    for parent in parents:
-        at._modules[parent] = child = _shallow(at.get_submodule(parent))
-        at = child
-    at._modules[name] = nn.ModuleList(layers)
-    return root
-
-
-def _shallow(module: nn.Module) -> nn.Module:
-    clone = copy.copy(module)
-    clone._modules = dict(module._modules)
-    if "_hf_hook" in clone.__dict__:  # of a model on several devices; it would call the original with all its layers
-        for name in ("_hf_hook", "_old_forward", "forward"):
-            clone.__dict__.pop(name, None)
-    return clone

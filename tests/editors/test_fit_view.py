@@ -28,11 +28,12 @@ def view_of(kind: str, layer: int | None = None) -> FitView:
     return FitView(hosted.model, hosted.architecture, site, SiteHooks(hosted.model))
 
 
+@pytest.mark.parametrize("layer", [None, 0])
 @pytest.mark.parametrize("prompts", PROMPTS.values(), ids=PROMPTS)
 @pytest.mark.parametrize("kind", sorted(TINY))
-def test_the_tail_of_a_row_is_computed_as_the_whole_row(kind: str, prompts: list[list[int]]) -> None:
+def test_the_tail_of_a_row_is_computed_as_the_whole_row(kind: str, prompts: list[list[int]], layer: int | None) -> None:
     """Values at the prompt's last token and after it, in rows of different lengths; gradients too."""
-    view = view_of(kind)
+    view = view_of(kind, layer)
     head = view.model.get_output_embeddings()
     batch = collate([prompts], [[20, 21, 22]], "cpu")
     delta = torch.randn(3, 3, view.widths[1], generator=torch.Generator().manual_seed(0)).requires_grad_()
