@@ -1,4 +1,5 @@
-"""How long fits take: one by one, 64 together, and by GRACE's published recipe, in turns. Nothing is committed."""
+"""How long fits take: one by one, 64 together, and by GRACE's published recipe, in turns,
+and whole edits of a chat model. What is committed stands in a namespace of its own."""
 
 import asyncio
 import statistics
@@ -10,6 +11,7 @@ from typing import Any, TypeVar
 import torch
 from torch.nn.functional import cross_entropy
 
+from app.bench.chat_edits import chat_edits, has_template
 from app.bench.comparing import Bench
 from app.domain.edit import EditRequest
 from app.editors.bank import load_bank
@@ -35,6 +37,13 @@ async def fits(bench: Bench) -> dict[str, Any]:
     """Seconds an edit. `grace` as served learns its scope too; the published recipe is a hundred steps of the whole
     model. (The preset `paper` takes the same steps and computes the layers below its site once.)"""
     preparing = Preparing(bench.service.engine, Nearby(load_bank()), load_phrasebook())
+    if has_template(bench):
+        return {"chat_edits": await chat_edits(bench, preparing), **await _alone(bench, preparing)}
+    return await _alone(bench, preparing)
+
+
+async def _alone(bench: Bench, preparing: Preparing) -> dict[str, Any]:
+    """Fits without what surrounds them, of prompts as they are."""
     ways = {"one by one": ("grace", ALONE, 1), "64 together": ("grace", TOGETHER, TOGETHER)}
     ways["as published"] = (PUBLISHED, AS_PUBLISHED, 1)
     took: dict[str, list[float]] = {name: [] for name in ways}

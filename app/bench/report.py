@@ -35,6 +35,8 @@ def tables(results: Mapping[str, Any]) -> list[Table]:
         found.append(_editing(sections["editing"]))
     if "fits" in sections:
         found.append(_fits(sections["fits"]))
+        if "chat_edits" in sections["fits"]:
+            found.append(_chat_edits(sections["fits"]["chat_edits"]))
     if sections.get("roofline"):
         found.append(_roofline(sections["roofline"]))
     return found
@@ -78,6 +80,12 @@ def _fits(figures: Mapping[str, Any]) -> Table:
         ["share of the published without that", f"{figures['share_of_the_published_without_scope']:.3f}"],
     ]
     return ["fits of GRACE", "seconds an edit"], rows
+
+
+def _chat_edits(figures: Mapping[str, Any]) -> Table:
+    parts = ("whole", "most", "look", "fit", "scope", "verify", "commit", "edits")
+    rows = [[length, *(f"{each[part]:g}" for part in parts)] for length, each in figures.items()]
+    return ["chat edits, median seconds", "whole", "at most", *parts[2:4], "of it scope", *parts[5:]], rows
 
 
 def _roofline(figures: Mapping[str, Any]) -> Table:

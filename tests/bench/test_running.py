@@ -19,6 +19,7 @@ from app.domain.errors import InvalidRequest
 from app.domain.generation import GenerationParameters
 from app.engine.onednn import FrozenLinear, without_onednn
 from app.store.memory import MemoryLog
+from tests.engine.test_text import CHATML
 from tests.models import tiny
 from tests.rig import CORPUS
 
@@ -101,6 +102,24 @@ def test_every_section_runs(name: str) -> None:
             return await SECTIONS[name](bench)
 
     assert asyncio.run(story())
+
+
+@pytest.mark.usefixtures("small")
+def test_a_chat_models_edits_are_taken_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("app.bench.chat_edits.EDITS", 1)
+    monkeypatch.setattr("app.bench.chat_edits.LENGTHS", {"short": 2, "long": 5})
+
+    async def story() -> Any:
+        async with standing() as bench:
+            bench.hosted.tokenizer.chat_template = CHATML
+            return await SECTIONS["fits"](bench)
+
+    found = asyncio.run(story())["chat_edits"]
+    assert list(found) == ["short", "long"]
+    for figures in found.values():
+        assert figures["edits"] == 1
+        assert figures["fit"] + figures["verify"] <= figures["most"]
+        assert min(figures[part] for part in ("fit", "scope", "verify")) > 0
 
 
 def test_an_unknown_shape_is_refused() -> None:
