@@ -7,14 +7,15 @@ sections and no tables.
 import asyncio
 import json
 import sys
+import threading
 import time
 from collections.abc import Callable, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
 import torch
-from transformers import ContinuousBatchingConfig, GenerationConfig
+from transformers import ContinuousBatchingConfig, GenerationConfig, StoppingCriteriaList
 
 from app.bench.timing import Run, Timed
 from app.bench.workload import Ask, tokens_of
@@ -76,7 +77,12 @@ class OverHttp:
         process = await asyncio.create_subprocess_exec(
             sys.executable, "-m", "app.bench.clients", stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
         )
-        out, _ = await process.communicate(json.dumps(work).encode())
+        try:
+            out, _ = await process.communicate(json.dumps(work).encode())
+        finally:
+            if process.returncode is None:  # the run has been cancelled
+                process.kill()
+                await process.wait()
         if process.returncode != 0:
             raise RuntimeError("The clients of the HTTP run failed: their error is above.")
         answer = json.loads(out)
@@ -84,16 +90,30 @@ class OverHttp:
         return Run(answer["seconds"], sum(len(each.tokens) for each in found), found)
 
 
+class _Cancelled(Exception):
+    """Nobody waits for the run any more."""
+
+
 class _Peer:
-    """One of transformers' ways: blocking, on the engine's thread, which has torch's workers, oneDNN off."""
+    """One of transformers' ways: blocking, on the engine's thread, which has torch's workers, oneDNN off. A run that is
+    cancelled ends within a step."""
 
     name = ""
 
     def __init__(self, service: Service, hosted: HostedModel) -> None:
         self._service, self._hosted = service, hosted
+        self._cancelled = threading.Event()
 
     async def run(self, asked: Sequence[Ask], at_once: int | None = None) -> Run:
-        return await asyncio.wrap_future(self._service.on_engine(lambda _: self._alone(asked, at_once)))
+        future = asyncio.wrap_future(self._service.on_engine(lambda _: self._alone(asked, at_once)))
+        try:
+            return await asyncio.shield(future)
+        except asyncio.CancelledError:
+            self._cancelled.set()
+            with suppress(_Cancelled):
+                await future
+            self._cancelled.clear()
+            raise
 
     def _alone(self, asked: Sequence[Ask], at_once: int | None) -> Run:
         with without_onednn(self._hosted.model):
@@ -113,7 +133,18 @@ class _Peer:
             mask[row, longest - len(ask.ids) :] = 1
         config = _greedy(max(ask.tokens for ask in asked))
         device = self._hosted.device
-        self._hosted.model.generate(ids.to(device), attention_mask=mask.to(device), generation_config=config)
+        self._hosted.model.generate(
+            ids.to(device),
+            attention_mask=mask.to(device),
+            generation_config=config,
+            stopping_criteria=StoppingCriteriaList([self._check]),
+        )
+
+    def _check(self, ids: torch.Tensor, *_: Any, **__: Any) -> torch.Tensor:
+        """As a stopping criterion of transformers, which stops nothing unless the run is cancelled."""
+        if self._cancelled.is_set():
+            raise _Cancelled
+        return torch.zeros(len(ids), dtype=torch.bool, device=ids.device)
 
 
 class OneByOne(_Peer):
@@ -163,6 +194,8 @@ class ContinuousBatching(_Peer):
                 manager.add_request(list(ask.ids), max_new_tokens=ask.tokens)
                 under_way += 1
             result = manager.get_result(timeout=1)
+            if self._cancelled.is_set():
+                raise _Cancelled
             if result is None and not manager.is_running():
                 raise RuntimeError("transformers' continuous batching ended by itself: its error is above.")
             if result is not None and result.is_finished():
