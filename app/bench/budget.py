@@ -17,6 +17,8 @@ FEWER_ROUNDS_BELOW = 0.25
 """Rounds are kept down to this scale: a ratio of several rounds says more than one of longer answers."""
 LEAST_TOKENS = 8
 """Of an answer, unless it was shorter from the start."""
+LEAST_SHARE = 0.25
+"""Of the time, for measuring: a model that takes all of it to load would leave a run without any figure."""
 OVERRUN = 1.25
 """A section may take so many times its seconds before it is ended."""
 
@@ -79,12 +81,22 @@ class Pace:
     def __init__(self, seconds: float | None = None, clock: Clock = time.monotonic) -> None:
         self.clock = clock
         self.speed: Speed | None = None
+        self._began = clock()
         self._ends = None if seconds is None else clock() + seconds
         self._section_ends: float | None = None
 
     @property
     def bounded(self) -> bool:
         return self._ends is not None
+
+    def loaded(self) -> None:
+        """What is to be measured stands now. However long that took, LEAST_SHARE of the time is left for it."""
+        if self._ends is not None:
+            self._ends = max(self._ends, self.clock() + (self._ends - self._began) * LEAST_SHARE)
+
+    def passed(self) -> float:
+        """Seconds since the run began."""
+        return self.clock() - self._began
 
     @property
     def over(self) -> bool:

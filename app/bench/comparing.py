@@ -3,7 +3,7 @@
 import statistics
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from app.bench.budget import SCALES, Fit, Pace, Speed, fitted, shrunk
 from app.bench.contestants import Contestant, Served
@@ -20,7 +20,7 @@ PROBE = 8
 """Tokens of the answers that tell the speed."""
 
 
-def _no_one(_: Any) -> None:
+def nobody(_: Any) -> None:
     pass
 
 
@@ -39,6 +39,67 @@ class Turns(Generic[T]):
         return self.scale == 1.0 and self.rounds == self.wanted and self.warmed
 
 
+class Paced(Protocol):
+    """What turns need of a run."""
+
+    @property
+    def rounds(self) -> int: ...
+
+    @property
+    def tell(self) -> Tell: ...
+
+    @property
+    def figure(self) -> Tell: ...
+
+    @property
+    def pace(self) -> Pace: ...
+
+
+async def take_turns(
+    of: Paced,
+    ways: Mapping[str, Callable[[float], Awaitable[T]]],
+    cost: Callable[[float], float],
+    figure: Callable[[T], str],
+    keep: Callable[[Turns[T]], None],
+    share: float = 1.0,
+) -> Turns[T]:
+    """All ways by turns, in rounds, at the largest scale that fits `share` of what is left of the section.
+
+    The first run of each does not count, as allocators and caches are cold, unless there is time for no other.
+    """
+    seconds, rounds, names = of.pace.part(share), of.rounds, list(ways)
+    fit, first, round_s = Fit(1.0, rounds, warm=True), {}, 0.0
+    began = of.pace.clock()
+    if seconds is not None:
+        for name in names:
+            of.tell(f"{name}: first run, to warm up and to learn its speed")
+            first[name] = await ways[name](SCALES[-1])
+        took = of.pace.clock() - began
+        fit = fitted(took, cost, rounds, seconds - took)
+    result: Turns[T] = Turns({name: [] for name in names}, fit.scale, 0, rounds)
+    if not fit.rounds:
+        result = Turns({name: [run] for name, run in first.items()}, SCALES[-1], 1, rounds, warmed=False)
+        for name, run in first.items():
+            of.figure(f"{name}, first run, without time to warm up: {figure(run)}")
+        keep(result)
+    for number in range(0 if fit.warm else 1, fit.rounds + 1):
+        # what was foretold is only an estimate: a further round is begun where it fits by the last one's time
+        if number > 1 and seconds is not None and began + seconds < of.pace.clock() + round_s:
+            break
+        round_began = of.pace.clock()
+        for name in names:
+            what = f"{name}, round {number} of {fit.rounds}" if number else f"{name}, warming up"
+            of.tell(what)
+            run = await ways[name](fit.scale)
+            of.figure(f"{what}: {figure(run)}")
+            if number:
+                result.found[name].append(run)
+                result.rounds = number
+                keep(result)
+        round_s = of.pace.clock() - round_began
+    return result
+
+
 @dataclass(frozen=True, slots=True)
 class Bench:
     """What a section needs. `rounds`: each contestant runs so often, in turns; figures are medians.
@@ -52,9 +113,9 @@ class Bench:
     crowd: Crowd | None
     rounds: int
     tell: Tell
-    figure: Tell = _no_one
+    figure: Tell = nobody
     pace: Pace = field(default_factory=Pace)
-    keep: Callable[[dict[str, Any]], None] = _no_one
+    keep: Callable[[dict[str, Any]], None] = nobody
 
     async def turns(
         self,
@@ -64,41 +125,7 @@ class Bench:
         keep: Callable[[Turns[T]], None],
         share: float = 1.0,
     ) -> Turns[T]:
-        """All ways by turns, in rounds, at the largest scale that fits `share` of what is left of the section.
-
-        The first run of each does not count, as allocators and caches are cold, unless there is time for no other.
-        """
-        seconds, rounds, names = self.pace.part(share), self.rounds, list(ways)
-        fit, first, round_s = Fit(1.0, rounds, warm=True), {}, 0.0
-        began = self.pace.clock()
-        if seconds is not None:
-            for name in names:
-                self.tell(f"{name}: first run, to warm up and to learn its speed")
-                first[name] = await ways[name](SCALES[-1])
-            took = self.pace.clock() - began
-            fit = fitted(took, cost, rounds, seconds - took)
-        result: Turns[T] = Turns({name: [] for name in names}, fit.scale, 0, rounds)
-        if not fit.rounds:
-            result = Turns({name: [run] for name, run in first.items()}, SCALES[-1], 1, rounds, warmed=False)
-            for name, run in first.items():
-                self.figure(f"{name}, first run, without time to warm up: {figure(run)}")
-            keep(result)
-        for number in range(0 if fit.warm else 1, fit.rounds + 1):
-            # what was foretold is only an estimate: a further round is begun where it fits by the last one's time
-            if number > 1 and seconds is not None and began + seconds < self.pace.clock() + round_s:
-                break
-            round_began = self.pace.clock()
-            for name in names:
-                what = f"{name}, round {number} of {fit.rounds}" if number else f"{name}, warming up"
-                self.tell(what)
-                run = await ways[name](fit.scale)
-                self.figure(f"{what}: {figure(run)}")
-                if number:
-                    result.found[name].append(run)
-                    result.rounds = number
-                    keep(result)
-            round_s = self.pace.clock() - round_began
-        return result
+        return await take_turns(self, ways, cost, figure, keep, share)
 
     async def rounds_of(
         self,
@@ -106,7 +133,7 @@ class Bench:
         asked: Sequence[Ask],
         at_once: int | None = None,
         share: float = 1.0,
-        keep: Callable[[Turns[Run]], None] = _no_one,
+        keep: Callable[[Turns[Run]], None] = nobody,
     ) -> Turns[Run]:
         """Each contestant's runs of the same requests."""
 

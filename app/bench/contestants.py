@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import aclosing, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
@@ -65,15 +65,29 @@ class Served:
         return Run(time.perf_counter() - began, sum(len(each.tokens) for each in found), found)
 
 
+def _generate_body(ask: Ask) -> dict[str, Any]:
+    return {"inputs": ask.prompt, "parameters": {"max_new_tokens": ask.tokens, "ignore_eos": True}}
+
+
 @dataclass(slots=True)
 class OverHttp:
-    """This server over a socket: streams of server-sent events, read by clients in a process of their own."""
+    """A server over a socket: streams of server-sent events, read by clients in a process of their own. `marker` stands
+    in the stream once a token."""
 
     url: str
     name: str = "errata, HTTP"
+    path: str = "/generate_stream"
+    marker: str = "data: "
+    body: Callable[[Ask], dict[str, Any]] = _generate_body
 
     async def run(self, asked: Sequence[Ask], at_once: int | None = None) -> Run:
-        work = {"url": self.url, "at_once": at_once or len(asked), "asked": [asdict(ask) for ask in asked]}
+        work = {
+            "url": self.url,
+            "path": self.path,
+            "marker": self.marker,
+            "at_once": at_once or len(asked),
+            "bodies": [self.body(ask) for ask in asked],
+        }
         process = await asyncio.create_subprocess_exec(
             sys.executable, "-m", "app.bench.clients", stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
         )
@@ -87,7 +101,7 @@ class OverHttp:
             raise RuntimeError("The clients of the HTTP run failed: their error is above.")
         answer = json.loads(out)
         found = [Timed(each["began"], each["tokens"]) for each in answer["requests"]]
-        return Run(answer["seconds"], sum(len(each.tokens) for each in found), found)
+        return Run(answer["seconds"], sum(each["answered"] for each in answer["requests"]), found)
 
 
 class _Cancelled(Exception):

@@ -25,7 +25,7 @@ def tables(results: Mapping[str, Any]) -> list[Table]:
             found[-1][1].extend([[ratios[1].format(other), f"{value:.2f}"] for other, value in ratios[0].items()])
             found[-1][1].extend(_size(figures))
     if "concurrency" in sections:
-        headings, rows = _of_runs("requests under way", sections["concurrency"])
+        (headings, rows) = _of_runs("requests under way", sections["concurrency"])
         rows += [[f"{at}: {row[0]}"] for at, run in sections["concurrency"].items() for row in _size(run)]
         found.append((headings, rows))
     if "http" in sections:
@@ -33,6 +33,10 @@ def tables(results: Mapping[str, Any]) -> list[Table]:
         rows += [[f"times as fast as {k}", f"{v:.2f}"] for k, v in sections["http"]["times_as_fast_as"].items()]
         rows += _size(sections["http"])
         found.append((headings, rows))
+    for clients, figures in sections.get("vllm", {}).items():
+        headings, rows = _of_runs(f"{clients} client{'s' * (clients != '1')}, HTTP", figures["runs"])
+        rows += [[f"times as fast as {k}", f"{v:.2f}"] for k, v in figures["times_as_fast_as"].items()]
+        found.append((headings, rows + _size(figures)))
     if "decode" in sections:
         found.append(_decode(sections["decode"]))
     if "editing" in sections:

@@ -4,13 +4,15 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
-from typing import Any
+from typing import Any, TypeVar
 
 from app.bench import decoding, editing
 from app.bench.comparing import Bench
 from app.bench.fitting import fits
+from app.bench.peer_vllm import Beside
 
 Section = Callable[[Bench], Awaitable[dict[str, Any]]]
+B = TypeVar("B", Bench, Beside)
 SECTIONS: Mapping[str, Section] = MappingProxyType(
     {
         "peers": decoding.peers,
@@ -35,29 +37,23 @@ Keep = Callable[[str, dict[str, Any], str | None], None]
 
 
 async def run_sections(
-    bench: Bench,
+    bench: B,
     chosen: Sequence[str],
     keep: Keep,
     begins: Callable[[str], None],
-    sections: Mapping[str, Section] = SECTIONS,
+    sections: Mapping[str, Callable[[B], Awaitable[dict[str, Any]]]],
 ) -> None:
     """One after the other, each within its share of the time. Cancelled, it keeps what the section has found so far."""
     for number, name in enumerate(chosen):
         begins(name)
         found: dict[str, Any] = {}
-
-        def so_far(figures: dict[str, Any], name: str = name, found: dict[str, Any] = found) -> None:
-            found.clear()
-            found.update(figures)
-            keep(name, figures, UNDER_WAY)
-
         seconds = bench.pace.begin(name, {each: WEIGHTS.get(each, 1.0) for each in chosen[number:]})
         if bench.pace.over:
             keep(name, {}, "it was not begun, as no time was left")
             continue
         try:
             async with asyncio.timeout(seconds):
-                keep(name, await sections[name](replace(bench, keep=so_far)), None)
+                keep(name, await sections[name](replace(bench, keep=_so_far(name, found, keep))), None)
         except TimeoutError:
             keep(name, found, "its time was over")
         except asyncio.CancelledError:
@@ -65,3 +61,14 @@ async def run_sections(
             for left in chosen[number + 1 :]:
                 keep(left, {}, "it was not begun")
             raise
+
+
+def _so_far(name: str, found: dict[str, Any], keep: Keep) -> Callable[[dict[str, Any]], None]:
+    """What a section tells of itself, kept under its name and in `found`."""
+
+    def so_far(figures: dict[str, Any]) -> None:
+        found.clear()
+        found.update(figures)
+        keep(name, figures, UNDER_WAY)
+
+    return so_far

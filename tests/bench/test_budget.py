@@ -71,6 +71,17 @@ def test_what_a_section_leaves_goes_to_the_next() -> None:
     assert (free.begin("a", {"a": 1}), free.part(), free.over) == (None, None, False)
 
 
+def test_a_load_that_takes_all_the_time_leaves_some_to_measure_in() -> None:
+    clock = FakeClock()
+    pace = Pace(100.0, clock)
+    clock.now += 30
+    pace.loaded()
+    assert pace.begin("a", {"a": 1}) == pytest.approx(70.0)
+    clock.now += 60
+    pace.loaded()
+    assert pace.begin("a", {"a": 1}) == pytest.approx(25.0)
+
+
 def bench(pace: Pace, told: list[str], rounds: int = 3) -> Bench:
     return Bench(None, None, None, None, rounds, told.append, told.append, pace)  # type: ignore[arg-type]
 

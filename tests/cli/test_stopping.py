@@ -65,17 +65,35 @@ async def work():
         except asyncio.CancelledError:
             print("cancelled", flush=True)
 
-with Stopping() as stopping:
+with Stopping(iter(range(9)).__next__) as stopping:
     asyncio.run(stopping.run(work()))
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=60)
-    assert (done.stdout, done.returncode) == ("cancelled\n", -signal.SIGINT)
+    assert (done.stdout, done.returncode) == ("cancelled\n", 128 + signal.SIGINT)
+
+
+def test_a_signal_that_comes_twice_at_once_is_one() -> None:
+    """`timeout` sends it to the process and to its group."""
+    kept: list[int] = []
+
+    async def work() -> None:
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+            os.kill(os.getpid(), signal.SIGTERM)
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            kept.append(1)
+            raise
+
+    with Stopping(lambda: 0.0) as stopping:
+        asyncio.run(stopping.run(work()))
+    assert (kept, stopping.code) == ([1], 143)
 
 
 def test_a_pipe_is_told_line_by_line(capsys: pytest.CaptureFixture[str]) -> None:
     with Progress() as progress:
         progress.tell("loading")
-        progress.part = "peers"
+        progress.begin("peers")
         progress.figure(f"errata, round 1 of 3: 12.3 tokens/s {'x' * 200}")
     first, second = capsys.readouterr().out.splitlines()
     assert re.fullmatch(r"\d\d:\d\d:\d\d  loading", first)
