@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from app.bench import comparing
+from app.bench import decoding
 from app.bench.comparing import Bench
-from app.bench.contestants import ContinuousBatching, OneByOne, StaticBatches
+from app.bench.contestants import ContinuousBatching, OneByOne, OverHttp, StaticBatches
 from app.bench.crowded import crowd
 from app.bench.models import random_model
 from app.bench.sections import SECTIONS
@@ -56,9 +56,9 @@ def test_every_contestant_serves_all_tokens() -> None:
 
 def test_over_http_every_token_arrives_by_itself() -> None:
     async def story() -> None:
-        async with standing() as bench, comparing._server(bench.service) as url:
+        async with standing() as bench, decoding.server(bench.service) as url:
             asked = bench.workload.even(3, 8, 6)
-            run = await comparing.OverHttp(url).run(asked, 2)
+            run = await OverHttp(url).run(asked, 2)
             assert [len(each.tokens) for each in run.requests] == [6, 6, 6]
             assert all(sorted(each.tokens) == each.tokens and each.tokens[0] > each.began for each in run.requests)
 

@@ -12,7 +12,9 @@ from app.domain.generation import GenerationParameters
 from app.evaluation.asking import Asking, Scored
 from app.evaluation.candidates import Made
 from app.evaluation.cases import Case
-from app.evaluation.measuring import Extent, Measuring, Outcome, not_carried
+from app.evaluation.measuring import Measuring
+from app.evaluation.outcomes import Outcome, not_carried
+from app.evaluation.pacing import Extent
 from app.evaluation.report import rows_of
 
 
