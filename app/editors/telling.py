@@ -26,12 +26,14 @@ class Telling(NamedTuple):
 @torch.no_grad()
 def telling(head: Any, states: Tensor, target: Tensor, device: torch.device) -> Telling:
     """`head` are the output embeddings; states (N, D) are what they read, `target` (N,) the tokens."""
-    at_once = max(1, LOGITS_AT_ONCE // len(head.weight))
+    # a layer that holds its weight in another layout keeps the plain one between the steps of a fit, if asked for it so
+    weight: Tensor = head.dense() if hasattr(head, "dense") else head.weight
+    at_once = max(1, LOGITS_AT_ONCE // len(weight))
     parts: list[Telling] = []
     for first in range(0, len(states), at_once):
         some = slice(first, first + at_once)
-        logits = head(states[some].to(head.weight.device)).to(device).float()
-        parts.append(_told(logits, target[some], head.weight))
+        logits = head(states[some].to(weight.device)).to(device).float()
+        parts.append(_told(logits, target[some], weight))
     return Telling(*(torch.cat(each) for each in zip(*parts, strict=True)))
 
 
