@@ -26,7 +26,7 @@ from app.editors.registry import Foundation, make_editors
 from app.engine.engine import Engine
 from app.engine.gguf import unpacked
 from app.engine.graphs import record_cuda
-from app.engine.memory import free_bytes
+from app.engine.memory import free_bytes, trim_heap
 from app.engine.model import HostedModel, load_model, pick_device, pick_dtype
 from app.engine.owner import EngineOwner
 from app.engine.source import find_source
@@ -58,6 +58,7 @@ def settle() -> None:
     """
     gc.collect()
     gc.freeze()
+    trim_heap()
 
 
 @cache

@@ -95,13 +95,17 @@ def use_onednn(model: nn.Module) -> None:
     first = next(model.parameters())
     if first.device.type != "cpu" or not works(first.dtype):
         return
-    shared = {id(each.weight) for each in model.modules() if isinstance(each, nn.Embedding)}
-    for parent, name, layer in list(_linear_layers(model)):
+    # a head may share its weight with the embeddings, which read its rows: laid out as well, it would stand twice
+    embeddings = {id(each.weight) for each in model.modules() if isinstance(each, nn.Embedding)}
+    layers = list(_linear_layers(model))
+    laid_out = {id(layer.weight) for _, _, layer in layers} - embeddings
+    for each in model.parameters():
+        if id(each) not in laid_out:  # as a view of the mapped file it would hold all of the file in memory
+            each.data = each.data.clone()
+    for parent, name, layer in layers:
         turned = type(layer) is Conv1D
         weight = layer.weight.detach().t().contiguous() if turned else layer.weight.detach()
-        if (
-            id(layer.weight) not in shared
-        ):  # an embedding reads its rows plainly: laid out as well, it would stand twice
+        if id(layer.weight) in laid_out:
             weight = torch.ops.mkldnn._reorder_linear_weight(weight, _ROWS)
         setattr(parent, name, FrozenLinear(weight, None if layer.bias is None else layer.bias.detach(), turned))
 
