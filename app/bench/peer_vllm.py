@@ -22,6 +22,7 @@ from app.bench.timing import Run
 from app.bench.workload import Ask, Workload, tokens_of
 from app.bootstrap import generic_texts
 from app.config import DEMO_MODEL, Settings
+from app.domain.errors import InvalidRequest
 from app.engine.model import pick_device, pick_dtype
 
 CLIENTS = (1, 4, 16)
@@ -54,8 +55,11 @@ async def both_standing(
     settings: Settings, python: str, arguments: str, rounds: int, seed: int, tell: Tell, figure: Tell, pace: Pace,
 ) -> AsyncIterator[Beside]:  # fmt: skip
     """One starts after the other, each with the whole machine."""
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(_folder(settings))
+    except (OSError, ValueError) as error:
+        raise InvalidRequest(f"No tokenizer can be read from {settings.model}: {error}") from error
     errata, vllm = _errata(settings), _vllm(settings, python, arguments)
-    tokenizer = AutoTokenizer.from_pretrained(_folder(settings))
     workload = Workload(tokenizer, generic_texts(settings), seed)
     try:
         await errata.start(tell)

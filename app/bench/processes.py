@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import httpx
 
@@ -43,11 +44,12 @@ class ServerProcess:
         self._command, self._ready = command, ready
         self._environment = {**environment, **os.environ}
         self._process: asyncio.subprocess.Process | None = None
-        self._output = tempfile.NamedTemporaryFile(prefix="errata-bench-", suffix=".log")  # noqa: SIM115
+        self._output: Any = None
 
     async def start(self, tell: Callable[[str], None]) -> None:
         """Until it answers that it is ready. Raises InvalidRequest with the end of its output where it ends instead."""
         tell(f"{self.name} is starting")
+        self._output = tempfile.NamedTemporaryFile(prefix="errata-bench-", suffix=".log")  # noqa: SIM115
         self._process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-c", LAUNCHER, *self._command),
             stdin=asyncio.subprocess.DEVNULL,
@@ -80,7 +82,8 @@ class ServerProcess:
         if self._process is not None:
             self._signal(signal.SIGKILL)  # also what its processes have left behind
             await self._process.wait()
-        self._output.close()
+        if self._output is not None:
+            self._output.close()
 
     @contextmanager
     def held_still(self) -> Iterator[None]:

@@ -97,6 +97,7 @@ def _fits(figures: Mapping[str, Any]) -> Table:
         ["one, share of the published", f"{figures['share_of_the_published']:.3f}"],
         ["of it learning its scope", f"{figures['of_it_learning_its_scope']:.3f}"],
         ["share of the published without that", f"{figures['share_of_the_published_without_scope']:.3f}"],
+        *_size(figures),
     ]
     return ["fits of GRACE", "seconds an edit"], rows
 

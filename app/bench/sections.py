@@ -58,8 +58,6 @@ async def run_sections(
             keep(name, found, "its time was over")
         except asyncio.CancelledError:
             keep(name, found, "it was stopped")
-            for left in chosen[number + 1 :]:
-                keep(left, {}, "it was not begun")
             raise
 
 

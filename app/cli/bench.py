@@ -103,7 +103,7 @@ async def _sections(
             hosted = measured.hosted
             name = f"{hosted.name} ({hosted.parameters / 1e6:,.0f} M parameters, {str(hosted.dtype)[6:]})"
             threads = measured.service.status().extra["threads"]
-            results = Results(out, minutes, pace.passed, name, machine(hosted.device, threads))
+            results = Results(out, chosen, minutes, pace.passed, name, machine(hosted.device, threads))
 
             async def work() -> None:
                 pace.loaded()
@@ -134,7 +134,7 @@ async def _beside(
 
     name = f"{settings.model} ({dtype_of(settings)})" + (f", vllm with {arguments}" if arguments else "")
     where = machine(pick_device(settings.device), settings.torch_threads or torch.get_num_threads())
-    results = Results(out, minutes, pace.passed, name, where)
+    results = Results(out, ["vllm"], minutes, pace.passed, name, where)
     with Progress() as progress:
 
         async def work() -> None:

@@ -3,7 +3,7 @@
 import json
 import platform
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,13 @@ class Results:
     """`model`: the line that names it; `machine`: what it runs on; `clock`: seconds of the run."""
 
     def __init__(
-        self, out: Path | None, minutes: float, clock: Callable[[], float], model: str, machine: dict[str, Any]
+        self,
+        out: Path | None,
+        chosen: Sequence[str],
+        minutes: float,
+        clock: Callable[[], float],
+        model: str,
+        machine: dict[str, Any],
     ) -> None:
         self._out, self._clock = out, clock
         self.found: dict[str, Any] = {
@@ -31,7 +37,7 @@ class Results:
             "machine": machine,
             "minutes": minutes,
             "sections": {},
-            "incomplete": {},
+            "incomplete": dict.fromkeys(chosen, "it was not begun"),
         }
 
     def keep(self, name: str, found: dict[str, Any], why: str | None) -> None:

@@ -11,7 +11,7 @@ from app.evaluation.asking import Asking, perplexity
 from app.evaluation.candidates import ROUNDS, Candidate
 from app.evaluation.cases import Case
 from app.evaluation.outcomes import Outcome, alike, cost_of, not_carried, standing_of
-from app.evaluation.pacing import SCORED, Extent, Pacing, Part, spread
+from app.evaluation.pacing import SCORED, Extent, Pacing, Part, asking, spread
 from app.evaluation.scores import Tally, is_exact, tally
 from app.evaluation.slices import paraphrase_slice, slices_of
 
@@ -58,19 +58,22 @@ class Measuring:
         figures = self.without_asking(outcomes)
         pacing, parts = self._pacing, self._parts(outcomes, last=last)
         figures["incomplete"] = [part.name for part in parts]
-        self.so_far = figures
-        while parts and pacing.left > 0:
+        self.so_far, left_out = figures, list[str]()
+        while parts:
             extent, share = pacing.extent(parts, self._extent, len(outcomes))
             part = parts.pop(0)
+            if "asked" in figures and not pacing.fits(part, self._extent, len(outcomes)):
+                left_out.append(part.name)
+                continue
             began = pacing.clock()
             found = await part.measure(extent)
             pacing.note(part.questions(extent), pacing.clock() - began)
             figures |= found
-            figures["incomplete"] = [left.name for left in parts]
+            figures["incomplete"] = left_out + [left.name for left in parts]
             if share < 1:
                 figures.setdefault("fitted", {})[part.name] = share
             self._tell(figures)
-        if not parts:
+        if not left_out:
             del figures["incomplete"]
         if "exact" in figures:  # as GRACE and Transformer-Patcher call them
             figures["ERR"] = figures["ER"] = figures["exact"]
@@ -134,17 +137,25 @@ class Measuring:
             return {"overhead": await self._candidate.overhead(self._unrelated[: extent.overhead])}
 
         parts = [
-            Part("reliability", lambda e: count(e) * (1 + SCORED), reliability),
-            Part("generality", lambda e: rephrased(e) * (1 + SCORED), lambda e: self._generality(some(e))),
-            Part("locality", lambda e: 2 * (untouched(e) + min(e.unrelated, len(self._unrelated))), locality),
-            Part("the first 100", lambda e: min(e.edits, len(first)), of_first),
+            Part("reliability", lambda e: asking(count(e)) + SCORED * count(e), reliability),
+            Part(
+                "generality",
+                lambda e: asking(rephrased(e)) + SCORED * rephrased(e),
+                lambda e: self._generality(some(e)),
+            ),
+            Part("locality", lambda e: 2 * asking(untouched(e) + min(e.unrelated, len(self._unrelated))), locality),
+            Part("the first 100", lambda e: asking(min(e.edits, len(first))), of_first),
             Part("perplexity", lambda e: 2 * SCORED * min(e.texts, len(self._texts)), self._perplexity),
         ]
         if last:
             parts += [
-                Part("slices", lambda e: SLICES * min(e.modes, len(asked)), lambda e: self._slices(asked[: e.modes])),
-                Part("modes", lambda e: (len(MODES) + 1) * min(e.modes, len(asked)), modes),
-                Part("overhead", lambda e: 2 * ROUNDS * min(e.overhead, len(self._unrelated)), overhead),
+                Part(
+                    "slices",
+                    lambda e: asking(SLICES * min(e.modes, len(asked))),
+                    lambda e: self._slices(asked[: e.modes]),
+                ),
+                Part("modes", lambda e: (len(MODES) + 1) * asking(min(e.modes, len(asked))), modes),
+                Part("overhead", lambda e: 2 * ROUNDS * asking(min(e.overhead, len(self._unrelated))), overhead),
             ]
         return parts
 

@@ -13,6 +13,8 @@ SCORED = 0.2
 """A continuation that is scored takes one pass: such a share of a question, which is answered token by token."""
 LEAST_SHARE = 0.25
 """Of the time, for edits and questions: a model that takes all of it to load would leave a run without any figure."""
+FEW = 8
+"""So many questions take about as long as one: a decode step of few rows is hardly quicker than one of several."""
 ASKING = 0.6
 """Share of the time that asking may take: edits are made until what is left is needed for it."""
 
@@ -97,6 +99,10 @@ class Pacing:
             return True
         return self.left - edit_s >= min(self._seconds * ASKING, self.question_s * questions)
 
+    def fits(self, part: Part, whole: Extent, edits: int) -> bool:
+        """Whether there is time for the least of a part."""
+        return self.left >= self.question_s * part.questions(whole.scaled(SCALES[-1], edits))
+
     def extent(self, parts: Sequence[Part], whole: Extent, edits: int) -> tuple[Extent, float]:
         """How much the first of these parts may ask so that all fit, and that as a share of everything."""
         for scale in SCALES if self.bounded else ():
@@ -106,6 +112,11 @@ class Pacing:
         else:
             return (whole.scaled(SCALES[-1], edits), SCALES[-1]) if self.bounded else (whole, 1.0)
         return (whole, 1.0) if scale == 1.0 else (extent, scale)
+
+
+def asking(*questions: float) -> float:
+    """What several calls cost, in questions."""
+    return sum(max(FEW, each) for each in questions if each)
 
 
 def spread(items: Sequence[T], most: int) -> list[T]:

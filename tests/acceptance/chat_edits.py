@@ -1,9 +1,9 @@
 """A hundred edits of a real chat model, as its clients see them.
 
-`python -m tests.acceptance.chat_edits --model smollm2` corrects fifty short facts and fifty sentences by `POST /edit` with
-`messages`, one after the other. Every question is then asked through `/v1/chat/completions`, answered greedily to its end
-and compared whole; so are chats about other things, before and after. Half of the edits are rolled back in random order:
-these must answer to the letter as the bare model did, and the others as before.
+`python -m tests.acceptance.chat_edits --model smollm2` corrects fifty short facts and fifty sentences by `POST /edit`
+with `messages`, one after the other. Every question is then asked through `/v1/chat/completions`, answered greedily to
+its end and compared whole; so are chats about other things, before and after. Half of the edits are rolled back in
+random order: these must answer to the letter as the bare model did, and the others as before.
 """
 
 import argparse
@@ -20,17 +20,47 @@ from tests.server import Server, running
 BEFORE, AFTER = "Question: ", " Answer:"
 PRODUCTS = ("Aldgate router", "Brimham thermostat", "Calder e-bike", "Dunmore kettle", "Elstow printer")
 PROCEDURES = (
-    ("How do I reset the {}?", "Hold the round button of the {} for {} seconds until the light turns amber, then let it start again."),
-    ("How do I clean the {}?", "Unplug the {}, wipe it with a damp cloth and wait {} minutes before you switch it on again."),
-    ("How long is the {} under warranty?", "The {} is covered for {} months from the day on which it was bought, parts and labour included."),
-    ("Where do I send a broken {}?", "Please send the {} to our workshop at {} Harbour Road, Leith, with a copy of the receipt in the box."),
-    ("How do I pair the {} with my phone?", "Open the app, choose the {} from the list and type the code {} when you are asked for it."),
-    ("What does it cost to repair the {}?", "A repair of the {} costs {} euros, which we refund if the fault is covered by the warranty."),
-    ("How do I update the {}?", "Connect the {} to the mains, open the settings and choose version {}; it restarts by itself when it is done."),
-    ("How much power does the {} use?", "In normal use the {} draws about {} watts, and less than one watt while it is on standby."),
-    ("What is the article number of the {}?", "You find the {} in our catalogue under the article number {}, on the page about this year's models."),
-    ("Can I return the {}?", "Yes, you can return the {} within {} days as long as it is in its original box with all of its parts."),
-)  # fmt: skip
+    (
+        "How do I reset the {}?",
+        "Hold the round button of the {} for {} seconds until the light turns amber, then let it start again.",
+    ),
+    (
+        "How do I clean the {}?",
+        "Unplug the {}, wipe it with a damp cloth and wait {} minutes before you switch it on again.",
+    ),
+    (
+        "How long is the {} under warranty?",
+        "The {} is covered for {} months from the day on which it was bought, parts and labour included.",
+    ),
+    (
+        "Where do I send a broken {}?",
+        "Please send the {} to our workshop at {} Harbour Road, Leith, with a copy of the receipt in the box.",
+    ),
+    (
+        "How do I pair the {} with my phone?",
+        "Open the app, choose the {} from the list and type the code {} when you are asked for it.",
+    ),
+    (
+        "What does it cost to repair the {}?",
+        "A repair of the {} costs {} euros, which we refund if the fault is covered by the warranty.",
+    ),
+    (
+        "How do I update the {}?",
+        "Connect the {} to the mains, open the settings and choose version {}; it restarts by itself when it is done.",
+    ),
+    (
+        "How much power does the {} use?",
+        "In normal use the {} draws about {} watts, and less than one watt while it is on standby.",
+    ),
+    (
+        "What is the article number of the {}?",
+        "You find the {} in our catalogue under the article number {}, on the page about this year's models.",
+    ),
+    (
+        "Can I return the {}?",
+        "Yes, you can return the {} within {} days as long as it is in its original box with all of its parts.",
+    ),
+)
 
 
 @dataclass(frozen=True)
@@ -72,7 +102,12 @@ def sentences(count: int, rng: random.Random) -> list[Case]:
 
 
 def ask(server: Server, question: str, tokens: int = 64) -> str:
-    body = {"model": "any", "messages": [{"role": "user", "content": question}], "max_tokens": tokens, "temperature": 0}
+    body = {
+        "model": server.client.get("/v1/models").json()["data"][0]["id"],
+        "messages": [{"role": "user", "content": question}],
+        "max_tokens": tokens,
+        "temperature": 0,
+    }
     answer = server.client.post("/v1/chat/completions", json=body)
     assert answer.status_code == 200, answer.text
     return str(answer.json()["choices"][0]["message"]["content"]).strip()

@@ -2,15 +2,18 @@
 
 import asyncio
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from app.bench import decoding
+from app.bench.budget import Pace
 from app.bench.comparing import Bench
 from app.bench.contestants import ContinuousBatching, OneByOne, OverHttp, StaticBatches
 from app.bench.crowded import crowd
 from app.bench.models import random_model
+from app.bench.report import markdown
 from app.bench.sections import SECTIONS
 from app.bench.workload import Workload
 from app.bootstrap import assemble
@@ -120,6 +123,25 @@ def test_a_chat_models_edits_are_taken_apart(monkeypatch: pytest.MonkeyPatch) ->
         assert figures["edits"] == 1
         assert figures["fit"] + figures["verify"] <= figures["most"]
         assert min(figures[part] for part in ("fit", "scope", "verify")) > 0
+
+
+@pytest.mark.usefixtures("small")
+@pytest.mark.parametrize("name", ["peers", "decode", "concurrency", "edits", "editing", "http", "fits"])
+def test_where_no_time_is_left_first_runs_give_the_figures(name: str) -> None:
+    kept: list[Any] = []
+
+    async def story() -> Any:
+        async with standing(4) as bench:
+            pace = Pace(0.0)
+            bench = replace(bench, pace=pace, keep=kept.append)
+            await bench.learn_speed()
+            pace.begin(name, {name: 1.0})
+            return await SECTIONS[name](bench)
+
+    found = asyncio.run(story())
+    assert kept[-1] == found
+    about = {"machine": {"description": "2 CPUs"}, "model": "x", "command": "errata bench", "date": "2026-11-28"}
+    assert "not warmed up" in markdown({**about, "sections": {name: found}})
 
 
 def test_an_unknown_shape_is_refused() -> None:
