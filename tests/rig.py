@@ -14,7 +14,8 @@ from app.editors.grace_paper import GraceOptions
 from app.editors.hooks import SiteHooks
 from app.editors.registry import Foundation, make_editors
 from app.engine.editions import Edition
-from app.engine.engine import Engine, Fitting
+from app.engine.engine import Engine
+from app.engine.fits import Fitting
 from app.engine.graphs import Record
 from app.engine.model import HostedModel
 from tests.models import tiny

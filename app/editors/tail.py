@@ -10,7 +10,9 @@ from torch import Tensor
 from transformers.cache_utils import Cache, CacheLayerMixin
 
 SHARED_AT_LEAST = 8
-"""Tokens at the start of prompts from which on they are computed once: a system prompt, the head of a conversation."""
+"""Tokens at the start of prompts from which on they may be computed once: a system prompt, a conversation's head."""
+WORTH_A_PASS = 32
+"""Tokens that must be saved by it: a pass of its own reads all weights."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,19 +85,24 @@ class Prefix:
 
 
 def shared_start(prompts: Sequence[Sequence[int]]) -> tuple[tuple[int, ...], int]:
-    """The tokens that the first of the prompts start with together, and how many prompts those are; none of few.
-
-    Each keeps a token of its own at its end.
-    """
-    first, shared = prompts[0], len(prompts[0]) - 1
-    count = 1
+    """What the first of the prompts start with together, and how many those are. Where that is too little it is
+    nothing, of all up to the next two that share enough. Each prompt keeps a token of its own at its end."""
+    shared, count = len(prompts[0]) - 1, 1
     for other in prompts[1:]:
-        same = next((at for at in range(min(shared, len(other) - 1)) if other[at] != first[at]), None)
-        same = min(shared, len(other) - 1) if same is None else same
+        same = min(shared, _alike(prompts[0], other))
         if same < SHARED_AT_LEAST or (count > 1 and 2 * same < shared):
             break
         shared, count = same, count + 1
-    return (tuple(first[:shared]), count) if count > 1 else ((), 1)
+    if (count - 1) * shared >= WORTH_A_PASS:
+        return tuple(prompts[0][:shared]), count
+    alike = (at for at in range(count, len(prompts) - 1) if _alike(prompts[at], prompts[at + 1]) >= SHARED_AT_LEAST)
+    return (), next(alike, len(prompts))
+
+
+def _alike(one: Sequence[int], other: Sequence[int]) -> int:
+    """How many tokens both start with, the last of either not counted."""
+    most = min(len(one), len(other)) - 1
+    return next((at for at in range(most) if one[at] != other[at]), most)
 
 
 def alike_first(prompts: Sequence[Sequence[int]]) -> list[int]:

@@ -4,8 +4,7 @@ Knows nothing of threads, logs or HTTP. `owner` drives it on the thread that own
 """
 
 import time
-from collections import deque
-from collections.abc import Callable, Generator, Iterable, Mapping
+from collections.abc import Generator, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -20,25 +19,15 @@ from app.editors.base import Decision, Editor, FitRequest, Fitted, Progress, Pro
 from app.editors.hooks import SiteHooks
 from app.engine.detokenizer import Detokenizer
 from app.engine.editions import Edition, Editions
+from app.engine.fits import Fits, Fitting
 from app.engine.graphs import Record
 from app.engine.model import HostedModel
 from app.engine.onednn import release_dense
 from app.engine.runner import Runner, Watch
 from app.engine.sampler import Sampler, choose_all, rank
-from app.engine.scheduler import Batch, FitBudget, Scheduler
+from app.engine.scheduler import Batch, Scheduler
 from app.engine.sequence import Emit, Phase, Sequence
 from app.engine.text import Text
-
-
-@dataclass(eq=False, slots=True)
-class Fitting:
-    """A fit under way beside serving: `steps` yields at each micro-step, `tell` is told of it, and `done` takes the
-    result or error."""
-
-    steps: Generator[Progress, None, Any]
-    done: Any
-    tell: Callable[[Progress], None] = lambda _: None
-    cancelled: bool = False
 
 
 @dataclass(slots=True)
@@ -81,8 +70,7 @@ class Engine:
         )
         self.counters = Counters()
         self._runner = Runner(hosted, hooks, editors, slots, record)
-        self._fits: deque[Fitting] = deque()
-        self._budget = FitBudget(fit_share)
+        self._fits = Fits(fit_share)
 
     @property
     def idle(self) -> bool:
@@ -154,7 +142,7 @@ class Engine:
         return sequence
 
     def add_fit(self, fitting: Fitting) -> None:
-        self._fits.append(fitting)
+        self._fits.add(fitting)
 
     # -- the step
 
@@ -171,11 +159,11 @@ class Engine:
             else:
                 self._decode(batch)
         if batch is not None:
-            self._budget.served(time.perf_counter() - began)
-        if self._fits and (batch is None or self._budget.due):
+            self._fits.budget.served(time.perf_counter() - began)
+        if self._fits and (batch is None or self._fits.budget.due):
             began = time.perf_counter()
-            self._fit_step()
-            self._budget.fitted(time.perf_counter() - began if batch is not None else 0.0)
+            self.counters.fit_steps += self._fits.step()
+            self._fits.budget.fitted(time.perf_counter() - began if batch is not None else 0.0)
 
     def _move(self) -> None:
         while self.scheduler.moves:
@@ -332,28 +320,7 @@ class Engine:
     def end_all(self, error: ErrataError) -> None:
         for sequence in (*self.scheduler.waiting, *self.scheduler.running):
             self.end(sequence, error)
-        while self._fits:
-            fitting = self._fits.popleft()
-            fitting.steps.close()
-            fitting.done(error)
-
-    # -- fitting beside serving
-
-    def _fit_step(self) -> None:
-        fitting = self._fits[0]
-        try:
-            if fitting.cancelled:
-                fitting.steps.close()
-                raise RequestCancelled("The fit was cancelled.")
-            fitting.tell(next(fitting.steps))
-            self.counters.fit_steps += 1
-            self._fits.rotate(-1)
-        except StopIteration as stop:
-            self._fits.popleft()
-            fitting.done(stop.value)
-        except Exception as error:
-            self._fits.popleft()
-            fitting.done(error)
+        self._fits.end_all(error)
 
 
 def _hit(decision: Decision | None) -> Hit | None:

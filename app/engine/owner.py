@@ -16,7 +16,8 @@ from app.domain.generation import GenerationParameters
 from app.editors.base import FitRequest, Fitted, Progress
 from app.engine.cores import Cores
 from app.engine.editions import Edition
-from app.engine.engine import Engine, Fitting
+from app.engine.engine import Engine
+from app.engine.fits import Fitting
 from app.engine.memory import HeapTrim
 from app.engine.sequence import Emit
 from app.engine.sequence import Sequence as Running

@@ -25,28 +25,6 @@ class Move:
     tokens: int
 
 
-class FitBudget:
-    """How much of the engine's time fits may take while requests are served, from 0 to 1, 1 for all that they want.
-
-    A micro-step goes when fits have had less than their share; a long one is paid back by the steps that follow.
-    """
-
-    def __init__(self, share: float) -> None:
-        self._rate = share / (1 - share) if share < 1 else float("inf")
-        self._owed_s = 0.0
-
-    @property
-    def due(self) -> bool:
-        return self._owed_s <= 0
-
-    def served(self, seconds: float) -> None:
-        """What was not taken is not saved up: fits would come in a burst."""
-        self._owed_s = max(0.0, self._owed_s - seconds * self._rate) if self._rate < float("inf") else 0.0
-
-    def fitted(self, seconds: float) -> None:
-        self._owed_s += seconds
-
-
 class Scheduler:
     """First come, first served. Prefill goes in chunks and takes turns with decode, so that no stream stalls.
 

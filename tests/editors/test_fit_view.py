@@ -9,11 +9,11 @@ from app.editors.fit import collate
 from app.editors.fit_view import FitView, adding
 from app.editors.hooks import SiteHooks
 from app.editors.sites import ffn_site, layers_of
-from app.editors.tail import Tail
+from app.editors.tail import Tail, alike_first, shared_start
 from app.editors.telling import telling
 from tests.models import TINY, tiny
 
-COMMON = list(range(30, 41))
+COMMON = list(range(30, 50))
 PROMPTS = {
     "nothing in common": [[5, 6, 7, 8, 9, 10, 11], [12, 13], [14]],
     "a common start": [[*COMMON, 5, 6], [*COMMON, 7], [*COMMON, 5, 6, 8]],
@@ -81,6 +81,20 @@ def test_what_prompts_share_at_their_start_changes_nothing(kind: str) -> None:
     for of in (0, 1):
         found, expected = (torch.cat([each[of] for each in parts]) for parts in (together, apart))
         assert torch.allclose(found, expected, atol=1e-4)
+
+
+def test_prompts_go_together_as_far_as_they_start_alike() -> None:
+    alike, apart = PROMPTS["a common start"], PROMPTS["nothing in common"]
+    assert shared_start(alike) == (tuple(COMMON), 3)
+    assert shared_start([*apart, *alike]) == ((), 3), "what shares nothing goes together without a start"
+    assert shared_start([*alike, *apart]) == (tuple(COMMON), 3)
+    assert shared_start([*alike[:1], *apart]) == ((), 4)
+    assert shared_start([COMMON, COMMON, COMMON]) == (tuple(COMMON[:-1]), 3), "each keeps a token of its own"
+    longer = [[*COMMON, *range(50, 80), last] for last in (1, 2)]
+    assert shared_start([*longer, *alike]) == (tuple(longer[0][:-1]), 2), "a few do not cost the others theirs"
+    assert shared_start([each[10:] for each in alike[:2]]) == ((), 2), "too little for a pass of its own"
+    mixed = [alike[0], apart[0], alike[1]]
+    assert [mixed[at] for at in alike_first(mixed)] == [apart[0], alike[1], alike[0]]
 
 
 def test_a_long_common_start_is_computed_once(monkeypatch: pytest.MonkeyPatch) -> None:
