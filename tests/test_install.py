@@ -84,9 +84,8 @@ def test_the_constraints_name_versions_and_nothing_of_a_machine() -> None:
 def test_all_that_installs_uses_them() -> None:
     readme, docker = (ROOT / "README.md").read_text(), (ROOT / "Dockerfile").read_text()
     lines = re.findall(r"^\$ .*pip install .*$", readme, re.M)
-    installs = [
-        each for line in lines for each in line.split("&&") if "pip install" in each and "--no-deps" not in each
-    ]
+    commands = [command for line in lines for command in line.split("&&") if "pip install" in command]
+    installs = [command for command in commands if "--no-deps" not in command]
     assert len(installs) >= 2
     assert all("-c deploy/constraints.txt" in each or "torch==" in each for each in installs)
     assert "pip install --no-cache-dir -c constraints.txt ." in docker

@@ -55,8 +55,8 @@ def has_template(bench: Bench) -> bool:
 
 
 async def chat_edits(bench: Bench, preparing: Preparing) -> dict[str, Any]:
-    """Seconds an edit by GRACE, as `POST /edit` makes it, as many as fit the time. `verify` generates, `scope` is the part
-    of `fit` that learns where the edit answers, and `look` is what comes before the fit."""
+    """Seconds an edit by GRACE, as `POST /edit` makes it, as many as fit the time. `verify` generates, `scope` is the
+    part of `fit` that learns where the edit answers, and `look` is what comes before the fit."""
     await _timed(bench, preparing, _request(bench, 0, max(LENGTHS.values())))  # the first warms up, and does not count
     found: dict[str, Any] = {}
     for share, (length, most) in zip((SHARE / 2, SHARE), LENGTHS.items(), strict=True):

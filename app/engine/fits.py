@@ -11,7 +11,7 @@ from app.editors.base import Progress
 
 @dataclass(eq=False, slots=True)
 class Fitting:
-    """A fit under way: `steps` yields at each micro-step, `tell` is told of it, and `done` takes the result or error."""
+    """A fit under way: `steps` yields at each micro-step, which `tell` is told of; `done` takes the result or error."""
 
     steps: Generator[Progress, None, Any]
     done: Any
