@@ -18,7 +18,8 @@ from app.demo.facts import load_relations
 from tests.server import Server, running
 
 BEFORE, AFTER = "Question: ", " Answer:"
-PRODUCTS = ("Aldgate router", "Brimham thermostat", "Calder e-bike", "Dunmore kettle", "Elstow printer")
+MAKERS = ("Aldgate", "Brimham", "Calder", "Dunmore", "Elstow")
+DEVICES = ("router", "thermostat", "e-bike", "kettle", "printer", "camera", "oven", "scooter", "lamp", "drill")
 PROCEDURES = (
     (
         "How do I reset the {}?",
@@ -94,9 +95,9 @@ def short_facts(count: int, rng: random.Random) -> tuple[list[Case], list[str]]:
 def sentences(count: int, rng: random.Random) -> list[Case]:
     """Answers of 15 to 40 tokens, about things that no model has heard of."""
     made = [
-        Case(question.format(product), answer.format(product, rng.randrange(12, 96)))
-        for question, answer in PROCEDURES
-        for product in PRODUCTS
+        Case(question.format(f"{maker} {device}"), answer.format(f"{maker} {device}", rng.randrange(12, 96)))
+        for device, (question, answer) in zip(DEVICES, PROCEDURES, strict=True)
+        for maker in MAKERS
     ]
     return rng.sample(made, count)
 
