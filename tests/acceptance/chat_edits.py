@@ -11,6 +11,8 @@ import random
 import statistics
 import tempfile
 import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -104,7 +106,6 @@ def sentences(count: int, rng: random.Random) -> list[Case]:
 
 def ask(server: Server, question: str, tokens: int = 64) -> str:
     body = {
-        "model": server.client.get("/v1/models").json()["data"][0]["id"],
         "messages": [{"role": "user", "content": question}],
         "max_tokens": tokens,
         "temperature": 0,
@@ -112,6 +113,12 @@ def ask(server: Server, question: str, tokens: int = 64) -> str:
     answer = server.client.post("/v1/chat/completions", json=body)
     assert answer.status_code == 200, answer.text
     return str(answer.json()["choices"][0]["message"]["content"]).strip()
+
+
+def ask_all(server: Server, questions: Sequence[str], tokens: int = 64) -> dict[str, str]:
+    """The answers by question, sixteen asked at a time."""
+    with ThreadPoolExecutor(16) as pool:
+        return dict(zip(questions, pool.map(lambda question: ask(server, question, tokens), questions), strict=True))
 
 
 def correct(server: Server, case: Case) -> tuple[str | None, float]:
@@ -135,8 +142,8 @@ def judge(server: Server, count: int, seed: int) -> None:
     facts, others = short_facts(count // 2, rng)
     cases = [*facts, *sentences(count - count // 2, rng)]
     rng.shuffle(cases)
-    bare = {case.question: ask(server, case.question) for case in cases}
-    before = {question: ask(server, question, 32) for question in others}
+    questions = [case.question for case in cases]
+    bare, before = ask_all(server, questions), ask_all(server, others, 32)
     print(f"{len(cases)} edits, {len(others)} other chats; the bare model has answered", flush=True)
     ids, seconds = {}, {}
     for case in cases:
@@ -146,24 +153,26 @@ def judge(server: Server, count: int, seed: int) -> None:
     for name, some in (("short facts", facts), ("sentences", [case for case in cases if case not in facts])):
         taken = [seconds[case] for case in some]
         print(f"seconds an edit, {name}: median {statistics.median(taken):.2f}, at most {max(taken):.2f}", flush=True)
-    exact = [case for case in cases if ask(server, case.question) == case.target]
+    found, after = ask_all(server, questions), ask_all(server, others, 32)
+    exact = [case for case in cases if found[case.question] == case.target]
     print("whole answer exact:", share(len(exact), len(cases)), flush=True)
     for case in cases:
         if case not in exact:
-            print("  not exact:", case, ask(server, case.question))
-    same = [question for question in others if ask(server, question, 32) == before[question]]
+            print("  not exact:", case, found[case.question])
+    same = [question for question in others if after[question] == before[question]]
     print("other chats unchanged:", share(len(same), len(others)), flush=True)
     for question in others:
         if question not in same:
-            print("  changed:", question, ask(server, question, 32))
+            print("  changed:", question, after[question])
     gone = rng.sample(sorted(ids, key=lambda case: case.question), len(ids) // 2)
     for case in gone:
         answer = server.client.post(f"/edits/{ids[case]}/rollback", json={"reason": "acceptance"})
         assert answer.status_code == 200, answer.text
-    back = sum(ask(server, case.question) == bare[case.question] for case in gone)
+    last = ask_all(server, questions)
+    back = sum(last[case.question] == bare[case.question] for case in gone)
     stay = [case for case in exact if case not in gone]
     print("rolled back, answered as the bare model:", share(back, len(gone)))
-    print("not rolled back, still exact:", share(sum(ask(server, c.question) == c.target for c in stay), len(stay)))
+    print("not rolled back, still exact:", share(sum(last[case.question] == case.target for case in stay), len(stay)))
 
 
 def main() -> None:
