@@ -13,7 +13,7 @@ from app.service.serving import generation_of
 
 ROOM_TOKENS = 32
 """Tokens beyond the target's own that a verified answer may take: enough to see that it does not stop."""
-BEFORE_TOKENS = 24
+BEFORE_TOKENS = 16
 """Of the answer before an edit that are generated, at least."""
 TOLD = 20
 """Changed answers that a report shows in full."""
