@@ -74,10 +74,10 @@ def _tensors(hosted: HostedModel, kind: str) -> list[tuple[str, torch.Tensor]]:
     architecture = next(key for key, name in gguf.MODEL_ARCH_NAMES.items() if name == kind)
     names = gguf.get_tensor_name_map(architecture, config.num_hidden_layers)
     found = []
-    for name, parameter in hosted.model.named_parameters():
+    weights = {tensor.data_ptr(): (name, tensor) for name, tensor in reversed(hosted.model.state_dict().items())}
+    for name, tensor in reversed(weights.values()):  # once for a head that shares its weight with the embeddings
         stem, _, ending = name.rpartition(".")
         packed = f"{names.get_name(stem)}.{ending}"
-        tensor = parameter.detach()
         if kind == "gpt2" and packed.endswith(TRANSPOSED):
             tensor = tensor.T
         if kind == "llama" and "attn_q." in packed:

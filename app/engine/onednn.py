@@ -68,7 +68,7 @@ class FrozenLinear(nn.Module):
         return found
 
     def _save_to_state_dict(self, destination: Any, prefix: str, keep_vars: bool) -> None:
-        destination[prefix + "weight"] = self.weight.detach()
+        destination[prefix + "weight"] = self.weight.t() if self.fan_in_fan_out else self.weight
         if self.bias is not None:
             destination[prefix + "bias"] = self.bias.detach()
 
