@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.overrides import TorchFunctionMode
 
+from app.compat import CACHE
 from app.editors.sites import architecture_of, layers_of
 from app.engine.model import HostedModel
 from tests.models import TINY
@@ -115,5 +116,5 @@ class _InPlace(AlignDevicesHook):  # type: ignore[misc]
 
 
 def _hook(module: nn.Module, device: torch.device, *, io_same_device: bool = False) -> None:
-    hook = _InPlace(execution_device=device, io_same_device=io_same_device, skip_keys=["past_key_values"])
+    hook = _InPlace(execution_device=device, io_same_device=io_same_device, skip_keys=[CACHE])
     add_hook_to_module(module, hook)

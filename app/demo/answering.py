@@ -10,6 +10,9 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
+from transformers import DynamicCache
+
+from app.compat import cache_argument
 
 MAX_NEW_TOKENS = 24
 ROWS = 256
@@ -47,12 +50,11 @@ def exact(produced: str, expected: str) -> bool:
 
 def _greedy(model: Any, inputs: torch.Tensor, end: int) -> list[list[int]]:
     """The most likely token again and again; a row that has ended is only carried along."""
-    cache = None
+    cache = DynamicCache()
     rows: list[list[int]] = [[] for _ in range(inputs.shape[0])]
     ended = [False] * len(rows)
     for _ in range(MAX_NEW_TOKENS):
-        out = model(input_ids=inputs, past_key_values=cache, use_cache=True, logits_to_keep=1)
-        cache = out.past_key_values
+        out = model(input_ids=inputs, **cache_argument(cache), use_cache=True, logits_to_keep=1)
         chosen = out.logits[:, -1].argmax(-1)
         for at, token in enumerate(chosen.tolist()):
             ended[at] = ended[at] or token == end

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from transformers import DynamicCache
 
+from app.compat import cache_argument
 from app.editors.base import Site
 from app.editors.hooks import Act, SiteHooks, StopForward
 from app.editors.sites import Architecture, layers_of
@@ -220,7 +221,7 @@ class FitView:
 
         handle = self._layer.register_forward_pre_hook(keep, with_kwargs=True)
         try:
-            self.model(**{**_whole(ids), "use_cache": True}, past_key_values=cache, logits_to_keep=1)
+            self.model(**{**_whole(ids), "use_cache": True}, **cache_argument(cache), logits_to_keep=1)
         finally:
             handle.remove()
         layers: list[Any] = cache.layers  # every layer of a decoder LM attends
@@ -241,7 +242,7 @@ class FitView:
                     input_ids=torch.zeros(rows, count, dtype=torch.long, device=self.device),
                     attention_mask=tail.mask,
                     position_ids=tail.position,
-                    past_key_values=Past(tail.past),
+                    **cache_argument(Past(tail.past)),
                     use_cache=True,
                 ).logits
         finally:

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from app.compat import cache_argument
 from app.editors.base import Editor, RowView, Site
 from app.editors.hooks import Act, SiteHooks
 from app.engine.kv_cache import SlotCache
@@ -133,7 +134,7 @@ class DecodeGraphs:
                 input_ids=self._ids[:count],
                 attention_mask=mask[:, None],
                 position_ids=positions,
-                past_key_values=self._cache,
+                **cache_argument(self._cache),
                 use_cache=True,
                 logits_to_keep=1,
             ).logits

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from app.compat import cache_argument
 from app.editors.base import Editor, RowView, Site
 from app.editors.hooks import Act, SiteHooks, capture
 from app.engine.graphs import DecodeGraphs, Record
@@ -166,7 +167,7 @@ class Runner:
             input_ids=ids,
             attention_mask=mask[:, None],
             position_ids=positions,
-            past_key_values=self.cache,
+            **cache_argument(self.cache),
             use_cache=True,
             logits_to_keep=keep,  # a list: the last layer may be on any device
         ).logits  # (B, P, V)
