@@ -55,6 +55,9 @@ def evaluate(
     ] = None,
     ask: Annotated[int, typer.Option(min=1, help="Edits re-asked at each step, a sample beyond that.")] = 1_000,
     seed: Annotated[int, typer.Option(help="Of the order of edits, and of every sample.")] = 0,
+    papers: Annotated[
+        bool, typer.Option("--papers", help="Score as the editors' papers do, by teacher forcing, and little else.")
+    ] = False,
     model: Model = None,
     device: Device = None,
     dtype: Dtype = None,
@@ -63,6 +66,7 @@ def evaluate(
 
     After 1, 10, 100, ... edits all past ones are asked again: the prompt, paraphrases that the request did not carry,
     and prompts whose answers must stay as they were. Refusals count as failures. Paper presets skip verification here.
+    With --papers: reliability, generality and locality by token match, and whole answers of the edited prompts.
     """
     from app.evaluation.candidates import Carrying
     from app.evaluation.choosing import Choice, generic_questions, load_cases
@@ -88,15 +92,16 @@ def evaluate(
             carrying=Carrying(paraphrases=given, subject=subject),
             extent=Extent(edits=ask),
             seed=seed,
+            papers=papers,
         )
-        if not held_out:
+        if not held_out and not papers:
             typer.echo(NONE_HELD_OUT)
         found = read_settings(settings)
         options = {
             "files": [file.name for file in files], "edits": edits, "batch": batch, "given": given, "subject": subject,
             "where": where, "half": half, "template": template, "seed": seed, "model": model, "ask": ask,
             "device": found.device, "dtype": found.dtype, "contents": [_digest(file.read_bytes()) for file in files],
-            "text": _digest("\n\n".join(plan.texts).encode()),
+            "text": _digest("\n\n".join(plan.texts).encode()), "papers": papers,
         }  # fmt: skip
         try:
             with opened(out) as folder:
@@ -129,7 +134,7 @@ async def _run(name: str, plan: "Plan", folder: "Folder", settings: dict[str, An
     finally:
         await service.stop()
     results["candidates"][name] = figures
-    results["held_out"] = len(plan.held_out)
+    results["held_out"], results["papers"] = len(plan.held_out), plan.papers
     results["machine"] = {"python": platform.python_version(), "processor": platform.machine()}
     folder.keep_results(results)
 
@@ -150,9 +155,11 @@ def _show(folder: "Folder") -> None:
         for row in rows:
             table.add_row(*row)
         render.out().print(table, "")
-    note = "" if found["held_out"] else f"\n{NONE_HELD_OUT}\n"
+    note = "" if found["held_out"] or found.get("papers") else f"\n{NONE_HELD_OUT}\n"
     (out / TABLES).write_text(report.markdown(results) + note, encoding="utf-8")
     typer.echo(f"{out / RESULTS} and {out / TABLES} hold the rest.")
+    if found.get("papers"):
+        return
     draw(results, out / PICTURE)
     typer.echo(f"{out / PICTURE} is the picture.")
 

@@ -11,6 +11,7 @@ from typing import Any
 from app.evaluation.asking import Asking, perplexity
 from app.evaluation.candidates import Candidate, Made
 from app.evaluation.cases import Case
+from app.evaluation.forced import locality_match, token_match
 from app.evaluation.scores import Tally, contains, is_exact, tally
 from app.evaluation.slices import paraphrase_slice, slices_of
 
@@ -80,7 +81,7 @@ class Measuring:
     async def at(self, outcomes: Sequence[Outcome], *, last: bool) -> dict[str, Any]:
         """The figures after these edits, in their order."""
         rng = random.Random(f"{self._seed}/{len(outcomes)}")
-        standing = _standing(outcomes)
+        standing = standing_of(outcomes)
         asked = standing
         if len(standing) > self._extent.edits:
             asked = sorted(rng.sample(standing, self._extent.edits), key=standing.index)
@@ -96,7 +97,7 @@ class Measuring:
             **await self._locality([outcome.case for outcome in standing], cases, rng),
             "SR": tally(outcome.right and not outcome.refused for outcome in outcomes),
             "GR": tally(right and not outcome.refused for outcome in outcomes for right in outcome.paraphrases),
-            **_cost(outcomes, self._candidate.held_bytes),
+            **cost_of(outcomes, self._candidate.held_bytes),
         }
         first = standing[:FIRST]
         answers = await self._candidate.answers([outcome.case.prompt for outcome in first])
@@ -122,7 +123,7 @@ class Measuring:
             "exact": tally(right),
             "exact_by_source": {name: each.as_json() for name, each in sorted(by_source.items())},
             "contains": tally(holds),
-            "token_match": await self._token_match([(each.case.prompt, each.case.target) for each in asked]),
+            "token_match": await token_match(self._candidate, [(o.case.prompt, o.case.target) for o in asked]),
             "retention": [tally(some)["share"] for some in _tenths(right)],
             "failed": [
                 {
@@ -148,7 +149,7 @@ class Measuring:
         return {
             "generality": tally(right),
             "generality_contains": tally(holds),
-            "generality_token_match": await self._token_match([(prompt, each.case.target) for each, prompt in asked]),
+            "generality_token_match": await token_match(self._candidate, [(p, o.case.target) for o, p in asked]),
             "generality_slices": {name: each.as_json() for name, each in sorted(slices.items())},
             "missed": [
                 {
@@ -164,20 +165,14 @@ class Measuring:
             ][:50],
         }
 
-    async def _token_match(self, pairs: Sequence[tuple[str, str]]) -> float | None:
-        """The papers' figure: the share of target tokens that are likeliest after those before them, by edit. Papers
-        know no refusals: of an edit that was refused it is what the model itself makes of it."""
-        shares = [each.likeliest / each.tokens for each in await self._candidate.scores(pairs) if each is not None]
-        return statistics.mean(shares) if shares else None
-
     async def _locality(self, standing: Sequence[Case], cases: Sequence[Case], rng: random.Random) -> dict[str, Any]:
         """What an edit itself asks in the same words is not among what must stay as it was, nor what the model cannot
         take, as it is too long: that has a count of its own."""
-        edited = {_alike(p) for case in standing for p in (case.prompt, *case.paraphrases)}
+        edited = {alike(p) for case in standing for p in (case.prompt, *case.paraphrases)}
         unrelated = rng.sample(self._unrelated, min(self._extent.unrelated, len(self._unrelated)))
         asked = [(kind, p) for case in cases for kind, p in case.untouched[: self._extent.untouched]]
         asked = [(kind, p) for kind, p in (*asked, *(("unrelated", p) for p in unrelated))]
-        asked = [(kind, p) for kind, p in dict.fromkeys(asked) if _alike(p) not in edited]
+        asked = [(kind, p) for kind, p in dict.fromkeys(asked) if alike(p) not in edited]
         prompts = [prompt for _, prompt in asked]
         before, now = await self._asking.bare(prompts), await self._candidate.answers(prompts)
         kinds: dict[str, Tally] = defaultdict(Tally)
@@ -188,8 +183,10 @@ class Measuring:
             kinds[kind].add(b == n)
             if b != n:
                 changed.append({"kind": kind, "prompt": prompt, "before": b, "now": n})
+        own = [(prompt, answer) for (kind, prompt), answer in zip(asked, before, strict=True) if kind != "unrelated"]
         return {
             "locality": {kind: each.as_json() for kind, each in sorted(kinds.items())},
+            "locality_token_match": await locality_match(self._candidate, self._asking, own),
             "locality_not_asked": before.count(None),
             "changed": changed[:50],
         }
@@ -253,16 +250,16 @@ def _parted(target: str) -> tuple[str, str]:
 
 def not_carried(case: Case, given: int) -> tuple[str, ...]:
     """Its paraphrases but for the first ones, which the request told, and for what the request says word for word."""
-    told = {_alike(text) for text in (case.prompt, *case.paraphrases[:given])}
-    return tuple(text for text in case.paraphrases[given:] if _alike(text) not in told)
+    told = {alike(text) for text in (case.prompt, *case.paraphrases[:given])}
+    return tuple(text for text in case.paraphrases[given:] if alike(text) not in told)
 
 
-def _alike(prompt: str) -> str:
+def alike(prompt: str) -> str:
     """White space makes no difference between prompts."""
     return " ".join(prompt.split())
 
 
-def _standing(outcomes: Sequence[Outcome]) -> list[Outcome]:
+def standing_of(outcomes: Sequence[Outcome]) -> list[Outcome]:
     """All but those that a later edit took the place of, by name, by its prompt, or because they were in its way. One
     that was refused stands: it fails."""
     replaced = {edit_id for outcome in outcomes for edit_id in outcome.made.replaced}
@@ -270,7 +267,7 @@ def _standing(outcomes: Sequence[Outcome]) -> list[Outcome]:
     asked: dict[str, int] = {}
     for at, outcome in enumerate(outcomes):
         if outcome.made.problem is None:
-            corrected[outcome.case.overwrites] = asked[_alike(outcome.case.prompt)] = at
+            corrected[outcome.case.overwrites] = asked[alike(outcome.case.prompt)] = at
     corrected.pop(None, None)
     return [
         outcome
@@ -278,11 +275,11 @@ def _standing(outcomes: Sequence[Outcome]) -> list[Outcome]:
         if outcome.case.id not in corrected
         and outcome.made.edit_id not in replaced
         and corrected.get(outcome.case.overwrites, at) <= at
-        and asked.get(_alike(outcome.case.prompt), at) <= at
+        and asked.get(alike(outcome.case.prompt), at) <= at
     ]
 
 
-def _cost(outcomes: Sequence[Outcome], held_bytes: int) -> dict[str, Any]:
+def cost_of(outcomes: Sequence[Outcome], held_bytes: int) -> dict[str, Any]:
     made = [outcome.made for outcome in outcomes if outcome.made.edit_id is not None]
     editors: dict[str, int] = defaultdict(int)
     for each in made:

@@ -17,6 +17,7 @@ from app.evaluation.candidates import Bare, Candidate, Carrying, Made, Served, k
 from app.evaluation.cases import Case
 from app.evaluation.journal import Journal
 from app.evaluation.measuring import Extent, Measuring, Outcome, not_carried
+from app.evaluation.papers import PapersMeasuring, scored_directly
 from app.evaluation.scores import is_exact
 from app.service.service import Service
 
@@ -24,6 +25,8 @@ STEPS = (1, 10, 100, 1_000, 10_000)
 ROOM_TOKENS = 32
 """Of every answer, beyond the longest target of all."""
 LEAST_TOKENS = 64
+RUN_ON_TOKENS = 8
+"""The same where only the papers' figures are wanted: enough to see that an answer goes on beyond its target."""
 
 Tell = Callable[[str, int, int], None]
 """(what is under way, how many edits are done, of how many)."""
@@ -45,6 +48,8 @@ class Plan:
     carrying: Carrying = field(default_factory=Carrying)
     extent: Extent = field(default_factory=Extent)
     seed: int = 0
+    papers: bool = False
+    """Whether only what the papers score is asked."""
 
     def checkpoints(self) -> list[int]:
         """Numbers of edits after which everything is measured: the last one always."""
@@ -78,20 +83,18 @@ async def run_candidate(name: str, plan: Plan, service: Service, journal: Journa
     _check_not_passed(plan, len(outcomes), figures)
     lengths = service.on_engine(partial(_target_tokens, [case.target for case in plan.cases]))
     longest = max(await asyncio.wrap_future(lengths))
-    asking = Asking(service, max(LEAST_TOKENS, longest + ROOM_TOKENS))
+    asking = Asking(service, longest + RUN_ON_TOKENS if plan.papers else max(LEAST_TOKENS, longest + ROOM_TOKENS))
     candidate = make_candidate(name, asking, plan.carrying)
     if made := [outcome.case for outcome in outcomes if outcome.made.edit_id is not None]:
         await candidate.restore(made)
-    measuring = Measuring(
-        candidate, asking, plan.held_out, plan.held_out or plan.generic, plan.texts, plan.carrying.paraphrases,
-        plan.extent, plan.seed,
-    )  # fmt: skip
+    measuring = _papers(plan, candidate, asking, journal, lines) if plan.papers else _whole(plan, candidate, asking)
     last = len(plan.cases)
     for goal in plan.checkpoints():
         for cases in _batches(plan.cases[len(outcomes) : goal], plan.batch):
             tell(f"{name}: editing", len(outcomes), last)
             made_now = await candidate.edit(cases, [_superseded(case, outcomes) for case in cases])
-            now = await _asked(candidate, cases, made_now, plan.carrying.paraphrases)
+            ask = scored_directly if plan.papers else _asked
+            now = await ask(candidate, cases, made_now, plan.carrying.paraphrases)
             outcomes.extend(now)
             journal.add(*map(_line, now))
         if goal not in figures:
@@ -100,6 +103,25 @@ async def run_candidate(name: str, plan: Plan, service: Service, journal: Journa
             journal.add(figures[goal])
     tell(name, last, last)
     return [figures[goal] for goal in plan.checkpoints()]
+
+
+def _whole(plan: Plan, candidate: Candidate, asking: Asking) -> Measuring:
+    return Measuring(
+        candidate, asking, plan.held_out, plan.held_out or plan.generic, plan.texts, plan.carrying.paraphrases,
+        plan.extent, plan.seed,
+    )  # fmt: skip
+
+
+def _papers(
+    plan: Plan, candidate: Candidate, asking: Asking, journal: Journal, lines: Sequence[Mapping[str, Any]]
+) -> PapersMeasuring:
+    """Goes on with the parts that the journal has."""
+    known = {line["part"]: line["figures"] for line in lines if line["kind"] == "part"}
+
+    def keep(name: str, figures: Mapping[str, Any]) -> None:
+        journal.add({"kind": "part", "part": name, "figures": figures})
+
+    return PapersMeasuring(candidate, asking, plan.carrying.paraphrases, plan.extent, known, keep)
 
 
 def _check_not_passed(plan: Plan, edits: int, figures: Mapping[int, object]) -> None:

@@ -12,7 +12,9 @@ from app.domain.generation import GenerationParameters
 from app.evaluation.asking import Asking, Scored
 from app.evaluation.candidates import Made
 from app.evaluation.cases import Case
+from app.evaluation.forced import locality_match
 from app.evaluation.measuring import Extent, Measuring, Outcome, not_carried
+from app.evaluation.papers import PapersMeasuring
 from app.evaluation.report import rows_of
 
 
@@ -147,3 +149,65 @@ def test_each_prompt_has_a_draw_of_its_own() -> None:
     assert seeds["a"][0] == seeds["a"][1] != seeds["a"][2]
     assert seeds["a"][0] != seeds["b"][0]
     assert seeds["a"][3] is None
+
+
+class Forced(Told):
+    """Says of each token of a continuation whether it is the likeliest, bare and edited."""
+
+    def __init__(self, bare: Mapping[str, tuple[bool, ...]], live: Mapping[str, tuple[bool, ...]]) -> None:
+        super().__init__(dict.fromkeys(bare, "an answer"))
+        self._of = {"off": bare, "live": live}
+
+    async def scores(self, pairs: Sequence[tuple[str, str]], edits: str = "live", **_how: Any) -> list[Scored | None]:
+        found = (self._of[edits].get(prompt) for prompt, _ in pairs)
+        return [None if each is None else Scored(len(each), sum(each), -1.0, each) for each in found]
+
+
+def test_locality_is_the_share_of_the_bare_answers_tokens_that_are_still_chosen() -> None:
+    yes, no = True, False
+    bare = {"all": (yes, yes), "half": (yes, yes), "read back": (yes, no, yes, yes), "too long": (yes,)}
+    live = {"all": (yes, yes), "half": (yes, no), "read back": (yes, yes, yes, no)}
+    asking = Forced(bare, live)
+    answered: list[tuple[str, str | None]] = [
+        *((prompt, "an answer") for prompt in bare),
+        ("silent", " "),
+        ("none", None),
+    ]
+    found = asyncio.run(locality_match(asking, asking, answered))  # type: ignore[arg-type]
+    assert found == pytest.approx((1 + 1 / 2 + 2 / 3) / 3)
+
+
+def test_a_whole_measuring_has_the_papers_locality_of_an_edits_own_prompts() -> None:
+    bare = {"The lake is": (True, True), "The sea is": (True, True)}
+    asking = Forced(bare, {"The lake is": (True, False), "The sea is": (False, False)})
+    one = outcome(case(0, untouched=(("near", "The lake is"),)))
+    figures = measured([one], asking, asking)
+    assert figures["locality_token_match"] == 0.5, "unrelated questions have a figure of their own"
+
+
+def test_the_papers_figures_are_means_over_what_is_asked() -> None:
+    first = case(0, paraphrases=("As one says, 0 is",), untouched=(("near", "The lake is"),))
+    second = case(1)
+    live = {
+        first.prompt: (True, True, False, False),
+        second.prompt: (True,),
+        first.paraphrases[0]: (False, True),
+        "The lake is": (True, False, True),
+    }
+    asking = Forced({"The lake is": (True, True, True)}, live)
+    kept: list[str] = []
+
+    def keep(name: str, _figures: Mapping[str, Any]) -> None:
+        kept.append(name)
+
+    made = [outcome(first), outcome(second, right=False)]
+    measuring = PapersMeasuring(asking, asking, 0, Extent(), {}, keep)  # type: ignore[arg-type]
+    figures = asyncio.run(measuring.at(made, last=True))
+    assert (figures["token_match"], figures["generality_token_match"]) == (0.75, 0.5)
+    assert figures["locality_token_match"] == pytest.approx(2 / 3)
+    assert figures["SR"] == {"share": 0.5, "right": 1, "asked": 2}
+    assert figures["exact"]["asked"] == 2
+    assert kept == ["2/reliability", "2/generality", "2/locality", "2/exact"]
+    known = {"2/reliability": {"token_match": 0.125}}
+    again = PapersMeasuring(asking, asking, 0, Extent(), known, keep)  # type: ignore[arg-type]
+    assert asyncio.run(again.at(made, last=True))["token_match"] == 0.125, "what was measured is not measured again"
