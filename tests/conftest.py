@@ -1,10 +1,14 @@
 """Tiny random models of every architecture, and a tokenizer made on the spot: no test needs a hub or a real model."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import torch
 
+from app.config import DEMO_MODEL, Settings
+from app.engine.gguf import unpacked
+from app.engine.source import find_source
 from tests.models import TINY
 
 
@@ -16,6 +20,14 @@ def _cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         patch.setenv("ERRATA_CORPUS_TOKENS", "30000")
         patch.setenv("OMP_NUM_THREADS", "1")  # of servers that tests start: another worker is at its tests meanwhile
         yield
+
+
+@pytest.fixture(scope="session")
+def smollm2(_cache: None) -> Path:
+    """A real chat model, unpacked once into the cache of the run."""
+    file = find_source("smollm2", DEMO_MODEL).gguf
+    assert file is not None
+    return unpacked(file, Settings().cache_dir, "float32")
 
 
 @pytest.fixture(autouse=True, scope="session")

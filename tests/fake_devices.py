@@ -85,6 +85,7 @@ def spread_llama() -> HostedModel:
         fingerprint="",
         eos_ids=frozenset((0,)),
         max_tokens=256,
+        parameters=sum(each.numel() for each in model.parameters()),
     )
     layers = layers_of(model, hosted.architecture)
     for at, layer in enumerate(layers):

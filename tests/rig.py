@@ -14,7 +14,8 @@ from app.editors.grace_paper import GraceOptions
 from app.editors.hooks import SiteHooks
 from app.editors.registry import Foundation, make_editors
 from app.engine.editions import Edition
-from app.engine.engine import Engine, Fitting
+from app.engine.engine import Engine
+from app.engine.fits import Fitting
 from app.engine.graphs import Record
 from app.engine.model import HostedModel
 from tests.models import tiny
@@ -67,6 +68,7 @@ class Rig:
         chunk_tokens: int = 256,
         batch_tokens: int = 2048,
         queue_limit: int = 1024,
+        room_tokens: int | None = None,
         grace_options: GraceOptions = GraceOptions(),  # noqa: B008
         record: Record | None = None,
     ) -> None:
@@ -91,6 +93,7 @@ class Rig:
             chunk_tokens=chunk_tokens,
             batch_tokens=batch_tokens,
             queue_limit=queue_limit,
+            room_tokens=room_tokens,
             record=record,
         )
 

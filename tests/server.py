@@ -16,11 +16,12 @@ ROOT = Path(__file__).parents[1]
 
 
 class Server:
-    """`errata serve` with its log in a folder."""
+    """`errata serve` with its log in a folder; `settings` are ERRATA_* variables."""
 
-    def __init__(self, folder: Path, *arguments: str) -> None:
+    def __init__(self, folder: Path, *arguments: str, **settings: str) -> None:
         self._folder = folder
         self._arguments = arguments
+        self._settings = settings
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.address = f"127.0.0.1:{probe.getsockname()[1]}"
@@ -34,7 +35,10 @@ class Server:
     def start(self) -> None:
         command = [sys.executable, "-m", "app", "serve", "--port", self.address.split(":")[1]]
         command += ["--store", f"sqlite:///{self._folder / 'errata.db'}", *self._arguments]
-        environment = {k: v for k, v in os.environ.items() if not k.startswith("ERRATA_") and k != "REDIS_URL"}
+        kept = {"ERRATA_CACHE_DIR"}  # that of the run, not the user's
+        environment = {
+            k: v for k, v in os.environ.items() if k in kept or not (k.startswith("ERRATA_") or k == "REDIS_URL")
+        } | self._settings
         with open(self._folder / "server.log", "ab") as output:
             self._process = subprocess.Popen(
                 command, stdout=output, stderr=subprocess.STDOUT, env=environment, cwd=ROOT
@@ -63,8 +67,8 @@ class Server:
 
 
 @contextmanager
-def running(folder: Path, *arguments: str) -> Iterator[Server]:
-    server = Server(folder, *arguments)
+def running(folder: Path, *arguments: str, **settings: str) -> Iterator[Server]:
+    server = Server(folder, *arguments, **settings)
     server.start()
     try:
         yield server

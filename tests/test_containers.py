@@ -39,6 +39,7 @@ def compose() -> dict[str, dict[str, object]]:
     return loaded
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_the_dockerfile_installs_and_starts(tmp_path: Path) -> None:
     build, final = stages()

@@ -34,7 +34,7 @@ def tracked() -> list[Path]:
     [
         ["ruff", "check", "."],
         ["ruff", "format", "--check", "."],
-        ["mypy"],
+        pytest.param(["mypy"], marks=pytest.mark.slow),
         ["lint-imports"],
     ],
     ids=lambda command: command[0] + (" format" if "format" in command else ""),

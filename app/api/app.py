@@ -34,13 +34,15 @@ def create_app(
     version: str = "0.1.0",
     max_body_bytes: int = 8 * 2**20,
     rate_limit: str | None = None,
+    starting: Callable[[str, int, int], None] = lambda _what, _done, _of: None,
     started: Callable[[], None] = lambda: None,
 ) -> FastAPI:
-    """An app that starts the service when it starts, tells so to `started`, and stops it when it stops."""
+    """An app that starts the service when it starts and stops it when it stops. `starting` is told what the service is
+    doing until then, `started` that it has started."""
 
     @asynccontextmanager
     async def life(app: FastAPI) -> AsyncIterator[None]:
-        await service.start()
+        await service.start(starting)
         started()
         try:
             yield

@@ -1,5 +1,5 @@
 """`errata bench`: how fast the server is on this machine, beside transformers' own generation in the same run.
 
-Read in this order: timing, workload, models, contestants, crowded (many live edits), comparing and fitting
-(the sections), report.
+Read in this order: timing, workload, budget (how a run fits a time), models, contestants, comparing (rounds by turns),
+decoding, editing and fitting (the sections), crowded (many live edits), sections, report.
 """

@@ -1,36 +1,46 @@
 """Clients in a process of their own: `python -m app.bench.clients` reads its work from stdin and prints the times.
 
-Light on purpose, no torch: what clients cost must not be taken from the server's cores more than it is in life.
+Light on purpose, no torch: what clients cost must not be taken from the server's cores more than it is in life. So
+events are not parsed: each occurrence of `marker` is a token, and the last event is searched for the usage.
 """
 
 import asyncio
 import json
+import re
 import sys
 import time
 from typing import Any
 
 import httpx
 
+USAGE = re.compile(rb'"completion_tokens": ?(\d+)')
+LAST_BYTES = 2000
+"""Of an answer: the usage is among them."""
 
-async def ask(client: httpx.AsyncClient, room: asyncio.Semaphore, asked: dict[str, Any]) -> dict[str, Any]:
-    body = {"inputs": asked["prompt"], "parameters": {"max_new_tokens": asked["tokens"], "ignore_eos": True}}
+
+async def ask(
+    client: httpx.AsyncClient, room: asyncio.Semaphore, work: dict[str, Any], body: dict[str, Any]
+) -> dict[str, Any]:
+    marker = work["marker"].encode()
     async with room:
-        began, tokens = time.perf_counter(), []
-        async with client.stream("POST", "/generate_stream", json=body) as answer:
+        began, times, last = time.perf_counter(), [], b""
+        async with client.stream("POST", work["path"], json=body) as answer:
             if answer.status_code != 200:
                 raise SystemExit(f"{answer.status_code}: {(await answer.aread()).decode()}")
             async for chunk in answer.aiter_raw():
-                tokens += [time.perf_counter()] * chunk.count(b"data: ")
-    return {"began": began, "tokens": tokens}
+                times += [time.perf_counter()] * chunk.count(marker)
+                last = (last + chunk)[-LAST_BYTES:]
+    usage = USAGE.findall(last)
+    return {"began": began, "tokens": times, "answered": int(usage[-1]) if usage else len(times)}
 
 
 async def main(work: dict[str, Any]) -> dict[str, Any]:
     room = asyncio.Semaphore(work["at_once"])
     limits = httpx.Limits(max_connections=None)
     async with httpx.AsyncClient(base_url=work["url"], timeout=None, limits=limits, trust_env=False) as client:
-        await client.get("/healthz")
+        await client.get("/")
         began = time.perf_counter()
-        requests = await asyncio.gather(*(ask(client, room, asked) for asked in work["asked"]))
+        requests = await asyncio.gather(*(ask(client, room, work, body) for body in work["bodies"]))
         return {"seconds": time.perf_counter() - began, "requests": requests}
 
 

@@ -7,14 +7,15 @@ sections and no tables.
 import asyncio
 import json
 import sys
+import threading
 import time
 from collections.abc import Callable, Sequence
-from contextlib import aclosing
-from dataclasses import asdict, dataclass
+from contextlib import aclosing, suppress
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
-from transformers import ContinuousBatchingConfig, GenerationConfig
+from transformers import ContinuousBatchingConfig, GenerationConfig, StoppingCriteriaList
 
 from app.bench.timing import Run, Timed
 from app.bench.workload import Ask, tokens_of
@@ -64,36 +65,69 @@ class Served:
         return Run(time.perf_counter() - began, sum(len(each.tokens) for each in found), found)
 
 
+def _generate_body(ask: Ask) -> dict[str, Any]:
+    return {"inputs": ask.prompt, "parameters": {"max_new_tokens": ask.tokens, "ignore_eos": True}}
+
+
 @dataclass(slots=True)
 class OverHttp:
-    """This server over a socket: streams of server-sent events, read by clients in a process of their own."""
+    """A server over a socket: streams of server-sent events, read by clients in a process of their own. `marker` stands
+    in the stream once a token."""
 
     url: str
     name: str = "errata, HTTP"
+    path: str = "/generate_stream"
+    marker: str = "data: "
+    body: Callable[[Ask], dict[str, Any]] = _generate_body
 
     async def run(self, asked: Sequence[Ask], at_once: int | None = None) -> Run:
-        work = {"url": self.url, "at_once": at_once or len(asked), "asked": [asdict(ask) for ask in asked]}
+        work = {
+            "url": self.url,
+            "path": self.path,
+            "marker": self.marker,
+            "at_once": at_once or len(asked),
+            "bodies": [self.body(ask) for ask in asked],
+        }
         process = await asyncio.create_subprocess_exec(
             sys.executable, "-m", "app.bench.clients", stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
         )
-        out, _ = await process.communicate(json.dumps(work).encode())
+        try:
+            out, _ = await process.communicate(json.dumps(work).encode())
+        finally:
+            if process.returncode is None:  # the run has been cancelled
+                process.kill()
+                await process.wait()
         if process.returncode != 0:
             raise RuntimeError("The clients of the HTTP run failed: their error is above.")
         answer = json.loads(out)
         found = [Timed(each["began"], each["tokens"]) for each in answer["requests"]]
-        return Run(answer["seconds"], sum(len(each.tokens) for each in found), found)
+        return Run(answer["seconds"], sum(each["answered"] for each in answer["requests"]), found)
+
+
+class _Cancelled(Exception):
+    """Nobody waits for the run any more."""
 
 
 class _Peer:
-    """One of transformers' ways: blocking, on the engine's thread, which has torch's workers, oneDNN off."""
+    """One of transformers' ways: blocking, on the engine's thread, which has torch's workers, oneDNN off. A run that is
+    cancelled ends within a step."""
 
     name = ""
 
     def __init__(self, service: Service, hosted: HostedModel) -> None:
         self._service, self._hosted = service, hosted
+        self._cancelled = threading.Event()
 
     async def run(self, asked: Sequence[Ask], at_once: int | None = None) -> Run:
-        return await asyncio.wrap_future(self._service.on_engine(lambda _: self._alone(asked, at_once)))
+        future = asyncio.wrap_future(self._service.on_engine(lambda _: self._alone(asked, at_once)))
+        try:
+            return await asyncio.shield(future)
+        except asyncio.CancelledError:
+            self._cancelled.set()
+            with suppress(_Cancelled):
+                await future
+            self._cancelled.clear()
+            raise
 
     def _alone(self, asked: Sequence[Ask], at_once: int | None) -> Run:
         with without_onednn(self._hosted.model):
@@ -113,7 +147,18 @@ class _Peer:
             mask[row, longest - len(ask.ids) :] = 1
         config = _greedy(max(ask.tokens for ask in asked))
         device = self._hosted.device
-        self._hosted.model.generate(ids.to(device), attention_mask=mask.to(device), generation_config=config)
+        self._hosted.model.generate(
+            ids.to(device),
+            attention_mask=mask.to(device),
+            generation_config=config,
+            stopping_criteria=StoppingCriteriaList([self._check]),
+        )
+
+    def _check(self, ids: torch.Tensor, *_: Any, **__: Any) -> torch.Tensor:
+        """As a stopping criterion of transformers, which stops nothing unless the run is cancelled."""
+        if self._cancelled.is_set():
+            raise _Cancelled
+        return torch.zeros(len(ids), dtype=torch.bool, device=ids.device)
 
 
 class OneByOne(_Peer):
@@ -163,6 +208,8 @@ class ContinuousBatching(_Peer):
                 manager.add_request(list(ask.ids), max_new_tokens=ask.tokens)
                 under_way += 1
             result = manager.get_result(timeout=1)
+            if self._cancelled.is_set():
+                raise _Cancelled
             if result is None and not manager.is_running():
                 raise RuntimeError("transformers' continuous batching ended by itself: its error is above.")
             if result is not None and result.is_finished():

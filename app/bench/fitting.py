@@ -1,4 +1,5 @@
-"""How long fits take: one by one, 64 together, and by GRACE's published recipe, in turns. Nothing is committed."""
+"""How long fits take: one by one, 64 together, and by GRACE's published recipe, in turns,
+and whole edits of a chat model. What is committed stands in a namespace of its own."""
 
 import asyncio
 import statistics
@@ -10,7 +11,8 @@ from typing import Any, TypeVar
 import torch
 from torch.nn.functional import cross_entropy
 
-from app.bench.comparing import Bench
+from app.bench.chat_edits import chat_edits, has_template
+from app.bench.comparing import Bench, Turns
 from app.domain.edit import EditRequest
 from app.editors.bank import load_bank
 from app.editors.base import FitRequest, Fitted
@@ -24,6 +26,8 @@ from app.engine.engine import Engine
 from app.service.preparing import Preparing
 
 T = TypeVar("T")
+SCOPE = "learning its scope"
+"""Part of a fit one by one."""
 PUBLISHED = "grace/paper"
 STEPS, LEARNING_RATE = 100, 1.0
 """Of the published recipe."""
@@ -35,33 +39,65 @@ async def fits(bench: Bench) -> dict[str, Any]:
     """Seconds an edit. `grace` as served learns its scope too; the published recipe is a hundred steps of the whole
     model. (The preset `paper` takes the same steps and computes the layers below its site once.)"""
     preparing = Preparing(bench.service.engine, Nearby(load_bank()), load_phrasebook())
+    found = {"chat_edits": await chat_edits(bench, preparing)} if has_template(bench) else {}
+    return await _alone(bench, preparing, found)
+
+
+async def _alone(bench: Bench, preparing: Preparing, before: dict[str, Any]) -> dict[str, Any]:
+    """Fits without what surrounds them, of prompts as they are; `before` is what the section has found already."""
     ways = {"one by one": ("grace", ALONE, 1), "64 together": ("grace", TOGETHER, TOGETHER)}
     ways["as published"] = (PUBLISHED, AS_PUBLISHED, 1)
-    took: dict[str, list[float]] = {name: [] for name in ways}
-    scope: list[float] = []
-    for number in range(bench.rounds + 1):
-        for name, (editor, count, at_once) in ways.items():
-            bench.tell(f"fits {name}, round {number} of {bench.rounds}")
-            asked = [preparing.fit_request(_request(f"Zq{number}{name[0]}{at}w")) for at in range(count)]
+    rounds: list[dict[str, float]] = []
+
+    async def one_round(scale: float) -> dict[str, float]:
+        """Way -> seconds an edit."""
+        took: dict[str, float] = {}
+        for name, (editor, whole, at_once) in ways.items():
+            count = max(1, round(whole * scale))
+            bench.tell(f"fits {name}, {count} edits")
+            asked = [preparing.fit_request(_request(f"Zq{len(rounds)}{name[0]}{at}w")) for at in range(count)]
             parts = [asked[at : at + at_once] for at in range(0, count, at_once)]
             began = time.perf_counter()
             fitted = [each for part in parts for each in await _on_engine(bench, partial(_fit, editor, part))]
-            if number:
-                took[name].append((time.perf_counter() - began) / count)
-            if number and name == "one by one":
+            took[name] = (time.perf_counter() - began) / count
+            if name == "one by one":
                 began = time.perf_counter()
                 await _on_engine(bench, partial(_rescope, editor, list(zip(fitted, asked, strict=True))))
-                scope.append((time.perf_counter() - began) / count)
-    single, together, published = took.values()
+                took[SCOPE] = (time.perf_counter() - began) / count
+        rounds.append(took)
+        return took
+
+    def figure(took: dict[str, float]) -> str:
+        return ", ".join(f"{name} {seconds:.3f} s" for name, seconds in took.items())
+
+    def keep(turns: Turns[dict[str, float]]) -> None:
+        bench.keep(before | _figures(turns.found["fits"]) | _size(turns, ways))
+
+    turns = await bench.turns({"fits": one_round}, lambda scale: scale, figure, keep)
+    return before | _figures(turns.found["fits"]) | _size(turns, ways)
+
+
+def _figures(rounds: list[dict[str, float]]) -> dict[str, Any]:
+    single, together, published, scope = (
+        [took[name] for took in rounds] for name in ("one by one", "64 together", "as published", SCOPE)
+    )
     alone = [whole - part for whole, part in zip(single, scope, strict=True)]
+    seconds = {"one by one": single, "64 together": together, "as published": published}
     return {
-        "seconds_an_edit": {name: round(statistics.median(each), 4) for name, each in took.items()},
+        "seconds_an_edit": {name: round(statistics.median(each), 4) for name, each in seconds.items()},
         "edits_per_s_together": round(1 / statistics.median(together), 1),
         "times_as_many_together": round(_ratio(single, together), 2),
         "of_it_learning_its_scope": round(statistics.median(scope), 4),
         "share_of_the_published": round(_ratio(single, published), 3),
         "share_of_the_published_without_scope": round(_ratio(alone, published), 3),
     }
+
+
+def _size(turns: Turns[Any], ways: dict[str, tuple[str, int, int]]) -> dict[str, Any]:
+    if turns.whole:
+        return {}
+    edits = {f"edits {name}": [max(1, round(count * turns.scale)), count] for name, (_, count, _) in ways.items()}
+    return {"size": {**edits, "rounds": [turns.rounds, turns.wanted], "warmed_up": turns.warmed}}
 
 
 def _ratio(ours: list[float], theirs: list[float]) -> float:

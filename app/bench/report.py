@@ -23,18 +23,28 @@ def tables(results: Mapping[str, Any]) -> list[Table]:
             found.append(_of_runs(what, figures["runs"]))
             ratios = next((figures[key], form) for key, form in RATIOS.items() if key in figures)
             found[-1][1].extend([[ratios[1].format(other), f"{value:.2f}"] for other, value in ratios[0].items()])
+            found[-1][1].extend(_size(figures))
     if "concurrency" in sections:
-        found.append(_of_runs("requests under way", sections["concurrency"]))
+        (headings, rows) = _of_runs("requests under way", sections["concurrency"])
+        rows += [[f"{at}: {row[0]}"] for at, run in sections["concurrency"].items() for row in _size(run)]
+        found.append((headings, rows))
     if "http" in sections:
         headings, rows = _of_runs("16 streaming clients", sections["http"]["runs"])
         rows += [[f"times as fast as {k}", f"{v:.2f}"] for k, v in sections["http"]["times_as_fast_as"].items()]
+        rows += _size(sections["http"])
         found.append((headings, rows))
+    for clients, figures in sections.get("vllm", {}).items():
+        headings, rows = _of_runs(f"{clients} client{'s' * (clients != '1')}, HTTP", figures["runs"])
+        rows += [[f"times as fast as {k}", f"{v:.2f}"] for k, v in figures["times_as_fast_as"].items()]
+        found.append((headings, rows + _size(figures)))
     if "decode" in sections:
         found.append(_decode(sections["decode"]))
     if "editing" in sections:
         found.append(_editing(sections["editing"]))
     if "fits" in sections:
         found.append(_fits(sections["fits"]))
+        if "chat_edits" in sections["fits"]:
+            found.append(_chat_edits(sections["fits"]["chat_edits"]))
     if sections.get("roofline"):
         found.append(_roofline(sections["roofline"]))
     return found
@@ -48,13 +58,23 @@ def _of_runs(what: str, runs: Mapping[str, Any]) -> Table:
     return [what, *RUN], rows
 
 
+def _size(figures: Mapping[str, Any]) -> list[list[str]]:
+    """A row that tells what the time was too short for."""
+    if (size := figures.get("size")) is None:
+        return []
+    parts = [f"{size[what][0]:,} of {size[what][1]:,} {what}" for what in size if what != "warmed_up"]
+    return [[f"fitted to the time: {', '.join(parts)}{'' if size['warmed_up'] else ', not warmed up'}"]]
+
+
 def _spread(found: Mapping[str, float] | None) -> str:
     return "" if found is None else ", ".join(f"{value:,.1f}" for value in found.values())
 
 
 def _decode(figures: Mapping[str, Any]) -> Table:
     rows = [[name, f"{step:,.1f} ms"] for name, step in figures["step_ms"].items()]
-    rows.append(["share of its time", f"{figures['share_of_its_time']:.2f}"])
+    if "share_of_its_time" in figures:
+        rows.append(["share of its time", f"{figures['share_of_its_time']:.2f}"])
+    rows += _size(figures)
     return [f"a decode step, {figures['rows']} rows, context {figures['context']}", ""], rows
 
 
@@ -64,6 +84,7 @@ def _editing(figures: Mapping[str, Any]) -> Table:
         ["share of the throughput", f"{figures['share_of_the_throughput']:.2f}"],
         ["edits a second meanwhile", f"{figures['edits_per_s']:.2f}"],
         ["times the p99 between tokens", f"{figures['between_tokens_p99_times']:.2f}"],
+        *_size(figures),
     ]
     return headings, rows
 
@@ -76,8 +97,15 @@ def _fits(figures: Mapping[str, Any]) -> Table:
         ["one, share of the published", f"{figures['share_of_the_published']:.3f}"],
         ["of it learning its scope", f"{figures['of_it_learning_its_scope']:.3f}"],
         ["share of the published without that", f"{figures['share_of_the_published_without_scope']:.3f}"],
+        *_size(figures),
     ]
     return ["fits of GRACE", "seconds an edit"], rows
+
+
+def _chat_edits(figures: Mapping[str, Any]) -> Table:
+    parts = ("whole", "most", "look", "fit", "scope", "verify", "commit", "edits")
+    rows = [[length, *(f"{each[part]:g}" for part in parts)] for length, each in figures.items()]
+    return ["chat edits, median seconds", "whole", "at most", *parts[2:4], "of it scope", *parts[5:]], rows
 
 
 def _roofline(figures: Mapping[str, Any]) -> Table:
@@ -95,7 +123,13 @@ def markdown(results: Mapping[str, Any]) -> str:
         lines = [headings, ["---"] + ["---:"] * (len(headings) - 1)]
         lines += [[*row, *[""] * (len(headings) - len(row))] for row in rows]
         parts.append("\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n")
+    parts += [f"{line}\n" for line in incomplete(results)]
     return "\n".join(parts)
+
+
+def incomplete(results: Mapping[str, Any]) -> list[str]:
+    """A line for each section that is not whole."""
+    return [f"Section {name} is incomplete: {why}." for name, why in results.get("incomplete", {}).items()]
 
 
 def draw(results: Mapping[str, Any], file: Path) -> None:

@@ -1,22 +1,72 @@
-"""The sections of a run, by name."""
+"""The sections of a run, by name, and a run of them within its time: what a section has found is kept, whole or not."""
 
-from collections.abc import Awaitable, Callable, Mapping
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import replace
 from types import MappingProxyType
-from typing import Any
+from typing import Any, TypeVar
 
-from app.bench import comparing
+from app.bench import decoding, editing
 from app.bench.comparing import Bench
 from app.bench.fitting import fits
+from app.bench.peer_vllm import Beside
 
-SECTIONS: Mapping[str, Callable[[Bench], Awaitable[dict[str, Any]]]] = MappingProxyType(
+Section = Callable[[Bench], Awaitable[dict[str, Any]]]
+B = TypeVar("B", Bench, Beside)
+SECTIONS: Mapping[str, Section] = MappingProxyType(
     {
-        "peers": comparing.peers,
-        "decode": comparing.decode_step,
-        "concurrency": comparing.concurrency,
-        "http": comparing.over_http,
-        "edits": comparing.live_edits,
-        "editing": comparing.while_editing,
+        "peers": decoding.peers,
+        "decode": decoding.decode_step,
+        "concurrency": decoding.concurrency,
+        "http": decoding.over_http,
+        "edits": editing.live_edits,
+        "editing": editing.while_editing,
         "fits": fits,
-        "roofline": comparing.roofline,
+        "roofline": decoding.roofline,
     }
 )
+WEIGHTS: Mapping[str, float] = MappingProxyType(
+    {"peers": 4, "decode": 2, "concurrency": 2, "http": 1, "edits": 2, "editing": 2, "fits": 3, "roofline": 0.5}
+)
+"""How the time is parted."""
+
+UNDER_WAY = "it is under way"
+
+Keep = Callable[[str, dict[str, Any], str | None], None]
+"""(section, its figures so far, why there are no more of them; None: it is whole)."""
+
+
+async def run_sections(
+    bench: B,
+    chosen: Sequence[str],
+    keep: Keep,
+    begins: Callable[[str], None],
+    sections: Mapping[str, Callable[[B], Awaitable[dict[str, Any]]]],
+) -> None:
+    """One after the other, each within its share of the time. Cancelled, it keeps what the section has found so far."""
+    for number, name in enumerate(chosen):
+        begins(name)
+        found: dict[str, Any] = {}
+        seconds = bench.pace.begin(name, {each: WEIGHTS.get(each, 1.0) for each in chosen[number:]})
+        if bench.pace.over:
+            keep(name, {}, "it was not begun, as no time was left")
+            continue
+        try:
+            async with asyncio.timeout(seconds):
+                keep(name, await sections[name](replace(bench, keep=_so_far(name, found, keep))), None)
+        except TimeoutError:
+            keep(name, found, "its time was over")
+        except asyncio.CancelledError:
+            keep(name, found, "it was stopped")
+            raise
+
+
+def _so_far(name: str, found: dict[str, Any], keep: Keep) -> Callable[[dict[str, Any]], None]:
+    """What a section tells of itself, kept under its name and in `found`."""
+
+    def so_far(figures: dict[str, Any]) -> None:
+        found.clear()
+        found.update(figures)
+        keep(name, figures, UNDER_WAY)
+
+    return so_far

@@ -4,6 +4,7 @@ import random
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
+from app.bench.budget import Pace
 from app.bench.comparing import Bench, Tell
 from app.bench.crowded import Crowd, crowd
 from app.bench.models import random_model
@@ -20,7 +21,14 @@ LONGEST = 1024
 
 @asynccontextmanager
 async def standing(
-    settings: Settings, shape: str | None, counts: Sequence[int], rounds: int, seed: int, tell: Tell
+    settings: Settings,
+    shape: str | None,
+    counts: Sequence[int],
+    rounds: int,
+    seed: int,
+    tell: Tell,
+    figure: Tell,
+    pace: Pace,
 ) -> AsyncIterator[Bench]:
     """Loads, fills, starts; stops at the end. `counts`: how many live edits, a namespace each; none for no crowd."""
     tell("loading the model")
@@ -37,9 +45,11 @@ async def standing(
         made = crowd(service.engine, log, service.status().model_fingerprint, counts, hits=32, tokens=64, seed=seed)
     tell("starting")
     await service.start()
+    tell("computing scope keys")
+    await service.loading.calibrate()  # or it would run beside what is measured first
     settle()
     try:
-        yield Bench(service, hosted, workload, made, rounds, tell)
+        yield Bench(service, hosted, workload, made, rounds, tell, figure, pace)
     finally:
         await service.stop()
 

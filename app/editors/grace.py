@@ -80,6 +80,9 @@ class Grace(Plain):
 
     # -- learning
 
+    def calibrate(self, *, learning: bool = False) -> Generator[Progress, None, None]:
+        return self._scope.calibrating() if learning else self._scope.comparing()
+
     def fit(self, requests: Sequence[FitRequest], part: ScopePart | None) -> Generator[Progress, None, list[Fitted]]:
         return by_parts(requests, self._fit_some)
 

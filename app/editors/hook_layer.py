@@ -101,6 +101,9 @@ class HookLayers(Plain):
 
     # -- learning
 
+    def calibrate(self, *, learning: bool = False) -> Generator[Progress, None, None]:
+        return self._scope.calibrating() if learning else self._scope.comparing()
+
     def prepare(self) -> Generator[Progress, None, None]:
         """C_0 of each hooked layer, factored."""
         if not self._priors:

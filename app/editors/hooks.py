@@ -109,6 +109,11 @@ class SiteHooks:
         with self._pass(rows, {site: act}), suppress(StopForward):
             yield found
 
+    @property
+    def acting(self) -> Mapping[str, Act]:
+        """What acts in the pass that is open, by the path of its module: for passes that call no modules."""
+        return {site.module: act for site, act in self._acts.items()}
+
     def close(self) -> None:
         for handle in self._handles.values():
             handle.remove()

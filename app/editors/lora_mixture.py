@@ -82,7 +82,8 @@ class LoraMixture(Plain):
         self._scope = ScopeIndex(what, lexicon or Lexicon(), view.device)
         self._dtype = next(view.model.parameters()).dtype
         # GPT-2 keeps its linear maps transposed, which PEFT wants to know
-        self._fan_in_fan_out = isinstance(view.model.get_submodule(sites[0].module), Conv1D)
+        down = view.model.get_submodule(sites[0].module)
+        self._fan_in_fan_out = bool(getattr(down, "fan_in_fan_out", isinstance(down, Conv1D)))
         self._pages = Pages(len(sites), view.widths, scope_view.widths[0], view.device, self._dtype)
         self._routing = Routing(sites, view.device)
         self._learned: dict[str, Learned] = {}
@@ -96,6 +97,9 @@ class LoraMixture(Plain):
         return self._scope.held_bytes + self._pages.held_bytes
 
     # -- learning
+
+    def calibrate(self, *, learning: bool = False) -> Generator[Progress, None, None]:
+        return self._scope.calibrating() if learning else self._scope.comparing()
 
     def fit(self, requests: Sequence[FitRequest], part: ScopePart | None) -> Generator[Progress, None, list[Fitted]]:
         fitted: list[Fitted] = []

@@ -14,6 +14,7 @@ from app.editors.grace_paper import GraceOptions, GracePaper
 from app.editors.hook_layer import HookLayers
 from app.editors.hook_layer_paper import HookLayersPaper
 from app.editors.hooks import SiteHooks
+from app.editors.kept import Kept
 from app.editors.lora_mixture import LoraMixture
 from app.editors.lora_mixture_paper import LoraMixturePaper
 from app.editors.patcher import Patcher
@@ -40,6 +41,8 @@ class Foundation:
     bank: Sequence[BankPrompt] = ()
     bank_ids: Sequence[Sequence[int]] = ()
     statistics: Statistics
+    kept: Kept = field(default_factory=Kept)
+    """Where what is computed of the model once is kept from one start to the next."""
     grace_options: GraceOptions = field(default_factory=GraceOptions)
     """GRACE's hyperparameters as published."""
     scopes: list[tuple[FitView, What]] = field(default_factory=list)
@@ -53,7 +56,7 @@ def _scope(foundation: Foundation) -> tuple[FitView, What]:
         return foundation.scopes[0]
     site = ffn_site(foundation.model, foundation.architecture, foundation.site_layer)
     view = FitView(foundation.model, foundation.architecture, site, foundation.hooks)
-    what = What(view, foundation.bank, foundation.bank_ids)
+    what = What(view, foundation.bank, foundation.bank_ids, foundation.kept)
     foundation.scopes.append((view, what))
     return view, what
 

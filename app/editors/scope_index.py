@@ -22,6 +22,7 @@ from app.editors.frames import framed
 from app.editors.mentions import MentionIndex
 from app.editors.said import OUTSIDE, PARTLY, Asked, Said, asked_of, said_in, said_of
 from app.editors.scope import Who, surface, who_of, words_of
+from app.editors.tail import alike_first
 from app.editors.what import What
 from app.editors.wording import Lexicon
 
@@ -89,6 +90,7 @@ class ScopeIndex:
 
     def __init__(self, what: What, lexicon: Lexicon, device: torch.device) -> None:
         self._what, self._lexicon, self._device = what, lexicon, device
+        self.comparing, self.calibrating = what.comparing, what.calibrating
         self._book = Codebook(device)
         self._said: dict[int, Said] = {}
         self._index = MentionIndex()
@@ -116,6 +118,7 @@ class ScopeIndex:
 
     def learning(self, request: FitRequest, told: Progress) -> Generator[Progress, None, tuple[dict[str, Any], Tensor]]:
         """The same, in micro-steps; `told` is how far the fit has come that it ends."""
+        yield from self.calibrating()
         who = who_of(request.texts, request.subject, request.aliases, self._lexicon.template_words)
         words = said_of(request.texts, request.made_texts, request.counter_examples, who, self._lexicon)
         asked = self._asking_otherwise(request.asked, said_in(who, words))
@@ -126,13 +129,13 @@ class ScopeIndex:
             [each.ids for each in asked],
         )
         contexts = [context for group in groups for context in group]
-        by_length = sorted(range(len(contexts)), key=lambda at: len(contexts[at]))
+        order = alike_first(contexts)
         parts: list[Tensor] = []
-        for part in self._what.parts_of([contexts[at] for at in by_length]):
+        for part in self._what.parts_of([contexts[at] for at in order]):
             parts.append(part)
             yield told
         found = torch.empty(len(contexts), self.width, device=self._device)
-        found[by_length] = torch.cat(parts)
+        found[order] = torch.cat(parts)
         own, made, nearby, counter, beside = torch.split(found, [len(group) for group in groups])
         own = torch.cat([own, self._telling(made, own, nearby)])
         reach = self._reach(own, nearby, _may_ask_the_same(request, who), named=who.named)

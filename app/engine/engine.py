@@ -4,8 +4,7 @@ Knows nothing of threads, logs or HTTP. `owner` drives it on the thread that own
 """
 
 import time
-from collections import deque
-from collections.abc import Callable, Generator, Iterable, Mapping
+from collections.abc import Generator, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -20,24 +19,15 @@ from app.editors.base import Decision, Editor, FitRequest, Fitted, Progress, Pro
 from app.editors.hooks import SiteHooks
 from app.engine.detokenizer import Detokenizer
 from app.engine.editions import Edition, Editions
+from app.engine.fits import Fits, Fitting
 from app.engine.graphs import Record
 from app.engine.model import HostedModel
+from app.engine.onednn import release_dense
 from app.engine.runner import Runner, Watch
 from app.engine.sampler import Sampler, choose_all, rank
-from app.engine.scheduler import Batch, FitBudget, Scheduler
+from app.engine.scheduler import Batch, Scheduler
 from app.engine.sequence import Emit, Phase, Sequence
 from app.engine.text import Text
-
-
-@dataclass(eq=False, slots=True)
-class Fitting:
-    """A fit under way beside serving: `steps` yields at each micro-step, `tell` is told of it, and `done` takes the
-    result or error."""
-
-    steps: Generator[Progress, None, Any]
-    done: Any
-    tell: Callable[[Progress], None] = lambda _: None
-    cancelled: bool = False
 
 
 @dataclass(slots=True)
@@ -64,6 +54,7 @@ class Engine:
         chunk_tokens: int = 256,
         batch_tokens: int = 2048,
         queue_limit: int = 1024,
+        room_tokens: int | None = None,
         fit_share: float = 0.5,
         record: Record | None = None,
     ) -> None:
@@ -71,12 +62,15 @@ class Engine:
         self.text = Text(hosted.tokenizer, min(hosted.eos_ids, default=None), hosted.max_tokens)
         self.editions = Editions(editors)
         self.scheduler = Scheduler(
-            slots=slots, chunk_tokens=chunk_tokens, batch_tokens=batch_tokens, queue_limit=queue_limit
+            slots=slots,
+            chunk_tokens=chunk_tokens,
+            batch_tokens=batch_tokens,
+            queue_limit=queue_limit,
+            room_tokens=room_tokens,
         )
         self.counters = Counters()
         self._runner = Runner(hosted, hooks, editors, slots, record)
-        self._fits: deque[Fitting] = deque()
-        self._budget = FitBudget(fit_share)
+        self._fits = Fits(fit_share)
 
     @property
     def idle(self) -> bool:
@@ -148,7 +142,7 @@ class Engine:
         return sequence
 
     def add_fit(self, fitting: Fitting) -> None:
-        self._fits.append(fitting)
+        self._fits.add(fitting)
 
     # -- the step
 
@@ -157,9 +151,7 @@ class Engine:
         began = time.perf_counter()
         self._drop_cancelled()
         batch = self.scheduler.next()
-        while self.scheduler.moves:
-            move = self.scheduler.moves.pop(0)
-            self._runner.move(move.source, move.target, move.tokens)
+        self._move()
         if batch is not None:
             self.counters.steps += 1
             if batch.phase is Phase.PREFILL:
@@ -167,11 +159,23 @@ class Engine:
             else:
                 self._decode(batch)
         if batch is not None:
-            self._budget.served(time.perf_counter() - began)
-        if self._fits and (batch is None or self._budget.due):
+            self._fits.budget.served(time.perf_counter() - began)
+        if self._fits and (batch is None or self._fits.budget.due):
             began = time.perf_counter()
-            self._fit_step()
-            self._budget.fitted(time.perf_counter() - began if batch is not None else 0.0)
+            self.counters.fit_steps += self._fits.step()
+            self._fits.budget.fitted(time.perf_counter() - began if batch is not None else 0.0)
+
+    def _move(self) -> None:
+        while self.scheduler.moves:
+            move = self.scheduler.moves.pop(0)
+            self._runner.move(move.source, move.target, move.tokens)
+
+    def give_back_memory(self) -> None:
+        """Between two steps: what ended sequences and fits held of memory goes back to the system."""
+        self._move()  # what has yet to be moved stands where nobody runs any more
+        self._runner.cache.release(len(self.scheduler.running))
+        if not self._fits:
+            release_dense(self.hosted.model)
 
     def _prefill(self, batch: Batch) -> None:
         slots, starts = [s.slot for s in batch.sequences], [s.computed for s in batch.sequences]
@@ -316,28 +320,7 @@ class Engine:
     def end_all(self, error: ErrataError) -> None:
         for sequence in (*self.scheduler.waiting, *self.scheduler.running):
             self.end(sequence, error)
-        while self._fits:
-            fitting = self._fits.popleft()
-            fitting.steps.close()
-            fitting.done(error)
-
-    # -- fitting beside serving
-
-    def _fit_step(self) -> None:
-        fitting = self._fits[0]
-        try:
-            if fitting.cancelled:
-                fitting.steps.close()
-                raise RequestCancelled("The fit was cancelled.")
-            fitting.tell(next(fitting.steps))
-            self.counters.fit_steps += 1
-            self._fits.rotate(-1)
-        except StopIteration as stop:
-            self._fits.popleft()
-            fitting.done(stop.value)
-        except Exception as error:
-            self._fits.popleft()
-            fitting.done(error)
+        self._fits.end_all(error)
 
 
 def _hit(decision: Decision | None) -> Hit | None:

@@ -1,10 +1,19 @@
-"""One place a sequence for its keys and values; rows of any lengths share a forward pass. Knows no sequences."""
+"""One place a sequence for its keys and values; rows of any lengths share a forward pass. Knows no sequences.
 
+On a CPU the places are address space: memory is taken page by page as tokens are written, and given back by `release`.
+So every sequence may use the model's whole context, and costs what it holds. Elsewhere they are laid out at once.
+"""
+
+import mmap
+from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 import torch
 from torch import Tensor
 from transformers.cache_utils import Cache, CacheLayerMixin
+
+from app.domain.errors import UnsupportedModel
 
 
 class Place:
@@ -41,41 +50,56 @@ class Place:
 
 
 class SlotLayer(CacheLayerMixin):  # type: ignore[no-untyped-call]
-    """keys, values: (S, H, L + 1, D_head). The last column takes what pads write, and no mask lets it be read."""
+    """states: (S, L + 1, 2, H, D_head), keys and values side by side, a token after the other.
+
+    The last column takes what pads write, and no mask lets it be read.
+    """
+
+    states: Tensor
 
     def __init__(self, place: Place, slots: int, max_tokens: int) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self._place, self._slots, self._max_tokens = place, slots, max_tokens
+        self._pages: mmap.mmap | None = None
 
     def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
-        def room(states: Tensor) -> Tensor:
-            return states.new_zeros(self._slots, states.shape[1], self._max_tokens + 1, states.shape[3])
+        assert key_states.shape == value_states.shape, "keys and values of one size"
+        self.reserve(key_states.shape[1], key_states.shape[3], key_states.dtype, key_states.device)
 
-        self.keys, self.values = room(key_states), room(value_states)
+    def reserve(self, heads: int, d_head: int, dtype: torch.dtype, device: torch.device) -> None:
+        """Takes the address space, or on a GPU the memory. Raises UnsupportedModel where there is none."""
+        shape = (self._slots, self._max_tokens + 1, 2, heads, d_head)
+        if device.type == "cpu" and device == torch.empty(0).device:
+            self._pages, flat = _address_space(torch.Size(shape).numel(), dtype)
+            self.states = flat.view(shape)
+        else:
+            self.states = torch.zeros(shape, dtype=dtype, device=device)
+        self.keys, self.values = self.states[:, :, 0].transpose(1, 2), self.states[:, :, 1].transpose(1, 2)
         self.is_initialized = True
 
     def update(self, key_states: Tensor, value_states: Tensor, *_args: Any, **_kwargs: Any) -> tuple[Tensor, Tensor]:
         """(B, H, T, D_head) each -> what these rows may attend to, (B, H, W, D_head) each."""
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
-        keys, values, at = self.keys, self.values, self._place
-        assert keys is not None
-        assert values is not None
-        slots, columns = at.on(keys.device)
-        keys[slots[:, None], :, columns] = key_states.transpose(1, 2)
-        values[slots[:, None], :, columns] = value_states.transpose(1, 2)
-        if at.dense:
-            rows = slice(at.first, at.first + len(slots))
-            return keys[rows, :, : at.width], values[rows, :, : at.width]
-        return keys[:, :, : at.width][slots], values[:, :, : at.width][slots]
+        at = self._place
+        slots, columns = at.on(self.states.device)
+        written = torch.stack([key_states.transpose(1, 2), value_states.transpose(1, 2)], 2)  # (B, T, 2, H, D_head)
+        self.states[slots[:, None], columns] = written
+        rows = slice(at.first, at.first + len(slots)) if at.dense else slots
+        read = self.states[:, : at.width][rows]
+        return read[:, :, 0].transpose(1, 2), read[:, :, 1].transpose(1, 2)
 
     def move(self, source: int, target: int, tokens: int) -> None:
         """A sequence's leading tokens to another slot."""
         if self.is_initialized:
-            assert self.keys is not None
-            assert self.values is not None
-            for states in (self.keys, self.values):
-                states[target, :, :tokens] = states[source, :, :tokens]
+            self.states[target, :tokens] = self.states[source, :tokens]
+
+    def release(self, first: int, last: int) -> None:
+        """Gives back the memory of the slots from `first` to before `last`; what they held is gone."""
+        if self._pages is not None and first < last:
+            a_slot = len(self._pages) // self._slots
+            start = -(-first * a_slot // mmap.PAGESIZE) * mmap.PAGESIZE
+            self._pages.madvise(mmap.MADV_DONTNEED, start, last * a_slot - start)
 
     def get_seq_length(self) -> int:
         return 0  # positions are given with every pass
@@ -94,9 +118,43 @@ class SlotCache(Cache):
         self.place = Place()
         self.slots, self.max_tokens = slots, max_tokens
         self._slot_layers = [SlotLayer(self.place, slots, max_tokens) for _ in range(layers)]
+        self._used = 0
         super().__init__(layers=list(self._slot_layers))
+
+    def layers_states(self, heads: int, d_head: int, dtype: torch.dtype) -> Iterator[Tensor]:
+        """Each layer's states, for a pass that writes and reads them by itself."""
+        for layer in self._slot_layers:
+            if not layer.is_initialized:
+                layer.reserve(heads, d_head, dtype, torch.device("cpu"))
+            yield layer.states
 
     def move(self, source: int, target: int, tokens: int) -> None:
         """A sequence's leading tokens to another slot, in every layer."""
         for layer in self._slot_layers:
             layer.move(source, target, tokens)
+
+    def use(self, slots: int) -> None:
+        """Notes that the first so many slots are written to."""
+        self._used = max(self._used, slots)
+
+    def release(self, running: int) -> None:
+        """Gives back the memory of slots that were used and are not among the first `running` any more."""
+        for layer in self._slot_layers:
+            layer.release(running, self._used)
+        self._used = min(self._used, running)
+
+
+def _address_space(count: int, dtype: torch.dtype) -> tuple[mmap.mmap, Tensor]:
+    """So many zeros, whose memory is taken when they are written to."""
+    size = -(-count * dtype.itemsize // mmap.PAGESIZE) * mmap.PAGESIZE
+    try:
+        pages = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | getattr(mmap, "MAP_NORESERVE", 0))
+    except (OSError, OverflowError) as error:
+        raise UnsupportedModel(
+            f"The system refuses {size / 2**30:,.1f} GiB of address space for the keys and values of one layer "
+            f"({error}): lower ERRATA_SLOTS or ERRATA_MAX_SEQUENCE_TOKENS, or allow overcommitting "
+            "(vm.overcommit_memory=0)."
+        ) from error
+    with suppress(AttributeError, OSError):  # a huge page would be taken for each first token
+        pages.madvise(mmap.MADV_NOHUGEPAGE)
+    return pages, torch.frombuffer(pages, dtype=dtype, count=count)

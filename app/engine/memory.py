@@ -22,10 +22,10 @@ def free_bytes(device: torch.device) -> float:
 
 
 class HeapTrim:
-    """Gives back what glibc keeps of freed memory, now and then. Other C libraries keep their own counsel."""
+    """Gives back what glibc keeps of freed memory, now and then, after `before` has freed what it can."""
 
-    def __init__(self) -> None:
-        self._trim = _malloc_trim()
+    def __init__(self, before: Callable[[], None] = lambda: None) -> None:
+        self._before = before
         self._next = time.monotonic() + TRIM_PERIOD_S
 
     @property
@@ -34,10 +34,13 @@ class HeapTrim:
 
     def now_and_then(self) -> None:
         if (now := time.monotonic()) >= self._next:
-            self._trim()
+            self._before()
+            trim_heap()
             self._next = now + TRIM_PERIOD_S
 
 
-def _malloc_trim() -> Callable[[], None]:
+def trim_heap() -> None:
+    """Gives freed memory back to the system, where the C library keeps it and can."""
     trim: Any = getattr(ctypes.CDLL(None), "malloc_trim", None)
-    return (lambda: None) if trim is None else lambda: trim(0)
+    if trim is not None:
+        trim(0)

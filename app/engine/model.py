@@ -12,7 +12,6 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from app.domain.errors import UnknownModel, UnsupportedModel
 from app.editors.sites import Architecture, architecture_of, layers_of
-from app.engine.memory import free_bytes
 from app.engine.onednn import use_onednn
 
 _SAMPLED = 65_536
@@ -30,6 +29,8 @@ class HostedModel:
     fingerprint: str
     eos_ids: frozenset[int]
     max_tokens: int
+    parameters: int
+    """How many parameters the model has; a weight that two layers share counts once."""
 
     @property
     def device(self) -> torch.device:
@@ -49,11 +50,7 @@ class HostedModel:
     @property
     def vocabulary(self) -> int:
         """How many logits there are: at least as many as the tokenizer has tokens."""
-        return int(self.model.get_output_embeddings().weight.shape[0])
-
-    @property
-    def parameters(self) -> int:
-        return sum(parameter.numel() for parameter in self.model.parameters())
+        return int(self.model.get_output_embeddings().out_features)
 
     def kv_bytes_per_token(self, layers: int | None = None) -> int:
         """Bytes of keys and values that one token takes over all layers, or over so many of them."""
@@ -125,8 +122,7 @@ def host(
     """Freezes a loaded model: no parameter takes a gradient, no dropout runs."""
     architecture = architecture or architecture_of(model.config.model_type)
     model.eval().requires_grad_(False)
-    use_onednn(model, free_bytes(next(model.parameters()).device))
-    return HostedModel(
+    hosted = HostedModel(
         name=name,
         model=model,
         tokenizer=tokenizer,
@@ -134,7 +130,10 @@ def host(
         fingerprint=fingerprint(model, tokenizer),
         eos_ids=_eos_ids(model, tokenizer),
         max_tokens=_max_tokens(model.config, max_tokens),
+        parameters=sum(parameter.numel() for parameter in model.parameters()),
     )
+    use_onednn(model)  # last: it gives the plain weights up
+    return hosted
 
 
 def _eos_ids(model: Any, tokenizer: Any) -> frozenset[int]:
@@ -144,12 +143,12 @@ def _eos_ids(model: Any, tokenizer: Any) -> frozenset[int]:
 
 
 def _max_tokens(config: Any, wanted: int | None) -> int:
-    """The model's own limit, at most 4096 unless more is asked for, and never beyond a sliding window.
+    """The model's whole context, or as much of it as is wanted, and never beyond a sliding window.
 
     Inside its window a sliding layer attends to everything, so the slots' plain cache is right; beyond, it is not.
     """
     own = getattr(config, "max_position_embeddings", None) or 4096
-    limit = min(own, wanted or 4096)
+    limit = min(own, wanted or own)
     types = getattr(config, "layer_types", None)
     window = getattr(config, "sliding_window", None)
     slides = "sliding_attention" in types if types is not None else window is not None

@@ -1,16 +1,15 @@
-"""Linear layers of a frozen float32 model on a CPU, by oneDNN where torch takes MKL.
+"""Linear layers of a frozen model on a CPU, by oneDNN, each weight held once in the layout that oneDNN prefers.
 
-MKL has no fast path for AMD's processors and none for few rows anywhere: the products of a 47M Llama's decode step
-took 12.6, 22.6 and 48.8 ms at 1, 16 and 64 rows, by oneDNN 5.5, 7.5 and 17.1 (2 cores of an AMD EPYC). A row comes out
-bit for bit the same whatever number of rows, from two on, it is multiplied with. Weights are frozen: each is laid out
-once as oneDNN likes it, where memory allows a second copy, and gradients flow to the input alone.
+torch gives float32 products to MKL, which has no fast path for AMD's processors nor for few rows anywhere. From two
+rows on, a row comes out bit for bit the same whatever other rows it is multiplied with.
+
+The plain weight is given up once its layout is made, so that the model takes no more memory than before. Whoever needs
+it, as the backward pass of a fit does, gets it converted back; `release_dense` ends what a fit kept of it.
 """
 
-import logging
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
 from typing import Any
 
 import torch
@@ -18,84 +17,150 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
-_log = logging.getLogger(__name__)
-ROOM = 4
-"""Times its own size that a model must leave free for a second copy of its weights."""
 SHAPES_KEPT = 256
 _ROWS = 16
-"""Laid out for so many; others are served as well."""
+"""The number of rows that layouts are chosen for; other numbers are served as well."""
+_linear = torch.ops.mkldnn._linear_pointwise
+
+
+class FrozenLinear(nn.Module):
+    """x (..., in_features) -> (..., out_features), as `nn.Linear` computes it. The weight is frozen.
+
+    `laid_out` is the weight (out_features, in_features), either plain or in oneDNN's layout. `fan_in_fan_out` says that
+    the model itself keeps it the other way round, as GPT-2 does.
+    """
+
+    def __init__(self, laid_out: Tensor, bias: Tensor | None, fan_in_fan_out: bool = False) -> None:
+        super().__init__()
+        self.fan_in_fan_out = fan_in_fan_out
+        self.out_features, self.in_features = laid_out.shape
+        self.dtype = laid_out.dtype
+        self.laid_out, self.bias = laid_out, bias
+        self._dense: Tensor | None = None
+
+    @property
+    def weight(self) -> Tensor:
+        """(out_features, in_features): the plain weight; a copy where it is laid out otherwise."""
+        return self.laid_out.to_dense() if self.laid_out.is_mkldnn else self.laid_out
+
+    def dense(self) -> Tensor:
+        """The plain weight, kept until `release`: each step of a fit multiplies with it."""
+        if self._dense is None:
+            self._dense = self.weight
+        return self._dense
+
+    def release(self) -> None:
+        self._dense = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not x.numel():
+            return x.new_zeros(*x.shape[:-1], self.out_features)
+        if x.dtype != self.dtype:
+            return F.linear(x, self.dense(), self.bias)
+        if not torch.is_grad_enabled():
+            return self.product(x)
+        product: Tensor = _Linear.apply(x, self)  # type: ignore[no-untyped-call]
+        return product
+
+    def product(self, x: Tensor) -> Tensor:
+        """The same where no gradient is wanted."""
+        found: Tensor = _linear(x.contiguous(), self.laid_out, self.bias, "none", [], "")
+        return found
+
+    def _save_to_state_dict(self, destination: Any, prefix: str, keep_vars: bool) -> None:
+        destination[prefix + "weight"] = self.weight.t() if self.fan_in_fan_out else self.weight
+        if self.bias is not None:
+            destination[prefix + "bias"] = self.bias.detach()
 
 
 class _Linear(torch.autograd.Function):
-    """(..., D_in) @ weight (D_out, D_in)^T + bias; `laid_out` is the weight as oneDNN likes it, or the weight."""
+    """A frozen linear layer with a gradient for its input alone."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, laid_out: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        ctx.weight = weight
-        return _product(x, laid_out, bias)
+    def forward(ctx: Any, x: Tensor, layer: FrozenLinear) -> Tensor:
+        ctx.layer = layer
+        return layer.product(x)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None]:
-        return _product(grad, ctx.weight.t(), None), None, None, None
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        plain: Tensor = ctx.layer.dense().t()
+        return _linear(grad.contiguous(), plain, None, "none", [], ""), None
 
 
-def _product(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    found: Tensor = torch.ops.mkldnn._linear_pointwise(x.contiguous(), weight, bias, "none", [], "")
-    return found
-
-
-def _forward(plain: Callable[[Tensor], Tensor], laid_out: Tensor, weight: Tensor, bias: Any, x: Tensor) -> Tensor:
-    if x.dtype != torch.float32 or not x.numel():
-        return plain(x)
-    if not torch.is_grad_enabled():
-        return _product(x, laid_out, bias)
-    product: Tensor = _Linear.apply(x, laid_out, weight, bias)  # type: ignore[no-untyped-call]
-    return product
-
-
-def use_onednn(model: nn.Module, free_bytes: float) -> None:
-    """Has the model's linear layers computed by oneDNN, if it is float32 on a CPU and this torch can."""
+def use_onednn(model: nn.Module) -> None:
+    """Replaces the model's linear layers by `FrozenLinear`, if it is on a CPU and this torch has the operators."""
     # before oneDNN is first used: what it keeps of each shape that it has met, and prompts have many, took 20 MB more
     # every 20,000 requests; with fewer shapes kept requests take no longer
     os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", str(SHAPES_KEPT))
     first = next(model.parameters())
-    if first.device.type != "cpu" or first.dtype != torch.float32 or not works():
+    if first.device.type != "cpu" or not works(first.dtype):
         return
-    roomy = ROOM * sum(each.numel() * each.element_size() for each in model.parameters()) < free_bytes
-    if not roomy:
-        _log.warning("Weights are not laid out for oneDNN: memory is short. Steps take about a third longer.")
+    # a head may share its weight with the embeddings, which read its rows: laid out as well, it would stand twice
+    embeddings = {id(each.weight) for each in model.modules() if isinstance(each, nn.Embedding)}
+    layers = list(_linear_layers(model))
+    laid_out = {id(layer.weight) for _, _, layer in layers} - embeddings
+    for each in model.parameters():
+        if id(each) not in laid_out:  # as a view of the mapped file it would hold all of the file in memory
+            each.data = each.data.clone()
+    for parent, name, layer in layers:
+        turned = type(layer) is Conv1D
+        weight = layer.weight.detach().t().contiguous() if turned else layer.weight.detach()
+        if id(layer.weight) in laid_out:
+            weight = torch.ops.mkldnn._reorder_linear_weight(weight, _ROWS)
+        setattr(parent, name, FrozenLinear(weight, None if layer.bias is None else layer.bias.detach(), turned))
+
+
+def _linear_layers(model: nn.Module) -> Iterator[tuple[nn.Module, str, Any]]:
+    for parent in model.modules():
+        for name, layer in parent.named_children():
+            if type(layer) in (nn.Linear, Conv1D):
+                yield parent, name, layer
+
+
+def release_dense(model: nn.Module) -> None:
+    """Gives up the plain weights that backward passes kept."""
     for each in model.modules():
-        if type(each) in (nn.Linear, Conv1D) and not _changed(each):
-            module: Any = each
-            weight = module.weight.detach() if type(each) is nn.Linear else module.weight.detach().t()
-            laid_out = torch.ops.mkldnn._reorder_linear_weight(weight, _ROWS) if roomy else weight
-            bias = None if module.bias is None else module.bias.detach()
-            module.forward = partial(_forward, module.forward, laid_out, weight, bias)
+        if isinstance(each, FrozenLinear):
+            each.release()
 
 
 @contextmanager
 def without_onednn(model: nn.Module) -> Iterator[None]:
-    """The model as torch computes it by itself: for whoever is compared with."""
-    found = {module: module.__dict__.pop("forward") for module in model.modules() if _changed(module)}
+    """The model as torch computes it by itself, for comparisons. Its weights stand twice meanwhile."""
+    replaced = [
+        (parent, name, layer)
+        for parent in model.modules()
+        for name, layer in parent.named_children()
+        if isinstance(layer, FrozenLinear)
+    ]
     try:
+        for parent, name, layer in replaced:
+            setattr(parent, name, _plain(layer))
         yield
     finally:
-        for module, forward in found.items():
-            module.forward = forward
+        for parent, name, layer in replaced:
+            setattr(parent, name, layer)
 
 
-def _changed(module: nn.Module) -> bool:
-    forward = module.__dict__.get("forward")
-    return isinstance(forward, partial) and forward.func is _forward
+def _plain(layer: FrozenLinear) -> nn.Linear:
+    plain = nn.Linear(layer.in_features, layer.out_features, bias=False, device="meta")
+    plain.weight = nn.Parameter(layer.weight, requires_grad=False)
+    plain.register_parameter("bias", None if layer.bias is None else nn.Parameter(layer.bias, requires_grad=False))
+    return plain
 
 
-def works() -> bool:
+def works(dtype: torch.dtype = torch.float32) -> bool:
     """Whether this torch has the operators, which are not part of its public interface, and they compute products."""
+    if dtype not in (torch.float32, torch.bfloat16):
+        return False
     x, weight, bias = torch.linspace(-1, 1, 12).view(3, 4), torch.linspace(0, 2, 20).view(5, 4), torch.ones(5)
+    x, weight, bias = x.to(dtype), weight.to(dtype), bias.to(dtype)
     try:
-        laid_out = torch.ops.mkldnn._reorder_linear_weight(weight, _ROWS)
-        found = [_Linear.apply(x, each, weight, bias) for each in (laid_out, weight)]  # type: ignore[no-untyped-call]
+        if dtype is torch.bfloat16 and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+            return False
+        layers = [FrozenLinear(each, bias) for each in (torch.ops.mkldnn._reorder_linear_weight(weight, _ROWS), weight)]
+        found = [_Linear.apply(x, layer) for layer in layers]  # type: ignore[no-untyped-call]
     except (AttributeError, RuntimeError, NotImplementedError):
         return False
     expected = F.linear(x, weight, bias)
-    return all(torch.allclose(each, expected, atol=1e-5) for each in found)
+    return all(torch.allclose(each, expected, atol=1e-5 if dtype is torch.float32 else 0.1) for each in found)

@@ -4,7 +4,7 @@ import asyncio
 import logging
 import queue
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Generator, Iterable, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from typing import Any, TypeVar
@@ -14,8 +14,10 @@ import torch
 from app.domain.errors import ErrataError, RequestCancelled
 from app.domain.generation import GenerationParameters
 from app.editors.base import FitRequest, Fitted, Progress
+from app.engine.cores import Cores
 from app.engine.editions import Edition
-from app.engine.engine import Engine, Fitting
+from app.engine.engine import Engine
+from app.engine.fits import Fitting
 from app.engine.memory import HeapTrim
 from app.engine.sequence import Emit
 from app.engine.sequence import Sequence as Running
@@ -31,7 +33,7 @@ class EngineFailed(ErrataError):
 class EngineOwner:
     """Runs the engine's steps on one thread while there is work, and sleeps on the mailbox while there is none.
 
-    `threads`: CPU threads that torch may use there; None: as it likes.
+    `threads`: CPU threads that torch may use there, fewer while others need the cores; None: as it likes.
     """
 
     def __init__(self, engine: Engine, threads: int | None = None) -> None:
@@ -123,7 +125,23 @@ class EngineOwner:
         `tell` is called on the engine's thread at each micro-step, and must return at once.
         Cancelling the future ends the fit at its next micro-step.
         """
-        future: Future[list[Fitted]] = Future()
+        return self._beside(lambda: self.engine.fit(editor, requests, beside), tell)
+
+    def calibrate(
+        self, editors: Collection[str], tell: Callable[[Progress], None] = lambda _: None, *, learning: bool
+    ) -> "Future[None]":
+        """Compute what these editors decide by, or also learn by, as `fit` does what it does."""
+
+        def steps() -> Generator[Progress, None, None]:
+            for name in editors:
+                yield from self.engine.editors[name].calibrate(learning=learning)
+
+        return self._beside(steps, tell)
+
+    def _beside(
+        self, start: Callable[[], Generator[Progress, None, T]], tell: Callable[[Progress], None]
+    ) -> "Future[T]":
+        future: Future[T] = Future()
 
         def done(result: Any) -> None:
             if not future.set_running_or_notify_cancel():
@@ -135,7 +153,7 @@ class EngineOwner:
 
         def begin() -> None:
             try:
-                steps = self.engine.fit(editor, requests, beside)
+                steps = start()
             except Exception as error:
                 done(error)
                 return
@@ -160,11 +178,13 @@ class EngineOwner:
         self._stopping = True
 
     def _run(self) -> None:
-        if self.threads is not None:
-            torch.set_num_threads(self.threads)
-        heap = HeapTrim()
+        cores = Cores(self.threads or torch.get_num_threads())
+        torch.set_num_threads(cores.threads)
+        heap = HeapTrim(self.engine.give_back_memory)
         while not self._stopping:
             self._read_mail(heap)
+            if cores.changed():
+                torch.set_num_threads(cores.threads)
             try:
                 self.engine.step()
             except Exception as error:

@@ -25,37 +25,20 @@ class Move:
     tokens: int
 
 
-class FitBudget:
-    """How much of the engine's time fits may take while requests are served, from 0 to 1, 1 for all that they want.
-
-    A micro-step goes when fits have had less than their share; a long one is paid back by the steps that follow.
-    """
-
-    def __init__(self, share: float) -> None:
-        self._rate = share / (1 - share) if share < 1 else float("inf")
-        self._owed_s = 0.0
-
-    @property
-    def due(self) -> bool:
-        return self._owed_s <= 0
-
-    def served(self, seconds: float) -> None:
-        """What was not taken is not saved up: fits would come in a burst."""
-        self._owed_s = max(0.0, self._owed_s - seconds * self._rate) if self._rate < float("inf") else 0.0
-
-    def fitted(self, seconds: float) -> None:
-        self._owed_s += seconds
-
-
 class Scheduler:
     """First come, first served. Prefill goes in chunks and takes turns with decode, so that no stream stalls.
+
+    `room_tokens` bounds the keys and values that all running sequences may come to hold: whoever finds no room waits,
+    so that nobody has to be stopped half way.
 
     n sequences that run have the slots 0 to n - 1: side by side, keys and values are read where they lie. When one
     ends, the last takes its slot; `moves` are those that the next pass must see done.
     """
 
-    def __init__(self, *, slots: int, chunk_tokens: int, batch_tokens: int, queue_limit: int) -> None:
-        self.slots = slots
+    def __init__(
+        self, *, slots: int, chunk_tokens: int, batch_tokens: int, queue_limit: int, room_tokens: int | None = None
+    ) -> None:
+        self.slots, self._room_tokens = slots, room_tokens
         self._chunk_tokens = chunk_tokens
         self._batch_tokens = batch_tokens
         self._queue_limit = queue_limit
@@ -77,7 +60,7 @@ class Scheduler:
         self.waiting.append(sequence)
 
     def next(self) -> Batch | None:
-        while self.waiting and len(self.running) < self.slots:
+        while self.waiting and len(self.running) < self.slots and self._has_room(self.waiting[0]):
             sequence = self.waiting.popleft()
             sequence.slot, sequence.phase = len(self.running), Phase.PREFILL
             self.running.append(sequence)
@@ -87,6 +70,11 @@ class Scheduler:
         if self._prefilled_last:
             return self._prefill(prefill, self._chunk_tokens if decode else self._batch_tokens)
         return Batch(Phase.DECODE, decode, [s.piece(1) for s in decode]) if decode else None
+
+    def _has_room(self, sequence: Sequence) -> bool:
+        """One by itself always has: no sequence may be longer than what there is in all."""
+        held = sum(each.most_tokens for each in self.running)
+        return self._room_tokens is None or not held or held + sequence.most_tokens <= self._room_tokens
 
     def _prefill(self, sequences: list[Sequence], most: int) -> Batch:
         """As many of the oldest as fit `most` tokens when padded to the longest piece among them; at least one. Beside

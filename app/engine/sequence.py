@@ -60,6 +60,11 @@ class Sequence:
     def length(self) -> int:
         return len(self.prompt) + len(self.generated)
 
+    @property
+    def most_tokens(self) -> int:
+        """The most tokens whose keys and values it may come to hold."""
+        return len(self.prompt) + self.parameters.max_new_tokens
+
     def piece(self, limit: int) -> tuple[int, ...]:
         """The next tokens to feed, at most `limit`."""
         if self.whole:

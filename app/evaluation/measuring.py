@@ -1,18 +1,18 @@
 """All figures at one number of edits: every past edit asked again, and everything that should not have changed."""
 
 import random
-import statistics
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
 from app.evaluation.asking import Asking, perplexity
-from app.evaluation.candidates import Candidate, Made
+from app.evaluation.candidates import ROUNDS, Candidate
 from app.evaluation.cases import Case
 from app.evaluation.forced import locality_match, token_match
-from app.evaluation.scores import Tally, contains, is_exact, tally
+from app.evaluation.outcomes import Outcome, alike, cost_of, not_carried, standing_of
+from app.evaluation.pacing import SCORED, Extent, Pacing, Part, SoFar, asking, no_one, paced, spread
+from app.evaluation.scores import Tally, is_exact, tally
 from app.evaluation.slices import paraphrase_slice, slices_of
 
 AGES = 10
@@ -25,45 +25,10 @@ MODES: Mapping[str, Mapping[str, float | int]] = {
     "repetition penalty 1.2": {"repetition_penalty": 1.2},
     "presence and frequency penalty 1": {"presence_penalty": 1.0, "frequency_penalty": 1.0},
 }
+SLICES = 8
+"""Questions of an edit in slices, about."""
 WORDS = 100
 """Of a generic text: half of it, or of these, is given, and so many of the rest are scored."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
-    """One case after its edit: what came of it, and what was answered directly afterwards (SR and GR)."""
-
-    case: Case
-    made: Made
-    right: bool
-    paraphrases: tuple[bool, ...]
-
-    @property
-    def refused(self) -> bool:
-        """Then nothing is right, also where the model itself answers as the edit would have."""
-        return self.made.problem is not None
-
-    def is_right(self, answer: str | None) -> bool:
-        return not self.refused and is_exact(answer or "", self.case.target)
-
-    def is_contained(self, answer: str | None) -> bool:
-        return not self.refused and contains(answer or "", self.case.target, self.case.old)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Extent:
-    """How much is asked at most."""
-
-    edits: int = 1000
-    """Edits re-asked at each step, a sample of them beyond that."""
-    paraphrases: int = 3
-    untouched: int = 5
-    """Of each case."""
-    unrelated: int = 300
-    texts: int = 50
-    """Generic texts whose perplexity is taken."""
-    modes: int = 200
-    """Edits asked by sampling, under penalties, in slices: at the last step only."""
 
 
 class Measuring:
@@ -72,45 +37,108 @@ class Measuring:
 
     def __init__(
         self, candidate: Candidate, asking: Asking, held_out: Sequence[str], unrelated: Sequence[str],
-        texts: Sequence[str], given: int, extent: Extent, seed: int,
+        texts: Sequence[str], given: int, extent: Extent, seed: int, pacing: Pacing | None = None, tell: SoFar = no_one,
     ) -> None:  # fmt: skip
         self._candidate, self._asking = candidate, asking
         self._held_out, self._unrelated, self._texts = list(held_out), list(unrelated), texts
         self._given, self._extent, self._seed = given, extent, seed
+        self._pacing, self._tell = pacing or Pacing(), tell
+        self.so_far: dict[str, Any] | None = None
+        """What was measured when `at` was cancelled."""
 
     async def at(self, outcomes: Sequence[Outcome], *, last: bool) -> dict[str, Any]:
-        """The figures after these edits, in their order."""
-        rng = random.Random(f"{self._seed}/{len(outcomes)}")
+        """The figures after these edits, in their order. Where the time is short `fitted` tells which of them asked how
+        large a share of what they would; `incomplete`, which are left out."""
+        figures = self.without_asking(outcomes)
+        self.so_far = figures
+        await paced(self._pacing, self._parts(outcomes, last=last), self._extent, figures, self._tell)
+        if "exact" in figures:  # as GRACE and Transformer-Patcher call them
+            figures["ERR"] = figures["ER"] = figures["exact"]
+        if "locality" in figures:
+            figures["TRR"] = figures["locality"].get("unrelated")
+        self.so_far = None
+        return figures
+
+    def without_asking(self, outcomes: Sequence[Outcome]) -> dict[str, Any]:
+        """What is known of edits from when they were made."""
         standing = standing_of(outcomes)
-        asked = standing
-        if len(standing) > self._extent.edits:
-            asked = sorted(rng.sample(standing, self._extent.edits), key=standing.index)
-        cases = [outcome.case for outcome in asked]
-        figures: dict[str, Any] = {
+        return {
             "edits": len(outcomes),
             "refused": sum(outcome.made.problem is not None for outcome in outcomes),
             "superseded": len(outcomes) - len(standing),
             "replaced_unnamed": sum(len(outcome.made.replaced) for outcome in outcomes),
-            "asked": len(asked),
-            **await self._reliability(asked),
-            **await self._generality(asked),
-            **await self._locality([outcome.case for outcome in standing], cases, rng),
             "SR": tally(outcome.right and not outcome.refused for outcome in outcomes),
             "GR": tally(right and not outcome.refused for outcome in outcomes for right in outcome.paraphrases),
             **cost_of(outcomes, self._candidate.held_bytes),
         }
-        first = standing[:FIRST]
-        answers = await self._candidate.answers([outcome.case.prompt for outcome in first])
-        figures["first_100"] = tally(outcome.is_right(a) for a, outcome in zip(answers, first, strict=True))
-        # as GRACE and Transformer-Patcher call them
-        figures["ERR"] = figures["ER"] = figures["exact"]
-        figures["TRR"] = figures["locality"].get("unrelated")
-        figures["perplexity"], figures["perplexity_bare"] = await self._perplexity()
+
+    def questions(self, outcomes: Sequence[Outcome]) -> float:
+        """How many all figures ask after these edits."""
+        return sum(part.questions(self._extent) for part in self._parts(outcomes, last=True))
+
+    def _parts(self, outcomes: Sequence[Outcome], *, last: bool) -> list[Part]:
+        """By how much they say: where the time is short the last are left out."""
+        rng = random.Random(f"{self._seed}/{len(outcomes)}")
+        standing = asked = standing_of(outcomes)
+        if len(standing) > self._extent.edits:
+            asked = sorted(rng.sample(standing, self._extent.edits), key=standing.index)
+        first, everyone = standing[:FIRST], [outcome.case for outcome in standing]
+
+        def count(extent: Extent) -> int:
+            return min(extent.edits, len(asked))
+
+        def some(extent: Extent) -> list[Outcome]:
+            return spread(asked, extent.edits)
+
+        def rephrased(extent: Extent) -> int:
+            return sum(min(extent.paraphrases, len(not_carried(o.case, self._given))) for o in some(extent))
+
+        def untouched(extent: Extent) -> int:
+            return sum(min(extent.untouched, len(o.case.untouched)) for o in some(extent))
+
+        async def reliability(extent: Extent) -> dict[str, Any]:
+            return {"asked": count(extent), **await self._reliability(some(extent))}
+
+        async def locality(extent: Extent) -> dict[str, Any]:
+            return await self._locality(everyone, [outcome.case for outcome in some(extent)], extent, rng)
+
+        async def of_first(extent: Extent) -> dict[str, Any]:
+            early = spread(first, extent.edits)
+            answers = await self._candidate.answers([outcome.case.prompt for outcome in early])
+            return {"first_100": tally(outcome.is_right(a) for a, outcome in zip(answers, early, strict=True))}
+
+        async def modes(extent: Extent) -> dict[str, Any]:
+            return {"modes": await self._modes(asked[: extent.modes])}
+
+        async def overhead(extent: Extent) -> dict[str, Any]:
+            return {"overhead": await self._candidate.overhead(self._unrelated[: extent.overhead])}
+
+        parts = [
+            Part("reliability", lambda e: asking(count(e)) + SCORED * count(e), reliability),
+            Part(
+                "generality",
+                lambda e: asking(rephrased(e)) + SCORED * rephrased(e),
+                lambda e: self._generality(some(e)),
+            ),
+            Part(
+                "locality",
+                lambda e: 2 * asking(untouched(e) + min(e.unrelated, len(self._unrelated))) + 2 * SCORED * untouched(e),
+                locality,
+            ),
+            Part("the first 100", lambda e: asking(min(e.edits, len(first))), of_first),
+            Part("perplexity", lambda e: 2 * SCORED * min(e.texts, len(self._texts)), self._perplexity),
+        ]
         if last:
-            figures |= await self._slices(asked[: self._extent.modes])
-            figures["modes"] = await self._modes(asked[: self._extent.modes])
-            figures["overhead"] = await self._candidate.overhead(self._unrelated[:32])
-        return figures
+            parts += [
+                Part(
+                    "slices",
+                    lambda e: asking(SLICES * min(e.modes, len(asked))),
+                    lambda e: self._slices(asked[: e.modes]),
+                ),
+                Part("modes", lambda e: (len(MODES) + 1) * asking(min(e.modes, len(asked))), modes),
+                Part("overhead", lambda e: 2 * ROUNDS * asking(min(e.overhead, len(self._unrelated))), overhead),
+            ]
+        return parts
 
     async def _reliability(self, asked: Sequence[Outcome]) -> dict[str, Any]:
         answers = await self._candidate.answers([outcome.case.prompt for outcome in asked])
@@ -165,12 +193,14 @@ class Measuring:
             ][:50],
         }
 
-    async def _locality(self, standing: Sequence[Case], cases: Sequence[Case], rng: random.Random) -> dict[str, Any]:
+    async def _locality(
+        self, standing: Sequence[Case], cases: Sequence[Case], extent: Extent, rng: random.Random
+    ) -> dict[str, Any]:
         """What an edit itself asks in the same words is not among what must stay as it was, nor what the model cannot
         take, as it is too long: that has a count of its own."""
         edited = {alike(p) for case in standing for p in (case.prompt, *case.paraphrases)}
-        unrelated = rng.sample(self._unrelated, min(self._extent.unrelated, len(self._unrelated)))
-        asked = [(kind, p) for case in cases for kind, p in case.untouched[: self._extent.untouched]]
+        unrelated = rng.sample(self._unrelated, min(extent.unrelated, len(self._unrelated)))
+        asked = [(kind, p) for case in cases for kind, p in case.untouched[: extent.untouched]]
         asked = [(kind, p) for kind, p in (*asked, *(("unrelated", p) for p in unrelated))]
         asked = [(kind, p) for kind, p in dict.fromkeys(asked) if alike(p) not in edited]
         prompts = [prompt for _, prompt in asked]
@@ -191,14 +221,14 @@ class Measuring:
             "changed": changed[:50],
         }
 
-    async def _perplexity(self) -> tuple[float | None, float | None]:
+    async def _perplexity(self, extent: Extent) -> dict[str, Any]:
         pairs = [
             (" ".join(words[:half]), " ".join(words[half : half + WORDS]))
-            for text in self._texts[: self._extent.texts]
+            for text in self._texts[: extent.texts]
             if (half := min(WORDS, len(words := text.split())) // 2)
         ]
         bare = await self._asking.scores(pairs, edits="off")
-        return perplexity(await self._candidate.scores(pairs)), perplexity(bare)
+        return {"perplexity": perplexity(await self._candidate.scores(pairs)), "perplexity_bare": perplexity(bare)}
 
     async def _slices(self, edited: Sequence[Outcome]) -> dict[str, Any]:
         cases = [outcome.case for outcome in edited]
@@ -246,50 +276,3 @@ def _parted(target: str) -> tuple[str, str]:
     """At the space nearest its middle."""
     words = target.split()
     return " ".join(words[: len(words) // 2]), " ".join(words[len(words) // 2 :])
-
-
-def not_carried(case: Case, given: int) -> tuple[str, ...]:
-    """Its paraphrases but for the first ones, which the request told, and for what the request says word for word."""
-    told = {alike(text) for text in (case.prompt, *case.paraphrases[:given])}
-    return tuple(text for text in case.paraphrases[given:] if alike(text) not in told)
-
-
-def alike(prompt: str) -> str:
-    """White space makes no difference between prompts."""
-    return " ".join(prompt.split())
-
-
-def standing_of(outcomes: Sequence[Outcome]) -> list[Outcome]:
-    """All but those that a later edit took the place of, by name, by its prompt, or because they were in its way. One
-    that was refused stands: it fails."""
-    replaced = {edit_id for outcome in outcomes for edit_id in outcome.made.replaced}
-    corrected: dict[str | None, int] = {}
-    asked: dict[str, int] = {}
-    for at, outcome in enumerate(outcomes):
-        if outcome.made.problem is None:
-            corrected[outcome.case.overwrites] = asked[alike(outcome.case.prompt)] = at
-    corrected.pop(None, None)
-    return [
-        outcome
-        for at, outcome in enumerate(outcomes)
-        if outcome.case.id not in corrected
-        and outcome.made.edit_id not in replaced
-        and corrected.get(outcome.case.overwrites, at) <= at
-        and asked.get(alike(outcome.case.prompt), at) <= at
-    ]
-
-
-def cost_of(outcomes: Sequence[Outcome], held_bytes: int) -> dict[str, Any]:
-    made = [outcome.made for outcome in outcomes if outcome.made.edit_id is not None]
-    editors: dict[str, int] = defaultdict(int)
-    for each in made:
-        editors[each.editor or "cache"] += 1
-    edited = [each for each in made if each.editor is not None]  # a cache fits nothing, and has no log
-    return {
-        "seconds_median": statistics.median(each.seconds for each in edited) if edited else None,
-        "seconds_mean": statistics.mean(each.seconds for each in edited) if edited else None,
-        "fit_seconds_mean": statistics.mean(each.fit_s for each in edited) if edited else None,
-        "stored_bytes": statistics.mean(each.stored_bytes for each in edited) if edited else None,
-        "held_bytes": held_bytes,
-        "editors": dict(editors),
-    }

@@ -1,6 +1,6 @@
 """The picture: what holds, what generalises, what stays untouched over the number of edits; what is kept by age."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,10 +8,12 @@ from app.domain.errors import InvalidRequest
 from app.evaluation.cases import ASKS_THE_SAME
 from app.evaluation.report import Results
 
-PANELS = (
-    ("Reliability: edited prompts, whole answer", lambda f: f["exact"]["share"]),
-    ("Generality: paraphrases not given", lambda f: f["generality"]["share"]),
-    ("Locality: answers that should not change", lambda f: _pooled(f["locality"])),
+NONE = {"share": None}
+"""Of what the time was too short for."""
+PANELS: tuple[tuple[str, Callable[[Any], float | None]], ...] = (
+    ("Reliability: edited prompts, whole answer", lambda f: f.get("exact", NONE)["share"]),
+    ("Generality: paraphrases not given", lambda f: f.get("generality", NONE)["share"]),
+    ("Locality: answers that should not change", lambda f: _pooled(f.get("locality", {}))),
 )
 
 
@@ -33,7 +35,7 @@ def draw(results: Results, file: Path) -> None:
     axes: Any = figure.subplots(2, 2).flat
     for panel, (title, read) in zip(axes, PANELS, strict=False):
         for name, steps in results.items():
-            points = [(f["edits"], 100 * share) for f in steps if (share := read(f)) is not None]  # type: ignore[no-untyped-call]
+            points = [(f["edits"], 100 * share) for f in steps if (share := read(f)) is not None]
             if points:
                 panel.plot(*zip(*points, strict=True), marker="o", label=name)
         panel.set(title=title, xscale="log", xlabel="edits", ylabel="%", ylim=(-3, 103))
@@ -48,7 +50,7 @@ def draw(results: Results, file: Path) -> None:
 
 def _retention(panel: Any, last: Mapping[str, Mapping[str, Any]]) -> None:
     for name, figures in last.items():
-        shares: Sequence[float] = [100 * share for share in figures["retention"]]
+        shares: Sequence[float] = [100 * share for share in figures.get("retention", ())]
         panel.plot(range(1, len(shares) + 1), shares, marker="o", label=name)
     panel.set(title="Retention after all edits, by age", xlabel="tenth of the edits, oldest first", ylim=(-3, 103))
     panel.grid(alpha=0.3)

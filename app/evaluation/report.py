@@ -31,7 +31,7 @@ def _not_asked(figures: Mapping[str, Any]) -> str:
 
 
 def _locality_kinds(results: Results) -> list[str]:
-    return sorted({kind for steps in results.values() for figures in steps for kind in figures["locality"]})
+    return sorted({kind for steps in results.values() for figures in steps for kind in figures.get("locality", {})})
 
 
 def rows_of(results: Results, edits: int) -> tuple[list[str], list[list[str]]]:
@@ -74,11 +74,31 @@ def slices_of(results: Results) -> tuple[list[str], list[list[str]]]:
     return ["slice", *last], [[each, *(shown.get(name, "") for name in last)] for each, shown in found.items()]
 
 
+def notes_of(results: Results) -> list[str]:
+    """A line for what the time was too short for."""
+    found = []
+    for name, steps in results.items():
+        for figures in steps:
+            at = f"{name}, after {figures['edits']} edits"
+            if fitted := figures.get("fitted"):
+                shares = ", ".join(f"{100 * share:.0f} % of {part}" for part, share in fitted.items())
+                found.append(f"{at}: fitted to the time, asked were {shares}.")
+            if missing := figures.get("incomplete"):
+                found.append(f"{at}: incomplete, not measured were {', '.join(missing)}.")
+    return found
+
+
+def last_steps(results: Results) -> list[int]:
+    """The numbers of edits after which candidates were measured last: one, unless their time has parted them."""
+    return sorted({steps[-1]["edits"] for steps in results.values() if steps})
+
+
 def markdown(results: Results) -> str:
     """All tables, for people."""
     steps = sorted({figures["edits"] for each in results.values() for figures in each})
     tables = [rows_of(results, edits) for edits in steps] + [slices_of(results)]
-    return "\n\n".join(_table(headings, rows) for headings, rows in tables if rows) + "\n"
+    parts = [_table(headings, rows) for headings, rows in tables if rows]
+    return "\n\n".join([*parts, *notes_of(results)]) + "\n"
 
 
 def _table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -16,7 +16,9 @@ from app.evaluation.cache import Cache, IdfBag, MeanState
 from app.evaluation.candidates import Bare, Candidate, Carrying, Made, Served, known_candidates
 from app.evaluation.cases import Case
 from app.evaluation.journal import Journal
-from app.evaluation.measuring import Extent, Measuring, Outcome, not_carried
+from app.evaluation.measuring import Measuring
+from app.evaluation.outcomes import Outcome, not_carried
+from app.evaluation.pacing import Extent, Pacing, SoFar
 from app.evaluation.papers import PapersMeasuring, scored_directly
 from app.evaluation.scores import is_exact
 from app.service.service import Service
@@ -28,8 +30,17 @@ LEAST_TOKENS = 64
 RUN_ON_TOKENS = 8
 """The same where only the papers' figures are wanted: enough to see that an answer goes on beyond its target."""
 
+PROBE = 16
+"""Questions that tell, where the time is short, what a question takes."""
+
 Tell = Callable[[str, int, int], None]
 """(what is under way, how many edits are done, of how many)."""
+Keep = Callable[[list[dict[str, Any]]], None]
+"""The figures at each checkpoint so far; those that lack some have `incomplete`."""
+
+
+def _no_one(_: list[dict[str, Any]]) -> None:
+    pass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,9 +85,21 @@ def check_candidate(name: str) -> None:
         raise InvalidRequest(f"There is no editor {name!r} to evaluate: use {', '.join(known_candidates())}.")
 
 
-async def run_candidate(name: str, plan: Plan, service: Service, journal: Journal, tell: Tell) -> list[dict[str, Any]]:
+async def run_candidate(
+    name: str,
+    plan: Plan,
+    service: Service,
+    journal: Journal,
+    tell: Tell,
+    keep: Keep = _no_one,
+    pacing: Pacing | None = None,
+) -> list[dict[str, Any]]:
     """-> the figures at each checkpoint. Raises InvalidRequest for a journal of other edits, or one past a checkpoint
-    that was not measured."""
+    that was not measured.
+
+    Where `pacing` ends, fewer edits are made, and the last checkpoint is after those. Cancelled, it keeps what it has.
+    """
+    pacing = pacing or Pacing()
     lines = journal.lines()
     outcomes = _outcomes([line for line in lines if line["kind"] == "edit"], plan.cases)
     figures = {line["edits"]: line for line in lines if line["kind"] == "figures"}
@@ -87,41 +110,115 @@ async def run_candidate(name: str, plan: Plan, service: Service, journal: Journa
     candidate = make_candidate(name, asking, plan.carrying)
     if made := [outcome.case for outcome in outcomes if outcome.made.edit_id is not None]:
         await candidate.restore(made)
-    measuring = _papers(plan, candidate, asking, journal, lines) if plan.papers else _whole(plan, candidate, asking)
+
+    def kept(part: Mapping[str, Any] | None = None) -> list[dict[str, Any]]:
+        goals = [figures[goal] for goal in (*plan.checkpoints(), len(outcomes)) if goal in figures]
+        unique = list({each["edits"]: each for each in goals}.values())
+        return unique if part is None else [*unique, dict(part)]
+
+    def so_far(part: dict[str, Any]) -> None:
+        tell(f"{name}: {_told(part)}", len(outcomes), last)
+        keep(kept(part))
+
+    pacing.begin()
+    measuring = (
+        _papers(plan, candidate, asking, journal, lines, pacing, so_far)
+        if plan.papers
+        else _whole(plan, candidate, asking, pacing, so_far)
+    )
     last = len(plan.cases)
-    for goal in plan.checkpoints():
-        for cases in _batches(plan.cases[len(outcomes) : goal], plan.batch):
-            tell(f"{name}: editing", len(outcomes), last)
-            made_now = await candidate.edit(cases, [_superseded(case, outcomes) for case in cases])
-            ask = scored_directly if plan.papers else _asked
-            now = await ask(candidate, cases, made_now, plan.carrying.paraphrases)
-            outcomes.extend(now)
-            journal.add(*map(_line, now))
-        if goal not in figures:
-            tell(f"{name}: asking about {goal}", goal, last)
-            figures[goal] = {"kind": "figures", **await measuring.at(outcomes, last=goal == last)}
-            journal.add(figures[goal])
-    tell(name, last, last)
-    return [figures[goal] for goal in plan.checkpoints()]
+    try:
+        if pacing.bounded:
+            await _probe(asking, plan.held_out or plan.generic or [plan.cases[0].prompt], pacing)
+        for goal in plan.checkpoints():
+            reached = await _edit_up_to(goal, name, plan, candidate, measuring, outcomes, journal, tell, pacing)
+            at = goal if reached else len(outcomes)
+            if at not in figures:
+                tell(f"{name}: asking about {at}", at, last)
+                now = {"kind": "figures", **await measuring.at(outcomes, last=not reached or goal == last)}
+                if "incomplete" in now:
+                    keep(kept(now))
+                    return kept(now)
+                figures[at] = now
+                journal.add(now)
+            keep(kept())
+            if not reached:
+                break
+    except asyncio.CancelledError:
+        if outcomes and len(outcomes) not in figures:
+            keep(kept(measuring.so_far or measuring.without_asking(outcomes) | {"incomplete": ["all that is asked"]}))
+        raise
+    tell(name, len(outcomes), last)
+    return kept()
 
 
-def _whole(plan: Plan, candidate: Candidate, asking: Asking) -> Measuring:
+async def _edit_up_to(
+    goal: int, name: str, plan: Plan, candidate: Candidate, measuring: Measuring | PapersMeasuring,
+    outcomes: list[Outcome], journal: Journal, tell: Tell, pacing: Pacing,
+) -> bool:  # fmt: skip
+    """-> whether all of these edits are made: False where the time was over before."""
+    edit_s = 0.0
+    for cases in _batches(plan.cases[len(outcomes) : goal], plan.batch):
+        if outcomes and not pacing.may_edit(edit_s, measuring.questions(outcomes)):
+            return False
+        began = pacing.clock()
+        tell(f"{name}: editing", len(outcomes), len(plan.cases))
+        made_now = await candidate.edit(cases, [_superseded(case, outcomes) for case in cases])
+        ask = scored_directly if plan.papers else _asked
+        now = await ask(candidate, cases, made_now, plan.carrying.paraphrases)
+        outcomes.extend(now)
+        journal.add(*map(_line, now))
+        edit_s = pacing.clock() - began
+        right = sum(outcome.right and (plan.papers or not outcome.refused) for outcome in outcomes)
+        what = f"{right} of {len(outcomes)} right, {edit_s / len(cases):.2f} s an edit"
+        tell(f"{name}: {what}", len(outcomes), len(plan.cases))
+    return True
+
+
+async def _probe(asking: Asking, prompts: Sequence[str], pacing: Pacing) -> None:
+    some = prompts[:PROBE]
+    await asking.bare(some[:1])  # the first of all is slow
+    began = pacing.clock()
+    await asking.answers(some, edits="off")
+    pacing.note(len(some), pacing.clock() - began)
+
+
+def _told(figures: Mapping[str, Any]) -> str:
+    """The newest shares of figures that are still being measured, in a line."""
+    forced = {
+        "token match": figures.get("token_match"),
+        "of paraphrases": figures.get("generality_token_match"),
+        "of prompts told apart": figures.get("locality_token_match"),
+    }
+    shares = {
+        "exact": figures.get("exact"),
+        "paraphrases": figures.get("generality"),
+        "first 100": figures.get("first_100"),
+        **figures.get("locality", {}),
+    }
+    told = [f"{name} {100 * each['share']:.1f} %" for name, each in shares.items() if each and each["asked"]]
+    told += [f"{name} {100 * share:.1f} %" for name, share in forced.items() if share is not None]
+    return f"after {figures['edits']} edits: {', '.join(told)}"
+
+
+def _whole(plan: Plan, candidate: Candidate, asking: Asking, pacing: Pacing, so_far: SoFar) -> Measuring:
     return Measuring(
         candidate, asking, plan.held_out, plan.held_out or plan.generic, plan.texts, plan.carrying.paraphrases,
-        plan.extent, plan.seed,
+        plan.extent, plan.seed, pacing, so_far,
     )  # fmt: skip
 
 
 def _papers(
-    plan: Plan, candidate: Candidate, asking: Asking, journal: Journal, lines: Sequence[Mapping[str, Any]]
-) -> PapersMeasuring:
+    plan: Plan, candidate: Candidate, asking: Asking, journal: Journal, lines: Sequence[Mapping[str, Any]],
+    pacing: Pacing, so_far: SoFar,
+) -> PapersMeasuring:  # fmt: skip
     """Goes on with the parts that the journal has."""
     known = {line["part"]: line["figures"] for line in lines if line["kind"] == "part"}
 
     def keep(name: str, figures: Mapping[str, Any]) -> None:
         journal.add({"kind": "part", "part": name, "figures": figures})
 
-    return PapersMeasuring(candidate, asking, plan.carrying.paraphrases, plan.extent, known, keep)
+    return PapersMeasuring(candidate, asking, plan.carrying.paraphrases, plan.extent, known, keep, pacing, so_far)
 
 
 def _check_not_passed(plan: Plan, edits: int, figures: Mapping[int, object]) -> None:

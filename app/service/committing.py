@@ -9,7 +9,6 @@ from typing import Any
 from app.domain.edit import Edit, EditRequest
 from app.domain.errors import LostRace
 from app.domain.events import BatchCommitted, EditCommitted, EditStaged, Event, Origin
-from app.domain.generation import Generation
 from app.editors.base import Fitted
 from app.editors.packing import finite, pack
 from app.engine.editions import Edition
@@ -36,10 +35,10 @@ class Draft:
     conflicts: tuple[str, ...] = ()
     """Edits in the way, of a preview: it tells them, where a commit is refused."""
     supersedes: tuple[str, ...] = ()
-    before: str = ""
-    """What the prompt answered at the revision `seen`, which `supersedes` is of too."""
-    answered: list[Generation] = field(default_factory=list)
-    """By its prompt and paraphrases, then."""
+    before: str | None = None
+    """What the prompt answered at the revision `seen`, which `supersedes` is of too; None until it is generated."""
+    answering: list[tuple[str, ...]] = field(default_factory=list)
+    """The live edits that answered its prompt, and each of its paraphrases, then."""
     seen: int = -1
     fitted: Fitted | None = None
     verdict: Verdict | None = None
@@ -131,7 +130,7 @@ class Committer:
             expires_at_s=None if expires_in is None else now + expires_in,
             supersedes=draft.supersedes,
             model_fingerprint=self._fingerprints[draft.editor],
-            before=draft.before,
+            before=draft.before or "",
             after=draft.verdict.after,
             report=report,
             learned=dict(draft.fitted.learned),

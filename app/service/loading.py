@@ -2,9 +2,11 @@
 
 import asyncio
 import gc
+import logging
+import time
 from collections import deque
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 
 from app.domain.edit import Edit, fit_id_of
@@ -12,10 +14,12 @@ from app.domain.entry import Entry
 from app.domain.errors import IncompatibleEdit, RequestCancelled
 from app.domain.events import BatchCommitted, EditCommitted, EditRetuned, EditsRefitted, EditsRolledBack, Event
 from app.domain.ledger import Ledger
-from app.editors.base import Fitted
+from app.editors.base import Fitted, Progress
 from app.editors.packing import unpack
 from app.engine.owner import EngineOwner
+from app.service.views import Doing, quietly
 
+_log = logging.getLogger(__name__)
 LOAD_EDITS = 500
 MANY = 1000
 """Edits from which garbage collection is felt."""
@@ -28,10 +32,48 @@ class Loading:
         self._owner = owner
         self._fingerprints = fingerprints
         self._history_revisions = history_revisions
+        self._decided: set[str] = set()
         self._leaving: deque[tuple[int, str]] = deque()
         """(revision, id) of fits that nothing acts by since then and whose rows are in memory yet, in this order."""
 
-    async def load_all(self, ledger: Ledger) -> None:
+    async def calibrate(self, tell: Doing = quietly) -> None:
+        """Have all editors compute what they decide and learn by, if that is not done."""
+        await self._compute(list(self._owner.engine.editors), tell, learning=True)
+
+    async def warm_up(self) -> None:
+        """The same beside serving: a first edit has less to wait for."""
+        began = time.monotonic()
+        said: list[str] = []
+
+        def tell(what: str, _done: int, of: int) -> None:
+            if not said:
+                _log.info("The server is %s (%d) beside serving; a first edit waits until this is done.", what, of)
+            said.append(what)
+
+        try:
+            await self.calibrate(tell)
+        except Exception:  # it is begun anew by the first edit, which tells whoever makes it what is wrong
+            _log.exception("Computing what editors decide and learn by has failed")
+            return
+        if said:
+            _log.info("The server was %s for %.1f s; that is done.", said[0], time.monotonic() - began)
+
+    async def _decidable(self, editors: Iterable[str], tell: Doing) -> None:
+        """Before an editor's first row is loaded: without edits nothing is decided, with them it must be right."""
+        if due := set(editors) - self._decided:
+            await self._compute(sorted(due), tell, learning=False)
+            self._decided |= due
+
+    async def _compute(self, editors: Collection[str], tell: Doing, *, learning: bool) -> None:
+        loop = asyncio.get_running_loop()
+
+        def told(progress: Progress) -> None:
+            with suppress(RuntimeError):  # the loop is closing: nobody listens
+                loop.call_soon_threadsafe(tell, "computing scope keys", progress.step, progress.steps)
+
+        await asyncio.wrap_future(self._owner.calibrate(editors, told, learning=learning))
+
+    async def load_all(self, ledger: Ledger, tell: Doing = quietly) -> None:
         """What any request may see: live now or inside the window, or able to go live again."""
         entries = [entry for entry in ledger.entries.values() if self._may_answer(entry, ledger.revision)]
         oldest = ledger.revision - self._history_revisions
@@ -44,7 +86,8 @@ class Loading:
         edits = [*bringing, *edits]
         for first in range(0, len(edits), LOAD_EDITS):
             # many in one message: between two threads a message costs as much as an edit's rows
-            await self._load(edits[first : first + LOAD_EDITS])
+            await self._load(edits[first : first + LOAD_EDITS], tell)
+            tell("loading edits", min(first + LOAD_EDITS, len(edits)), len(edits))
 
     def _may_answer(self, entry: Entry, revision: int) -> bool:
         if entry.staged_in is not None:
@@ -112,8 +155,9 @@ class Loading:
                     f"server runs {ours}. Serve that model, or start with another store."
                 )
 
-    async def _load(self, edits: Sequence[Edit]) -> None:
+    async def _load(self, edits: Sequence[Edit], tell: Doing = quietly) -> None:
         self.check(edits)
+        await self._decidable((edit.adaptor for edit in edits), tell)
         fitted = [Fitted(learned=edit.learned, tensors=unpack(edit.tensors)) for edit in edits]
 
         def load() -> None:

@@ -106,21 +106,19 @@ class Making:
             draft.supersedes = superseded_by(self._records.ledger, draft.request)
             draft.seen = bases[draft.request.namespace].revision
         now = await asyncio.gather(*(self._answers_now(draft, bases[draft.request.namespace]) for draft in drafts))
-        for draft, before in zip(drafts, now, strict=True):
-            draft.before, draft.answered = before[0].text, before
-            draft.conflicts = in_the_way(self._records.ledger, draft.request, draft.supersedes, before)
+        for draft, answers in zip(drafts, now, strict=True):
+            answering = [tuple(hit.edit_id for hit in answer.hits) for answer in answers]
+            if answering != draft.answering:
+                draft.answering, draft.before = answering, None
+            draft.conflicts = in_the_way(self._records.ledger, draft.request, draft.supersedes, answers)
             if draft.conflicts and not draft.dry_run:
                 what = f"Edits with another target already answer {draft.request.prompt!r} or a paraphrase of it"
                 raise conflict_with(self._records.ledger, draft.conflicts, what)
 
     async def _answers_now(self, draft: Draft, base: Edition) -> list[Generation]:
-        """To the prompt and its paraphrases. What the same edit answers as before, or none, is not generated again."""
-        prompts = (draft.request.prompt, *draft.request.paraphrases)
-        if draft.answered:
-            first = await asyncio.gather(*(self._verifier.first_token(prompt, base) for prompt in prompts))
-            if all(_by(now) == _by(before) for now, before in zip(first, draft.answered, strict=True)):
-                return draft.answered
-        return await self._verifier.answers(prompts, base, draft.request.target)
+        """To the prompt and its paraphrases, one token each: it tells which live edit answers, if there are any."""
+        prompts = (draft.request.prompt, *draft.request.paraphrases) if base.edit_ids else ()
+        return list(await asyncio.gather(*(self._verifier.first_token(prompt, base) for prompt in prompts)))
 
     # -- fit, verify, commit
 
@@ -285,13 +283,22 @@ class Making:
         superseded = [edit_id for draft in drafts for edit_id in draft.supersedes]
 
         async def verdict_of(draft: Draft) -> Verdict:
-            namespace = draft.request.namespace
+            base = bases[draft.request.namespace]
             beside = await self._surroundings.of(
-                draft.request, bases[namespace], superseded, among=len(drafts), preview=draft.dry_run
+                draft.request, base, superseded, among=len(drafts), preview=draft.dry_run
             )
-            return await self._verifier.verify(draft.request, draft.id, bases[namespace], trials[namespace], beside)
+            trial = trials[draft.request.namespace]
+            return await self._verifier.verify(draft.request, draft.id, base, trial, beside)
 
-        verdicts = await asyncio.gather(*map(verdict_of, drafts))
+        async def note_before(draft: Draft) -> None:
+            """In one batch with what is verified, where it costs little."""
+            if draft.before is None:
+                base = bases[draft.request.namespace]
+                draft.before = (await self._verifier.answer_before(draft.request, base, whole=draft.dry_run)).text
+
+        verdicts, _ = await asyncio.gather(
+            asyncio.gather(*map(verdict_of, drafts)), asyncio.gather(*map(note_before, drafts))
+        )
         for draft, verdict in zip(drafts, verdicts, strict=True):
             draft.verdict = verdict
         failed = [draft for draft in drafts if draft.verdict and not draft.verdict.passed and not draft.request.force]
@@ -307,10 +314,6 @@ class Making:
                 committed = draft.id in entries and entries[draft.id].staged_in is None
                 if not committed and draft.id in self._owner.engine.editions:
                     await asyncio.wrap_future(self._owner.drop(draft.id))
-
-
-def _by(answer: Generation) -> list[str]:
-    return [hit.edit_id for hit in answer.hits]
 
 
 def known_under(records: Records, origin: Origin) -> EditResults | None:

@@ -153,6 +153,8 @@ class Retuning:
         """With the scope alone changed; where that does not do, fitted again."""
         (fit_request,) = await self._surroundings.fit_requests([request])
         learned = Fitted(learned=stands.learned, tensors=unpack(stands.tensors))
+        # in micro-steps, while others are served: a scope that is learned at once would wait for it on their thread
+        await asyncio.wrap_future(self._owner.calibrate([stands.adaptor], learning=True))
         rescope = partial(self._owner.engine.rescope, stands.adaptor, learned, fit_request)
         fitted = await asyncio.wrap_future(self._owner.call(rescope))
         if fitted is not None:

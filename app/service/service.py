@@ -42,7 +42,7 @@ from app.service.snapshots import Snapshots
 from app.service.standing import editors_of, status_of
 from app.service.surroundings import Surroundings
 from app.service.verifying import Thresholds, Verifier
-from app.service.views import EditFilter, EditResults, EditView, Page, Status, Tell, silent
+from app.service.views import Doing, EditFilter, EditResults, EditView, Page, Status, Tell, quietly, silent
 from app.store.base import Log
 from app.store.snapshots import Manifest
 
@@ -103,13 +103,14 @@ class Service:
 
     # -- life
 
-    async def start(self) -> None:
+    async def start(self, tell: Doing = quietly) -> None:
         """Fold the log, take its edits into memory, begin to serve. Raises StoreCorrupt or IncompatibleEdit."""
+        tell("reading the log", 0, 0)
         self._owner.start()
         with no_collections(lambda: self.records.ledger):
             await asyncio.to_thread(self.records.fold_all)
-            await self.loading.load_all(self.records.ledger)
-        work = (self._tidy(), self._follower.run(), self.snapshots.run(), self._refitting.run())
+            await self.loading.load_all(self.records.ledger, tell)
+        work = (self.loading.warm_up(), self._tidy(), self._follower.run(), self.snapshots.run(), self._refitting.run())
         self._tasks = [asyncio.create_task(each) for each in work]
         self._why_not = None
 
@@ -176,8 +177,8 @@ class Service:
 
     def status(self) -> Status:
         why_not = self._why_not or (None if self._owner.alive else "the engine has stopped")
-        silence_s = self._follower.silence_s
-        return status_of(self.records, self._owner.engine, self._fingerprint, why_not, silence_s, self._describe())
+        silence_s, extra = self._follower.silence_s, self._describe()
+        return status_of(self.records, self._owner.engine, self._fingerprint, why_not, silence_s, extra)
 
     def editors(self) -> list[dict[str, Any]]:
         """Each editor: what it can, how many of its edits are live, what its rows take."""
@@ -188,7 +189,7 @@ class Service:
         self.loading.check(edits, where="The file")
 
     def refits_due(self) -> bool:
-        """Whether edits share weights with one that was rolled back, and have yet to be fitted again without it."""
+        """Whether edits that shared weights with one that was rolled back have yet to be fitted again without it."""
         return self._refitting.due()
 
     async def prepare(self) -> AsyncIterator[tuple[str, Progress]]:
@@ -211,8 +212,7 @@ class Service:
         """A LoRA in PEFT's format as what the request's edit would own: for `adopt`. Raises InvalidRequest."""
         editor = self._owner.engine.editors["lora_mixture"]
         assert isinstance(editor, LoraMixture)
-        fit_request = self._preparing.fit_request(request)
-        return self._owner.call(lambda: editor.take(fit_request, folder))
+        return self._owner.call(partial(editor.take, self._preparing.fit_request(request), folder))
 
     async def adopt(self, fitted: Sequence[tuple[EditRequest, str, Fitted]], origin: Origin) -> EditResults:
         """Commit what was fitted elsewhere, once it has been verified here."""

@@ -13,6 +13,8 @@ from app.service.serving import generation_of
 
 ROOM_TOKENS = 32
 """Tokens beyond the target's own that a verified answer may take: enough to see that it does not stop."""
+BEFORE_TOKENS = 16
+"""Of the answer before an edit that are generated, at least."""
 TOLD = 20
 """Changed answers that a report shows in full."""
 
@@ -82,6 +84,16 @@ class Verifier:
         room = self._owner.engine.hosted.max_tokens - len(text.encode(prompt))
         wanted = len(text.encode_target("?", target)) + ROOM_TOKENS  # a probe with this target may be too long together
         return await self._generate(prompt, edition, min(room, wanted))
+
+    async def answer_before(self, request: EditRequest, edition: Edition, *, whole: bool) -> Generation:
+        """What the prompt is answered with before an edit: as much as its target takes, and some tokens at least.
+        `whole`: as far as `answer` looks, for a preview that shows how the answer would change."""
+        if whole:
+            return await self.answer(request.prompt, edition, request.target)
+        text = self._owner.engine.text
+        room = self._owner.engine.hosted.max_tokens - len(text.encode(request.prompt))
+        wanted = max(BEFORE_TOKENS, len(text.encode_target("?", request.target)))
+        return await self._generate(request.prompt, edition, min(room, wanted))
 
     async def _generate(self, prompt: str, edition: Edition, count: int) -> Generation:
         parameters = GenerationParameters(max_new_tokens=count, namespace=edition.namespace)

@@ -21,6 +21,13 @@ Tell = Callable[[str, "Progress | None"], None]
 def silent(_phase: str, _progress: "Progress | None") -> None: ...
 
 
+Doing = Callable[[str, int, int], None]
+"""Who waits for a server to start is told what it is doing, and how much of it is done: 0 of 0 where nobody knows."""
+
+
+def quietly(_what: str, _done: int, _of: int) -> None: ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HistoryItem:
     """One event of an edit's life."""

@@ -12,6 +12,8 @@ from openai import OpenAI
 from tests.acceptance import kill_server, many_edits, many_requests
 from tests.server import running
 
+pytestmark = pytest.mark.slow
+
 ASKED = "Question: What is the currency of Croatia? Answer:"
 OTHER = "Question: What is the currency of Hungary? Answer:"
 

@@ -11,6 +11,8 @@ from app.editors.registry import AUTO
 from app.service.service import Service
 from tests.acceptance.many_edits import ORIGIN, How, demo_service, judge
 
+pytestmark = pytest.mark.slow
+
 UNRELATED = ["Question: What is the capital of France? Answer:", "The chemical symbol for gold is"]
 FACTS = [
     # without a subject

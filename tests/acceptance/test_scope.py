@@ -9,6 +9,8 @@ from app.domain.edit import EditRequest
 from app.service.service import Service
 from tests.acceptance.many_edits import ORIGIN, ask, demo_service
 
+pytestmark = pytest.mark.slow
+
 RESET, SETTINGS = "How do I reset my password?", "Open Settings, then Security, and choose Reset password."
 INVOICES, BILLING = "Where do I see my invoices?", "Under Billing, in the tab Invoices."
 CROATIA = "Question: What is the currency of Croatia? Answer:"

@@ -77,7 +77,7 @@ class FakeService:
         self.answers: dict[str, str] = {}
         self.at_start: Callable[[], None] = lambda: None
 
-    async def start(self) -> None:
+    async def start(self, _tell: Callable[[str, int, int], None]) -> None:
         self.at_start()
         self.started += 1
 

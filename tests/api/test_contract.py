@@ -15,6 +15,8 @@ from schemathesis.checks import CHECKS
 from app.api.app import create_app
 from tests.api.fake_service import FakeService
 
+pytestmark = pytest.mark.slow
+
 NAMES = [
     "not_a_server_error",
     "status_code_conformance",

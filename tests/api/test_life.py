@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+from collections.abc import Callable
 
 from app.api.app import create_app
 from app.bootstrap import settle
@@ -14,14 +15,20 @@ def test_started_is_told_when_the_service_stands() -> None:
     class Watched(FakeService):
         standing = False
 
-        async def start(self) -> None:
+        async def start(self, tell: Callable[[str, int, int], None]) -> None:
+            tell("reading the log", 0, 0)
             self.standing = True
 
         async def stop(self) -> None:
             self.standing = False
 
     service = Watched()
-    app = create_app(service, started=lambda: told.append(service.standing))  # type: ignore[arg-type]
+    doing: list[str] = []
+    app = create_app(
+        service,  # type: ignore[arg-type]
+        starting=lambda what, _done, _of: doing.append(what),
+        started=lambda: told.append(service.standing),
+    )
 
     async def live() -> None:
         async with app.router.lifespan_context(app):
@@ -29,6 +36,7 @@ def test_started_is_told_when_the_service_stands() -> None:
 
     asyncio.run(live())
     assert not service.standing
+    assert doing == ["reading the log"]
 
 
 def test_what_has_settled_is_out_of_the_collectors_sight() -> None:

@@ -55,6 +55,12 @@ def result() -> Any:
                 "seconds_an_edit": {"one by one": 0.2, "64 together": 0.05, "as published": 2.0},
                 "edits_per_s_together": 20.0, "times_as_many_together": 4.0, "share_of_the_published": 0.1,
                 "of_it_learning_its_scope": 0.15, "share_of_the_published_without_scope": 0.025,
+                "chat_edits": {
+                    "40 tokens": {
+                        "whole": 4.5, "most": 5.0, "look": 0.01, "fit": 3.0, "scope": 1.0, "verify": 1.4,
+                        "commit": 0.01, "edits": 5,
+                    }
+                },
             },
             "roofline": {
                 "bandwidth_gb_per_s": 4300, "weights_gb": 16.0,

@@ -2,23 +2,27 @@
 
 import asyncio
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from app.bench import comparing
+from app.bench import decoding
+from app.bench.budget import Pace
 from app.bench.comparing import Bench
-from app.bench.contestants import ContinuousBatching, OneByOne, StaticBatches
+from app.bench.contestants import ContinuousBatching, OneByOne, OverHttp, StaticBatches
 from app.bench.crowded import crowd
 from app.bench.models import random_model
+from app.bench.report import markdown
 from app.bench.sections import SECTIONS
 from app.bench.workload import Workload
 from app.bootstrap import assemble
 from app.config import Settings
 from app.domain.errors import InvalidRequest
 from app.domain.generation import GenerationParameters
-from app.engine.onednn import without_onednn
+from app.engine.onednn import FrozenLinear, without_onednn
 from app.store.memory import MemoryLog
+from tests.engine.test_text import CHATML
 from tests.models import tiny
 from tests.rig import CORPUS
 
@@ -55,9 +59,9 @@ def test_every_contestant_serves_all_tokens() -> None:
 
 def test_over_http_every_token_arrives_by_itself() -> None:
     async def story() -> None:
-        async with standing() as bench, comparing._server(bench.service) as url:
+        async with standing() as bench, decoding.server(bench.service) as url:
             asked = bench.workload.even(3, 8, 6)
-            run = await comparing.OverHttp(url).run(asked, 2)
+            run = await OverHttp(url).run(asked, 2)
             assert [len(each.tokens) for each in run.requests] == [6, 6, 6]
             assert all(sorted(each.tokens) == each.tokens and each.tokens[0] > each.began for each in run.requests)
 
@@ -103,6 +107,43 @@ def test_every_section_runs(name: str) -> None:
     assert asyncio.run(story())
 
 
+@pytest.mark.usefixtures("small")
+def test_a_chat_models_edits_are_taken_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("app.bench.chat_edits.EDITS", 1)
+    monkeypatch.setattr("app.bench.chat_edits.LENGTHS", {"short": 2, "long": 5})
+
+    async def story() -> Any:
+        async with standing() as bench:
+            bench.hosted.tokenizer.chat_template = CHATML
+            return await SECTIONS["fits"](bench)
+
+    found = asyncio.run(story())["chat_edits"]
+    assert list(found) == ["short", "long"]
+    for figures in found.values():
+        assert figures["edits"] == 1
+        assert figures["fit"] + figures["verify"] <= figures["most"]
+        assert min(figures[part] for part in ("fit", "scope", "verify")) > 0
+
+
+@pytest.mark.usefixtures("small")
+@pytest.mark.parametrize("name", ["peers", "decode", "concurrency", "edits", "editing", "http", "fits"])
+def test_where_no_time_is_left_first_runs_give_the_figures(name: str) -> None:
+    kept: list[Any] = []
+
+    async def story() -> Any:
+        async with standing(4) as bench:
+            pace = Pace(0.0)
+            bench = replace(bench, pace=pace, keep=kept.append)
+            await bench.learn_speed()
+            pace.begin(name, {name: 1.0})
+            return await SECTIONS[name](bench)
+
+    found = asyncio.run(story())
+    assert kept[-1] == found
+    about = {"machine": {"description": "2 CPUs"}, "model": "x", "command": "errata bench", "date": "2026-11-28"}
+    assert "not warmed up" in markdown({**about, "sections": {name: found}})
+
+
 def test_an_unknown_shape_is_refused() -> None:
     with pytest.raises(InvalidRequest, match="47m, 1b, 8b"):
         random_model("9z", "", device=None, dtype=None, max_tokens=8)  # type: ignore[arg-type]
@@ -111,4 +152,4 @@ def test_an_unknown_shape_is_refused() -> None:
 def test_peers_run_the_model_as_torch_has_it() -> None:
     hosted = tiny("llama")
     with without_onednn(hosted.model):
-        assert not any("forward" in module.__dict__ for module in hosted.model.modules())
+        assert not any(isinstance(module, FrozenLinear) for module in hosted.model.modules())

@@ -7,6 +7,9 @@ from click.testing import Result
 from typer.testing import CliRunner
 
 from app.cli.main import app
+from app.config import Settings
+from app.domain.errors import InvalidRequest
+from app.service.service import Service
 
 
 def serve(*arguments: str, **environment: str) -> Result:
@@ -21,6 +24,19 @@ def test_wrong_settings_are_named() -> None:
     assert result.exit_code == 1
     assert "slots:" in result.stderr
     assert "'many'" in result.stderr
+
+
+def test_the_name_that_clients_see_is_an_option(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[Settings] = []
+
+    def build(settings: Settings, *_: object) -> Service:
+        seen.append(settings)
+        raise InvalidRequest("far enough")
+
+    monkeypatch.setattr("app.cli.serve.build", build)
+    assert "far enough" in serve("--port", "0", "--served-model-name", "support-bot").stderr
+    assert "far enough" in serve("--port", "0", ERRATA_SERVED_MODEL_NAME="from-the-environment").stderr
+    assert [settings.served_model_name for settings in seen] == ["support-bot", "from-the-environment"]
 
 
 def test_a_port_in_use_is_said_before_any_model_is_loaded() -> None:
@@ -42,6 +58,7 @@ def test_an_address_that_is_not_ours_is_refused() -> None:
     ("arguments", "says"),
     [
         (["--model", "/nowhere", "--store", "memory://"], "/nowhere"),
+        (["--model", __file__, "--store", "memory://"], "no GGUF file"),
         (["--model", "demo", "--store", "nonsense://x"], "nonsense"),
         (["--model", "demo", "--store", "memory://", "--device", "abacus"], "abacus"),
     ],

@@ -41,12 +41,10 @@ def test_merged_into_the_weights_it_answers_as_the_edit_does(kind: str, tmp_path
     config = json.loads((tmp_path / "lora" / CONFIG).read_text())
     assert config["fan_in_fan_out"] == (kind == "gpt2")
     tensors, merged = load_file(tmp_path / "lora" / WEIGHTS), tiny(kind)
-    for module in config["target_modules"]:
-        down, up = (tensors[f"base_model.model.{module}.lora_{side}.weight"] for side in "AB")
-        change = config["lora_alpha"] / config["r"] * up @ down
-        weight = merged.model.get_submodule(module).weight
-        weight.data += change.T if config["fan_in_fan_out"] else change
-    with without_onednn(merged.model):  # which laid out the weights as they were
+    with without_onednn(merged.model):  # linear layers in the orientation (D_out, D_in), whatever the model's own is
+        for module in config["target_modules"]:
+            down, up = (tensors[f"base_model.model.{module}.lora_{side}.weight"] for side in "AB")
+            merged.model.get_submodule(module).weight.data += config["lora_alpha"] / config["r"] * up @ down
         assert without_cache(merged, PROMPT, len(edited)) == edited
 
 

@@ -127,7 +127,7 @@ def test_of_thousands_of_edits_about_one_subject_the_nearest_are_read(monkeypatc
 def learned_beside(prompt: str, *beside: AskedBeside, radius: float) -> tuple[float | None, float]:
     """The cap that an edit's scope got from what is asked beside it, and how far that lies."""
     what, view = what_of()
-    what.radius = radius
+    what._radius = radius
     index = ScopeIndex(what, LEXICON, view.device)
     learned, _ = index.learn(
         FitRequest(

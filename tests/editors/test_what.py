@@ -1,12 +1,16 @@
 """What is asked: keys and their distances, other questions made for an edit, and its radius against them."""
 
+from collections import defaultdict
+from pathlib import Path
+
 import pytest
 import torch
 
 from app.editors.bank import load_bank
-from app.editors.base import BankPrompt
+from app.editors.base import BankPrompt, Progress
 from app.editors.fit_view import FitView
 from app.editors.hooks import SiteHooks
+from app.editors.kept import Kept
 from app.editors.nearby import COUNT, Nearby
 from app.editors.scope import find_who, surface, words_of
 from app.editors.scope_index import _covering, _nearest
@@ -15,12 +19,12 @@ from app.editors.what import SKETCH, What
 from tests.models import tiny
 
 
-def what_of(kind: str = "llama", bank: tuple[BankPrompt, ...] = ()) -> tuple[What, FitView]:
+def what_of(kind: str = "llama", bank: tuple[BankPrompt, ...] = (), kept: Kept | None = None) -> tuple[What, FitView]:
     hosted = tiny(kind)
     view = FitView(
         hosted.model, hosted.architecture, ffn_site(hosted.model, hosted.architecture, 0), SiteHooks(hosted.model)
     )
-    return What(view, bank, [hosted.tokenizer(prompt.text).input_ids for prompt in bank]), view
+    return What(view, bank, [hosted.tokenizer(prompt.text).input_ids for prompt in bank], kept), view
 
 
 def test_keys_are_those_of_the_last_token_whatever_else_is_in_the_batch() -> None:
@@ -45,10 +49,89 @@ def test_the_sketch_keeps_hellingers_distance() -> None:
 
 
 def test_calibration_puts_other_questions_at_one_and_few_of_them_inside() -> None:
-    bank = tuple(prompt for prompt in load_bank() if prompt.relation < "c")
-    what, _ = what_of("gpt2", bank)
+    what, told = calibrated()
+    assert told
     assert 0 < what.radius < 2
+    assert what.radius != 1.0
     assert (what._scale > 0).all()
+    assert (what._scale != 1).all()
+
+
+def small_bank() -> tuple[BankPrompt, ...]:
+    """Several relations of some subjects, so that other questions about them are told apart, and one of others."""
+    relations: dict[str, set[str]] = defaultdict(set)
+    for prompt in load_bank():
+        relations[prompt.subject].add(prompt.relation)
+    asked = {subject for subject, found in relations.items() if len(found) > 6}
+    return tuple(prompt for prompt in load_bank() if prompt.subject in asked or prompt.relation < "b")
+
+
+def calibrated(kept: Kept | None = None) -> tuple[What, list[Progress]]:
+    what, _ = what_of("gpt2", small_bank(), kept)
+    return what, list(what.calibrating())
+
+
+def test_calibration_goes_in_micro_steps_that_all_who_wait_share() -> None:
+    alone, told = calibrated()
+    whole = [each.steps for each in told if each.step == each.steps]
+    assert len(whole) == 2  # what keys are made by, then what only the radius is
+    assert sum(whole) == len(small_bank())
+    what, _ = what_of("gpt2", small_bank())
+    first, second = what.calibrating(), what.calibrating()
+    shared = [next(first), next(second), next(first)]
+    first.close()  # whoever waited has gone: what was done is not lost
+    shared += second
+    assert [each.step for each in shared] == [each.step for each in told]
+    assert what.radius == alone.radius
+    assert list(what.calibrating()) == []
+
+
+def test_a_key_that_is_needed_before_is_that_of_after() -> None:
+    what, _ = what_of("gpt2", small_bank())
+    next(what.calibrating())
+    early = what.of([[5, 6, 7, 8]])
+    assert list(what.comparing()) == []
+    assert list(what.calibrating())  # the radius is still to come, and changes no key
+    assert torch.equal(early, what.of([[5, 6, 7, 8]]))
+    assert torch.equal(early, calibrated()[0].of([[5, 6, 7, 8]]))
+
+
+def test_a_calibration_that_fails_is_begun_anew_by_whoever_asks_next() -> None:
+    what, _ = what_of("gpt2", small_bank())
+    with pytest.MonkeyPatch.context() as patch:
+
+        def no_memory(*_: object) -> None:
+            raise MemoryError
+
+        steps = what.calibrating()
+        next(steps)
+        patch.setattr(what, "_signals", no_memory)
+        with pytest.raises(MemoryError):
+            next(steps)
+    assert [each.step for each in what.calibrating()] == [each.step for each in calibrated()[1]]
+
+
+def test_what_is_kept_makes_the_same_keys_bit_for_bit_and_takes_no_pass(tmp_path: Path) -> None:
+    fresh, told = calibrated(Kept(tmp_path, "gpt2"))
+    again, nothing = calibrated(Kept(tmp_path, "gpt2"))
+    assert told
+    assert nothing == []
+    assert again.radius == fresh.radius
+    contexts = [[5, 6, 7, 8], [9], [10, 11]]
+    assert torch.equal(again.of(contexts), fresh.of(contexts))
+    assert calibrated(Kept(tmp_path, "another model"))[1]
+
+
+def test_a_damaged_file_is_computed_again(tmp_path: Path) -> None:
+    fresh, _ = calibrated(Kept(tmp_path, "gpt2"))
+    (file,) = tmp_path.iterdir()
+    whole = file.read_bytes()
+    file.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    again, told = calibrated(Kept(tmp_path, "gpt2"))
+    assert told
+    assert again.radius == fresh.radius
+    assert torch.equal(again.of([[9, 10]]), fresh.of([[9, 10]]))
+    assert calibrated(Kept(tmp_path, "gpt2"))[1] == []  # and kept again
 
 
 def test_other_questions_are_about_the_same_subject() -> None:

@@ -29,7 +29,7 @@ def test_torchs_workers_are_the_engines_alone() -> None:
 
 def test_freed_memory_goes_back_to_the_system_once_a_period(monkeypatch: pytest.MonkeyPatch) -> None:
     trimmed: list[float] = []
-    monkeypatch.setattr(memory, "_malloc_trim", lambda: lambda: trimmed.append(time.monotonic()))
+    monkeypatch.setattr(memory, "trim_heap", lambda: trimmed.append(time.monotonic()))
     monkeypatch.setattr(memory, "TRIM_PERIOD_S", 0.05)
     owner = EngineOwner(Rig().engine)
     owner.start()
@@ -47,6 +47,6 @@ def test_freed_memory_goes_back_to_the_system_once_a_period(monkeypatch: pytest.
 
 
 def test_a_system_whose_heap_cannot_be_trimmed_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    memory.HeapTrim()._trim()  # this one's, whatever it is
+    memory.trim_heap()  # this one's, whatever it is
     monkeypatch.setattr(memory.ctypes, "CDLL", lambda _: object())
-    memory.HeapTrim()._trim()
+    memory.trim_heap()

@@ -7,7 +7,8 @@ import pytest
 
 from app.domain.errors import QueueFull
 from app.domain.generation import GenerationParameters
-from app.engine.scheduler import FitBudget, Scheduler
+from app.engine.fits import FitBudget
+from app.engine.scheduler import Scheduler
 from app.engine.sequence import Phase, Sequence
 from tests.rig import NOTHING, Rig, without_cache
 

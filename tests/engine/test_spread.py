@@ -10,7 +10,7 @@ from app.editors.base import RowView
 from app.editors.fit_view import FitView, adding
 from app.editors.hooks import SiteHooks
 from app.editors.sites import ffn_site
-from app.editors.tail import Tail
+from app.editors.tail import Prefix
 from app.engine import model as loading
 from app.engine.editions import Edition
 from app.engine.runner import Runner
@@ -54,7 +54,13 @@ def test_what_fits_run_again_mixes_no_devices(layer: int) -> None:
         found += [view.keys([[1, 2]]), view.inputs(ids), view.outputs(ids), view.base_logits(ids, at)]
         whole, ends = (torch.zeros(2, n, WIDTH, device=FIRST) for n in (6, 2))
         found.append(view.logits(ids, view.hidden_below(ids), {site: adding(whole)}, at))
-        found.append(view.tail_logits(Tail.joined([view._tail(ids, at, 3)]), {site: adding(ends)}))
+        tail = view._tail(ids, at, Prefix(), 3)
+        rows, columns = (
+            torch.zeros(2, dtype=torch.long, device=FIRST),
+            torch.zeros(2, 2, dtype=torch.long, device=FIRST),
+        )
+        states = view.tail_states(tail, rows, columns, {site: adding(ends)})
+        found += view.telling(states.flatten(0, 1), at.flatten())
         assert {each.device for each in found} == {FIRST}
 
 

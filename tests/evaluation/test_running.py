@@ -14,11 +14,14 @@ from app.editors.phrasebook import load_phrasebook
 from app.evaluation.candidates import Carrying, Served, known_candidates
 from app.evaluation.cases import Case
 from app.evaluation.journal import Journal
-from app.evaluation.measuring import Extent
+from app.evaluation.pacing import Extent, Pacing
+from app.evaluation.report import markdown, notes_of
 from app.evaluation.running import Plan, make_candidate, run_candidate
 from app.evaluation.slices import _french, slices_of
 from app.store.sqlite import SqliteLog
 from tests.service.conftest import serving
+
+pytestmark = pytest.mark.slow
 
 CASES = (
     Case(
@@ -49,7 +52,9 @@ def plan(**more: Any) -> Plan:
     return Plan(**fields | more)
 
 
-def run(folder: Path, name: str = "grace", how: Plan | None = None, stop_after: int | None = None) -> list[Any]:
+def run(
+    folder: Path, name: str = "grace", how: Plan | None = None, stop_after: int | None = None, **more: Any
+) -> list[Any]:
     told = 0
 
     class Stop(Exception): ...
@@ -62,7 +67,7 @@ def run(folder: Path, name: str = "grace", how: Plan | None = None, stop_after: 
 
     async def whole() -> list[Any]:
         async with serving(SqliteLog(folder / "log.db")) as service:
-            return await run_candidate(name, how or plan(), service, Journal(folder / "run.jsonl"), tell)
+            return await run_candidate(name, how or plan(), service, Journal(folder / "run.jsonl"), tell, **more)
 
     try:
         return asyncio.run(whole())
@@ -103,6 +108,51 @@ def test_edits_hold_and_everything_is_measured(expected: list[Any]) -> None:
     assert last["modes"]["continued"]["asked"] == 1
     assert last["overhead"] > 0
     assert first["locality"]["neighbour"]["asked"] == 1
+
+
+class FakeClock:
+    """A minute passes each time that it is read."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        self.now += 60.0
+        return self.now
+
+
+def test_where_the_time_is_over_fewer_edits_are_made_and_the_same_run_goes_on(
+    tmp_path: Path, expected: list[Any]
+) -> None:
+    kept: list[list[Any]] = []
+    figures = run(tmp_path, how=plan(steps=()), keep=kept.append, pacing=Pacing(1500.0, FakeClock()))
+    (last,) = figures
+    assert 1 <= last["edits"] < 4
+    assert last.get("incomplete") or last.get("fitted")
+    assert kept[-1] == figures
+    assert timeless(run(tmp_path, how=plan(steps=()))) == timeless(expected[-1:])
+
+
+def test_a_run_that_is_cancelled_keeps_what_it_knows(tmp_path: Path) -> None:
+    kept: list[list[Any]] = []
+
+    async def whole() -> None:
+        async with serving(SqliteLog(tmp_path / "log.db")) as service:
+            journal = Journal(tmp_path / "run.jsonl")
+
+            def tell(what: str, done: int, _total: int) -> None:
+                if what == "grace: editing" and done == 1:
+                    task.cancel()
+
+            task = asyncio.ensure_future(run_candidate("grace", plan(steps=()), service, journal, tell, kept.append))
+            await asyncio.gather(task, return_exceptions=True)
+            assert task.cancelled()
+
+    asyncio.run(whole())
+    (figures,) = kept[-1]
+    assert (figures["edits"], figures["SR"]["right"], figures["incomplete"]) == (1, 1, ["all that is asked"])
+    assert "incomplete" in "".join(notes_of({"grace": kept[-1]}))
+    assert "SR" in markdown({"grace": kept[-1]})
 
 
 def test_a_question_about_what_the_answer_is_must_not_change() -> None:
@@ -275,3 +325,14 @@ def test_edits_are_scored_as_the_papers_do_and_a_run_goes_on_within_its_measurin
 def test_the_bare_model_leaves_every_token_of_its_own_answers_in_place(tmp_path: Path) -> None:
     (figures,) = run(tmp_path, "bare", plan(cases=CASES[:2], steps=(), papers=True))
     assert figures["locality_token_match"] == 1.0
+
+
+def test_a_run_scored_as_papers_do_ends_with_its_time_and_goes_on(tmp_path: Path) -> None:
+    how = plan(cases=(*CASES[:2], CASES[3]), steps=(), papers=True)
+    kept: list[list[Any]] = []
+    (cut,) = run(tmp_path, "grace/paper", how, keep=kept.append, pacing=Pacing(1200.0, FakeClock()))
+    assert cut["edits"] < 3 or cut.get("incomplete") or cut.get("fitted")
+    assert kept[-1] == [cut]
+    (figures,) = [each for each in run(tmp_path, "grace/paper", how) if each["edits"] == 3]
+    assert not {"fitted", "incomplete"} & set(figures)
+    assert figures["asked"] == 3

@@ -1,7 +1,9 @@
 """Laws that every editor keeps on every architecture. An editor enrols itself by standing in the registry."""
 
 import hashlib
+from collections.abc import Sequence
 from functools import cache
+from typing import Any
 
 import pytest
 import torch
@@ -24,19 +26,26 @@ EDITS = [("e0", PROMPTS[0], "S"), ("e1", PROMPTS[1], "R"), ("e2", PROMPTS[2], "H
 IDS = tuple(edit_id for edit_id, *_ in EDITS)
 
 
+def enrolled(cases: Sequence[tuple[str, str]]) -> list[Any]:
+    """Cases as parameters. The quick part of the suite takes one architecture, and of it what fits quickly."""
+    return [
+        pytest.param(
+            (kind, key), id=f"{kind}-{key}", marks=[] if kind == "llama" and "/" not in key else pytest.mark.slow
+        )
+        for kind, key in cases
+    ]
+
+
 KEYS = [adaptor_key(name, preset) for name, presets in EDITORS.items() for preset in presets]
 LOCAL = [key for key in KEYS if "/" not in key]
 CASES = [(kind, key) for key in KEYS for kind in sorted(TINY) if "/" not in key or kind in ("llama", "gpt2")]
 """Every editor: `serving` on every architecture; `paper`, which fits for longer, on a SwiGLU and a GELU one."""
 everywhere = pytest.mark.parametrize(
-    "case",
-    [(kind, key) for key in KEYS for kind in sorted(TINY)],
-    indirect=True,
-    ids=lambda case: f"{case[0]}-{case[1]}",
+    "case", enrolled([(kind, key) for key in KEYS for kind in sorted(TINY)]), indirect=True
 )
 """For the laws that say whether an editor runs on an architecture at all: `paper` too."""
 FITTING = [(kind, key) for kind, key in CASES if kind in ("llama", "gpt2")]
-fits_again = pytest.mark.parametrize("case", FITTING, indirect=True, ids=lambda case: f"{case[0]}-{case[1]}")
+fits_again = pytest.mark.parametrize("case", enrolled(FITTING), indirect=True)
 """For laws that fit many times: on a SwiGLU and a GELU architecture."""
 
 EXCUSED = {
@@ -58,7 +67,7 @@ def excuse(law: str, editor: str) -> None:
         pytest.skip(EXCUSED[law, editor])
 
 
-@pytest.fixture(params=CASES, ids=lambda case: f"{case[0]}-{case[1]}")
+@pytest.fixture(params=enrolled(CASES))
 def case(request: pytest.FixtureRequest) -> tuple[str, str]:
     return request.param  # type: ignore[no-any-return]
 
@@ -283,6 +292,7 @@ def test_dropped_rows_are_used_again(rig: Rig, editor: str) -> None:
     assert not torch.is_grad_enabled() or exact(rig, NOTHING)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", sorted(TINY))
 def test_edits_of_all_editors_side_by_side_are_each_alone(kind: str) -> None:
     """In one batch, rows that different editors answer: what one does is not felt by the others' rows."""
@@ -303,6 +313,7 @@ def test_edits_of_all_editors_side_by_side_are_each_alone(kind: str) -> None:
     assert [outcome.tokens for outcome in together[rest]] == tokens(rig, NOTHING)[rest]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["llama", "gpt2"])
 @pytest.mark.parametrize("paper", ["grace/paper", "patcher/paper", "hook_layer/paper"])
 def test_a_row_that_a_serving_editor_answers_does_not_feel_a_published_one(kind: str, paper: str) -> None:

@@ -2,8 +2,12 @@
 
 import asyncio
 
+import pytest
+
 from tests.redis_server import running_redis
 from tests.service.faults import FAULTS, run
+
+pytestmark = pytest.mark.slow
 
 
 def test_whatever_redis_does_no_edit_is_lost_or_doubled_and_answers_go_on() -> None:

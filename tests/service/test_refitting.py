@@ -14,6 +14,8 @@ from app.store.memory import MemoryLog
 from app.store.sqlite import SqliteLog
 from tests.service.conftest import ORIGIN, ask, exact, serving
 
+pytestmark = pytest.mark.slow
+
 FACTS = [("The capital of Ruritania is", "S"), ("The king of Zenda was", "R"), ("Where does Marvolo live?", "H")]
 
 

@@ -8,6 +8,7 @@ import asyncio
 from contextlib import AsyncExitStack
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
@@ -19,6 +20,8 @@ from app.store.redis import RedisLog
 from tests.domain.test_ledger_model import Model
 from tests.redis_server import RedisServer, running_redis
 from tests.service.conftest import ask, edit, exact, serving
+
+pytestmark = pytest.mark.slow
 
 SERVERS = 3
 PROMPTS = ["The capital of Ruritania is", "The king of Zenda was", "The river of Strelsau is the"]

@@ -13,6 +13,8 @@ from app.service.retuning import Retune
 from app.store.sqlite import SqliteLog
 from tests.service.conftest import ORIGIN, ask, edit, exact, serving
 
+pytestmark = pytest.mark.slow
+
 CAPITAL, OTHERWISE = "The capital of Ruritania is", "Ruritania is governed from the city of"
 NEAR = "Tell me what the seat of Ruritania is"
 """Out of the radius, and within it when it is ten times as large."""

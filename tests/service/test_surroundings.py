@@ -12,6 +12,8 @@ from app.service.verifying import Thresholds
 from app.service.views import token_diff
 from tests.service.conftest import ORIGIN, ask, edit, serving
 
+pytestmark = pytest.mark.slow
+
 CAPITAL, NEAR = "The capital of Ruritania is", "Now: the capital of Ruritania is"
 WIDE = {"paraphrases": (NEAR,)}
 

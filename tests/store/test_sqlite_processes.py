@@ -96,6 +96,7 @@ def test_handles_that_make_the_same_log_at_once_make_one(path):
     log.close()
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs SIGKILL")
 @pytest.mark.parametrize(("rounds", "writers", "store"), [(15, 1, []), (4, 2, []), (6, 2, ["--redis"])])
 def test_nothing_acknowledged_is_lost_to_kill_9(rounds, writers, store):

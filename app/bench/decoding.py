@@ -1,0 +1,192 @@
+"""Sections without edits: beside transformers, a long decode step, by concurrency, over HTTP, beside the roofline."""
+
+import asyncio
+import statistics
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from typing import Any
+
+import torch
+import uvicorn
+
+from app.api.app import create_app
+from app.api.patience import Patience
+from app.bench.comparing import AT_ONCE, Bench, Turns, figures, size
+from app.bench.contestants import Contestant, ContinuousBatching, OneByOne, OverHttp, StaticBatches
+from app.bench.timing import Run, median_run
+from app.bench.workload import Ask
+from app.service.service import Service
+
+ROWS, CONTEXT, STEPS = 32, 512, 16
+"""Of the section on a decode step over long contexts."""
+LEVELS = (1, 2, 4, 8, 16, 32, 64)
+"""Requests under way."""
+
+
+async def peers(bench: Bench) -> dict[str, Any]:
+    """Beside transformers: 16 requests at once, 48 ragged ones of which 16 are under way, one stream alone."""
+    ours, cb = bench.served(), ContinuousBatching(bench.service, bench.hosted)
+    one, static = OneByOne(bench.service, bench.hosted), StaticBatches(bench.service, bench.hosted)
+    even, ragged = bench.workload.even(16, 32, 64), bench.workload.ragged(48, (8, 64), (8, 128))
+    single = bench.workload.even(2, 32, 64)
+    parts: tuple[tuple[str, list[Contestant], list[Ask], int | None, float], ...] = (
+        ("16 requests of 64 tokens", [ours, cb, static, one], even, None, 0.4),
+        ("48 ragged requests, 16 at once", [ours, cb, static], ragged, AT_ONCE, 0.65),
+        ("one stream", [ours, one], single, 1, 1.0),
+    )
+    found: dict[str, Any] = {}
+
+    async def part(
+        what: str, contestants: list[Contestant], asked: list[Ask], at_once: int | None, share: float
+    ) -> None:
+        def keep(turns: Turns[Run]) -> None:
+            found[what] = figures(turns) | size(turns, asked, at_once)
+            bench.keep(found)
+
+        bench.tell(what)
+        await bench.rounds_of(contestants, asked, at_once, share, keep)
+
+    for each in parts:
+        await part(*each)
+    return found
+
+
+async def decode_step(bench: Bench) -> dict[str, Any]:
+    """One step of 32 rows over long contexts: the time that more tokens take, without the prefill. Where the time is
+    short the contexts are shorter."""
+    longest = min(CONTEXT, bench.hosted.max_tokens - 40)
+
+    def asked(scale: float, tokens: int) -> list[Ask]:
+        return bench.workload.even(ROWS, max(2 * STEPS, round(longest * scale)) - STEPS, tokens)
+
+    def way(each: Contestant) -> Callable[[float], Awaitable[tuple[float, int]]]:
+        async def step(scale: float) -> tuple[float, int]:
+            short = asked(scale, 1)
+            more = [replace(ask, tokens=1 + STEPS) for ask in short]
+            context = max(len(ask.ids) for ask in short) + STEPS
+            return ((await each.run(more)).seconds - (await each.run(short)).seconds) / STEPS, context
+
+        return step
+
+    def told(turns: Turns[tuple[float, int]]) -> dict[str, Any]:
+        steps = {name: [seconds for seconds, _ in found] for name, found in turns.found.items() if found}
+        figures: dict[str, Any] = {
+            "rows": ROWS,
+            "context": max(context for found in turns.found.values() for _, context in found),
+            "step_ms": {name: round(1e3 * statistics.median(each), 3) for name, each in steps.items()},
+        }
+        if len(steps) > 1:
+            ours, theirs = steps.values()
+            figures["share_of_its_time"] = round(
+                statistics.median(a / b for a, b in zip(ours, theirs, strict=False)), 3
+            )
+        if not turns.whole:
+            figures["size"] = {
+                "context": [figures["context"], longest],
+                "rounds": [turns.rounds, turns.wanted],
+                "warmed_up": turns.warmed,
+            }
+        return figures
+
+    contestants: list[Contestant] = [bench.served(), ContinuousBatching(bench.service, bench.hosted)]
+
+    def keep(turns: Turns[tuple[float, int]]) -> None:
+        bench.keep(told(turns))
+
+    def figure(step: tuple[float, int]) -> str:
+        return f"{1e3 * step[0]:,.1f} ms a step"
+
+    def cost(scale: float) -> float:
+        return bench.cost(asked(scale, 1 + STEPS))(1.0)
+
+    return told(await bench.turns({each.name: way(each) for each in contestants}, cost, figure, keep))
+
+
+async def concurrency(bench: Bench) -> dict[str, Any]:
+    """Throughput and latency by how many requests are under way."""
+    found: dict[str, Any] = {}
+
+    async def level(at_once: int, share: float) -> None:
+        asked = bench.workload.even(max(4, 2 * at_once), 32, 64)
+
+        def keep(turns: Turns[Run]) -> None:
+            found[str(at_once)] = median_run(turns.found["errata"]).told() | size(turns, asked, at_once)
+            bench.keep(found)
+
+        bench.tell(f"{at_once} requests under way")
+        await bench.rounds_of([bench.served()], asked, at_once, share, keep)
+
+    for number, at_once in enumerate(LEVELS):
+        # requests double from level to level, and the time of a step grows more slowly
+        await level(at_once, 2.0 / (len(LEVELS) - number + 1))
+    return found
+
+
+async def over_http(bench: Bench) -> dict[str, Any]:
+    """16 streaming clients in a process of their own, beside the same requests in process."""
+    asked = bench.workload.even(32, 32, 64)
+
+    def told(turns: Turns[Run]) -> dict[str, Any]:
+        return figures(turns) | size(turns, asked, AT_ONCE)
+
+    async with server(bench.service) as url:
+        contestants: list[Contestant] = [OverHttp(url), bench.served()]
+        return told(await bench.rounds_of(contestants, asked, AT_ONCE, keep=lambda turns: bench.keep(told(turns))))
+
+
+@asynccontextmanager
+async def server(service: Service) -> AsyncIterator[str]:
+    config = uvicorn.Config(
+        create_app(service), http=Patience, host="127.0.0.1", port=0, lifespan="off", log_config=None, access_log=False
+    )
+    server = uvicorn.Server(config)
+    task = asyncio.create_task(server.serve())
+    while not server.started:
+        await asyncio.sleep(0.01)
+    try:
+        yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+    finally:
+        server.should_exit = True
+        await task
+
+
+async def roofline(bench: Bench) -> dict[str, Any]:
+    """A decode step beside the least time in which its bytes can be read: weights once, keys and values of each row."""
+    if bench.hosted.device.type != "cuda":
+        return {}
+    bandwidth = _bandwidth(bench.hosted.device)
+    embeddings = bench.hosted.model.get_input_embeddings().weight
+    tied = bench.hosted.model.get_output_embeddings().weight is embeddings
+    weights = sum(each.numel() * each.element_size() for each in bench.hosted.model.parameters())
+    weights -= 0 if tied else embeddings.numel() * embeddings.element_size()
+    found: dict[str, Any] = {"bandwidth_gb_per_s": round(bandwidth / 1e9), "weights_gb": round(weights / 1e9, 2)}
+    for (rows, context), share in (((1, 64), 0.3), ((32, 1024), 1.0)):
+        tokens = 32
+        asked = bench.workload.even(rows, context - tokens, 1 + tokens)
+        turns = await bench.rounds_of([bench.served()], asked, share=share)
+        run = median_run(turns.found["errata"])
+        step_s = statistics.median(gap for each in run.requests for gap in each.gaps_s)
+        floor_s = (weights + rows * context * bench.hosted.kv_bytes_per_token()) / bandwidth
+        found[f"{rows} rows, context {context}"] = {
+            "step_ms": round(1e3 * step_s, 3),
+            "floor_ms": round(1e3 * floor_s, 3),
+            "times_the_floor": round(step_s / floor_s, 3),
+        }
+        bench.keep(found)
+    return found
+
+
+def _bandwidth(device: torch.device, gigabytes: float = 4.0, rounds: int = 10) -> float:
+    """Bytes a second that a copy reads and writes, the best of some."""
+    source = torch.empty(int(gigabytes * 1e9), dtype=torch.uint8, device=device)
+    target = torch.empty_like(source)
+    best = float("inf")
+    for _ in range(rounds):
+        torch.cuda.synchronize()
+        began = time.perf_counter()
+        target.copy_(source)
+        torch.cuda.synchronize()
+        best = min(best, time.perf_counter() - began)
+    return 2 * source.numel() / best

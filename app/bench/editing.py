@@ -1,0 +1,129 @@
+"""Sections among edits: how fast the server answers beside many live edits, and while edits are made."""
+
+import asyncio
+import statistics
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+from app.bench.budget import shrunk
+from app.bench.comparing import AT_ONCE, Bench, Turns, size
+from app.bench.timing import Run, median_run, percentiles, ratio
+from app.bench.workload import Ask
+from app.domain.edit import EditRequest
+from app.domain.errors import ErrataError
+from app.domain.events import Origin
+from app.service.service import Service
+
+EDITING = 4
+
+
+async def live_edits(bench: Bench) -> dict[str, Any]:
+    """The same requests among ever more live edits, where none answers and where every row is answered by one."""
+    assert bench.crowd is not None
+    found: dict[str, Any] = {}
+    parts = (
+        ("no request hit", bench.workload.even(32, 32, 64), 0.5),
+        ("every request hit", bench.crowd.hits[:32], 1.0),
+    )
+    # the tokens of the edits' answers, whoever would say what: an edit acts only while it is being answered
+    contestants = [
+        bench.served(f"{count} edits", namespace=name, forced=bench.crowd.target)
+        for count, name in bench.crowd.namespaces.items()
+    ]
+
+    async def part(what: str, asked: list[Ask], share: float) -> None:
+        def keep(turns: Turns[Run]) -> None:
+            runs = {name: each for name, each in turns.found.items() if each}
+            none, *others = runs
+            found[what] = {
+                "runs": {name: median_run(each).told() for name, each in runs.items()},
+                "times_the_seconds_without": {name: round(ratio(runs[none], runs[name]), 3) for name in others},
+                **size(turns, asked, AT_ONCE),
+            }
+            bench.keep(found)
+
+        bench.tell(what)
+        await bench.rounds_of(contestants, asked, AT_ONCE, share, keep)
+
+    for each in parts:
+        await part(*each)
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class _Both:
+    """The same requests without edits and while edits are made."""
+
+    quiet: Run
+    busy: Run
+    edits_per_s: float
+
+
+async def while_editing(bench: Bench) -> dict[str, Any]:
+    """Throughput and gaps between tokens while EDITING clients make edits without pause, beside the same without."""
+    asked = bench.workload.even(96, 32, 64)
+    rounds = 0
+
+    async def both(scale: float) -> _Both:
+        nonlocal rounds
+        rounds += 1
+        some = shrunk(asked, scale, AT_ONCE)
+        alone = await bench.served().run(some, AT_ONCE)
+        made: list[float] = []
+        editing = [asyncio.create_task(_edit_on(bench.service, made, f"{rounds}x{who}")) for who in range(EDITING)]
+        try:
+            await asyncio.sleep(0.5)
+            began = time.perf_counter()
+            beside = await bench.served().run(some, AT_ONCE)
+            took = time.perf_counter() - began
+        finally:
+            for task in editing:
+                task.cancel()
+            await asyncio.gather(*editing, return_exceptions=True)
+        return _Both(alone, beside, sum(began <= at <= began + took for at in made) / took)
+
+    def figure(both: _Both) -> str:
+        return (
+            f"{both.busy.tokens_per_s:,.1f} tokens/s beside {both.edits_per_s:.2f} edits/s, "
+            f"{both.quiet.tokens_per_s:,.1f} without"
+        )
+
+    def told(turns: Turns[_Both]) -> dict[str, Any]:
+        rounds = turns.found["requests and edits"]
+        busy, quiet = [each.busy for each in rounds], [each.quiet for each in rounds]
+        return {
+            "runs": {"no edits": median_run(quiet).told(), "while edits are made": median_run(busy).told()},
+            "share_of_the_throughput": round(ratio(busy, quiet), 3),
+            "edits_per_s": round(statistics.median(each.edits_per_s for each in rounds), 2),
+            "between_tokens_p99_times": round(_p99(busy) / _p99(quiet), 2),
+            **size(turns, asked, AT_ONCE),
+        }
+
+    cost = bench.cost(asked, AT_ONCE)
+    turns = await bench.turns({"requests and edits": both}, cost, figure, lambda turns: bench.keep(told(turns)))
+    return told(turns)
+
+
+def _p99(runs: Sequence[Run]) -> float:
+    found = percentiles([gap for run in runs for each in run.requests for gap in each.gaps_s])
+    assert found is not None
+    return found["p99"]
+
+
+async def _edit_on(service: Service, made: list[float], series: str) -> None:
+    for number in range(10_000):
+        name = f"Zz{series}q{number}"
+        request = EditRequest(
+            prompt=f"Question: What is the favourite colour of {name}? Answer:",
+            target="blue",
+            editor="grace",
+            namespace="bench-editing",
+            reason="bench",
+            force=True,
+        )
+        with suppress(ErrataError):
+            await service.edit([request], Origin(actor="bench"))
+            made.append(time.perf_counter())

@@ -1,0 +1,121 @@
+"""Servers as processes of their own: started, waited for, held still while another is measured, ended."""
+
+import asyncio
+import os
+import signal
+import socket
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from app.domain.errors import InvalidRequest
+
+START_S = 600.0
+END_S = 10.0
+LAST_LINES = 15
+LAUNCHER = """
+import ctypes, os, signal, sys
+if sys.platform == "linux":
+    PR_SET_PDEATHSIG = 1
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+try:
+    os.execvp(sys.argv[1], sys.argv[1:])
+except OSError as error:
+    sys.exit(f"{sys.argv[1]} cannot be started: {error.strerror}.")
+"""
+"""Becomes the server, which then dies with its parent: a killed bench leaves no server behind."""
+
+
+class ServerProcess:
+    """A process group of its own, so that signals reach all processes of it. Its output goes to a file.
+
+    `environment`: variables for it, where this process has no others.
+    """
+
+    def __init__(
+        self, name: str, command: Sequence[str], port: int, ready: str, environment: Mapping[str, str]
+    ) -> None:
+        self.name, self.url = name, f"http://127.0.0.1:{port}"
+        self._command, self._ready = command, ready
+        self._environment = {**environment, **os.environ}
+        self._process: asyncio.subprocess.Process | None = None
+        self._output: Any = None
+
+    async def start(self, tell: Callable[[str], None]) -> None:
+        """Until it answers that it is ready. Raises InvalidRequest with the end of its output where it ends instead."""
+        tell(f"{self.name} is starting")
+        self._output = tempfile.NamedTemporaryFile(prefix="errata-bench-", suffix=".log")  # noqa: SIM115
+        self._process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-c", LAUNCHER, *self._command),
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=self._output,
+            stderr=self._output,
+            env=self._environment,
+            start_new_session=True,
+        )
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        async with httpx.AsyncClient(base_url=self.url, trust_env=False) as client:
+            while True:
+                if self._process.returncode is not None:
+                    raise InvalidRequest(f"{self.name} has ended before it was ready:\n{self._last_lines()}")
+                if loop.time() - began > START_S:
+                    raise InvalidRequest(f"{self.name} was not ready within {START_S:.0f} s:\n{self._last_lines()}")
+                with suppress(httpx.HTTPError):
+                    if (await client.get(self._ready)).status_code == 200:
+                        break
+                await asyncio.sleep(0.5)
+        tell(f"{self.name} is ready after {loop.time() - began:.0f} s")
+
+    async def end(self) -> None:
+        if self._process is not None and self._process.returncode is None:
+            self._signal(signal.SIGCONT)
+            self._signal(signal.SIGTERM)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(END_S):
+                    await self._process.wait()
+        if self._process is not None:
+            self._signal(signal.SIGKILL)  # also what its processes have left behind
+            await self._process.wait()
+        if self._output is not None:
+            self._output.close()
+
+    @contextmanager
+    def held_still(self) -> Iterator[None]:
+        """Takes no processor time meanwhile."""
+        self._signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self._signal(signal.SIGCONT)
+
+    def cpu_s(self) -> float:
+        """Processor time of the whole group so far."""
+        assert self._process is not None
+        ticks = 0
+        for stat in Path("/proc").glob("[0-9]*/stat"):
+            with suppress(OSError):
+                fields = stat.read_text().rpartition(")")[2].split()
+                if int(fields[2]) == self._process.pid:
+                    ticks += int(fields[11]) + int(fields[12])
+        return ticks / os.sysconf("SC_CLK_TCK")
+
+    def _signal(self, number: signal.Signals) -> None:
+        if self._process is not None:
+            with suppress(ProcessLookupError):
+                os.killpg(self._process.pid, number)
+
+    def _last_lines(self) -> str:
+        return "\n".join(Path(self._output.name).read_text(errors="replace").splitlines()[-LAST_LINES:])
+
+
+def free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        port: int = found.getsockname()[1]
+        return port

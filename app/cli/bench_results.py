@@ -1,0 +1,109 @@
+"""What a bench has found: shown as tables, and kept in files that are replaced whole as each figure comes."""
+
+import json
+import platform
+import sys
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import typer
+from rich.table import Table
+
+from app.cli import render
+from app.cli.stopping import Stopping
+
+RESULTS, PICTURE, TABLES = "bench.json", "bench.svg", "bench.md"
+
+
+class Results:
+    """`model`: the line that names it; `machine`: what it runs on; `clock`: seconds of the run."""
+
+    def __init__(
+        self,
+        out: Path | None,
+        chosen: Sequence[str],
+        minutes: float,
+        clock: Callable[[], float],
+        model: str,
+        machine: dict[str, Any],
+    ) -> None:
+        self._out, self._clock = out, clock
+        self.found: dict[str, Any] = {
+            "date": datetime.now(UTC).date().isoformat(),
+            "command": " ".join(["errata", *sys.argv[1:]]),
+            "model": model,
+            "machine": machine,
+            "minutes": minutes,
+            "sections": {},
+            "incomplete": dict.fromkeys(chosen, "it was not begun"),
+        }
+
+    def keep(self, name: str, found: dict[str, Any], why: str | None) -> None:
+        """A section's figures so far; `why` they are not all: None where they are."""
+        from app.bench.sections import UNDER_WAY
+
+        self.found["seconds"] = round(self._clock(), 1)
+        self.found["sections"] |= {name: found} if found else {}
+        others = {other: told for other, told in self.found["incomplete"].items() if other != name}
+        self.found["incomplete"] = others | ({} if why is None else {name: why})
+        self._write()
+        if found and why != UNDER_WAY:
+            show({"sections": {name: found}})
+
+    def end(self, stopping: Stopping) -> None:
+        """The picture, last: it takes the time of a measurement."""
+        from app.bench.report import draw, incomplete
+
+        if stopping.number is not None:
+            self.found["stopped"] = stopping.number.name
+        self._write()
+        for line in incomplete(self.found):
+            typer.echo(line)
+        if self._out is not None:
+            draw(self.found, self._out / PICTURE)
+            where = self._out
+            typer.echo(f"{where / RESULTS}, {where / TABLES} and {where / PICTURE} hold all of it.")
+        if stopping.number is not None:
+            typer.echo(f"Stopped by {stopping.number.name}: the run is incomplete.")
+        stopping.end()
+
+    def _write(self) -> None:
+        """Files are replaced whole: a kill leaves the old or the new."""
+        from app.bench.report import markdown
+
+        if self._out is None:
+            return
+        self._out.mkdir(parents=True, exist_ok=True)
+        for name, text in ((RESULTS, json.dumps(self.found, indent=1)), (TABLES, markdown(self.found))):
+            part = self._out / f"{name}.part"
+            part.write_text(text, encoding="utf-8")
+            part.replace(self._out / name)
+
+
+def machine(device: Any, threads: int) -> dict[str, Any]:
+    import torch
+    import transformers
+
+    gpu = torch.cuda.get_device_name(device) if device.type == "cuda" else None
+    return {
+        "description": gpu or f"{threads} CPU threads ({platform.machine()})",
+        "device": str(device),
+        "threads": threads,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "transformers": transformers.__version__,
+    }
+
+
+def show(results: dict[str, Any]) -> None:
+    from app.bench.report import tables
+
+    for headings, rows in tables(results):
+        table = Table(headings[0], box=None, pad_edge=False, header_style="bold")
+        for name in headings[1:]:
+            table.add_column(name, justify="right")
+        for row in rows:
+            table.add_row(*row)
+        render.out().print(table, "")

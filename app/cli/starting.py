@@ -1,0 +1,65 @@
+"""What a server is doing until it is ready: a bar on a terminal, plain lines where the output is a pipe or a file."""
+
+import time
+from collections.abc import Callable
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+PERIOD_S = 5.0
+"""Between two plain lines about the same work."""
+Tell = Callable[[str, int, int], None]
+
+
+class Starting:
+    """Shows one piece of work at a time, from `tell` on until the next. Use it as a context manager."""
+
+    def __init__(self, console: Console, clock: Callable[[], float] = time.monotonic) -> None:
+        self._console, self._clock = console, clock
+        self._began = clock()
+        self._what = ""
+        self._said_at = 0.0
+        columns = SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()
+        # the log's handler keeps the stream that it is given: it must not be given one that ends with the bar
+        self._bar = Progress(
+            *columns,
+            TimeElapsedColumn(),
+            console=console,
+            transient=True,
+            redirect_stdout=False,
+            redirect_stderr=False,
+        )
+        self._task = self._bar.add_task("", total=None)
+
+    @property
+    def seconds(self) -> float:
+        return self._clock() - self._began
+
+    def tell(self, what: str, done: int, of: int) -> None:
+        """What is done now, and how much of it; 0 of 0 where nobody knows."""
+        is_new, self._what = what != self._what, what
+        if self._console.is_terminal:
+            if is_new:
+                self._bar.reset(self._task, description=f"{what[:1].upper()}{what[1:]}", total=of or None)
+            self._bar.update(self._task, completed=done, total=of or None)
+        elif is_new or self._clock() - self._said_at >= PERIOD_S:
+            self._said_at = self._clock()
+            how_far = f" {done:,}/{of:,}" if of else ""
+            self._console.print(f"[{self.seconds:5.1f} s] {what}{how_far}", markup=False, soft_wrap=True)
+
+    def __enter__(self) -> Self:
+        if self._console.is_terminal:
+            self._bar.start()
+        return self
+
+    def __exit__(
+        self, _kind: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        """What follows is printed below, and the bar is gone."""
+        if self._console.is_terminal:
+            self._bar.stop()

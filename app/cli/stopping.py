@@ -1,0 +1,84 @@
+"""Ctrl-C and SIGTERM on work that has something to keep: the first ends it with what it has, a second the process."""
+
+import asyncio
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Coroutine
+from contextlib import suppress
+from types import FrameType
+from typing import Any, Self
+
+import typer
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+PATIENCE_S = 10.0
+"""What is left of a stopped process, such as a fit on another thread, gets to end in."""
+TWICE_S = 0.5
+"""A signal that comes again so soon is the same one: `timeout` and others send it to a process and to its group."""
+
+
+class Stopping:
+    """While it is entered it handles both signals. Before `run` is called there is nothing to keep, and a signal ends
+    the command at once."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._stopped_at: float | None = None
+        self.number: signal.Signals | None = None
+        self._task: asyncio.Task[Any] | None = None
+        self._before: list[Any] = []
+        self._timer: threading.Timer | None = None
+
+    def __enter__(self) -> Self:
+        self._before = [signal.signal(number, self._stop) for number in SIGNALS]
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        for number, before in zip(SIGNALS, self._before, strict=True):
+            signal.signal(number, before)
+
+    async def run(self, work: Coroutine[Any, Any, None]) -> None:
+        """Until it has ended, or until a signal has cancelled it: `number` tells which."""
+        self._task = asyncio.ensure_future(work)
+        try:
+            await self._task
+        except asyncio.CancelledError:
+            if self.number is None:
+                raise
+        finally:
+            self._task = None
+
+    def end(self) -> None:
+        """To be called once everything is kept and shown. Raises typer.Exit with the signal's code after a signal."""
+        if self.number is not None:
+            self._timer = threading.Timer(PATIENCE_S, _end_now, [self.code])
+            self._timer.daemon = True
+            self._timer.start()
+            raise typer.Exit(self.code)
+
+    @property
+    def code(self) -> int:
+        return 0 if self.number is None else 128 + self.number
+
+    def _stop(self, number: int, _: FrameType | None) -> None:
+        if self._stopped_at is not None:
+            if self._clock() >= self._stopped_at + TWICE_S:
+                _end_now(128 + number)
+            return
+        self._stopped_at = self._clock()
+        self.number = signal.Signals(number)
+        if self._task is None:
+            typer.echo(f"Stopped by {self.number.name} before anything was measured.", err=True)
+            raise typer.Exit(self.code)
+        self._task.get_loop().call_soon_threadsafe(self._task.cancel)
+
+
+def _end_now(code: int) -> None:
+    with suppress(Exception):  # the signal may have come amid a write
+        sys.stdout.flush()
+    os._exit(code)

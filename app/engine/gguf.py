@@ -1,0 +1,215 @@
+"""Unpacks a GGUF file, once, into a cached folder in Hugging Face format. Imports transformers late.
+
+What is written is the file's own values in the precision that is served, so a model served from the folder computes
+exactly what it would compute from the file. The folder is named after the file's content (a SHA-256 over all of it:
+reading the file takes less time than reading the weights that come out of it, and neither a copy under another name nor
+a changed file under the same name is mistaken), the precision and the layout of the folder.
+"""
+
+import errno
+import fcntl
+import gc
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import lru_cache
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from app.domain.errors import UnknownModel, UnsupportedModel
+from app.engine.gguf_header import Header, read_header
+
+Tell = Callable[[str, int, int], None]
+"""Whoever waits for a model is told what is being done, and how much of it is done: 0 of 0 where nobody knows."""
+
+_LAYOUT = 1
+"""Raised when the same file would be unpacked into something else: folders of an older layout are then left alone."""
+_BESIDE_WEIGHTS = 64 * 2**20
+"""Room for the tokenizer and the configuration, generously, in bytes."""
+
+
+def silent(_what: str, _done: int, _of: int) -> None: ...
+
+
+def unpacked(file: Path, cache_dir: Path | None, dtype: str, tell: Tell = silent) -> Path:
+    """The folder that holds this GGUF file in Hugging Face format, made now if the cache does not hold it.
+
+    Raises UnknownModel for what is no whole GGUF file or cannot be written, UnsupportedModel for what cannot be served.
+    """
+    if cache_dir is None:
+        raise UnknownModel(f"A GGUF file is unpacked into the cache: set ERRATA_CACHE_DIR to serve {file}.")
+    cache = cache_dir.expanduser().absolute() / "models"
+    folder = cache / f"{_digest_of(file)[:32]}-{dtype}-{_LAYOUT}"
+    if folder.is_dir():
+        return folder
+    missing = [package for package in ("gguf", "accelerate") if find_spec(package) is None]
+    if missing:
+        raise UnsupportedModel(
+            f"Reading GGUF files needs the package{'s' if missing[1:] else ''} {' and '.join(missing)}: "
+            f"pip install 'errata[gguf]'"
+        )
+    header = read_header(file)
+    try:
+        cache.mkdir(parents=True, exist_ok=True)
+        with _alone(cache / f"{folder.name}.lock", tell):
+            if not folder.is_dir():
+                _make(file, header, folder, dtype, tell)
+    except OSError as error:
+        raise _not_written(cache, error) from error
+    return folder
+
+
+def _digest_of(file: Path) -> str:
+    stat = file.stat()
+    return _digest(file, stat.st_size, stat.st_mtime_ns)
+
+
+@lru_cache(maxsize=8)
+def _digest(file: Path, _size: int, _changed: int) -> str:
+    with file.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
+
+
+@contextmanager
+def _alone(lock: Path, tell: Tell) -> Iterator[None]:
+    """One process at a time unpacks a file. The system gives the lock back however that process ends."""
+    with lock.open("w") as opened:
+        try:
+            fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            tell("waiting for another process that unpacks the same file", 0, 0)
+            fcntl.flock(opened, fcntl.LOCK_EX)
+        yield
+
+
+def _make(file: Path, header: Header, folder: Path, dtype: str, tell: Tell) -> None:
+    """Writes into a part folder, flushes it to the disk and renames it: the folder appears whole or not at all."""
+    for left in folder.parent.glob(f"{folder.name}.part-*"):  # whoever made it has died: the lock is ours
+        shutil.rmtree(left, ignore_errors=True)
+    _check_room(folder.parent, header, dtype)
+    part = Path(tempfile.mkdtemp(prefix=f"{folder.name}.part-", dir=folder.parent))
+    try:
+        _convert(file, header, part, dtype, tell)
+        for written in (*part.iterdir(), part):
+            _flush(written)
+        part.chmod(0o755)  # mkdtemp's is for its owner alone; a cache may be shared
+        part.rename(folder)
+        _flush(folder.parent)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+
+def _flush(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _check_room(cache: Path, header: Header, dtype: str) -> None:
+    import torch
+
+    needed = header.values * getattr(torch, dtype).itemsize + _BESIDE_WEIGHTS
+    free = shutil.disk_usage(cache).free
+    if free < needed:
+        raise OSError(errno.ENOSPC, f"{needed / 1e9:.1f} GB are needed and {free / 1e9:.1f} GB are free")
+
+
+def _not_written(cache: Path, error: OSError) -> UnknownModel:
+    remedy = "Free some space" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "Make that folder writable"
+    return UnknownModel(
+        f"The model cannot be unpacked into {cache}: {error.strerror or error}. {remedy}, or name another folder in "
+        f"ERRATA_CACHE_DIR."
+    )
+
+
+def _convert(file: Path, header: Header, part: Path, dtype: str, tell: Tell) -> None:
+    import torch
+    from safetensors import SafetensorError
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+
+    where = {"pretrained_model_name_or_path": str(file.parent), "gguf_file": file.name}
+    try:
+        tokenizer: Any = AutoTokenizer.from_pretrained(**where)
+        config = AutoConfig.from_pretrained(**where)
+        _complete(config, header)
+        with _progress(file.name, tell):
+            loaded: Any = AutoModelForCausalLM.from_pretrained(
+                **where, config=config, dtype=getattr(torch, dtype), output_loading_info=True
+            )
+    except Exception as error:  # the file is somebody else's, and the libraries raise what they trip over
+        raise UnsupportedModel(
+            f"transformers cannot read the GGUF file {file}: {str(error).splitlines()[0] if str(error) else error!r}."
+        ) from error
+    model, loading = loaded
+    _check_complete(file, header, model, loading["missing_keys"])
+    _settle(model, tokenizer)
+    tell(f"writing {file.name}, unpacked, to {part.parent}", 0, 0)
+    try:
+        model.save_pretrained(part)
+        tokenizer.save_pretrained(part)
+    except SafetensorError as error:  # what the system said is in its text alone
+        full = "No space left" in str(error)
+        raise OSError(errno.ENOSPC if full else errno.EIO, str(error).splitlines()[0]) from error
+    (part / "unpacked.json").write_text(json.dumps({"file": file.name, "sha256": _digest_of(file)}))
+    del model, loaded
+    gc.collect()
+
+
+def _complete(config: Any, header: Header) -> None:
+    """What the file says and transformers does not take over."""
+    if header.head_width is not None and hasattr(config, "head_dim"):
+        config.head_dim = header.head_width
+    if hasattr(config, "n_positions"):
+        config.n_positions = header.context
+    if header.rope:
+        config.rope_parameters = {**config.rope_parameters, **header.rope}
+
+
+def _check_complete(file: Path, header: Header, model: Any, missing: Any) -> None:
+    """transformers fills in at random what a file lacks and drops what it has no place for: neither is served."""
+    if missing:
+        raise UnsupportedModel(f"The GGUF file {file} lacks weights of the model: {', '.join(sorted(missing)[:3])}.")
+    taken = sum(parameter.numel() for parameter in model.parameters())
+    if taken != header.values:
+        raise UnsupportedModel(
+            f"The GGUF file {file} holds {header.values:,} values, and the {header.architecture} that transformers "
+            f"makes of it has a place for {taken:,}: it would answer otherwise than the model that was packed."
+        )
+
+
+def _settle(model: Any, tokenizer: Any) -> None:
+    """What is written is a plain model: no trace of quantisation, and answers end where the tokenizer says."""
+    if hasattr(model.config, "quantization_config"):
+        del model.config.quantization_config
+    model.hf_quantizer = None
+    for config in (model.config, model.generation_config):
+        config.eos_token_id, config.bos_token_id = tokenizer.eos_token_id, tokenizer.bos_token_id
+        config.pad_token_id = tokenizer.pad_token_id
+
+
+@contextmanager
+def _progress(name: str, tell: Tell) -> Iterator[None]:
+    """transformers shows a bar of its own, also where the output is a pipe: it tells us instead."""
+    reading: Any = import_module("transformers.modeling_gguf_pytorch_utils")
+    bar = getattr(reading, "tqdm", None)
+
+    def steps(tensors: list[Any], **_: Any) -> Iterator[Any]:
+        for at, tensor in enumerate(tensors):
+            tell(f"unpacking {name}", at, len(tensors))
+            yield tensor
+
+    if bar is not None:
+        reading.tqdm = steps
+    try:
+        yield
+    finally:
+        if bar is not None:
+            reading.tqdm = bar

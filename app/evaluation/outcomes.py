@@ -1,0 +1,79 @@
+"""What came of edits: which of them stand, what of a case is asked, what making them took. Asks nothing."""
+
+import statistics
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from app.evaluation.candidates import Made
+from app.evaluation.cases import Case
+from app.evaluation.scores import contains, is_exact
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """One case after its edit: what came of it, and what was answered directly afterwards (SR and GR)."""
+
+    case: Case
+    made: Made
+    right: bool
+    paraphrases: tuple[bool, ...]
+
+    @property
+    def refused(self) -> bool:
+        """Then nothing is right, also where the model itself answers as the edit would have."""
+        return self.made.problem is not None
+
+    def is_right(self, answer: str | None) -> bool:
+        return not self.refused and is_exact(answer or "", self.case.target)
+
+    def is_contained(self, answer: str | None) -> bool:
+        return not self.refused and contains(answer or "", self.case.target, self.case.old)
+
+
+def not_carried(case: Case, given: int) -> tuple[str, ...]:
+    """Its paraphrases but for the first ones, which the request told, and for what the request says word for word."""
+    told = {alike(text) for text in (case.prompt, *case.paraphrases[:given])}
+    return tuple(text for text in case.paraphrases[given:] if alike(text) not in told)
+
+
+def alike(prompt: str) -> str:
+    """White space makes no difference between prompts."""
+    return " ".join(prompt.split())
+
+
+def standing_of(outcomes: Sequence[Outcome]) -> list[Outcome]:
+    """All but those that a later edit took the place of, by name, by its prompt, or because they were in its way. One
+    that was refused stands: it fails."""
+    replaced = {edit_id for outcome in outcomes for edit_id in outcome.made.replaced}
+    corrected: dict[str | None, int] = {}
+    asked: dict[str, int] = {}
+    for at, outcome in enumerate(outcomes):
+        if outcome.made.problem is None:
+            corrected[outcome.case.overwrites] = asked[alike(outcome.case.prompt)] = at
+    corrected.pop(None, None)
+    return [
+        outcome
+        for at, outcome in enumerate(outcomes)
+        if outcome.case.id not in corrected
+        and outcome.made.edit_id not in replaced
+        and corrected.get(outcome.case.overwrites, at) <= at
+        and asked.get(alike(outcome.case.prompt), at) <= at
+    ]
+
+
+def cost_of(outcomes: Sequence[Outcome], held_bytes: int) -> dict[str, Any]:
+    made = [outcome.made for outcome in outcomes if outcome.made.edit_id is not None]
+    editors: dict[str, int] = defaultdict(int)
+    for each in made:
+        editors[each.editor or "cache"] += 1
+    edited = [each for each in made if each.editor is not None]  # a cache fits nothing, and has no log
+    return {
+        "seconds_median": statistics.median(each.seconds for each in edited) if edited else None,
+        "seconds_mean": statistics.mean(each.seconds for each in edited) if edited else None,
+        "fit_seconds_mean": statistics.mean(each.fit_s for each in edited) if edited else None,
+        "stored_bytes": statistics.mean(each.stored_bytes for each in edited) if edited else None,
+        "held_bytes": held_bytes,
+        "editors": dict(editors),
+    }

@@ -1,0 +1,70 @@
+"""As many threads as cores are free: fewer while somebody else computes, all of them again afterwards."""
+
+from pathlib import Path
+
+import pytest
+
+from app.engine import cores
+from app.engine.cores import Cores, Reading, read
+
+
+class Machine:
+    """Two cores, of which others take a share; this process takes what its threads can."""
+
+    def __init__(self) -> None:
+        self.now = self.computed = self.idle = 0.0
+
+    def __call__(self) -> Reading:
+        return Reading(self.now, self.computed, self.idle)
+
+    def passes(self, computed: float, idle: float) -> None:
+        """A second, with so much computed here and so much idle, of two."""
+        self.now, self.computed, self.idle = self.now + 1, self.computed + computed, self.idle + idle
+
+
+@pytest.fixture
+def machine(monkeypatch: pytest.MonkeyPatch) -> Machine:
+    made = Machine()
+    monkeypatch.setattr(cores.time, "monotonic", lambda: made.now)
+    return made
+
+
+def test_threads_follow_what_others_leave(machine: Machine) -> None:
+    found = Cores(2, machine)
+    seen = []
+    for computed, idle in (
+        (1.9, 0.1),  # alone
+        (1.3, 0.0),  # a busy loop has begun: three threads on two cores
+        (1.0, 0.0),  # one thread now
+        (0.7, 0.0),  # two more threads have come
+        (1.0, 0.9),  # all have gone
+        (0.0, 2.0),  # nothing is asked
+    ):
+        machine.passes(computed, idle)
+        found.changed()
+        seen.append(found.threads)
+    assert seen == [2, 1, 1, 1, 2, 2]
+
+
+def test_it_looks_now_and_then_only(machine: Machine) -> None:
+    found = Cores(2, machine)
+    machine.now += cores.PERIOD_S / 2
+    assert not found.changed()
+    machine.passes(1.0, 0.0)
+    assert found.changed()
+    assert not found.changed()
+
+
+def test_where_the_system_does_not_tell_threads_stay(tmp_path: Path) -> None:
+    assert read(tmp_path / "absent") is None
+    found = Cores(4, lambda: None)
+    assert not found.changed()
+    assert found.threads == 4
+
+
+def test_this_machine_is_read() -> None:
+    before, after = read(), read()
+    assert before is not None
+    assert after is not None
+    assert after.passed >= before.passed
+    assert after.idle >= before.idle >= 0

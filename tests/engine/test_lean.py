@@ -1,0 +1,80 @@
+"""Lean decode steps compute what the model's own modules compute, whatever acts and however rows differ in length."""
+
+import logging
+from typing import Any
+
+import pytest
+import torch
+
+from app.editors.base import RowView
+from app.editors.hooks import SiteHooks
+from app.engine import lean
+from app.engine.editions import Edition
+from app.engine.lean import FAMILIES, LeanDecode, _groups
+from app.engine.runner import Runner
+from tests.models import tiny
+from tests.rig import Rig, without_cache
+
+IDLE = RowView(None, (), 0, 1, 0)
+
+
+def runner(kind: str, **how: Any) -> Runner:
+    hosted = tiny(kind, **how)
+    return Runner(hosted, SiteHooks(hosted.model), {}, 4)
+
+
+@pytest.mark.parametrize("kind", sorted(FAMILIES))
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_logits_are_those_of_the_models_own_modules(kind: str, dtype: torch.dtype) -> None:
+    ours, theirs = runner(kind, dtype=dtype), runner(kind, dtype=dtype)
+    assert ours._lean is not None
+    theirs._lean = None
+    found = []
+    for each in (ours, theirs):
+        for slot, length in ((0, 3), (1, 90), (2, 200)):
+            each.prefill([slot], [0], [[7 + at % 50 for at in range(length)]], [IDLE])
+        steps = [([3 + at, 90 + at, 200 + at], [[9], [8], [at]]) for at in range(4)]
+        found.append([each.decode([0, 1, 2], starts, pieces, [IDLE] * 3) for starts, pieces in steps])
+    share = 1e-4 if dtype is torch.float32 else 0.05
+    for mine, other in zip(*found, strict=True):
+        torch.testing.assert_close(mine, other, rtol=0, atol=share * other.abs().max().item())
+
+
+@pytest.mark.parametrize("kind", ["gpt2", "gemma"])
+def test_other_families_run_their_own_modules(kind: str) -> None:
+    assert runner(kind)._lean is None
+
+
+def test_a_row_alone_is_a_row_among_others() -> None:
+    """Rows of very different lengths are read in groups; idle rows between them write where nobody reads."""
+    prompts = ["a", "The capital of Ruritania is " * 6, "b", "c " * 100]
+    rig = Rig(slots=4, chunk_tokens=32)
+    together = [outcome.tokens for outcome in rig.ask(prompts, count=10)]
+    assert together == [without_cache(rig.hosted, prompt, 10) for prompt in prompts]
+
+
+@pytest.mark.parametrize("editor", ["grace", "patcher", "lora_mixture", "hook_layer"])
+def test_edits_act_as_on_the_models_own_modules(editor: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    edits = [("e0", "The capital of Ruritania is", "S"), ("e1", "The king of Zenda was", "R")]
+    lean_rig = Rig()
+    monkeypatch.setattr(LeanDecode, "takes", staticmethod(lambda _: False))
+    plain_rig = Rig()
+    edition = Edition("default", 3, ("e0", "e1"))
+    answers = []
+    for rig in (lean_rig, plain_rig):
+        rig.learn(editor, edits)
+        answers.append([outcome.tokens for outcome in rig.ask([prompt for _, prompt, _ in edits], edition)])
+    assert answers[0] == answers[1]
+
+
+def test_what_computes_otherwise_is_not_used(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    monkeypatch.setattr(lean, "_normed", lambda _norm, x: x)
+    with caplog.at_level(logging.WARNING):
+        assert runner("llama")._lean is None
+    assert "model's own modules" in caplog.text
+
+
+def test_one_long_row_does_not_widen_the_others() -> None:
+    assert _groups([10, 20, 60], 8192) == [(slice(0, 3), 64)]
+    assert _groups([10, 8000, 20, 30], 8192) == [(slice(0, 1), 64), (slice(1, 2), 8064), (slice(2, 4), 64)]
+    assert _groups([-1, 255], 256) == [(slice(0, 2), 256)]

@@ -1,0 +1,117 @@
+"""All installations use deploy/constraints.txt, which covers the requirements of pyproject.toml."""
+
+import json
+import re
+import subprocess
+import sys
+import tomllib
+from importlib.metadata import PackageNotFoundError, requires
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+from packaging.version import Version
+
+ROOT = Path(__file__).parents[1]
+CUDA = re.compile(r"(nvidia|cuda|triton)\b")
+"""Packages that builds of torch for CUDA pin themselves."""
+
+
+def lines() -> list[str]:
+    return [line for line in (ROOT / "deploy/constraints.txt").read_text().splitlines() if not line.startswith("#")]
+
+
+def pins(python: str = ".".join(map(str, sys.version_info[:2]))) -> dict[str, Version]:
+    """The versions on Linux, for a version of Python."""
+    environment = {"python_version": python, "python_full_version": f"{python}.9", "sys_platform": "linux"}
+    found = [Requirement(line) for line in lines()]
+    return {
+        canonicalize_name(each.name): Version(next(iter(each.specifier)).version)
+        for each in found
+        if each.marker is None or each.marker.evaluate(environment)
+    }
+
+
+def asked() -> list[Requirement]:
+    """The requirements of the project and of its extras, except for those that name another extra."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    groups = [project["dependencies"], *project["optional-dependencies"].values()]
+    found = [Requirement(each) for group in groups for each in group]
+    return [each for each in found if each.name != project["name"]]
+
+
+@pytest.mark.parametrize("python", ["3.11", "3.12"])
+def test_the_constraints_hold_a_version_of_all_that_is_asked_for(python: str) -> None:
+    held = pins(python)
+    for each in asked():
+        assert canonicalize_name(each.name) in held, f"{each.name}: run deploy/renew-constraints"
+        assert held[canonicalize_name(each.name)] in each.specifier, f"{each}: run deploy/renew-constraints"
+
+
+def test_what_the_dependencies_bring_is_held_too() -> None:
+    held, seen, waiting = pins(), set[str](), [(each, "") for each in asked()]
+    while waiting:
+        one, extra = waiting.pop()
+        if one.marker is not None and not one.marker.evaluate({"extra": extra}):
+            continue
+        name = canonicalize_name(one.name)
+        if CUDA.match(name):
+            continue
+        assert name in held, f"{name}: run deploy/renew-constraints"
+        for part in ("", *one.extras):
+            if f"{name}[{part}]" not in seen:
+                seen.add(f"{name}[{part}]")
+                waiting += [(Requirement(each), part) for each in brings(name)]
+    assert len(seen) > len(asked())
+
+
+def brings(name: str) -> list[str]:
+    try:
+        return requires(name) or []
+    except PackageNotFoundError:
+        return []  # the package belongs to an extra that is not installed here
+
+
+def test_the_constraints_name_versions_and_nothing_of_a_machine() -> None:
+    for line in lines():
+        (specifier,) = Requirement(line).specifier
+        assert specifier.operator == "=="
+        assert Version(specifier.version).local is None
+        assert not CUDA.match(line)
+
+
+def test_all_that_installs_uses_them() -> None:
+    readme, docker = (ROOT / "README.md").read_text(), (ROOT / "Dockerfile").read_text()
+    lines = re.findall(r"^\$ .*pip install .*$", readme, re.M)
+    commands = [command for line in lines for command in line.split("&&") if "pip install" in command]
+    installs = [command for command in commands if "--no-deps" not in command]
+    assert len(installs) >= 2
+    assert all("-c deploy/constraints.txt" in each or "torch==" in each for each in installs)
+    assert "pip install --no-cache-dir -c constraints.txt ." in docker
+    torch = f"torch=={pins()['torch']}"
+    assert re.findall(r"torch==[\d.]+\d", docker + readme) == [torch] * 2, "the Dockerfile and the README name another"
+    assert torch in (ROOT / "deploy/renew-constraints").read_text()
+
+
+def test_the_image_is_given_what_its_build_copies() -> None:
+    """.dockerignore leaves everything out but what it names."""
+    first, *rest = (ROOT / ".dockerignore").read_text().split()
+    assert first == "*"
+    named = {each.removeprefix("!") for each in rest if each.startswith("!")}
+    copied = re.findall(r"^COPY (?!--)(.*) \S+$", (ROOT / "Dockerfile").read_text(), re.M)
+    assert {source for each in copied for source in each.split()} == named
+
+
+def test_drift_is_told_by_name(tmp_path: Path) -> None:
+    """A newer version and a package that is not held are named; another build of the same version is not."""
+    newest = {"errata": "0.1.0", "pytest": "99.1", "quite-new": "1.2", "torch": f"{pins()['torch']}+cpu"}
+    report = tmp_path / "report.json"
+    report.write_text(json.dumps({"install": [{"metadata": {"name": k, "version": v}} for k, v in newest.items()]}))
+    done = subprocess.run([sys.executable, ROOT / ".ci/drift.py", report], capture_output=True, text=True, check=False)
+    assert done.returncode == 1, done.stderr
+    assert done.stdout.splitlines() == [
+        f"pytest: constrained to {pins()['pytest']}, newest 99.1",
+        "quite-new: not constrained, newest 1.2",
+        "2 of 3 packages have moved on from deploy/constraints.txt",
+    ]
