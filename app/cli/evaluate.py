@@ -66,6 +66,9 @@ def evaluate(
     ] = None,
     ask: Annotated[int, typer.Option(min=1, help="Edits re-asked at each step, a sample beyond that.")] = 1_000,
     seed: Annotated[int, typer.Option(help="Of the order of edits, and of every sample.")] = 0,
+    papers: Annotated[
+        bool, typer.Option("--papers", help="Score as the editors' papers do, by teacher forcing, and little else.")
+    ] = False,
     model: Model = None,
     device: Device = None,
     dtype: Dtype = None,
@@ -74,6 +77,7 @@ def evaluate(
 
     After 1, 10, 100, ... edits all past ones are asked again: the prompt, paraphrases that the request did not carry,
     and prompts whose answers must stay as they were. Refusals count as failures. Paper presets skip verification here.
+    With --papers: reliability, generality and locality by token match, and whole answers of the edited prompts.
     Figures are shown and kept as they come. Ctrl-C ends the run with those that are there; the same command goes on.
     """
     from app.evaluation.candidates import Carrying
@@ -100,15 +104,16 @@ def evaluate(
             carrying=Carrying(paraphrases=given, subject=subject),
             extent=Extent(edits=ask),
             seed=seed,
+            papers=papers,
         )
-        if not held_out:
+        if not held_out and not papers:
             typer.echo(NONE_HELD_OUT)
         found = read_settings(settings)
         options = {
             "files": [file.name for file in files], "edits": edits, "batch": batch, "given": given, "subject": subject,
             "where": where, "half": half, "template": template, "seed": seed, "model": model, "ask": ask,
             "device": found.device, "dtype": found.dtype, "contents": [_digest(file.read_bytes()) for file in files],
-            "text": _digest("\n\n".join(plan.texts).encode()),
+            "text": _digest("\n\n".join(plan.texts).encode()), "papers": papers,
         }  # fmt: skip
         try:
             with opened(out) as folder, Stopping() as stopping:
@@ -148,7 +153,7 @@ async def _run(
 
     def keep(figures: list[dict[str, Any]]) -> None:
         results["candidates"][name] = figures
-        results["held_out"] = len(plan.held_out)
+        results["held_out"], results["papers"] = len(plan.held_out), plan.papers
         results["machine"] = {"python": platform.python_version(), "processor": platform.machine()}
         folder.keep_results(results)
 
@@ -179,6 +184,8 @@ def _show(folder: "Folder") -> None:
         *(report.rows_of(results, at) for at in report.last_steps(results)),
         report.slices_of(results),
     ):
+        if not rows:
+            continue
         table = Table(headings[0], box=None, pad_edge=False, header_style="bold")
         for name in headings[1:]:
             table.add_column(name, justify="right", no_wrap=True)
@@ -187,9 +194,11 @@ def _show(folder: "Folder") -> None:
         render.out().print(table, "")
     for line in report.notes_of({name: steps[-1:] for name, steps in results.items()}):
         typer.echo(line)
-    note = "" if found["held_out"] else f"\n{NONE_HELD_OUT}\n"
+    note = "" if found["held_out"] or found.get("papers") else f"\n{NONE_HELD_OUT}\n"
     (out / TABLES).write_text(report.markdown(results) + note, encoding="utf-8")
     typer.echo(f"{out / RESULTS} and {out / TABLES} hold the rest.")
+    if found.get("papers"):
+        return
     draw(results, out / PICTURE)
     typer.echo(f"{out / PICTURE} is the picture.")
 

@@ -7,11 +7,16 @@ sites). At that size nearly every prompt is in scope once some 16 edits are stor
 figures), and later batches make the mixture forget earlier ones: this preset is what the serving one is measured
 against.
 
+LoRAs start as in the official code, which keeps A as (D_in, r) and draws it by `kaiming_uniform_`: PyTorch takes r for
+the fan-in of that shape, so that A lies within 1 / sqrt(r). At D_in = 1,600 that is 14 times as wide as the usual
+1 / sqrt(D_in). The published rate suits it: what B learns in a step acts through A.
+
 The state that a batch leaves is kept with it, so that an edition is that of its newest live edit; a rolled-back edit
 leaves the code store at once and stays in the LoRAs that were trained after it: `approximate`. What remains different:
-end-of-text is a target token; an edit trains on the paraphrases that came with its request, not on half of a data
-set's. Defects of the official code left out: see app/editors/lora_mixture.py; codes are computed anew under each
-state, where the official ones go stale.
+end-of-text is a target token; an edit trains on its prompt and on the paraphrases that came with its request, not on
+half of a data set's, and a batch is of 4 edits with theirs; the code store holds one code an edit, its prompt's.
+Defects of the official code left out: see app/editors/lora_mixture.py; codes are computed anew under each state, where
+the official ones go stale.
 """
 
 from collections.abc import Generator, Mapping, Sequence
@@ -27,11 +32,11 @@ from app.domain.generation import Signal
 from app.editors.base import Capabilities, Decision, FitRequest, Fitted, Plain, Progress, PromptView, RowView, Site
 from app.editors.fit import collate
 from app.editors.fit_view import FitView
-from app.editors.mixture import MixtureFit, allocate, fit_mixture, hamming, new_mixture, scores, top
+from app.editors.mixture import Mixture, MixtureFit, allocate, fit_mixture, hamming, new_mixture, scores, top
 from app.editors.pages import Pages, Routing, route
 
 LORAS, RANK, K, BATCH = 4, 8, 2, 4
-HOW = MixtureFit(k=K, learning_rate=1e-4, steps=50, guided=1e-2, probability=None)
+HOW = MixtureFit(k=K, learning_rate=1e-4, steps=50, guided=1e-2, probability=None, by_direction=False)
 
 
 class Learned(BaseModel):
@@ -92,7 +97,7 @@ class LoraMixturePaper(Plain):
         d_in, d_out = self._view.widths
         width, sites = self._query_view.widths[0], len(self._routing.sites)
         if part is None:
-            mixture = new_mixture(sites, LORAS, RANK, d_in, d_out, width, requests[0].seed)
+            mixture = new_mixture(sites, LORAS, RANK, d_in, d_out, width, requests[0].seed, RANK**-0.5)
         else:
             mixture = self._pages.mixture(part.state)
         after = "" if part is None else part.state
@@ -100,8 +105,10 @@ class LoraMixturePaper(Plain):
         keys: list[Tensor] = []
         for first in range(0, len(requests), BATCH):
             some = requests[first : first + BATCH]
-            batch = collate([r.contexts for r in some], [r.target_ids for r in some], self._view.device)
-            queries = self._query_view.keys([context for request in some for context in request.contexts])
+            # the prompt and its paraphrases: behind them stand variants that the server makes for other editors
+            told = [request.contexts[: len(request.texts)] for request in some]
+            batch = collate(told, [request.target_ids for request in some], self._view.device)
+            queries = self._query_view.keys([context for contexts in told for context in contexts])
             # the same knowledge, told by its target, has the same allocation
             drawn = [allocate(1, sites, LORAS, K, hash_of(request.target_ids)) for request in some]
             allocation = torch.cat(drawn).to(self._view.device)[batch.owner]
@@ -150,14 +157,17 @@ class LoraMixturePaper(Plain):
     def compile(self, edit_ids: Sequence[str]) -> CodesPart:
         state = self._learned[edit_ids[-1]].shared
         queries = torch.stack([self._queries[edit_id] for edit_id in edit_ids])
-        return CodesPart(state, tuple(edit_ids), top(scores(self._pages.mixture(state), queries), K))
+        return CodesPart(state, tuple(edit_ids), top(self._scores(self._pages.mixture(state), queries), K))
+
+    def _scores(self, mixture: Mixture, queries: Tensor) -> Tensor:
+        return scores(mixture, queries, by_direction=self._how.by_direction)
 
     # -- acting
 
     def decide(self, prompt: PromptView, part: CodesPart) -> Decision | None:
         """In scope iff the smallest code distance is below `reach` (Algorithm 1); of equally near ones, the newest."""
         mixture = self._pages.mixture(part.state)
-        scored = scores(mixture, prompt.features[self._query_view.site].to(self._view.device)[None])[0]
+        scored = self._scores(mixture, prompt.features[self._query_view.site].to(self._view.device)[None])[0]
         chosen = top(scored, K)
         distances = hamming(chosen, part.codes).tolist()
         distance, at = min((distance, -at) for at, distance in enumerate(distances))

@@ -50,8 +50,13 @@ class Mixture:
 CHECK_EVERY = 8
 
 
-def new_mixture(sites: int, loras: int, rank: int, d_in: int, d_out: int, d_query: int, seed: int) -> Mixture:
-    """As LoRAs begin: `down` Kaiming-uniform, `up` zero, so that a new mixture changes nothing. On the CPU, by seed."""
+def new_mixture(
+    sites: int, loras: int, rank: int, d_in: int, d_out: int, d_query: int, seed: int, down_bound: float | None = None
+) -> Mixture:
+    """As LoRAs begin: `down` uniform, `up` zero, so that a new mixture changes nothing. On the CPU, by seed.
+
+    `down` lies within `down_bound`, by default 1 / sqrt(D_in), as in LoRA and PEFT.
+    """
     generator = torch.Generator().manual_seed(seed)
 
     def uniform(*shape: int) -> Tensor:
@@ -59,18 +64,23 @@ def new_mixture(sites: int, loras: int, rank: int, d_in: int, d_out: int, d_quer
         drawn: Tensor = (torch.rand(*shape, generator=generator) * 2 - 1) * bound
         return drawn
 
+    down = uniform(sites, loras, rank, d_in)
     return Mixture(
-        down=uniform(sites, loras, rank, d_in),
+        down=down if down_bound is None else down * (down_bound * d_in**0.5),
         up=torch.zeros(sites, loras, d_out, rank),
         router=uniform(sites, loras, d_query),
         bias=torch.zeros(sites, loras),
     )
 
 
-def scores(mixture: Mixture, queries: Tensor) -> Tensor:
-    """(B, D) queries -> (B, M, A): each site's softmax over its LoRAs. A query counts by its direction."""
-    unit = F.normalize(queries, dim=-1) * queries.shape[-1] ** 0.5
-    logits: Tensor = torch.einsum("bd,mad->bma", unit, mixture.router) + mixture.bias
+def scores(mixture: Mixture, queries: Tensor, *, by_direction: bool = True) -> Tensor:
+    """(B, D) queries -> (B, M, A): each site's softmax over its LoRAs.
+
+    A query counts by its direction, its length set to sqrt(D); as published it counts as it is (section 3.2).
+    """
+    if by_direction:
+        queries = F.normalize(queries, dim=-1) * queries.shape[-1] ** 0.5
+    logits: Tensor = torch.einsum("bd,mad->bma", queries, mixture.router) + mixture.bias
     return logits.softmax(-1)
 
 
@@ -102,13 +112,15 @@ def act_of(mixture: Mixture, at: int, gates: Tensor, scale: float = 1.0) -> Act:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MixtureFit:
-    """How a mixture is fitted. `guided` is the paper's lambda; `probability` None: all steps, whatever is right."""
+    """How a mixture is fitted. `guided` is the paper's lambda; `probability` None: all steps, whatever is right.
+    `by_direction` is how `scores` takes queries."""
 
     k: int
     learning_rate: float
     steps: int
     guided: float
     probability: float | None
+    by_direction: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +161,7 @@ def fit_mixture(
         going = torch.ones(len(batch.ids), dtype=torch.bool, device=device) if check else ~held[batch.owner]
         some, asked = batch.only(going), queries[going]
         with torch.enable_grad():
-            scored = scores(learned, asked)
+            scored = scores(learned, asked, by_direction=how.by_direction)
             gates = scored * top(scored, how.k)
             acts: Mapping[Site, Act] = {site: act_of(learned, at, gates[:, at]) for at, site in enumerate(sites)}
             picked = view.logits(some.ids, hidden[going], acts, some.position)

@@ -53,7 +53,7 @@ def subject_places(requests: Sequence[FitRequest], who: Sequence[Who], device: t
         rows: list[tuple[int, ...]] = []
         told = zip(request.contexts, request.context_texts, request.ends, strict=True)
         for at, (context, text, ends) in enumerate(told):
-            end = locate(text, whom)
+            end = _end_of_subject(text, request.subject, whom)
             if end is None and at == 0:
                 asked = f"the subject {request.subject!r} does not stand in it" if request.subject else "it names none"
                 raise InvalidRequest(
@@ -69,6 +69,12 @@ def subject_places(requests: Sequence[FitRequest], who: Sequence[Who], device: t
     return SubjectRows(batch, torch.tensor(places, device=device), prompts)
 
 
+def _end_of_subject(text: str, subject: str | None, who: Who) -> int | None:
+    """Where the subject ends, as it stands there letter by letter; else where words that name it do."""
+    at = text.find(subject) if subject else -1
+    return locate(text, who) if at < 0 else at + len(subject or "")
+
+
 class SubjectSweep:
     """`view` is at the lowest hooked layer with all `sites`, `above` at the layer that follows the highest."""
 
@@ -80,34 +86,36 @@ class SubjectSweep:
 
         loss = mean NLL of the target + kl KL(base | edited) at the subject + wd |delta|^2 / |h|^2.
         """
-        view, batch = self.view, rows.batch
+        view, batch, lengths = self.view, rows.batch, self._lengths(rows)
         index = torch.arange(len(batch.ids), device=view.device)
-        acts = self._validated(hooks, self._lengths(rows))
-        stood = self.out(batch.ids, acts)[index, rows.at]  # (R, D)
+        stood = self.out(batch.ids, self._validated(hooks, lengths))[index, rows.at]  # (R, D)
         edits = int(batch.owner.max()) + 1
         norms = torch.zeros(edits, device=view.device).scatter_reduce(
             0, batch.owner, stood.norm(dim=-1), "mean", include_self=False
         )
         hidden = view.hidden_below(batch.ids)
-        read = torch.cat([batch.position, rows.at[:, None]], 1)
         delta = torch.zeros(edits, stood.shape[1], device=view.device, requires_grad=True)
         base: Tensor | None = None
         optimiser = torch.optim.Adam([delta], lr=how.learning_rate)
         contexts = torch.bincount(batch.owner, minlength=edits).float()
         done = torch.zeros(edits, dtype=torch.bool, device=view.device)
         for step in range(how.steps + 1):
+            going = ~done[batch.owner]  # rows of the other edits need not be computed
+            some, at, own = batch.only(going), rows.at[going], torch.arange(int(going.sum()), device=view.device)
+            acts = self._validated(hooks, lengths[going])
             with torch.enable_grad():
                 top = self.sites[-1]
-                placed = torch.zeros(hidden.shape, device=view.device).index_put((index, rows.at), delta[batch.owner])
+                placed = torch.zeros((len(own), *hidden.shape[1:]), device=view.device)
+                placed = placed.index_put((own, at), delta[some.owner])
                 chained = {**acts, top: _after(acts.get(top), placed)}
-                logits = view.logits(batch.ids, hidden, chained, read)
+                logits = view.logits(some.ids, hidden[going], chained, torch.cat([some.position, at[:, None]], 1))
                 picked = logits[:, :-1]  # (R, J, V)
-                nll = F.cross_entropy(picked.flatten(0, 1), batch.target.flatten(), reduction="none")
-                nll = nll.view_as(batch.real).masked_fill(~batch.real, 0.0).sum(1) / batch.real.sum(1)
+                nll = F.cross_entropy(picked.flatten(0, 1), some.target.flatten(), reduction="none")
+                nll = nll.view_as(some.real).masked_fill(~some.real, 0.0).sum(1) / some.real.sum(1)
                 here = logits[:, -1].log_softmax(-1)
                 base = here.detach() if base is None else base
-                kl = F.kl_div(here, base, log_target=True, reduction="none").sum(-1)
-                by_edit = torch.zeros(edits, device=view.device).index_add(0, batch.owner, nll + how.kl * kl) / contexts
+                kl = F.kl_div(here, base[going], log_target=True, reduction="none").sum(-1)
+                by_edit = torch.zeros(edits, device=view.device).index_add(0, some.owner, nll + how.kl * kl) / contexts
                 by_edit = by_edit + how.weight_decay * delta.pow(2).sum(-1) / norms.pow(2)
                 loss = by_edit.masked_fill(done, 0.0).sum()
             yield Progress(step=step, steps=how.steps, loss=by_edit.sum().item())

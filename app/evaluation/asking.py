@@ -17,16 +17,18 @@ AT_ONCE = 256
 @dataclass(frozen=True, slots=True)
 class Scored:
     """A continuation under teacher forcing: its tokens, how many the model would have chosen itself, their summed
-    log-probability (nats). End-of-text is not counted, as in the papers."""
+    log-probability (nats). End-of-text is not counted, as in the papers. `chosen` says it of each token."""
 
     tokens: int
     likeliest: int
     logprob: float
+    chosen: tuple[bool, ...] = ()
 
     @classmethod
     def of(cls, tokens: Sequence[Token]) -> "Scored":
         counted = tokens[:-1] if tokens[-1].special and len(tokens) > 1 else tokens
-        return cls(len(counted), sum(t.likeliest for t in counted), sum(t.logprob for t in counted))
+        chosen = tuple(token.likeliest for token in counted)
+        return cls(len(counted), sum(chosen), sum(token.logprob for token in counted), chosen)
 
 
 def perplexity(scored: Sequence[Scored | None]) -> float | None:

@@ -1,17 +1,17 @@
 """All figures at one number of edits: every past edit asked again, and everything that should not have changed."""
 
 import random
-import statistics
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
 from app.evaluation.asking import Asking, perplexity
 from app.evaluation.candidates import ROUNDS, Candidate
 from app.evaluation.cases import Case
+from app.evaluation.forced import locality_match, token_match
 from app.evaluation.outcomes import Outcome, alike, cost_of, not_carried, standing_of
-from app.evaluation.pacing import SCORED, Extent, Pacing, Part, asking, spread
+from app.evaluation.pacing import SCORED, Extent, Pacing, Part, SoFar, asking, no_one, paced, spread
 from app.evaluation.scores import Tally, is_exact, tally
 from app.evaluation.slices import paraphrase_slice, slices_of
 
@@ -27,14 +27,8 @@ MODES: Mapping[str, Mapping[str, float | int]] = {
 }
 SLICES = 8
 """Questions of an edit in slices, about."""
-Tell = Callable[[dict[str, Any]], None]
-"""The figures so far."""
 WORDS = 100
 """Of a generic text: half of it, or of these, is given, and so many of the rest are scored."""
-
-
-def _no_one(_: dict[str, Any]) -> None:
-    pass
 
 
 class Measuring:
@@ -43,7 +37,7 @@ class Measuring:
 
     def __init__(
         self, candidate: Candidate, asking: Asking, held_out: Sequence[str], unrelated: Sequence[str],
-        texts: Sequence[str], given: int, extent: Extent, seed: int, pacing: Pacing | None = None, tell: Tell = _no_one,
+        texts: Sequence[str], given: int, extent: Extent, seed: int, pacing: Pacing | None = None, tell: SoFar = no_one,
     ) -> None:  # fmt: skip
         self._candidate, self._asking = candidate, asking
         self._held_out, self._unrelated, self._texts = list(held_out), list(unrelated), texts
@@ -56,25 +50,8 @@ class Measuring:
         """The figures after these edits, in their order. Where the time is short `fitted` tells which of them asked how
         large a share of what they would; `incomplete`, which are left out."""
         figures = self.without_asking(outcomes)
-        pacing, parts = self._pacing, self._parts(outcomes, last=last)
-        figures["incomplete"] = [part.name for part in parts]
-        self.so_far, left_out = figures, list[str]()
-        while parts:
-            extent, share = pacing.extent(parts, self._extent, len(outcomes))
-            part = parts.pop(0)
-            if "asked" in figures and not pacing.fits(part, self._extent, len(outcomes)):
-                left_out.append(part.name)
-                continue
-            began = pacing.clock()
-            found = await part.measure(extent)
-            pacing.note(part.questions(extent), pacing.clock() - began)
-            figures |= found
-            figures["incomplete"] = left_out + [left.name for left in parts]
-            if share < 1:
-                figures.setdefault("fitted", {})[part.name] = share
-            self._tell(figures)
-        if not left_out:
-            del figures["incomplete"]
+        self.so_far = figures
+        await paced(self._pacing, self._parts(outcomes, last=last), self._extent, figures, self._tell)
         if "exact" in figures:  # as GRACE and Transformer-Patcher call them
             figures["ERR"] = figures["ER"] = figures["exact"]
         if "locality" in figures:
@@ -143,7 +120,11 @@ class Measuring:
                 lambda e: asking(rephrased(e)) + SCORED * rephrased(e),
                 lambda e: self._generality(some(e)),
             ),
-            Part("locality", lambda e: 2 * asking(untouched(e) + min(e.unrelated, len(self._unrelated))), locality),
+            Part(
+                "locality",
+                lambda e: 2 * asking(untouched(e) + min(e.unrelated, len(self._unrelated))) + 2 * SCORED * untouched(e),
+                locality,
+            ),
             Part("the first 100", lambda e: asking(min(e.edits, len(first))), of_first),
             Part("perplexity", lambda e: 2 * SCORED * min(e.texts, len(self._texts)), self._perplexity),
         ]
@@ -170,7 +151,7 @@ class Measuring:
             "exact": tally(right),
             "exact_by_source": {name: each.as_json() for name, each in sorted(by_source.items())},
             "contains": tally(holds),
-            "token_match": await self._token_match([(each.case.prompt, each.case.target) for each in asked]),
+            "token_match": await token_match(self._candidate, [(o.case.prompt, o.case.target) for o in asked]),
             "retention": [tally(some)["share"] for some in _tenths(right)],
             "failed": [
                 {
@@ -196,7 +177,7 @@ class Measuring:
         return {
             "generality": tally(right),
             "generality_contains": tally(holds),
-            "generality_token_match": await self._token_match([(prompt, each.case.target) for each, prompt in asked]),
+            "generality_token_match": await token_match(self._candidate, [(p, o.case.target) for o, p in asked]),
             "generality_slices": {name: each.as_json() for name, each in sorted(slices.items())},
             "missed": [
                 {
@@ -211,12 +192,6 @@ class Measuring:
                 if not ok
             ][:50],
         }
-
-    async def _token_match(self, pairs: Sequence[tuple[str, str]]) -> float | None:
-        """The papers' figure: the share of target tokens that are likeliest after those before them, by edit. Papers
-        know no refusals: of an edit that was refused it is what the model itself makes of it."""
-        shares = [each.likeliest / each.tokens for each in await self._candidate.scores(pairs) if each is not None]
-        return statistics.mean(shares) if shares else None
 
     async def _locality(
         self, standing: Sequence[Case], cases: Sequence[Case], extent: Extent, rng: random.Random
@@ -238,8 +213,10 @@ class Measuring:
             kinds[kind].add(b == n)
             if b != n:
                 changed.append({"kind": kind, "prompt": prompt, "before": b, "now": n})
+        own = [(prompt, answer) for (kind, prompt), answer in zip(asked, before, strict=True) if kind != "unrelated"]
         return {
             "locality": {kind: each.as_json() for kind, each in sorted(kinds.items())},
+            "locality_token_match": await locality_match(self._candidate, self._asking, own),
             "locality_not_asked": before.count(None),
             "changed": changed[:50],
         }

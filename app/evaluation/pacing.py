@@ -19,6 +19,12 @@ ASKING = 0.6
 """Share of the time that asking may take: edits are made until what is left is needed for it."""
 
 T = TypeVar("T")
+SoFar = Callable[[dict[str, Any]], None]
+"""Is told the figures so far."""
+
+
+def no_one(_: dict[str, Any]) -> None:
+    """Nobody is told."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,6 +118,30 @@ class Pacing:
         else:
             return (whole.scaled(SCALES[-1], edits), SCALES[-1]) if self.bounded else (whole, 1.0)
         return (whole, 1.0) if scale == 1.0 else (extent, scale)
+
+
+async def paced(pacing: Pacing, parts: list[Part], whole: Extent, figures: dict[str, Any], tell: SoFar) -> None:
+    """Measures these parts, in their order, into `figures`, which know how many edits there are. Where the time is
+    short, `fitted` in them tells which parts asked how large a share of what they would ask; `incomplete`, also while
+    they are measured, which parts are left out. The first part is measured in any case: it gives `asked`."""
+    figures["incomplete"] = [part.name for part in parts]
+    left_out = list[str]()
+    while parts:
+        extent, share = pacing.extent(parts, whole, figures["edits"])
+        part = parts.pop(0)
+        if "asked" in figures and not pacing.fits(part, whole, figures["edits"]):
+            left_out.append(part.name)
+            continue
+        began = pacing.clock()
+        found = await part.measure(extent)
+        pacing.note(part.questions(extent), pacing.clock() - began)
+        figures |= found
+        figures["incomplete"] = left_out + [left.name for left in parts]
+        if share < 1:
+            figures.setdefault("fitted", {})[part.name] = share
+        tell(figures)
+    if not left_out:
+        del figures["incomplete"]
 
 
 def asking(*questions: float) -> float:

@@ -44,6 +44,7 @@ def rows_of(results: Results, edits: int) -> tuple[list[str], list[list[str]]]:
         ("edited prompts, token match (teacher-forced)", _share("token_match")),
         ("paraphrases, exact", _share("generality")),
         ("paraphrases, token match (teacher-forced)", _share("generality_token_match")),
+        ("prompts told apart from the edits, token match (teacher-forced)", _share("locality_token_match")),
         *((f"unchanged: {kind}", _share("locality", kind)) for kind in _locality_kinds(results)),
         ("too long to be asked, not counted", _not_asked),
         ("the first 100 edits, exact", _share("first_100")),

@@ -18,7 +18,8 @@ from app.evaluation.cases import Case
 from app.evaluation.journal import Journal
 from app.evaluation.measuring import Measuring
 from app.evaluation.outcomes import Outcome, not_carried
-from app.evaluation.pacing import Extent, Pacing
+from app.evaluation.pacing import Extent, Pacing, SoFar
+from app.evaluation.papers import PapersMeasuring, scored_directly
 from app.evaluation.scores import is_exact
 from app.service.service import Service
 
@@ -26,6 +27,8 @@ STEPS = (1, 10, 100, 1_000, 10_000)
 ROOM_TOKENS = 32
 """Of every answer, beyond the longest target of all."""
 LEAST_TOKENS = 64
+RUN_ON_TOKENS = 8
+"""The same where only the papers' figures are wanted: enough to see that an answer goes on beyond its target."""
 
 PROBE = 16
 """Questions that tell, where the time is short, what a question takes."""
@@ -56,6 +59,8 @@ class Plan:
     carrying: Carrying = field(default_factory=Carrying)
     extent: Extent = field(default_factory=Extent)
     seed: int = 0
+    papers: bool = False
+    """Whether only what the papers score is asked."""
 
     def checkpoints(self) -> list[int]:
         """Numbers of edits after which everything is measured: the last one always."""
@@ -101,7 +106,7 @@ async def run_candidate(
     _check_not_passed(plan, len(outcomes), figures)
     lengths = service.on_engine(partial(_target_tokens, [case.target for case in plan.cases]))
     longest = max(await asyncio.wrap_future(lengths))
-    asking = Asking(service, max(LEAST_TOKENS, longest + ROOM_TOKENS))
+    asking = Asking(service, longest + RUN_ON_TOKENS if plan.papers else max(LEAST_TOKENS, longest + ROOM_TOKENS))
     candidate = make_candidate(name, asking, plan.carrying)
     if made := [outcome.case for outcome in outcomes if outcome.made.edit_id is not None]:
         await candidate.restore(made)
@@ -116,10 +121,11 @@ async def run_candidate(
         keep(kept(part))
 
     pacing.begin()
-    measuring = Measuring(
-        candidate, asking, plan.held_out, plan.held_out or plan.generic, plan.texts, plan.carrying.paraphrases,
-        plan.extent, plan.seed, pacing, so_far,
-    )  # fmt: skip
+    measuring = (
+        _papers(plan, candidate, asking, journal, lines, pacing, so_far)
+        if plan.papers
+        else _whole(plan, candidate, asking, pacing, so_far)
+    )
     last = len(plan.cases)
     try:
         if pacing.bounded:
@@ -147,8 +153,8 @@ async def run_candidate(
 
 
 async def _edit_up_to(
-    goal: int, name: str, plan: Plan, candidate: Candidate, measuring: Measuring, outcomes: list[Outcome],
-    journal: Journal, tell: Tell, pacing: Pacing,
+    goal: int, name: str, plan: Plan, candidate: Candidate, measuring: Measuring | PapersMeasuring,
+    outcomes: list[Outcome], journal: Journal, tell: Tell, pacing: Pacing,
 ) -> bool:  # fmt: skip
     """-> whether all of these edits are made: False where the time was over before."""
     edit_s = 0.0
@@ -158,11 +164,12 @@ async def _edit_up_to(
         began = pacing.clock()
         tell(f"{name}: editing", len(outcomes), len(plan.cases))
         made_now = await candidate.edit(cases, [_superseded(case, outcomes) for case in cases])
-        now = await _asked(candidate, cases, made_now, plan.carrying.paraphrases)
+        ask = scored_directly if plan.papers else _asked
+        now = await ask(candidate, cases, made_now, plan.carrying.paraphrases)
         outcomes.extend(now)
         journal.add(*map(_line, now))
         edit_s = pacing.clock() - began
-        right = sum(outcome.right and not outcome.refused for outcome in outcomes)
+        right = sum(outcome.right and (plan.papers or not outcome.refused) for outcome in outcomes)
         what = f"{right} of {len(outcomes)} right, {edit_s / len(cases):.2f} s an edit"
         tell(f"{name}: {what}", len(outcomes), len(plan.cases))
     return True
@@ -178,6 +185,11 @@ async def _probe(asking: Asking, prompts: Sequence[str], pacing: Pacing) -> None
 
 def _told(figures: Mapping[str, Any]) -> str:
     """The newest shares of figures that are still being measured, in a line."""
+    forced = {
+        "token match": figures.get("token_match"),
+        "of paraphrases": figures.get("generality_token_match"),
+        "of prompts told apart": figures.get("locality_token_match"),
+    }
     shares = {
         "exact": figures.get("exact"),
         "paraphrases": figures.get("generality"),
@@ -185,7 +197,28 @@ def _told(figures: Mapping[str, Any]) -> str:
         **figures.get("locality", {}),
     }
     told = [f"{name} {100 * each['share']:.1f} %" for name, each in shares.items() if each and each["asked"]]
+    told += [f"{name} {100 * share:.1f} %" for name, share in forced.items() if share is not None]
     return f"after {figures['edits']} edits: {', '.join(told)}"
+
+
+def _whole(plan: Plan, candidate: Candidate, asking: Asking, pacing: Pacing, so_far: SoFar) -> Measuring:
+    return Measuring(
+        candidate, asking, plan.held_out, plan.held_out or plan.generic, plan.texts, plan.carrying.paraphrases,
+        plan.extent, plan.seed, pacing, so_far,
+    )  # fmt: skip
+
+
+def _papers(
+    plan: Plan, candidate: Candidate, asking: Asking, journal: Journal, lines: Sequence[Mapping[str, Any]],
+    pacing: Pacing, so_far: SoFar,
+) -> PapersMeasuring:  # fmt: skip
+    """Goes on with the parts that the journal has."""
+    known = {line["part"]: line["figures"] for line in lines if line["kind"] == "part"}
+
+    def keep(name: str, figures: Mapping[str, Any]) -> None:
+        journal.add({"kind": "part", "part": name, "figures": figures})
+
+    return PapersMeasuring(candidate, asking, plan.carrying.paraphrases, plan.extent, known, keep, pacing, so_far)
 
 
 def _check_not_passed(plan: Plan, edits: int, figures: Mapping[int, object]) -> None:

@@ -113,3 +113,21 @@ def test_where_no_row_is_held_out_it_is_said(tmp_path: Path) -> None:
     assert "No row is held out" in (out / "results.md").read_text()
     last = json.loads((out / "results.json").read_text())["candidates"]["bare"][-1]
     assert last["TRR"] == {"share": 1.0, "right": 300, "asked": 300}
+
+
+def test_papers_figures_come_without_a_picture_and_within_a_time(tmp_path: Path) -> None:
+    file, out = tmp_path / "edits.jsonl", tmp_path / "run"
+    file.write_text("\n".join(map(json.dumps, ROWS)))
+    found = evaluate(file, "--out", out, "--papers", "--editor", "bare", "--minutes", 10)
+    assert found.exit_code == 0, found.output
+    assert "prompts told apart from the edits, token match" in said(found)
+    assert "No row is held out" not in found.output
+    results = json.loads((out / "results.json").read_text())
+    assert results["papers"] is True
+    (last,) = results["candidates"]["bare"]
+    assert (last["edits"], last["asked"], last["locality_token_match"]) == (3, 3, 1.0)
+    assert "| edited prompts, token match (teacher-forced) |" in (out / "results.md").read_text()
+    assert not (out / "curves.svg").exists()
+    other = evaluate(file, "--out", out, "--editor", "bare")
+    assert other.exit_code == 1
+    assert "had other options: papers" in other.output

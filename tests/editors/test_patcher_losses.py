@@ -16,10 +16,17 @@ def test_at_first_a_neuron_is_exactly_one_at_its_own_query() -> None:
     assert activation_loss(queries, keys, biases).item() == pytest.approx(math.exp(-1))
 
 
-def test_only_the_largest_count_and_by_their_exponentials() -> None:
-    values = torch.tensor([0.0, 1.0, 2.0, -50.0])
-    assert largest(values, 2).item() == pytest.approx((math.e + math.e**2) / 2)
-    assert largest(values, 99).item() == pytest.approx((1 + math.e + math.e**2) / 4)
+@pytest.mark.parametrize("count", [5, 16, 1000])
+def test_only_the_largest_count_and_by_their_exponentials_as_in_a_batch_of_eight_copies(count: int) -> None:
+    """The published batch holds the edit 8 times; the largest are taken of all copies."""
+    values = torch.randn(300, generator=torch.Generator().manual_seed(0))
+    copies = values.repeat(8).topk(count).values
+    assert largest(values, count).item() == pytest.approx(copies.exp().mean().item(), rel=1e-6)
+
+
+def test_of_fewer_values_than_are_wanted_all_count() -> None:
+    values = torch.tensor([0.0, 1.0, 2.0])
+    assert largest(values, 99).item() == pytest.approx((1 + math.e + math.e**2) / 3)
 
 
 def test_the_memory_losses_by_hand() -> None:

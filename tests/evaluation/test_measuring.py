@@ -12,10 +12,12 @@ from app.domain.generation import GenerationParameters
 from app.evaluation.asking import Asking, Scored
 from app.evaluation.candidates import Made
 from app.evaluation.cases import Case
+from app.evaluation.forced import locality_match
 from app.evaluation.measuring import Measuring
 from app.evaluation.outcomes import Outcome, not_carried
-from app.evaluation.pacing import Extent
-from app.evaluation.report import rows_of
+from app.evaluation.pacing import SCORED, Extent, Pacing
+from app.evaluation.papers import PapersMeasuring
+from app.evaluation.report import notes_of, rows_of
 
 
 class Told:
@@ -149,3 +151,133 @@ def test_each_prompt_has_a_draw_of_its_own() -> None:
     assert seeds["a"][0] == seeds["a"][1] != seeds["a"][2]
     assert seeds["a"][0] != seeds["b"][0]
     assert seeds["a"][3] is None
+
+
+class Forced(Told):
+    """Says of each token of a continuation whether it is the likeliest, bare and edited."""
+
+    def __init__(self, bare: Mapping[str, tuple[bool, ...]], live: Mapping[str, tuple[bool, ...]]) -> None:
+        super().__init__(dict.fromkeys(bare, "an answer"))
+        self._of = {"off": bare, "live": live}
+
+    async def scores(self, pairs: Sequence[tuple[str, str]], edits: str = "live", **_how: Any) -> list[Scored | None]:
+        found = (self._of[edits].get(prompt) for prompt, _ in pairs)
+        return [None if each is None else Scored(len(each), sum(each), -1.0, each) for each in found]
+
+
+def test_locality_is_the_share_of_the_bare_answers_tokens_that_are_still_chosen() -> None:
+    yes, no = True, False
+    bare = {"all": (yes, yes), "half": (yes, yes), "read back": (yes, no, yes, yes), "too long": (yes,)}
+    live = {"all": (yes, yes), "half": (yes, no), "read back": (yes, yes, yes, no)}
+    asking = Forced(bare, live)
+    answered: list[tuple[str, str | None]] = [
+        *((prompt, "an answer") for prompt in bare),
+        ("silent", " "),
+        ("none", None),
+    ]
+    found = asyncio.run(locality_match(asking, asking, answered))  # type: ignore[arg-type]
+    assert found == pytest.approx((1 + 1 / 2 + 2 / 3) / 3)
+
+
+def test_a_whole_measuring_has_the_papers_locality_of_an_edits_own_prompts() -> None:
+    bare = {"The lake is": (True, True), "The sea is": (True, True)}
+    asking = Forced(bare, {"The lake is": (True, False), "The sea is": (False, False)})
+    one = outcome(case(0, untouched=(("near", "The lake is"),)))
+    figures = measured([one], asking, asking)
+    assert figures["locality_token_match"] == 0.5, "unrelated questions have a figure of their own"
+
+
+def test_the_papers_figures_are_means_over_what_is_asked() -> None:
+    first = case(0, paraphrases=("As one says, 0 is",), untouched=(("near", "The lake is"),))
+    second = case(1)
+    live = {
+        first.prompt: (True, True, False, False),
+        second.prompt: (True,),
+        first.paraphrases[0]: (False, True),
+        "The lake is": (True, False, True),
+    }
+    asking = Forced({"The lake is": (True, True, True)}, live)
+    kept: list[str] = []
+
+    def keep(name: str, _figures: Mapping[str, Any]) -> None:
+        kept.append(name)
+
+    made = [outcome(first), outcome(second, right=False)]
+    measuring = PapersMeasuring(asking, asking, 0, Extent(), {}, keep)  # type: ignore[arg-type]
+    figures = asyncio.run(measuring.at(made, last=True))
+    assert (figures["token_match"], figures["generality_token_match"]) == (0.75, 0.5)
+    assert figures["locality_token_match"] == pytest.approx(2 / 3)
+    assert figures["SR"] == {"share": 0.5, "right": 1, "asked": 2}
+    assert figures["exact"]["asked"] == 2
+    assert kept == ["2/reliability", "2/generality", "2/locality", "2/exact"]
+    known = {"2/reliability": {"token_match": 0.125}}
+    again = PapersMeasuring(asking, asking, 0, Extent(), known, keep)  # type: ignore[arg-type]
+    assert asyncio.run(again.at(made, last=True))["token_match"] == 0.125, "what was measured is not measured again"
+
+
+class Slow(Forced):
+    """Each answer takes a second, and a score a fifth of one; after `ends` calls it is cancelled."""
+
+    def __init__(self, prompts: Sequence[str], ends: float = float("inf")) -> None:
+        super().__init__(dict.fromkeys(prompts, (True, True)), dict.fromkeys(prompts, (True, True)))
+        self.now, self._ends = 0.0, ends
+
+    def clock(self) -> float:
+        return self.now
+
+    async def answers(self, prompts: Sequence[str], **how: Any) -> list[str | None]:
+        self._pass(float(len(prompts)))
+        return await super().answers(prompts, **how)
+
+    async def scores(self, pairs: Sequence[tuple[str, str]], edits: str = "live", **how: Any) -> list[Scored | None]:
+        self._pass(SCORED * len(pairs))
+        return await super().scores(pairs, edits, **how)
+
+    def _pass(self, seconds: float) -> None:
+        self.now += seconds
+        if self.now > self._ends:
+            raise asyncio.CancelledError
+
+
+def papers_of(slow: Slow, seconds: float | None) -> tuple[PapersMeasuring, list[str], list[dict[str, Any]]]:
+    kept: list[str] = []
+    told: list[dict[str, Any]] = []
+    pacing = Pacing(seconds, slow.clock)
+    pacing.note(1, 1.0)
+    measuring = PapersMeasuring(
+        slow, slow, 0, Extent(), {}, lambda name, _: kept.append(name), pacing, lambda figures: told.append({**figures})
+    )  # type: ignore[call-overload]
+    return measuring, kept, told
+
+
+CASES = [case(at, paraphrases=(f"It is said: {at}",), untouched=(("near", f"The lake {at}"),)) for at in range(100)]
+PROMPTS = [prompt for each in CASES for prompt in (each.prompt, *each.paraphrases, each.untouched[0][1])]
+
+
+@pytest.mark.parametrize("seconds", [None, 1000.0, 120.0, 1.0])
+def test_the_papers_figures_keep_to_the_time_and_say_what_they_cut_down(seconds: float | None) -> None:
+    measuring, kept, told = papers_of(slow := Slow(PROMPTS), seconds)
+    figures = asyncio.run(measuring.at([outcome(each) for each in CASES], last=True))
+    if seconds in (None, 1000.0):
+        assert measuring.questions([outcome(each) for each in CASES]) == pytest.approx(slow.now)
+        assert not {"fitted", "incomplete"} & set(figures)
+        assert figures["asked"] == figures["locality_asked"] == figures["exact"]["asked"] == 100
+        assert kept == [f"100/{name}" for name in ("reliability", "generality", "locality", "exact")]
+    elif seconds == 120.0:
+        assert set(figures["fitted"]) == {"reliability", "generality", "locality", "exact"}
+        assert 0 < figures["asked"] < 100 > figures["exact"]["asked"] > 0
+        assert slow.now <= seconds
+        assert kept == [], "with more time everything is asked"
+    else:
+        assert (figures["asked"], figures["incomplete"]) == (2, ["locality", "exact"])
+        assert any("incomplete" in note for note in notes_of({"grace/paper": [figures]}))
+    assert told[0]["incomplete"][-3:] == ["generality", "locality", "exact"]
+
+
+def test_the_papers_figures_that_are_there_outlast_a_cancellation() -> None:
+    measuring, kept, _ = papers_of(Slow(PROMPTS, ends=50.0), None)
+    with pytest.raises(asyncio.CancelledError):
+        asyncio.run(measuring.at([outcome(each) for each in CASES], last=True))
+    assert measuring.so_far is not None
+    assert (measuring.so_far["token_match"], measuring.so_far["incomplete"]) == (1.0, ["locality", "exact"])
+    assert kept == ["100/reliability", "100/generality"]

@@ -1,6 +1,7 @@
 """A run edits, asks and measures; interrupted anywhere it goes on where it stopped, and ends with the same figures."""
 
 import asyncio
+import json
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -304,3 +305,34 @@ def test_generic_questions_stand_for_unrelated_ones_where_no_row_is_held_out(tmp
     last = run(tmp_path, how=plan(cases=CASES[:1], held_out=(), generic=generic, steps=()))[-1]
     assert last["locality"]["unrelated"]["asked"] == last["TRR"]["asked"] == 2
     assert last["overhead"] > 0
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+def test_edits_are_scored_as_the_papers_do_and_a_run_goes_on_within_its_measuring(tmp_path: Path, batch: int) -> None:
+    how = plan(cases=(*CASES[:2], CASES[3]), batch=batch, steps=(), papers=True)
+    (figures,) = run(tmp_path, "grace/paper", how)
+    assert (figures["edits"], figures["asked"], figures["SR"]["asked"]) == (3, 3, 3)
+    assert figures["exact"]["asked"] == 3
+    assert all(0 <= figures[name] <= 1 for name in ("token_match", "generality_token_match", "locality_token_match"))
+    journal = tmp_path / "run.jsonl"
+    lines = journal.read_text().splitlines(keepends=True)
+    parts = [json.loads(line)["part"] for line in lines if '"part"' in line]
+    assert parts == ["3/reliability", "3/generality", "3/locality", "3/exact"]
+    journal.write_text("".join(lines[:-3]))  # killed while it measured locality
+    assert timeless(run(tmp_path, "grace/paper", how)) == timeless([figures])
+
+
+def test_the_bare_model_leaves_every_token_of_its_own_answers_in_place(tmp_path: Path) -> None:
+    (figures,) = run(tmp_path, "bare", plan(cases=CASES[:2], steps=(), papers=True))
+    assert figures["locality_token_match"] == 1.0
+
+
+def test_a_run_scored_as_papers_do_ends_with_its_time_and_goes_on(tmp_path: Path) -> None:
+    how = plan(cases=(*CASES[:2], CASES[3]), steps=(), papers=True)
+    kept: list[list[Any]] = []
+    (cut,) = run(tmp_path, "grace/paper", how, keep=kept.append, pacing=Pacing(1200.0, FakeClock()))
+    assert cut["edits"] < 3 or cut.get("incomplete") or cut.get("fitted")
+    assert kept[-1] == [cut]
+    (figures,) = [each for each in run(tmp_path, "grace/paper", how) if each["edits"] == 3]
+    assert not {"fitted", "incomplete"} & set(figures)
+    assert figures["asked"] == 3

@@ -1,0 +1,155 @@
+"""Edits scored as the papers of the editors score them: by token match under teacher forcing, and little else.
+
+Reliability is the share of an edit's target tokens that are likeliest after its prompt and the target's tokens before
+them; generality is the same after its paraphrases; locality is the share of tokens of the bare model's own answer, to a
+prompt that the edit is not about, that are still the likeliest. Each is a mean over what is asked. Whole answers that
+the model generates freely stand beside, since token match says little about them.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any
+
+from app.evaluation.asking import Asking
+from app.evaluation.candidates import Candidate, Made
+from app.evaluation.cases import Case
+from app.evaluation.forced import locality_match, token_match
+from app.evaluation.outcomes import Outcome, alike, cost_of, not_carried, standing_of
+from app.evaluation.pacing import SCORED, Extent, Pacing, Part, SoFar, asking, no_one, paced, spread
+from app.evaluation.scores import tally
+
+LOCAL_TOKENS = 8
+"""Of the bare model's answer, how many are scored for locality: the papers score an answer of a few words."""
+
+Measure = Callable[[Extent], Awaitable[dict[str, Any]]]
+Keep = Callable[[str, Mapping[str, Any]], None]
+"""Takes a part of the figures by its name as soon as it is measured."""
+
+
+class PapersMeasuring:
+    """The papers' figures after all edits. `known` are the parts that were measured before an interruption; one that
+    asked less than everything, for want of time, is not among them."""
+
+    def __init__(
+        self,
+        candidate: Candidate,
+        asking: Asking,
+        given: int,
+        extent: Extent,
+        known: Mapping[str, Any],
+        keep: Keep,
+        pacing: Pacing | None = None,
+        tell: SoFar = no_one,
+    ) -> None:
+        self._candidate, self._asking, self._given, self._extent = candidate, asking, given, extent
+        self._known, self._keep = dict(known), keep
+        self._pacing, self._tell = pacing or Pacing(), tell
+        self.so_far: dict[str, Any] | None = None
+        """What was measured when `at` was cancelled."""
+
+    async def at(self, outcomes: Sequence[Outcome], *, last: bool) -> dict[str, Any]:
+        """The figures after these edits, alike at the last number of edits and before. `fitted` and `incomplete` tell
+        what the time was too short for."""
+        self.so_far = figures = self.without_asking(outcomes)
+        parts = []
+        for part in self._parts(outcomes):
+            if (key := _key(outcomes, part.name)) in self._known:
+                figures |= self._known[key]
+            else:
+                parts.append(part)
+        await paced(self._pacing, parts, self._extent, figures, self._tell)
+        self.so_far = None
+        return figures
+
+    def without_asking(self, outcomes: Sequence[Outcome]) -> dict[str, Any]:
+        """What is known of edits from when they were made."""
+        return {
+            "edits": len(outcomes),
+            "refused": sum(outcome.refused for outcome in outcomes),
+            "locality": {},
+            "SR": tally(outcome.right for outcome in outcomes),
+            "GR": tally(right for outcome in outcomes for right in outcome.paraphrases),
+            **cost_of(outcomes, self._candidate.held_bytes),
+        }
+
+    def questions(self, outcomes: Sequence[Outcome]) -> float:
+        """How many all figures ask after these edits."""
+        return sum(part.questions(self._extent) for part in self._parts(outcomes))
+
+    def _parts(self, outcomes: Sequence[Outcome]) -> list[Part]:
+        standing = standing_of(outcomes)
+        edited = {alike(prompt) for each in standing for prompt in (each.case.prompt, *each.case.paraphrases)}
+
+        def some(extent: Extent) -> list[Outcome]:
+            return spread(standing, extent.edits)
+
+        def rephrased(extent: Extent) -> list[tuple[str, str]]:
+            return [
+                (prompt, each.case.target)
+                for each in some(extent)
+                for prompt in not_carried(each.case, self._given)[: extent.paraphrases]
+            ]
+
+        def untouched(extent: Extent) -> list[str]:
+            found = (prompt for each in some(extent) for _, prompt in each.case.untouched[: extent.untouched])
+            return [prompt for prompt in dict.fromkeys(found) if alike(prompt) not in edited]
+
+        def part(name: str, questions: Callable[[Extent], float], measure: Measure) -> Part:
+            async def measured(extent: Extent) -> dict[str, Any]:
+                found = await measure(extent)
+                if extent == self._extent:
+                    self._known[_key(outcomes, name)] = found
+                    self._keep(_key(outcomes, name), found)
+                return found
+
+            return Part(name, questions, measured)
+
+        return [
+            part("reliability", lambda e: SCORED * len(some(e)), lambda e: self._reliability(some(e))),
+            part("generality", lambda e: SCORED * len(rephrased(e)), lambda e: self._generality(rephrased(e))),
+            part(
+                "locality",
+                lambda e: asking(n := len(untouched(e))) + 2 * SCORED * n,
+                lambda e: self._locality(untouched(e)),
+            ),
+            part("exact", lambda e: asking(len(some(e))), lambda e: self._exact(some(e))),
+        ]
+
+    async def _reliability(self, asked: Sequence[Outcome]) -> dict[str, Any]:
+        pairs = [(outcome.case.prompt, outcome.case.target) for outcome in asked]
+        return {"asked": len(asked), "token_match": await token_match(self._candidate, pairs)}
+
+    async def _generality(self, asked: Sequence[tuple[str, str]]) -> dict[str, Any]:
+        return {"generality_asked": len(asked), "generality_token_match": await token_match(self._candidate, asked)}
+
+    async def _locality(self, prompts: Sequence[str]) -> dict[str, Any]:
+        answers = await self._asking.answers(prompts, edits="off", max_new_tokens=LOCAL_TOKENS)
+        matched = await locality_match(self._candidate, self._asking, list(zip(prompts, answers, strict=True)))
+        return {"locality_asked": len(prompts), "locality_token_match": matched}
+
+    async def _exact(self, asked: Sequence[Outcome]) -> dict[str, Any]:
+        answers = await self._candidate.answers([outcome.case.prompt for outcome in asked])
+        return {
+            "exact": tally(outcome.is_right(answer) for answer, outcome in zip(answers, asked, strict=True)),
+            "answers": [
+                {"prompt": outcome.case.prompt, "target": outcome.case.target, "answer": answer}
+                for outcome, answer in zip(asked[:20], answers, strict=False)
+            ],
+        }
+
+
+def _key(outcomes: Sequence[Outcome], part: str) -> str:
+    return f"{len(outcomes)}/{part}"
+
+
+async def scored_directly(
+    candidate: Candidate, cases: Sequence[Case], made: Sequence[Made], given: int
+) -> list[Outcome]:
+    """Each edit and its paraphrases directly after it was made: right where every target token is the likeliest."""
+    asked = [(prompt, case.target) for case in cases for prompt in (case.prompt, *not_carried(case, given))]
+    right = iter([each is not None and each.likeliest == each.tokens for each in await candidate.scores(asked)])
+    return [
+        Outcome(
+            case=case, made=each, right=next(right), paraphrases=tuple(next(right) for _ in not_carried(case, given))
+        )
+        for case, each in zip(cases, made, strict=True)
+    ]
