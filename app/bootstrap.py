@@ -204,8 +204,8 @@ def _build_text() -> Iterator[str]:
     yield from (each.given + each.graded for each in epoch(load_relations(), Random(0)))
 
 
-_AT_ONCE = 16
-"""Sequences of the default length that a GPU shall hold at once: there, memory is laid out at the start."""
+_LONGEST_LAID_OUT = 4096
+"""Tokens of a sequence on a GPU, unless more are asked for: there each slot's memory is laid out at the start."""
 _LEAST = 64
 """A shorter context than this serves nobody."""
 
@@ -221,8 +221,8 @@ def _room(settings: Settings, hosted: HostedModel) -> tuple[HostedModel, int, in
         for device, layers in Counter(hosted.layer_devices).items()
     )
     on_cpu = hosted.device.type == "cpu"
-    share = room if on_cpu else room // min(settings.slots, _AT_ONCE) - 1
-    longest = hosted.max_tokens if settings.max_sequence_tokens else min(hosted.max_tokens, max(share, 1))
+    most = room if on_cpu else _LONGEST_LAID_OUT
+    longest = hosted.max_tokens if settings.max_sequence_tokens else min(hosted.max_tokens, max(most, 1))
     slots = settings.slots if on_cpu else min(settings.slots, room // (longest + 1))
     if longest > room or slots < 1 or longest < min(_LEAST, hosted.max_tokens):
         raise UnsupportedModel(

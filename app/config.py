@@ -83,7 +83,8 @@ class Settings(BaseSettings):
     max_sequence_tokens: int | None = Field(
         None,
         ge=2,
-        description="Prompt plus answer, in tokens; None: the model's whole context, as far as memory allows.",
+        description="Prompt plus answer, in tokens; None: the model's whole context, as far as memory allows; on a "
+        "GPU at most 4096.",
     )
     prefill_chunk_tokens: int = Field(
         256,

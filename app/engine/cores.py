@@ -31,7 +31,10 @@ def read(stat: Path = Path("/proc/stat")) -> Reading | None:
         return None
     tick = os.sysconf("SC_CLK_TCK")
     # user nice system idle iowait: a core that waits for a disk is free to compute
-    idle = sum(int(line[4]) + int(line[5]) for line in lines if line and line[0] in mine)
+    spent = [[int(field) for field in line[1:]] for line in lines if line and line[0] in mine]
+    if not any(map(sum, spent)):
+        return None  # a sandbox that counts nothing: never idle would mean never free
+    idle = sum(fields[3] + fields[4] for fields in spent)
     return Reading(time.monotonic(), time.process_time(), idle / tick)
 
 

@@ -21,6 +21,7 @@ from app.engine.detokenizer import Detokenizer
 from app.engine.editions import Edition, Editions
 from app.engine.fits import Fits, Fitting
 from app.engine.graphs import Record
+from app.engine.kv_cache import SPARE
 from app.engine.model import HostedModel
 from app.engine.onednn import release_dense
 from app.engine.runner import Runner, Watch
@@ -151,7 +152,7 @@ class Engine:
         began = time.perf_counter()
         self._drop_cancelled()
         batch = self.scheduler.next()
-        self._move()
+        self._settle()
         if batch is not None:
             self.counters.steps += 1
             if batch.phase is Phase.PREFILL:
@@ -165,15 +166,16 @@ class Engine:
             self.counters.fit_steps += self._fits.step()
             self._fits.budget.fitted(time.perf_counter() - began if batch is not None else 0.0)
 
-    def _move(self) -> None:
+    def _settle(self, spare: int = SPARE) -> None:
+        """Sequences stand in their slots, and what others left there gives its memory back."""
         while self.scheduler.moves:
             move = self.scheduler.moves.pop(0)
             self._runner.move(move.source, move.target, move.tokens)
+        self._runner.cache.release({each.slot: each.computed for each in self.scheduler.running}, spare)
 
     def give_back_memory(self) -> None:
         """Between two steps: what ended sequences and fits held of memory goes back to the system."""
-        self._move()  # what has yet to be moved stands where nobody runs any more
-        self._runner.cache.release(len(self.scheduler.running))
+        self._settle(spare=0)
         if not self._fits:
             release_dense(self.hosted.model)
 

@@ -5,7 +5,7 @@ So every sequence may use the model's whole context, and costs what it holds. El
 """
 
 import mmap
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -14,6 +14,9 @@ from torch import Tensor
 from transformers.cache_utils import Cache, CacheLayerMixin
 
 from app.domain.errors import UnsupportedModel
+
+SPARE = 512
+"""Tokens whose memory a slot may keep beyond what its sequence holds."""
 
 
 class Place:
@@ -94,12 +97,16 @@ class SlotLayer(CacheLayerMixin):  # type: ignore[no-untyped-call]
         if self.is_initialized:
             self.states[target, :tokens] = self.states[source, :tokens]
 
-    def release(self, first: int, last: int) -> None:
-        """Gives back the memory of the slots from `first` to before `last`; what they held is gone."""
-        if self._pages is not None and first < last:
-            a_slot = len(self._pages) // self._slots
-            start = -(-first * a_slot // mmap.PAGESIZE) * mmap.PAGESIZE
-            self._pages.madvise(mmap.MADV_DONTNEED, start, last * a_slot - start)
+    def release(self, slot: int, first: int, last: int) -> None:
+        """Gives back the memory of a slot's tokens from `first` to before `last`; what was held of them is gone."""
+        if self._pages is None:
+            return
+        a_token = self.states[0, 0].numel() * self.states.itemsize
+        start, end = (a_token * (slot * (self._max_tokens + 1) + at) for at in (first, last))
+        # whole pages alone: the others hold tokens that stay, of this slot or of the next
+        start, end = -(-start // mmap.PAGESIZE) * mmap.PAGESIZE, end // mmap.PAGESIZE * mmap.PAGESIZE
+        if start < end:
+            self._pages.madvise(mmap.MADV_DONTNEED, start, end - start)
 
     def get_seq_length(self) -> int:
         return 0  # positions are given with every pass
@@ -118,7 +125,7 @@ class SlotCache(Cache):
         self.place = Place()
         self.slots, self.max_tokens = slots, max_tokens
         self._slot_layers = [SlotLayer(self.place, slots, max_tokens) for _ in range(layers)]
-        self._used = 0
+        self._written = [0] * slots  # tokens of each slot that take memory
         super().__init__(layers=list(self._slot_layers))
 
     def layers_states(self, heads: int, d_head: int, dtype: torch.dtype) -> Iterator[Tensor]:
@@ -132,16 +139,22 @@ class SlotCache(Cache):
         """A sequence's leading tokens to another slot, in every layer."""
         for layer in self._slot_layers:
             layer.move(source, target, tokens)
+        self._written[target] = max(self._written[target], tokens)
 
-    def use(self, slots: int) -> None:
-        """Notes that the first so many slots are written to."""
-        self._used = max(self._used, slots)
+    def write(self, slots: Sequence[int], ends: Sequence[int]) -> None:
+        """Notes how many tokens the next pass leaves in each slot."""
+        for slot, end in zip(slots, ends, strict=True):
+            self._written[slot] = max(self._written[slot], end)
 
-    def release(self, running: int) -> None:
-        """Gives back the memory of slots that were used and are not among the first `running` any more."""
-        for layer in self._slot_layers:
-            layer.release(running, self._used)
-        self._used = min(self._used, running)
+    def release(self, held: Mapping[int, int], spare: int = SPARE) -> None:
+        """Gives back the memory of tokens that nobody holds any more. `held`: tokens by slot, of those who run; a slot
+        may keep `spare` more, which whoever comes next writes to without taking memory anew."""
+        for slot, written in enumerate(self._written):
+            kept = held.get(slot, 0)
+            if written > kept + spare:
+                for layer in self._slot_layers:
+                    layer.release(slot, kept, written)
+                self._written[slot] = kept
 
 
 def _address_space(count: int, dtype: torch.dtype) -> tuple[mmap.mmap, Tensor]:

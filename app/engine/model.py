@@ -54,11 +54,17 @@ class HostedModel:
 
     def kv_bytes_per_token(self, layers: int | None = None) -> int:
         """Bytes of keys and values that one token takes over all layers, or over so many of them."""
+        heads, width = self.kv_shape
+        layers = self.model.config.num_hidden_layers if layers is None else layers
+        return int(2 * layers * heads * width * self.dtype.itemsize)
+
+    @property
+    def kv_shape(self) -> tuple[int, int]:
+        """Heads of a layer's keys and values, and the width of a head."""
         config = self.model.config
         heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
         width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-        layers = config.num_hidden_layers if layers is None else layers
-        return int(2 * layers * heads * width * self.dtype.itemsize)
+        return int(heads), int(width)
 
 
 def pick_device(device: str) -> torch.device:

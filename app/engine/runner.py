@@ -54,6 +54,9 @@ class Runner:
         self._sites = tuple(dict.fromkeys(site for editor in editors.values() for site in editor.sites))
         for site in self._sites:
             hooks.attach(site)
+        if {device.type for device in hosted.layer_devices} == {"cpu"}:
+            # at the start, where a system that refuses the address space can still be told so
+            list(self.cache.layers_states(*hosted.kv_shape, hosted.dtype))
         self._lean = self._lean_decode()
         self._graphs = None if record is None else DecodeGraphs(hosted, hooks, self.cache, editors, record)
 
@@ -156,7 +159,7 @@ class Runner:
 
     def _step(self, slots: list[int], starts: list[int], pieces: Sequence[Sequence[int]]) -> Tensor:
         if self._lean is not None and self._lean.can():
-            self.cache.use(slots[-1] + 1)
+            self.cache.write(slots, [start + 1 for start in starts])
             return self._lean.logits(slots, starts, [piece[0] for piece in pieces])
         return self._forward(slots, starts, pieces)
 
@@ -191,7 +194,7 @@ class Runner:
         width = min(-(-end // WIDTH_STEP) * WIDTH_STEP, self.cache.max_tokens)
         ids, positions, columns = ids.to(device), positions.to(device), columns.to(device)
         self.cache.place.bind(slots, columns, width)
-        self.cache.use(max(slots) + 1)
+        self.cache.write(slots, [start + len(piece) for start, piece in zip(starts, pieces, strict=True)])
         mask = torch.arange(width, device=device) <= positions[..., None]  # (B, T, W)
         keep, row_of = _ends(pieces)
         logits = self._hosted.model(

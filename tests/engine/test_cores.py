@@ -57,6 +57,9 @@ def test_it_looks_now_and_then_only(machine: Machine) -> None:
 
 def test_where_the_system_does_not_tell_threads_stay(tmp_path: Path) -> None:
     assert read(tmp_path / "absent") is None
+    sandbox = tmp_path / "stat"
+    sandbox.write_text("cpu 0 0 0 0 0 0\n" + "".join(f"cpu{at} 0 0 0 0 0 0\n" for at in range(256)))
+    assert read(sandbox) is None, "a sandbox that counts nothing"
     found = Cores(4, lambda: None)
     assert not found.changed()
     assert found.threads == 4

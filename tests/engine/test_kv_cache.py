@@ -27,16 +27,18 @@ def test_a_slot_costs_what_it_holds() -> None:
     layers = states(cache)
     assert sum(layer.nbytes for layer in layers) > 4_000 * MIB
     assert resident() - before < 20 * MIB
-    cache.use(3)
+    cache.write([0, 2, 3], [8_192, 8_192, 100])
     for layer in layers:
-        layer[2, :8_192] = 1.0  # 16 MiB
-    assert 30 * MIB < resident() - before < 52 * MIB
-    for layer in layers:
-        layer[0, :100] = 3.0
-    cache.release(running=1)
+        layer[0, :8_192] = layer[2, :8_192] = 1.0  # 16 MiB each
+        layer[3, :100] = 2.0
+    assert 60 * MIB < resident() - before < 84 * MIB
+    cache.release({0: 100, 3: 100})  # a short sequence has followed the long one in slot 0, and nobody in slot 2
     assert resident() - before < 20 * MIB
-    assert all(bool((layer[0, :100] == 3.0).all()) for layer in layers), "who runs keeps what it holds"
-    assert all(not layer[2].any() for layer in layers)
+    for layer in layers:
+        assert bool((layer[0, :100] == 1.0).all()), "who runs keeps what it holds"
+        assert bool((layer[3, :100] == 2.0).all()), "also beside a slot that gave all back"
+        assert not layer[0, 200:].any()
+        assert not layer[2].any()
 
 
 def test_memory_is_given_back_between_steps_and_answers_stay() -> None:
