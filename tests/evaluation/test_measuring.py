@@ -244,9 +244,10 @@ def papers_of(slow: Slow, seconds: float | None) -> tuple[PapersMeasuring, list[
     told: list[dict[str, Any]] = []
     pacing = Pacing(seconds, slow.clock)
     pacing.note(1, 1.0)
+    any_slow: Any = slow
     measuring = PapersMeasuring(
-        slow, slow, 0, Extent(), {}, lambda name, _: kept.append(name), pacing, lambda figures: told.append({**figures})
-    )  # type: ignore[call-overload]
+        any_slow, any_slow, 0, Extent(), {}, lambda name, _: kept.append(name), pacing, lambda now: told.append({**now})
+    )
     return measuring, kept, told
 
 
