@@ -60,8 +60,8 @@ class LeanDecode:
         return self._hooks.acting.keys() <= self._known
 
     def logits(self, slots: Sequence[int], starts: Sequence[int], ids: Sequence[int]) -> Tensor:
-        """Slots side by side, the position that each row's token has (-1: idle), the tokens -> (B, V) fp32."""
-        first, pad = slots[0], self._cache.max_tokens
+        """Slots, ascending, the position that each row's token has (-1: idle), the tokens -> (B, V) fp32."""
+        pad = self._cache.max_tokens
         positions = torch.tensor([[max(0, start)] for start in starts])
         columns = [start if start >= 0 else pad for start in starts]
         at = torch.tensor([slot * (pad + 1) + column for slot, column in zip(slots, columns, strict=True)])
@@ -69,12 +69,7 @@ class LeanDecode:
         cos, sin = self._rotary(hidden[:, None], positions)  # (B, 1, D_head) each
         sin = sin * self._sign.to(sin.dtype)
         groups = [
-            (
-                rows,
-                slice(first + rows.start, first + rows.stop),
-                width,
-                _mask(positions[rows], width, hidden.dtype),
-            )
+            (rows, _together(slots[rows]), width, _mask(positions[rows], width, hidden.dtype))
             for rows, width in _groups(starts, self._cache.max_tokens)
         ]
         acting = self._hooks.acting
@@ -126,6 +121,12 @@ class LeanDecode:
         if act is not None:
             out = act(x[:, None], out[:, None])[:, 0]
         return hidden + out
+
+
+def _together(slots: Sequence[int]) -> slice | list[int]:
+    """Slots side by side are read where they lie; of others a copy is read."""
+    dense = slots[-1] - slots[0] + 1 == len(slots)
+    return slice(slots[0], slots[-1] + 1) if dense else list(slots)
 
 
 def _mask(positions: Tensor, width: int, dtype: torch.dtype) -> Tensor:

@@ -40,6 +40,17 @@ def test_logits_are_those_of_the_models_own_modules(kind: str, dtype: torch.dtyp
         torch.testing.assert_close(mine, other, rtol=0, atol=share * other.abs().max().item())
 
 
+def test_rows_far_apart_read_their_own_slots() -> None:
+    """Where most slots between those that decode do something else, no idle rows stand between them."""
+    ours = runner("llama")
+    for slot in range(4):
+        ours.prefill([slot], [0], [[7 + slot * 11 + at for at in range(5)]], [IDLE])
+    alone = [ours.decode([slot], [5], [[9]], [IDLE])[0] for slot in (0, 3)]
+    together = ours._decode([0, 3], [5, 5], [[9], [9]], [IDLE] * 2)
+    for mine, other in zip(together, alone, strict=True):
+        torch.testing.assert_close(mine, other, rtol=0, atol=1e-4)
+
+
 @pytest.mark.parametrize("kind", ["gpt2", "gemma"])
 def test_other_families_run_their_own_modules(kind: str) -> None:
     assert runner(kind)._lean is None
