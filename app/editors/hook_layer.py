@@ -81,7 +81,7 @@ class HookLayers(Plain):
         fit_parameters: FitParameters | None = None,
     ) -> None:
         self._sweep, self._statistics = sweep, statistics
-        self._fit_parameters = fit_parameters or FitParameters(probability=0.98, max_steps=100)
+        self._fit_parameters = fit_parameters or FitParameters(probability=0.98, max_steps=100, beyond=6.0)
         self._scope = ScopeIndex(what, lexicon or Lexicon(), sweep.view.device)
         self._device = sweep.view.device
         self._keys, self._solved, self._residuals = (Rows(torch.device("cpu"), torch.float32) for _ in range(3))
