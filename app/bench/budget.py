@@ -16,16 +16,16 @@ SCALES = (1.0, 0.75, 0.5, 0.375, 0.25, 0.1875, 0.125, 0.0625)
 FEWER_ROUNDS_BELOW = 0.25
 """Rounds are kept down to this scale: a ratio of several rounds says more than one of longer answers."""
 LEAST_TOKENS = 8
-"""Of an answer, unless it was shorter from the start."""
+"""The least tokens of an answer, unless it was shorter from the start."""
 LEAST_SHARE = 0.25
-"""Of the time, for measuring: a model that takes all of it to load would leave a run without any figure."""
+"""Measuring gets this share of the time at least, or a model that is slow to load would leave no figure at all."""
 OVERRUN = 1.25
 """A section may take so many times its seconds before it is ended."""
 
 
 @dataclass(frozen=True, slots=True)
 class Speed:
-    """What this server does with the model here: seconds a prompt token, and a decode step of few and of many rows."""
+    """The speed of this server here: seconds per prompt token, and per decode step of few and of many rows."""
 
     prompt_token_s: float
     few: tuple[int, float]
@@ -52,8 +52,8 @@ def shrunk(asked: Sequence[Ask], scale: float, at_once: int | None = None) -> li
 
 @dataclass(frozen=True, slots=True)
 class Fit:
-    """What fits. `rounds` count; `warm`: a round of the same scale comes before them. No rounds: there is time for no
-    more than the first runs."""
+    """A workload that fits the time. `warm` says that a round of the same scale comes before the `rounds` that count.
+    Without rounds there is time for the first runs alone."""
 
     scale: float
     rounds: int
@@ -90,7 +90,7 @@ class Pace:
         return self._ends is not None
 
     def loaded(self) -> None:
-        """What is to be measured stands now. However long that took, LEAST_SHARE of the time is left for it."""
+        """The servers stand now. However long that took, LEAST_SHARE of the time is left for it."""
         if self._ends is not None:
             self._ends = max(self._ends, self.clock() + (self._ends - self._began) * LEAST_SHARE)
 

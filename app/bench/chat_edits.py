@@ -15,7 +15,7 @@ from app.engine.engine import Engine
 from app.service.preparing import Preparing
 
 EDITS = 5
-"""Of each length, a round."""
+"""Edits of each length in a round."""
 LENGTHS = {"up to 16 tokens": 16, "40 tokens": 40}
 ASKED = {
     "Who is {name}?": (
@@ -46,7 +46,7 @@ ASKED = {
 }
 """A question, a short answer, and a long one."""
 SHARE = 0.8
-"""Of the section's time, for both lengths; fits by themselves have the rest."""
+"""The share of the section's time that both lengths get; fits by themselves have the rest."""
 NAMES = ("Tarnholm", "Ilvane Torresk", "Harbour Books", "Fennel Works", "Zorvane Point", "Quillmere Hall")
 
 

@@ -15,7 +15,7 @@ import httpx
 
 USAGE = re.compile(rb'"completion_tokens": ?(\d+)')
 LAST_BYTES = 2000
-"""Of an answer: the usage is among them."""
+"""The end of an answer that is kept, which holds its usage."""
 
 
 async def ask(
