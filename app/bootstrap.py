@@ -16,12 +16,13 @@ from app.demo.corpus import epoch
 from app.demo.facts import load_relations
 from app.domain.edit import NAMESPACE, NAMESPACE_RULE
 from app.domain.errors import InvalidRequest, UnsupportedModel
-from app.editors.bank import load_bank
+from app.editors.bank import load_bank, plain
 from app.editors.base import BankPrompt
 from app.editors.corpus import Corpus, Statistics, corpus_of, texts_of
 from app.editors.grace_paper import GraceOptions
 from app.editors.hooks import SiteHooks
 from app.editors.kept import Kept
+from app.editors.phrasebook import load_phrasebook
 from app.editors.registry import Foundation, make_editors
 from app.engine.engine import Engine
 from app.engine.gguf import unpacked
@@ -30,6 +31,9 @@ from app.engine.memory import free_bytes, trim_heap
 from app.engine.model import HostedModel, load_model, pick_device, pick_dtype
 from app.engine.owner import EngineOwner
 from app.engine.source import find_source
+from app.scope.closed import load_closed_words
+from app.scope.encoder import Encoder, find_encoder
+from app.scope.scope import Scope
 from app.service.records import Clock
 from app.service.service import Service
 from app.service.verifying import Thresholds
@@ -96,7 +100,6 @@ def assemble(
         architecture=hosted.architecture,
         hooks=hooks,
         site_layer=settings.site_layer,
-        bank=bank,
         bank_ids=[hosted.tokenizer(prompt.text).input_ids for prompt in bank],
         grace_options=_grace_options(settings),
         statistics=Statistics(hosted.model, hooks, _corpus(settings, hosted), kept),
@@ -111,6 +114,7 @@ def assemble(
         chunk_tokens=settings.prefill_chunk_tokens,
         queue_limit=settings.queue_limit,
         room_tokens=room_tokens,
+        scope=_scope(settings, bank),
         fit_share=settings.fit_share,
         record=record_cuda if settings.cuda_graphs and _on_one_gpu(hosted) else None,
     )
@@ -128,7 +132,7 @@ def assemble(
         reason_required=settings.reason_required,
         snapshot_period_s=settings.snapshot_period_s,
         snapshot_min_events=settings.snapshot_min_events,
-        bank=bank,
+        phrasebook=load_phrasebook() if bank else None,
         thresholds=_thresholds(settings),
         recent_prompts=settings.recent_prompts,
         clock=clock,
@@ -139,6 +143,15 @@ def assemble(
             "threads": threads,
         },
     )
+
+
+@cache
+def _encoder(name: str) -> Encoder:
+    return Encoder(find_encoder(name))
+
+
+def _scope(settings: Settings, bank: Sequence[BankPrompt]) -> Scope:
+    return Scope(_encoder(settings.encoder), None, load_closed_words(), [plain(each) for each in bank])
 
 
 def load(settings: Settings, tell: Doing = quietly) -> HostedModel:

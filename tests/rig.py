@@ -2,12 +2,14 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 import torch
 
 from app.domain.errors import ErrataError
 from app.domain.generation import Generation, GenerationParameters, Token
+from app.domain.scope import ScopeRequest
 from app.editors.base import Editor, FitRequest, Fitted
 from app.editors.corpus import Corpus, Statistics
 from app.editors.grace_paper import GraceOptions
@@ -18,6 +20,9 @@ from app.engine.engine import Engine
 from app.engine.fits import Fitting
 from app.engine.graphs import Record
 from app.engine.model import HostedModel
+from app.scope.closed import load_closed_words
+from app.scope.encoder import Encoder, find_encoder
+from app.scope.scope import Scope
 from tests.models import tiny
 
 CORPUS = [
@@ -28,6 +33,16 @@ CORPUS = [
     for d in ("blue", "42", "known to all", "Quite Unlike Any Other")
 ]
 NOTHING = Edition("default", 0, ())
+
+
+@cache
+def an_encoder() -> Encoder:
+    """Read once for all tests of a process."""
+    return Encoder(find_encoder("minilm"))
+
+
+def a_scope(background: Sequence[str] = ()) -> Scope:
+    return Scope(an_encoder(), None, load_closed_words(), background)
 
 
 @dataclass
@@ -95,6 +110,7 @@ class Rig:
             queue_limit=queue_limit,
             room_tokens=room_tokens,
             record=record,
+            scope=a_scope(),
         )
 
     def add(self, prompt: str, edition: Edition = NOTHING, count: int = 8, **parameters: Any) -> Outcome:
@@ -117,15 +133,13 @@ class Rig:
 
     def fit_request(self, prompt: str, target: str, **more: Any) -> FitRequest:
         text = self.engine.text
-        start, end = text.question(prompt)
         return FitRequest(
-            texts=(prompt[start:end],),
+            scope=ScopeRequest(keys=(text.turns(prompt),), subject=more.get("subject")),
             contexts=(text.encode(prompt),),
+            given=0,
             counter_contexts=(),
             target_ids=text.encode_target(prompt, target),
-            subject=more.get("subject"),
-            aliases=(),
-            counter_examples=(),
+            subject=more.get("subject") or self.engine.scope.name_in(text.turns(prompt)),
             seed=0,
             context_texts=(prompt,),
             ends=(text.ends(prompt),),

@@ -99,4 +99,4 @@ async def _timed(bench: Bench, preparing: Preparing, request: EditRequest) -> di
 
 
 def _rescope(learned: Fitted, request: FitRequest, engine: Engine) -> None:
-    engine.rescope("grace", learned, request)
+    engine.rescope(learned, request)

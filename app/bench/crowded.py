@@ -14,6 +14,7 @@ import torch
 from app.bench.workload import Ask
 from app.domain.edit import Edit, EditRequest
 from app.domain.events import EditCommitted, Origin
+from app.domain.scope import ScopeRequest
 from app.editors.base import FitRequest, Fitted
 from app.editors.packing import pack
 from app.engine.editions import Edition
@@ -39,7 +40,7 @@ def crowd(
     engine: Engine, log: Log, fingerprint: str, counts: Sequence[int], *, hits: int, tokens: int, seed: int
 ) -> Crowd:
     """Fills an empty log before its service starts. Of each namespace `hits` edits have answers of `tokens` tokens."""
-    rng, names = random.Random(seed), _names(random.Random(seed))
+    names = _names(random.Random(seed))
     answered = [next(names) for _ in range(hits)]
     fitted = _fit(engine, ASKED.format(answered[0]))
     long = _as_long_as(fitted, tokens, engine.text.encode(ASKED))
@@ -48,7 +49,7 @@ def crowd(
         namespaces[count] = f"edits-{count}"
         for at in range(count):
             name = answered[at] if at < hits else next(names)
-            copy = _under(name, long if at < hits else fitted, rng)
+            copy = _under(name, long if at < hits else fitted)
             edit = _edit(f"ed_{count:08x}{at:08x}", name, namespaces[count], copy, fingerprint)
             log.append(EditCommitted(revision=log.head() + 1, at_s=0.0, origin=ORIGIN, edit=edit))
     prompts = [ASKED.format(name) for name in answered]
@@ -60,15 +61,14 @@ def _fit(engine: Engine, prompt: str) -> Fitted:
     """A real edit's scalars and tensors. Whether it converges on a model of random weights is not asked."""
     ids = engine.text.encode(prompt)
     request = FitRequest(
-        texts=(prompt,),
+        scope=ScopeRequest(keys=((prompt,),)),
         contexts=(ids,),
+        given=0,
         context_texts=(prompt,),
         ends=(engine.text.ends(prompt),),
         counter_contexts=(),
         target_ids=engine.text.encode_target(prompt, "blue"),
         subject=None,
-        aliases=(),
-        counter_examples=(),
         seed=0,
     )
     steps = engine.fit(EDITOR, [request], Edition("default", 0, ()))
@@ -89,11 +89,9 @@ def _as_long_as(fitted: Fitted, tokens: int, ids: Sequence[int]) -> Fitted:
     return Fitted(learned={**fitted.learned, "target_ids": target}, tensors={**fitted.tensors, "value": rows})
 
 
-def _under(name: str, fitted: Fitted, rng: random.Random) -> Fitted:
-    keys = fitted.tensors["keys"]
-    noise = torch.randn(keys.shape, generator=torch.Generator().manual_seed(rng.getrandbits(32)))
-    learned: dict[str, Any] = {**fitted.learned, "who": [[[name.casefold()]]]}
-    return Fitted(learned=learned, tensors={**fitted.tensors, "keys": keys + noise})
+def _under(name: str, fitted: Fitted) -> Fitted:
+    scope = {**fitted.learned["scope"], "keys": [ASKED.format(name)], "names": [[name.casefold()]]}
+    return Fitted(learned={**fitted.learned, "scope": scope}, tensors=fitted.tensors)
 
 
 def _edit(edit_id: str, name: str, namespace: str, fitted: Fitted, fingerprint: str) -> Edit:

@@ -14,12 +14,10 @@ from torch.nn.functional import cross_entropy
 from app.bench.chat_edits import chat_edits, has_template
 from app.bench.comparing import Bench, Turns
 from app.domain.edit import EditRequest
-from app.editors.bank import load_bank
 from app.editors.base import FitRequest, Fitted
 from app.editors.fit import collate
 from app.editors.fit_view import placing
 from app.editors.hooks import SiteHooks
-from app.editors.nearby import Nearby
 from app.editors.phrasebook import load_phrasebook
 from app.engine.editions import Edition
 from app.engine.engine import Engine
@@ -38,7 +36,7 @@ TOGETHER, ALONE, AS_PUBLISHED = 64, 8, 2
 async def fits(bench: Bench) -> dict[str, Any]:
     """Seconds an edit. `grace` as served learns its scope too; the published recipe is a hundred steps of the whole
     model. (The preset `paper` takes the same steps and computes the layers below its site once.)"""
-    preparing = Preparing(bench.service.engine, Nearby(load_bank()), load_phrasebook())
+    preparing = Preparing(bench.service.engine, load_phrasebook())
     found = {"chat_edits": await chat_edits(bench, preparing)} if has_template(bench) else {}
     return await _alone(bench, preparing, found)
 
@@ -62,7 +60,7 @@ async def _alone(bench: Bench, preparing: Preparing, before: dict[str, Any]) -> 
             took[name] = (time.perf_counter() - began) / count
             if name == "one by one":
                 began = time.perf_counter()
-                await _on_engine(bench, partial(_rescope, editor, list(zip(fitted, asked, strict=True))))
+                await _on_engine(bench, partial(_rescope, list(zip(fitted, asked, strict=True))))
                 took[SCOPE] = (time.perf_counter() - began) / count
         rounds.append(took)
         return took
@@ -148,6 +146,6 @@ def _fit_as_published(request: FitRequest, engine: Engine) -> Fitted:
     return Fitted(learned={"steps": STEPS}, tensors={"value": value.detach()})
 
 
-def _rescope(editor: str, fitted: list[tuple[Fitted, FitRequest]], engine: Engine) -> None:
+def _rescope(fitted: list[tuple[Fitted, FitRequest]], engine: Engine) -> None:
     for each, request in fitted:
-        engine.rescope(editor, each, request)
+        engine.rescope(each, request)

@@ -45,8 +45,6 @@ async def standing(
         made = crowd(service.engine, log, service.status().model_fingerprint, counts, hits=32, tokens=64, seed=seed)
     tell("starting")
     await service.start()
-    tell("computing scope keys")
-    await service.loading.calibrate()  # or it would run beside what is measured first
     settle()
     try:
         yield Bench(service, hosted, workload, made, rounds, tell, figure, pace)

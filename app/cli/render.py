@@ -178,7 +178,10 @@ def _what(event: dict[str, Any]) -> Text:
     return Text(", ".join(event.get("edit_ids", ())))
 
 
-def _signals(hit: dict[str, Any]) -> str:
+def _why(hit: dict[str, Any]) -> str:
+    """In words; of editors as published, which have none, the signals."""
+    if hit.get("why"):
+        return str(hit["why"])
     return ", ".join(f"{name} {s['value']:.4g} (bound {s['bound']:.4g})" for name, s in hit["signals"].items())
 
 
@@ -191,9 +194,9 @@ def details(found: dict[str, Any]) -> None:
         if found[name] is not None:
             grid.add_row(name, str(found[name]))
     for hit in found["edits"]:
-        grid.add_row("answered by", line(f"{hit['id']} ({hit['editor']}) {_signals(hit)}"))
+        grid.add_row("answered by", line(f"{hit['id']} ({hit['editor']}) {_why(hit)}"))
     if not found["edits"]:
         grid.add_row("answered by", "the base model")
     if near := found.get("nearest"):
-        grid.add_row("nearest edit", line(f"{near['id']} ({near['editor']}) {_signals(near)}"))
+        grid.add_row("nearest edit", line(f"{near['id']} ({near['editor']}) {_why(near)}"))
     out().print(grid)

@@ -17,7 +17,8 @@ def retune(
     context: typer.Context,
     edit_id: Annotated[str, typer.Argument(metavar="ID", help="The edit, as `errata edits` lists it.")],
     widen: Annotated[
-        float | None, typer.Option(help="Multiply the edit's radius: 1.2 reaches farther, 0.8 less far.")
+        float | None,
+        typer.Option(help="Multiply the odds at which a question counts as the same: 2 reaches farther, 0.5 less far."),
     ] = None,
     paraphrase: Annotated[list[str] | None, typer.Option(help="A prompt that asks the same; may be repeated.")] = None,
     counter_example: Annotated[

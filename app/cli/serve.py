@@ -104,11 +104,10 @@ def build(settings: "Settings", tell: Tell) -> "Service":
 
 
 async def stand_up(settings: "Settings") -> "Service":
-    """A service that has started, without HTTP, with nothing left to compute beside its work."""
+    """A service that has started, without HTTP."""
     with Starting(Console(stderr=True, highlight=False)) as starting:
         service = build(settings, starting.tell)
         await service.start(starting.tell)
-        await service.loading.calibrate(starting.tell)
     return service
 
 

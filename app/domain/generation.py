@@ -96,6 +96,8 @@ class Hit:
     edit_id: str
     editor: str
     signals: Mapping[str, Signal] = field(default_factory=dict)
+    why: str = ""
+    """The same in words: the key that was nearest, how sure it is, what speaks against it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,8 +7,8 @@ import csv
 from functools import lru_cache
 from importlib.resources import files
 
+from app.domain.words import words_of
 from app.editors.base import BankPrompt
-from app.editors.scope import words_of
 
 BANK = "scope_bank_v1.tsv"
 
@@ -30,3 +30,8 @@ def load_bank() -> tuple[BankPrompt, ...]:
         )
         for row in rows
     )
+
+
+def plain(prompt: BankPrompt) -> str:
+    """Without the labels that stand around most of them."""
+    return prompt.text.removeprefix("Question: ").removesuffix(" Answer:")

@@ -1,13 +1,14 @@
 """What every editor shares: the site it acts at, what it is shown of a prompt, and the contract that it keeps."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from torch import Tensor
 
 from app.domain.generation import Signal
+from app.domain.scope import ScopeRequest
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,26 +44,23 @@ class Capabilities:
     """Whether an edition depends on which edits are live, and not on their order."""
     captured: bool = False
     """Whether its adaptor reads fixed buffers only, and so may be part of a CUDA graph."""
-    needs_subject: bool = False
-    """Whether an edit must say, or show, who or what it is about."""
+    scoped: bool = True
+    """Whether the scope index decides which prompts its edits answer; else the editor does, as it was published."""
+    continues: bool = False
+    """Whether it goes on with an answer that a prompt has begun."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PromptView:
-    """A prompt as a scope decision sees it: the text of its question, and of the base model at its last token the input
-    of each site (D_in,), the state (D,) that the output embeddings read, and the logits (V,).
+    """A prompt as an editor sees it: the base model's input of each site (D_in,) at the prompt's last token.
 
     `observed` is what editors that look at every token made of each, (T,): editor -> site -> values.
     """
 
-    text: str
     features: Mapping[Site, Tensor]
-    state: Tensor
-    logits: Tensor
     observed: Mapping[str, Mapping[Site, Tensor]] = field(default_factory=dict)
-    ids: Sequence[int] = ()
-    without_last: Callable[[int], str] = lambda _: ""
-    """The question without the prompt's last so many tokens: what was asked, of a prompt that begins its answer."""
+    words: Sequence[str] = ()
+    """Of its question, folded."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,6 +76,8 @@ class Decision:
     margin: float
     signals: Mapping[str, Signal]
     part: Any = None
+    why: str = ""
+    """In words."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,45 +92,26 @@ class RowView:
     prompt_tokens: int
 
 
-@dataclass(frozen=True, slots=True)
-class AskedBeside:
-    """A question that is asked in an edit's namespace and may be about its subject: `ids` are those of the prompt. A
-    `probe` is answered as before whatever happens; others, recent prompts, may ask for the edit in words of their own.
-    """
-
-    text: str
-    ids: tuple[int, ...]
-    probe: bool
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FitRequest:
     """One edit to learn, tokenised exactly as it will be served.
 
-    `contexts` are token ids of the prompt (first), its paraphrases and made variants; `texts` are their questions as
-    text, without the made variants; `counter_contexts` are the counter-examples' ids; `target_ids` end with
-    end-of-text. `context_texts` are the contexts as text, and `ends`, by context, where in it each token ends.
-    `nearby_contexts` are other questions about its subject, which it is not to answer unless they ask the same; `asked`
-    are questions that somebody asks, and bound its scope where they ask something else.
+    `contexts` are token ids of the prompt (first), of its `given` paraphrases, and of the prompt after other sentences;
+    `made_contexts` of paraphrases that the server made; `counter_contexts` of the counter-examples; `target_ids` end
+    with end-of-text. `context_texts` are the contexts as text, and `ends`, by context, where in it each token ends.
     """
 
-    texts: tuple[str, ...]
+    scope: ScopeRequest
     contexts: tuple[tuple[int, ...], ...]
+    given: int
     counter_contexts: tuple[tuple[int, ...], ...]
     target_ids: tuple[int, ...]
     subject: str | None
-    aliases: tuple[str, ...]
-    counter_examples: tuple[str, ...]
+    """As it is given, or as the prompt names it."""
     seed: int
     context_texts: tuple[str, ...] = ()
     ends: tuple[tuple[int, ...], ...] = ()
-    nearby_contexts: tuple[tuple[int, ...], ...] = ()
-    made_texts: tuple[str, ...] = ()
-    """Questions that the server made of the prompt: paraphrases that it knows of. `made_contexts` are their ids."""
     made_contexts: tuple[tuple[int, ...], ...] = ()
-    asked: tuple[AskedBeside, ...] = ()
-    cap: float | None = None
-    """No farther than this, whatever is asked beside it now: it was bounded so before."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -195,11 +176,6 @@ class Editor(Protocol):
         """Of memory on the model's device, taken by rows, spare ones included."""
         ...
 
-    def calibrate(self, *, learning: bool = False) -> Generator[Progress, None, None]:
-        """What decisions compare by, computed of the model once; and, for `learning`, what scopes are learned by. It
-        is done before an edit's rows are loaded; a decision that comes earlier waits for it. Later, nothing."""
-        ...
-
     def prepare(self) -> Generator[Progress, None, None]:
         """What a first fit would have to compute before all else: statistics over generic text. Later, nothing."""
         ...
@@ -237,20 +213,13 @@ class Editor(Protocol):
         ...
 
     def decide(self, prompt: PromptView, part: Any) -> Decision | None:
-        """The edit that answers this prompt under this part of an edition, or None to defer."""
+        """The edit that answers this prompt under this part of an edition, or None to defer: only asked of those that
+        are not `scoped`."""
         ...
 
-    def nearest(self, prompt: PromptView, part: Any) -> Decision | None:
-        """Where no edit of this editor answers, the one that was nearest to it, with why it does not; None if none
-        was near at all."""
-        ...
-
-    def near(self, request: FitRequest) -> Sequence[str]:
-        """Edits held in memory, live or not, that are about whom or what the request is about."""
-        ...
-
-    def rescope(self, fitted: Fitted, request: FitRequest) -> Fitted | None:
-        """The same fit under the scope that the request asks for now; None where the two are learned together."""
+    def confirm(self, prompt: PromptView, part: Any, decision: Decision) -> Decision | None:
+        """A decision of the scope index with the part that it is to act by; None where the editor has a gate of its
+        own that the prompt does not pass. Only asked of those that are `scoped`."""
         ...
 
     def reserve(self, rows: int) -> None:
@@ -286,9 +255,6 @@ class Plain(ABC):
     def still_fits(self, learned: Mapping[str, Any], part: Any) -> bool:
         return True
 
-    def calibrate(self, *, learning: bool = False) -> Generator[Progress, None, None]:
-        yield from ()
-
     def prepare(self) -> Generator[Progress, None, None]:
         yield from ()
 
@@ -301,14 +267,11 @@ class Plain(ABC):
     def compile_after(self, part: Any, edit_ids: Sequence[str], added: Sequence[str], removed: Sequence[str]) -> Any:
         return self.compile(edit_ids)
 
-    def nearest(self, prompt: PromptView, part: Any) -> Decision | None:
-        return None
+    def decide(self, prompt: PromptView, part: Any) -> Decision | None:
+        raise AssertionError(f"the scope index decides for {self.key}")
 
-    def near(self, request: FitRequest) -> Sequence[str]:
-        return ()
-
-    def rescope(self, fitted: Fitted, request: FitRequest) -> Fitted | None:
-        return None
+    def confirm(self, prompt: PromptView, part: Any, decision: Decision) -> Decision | None:
+        return decision
 
 
 def adaptor_key(editor: str, preset: str) -> str:

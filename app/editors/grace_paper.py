@@ -63,6 +63,7 @@ class GracePaper(Plain):
             decides="request",
             changes_earlier_positions=self.options.replacement != "replace_last",
             needs_whole_prompt=False,
+            scoped=False,
             rollback="exact",
             order_free=False,
         )

@@ -8,7 +8,7 @@ for what live serving needs:
 - a pair for each target token, at the position that predicts it, in middle layers, instead of one at the subject's last
   token in early ones: one vector there rarely carries a name of several tokens (app/DECISIONS.md has the figures). So
   no subject is needed, and keys and values in the cache stay those of the base model up to the prompt's last token;
-- a prompt must be in an edit's scope (`scope_index`: who is asked about, and what) before its hook layers act: the
+- a prompt must be in an edit's scope (app/scope) before its hook layers act: the
   published z-score fires on some 1.4 % of all tokens at 2.2, and more as the threshold falls;
 - a token passes where the change is at least RHO of what it is at the edit's own key: an absolute threshold, by layer
   and by the edit that answers, in place of a z-score that cannot reach 2.2 in prompts of fewer than 7 tokens, counts
@@ -37,10 +37,7 @@ from app.editors.corpus import Statistics
 from app.editors.dual_form import Prior, WeightChange, solve
 from app.editors.fit import FitParameters, by_parts, collate, fit_deltas
 from app.editors.rows import Rows
-from app.editors.scope_index import ScopeIndex, ScopePart
 from app.editors.sweep import Sweep
-from app.editors.what import What
-from app.editors.wording import Lexicon
 
 LEVERAGE = 40.0
 """Of an average key: a new pair is met to 1 - 1 / (1 + LEVERAGE), 98 %, by each layer."""
@@ -51,7 +48,6 @@ RHO = 0.4
 class HookPart:
     """An edition's hook layers, from the lowest, and each edit's threshold in each of them."""
 
-    scope: ScopePart
     layers: tuple[WeightChange, ...]
     thresholds: Mapping[str, tuple[float, ...]]
 
@@ -76,13 +72,10 @@ class HookLayers(Plain):
         self,
         sweep: Sweep,
         statistics: Statistics,
-        what: What,
-        lexicon: Lexicon | None = None,
         fit_parameters: FitParameters | None = None,
     ) -> None:
         self._sweep, self._statistics = sweep, statistics
         self._fit_parameters = fit_parameters or FitParameters(probability=0.98, max_steps=100, beyond=6.0)
-        self._scope = ScopeIndex(what, lexicon or Lexicon(), sweep.view.device)
         self._device = sweep.view.device
         self._keys, self._solved, self._residuals = (Rows(torch.device("cpu"), torch.float32) for _ in range(3))
         self._parts: WeakSet[HookPart] = WeakSet()
@@ -97,12 +90,9 @@ class HookLayers(Plain):
 
     @property
     def held_bytes(self) -> int:
-        return self._scope.held_bytes + sum(layer.held_bytes for part in self._parts for layer in part.layers)
+        return sum(layer.held_bytes for part in self._parts for layer in part.layers)
 
     # -- learning
-
-    def calibrate(self, *, learning: bool = False) -> Generator[Progress, None, None]:
-        return self._scope.calibrating() if learning else self._scope.comparing()
 
     def prepare(self) -> Generator[Progress, None, None]:
         """C_0 of each hooked layer, factored."""
@@ -123,20 +113,16 @@ class HookLayers(Plain):
         steps = self._sweep.pairs(batch.ids, batch.owner, batch.position, batch.real, deltas, self._priors)
         pairs = yield from steps
         fitted: list[Fitted] = []
-        last = 1 + max(fit.steps for fit in fits)
-        told = Progress(step=last, steps=self._fit_parameters.max_steps, loss=float("nan"))
         for edit, (request, fit) in enumerate(zip(requests, fits, strict=True)):
-            scope, keys = yield from self._scope.learning(request, told)
             how = {"steps": fit.steps, "converged": fit.converged, "probability": round(fit.probability, 6)}
             fitted.append(
                 Fitted(
                     learned={
-                        **scope,
+                        "target_ids": list(request.target_ids),
                         "moments_of": self._statistics.corpus,
                         **how,
                     },
                     tensors={
-                        "scope_keys": keys,
                         "keys": pairs.keys[edit, :, : len(request.target_ids)].cpu(),
                         "solved": pairs.solved[edit, :, : len(request.target_ids)].cpu(),
                         "residuals": pairs.residuals[edit, :, : len(request.target_ids)].cpu(),
@@ -148,8 +134,7 @@ class HookLayers(Plain):
     # -- rows
 
     def load(self, edit_id: str, fitted: Fitted) -> None:
-        scoped = self._scope.read(edit_id, fitted.learned)
-        layers, tokens = len(self._sweep.sites), len(scoped.target_ids)
+        layers, tokens = len(self._sweep.sites), len(fitted.learned.get("target_ids", ()))
         d_in, d_out = self._sweep.view.widths
         takes = {
             "keys": (layers, tokens, d_in),
@@ -164,7 +149,6 @@ class HookLayers(Plain):
                 f"The edit {edit_id} was fitted against other generic text than this server's: its keys cannot be "
                 "solved together with those of others. Set ERRATA_CORPUS as it was."
             )
-        self._scope.load(edit_id, scoped, fitted.tensors.get("scope_keys"))
         self._tokens[edit_id] = tokens
         self._rows[edit_id] = (
             self._keys.put(fitted.tensors["keys"].flatten(0, 1)),
@@ -173,14 +157,12 @@ class HookLayers(Plain):
         )
 
     def drop(self, edit_id: str) -> None:
-        self._scope.drop(edit_id)
         count = len(self._sweep.sites) * self._tokens.pop(edit_id)
         for rows, first in zip((self._keys, self._solved, self._residuals), self._rows.pop(edit_id), strict=True):
             rows.give_back(first, count)
 
     def compile(self, edit_ids: Sequence[str]) -> HookPart:
         """Sections 3.3 and 8: one least-squares solution a layer over all live pairs."""
-        scope = self._scope.compile(edit_ids)
         edit_ids = sorted(edit_ids)  # sums in another order would differ in their last bits
         counts = [self._tokens[edit_id] for edit_id in edit_ids]
         layers: list[WeightChange] = []
@@ -195,7 +177,7 @@ class HookLayers(Plain):
             for edit_id, change in zip(edit_ids, changes, strict=True):
                 thresholds[edit_id].append(RHO * change.min().item())
         by_edit = {edit_id: tuple(row) for edit_id, row in thresholds.items()}
-        part = HookPart(scope, tuple(layers), by_edit)
+        part = HookPart(tuple(layers), by_edit)
         self._parts.add(part)
         return part
 
@@ -210,27 +192,15 @@ class HookLayers(Plain):
 
     # -- acting
 
-    def decide(self, prompt: PromptView, part: HookPart) -> Decision | None:
-        """In scope by who and what, and the prompt's last token stands out at the lowest hook layer."""
-        decision = self._scope.decide(prompt, part.scope, self.key)
-        if decision is None or decision.edit_id is None:
-            return None
+    def confirm(self, prompt: PromptView, part: HookPart, decision: Decision) -> Decision | None:
+        """Whether the prompt's last token stands out at the lowest hook layer."""
+        assert decision.edit_id is not None
         thresholds = part.thresholds[decision.edit_id]
         change = part.layers[0].change(prompt.features[self._sweep.sites[0]].to(self._device)).norm().item()
         if change < thresholds[0]:
             return None
         signals = {**decision.signals, "change": Signal(change, thresholds[0])}
         return replace(decision, signals=signals, part=(part, torch.tensor(thresholds, device=self._device)))
-
-    def nearest(self, prompt: PromptView, part: HookPart) -> Decision | None:
-        return self._scope.nearest(prompt, part.scope, self.key)
-
-    def near(self, request: FitRequest) -> Sequence[str]:
-        return self._scope.near(request)
-
-    def rescope(self, fitted: Fitted, request: FitRequest) -> Fitted:
-        scope, keys = self._scope.learn(request)
-        return Fitted(learned={**fitted.learned, **scope}, tensors={**fitted.tensors, "scope_keys": keys})
 
     def bind(self, rows: Sequence[RowView]) -> None:
         parts: dict[int, tuple[HookPart, list[int], list[Tensor]]] = {}

@@ -24,12 +24,11 @@ from torch import Tensor
 
 from app.domain.errors import IncompatibleEdit
 from app.domain.generation import Signal
+from app.domain.words import says, words_of
 from app.editors.base import Capabilities, Decision, FitRequest, Fitted, Plain, Progress, PromptView, RowView, Site
 from app.editors.corpus import Statistics
 from app.editors.dual_form import Prior, WeightChange, solve
-from app.editors.mentions import MentionIndex
 from app.editors.rows import Rows
-from app.editors.scope import Who, who_of, words_of
 from app.editors.subject_value import SubjectSweep, ValueFit, subject_places
 
 ALPHA, FLOOR = 2.2, 1.5
@@ -42,9 +41,12 @@ class Learned(BaseModel):
     model_config = ConfigDict(strict=True, frozen=True)
 
     who: list[list[list[str]]]
-    bound: float
+    """Folded words of the names that it goes by: all of an alternative's."""
     z: list[float]
     """By layer, the largest z-score that the edit's own prompt reached."""
+
+    def named_in(self, words: Sequence[str]) -> bool:
+        return any(all(says(words, tuple(span)) for span in spans) for spans in self.who)
 
 
 @dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
@@ -101,21 +103,16 @@ class HookLayersPaper(Plain):
         rollback="exact",
         local=False,
         independent=False,
-        needs_subject=True,
+        scoped=False,
     )
 
-    def __init__(
-        self, sweep: SubjectSweep, statistics: Statistics, template_words: frozenset[str], how: ValueFit | None = None
-    ) -> None:
+    def __init__(self, sweep: SubjectSweep, statistics: Statistics, how: ValueFit | None = None) -> None:
         self._sweep, self._statistics, self._how = sweep, statistics, how or ValueFit()
-        self._template_words = template_words
         self._device = sweep.view.device
         self._keys, self._solved, self._residuals = (Rows(torch.device("cpu"), torch.float32) for _ in range(3))
         self._parts: WeakSet[WeightPart] = WeakSet()
         self._rows: dict[str, tuple[int, int, int]] = {}
         self._learned: dict[str, Learned] = {}
-        self._index = MentionIndex()
-        self._edit_at: dict[int, str] = {}
         self._priors: list[Prior] = []
         self._bound: list[tuple[int, RowView, WeightPart, Running]] = []
 
@@ -140,8 +137,7 @@ class HookLayersPaper(Plain):
             self._priors = [Prior(moment, LAMBDA * len(moment) / LAMBDA_WIDTH) for moment in moments]
 
     def fit(self, requests: Sequence[FitRequest], part: WeightPart | None) -> Generator[Progress, None, list[Fitted]]:
-        who = [who_of(r.texts[:1], r.subject, r.aliases, self._template_words) for r in requests]
-        rows = subject_places(requests, who, self._device)
+        rows = subject_places(requests, self._device)
         yield from self.prepare()
         before = self._stacked(list(part.places)) if part is not None else None
         hooks = None if part is None else (part.layers, part.alphas)
@@ -155,8 +151,7 @@ class HookLayersPaper(Plain):
         return [
             Fitted(
                 learned={
-                    "who": [[list(span) for span in spans] for spans in who[at].alternatives],
-                    "bound": who[at].bound,
+                    "who": [[words_of(request.subject or "")]],
                     "z": [max(-1e9, z) for z in reached[at]],
                     "target_ids": list(request.target_ids),
                     "steps": self._how.steps,
@@ -181,15 +176,10 @@ class HookLayersPaper(Plain):
         buffers = {"keys": self._keys, "solved": self._solved, "residuals": self._residuals}
         first, second, third = (rows.put(fitted.tensors[name]) for name, rows in buffers.items())
         self._rows[edit_id], self._learned[edit_id] = (first, second, third), learned
-        self._edit_at[first] = edit_id
-        spans = tuple(tuple(tuple(span) for span in spans) for spans in learned.who)
-        self._index.add(first, Who(spans, bound=learned.bound))
 
     def drop(self, edit_id: str) -> None:
         del self._learned[edit_id]
         firsts = self._rows.pop(edit_id)
-        self._index.remove(firsts[0])
-        del self._edit_at[firsts[0]]
         for rows, first in zip((self._keys, self._solved, self._residuals), firsts, strict=True):
             rows.give_back(first, len(self._sweep.sites))
 
@@ -232,8 +222,7 @@ class HookLayersPaper(Plain):
         if best[0] < 0:
             return None
         alpha = part.alphas[best[1]]
-        mentioned = [self._edit_at[row] for row in self._index.mentioned(words_of(prompt.text))]
-        live = [edit_id for edit_id in mentioned if edit_id in part.places]
+        live = [edit_id for edit_id in part.places if self._learned[edit_id].named_in(prompt.words)]
         return Decision(
             edit_id=max(live, key=lambda edit_id: part.places[edit_id], default=None),
             editor=self.key,

@@ -7,8 +7,8 @@ allocation by the guided loss (section 3.3); a prompt is in scope only if its al
 - LoRAs are shared by a *page*: the edits of one batch, at most 16 of them. A page is fitted once and then frozen, so
   that no later edit makes it forget (the published sequence trains on and never looks back), and its size is bounded;
 - deferral has a second gate: codes alone let nearly everything through from 64 edits on (6 sites, 2 of 4, distance
-  below 12: 99.9 % at 16 stored edits, 100 % at 64). Who is asked about must be mentioned, and what is asked lie within
-  the edit's deferral radius, as in `scope_index`; then the code must be the edit's own, but for a quarter of it;
+  below 12: 99.9 % at 16 stored edits, 100 % at 64). The scope index must name the edit; then the code must be the
+  edit's own, but for a quarter of it;
 - fitted on target and end-of-text with early stopping, at a higher rate than the published 1e-4;
 - rolling back an edit takes it out of scope at once; what it left in its page's LoRAs goes when the page is fitted
   again without it, from the same seed, which lands as an event. A page of one edit leaves nothing.
@@ -34,9 +34,6 @@ from app.editors.fit_view import FitView
 from app.editors.mixture import Mixture, MixtureFit, allocate, fit_mixture, hamming, new_mixture, scores, top
 from app.editors.pages import Pages, Routing, route
 from app.editors.peft import read, write
-from app.editors.scope_index import ScopeIndex, ScopePart
-from app.editors.what import What
-from app.editors.wording import Lexicon
 
 PAGE_EDITS = 16
 RANK = 4
@@ -74,12 +71,9 @@ class LoraMixture(Plain):
         view: FitView,
         sites: Sequence[Site],
         scope_view: FitView,
-        what: What,
-        lexicon: Lexicon | None = None,
         how: MixtureFit = HOW,
     ) -> None:
         self._view, self._scope_view, self._how = view, scope_view, how
-        self._scope = ScopeIndex(what, lexicon or Lexicon(), view.device)
         self._dtype = next(view.model.parameters()).dtype
         # GPT-2 keeps its linear maps transposed, which PEFT wants to know
         down = view.model.get_submodule(sites[0].module)
@@ -94,14 +88,11 @@ class LoraMixture(Plain):
 
     @property
     def held_bytes(self) -> int:
-        return self._scope.held_bytes + self._pages.held_bytes
+        return self._pages.held_bytes
 
     # -- learning
 
-    def calibrate(self, *, learning: bool = False) -> Generator[Progress, None, None]:
-        return self._scope.calibrating() if learning else self._scope.comparing()
-
-    def fit(self, requests: Sequence[FitRequest], part: ScopePart | None) -> Generator[Progress, None, list[Fitted]]:
+    def fit(self, requests: Sequence[FitRequest], part: None) -> Generator[Progress, None, list[Fitted]]:
         fitted: list[Fitted] = []
         for first in range(0, len(requests), PAGE_EDITS):
             page = yield from self._fit_page(requests[first : first + PAGE_EDITS])
@@ -140,9 +131,8 @@ class LoraMixture(Plain):
         fitted: list[Fitted] = []
         for at, request in enumerate(requests):
             own = queries[owner == at]
-            scope, keys = self._scope.learn(request)
             learned = {
-                **scope,
+                "target_ids": list(request.target_ids),
                 "shared": shared,
                 "brings": at == 0,
                 "code": codes[owner == at][0].int().tolist(),
@@ -150,7 +140,7 @@ class LoraMixture(Plain):
                 "modules": list(map(str, self._routing.sites)),
                 "fan_in_fan_out": self._fan_in_fan_out,
             }
-            tensors = {"key": own[0].cpu(), "keys": keys}
+            tensors = {"key": own[0].cpu()}
             if at == 0:  # the first of a page brings what the page shares
                 tensors |= {name: tensor.cpu() for name, tensor in mixture.tensors().items()}
             fitted.append(Fitted(learned=learned, tensors=tensors))
@@ -159,7 +149,6 @@ class LoraMixture(Plain):
     # -- rows
 
     def load(self, edit_id: str, fitted: Fitted) -> None:
-        scoped = self._scope.read(edit_id, fitted.learned)
         try:
             learned = Learned.model_validate(
                 {n: fitted.learned[n] for n in Learned.model_fields if n in fitted.learned}
@@ -173,36 +162,19 @@ class LoraMixture(Plain):
         if [len(row) for row in learned.code] != [mixture.bias.shape[1]] * len(mixture.bias):
             self._pages.give_back(learned.shared)
             raise IncompatibleEdit(f"The edit {edit_id} has an allocation that is not of its page's shape.")
-        try:
-            self._scope.load(edit_id, scoped, fitted.tensors.get("keys"))
-        except IncompatibleEdit:
-            self._pages.give_back(learned.shared)
-            raise
         self._learned[edit_id] = learned
 
     def drop(self, edit_id: str) -> None:
-        self._scope.drop(edit_id)
         self._pages.give_back(self._learned.pop(edit_id).shared)
 
-    def compile(self, edit_ids: Sequence[str]) -> ScopePart:
-        return self._scope.compile(edit_ids)
+    def compile(self, edit_ids: Sequence[str]) -> None:
+        """An edition sees pages through its decisions alone."""
 
     # -- acting
 
-    def decide(self, prompt: PromptView, part: ScopePart) -> Decision | None:
-        """In scope by who and what, and then by code distance (section 3.4, second gate above)."""
-        decision = self._scope.decide(prompt, part, self.key)
-        coded = None if decision is None else self._coded(prompt, decision)
-        return coded if coded is not None and coded.part is not None else None
-
-    def nearest(self, prompt: PromptView, part: ScopePart) -> Decision | None:
-        near = self._scope.nearest(prompt, part, self.key)
-        return near if near is None or near.margin < 0 else self._coded(prompt, near)
-
-    def _coded(self, prompt: PromptView, decision: Decision) -> Decision | None:
-        """With the distance from its code; routed where that is small enough."""
-        if decision.edit_id is None:
-            return None
+    def confirm(self, prompt: PromptView, part: None, decision: Decision) -> Decision | None:
+        """Whether its code is near (section 3.4, second gate above), and then what it is routed to."""
+        assert decision.edit_id is not None
         learned = self._learned[decision.edit_id]
         mixture = self._pages.mixture(learned.shared)
         query = prompt.features[self._scope_view.site].to(self._view.device)
@@ -211,11 +183,9 @@ class LoraMixture(Plain):
         own = torch.tensor(learned.code, dtype=torch.bool, device=chosen.device)
         distance, bound = int(hamming(chosen, own[None])[0]), len(self._routing.sites) * K // 2
         signals = {**decision.signals, "code": Signal(float(distance), float(bound))}
-        routed = None if distance > bound else route(mixture, scored * chosen, K)
-        return replace(decision, signals=signals, part=routed)
-
-    def near(self, request: FitRequest) -> Sequence[str]:
-        return self._scope.near(request)
+        if distance > bound:
+            return None
+        return replace(decision, signals=signals, part=route(mixture, scored * chosen, K))
 
     def bind(self, rows: Sequence[RowView]) -> None:
         self._routing.bind(self.key, rows)

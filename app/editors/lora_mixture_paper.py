@@ -68,6 +68,7 @@ class LoraMixturePaper(Plain):
         decides="request",
         changes_earlier_positions=True,
         needs_whole_prompt=False,
+        scoped=False,
         rollback="approximate",
         independent=False,
         order_free=False,
@@ -106,7 +107,7 @@ class LoraMixturePaper(Plain):
         for first in range(0, len(requests), BATCH):
             some = requests[first : first + BATCH]
             # the prompt and its paraphrases: behind them stand variants that the server makes for other editors
-            told = [request.contexts[: len(request.texts)] for request in some]
+            told = [request.contexts[: 1 + request.given] for request in some]
             batch = collate(told, [request.target_ids for request in some], self._view.device)
             queries = self._query_view.keys([context for contexts in told for context in contexts])
             # the same knowledge, told by its target, has the same allocation

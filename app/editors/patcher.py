@@ -10,9 +10,8 @@ live serving needs:
 - k and b come in closed form, not from the activation and memory losses: k is the direction in which the query stands
   out from the memory's covariance, and b puts zero between the query and what lies nearest to it, so that both margins
   hold by construction; only v is learned by gradient, through the head, until the answer is right;
-- the neurons of at most one edit act on a request: the one whose first neuron fires most at the prompt's last token,
-  where its subject is mentioned (`scope`). So edits do not add up, need not be silent on one another, and rollback is
-  exact;
+- the neurons of at most one edit act on a request: the one that the scope index names, if its first neuron fires at
+  the prompt's last token. So edits do not add up, need not be silent on one another, and rollback is exact;
 - a first neuron stands at the prompt's last token even where the first target token was right: it carries the decision.
 Below the last FFN nothing changes, so keys and values in the cache stay those of the base model.
 Not taken over from the official code: margins that never reach the patch on zsRE, weights kept from after the best
@@ -20,7 +19,7 @@ check, a memory filled with copies of one example.
 """
 
 from collections.abc import Generator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -33,10 +32,7 @@ from app.editors.corpus import Statistics
 from app.editors.fit import Contexts, FitParameters, by_parts, collate, fit_deltas
 from app.editors.fit_view import KEYS_AT_ONCE, FitView
 from app.editors.memory import MAX_ROWS, Memory, without_first
-from app.editors.mentions import MentionIndex
 from app.editors.rows import Rows
-from app.editors.scope import Who, who_of, words_of
-from app.editors.wording import Lexicon
 
 SURE = 0.95
 """A target token that the model gives with less has a neuron: at temperature 1 it would often be missed."""
@@ -49,18 +45,8 @@ class Learned(BaseModel):
 
     model_config = ConfigDict(strict=True, frozen=True)
 
-    bound: float = Field(ge=0, le=1)
-    who: list[list[list[str]]]
     own: float = Field(gt=0, allow_inf_nan=False)
     """The first neuron's activation at the edit's own prompt."""
-
-
-@dataclass(frozen=True, slots=True)
-class PatcherPart:
-    """Rows of first neurons of the live edits -> their place, oldest first; and those without a subject."""
-
-    places: dict[int, int]
-    nameless: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,18 +77,16 @@ class Patcher(Plain):
         view: FitView,
         statistics: Statistics,
         questions: Sequence[Sequence[int]] = (),
-        lexicon: Lexicon | None = None,
         fit_parameters: FitParameters | None = None,
     ) -> None:
         self.site = view.site
-        self._view, self._template_words = view, (lexicon or Lexicon()).template_words
+        self._view = view
         self._statistics, self._questions = statistics, questions
         self._memory: Memory | None = None
         self._fit_parameters = fit_parameters or FitParameters(probability=SURE, max_steps=60)
         self._keys, self._values = Rows(view.device, torch.float32), Rows(view.device, torch.float32)
         self._patches: dict[int, _Patch] = {}  # by the row of the first neuron's key
         self._row_of: dict[str, int] = {}
-        self._index = MentionIndex()
         self._acting: tuple[Tensor, Tensor, Tensor] | None = None  # keys (B, J, D_in + 1), values, rows' mask
 
     @property
@@ -126,7 +110,7 @@ class Patcher(Plain):
             text = yield from self._statistics.inputs(self.site, MAX_ROWS - len(questions))
             self._memory = Memory(torch.cat([questions, text]), self._view.widths[0], self._view.device)
 
-    def fit(self, requests: Sequence[FitRequest], part: PatcherPart | None) -> Generator[Progress, None, list[Fitted]]:
+    def fit(self, requests: Sequence[FitRequest], part: None) -> Generator[Progress, None, list[Fitted]]:
         yield from self.prepare()
         return (yield from by_parts(requests, self._fit_some))
 
@@ -146,15 +130,12 @@ class Patcher(Plain):
         yield Progress(step=0, steps=self._fit_parameters.max_steps, loss=float("nan"))
         fits = yield from fit_deltas(self._view, contexts, targets, self._fit_parameters, mix)
         fitted: list[Fitted] = []
-        for e, (request, fit) in enumerate(zip(requests, fits, strict=True)):
-            who = who_of(request.texts, request.subject, request.aliases, self._template_words)
+        for e, fit in enumerate(fits):
             prompt_query = queries[batch.owner == e][0, 0]
             kept = needed[e].nonzero()[:, 0]
             fitted.append(
                 Fitted(
                     learned={
-                        "who": [[list(span) for span in spans] for spans in who.alternatives],
-                        "bound": who.bound,
                         "own": _pre_activations(prompt_query[None], keys[e][:1]).item(),
                         "neurons": len(kept),
                         "steps": fit.steps,
@@ -200,7 +181,7 @@ class Patcher(Plain):
 
     def load(self, edit_id: str, fitted: Fitted) -> None:
         try:
-            learned = Learned.model_validate(fitted.learned)
+            learned = Learned.model_validate({"own": fitted.learned.get("own")})
         except ValidationError as error:
             raise IncompatibleEdit(f"What the edit {edit_id} learned cannot be read: {error}") from error
         d_in, d_out = self._view.widths
@@ -216,51 +197,26 @@ class Patcher(Plain):
         value = self._values.put(fitted.tensors["values"])
         self._patches[row] = _Patch(edit_id, row, value, count, learned.own)
         self._row_of[edit_id] = row
-        self._index.add(
-            row, Who(tuple(tuple(tuple(span) for span in spans) for spans in learned.who), bound=learned.bound)
-        )
 
     def drop(self, edit_id: str) -> None:
         row = self._row_of.pop(edit_id)
         patch = self._patches.pop(row)
-        self._index.remove(row)
         self._keys.give_back(patch.first_key, patch.count)
         self._values.give_back(patch.first_value, patch.count)
 
-    def compile(self, edit_ids: Sequence[str]) -> PatcherPart:
-        places = {self._row_of[edit_id]: place for place, edit_id in enumerate(edit_ids)}
-        return PatcherPart(places, tuple(row for row in self._index.nameless if row in places))
-
-    def near(self, request: FitRequest) -> list[str]:
-        who = who_of(request.texts, request.subject, request.aliases, self._template_words)
-        return [self._patches[row].edit_id for row in sorted(self._index.overlapping(who))]
+    def compile(self, edit_ids: Sequence[str]) -> None:
+        """An edition sees neurons through its decisions alone."""
 
     # -- acting
 
-    def decide(self, prompt: PromptView, part: PatcherPart) -> Decision | None:
-        """The live edit whose first neuron is roused most."""
-        found = self.nearest(prompt, part)
-        return found if found is not None and found.signals["activation"].value > 0 else None
-
-    def nearest(self, prompt: PromptView, part: PatcherPart) -> Decision | None:
-        """In parts of what rouses it at its own prompt, only where its subject is mentioned; of equals the newest."""
-        shares = self._index.mentioned(words_of(prompt.text))
-        rows = [*(row for row in shares if row in part.places), *part.nameless]
-        if not rows:
-            return None
+    def confirm(self, prompt: PromptView, part: None, decision: Decision) -> Decision | None:
+        """Whether the edit's first neuron fires, in parts of what rouses it at its own prompt."""
+        assert decision.edit_id is not None
+        row = self._row_of[decision.edit_id]
         query = prompt.features[self.site].to(self._view.device)
-        at = torch.tensor(rows, device=self._view.device)
-        found = _pre_activations(query[None], self._keys.data[at])[0].tolist()
-        own = {row: self._patches[row].own for row in rows}
-        # rounded: two edits of one prompt differ by rounding only, and then the newest is to win
-        margin, _, row, activation = max(
-            (round(min(1.0, a / own[row]), 3), part.places[row], row, a) for row, a in zip(rows, found, strict=True)
-        )
-        signals = {
-            "activation": Signal(activation, 0.0),
-            "subject": Signal(shares.get(row, 1.0), self._index.bound(row)),
-        }
-        return Decision(edit_id=self._patches[row].edit_id, editor=self.key, margin=margin, signals=signals)
+        activation = _pre_activations(query[None], self._keys.data[row][None]).item()
+        signals = {**decision.signals, "activation": Signal(activation, 0.0)}
+        return replace(decision, signals=signals) if activation > 0 else None
 
     def bind(self, rows: Sequence[RowView]) -> None:
         held = [self._held(row) for row in rows]

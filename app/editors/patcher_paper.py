@@ -69,6 +69,7 @@ class PatcherPaper(Plain):
         decides="position",
         changes_earlier_positions=False,
         needs_whole_prompt=False,
+        scoped=False,
         rollback="exact",
         local=False,
         independent=False,

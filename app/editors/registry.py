@@ -1,12 +1,12 @@
 """The editors by name, and what each needs to be made. One line adds an editor."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from transformers.activations import ACT2FN
 
-from app.editors.base import BankPrompt, Editor
+from app.editors.base import Editor
 from app.editors.corpus import Statistics
 from app.editors.fit_view import FitView
 from app.editors.grace import Grace
@@ -19,12 +19,9 @@ from app.editors.lora_mixture import LoraMixture
 from app.editors.lora_mixture_paper import LoraMixturePaper
 from app.editors.patcher import Patcher
 from app.editors.patcher_paper import MOST_STEPS, PatcherPaper
-from app.editors.phrasebook import load_phrasebook
 from app.editors.sites import Architecture, down_site, ffn_site, layers_of
 from app.editors.subject_value import SubjectSweep
 from app.editors.sweep import Sweep
-from app.editors.what import What
-from app.editors.wording import Lexicon
 
 AUTO = ("grace", "patcher", "lora_mixture", "hook_layer")
 """What `editor: auto` tries until an edit holds when it is verified: the best first, then by what a fit costs."""
@@ -32,33 +29,29 @@ AUTO = ("grace", "patcher", "lora_mixture", "hook_layer")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Foundation:
-    """What editors are built on: the frozen model, its hooks, and generic prompts with their token ids."""
+    """What editors are built on: the frozen model, its hooks, and generic prompts as token ids."""
 
     model: Any
     architecture: Architecture
     hooks: SiteHooks
     site_layer: int | None
-    bank: Sequence[BankPrompt] = ()
     bank_ids: Sequence[Sequence[int]] = ()
     statistics: Statistics
     kept: Kept = field(default_factory=Kept)
     """Where what is computed of the model once is kept from one start to the next."""
     grace_options: GraceOptions = field(default_factory=GraceOptions)
     """GRACE's hyperparameters as published."""
-    scopes: list[tuple[FitView, What]] = field(default_factory=list)
+    views: list[FitView] = field(default_factory=list)
     most_patch_steps: int = MOST_STEPS
     """After which Transformer-Patcher as published gives up."""
 
 
-def _scope(foundation: Foundation) -> tuple[FitView, What]:
-    """The middle layer's view, and what prompts ask: worked out once for all that want it."""
-    if foundation.scopes:
-        return foundation.scopes[0]
-    site = ffn_site(foundation.model, foundation.architecture, foundation.site_layer)
-    view = FitView(foundation.model, foundation.architecture, site, foundation.hooks)
-    what = What(view, foundation.bank, foundation.bank_ids, foundation.kept)
-    foundation.scopes.append((view, what))
-    return view, what
+def _middle(foundation: Foundation) -> FitView:
+    """The middle layer's view: made once for all that want it."""
+    if not foundation.views:
+        site = ffn_site(foundation.model, foundation.architecture, foundation.site_layer)
+        foundation.views.append(FitView(foundation.model, foundation.architecture, site, foundation.hooks))
+    return foundation.views[0]
 
 
 ELSEWHERE = 2
@@ -68,15 +61,14 @@ ELSEWHERE = 2
 def _grace(foundation: Foundation) -> Grace:
     every = max(1, len(foundation.bank_ids) // ELSEWHERE)
     elsewhere = foundation.bank_ids[every // 2 :: every][:ELSEWHERE]
-    return Grace(*_scope(foundation), _lexicon(foundation), elsewhere=elsewhere)
+    return Grace(_middle(foundation), elsewhere=elsewhere)
 
 
 def _lora_mixture(foundation: Foundation) -> LoraMixture:
     layers = mixture_layers(len(layers_of(foundation.model, foundation.architecture)))
     sites = [down_site(foundation.model, foundation.architecture, layer) for layer in layers]
     view = FitView(foundation.model, foundation.architecture, sites[0], foundation.hooks, sites)
-    scope_view, what = _scope(foundation)
-    return LoraMixture(view, sites, scope_view, what, _lexicon(foundation))
+    return LoraMixture(view, sites, _middle(foundation))
 
 
 def mixture_layers(count: int) -> range:
@@ -120,7 +112,7 @@ def _hook_layer_paper(foundation: Foundation) -> HookLayersPaper:
     sites = [down_site(model, architecture, layer) for layer in layers]
     view = FitView(model, architecture, sites[0], hooks, sites)
     above = FitView(model, architecture, down_site(model, architecture, layers[-1] + 1), hooks)
-    return HookLayersPaper(SubjectSweep(view, above, sites), foundation.statistics, _lexicon(foundation).template_words)
+    return HookLayersPaper(SubjectSweep(view, above, sites), foundation.statistics)
 
 
 def _hook_layer(foundation: Foundation) -> HookLayers:
@@ -130,7 +122,7 @@ def _hook_layer(foundation: Foundation) -> HookLayers:
     view = FitView(model, architecture, sites[-1], hooks, sites)
     above = FitView(model, architecture, down_site(model, architecture, layers[-1] + 1), hooks)
     sweep = Sweep(view, above, sites)
-    return HookLayers(sweep, foundation.statistics, _scope(foundation)[1], _lexicon(foundation))
+    return HookLayers(sweep, foundation.statistics)
 
 
 def hooked_layers(count: int) -> range:
@@ -143,16 +135,7 @@ def _patcher(foundation: Foundation) -> Patcher:
     last = len(layers_of(foundation.model, foundation.architecture)) - 1
     site = ffn_site(foundation.model, foundation.architecture, last)
     view = FitView(foundation.model, foundation.architecture, site, foundation.hooks)
-    return Patcher(view, foundation.statistics, foundation.bank_ids, _lexicon(foundation))
-
-
-def _lexicon(foundation: Foundation) -> Lexicon:
-    """Of the bank's phrasings and the phrasebook's; without a bank nothing is known of words."""
-    if not foundation.bank:
-        return Lexicon()
-    phrased = load_phrasebook().lexicon
-    words = frozenset(word for prompt in foundation.bank for word in prompt.words)
-    return replace(phrased, template_words=words | phrased.template_words)
+    return Patcher(view, foundation.statistics, foundation.bank_ids)
 
 
 EDITORS: Mapping[str, Mapping[str, Callable[[Foundation], Editor]]] = {

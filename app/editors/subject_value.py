@@ -12,12 +12,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from app.domain.errors import InvalidRequest
+from app.domain.words import locate
 from app.editors.base import FitRequest, Progress, Site
 from app.editors.dual_form import Prior, WeightChange, solve
 from app.editors.fit import Contexts, collate
 from app.editors.fit_view import FitView
 from app.editors.hooks import Act, StopForward
-from app.editors.scope import Who, locate
 from app.editors.sweep import row_weights
 
 Hooks = tuple[tuple[WeightChange, ...], tuple[float, ...]]
@@ -45,15 +45,15 @@ class SubjectRows:
     prompts: Tensor  # (R,) tokens of each context, without target
 
 
-def subject_places(requests: Sequence[FitRequest], who: Sequence[Who], device: torch.device) -> SubjectRows:
+def subject_places(requests: Sequence[FitRequest], device: torch.device) -> SubjectRows:
     """Raises InvalidRequest where a prompt does not mention its subject: there is nothing to hook."""
     contexts: list[list[tuple[int, ...]]] = []
     places: list[int] = []
-    for request, whom in zip(requests, who, strict=True):
+    for request in requests:
         rows: list[tuple[int, ...]] = []
         told = zip(request.contexts, request.context_texts, request.ends, strict=True)
         for at, (context, text, ends) in enumerate(told):
-            end = _end_of_subject(text, request.subject, whom)
+            end = locate(text, request.subject) if request.subject else None
             if end is None and at == 0:
                 asked = f"the subject {request.subject!r} does not stand in it" if request.subject else "it names none"
                 raise InvalidRequest(
@@ -67,12 +67,6 @@ def subject_places(requests: Sequence[FitRequest], who: Sequence[Who], device: t
     batch = collate(contexts, [request.target_ids for request in requests], device)
     prompts = torch.tensor([len(context) for rows in contexts for context in rows], device=device)
     return SubjectRows(batch, torch.tensor(places, device=device), prompts)
-
-
-def _end_of_subject(text: str, subject: str | None, who: Who) -> int | None:
-    """Where the subject ends, as it stands there letter by letter; else where words that name it do."""
-    at = text.find(subject) if subject else -1
-    return locate(text, who) if at < 0 else at + len(subject or "")
 
 
 class SubjectSweep:

@@ -1,5 +1,6 @@
 """Editions: which edits a request sees, immutable, and what the adaptors made of that."""
 
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -7,6 +8,8 @@ from weakref import WeakKeyDictionary
 
 from app.domain.edit import edit_id_of
 from app.editors.base import Decision, Editor, PromptView
+from app.engine.text import Text
+from app.scope.scope import Scope, ScopePart
 
 
 @dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
@@ -36,6 +39,16 @@ class Edition:
     def trying(self, edit_ids: Sequence[str], superseded: frozenset[str]) -> "Edition":
         kept = (i for i in self.edit_ids if edit_id_of(i) not in superseded)
         return Edition(self.namespace, self.revision, (*kept, *edit_ids), trial=True, base=self)
+
+
+@dataclass(frozen=True, slots=True)
+class Asking:
+    """What the scope index finds for a prompt: the edit that it asks for, if any; else the one that came nearest;
+    and the words of its question, folded."""
+
+    decision: Decision | None = None
+    nearest: Decision | None = None
+    words: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,17 +85,24 @@ def _step(before: tuple[str, ...], after: tuple[str, ...]) -> Step | None:
 class Editions:
     """Compiles editions when a request first needs them, and forgets them with their last request."""
 
-    def __init__(self, editors: Mapping[str, Editor]) -> None:
-        self._editors = editors
+    def __init__(self, editors: Mapping[str, Editor], scope: Scope) -> None:
+        self._editors, self._scope = editors, scope
         self._editor_of: dict[str, str] = {}
+        self._targets: dict[str, tuple[int, ...]] = {}  # of edits whose editor goes on with a begun answer
+        self._scope_parts: WeakKeyDictionary[Edition, ScopePart] = WeakKeyDictionary()
+        self._lock = threading.Lock()
         self._parts: WeakKeyDictionary[Edition, dict[str, Any]] = WeakKeyDictionary()
         self._latest: dict[str, Latest] = {}  # by namespace
 
-    def own(self, edit_id: str, editor: str) -> None:
+    def own(self, edit_id: str, editor: str, target: Sequence[int] = ()) -> None:
+        """`target` in tokens, where an answer that a prompt has begun is gone on with."""
         self._editor_of[edit_id] = editor
+        if target and self._editors[editor].capabilities.continues:
+            self._targets[edit_id] = tuple(target)
 
     def disown(self, edit_id: str) -> str:
         self._latest = {name: each for name, each in self._latest.items() if edit_id not in each.ids}
+        self._targets.pop(edit_id, None)
         return self._editor_of.pop(edit_id)
 
     def owned(self) -> list[str]:
@@ -130,14 +150,50 @@ class Editions:
             ids.setdefault(self._editor_of[edit_id], []).append(edit_id)
         return {name: ids[name] for name in self._editors if name in ids}
 
-    def nearest(self, prompt: PromptView, edition: Edition) -> Decision | None:
-        """Where no edit answers, the one nearest to it."""
-        found = [self._editors[name].nearest(prompt, part) for name, part in self.parts(edition).items()]
-        return max((each for each in found if each is not None), key=lambda each: each.margin, default=None)
+    # -- deciding
 
-    def decide(self, prompt: PromptView, edition: Edition) -> Decision | None:
+    def ask(self, turns: Sequence[str], ids: Sequence[int], text: Text, edition: Edition) -> Asking:
+        """What the scope index finds. Threads may share it: rows of an edition in use stay."""
+        question = self._scope.question(turns)
+        part = self._scope_part(edition)
+        found, part_of_answer = self._scope.nearest(question, part), 0
+        if found is not None and (said := self._begun(found.edit_id, ids)):
+            before = self._scope.nearest(self._scope.question((*turns[:-1], text.without_last(ids, said))), part)
+            if before is not None and before.edit_id == found.edit_id and before.margin >= 0:
+                found, part_of_answer = before, said
+        words = question.asked.words
+        if found is None:
+            return Asking(words=words)
+        decision = Decision(
+            edit_id=found.edit_id,
+            editor=self._editor_of[found.edit_id],
+            margin=found.margin,
+            signals=found.signals,
+            why=found.why,
+            part=part_of_answer or None,
+        )
+        return Asking(decision if found.margin >= 0 else None, decision, words)
+
+    def _begun(self, edit_id: str, ids: Sequence[int]) -> int:
+        """How many tokens of its target, at most all but the last, a prompt ends with, where the editor can go on."""
+        target = self._targets.get(edit_id, ())
+        ends = range(min(len(target) - 1, len(ids)), 0, -1)
+        return next((n for n in ends if tuple(ids[-n:]) == tuple(target[:n])), 0)
+
+    def _scope_part(self, edition: Edition) -> ScopePart:
+        with self._lock:
+            if edition not in self._scope_parts:
+                self._scope_parts[edition] = self._scope.compile(edition.namespace, edition.edit_ids)
+            return self._scope_parts[edition]
+
+    def decide(self, prompt: PromptView, asking: Asking, edition: Edition) -> Decision | None:
         """At most one edit answers a request: the best margin wins, the newest breaks ties."""
-        decisions = [self._editors[name].decide(prompt, part) for name, part in self.parts(edition).items()]
+        decisions: list[Decision | None] = []
+        for name, part in self.parts(edition).items():
+            if not self._editors[name].capabilities.scoped:
+                decisions.append(self._editors[name].decide(prompt, part))
+            elif asking.decision is not None and asking.decision.editor == name:
+                decisions.append(self._editors[name].confirm(prompt, part, asking.decision))
         found = [decision for decision in decisions if decision is not None]
         answers = [decision for decision in found if decision.edit_id is not None]
         if len(answers) < 2:

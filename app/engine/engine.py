@@ -18,7 +18,7 @@ from app.domain.generation import FinishReason, Generation, GenerationParameters
 from app.editors.base import Decision, Editor, FitRequest, Fitted, Progress, PromptView, Site
 from app.editors.hooks import SiteHooks
 from app.engine.detokenizer import Detokenizer
-from app.engine.editions import Edition, Editions
+from app.engine.editions import Asking, Edition, Editions
 from app.engine.fits import Fits, Fitting
 from app.engine.graphs import Record
 from app.engine.kv_cache import SPARE
@@ -29,6 +29,7 @@ from app.engine.sampler import Sampler, choose_all, rank
 from app.engine.scheduler import Batch, Scheduler
 from app.engine.sequence import Emit, Phase, Sequence
 from app.engine.text import Text
+from app.scope.scope import Scope
 
 
 @dataclass(slots=True)
@@ -56,12 +57,14 @@ class Engine:
         batch_tokens: int = 2048,
         queue_limit: int = 1024,
         room_tokens: int | None = None,
+        scope: Scope,
         fit_share: float = 0.5,
         record: Record | None = None,
     ) -> None:
         self.hosted, self.editors = hosted, editors
         self.text = Text(hosted.tokenizer, min(hosted.eos_ids, default=None), hosted.max_tokens)
-        self.editions = Editions(editors)
+        self.scope = scope
+        self.editions = Editions(editors, scope)
         self.scheduler = Scheduler(
             slots=slots,
             chunk_tokens=chunk_tokens,
@@ -82,34 +85,61 @@ class Engine:
     def load(self, edit_id: str, editor: str, fitted: Fitted) -> None:
         """Take an edit's rows into memory; no request sees them before an edition names the edit."""
         self.editors[editor].load(edit_id, fitted)
-        self.editions.own(edit_id, editor)
+        try:
+            if self.editors[editor].capabilities.scoped:
+                self.scope.load(edit_id, fitted.learned.get("scope"))
+        except BaseException:
+            self.editors[editor].drop(edit_id)
+            raise
+        self.editions.own(edit_id, editor, fitted.learned.get("target_ids", ()))
 
     def drop(self, edit_id: str) -> None:
         """Give an edit's rows back: only for one that no edition in use sees."""
-        self.editors[self.editions.disown(edit_id)].drop(edit_id)
+        editor = self.editors[self.editions.disown(edit_id)]
+        editor.drop(edit_id)
+        if editor.capabilities.scoped:
+            self.scope.drop(edit_id)
 
     def fit(
         self, editor: str, requests: Iterable[FitRequest], beside: Edition
     ) -> Generator[Progress, None, list[Fitted]]:
-        """A fit's micro-steps. `beside` are the live edits among which the new ones shall stand."""
-        return self.editors[editor].fit(list(requests), self.editions.parts(beside).get(editor))
+        """A fit's micro-steps, and what the edits' scopes are. `beside` are the live edits among which the new ones
+        shall stand."""
+        asked = list(requests)
+        fitted = yield from self.editors[editor].fit(asked, self.editions.parts(beside).get(editor))
+        if self.editors[editor].capabilities.scoped:
+            for at, request in enumerate(asked):
+                fitted[at] = self.rescope(fitted[at], request)
+                yield Progress(step=at + 1, steps=len(asked), loss=float("nan"))
+        return fitted
 
     def still_fits(self, editor: str, learned: Mapping[str, Any], beside: Edition) -> bool:
         """Whether what was fitted beside another edition may stand beside this one."""
         return self.editors[editor].still_fits(learned, self.editions.parts(beside).get(editor))
 
-    def rescope(self, editor: str, fitted: Fitted, request: FitRequest) -> Fitted | None:
-        """The same fit under another scope; None where it must be fitted again for that."""
-        return self.editors[editor].rescope(fitted, request)
-
-    def near(self, request: FitRequest) -> list[str]:
-        """Ids of the fits in memory that are about whom or what the request is about."""
-        return [fit_id for editor in self.editors.values() for fit_id in editor.near(request)]
+    def rescope(self, fitted: Fitted, request: FitRequest) -> Fitted:
+        """The same fit under the scope that the request asks for now, widened as it was."""
+        stood = fitted.learned.get("scope", {})
+        scope = self.scope.learn(request.scope, widened=float(stood.get("widened", 1.0)))
+        return Fitted(learned={**fitted.learned, "scope": scope.model_dump()}, tensors=fitted.tensors)
 
     # -- taking work
 
+    def ask(self, prompt: str, edition: Edition) -> Asking:
+        """Which edit the scope index names for a prompt. It takes milliseconds and needs none of the engine's state:
+        whoever adds a request asks this first, on another thread."""
+        if not edition.edit_ids:
+            return Asking()
+        return self.editions.ask(self.text.turns(prompt), self.text.encode(prompt), self.text, edition)
+
     def add(
-        self, prompt: str, parameters: GenerationParameters, edition: Edition, revision: int, emit: Emit
+        self,
+        prompt: str,
+        parameters: GenerationParameters,
+        edition: Edition,
+        revision: int,
+        emit: Emit,
+        asking: Asking | None = None,
     ) -> Sequence:
         """Queue a request pinned to an edition, that of `revision`. Raises InvalidRequest or QueueFull."""
         ids = self.text.encode(prompt)
@@ -138,6 +168,7 @@ class Engine:
             answer=Detokenizer(self.text.decode, parameters.stop, prompt),
             seed=sampler.seed,
             due=None if parameters.timeout_s is None else time.monotonic() + parameters.timeout_s,
+            asking=self.ask(prompt, edition) if asking is None else asking,
         )
         self.scheduler.add(sequence)
         return sequence
@@ -182,7 +213,7 @@ class Engine:
     def _prefill(self, batch: Batch) -> None:
         slots, starts = [s.slot for s in batch.sequences], [s.computed for s in batch.sequences]
         rows = [s.row(len(piece)) for s, piece in zip(batch.sequences, batch.pieces, strict=True)]
-        logits, states, features = self._runner.prefill(slots, starts, batch.pieces, rows, self._watches(batch))
+        logits, features = self._runner.prefill(slots, starts, batch.pieces, rows, self._watches(batch))
         ready: list[int] = []
         for row, (sequence, piece) in enumerate(zip(batch.sequences, batch.pieces, strict=True)):
             sequence.computed += len(piece)
@@ -192,7 +223,7 @@ class Engine:
             if sequence.decided:
                 sequence.phase = Phase.DECODE
                 ready.append(row)
-            elif self._decide(sequence, {site: x[row] for site, x in features.items()}, states[row], logits[row]):
+            elif self._decide(sequence, {site: x[row] for site, x in features.items()}):
                 ready.append(row)
         if ready:
             self._sample(logits[ready], [batch.sequences[row] for row in ready])
@@ -212,30 +243,18 @@ class Engine:
     def _observe(self, key: str, site: Site, part: Any, seen: list[Tensor], h_in: Tensor) -> None:
         seen.append(self.editors[key].observe(site, h_in, part))
 
-    def _decide(self, sequence: Sequence, features: Mapping[Site, Tensor], state: Tensor, logits: Tensor) -> bool:
+    def _decide(self, sequence: Sequence, features: Mapping[Site, Tensor]) -> bool:
         """Which edit answers, once. -> whether the logits at hand give the first token."""
         decision = None
         if sequence.edition.edit_ids:
             observed = {
                 key: {site: torch.cat(seen) for site, seen in sites.items()} for key, sites in sequence.observed.items()
             }
-            view = PromptView(
-                text=self._question(sequence.text),
-                features=features,
-                state=state,
-                logits=logits,
-                observed=observed,
-                ids=sequence.prompt,
-                without_last=lambda count: self._question(self.text.decode(sequence.prompt[:-count])),
-            )
-            decision = self.editions.decide(view, sequence.edition)
+            view = PromptView(features=features, observed=observed, words=sequence.asking.words)
+            decision = self.editions.decide(view, sequence.asking, sequence.edition)
             if decision is None and sequence.parameters.explain:
-                sequence.nearest = self.editions.nearest(view, sequence.edition)
+                sequence.nearest = sequence.asking.nearest
         return sequence.decide(decision, None if decision is None else self.editors[decision.editor].capabilities)
-
-    def _question(self, prompt: str) -> str:
-        start, end = self.text.question(prompt)
-        return prompt[start:end]
 
     def _decode(self, batch: Batch) -> None:
         slots, starts = [s.slot for s in batch.sequences], [s.computed for s in batch.sequences]
@@ -328,4 +347,4 @@ class Engine:
 def _hit(decision: Decision | None) -> Hit | None:
     if decision is None or decision.edit_id is None:
         return None
-    return Hit(edit_id_of(decision.edit_id), decision.editor, decision.signals)
+    return Hit(edit_id_of(decision.edit_id), decision.editor, decision.signals, decision.why)

@@ -4,7 +4,7 @@ import asyncio
 import logging
 import queue
 import threading
-from collections.abc import Callable, Collection, Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from typing import Any, TypeVar
@@ -15,7 +15,7 @@ from app.domain.errors import ErrataError, RequestCancelled
 from app.domain.generation import GenerationParameters
 from app.editors.base import FitRequest, Fitted, Progress
 from app.engine.cores import Cores
-from app.engine.editions import Edition
+from app.engine.editions import Asking, Edition
 from app.engine.engine import Engine
 from app.engine.fits import Fitting
 from app.engine.memory import HeapTrim
@@ -77,14 +77,16 @@ class EngineOwner:
         edition: Edition,
         revision: int,
         emits: Sequence[Emit],
+        askings: Sequence[Asking],
     ) -> "Future[list[Running]]":
-        """Queue requests, all or none; each's `emit` is called on the engine's thread until its one terminal event."""
+        """Queue requests, all or none, with what the scope index found for each; each's `emit` is called on the
+        engine's thread until its one terminal event."""
 
         def add() -> list[Running]:
             added: list[Running] = []
             try:
-                for (prompt, parameters), emit in zip(asked, emits, strict=True):
-                    added.append(self.engine.add(prompt, parameters, edition, revision, emit))
+                for (prompt, parameters), emit, asking in zip(asked, emits, askings, strict=True):
+                    added.append(self.engine.add(prompt, parameters, edition, revision, emit, asking))
             except ErrataError:
                 for sequence in added:
                     sequence.cancelled = True
@@ -126,17 +128,6 @@ class EngineOwner:
         Cancelling the future ends the fit at its next micro-step.
         """
         return self._beside(lambda: self.engine.fit(editor, requests, beside), tell)
-
-    def calibrate(
-        self, editors: Collection[str], tell: Callable[[Progress], None] = lambda _: None, *, learning: bool
-    ) -> "Future[None]":
-        """Compute what these editors decide by, or also learn by, as `fit` does what it does."""
-
-        def steps() -> Generator[Progress, None, None]:
-            for name in editors:
-                yield from self.engine.editors[name].calibrate(learning=learning)
-
-        return self._beside(steps, tell)
 
     def _beside(
         self, start: Callable[[], Generator[Progress, None, T]], tell: Callable[[Progress], None]

@@ -2,11 +2,9 @@
 
 import logging
 import statistics
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -87,9 +85,8 @@ class Runner:
         pieces: Sequence[Sequence[int]],
         rows: Sequence[RowView],
         watches: Sequence["Watch"] = (),
-    ) -> tuple[Tensor, Tensor, dict[Site, Tensor]]:
-        """-> logits (B, V) fp32, what the output embeddings read (B, D), and, by site, its input (B, D_in), at each
-        row's last token.
+    ) -> tuple[Tensor, dict[Site, Tensor]]:
+        """-> logits (B, V) fp32, and, by site, its input (B, D_in), at each row's last token.
 
         A row without a decision is read as the base model computes it; in one that holds a decision, the edit acts.
         """
@@ -100,25 +97,9 @@ class Runner:
             acts[watch.site].append(watch.act)
         for site, more in self._adaptors(rows).items():
             acts[site].extend(more)
-        with self._hooks.applying(len(pieces), acts), self._head() as seen:
+        with self._hooks.applying(len(pieces), acts):
             logits = self._forward(slots, starts, pieces)
-        _, row_of = _ends(pieces)
-        return logits, seen[0][list(range(len(pieces))), row_of], features
-
-    @contextmanager
-    def _head(self) -> Iterator[list[Tensor]]:
-        """Yields a list that gets what the output embeddings read (B, P, D). Only while a pass wants it: the model is
-        also run by fits, whose states would be kept alive."""
-        seen: list[Tensor] = []
-
-        def see(_module: Any, args: tuple[Tensor, ...]) -> None:
-            seen.append(args[0].to(self._hosted.device))
-
-        handle = self._hosted.model.get_output_embeddings().register_forward_pre_hook(see)
-        try:
-            yield seen
-        finally:
-            handle.remove()
+        return logits, features
 
     @torch.inference_mode()
     def decode(

@@ -10,7 +10,7 @@ from torch import Tensor
 from app.domain.errors import ErrataError
 from app.domain.generation import FinishReason, Generation, GenerationParameters, Token
 from app.editors.base import Capabilities, Decision, RowView, Site
-from app.engine.editions import Edition
+from app.engine.editions import Asking, Edition
 
 Emit = Callable[[Token | Generation | ErrataError], None]
 """Called on the engine's thread: any number of Tokens, then exactly one Generation or error."""
@@ -53,6 +53,7 @@ class Sequence:
     observed: dict[str, dict[Site, list[Tensor]]] = field(default_factory=dict)
     finish_reason: FinishReason | None = None
     cancelled: bool = False
+    asking: Asking = field(default_factory=Asking)
     due: float | None = None
     """Of `time.monotonic`: when it is ended with DeadlineExceeded."""
 

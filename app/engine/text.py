@@ -36,6 +36,31 @@ class Text:
                 return start, end
         return 0, len(prompt)
 
+    def turns(self, prompt: str) -> tuple[str, ...]:
+        """A rendered conversation's turns without its system prompt, the user's and the model's by turns, the last user
+        turn last; any other prompt alone."""
+        start, end = self.question(prompt)
+        header, footer = self._turn
+        if (start, end) == (0, len(prompt)):
+            return (prompt,)
+        found: list[str] = []
+        for piece in prompt[: start - len(header)].split(header)[1:]:
+            asked, _, answered = piece.partition(footer)
+            found += [self._plain(asked), self._plain(answered)]
+        return (*found, prompt[start:end])
+
+    def _plain(self, text: str) -> str:
+        """Without the special tokens that end a turn."""
+        for each in self._tokenizer.all_special_tokens:
+            text = text.replace(each, "")
+        return text.strip()
+
+    def without_last(self, ids: Sequence[int], count: int) -> str:
+        """The question of a prompt without its last so many tokens."""
+        prompt = self.decode(ids[:-count])
+        start, end = self.question(prompt)
+        return prompt[start:end]
+
     @cached_property
     def _turn(self) -> tuple[str, str]:
         """What the chat template writes before and after the last user turn; empty without a template."""

@@ -15,8 +15,8 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from app.domain.words import words_of
 from app.editors.base import BankPrompt
-from app.editors.scope import words_of
 from app.engine.engine import Engine
 from app.evaluation.asking import Asking, Scored
 from app.evaluation.candidates import Made

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Literal
 
 from app.domain.errors import InvalidRequest
+from app.domain.words import words_of
 from app.editors.bank import load_bank
-from app.editors.scope import words_of
 from app.evaluation.cases import Case, case_of
 from app.evaluation.rows import rows_of
 

@@ -12,8 +12,8 @@ from functools import cache
 from importlib.resources import files
 
 from app.domain.errors import InvalidRequest
+from app.domain.words import words_of
 from app.editors.phrasebook import load_phrasebook
-from app.editors.scope import words_of
 from app.evaluation.cases import Case
 
 Render = Callable[[Sequence[Mapping[str, str]]], str]

@@ -17,7 +17,7 @@ from app.service.serving import Pins
 from app.service.verifying import Verdict
 from app.service.views import EditView, Tell, silent, token_diff
 
-TOLD = ("steps", "converged", "probability", "radius", "neurons")
+TOLD = ("steps", "converged", "probability", "neurons")
 """What the report tells of what was learned."""
 
 

@@ -3,18 +3,18 @@
 import asyncio
 import gc
 import logging
-import time
 from collections import deque
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 
-from app.domain.edit import Edit, fit_id_of
+from app.domain.edit import Edit, EditRequest, fit_id_of
 from app.domain.entry import Entry
 from app.domain.errors import IncompatibleEdit, RequestCancelled
 from app.domain.events import BatchCommitted, EditCommitted, EditRetuned, EditsRefitted, EditsRolledBack, Event
 from app.domain.ledger import Ledger
-from app.editors.base import Fitted, Progress
+from app.domain.scope import ScopeRequest
+from app.editors.base import Fitted
 from app.editors.packing import unpack
 from app.engine.owner import EngineOwner
 from app.service.views import Doing, quietly
@@ -28,50 +28,18 @@ MANY = 1000
 class Loading:
     """`fingerprints`, by editor, are of the model, tokenizer and sites that its rows must have been made for."""
 
-    def __init__(self, owner: EngineOwner, fingerprints: Mapping[str, str], history_revisions: int) -> None:
-        self._owner = owner
+    def __init__(
+        self,
+        owner: EngineOwner,
+        fingerprints: Mapping[str, str],
+        history_revisions: int,
+        scope_of: Callable[[EditRequest], ScopeRequest],
+    ) -> None:
+        self._owner, self._scope_of = owner, scope_of
         self._fingerprints = fingerprints
         self._history_revisions = history_revisions
-        self._decided: set[str] = set()
         self._leaving: deque[tuple[int, str]] = deque()
         """(revision, id) of fits that nothing acts by since then and whose rows are in memory yet, in this order."""
-
-    async def calibrate(self, tell: Doing = quietly) -> None:
-        """Have all editors compute what they decide and learn by, if that is not done."""
-        await self._compute(list(self._owner.engine.editors), tell, learning=True)
-
-    async def warm_up(self) -> None:
-        """The same beside serving: a first edit has less to wait for."""
-        began = time.monotonic()
-        said: list[str] = []
-
-        def tell(what: str, _done: int, of: int) -> None:
-            if not said:
-                _log.info("The server is %s (%d) beside serving; a first edit waits until this is done.", what, of)
-            said.append(what)
-
-        try:
-            await self.calibrate(tell)
-        except Exception:  # it is begun anew by the first edit, which tells whoever makes it what is wrong
-            _log.exception("Computing what editors decide and learn by has failed")
-            return
-        if said:
-            _log.info("The server was %s for %.1f s; that is done.", said[0], time.monotonic() - began)
-
-    async def _decidable(self, editors: Iterable[str], tell: Doing) -> None:
-        """Before an editor's first row is loaded: without edits nothing is decided, with them it must be right."""
-        if due := set(editors) - self._decided:
-            await self._compute(sorted(due), tell, learning=False)
-            self._decided |= due
-
-    async def _compute(self, editors: Collection[str], tell: Doing, *, learning: bool) -> None:
-        loop = asyncio.get_running_loop()
-
-        def told(progress: Progress) -> None:
-            with suppress(RuntimeError):  # the loop is closing: nobody listens
-                loop.call_soon_threadsafe(tell, "computing scope keys", progress.step, progress.steps)
-
-        await asyncio.wrap_future(self._owner.calibrate(editors, told, learning=learning))
 
     async def load_all(self, ledger: Ledger, tell: Doing = quietly) -> None:
         """What any request may see: live now or inside the window, or able to go live again."""
@@ -157,14 +125,22 @@ class Loading:
 
     async def _load(self, edits: Sequence[Edit], tell: Doing = quietly) -> None:
         self.check(edits)
-        await self._decidable((edit.adaptor for edit in edits), tell)
-        fitted = [Fitted(learned=edit.learned, tensors=unpack(edit.tensors)) for edit in edits]
+        fitted = [self._fitted(edit) for edit in edits]
+        scopes = [each.learned.get("scope") for each in fitted]
+        await asyncio.to_thread(self._owner.engine.scope.read_ahead, [scope for scope in scopes if scope])
 
         def load() -> None:
             for edit, each in zip(edits, fitted, strict=True):
                 self._owner.engine.load(edit.id, edit.adaptor, each)
 
         await asyncio.wrap_future(self._owner.call(load))
+
+    def _fitted(self, edit: Edit) -> Fitted:
+        """What an edit learned. One that was made before scopes were texts has its scope read anew from its request."""
+        learned = dict(edit.learned)
+        if "scope" not in learned and self._owner.engine.editors[edit.adaptor].capabilities.scoped:
+            learned["scope"] = self._owner.engine.scope.learn(self._scope_of(edit.request)).model_dump()
+        return Fitted(learned=learned, tensors=unpack(edit.tensors))
 
     async def clear(self) -> None:
         """End what runs, and give back the rows of every edit."""

@@ -2,39 +2,26 @@
 
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 
 from app.domain.edit import EditRequest
 from app.domain.errors import InvalidRequest
-from app.editors.base import AskedBeside, FitRequest, adaptor_key
-from app.editors.nearby import Nearby
+from app.domain.scope import ScopeRequest, Turns
+from app.domain.words import says, words_of
+from app.editors.base import FitRequest, adaptor_key
 from app.editors.phrasebook import Phrasebook
 from app.editors.registry import AUTO, EDITORS
-from app.editors.scope import Heard, find_who, words_of
 from app.engine.engine import Engine
 
 PREFIXES = ("Here is a question. ", "Please answer this. ")
 """Put before a question while fitting, so that an edit does not lean on being the first thing said."""
 ROOM_CHARS = 2 * max(map(len, PREFIXES))
-MOST_BESIDE = 16
-"""Prompts about its subject that an edit learns from: each is run through the model."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Overheard:
-    """A prompt that is asked in a namespace, its question, and its words."""
-
-    prompt: str
-    question: str
-    heard: Heard
-    probe: bool
 
 
 class Preparing:
     """Tokenises exactly as requests are served. Touches the engine's text and editors, never its state."""
 
-    def __init__(self, engine: Engine, nearby: Nearby, phrasebook: Phrasebook) -> None:
-        self._engine, self._nearby, self._phrasebook = engine, nearby, phrasebook
+    def __init__(self, engine: Engine, phrasebook: Phrasebook) -> None:
+        self._engine, self._phrasebook = engine, phrasebook
 
     def editors(self, request: EditRequest) -> tuple[str, ...]:
         """The editors that may make this edit, the first to try first: for `auto` all that can hold it.
@@ -67,37 +54,54 @@ class Preparing:
         if request.subject is None or request.force:
             return
         question = self._question(request.prompt)
-        who = find_who(question, request.subject, request.aliases, self._phrasebook.lexicon.template_words)
-        if who.share(words_of(question)) < who.bound:
+        words = words_of(" ".join(self._engine.text.turns(request.prompt)))
+        if not any(says(words, tuple(words_of(name))) for name in (request.subject, *request.aliases)):
             raise InvalidRequest(
                 f"`subject` is {request.subject!r}, and the prompt {question!r} names neither it nor an alias: give "
                 "the subject as it stands there, add that name to `aliases`, or leave `subject` out."
             )
 
-    def fit_request(self, request: EditRequest, asked_beside: Sequence[Overheard] = ()) -> FitRequest:
-        """Beside what is asked in the namespace. Raises InvalidRequest for a text that cannot be tokenised or is too
+    def fit_request(self, request: EditRequest, probes: Sequence[str] = ()) -> FitRequest:
+        """`probes` are those of the namespace. Raises InvalidRequest for a text that cannot be tokenised or is too
         long."""
         text = self._engine.text
         asked = tuple(dict.fromkeys((request.prompt, *request.paraphrases)))
         made = tuple(self._with(request.prompt, prefix=prefix) for prefix in PREFIXES if self._roomy(request))
-        mine = (probe for probe in request.probes if probe not in asked)  # what contradicts itself is told later
-        counter = tuple(dict.fromkeys((*request.counter_examples, *mine)))  # a probe bounds the scope too
+        counter = self._counter(request)
         return FitRequest(
-            texts=tuple(self._question(each) for each in asked),
+            scope=self.scope_request(request, probes),
             contexts=tuple(text.encode(each) for each in (*asked, *made)),
+            given=len(asked) - 1,
             context_texts=(*asked, *made),
             ends=tuple(text.ends(each) for each in (*asked, *made)),
             counter_contexts=tuple(text.encode(each) for each in counter),
             target_ids=text.encode_target(request.prompt, request.target),
-            subject=request.subject,
-            aliases=self._aliases(request),
-            counter_examples=tuple(self._question(each) for each in counter),
+            subject=request.subject or self._engine.scope.name_in(text.turns(request.prompt)),
             seed=request.seed,
-            nearby_contexts=self._fitting(self._about(request)),
-            made_texts=self.made(request),
             made_contexts=self._fitting(self.made_prompts(request)),
-            asked=self._asked(request, [each for each in asked_beside if each.prompt not in (*asked, *counter)]),
         )
+
+    def scope_request(self, request: EditRequest, probes: Sequence[str] = ()) -> ScopeRequest:
+        """What the request's scope is learned from. `probes` are those of the namespace."""
+        asked = dict.fromkeys((request.prompt, *request.paraphrases))
+        counter = dict.fromkeys((*self._counter(request), *(each for each in probes if each not in asked)))
+        return ScopeRequest(
+            keys=tuple(map(self._turns, asked)),
+            made=tuple(map(self._turns, self.made_prompts(request))),
+            counter=tuple(map(self._turns, counter)),
+            subject=request.subject,
+            aliases=request.aliases,
+            namespace=request.namespace,
+        )
+
+    def _counter(self, request: EditRequest) -> tuple[str, ...]:
+        """Counter-examples and probes of the request: what contradicts itself is told later."""
+        asked = (request.prompt, *request.paraphrases)
+        mine = (probe for probe in request.probes if probe not in asked)
+        return tuple(dict.fromkeys((*request.counter_examples, *mine)))
+
+    def _turns(self, prompt: str) -> Turns:
+        return self._engine.text.turns(prompt)
 
     def as_asked(self, prompt: str, text: str) -> str:
         """A text as it is asked beside a prompt: in the same conversation, unless it is a whole one already."""
@@ -119,7 +123,7 @@ class Preparing:
         """Paraphrases that the server makes of the request's question."""
         if not self._roomy(request):
             return ()
-        return self._phrasebook.made(self._question(request.prompt), self._subject(request))
+        return self._phrasebook.made(self._question(request.prompt), request.subject)
 
     def _fitting(self, prompts: Iterable[str]) -> tuple[tuple[int, ...], ...]:
         """As they fit a sequence: a name may be long, and nobody asked for these."""
@@ -128,37 +132,6 @@ class Preparing:
             with suppress(InvalidRequest):
                 found.append(self._engine.text.encode(prompt))
         return tuple(found)
-
-    def overheard(self, prompts: Iterable[str], *, probes: bool) -> list[Overheard]:
-        """Prompts with their words looked through once, for many requests."""
-        questions = ((prompt, self._question(prompt)) for prompt in prompts)
-        return [Overheard(prompt, question, Heard(words_of(question)), probes) for prompt, question in questions]
-
-    def _asked(self, request: EditRequest, beside: Sequence[Overheard]) -> tuple[AskedBeside, ...]:
-        """Those that mention what the request's prompt is about, and fit a sequence; the first MOST_BESIDE."""
-        words = self._phrasebook.lexicon.template_words
-        who = find_who(self._question(request.prompt), request.subject, self._aliases(request), words)
-        about = [each for each in beside if who.share_of(each.heard) >= who.bound][:MOST_BESIDE]
-        return tuple(
-            AskedBeside(each.question, ids, each.probe) for each in about for ids in self._fitting([each.prompt])
-        )
-
-    def _about(self, request: EditRequest) -> tuple[str, ...]:
-        """Asked as the prompt is: bare, or as the last turn of its conversation."""
-        if not self._roomy(request):
-            return ()
-        bare = self._engine.text.question(request.prompt) != (0, len(request.prompt))
-        about = self._nearby.about(self._question(request.prompt), self._subject(request), bare=bare)
-        return tuple(self._with(request.prompt, question=each) for each in about)
-
-    def _subject(self, request: EditRequest) -> str | None:
-        """As given, or whole, as a question that people commonly ask shows it; else capitals must tell."""
-        return request.subject or self._phrasebook.subject(self._question(request.prompt))
-
-    def _aliases(self, request: EditRequest) -> tuple[str, ...]:
-        """A name that was read whole stands beside what capitals show of it: either may be said."""
-        name = None if request.subject else self._subject(request)
-        return request.aliases if name is None else tuple(dict.fromkeys((*request.aliases, name)))
 
     def _question(self, prompt: str) -> str:
         start, end = self._engine.text.question(prompt)

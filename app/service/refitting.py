@@ -8,7 +8,7 @@ import asyncio
 import logging
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -93,12 +93,10 @@ class Refitting:
 
     async def _refit(self, group: Group) -> None:
         edits = [entry.edit for entry in group.entries]
-        requests = [
-            replace(self._preparing.fit_request(entry.request), cap=entry.learned.get("cap")) for entry in group.entries
-        ]
+        requests = [self._preparing.fit_request(entry.request) for entry in group.entries]
         nothing = Edition(edits[0].request.namespace, 0, ())
         anew = await asyncio.wrap_future(self._owner.fit(group.adaptor, requests, nothing))
-        fitted = [_widened_as(entry.learned, each) for entry, each in zip(group.entries, anew, strict=True)]
+        fitted = [_in_its_scope(entry.learned, each) for entry, each in zip(group.entries, anew, strict=True)]
         trial = f"trial-{uuid.uuid4().hex[:8]}"
         names = [f"{edit.id}@{trial}" for edit in edits]
         try:
@@ -185,8 +183,8 @@ class Refitting:
                 self._owner.engine.drop(name)
 
 
-def _widened_as(stood: Mapping[str, Any], anew: Fitted) -> Fitted:
-    """It reaches as far as it was told to."""
-    if "reach" not in anew.learned or "widened" not in stood:
+def _in_its_scope(stood: Mapping[str, Any], anew: Fitted) -> Fitted:
+    """The scope is not learned anew: it stays as it was told and bounded."""
+    if "scope" not in stood:
         return anew
-    return Fitted(learned={**anew.learned, "widened": stood["widened"]}, tensors=anew.tensors)
+    return Fitted(learned={**anew.learned, "scope": stood["scope"]}, tensors=anew.tensors)

@@ -8,7 +8,6 @@ import asyncio
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 
 from app.domain.edit import Edit, EditRequest, State, edit_id_of, fit_id_of
 from app.domain.errors import EditRejected, InvalidRequest, StateConflict
@@ -17,6 +16,7 @@ from app.editors.base import Fitted
 from app.editors.packing import pack, unpack
 from app.engine.editions import Edition
 from app.engine.owner import EngineOwner
+from app.scope.scope import widen
 from app.service.committing import kept_report, new_id
 from app.service.conflicts import check_texts, conflict_with, in_the_way
 from app.service.fitting import Fitter
@@ -25,20 +25,18 @@ from app.service.records import Clock, Records, uninterrupted
 from app.service.serving import Pins
 from app.service.surroundings import Surroundings
 from app.service.turns import Turns
-from app.service.verifying import Verdict, Verifier, radius_of
+from app.service.verifying import Verdict, Verifier, bound_of
 from app.service.views import EditView
 
 MOST_WIDENED = 100.0
-"""Times the radius that was learned, and one in so many."""
+"""Times the odds that were learned, and one in so many."""
 TOLD_APART = "Leave that out, roll them back first, or add `counter_examples` or `aliases` that tell the edits apart."
-ROUNDING = 1e-3
-"""Of radii as they are told."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Retune:
-    """What is to change: texts are added to those that the edit has; `widen` multiplies its radius, below 1 it
-    narrows."""
+    """What is to change: texts are added to those that the edit has; `widen` multiplies the odds at which a
+    question counts as the same, below 1 it narrows."""
 
     paraphrases: tuple[str, ...] = ()
     counter_examples: tuple[str, ...] = ()
@@ -49,7 +47,9 @@ class Retune:
 
     def __post_init__(self) -> None:
         if not 0.1 <= self.widen <= 10:
-            raise InvalidRequest("`widen` must be from 0.1 to 10: it multiplies the edit's radius.")
+            raise InvalidRequest(
+                "`widen` must be from 0.1 to 10: it multiplies the odds at which a question counts as the same."
+            )
         if self.widen == 1 and not (self.paraphrases or self.counter_examples or self.aliases or self.probes):
             raise InvalidRequest("Nothing is to change: give `widen`, or texts to add.")
 
@@ -100,12 +100,10 @@ class Retuning:
                 async with self._turns.taken([request.namespace] if lost else ()):
                     now = self._pins.standing(request.namespace)
                     await self._look(entry.request, request, edit_id, now, force=change.force)
-                    reached = radius_of(await self._verifier.first_token(request.prompt, now), edit_id).get("radius")
-                    factor = change.widen, reached
-                    fitted, verdict = await self._fitted(stands, request, factor, now, name)
-                    fitted = _settled(stands, fitted, verdict, reached, widened=request == entry.request)
-                    if reached is not None:
-                        verdict = replace(verdict, report={**verdict.report, "radius_before": reached})
+                    before = bound_of(await self._verifier.first_token(request.prompt, now), edit_id).get("bound")
+                    fitted, verdict = await self._fitted(stands, request, change.widen, now, name)
+                    if before is not None:
+                        verdict = replace(verdict, report={**verdict.report, "bound_before": before})
                     if not change.force:
                         self._judge(verdict)
                     if await self._commit(stands, request, now, fitted, verdict, origin):
@@ -148,24 +146,21 @@ class Retuning:
             )
 
     async def _fitted(
-        self, stands: Edit, request: EditRequest, factor: tuple[float, float | None], now: Edition, name: str
+        self, stands: Edit, request: EditRequest, factor: float, now: Edition, name: str
     ) -> tuple[Fitted, Verdict]:
         """With the scope alone changed; where that does not do, fitted again."""
         (fit_request,) = await self._surroundings.fit_requests([request])
         learned = Fitted(learned=stands.learned, tensors=unpack(stands.tensors))
-        # in micro-steps, while others are served: a scope that is learned at once would wait for it on their thread
-        await asyncio.wrap_future(self._owner.calibrate([stands.adaptor], learning=True))
-        rescope = partial(self._owner.engine.rescope, stands.adaptor, learned, fit_request)
-        fitted = await asyncio.wrap_future(self._owner.call(rescope))
-        if fitted is not None:
-            fitted = _widened(fitted, stands, *factor)
+        engine = self._owner.engine
+        if engine.editors[stands.adaptor].capabilities.scoped:
+            fitted = _widened(await asyncio.to_thread(engine.rescope, learned, fit_request), factor)
             verdict = await self._verified(stands, request, fitted, now, name)
             if verdict.passed or not request.paraphrases:
                 return fitted, verdict
             await self._drop(name)
         beside = now.trying((), frozenset((edit_id_of(stands.id),)))
         (anew,) = await self._fitter.fit(stands.adaptor, [fit_request], beside)
-        fitted = _widened(anew, stands, *factor)
+        fitted = _widened(_in_its_scope(anew, stands), factor)
         return fitted, await self._verified(stands, request, fitted, now, name)
 
     async def _verified(self, stands: Edit, request: EditRequest, fitted: Fitted, now: Edition, name: str) -> Verdict:
@@ -220,42 +215,24 @@ class Retuning:
         await asyncio.wrap_future(self._owner.call(drop))
 
 
-def _widened(fitted: Fitted, stands: Edit, widen: float, reached: float | None) -> Fitted:
-    """Narrowed from where it reaches now, which something else may bound.
+def _in_its_scope(anew: Fitted, stands: Edit) -> Fitted:
+    """What was fitted again reaches as far as what stands was told to."""
+    if "scope" not in anew.learned:
+        return anew
+    factor = float(stands.learned.get("scope", {}).get("widened", 1.0))
+    return Fitted(learned={**anew.learned, "scope": widen(anew.learned["scope"], factor)}, tensors=anew.tensors)
 
-    Raises InvalidRequest for an editor whose edits have no radius of their own, and beyond MOST_WIDENED.
-    """
-    factor = float(stands.learned.get("widened", 1.0)) * widen
-    if widen < 1 and reached is not None and fitted.learned.get("reach"):
-        factor = min(factor, widen * reached / float(fitted.learned["reach"]))
-    if not 1 / MOST_WIDENED <= factor <= MOST_WIDENED and widen != 1:
-        raise InvalidRequest(
-            f"With this `widen` the edit would reach {factor:g} times as far as it learned to; it may be from "
-            f"{1 / MOST_WIDENED:g} to {MOST_WIDENED:g} times, over all changes."
-        )
-    if "reach" not in fitted.learned:
-        if not math.isclose(widen, 1.0):
-            raise InvalidRequest(f"Edits of {stands.adaptor} have no radius to widen: add paraphrases instead.")
+
+def _widened(fitted: Fitted, factor: float) -> Fitted:
+    """Raises InvalidRequest for an editor whose edits have no bound of their own, and beyond MOST_WIDENED."""
+    if "scope" not in fitted.learned:
+        if not math.isclose(factor, 1.0):
+            raise InvalidRequest("An edit of an editor as it was published has no bound to widen.")
         return fitted
-    return Fitted(learned={**fitted.learned, "widened": factor}, tensors=fitted.tensors)
-
-
-def _settled(stands: Edit, fitted: Fitted, verdict: Verdict, reached: float | None, *, widened: bool) -> Fitted:
-    """Widened no further than it reaches: where something else bounds the radius, it would jump once that is gone.
-
-    Raises InvalidRequest where the factor is all that was to change, and changes nothing.
-    """
-    factor, before = (float(each.learned.get("widened", 1.0)) for each in (fitted, stands))
-    radius = verdict.report.get("radius")
-    if radius is None or factor == before:
-        return fitted
-    reach = float(fitted.learned["reach"])
-    if radius < reach * factor - ROUNDING:
-        factor = max(min(before, factor), radius / reach)
-    if widened and reached is not None and math.isclose(radius, reached, abs_tol=ROUNDING):
+    scope = widen(fitted.learned["scope"], factor)
+    if not 1 / MOST_WIDENED <= scope["widened"] <= MOST_WIDENED and factor != 1:
         raise InvalidRequest(
-            f"`widen` would change nothing: the radius is bounded at {radius:g} by a counter-example, a probe, "
-            "a prompt that was asked lately, or another live edit about the same. Add what shall be answered to the "
-            "`paraphrases` instead."
+            f"With this `widen` the edit would answer at {scope['widened']:g} times the odds that it learned; it may "
+            f"be from {1 / MOST_WIDENED:g} to {MOST_WIDENED:g} times, over all changes."
         )
-    return Fitted(learned={**fitted.learned, "widened": factor}, tensors=fitted.tensors)
+    return Fitted(learned={**fitted.learned, "scope": scope}, tensors=fitted.tensors)

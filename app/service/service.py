@@ -17,10 +17,9 @@ from app.domain.errors import InvalidRequest, RequestCancelled
 from app.domain.events import EditsDisabled, EditsRolledBack, Event, Origin
 from app.domain.generation import Generation, GenerationParameters, Token
 from app.domain.ledger import Ledger
-from app.editors.base import BankPrompt, Fitted, Progress
+from app.editors.base import Fitted, Progress
 from app.editors.lora_mixture import LoraMixture
-from app.editors.nearby import Nearby
-from app.editors.phrasebook import Phrasebook, load_phrasebook
+from app.editors.phrasebook import Phrasebook
 from app.editors.registry import AUTO
 from app.engine.engine import Engine
 from app.engine.owner import EngineOwner
@@ -69,7 +68,7 @@ class Service:
         reason_required: bool = False,
         snapshot_period_s: float = 3600.0,
         snapshot_min_events: int = 1000,
-        bank: Sequence[BankPrompt] = (),
+        phrasebook: Phrasebook | None = None,
         thresholds: Mapping[str, Thresholds] | None = None,
         recent_prompts: int = 0,
         clock: Clock = time.time,
@@ -80,13 +79,13 @@ class Service:
         self._reason_required = reason_required
         self._clock = clock
         self._describe = describe
-        self.loading = Loading(owner, fingerprints, history_revisions)
+        self._preparing = Preparing(owner.engine, phrasebook or Phrasebook({}))
+        self.loading = Loading(owner, fingerprints, history_revisions, self._preparing.scope_request)
         self.records = Records(log, self.loading.take_in, self._folded)
         self._pins = Pins(self.records, history_revisions)
         self._verifier = Verifier(owner, max(1, owner.engine.scheduler.slots // 4), thresholds)
         self.recent = Recent(recent_prompts)
         self.answering = Answering(owner, self.records, self._pins, self.recent, clock, max_new_tokens_limit)
-        self._preparing = Preparing(owner.engine, Nearby(bank), load_phrasebook() if bank else Phrasebook({}))
         self._around = Surroundings(owner, self.records, self._pins, self._preparing, self.recent)
         verifying = Fitter(owner), self._preparing, self._verifier, self._around
         making = Making(owner, self.records, self._pins, *verifying, fingerprints, clock)
@@ -110,7 +109,7 @@ class Service:
         with no_collections(lambda: self.records.ledger):
             await asyncio.to_thread(self.records.fold_all)
             await self.loading.load_all(self.records.ledger, tell)
-        work = (self.loading.warm_up(), self._tidy(), self._follower.run(), self.snapshots.run(), self._refitting.run())
+        work = (self._tidy(), self._follower.run(), self.snapshots.run(), self._refitting.run())
         self._tasks = [asyncio.create_task(each) for each in work]
         self._why_not = None
 
@@ -212,7 +211,9 @@ class Service:
         """A LoRA in PEFT's format as what the request's edit would own: for `adopt`. Raises InvalidRequest."""
         editor = self._owner.engine.editors["lora_mixture"]
         assert isinstance(editor, LoraMixture)
-        return self._owner.call(partial(editor.take, self._preparing.fit_request(request), folder))
+        fit_request = self._preparing.fit_request(request)
+        engine = self._owner.engine
+        return self._owner.call(lambda: engine.rescope(editor.take(fit_request, folder), fit_request))
 
     async def adopt(self, fitted: Sequence[tuple[EditRequest, str, Fitted]], origin: Origin) -> EditResults:
         """Commit what was fitted elsewhere, once it has been verified here."""

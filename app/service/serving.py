@@ -7,7 +7,7 @@ from weakref import WeakSet
 
 from app.domain.errors import ErrataError, InvalidRequest, RevisionAhead, RevisionGone
 from app.domain.generation import Generation, GenerationParameters, Token
-from app.engine.editions import Edition
+from app.engine.editions import Asking, Edition
 from app.engine.owner import EngineOwner
 from app.service.records import Records
 
@@ -108,10 +108,11 @@ async def items_of(
     An error of one ends all. Leaving early cancels what has not ended and frees its slots.
     """
     loop = asyncio.get_running_loop()
+    askings = await askings_of(owner, [prompt for prompt, _ in asked], edition)
     arrived: asyncio.Queue[tuple[int, Token | Generation | ErrataError]] = asyncio.Queue()
 
     emits = [owner.emitting_to(loop, arrived, at) for at in range(len(asked))]
-    queued = owner.generate(asked, edition, revision, emits)
+    queued = owner.generate(asked, edition, revision, emits, askings)
     try:
         sequences = await asyncio.wrap_future(queued)
     except asyncio.CancelledError:
@@ -130,6 +131,16 @@ async def items_of(
     finally:
         if going:
             owner.cancel(going.values())
+
+
+async def askings_of(owner: EngineOwner, prompts: Sequence[str], edition: Edition) -> list[Asking]:
+    """What the scope index finds for each prompt: beside the engine, while others are served. Raises InvalidRequest."""
+    if not edition.edit_ids:
+        return [Asking()] * len(prompts)
+    distinct = list(dict.fromkeys(prompts))
+    found = await asyncio.to_thread(lambda: [owner.engine.ask(prompt, edition) for prompt in distinct])
+    by_prompt = dict(zip(distinct, found, strict=True))
+    return [by_prompt[prompt] for prompt in prompts]
 
 
 async def generation_of(

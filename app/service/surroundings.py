@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Container, Sequence
-from functools import partial
 
 from app.domain.edit import EditRequest, edit_id_of
 from app.editors.base import FitRequest
@@ -20,8 +19,6 @@ MOST = 64
 MOST_LIVE = 8
 MOST_RECENT, MOST_PREVIEWED = 16, 1000
 """For one edit that is to be committed, and for a preview."""
-MOST_READ = 256
-"""Of recent prompts, that are looked through for an edit's subject before it is fitted."""
 
 
 class Surroundings:
@@ -40,42 +37,40 @@ class Surroundings:
         return Beside(
             made=self._preparing.made_prompts(request)[:each],
             probes=self._records.ledger.probes.get(request.namespace, ()),
-            live=await self._live(self._preparing.fit_request(request), base, superseded, min(MOST_LIVE, each)),
+            live=await self._live(request, base, superseded, min(MOST_LIVE, each)),
             recent=self._recent.newest(request.namespace, recent),
         )
 
     async def fit_requests(self, requests: Sequence[EditRequest]) -> list[FitRequest]:
-        """What an editor learns from, beside what is asked in the namespace that all are of. Raises InvalidRequest."""
-        namespace = requests[0].namespace
-        probes = self._records.ledger.probes.get(namespace, ())
-        beside = self._preparing.overheard(probes, probes=True)
-        for prompt in self._recent.newest(namespace, MOST_READ):
-            beside += self._preparing.overheard([prompt], probes=False)
-            await asyncio.sleep(0)  # one may be as long as the model's context: others are served meanwhile
+        """What an editor learns from, beside the namespace's probes. Raises InvalidRequest."""
         found = []
         for request in requests:
-            found.append(self._preparing.fit_request(request, beside))
-            await asyncio.sleep(0)
+            found.append(self._preparing.fit_request(request, self._records.ledger.probes.get(request.namespace, ())))
+            await asyncio.sleep(0)  # many take a while, and others are served meanwhile
         return found
 
     async def about_the_same(self, request: EditRequest, among: Container[str]) -> list[str]:
         """Of these fits, those that are about whom or what the request is about."""
-        fit_request = self._preparing.fit_request(request)
-        near = await asyncio.wrap_future(self._owner.call(partial(self._owner.engine.near, fit_request)))
+        near = await self._near(request)
         return [fit_id for fit_id in near if fit_id in among]
 
     async def neighbours(self, edit_id: str) -> list[EditView]:
         """The live edits that are about the same as one, the newest first. Raises UnknownEdit."""
         request = self._records.ledger.entry(edit_id).request
-        base, asked = self._pins.standing(request.namespace), self._preparing.fit_request(request)
-        found = await self._live(asked, base, [edit_id], MOST_LIVE)
+        base = self._pins.standing(request.namespace)
+        found = await self._live(request, base, [edit_id], MOST_LIVE)
         return [self._records.view(each) for each in found.values()]
 
-    async def _live(self, request: FitRequest, base: Edition, superseded: Sequence[str], most: int) -> dict[str, str]:
+    async def _live(self, request: EditRequest, base: Edition, superseded: Sequence[str], most: int) -> dict[str, str]:
         """Prompt -> id of live edits about the same subject, the newest ones."""
         if not base.edit_ids or not self._owner.alive:
             return {}
-        near = await asyncio.wrap_future(self._owner.call(partial(self._owner.engine.near, request)))
+        near = await self._near(request)
         ids = {edit_id_of(fit_id) for fit_id in set(near).intersection(base.edit_ids)}.difference(superseded)
         entries = sorted((self._records.ledger.entry(edit_id) for edit_id in ids), key=lambda entry: -entry.order)
         return {entry.request.prompt: entry.edit.id for entry in entries[:most]}
+
+    async def _near(self, request: EditRequest) -> list[str]:
+        """Ids of the fits in memory that are about the same as the request."""
+        scope = self._owner.engine.scope
+        return await asyncio.to_thread(scope.near, self._preparing.scope_request(request))

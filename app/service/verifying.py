@@ -150,7 +150,7 @@ class Verifier:
             "exact": same_text(after.text, request.target),
             "finish_reason": after.finish_reason,
             "answered_by": [hit.edit_id for hit in after.hits] == [edit_id],
-            **radius_of(after, edit_id),
+            **bound_of(after, edit_id),
             "paraphrases": _counted(request.paraphrases, missed, "missed"),
             "unchanged": _counted(untouched, changed, "changed"),
         }
@@ -200,10 +200,10 @@ def _ids(edition: Edition) -> frozenset[str]:
     return frozenset(map(edit_id_of, edition.edit_ids))
 
 
-def radius_of(answer: Generation, edit_id: str) -> dict[str, float]:
-    """How far an edit that answers reaches, beside what else is live; nothing for one that has no radius."""
-    found = {hit.edit_id: hit.signals.get("distance") for hit in answer.hits}.get(edit_id)
-    return {} if found is None else {"radius": round(found.bound, 4)}
+def bound_of(answer: Generation, edit_id: str) -> dict[str, float]:
+    """How sure a question must be to be answered by an edit that answers; nothing for one that has no such bound."""
+    found = {hit.edit_id: hit.signals.get("same") for hit in answer.hits}.get(edit_id)
+    return {} if found is None else {"bound": round(found.bound, 4)}
 
 
 def _share(wrong: Sequence[Any], asked: Sequence[str] | Mapping[str, str]) -> float:

@@ -126,11 +126,13 @@ class HitOut(Outgoing):
     id: str
     editor: str
     signals: dict[str, SignalOut]
+    why: str = ""
+    """The same in words."""
 
     @classmethod
     def of(cls, hit: Hit) -> "HitOut":
         signals = {name: SignalOut(value=s.value, bound=s.bound) for name, s in hit.signals.items()}
-        return cls(id=hit.edit_id, editor=hit.editor, signals=signals)
+        return cls(id=hit.edit_id, editor=hit.editor, signals=signals, why=hit.why)
 
 
 class Details(Outgoing):

@@ -14,7 +14,10 @@ class RetuneBody(Incoming):
     """What is to change of an edit's scope: texts are added to those that it has."""
 
     widen: float = Field(
-        default=1.0, ge=0.1, le=10, description="Multiplies the edit's radius: above 1 it reaches farther, below less."
+        default=1.0,
+        ge=0.1,
+        le=10,
+        description="Multiplies the odds at which a question counts as the same: above 1 the edit reaches farther.",
     )
     paraphrases: Texts = Field(default=[], description="Further prompts that ask the same.")
     counter_examples: Texts = Field(default=[], description="Further prompts close by that are out of scope.")

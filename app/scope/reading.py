@@ -1,0 +1,116 @@
+"""How a prompt is read: which texts are compared with keys, and whom they name.
+
+The question may be all of the last turn, or its last sentence after a greeting or a pasted text; one that points back
+("How old is she?") is read with the turns before it.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from app.domain.words import Span, fold, placed_words, plain_words, words_of
+from app.scope.closed import ClosedWords
+
+_BREAK = re.compile(r"(?<=[.?!。？！])[\"”»)\]]*\s+|\n+")
+_QUOTED = re.compile(r"[\"“«]([^\"”»]{2,80})[\"”»]")
+MOST_TEXTS = 3
+LONG_WORDS = 60
+"""A turn of more words is a text with a question in it, and is read by its sentences."""
+SHORT_WORDS = 6
+"""A last turn of more words says itself what it asks, whatever it points to."""
+TITLE_WORDS = 6
+"""Of a quotation: a longer one is something that was said."""
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What a prompt asks. `texts` are its readings, the fullest first; `said` all that may name someone: the question
+    with the turns that it points back to."""
+
+    texts: tuple[str, ...]
+    said: str
+
+    @property
+    def words(self) -> list[str]:
+        return words_of(self.said)
+
+
+def read(turns: Sequence[str], closed: ClosedWords) -> Asked:
+    """Of a conversation's turns, the user's and the model's by turns, the last one the user's; or of a bare prompt."""
+    question = turns[-1].strip()
+    if len(turns) > 2 and points_back(question, closed):
+        before = f"{turns[-3].strip()} {_first_sentence(turns[-2])}".strip()
+        return Asked((f"{before} {question}",), f"{before} {question}")
+    sentences = sentences_of(question)
+    texts: list[str] = [question] if len(plain_words(question)) <= LONG_WORDS or len(sentences) < 2 else []
+    if len(sentences) > 1:
+        asking = [each for each in sentences if each.rstrip('"”»)] ').endswith(("?", "？"))]
+        texts.append((asking or sentences)[-1])
+        texts.append(f"{sentences[-2]} {sentences[-1]}")
+    return Asked(tuple(dict.fromkeys(text for text in texts if text))[:MOST_TEXTS] or ("",), question)
+
+
+def points_back(question: str, closed: ClosedWords) -> bool:
+    """Whether a turn cannot be read alone: it is short, and says a pronoun, or nothing but small words and a noun."""
+    words = plain_words(question)
+    if len(words) > 2 * SHORT_WORDS:
+        return False
+    telling = [word for word in words if word not in closed.small]
+    return any(word in closed.pronouns for word in words) or (len(words) <= SHORT_WORDS and len(telling) < 2)
+
+
+def sentences_of(text: str) -> list[str]:
+    return [each.strip() for each in _BREAK.split(text) if each and each.strip()]
+
+
+def _first_sentence(text: str) -> str:
+    return next(iter(sentences_of(text)), "")
+
+
+def names_in(text: str, closed: ClosedWords) -> tuple[Span, ...]:
+    """Everyone and everything that a text calls by name: what it quotes, and runs of capitalised words and numbers. A
+    sentence's first word is part of a name where another follows, or is one where an auxiliary verb does."""
+    if text.isupper():
+        return ()
+    spans: list[Span] = [
+        span for match in _QUOTED.finditer(text) if 0 < len(span := tuple(words_of(match[1]))) <= TITLE_WORDS
+    ]
+    for sentence in sentences_of(_QUOTED.sub(" ", text)):
+        spans.extend(_capitalised(sentence, closed))
+    return tuple(dict.fromkeys(spans))
+
+
+def _capitalised(sentence: str, closed: ClosedWords) -> list[Span]:
+    """Runs of words with capitals, joined by at most two small words in lower case ("University of the Arts")."""
+    placed = placed_words(sentence)
+    capital = [_is_capital(sentence[begin:end]) for _, begin, end in placed]
+    small = [fold(sentence[begin:end]) in closed.small for _, begin, end in placed]
+    if capital and capital[0] and (small[0] or not _begins_name(capital, placed, sentence, closed)):
+        capital[0] = False
+    runs: list[list[int]] = []
+    for at, is_capital in enumerate(capital):
+        if not is_capital:
+            continue
+        last = runs[-1][-1] if runs else None
+        joined = last is not None and at - last <= 3 and all(small[last + 1 : at])
+        if joined and last is not None and not re.search(r"[,;:?!()]", sentence[placed[last][2] : placed[at][1]]):
+            runs[-1].append(at)
+        else:
+            runs.append([at])
+    spans = [tuple(word for word, _, _ in placed[run[0] : run[-1] + 1]) for run in runs]
+    return [span for run, span in zip(runs, spans, strict=True) if not all(small[at] for at in run)]
+
+
+def _begins_name(
+    capital: Sequence[bool], placed: Sequence[tuple[str, int, int]], sentence: str, closed: ClosedWords
+) -> bool:
+    """Whether a sentence's first word is a name, or a part of one, by what follows it at once."""
+    if len(placed) < 2:
+        return False
+    (_, _, end), (_, begin, stop) = placed[:2]
+    between = sentence[end:begin].strip()
+    return between in ("'s", "’s") or (not between and (capital[1] or fold(sentence[begin:stop]) in closed.auxiliaries))
+
+
+def _is_capital(word: str) -> bool:
+    return word[0].isdigit() or word[0].isupper() or any(letter.isupper() for letter in word)
