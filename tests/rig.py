@@ -20,9 +20,14 @@ from app.engine.engine import Engine
 from app.engine.fits import Fitting
 from app.engine.graphs import Record
 from app.engine.model import HostedModel
+from app.scope.background import Background
 from app.scope.closed import load_closed_words
+from app.scope.deciding import Deciding
 from app.scope.encoder import Encoder, find_encoder
 from app.scope.scope import Scope
+from app.scope.scorer import load_scorer
+from app.scope.vectors import Vectors
+from app.scope.weighing import load_weighing
 from tests.models import tiny
 
 CORPUS = [
@@ -41,8 +46,11 @@ def an_encoder() -> Encoder:
     return Encoder(find_encoder("minilm"))
 
 
-def a_scope(background: Sequence[str] = ()) -> Scope:
-    return Scope(an_encoder(), None, load_closed_words(), background)
+def a_scope(shipped: Sequence[str] = ()) -> Scope:
+    vectors = Vectors(an_encoder())
+    closed = load_closed_words()
+    deciding = Deciding(an_encoder(), load_scorer(), load_weighing(), closed)
+    return Scope(an_encoder(), deciding, closed, vectors, Background(vectors, shipped))
 
 
 @dataclass
@@ -151,8 +159,7 @@ class Rig:
         self.run()
         if isinstance(found[0], BaseException):
             raise found[0]
-        fitted: list[Fitted] = found[0]
-        return fitted
+        return [self.engine.with_scope(editor, *each) for each in zip(found[0], requests, strict=True)]
 
     def load(self, editor: str, edit_id: str, fitted: Fitted) -> None:
         self.engine.load(edit_id, editor, fitted)

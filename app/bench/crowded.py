@@ -78,7 +78,7 @@ def _fit(engine: Engine, prompt: str) -> Fitted:
         except StopIteration as stop:
             (fitted,) = stop.value
             assert isinstance(fitted, Fitted)
-            return fitted
+            return engine.with_scope(EDITOR, fitted, request)
 
 
 def _as_long_as(fitted: Fitted, tokens: int, ids: Sequence[int]) -> Fitted:

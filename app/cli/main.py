@@ -17,7 +17,7 @@ from app.cli.keys import keys
 from app.cli.log import log
 from app.cli.look import edits
 from app.cli.lora import lora
-from app.cli.scope import probes, retune
+from app.cli.scope import check, probes, retune, traffic, why
 from app.cli.serve import serve
 from app.cli.snapshot import snapshot
 from app.cli.store import store
@@ -54,7 +54,7 @@ def options(
 
 
 for command in (
-    serve, generate, edit, retune, edits, rollback, disable, enable, switch, probes, demo, fit, prepare,
+    serve, generate, edit, retune, edits, rollback, disable, enable, switch, probes, why, traffic, demo, fit, prepare,
 ):  # fmt: skip
     app.command()(command)
 app.command("import")(import_)
@@ -63,6 +63,9 @@ app.command()(bench)
 app.add_typer(log, name="log")
 app.add_typer(lora, name="lora")
 app.add_typer(keys, name="keys")
+scope = typer.Typer(help="Whom edits reach.", no_args_is_help=True)
+scope.command("check")(check)
+app.add_typer(scope, name="scope")
 app.add_typer(snapshot, name="snapshot")
 app.add_typer(store, name="store")
 

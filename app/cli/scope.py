@@ -9,6 +9,7 @@ from app.cli import render
 from app.cli.client import Client, path_of
 from app.cli.look import Json
 
+AT_ONCE, SHOWN = 1000, 5
 Reason = Annotated[str | None, typer.Option(help="Why, for the audit trail.")]
 Namespace = Annotated[str | None, typer.Option(help="The namespace. [default: default]")]
 
@@ -69,3 +70,72 @@ def probes(
     for prompt in found["prompts"]:
         render.out().print(render.line(prompt))
     typer.echo(f"{len(found['prompts'])} probes of the namespace {found['namespace']}, revision {found['revision']}")
+
+
+def why(
+    context: typer.Context,
+    question: Annotated[str, typer.Argument(help="As it is asked.")],
+    namespace: Namespace = None,
+    json_: Json = False,
+) -> None:
+    """Tell which edit answers a question, or which came nearest, and why."""
+    client: Client = context.obj
+    (found,) = client.post("/scope", {"prompts": [question], "namespace": namespace})["decisions"]
+    if json_:
+        render.as_json(found)
+        return
+    hit = found["edit"] or found["nearest"]
+    if hit is None:
+        typer.echo("The model answers: no edit is near.")
+        return
+    who = f"The edit {hit['id']} answers" if found["edit"] else f"The model answers; the edit {hit['id']} came nearest"
+    render.out().print(render.line(f"{who}: {hit['why'] or hit['signals']}."))
+
+
+def check(
+    context: typer.Context,
+    file: Annotated[Path, typer.Argument(help="Questions that no edit is about, one a line.", exists=True)],
+    namespace: Namespace = None,
+    most: Annotated[float, typer.Option(help="Share of them that edits may answer.", min=0, max=1)] = 0.002,
+    json_: Json = False,
+) -> None:
+    """Measure how many questions of a log edits would answer, and tell which edits. Exits with 1 beyond the bound."""
+    client: Client = context.obj
+    asked = _lines(file)
+    hits: dict[str, list[tuple[str, str]]] = {}
+    for first in range(0, len(asked), AT_ONCE):
+        answer = client.post("/scope", {"prompts": asked[first : first + AT_ONCE], "namespace": namespace})
+        for each in answer["decisions"]:
+            if each["edit"]:
+                hits.setdefault(each["edit"]["id"], []).append((each["prompt"], each["edit"]["why"]))
+    count = sum(map(len, hits.values()))
+    rate = count / len(asked)
+    if json_:
+        render.as_json({"asked": len(asked), "answered": count, "rate": rate, "bound": most, "edits": hits})
+    else:
+        for edit_id, those in sorted(hits.items(), key=lambda each: -len(each[1])):
+            render.out().print(render.line(f"{edit_id} answers {len(those)}:"))
+            for prompt, told in those[:SHOWN]:
+                render.out().print(render.line(f"  {prompt!r}: {told}"))
+        typer.echo(f"{count} of {len(asked)} questions are answered by edits: {rate:.4f}, the bound is {most:g}.")
+    if rate > most:
+        raise typer.Exit(1)
+
+
+def traffic(
+    context: typer.Context,
+    file: Annotated[Path, typer.Argument(help="Questions as they are asked, one a line.", exists=True)],
+    namespace: Namespace = None,
+) -> None:
+    """Tell the server what is asked in a namespace anyway: scope is taken in contrast to it."""
+    client: Client = context.obj
+    asked = _lines(file)
+    kept: dict[str, int] = {}
+    for first in range(0, len(asked), AT_ONCE):
+        kept = client.post("/recent", {"prompts": asked[first : first + AT_ONCE], "namespace": namespace})["kept"]
+    typer.echo(f"{kept.get(namespace or 'default', 0)} prompts of the namespace {namespace or 'default'} are kept.")
+
+
+def _lines(file: Path) -> list[str]:
+    found = [line.strip() for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
+    return found or render.fail(f"{file} holds no question: write one a line.")

@@ -7,6 +7,7 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 from app.domain.edit import edit_id_of
+from app.domain.generation import Signal
 from app.editors.base import Decision, Editor, PromptView
 from app.engine.text import Text
 from app.scope.scope import Scope, ScopePart
@@ -164,11 +165,13 @@ class Editions:
         words = question.asked.words
         if found is None:
             return Asking(words=words)
+        begun = {"answer_begun": Signal(part_of_answer, 1)} if part_of_answer else {}
+        signals = {**found.signals, **begun}
         decision = Decision(
             edit_id=found.edit_id,
             editor=self._editor_of[found.edit_id],
             margin=found.margin,
-            signals=found.signals,
+            signals=signals,
             why=found.why,
             part=part_of_answer or None,
         )

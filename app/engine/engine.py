@@ -103,15 +103,13 @@ class Engine:
     def fit(
         self, editor: str, requests: Iterable[FitRequest], beside: Edition
     ) -> Generator[Progress, None, list[Fitted]]:
-        """A fit's micro-steps, and what the edits' scopes are. `beside` are the live edits among which the new ones
-        shall stand."""
-        asked = list(requests)
-        fitted = yield from self.editors[editor].fit(asked, self.editions.parts(beside).get(editor))
-        if self.editors[editor].capabilities.scoped:
-            for at, request in enumerate(asked):
-                fitted[at] = self.rescope(fitted[at], request)
-                yield Progress(step=at + 1, steps=len(asked), loss=float("nan"))
-        return fitted
+        """A fit's micro-steps. `beside` are the live edits among which the new ones shall stand."""
+        return self.editors[editor].fit(list(requests), self.editions.parts(beside).get(editor))
+
+    def with_scope(self, editor: str, fitted: Fitted, request: FitRequest) -> Fitted:
+        """A fit with the scope that its request asks for, if its editor is scoped. It touches none of the engine's
+        state, and takes a while: for other threads."""
+        return self.rescope(fitted, request) if self.editors[editor].capabilities.scoped else fitted
 
     def still_fits(self, editor: str, learned: Mapping[str, Any], beside: Edition) -> bool:
         """Whether what was fitted beside another edition may stand beside this one."""
@@ -301,7 +299,7 @@ class Engine:
     def _finish(self, sequence: Sequence, reason: FinishReason) -> None:
         self.scheduler.remove(sequence)
         self.counters.finished[reason] = self.counters.finished.get(reason, 0) + 1
-        hit, near = _hit(sequence.decision), _hit(sequence.nearest)
+        hit, near = hit_of(sequence.decision), hit_of(sequence.nearest)
         sequence.emit(
             Generation(
                 text=sequence.answer.text,
@@ -344,7 +342,7 @@ class Engine:
         self._fits.end_all(error)
 
 
-def _hit(decision: Decision | None) -> Hit | None:
+def hit_of(decision: Decision | None) -> Hit | None:
     if decision is None or decision.edit_id is None:
         return None
     return Hit(edit_id_of(decision.edit_id), decision.editor, decision.signals, decision.why)

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from importlib.resources import files
 
+from app.domain.words import fold
+
 LANGUAGES = ("en", "de", "fr")
 SMALL, AUXILIARY, PRONOUN, EXCLUSIVE, ALONE = "small", "auxiliary", "pronoun", "exclusive", "alone"
 """`small` words begin or join, and are no names, nor are `auxiliary` verbs, which often follow one; a `pronoun` stands
@@ -33,6 +35,16 @@ class ClosedWords:
     def veto(self, asked: Sequence[str], key: Sequence[str]) -> str | None:
         """Why these words (of a question, of a key) cannot ask the same; None where nothing speaks against it."""
         return self._opposed(asked, key) or self._more(asked, key) or _numbers(asked, key)
+
+    def opposites(self, word: str) -> list[str]:
+        """One word of each other side of the lines that a word stands on."""
+        mine = self.sides.get(fold(word), frozenset())
+        found: dict[tuple[int, int], str] = {}
+        for other, sides in self.sides.items():
+            for line, side in sides:
+                if any(line == own and side != of for own, of in mine):
+                    found.setdefault((line, side), other)
+        return list(found.values())
 
     def _opposed(self, asked: Sequence[str], key: Sequence[str]) -> str | None:
         mine, theirs = self._by_line(asked), self._by_line(key)

@@ -97,8 +97,15 @@ def _capitalised(sentence: str, closed: ClosedWords) -> list[Span]:
             runs[-1].append(at)
         else:
             runs.append([at])
-    spans = [tuple(word for word, _, _ in placed[run[0] : run[-1] + 1]) for run in runs]
-    return [span for run, span in zip(runs, spans, strict=True) if not all(small[at] for at in run)]
+    spans: list[Span] = []
+    for run in runs:
+        if all(small[at] for at in run):
+            continue
+        spans.append(tuple(word for word, _, _ in placed[run[0] : run[-1] + 1]))
+        last = next((at for at in reversed(range(1, len(run))) if run[at] - run[at - 1] > 1), 0)
+        if last:  # "CEO of Acme": it is Acme that must be said
+            spans.append(tuple(word for word, _, _ in placed[run[last] : run[-1] + 1]))
+    return spans
 
 
 def _begins_name(

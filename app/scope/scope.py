@@ -6,7 +6,6 @@ questions that are asked anyway; closed-class words and numbers may forbid what 
 misses may lie nearer. The edit whose bound is exceeded most answers.
 """
 
-import math
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,14 +16,17 @@ from torch import Tensor
 
 from app.domain.generation import Signal
 from app.domain.scope import ScopeRequest
-from app.domain.words import Span, plain_words, surface, words_of
+from app.domain.words import Span, says, surface, words_of
+from app.scope.background import Background
 from app.scope.closed import ClosedWords
-from app.scope.encoder import Encoded, Encoder
+from app.scope.deciding import Deciding, Question, Row, share
+from app.scope.encoder import Encoder
 from app.scope.keys import Keys
 from app.scope.mentions import Mentions
+from app.scope.misses import near_misses
 from app.scope.reading import Asked, names_in, read
 from app.scope.record import ScopeRecord, read_record
-from app.scope.scorer import PairScorer
+from app.scope.vectors import Vectors
 
 SHORTLIST = 16
 """Keys that are read closely, of all that lie near."""
@@ -32,26 +34,20 @@ OF_ONE = 3
 """Keys of one edit among them."""
 PLAUSIBLE = 0.2
 """Cosine below which a key is not worth reading."""
-UNNAMED = 2.0
-"""Taken from the logit of a question that says none of the names that were found in the edit's."""
-NEAREST = 5
-"""Questions of the background that contrast is taken of."""
+WEIGHED = 4
+"""Edits that a question is weighed against, of those whose keys were read."""
 ABOUT_THE_SAME = 0.5
 """Cosine from which on another edit may be about the same."""
 MOST_NEAR = 16
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Question:
-    """A prompt's question, encoded: one `Encoded` for each of its readings, and its words."""
-
-    asked: Asked
-    readings: tuple[Encoded, ...]
-
-    @property
-    def queries(self) -> Tensor:
-        """(W, E)."""
-        return torch.stack([each.vector for each in self.readings])
+BOUND = 0.5
+"""How likely a question must be to ask the same, before anything is known of what else is asked."""
+FALSE_HITS = 0.002
+CALIBRATED_ON = 32
+"""Questions that are asked anyway, the nearest, that are read closely for an edit's bound."""
+SAME = 0.98
+"""Cosine of what is asked in the very same words, but for a mark or a capital."""
+CLEAR = 0.05
+"""By which a bound, as a logit, stands above what it is to keep out."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -74,39 +70,27 @@ class Found:
     why: str
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Row:
-    """An edit: its record, the texts of its keys in the order of the matrix, its counter-keys."""
-
-    edit_id: str
-    record: ScopeRecord
-    texts: tuple[str, ...]
-    counter: tuple[str, ...]
-
-    @property
-    def bound(self) -> float:
-        """As a logit."""
-        return _logit(self.record.bound) - math.log(self.record.widened)
-
-
 class Scope:
     """Rows, never visible by themselves, and parts of editions. Threads may share it."""
 
     def __init__(
         self,
         encoder: Encoder,
-        scorer: PairScorer | None,
+        deciding: Deciding,
         closed: ClosedWords,
-        background: Sequence[str] = (),
-        traffic: Callable[[str], Sequence[str]] = lambda _: (),
+        vectors: Vectors,
+        background: Background,
+        others: Sequence[str] = (),
+        false_hits: Callable[[str], float] = lambda _: FALSE_HITS,
     ) -> None:
-        """`background` are questions as they are asked anywhere, `traffic` those that are asked in a namespace."""
-        self._encoder, self._scorer, self._closed = encoder, scorer, closed
-        self._background, self._traffic = tuple(background), traffic
-        self._contrast: dict[str, tuple[tuple[str, ...], Tensor]] = {}
+        """`others` are names to make near misses with; `false_hits`, by namespace, the share of other questions that an
+        edit may answer."""
+        self._encoder, self._deciding, self._closed = encoder, deciding, closed
+        self._vectors, self._background = vectors, background
+        self._others, self._false_hits = tuple(others), false_hits
         self._keys = Keys(encoder.width)
         self._mentions = Mentions()
-        self._rows: dict[int, _Row] = {}
+        self._rows: dict[int, Row] = {}
         self._row_of: dict[str, int] = {}
         self._next = 0
         self._lock = threading.RLock()
@@ -118,10 +102,14 @@ class Scope:
     def held_bytes(self) -> int:
         return self._keys.held_bytes
 
+    def hear(self, traffic: Callable[[str], Sequence[str]]) -> None:
+        """Questions that are asked in a namespace, as they are kept."""
+        self._background.traffic = traffic
+
     def question(self, turns: Sequence[str]) -> Question:
         """What a conversation's last turn, or a bare prompt, asks. It takes milliseconds, on any thread."""
         asked = read(turns, self._closed)
-        return Question(asked, tuple(self._encoder.encode(asked.texts)))
+        return Question(asked, tuple(self._encoder.encode(asked.texts)), asked.words)
 
     def name_in(self, turns: Sequence[str]) -> str | None:
         """The first name that a question says, as it writes it."""
@@ -143,32 +131,65 @@ class Scope:
             misses=_texts(read(turns, self._closed) for turns in request.misses),
             names=[list(span) for span in dict.fromkeys((*names, *(_spans(request.aliases) if names else ())))],
             given=bool(given),
-            bound=0.5,
+            bound=BOUND,
             widened=widened,
             encoder=self._encoder.fingerprint,
         )
-        return self._calibrated(record, request.namespace)
+        return self._calibrated(self._narrowed(record, names), request.namespace)
+
+    def _narrowed(self, record: ScopeRecord, names: Sequence[Span]) -> ScopeRecord:
+        """With the near misses that it would answer without them."""
+        row = Row("", record)
+        made = near_misses(record.keys[0], names, self._others, self._closed)
+        known = {*record.keys, *record.made}
+        answered = [miss.text for miss in made if miss.text not in known and self._margin(miss.text, row, 0.0) >= 0]
+        return record.model_copy(update={"misses": answered})
 
     def _calibrated(self, record: ScopeRecord, namespace: str) -> ScopeRecord:
-        return record
+        """With a bound that no more of the questions that are asked anyway exceed than the stated share; never below
+        the bound that ships. What asks the very same is none of them."""
+        row = Row("", record)
+        texts, vectors = self._background.of(namespace)
+        if not texts:
+            return record
+        own = torch.stack([each.vector for each in self._encoder.encode(row.texts)])
+        near = (vectors @ own.T).amax(1).topk(min(CALIBRATED_ON, len(texts)))
+        asked = [
+            texts[at] for at, value in zip(near.indices.tolist(), near.values.tolist(), strict=True) if value < SAME
+        ]
+        over = sorted((self._margin(text, row, None) for text in asked), reverse=True)
+        may = int(self._false_hits(namespace) * len(texts))
+        bound, hits = row.bound, sum(margin >= 0 for margin in over)
+        if hits > may:
+            bound, hits = row.bound + over[may] + CLEAR, may
+        expected = (1 + hits) / (1 + len(texts))
+        told = {"bound": share(bound), "rate": round(expected, 6), "rests_on": len(texts)}
+        return record.model_copy(update=told)
+
+    def _margin(self, text: str, row: Row, contrast: float | None) -> float:
+        """By how much a text would exceed the bound of an edit that is not loaded."""
+        question = self.question((text,))
+        names = [tuple(span) for span in row.record.names]
+        named = not names or any(says(question.words, span) for span in names)
+        near = self._background.near(question.queries, "default") if contrast is None else contrast
+        return self._deciding.weigh(question, row, near, named=named).margin(row.bound)
 
     # -- rows
 
     def read_ahead(self, records: Iterable[Any]) -> None:
         """Encode the keys of many edits together, before they are loaded one by one."""
         texts = {text for each in records for name in ("keys", "made") for text in each.get(name, ()) if text}
-        self._encoder.encode(sorted(texts))
+        self._vectors.of(sorted(texts))
 
     def load(self, edit_id: str, learned: Any) -> None:
         """Take an edit's keys into memory. Raises IncompatibleEdit for a record that cannot be read."""
         record = read_record(edit_id, learned)
         texts = tuple(dict.fromkeys((*record.keys, *record.made)))
-        counter = tuple(dict.fromkeys((*record.counter, *record.misses)))
-        vectors = torch.stack([each.vector for each in self._encoder.encode(texts)])
+        vectors = self._vectors.of(texts)
         with self._lock:
             assert edit_id not in self._row_of, f"{edit_id} is loaded already"
             row, self._next = self._next, self._next + 1
-            self._rows[row] = _Row(edit_id, record, texts, counter)
+            self._rows[row] = Row(edit_id, record)
             self._row_of[edit_id] = row
             self._keys.add(row, vectors)
             self._mentions.add(row, [tuple(span) for span in record.names])
@@ -199,94 +220,47 @@ class Scope:
             return None
         with self._lock:
             shortlist = self._shortlist(question, part)
-            rows = {row: self._rows[row] for row, _, _ in shortlist}
-            said = {row: self._mentions.said(row, question.asked.words) for row in rows}
+            rows = {row: self._rows[row] for row, _ in shortlist}
+            named = {row: self._mentions.said(row, question.words) for row in rows}
         if not shortlist:
             return None
-        contrast = self._contrast_of(question, part.namespace)
-        best: dict[int, tuple[float, str, float]] = {}
-        readings = self._scores(question, [rows[row].texts[at] for row, at, _ in shortlist], contrast)
-        for (row, at, cosine), score in zip(shortlist, readings, strict=True):
-            if row not in best or score > best[row][0]:
-                best[row] = (score, rows[row].texts[at], cosine)
-        found = {row: self._judged(question, rows[row], *best[row], contrast, said=said[row]) for row in best}
+        logits, _ = self._deciding.scores(question, [rows[row].texts[at] for row, at in shortlist])
+        best: dict[int, float] = {}
+        for (row, _), value in zip(shortlist, logits.tolist(), strict=True):
+            best[row] = max(value, best.get(row, value))
+        contrast = self._background.near(question.queries, part.namespace)
+        found: dict[int, Found] = {}
+        for row in sorted(best, key=lambda row: (best[row], part.order[row]))[-WEIGHED:]:
+            weighed, bound = self._deciding.weigh(question, rows[row], contrast, named=named[row]), rows[row].bound
+            found[row] = Found(
+                edit_id=rows[row].edit_id,
+                margin=weighed.margin(bound),
+                signals=weighed.signals(bound),
+                why=weighed.why(bound),
+            )
         # rounded: two edits of one question differ by rounding only, and then the newest is to win
         return found[max(found, key=lambda row: (round(found[row].margin, 3), part.order[row]))]
 
-    def _shortlist(self, question: Question, part: ScopePart) -> list[tuple[int, int, float]]:
-        """(row, which key, cosine) of the keys that are read: the nearest, and those of edits whose names are said."""
+    def _shortlist(self, question: Question, part: ScopePart) -> list[tuple[int, int]]:
+        """(row, which of its keys) of those that are read: the nearest, and those of edits whose names are said."""
         cosines = self._keys.similarity(question.queries, part.places)
-        taken: list[tuple[int, int, float]] = []
+        taken: dict[tuple[int, int], None] = {}
         counts: dict[int, int] = {}
 
         def take(order: Iterable[int], most: int) -> None:
             for at in order:
                 row, key = self._keys.place(int(part.places[at]))
-                if counts.get(row, 0) < OF_ONE and (row, key) not in {each[:2] for each in taken}:
+                if counts.get(row, 0) < OF_ONE and len(taken) < most and (row, key) not in taken:
                     counts[row] = counts.get(row, 0) + 1
-                    taken.append((row, key, float(cosines[at])))
-                if len(taken) >= most:
-                    return
+                    taken[row, key] = None
 
         near = cosines.topk(min(4 * SHORTLIST, len(cosines)))
         take(near.indices[near.values > PLAUSIBLE].tolist(), SHORTLIST)
-        named = [row for row in self._mentions.found(question.asked.words) if row in part.order and row not in counts]
+        named = [row for row in self._mentions.found(question.words) if row in part.order and row not in counts]
         if named:
             places = torch.searchsorted(part.places, self._keys.of(named))
             take(places[cosines[places].argsort(descending=True)].tolist(), 2 * SHORTLIST)
-        return taken
-
-    def _scores(self, question: Question, texts: Sequence[str], contrast: float) -> list[float]:
-        """Of each text, the logit that the question asks the same, in the reading that is nearest to it."""
-        keys = self._encoder.encode(texts)
-        cosines = torch.stack([each.vector for each in keys]) @ question.queries.T  # (N, W)
-        best = cosines.argmax(1).tolist()
-        logits = torch.zeros(len(keys))
-        for at, reading in enumerate(question.readings):
-            mine = [n for n, reading_of in enumerate(best) if reading_of == at]
-            if mine and self._scorer is not None:
-                logits[mine] = self._scorer.score(reading, [keys[n] for n in mine])
-        nearest = cosines.amax(1)
-        found: list[float] = combine(logits, nearest, nearest - contrast).tolist()
-        return found
-
-    def _judged(
-        self, question: Question, row: _Row, score: float, key: str, cosine: float, contrast: float, *, said: bool
-    ) -> Found:
-        if not said and not row.record.given:
-            score -= UNNAMED
-        margin, told = score - row.bound, ""
-        reason: str | None = None
-        if not said and row.record.given:
-            reason = f"it says none of the names {', '.join(' '.join(name) for name in row.record.names)}"
-        if reason is None:
-            reason = self._closed.veto(plain_words(question.asked.texts[-1]), plain_words(key))
-        if reason is None and margin >= 0 and row.counter:
-            against = self._scores(question, row.counter, contrast)
-            worst = max(range(len(against)), key=against.__getitem__)
-            if against[worst] >= score:
-                reason = f"it is nearer to {row.counter[worst]!r}, which the edit leaves alone"
-        if reason is not None:
-            margin, told = min(margin, 0.0) - 1.0, f"; but {reason}"
-        signals = {
-            "same": Signal(round(_share(score), 4), round(_share(row.bound), 4)),
-            "cosine": Signal(round(cosine, 4), round(contrast, 4)),
-            "named": Signal(float(said), float(row.record.given)),
-        }
-        why = f"nearest to {key!r}: the same with {_share(score):.2f}, bound {_share(row.bound):.2f}{told}"
-        return Found(edit_id=row.edit_id, margin=margin, signals=signals, why=why)
-
-    def _contrast_of(self, question: Question, namespace: str) -> float:
-        """How near the question lies to those that are asked anyway: the mean of the nearest few."""
-        texts = tuple(self._traffic(namespace))
-        held = self._contrast.get(namespace)
-        if held is None or held[0] != texts:
-            vectors = self._encoder.vectors([*self._background, *texts])
-            held = self._contrast[namespace] = (texts, vectors)
-        if not len(held[1]):
-            return 0.0
-        near = (held[1] @ question.queries.T).amax(1)
-        return float(near.topk(min(NEAREST, len(near))).values.mean())
+        return list(taken)
 
     # -- what stands beside
 
@@ -294,7 +268,7 @@ class Scope:
         """Edits in memory, live or not, that may be about the same: by their names, or by what they ask."""
         question = self.question(request.keys[0])
         with self._lock:
-            rows = self._mentions.found(question.asked.words)
+            rows = self._mentions.found(question.words)
             if len(self._row_of):
                 places = self._keys.of(list(self._rows))
                 near = self._keys.similarity(question.queries, places).topk(min(MOST_NEAR, len(places)))
@@ -331,15 +305,3 @@ def _found(asked: Sequence[Asked], closed: ClosedWords) -> tuple[Span, ...]:
 
 def _said(asked: Asked, span: Span) -> bool:
     return f" {' '.join(span)} " in f" {' '.join(asked.words)} "
-
-
-def combine(logits: Tensor, cosine: Tensor, contrast: Tensor) -> Tensor:  # TEMPORARY
-    return 12 * (cosine - 0.75)
-
-
-def _logit(share: float) -> float:
-    return math.log(share / (1 - share))
-
-
-def _share(logit: float) -> float:
-    return 1 / (1 + math.exp(-max(-30.0, min(30.0, logit))))

@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 
 from app.editors.base import FitRequest, Fitted, Progress
 from app.engine.editions import Edition
@@ -128,7 +129,9 @@ class Fitter:
                 with suppress(RuntimeError):  # the loop is closing: nobody listens
                     loop.call_soon_threadsafe(each, progress)
 
-        return await asyncio.wrap_future(self._owner.fit(editor, requests, beside, told))
+        fitted = await asyncio.wrap_future(self._owner.fit(editor, requests, beside, told))
+        scoped = partial(self._owner.engine.with_scope, editor)
+        return await asyncio.to_thread(lambda: list(map(scoped, fitted, requests)))
 
 
 def _give(group: _Group, fitted: Sequence[Fitted]) -> None:

@@ -53,7 +53,7 @@ class Preparing:
         """Raises InvalidRequest for one that the prompt does not name: it would never be in its own scope."""
         if request.subject is None or request.force:
             return
-        question = self._question(request.prompt)
+        question = self.question(request.prompt)
         words = words_of(" ".join(self._engine.text.turns(request.prompt)))
         if not any(says(words, tuple(words_of(name))) for name in (request.subject, *request.aliases)):
             raise InvalidRequest(
@@ -123,7 +123,7 @@ class Preparing:
         """Paraphrases that the server makes of the request's question."""
         if not self._roomy(request):
             return ()
-        return self._phrasebook.made(self._question(request.prompt), request.subject)
+        return self._phrasebook.made(self.question(request.prompt), request.subject)
 
     def _fitting(self, prompts: Iterable[str]) -> tuple[tuple[int, ...], ...]:
         """As they fit a sequence: a name may be long, and nobody asked for these."""
@@ -133,7 +133,8 @@ class Preparing:
                 found.append(self._engine.text.encode(prompt))
         return tuple(found)
 
-    def _question(self, prompt: str) -> str:
+    def question(self, prompt: str) -> str:
+        """The last turn of a conversation; any other prompt is all question."""
         start, end = self._engine.text.question(prompt)
         return prompt[start:end]
 

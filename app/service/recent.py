@@ -1,6 +1,12 @@
-"""Prompts that were asked lately, for previews: kept only where the operator turns it on, in memory, bounded."""
+"""Prompts that were asked lately: previews look at them, and scope is taken in contrast to them.
+
+They are kept only where the operator turns it on, in memory, and bounded.
+"""
 
 from collections import OrderedDict
+from collections.abc import Sequence
+
+from app.domain.errors import InvalidRequest
 
 MOST_NAMESPACES = 100
 """Anyone may name a namespace: of more, the one that was asked in longest ago is forgotten."""
@@ -24,6 +30,15 @@ class Recent:
         self._prompts.move_to_end(namespace)
         if len(self._prompts) > MOST_NAMESPACES:
             self._prompts.popitem(last=False)
+
+    def add_all(self, namespace: str, prompts: Sequence[str]) -> int:
+        """What is asked elsewhere, or was asked before. -> how many are kept now. Raises InvalidRequest where none may
+        be."""
+        if not self.most:
+            raise InvalidRequest("Recent prompts are not kept here: set ERRATA_RECENT_PROMPTS to how many may be.")
+        for prompt in prompts:
+            self.add(namespace, prompt)
+        return len(self._prompts[namespace]) if prompts else 0
 
     def newest(self, namespace: str, count: int) -> list[str]:
         return list(reversed(self._prompts.get(namespace, ())))[:count]

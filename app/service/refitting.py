@@ -7,16 +7,15 @@ its own. Of several servers over one log whichever is first does it: the others 
 import asyncio
 import logging
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 from app.domain.edit import Edit, fit_id_of
 from app.domain.entry import Entry
 from app.domain.errors import ErrataError
 from app.domain.events import EditsRefitted, Event, Origin, Refit
-from app.editors.base import Fitted
+from app.editors.base import FitRequest, Fitted
 from app.editors.packing import pack
 from app.engine.editions import Edition
 from app.engine.owner import EngineOwner
@@ -96,7 +95,8 @@ class Refitting:
         requests = [self._preparing.fit_request(entry.request) for entry in group.entries]
         nothing = Edition(edits[0].request.namespace, 0, ())
         anew = await asyncio.wrap_future(self._owner.fit(group.adaptor, requests, nothing))
-        fitted = [_in_its_scope(entry.learned, each) for entry, each in zip(group.entries, anew, strict=True)]
+        told = zip(group.entries, anew, requests, strict=True)
+        fitted = [await asyncio.to_thread(self._in_its_scope, group.adaptor, *each) for each in told]
         trial = f"trial-{uuid.uuid4().hex[:8]}"
         names = [f"{edit.id}@{trial}" for edit in edits]
         try:
@@ -169,6 +169,12 @@ class Refitting:
         stand = {entry.fit_id() for entry in group.entries}
         await asyncio.wrap_future(self._owner.call(partial(self._drop, sorted(tried - stand))))
 
+    def _in_its_scope(self, adaptor: str, entry: Entry, anew: Fitted, request: FitRequest) -> Fitted:
+        """The scope stays as it was told and bounded; one from before scopes were texts is read anew."""
+        if "scope" not in entry.learned:
+            return self._owner.engine.with_scope(adaptor, anew, request)
+        return Fitted(learned={**anew.learned, "scope": entry.learned["scope"]}, tensors=anew.tensors)
+
     async def _load(self, adaptor: str, names: Sequence[str], fitted: Sequence[Fitted]) -> None:
         def load() -> None:
             for name, each in zip(names, fitted, strict=True):
@@ -181,10 +187,3 @@ class Refitting:
         for name in names:
             if name in self._owner.engine.editions:
                 self._owner.engine.drop(name)
-
-
-def _in_its_scope(stood: Mapping[str, Any], anew: Fitted) -> Fitted:
-    """The scope is not learned anew: it stays as it was told and bounded."""
-    if "scope" not in stood:
-        return anew
-    return Fitted(learned={**anew.learned, "scope": stood["scope"]}, tensors=anew.tensors)

@@ -15,13 +15,13 @@ from typing import Any, TypeVar
 from app.domain.edit import Edit, EditRequest
 from app.domain.errors import InvalidRequest, RequestCancelled
 from app.domain.events import EditsDisabled, EditsRolledBack, Event, Origin
-from app.domain.generation import Generation, GenerationParameters, Token
+from app.domain.generation import Generation, GenerationParameters, Hit, Token
 from app.domain.ledger import Ledger
 from app.editors.base import Fitted, Progress
 from app.editors.lora_mixture import LoraMixture
 from app.editors.phrasebook import Phrasebook
 from app.editors.registry import AUTO
-from app.engine.engine import Engine
+from app.engine.engine import Engine, hit_of
 from app.engine.owner import EngineOwner
 from app.service.answering import Answering
 from app.service.changing import Changing
@@ -36,7 +36,7 @@ from app.service.recent import Recent
 from app.service.records import Clock, Records
 from app.service.refitting import Refitting
 from app.service.retuning import Retune, Retuning
-from app.service.serving import Pins
+from app.service.serving import Pins, askings_of
 from app.service.snapshots import Snapshots
 from app.service.standing import editors_of, status_of
 from app.service.surroundings import Surroundings
@@ -85,6 +85,7 @@ class Service:
         self._pins = Pins(self.records, history_revisions)
         self._verifier = Verifier(owner, max(1, owner.engine.scheduler.slots // 4), thresholds)
         self.recent = Recent(recent_prompts)
+        owner.engine.scope.hear(self._traffic)
         self.answering = Answering(owner, self.records, self._pins, self.recent, clock, max_new_tokens_limit)
         self._around = Surroundings(owner, self.records, self._pins, self._preparing, self.recent)
         verifying = Fitter(owner), self._preparing, self._verifier, self._around
@@ -167,6 +168,10 @@ class Service:
                     await self.loading.release(self._pins.oldest, self._pins.in_use)
             except Exception as error:  # the store may be away for a while; it is asked again
                 _log.warning("Tidying up failed, and is tried again: %s", error)
+
+    def _traffic(self, namespace: str) -> list[str]:
+        """The questions of a namespace's recent prompts."""
+        return [self._preparing.question(prompt) for prompt in self.recent.newest(namespace, self.recent.most)]
 
     # -- how it stands
 
@@ -297,6 +302,12 @@ class Service:
     async def neighbours(self, edit_id: str) -> list[EditView]:
         """The live edits that are about the same as one, the newest first."""
         return await self._around.neighbours(edit_id)
+
+    async def scope_of(self, prompts: Sequence[str], namespace: str) -> list[tuple[Hit | None, Hit | None]]:
+        """Which live edit each prompt asks for, and which came nearest, without an answer."""
+        with self._working():
+            found = await askings_of(self._owner, prompts, self._pins.current(namespace))
+        return [(hit_of(asking.decision), hit_of(asking.nearest)) for asking in found]
 
     async def set_probes(self, namespace: str, prompts: Sequence[str], origin: Origin) -> int:
         """Prompts of a namespace whose answers no edit may change, in place of those it had. -> the revision."""

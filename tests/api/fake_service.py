@@ -167,7 +167,9 @@ class FakeService:
             for edit in reversed(self.records.ledger.live(parameters.namespace, parameters.revision)):
                 if edit.request.prompt == prompt and edit.id not in parameters.exclude:
                     self.records.count_hits([edit.id], NOW_S)
-                    return edit.request.target, (Hit(edit.id, "grace", {"distance": Signal(0.1, 0.5)}),)
+                    return edit.request.target, (
+                        Hit(edit.id, "grace", {"same": Signal(0.9, 0.5)}, "nearest to its prompt"),
+                    )
         return self.answers.get(prompt, "base answer here"), ()
 
     # -- edits
@@ -231,7 +233,7 @@ class FakeService:
             before="base answer here",
             after=request.target,
             report={"exact": True, "paraphrases": dict.fromkeys(("asked", "right"), len(request.paraphrases))},
-            learned={"radius": 0.5},
+            learned={"scope": {"keys": [request.prompt], "bound": 0.5}},
             tensors=b"\x00\xff",
         )
 

@@ -34,7 +34,14 @@ def test_details(ask: Caller) -> None:
                 {"id": 1, "text": " Quill", "logprob": -0.5, "special": False},
                 {"id": 99, "text": "", "logprob": -0.1, "special": True},
             ],
-            "edits": [{"id": edit["id"], "editor": "grace", "signals": {"distance": {"value": 0.1, "bound": 0.5}}}],
+            "edits": [
+                {
+                    "id": edit["id"],
+                    "editor": "grace",
+                    "signals": {"same": {"value": 0.9, "bound": 0.5}},
+                    "why": "nearest to its prompt",
+                }
+            ],
             "nearest": None,
         },
     }

@@ -39,7 +39,7 @@ def test_the_story_of_an_edit(errata: Errata, service: FakeService) -> None:
     assert errata("generate", ASKED, "--no-edits").output == "base answer here\n"
     detailed = errata("generate", ASKED, "--details").output
     assert edit_id in detailed
-    assert "distance 0.1 (bound 0.5)" in detailed
+    assert "nearest to its prompt" in detailed
     listed = errata("edits").output
     assert all(word in listed for word in (edit_id, "live", ASKED, "euro", "ada"))
     shown = errata("edits", edit_id).output

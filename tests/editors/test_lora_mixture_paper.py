@@ -57,7 +57,7 @@ def test_an_edit_trains_on_its_prompt_and_paraphrases_and_on_nothing_that_the_se
     rig = Rig()
     asked = rig.fit_request(PROMPT, "S")
     made = replace(asked, contexts=(*asked.contexts, rig.engine.text.encode(f"Please answer this. {PROMPT}")))
-    told = replace(asked, texts=(PROMPT, OTHER), contexts=(*asked.contexts, rig.engine.text.encode(OTHER)))
+    told = replace(asked, given=1, contexts=(*asked.contexts, rig.engine.text.encode(OTHER)))
     plain, with_made, with_told = (
         rig.fit("lora_mixture/paper", [each])[0].learned["shared"] for each in (asked, made, told)
     )

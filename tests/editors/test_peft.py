@@ -30,7 +30,8 @@ def exported(kind: str, folder: Path) -> Rig:
 def taking(rig: Rig, folder: Path) -> Any:
     editor = rig.editors["lora_mixture"]
     assert isinstance(editor, LoraMixture)
-    return editor.take(rig.fit_request(PROMPT, TARGET), folder)
+    request = rig.fit_request(PROMPT, TARGET)
+    return rig.engine.rescope(editor.take(request, folder), request)
 
 
 @pytest.mark.parametrize("kind", ["llama", "gpt2", "opt"])

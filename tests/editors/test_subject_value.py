@@ -6,7 +6,6 @@ import torch
 from app.domain.errors import InvalidRequest
 from app.editors.base import FitRequest
 from app.editors.hook_layer_paper import HookLayersPaper
-from app.editors.scope import who_of
 from app.editors.subject_value import ValueFit, subject_places
 from tests.rig import Rig
 
@@ -22,8 +21,7 @@ from tests.rig import Rig
 def test_a_subject_that_stands_in_the_prompt_is_found_to_its_last_letter(prompt: str, subject: str) -> None:
     rig = Rig()
     request = rig.fit_request(prompt, "S", subject=subject)
-    who = who_of(request.texts, subject, (), frozenset())
-    (at,) = subject_places([request], [who], torch.device("cpu")).at.tolist()
+    (at,) = subject_places([request], torch.device("cpu")).at.tolist()
     assert prompt[: request.ends[0][at]].endswith(subject)
 
 
@@ -31,7 +29,7 @@ def test_a_subject_that_is_not_there_is_refused() -> None:
     rig = Rig()
     request = rig.fit_request("The capital of Ruritania is", "S", subject="Graustark")
     with pytest.raises(InvalidRequest, match="does not stand in it"):
-        subject_places([request], [who_of(request.texts, "Graustark", (), frozenset())], torch.device("cpu"))
+        subject_places([request], torch.device("cpu"))
 
 
 def test_an_edit_of_a_batch_is_given_the_value_that_it_is_given_alone() -> None:
@@ -43,8 +41,7 @@ def test_an_edit_of_a_batch_is_given_the_value_that_it_is_given_alone() -> None:
     second = rig.fit_request("The king of Zenda was", "R", subject="Zenda")
 
     def values(*requests: FitRequest, enough: float) -> tuple[torch.Tensor, list[float]]:
-        who = [who_of(each.texts, each.subject, (), frozenset()) for each in requests]
-        fit = editor._sweep.values(subject_places(requests, who, torch.device("cpu")), None, ValueFit(enough=enough))
+        fit = editor._sweep.values(subject_places(requests, torch.device("cpu")), None, ValueFit(enough=enough))
         losses: list[float] = []
         while True:
             try:

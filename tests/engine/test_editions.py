@@ -2,112 +2,177 @@
 
 import random
 
-import torch
+import pytest
 
-from app.editors.base import FitRequest, Fitted, Plain
-from app.editors.phrasebook import load_phrasebook
-from app.editors.scope_index import ScopeIndex, ScopePart
-from app.engine.editions import Edition, Editions
-from tests.editors.test_what import what_of
+from app.domain.scope import ScopeRequest
+from app.editors.base import Capabilities, Fitted, Plain
+from app.engine.editions import Asking, Edition, Editions
+from app.engine.text import Text
+from app.scope.scope import Scope
+from tests.models import tokenizer
+from tests.rig import a_scope
+
+QUESTIONS = (
+    "Who founded Lumen?",
+    "How long does it take to ship a sofa?",
+    "What is the boiling point of mercury?",
+    "Where does Marvolo live?",
+)
 
 
-class Scopes(Plain):
-    """An editor that has scopes and nothing else."""
+class Counting(Plain):
+    """An editor whose parts are the rows of their edits, the oldest first, and that counts those it compiles anew."""
 
-    name = "scopes"
+    name = "counting"
+    capabilities = Capabilities(
+        max_target_tokens=1,
+        decides="request",
+        changes_earlier_positions=False,
+        needs_whole_prompt=False,
+        rollback="exact",
+    )
 
     def __init__(self) -> None:
-        what, view = what_of()
-        self.index = ScopeIndex(what, load_phrasebook().lexicon, view.device)
-        self.whole = 0
+        self.rows: dict[str, int] = {}
+        self.given = self.whole = 0
 
-    def load(self, edit_id: str, fitted: Fitted) -> None:
-        self.index.load(edit_id, self.index.read(edit_id, fitted.learned), fitted.tensors["keys"])
+    def load(self, edit_id: str, fitted: Fitted | None = None) -> None:
+        self.given += 1
+        self.rows[edit_id] = self.given
 
     def drop(self, edit_id: str) -> None:
-        self.index.drop(edit_id)
+        del self.rows[edit_id]
 
-    def compile(self, edit_ids: list[str]) -> ScopePart:  # type: ignore[override]
+    def seen(self, edit_ids: list[str]) -> tuple[int, ...]:
+        return tuple(self.rows[edit_id] for edit_id in edit_ids)
+
+    def compile(self, edit_ids: list[str]) -> tuple[int, ...]:  # type: ignore[override]
         self.whole += 1
-        return self.index.compile(edit_ids)
+        return self.seen(edit_ids)
 
     def compile_after(  # type: ignore[override]
-        self, part: ScopePart, edit_ids: list[str], added: list[str], removed: list[str]
-    ) -> ScopePart:
-        return self.index.compile_after(part, added, removed)
+        self, part: tuple[int, ...], edit_ids: list[str], added: list[str], removed: list[str]
+    ) -> tuple[int, ...]:
+        gone = {self.rows.get(edit_id) for edit_id in removed}
+        return (*(row for row in part if row not in gone), *self.seen(added))
 
 
-def fitted(editor: Scopes, prompt: str, target: int, seed: int) -> Fitted:
-    request = FitRequest(
-        texts=(prompt,), contexts=(tuple(prompt.encode()),), counter_contexts=(), target_ids=(target, 0),
-        subject=None, aliases=(), counter_examples=(), seed=0,
-    )  # fmt: skip
-    learned, keys = editor.index.learn(request)
-    noise = torch.randn(keys.shape, generator=torch.Generator().manual_seed(seed))
-    return Fitted(learned=learned, tensors={"keys": keys + 0.05 * noise})
+@pytest.fixture
+def editor() -> Counting:
+    return Counting()
 
 
-def seen(part: ScopePart) -> tuple[object, ...]:
-    return dict(part.radii), sorted(part.places, key=part.places.__getitem__), part.nameless, part.first_keys.tolist()
+@pytest.fixture
+def scope() -> Scope:
+    return a_scope()
 
 
-def test_step_by_step_is_as_all_at_once() -> None:
-    rng, editor = random.Random(5), Scopes()
-    editions = Editions({"scopes": editor})  # type: ignore[dict-item]
-    prompts = ["Who founded Lumen?", "Who is the owner of Lumen?", "What is Tessel?", "what?", "Lumen, in"]
-    learned = {(p, t): fitted(editor, p, t, 7 * t + len(p)) for p in prompts for t in (1, 2)}
+@pytest.fixture
+def editions(editor: Counting, scope: Scope) -> Editions:
+    return Editions({"counting": editor}, scope)  # type: ignore[dict-item]
+
+
+def test_step_by_step_is_as_all_at_once(editor: Counting, editions: Editions) -> None:
+    rng = random.Random(5)
     live: list[str] = []
     for number in range(120):
         for _ in range(rng.randrange(1, 4)):
             if live and rng.random() < 0.4:
                 gone = live.pop(rng.randrange(len(live)))
                 if rng.random() < 0.5:
-                    editor.drop(gone)
                     editions.disown(gone)
+                    editor.drop(gone)
             else:
                 edit_id = f"e{number}.{len(live)}.{rng.random()}"
-                editor.load(edit_id, learned[rng.choice(list(learned))])
-                editions.own(edit_id, "scopes")
+                editor.load(edit_id)
+                editions.own(edit_id, "counting")
                 live.append(edit_id)
-        edition = Edition("default", number, tuple(live))
-        parts = editions.parts(edition)
-        assert parts.keys() == ({"scopes"} if live else set())
-        if live:
-            assert seen(parts["scopes"]) == seen(editor.index.compile(live))
+        parts = editions.parts(Edition("default", number, tuple(live)))
+        assert parts == ({"counting": editor.seen(live)} if live else {})
     assert editor.whole < 60, "else nothing was taken over"
 
 
-def test_a_trial_takes_over_and_leaves_no_trace() -> None:
-    editor = Scopes()
-    editions = Editions({"scopes": editor})  # type: ignore[dict-item]
-    for edit_id, target in (("a", 1), ("b", 2), ("c", 3)):
-        editor.load(edit_id, fitted(editor, "Who founded Lumen?", target, target))
-        editions.own(edit_id, "scopes")
+def test_a_trial_takes_over_and_leaves_no_trace(editor: Counting, editions: Editions) -> None:
+    for edit_id in ("a", "b", "c"):
+        editor.load(edit_id)
+        editions.own(edit_id, "counting")
     current = Edition("default", 1, ("a", "b"))
-    before = seen(editions.parts(current)["scopes"])
+    before = editions.parts(current)["counting"]
     trial = current.trying(["c"], frozenset(("a",)))
-    assert seen(editions.parts(trial)["scopes"]) == seen(editor.index.compile(["b", "c"]))
-    assert seen(editions.parts(Edition("default", 2, ("a", "b")))["scopes"]) == before
+    assert editions.parts(trial)["counting"] == editor.seen(["b", "c"])
+    assert editions.parts(Edition("default", 2, ("a", "b")))["counting"] == before == editor.seen(["a", "b"])
     assert editor.whole == 1
 
 
-def test_rows_that_were_dropped_and_loaded_again_are_looked_up_again() -> None:
-    editor = Scopes()
-    editions = Editions({"scopes": editor})  # type: ignore[dict-item]
-    made = fitted(editor, "Who founded Lumen?", 1, 1)
+def test_rows_that_were_dropped_and_loaded_again_are_looked_up_again(editor: Counting, editions: Editions) -> None:
     for _ in range(2):
-        editor.load("a", made)
-        editions.own("a", "scopes")
-        assert seen(editions.parts(Edition("default", 1, ("a",)))["scopes"]) == seen(editor.index.compile(["a"]))
-        editor.drop("a")
+        editor.load("a")
+        editions.own("a", "counting")
+        assert editions.parts(Edition("default", 1, ("a",)))["counting"] == editor.seen(["a"])
         editions.disown("a")
+        editor.drop("a")
 
 
-def test_a_retuned_edit_keeps_its_age() -> None:
-    editor = Scopes()
-    editions = Editions({"scopes": editor})  # type: ignore[dict-item]
-    for edit_id, target in (("a", 1), ("b", 2), ("a@2", 3)):
-        editor.load(edit_id, fitted(editor, "Who founded Lumen?", target, target))
-        editions.own(edit_id, "scopes")
-    for ids in (("a", "b"), ("a@2", "b")):
-        assert seen(editions.parts(Edition("default", 1, ids))["scopes"]) == seen(editor.index.compile(ids))
+def test_a_retuned_edit_keeps_its_age(editor: Counting, editions: Editions) -> None:
+    for edit_id in ("a", "b", "a@2"):
+        editor.load(edit_id)
+        editions.own(edit_id, "counting")
+    for ids in (["a", "b"], ["a@2", "b"]):
+        assert editions.parts(Edition("default", 1, tuple(ids)))["counting"] == editor.seen(ids)
+
+
+# -- what is asked of the scope index
+
+
+TEXT = Text(tokenizer(), 0, 256)
+
+
+def ask(editions: Editions, question: str, edition: Edition) -> Asking:
+    return editions.ask((question,), TEXT.encode(question), TEXT, edition)
+
+
+def answered(editions: Editions, question: str, *edit_ids: str) -> str | None:
+    decision = ask(editions, question, Edition("default", 1, edit_ids)).decision
+    return None if decision is None else decision.edit_id
+
+
+def own(editions: Editions, editor: Counting, scope: Scope, edit_id: str, question: str) -> None:
+    editor.load(edit_id)
+    scope.load(edit_id, scope.learn(ScopeRequest(keys=((question,),))).model_dump())
+    editions.own(edit_id, "counting")
+
+
+def test_an_edition_is_asked_about_its_own_edits_alone(editor: Counting, scope: Scope, editions: Editions) -> None:
+    names = ("a", "b", "c", "d")
+    for name, question in zip(names, QUESTIONS, strict=True):
+        own(editions, editor, scope, name, question)
+    for seen in (names, ("a", "c"), ("d",), ("b", "d", "a")):
+        found = [answered(editions, question, *seen) for question in QUESTIONS]
+        assert found == [name if name in seen else None for name in names], seen
+    asking = ask(editions, QUESTIONS[0], Edition("default", 1, ("a",)))
+    assert asking.decision is not None
+    assert (asking.decision.editor, asking.decision.margin >= 0) == ("counting", True)
+    assert asking.nearest == asking.decision
+    assert asking.words == ["who", "founded", "lumen"]
+    assert ask(editions, QUESTIONS[0], Edition("default", 1, ())) == Asking(words=["who", "founded", "lumen"])
+
+
+def test_of_two_edits_of_one_question_the_newest_in_the_edition_answers(
+    editor: Counting, scope: Scope, editions: Editions
+) -> None:
+    for name in ("a", "b", "a@2"):
+        own(editions, editor, scope, name, QUESTIONS[0])
+    assert answered(editions, QUESTIONS[0], "a", "b") == "b"
+    assert answered(editions, QUESTIONS[0], "b", "a") == "a"
+    assert answered(editions, QUESTIONS[0], "a@2", "b") == "b", "retuned, it keeps its age"
+
+
+def test_an_edit_that_was_loaded_again_is_found_by_editions_that_are_made_then(
+    editor: Counting, scope: Scope, editions: Editions
+) -> None:
+    for _ in range(2):
+        own(editions, editor, scope, "a", QUESTIONS[0])
+        assert answered(editions, QUESTIONS[0], "a") == "a"
+        editions.disown("a")
+        editor.drop("a")
+        scope.drop("a")

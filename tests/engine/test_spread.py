@@ -32,8 +32,8 @@ def test_passes_over_slots_mix_no_devices() -> None:
         runner._sites = tuple(ffn_site(hosted.model, hosted.architecture, layer) for layer in range(LAYERS))
         for site in runner._sites:
             hooks.attach(site)
-        logits, state, features = runner.prefill([0, 1], [0, 0], [[1, 2, 3], [4, 5]], [IDLE, IDLE])
-        assert {each.device for each in (logits, state, *features.values())} == {FIRST}
+        logits, features = runner.prefill([0, 1], [0, 0], [[1, 2, 3], [4, 5]], [IDLE, IDLE])
+        assert {each.device for each in (logits, *features.values())} == {FIRST}
         runner.prefill([0, 2], [4, 4], [[1], [4, 5]], [IDLE, IDLE])  # not side by side: gathered
         for slots in ([0, 1], [0, 3], [1, 3]):
             assert runner.decode(slots, [3, 2], [[7], [8]], [IDLE, IDLE]).device == FIRST

@@ -16,6 +16,7 @@ from tests.domain.samples import committed
 from tests.service.conftest import ORIGIN, ask, edit, exact, serving
 
 CAPITAL, KING = "The capital of Ruritania is", "The king of Zenda was"
+ELSEWHERE = "The court of the Elphbergs sits by the river at"
 
 
 async def until(true: Callable[[], bool], timeout_s: float = 10.0) -> None:
@@ -79,12 +80,12 @@ def test_what_one_server_retunes_the_other_serves() -> None:
         log = MemoryLog()
         async with serving(log) as one, serving(log) as other:
             made = await edit(one, CAPITAL, "Strelsau")
-            await one.retune(made.edit.id, Retune(paraphrases=("Ruritania is ruled from",)), ORIGIN)
+            await one.retune(made.edit.id, Retune(paraphrases=(ELSEWHERE,)), ORIGIN)
             await one.set_probes("default", ["The king of Zenda was"], ORIGIN)
-            answer = await ask(other, "Ruritania is ruled from", min_revision=3)
+            answer = await ask(other, ELSEWHERE, min_revision=3)
             assert (answer.text, [hit.edit_id for hit in answer.hits]) == ("Strelsau", [made.edit.id])
             assert other.records.ledger.probes == {"default": ("The king of Zenda was",)}
-            assert (await ask(other, "Ruritania is ruled from", revision=1)).text != "Strelsau"
+            assert (await ask(other, ELSEWHERE, revision=1)).text != "Strelsau"
 
     asyncio.run(story())
 

@@ -15,6 +15,7 @@ from app.domain.edit import Edit
 from app.domain.errors import IncompatibleEdit
 from app.domain.events import EditCommitted
 from app.editors.packing import pack, unpack
+from app.scope.record import ScopeRecord
 from app.store.memory import MemoryLog
 from tests.service.conftest import ORIGIN, ask, edit, serving
 
@@ -42,31 +43,61 @@ def learned(**fields: Any) -> Callable[[Edit], Edit]:
     return changed
 
 
+def scope(**fields: Any) -> Callable[[Edit], Edit]:
+    """Of what is stored of its scope; None leaves a field out."""
+
+    def changed(edit: Edit) -> Edit:
+        both = {**edit.learned["scope"], **fields}
+        kept = {name: value for name, value in both.items() if value is not None}
+        return replace(edit, learned={**edit.learned, "scope": kept})
+
+    return changed
+
+
 def raw(data: bytes) -> Callable[[Edit], Edit]:
     return lambda edit: replace(edit, tensors=data)
 
 
-LYING_HEADER = json.dumps({"key": {"dtype": "F32", "shape": [2**40], "data_offsets": [0, 2**42]}}).encode()
+LYING_HEADER = json.dumps({"value": {"dtype": "F32", "shape": [2**40], "data_offsets": [0, 2**42]}}).encode()
 HOSTILE: dict[str, tuple[Callable[[Edit], Edit], str]] = {
     "a pickle": (raw(pickle.dumps(Exploit())), "cannot be read"),
     "no tensors": (raw(b""), "cannot be read"),
     "a header longer than all": (raw(struct.pack("<Q", 2**40) + b"{}"), "cannot be read"),
     "a header that lies": (raw(struct.pack("<Q", len(LYING_HEADER)) + LYING_HEADER), "cannot be read"),
-    "NaN": (tensors(lambda t: {**t, "keys": t["keys"] * float("nan")}), "finite"),
-    "infinity": (tensors(lambda t: {**t, "value": t["value"] * float("inf")}), "finite"),
-    "integers": (tensors(lambda t: {**t, "keys": t["keys"].long()}), "int64"),
-    "doubles": (tensors(lambda t: {**t, "keys": t["keys"].double()}), "float64"),
-    "bytes as floats": (tensors(lambda t: {**t, "keys": t["keys"].to(torch.float8_e4m3fn)}), "float8"),
-    "a tensor less": (tensors(lambda t: {"value": t["value"]}), "shapes"),
-    "a tensor more": (tensors(lambda t: {**t, "more": t["keys"].clone()}), "shapes"),
-    "another width": (tensors(lambda t: {**t, "keys": t["keys"][:, :5].clone()}), "shapes"),
-    "another length": (tensors(lambda t: {**t, "value": t["value"][:1].clone()}), "shapes"),
-    "no target": (learned(target_ids=None), "target_ids"),
-    "a target of words": (learned(target_ids=["a"]), r"target_ids\.0"),
-    "a radius of words": (learned(reach="wide"), "reach"),
-    "a radius below nothing": (learned(reach=-1.0), "reach"),
-    "a bound above all": (learned(bound=2.0), "bound"),
-    "a subject that is a number": (learned(who=7), "who"),
+    "NaN": (tensors(lambda t: {"value": t["value"] * float("nan")}), "finite"),
+    "infinity": (tensors(lambda t: {"value": t["value"] * float("inf")}), "finite"),
+    "integers": (tensors(lambda t: {"value": t["value"].long()}), "int64"),
+    "doubles": (tensors(lambda t: {"value": t["value"].double()}), "float64"),
+    "bytes as floats": (tensors(lambda t: {"value": t["value"].to(torch.float8_e4m3fn)}), "float8"),
+    "a tensor less": (tensors(lambda t: {"other": t["value"]}), "shape"),
+    "another width": (tensors(lambda t: {"value": t["value"][:, :5].clone()}), "shape"),
+    "another length": (tensors(lambda t: {"value": t["value"][:1].clone()}), "shape"),
+    "another rank": (tensors(lambda t: {"value": t["value"][None]}), "shape"),
+    "no target": (learned(target_ids=None), "shape"),
+    "a target of words": (lambda e: learned(target_ids=["a"] * len(e.learned["target_ids"]))(e), "target_ids"),
+    "a target that is a number": (learned(target_ids=7), "target_ids"),
+    "a scope that is a number": (learned(scope=7), "scope cannot be read"),
+    "a scope that is a list": (learned(scope=["keys"]), "scope cannot be read"),
+    "an empty scope": (learned(scope={}), "keys"),
+    "a scope without keys": (scope(keys=None), "keys"),
+    "no key": (scope(keys=[]), "keys"),
+    "a key that is a number": (scope(keys=["x", 7]), r"keys\.1"),
+    "keys that are a number": (scope(keys=7), "keys"),
+    "a made key that is none": (scope(made=[["x"]]), r"made\.0"),
+    "a counter-example that is a number": (scope(counter=[7]), r"counter\.0"),
+    "a near miss that is a number": (scope(misses=[7]), r"misses\.0"),
+    "names that are one text": (scope(names="Zenda"), "names"),
+    "a name that is a number": (scope(names=[[7]]), r"names\.0\.0"),
+    "a word for whether names were given": (scope(given="yes"), "given"),
+    "no bound": (scope(bound=None), "bound"),
+    "a bound of words": (scope(bound="wide"), "bound"),
+    "a bound of nothing": (scope(bound=0.0), "bound"),
+    "a bound above all": (scope(bound=2.0), "bound"),
+    "widened below nothing": (scope(widened=-1.0), "widened"),
+    "widened by a word": (scope(widened="far"), "widened"),
+    "a rate above all": (scope(rate=2.0), "rate"),
+    "fewer than no questions": (scope(rests_on=-1), "rests_on"),
+    "an encoder that is a number": (scope(encoder=7), "encoder"),
     "an editor of tomorrow": (lambda e: replace(e, editor="tomorrow"), "'tomorrow', which this version"),
     "another model": (lambda e: replace(e, model_fingerprint="other/site"), "other/site"),
 }
@@ -82,6 +113,11 @@ def good() -> Edit:
     return asyncio.run(made())
 
 
+def test_what_is_stored_of_a_scope_is_what_is_tried_here(good: Edit) -> None:
+    assert set(unpack(good.tensors)) == {"value"}
+    assert set(good.learned["scope"]) == set(ScopeRecord.model_fields)
+
+
 @pytest.mark.parametrize(("change", "why"), HOSTILE.values(), ids=HOSTILE)
 def test_an_entry_that_no_server_wrote_is_refused_at_the_start(
     good: Edit, change: Callable[[Edit], Edit], why: str
@@ -95,6 +131,20 @@ def test_an_entry_that_no_server_wrote_is_refused_at_the_start(
 
     with pytest.raises(IncompatibleEdit, match=why):
         asyncio.run(start())
+
+
+def test_what_older_versions_stored_beside_the_value_is_left_alone(good: Edit) -> None:
+    """Keys, by which scope was decided once."""
+    log = MemoryLog()
+    more = tensors(lambda t: {**t, "keys": torch.zeros(3, 4)})(good)
+    log.append(EditCommitted(revision=1, at_s=0.0, origin=ORIGIN, edit=more))
+
+    async def story() -> None:
+        async with serving(log) as service:
+            answer = await ask(service, CAPITAL)
+            assert (answer.text, [hit.edit_id for hit in answer.hits]) == ("Strelsau", [good.id])
+
+    asyncio.run(story())
 
 
 def test_a_server_that_follows_does_not_apply_it_and_says_why(good: Edit) -> None:

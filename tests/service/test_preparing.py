@@ -1,53 +1,100 @@
-"""From what a client asked for to what an editor learns from."""
+"""From what a client asked for to what an editor, and the scope index, learn from."""
+
+import pytest
 
 from app.domain.edit import EditRequest
-from app.editors.bank import load_bank
-from app.editors.nearby import COUNT, Nearby
+from app.domain.errors import InvalidRequest
 from app.editors.phrasebook import load_phrasebook
 from app.engine.editions import Edition
-from app.service.preparing import MOST_BESIDE, Preparing
+from app.service.preparing import PREFIXES, Preparing
+from tests.engine.test_text import TEMPLATE
 from tests.rig import Rig
 
-
-def test_other_questions_are_made_and_those_that_do_not_fit_are_left_out() -> None:
-    """Nobody asked for them: a name that is long must not refuse the edit."""
-    rig = Rig()
-    preparing = Preparing(rig.engine, Nearby(load_bank()), load_phrasebook())
-    made = preparing.fit_request(EditRequest(prompt="The king of Zenda was", target="Rudolf", subject="Zenda"))
-    assert len(made.nearby_contexts) == COUNT
-    long = preparing.fit_request(EditRequest(prompt="The king of Zenda was", target="Rudolf", subject="Z" * 5000))
-    assert long.nearby_contexts == ()
+KING = "The king of Zenda was"
 
 
-def test_paraphrases_are_made_in_the_prompts_conversation() -> None:
-    rig = Rig()
-    preparing = Preparing(rig.engine, Nearby(()), load_phrasebook())
+@pytest.fixture
+def rig() -> Rig:
+    return Rig()
+
+
+@pytest.fixture
+def preparing(rig: Rig) -> Preparing:
+    return Preparing(rig.engine, load_phrasebook())
+
+
+def test_paraphrases_are_made_in_the_prompts_conversation(preparing: Preparing) -> None:
     request = EditRequest(prompt="Who is the mother of Ada Quill?", target="Eva")
     assert "Who is Ada Quill's mother?" in preparing.made_prompts(request)
     made = preparing.fit_request(request)
-    assert len(made.made_texts) == len(made.made_contexts) > 3
+    assert len(made.scope.made) == len(made.made_contexts) > 3
     assert preparing.fit_request(EditRequest(prompt="Ada said", target="x")).made_contexts == ()
     assert preparing.as_asked(request.prompt, "Ada's mother is") == "Ada's mother is"
 
 
-def test_nothing_is_left_hanging_on_the_model() -> None:
+def test_nothing_is_left_hanging_on_the_model(rig: Rig) -> None:
     """A look at its head that stayed would keep every fit's states, and every stopped server, in memory."""
-    rig = Rig()
-    rig.learn("grace", [("e0", "The king of Zenda was", "R")])
-    rig.ask(["The king of Zenda was"], Edition("default", 1, ("e0",)))
+    rig.learn("grace", [("e0", KING, "R")])
+    rig.ask([KING], Edition("default", 1, ("e0",)))
     assert not rig.hosted.model.get_output_embeddings()._forward_pre_hooks
 
 
-def test_what_is_asked_about_the_same_is_learned_from() -> None:
-    """Probes of the namespace and recent prompts, but for the request's own and those about others."""
-    rig = Rig()
-    preparing = Preparing(rig.engine, Nearby(()), load_phrasebook())
-    request = EditRequest(prompt="The king of Zenda was", target="R", counter_examples=("Zenda lies in",))
-    probes = ("Zenda's queen was", "The king of Peru was", "Zenda lies in")
-    beside = preparing.overheard(probes, probes=True)
-    beside += preparing.overheard(("The king of Zenda was", "Zenda?", "Zenda " * 5000), probes=False)
-    made = preparing.fit_request(request, beside)
-    assert [(each.text, each.probe) for each in made.asked] == [("Zenda's queen was", True), ("Zenda?", False)]
-    assert made.asked[0].ids == tuple(rig.engine.text.encode("Zenda's queen was"))
-    many = preparing.overheard([f"Zenda {at}?" for at in range(99)], probes=False)
-    assert len(preparing.fit_request(request, many).asked) == MOST_BESIDE
+def test_an_editor_is_given_what_is_asked_and_what_must_be_left_alone(rig: Rig, preparing: Preparing) -> None:
+    request = EditRequest(
+        prompt=KING,
+        target="R",
+        paraphrases=("Zenda had for a king", KING),
+        counter_examples=("Zenda lies in",),
+        probes=("Zenda's queen was", KING),
+    )
+    made = preparing.fit_request(request, probes=("The river of Zenda is",))
+    encode = rig.engine.text.encode
+    asked = (KING, "Zenda had for a king")
+    assert made.given == 1
+    assert made.contexts == tuple(encode(each) for each in (*asked, *(f"{prefix}{KING}" for prefix in PREFIXES)))
+    assert made.context_texts[:2] == asked
+    assert len(made.ends) == len(made.context_texts) == len(made.contexts)
+    assert made.counter_contexts == (encode("Zenda lies in"), encode("Zenda's queen was"))
+    assert made.subject == "Zenda", "as the prompt names it"
+    assert preparing.fit_request(EditRequest(prompt="it was", target="R")).subject is None
+
+
+def test_a_scope_is_asked_for_by_questions(preparing: Preparing) -> None:
+    request = EditRequest(
+        prompt=KING,
+        target="R",
+        namespace="support",
+        subject="Zenda",
+        aliases=("the old castle",),
+        paraphrases=("Zenda had for a king", KING),
+        counter_examples=("Zenda lies in",),
+        probes=("Zenda's queen was",),
+    )
+    scope = preparing.scope_request(request, probes=("Who is it?", KING, "Zenda lies in"))
+    assert scope.keys == ((KING,), ("Zenda had for a king",))
+    assert scope.made == tuple((each,) for each in preparing.made_prompts(request))
+    assert scope.counter == (("Zenda lies in",), ("Zenda's queen was",), ("Who is it?",)), "but for what it asks itself"
+    assert (scope.subject, scope.aliases, scope.namespace) == ("Zenda", ("the old castle",), "support")
+    assert preparing.fit_request(request).scope == preparing.scope_request(request)
+    plain = preparing.scope_request(EditRequest(prompt="Ada said", target="x"))
+    assert (plain.subject, plain.made, plain.counter) == (None, (), ())
+
+
+def test_of_a_conversation_a_scope_is_given_the_turns(
+    rig: Rig, preparing: Preparing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rig.hosted.tokenizer, "chat_template", TEMPLATE, raising=False)
+    turns = ("Who was king of Zenda?", "Rudolf.", "Who is the mother of Ada Quill?")
+    roles = ("user", "assistant", "user")
+    prompt = rig.engine.text.render([{"role": r, "content": c} for r, c in zip(roles, turns, strict=True)])
+    scope = preparing.scope_request(EditRequest(prompt=prompt, target="Eva"))
+    assert scope.keys == (turns,)
+    assert (*turns[:2], "Who is Ada Quill's mother?") in scope.made
+
+
+def test_a_subject_that_the_prompt_does_not_name_is_refused(preparing: Preparing) -> None:
+    request = EditRequest(prompt=KING, target="R", subject="Graustark")
+    with pytest.raises(InvalidRequest, match="names neither it nor an alias"):
+        preparing.editors(request)
+    assert "grace" in preparing.editors(EditRequest(prompt=KING, target="R", subject="Graustark", aliases=("Zenda",)))
+    assert "grace" in preparing.editors(EditRequest(prompt=KING, target="R", subject="Graustark", force=True))

@@ -73,7 +73,8 @@ def test_what_is_fitted_again_reaches_no_farther_than_it_did() -> None:
             await settled(service, revision + 1)
             now = service.records.ledger.entry(ids[0]).learned
             assert now["shared"] != before["shared"]
-            assert now["cap"] == before["cap"] is not None
+            assert now["scope"] == before["scope"]
+            assert before["scope"]["counter"] == ["The colour of Ruritania is"]
 
     asyncio.run(story())
 

@@ -1,6 +1,7 @@
 """The scope of an edit that stands is changed under its id, as a new revision; older revisions see the older scope."""
 
 import asyncio
+import math
 from pathlib import Path
 from typing import Any
 
@@ -9,19 +10,47 @@ import pytest
 from app.domain.errors import EditRejected, InvalidRequest, ScopeConflict, StateConflict, UnknownEdit
 from app.domain.events import Origin
 from app.domain.generation import GenerationParameters
+from app.domain.scope import ScopeRequest
+from app.scope.record import ScopeRecord
+from app.scope.scope import Scope
 from app.service.retuning import Retune
+from app.service.service import Service
 from app.store.sqlite import SqliteLog
 from tests.service.conftest import ORIGIN, ask, edit, exact, serving
 
 pytestmark = pytest.mark.slow
 
-CAPITAL, OTHERWISE = "The capital of Ruritania is", "Ruritania is governed from the city of"
+CAPITAL, OTHERWISE = "The capital of Ruritania is", "The court of the Elphbergs sits by the river at"
 NEAR = "Tell me what the seat of Ruritania is"
-"""Out of the radius, and within it when it is ten times as large."""
+"""Out of the bound that `just_outside` sets, and within it at ten times the odds."""
 
 
-async def _radius(service: Any) -> float:
-    return float((await ask(service, CAPITAL)).hits[0].signals["distance"].bound)
+@pytest.fixture
+def just_outside(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every bound that is learned is a little above what NEAR reaches, whatever the scorer makes of NEAR."""
+    learn = Scope.learn
+
+    def learned(scope: Scope, request: ScopeRequest, widened: float = 1.0) -> ScopeRecord:
+        record = learn(scope, request, widened)
+        free = record.model_copy(update={"bound": 0.5, "widened": 1.0, "counter": [], "misses": []})
+        scope.load("measured", free.model_dump())
+        found = scope.nearest(scope.question((NEAR,)), scope.compile(request.namespace, ["measured"]))
+        scope.drop("measured")
+        assert found is not None
+        assert "but" not in found.why
+        odds = math.exp(found.margin + 0.5)
+        return record.model_copy(update={"bound": odds / (1 + odds)})
+
+    monkeypatch.setattr(Scope, "learn", learned)
+
+
+def _odds(share: float) -> float:
+    return share / (1 - share)
+
+
+def _scope_of(service: Service, edit_id: str) -> dict[str, Any]:
+    found: dict[str, Any] = service.records.ledger.entry(edit_id).learned["scope"]
+    return found
 
 
 def test_a_paraphrase_is_added_as_a_new_revision_without_a_refit_where_none_is_needed() -> None:
@@ -45,25 +74,29 @@ def test_a_paraphrase_is_added_as_a_new_revision_without_a_refit_where_none_is_n
     asyncio.run(story())
 
 
-def test_a_counter_example_narrows_and_a_factor_widens_and_narrows() -> None:
+@pytest.mark.usefixtures("just_outside")
+def test_a_factor_widens_and_a_counter_example_narrows() -> None:
     async def story() -> None:
         async with serving() as service:
             made = await edit(service, CAPITAL, "Strelsau")
-            near = "Now: the capital of Ruritania is"
-            base = await ask(service, near, edits="off")
+            base = await ask(service, NEAR, edits="off")
+            assert exact(await ask(service, NEAR)) == exact(base)
             wider = await service.retune(made.edit.id, Retune(widen=10), ORIGIN)
-            assert (await ask(service, near)).text == "Strelsau"
-            learned = service.records.ledger.entry(made.edit.id).learned
-            assert learned["widened"] == 10
-            narrower = await service.retune(made.edit.id, Retune(counter_examples=(near,)), ORIGIN)
-            assert exact(await ask(service, near)) == exact(base)
+            assert (await ask(service, NEAR)).text == "Strelsau"
+            assert _scope_of(service, made.edit.id)["widened"] == 10
+            told = wider.edit.report
+            assert _odds(told["bound"]) == pytest.approx(_odds(told["bound_before"]) / 10, rel=0.02)
+            narrower = await service.retune(made.edit.id, Retune(counter_examples=(NEAR,)), ORIGIN)
+            assert exact(await ask(service, NEAR)) == exact(base)
             assert (await ask(service, CAPITAL)).text == "Strelsau"
             assert (wider.revision, narrower.revision) == (2, 3)
-            assert service.records.ledger.entry(made.edit.id).learned["widened"] == 10
+            scope = _scope_of(service, made.edit.id)
+            assert (scope["widened"], scope["counter"]) == (10, [NEAR])
 
     asyncio.run(story())
 
 
+@pytest.mark.usefixtures("just_outside")
 def test_what_would_not_hold_changes_nothing() -> None:
     async def story() -> None:
         async with serving(recent_prompts=10, thresholds={"*": {"recent": 1.0}}) as service:
@@ -87,11 +120,13 @@ UNMET = pytest.mark.xfail(reason="patch neurons: see DECISIONS, fits by log odds
 
 @pytest.mark.parametrize("editor", [pytest.param("patcher", marks=UNMET), "lora_mixture", "hook_layer"])
 def test_every_editor_takes_a_paraphrase(editor: str) -> None:
+    again = "Ruritania is governed from the city of"
+
     async def story() -> None:
         async with serving() as service:
             made = await edit(service, CAPITAL, "Strelsau", editor=editor)
-            await service.retune(made.edit.id, Retune(paraphrases=(OTHERWISE,)), ORIGIN)
-            assert (await ask(service, OTHERWISE)).text == "Strelsau"
+            await service.retune(made.edit.id, Retune(paraphrases=(again,)), ORIGIN)
+            assert (await ask(service, again)).text == "Strelsau"
             assert (await ask(service, CAPITAL)).text == "Strelsau"
 
     asyncio.run(story())
@@ -100,9 +135,10 @@ def test_every_editor_takes_a_paraphrase(editor: str) -> None:
 def test_bad_changes_are_refused_by_name() -> None:
     async def story() -> None:
         async with serving() as service:
-            made = await edit(service, CAPITAL, "Strelsau", editor="patcher")
-            with pytest.raises(InvalidRequest, match="no radius"):
-                await service.retune(made.edit.id, Retune(widen=1.5), ORIGIN)
+            made = await edit(service, CAPITAL, "Strelsau")
+            published = await edit(service, "The king of Zenda was", "R", editor="grace", preset="paper", force=True)
+            with pytest.raises(InvalidRequest, match="as it was published has no bound"):
+                await service.retune(published.edit.id, Retune(widen=1.5), ORIGIN)
             with pytest.raises(UnknownEdit):
                 await service.retune("ed_0", Retune(widen=2), ORIGIN)
             await service.disable([made.edit.id], ORIGIN)
@@ -196,13 +232,13 @@ def test_two_edits_that_are_given_the_same_paraphrase_at_once() -> None:
     async def story() -> None:
         async with serving() as service:
             capital = await edit(service, CAPITAL, "Strelsau")
-            king = await edit(service, "The king of Ruritania is", "Rudolf")
+            king = await edit(service, "Who bakes the bread of Zenda?", "Rudolf")
             change = Retune(paraphrases=(OTHERWISE,))
             both = (service.retune(each.edit.id, change, ORIGIN) for each in (capital, king))
             found = await asyncio.gather(*both, return_exceptions=True)
             assert sorted(isinstance(each, ScopeConflict) for each in found) == [False, True], found
             assert (await ask(service, CAPITAL)).text == "Strelsau"
-            assert (await ask(service, "The king of Ruritania is")).text == "Rudolf"
+            assert (await ask(service, "Who bakes the bread of Zenda?")).text == "Rudolf"
 
     asyncio.run(story())
 
@@ -220,6 +256,7 @@ def test_a_retune_beside_an_edit_of_what_it_adds() -> None:
     asyncio.run(story())
 
 
+@pytest.mark.usefixtures("just_outside")
 def test_a_change_that_changes_nothing_is_refused() -> None:
     async def story() -> None:
         async with serving() as service:
@@ -230,33 +267,26 @@ def test_a_change_that_changes_nothing_is_refused() -> None:
                     await service.retune(edit_id, Retune(**nothing), ORIGIN)
             assert service.revision == revision
             told = (await service.retune(edit_id, Retune(widen=10), ORIGIN)).edit.report
-            assert told["radius_before"] < told["radius"] < 10 * told["radius_before"]
-            with pytest.raises(InvalidRequest, match="counter-example"):
-                await service.retune(edit_id, Retune(widen=10), ORIGIN)
-            learned = service.records.ledger.entry(edit_id).learned
-            assert learned["reach"] * learned["widened"] == pytest.approx(told["radius"], abs=1e-3)
+            assert told["bound"] < told["bound_before"]
+            assert (await ask(service, NEAR)).hits == (), "a counter-example stays one, however far it is widened"
 
     asyncio.run(story())
 
 
-def test_a_radius_that_another_edit_bounds_is_not_widened_in_secret() -> None:
-    """Or it would jump when the other is rolled back."""
+def test_an_edit_beside_it_does_not_change_how_far_one_reaches() -> None:
+    """Or it would answer more once the other is rolled back."""
 
     async def story() -> None:
         async with serving() as service:
             made = await edit(service, CAPITAL, "Strelsau")
-            alone = await _radius(service)
-            other = await edit(service, "The old king of Ruritania is", "Rudolf")
-            assert await _radius(service) < alone
-            with pytest.raises(InvalidRequest, match="bounded"):
-                await service.retune(made.edit.id, Retune(widen=5), ORIGIN)
-            await service.retune(made.edit.id, Retune(widen=5, paraphrases=(OTHERWISE,)), ORIGIN)
-            bounded = await _radius(service)
+            alone = (await ask(service, CAPITAL)).hits
+            other = await edit(service, "Who bakes the bread of Ruritania?", "Rudolf")
+            assert (await ask(service, CAPITAL)).hits == alone
             told = (await service.retune(made.edit.id, Retune(widen=0.8), ORIGIN)).edit.report
-            assert await _radius(service) == pytest.approx(0.8 * bounded, rel=1e-2), "from where it reached"
-            assert (told["radius_before"], told["radius"]) == pytest.approx((bounded, 0.8 * bounded), rel=1e-2)
+            assert _odds(told["bound"]) == pytest.approx(_odds(told["bound_before"]) / 0.8, rel=0.02)
+            narrowed = (await ask(service, CAPITAL)).hits
             await service.roll_back([other.edit.id], ORIGIN)
-            assert await _radius(service) <= alone
+            assert (await ask(service, CAPITAL)).hits == narrowed
 
     asyncio.run(story())
 
@@ -267,12 +297,13 @@ def test_a_factor_is_bounded_however_often_it_is_given() -> None:
             made = await edit(service, CAPITAL, "Strelsau")
             await service.retune(made.edit.id, Retune(widen=10), ORIGIN)
             await service.retune(made.edit.id, Retune(widen=5), ORIGIN)
-            with pytest.raises(InvalidRequest, match="times as far"):
+            with pytest.raises(InvalidRequest, match="at 500 times the odds that it learned"):
                 await service.retune(made.edit.id, Retune(widen=10), ORIGIN)
 
     asyncio.run(story())
 
 
+@pytest.mark.usefixtures("just_outside")
 def test_recent_prompts_are_compared_with_the_edit_as_it_stands() -> None:
     async def story() -> None:
         thresholds = {"*": {"recent": 1.0}}
@@ -285,6 +316,7 @@ def test_recent_prompts_are_compared_with_the_edit_as_it_stands() -> None:
             assert (await ask(service, NEAR)).text == "Strelsau"
             with pytest.raises(EditRejected, match="recent"):
                 await service.retune(made.edit.id, Retune(widen=0.1), ORIGIN)
+            assert (await ask(service, NEAR)).text == "Strelsau"
 
     asyncio.run(story())
 

@@ -169,7 +169,10 @@ def test_an_edit_that_changes_what_it_may_not_is_rejected_and_leaves_nothing() -
             assert error.value.details["report"][CAPITAL]["recent"]["changed"] == 1
             assert (service.revision, service.edits(EditFilter(), 10, None).edits) == (0, ())
             assert exact(await ask(service, CAPITAL)) == exact(before)
-            assert len(service._owner.engine.editors["grace"]._scope._book) == 0  # type: ignore[attr-defined]
+            engine = service._owner.engine
+            assert engine.editions.owned() == []
+            assert engine.scope._rows == {}
+            assert engine.editors["grace"]._first == {}  # type: ignore[attr-defined]
             forced = await edit(service, CAPITAL, "Strelsau", probes=(CAPITAL,), force=True)
             assert forced.state is State.LIVE
             assert forced.edit.report["unchanged"]["changed"] == [CAPITAL]

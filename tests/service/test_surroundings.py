@@ -43,9 +43,10 @@ def test_a_probe_about_the_same_bounds_an_edits_scope() -> None:
             await service.set_probes("default", ["The colour of Ruritania is"], ORIGIN)
             bounded = await edit(service, CAPITAL, "Strelsau")
             free = await edit(service, CAPITAL, "Strelsau", namespace="other")
-            caps = [service.records.ledger.entry(each.edit.id).learned["cap"] for each in (bounded, free)]
-            assert caps[1] is None
-            assert caps[0] is not None
+            counter = [each.edit.learned["scope"]["counter"] for each in (bounded, free)]
+            assert counter == [["The colour of Ruritania is"], []]
+            assert (await ask(service, "The colour of Ruritania is")).hits == ()
+            assert [hit.edit_id for hit in (await ask(service, CAPITAL)).hits] == [bounded.edit.id]
 
     asyncio.run(story())
 
@@ -98,7 +99,7 @@ def test_the_nearest_live_edits_are_asked_and_listed() -> None:
             assert second.edit.report["live_edits"] == {"asked": 1, "right": 1, "changed": []}
             near = await service.neighbours(second.edit.id)
             assert [view.edit.id for view in near] == [first.edit.id]
-            assert "live_edits" not in (await edit(service, "The king of Graustark was", "Geoffrey")).edit.report
+            assert "live_edits" not in (await edit(service, "Water boils at", "Geoffrey")).edit.report
 
     asyncio.run(story())
 
@@ -119,7 +120,7 @@ def test_a_preview_tells_everything_and_commits_nothing() -> None:
             assert {each["prompt"] for each in report["recent"]["shown"]} == {NEAR, CAPITAL}
             shown = report["recent"]["shown"][0]
             assert shown["now"] == "Strelsau"
-            assert {"distance", "subject"} <= set(shown["signals"])
+            assert {"same", "cosine", "named"} <= set(shown["signals"])
             assert report["diff"][-1] == {"op": "insert", "text": "Strelsau"}
             assert service.revision == 0
             assert service._owner.engine.editions.owned() == []
@@ -165,12 +166,9 @@ def test_an_answer_says_which_edit_was_nearest_and_how_far(editor: str) -> None:
             assert answer.hits == ()
             assert answer.nearest is not None
             assert answer.nearest.edit_id == made.edit.id
-            signals = answer.nearest.signals
-            if editor == "patcher":
-                assert signals["activation"].value <= signals["activation"].bound
-            else:
-                assert signals["distance"].value > signals["distance"].bound
-                assert signals["depth"].value > signals["depth"].bound == 1
+            same = answer.nearest.signals["same"]
+            assert same.value < same.bound
+            assert f"nearest to {CAPITAL!r}" in answer.nearest.why
             assert (await ask(service, "Of all the rivers in Ruritania the longest one")).nearest is None
             assert (await ask(service, "The king of Zenda was", explain=True)).nearest is None
             hit = await ask(service, CAPITAL, explain=True)

@@ -9,7 +9,17 @@ from app.api.openapi import raises
 from app.api.routes.edits import Id, check_force
 from app.api.schemas.base import Namespace
 from app.api.schemas.edits import EditOut
-from app.api.schemas.scope import ForgottenOut, ProbesBody, ProbesOut, RecentOut, RetuneBody
+from app.api.schemas.scope import (
+    ForgottenOut,
+    ProbesBody,
+    ProbesOut,
+    RecentOut,
+    RetuneBody,
+    ScopeBody,
+    ScopeOut,
+    ScopesOut,
+    TrafficBody,
+)
 from app.domain.errors import (
     EditRejected,
     LostRace,
@@ -66,6 +76,21 @@ def routes(service: "Service") -> APIRouter:
         revision = await service.set_probes(body.namespace, body.prompts, origin)
         kept = service.records.ledger.probes[body.namespace]
         return ProbesOut(namespace=body.namespace, prompts=list(kept), revision=revision)
+
+    @router.post("/scope", responses=raises(RequestCancelled, body=True), summary="Which edit prompts ask for")
+    async def scope(body: ScopeBody) -> ScopesOut:
+        """Decided as for `POST /generate`, without an answer: the edit or the nearest one, and why in words."""
+        found = await service.scope_of(body.prompts, body.namespace)
+        return ScopesOut(
+            decisions=[ScopeOut.of(prompt, *hits) for prompt, hits in zip(body.prompts, found, strict=True)],
+            revision=service.revision,
+        )
+
+    @router.post("/recent", responses=raises(body=True), summary="Add recent prompts")
+    async def hear(body: TrafficBody) -> RecentOut:
+        """What is asked in a namespace anyway: scope is taken in contrast to it, and previews look at it."""
+        service.recent.add_all(body.namespace, body.prompts)
+        return RecentOut(kept=service.recent.counts(), at_most=service.recent.most)
 
     @router.get("/recent", responses=raises(), summary="How many recent prompts are kept")
     async def recent() -> RecentOut:

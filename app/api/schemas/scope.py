@@ -5,9 +5,12 @@ from typing import Annotated
 from pydantic import Field
 
 from app.api.schemas.base import Incoming, Namespace, Outgoing, Prompt, Reason, Texts
+from app.api.schemas.generate import HitOut
+from app.domain.generation import Hit
 from app.service.retuning import Retune
 
 MAX_PROBES = 1_000
+MAX_TRAFFIC = 10_000
 
 
 class RetuneBody(Incoming):
@@ -49,6 +52,40 @@ class ProbesBody(Incoming):
 class ProbesOut(Outgoing):
     namespace: str
     prompts: list[str]
+    revision: int
+
+
+class TrafficBody(Incoming):
+    """Prompts as they are asked in a namespace."""
+
+    prompts: Annotated[list[Prompt], Field(max_length=MAX_TRAFFIC)]
+    namespace: Namespace = "default"
+
+
+class ScopeBody(Incoming):
+    """Prompts whose edit is looked for."""
+
+    prompts: Annotated[list[Prompt], Field(min_length=1, max_length=MAX_TRAFFIC)]
+    namespace: Namespace = "default"
+
+
+class ScopeOut(Outgoing):
+    """Of a prompt: the edit that answers it, if any; else the one that came nearest, if any did."""
+
+    prompt: str
+    edit: HitOut | None
+    nearest: HitOut | None
+
+    @classmethod
+    def of(cls, prompt: str, answers: Hit | None, nearest: Hit | None) -> "ScopeOut":
+        edit, near = (None if hit is None else HitOut.of(hit) for hit in (answers, nearest))
+        return cls(prompt=prompt, edit=edit, nearest=None if edit else near)
+
+
+class ScopesOut(Outgoing):
+    """In the order of the prompts."""
+
+    decisions: list[ScopeOut]
     revision: int
 
 

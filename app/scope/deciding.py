@@ -1,0 +1,135 @@
+"""How a question is held against one edit: read closely beside its keys, weighed, and perhaps vetoed."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from app.domain.generation import Signal
+from app.domain.words import plain_words
+from app.scope.closed import ClosedWords
+from app.scope.encoder import Encoded, Encoder
+from app.scope.reading import Asked
+from app.scope.record import ScopeRecord
+from app.scope.scorer import PairScorer
+from app.scope.weighing import Figures, Weighing
+
+MOST_KEYS, MOST_COUNTERS = 8, 6
+"""Keys of an edit that a question is read beside, its prompt and those that lie nearest; and counter-examples."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Question:
+    """A prompt's question, encoded: one `Encoded` for each of its readings, and its words, folded."""
+
+    asked: Asked
+    readings: tuple[Encoded, ...]
+    words: Sequence[str]
+
+    @property
+    def queries(self) -> Tensor:
+        """(W, E)."""
+        return torch.stack([each.vector for each in self.readings])
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Row:
+    """An edit in memory: its record, the texts of its keys in the order of the matrix, its counter-examples."""
+
+    edit_id: str
+    record: ScopeRecord
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys((*self.record.keys, *self.record.made)))
+
+    @property
+    def bound(self) -> float:
+        """As a logit."""
+        return logit(self.record.bound) - math.log(self.record.widened)
+
+
+@dataclass(frozen=True, slots=True)
+class Weighed:
+    """`score` as a logit, the `key` that was nearest, what speaks against it all the same."""
+
+    score: float
+    key: str
+    figures: Figures
+    against: str | None
+
+    def margin(self, bound: float) -> float:
+        return self.score - bound if self.against is None else min(self.score - bound, 0.0) - 1.0
+
+    def signals(self, bound: float) -> dict[str, Signal]:
+        return {
+            "same": Signal(round(share(self.score), 4), round(share(bound), 4)),
+            "cosine": Signal(round(self.figures.best_cosine, 4), round(self.figures.contrast, 4)),
+        }
+
+    def why(self, bound: float) -> str:
+        """In words."""
+        told = f"nearest to {self.key!r}: the same with {share(self.score):.2f}, bound {share(bound):.2f}"
+        return told if self.against is None else f"{told}; but {self.against}"
+
+
+class Deciding:
+    """Knows no index: which edits are worth a closer look is for others to say."""
+
+    def __init__(self, encoder: Encoder, scorer: PairScorer, weighing: Weighing, closed: ClosedWords) -> None:
+        self._encoder, self._scorer, self._weighing, self._closed = encoder, scorer, weighing, closed
+
+    def scores(self, question: Question, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
+        """Of each text the pair scorer's logit and the cosine (N,), in the reading that is nearest to it."""
+        keys = self._encoder.encode(texts)
+        cosines = torch.stack([each.vector for each in keys]) @ question.queries.T  # (N, W)
+        best = cosines.argmax(1).tolist()
+        logits = torch.zeros(len(keys))
+        for at, reading in enumerate(question.readings):
+            if mine := [n for n, nearest in enumerate(best) if nearest == at]:
+                logits[mine] = self._scorer.score(reading, [keys[n] for n in mine])
+        return logits, cosines.amax(1)
+
+    def weigh(self, question: Question, row: Row, contrast: float, *, named: bool) -> Weighed:
+        """`named`: whether the question says one of the edit's names."""
+        record = row.record
+        keys = [row.texts[0], *self._nearest(question, row.texts[1:], MOST_KEYS - 1)]
+        counter = self._nearest(question, record.counter, MOST_COUNTERS)
+        logits, cosines = self.scores(question, [*keys, *counter])
+        count = len(keys)
+        figures = Figures.of(
+            logits[:count], cosines[:count], logits[count:], cosines[count:], contrast, not named
+        )
+        key = keys[int(logits[:count].argmax())]
+        against = self._against(question, row, key, float(logits[:count].max()), named=named)
+        return Weighed(self._weighing.logit(figures), key, figures, against)
+
+    def _against(self, question: Question, row: Row, key: str, best: float, *, named: bool) -> str | None:
+        record = row.record
+        if record.given and not named:
+            return f"it says none of the names {', '.join(' '.join(name) for name in record.names)}"
+        if veto := self._closed.veto(plain_words(question.asked.texts[-1]), plain_words(key)):
+            return veto
+        if record.misses:
+            near = self._nearest(question, record.misses, MOST_COUNTERS)
+            logits, _ = self.scores(question, near)
+            if float(logits.max()) >= best:
+                return f"it is nearer to {near[int(logits.argmax())]!r}, which asks something else"
+        return None
+
+    def _nearest(self, question: Question, texts: Sequence[str], most: int) -> list[str]:
+        if len(texts) <= most:
+            return list(texts)
+        vectors = torch.stack([each.vector for each in self._encoder.encode(texts)])
+        near = (vectors @ question.queries.T).amax(1).topk(most).indices
+        return [texts[at] for at in sorted(near.tolist())]
+
+
+def logit(chance: float) -> float:
+    return math.log(chance / (1 - chance))
+
+
+def share(score: float) -> float:
+    return 1 / (1 + math.exp(-max(-30.0, min(30.0, score))))

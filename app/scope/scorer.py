@@ -1,0 +1,250 @@
+"""The pair scorer: whether two questions ask the same, read from the frozen encoder's token states.
+
+Each token looks for its like in the other text, and what it finds there, and finds missing, is read by a transformer
+of two layers. It runs on the few keys that lie nearest to a question; `python -m app.scope.training` trains it.
+"""
+
+import hashlib
+import json
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import safe_open
+from torch import Tensor, nn
+from torch.nn.functional import dropout, gelu, normalize, pad, scaled_dot_product_attention
+
+from app.scope.encoder import Encoded
+
+WEIGHTS = Path(__file__).parent / "scorer_v1.safetensors"
+HEADS = 4
+MARKS = 6
+"""Of a token by itself: see `_marks`."""
+MATCHES = 7
+"""Of a token beside the other text: see `PairNet.forward`."""
+SCALARS = 12
+"""Of a pair as a whole: see `PairNet._whole`."""
+COMBINED = (-4.0, 1.0, 4.0, 4.0)
+"""Base, and weights of the logit, the cosine and the contrast."""
+_WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)?")
+_NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
+
+
+@dataclass(frozen=True, slots=True)
+class Words:
+    """What the letters of a text tell and an uncased encoder does not see."""
+
+    every: frozenset[str]
+    names: frozenset[str]
+    """Words with a capital that do not open a sentence; none where everything is written large."""
+    numbers: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Sheet:
+    """Texts side by side, padded: vectors (M, E); states (M, T, 2, E) of length 1 each; marks (M, T, MARKS); ids and
+    real (M, T), where a text has a token."""
+
+    vectors: Tensor
+    states: Tensor
+    marks: Tensor
+    ids: Tensor
+    real: Tensor
+    words: Sequence[Words]
+
+
+def lay_out(texts: Sequence[Encoded]) -> Sheet:
+    """The sheet of these texts. A text without a token gets one of zeros, so that there is something to attend to."""
+    longest = max(1, *(len(text.ids) for text in texts))
+    vectors = torch.stack([text.vector for text in texts])
+    states = torch.zeros(len(texts), longest, 2, vectors.shape[1])
+    marks = torch.zeros(len(texts), longest, MARKS)
+    ids = torch.zeros(len(texts), longest, dtype=torch.long)
+    real = torch.zeros(len(texts), longest, dtype=torch.bool)
+    real[:, 0] = True
+    for row, text in enumerate(texts):
+        size = len(text.ids)
+        if size:
+            states[row, :size] = text.states.float()
+            marks[row, :size] = torch.tensor(_marks(text))
+            ids[row, :size] = torch.tensor(text.ids)
+            real[row, :size] = True
+    return Sheet(vectors, normalize(states, dim=-1), marks, ids, real, [words_of(text.text) for text in texts])
+
+
+def words_of(text: str) -> Words:
+    """The words, names and numbers of a text. Names keep no capitals: the other text may be written small."""
+    words = list(_WORD.finditer(text))
+    large = sum(word[0].isupper() for word in words) > len(words) / 2
+    names = {
+        word[0].casefold().removesuffix("'s").removesuffix("’s")
+        for word in words
+        if word[0][0].isupper()
+        and not large
+        and text[: word.start()].rstrip(" \"'“‘(")[-1:] not in ("", ".", "!", "?", ":")
+    }
+    every = {word[0].casefold().removesuffix("'s").removesuffix("’s") for word in words}
+    return Words(frozenset(every), frozenset(names), frozenset(_NUMBER.findall(text)))
+
+
+def _marks(text: Encoded) -> list[list[float]]:
+    """(T, MARKS) of each token: how rare its piece is (the vocabulary is ordered by frequency), whether it has a
+    capital, whether it is a digit, whether it goes on a word, and where in the text it stands, from either end."""
+    said, size, found = text.text, len(text.ids), []
+    for at, (piece, begin) in enumerate(zip(text.ids, text.begins, strict=True)):
+        letter, before = said[begin : begin + 1], said[begin - 1 : begin] if begin else ""
+        found.append(
+            [
+                (math.log(piece + 1) - 8.5) / 1.2,
+                float(letter.isupper() and at > 0),
+                float(letter.isdigit()),
+                float(before.isalnum() and letter.isalnum()),
+                1 / (1 + at),
+                1 / (size - at),
+            ]
+        )
+    return found
+
+
+class Block(nn.Module):
+    """A transformer layer, norms first."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.first, self.second = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.mix, self.out = nn.Linear(width, 3 * width), nn.Linear(width, width)
+        self.up, self.down = nn.Linear(width, 2 * width), nn.Linear(2 * width, width)
+
+    def forward(self, x: Tensor, real: Tensor, drop: float) -> Tensor:
+        """x (P, T, D), real (P, T) -> (P, T, D)."""
+        pairs, size, width = x.shape
+        q, k, v = self.mix(self.first(x)).view(pairs, size, 3, HEADS, width // HEADS).permute(2, 0, 3, 1, 4)
+        seen = scaled_dot_product_attention(q, k, v, attn_mask=real[:, None, None, :])
+        x = x + dropout(self.out(seen.transpose(1, 2).reshape(x.shape)), drop, self.training)
+        return x + dropout(self.down(gelu(self.up(self.second(x)))), drop, self.training)
+
+
+def _matches(near: Tensor, bond: Tensor, same: Tensor, share: Tensor) -> Tensor:
+    """(P, T, MATCHES) of each token beside the other text: its best cosines, how often its piece stands there, how far
+    its match lies from the match of the token before, and from its own place."""
+    at = bond.detach().argmax(-1).float()
+    step = pad((at[:, 1:] - at[:, :-1]).clamp(-4, 4) / 4, (1, 0))
+    drift = (at - torch.arange(at.shape[1])).clamp(-8, 8) / 8
+    place = share @ (torch.arange(share.shape[-1]) / 16).clamp(max=2)
+    count = same.sum(-1)
+    return torch.stack([*near.amax(-1), (count > 0).float(), count.clamp(max=3) / 3, step, drift, place], -1)
+
+
+class PairNet(nn.Module):
+    """The network: pairs of texts of a sheet -> logits."""
+
+    def __init__(self, encoder_width: int = 384, width: int = 64, layers: int = 2) -> None:
+        super().__init__()
+        self.project = nn.Linear(2 * encoder_width, width, bias=False)
+        self.align = nn.Parameter(torch.tensor([8.0, 8.0, 2.0]))
+        self.own, self.like = nn.Linear(width + MARKS, width), nn.Linear(width, width, bias=False)
+        self.beside = nn.Linear(2 * width + MATCHES, width, bias=False)
+        self.side = nn.Parameter(torch.zeros(2, width))
+        self.blocks = nn.ModuleList(Block(width) for _ in range(layers))
+        self.last = nn.LayerNorm(width)
+        self.weigh = nn.Linear(width, HEADS)
+        self.whole = nn.Linear((HEADS + 1) * width + SCALARS, width)
+        self.judge = nn.Linear(width, 1)
+
+    def forward(self, sheet: Sheet, left: Tensor, right: Tensor, drop: float = 0.0) -> Tensor:
+        """The logits (P,) of the pairs of texts left[i] (P,) and right[i] (P,)."""
+        states = sheet.states.flatten(2)  # (M, T, 2E)
+        said = self.project(dropout(states, drop, self.training) * math.sqrt(states.shape[-1] / 2))
+        own, like = self.own(torch.cat([said, sheet.marks], -1)), self.like(said)  # of texts, not of pairs: cheaper
+        near = torch.stack([sheet.states[left, :, at] @ sheet.states[right, :, at].transpose(1, 2) for at in (0, 1)])
+        pair = sheet.real[left][:, :, None] & sheet.real[right][:, None, :]
+        same = (sheet.ids[left][:, :, None] == sheet.ids[right][:, None, :]) & pair
+        bond = self.align[0] * near[0] + self.align[1] * near[1] + self.align[2] * same
+        bond = bond.masked_fill(~pair, -1e4)
+        near = near.masked_fill(~pair, -1.0)
+        x, best = [], []
+        for side, (a, b) in enumerate(((left, right), (right, left))):
+            share = bond.softmax(-1)  # (P, T, T)
+            matched = torch.cat([said, like], -1)[b]
+            found, alike = (share @ matched).chunk(2, -1)
+            mine = said[a]
+            told = torch.cat([mine * found, (mine - found).abs(), _matches(near, bond, same, share)], -1)
+            x.append(own[a] + alike + self.beside(told) + self.side[side])
+            best.append(near.amax(-1))
+            bond, near, same = bond.transpose(-1, -2), near.transpose(-1, -2), same.transpose(-1, -2)
+        tokens = torch.cat(x, 1)
+        real = torch.cat([sheet.real[left], sheet.real[right]], 1)
+        for block in self.blocks:
+            tokens = block(tokens, real, drop)
+        tokens = self.last(tokens)
+        weights = self.weigh(tokens).masked_fill(~real[..., None], -torch.inf).softmax(1)  # (P, T, HEADS)
+        pooled = (weights.transpose(1, 2) @ tokens).flatten(1)
+        most = tokens.masked_fill(~real[..., None], -torch.inf).amax(1)
+        joined = dropout(torch.cat([pooled, most], 1), drop, self.training)
+        joined = torch.cat([joined, self._scalars(sheet, left, right, best)], 1)
+        judged: Tensor = self.judge(dropout(gelu(self.whole(joined)), drop, self.training))
+        return judged[:, 0]
+
+    def _scalars(self, sheet: Sheet, left: Tensor, right: Tensor, best: Sequence[Tensor]) -> Tensor:
+        """(P, SCALARS): the cosine; the mean and the least of the tokens' best cosines, each layer and side; names of
+        each that the other does not say; numbers that differ."""
+        found = [(sheet.vectors[left] * sheet.vectors[right]).sum(-1)]
+        for side, texts in zip(best, (left, right), strict=True):
+            real = sheet.real[texts]
+            for layer in side:
+                found.append((layer * real).sum(-1) / real.sum(-1))
+                found.append(layer.masked_fill(~real, 1.0).amin(-1))
+        words = [(sheet.words[i], sheet.words[j]) for i, j in zip(left.tolist(), right.tolist(), strict=True)]
+        told = [
+            [
+                len(a.names - b.every) / max(1, len(a.names)),
+                len(b.names - a.every) / max(1, len(b.names)),
+                min(3, len(a.numbers ^ b.numbers)) / 3,
+            ]
+            for a, b in words
+        ]
+        return torch.cat([torch.stack(found, -1), torch.tensor(told)], 1)
+
+
+class PairScorer:
+    """Whether two questions ask the same, as a logit."""
+
+    def __init__(self, weights: Mapping[str, Tensor], encoder: str = "") -> None:
+        """`encoder` is the fingerprint of the encoder that it was trained with."""
+        width, read = weights["project.weight"].shape
+        layers = len({name.split(".")[1] for name in weights if name.startswith("blocks.")})
+        self._net = PairNet(read // 2, width, layers).eval()
+        self._net.load_state_dict(
+            {name: each.float() for name, each in weights.items() if "." in name or name in ("align", "side")}
+        )
+        self.encoder = encoder
+        digest = hashlib.sha256(encoder.encode())
+        for name in sorted(weights):
+            digest.update(weights[name].half().numpy().tobytes())
+        self.fingerprint = digest.hexdigest()[:16]
+
+    @torch.inference_mode()
+    def score(self, asked: Encoded, keys: Sequence[Encoded]) -> Tensor:
+        """(N,) fp32 logits, above 0 where `asked` asks the same as that key."""
+        if not keys:
+            return torch.zeros(0)
+        sheet = lay_out([asked, *keys])
+        found: Tensor = self._net(sheet, torch.zeros(len(keys), dtype=torch.long), torch.arange(1, len(keys) + 1))
+        return found
+
+
+def combine(logit: Tensor, cosine: Tensor, contrast: Tensor) -> Tensor:
+    """(N,) the calibrated logit of "same", of the scorer's logit, the cosine and the contrast, (N,) each: the cosine
+    of a question with a key less the mean of its five highest with questions that are asked anyway."""
+    return COMBINED[0] + COMBINED[1] * logit + COMBINED[2] * cosine + COMBINED[3] * contrast
+
+
+def load_scorer(file: Path = WEIGHTS) -> PairScorer:
+    """The scorer that ships, or that of another file."""
+    with safe_open(file, "pt") as opened:
+        weights = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
+        told: dict[str, str] = json.loads((opened.metadata() or {}).get("scorer", "{}"))
+    return PairScorer(weights, told.get("encoder", ""))

@@ -1,0 +1,90 @@
+"""From what is known of a question beside an edit's keys to one logit: whether it asks for the edit.
+
+A logistic model over a few figures, one for each case of what an edit has: paraphrases or none, counter-examples or
+none. It was fitted by `python -m app.scope.training` on pairs that the pair scorer did not see.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib.resources import files
+
+from torch import Tensor
+
+FILE = "weights_v1.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """A question beside one edit: logits of the pair scorer and cosines, to the edit's own prompt, to the best and on
+    average of all its keys, to its counter-examples; `contrast` to questions that are asked anyway;
+    whether none of its names is said. Without counter-examples theirs are 0."""
+
+    prompt: float
+    best: float
+    mean: float
+    prompt_cosine: float
+    best_cosine: float
+    mean_cosine: float
+    counter: float
+    counter_cosine: float
+    counter_mean_cosine: float
+    contrast: float
+    unnamed: float
+    paraphrases: int
+    counters: int
+
+    @classmethod
+    def of(
+        cls, own: Tensor, own_cosines: Tensor, counter: Tensor, counter_cosines: Tensor, contrast: float, unnamed: bool
+    ) -> "Figures":
+        """(K,) logits and cosines of its keys, the prompt first; (C,) of its counter-examples."""
+        has = len(counter) > 0
+        return cls(
+            prompt=float(own[0]),
+            best=float(own.max()),
+            mean=float(own.mean()),
+            prompt_cosine=float(own_cosines[0]),
+            best_cosine=float(own_cosines.max()),
+            mean_cosine=float(own_cosines.mean()),
+            counter=float(counter.max()) if has else 0.0,
+            counter_cosine=float(counter_cosines.max()) if has else 0.0,
+            counter_mean_cosine=float(counter_cosines.mean()) if has else 0.0,
+            contrast=contrast,
+            unnamed=float(unnamed),
+            paraphrases=len(own) - 1,
+            counters=len(counter),
+        )
+
+    @property
+    def case(self) -> str:
+        return ("paraphrases" if self.paraphrases else "alone") + (", counter-examples" if self.counters else "")
+
+    def values(self) -> list[float]:
+        """What is weighed, in the order of NAMES."""
+        return [getattr(self, name) for name in NAMES]
+
+
+NAMES = (
+    "prompt", "best", "mean", "prompt_cosine", "best_cosine", "mean_cosine", "counter", "counter_cosine",
+    "counter_mean_cosine", "contrast", "unnamed",
+)  # fmt: skip
+
+
+class Weighing:
+    """case -> weights in the order of NAMES, then the constant."""
+
+    def __init__(self, weights: Mapping[str, Sequence[float]]) -> None:
+        self._weights = weights
+
+    def logit(self, figures: Figures) -> float:
+        """> 0: it asks for the edit more likely than not."""
+        *weights, constant = self._weights[figures.case]
+        return constant + sum(w * value for w, value in zip(weights, figures.values(), strict=True))
+
+
+@lru_cache(maxsize=1)
+def load_weighing() -> Weighing:
+    """That which ships."""
+    return Weighing(json.loads((files("app.scope") / FILE).read_text(encoding="utf-8")))

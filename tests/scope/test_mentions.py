@@ -1,0 +1,58 @@
+"""Rows are found by the names that a question says."""
+
+import pytest
+
+from app.domain.words import Span, words_of
+from app.scope.mentions import Mentions
+
+
+def spans(*names: str) -> list[Span]:
+    return [tuple(words_of(name)) for name in names]
+
+
+@pytest.fixture
+def mentions() -> Mentions:
+    found = Mentions()
+    found.add(0, spans("Ada Quill", "the Countess of Zenda"))
+    found.add(1, spans("Zenda"))
+    found.add(2, spans("Quill"))
+    found.add(3, [])
+    return found
+
+
+@pytest.mark.parametrize(
+    ("question", "rows"),
+    [
+        ("Who is Ada Quill's mother?", {0, 2}),
+        ("who was king of ZENDA", {1}),
+        ("Where does the Countess of Zenda live?", {0, 1}),
+        ("Where does the Contess of Zenda live?", {0, 1}),
+        ("Ada and Quill", {2}),
+        ("Nobody", set()),
+        ("", set()),
+    ],
+)
+def test_rows_whose_names_are_said_are_found(mentions: Mentions, question: str, rows: set[int]) -> None:
+    words = words_of(question)
+    assert mentions.found(words) == rows
+    assert {row for row in range(3) if mentions.said(row, words)} == rows
+    assert mentions.said(3, words), "a row without names asks for none"
+
+
+def test_a_long_name_is_found_with_any_of_its_words_misspelt() -> None:
+    mentions = Mentions()
+    mentions.add(7, spans("Stadtbibliothek Oberammergau Nordflügel"))
+    for wrong in ("Stadtbiblothek Oberammergau Nordflügel", "Stadtbibliothek Oberamergau Nordflügel"):
+        assert mentions.found(words_of(f"When does {wrong} open?")) == {7}
+
+
+def test_a_row_that_is_removed_leaves_nothing(mentions: Mentions) -> None:
+    mentions.remove(0)
+    assert mentions.found(words_of("Ada Quill, Countess of Zenda")) == {1, 2}
+    mentions.add(0, spans("Lumen"))
+    assert mentions.names(0) == (("lumen",),)
+    assert mentions.found(words_of("Ada Quill of Lumen")) == {0, 2}
+    for row in range(4):
+        mentions.remove(row)
+    assert mentions._by_word == {}
+    assert mentions.found(words_of("Ada Quill, Countess of Zenda, of Lumen")) == set()

@@ -1,0 +1,142 @@
+"""How a prompt is read: which texts stand for its question, and whom it names."""
+
+import pytest
+
+from app.domain.words import Span
+from app.scope.closed import ClosedWords, load_closed_words
+from app.scope.reading import LONG_WORDS, MOST_TEXTS, names_in, points_back, read, sentences_of
+
+QUESTION = "Who founded Lumen?"
+MAIL = (
+    "Dear all, the office in Lisbon will be closed from Monday on, because the stairs are painted and nobody can get "
+    "in. Whoever has left a coat there may fetch it on Friday between nine and eleven at the back door, where Mr Brown "
+    "waits with the key. Was the lamp in the hall yours? Please tell him before he gives it away. We are sorry for all "
+    "the trouble that this brings, and thank you.\n\nBest regards,\nAda Quill\n\n"
+)
+
+
+@pytest.fixture(scope="module")
+def closed() -> ClosedWords:
+    return load_closed_words()
+
+
+@pytest.mark.parametrize("prompt", [QUESTION, "The capital of Ruritania is", "what", "東京の人口は？", "", "\n"])
+def test_one_sentence_is_its_own_question(closed: ClosedWords, prompt: str) -> None:
+    assert read((prompt,), closed).texts == (prompt.strip(),)
+
+
+@pytest.mark.parametrize(
+    "prompt",
+    [
+        f"Hello! {QUESTION}",
+        f"Hi there. I hope you are well. {QUESTION}",
+        f"Good morning,\n\n{QUESTION}\n",
+        f"{QUESTION} Please answer in one word.",
+        f"{QUESTION} Thank you!",
+        f"I read about it in the paper.\n{QUESTION}",
+    ],
+)
+def test_a_greeting_before_a_question_or_a_wish_after_it_is_read_apart(closed: ClosedWords, prompt: str) -> None:
+    asked = read((prompt,), closed)
+    assert asked.texts[0] == prompt.strip(), "all of it first"
+    assert QUESTION in asked.texts
+    assert len(set(asked.texts)) == len(asked.texts) <= MOST_TEXTS
+    assert asked.said == prompt.strip()
+
+
+def test_a_text_that_was_pasted_before_a_question_is_not_asked_about(closed: ClosedWords) -> None:
+    asked = read((MAIL + QUESTION,), closed)
+    assert asked.texts[0] == QUESTION, "of several questions the last"
+    assert all(len(text.split()) < LONG_WORDS for text in asked.texts)
+    assert "lumen" in asked.words
+
+
+def test_a_long_text_of_one_sentence_is_read_as_it_is(closed: ClosedWords) -> None:
+    prompt = " ".join(["word"] * (LONG_WORDS + 9))
+    assert read((prompt,), closed).texts == (prompt,)
+
+
+@pytest.mark.parametrize(
+    "last", ["How old is she?", "And her mother?", "Why?", "In Paris?", "What about Tessel?", "Wo?"]
+)
+def test_a_turn_that_points_back_is_read_with_the_turn_before_and_its_answer(closed: ClosedWords, last: str) -> None:
+    turns = ("What is new?", "Nothing.", QUESTION, "Ada Quill. She did so in her youth, when all was better.", last)
+    asked = read(turns, closed)
+    assert asked.texts == (f"{QUESTION} Ada Quill. {last}",)
+    assert asked.said == asked.texts[0]
+    assert {"lumen", "ada", "quill"} <= set(asked.words)
+
+
+@pytest.mark.parametrize("last", ["Where is the head office of Tessel?", "How tall is the highest mountain of Peru?"])
+def test_a_turn_that_says_what_it_asks_is_read_alone(closed: ClosedWords, last: str) -> None:
+    asked = read((QUESTION, "Ada Quill.", last), closed)
+    assert (asked.texts, asked.said) == ((last,), last)
+
+
+@pytest.mark.parametrize(
+    "last", ["How long does it take to ship a sofa?", "What time is it in Lisbon when Tokyo wakes?"]
+)
+def test_an_it_that_stands_for_nothing_leaves_a_question_readable_alone(closed: ClosedWords, last: str) -> None:
+    assert last in read((QUESTION, "Ada Quill.", last), closed).texts
+
+
+def test_without_a_history_nothing_is_pointed_back_to(closed: ClosedWords) -> None:
+    assert points_back("How old is she?", closed)
+    assert read(("How old is she?",), closed).texts == ("How old is she?",)
+
+
+@pytest.mark.parametrize("last", ["Wie alt ist sie?", "Quel âge a-t-elle ?", "Et où ?", "Und dann?"])
+def test_turns_point_back_in_german_and_french(closed: ClosedWords, last: str) -> None:
+    assert points_back(last, closed)
+
+
+@pytest.mark.parametrize(
+    ("text", "sentences"),
+    [
+        ("One. Two? Three!", ["One.", "Two?", "Three!"]),
+        ('He said "no." Then he left.', ['He said "no.', "Then he left."]),
+        ("Version 3.1 is out. Is it good?", ["Version 3.1 is out.", "Is it good?"]),
+        ("Dear Ada,\n\nwhat is new?", ["Dear Ada,", "what is new?"]),
+        ("  ", []),
+    ],
+)
+def test_sentences(text: str, sentences: list[str]) -> None:
+    found = sentences_of(text)
+    assert [each.strip('"') for each in found] == [each.strip('"') for each in sentences]
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ("Who is Ada Quill's mother?", [("ada", "quill")]),
+        ("Where is the University of the Arts?", [("university", "of", "the", "art"), ("art",)]),
+        ("Who is the CEO of Acme?", [("ceo", "of", "acme"), ("acme",)]),
+        ("Who moved from Paris, France?", [("pari",), ("france",)]),
+        ("Did Lumen buy Tessel?", [("lumen",), ("tessel",)]),
+        ("Lumen's founder is", [("lumen",)]),
+        ("Lumen was founded by", [("lumen",)]),
+        ("Ada Quill founded", [("ada", "quill")]),
+        ("Mountains are high", [("mountain",)]),
+        ("The king of Zenda was", [("zenda",)]),
+        ("Where do I find iOS 17?", [("ios", "17")]),
+        ("How much is BMW's X5?", [("bmw", "x5")]),
+        ("what happened in 1984", [("1984",)]),
+        ('Who wrote "The silent sea"?', [("the", "silent", "sea")]),
+        ("Who wrote “The silent sea”, and when?", [("the", "silent", "sea")]),
+        ('He said "I am not going home today, whatever you say". Why?', []),
+        ("who founded lumen?", []),
+        ("WHO FOUNDED LUMEN?", []),
+        ("Where do I live?", []),
+        ("Tell me more", []),
+        ("Hello. Founded when? Lumen? I asked Ada.", [("ada",)]),
+        ("Wer gründete die Stadt Ruritania?", [("stadt", "ruritania")]),
+        ("Où habite Éloïse ?", [("eloise",)]),
+        ("", []),
+    ],
+)
+def test_names_are_capitals_numbers_and_quotations(closed: ClosedWords, text: str, names: list[Span]) -> None:
+    assert set(names_in(text, closed)) == set(names)
+
+
+def test_names_are_told_once(closed: ClosedWords) -> None:
+    assert names_in("When did Ada marry? I met Ada.", closed) == (("ada",),)

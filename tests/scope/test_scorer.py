@@ -1,0 +1,134 @@
+"""The pair scorer that ships: what it tells apart, its file, and its cost."""
+
+import statistics
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from app.scope.encoder import Encoder, find_encoder
+from app.scope.scorer import WEIGHTS, PairScorer, combine, lay_out, load_scorer, words_of
+from app.scope.training import Material, all_items, read_items, save, train
+
+
+@pytest.fixture(scope="module")
+def encoder() -> Encoder:
+    return Encoder(find_encoder("minilm"))
+
+
+@pytest.fixture(scope="module")
+def scorer() -> PairScorer:
+    return load_scorer()
+
+
+def _score(scorer: PairScorer, encoder: Encoder, asked: str, *keys: str) -> list[float]:
+    first, *rest = encoder.encode([asked, *keys])
+    found: list[float] = scorer.score(first, rest).tolist()
+    return found
+
+
+def test_it_was_trained_with_the_encoder_that_is_the_default(scorer: PairScorer, encoder: Encoder) -> None:
+    assert scorer.encoder == encoder.fingerprint
+    assert len(scorer.fingerprint) == 16
+
+
+def test_its_file_is_small() -> None:
+    assert WEIGHTS.stat().st_size < 500_000
+
+
+@pytest.mark.parametrize(
+    ("asked", "same", "other"),
+    [
+        (
+            "I forgot my password, what should I do?",
+            "How do I reset my password?",
+            "How do I set a greeting?",
+        ),
+        ("how do i switch off notifications", "How do I turn off notifications?", "How do I turn on notifications?"),
+        ("By whom was the Orlan Bridge designed?", "Who designed the Orlan Bridge?", "Who designed the Berin Bridge?"),
+    ],
+)
+def test_the_same_scores_above_what_looks_alike(
+    scorer: PairScorer, encoder: Encoder, asked: str, same: str, other: str
+) -> None:
+    alike, apart = _score(scorer, encoder, asked, same, other)
+    assert alike > apart
+
+
+def test_a_question_asks_the_same_as_itself(scorer: PairScorer, encoder: Encoder) -> None:
+    text = "Which tools do I need to assemble the Halvik shelf?"
+    assert _score(scorer, encoder, text, text)[0] > 0
+
+
+def test_a_score_does_not_depend_on_the_other_keys(scorer: PairScorer, encoder: Encoder) -> None:
+    keys = [
+        "How do I reset my password?",
+        "Who wrote the long report that the board read in spring 2019?",
+        "Why?",
+    ]
+    together = _score(scorer, encoder, "I forgot my password", *keys)
+    alone = [_score(scorer, encoder, "I forgot my password", key)[0] for key in keys]
+    assert together == pytest.approx(alone, abs=1e-3)
+
+
+def test_no_keys_no_scores(scorer: PairScorer, encoder: Encoder) -> None:
+    assert scorer.score(encoder.encode(["Why?"])[0], []).shape == (0,)
+
+
+def test_an_empty_text_has_a_score(scorer: PairScorer, encoder: Encoder) -> None:
+    assert torch.isfinite(torch.tensor(_score(scorer, encoder, "", "How?", ""))).all()
+
+
+def test_names_are_words_with_a_capital_inside_a_sentence() -> None:
+    told = words_of("Is Anna's car older than the one of I. Berg? In 1990.")
+    assert told.names == {"anna", "berg"}
+    assert told.numbers == {"1990"}
+    assert words_of("WHO IS ANNA?").names == frozenset()
+
+
+def test_texts_are_padded_by_what_is_not_read(encoder: Encoder) -> None:
+    sheet = lay_out(encoder.encode(["Why?", "Why does the lamp of the printer blink?"]))
+    assert sheet.real[0].sum() == 2
+    assert not sheet.states[0, 2:].any()
+
+
+def test_what_is_combined_rises_with_each_sign() -> None:
+    low, high = torch.tensor([-1.0, 0.1, 0.0]), torch.tensor([1.0, 0.6, 0.3])
+    for at in range(3):
+        mixed = low.clone()
+        mixed[at] = high[at]
+        assert combine(*mixed[:, None]) >= combine(*low[:, None])
+
+
+def test_the_pairs_that_ship_are_whole() -> None:
+    items = read_items(Path(WEIGHTS).parent / "pairs")
+    assert len(items) > 500
+    for item in items:
+        assert len(item.same) >= 2
+        assert not set(item.same) & set(item.other)
+
+
+def test_the_same_seed_trains_the_same(encoder: Encoder, tmp_path: Path) -> None:
+    items = all_items(Path(WEIGHTS).parent / "pairs", 4)[-12:]
+    files = [tmp_path / name for name in ("a.safetensors", "b.safetensors")]
+    for file in files:
+        save(train(Material(items, encoder.encode), 3, 1, width=16, layers=1), encoder.fingerprint, file)
+    assert files[0].read_bytes() == files[1].read_bytes()
+    assert load_scorer(files[0]).fingerprint == load_scorer(files[1]).fingerprint
+
+
+@pytest.mark.slow
+def test_sixteen_keys_take_a_few_milliseconds(scorer: PairScorer, encoder: Encoder) -> None:
+    texts = encoder.encode([f"How do I change the address of my parcel number {at}?" for at in range(17)])
+    times = []
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        for _ in range(30):
+            start = time.perf_counter()
+            scorer.score(texts[0], texts[1:])
+            times.append(time.perf_counter() - start)
+    finally:
+        torch.set_num_threads(threads)
+    assert statistics.median(times) < 0.03, "the budget is 6 ms on a core of its own; a shared one may take longer"
