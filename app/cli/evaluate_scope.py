@@ -108,12 +108,11 @@ async def _run(
     traffic: int, stopping: Stopping,
 ) -> None:  # fmt: skip
     from app.evaluation.journal import Journal
-    from app.evaluation.trying import run_trials
+    from app.evaluation.trying import putting_for, run_trials
 
     mark = name.replace("/", "-")
     store = f"sqlite:///{folder.path / mark}.db"
     service = await stand_up(read_settings({**settings, "store": store, "recent_prompts": traffic}))
-    folder.keep(options)  # not before the model is there: a mistyped run must not claim the folder
     results = folder.results()
 
     def keep(figures: list[dict[str, Any]]) -> None:
@@ -122,6 +121,8 @@ async def _run(
         folder.keep_results(results)
 
     try:
+        putting_for(plan, service)
+        folder.keep(options)  # not before the model is there and can be asked: a mistyped run must not claim the folder
         with Counting() as counting:
             journal = Journal(folder.path / f"{mark}.jsonl")
 
@@ -142,7 +143,8 @@ def _show(kind: "Kind", folder: "Folder") -> None:
     if not results:
         return
     headings, rows = trial_report.rows_of(kind, results)
-    table = Table(headings[0], box=None, pad_edge=False, header_style="bold")
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column(headings[0], no_wrap=True)
     for name in headings[1:]:
         table.add_column(name, justify="right")
     for row in rows:

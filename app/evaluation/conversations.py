@@ -8,7 +8,7 @@ from typing import Any
 
 from app.evaluation.choosing import Half
 from app.evaluation.kinds import Choosing, chosen, half_in, messages_in, read, text_in
-from app.evaluation.trials import Messages, Question, Trial, Wanted
+from app.evaluation.trials import Messages, Trial, Wanted, questions_about
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,15 +43,13 @@ def trials_of(files: Sequence[Path], choosing: Choosing) -> list[Trial]:
     """One trial; each edit has a namespace of its own. Raises InvalidRequest."""
     rows = read(files, "conversations", choosing.where, conversation_of)
     conversations = chosen(rows, choosing, lambda each: each.half)
-    spaces = [f"conversation-{at}" for at in range(len(conversations))]
     edits = [
-        Wanted(namespace=space, messages=each.messages, target=each.target)
-        for each, space in zip(conversations, spaces, strict=True)
+        Wanted(namespace=f"conversation-{at}", messages=each.messages, target=each.target)
+        for at, each in enumerate(conversations)
     ]
     questions = [
-        Question(role=role, messages=messages, namespace=spaces[at], edit=at)
-        for at, each in enumerate(conversations)
-        for role, asked in (("edited", (each.messages,)), ("same", each.right), ("other", each.wrong))
-        for messages in asked
+        question
+        for at, (each, wanted) in enumerate(zip(conversations, edits, strict=True))
+        for question in questions_about(at, wanted, each.right, each.wrong)
     ]
-    return [Trial(name="conversation and target alone", edits=edits, questions=questions)]
+    return [Trial(name="alone", edits=edits, questions=questions)]

@@ -7,9 +7,11 @@ from typing import Any
 
 from app.evaluation.choosing import Half
 from app.evaluation.kinds import Choosing, chosen, half_in, read, text_in, texts_in
-from app.evaluation.trials import Question, Trial, Wanted, turn
+from app.evaluation.trials import Trial, Wanted, questions_about, turn
 
-ALONE, TICKED = "prompt and target alone", "with paraphrases and counter-examples"
+ALONE, TICKED = "alone", "ticked"
+"""Requests of prompt and target alone; requests that carry paraphrases and counter-examples, as if they had been ticked
+in a preview."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,21 +51,19 @@ def trials_of(files: Sequence[Path], choosing: Choosing) -> list[Trial]:
 
 
 def _trial(pairs: Sequence[Pair], *, ticked: bool) -> Trial:
-    spaces = [f"pair-{at}-ticked" if ticked else f"pair-{at}" for at in range(len(pairs))]
     edits = [
         Wanted(
-            namespace=space,
+            namespace=f"pair-{at}-ticked" if ticked else f"pair-{at}",
             messages=turn(pair.prompt),
             target=pair.target,
             paraphrases=pair.paraphrases if ticked else (),
             counter_examples=pair.counter_examples if ticked else (),
         )
-        for pair, space in zip(pairs, spaces, strict=True)
+        for at, pair in enumerate(pairs)
     ]
     questions = [
-        Question(role=role, messages=turn(text), namespace=spaces[at], edit=at, group=pair.kind)
-        for at, pair in enumerate(pairs)
-        for role, texts in (("edited", (pair.prompt,)), ("same", pair.same), ("other", pair.other))
-        for text in texts
+        question
+        for at, (pair, wanted) in enumerate(zip(pairs, edits, strict=True))
+        for question in questions_about(at, wanted, [*map(turn, pair.same)], [*map(turn, pair.other)], pair.kind)
     ]
     return Trial(name=TICKED if ticked else ALONE, edits=edits, questions=questions)

@@ -36,18 +36,24 @@ ROWS: Mapping[Kind, Mapping[str, str]] = {
 
 
 def rows_of(kind: Kind, results: Results) -> tuple[list[str], list[list[str]]]:
-    """-> the headings and the rows."""
+    """-> the headings and the rows: figures of all questions first, then by group."""
     columns = [(editor, figures) for editor, trials in results.items() for figures in trials]
     rows = [
         ["edits", *(str(figures["edits"]) for _, figures in columns)],
         ["refused edits", *(str(figures["refused"]) for _, figures in columns)],
     ]
+    by_group: list[list[str]] = []
     for name, label in ROWS[kind].items():
-        for group in dict.fromkeys(group for _, figures in columns for group in figures["shares"].get(name, ())):
-            found = [figures["shares"].get(name, {}).get(group) for _, figures in columns]
-            rows.append([label if group == ALL else f"{label}: {group}", *map(_share, found)])
+        groups = {group for _, figures in columns for group in figures["shares"].get(name, ())}
+        for group in sorted(groups):
+            found = [_share(figures["shares"].get(name, {}).get(group)) for _, figures in columns]
+            if group == ALL:
+                rows.append([label, *found])
+            elif not name.startswith("edited"):
+                by_group.append([f"{label}: {group}", *found])
     if any(figures["not_asked"] for _, figures in columns):
         rows.append(["too long to be asked, not counted", *(str(figures["not_asked"]) for _, figures in columns)])
+    rows.extend(by_group)
     return ["", *(f"{editor}, {figures['trial']}" for editor, figures in columns)], rows
 
 

@@ -3,7 +3,7 @@
 Holds the data only: `support`, `pairs` and `conversations` make trials of rows, `trying` runs them.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -41,6 +41,19 @@ class Question:
     namespace: str
     edit: int | None
     group: str = ""
+
+
+def questions_about(
+    edit: int, wanted: Wanted, same: Sequence[Messages], other: Sequence[Messages], group: str = ""
+) -> Iterator[Question]:
+    """The edited question, what asks the same, and what asks something else, all in the namespace of the edit."""
+
+    def question(role: Role, messages: Messages) -> Question:
+        return Question(role=role, messages=messages, namespace=wanted.namespace, edit=edit, group=group)
+
+    yield question("edited", wanted.messages)
+    yield from (question("same", messages) for messages in same)
+    yield from (question("other", messages) for messages in other)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -43,6 +43,15 @@ class Trials:
     decisions: bool = False
 
 
+def putting_for(plan: Trials, service: Service) -> Putting:
+    """Raises InvalidRequest for conversations where the model has no chat template."""
+    putting = Putting(service.answering.render, plan.template)
+    for trial in plan.trials:
+        if trial.questions:
+            putting.prompt(trial.questions[0].messages)
+    return putting
+
+
 async def run_trials(
     editor: str, plan: Trials, service: Service, journal: Journal, tell: Tell, keep: Keep
 ) -> list[dict[str, Any]]:
@@ -95,10 +104,7 @@ class _Trying:
 
     @classmethod
     async def of(cls, editor: str, plan: Trials, service: Service, journal: Journal, tell: Tell) -> "_Trying":
-        putting = Putting(service.answering.render, plan.template)
-        for trial in plan.trials:
-            if trial.questions:
-                putting.prompt(trial.questions[0].messages)
+        putting = putting_for(plan, service)
         targets = [wanted.target for trial in plan.trials for wanted in trial.edits]
         most = 1 if plan.decisions else await longest_target(service, targets) + RUN_ON_TOKENS
         return cls(editor, plan, service, journal, tell, putting, most)
@@ -147,7 +153,8 @@ class _Trying:
             return Made(problem=f"{type(error).__name__}: {error.message}")
         (result,) = results.results
         edit = result.view.edit
-        return Made(edit_id=edit.id, editor=edit.adaptor, seconds=sum(result.seconds.values()))
+        seconds = sum(result.seconds.values())
+        return Made(edit_id=edit.id, editor=edit.adaptor, seconds=seconds, fit_s=result.seconds.get("fit", 0.0))
 
     async def _one(self, question: Question) -> Answer | None:
         """None for a question that is too long for the model."""
