@@ -1,7 +1,6 @@
 """`errata eval`: how well edits hold on a model, measured by real generation. Imports torch, late."""
 
 import asyncio
-import hashlib
 import platform
 import time
 from pathlib import Path
@@ -11,6 +10,7 @@ import typer
 from rich.table import Table
 
 from app.cli import render
+from app.cli.evaluate_scope import cases_of, digest, evaluate_scope
 from app.cli.fit import Device, Dtype, Model, told
 from app.cli.progress import Counting
 from app.cli.serve import stand_up
@@ -30,15 +30,29 @@ NONE_HELD_OUT = (
 
 
 def evaluate(
-    files: Annotated[
-        list[Path],
-        typer.Argument(help="Edits to make: our JSON lines, CounterFact, zsRE, KnowEdit.", exists=True, dir_okay=False),
-    ],
+    context: typer.Context,
     out: Annotated[Path, typer.Option(help="Folder for the run; one that was interrupted goes on.", file_okay=False)],
+    files: Annotated[
+        list[Path] | None,
+        typer.Argument(
+            help="Cases: edits as our JSON lines, CounterFact, zsRE or KnowEdit; or one of the kinds of --kind. "
+            "Pairs and conversations ship; they are used where no file is named.",
+            exists=True,
+            dir_okay=False,
+            show_default=False,
+        ),
+    ] = None,
+    kind: Annotated[
+        Literal["edits", "support", "pairs", "conversations"] | None,
+        typer.Option(help="What the files hold. [default: told by the fields of their rows]"),
+    ] = None,
     editor: Annotated[
         list[str], typer.Option(help="auto, NAME, NAME/paper, cache/idf, cache/embedding or bare; may be repeated.")
     ] = ["auto"],  # noqa: B006
-    edits: Annotated[int | None, typer.Option(min=1, help="How many; the rest is never edited. [default: all]")] = None,
+    edits: Annotated[
+        int | None,
+        typer.Option(min=1, help="How many; the rest is never edited. [default: all; of support cases 50 intents]"),
+    ] = None,
     batch: Annotated[int, typer.Option(min=1, max=1000, help="Edits that are made together.")] = 1,
     step: Annotated[
         list[int] | None,
@@ -58,16 +72,41 @@ def evaluate(
         list[str], typer.Option(help="FIELD=VALUE: only rows with this value, of those that have the field.")
     ] = [],  # noqa: B006
     half: Annotated[
-        Literal["first", "second"] | None, typer.Option(help="Of the rows: settle choices on one, report the other.")
+        Literal["first", "second", "settle", "report"] | None,
+        typer.Option(
+            help="Of the rows: settle choices on one (first, or settle), report the other (second, or report)."
+        ),
     ] = None,
     template: Annotated[str, typer.Option(help="Put around questions, in place of {}.")] = "{}",
     text: Annotated[
         Path | None, typer.Option(help="Generic text for perplexity. [default: as ERRATA_CORPUS]", exists=True)
     ] = None,
-    ask: Annotated[int, typer.Option(min=1, help="Edits re-asked at each step, a sample beyond that.")] = 1_000,
+    ask: Annotated[
+        int,
+        typer.Option(
+            min=1,
+            help="Edits re-asked at each step, a sample beyond that. Support: utterances of the edits' intents, and as "
+            "many others.",
+        ),
+    ] = 1_000,
     seed: Annotated[int, typer.Option(help="Of the order of edits, and of every sample.")] = 0,
     papers: Annotated[
         bool, typer.Option("--papers", help="Score as the editors' papers do, by teacher forcing, and little else.")
+    ] = False,
+    known: Annotated[
+        list[int],
+        typer.Option(min=1, help="Support: utterances that each edit knows; a trial each, may be repeated."),
+    ] = [1, 5, 10],  # noqa: B006
+    traffic: Annotated[
+        int, typer.Option(min=0, help="Support: utterances that the server keeps as recent prompts.", max=100_000)
+    ] = 0,
+    traffic_from: Annotated[
+        Literal["others", "all"],
+        typer.Option(help="Support: intents that traffic is drawn from, those without an edit or all."),
+    ] = "others",
+    decisions: Annotated[
+        bool,
+        typer.Option("--decisions", help="All kinds but edits: only which edit answers, not what. Quick."),
     ] = False,
     model: Model = None,
     device: Device = None,
@@ -79,19 +118,33 @@ def evaluate(
     and prompts whose answers must stay as they were. Refusals count as failures. Paper presets skip verification here.
     With --papers: reliability, generality and locality by token match, and whole answers of the edited prompts.
     Figures are shown and kept as they come. Ctrl-C ends the run with those that are there; the same command goes on.
+
+    Other kinds of cases ask which questions an edit reaches. Support: utterances by intent (rows of `intent`, `text`).
+    Pairs: rephrasings and questions that differ by little (`prompt`, `target`, `same`, `other`; also `kind`, `half`,
+    `paraphrases`, `counter_examples`). Conversations: histories (`messages`, `target`, `right`, `wrong`; also `half`).
     """
     from app.evaluation.candidates import Carrying
     from app.evaluation.choosing import Choice, generic_questions, load_cases
     from app.evaluation.folder import opened
+    from app.evaluation.kinds import NAMES, Choosing
     from app.evaluation.pacing import Extent
     from app.evaluation.running import STEPS, Plan, check_candidate
 
     given_settings = {"model": model, "device": device, "dtype": dtype}
     settings = {name: value for name, value in given_settings.items() if value is not None}
+    rows = _pairs(where)
     with told():
+        files, found_kind = cases_of(context, files, kind)
+        if found_kind != "edits":
+            choosing = Choosing(
+                edits=edits, half=None if half is None else NAMES[half], seed=seed, where=rows, known=known, ask=ask,
+                traffic=traffic, traffic_from=traffic_from,
+            )  # fmt: skip
+            evaluate_scope(found_kind, files, out, editor, choosing, template, settings, decisions=decisions)
+            return
         for name in editor:
             check_candidate(name)
-        chosen = Choice(seed=seed, half=half, where=_pairs(where), template=template)
+        chosen = Choice(seed=seed, half=None if half is None else NAMES[half], where=rows, template=template)
         cases = load_cases(files, chosen)
         held_out = [case.prompt for case in cases[len(cases[:edits]) :]]
         plan = Plan(
@@ -110,10 +163,11 @@ def evaluate(
             typer.echo(NONE_HELD_OUT)
         found = read_settings(settings)
         options = {
-            "files": [file.name for file in files], "edits": edits, "batch": batch, "given": given, "subject": subject,
+            "kind": found_kind, "files": [file.name for file in files], "edits": edits, "batch": batch, "given": given,
+            "subject": subject,
             "where": where, "half": half, "template": template, "seed": seed, "model": model, "ask": ask,
-            "device": found.device, "dtype": found.dtype, "contents": [_digest(file.read_bytes()) for file in files],
-            "text": _digest("\n\n".join(plan.texts).encode()), "papers": papers,
+            "device": found.device, "dtype": found.dtype, "contents": [digest(file.read_bytes()) for file in files],
+            "text": digest("\n\n".join(plan.texts).encode()), "papers": papers,
         }  # fmt: skip
         try:
             with opened(out) as folder, Stopping() as stopping:
@@ -201,10 +255,6 @@ def _show(folder: "Folder") -> None:
         return
     draw(results, out / PICTURE)
     typer.echo(f"{out / PICTURE} is the picture.")
-
-
-def _digest(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()[:16]
 
 
 def _pairs(where: list[str]) -> dict[str, str]:

@@ -4,4 +4,7 @@
 served editors and the semantic cache that one would build otherwise; `asking` puts questions to them; `scores` counts;
 `measuring` takes all figures at one number of edits; `running` goes through the edits, and keeps a `journal` in the
 run's `folder` to be taken up again by; `report` and `plot` show it.
+
+Other kinds of cases ask which questions an edit reaches: `kinds` tells them apart; `support`, `pairs` and
+`conversations` make `trials` of them; `trying` makes the edits and asks, `verdicts` counts, `trial_report` shows it.
 """

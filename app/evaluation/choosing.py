@@ -41,7 +41,7 @@ def load_cases(files: Sequence[Path], choice: Choice) -> list[Case]:
         raise InvalidRequest(f"The template {choice.template!r} has no {{}}: it stands where the question goes.")
     cases = _told_apart([list(read_cases(file, choice.where)) for file in files])
     if choice.half is not None:
-        cases = [case for case in cases if _half(case.id) == choice.half]
+        cases = [case for case in cases if half_of(case.id) == choice.half]
     random.Random(choice.seed).shuffle(cases)
     cases = _overwritten_first(cases)[: choice.most]
     if not cases:
@@ -96,7 +96,8 @@ def _free(name: str, taken: set[str]) -> str:
     return free
 
 
-def _half(name: str) -> Half:
+def half_of(name: str) -> Half:
+    """The half that something of this name belongs to."""
     return "first" if hashlib.sha256(name.encode()).digest()[0] % 2 == 0 else "second"
 
 

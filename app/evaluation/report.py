@@ -97,10 +97,11 @@ def markdown(results: Results) -> str:
     """All tables, for people."""
     steps = sorted({figures["edits"] for each in results.values() for figures in each})
     tables = [rows_of(results, edits) for edits in steps] + [slices_of(results)]
-    parts = [_table(headings, rows) for headings, rows in tables if rows]
+    parts = [table(headings, rows) for headings, rows in tables if rows]
     return "\n\n".join([*parts, *notes_of(results)]) + "\n"
 
 
-def _table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """As Markdown."""
     lines = ["| " + " | ".join(headings) + " |", "|" + "---|" * len(headings)]
     return "\n".join([*lines, *("| " + " | ".join(row) + " |" for row in rows)])

@@ -104,8 +104,7 @@ async def run_candidate(
     outcomes = _outcomes([line for line in lines if line["kind"] == "edit"], plan.cases)
     figures = {line["edits"]: line for line in lines if line["kind"] == "figures"}
     _check_not_passed(plan, len(outcomes), figures)
-    lengths = service.on_engine(partial(_target_tokens, [case.target for case in plan.cases]))
-    longest = max(await asyncio.wrap_future(lengths))
+    longest = await longest_target(service, [case.target for case in plan.cases])
     asking = Asking(service, longest + RUN_ON_TOKENS if plan.papers else max(LEAST_TOKENS, longest + ROOM_TOKENS))
     candidate = make_candidate(name, asking, plan.carrying)
     if made := [outcome.case for outcome in outcomes if outcome.made.edit_id is not None]:
@@ -231,8 +230,12 @@ def _check_not_passed(plan: Plan, edits: int, figures: Mapping[int, object]) -> 
         )
 
 
+async def longest_target(service: Service, targets: Sequence[str]) -> int:
+    """Its tokens, among those that the model can take; the others are refused."""
+    return max(await asyncio.wrap_future(service.on_engine(partial(_target_tokens, targets))))
+
+
 def _target_tokens(targets: Sequence[str], engine: Engine) -> Iterable[int]:
-    """Of those that the model can take; the others are refused."""
     lengths = [0]
     for target in targets:
         with suppress(InvalidRequest):

@@ -1,0 +1,156 @@
+"""`errata eval` for the kinds of cases that ask which questions an edit reaches. Imports torch, late."""
+
+import asyncio
+import hashlib
+import platform
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+from rich.table import Table
+
+from app.cli import render
+from app.cli.progress import Counting
+from app.cli.serve import stand_up
+from app.cli.settings import read_settings
+from app.cli.stopping import Stopping
+
+if TYPE_CHECKING:
+    from app.evaluation.folder import Folder
+    from app.evaluation.kinds import Choosing, Kind
+    from app.evaluation.trial_report import Results
+    from app.evaluation.trials import Trial
+    from app.evaluation.trying import Trials
+
+TABLES = "results.md"
+OF_EDITS = frozenset(("batch", "step", "minutes", "given", "subject", "text", "papers"))
+OF_SUPPORT = frozenset(("known", "traffic", "traffic_from"))
+FOREIGN: Mapping[str, frozenset[str]] = {
+    "edits": OF_SUPPORT | {"decisions"},
+    "support": OF_EDITS,
+    "pairs": OF_EDITS | OF_SUPPORT | {"ask"},
+    "conversations": OF_EDITS | OF_SUPPORT | {"ask"},
+}
+"""Options that a kind of cases does not have."""
+
+
+def cases_of(context: typer.Context, files: list[Path] | None, kind: "Kind | None") -> "tuple[list[Path], Kind]":
+    """The files of a run, those that ship where none is named, and their kind. Raises InvalidRequest."""
+    from app.domain.errors import InvalidRequest
+    from app.evaluation.kinds import SHIPPED, kind_of
+
+    if not files and kind not in SHIPPED:
+        raise InvalidRequest(f"Name a file of cases; only those of --kind {' and --kind '.join(SHIPPED)} ship.")
+    files = files or [SHIPPED[kind]]  # type: ignore[index]
+    found = kind or kind_of(files)
+    given = [
+        name
+        for name in context.params
+        if (source := context.get_parameter_source(name)) is not None and source.name == "COMMANDLINE"
+    ]
+    if foreign := [f"--{name.replace('_', '-')}" for name in given if name in FOREIGN[found]]:
+        raise InvalidRequest(f"Cases of the kind {found} have no use for {', '.join(foreign)}: leave it out.")
+    return files, found
+
+
+def evaluate_scope(
+    kind: "Kind", files: Sequence[Path], out: Path, editors: Sequence[str], choosing: "Choosing", template: str,
+    settings: Mapping[str, Any], *, decisions: bool,
+) -> None:  # fmt: skip
+    """Raises InvalidRequest before a model is loaded where cases cannot be read."""
+    from app.domain.errors import InvalidRequest
+    from app.evaluation.folder import opened
+    from app.evaluation.trying import Trials, check_editor
+
+    for name in editors:
+        check_editor(name)
+    if "{}" not in template:
+        raise InvalidRequest(f"The template {template!r} has no {{}}: it stands where the question goes.")
+    plan = Trials(trials=_trials(kind, files, choosing), template=template, decisions=decisions)
+    found = read_settings(dict(settings))
+    options = {
+        "kind": kind, "files": [file.name for file in files], "edits": choosing.edits, "half": choosing.half,
+        "seed": choosing.seed, "where": dict(choosing.where), "known": list(choosing.known), "ask": choosing.ask,
+        "traffic": choosing.traffic, "traffic_from": choosing.traffic_from, "template": template,
+        "decisions": decisions, "model": settings.get("model"), "device": found.device, "dtype": found.dtype,
+        "contents": [digest(file.read_bytes()) for file in files],
+    }  # fmt: skip
+    try:
+        with opened(out) as folder, Stopping() as stopping:
+            folder.check(options)
+            for name in editors:
+                asyncio.run(_run(kind, name, plan, folder, settings, options, choosing.traffic, stopping))
+                if stopping.number is not None:
+                    break
+            _show(kind, folder)
+            if stopping.number is not None:
+                typer.echo(f"Stopped by {stopping.number.name}: the run is incomplete. The same command goes on.")
+            stopping.end()
+    except OSError as error:
+        render.fail(f"The run has stopped: {error}.", "What was done is kept: the same command goes on.")
+
+
+def digest(content: bytes) -> str:
+    """Tells whether something has changed between two runs."""
+    return hashlib.sha256(content).hexdigest()[:16]
+
+
+def _trials(kind: "Kind", files: Sequence[Path], choosing: "Choosing") -> "list[Trial]":
+    from app.evaluation import conversations, pairs, support
+
+    makers = {"support": support.trials_of, "pairs": pairs.trials_of, "conversations": conversations.trials_of}
+    return makers[kind](files, choosing)
+
+
+async def _run(
+    kind: "Kind", name: str, plan: "Trials", folder: "Folder", settings: Mapping[str, Any], options: Mapping[str, Any],
+    traffic: int, stopping: Stopping,
+) -> None:  # fmt: skip
+    from app.evaluation.journal import Journal
+    from app.evaluation.trying import putting_for, run_trials
+
+    mark = name.replace("/", "-")
+    store = f"sqlite:///{folder.path / mark}.db"
+    service = await stand_up(read_settings({**settings, "store": store, "recent_prompts": traffic}))
+    results = folder.results()
+
+    def keep(figures: list[dict[str, Any]]) -> None:
+        results["kind"], results["candidates"][name] = kind, figures
+        results["machine"] = {"python": platform.python_version(), "processor": platform.machine()}
+        folder.keep_results(results)
+
+    try:
+        putting_for(plan, service)
+        folder.keep(options)  # not before the model is there and can be asked: a mistyped run must not claim the folder
+        with Counting() as counting:
+            journal = Journal(folder.path / f"{mark}.jsonl")
+
+            async def work() -> None:
+                await run_trials(name, plan, service, journal, counting.tell, keep)
+
+            await stopping.run(work())
+    finally:
+        await service.stop()
+
+
+def _show(kind: "Kind", folder: "Folder") -> None:
+    from app.evaluation import trial_report
+    from app.evaluation.folder import RESULTS
+
+    found: Results = folder.results()["candidates"]
+    results = {name: trials for name, trials in found.items() if trials}
+    if not results:
+        return
+    headings, rows = trial_report.rows_of(kind, results)
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column(headings[0], no_wrap=True)
+    for name in headings[1:]:
+        table.add_column(name, justify="right")
+    for row in rows:
+        table.add_row(*row)
+    render.out().print(table, "")
+    for line in trial_report.notes_of(results):
+        typer.echo(line)
+    (folder.path / TABLES).write_text(trial_report.markdown(kind, results), encoding="utf-8")
+    typer.echo(f"{folder.path / RESULTS} and {folder.path / TABLES} hold the rest, questions that went wrong among it.")

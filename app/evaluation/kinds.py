@@ -1,0 +1,135 @@
+"""Kinds of cases that a file may hold, told by the fields of its rows; and reading the kinds that are about scope."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from random import Random
+from typing import Any, Literal, TypeVar
+
+from app.domain.errors import InvalidRequest
+from app.evaluation.choosing import Half, half_of
+from app.evaluation.rows import rows_of
+from app.evaluation.trials import Messages
+
+Kind = Literal["edits", "support", "pairs", "conversations"]
+FIELDS: Mapping[Kind, tuple[str, ...]] = {
+    "support": ("intent", "text"),
+    "pairs": ("prompt", "target", "same", "other"),
+    "conversations": ("messages", "target", "right", "wrong"),
+}
+SHIPPED: Mapping[Kind, Path] = {
+    "pairs": Path(__file__).with_name("cases_minimal_pairs.jsonl"),
+    "conversations": Path(__file__).with_name("cases_conversations.jsonl"),
+}
+"""Cases that were written for this evaluation, and are used where no file is named."""
+NAMES: Mapping[str, Half] = {"first": "first", "second": "second", "settle": "first", "report": "second"}
+"""Halves, by what they are called in rows and options."""
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Choosing:
+    """Which rows become edits, and what is asked. What is said of intents concerns support cases only."""
+
+    edits: int | None = None
+    half: Half | None = None
+    seed: int = 0
+    where: Mapping[str, str] = field(default_factory=dict)
+    known: Sequence[int] = (1, 5, 10)
+    """Numbers of utterances that each edit knows; a trial each."""
+    ask: int = 1_000
+    """At most so many utterances of the edits' intents are asked, and at most so many of other intents."""
+    traffic: int = 0
+    """Utterances that the namespace knows as recent prompts."""
+    traffic_from: Literal["others", "all"] = "others"
+    """Whether traffic is drawn from intents without an edit only."""
+
+
+def kind_of(files: Sequence[Path]) -> Kind:
+    """Raises InvalidRequest for files that hold rows of several kinds."""
+    found: dict[Kind, str] = {}
+    for file in files:
+        for number, row in enumerate(rows_of(file), 1):
+            found.setdefault(_kind(row), f"row {number} of {file}")
+    if len(found) > 1:
+        told = ", ".join(f"{kind} ({where})" for kind, where in found.items())
+        raise InvalidRequest(f"The files hold cases of several kinds: {told}. Evaluate one kind at a time.")
+    return next(iter(found))
+
+
+def _kind(row: Any) -> Kind:
+    kinds = (
+        kind for kind, fields in FIELDS.items() if isinstance(row, Mapping) and all(each in row for each in fields)
+    )
+    return next(kinds, "edits")
+
+
+def read(
+    files: Sequence[Path], kind: Kind, where: Mapping[str, str], row_of: Callable[[Mapping[str, Any]], T]
+) -> list[T]:
+    """Rows of all files as `row_of` reads them. Raises InvalidRequest with the row that cannot be read."""
+    found: list[T] = []
+    for file in files:
+        for number, row in enumerate(rows_of(file), 1):
+            try:
+                if all(str(row.get(name, value)) == value for name, value in where.items()):
+                    found.append(row_of(row))
+            except (KeyError, TypeError, ValueError, AttributeError) as error:
+                fields = ", ".join(f"`{name}`" for name in FIELDS[kind])
+                raise InvalidRequest(
+                    f"Row {number} of {file} cannot be read as {kind} ({type(error).__name__}: {error}): "
+                    f"it needs the fields {fields}."
+                ) from error
+    return found
+
+
+def chosen(rows: Sequence[T], choosing: Choosing, half: Callable[[T], Half]) -> list[T]:
+    """Rows of the wanted half, in an order that the seed sets, no more than are wanted. Raises InvalidRequest."""
+    left = [row for row in rows if choosing.half in (None, half(row))]
+    if not left:
+        raise InvalidRequest("No row of the files is left: loosen --where, or leave --half out.")
+    Random(choosing.seed).shuffle(left)
+    return left[: choosing.edits]
+
+
+def half_in(row: Mapping[str, Any], name: str) -> Half:
+    """The half that a row says it belongs to; the hash of its name decides where it says nothing."""
+    said = row.get("half")
+    if said is None:
+        return half_of(name)
+    if said not in NAMES:
+        raise ValueError(f"`half` must be one of {', '.join(NAMES)}, not {said!r}")
+    return NAMES[said]
+
+
+def text_in(row: Mapping[str, Any], name: str) -> str:
+    return _checked(row[name], name)
+
+
+def texts_in(row: Mapping[str, Any], name: str) -> tuple[str, ...]:
+    """Empty where the row has no such field."""
+    value = row.get(name, ())
+    if not isinstance(value, list | tuple):
+        raise TypeError(f"`{name}` must be a list of texts, not {value!r}")
+    return tuple(_checked(each, name) for each in value)
+
+
+def messages_in(value: Any, name: str) -> Messages:
+    """A conversation that ends with a user turn."""
+    if not isinstance(value, list) or not value:
+        raise TypeError(f"`{name}` must be a list of messages, not {value!r}")
+    messages = tuple({"role": text_in(each, "role"), "content": text_in(each, "content")} for each in value)
+    if messages[-1]["role"] != "user":
+        raise ValueError(f"`{name}` must end with a message of the user")
+    return messages
+
+
+def _checked(value: Any, name: str) -> str:
+    if not isinstance(value, str) or not value.strip():
+        raise TypeError(f"`{name}` must be a text that is not empty, not {value!r}")
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise ValueError(f"`{name}` holds half of a surrogate pair, which is no character: {value!a}") from None
+    return value

@@ -1,0 +1,120 @@
+"""Support cases: utterances by intent. An edit answers for an intent and knows some of its utterances; the others are
+asked, and utterances of intents that no edit answers for."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+from typing import Any
+
+from app.domain.errors import InvalidRequest
+from app.evaluation.choosing import half_of
+from app.evaluation.kinds import Choosing, read, text_in
+from app.evaluation.outcomes import alike
+from app.evaluation.trials import Question, Trial, Wanted, turn
+
+EDITS = 50
+"""Intents that get an edit where no other number is asked for, or half of them where there are fewer than twice as
+many."""
+OTHERS, OUT_OF_SCOPE = "of other intents", "out of scope"
+
+
+@dataclass(frozen=True, slots=True)
+class Utterance:
+    text: str
+    intent: str | None
+    """None: out of scope of all of them."""
+
+
+def utterance_of(row: Mapping[str, Any]) -> Utterance:
+    return Utterance(text_in(row, "text"), None if row["intent"] is None else text_in(row, "intent"))
+
+
+def trials_of(files: Sequence[Path], choosing: Choosing) -> list[Trial]:
+    """A trial for each number of known utterances. All of them edit the same intents and ask the same questions.
+    Raises InvalidRequest."""
+    utterances = read(files, "support", choosing.where, utterance_of)
+    utterances = list({alike(each.text).casefold(): each for each in reversed(utterances)}.values())[::-1]
+    random = Random(choosing.seed)
+    random.shuffle(utterances)
+    most = max(choosing.known)
+    intents = _intents(utterances, choosing, most)
+    known = {intent: _of(utterances, intent)[:most] for intent in intents}
+    own = _own(utterances, intents, most, choosing.ask)
+    others = [each for each in utterances if each.intent not in known]
+    others, rest = others[: choosing.ask], others[choosing.ask :]
+    if choosing.traffic_from == "all":
+        told = {each.text for each in own} | {each.text for texts in known.values() for each in texts}
+        rest += [each for each in utterances if each.intent in known and each.text not in told]
+        random.shuffle(rest)
+    if len(rest) < choosing.traffic:
+        raise InvalidRequest(
+            f"--traffic {choosing.traffic} is more than the {len(rest)} utterances that are left, which are neither "
+            "known to an edit nor asked: lower it, --ask or --edits."
+        )
+    return [_trial(count, known, own, others, rest[: choosing.traffic]) for count in choosing.known]
+
+
+def _intents(utterances: Sequence[Utterance], choosing: Choosing, most: int) -> list[str]:
+    """Those that get an edit: each has utterances beyond the known ones."""
+    counts: dict[str, int] = {}
+    for each in utterances:
+        if each.intent is not None:
+            counts[each.intent] = counts.get(each.intent, 0) + 1
+    able = sorted(intent for intent, count in counts.items() if count > most)
+    able = [intent for intent in able if choosing.half in (None, half_of(intent))]
+    wanted = choosing.edits or min(EDITS, (len(able) + 1) // 2)
+    if not able or wanted > len(able):
+        raise InvalidRequest(
+            f"The rows have {len(able)} intents with more than {most} utterances, and {wanted or 1} edits are wanted: "
+            "lower --edits or --known, loosen --where, or leave --half out."
+        )
+    return Random(choosing.seed).sample(able, wanted)
+
+
+def _of(utterances: Sequence[Utterance], intent: str) -> list[Utterance]:
+    return [each for each in utterances if each.intent == intent]
+
+
+def _own(utterances: Sequence[Utterance], intents: Sequence[str], most: int, ask: int) -> list[Utterance]:
+    """What is asked of the edited intents: as many of each as far as they go, no more than `ask` in all."""
+    left = [_of(utterances, intent)[most:] for intent in intents]
+    by_turns = (each[at] for at in range(max(map(len, left))) for each in left if at < len(each))
+    return [each for each, _ in zip(by_turns, range(ask), strict=False)]
+
+
+def _trial(
+    count: int, known: Mapping[str, Sequence[Utterance]], own: Sequence[Utterance], others: Sequence[Utterance],
+    traffic: Sequence[Utterance],
+) -> Trial:  # fmt: skip
+    namespace = f"support-{count}"
+    place = {intent: at for at, intent in enumerate(known)}
+    edits = [
+        Wanted(
+            namespace=namespace,
+            messages=turn(utterances[0].text),
+            target=f"Answer about: {' '.join(intent.replace('_', ' ').replace('-', ' ').split())}.",
+            paraphrases=tuple(each.text for each in utterances[1:count]),
+        )
+        for intent, utterances in known.items()
+    ]
+    questions = [
+        *(Question(role="edited", messages=w.messages, namespace=namespace, edit=at) for at, w in enumerate(edits)),
+        *(
+            Question(role="same", messages=turn(each.text), namespace=namespace, edit=place[each.intent or ""])
+            for each in own
+        ),
+        *(
+            Question(
+                role="other", messages=turn(each.text), namespace=namespace, edit=None,
+                group=OTHERS if each.intent is not None else OUT_OF_SCOPE,
+            )
+            for each in others
+        ),
+    ]  # fmt: skip
+    return Trial(
+        name=f"{count} known",
+        edits=edits,
+        questions=questions,
+        traffic={namespace: [turn(each.text) for each in traffic]},
+    )

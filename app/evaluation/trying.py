@@ -1,0 +1,185 @@
+"""One editor through trials: its edits are made, then everything is asked by real generation. Goes on where its journal
+ends."""
+
+import asyncio
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from app.domain.edit import EditRequest
+from app.domain.errors import ErrataError, InvalidRequest
+from app.domain.events import Origin
+from app.domain.generation import GenerationParameters
+from app.editors.registry import EDITORS
+from app.evaluation.asking import AT_ONCE, Asking
+from app.evaluation.candidates import Made
+from app.evaluation.journal import Journal
+from app.evaluation.running import RUN_ON_TOKENS, Tell, longest_target
+from app.evaluation.trials import Putting, Question, Trial, Wanted
+from app.evaluation.verdicts import Answer, figures_of, last
+from app.service.recent import Recent
+from app.service.service import Service
+
+ABREAST = 8
+"""Edits of different namespaces that are made side by side."""
+
+Keep = Callable[[list[dict[str, Any]]], None]
+"""The figures of each trial so far; those that lack some have `incomplete`."""
+
+
+def check_editor(name: str) -> None:
+    """Raises InvalidRequest for what makes no edits of its own."""
+    known = ["auto", *(key if preset == "serving" else f"{key}/{preset}" for key in EDITORS for preset in EDITORS[key])]
+    if name not in known:
+        raise InvalidRequest(f"There is no editor {name!r} for cases of this kind: use {', '.join(known)}.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trials:
+    """What one editor goes through. With `decisions` a question is asked for one token: it tells which edit answers."""
+
+    trials: Sequence[Trial]
+    template: str = "{}"
+    decisions: bool = False
+
+
+def putting_for(plan: Trials, service: Service) -> Putting:
+    """Raises InvalidRequest for conversations where the model has no chat template."""
+    putting = Putting(service.answering.render, plan.template)
+    for trial in plan.trials:
+        if trial.questions:
+            putting.prompt(trial.questions[0].messages)
+    return putting
+
+
+async def run_trials(
+    editor: str, plan: Trials, service: Service, journal: Journal, tell: Tell, keep: Keep
+) -> list[dict[str, Any]]:
+    """-> the figures of each trial. Cancelled, it keeps what it has.
+
+    Raises InvalidRequest for a journal of other edits, and for conversations where the model has no chat template.
+    """
+    trying = await _Trying.of(editor, plan, service, journal, tell)
+    figures: list[dict[str, Any]] = []
+    for trial in plan.trials:
+        made: list[Made] = []
+        answers: list[Answer | None] = []
+        try:
+            with_traffic(service.recent, {space: map(trying.put, asked) for space, asked in trial.traffic.items()})
+            await trying.edit(trial, made)
+            await trying.ask(trial, answers)
+        except asyncio.CancelledError:
+            if made:
+                part = figures_of(trial, made, answers, decisions=plan.decisions)
+                missing = len(trial.edits) - len(made), len(trial.questions) - len(answers)
+                keep([*figures, part | {"incomplete": {"edits": missing[0], "questions": missing[1]}}])
+            raise
+        figures.append(figures_of(trial, made, answers, decisions=plan.decisions))
+        keep(figures)
+    return figures
+
+
+def with_traffic(recent: Recent, traffic: Mapping[str, Iterator[str]]) -> None:
+    """The namespaces know these prompts as recent ones. From then on none is added: a question that the run asks must
+    not be compared with itself."""
+    for namespace, prompts in traffic.items():
+        known = list(prompts)
+        recent.most = len(known)
+        for prompt in known:
+            recent.add(namespace, prompt)
+    recent.most = 0
+
+
+class _Trying:
+    """The edits and questions of one editor's trials, each journaled once it is done."""
+
+    def __init__(
+        self, editor: str, plan: Trials, service: Service, journal: Journal, tell: Tell, putting: Putting, most: int
+    ) -> None:
+        self._editor, self._plan, self._service, self._tell = editor, plan, service, tell
+        self._journal, self._lines, self._putting = journal, journal.lines(), putting
+        self.put = putting.prompt
+        self._asking = Asking(service, most)
+        self._parameters = GenerationParameters(max_new_tokens=most)
+
+    @classmethod
+    async def of(cls, editor: str, plan: Trials, service: Service, journal: Journal, tell: Tell) -> "_Trying":
+        putting = putting_for(plan, service)
+        targets = [wanted.target for trial in plan.trials for wanted in trial.edits]
+        most = 1 if plan.decisions else await longest_target(service, targets) + RUN_ON_TOKENS
+        return cls(editor, plan, service, journal, tell, putting, most)
+
+    async def edit(self, trial: Trial, made: list[Made]) -> None:
+        """Makes what the journal does not have, into `made`."""
+        lines = self._of(trial, "edit")
+        if any(line["prompt"] != last(wanted.messages) for line, wanted in zip(lines, trial.edits, strict=False)):
+            raise InvalidRequest("The folder's run made other edits: its files have changed. Name another folder.")
+        made.extend(Made(**line["made"]) for line in lines)
+        for wanted in _abreast(trial.edits[len(made) :]):
+            first = len(made)
+            self._say(trial, "editing", first, len(trial.edits))
+            keys = (f"eval-{trial.name}-{first + at}" for at in range(len(wanted)))
+            now = await asyncio.gather(*(self._make(each, key) for each, key in zip(wanted, keys, strict=True)))
+            self._journal.add(
+                *(
+                    {"kind": "edit", "trial": trial.name, "prompt": last(each.messages), "made": asdict(one)}
+                    for each, one in zip(wanted, now, strict=True)
+                )
+            )
+            made.extend(now)
+
+    async def ask(self, trial: Trial, answers: list[Answer | None]) -> None:
+        """Asks what the journal does not have, into `answers`."""
+        answers.extend(_answer(line["answer"]) for line in self._of(trial, "answer"))
+        while len(answers) < len(trial.questions):
+            self._say(trial, "asking", len(answers), len(trial.questions))
+            some = trial.questions[len(answers) : len(answers) + AT_ONCE]
+            now = await asyncio.gather(*map(self._one, some))
+            self._journal.add(
+                *(
+                    {"kind": "answer", "trial": trial.name, "answer": None if each is None else [each.text, each.hits]}
+                    for each in now
+                )
+            )
+            answers.extend(now)
+        self._say(trial, "done", len(answers), len(trial.questions))
+
+    async def _make(self, wanted: Wanted, key: str) -> Made:
+        """Under the same key an edit that was made before an interruption is found, not made again."""
+        request: EditRequest = self._putting.request(wanted, self._editor)
+        try:
+            results = await self._service.edit([request], Origin(actor="errata eval", idempotency_key=key))
+        except ErrataError as error:
+            return Made(problem=f"{type(error).__name__}: {error.message}")
+        (result,) = results.results
+        edit = result.view.edit
+        seconds = sum(result.seconds.values())
+        return Made(edit_id=edit.id, editor=edit.adaptor, seconds=seconds, fit_s=result.seconds.get("fit", 0.0))
+
+    async def _one(self, question: Question) -> Answer | None:
+        """None for a question that is too long for the model."""
+        how = replace(self._parameters, namespace=question.namespace)
+        (generation,) = await self._asking.generations([self.put(question.messages)], how)
+        return None if generation is None else Answer(generation.text, tuple(hit.edit_id for hit in generation.hits))
+
+    def _of(self, trial: Trial, kind: str) -> list[dict[str, Any]]:
+        return [line for line in self._lines if (line["kind"], line["trial"]) == (kind, trial.name)]
+
+    def _say(self, trial: Trial, what: str, done: int, total: int) -> None:
+        self._tell(f"{self._editor}, {trial.name}: {what}", done, total)
+
+
+def _answer(line: Sequence[Any] | None) -> Answer | None:
+    return None if line is None else Answer(line[0], tuple(line[1]))
+
+
+def _abreast(edits: Sequence[Wanted]) -> Iterator[list[Wanted]]:
+    """Edits of one namespace one after the other, for each may be in the way of the next; others side by side."""
+    some: list[Wanted] = []
+    for each in edits:
+        if len(some) == ABREAST or any(each.namespace == one.namespace for one in some):
+            yield some
+            some = []
+        some.append(each)
+    if some:
+        yield some

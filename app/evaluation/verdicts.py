@@ -1,0 +1,108 @@
+"""What a trial's answers come to: shares of questions that were answered as they should be, in all and by group.
+
+Knows no service: it takes what was asked, which edits stand, and what came out.
+"""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from app.evaluation.candidates import Made
+from app.evaluation.scores import Tally, is_exact
+from app.evaluation.trials import Messages, Question, Trial
+
+ALL = "all"
+LISTED = 200
+"""Questions of each sort that results name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A whole answer and the ids of the edits that gave it; under `--decisions` the text is its first token only."""
+
+    text: str
+    hits: tuple[str, ...]
+
+
+def figures_of(
+    trial: Trial, made: Sequence[Made], answers: Sequence[Answer | None], *, decisions: bool
+) -> dict[str, Any]:
+    """Of the questions that have been asked so far: `answers` go with the first ones. None stands for one that is too
+    long for the model; it counts only as such.
+
+    A refused edit answers nothing: what it should have answered is missed.
+    """
+    shares: dict[str, dict[str, Tally]] = defaultdict(lambda: defaultdict(Tally))
+    listed: dict[str, list[dict[str, Any]]] = {"missed": [], "wrong": []}
+    prompts = {each.edit_id: last(wanted.messages) for each, wanted in zip(made, trial.edits, strict=False)}
+    for question, answer in zip(trial.questions, answers, strict=False):
+        if answer is None:
+            continue
+        measured = _measured(trial, question, answer, made, decisions=decisions)
+        for name, right in measured.items():
+            for group in dict.fromkeys((ALL, question.group or ALL)):
+                shares[name][group].add(right)
+        found = _sort_of(question, answer, measured)
+        if found is not None and len(listed[found]) < LISTED:
+            by = [prompts.get(edit_id, edit_id) for edit_id in answer.hits]
+            listed[found].append(_told(trial, question, answer, by))
+    return {
+        "trial": trial.name,
+        "edits": len(made),
+        "refused": sum(each.problem is not None for each in made),
+        "problems": [
+            {"edit": last(wanted.messages), "problem": each.problem}
+            for each, wanted in zip(made, trial.edits, strict=False)
+            if each.problem is not None
+        ][:LISTED],
+        "asked": sum(answer is not None for answer in answers),
+        "not_asked": sum(answer is None for answer in answers),
+        "shares": {
+            name: {group: share.as_json() for group, share in sorted(groups.items(), key=lambda item: item[0] != ALL)}
+            for name, groups in shares.items()
+        },
+        **listed,
+    }
+
+
+def last(messages: Messages) -> str:
+    """What the last turn says."""
+    return messages[-1]["content"]
+
+
+def _measured(
+    trial: Trial, question: Question, answer: Answer, made: Sequence[Made], *, decisions: bool
+) -> Mapping[str, bool]:
+    """Names of figures that the question counts for, and whether it counts there."""
+    role = question.role
+    if question.edit is None:
+        return {f"{role}/reached": bool(answer.hits)}
+    edit = made[question.edit]
+    reached = edit.edit_id is not None and edit.edit_id in answer.hits
+    exact = is_exact(answer.text, trial.edits[question.edit].target)
+    if role == "other":
+        found = {"other/reached": bool(answer.hits), "other/left_alone": not answer.hits}
+        return found if decisions else {"other/exact": exact, **found}
+    found = {f"{role}/reached": reached, f"{role}/by_another": bool(answer.hits) and not reached}
+    return found if decisions else {f"{role}/exact": exact and edit.problem is None, **found}
+
+
+def _sort_of(question: Question, answer: Answer, measured: Mapping[str, bool]) -> str | None:
+    if question.role == "other":
+        return "wrong" if measured["other/reached"] or measured.get("other/exact") else None
+    right = measured.get(f"{question.role}/exact", measured[f"{question.role}/reached"])
+    return None if right else "missed"
+
+
+def _told(trial: Trial, question: Question, answer: Answer, by: Sequence[str]) -> dict[str, Any]:
+    wanted = None if question.edit is None else trial.edits[question.edit]
+    return {
+        "question": last(question.messages),
+        "history": [each["content"] for each in question.messages[:-1]],
+        "role": question.role,
+        "group": question.group,
+        "edit": None if wanted is None else last(wanted.messages),
+        "answer": answer.text,
+        "answered_by": list(by),
+    }
