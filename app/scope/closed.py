@@ -14,10 +14,11 @@ from importlib.resources import files
 from app.domain.words import fold
 
 LANGUAGES = ("en", "de", "fr")
-SMALL, AUXILIARY, PRONOUN, EXCLUSIVE, ALONE = "small", "auxiliary", "pronoun", "exclusive", "alone"
+SMALL, AUXILIARY, PRONOUN = "small", "auxiliary", "pronoun"
+JOINING, EXCLUSIVE, ALONE = "joining", "exclusive", "alone"
 """`small` words begin or join, and are no names, nor are `auxiliary` verbs, which often follow one; a `pronoun` stands
-for what was said before; of an `exclusive` line each side denies the others; a word that stands `alone` changes the
-question by being there."""
+for what was said before, a `joining` word goes on with it; of an `exclusive` line each side denies the
+others; a word that stands `alone` changes the question by being there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +28,7 @@ class ClosedWords:
     small: frozenset[str]
     auxiliaries: frozenset[str]
     pronouns: frozenset[str]
+    joining: frozenset[str]
     sides: Mapping[str, frozenset[tuple[int, int]]]
     """word -> (line, side) of the exclusive lines that it stands on."""
     alone: Mapping[str, int]
@@ -83,7 +85,7 @@ def _numbers(asked: Sequence[str], key: Sequence[str]) -> str | None:
 @lru_cache(maxsize=1)
 def load_closed_words() -> ClosedWords:
     """Those that ship. On an `exclusive` line commas part the sides, blanks the words of a side."""
-    plain: dict[str, set[str]] = {SMALL: set(), AUXILIARY: set(), PRONOUN: set()}
+    plain: dict[str, set[str]] = {SMALL: set(), AUXILIARY: set(), PRONOUN: set(), JOINING: set()}
     sides: dict[str, set[tuple[int, int]]] = defaultdict(set)
     alone: dict[str, int] = {}
     line = 0
@@ -100,9 +102,10 @@ def load_closed_words() -> ClosedWords:
                         for word in words.split():
                             sides[word].add((line, side))
     return ClosedWords(
-        small=frozenset(plain[SMALL] | plain[AUXILIARY]),
+        small=frozenset(plain[SMALL] | plain[AUXILIARY] | plain[JOINING]),
         auxiliaries=frozenset(plain[AUXILIARY]),
         pronouns=frozenset(plain[PRONOUN]),
+        joining=frozenset(plain[JOINING]),
         sides={word: frozenset(at) for word, at in sides.items()},
         alone=alone,
     )

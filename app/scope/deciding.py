@@ -16,6 +16,8 @@ from app.scope.record import ScopeRecord
 from app.scope.scorer import PairScorer
 from app.scope.weighing import Figures, Weighing
 
+NEARER = 1.0
+"""By how much, as a logit, a made near miss must be nearer than the edit's own keys: it is not a person's word."""
 MOST_KEYS, MOST_COUNTERS = 8, 6
 """Keys of an edit that a question is read beside, its prompt and those that lie nearest; and counter-examples."""
 
@@ -99,9 +101,7 @@ class Deciding:
         counter = self._nearest(question, record.counter, MOST_COUNTERS)
         logits, cosines = self.scores(question, [*keys, *counter])
         count = len(keys)
-        figures = Figures.of(
-            logits[:count], cosines[:count], logits[count:], cosines[count:], contrast, not named
-        )
+        figures = Figures.of(logits[:count], cosines[:count], logits[count:], cosines[count:], contrast, not named)
         key = keys[int(logits[:count].argmax())]
         against = self._against(question, row, key, float(logits[:count].max()), named=named)
         return Weighed(self._weighing.logit(figures), key, figures, against)
@@ -115,7 +115,7 @@ class Deciding:
         if record.misses:
             near = self._nearest(question, record.misses, MOST_COUNTERS)
             logits, _ = self.scores(question, near)
-            if float(logits.max()) >= best:
+            if float(logits.max()) >= best + NEARER:
                 return f"it is nearer to {near[int(logits.argmax())]!r}, which asks something else"
         return None
 

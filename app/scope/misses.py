@@ -55,13 +55,9 @@ def _all(question: str, names: Sequence[Span], others: Sequence[str], closed: Cl
     for name in written[:1]:
         for other in [each for each in others if each not in question][:2]:
             yield Miss("another subject", question.replace(name, other))
-        for relation in ("the founder of", "the neighbour of"):
-            yield Miss("a relation on top", question.replace(name, f"{relation} {name}"))
     if the := _THE.search(question):
         for word in ("former", "next"):
             yield Miss("another time", f"{question[: the.end()]}{word} {question[the.end() :]}")
-    for about in ("Since when has that been so", "Who decided that", "Why is that so"):
-        yield Miss("a question about the answer", f"{about}: {question}")
 
 
 def _swapped(question: str, one: str, other: str) -> str:

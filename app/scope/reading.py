@@ -38,25 +38,40 @@ class Asked:
 def read(turns: Sequence[str], closed: ClosedWords) -> Asked:
     """Of a conversation's turns, the user's and the model's by turns, the last one the user's; or of a bare prompt."""
     question = turns[-1].strip()
-    if len(turns) > 2 and points_back(question, closed):
-        before = f"{turns[-3].strip()} {_first_sentence(turns[-2])}".strip()
-        return Asked((f"{before} {question}",), f"{before} {question}")
+    alone = _read_alone(question)
+    if len(turns) < 3 or not leans_on_history(question, closed):
+        return Asked(alone, question)
+    whole = f"{turns[-3].strip()} {_first_sentence(turns[-2])} {question}"
+    texts = (whole,) if points_back(question, closed) else (whole, *alone)
+    return Asked(tuple(dict.fromkeys(texts))[:MOST_TEXTS], whole)
+
+
+def _read_alone(question: str) -> tuple[str, ...]:
     sentences = sentences_of(question)
     texts: list[str] = [question] if len(plain_words(question)) <= LONG_WORDS or len(sentences) < 2 else []
     if len(sentences) > 1:
         asking = [each for each in sentences if each.rstrip('"”»)] ').endswith(("?", "？"))]
         texts.append((asking or sentences)[-1])
         texts.append(f"{sentences[-2]} {sentences[-1]}")
-    return Asked(tuple(dict.fromkeys(text for text in texts if text))[:MOST_TEXTS] or ("",), question)
+    return tuple(dict.fromkeys(text for text in texts if text))[:MOST_TEXTS] or ("",)
 
 
 def points_back(question: str, closed: ClosedWords) -> bool:
-    """Whether a turn cannot be read alone: it is short, and says a pronoun, or nothing but small words and a noun."""
+    """Whether a turn cannot be read alone: it goes on with what was said, says a pronoun and is short, or says nothing
+    but small words and one other."""
     words = plain_words(question)
     if len(words) > 2 * SHORT_WORDS:
         return False
     telling = [word for word in words if word not in closed.small]
-    return any(word in closed.pronouns for word in words) or (len(words) <= SHORT_WORDS and len(telling) < 2)
+    goes_on = bool(words) and words[0] in closed.joining
+    return goes_on or any(word in closed.pronouns for word in words) or (len(words) <= SHORT_WORDS and len(telling) < 2)
+
+
+def leans_on_history(question: str, closed: ClosedWords) -> bool:
+    """Whether what was said before may be part of what is asked: it points back, or is short and names nobody."""
+    if points_back(question, closed):
+        return True
+    return len(plain_words(question)) <= SHORT_WORDS and not names_in(question, closed)
 
 
 def sentences_of(text: str) -> list[str]:

@@ -5,11 +5,12 @@ from contextlib import aclosing
 from dataclasses import replace
 
 from app.domain.errors import InvalidRequest
-from app.domain.generation import Generation, GenerationParameters, Token
+from app.domain.generation import Generation, GenerationParameters, Hit, Token
+from app.engine.engine import hit_of
 from app.engine.owner import EngineOwner
 from app.service.recent import Recent
 from app.service.records import Clock, Records
-from app.service.serving import Pins, items_of
+from app.service.serving import Pins, askings_of, items_of
 
 
 class Answering:
@@ -26,6 +27,17 @@ class Answering:
     ) -> None:
         self._owner, self._records, self._pins, self._recent, self._clock = owner, records, pins, recent, clock
         self._max_new_tokens_limit = max_new_tokens_limit
+        owner.engine.scope.hear(self._traffic)
+
+    def _traffic(self, namespace: str) -> list[str]:
+        """The questions of a namespace's recent prompts."""
+        prompts = self._recent.newest(namespace, self._recent.most)
+        return [self._owner.engine.text.turns(prompt)[-1] for prompt in prompts]
+
+    async def scope_of(self, prompts: Sequence[str], namespace: str) -> list[tuple[Hit | None, Hit | None]]:
+        """Which live edit each prompt asks for, and which came nearest, without an answer."""
+        found = await askings_of(self._owner, prompts, self._pins.current(namespace))
+        return [(hit_of(asking.decision), hit_of(asking.nearest)) for asking in found]
 
     @property
     def model_name(self) -> str:

@@ -2,12 +2,14 @@
 
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
+from pathlib import Path
 
 from app.domain.edit import EditRequest
 from app.domain.errors import InvalidRequest
 from app.domain.scope import ScopeRequest, Turns
 from app.domain.words import says, words_of
-from app.editors.base import FitRequest, adaptor_key
+from app.editors.base import FitRequest, Fitted, adaptor_key
+from app.editors.lora_mixture import LoraMixture
 from app.editors.phrasebook import Phrasebook
 from app.editors.registry import AUTO, EDITORS
 from app.engine.engine import Engine
@@ -80,6 +82,13 @@ class Preparing:
             seed=request.seed,
             made_contexts=self._fitting(self.made_prompts(request)),
         )
+
+    def take_lora(self, request: EditRequest, folder: Path) -> Fitted:
+        """A LoRA in PEFT's format as what the request's edit would own. Raises InvalidRequest."""
+        editor = self._engine.editors["lora_mixture"]
+        assert isinstance(editor, LoraMixture)
+        asked = self.fit_request(request)
+        return self._engine.with_scope(editor.key, editor.take(asked, folder), asked)
 
     def scope_request(self, request: EditRequest, probes: Sequence[str] = ()) -> ScopeRequest:
         """What the request's scope is learned from. `probes` are those of the namespace."""

@@ -18,10 +18,9 @@ from app.domain.events import EditsDisabled, EditsRolledBack, Event, Origin
 from app.domain.generation import Generation, GenerationParameters, Hit, Token
 from app.domain.ledger import Ledger
 from app.editors.base import Fitted, Progress
-from app.editors.lora_mixture import LoraMixture
 from app.editors.phrasebook import Phrasebook
 from app.editors.registry import AUTO
-from app.engine.engine import Engine, hit_of
+from app.engine.engine import Engine
 from app.engine.owner import EngineOwner
 from app.service.answering import Answering
 from app.service.changing import Changing
@@ -36,7 +35,7 @@ from app.service.recent import Recent
 from app.service.records import Clock, Records
 from app.service.refitting import Refitting
 from app.service.retuning import Retune, Retuning
-from app.service.serving import Pins, askings_of
+from app.service.serving import Pins
 from app.service.snapshots import Snapshots
 from app.service.standing import editors_of, status_of
 from app.service.surroundings import Surroundings
@@ -46,9 +45,8 @@ from app.store.base import Log
 from app.store.snapshots import Manifest
 
 T = TypeVar("T")
-EXPIRY_PERIOD_S = 1.0
+EXPIRY_PERIOD_S, DRAIN_S = 1.0, 30.0
 _log = logging.getLogger(__name__)
-DRAIN_S = 30.0
 
 
 class Service:
@@ -85,7 +83,6 @@ class Service:
         self._pins = Pins(self.records, history_revisions)
         self._verifier = Verifier(owner, max(1, owner.engine.scheduler.slots // 4), thresholds)
         self.recent = Recent(recent_prompts)
-        owner.engine.scope.hear(self._traffic)
         self.answering = Answering(owner, self.records, self._pins, self.recent, clock, max_new_tokens_limit)
         self._around = Surroundings(owner, self.records, self._pins, self._preparing, self.recent)
         verifying = Fitter(owner), self._preparing, self._verifier, self._around
@@ -169,10 +166,6 @@ class Service:
             except Exception as error:  # the store may be away for a while; it is asked again
                 _log.warning("Tidying up failed, and is tried again: %s", error)
 
-    def _traffic(self, namespace: str) -> list[str]:
-        """The questions of a namespace's recent prompts."""
-        return [self._preparing.question(prompt) for prompt in self.recent.newest(namespace, self.recent.most)]
-
     # -- how it stands
 
     @property
@@ -214,11 +207,7 @@ class Service:
 
     def take_lora(self, request: EditRequest, folder: Path) -> "Future[Fitted]":
         """A LoRA in PEFT's format as what the request's edit would own: for `adopt`. Raises InvalidRequest."""
-        editor = self._owner.engine.editors["lora_mixture"]
-        assert isinstance(editor, LoraMixture)
-        fit_request = self._preparing.fit_request(request)
-        engine = self._owner.engine
-        return self._owner.call(lambda: engine.rescope(editor.take(fit_request, folder), fit_request))
+        return self._owner.call(partial(self._preparing.take_lora, request, folder))
 
     async def adopt(self, fitted: Sequence[tuple[EditRequest, str, Fitted]], origin: Origin) -> EditResults:
         """Commit what was fitted elsewhere, once it has been verified here."""
@@ -306,8 +295,7 @@ class Service:
     async def scope_of(self, prompts: Sequence[str], namespace: str) -> list[tuple[Hit | None, Hit | None]]:
         """Which live edit each prompt asks for, and which came nearest, without an answer."""
         with self._working():
-            found = await askings_of(self._owner, prompts, self._pins.current(namespace))
-        return [(hit_of(asking.decision), hit_of(asking.nearest)) for asking in found]
+            return await self.answering.scope_of(prompts, namespace)
 
     async def set_probes(self, namespace: str, prompts: Sequence[str], origin: Origin) -> int:
         """Prompts of a namespace whose answers no edit may change, in place of those it had. -> the revision."""
