@@ -85,6 +85,13 @@ def preview(report: dict[str, Any]) -> None:
     for name in ("paraphrases", "made", "unchanged", "live_edits"):
         if (counted := report.get(name)) and counted["asked"]:
             console.print(Text(f"  {name.replace('_', ' ')}: {counted['right']} of {counted['asked']}"))
+    if misses := report.get("near_misses"):
+        console.print(Text(f"  near misses that it would answer: {len(misses['answered'])} of {misses['asked']}"))
+        for each in misses["answered"]:
+            console.print(Text("    ") + line(each) + Text(" (add it to the counter-examples if that is wrong)"))
+    if scope := report.get("scope"):
+        rate = f"  expected to answer {scope['rate']:.4f} of other questions, which rests on {scope['rests_on']:,}"
+        console.print(Text(rate))
     if recent := report.get("recent"):
         console.print(Text(f"  recent prompts that change: {recent['changed']} of {recent['asked']}"))
         for each in recent["shown"]:

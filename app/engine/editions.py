@@ -106,6 +106,9 @@ class Editions:
         self._targets.pop(edit_id, None)
         return self._editor_of.pop(edit_id)
 
+    def editor_of(self, edit_id: str) -> str:
+        return self._editor_of[edit_id]
+
     def owned(self) -> list[str]:
         return list(self._editor_of)
 

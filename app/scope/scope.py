@@ -23,7 +23,7 @@ from app.scope.deciding import Deciding, Question, Row, share
 from app.scope.encoder import Encoder
 from app.scope.keys import Keys
 from app.scope.mentions import Mentions
-from app.scope.misses import near_misses
+from app.scope.misses import Miss, near_misses
 from app.scope.reading import Asked, names_in, read
 from app.scope.record import ScopeRecord, read_record
 from app.scope.vectors import Vectors
@@ -116,6 +116,11 @@ class Scope:
         asked = read(turns, self._closed)
         spans = names_in(asked.said, self._closed)
         return surface(asked.said, spans[0]) if spans else None
+
+    def near_misses(self, turns: Sequence[str]) -> list[Miss]:
+        """Questions made of a conversation's last turn, or of a bare prompt, that ask something else."""
+        question = turns[-1].strip()
+        return near_misses(question, names_in(question, self._closed), self._others, self._closed)
 
     # -- learning
 

@@ -98,6 +98,16 @@ def kept_report(report: Mapping[str, Any], *, whole: bool = False) -> dict[str, 
     return {**report, "recent": {name: n for name, n in report["recent"].items() if name != "shown"}}
 
 
+def scope_told(learned: Mapping[str, Any]) -> dict[str, Any]:
+    """What the report tells of a scope that was learned: its bound, the share of other questions that it is expected
+    to answer, on how many that rests, the near misses that narrowed it."""
+    scope = learned.get("scope")
+    if scope is None:
+        return {}
+    told = {name: scope[name] for name in ("bound", "rate", "rests_on", "names")}
+    return {"scope": {**told, "narrowed_by": scope["misses"]}}
+
+
 def new_id() -> str:
     return f"ed_{uuid.uuid4().hex[:16]}"
 
@@ -120,6 +130,7 @@ class Committer:
             **kept_report(draft.verdict.report, whole=draft.dry_run),
             "tried": draft.told(),
             "fit": {k: draft.fitted.learned[k] for k in TOLD if k in draft.fitted.learned},
+            **scope_told(draft.fitted.learned),
             "seconds": {phase: round(value, 4) for phase, value in seconds.items()},
         }
         return Edit(

@@ -128,6 +128,13 @@ class Preparing:
         """The same as they would be asked: in the conversation that the prompt is of."""
         return [self._with(request.prompt, question=each) for each in self.made(request)]
 
+    def near_misses(self, request: EditRequest) -> list[str]:
+        """Questions made of the request's that ask something else, as they would be asked."""
+        if not self._roomy(request):
+            return []
+        made = self._engine.scope.near_misses(self._turns(request.prompt))
+        return [self._with(request.prompt, question=miss.text) for miss in made]
+
     def made(self, request: EditRequest) -> tuple[str, ...]:
         """Paraphrases that the server makes of the request's question."""
         if not self._roomy(request):

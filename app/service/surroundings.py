@@ -39,6 +39,7 @@ class Surroundings:
             probes=self._records.ledger.probes.get(request.namespace, ()),
             live=await self._live(request, base, superseded, min(MOST_LIVE, each)),
             recent=self._recent.newest(request.namespace, recent),
+            misses=self._preparing.near_misses(request)[:each],
         )
 
     async def fit_requests(self, requests: Sequence[EditRequest]) -> list[FitRequest]:

@@ -9,7 +9,7 @@ from app.domain.edit import EditRequest, edit_id_of
 from app.domain.generation import Generation, GenerationParameters, Hit
 from app.engine.editions import Edition
 from app.engine.owner import EngineOwner
-from app.service.serving import generation_of
+from app.service.serving import askings_of, generation_of
 
 ROOM_TOKENS = 32
 """Tokens beyond the target's own that a verified answer may take: enough to see that it does not stop."""
@@ -50,6 +50,8 @@ class Beside:
     live: Mapping[str, str] = field(default_factory=dict)
     """Prompt -> id of a live edit that is about the same."""
     recent: Sequence[str] = ()
+    misses: Sequence[str] = ()
+    """Questions that the server made of the edit's, and that ask something else."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,11 +126,12 @@ class Verifier:
         bounds = self.thresholds(request.namespace)
         untouched = tuple(dict.fromkeys((*request.probes, *request.counter_examples, *beside.probes)))
         asked = (request.prompt, *request.paraphrases, *beside.made)
-        told, changed, overrun, reached = await asyncio.gather(
+        told, changed, overrun, reached, missed_by = await asyncio.gather(
             self.answers(asked, trial, request.target),
             self._changed(untouched, base, trial, request.target),
             self._changed(tuple(beside.live), base, trial, request.target),
             self.blast_radius(beside.recent, edit_id, now or base, trial, request.target),
+            self._answered_by(frozenset((edit_id,)), beside.misses, trial),
         )
         after, wrong = told[0], [p for p, g in zip(asked, told, strict=True) if not same_text(g.text, request.target)]
         missed = [prompt for prompt in request.paraphrases if prompt in wrong]
@@ -156,6 +159,8 @@ class Verifier:
         }
         if beside.made:
             report["made"] = _counted(beside.made, unmade, "missed")
+        if beside.misses:
+            report["near_misses"] = {"asked": len(beside.misses), "answered": list(missed_by)}
         if beside.live:
             report["live_edits"] = _counted(beside.live, [beside.live[prompt] for prompt in overrun], "changed")
         if beside.recent:
@@ -191,7 +196,13 @@ class Verifier:
         ]
 
     async def _answered_by(self, ids: frozenset[str], prompts: Sequence[str], edition: Edition) -> dict[str, Hit]:
-        """Those of the prompts that one of these edits answers."""
+        """Those of the prompts that one of these edits answers. Only what the scope index names one of them for is
+        generated, but for edits of editors that decide themselves."""
+        engine = self._owner.engine
+        if all(engine.editors[engine.editions.editor_of(i)].capabilities.scoped for i in edition.edit_ids):
+            found = await askings_of(self._owner, prompts, edition)
+            named = (None if each.decision is None else each.decision.edit_id for each in found)
+            prompts = [p for p, i in zip(prompts, named, strict=True) if i is not None and edit_id_of(i) in ids]
         first = await asyncio.gather(*(self.first_token(prompt, edition) for prompt in prompts))
         return {p: g.hits[0] for p, g in zip(prompts, first, strict=True) if g.hits and g.hits[0].edit_id in ids}
 
