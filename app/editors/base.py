@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 from torch import Tensor
 
+from app.domain.errors import IncompatibleEdit
 from app.domain.generation import Signal
 from app.domain.scope import ScopeRequest
 
@@ -277,3 +278,11 @@ class Plain(ABC):
 def adaptor_key(editor: str, preset: str) -> str:
     """`grace`, `grace/paper`: the default preset goes without saying."""
     return editor if preset == "serving" else f"{editor}/{preset}"
+
+
+def target_of(edit_id: str, fitted: Fitted) -> tuple[int, ...]:
+    """The target's tokens that a fit was learned for. Raises IncompatibleEdit for what a log should not hold."""
+    target = fitted.learned.get("target_ids")
+    if not isinstance(target, list) or not target or not all(type(each) is int for each in target):
+        raise IncompatibleEdit(f"What the edit {edit_id} learned cannot be read: target_ids must be a list of numbers.")
+    return tuple(target)

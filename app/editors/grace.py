@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from app.domain.errors import IncompatibleEdit
-from app.editors.base import Capabilities, FitRequest, Fitted, Plain, Progress, RowView, Site
+from app.editors.base import Capabilities, FitRequest, Fitted, Plain, Progress, RowView, Site, target_of
 from app.editors.fit import FitParameters, by_parts, fit_deltas
 from app.editors.fit_view import FitView
 from app.editors.rows import Rows
@@ -101,7 +101,7 @@ class Grace(Plain):
     # -- rows
 
     def load(self, edit_id: str, fitted: Fitted) -> None:
-        target = tuple(fitted.learned.get("target_ids", ()))
+        target = target_of(edit_id, fitted)
         value = fitted.tensors.get("value")
         takes = (len(target), self._view.widths[1])
         if not target or value is None or tuple(value.shape) != takes:

@@ -32,7 +32,18 @@ from torch.nn.utils.rnn import pad_sequence
 
 from app.domain.errors import IncompatibleEdit
 from app.domain.generation import Signal
-from app.editors.base import Capabilities, Decision, FitRequest, Fitted, Plain, Progress, PromptView, RowView, Site
+from app.editors.base import (
+    Capabilities,
+    Decision,
+    FitRequest,
+    Fitted,
+    Plain,
+    Progress,
+    PromptView,
+    RowView,
+    Site,
+    target_of,
+)
 from app.editors.corpus import Statistics
 from app.editors.dual_form import Prior, WeightChange, solve
 from app.editors.fit import FitParameters, by_parts, collate, fit_deltas
@@ -134,7 +145,7 @@ class HookLayers(Plain):
     # -- rows
 
     def load(self, edit_id: str, fitted: Fitted) -> None:
-        layers, tokens = len(self._sweep.sites), len(fitted.learned.get("target_ids", ()))
+        layers, tokens = len(self._sweep.sites), len(target_of(edit_id, fitted))
         d_in, d_out = self._sweep.view.widths
         takes = {
             "keys": (layers, tokens, d_in),

@@ -13,6 +13,8 @@ from app.scope.vectors import Vectors
 
 NEAREST = 5
 """Questions that contrast is the mean of."""
+SAME = 0.98
+"""Cosine of what is asked in the very same words, but for a mark or a capital."""
 STALE = 0.02
 """Share of a namespace's traffic that may be newer than what contrast is taken of: each request brings a prompt."""
 STALE_PROMPTS = 32
@@ -49,7 +51,8 @@ class Background:
         if not len(vectors):
             return 0.0
         near = (vectors @ queries.T).amax(1)
-        return float(near.topk(min(NEAREST, len(near))).values.mean())
+        near = near[near < SAME]  # what is asked in the same words is no contrast
+        return float(near.topk(min(NEAREST, len(near))).values.mean()) if len(near) else 0.0
 
 
 def _changed(before: Sequence[str], now: Sequence[str]) -> bool:

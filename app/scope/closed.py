@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from importlib.resources import files
 
-from app.domain.words import fold
+from app.domain.words import fold, plain_words
 
 LANGUAGES = ("en", "de", "fr")
 SMALL, AUXILIARY, PRONOUN = "small", "auxiliary", "pronoun"
@@ -94,12 +94,12 @@ def load_closed_words() -> ClosedWords:
             for row in csv.DictReader(file, delimiter="\t"):
                 line += 1
                 if row["class"] in plain:
-                    plain[row["class"]].update(row["words"].split())
+                    plain[row["class"]].update(plain_words(row["words"]))
                 elif row["class"] == ALONE:
-                    alone.update(dict.fromkeys(row["words"].split(), line))
+                    alone.update(dict.fromkeys(plain_words(row["words"]), line))
                 else:
                     for side, words in enumerate(row["words"].split(",")):
-                        for word in words.split():
+                        for word in plain_words(words):
                             sides[word].add((line, side))
     return ClosedWords(
         small=frozenset(plain[SMALL] | plain[AUXILIARY] | plain[JOINING]),

@@ -110,7 +110,7 @@ class Deciding:
         record = row.record
         if record.given and not named:
             return f"it says none of the names {', '.join(' '.join(name) for name in record.names)}"
-        if veto := self._closed.veto(plain_words(question.asked.texts[-1]), plain_words(key)):
+        if veto := self._closed.veto(plain_words(self._reading(question, key)), plain_words(key)):
             return veto
         if record.misses:
             near = self._nearest(question, record.misses, MOST_COUNTERS)
@@ -118,6 +118,11 @@ class Deciding:
             if float(logits.max()) >= best + NEARER:
                 return f"it is nearer to {near[int(logits.argmax())]!r}, which asks something else"
         return None
+
+    def _reading(self, question: Question, key: str) -> str:
+        """The reading that is nearest to a key."""
+        (encoded,) = self._encoder.encode([key])
+        return question.asked.texts[int((question.queries @ encoded.vector).argmax())]
 
     def _nearest(self, question: Question, texts: Sequence[str], most: int) -> list[str]:
         if len(texts) <= most:

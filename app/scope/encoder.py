@@ -141,7 +141,8 @@ def find_encoder(name: str) -> Path:
             "sentence-transformers model in ERRATA_ENCODER."
         )
     folder = Path(next(iter(found.submodule_search_locations))) / "model"
-    if _sha_256(folder / "model.safetensors") != SHA_256:
+    weights = folder / "model.safetensors"
+    if not weights.is_file() or _sha_256(weights) != SHA_256:
         raise InvalidRequest(f"{folder} does not hold the official weights of all-MiniLM-L6-v2: install it anew.")
     return folder
 

@@ -42,9 +42,9 @@ class Keys:
         return torch.tensor(sorted(place for row in rows for place in self._places[row]), dtype=torch.long)
 
     def place(self, place: int) -> tuple[int, int]:
-        """(row, which of its keys)."""
+        """(row, which of its keys); a row of -1 for a place that is free."""
         row = int(self._owner[place])
-        return row, self._places[row].index(place)
+        return row, self._places[row].index(place) if row >= 0 else 0
 
     def row_places(self, row: int) -> list[int]:
         return self._places[row]

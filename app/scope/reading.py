@@ -17,7 +17,7 @@ MOST_TEXTS = 3
 LONG_WORDS = 60
 """A turn of more words is a text with a question in it, and is read by its sentences."""
 SHORT_WORDS = 6
-"""A last turn of more words says itself what it asks, whatever it points to."""
+"""A last turn of more words names nobody in vain; one of twice as many says itself what it asks."""
 TITLE_WORDS = 6
 """Of a quotation: a longer one is something that was said."""
 
@@ -41,8 +41,12 @@ def read(turns: Sequence[str], closed: ClosedWords) -> Asked:
     alone = _read_alone(question)
     if len(turns) < 3 or not leans_on_history(question, closed):
         return Asked(alone, question)
-    whole = f"{turns[-3].strip()} {_first_sentence(turns[-2])} {question}"
-    texts = (whole,) if points_back(question, closed) else (whole, *alone)
+    asked = len(turns) - 3
+    while asked > 1 and points_back(turns[asked], closed):
+        asked -= 2  # "And Sweden?" says no more than this one: what it points back to does
+    whole = f"{turns[asked].strip()} {_first_sentence(turns[-2])} {question}"
+    telling = [word for word in plain_words(question) if word not in closed.small]
+    texts = (whole,) if points_back(question, closed) and len(telling) < 2 else (whole, *alone)
     return Asked(tuple(dict.fromkeys(texts))[:MOST_TEXTS], whole)
 
 
@@ -114,6 +118,8 @@ def _capitalised(sentence: str, closed: ClosedWords) -> list[Span]:
             runs.append([at])
     spans: list[Span] = []
     for run in runs:
+        if run[0] == 0 and len(run) > 1 and run[1] == 1 and not all(small[at] for at in run[1:]):
+            spans.append(tuple(word for word, _, _ in placed[1 : run[-1] + 1]))  # "Ask Ada": Ada will do
         if all(small[at] for at in run):
             continue
         spans.append(tuple(word for word, _, _ in placed[run[0] : run[-1] + 1]))

@@ -8,16 +8,18 @@ misses may lie nearer. The edit whose bound is exceeded most answers.
 
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from app.domain.errors import IncompatibleEdit
 from app.domain.generation import Signal
 from app.domain.scope import ScopeRequest
 from app.domain.words import Span, says, surface, words_of
-from app.scope.background import Background
+from app.scope.background import SAME, Background
 from app.scope.closed import ClosedWords
 from app.scope.deciding import Deciding, Question, Row, share
 from app.scope.encoder import Encoder
@@ -39,13 +41,13 @@ WEIGHED = 4
 ABOUT_THE_SAME = 0.5
 """Cosine from which on another edit may be about the same."""
 MOST_NEAR = 16
+MOST_COUNTER = 32
+"""Counter-examples and probes that an edit keeps."""
 BOUND = 0.5
 """How likely a question must be to ask the same, before anything is known of what else is asked."""
 FALSE_HITS = 0.002
 CALIBRATED_ON = 32
 """Questions that are asked anyway, the nearest, that are read closely for an edit's bound."""
-SAME = 0.98
-"""Cosine of what is asked in the very same words, but for a mark or a capital."""
 CLEAR = 0.05
 """By which a bound, as a logit, stands above what it is to keep out."""
 
@@ -128,11 +130,12 @@ class Scope:
         """The scope that is asked for, calibrated on the questions that are known to be others."""
         own = [read(turns, self._closed) for turns in request.keys]
         given = _spans((request.subject,) if request.subject else ())
+        aliased = _with_aliases(own[0].texts[0], request)
         names = given or _found(own, self._closed)
         record = ScopeRecord(
             keys=_texts(own),
-            made=_texts(read(turns, self._closed) for turns in request.made),
-            counter=_texts(read(turns, self._closed) for turns in request.counter),
+            made=[*_texts(read(turns, self._closed) for turns in request.made), *aliased],
+            counter=self._nearest(own[0].texts[0], _texts(read(turns, self._closed) for turns in request.counter)),
             misses=_texts(read(turns, self._closed) for turns in request.misses),
             names=[list(span) for span in dict.fromkeys((*names, *(_spans(request.aliases) if names else ())))],
             given=bool(given),
@@ -141,6 +144,13 @@ class Scope:
             encoder=self._encoder.fingerprint,
         )
         return self._calibrated(self._narrowed(record, names), request.namespace)
+
+    def _nearest(self, question: str, counter: list[str]) -> list[str]:
+        """Of very many, as the probes of a namespace may be, those that lie near enough to matter."""
+        if len(counter) <= MOST_COUNTER:
+            return counter
+        near = self._vectors.of(counter) @ self._vectors.of([question])[0]
+        return [counter[at] for at in sorted(near.topk(MOST_COUNTER).indices.tolist())]
 
     def _narrowed(self, record: ScopeRecord, names: Sequence[Span]) -> ScopeRecord:
         """With the near misses that it would answer without them."""
@@ -182,8 +192,13 @@ class Scope:
     # -- rows
 
     def read_ahead(self, records: Iterable[Any]) -> None:
-        """Encode the keys of many edits together, before they are loaded one by one."""
-        texts = {text for each in records for name in ("keys", "made") for text in each.get(name, ()) if text}
+        """Encode the keys of many edits together, before they are loaded one by one. What is no record is left for
+        `load` to refuse."""
+        texts: set[str] = set()
+        for each in records:
+            with suppress(IncompatibleEdit):
+                record = read_record("", each)
+                texts.update(record.keys, record.made)
         self._vectors.of(sorted(texts))
 
     def load(self, edit_id: str, learned: Any) -> None:
@@ -255,7 +270,9 @@ class Scope:
         def take(order: Iterable[int], most: int) -> None:
             for at in order:
                 row, key = self._keys.place(int(part.places[at]))
-                if counts.get(row, 0) < OF_ONE and len(taken) < most and (row, key) not in taken:
+                if row not in part.order or counts.get(row, 0) >= OF_ONE or len(taken) >= most:
+                    continue  # a row that is given back while this is decided is none of the edition's
+                if (row, key) not in taken:
                     counts[row] = counts.get(row, 0) + 1
                     taken[row, key] = None
 
@@ -293,6 +310,12 @@ def widen(learned: Mapping[str, Any], factor: float) -> dict[str, Any]:
 def _texts(asked: Iterable[Asked]) -> list[str]:
     """The fullest reading of each, without repeats."""
     return list(dict.fromkeys(each.texts[0] for each in asked))
+
+
+def _with_aliases(question: str, request: ScopeRequest) -> list[str]:
+    """The question with each alias in the place of the subject."""
+    subject = request.subject or ""
+    return [question.replace(subject, alias) for alias in request.aliases if subject and subject in question]
 
 
 def _spans(names: Iterable[str]) -> tuple[Span, ...]:

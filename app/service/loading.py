@@ -125,7 +125,7 @@ class Loading:
 
     async def _load(self, edits: Sequence[Edit], tell: Doing = quietly) -> None:
         self.check(edits)
-        fitted = [self._fitted(edit) for edit in edits]
+        fitted = await asyncio.to_thread(lambda: [self._fitted(edit) for edit in edits])
         scopes = [each.learned.get("scope") for each in fitted]
         await asyncio.to_thread(self._owner.engine.scope.read_ahead, [scope for scope in scopes if scope])
 
