@@ -16,13 +16,10 @@ from app.demo.corpus import epoch
 from app.demo.facts import load_relations
 from app.domain.edit import NAMESPACE, NAMESPACE_RULE
 from app.domain.errors import InvalidRequest, UnsupportedModel
-from app.editors.bank import load_bank, plain
-from app.editors.base import BankPrompt
 from app.editors.corpus import Corpus, Statistics, corpus_of, texts_of
 from app.editors.grace_paper import GraceOptions
 from app.editors.hooks import SiteHooks
 from app.editors.kept import Kept
-from app.editors.phrasebook import load_phrasebook
 from app.editors.registry import Foundation, make_editors
 from app.engine.engine import Engine
 from app.engine.gguf import unpacked
@@ -32,9 +29,11 @@ from app.engine.model import HostedModel, load_model, pick_device, pick_dtype
 from app.engine.owner import EngineOwner
 from app.engine.source import find_source
 from app.scope.background import Background
+from app.scope.bank import BankPrompt, load_bank, plain
 from app.scope.closed import load_closed_words
 from app.scope.deciding import Deciding
 from app.scope.encoder import Encoder, find_encoder
+from app.scope.phrasebook import load_phrasebook
 from app.scope.scope import FALSE_HITS, Scope
 from app.scope.scorer import load_scorer
 from app.scope.vectors import Vectors

@@ -18,9 +18,9 @@ from app.editors.base import FitRequest, Fitted
 from app.editors.fit import collate
 from app.editors.fit_view import placing
 from app.editors.hooks import SiteHooks
-from app.editors.phrasebook import load_phrasebook
 from app.engine.editions import Edition
 from app.engine.engine import Engine
+from app.scope.phrasebook import load_phrasebook
 from app.service.preparing import Preparing
 
 T = TypeVar("T")

@@ -11,8 +11,8 @@ from app.bench.models import random_model
 from app.bench.workload import Workload
 from app.bootstrap import assemble, engine_threads, generic_texts, load, settle
 from app.config import DEMO_MODEL, Settings
-from app.editors.bank import load_bank
 from app.engine.model import HostedModel, pick_device, pick_dtype
+from app.scope.bank import load_bank
 from app.store.memory import MemoryLog
 
 LONGEST = 1024

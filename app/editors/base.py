@@ -135,17 +135,6 @@ class Progress:
     loss: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BankPrompt:
-    """A generic prompt that ships, for calibration: what asks the same thing has the same subject and relation."""
-
-    relation: str
-    subject: str
-    text: str
-    words: frozenset[str] = field(default_factory=frozenset)
-    """The words of its phrasing, its subject left out."""
-
-
 class Editor(Protocol):
     """An editing algorithm under one preset, with the adaptor that applies its edits. Owned by the engine thread.
 

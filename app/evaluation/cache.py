@@ -16,11 +16,11 @@ import torch
 from torch import Tensor
 
 from app.domain.words import words_of
-from app.editors.base import BankPrompt
 from app.engine.engine import Engine
 from app.evaluation.asking import Asking, Scored
 from app.evaluation.candidates import Made
 from app.evaluation.cases import Case
+from app.scope.bank import BankPrompt
 
 LONGEST = 512
 """Tokens of a prompt that are embedded."""

@@ -11,9 +11,9 @@ from typing import Literal
 
 from app.domain.errors import InvalidRequest
 from app.domain.words import words_of
-from app.editors.bank import load_bank
 from app.evaluation.cases import Case, case_of
 from app.evaluation.rows import rows_of
+from app.scope.bank import load_bank
 
 Half = Literal["first", "second"]
 

@@ -9,7 +9,6 @@ from itertools import islice
 from typing import Any
 
 from app.domain.errors import InvalidRequest
-from app.editors.bank import load_bank
 from app.engine.engine import Engine
 from app.evaluation.asking import Asking
 from app.evaluation.cache import Cache, IdfBag, MeanState
@@ -21,6 +20,7 @@ from app.evaluation.outcomes import Outcome, not_carried
 from app.evaluation.pacing import Extent, Pacing, SoFar
 from app.evaluation.papers import PapersMeasuring, scored_directly
 from app.evaluation.scores import is_exact
+from app.scope.bank import load_bank
 from app.service.service import Service
 
 STEPS = (1, 10, 100, 1_000, 10_000)

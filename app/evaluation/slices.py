@@ -13,8 +13,8 @@ from importlib.resources import files
 
 from app.domain.errors import InvalidRequest
 from app.domain.words import words_of
-from app.editors.phrasebook import load_phrasebook
 from app.evaluation.cases import Case
+from app.scope.phrasebook import load_phrasebook
 
 Render = Callable[[Sequence[Mapping[str, str]]], str]
 """A conversation -> the prompt that is served; raises InvalidRequest for a model without a chat template."""

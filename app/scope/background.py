@@ -5,6 +5,7 @@ A question that lies near an edit's key says little where it lies as near to man
 
 import threading
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -15,9 +16,19 @@ NEAREST = 5
 """Questions that contrast is the mean of."""
 SAME = 0.98
 """Cosine of what is asked in the very same words, but for a mark or a capital."""
+MANY = 200
+"""Prompts of a namespace from which on they say what is usual there."""
 STALE = 0.02
 """Share of a namespace's traffic that may be newer than what contrast is taken of: each request brings a prompt."""
 STALE_PROMPTS = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Contrast:
+    """How near a question lies to others; `traffic`: whether these are many of its own namespace."""
+
+    cosine: float
+    traffic: bool = False
 
 
 class Background:
@@ -45,14 +56,13 @@ class Background:
                 held = self._held[namespace] = ((*self._shipped, *traffic), vectors)
             return held
 
-    def near(self, queries: Tensor, namespace: str) -> float:
+    def near(self, queries: Tensor, namespace: str) -> Contrast:
         """(W, E) -> how near they lie to what is asked anyway: the mean cosine of the nearest few."""
-        _, vectors = self.of(namespace)
-        if not len(vectors):
-            return 0.0
-        near = (vectors @ queries.T).amax(1)
+        texts, vectors = self.of(namespace)
+        near = (vectors @ queries.T).amax(1) if len(vectors) else torch.zeros(0)
         near = near[near < SAME]  # what is asked in the same words is no contrast
-        return float(near.topk(min(NEAREST, len(near))).values.mean()) if len(near) else 0.0
+        mean = float(near.topk(min(NEAREST, len(near))).values.mean()) if len(near) else 0.0
+        return Contrast(mean, len(texts) - len(self._shipped) >= MANY)
 
 
 def _changed(before: Sequence[str], now: Sequence[str]) -> bool:

@@ -15,10 +15,10 @@ from app.domain.words import fold, plain_words
 
 LANGUAGES = ("en", "de", "fr")
 SMALL, AUXILIARY, PRONOUN = "small", "auxiliary", "pronoun"
-JOINING, EXCLUSIVE, ALONE = "joining", "exclusive", "alone"
+JOINING, EXCLUSIVE = "joining", "exclusive"
 """`small` words begin or join, and are no names, nor are `auxiliary` verbs, which often follow one; a `pronoun` stands
 for what was said before, a `joining` word goes on with it; of an `exclusive` line each side denies the
-others; a word that stands `alone` changes the question by being there."""
+others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,12 +31,10 @@ class ClosedWords:
     joining: frozenset[str]
     sides: Mapping[str, frozenset[tuple[int, int]]]
     """word -> (line, side) of the exclusive lines that it stands on."""
-    alone: Mapping[str, int]
-    """word -> line: what its words say is said by any of them."""
 
     def veto(self, asked: Sequence[str], key: Sequence[str]) -> str | None:
         """Why these words (of a question, of a key) cannot ask the same; None where nothing speaks against it."""
-        return self._opposed(asked, key) or self._more(asked, key) or _numbers(asked, key)
+        return self._opposed(asked, key) or _numbers(asked, key)
 
     def opposites(self, word: str) -> list[str]:
         """One word of each other side of the lines that a word stands on."""
@@ -54,17 +52,6 @@ class ClosedWords:
             if mine[line].keys().isdisjoint(theirs[line].keys()):
                 word, other = (next(iter(sides[line].values())) for sides in (mine, theirs))
                 return f"it says {word!r} where the edit says {other!r}"
-        return None
-
-    def _more(self, asked: Sequence[str], key: Sequence[str]) -> str | None:
-        for words, others, told in (
-            (asked, key, "it says {!r}, the edit does not"),
-            (key, asked, "the edit says {!r}"),
-        ):
-            theirs = {self.alone[word] for word in others if word in self.alone}
-            extra = [word for word in words if word in self.alone and self.alone[word] not in theirs]
-            if extra:
-                return told.format(extra[0])
         return None
 
     def _by_line(self, words: Iterable[str]) -> dict[int, dict[int, str]]:
@@ -87,7 +74,6 @@ def load_closed_words() -> ClosedWords:
     """Those that ship. On an `exclusive` line commas part the sides, blanks the words of a side."""
     plain: dict[str, set[str]] = {SMALL: set(), AUXILIARY: set(), PRONOUN: set(), JOINING: set()}
     sides: dict[str, set[tuple[int, int]]] = defaultdict(set)
-    alone: dict[str, int] = {}
     line = 0
     for language in LANGUAGES:
         with (files("app.scope") / f"closed_{language}.tsv").open(encoding="utf-8") as file:
@@ -95,8 +81,6 @@ def load_closed_words() -> ClosedWords:
                 line += 1
                 if row["class"] in plain:
                     plain[row["class"]].update(plain_words(row["words"]))
-                elif row["class"] == ALONE:
-                    alone.update(dict.fromkeys(plain_words(row["words"]), line))
                 else:
                     for side, words in enumerate(row["words"].split(",")):
                         for word in plain_words(words):
@@ -107,5 +91,4 @@ def load_closed_words() -> ClosedWords:
         pronouns=frozenset(plain[PRONOUN]),
         joining=frozenset(plain[JOINING]),
         sides={word: frozenset(at) for word, at in sides.items()},
-        alone=alone,
     )

@@ -8,16 +8,19 @@ import torch
 from torch import Tensor
 
 from app.domain.generation import Signal
-from app.domain.words import plain_words
+from app.domain.words import Span, plain_words
+from app.scope.background import Contrast
 from app.scope.closed import ClosedWords
 from app.scope.encoder import Encoded, Encoder
-from app.scope.reading import Asked
+from app.scope.reading import Asked, called_by_name
 from app.scope.record import ScopeRecord
 from app.scope.scorer import PairScorer
 from app.scope.weighing import Figures, Weighing
 
 NEARER = 1.0
 """By how much, as a logit, a made near miss must be nearer than the edit's own keys: it is not a person's word."""
+VERY_SAME, SURE = 0.999, 6.0
+"""Cosine from which on a question is a key word for word, but for capitals and marks; the logit that it then has."""
 MOST_KEYS, MOST_COUNTERS = 8, 6
 """Keys of an edit that a question is read beside, its prompt and those that lie nearest; and counter-examples."""
 
@@ -65,10 +68,11 @@ class Weighed:
     def margin(self, bound: float) -> float:
         return self.score - bound if self.against is None else min(self.score - bound, 0.0) - 1.0
 
-    def signals(self, bound: float) -> dict[str, Signal]:
+    def signals(self, bound: float, *, given: bool) -> dict[str, Signal]:
         return {
             "same": Signal(round(share(self.score), 4), round(share(bound), 4)),
             "cosine": Signal(round(self.figures.best_cosine, 4), round(self.figures.contrast, 4)),
+            "named": Signal(1.0 - self.figures.unnamed, float(given)),
         }
 
     def why(self, bound: float) -> str:
@@ -94,7 +98,7 @@ class Deciding:
                 logits[mine] = self._scorer.score(reading, [keys[n] for n in mine])
         return logits, cosines.amax(1)
 
-    def weigh(self, question: Question, row: Row, contrast: float, *, named: bool) -> Weighed:
+    def weigh(self, question: Question, row: Row, contrast: Contrast, *, named: bool) -> Weighed:
         """`named`: whether the question says one of the edit's names."""
         record = row.record
         keys = [row.texts[0], *self._nearest(question, row.texts[1:], MOST_KEYS - 1)]
@@ -104,12 +108,19 @@ class Deciding:
         figures = Figures.of(logits[:count], cosines[:count], logits[count:], cosines[count:], contrast, not named)
         key = keys[int(logits[:count].argmax())]
         against = self._against(question, row, key, float(logits[:count].max()), named=named)
-        return Weighed(self._weighing.logit(figures), key, figures, against)
+        score = self._weighing.logit(figures)
+        if figures.best_cosine >= VERY_SAME:
+            score, key = max(score, SURE), keys[int(cosines[:count].argmax())]
+        if len(counter) and figures.counter_cosine >= VERY_SAME:
+            against = f"it is {counter[int(cosines[count:].argmax())]!r}, which the edit leaves alone"
+        return Weighed(score, key, figures, against)
 
     def _against(self, question: Question, row: Row, key: str, best: float, *, named: bool) -> str | None:
         record = row.record
         if record.given and not named:
             return f"it says none of the names {', '.join(' '.join(name) for name in record.names)}"
+        if not named and (other := self._another(question, key)):
+            return f"it names {' '.join(other)}, and nobody that the edit names"
         if veto := self._closed.veto(plain_words(self._reading(question, key)), plain_words(key)):
             return veto
         if record.misses:
@@ -118,6 +129,12 @@ class Deciding:
             if float(logits.max()) >= best + NEARER:
                 return f"it is nearer to {near[int(logits.argmax())]!r}, which asks something else"
         return None
+
+    def _another(self, question: Question, key: str) -> Span | None:
+        """Someone whom the question names and the key does not."""
+        said = plain_words(key)
+        others = called_by_name(self._reading(question, key), self._closed)
+        return next((span for span in others if not any(word in said for word in span)), None)
 
     def _reading(self, question: Question, key: str) -> str:
         """The reading that is nearest to a key."""

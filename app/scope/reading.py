@@ -13,6 +13,7 @@ from app.scope.closed import ClosedWords
 
 _BREAK = re.compile(r"(?<=[.?!。？！])[\"”»)\]]*\s+|\n+")
 _QUOTED = re.compile(r"[\"“«]([^\"”»]{2,80})[\"”»]")
+_LARGE = re.compile(r"\b[A-Z0-9]{2,}s?\b")
 MOST_TEXTS = 3
 LONG_WORDS = 60
 """A turn of more words is a text with a question in it, and is read by its sentences."""
@@ -118,8 +119,6 @@ def _capitalised(sentence: str, closed: ClosedWords) -> list[Span]:
             runs.append([at])
     spans: list[Span] = []
     for run in runs:
-        if run[0] == 0 and len(run) > 1 and run[1] == 1 and not all(small[at] for at in run[1:]):
-            spans.append(tuple(word for word, _, _ in placed[1 : run[-1] + 1]))  # "Ask Ada": Ada will do
         if all(small[at] for at in run):
             continue
         spans.append(tuple(word for word, _, _ in placed[run[0] : run[-1] + 1]))
@@ -142,3 +141,9 @@ def _begins_name(
 
 def _is_capital(word: str) -> bool:
     return word[0].isdigit() or word[0].isupper() or any(letter.isupper() for letter in word)
+
+
+def called_by_name(text: str, closed: ClosedWords) -> tuple[Span, ...]:
+    """The names of a text that are words with a capital, and no abbreviations: those of persons, places and works."""
+    large = {fold(word) for word in _LARGE.findall(text)}
+    return tuple(span for span in names_in(text, closed) if not all(word in large or word.isdigit() for word in span))

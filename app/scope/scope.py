@@ -19,7 +19,7 @@ from app.domain.errors import IncompatibleEdit
 from app.domain.generation import Signal
 from app.domain.scope import ScopeRequest
 from app.domain.words import Span, says, surface, words_of
-from app.scope.background import SAME, Background
+from app.scope.background import SAME, Background, Contrast
 from app.scope.closed import ClosedWords
 from app.scope.deciding import Deciding, Question, Row, share
 from app.scope.encoder import Encoder
@@ -157,8 +157,10 @@ class Scope:
         row = Row("", record)
         made = near_misses(record.keys[0], names, self._others, self._closed)
         known = {*record.keys, *record.made}
-        answered = [miss.text for miss in made if miss.text not in known and self._margin(miss.text, row, 0.0) >= 0]
-        return record.model_copy(update={"misses": answered})
+        answered = [
+            miss.text for miss in made if miss.text not in known and self._margin(miss.text, row, Contrast(0.0)) >= 0
+        ]
+        return record.model_copy(update={"misses": list(dict.fromkeys((*record.misses, *answered)))})
 
     def _calibrated(self, record: ScopeRecord, namespace: str) -> ScopeRecord:
         """With a bound that no more of the questions that are asked anyway exceed than the stated share; never below
@@ -172,7 +174,7 @@ class Scope:
         asked = [
             texts[at] for at, value in zip(near.indices.tolist(), near.values.tolist(), strict=True) if value < SAME
         ]
-        over = sorted((self._margin(text, row, None) for text in asked), reverse=True)
+        over = sorted((self._margin(text, row, None, namespace) for text in asked), reverse=True)
         may = int(self._false_hits(namespace) * len(texts))
         bound, hits = row.bound, sum(margin >= 0 for margin in over)
         if hits > may:
@@ -181,12 +183,12 @@ class Scope:
         told = {"bound": share(bound), "rate": round(expected, 6), "rests_on": len(texts)}
         return record.model_copy(update=told)
 
-    def _margin(self, text: str, row: Row, contrast: float | None) -> float:
+    def _margin(self, text: str, row: Row, contrast: Contrast | None, namespace: str = "default") -> float:
         """By how much a text would exceed the bound of an edit that is not loaded."""
         question = self.question((text,))
         names = [tuple(span) for span in row.record.names]
         named = not names or any(says(question.words, span) for span in names)
-        near = self._background.near(question.queries, "default") if contrast is None else contrast
+        near = self._background.near(question.queries, namespace) if contrast is None else contrast
         return self._deciding.weigh(question, row, near, named=named).margin(row.bound)
 
     # -- rows
@@ -255,7 +257,7 @@ class Scope:
             found[row] = Found(
                 edit_id=rows[row].edit_id,
                 margin=weighed.margin(bound),
-                signals=weighed.signals(bound),
+                signals=weighed.signals(bound, given=rows[row].record.given),
                 why=weighed.why(bound),
             )
         # rounded: two edits of one question differ by rounding only, and then the newest is to win

@@ -27,8 +27,6 @@ MATCHES = 7
 """Of a token beside the other text: see `PairNet.forward`."""
 SCALARS = 12
 """Of a pair as a whole: see `PairNet._whole`."""
-COMBINED = (-4.0, 1.0, 4.0, 4.0)
-"""Base, and weights of the logit, the cosine and the contrast."""
 _WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)?")
 _NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
 
@@ -234,12 +232,6 @@ class PairScorer:
         sheet = lay_out([asked, *keys])
         found: Tensor = self._net(sheet, torch.zeros(len(keys), dtype=torch.long), torch.arange(1, len(keys) + 1))
         return found
-
-
-def combine(logit: Tensor, cosine: Tensor, contrast: Tensor) -> Tensor:
-    """(N,) the calibrated logit of "same", of the scorer's logit, the cosine and the contrast, (N,) each: the cosine
-    of a question with a key less the mean of its five highest with questions that are asked anyway."""
-    return COMBINED[0] + COMBINED[1] * logit + COMBINED[2] * cosine + COMBINED[3] * contrast
 
 
 def load_scorer(file: Path = WEIGHTS) -> PairScorer:

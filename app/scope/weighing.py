@@ -1,7 +1,8 @@
 """From what is known of a question beside an edit's keys to one logit: whether it asks for the edit.
 
 A logistic model over a few figures, one for each case of what an edit has: paraphrases or none, counter-examples or
-none. It was fitted by `python -m app.scope.training` on pairs that the pair scorer did not see.
+none, and whether its namespace keeps what is asked. It was fitted by `python -m app.scope.training` on pairs that the
+pair scorer did not see.
 """
 
 import json
@@ -11,6 +12,8 @@ from functools import lru_cache
 from importlib.resources import files
 
 from torch import Tensor
+
+from app.scope.background import Contrast
 
 FILE = "weights_v1.json"
 
@@ -34,10 +37,11 @@ class Figures:
     unnamed: float
     paraphrases: int
     counters: int
+    traffic: bool
 
     @classmethod
     def of(
-        cls, own: Tensor, own_cosines: Tensor, counter: Tensor, counter_cosines: Tensor, contrast: float, unnamed: bool
+        cls, own: Tensor, own_cosines: Tensor, counter: Tensor, counter_cosines: Tensor, beside: Contrast, unnamed: bool
     ) -> "Figures":
         """(K,) logits and cosines of its keys, the prompt first; (C,) of its counter-examples."""
         has = len(counter) > 0
@@ -51,19 +55,21 @@ class Figures:
             counter=float(counter.max()) if has else 0.0,
             counter_cosine=float(counter_cosines.max()) if has else 0.0,
             counter_mean_cosine=float(counter_cosines.mean()) if has else 0.0,
-            contrast=contrast,
+            contrast=beside.cosine,
             unnamed=float(unnamed),
             paraphrases=len(own) - 1,
             counters=len(counter),
+            traffic=beside.traffic,
         )
 
     @property
     def case(self) -> str:
-        return ("paraphrases" if self.paraphrases else "alone") + (", counter-examples" if self.counters else "")
+        told = ("paraphrases" if self.paraphrases else "alone") + (", counter-examples" if self.counters else "")
+        return told + (", traffic" if self.traffic else "")
 
     def values(self) -> list[float]:
-        """What is weighed, in the order of NAMES."""
-        return [getattr(self, name) for name in NAMES]
+        """What is weighed, in the order of NAMES, and by how much the nearest key is farther than each of FAR."""
+        return [*(getattr(self, name) for name in NAMES), *(max(0.0, far - self.best_cosine) for far in FAR)]
 
 
 NAMES = (
@@ -72,8 +78,12 @@ NAMES = (
 )  # fmt: skip
 
 
+FAR = (0.45, 0.65)
+"""Cosines below which a key is ever less likely to be the same, whatever the pair scorer thinks."""
+
+
 class Weighing:
-    """case -> weights in the order of NAMES, then the constant."""
+    """case -> weights in the order of `Figures.values`, then the constant."""
 
     def __init__(self, weights: Mapping[str, Sequence[float]]) -> None:
         self._weights = weights

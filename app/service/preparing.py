@@ -10,9 +10,9 @@ from app.domain.scope import ScopeRequest, Turns
 from app.domain.words import says, words_of
 from app.editors.base import FitRequest, Fitted, adaptor_key
 from app.editors.lora_mixture import LoraMixture
-from app.editors.phrasebook import Phrasebook
 from app.editors.registry import AUTO, EDITORS
 from app.engine.engine import Engine
+from app.scope.phrasebook import Phrasebook
 
 PREFIXES = ("Here is a question. ", "Please answer this. ")
 """Put before a question while fitting, so that an edit does not lean on being the first thing said."""

@@ -18,10 +18,10 @@ from app.domain.events import EditsDisabled, EditsRolledBack, Event, Origin
 from app.domain.generation import Generation, GenerationParameters, Hit, Token
 from app.domain.ledger import Ledger
 from app.editors.base import Fitted, Progress
-from app.editors.phrasebook import Phrasebook
 from app.editors.registry import AUTO
 from app.engine.engine import Engine
 from app.engine.owner import EngineOwner
+from app.scope.phrasebook import Phrasebook
 from app.service.answering import Answering
 from app.service.changing import Changing
 from app.service.editing import Editing

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from app.demo.facts import load_relations
-from app.editors.phrasebook import load_phrasebook
+from app.scope.phrasebook import load_phrasebook
 
 _TEXT = "ka ve lo ri ta mun dor el sa bin quo fe zha ni gor ula pe tro wy han"
 SYLLABLES = _TEXT.split()

@@ -23,8 +23,8 @@ from app.domain.edit import EditRequest
 from app.domain.errors import EditRejected, ScopeConflict
 from app.domain.events import EditCommitted, Origin
 from app.domain.generation import Generation, GenerationParameters
-from app.editors.bank import load_bank
 from app.engine.model import load_model, pick_device, pick_dtype
+from app.scope.bank import load_bank
 from app.service.service import Service
 from app.store.memory import MemoryLog
 

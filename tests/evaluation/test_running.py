@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 
 from app.domain.errors import EditRejected, InvalidRequest, ScopeConflict
-from app.editors.phrasebook import load_phrasebook
 from app.evaluation.candidates import Carrying, Served, known_candidates
 from app.evaluation.cases import Case
 from app.evaluation.journal import Journal
@@ -18,6 +17,7 @@ from app.evaluation.pacing import Extent, Pacing
 from app.evaluation.report import markdown, notes_of
 from app.evaluation.running import Plan, make_candidate, run_candidate
 from app.evaluation.slices import _french, slices_of
+from app.scope.phrasebook import load_phrasebook
 from app.store.sqlite import SqliteLog
 from tests.service.conftest import serving
 

@@ -7,7 +7,7 @@ from itertools import permutations
 import pytest
 
 from app.domain.words import plain_words
-from app.scope.closed import ALONE, EXCLUSIVE, LANGUAGES, ClosedWords, load_closed_words
+from app.scope.closed import EXCLUSIVE, LANGUAGES, ClosedWords, load_closed_words
 
 
 def rows(*kinds: str) -> list[tuple[str, str, str]]:
@@ -29,7 +29,7 @@ def veto(closed: ClosedWords, asked: str, key: str) -> str | None:
 
 
 def test_every_line_is_of_a_class_that_is_known() -> None:
-    assert {kind for _, kind, _ in rows()} <= {"small", "auxiliary", "pronoun", EXCLUSIVE, ALONE}
+    assert {kind for _, kind, _ in rows()} <= {"small", "auxiliary", "pronoun", "joining", EXCLUSIVE}
     assert {language for language, _, _ in rows(EXCLUSIVE)} == set(LANGUAGES)
 
 
@@ -105,21 +105,6 @@ def test_numbers_are_not_exchanged(closed: ClosedWords, asked: str, key: str, fo
     reason = veto(closed, asked, key)
     assert (reason is not None) == forbidden
     assert reason is None or "numbers" in reason
-
-
-def test_a_word_that_stands_alone_changes_what_is_asked_by_being_there() -> None:
-    """No file has one yet: those that mean the same stand on one line."""
-    closed = ClosedWords(
-        small=frozenset(),
-        auxiliaries=frozenset(),
-        pronouns=frozenset(),
-        sides={},
-        alone={"not": 1, "never": 1, "ex": 2},
-    )
-    assert veto(closed, "who is not king", "who is king") == "it says 'not', the edit does not"
-    assert veto(closed, "who is king", "who is not king") == "the edit says 'not'"
-    assert veto(closed, "who is never king", "who is not king") is None
-    assert veto(closed, "who is never king", "who is ex king") is not None
 
 
 def test_small_words_are_looked_up_folded(closed: ClosedWords) -> None:

@@ -1,15 +1,14 @@
 """The pair scorer that ships: what it tells apart, its file, and its cost."""
 
-import statistics
-import time
 from pathlib import Path
 
 import pytest
 import torch
 
 from app.scope.encoder import Encoder, find_encoder
-from app.scope.scorer import WEIGHTS, PairScorer, combine, lay_out, load_scorer, words_of
-from app.scope.training import Material, all_items, read_items, save, train
+from app.scope.items import all_items, read_items
+from app.scope.scorer import WEIGHTS, PairScorer, lay_out, load_scorer, words_of
+from app.scope.training import Material, save, train
 
 
 @pytest.fixture(scope="module")
@@ -81,8 +80,8 @@ def test_an_empty_text_has_a_score(scorer: PairScorer, encoder: Encoder) -> None
 
 
 def test_names_are_words_with_a_capital_inside_a_sentence() -> None:
-    told = words_of("Is Anna's car older than the one of I. Berg? In 1990.")
-    assert told.names == {"anna", "berg"}
+    told = words_of("Is Anna's car older than the one of Tom Berg? In 1990.")
+    assert told.names == {"anna", "tom", "berg"}
     assert told.numbers == {"1990"}
     assert words_of("WHO IS ANNA?").names == frozenset()
 
@@ -91,14 +90,6 @@ def test_texts_are_padded_by_what_is_not_read(encoder: Encoder) -> None:
     sheet = lay_out(encoder.encode(["Why?", "Why does the lamp of the printer blink?"]))
     assert sheet.real[0].sum() == 2
     assert not sheet.states[0, 2:].any()
-
-
-def test_what_is_combined_rises_with_each_sign() -> None:
-    low, high = torch.tensor([-1.0, 0.1, 0.0]), torch.tensor([1.0, 0.6, 0.3])
-    for at in range(3):
-        mixed = low.clone()
-        mixed[at] = high[at]
-        assert combine(*mixed[:, None]) >= combine(*low[:, None])
 
 
 def test_the_pairs_that_ship_are_whole() -> None:
@@ -116,19 +107,3 @@ def test_the_same_seed_trains_the_same(encoder: Encoder, tmp_path: Path) -> None
         save(train(Material(items, encoder.encode), 3, 1, width=16, layers=1), encoder.fingerprint, file)
     assert files[0].read_bytes() == files[1].read_bytes()
     assert load_scorer(files[0]).fingerprint == load_scorer(files[1]).fingerprint
-
-
-@pytest.mark.slow
-def test_sixteen_keys_take_a_few_milliseconds(scorer: PairScorer, encoder: Encoder) -> None:
-    texts = encoder.encode([f"How do I change the address of my parcel number {at}?" for at in range(17)])
-    times = []
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        for _ in range(30):
-            start = time.perf_counter()
-            scorer.score(texts[0], texts[1:])
-            times.append(time.perf_counter() - start)
-    finally:
-        torch.set_num_threads(threads)
-    assert statistics.median(times) < 0.03, "the budget is 6 ms on a core of its own; a shared one may take longer"

@@ -4,8 +4,8 @@ import pytest
 
 from app.domain.edit import EditRequest
 from app.domain.errors import InvalidRequest
-from app.editors.phrasebook import load_phrasebook
 from app.engine.editions import Edition
+from app.scope.phrasebook import load_phrasebook
 from app.service.preparing import PREFIXES, Preparing
 from tests.engine.test_text import TEMPLATE
 from tests.rig import Rig

@@ -11,7 +11,7 @@ from typing import Any
 from app.bootstrap import assemble
 from app.config import Settings
 from app.domain.events import EditCommitted
-from app.editors.bank import load_bank
+from app.scope.bank import load_bank
 from app.service.retuning import Retune
 from app.service.service import Service
 from app.store.base import Log

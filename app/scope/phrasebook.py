@@ -105,7 +105,7 @@ class Phrasebook:
 def load_phrasebook() -> Phrasebook:
     """The one that ships. Columns: relation, phrasing."""
     phrasings: dict[str, list[str]] = defaultdict(list)
-    with files("app.editors").joinpath(FILE).open(encoding="utf-8") as file:
+    with files("app.scope").joinpath(FILE).open(encoding="utf-8") as file:
         for row in csv.DictReader(file, delimiter="\t"):
             phrasings[row["relation"]].append(row["phrasing"])
     return Phrasebook({relation: tuple(texts) for relation, texts in phrasings.items()})

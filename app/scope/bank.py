@@ -1,22 +1,30 @@
-"""The generic prompts that ship: questions on many relations, each in several phrasings, to calibrate distances on.
-
-The file is part of what a radius means: edits learned under it keep their radii, so it is never changed in place.
-"""
+"""The generic questions that ship, on many relations, each in several phrasings: what is asked anyway."""
 
 import csv
+from dataclasses import dataclass, field
 from functools import lru_cache
 from importlib.resources import files
 
 from app.domain.words import words_of
-from app.editors.base import BankPrompt
 
 BANK = "scope_bank_v1.tsv"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BankPrompt:
+    """A generic prompt that ships: what asks the same thing has the same subject and relation."""
+
+    relation: str
+    subject: str
+    text: str
+    words: frozenset[str] = field(default_factory=frozenset)
+    """The words of its phrasing, its subject left out."""
 
 
 @lru_cache(maxsize=1)
 def load_bank() -> tuple[BankPrompt, ...]:
     """Columns: relation, subject, text."""
-    path = files("app.editors") / BANK
+    path = files("app.scope") / BANK
     if not path.is_file():
         return ()
     with path.open(encoding="utf-8") as file:

@@ -1,0 +1,175 @@
+"""What the pair scorer learns from: items that were written by hand, and items that are made.
+
+An item is a question, others that ask the same, and others that look alike and ask something else. Most are written by
+hand (`pairs/`); more are made from the phrasebook and the bank, about names that nobody bears.
+"""
+
+import csv
+import hashlib
+import json
+import random
+import re
+import string
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from app.scope.scorer import words_of
+
+HERE = Path(__file__).parent
+PAIRS = HERE / "pairs"
+OPENINGS = (
+    "Hi! {}", "Hello, {}", "Good morning. {}", "Hey there, quick question: {}", "Thanks for your help earlier. {}",
+    "I was reading about {name} yesterday. {}", "{name} is a nice place to start. {}", "Please answer briefly. {}",
+    "My colleague asked me this. {}", "Question: {} Answer:", "Q: {}\nA:", "Dear team, {}",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """`same`: texts that ask one thing. `other`: texts that ask something else than any of these."""
+
+    same: tuple[str, ...]
+    other: tuple[str, ...]
+    made: bool = False
+
+
+def read_items(folder: Path, field: str = "*") -> list[Item]:
+    """The items written by hand, in the order of their files; those of one field, if it is named."""
+    lines = [
+        line for file in sorted(folder.glob(f"train_{field}.jsonl")) for line in file.read_text("utf-8").splitlines()
+    ]
+    told = [json.loads(line) for line in lines if line.strip()]
+    return [Item((each["ask"], *each["same"]), tuple(each["other"])) for each in told]
+
+
+def held_out(item: Item) -> bool:
+    """Whether the item is kept from training, one in eight: to judge by, and to weigh the scorer against the cosine."""
+    return int(hashlib.md5(item.same[0].encode()).hexdigest(), 16) % 1000 < 120
+
+
+def all_items(folder: Path, made: int) -> list[Item]:
+    """The items of the folder to train on, half of them about other names as well, and those that are made."""
+    written = read_items(folder)
+    kept = [item for item in written if not held_out(item)]
+    others = (renamed(item) for item in written[::2] if not held_out(item))
+    return [*kept, *filter(None, others), *made_items(made, random.Random(made))]
+
+
+def invented(rng: random.Random) -> str:
+    """A name of one to three words that nobody bears."""
+    words = []
+    for _ in range(rng.choice((1, 1, 2, 2, 2, 3))):
+        parts = (
+            rng.choice("bdfghjklmnprstvwz") + rng.choice(("a", "e", "i", "o", "u", "ar", "en", "il", "or", "us"))
+            for _ in range(rng.choice((2, 2, 3)))
+        )
+        words.append("".join(parts).capitalize())
+    return " ".join(words)
+
+
+def look_alike(name: str, rng: random.Random) -> str:
+    """Another name that looks much like this one."""
+    words = name.split()
+    at = rng.randrange(len(words))
+    if len(words) > 1 and rng.random() < 0.6:
+        words[at] = invented(rng).split()[0]
+    else:
+        cut = rng.randrange(len(words[at]))
+        words[at] = words[at][:cut] + rng.choice(string.ascii_lowercase) + words[at][cut + rng.choice((0, 1)) :]
+    found = " ".join(words)
+    return found if found.casefold() != name.casefold() else name + " " + invented(rng).split()[0]
+
+
+def phrasings() -> tuple[dict[str, list[str]], dict[str, list[str]]]:
+    """By relation, the ways of asking for it, `{}` for the subject, and the subjects known, if any."""
+    ways: dict[str, list[str]] = {}
+    subjects: dict[str, list[str]] = {}
+    with (HERE / "phrasebook_v1.tsv").open(encoding="utf-8", newline="") as opened:
+        for row in csv.DictReader(opened, delimiter="\t", quoting=csv.QUOTE_NONE):
+            ways.setdefault(row["relation"], []).append(row["phrasing"])
+    with (HERE / "scope_bank_v1.tsv").open(encoding="utf-8", newline="") as opened:
+        for row in csv.DictReader(opened, delimiter="\t", quoting=csv.QUOTE_NONE):
+            asked = re.search(r"Question: (.*) Answer:$", row["text"])
+            text = asked[1] if asked else row["text"]
+            if row["subject"] in text and (asked or not text.startswith(("Here", "I was"))):
+                ways.setdefault(row["relation"], []).append(text.replace(row["subject"], "{}"))
+                subjects.setdefault(row["relation"], []).append(row["subject"])
+    return (
+        {relation: list(dict.fromkeys(each)) for relation, each in ways.items()},
+        {relation: list(dict.fromkeys(each)) for relation, each in subjects.items()},
+    )
+
+
+def made_items(count: int, rng: random.Random) -> Iterator[Item]:
+    """Items about one name: the same relation in other words; another name, a look-alike, another relation, and one
+    relation upon another."""
+    ways, subjects = phrasings()
+    relations = [relation for relation, each in ways.items() if len(each) >= 3]
+    every = [name for each in subjects.values() for name in each]
+    for _ in range(count):
+        relation = rng.choice(relations)
+        own = subjects.get(relation, [])
+        name = (
+            rng.choice(own)
+            if own and rng.random() < 0.6
+            else rng.choice((invented(rng), invented(rng), rng.choice(every)))
+        )
+        another = rng.choice([each for each in own or every if each != name] or [invented(rng)])
+        said = rng.sample(ways[relation], min(5, len(ways[relation])))
+        known = {way for each in ways[relation] for way in (each, each.rstrip("?"))}
+        strange = [rng.choice(ways[each]) for each in rng.sample(relations, 3) if each != relation]
+        noun = rng.choice(list(ways)).split("_")[-1]
+        others = [
+            rng.choice(said).replace("{}", each)
+            for each in (another, invented(rng), look_alike(name, rng), look_alike(name, rng), f"the {noun} of {name}")
+        ]
+        others += [way.replace("{}", name) for way in strange if way not in known]
+        yield Item(tuple(way.replace("{}", name) for way in said), tuple(others), made=True)
+
+
+def renamed(item: Item) -> Item | None:
+    """The item about other names and numbers, with its own asked about them as `other`; None where it has none."""
+    rng = random.Random(item.same[0])
+    names = sorted(
+        {
+            word
+            for text in item.same
+            for word in re.findall(r"[^\W\d_]{3,}", text)
+            if word.casefold() in words_of(text).names
+        }
+    )
+    numbers = sorted({number for text in item.same for number in words_of(text).numbers})
+    if not names and not numbers:
+        return None
+    to = {name: invented(rng).split()[0] for name in names}
+    to |= {number: re.sub(r"\d", lambda _: rng.choice("123456789"), number) for number in numbers}
+    pattern = re.compile(r"\b(" + "|".join(map(re.escape, to)) + r")\b")
+
+    def other(text: str) -> str:
+        return pattern.sub(lambda found: to[found[0]], text)
+
+    same = tuple(map(other, item.same))
+    before = tuple(old for old, new in zip(item.same, same, strict=True) if old != new)[:3]
+    return Item(same, (*map(other, item.other), *before))
+
+
+def with_noise(text: str, rng: random.Random) -> str:
+    """The text as somebody in a hurry writes it."""
+    if rng.random() < 0.35:
+        words = text.split(" ")
+        long = [at for at, word in enumerate(words) if len(word) > 4 and word.isalpha() and word.islower()]
+        if long:
+            at = rng.choice(long)
+            cut = rng.randrange(1, len(words[at]) - 1)
+            word = words[at]
+            words[at] = rng.choice(
+                (word[:cut] + word[cut + 1 :], word[:cut] + word[cut + 1] + word[cut] + word[cut + 2 :])
+            )
+        text = " ".join(words)
+    if rng.random() < 0.4:
+        text = text.rstrip("?.! ")
+    if rng.random() < 0.35:
+        text = rng.choice(OPENINGS).replace("{}", text).replace("{name}", invented(rng))
+    draw = rng.random()
+    return text.lower() if draw < 0.35 else text.upper() if draw < 0.45 else text

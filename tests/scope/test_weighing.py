@@ -1,0 +1,45 @@
+"""The weights that ship: what they must agree with, whatever they were fitted to."""
+
+from dataclasses import replace
+from itertools import product
+
+import pytest
+import torch
+
+from app.scope.background import Contrast
+from app.scope.fitting_weights import Seen, _logistic
+from app.scope.weighing import Figures, Weighing, load_weighing
+
+
+def figures(own: float, *, keys: int = 1, counters: int = 0, traffic: bool = False, cosine: float = 0.7) -> Figures:
+    logits, cosines = torch.full((keys,), own), torch.full((keys,), cosine)
+    against = torch.full((counters,), -3.0), torch.full((counters,), 0.3)
+    return Figures.of(logits, cosines, *against, Contrast(0.4, traffic), False)
+
+
+@pytest.mark.parametrize(("keys", "counters", "traffic"), product((1, 4), (0, 3), (False, True)))
+def test_in_every_case_a_surer_scorer_means_surer(keys: int, counters: int, traffic: bool) -> None:
+    weighing = load_weighing()
+    low, high = (figures(own, keys=keys, counters=counters, traffic=traffic) for own in (-4.0, 4.0))
+    assert weighing.logit(low) < 0 < weighing.logit(high)
+
+
+def test_a_key_that_is_far_is_less_likely_the_same() -> None:
+    weighing = load_weighing()
+    assert weighing.logit(figures(2.0, cosine=0.2)) < weighing.logit(figures(2.0, cosine=0.7))
+
+
+def test_without_counter_examples_theirs_are_nothing() -> None:
+    told = figures(1.0)
+    assert (told.counter, told.counter_cosine, told.counter_mean_cosine) == (0, 0, 0)
+    assert told.case == "alone"
+    assert figures(1.0, keys=2, counters=1, traffic=True).case == "paraphrases, counter-examples, traffic"
+
+
+def test_weights_are_those_that_part_what_was_seen() -> None:
+    """Figures as they are, not standardised: the weights that are kept are applied to them."""
+    seen = [
+        Seen(replace(figures(own), contrast=0.1 * at), own > 0, 1.0) for at, own in enumerate((-3.0, -1.0, 1.0, 3.0))
+    ]
+    weighing = Weighing({"alone": _logistic(seen)})
+    assert [weighing.logit(each.figures) > 0 for each in seen] == [each.same for each in seen]
