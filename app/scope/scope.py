@@ -46,7 +46,9 @@ MOST_COUNTER = 32
 BOUND = 0.5
 """How likely a question must be to ask the same, before anything is known of what else is asked."""
 FALSE_HITS = 0.002
-CALIBRATED_ON = 32
+MAY_BE_NEAR = 0.4
+"""Cosine below which no question that is asked anyway is held against an edit when its bound is calibrated."""
+CALIBRATED_ON = 24
 """Questions that are asked anyway, the nearest, that are read closely for an edit's bound."""
 CLEAR = 0.05
 """By which a bound, as a logit, stands above what it is to keep out."""
@@ -171,9 +173,8 @@ class Scope:
             return record
         own = torch.stack([each.vector for each in self._encoder.encode(row.texts)])
         near = (vectors @ own.T).amax(1).topk(min(CALIBRATED_ON, len(texts)))
-        asked = [
-            texts[at] for at, value in zip(near.indices.tolist(), near.values.tolist(), strict=True) if value < SAME
-        ]
+        asked = [texts[at] for at in near.indices[(near.values < SAME) & (near.values > MAY_BE_NEAR)].tolist()]
+        self._encoder.encode(asked)
         over = sorted((self._margin(text, row, None, namespace) for text in asked), reverse=True)
         may = int(self._false_hits(namespace) * len(texts))
         bound, hits = row.bound, sum(margin >= 0 for margin in over)
