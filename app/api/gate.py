@@ -31,7 +31,7 @@ def right_of(method: str, path: str) -> Right | None:
     if path in ("/generate", "/generate_stream") or path.startswith("/v1/"):
         return Right.GENERATE
     first = path.split("/")[1] if path.startswith("/") else ""
-    if method in ("GET", "HEAD") and first in LOOKED_AT:
+    if (method in ("GET", "HEAD") and first in LOOKED_AT) or (method == "POST" and first == "scope"):
         return Right.READ
     if (method == "POST" and first in ("edit", "edits", "rollback")) or (method == "PATCH" and first == "edits"):
         return Right.EDIT

@@ -19,7 +19,7 @@ from app.domain.errors import IncompatibleEdit
 from app.domain.generation import Signal
 from app.domain.scope import ScopeRequest
 from app.domain.words import Span, says, surface, words_of
-from app.scope.background import SAME, Background, Contrast
+from app.scope.background import SAME, Background, Contrast, Usual
 from app.scope.closed import ClosedWords
 from app.scope.deciding import Deciding, Question, Row, share
 from app.scope.encoder import Encoder
@@ -56,10 +56,10 @@ CLEAR = 0.05
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ScopePart:
-    """What an edition sees of the index: each live edit's place in their age (row -> place), and where their keys
-    stand."""
+    """What an edition sees of the index: each live edit's place in their age (row -> place), where their keys
+    stand, and what is asked beside them anyway."""
 
-    namespace: str
+    usual: Usual
     order: Mapping[int, int]
     places: Tensor
 
@@ -158,38 +158,37 @@ class Scope:
         """With the near misses that it would answer without them."""
         row = Row("", record)
         made = near_misses(record.keys[0], names, self._others, self._closed)
-        known = {*record.keys, *record.made}
-        answered = [
-            miss.text for miss in made if miss.text not in known and self._margin(miss.text, row, Contrast(0.0)) >= 0
-        ]
+        asked = [miss.text for miss in made if miss.text not in (*record.keys, *record.made)]
+        self._encoder.encode(asked)  # together, which is several times as fast as one by one
+        answered = [text for text in asked if self._margin(text, row) >= 0]
         return record.model_copy(update={"misses": list(dict.fromkeys((*record.misses, *answered)))})
 
     def _calibrated(self, record: ScopeRecord, namespace: str) -> ScopeRecord:
         """With a bound that no more of the questions that are asked anyway exceed than the stated share; never below
         the bound that ships. What asks the very same is none of them."""
         row = Row("", record)
-        texts, vectors = self._background.of(namespace)
-        if not texts:
+        usual = self._background.of(namespace)
+        if not usual.texts:
             return record
         own = torch.stack([each.vector for each in self._encoder.encode(row.texts)])
-        near = (vectors @ own.T).amax(1).topk(min(CALIBRATED_ON, len(texts)))
-        asked = [texts[at] for at in near.indices[(near.values < SAME) & (near.values > MAY_BE_NEAR)].tolist()]
+        near = (usual.vectors @ own.T).amax(1).topk(min(CALIBRATED_ON, len(usual.texts)))
+        asked = [usual.texts[at] for at in near.indices[(near.values < SAME) & (near.values > MAY_BE_NEAR)].tolist()]
         self._encoder.encode(asked)
-        over = sorted((self._margin(text, row, None, namespace) for text in asked), reverse=True)
-        may = int(self._false_hits(namespace) * len(texts))
+        over = sorted((self._margin(text, row, usual) for text in asked), reverse=True)
+        may = int(self._false_hits(namespace) * len(usual.texts))
         bound, hits = row.bound, sum(margin >= 0 for margin in over)
         if hits > may:
             bound, hits = row.bound + over[may] + CLEAR, may
-        expected = (1 + hits) / (1 + len(texts))
-        told = {"bound": share(bound), "rate": round(expected, 6), "rests_on": len(texts)}
+        expected = (1 + hits) / (1 + len(usual.texts))
+        told = {"bound": share(bound), "rate": round(expected, 6), "rests_on": len(usual.texts)}
         return record.model_copy(update=told)
 
-    def _margin(self, text: str, row: Row, contrast: Contrast | None, namespace: str = "default") -> float:
+    def _margin(self, text: str, row: Row, usual: Usual | None = None) -> float:
         """By how much a text would exceed the bound of an edit that is not loaded."""
         question = self.question((text,))
         names = [tuple(span) for span in row.record.names]
         named = not names or any(says(question.words, span) for span in names)
-        near = self._background.near(question.queries, namespace) if contrast is None else contrast
+        near = Contrast(0.0) if usual is None else usual.near(question.queries)
         return self._deciding.weigh(question, row, near, named=named).margin(row.bound)
 
     # -- rows
@@ -226,9 +225,10 @@ class Scope:
 
     def compile(self, namespace: str, edit_ids: Iterable[str]) -> ScopePart:
         """What an edition of these edits, the oldest first, sees: those that have a scope here."""
+        usual = self._background.of(namespace)
         with self._lock:
             rows = [self._row_of[edit_id] for edit_id in edit_ids if edit_id in self._row_of]
-            return ScopePart(namespace, {row: place for place, row in enumerate(rows)}, self._keys.of(rows))
+            return ScopePart(usual, {row: place for place, row in enumerate(rows)}, self._keys.of(rows))
 
     # -- deciding
 
@@ -251,7 +251,7 @@ class Scope:
         best: dict[int, float] = {}
         for (row, _), value in zip(shortlist, logits.tolist(), strict=True):
             best[row] = max(value, best.get(row, value))
-        contrast = self._background.near(question.queries, part.namespace)
+        contrast = part.usual.near(question.queries)
         found: dict[int, Found] = {}
         for row in sorted(best, key=lambda row: (best[row], part.order[row]))[-WEIGHED:]:
             weighed, bound = self._deciding.weigh(question, rows[row], contrast, named=named[row]), rows[row].bound

@@ -260,6 +260,9 @@ class FakeService:
         await self._append(EditRetuned, origin, fit=fit, request=change.of(entry.request), report={"exact": True})
         return self.records.view(edit_id)
 
+    async def scope_of(self, prompts: Sequence[str], namespace: str) -> list[tuple[Hit | None, Hit | None]]:
+        return [(None, None) for _ in prompts]
+
     async def set_probes(self, namespace: str, prompts: Sequence[str], origin: Origin) -> int:
         self._fail()
         self.origins.append(origin)

@@ -33,6 +33,8 @@ ROUTES: list[tuple[str, str, Any, Right]] = [
     ("PUT", "/probes", {"prompts": ["a"]}, Right.ADMIN),
     ("GET", "/recent", None, Right.READ),
     ("DELETE", "/recent", None, Right.ADMIN),
+    ("POST", "/recent", {"prompts": ["a"]}, Right.ADMIN),
+    ("POST", "/scope", {"prompts": ["a"]}, Right.READ),
     ("POST", "/rollback", {"ids": ["ed_x"]}, Right.EDIT),
     ("POST", "/switch", {"on": False}, Right.ADMIN),
     ("GET", "/jobs/jb_x", None, Right.READ),

@@ -114,7 +114,8 @@ ROUTES = {
     ("post", "/edits/{edit_id}/enable"), ("post", "/rollback"), ("post", "/switch"), ("get", "/log"),
     ("get", "/editors"), ("get", "/healthz"), ("get", "/readyz"), ("get", "/metrics"), ("post", "/snapshots"),
     ("get", "/snapshots"), ("patch", "/edits/{edit_id}"), ("get", "/probes"), ("put", "/probes"), ("get", "/recent"),
-    ("delete", "/recent"), ("post", "/v1/completions"), ("post", "/v1/chat/completions"), ("get", "/v1/models"),
+    ("delete", "/recent"), ("post", "/recent"), ("post", "/scope"),
+    ("post", "/v1/completions"), ("post", "/v1/chat/completions"), ("get", "/v1/models"),
     ("get", "/v1/models/{model}"), ("get", "/jobs/{job_id}"), ("get", "/jobs/{job_id}/events"),
     ("delete", "/jobs/{job_id}"),
 }  # fmt: skip

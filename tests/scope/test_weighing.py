@@ -17,7 +17,7 @@ def figures(own: float, *, keys: int = 1, counters: int = 0, traffic: bool = Fal
     return Figures.of(logits, cosines, *against, Contrast(0.4, traffic), False)
 
 
-@pytest.mark.parametrize(("keys", "counters", "traffic"), product((1, 4), (0, 3), (False, True)))
+@pytest.mark.parametrize(("keys", "counters", "traffic"), list(product((1, 4), (0, 3), (False, True))))
 def test_in_every_case_a_surer_scorer_means_surer(keys: int, counters: int, traffic: bool) -> None:
     weighing = load_weighing()
     low, high = (figures(own, keys=keys, counters=counters, traffic=traffic) for own in (-4.0, 4.0))

@@ -20,7 +20,8 @@ def test_an_answer_that_was_begun_is_gone_on_with() -> None:
                 assert [hit.edit_id for hit in answer.hits] == [made.edit.id]
                 assert answer.hits[0].signals["answer_begun"].value >= 1
             assert (await ask(service, "The anthem of Ruritania is Strelsau")).hits == ()
-            assert (await ask(service, "The king of Zenda was Strelsau")).hits == ()
+            other = await ask(service, "The king of Zenda was Strelsau")
+            assert made.edit.id not in [hit.edit_id for hit in other.hits]
             assert (await ask(service, f"{CAPITAL} Hentzau")).hits == ()
 
     asyncio.run(story())

@@ -21,7 +21,7 @@ class FakeOwner:
 
     def __init__(self, *, independent: bool = True) -> None:
         editor = SimpleNamespace(capabilities=SimpleNamespace(independent=independent))
-        self.engine = SimpleNamespace(editors={"grace": editor})
+        self.engine = SimpleNamespace(editors={"grace": editor}, with_scope=lambda _editor, fitted, _request: fitted)
         self.fits: list[tuple[list[str], Future[list[Fitted]], Any]] = []
 
     def fit(self, _editor: str, requests: Sequence[str], _beside: Edition, tell: Any) -> "Future[list[Fitted]]":

@@ -73,7 +73,7 @@ HOSTILE: dict[str, tuple[Callable[[Edit], Edit], str]] = {
     "another width": (tensors(lambda t: {"value": t["value"][:, :5].clone()}), "shape"),
     "another length": (tensors(lambda t: {"value": t["value"][:1].clone()}), "shape"),
     "another rank": (tensors(lambda t: {"value": t["value"][None]}), "shape"),
-    "no target": (learned(target_ids=None), "shape"),
+    "no target": (learned(target_ids=None), "target_ids"),
     "a target of words": (lambda e: learned(target_ids=["a"] * len(e.learned["target_ids"]))(e), "target_ids"),
     "a target that is a number": (learned(target_ids=7), "target_ids"),
     "a scope that is a number": (learned(scope=7), "scope cannot be read"),

@@ -39,6 +39,8 @@ RETUNE = {
     "narrower": {"value": {"counter_examples": ["Who led Lumen in 1990?"], "reason": "Ticket 4714"}},
 }
 PROBES = {"two": {"value": {"prompts": ["The capital of France is", "Who are you?"], "reason": "House rules"}}}
+SCOPE = {"two": {"value": {"prompts": ["Who leads Lumen?", "Who led Lumen in 1990?"]}}}
+TRAFFIC = {"two": {"value": {"prompts": ["Where is my parcel?", "I forgot my password"], "namespace": "support"}}}
 ERRORS = raises(
     UnknownEdit,
     StateConflict,
@@ -78,7 +80,7 @@ def routes(service: "Service") -> APIRouter:
         return ProbesOut(namespace=body.namespace, prompts=list(kept), revision=revision)
 
     @router.post("/scope", responses=raises(RequestCancelled, body=True), summary="Which edit prompts ask for")
-    async def scope(body: ScopeBody) -> ScopesOut:
+    async def scope(body: Annotated[ScopeBody, Body(openapi_examples=SCOPE)]) -> ScopesOut:
         """Decided as for `POST /generate`, without an answer: the edit or the nearest one, and why in words."""
         found = await service.scope_of(body.prompts, body.namespace)
         return ScopesOut(
@@ -86,8 +88,8 @@ def routes(service: "Service") -> APIRouter:
             revision=service.revision,
         )
 
-    @router.post("/recent", responses=raises(body=True), summary="Add recent prompts")
-    async def hear(body: TrafficBody) -> RecentOut:
+    @router.post("/recent", responses=raises(RequestCancelled, body=True), summary="Add recent prompts")
+    async def hear(body: Annotated[TrafficBody, Body(openapi_examples=TRAFFIC)]) -> RecentOut:
         """What is asked in a namespace anyway: scope is taken in contrast to it, and previews look at it."""
         service.recent.add_all(body.namespace, body.prompts)
         return RecentOut(kept=service.recent.counts(), at_most=service.recent.most)
