@@ -30,8 +30,9 @@ GIVEN = ((0, 0), (3, 3), (3, 0), (0, 3), (2, 2), (4, 0))
 """Paraphrases and counter-examples that an item's edit has, by turns."""
 FIELDS = ("service", "utterances", "it", "work", "products", "life")
 """Files of pairs whose texts stand for the traffic of a namespace."""
-ALIKE = 11
-"""Questions about others that are asked beside an item's own, the nearest."""
+ALIKE, USUAL = 8, 24
+"""Questions about others that are asked beside an item's own, the nearest; and, where a namespace keeps what is asked,
+the nearest of these."""
 BANK_ITEMS = 130
 RIDGE = 0.02
 WEIGHT = {True: 1.5, False: 1.0}
@@ -55,10 +56,11 @@ def fit_weights(encoder: Encoder, scorer: PairScorer, pairs: Path, out: Path) ->
     served = _Served(encoder, scorer, background)
     bank = _bank_items(rng)
     usual = [item for field in FIELDS for item in read_items(pairs, field)]
-    traffic = encoder.vectors([text for item in usual for text in (*item.same, *item.other)])
+    asked = list(dict.fromkeys(text for item in usual for text in (*item.same, *item.other)))
+    traffic = encoder.vectors(asked)
     known = {item.same[0] for item in usual}
     seen = [*served.of(written, 1.0, rng), *served.of(bank, 0.7, rng)]
-    within = _Served(encoder, scorer, torch.cat([background, traffic]), traffic=True)
+    within = _Served(encoder, scorer, torch.cat([background, traffic]), [*shipped, *asked])
     seen += [*within.of([item for item in written if item.same[0] in known], 1.0, rng), *within.of(bank, 0.7, rng)]
     cases: dict[str, list[Seen]] = defaultdict(list)
     for each in seen:
@@ -85,9 +87,10 @@ def _bank_items(rng: random.Random) -> list[Item]:
 class _Served:
     """Makes of items what serving would see of them."""
 
-    def __init__(self, encoder: Encoder, scorer: PairScorer, background: Tensor, *, traffic: bool = False) -> None:
+    def __init__(self, encoder: Encoder, scorer: PairScorer, background: Tensor, usual: Sequence[str] = ()) -> None:
+        """`usual` are the texts of the background where they are a namespace's traffic."""
         self._encoder, self._scorer, self._closed = encoder, scorer, load_closed_words()
-        self._background, self._is_traffic = background, traffic
+        self._background, self._usual = background, usual
 
     def of(self, items: Sequence[Item], weight: float, rng: random.Random) -> Iterator[Seen]:
         asks = [item.same[0] for item in items]
@@ -101,8 +104,13 @@ class _Served:
         keys = self._encoder.encode([*item.same, *item.other])
         place = {text.text: at for at, text in enumerate(keys)}
         stacked = torch.stack([key.vector for key in keys])
+        others = (self._background @ stacked.T).amax(1) < 1 - 1e-4  # the item's own texts may be part of it
+        if self._usual:
+            near = (self._background @ stacked[0]).masked_fill(~others, -1.0).topk(USUAL).indices
+            strange = [*strange, *(self._usual[at] for at in near.tolist())]
         asked = {each.text: each for each in self._encoder.encode([*item.same[1:], *item.other, *strange])}
         logits = {text: self._scorer.score(each, keys) for text, each in asked.items()}
+        beside = {text: self._contrast(each, others) for text, each in asked.items()}
         for paraphrases, counters in GIVEN:
             same, other = list(item.same[1:]), list(item.other)
             rng.shuffle(same)
@@ -114,16 +122,13 @@ class _Served:
             for text, is_same in questions:
                 cosines, logit = stacked @ asked[text].vector, logits[text]
                 unnamed = bool(names) and not any(says(words_of(text), span) for span in names)
-                beside = self._contrast(asked[text], stacked)
-                figures = Figures.of(logit[own], cosines[own], logit[against], cosines[against], beside, unnamed)
+                figures = Figures.of(logit[own], cosines[own], logit[against], cosines[against], beside[text], unnamed)
                 yield Seen(figures, is_same, weight * WEIGHT[is_same])
 
-    def _contrast(self, question: Encoded, own: Tensor) -> Contrast:
-        """To the background without the item's own texts, which may be part of it."""
+    def _contrast(self, question: Encoded, others: Tensor) -> Contrast:
         near = self._background @ question.vector
-        mine = (self._background @ own.T).amax(1) > 1 - 1e-4
-        near = near[(near < SAME) & ~mine]
-        return Contrast(float(near.topk(NEAREST).values.mean()), self._is_traffic)
+        near = near[(near < SAME) & others]
+        return Contrast(float(near.topk(NEAREST).values.mean()), bool(self._usual))
 
 
 def _logistic(seen: Sequence[Seen]) -> list[float]:

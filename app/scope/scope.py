@@ -175,7 +175,7 @@ class Scope:
         asked = [usual.texts[at] for at in near.indices[(near.values < SAME) & (near.values > MAY_BE_NEAR)].tolist()]
         self._encoder.encode(asked)
         over = sorted((self._margin(text, row, usual) for text in asked), reverse=True)
-        may = int(self._false_hits(namespace) * len(usual.texts))
+        may = int(self._false_hits(namespace) * len(usual.texts) / max(1, len(self._rows)))  # all edits share them
         bound, hits = row.bound, sum(margin >= 0 for margin in over)
         if hits > may:
             bound, hits = row.bound + over[may] + CLEAR, may

@@ -12,6 +12,9 @@ from app.service.recent import Recent
 from app.service.records import Clock, Records
 from app.service.serving import Pins, askings_of, items_of
 
+MOST_TRAFFIC = 10_000
+"""Recent prompts of a namespace that scope is taken in contrast to."""
+
 
 class Answering:
     """The reading half of the service: it changes nothing but counters and recent prompts."""
@@ -31,7 +34,7 @@ class Answering:
 
     def _traffic(self, namespace: str) -> list[str]:
         """The questions of a namespace's recent prompts."""
-        prompts = self._recent.newest(namespace, self._recent.most)
+        prompts = self._recent.newest(namespace, MOST_TRAFFIC)
         return [self._owner.engine.text.turns(prompt)[-1] for prompt in prompts]
 
     async def scope_of(self, prompts: Sequence[str], namespace: str) -> list[tuple[Hit | None, Hit | None]]:
