@@ -36,6 +36,8 @@ class Usual:
     texts: tuple[str, ...]
     vectors: Tensor
     traffic: bool
+    shipped: int = 0
+    """So many of them, the first, ship: of a namespace's traffic some may ask for an edit, in words of their own."""
 
     def near(self, queries: Tensor) -> Contrast:
         """(W, E) -> the mean cosine of the nearest few."""
@@ -60,13 +62,13 @@ class Background:
         """What is known now."""
         with self._lock:
             if self._of_shipped is None:
-                self._of_shipped = Usual(self._shipped, self._vectors.of(self._shipped), False)
+                self._of_shipped = Usual(self._shipped, self._vectors.of(self._shipped), False, len(self._shipped))
             traffic = tuple(dict.fromkeys(self.traffic(namespace)))
             if not traffic:
                 return self._of_shipped
             held = self._held.get(namespace)
             if held is None or held[0] != traffic:
                 vectors = torch.cat([self._of_shipped.vectors, self._vectors.of(traffic)])
-                usual = Usual((*self._shipped, *traffic), vectors, len(traffic) >= MANY)
+                usual = Usual((*self._shipped, *traffic), vectors, len(traffic) >= MANY, len(self._shipped))
                 held = self._held[namespace] = (traffic, usual)
             return held[1]

@@ -168,19 +168,20 @@ class Scope:
         the bound that ships. What asks the very same is none of them."""
         row = Row("", record)
         usual = self._background.of(namespace)
-        if not usual.texts:
+        texts, vectors = usual.texts[: usual.shipped], usual.vectors[: usual.shipped]
+        if not texts:
             return record
         own = torch.stack([each.vector for each in self._encoder.encode(row.texts)])
-        near = (usual.vectors @ own.T).amax(1).topk(min(CALIBRATED_ON, len(usual.texts)))
-        asked = [usual.texts[at] for at in near.indices[(near.values < SAME) & (near.values > MAY_BE_NEAR)].tolist()]
+        near = (vectors @ own.T).amax(1).topk(min(CALIBRATED_ON, len(texts)))
+        asked = [texts[at] for at in near.indices[(near.values < SAME) & (near.values > MAY_BE_NEAR)].tolist()]
         self._encoder.encode(asked)
         over = sorted((self._margin(text, row, usual) for text in asked), reverse=True)
-        may = int(self._false_hits(namespace) * len(usual.texts) / max(1, len(self._rows)))  # all edits share them
+        may = int(self._false_hits(namespace) * len(texts) / max(1, len(self._rows)))  # all edits share them
         bound, hits = row.bound, sum(margin >= 0 for margin in over)
         if hits > may:
             bound, hits = row.bound + over[may] + CLEAR, may
-        expected = (1 + hits) / (1 + len(usual.texts))
-        told = {"bound": share(bound), "rate": round(expected, 6), "rests_on": len(usual.texts)}
+        expected = (1 + hits) / (1 + len(texts))
+        told = {"bound": share(bound), "rate": round(expected, 6), "rests_on": len(texts)}
         return record.model_copy(update=told)
 
     def _margin(self, text: str, row: Row, usual: Usual | None = None) -> float:
