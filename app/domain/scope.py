@@ -1,4 +1,4 @@
-"""What a scope is learned from, as the service asks for it and the scope index reads it."""
+"""The request that a scope is learned from: the service makes it, the scope index reads it."""
 
 from dataclasses import dataclass
 
@@ -16,6 +16,6 @@ class ScopeRequest:
     counter: tuple[Turns, ...] = ()
     misses: tuple[Turns, ...] = ()
     subject: str | None = None
-    """Whom it is about, where that is given: a question must name it, or an alias."""
+    """The name that a question must say, or an alias of it, where the request gives one."""
     aliases: tuple[str, ...] = ()
     namespace: str = "default"

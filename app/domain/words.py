@@ -72,7 +72,7 @@ def _a_letter_off(a: str, b: str) -> bool:
 
 
 def locate(text: str, name: str) -> int | None:
-    """Where in a text a name ends, in characters: as it is written, else where words that match it do; None without."""
+    """The character at which a name ends in a text, by its spelling, else by words that match; None without it."""
     if (at := text.find(name)) >= 0:
         return at + len(name)
     place = _place(text, tuple(words_of(name)))

@@ -61,7 +61,7 @@ class PromptView:
     features: Mapping[Site, Tensor]
     observed: Mapping[str, Mapping[Site, Tensor]] = field(default_factory=dict)
     words: Sequence[str] = ()
-    """Of its question, folded."""
+    """The words of its question, folded."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -45,7 +45,7 @@ ROUSED = 0.1
 
 
 Tensors = Mapping[str, Tensor]
-"""Of some patches: keys (m, D_in), biases (m,), values (m, D_out), and queries (m, D_in) where those are wanted."""
+"""Several patches: keys (m, D_in), biases (m,), values (m, D_out), and queries (m, D_in) where those are wanted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +111,7 @@ class PatcherPaper(Plain):
         return fitted
 
     def _mistakes(self, request: FitRequest, earlier: Tensors | None) -> "Mistakes":
-        """What the model with all earlier patches gets wrong."""
+        """The target tokens that the model with all earlier patches gets wrong."""
         view = self._view
         batch = collate([request.contexts[:1]], [request.target_ids], view.device)
         with torch.no_grad():

@@ -90,7 +90,7 @@ def routes(service: "Service") -> APIRouter:
 
     @router.post("/recent", responses=raises(RequestCancelled, body=True), summary="Add recent prompts")
     async def hear(body: Annotated[TrafficBody, Body(openapi_examples=TRAFFIC)]) -> RecentOut:
-        """What is asked in a namespace anyway: scope is taken in contrast to it, and previews look at it."""
+        """Previews look at these prompts, and questions are weighed in contrast to them."""
         service.recent.add_all(body.namespace, body.prompts)
         return RecentOut(kept=service.recent.counts(), at_most=service.recent.most)
 

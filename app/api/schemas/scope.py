@@ -70,7 +70,7 @@ class ScopeBody(Incoming):
 
 
 class ScopeOut(Outgoing):
-    """Of a prompt: the edit that answers it, if any; else the one that came nearest, if any did."""
+    """A decision about one prompt: the edit that answers it; where none does, the edit that came nearest."""
 
     prompt: str
     edit: HitOut | None
@@ -83,7 +83,7 @@ class ScopeOut(Outgoing):
 
 
 class ScopesOut(Outgoing):
-    """In the order of the prompts."""
+    """The decisions stand in the order of the prompts."""
 
     decisions: list[ScopeOut]
     revision: int
