@@ -160,13 +160,19 @@ def _encoder(name: str) -> Encoder:
 
 def _scope(settings: Settings, bank: Sequence[BankPrompt]) -> Scope:
     encoder = _encoder(settings.encoder)
+    scorer = load_scorer()
+    if scorer.encoder != encoder.fingerprint:
+        raise InvalidRequest(
+            f"The pair scorer was trained with all-MiniLM-L6-v2, and ERRATA_ENCODER is {settings.encoder!r}: "
+            "leave it at `minilm`, or train a scorer with that encoder (`python -m app.scope.training --encoder`)."
+        )
     vectors = Vectors(encoder, settings.cache_dir)
     background = Background(vectors, [plain(each) for each in bank])
     closed = load_closed_words()
     names = sorted({each.subject for each in bank})
     return Scope(
         encoder,
-        Deciding(encoder, load_scorer(), load_weighing(), closed),
+        Deciding(encoder, scorer, load_weighing(), closed),
         closed,
         vectors,
         background,

@@ -5,6 +5,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from app import bootstrap
+from app.config import Settings
+from app.domain.errors import InvalidRequest
 from app.scope.encoder import Encoder, find_encoder
 from app.scope.items import all_items, read_items
 from app.scope.scorer import WEIGHTS, PairScorer, lay_out, load_scorer, words_of
@@ -107,3 +110,12 @@ def test_the_same_seed_trains_the_same(encoder: Encoder, tmp_path: Path) -> None
         save(train(Material(items, encoder.encode), 3, 1, width=16, layers=1), encoder.fingerprint, file)
     assert files[0].read_bytes() == files[1].read_bytes()
     assert load_scorer(files[0]).fingerprint == load_scorer(files[1]).fingerprint
+
+
+def test_an_encoder_that_the_scorer_does_not_know_is_refused_with_advice(
+    encoder: Encoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(encoder, "fingerprint", "another")
+    monkeypatch.setattr(bootstrap, "_encoder", lambda _name: encoder)
+    with pytest.raises(InvalidRequest, match="ERRATA_ENCODER"):
+        bootstrap._scope(Settings(_env_file=None), ())  # type: ignore[call-arg]
