@@ -1,13 +1,15 @@
 """Every setting, with its unit. Read from bootstrap upward only: rooms below receive values."""
 
+import difflib
 import os
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import limits
 from pydantic import AliasChoices, Field, SecretStr, field_validator, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 
 def default_cache() -> Path:
@@ -148,6 +150,11 @@ class Settings(BaseSettings):
     rate_limit: str | None = Field(
         None, description="How often one key (or address) may ask, such as `600/minute`; None: as often as it likes."
     )
+    cors_origins: Annotated[tuple[str, ...], NoDecode] = Field(
+        (),
+        description="Origins whose web pages may call this server, such as `https://app.example.com`, with commas "
+        "between them; `*`: any page's. None: browsers refuse to.",
+    )
     reason_required: bool = Field(False, description="Refuse changes that do not say why.")
     allow_anonymous: bool = Field(
         False, description="Listen beyond loopback though no key was made: something else keeps strangers out."
@@ -168,6 +175,19 @@ class Settings(BaseSettings):
     def _of_all_namespaces(cls, given: Any) -> Any:
         return {"*": given} if isinstance(given, int | float) else given
 
+    @field_validator("cors_origins", mode="before")
+    @classmethod
+    def _origins_with_commas(cls, given: Any) -> Any:
+        return tuple(filter(None, map(str.strip, given.split(",")))) if isinstance(given, str) else given
+
+    @field_validator("cors_origins")
+    @classmethod
+    def _origins_are_whole(cls, given: tuple[str, ...]) -> tuple[str, ...]:
+        for each in given:
+            if each != "*" and not re.fullmatch(r"https?://[^/?#]+", each):
+                raise ValueError(f"{each!r} is no origin: use a form such as https://app.example.com, without a path")
+        return given
+
     @field_validator("rate_limit")
     @classmethod
     def _rate_is_readable(cls, value: str | None) -> str | None:
@@ -185,6 +205,24 @@ class Settings(BaseSettings):
         if self.device_map is not None and self.device != "auto":
             raise ValueError(f"device_map lays a model over all GPUs, device {self.device!r} on one: leave one out")
         return self
+
+
+NOT_SETTINGS = frozenset({"ERRATA_URL", "ERRATA_KEY", "ERRATA_ACTOR", "ERRATA_SOURCE_LOG_SECRET"})
+"""What commands read from the environment beside the settings."""
+_SERVICE_LINK = re.compile(r"ERRATA_\w*?(SERVICE_(HOST|PORT)\w*|PORT_\d+_(TCP|UDP)\w*)")
+"""What Kubernetes puts into every pod's environment for a service of this name."""
+
+
+def unknown_variables(environment: Mapping[str, str]) -> list[str]:
+    """A line about each ERRATA_* variable that sets nothing: left alone, a misspelt one would silently not be set."""
+    known = {f"ERRATA_{name.upper()}" for name in Settings.model_fields} | NOT_SETTINGS
+    lines = []
+    for name in sorted(environment):
+        if not name.upper().startswith("ERRATA_") or name.upper() in known or _SERVICE_LINK.fullmatch(name):
+            continue
+        near = difflib.get_close_matches(name.upper(), sorted(known), n=1, cutoff=0.8)
+        lines.append(f"{name} is no setting: " + (f"did you mean {near[0]}?" if near else "unset it."))
+    return lines
 
 
 DEMO_MODEL = Path(__file__).parent / "demo" / "model"

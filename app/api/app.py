@@ -1,17 +1,20 @@
 """The app around a service: its life, its middleware, its routes. Knows no model and no setting."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 from fastapi import FastAPI
+from starlette.middleware.cors import CORSMiddleware
+from starlette.staticfiles import StaticFiles
 
 from app.api import errors
 from app.api.gate import Gate
+from app.api.heads import Heads
 from app.api.metrics import Metrics
-from app.api.middleware import Envelope
+from app.api.middleware import REQUEST_ID, REVISION, Envelope
 from app.api.openapi import describe
-from app.api.routes import changes, edits, generate, health, jobs, log, openai, scope, snapshots
+from app.api.routes import changes, edits, generate, health, jobs, log, openai, scope, snapshots, welcome
 
 if TYPE_CHECKING:
     from app.service.service import Service  # imports torch: the API itself does without
@@ -34,11 +37,12 @@ def create_app(
     version: str = "0.1.0",
     max_body_bytes: int = 8 * 2**20,
     rate_limit: str | None = None,
+    cors_origins: Sequence[str] = (),
     starting: Callable[[str, int, int], None] = lambda _what, _done, _of: None,
     started: Callable[[], None] = lambda: None,
 ) -> FastAPI:
     """An app that starts the service when it starts and stops it when it stops. `starting` is told what the service is
-    doing until then, `started` that it has started."""
+    doing until then, `started` that it has started. `cors_origins`: those whose pages may call it; `*`: all."""
 
     @asynccontextmanager
     async def life(app: FastAPI) -> AsyncIterator[None]:
@@ -57,13 +61,23 @@ def create_app(
         openapi_tags=TAGS,
         lifespan=life,
         redirect_slashes=False,
+        docs_url=None,
         redoc_url=None,
         generate_unique_id_function=lambda route: route.name,
     )
+    app.add_middleware(Heads)
     app.add_middleware(Gate, keys=lambda: service.records.ledger.keys, rate=rate_limit)
     app.add_middleware(
         Envelope, revision=lambda: service.revision, max_body_bytes=max_body_bytes, on_error=metrics.error
     )
+    if cors_origins:  # outermost: a browser shows a page only those errors that carry its headers
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=cors_origins,
+            allow_methods=["GET", "POST", "PUT", "PATCH", "DELETE"],
+            allow_headers=["*"],
+            expose_headers=[REQUEST_ID, REVISION, "Location", "Retry-After", "Preference-Applied"],
+        )
     errors.install(app)
     app.include_router(generate.routes(service, metrics))
     app.include_router(openai.routes(service, metrics))
@@ -74,5 +88,7 @@ def create_app(
     app.include_router(log.routes(service))
     app.include_router(snapshots.routes(service))
     app.include_router(health.routes(service, metrics))
+    app.include_router(welcome.routes(service, version))
+    app.mount("/docs", StaticFiles(directory=welcome.ASSETS), name="assets")
     app.openapi = describe(app)  # type: ignore[method-assign]
     return app

@@ -2,7 +2,7 @@
 
 import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from http import HTTPStatus
 from types import MappingProxyType
 from typing import Any
@@ -13,6 +13,8 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from app.api import openai_errors
+from app.api.invalid import problems_of
+from app.api.wayfinding import way
 from app.domain import errors as domain
 
 _log = logging.getLogger(__name__)
@@ -62,6 +64,7 @@ HTTP_DETAILS = {
     404: "There is nothing at this path: /docs lists every route.",
     405: "This path does not take this method; the Allow header names those it takes.",
 }
+"""In place of a detail that only repeats the status."""
 
 
 class ProblemResponse(Response):
@@ -84,8 +87,10 @@ def row_of(error: type[domain.ErrataError]) -> tuple[int, str, str]:
     return next(TABLE[base] for base in error.__mro__ if base in TABLE)
 
 
-def problem_of(error: Exception) -> dict[str, Any]:
-    """Any exception as a problem. What is not the caller's doing is logged here, and told without its inside."""
+def problem_of(error: Exception, body: Any = None) -> dict[str, Any]:
+    """Any exception as a problem. What is not the caller's doing is logged here, and told without its inside.
+
+    `body`: the type of the body that the route takes, for advice on names that it does not know."""
     if isinstance(error, domain.ErrataError):
         status, kind, title = row_of(type(error))
         if status == 500:
@@ -97,11 +102,12 @@ def problem_of(error: Exception) -> dict[str, Any]:
     if isinstance(error, HTTPException) and error.status_code == 400:  # FastAPI's word for bytes that are no text
         return problem(422, "invalid-request", "Invalid request", "The body cannot be read: send JSON, in UTF-8.")
     if isinstance(error, HTTPException):
-        title = HTTP_TITLES.get(error.status_code) or HTTPStatus(error.status_code).phrase
-        detail = HTTP_DETAILS.get(error.status_code, str(error.detail))
+        phrase = HTTPStatus(error.status_code).phrase
+        title = HTTP_TITLES.get(error.status_code) or phrase
+        detail = str(error.detail) if error.detail != phrase else HTTP_DETAILS.get(error.status_code, phrase)
         return problem(error.status_code, title.lower().replace(" ", "-"), title, detail)
     if isinstance(error, RequestValidationError):
-        found = [_readable(each) for each in error.errors()]
+        found = problems_of(error, body)
         detail = " ".join(each["message"] for each in found)
         return problem(422, "invalid-request", "Invalid request", detail, {"errors": found})
     _log.error("An unexpected error", exc_info=error)
@@ -120,9 +126,9 @@ def headers_of(error: Exception, status: int) -> dict[str, str]:
     return {}
 
 
-def answer_to(error: Exception, path: str = "") -> Response:
+def answer_to(error: Exception, path: str = "", body: Any = None) -> Response:
     """In the form that is expected at a path: a problem, or OpenAI's `error`."""
-    found = problem_of(error)
+    found = problem_of(error, body)
     headers = headers_of(error, found["status"])
     if path.startswith(openai_errors.PREFIX):
         told = openai_errors.openai_problem(found)
@@ -136,60 +142,16 @@ def answer_to(error: Exception, path: str = "") -> Response:
 
 
 async def _handle(request: Request, error: Exception) -> Response:
-    return answer_to(error, request.url.path)
+    path, route = request.url.path, request.scope.get("route")
+    if isinstance(error, HTTPException) and error.status_code in HTTP_DETAILS:
+        told = way(request.method, path, request.app.openapi()["paths"])
+        detail = HTTP_DETAILS[error.status_code] + (f" {told}" if told else "")
+        error = HTTPException(error.status_code, detail, error.headers)
+    field = getattr(route, "body_field", None)
+    return answer_to(error, path, None if field is None else field.field_info.annotation)
 
 
 def install(app: FastAPI) -> None:
     """Everything but unexpected errors, which `middleware` answers: only there does the answer get its headers."""
     for kind in (domain.ErrataError, HTTPException, RequestValidationError, ClientGone):
         app.add_exception_handler(kind, _handle)
-
-
-# -- validation errors, in words
-
-TAGS = {"one", "batch"}
-"""Parts of a location that name a choice of pydantic's, not a field of the client's."""
-
-
-def _readable(error: Mapping[str, Any]) -> dict[str, str]:
-    where, field = _location(error["loc"])
-    kind, message = str(error["type"]), str(error["msg"])
-    limits: Mapping[str, Any] = error.get("ctx", {})
-    match kind:
-        case "json_invalid":
-            text = f"The body is not JSON: {limits.get('error', message)} (character {field})."
-            return {"in": where, "field": "", "message": text}
-        case "missing" if not field:
-            text = "The body is missing: send a JSON object, with Content-Type: application/json."
-        case "missing":
-            text = f"`{field}` is missing: add it."
-        case "extra_forbidden":
-            text = f"`{field}` is not known here: remove it, or look for its spelling in /docs."
-        case "model_attributes_type" | "model_type" if not field:
-            text = "The body must be a JSON object, sent with Content-Type: application/json."
-        case "string_unicode":
-            text = f"{f'`{field}`' if field else 'A text'} holds half of a surrogate pair, which is no character."
-        case "string_too_long":
-            text = f"`{field}` is too long: at most {limits['max_length']} characters are taken."
-        case "too_long":
-            text = f"`{field}` holds too many: at most {limits['max_length']} are taken."
-        case "too_short" | "string_too_short":
-            text = f"`{field}` is empty: at least {limits['min_length']} is needed."
-        case "value_error":
-            reason = message.removeprefix("Value error, ")
-            text = f"`{field}` {reason}." if field else f"{reason[0].upper()}{reason[1:]}."
-        case _:
-            text = f"`{field}`: {message[:1].lower()}{message[1:]}." if field else f"{message}."
-    return {"in": where, "field": field, "message": text}
-
-
-def _location(loc: Sequence[int | str]) -> tuple[str, str]:
-    """("body", "one", "parameters", "stop", 3) -> ("body", "parameters.stop[3]")."""
-    where, *path = loc
-    field = ""
-    for depth, part in enumerate(path):
-        if isinstance(part, int):
-            field += f"[{part}]" if field else str(part)
-        elif not (depth == 0 and part in TAGS):
-            field += f".{part}" if field else part
-    return str(where), field

@@ -16,9 +16,10 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from app.domain.errors import Forbidden, RateLimited, Unauthenticated
 from app.domain.keys import RIGHTS, Key, Right, key_of
 
-OPEN = frozenset({"/healthz", "/readyz", "/docs", "/openapi.json", "/docs/oauth2-redirect"})
+OPEN = frozenset({"/healthz", "/readyz", "/docs", "/openapi.json"})
 """What orchestrators ask, and the description of the API: no key, no limit."""
-
+OPEN_BELOW = ("/docs/",)
+"""What those pages show."""
 
 LOOKED_AT = frozenset({"edits", "log", "editors", "metrics", "snapshots", "probes", "recent", "jobs"})
 """What a reader may see: the first part of a path."""
@@ -26,7 +27,7 @@ LOOKED_AT = frozenset({"edits", "log", "editors", "metrics", "snapshots", "probe
 
 def right_of(method: str, path: str) -> Right | None:
     """The right that a request needs; None for none."""
-    if path in OPEN:
+    if path in OPEN or path.startswith(OPEN_BELOW) or (path == "/" and method in ("GET", "HEAD")):
         return None
     if path in ("/generate", "/generate_stream") or path.startswith("/v1/"):
         return Right.GENERATE
@@ -35,7 +36,10 @@ def right_of(method: str, path: str) -> Right | None:
         return Right.READ
     if (method == "POST" and first in ("edit", "edits", "rollback")) or (method == "PATCH" and first == "edits"):
         return Right.EDIT
-    if method == "DELETE" and first == "jobs":
+    if method == "DELETE" and first in (
+        "jobs",
+        "edits",
+    ):  # edits: no route takes it, and the answer names the right one
         return Right.EDIT
     return Right.ADMIN
 

@@ -58,6 +58,7 @@ class Envelope:
         try:
             try:
                 self._check_length(headers)
+                _check_encoding(headers)
                 await self._app(scope, self._limited(receive), send_with_headers)
             except Exception as error:
                 if status:  # half an answer is out: all that is left is to break it off
@@ -99,6 +100,13 @@ class Envelope:
 
     def _too_large(self) -> HTTPException:
         return HTTPException(413, f"The body is too large: at most {self._max_body_bytes} bytes are taken.")
+
+
+def _check_encoding(headers: Headers) -> None:
+    """A compressed body is refused by name: read as it came it would be no JSON, and unpacked it may be of any size."""
+    encoding = headers.get("content-encoding", "identity").strip().lower()
+    if encoding not in ("", "identity"):
+        raise HTTPException(415, f"Bodies compressed with {encoding[:40]!r} are not taken: send the JSON as it is.")
 
 
 def sane_id(given: str | None) -> str:

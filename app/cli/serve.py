@@ -122,6 +122,7 @@ async def _run(service: "Service", settings: "Settings", listener: socket.socket
         service,
         max_body_bytes=settings.max_body_bytes,
         rate_limit=settings.rate_limit,
+        cors_origins=settings.cors_origins,
         starting=starting.tell,
         started=settle,
     )

@@ -1,5 +1,6 @@
 """Settings and the log for commands that work on this machine, not through a server. Imports no torch."""
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,8 +16,10 @@ if TYPE_CHECKING:
 
 def read_settings(given: dict[str, Any]) -> "Settings":
     """Options first, then the environment, then defaults; what is wrong is said by name."""
-    from app.config import Settings
+    from app.config import Settings, unknown_variables
 
+    if unknown := unknown_variables(os.environ):
+        render.fail(*unknown, "ERRATA_* variables are settings: app/config.py lists them.", title="Wrong settings")
     try:
         return Settings(**given)
     except ValidationError as error:

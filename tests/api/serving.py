@@ -19,9 +19,9 @@ MAX_BODY_BYTES = 100_000
 class Caller:
     """Sends one request at a time to an app, without a socket."""
 
-    def __init__(self, service: FakeService, rate_limit: str | None = None) -> None:
+    def __init__(self, service: FakeService, rate_limit: str | None = None, **more: Any) -> None:
         self.service = service
-        self.app = create_app(service, max_body_bytes=MAX_BODY_BYTES, rate_limit=rate_limit)  # type: ignore[arg-type]
+        self.app = create_app(service, max_body_bytes=MAX_BODY_BYTES, rate_limit=rate_limit, **more)  # type: ignore[arg-type]
 
     def __call__(self, method: str, path: str, **more: Any) -> httpx.Response:
         async def call() -> httpx.Response:

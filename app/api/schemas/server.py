@@ -36,6 +36,18 @@ class Health(Outgoing):
     status: str
 
 
+class Greeting(Outgoing):
+    """What answers at `/`."""
+
+    name: str = "errata"
+    version: str
+    model: str
+    docs: str = "/docs"
+    openapi: str = "/openapi.json"
+    openai: str = "/v1"
+    ready: str = "/readyz"
+
+
 class StatusOut(Outgoing):
     """How the server stands."""
 

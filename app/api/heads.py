@@ -1,0 +1,32 @@
+"""`HEAD` as HTTP has it: whatever GET would answer, without its body. Pure ASGI; knows no route."""
+
+from starlette.requests import ClientDisconnect
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+
+class _Enough(OSError):
+    """Raised to a stream that goes on after its head was sent; servers raise the like when a client has left."""
+
+
+class Heads:
+    """Asks the app inside for GET, and passes on the beginning of its answer."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["method"] != "HEAD":
+            await self._app(scope, receive, send)
+            return
+
+        async def send_head(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                await send(message)
+                await send({"type": "http.response.body", "body": b""})
+            elif message.get("more_body"):
+                raise _Enough
+
+        try:
+            await self._app({**scope, "method": "GET"}, receive, send_head)
+        except (_Enough, ClientDisconnect):
+            return

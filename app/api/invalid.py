@@ -1,0 +1,95 @@
+"""What is wrong with a body, a query or a header, in words of the client's own: its fields, never the validator's."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from fastapi.exceptions import RequestValidationError
+
+from app.api.wayfinding import meant, names_of
+
+TAGS = {"one", "batch"}
+"""Parts of a location that name a choice of the validator's, not a field of the client's."""
+
+
+def problems_of(error: RequestValidationError, body: Any = None) -> list[dict[str, str]]:
+    """Each thing that is wrong: where it stands, the field, a message. `body`: the type of body that is taken."""
+    found: list[dict[str, str]] = []
+    for each in error.errors():
+        told = _readable(each, _Place(each["loc"], error.body, body))
+        if told not in found:
+            found.append(told)
+    return _without_wrong_guesses(found)
+
+
+def _without_wrong_guesses(found: list[dict[str, str]]) -> list[dict[str, str]]:
+    """Of a field that takes one of several forms each form complains. Where one of them got further in, it was meant."""
+    deep = {each["field"] for each in found}
+
+    def outdone(field: str) -> bool:
+        return any(other.startswith((f"{field}[", f"{field}.")) for other in deep) if field else False
+
+    return [each for each in found if not outdone(each["field"])]
+
+
+class _Place:
+    """Where an error stands, read beside what the client sent: names that the validator gives to its choices go."""
+
+    def __init__(self, loc: Sequence[int | str], sent: Any, body: Any) -> None:
+        self.where, *path = loc
+        self.body = body
+        known = names_of(body)
+        self.path: list[int | str] = []
+        for depth, part in enumerate(path):
+            if depth == 0 and part in TAGS:
+                continue
+            if isinstance(part, int):
+                self.path.append(part)
+                sent = sent[part] if isinstance(sent, list) and part < len(sent) else None
+            elif self.where != "body" or part in known or (isinstance(sent, dict) and part in sent):
+                self.path.append(part)
+                sent = sent.get(part) if isinstance(sent, dict) else None
+
+    @property
+    def field(self) -> str:
+        """("parameters", "stop", 3) -> "parameters.stop[3]"."""
+        field = ""
+        for part in self.path:
+            field += (f"[{part}]" if field else str(part)) if isinstance(part, int) else f".{part}" if field else part
+        return field
+
+
+def _readable(error: Mapping[str, Any], place: _Place) -> dict[str, str]:
+    kind, message, field = str(error["type"]), str(error["msg"]), place.field
+    limits: Mapping[str, Any] = error.get("ctx", {})
+    match kind:
+        case "json_invalid":
+            at = error["loc"][-1]
+            text = f"The body is not JSON: {limits.get('error', message)} (character {at})."
+            return {"in": str(place.where), "field": "", "message": text}
+        case "missing" if not field:
+            text = "The body is missing: send a JSON object, with Content-Type: application/json."
+        case "missing":
+            text = f"`{field}` is missing: add it."
+        case "extra_forbidden":
+            advice = meant(str(place.path[-1]), place.path[:-1], place.body) if place.where == "body" else None
+            text = f"`{field}` is not known here: {advice or 'remove it, or look for its spelling in /docs.'}"
+        case "model_attributes_type" | "model_type" if not field:
+            text = "The body must be a JSON object, sent with Content-Type: application/json."
+        case "model_attributes_type" | "model_type":
+            text = f"`{field}` must be an object."
+        case "string_unicode":
+            text = f"{f'`{field}`' if field else 'A text'} holds half of a surrogate pair, which is no character."
+        case "string_too_long":
+            text = f"`{field}` is too long: at most {limits['max_length']} characters are taken."
+        case "too_long":
+            text = f"`{field}` holds too many: at most {limits['max_length']} are taken."
+        case "too_short" | "string_too_short":
+            text = f"`{field}` is empty: at least {limits['min_length']} is needed."
+        case "value_error":
+            reason = message.removeprefix("Value error, ")
+            text = f"`{field}` {reason}." if field else f"{reason[0].upper()}{reason[1:]}."
+        case _ if message.startswith("Input should be ") and field:
+            text = f"`{field}` must be {message.removeprefix('Input should be ')}."
+        case _:
+            text = f"`{field}`: {message[:1].lower()}{message[1:]}." if field else f"{message}."
+    return {"in": str(place.where), "field": field, "message": text}

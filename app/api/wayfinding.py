@@ -1,0 +1,97 @@
+"""What is told to somebody who took a wrong turn: the route that was meant, the field that was misspelt."""
+
+import difflib
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from types import UnionType
+from typing import Annotated, Any, Union, get_args, get_origin
+
+from pydantic import BaseModel
+
+NEAR = 0.75
+"""How alike two names must be, from 0 to 1, for one to be taken for a slip of the other."""
+
+_MISTAKEN: Sequence[tuple[str, str, str]] = (
+    ("POST|PUT", "/edits", "Edits are made by POST /edit."),
+    ("GET|HEAD", "/edit", "Edits are listed by GET /edits, and one is shown by GET /edits/{id}."),
+    (
+        "DELETE",
+        "/edits/[^/]+",
+        "Edits are kept for the audit: POST /edits/{id}/rollback takes one back, /edits/{id}/disable switches it off.",
+    ),
+    ("DELETE", "/edits", 'Edits are kept for the audit: POST /rollback with {"ids": [...]} takes several back.'),
+    (
+        "PUT|POST",
+        "/edits/[^/]+",
+        "PATCH /edits/{id} changes the scope of an edit; for another target POST /edit again.",
+    ),
+    (".*", "/edits?/[^/]+/(undo|revert|delete|remove)", "POST /edits/{id}/rollback takes an edit back."),
+    (".*", "/rollback/[^/]+", "POST /edits/{id}/rollback takes an edit back."),
+    ("POST", "/probes", "The probes of a namespace are set by PUT /probes."),
+    ("PUT|PATCH", "/switch", "The kill switch is turned by POST /switch."),
+    ("GET|HEAD", "/(generate|generate_stream|scope)", "This is asked by POST, with a JSON body: /docs shows it."),
+    (".*", "/(chat/)?completions", "OpenAI's routes are below /v1: POST /v1/chat/completions, POST /v1/completions."),
+    (".*", "/models(/.*)?", "OpenAI's routes are below /v1: GET /v1/models."),
+    (".*", "/v1/(edits?|generate|log|scope)", "Errata's own routes stand at the top, without /v1."),
+)
+"""(methods, path, the way) of turns that are often taken: patterns, each matched whole."""
+
+
+def way(method: str, path: str, routes: Iterable[str]) -> str | None:
+    """Where to go in place of a path that is not there, or does not take the method. `routes`: all paths there are."""
+    for methods, pattern, told in _MISTAKEN:
+        if re.fullmatch(methods, method) and re.fullmatch(pattern, path.rstrip("/") or "/"):
+            return told
+    near = difflib.get_close_matches(path, sorted(set(routes) - {path}), n=1, cutoff=NEAR)
+    return f"Did you mean {near[0]}?" if near else None
+
+
+def meant(name: str, location: Sequence[int | str], body: Any) -> str | None:
+    """Advice on a field that is not known at a location of a body of this type: the name that it is a slip of, or the
+    place where it belongs."""
+    models = list(_models_at(body, location))
+    known = [field for model in models for field in model.model_fields]
+    near = difflib.get_close_matches(name, known, n=1, cutoff=NEAR)
+    if near:
+        return f"did you mean `{near[0]}`?"
+    for model in models:
+        for field, info in model.model_fields.items():
+            if any(name in inner.model_fields for inner in _models_in(info.annotation)):
+                return f"it stands inside `{field}`."
+    return None
+
+
+def names_of(body: Any) -> frozenset[str]:
+    """All names of fields that a body of this type may have, at whatever depth."""
+    found: dict[type[BaseModel], None] = {}
+    waiting = list(_models_in(body))
+    while waiting:
+        model = waiting.pop()
+        if model not in found:
+            found[model] = None
+            waiting += [each for info in model.model_fields.values() for each in _models_in(info.annotation)]
+    return frozenset(name for model in found for name in model.model_fields)
+
+
+def _models_at(annotation: Any, location: Sequence[int | str]) -> Iterator[type[BaseModel]]:
+    """The models that may stand at a location: a union may hold several."""
+    if not location:
+        yield from _models_in(annotation)
+        return
+    part, *rest = location
+    for model in _models_in(annotation):
+        if isinstance(part, str) and part in model.model_fields:
+            yield from _models_at(model.model_fields[part].annotation, rest)
+    if isinstance(part, int) or not any(part in model.model_fields for model in _models_in(annotation)):
+        yield from _models_at(annotation, rest)  # an index, or the name that pydantic gives a choice
+
+
+def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
+    """The models that an annotation names, through unions, lists and metadata."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    elif get_origin(annotation) is Annotated:
+        yield from _models_in(get_args(annotation)[0])
+    elif get_origin(annotation) in (Union, UnionType, list):
+        for each in get_args(annotation):
+            yield from _models_in(each)
