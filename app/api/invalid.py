@@ -22,7 +22,7 @@ def problems_of(error: RequestValidationError, body: Any = None) -> list[dict[st
 
 
 def _without_wrong_guesses(found: list[dict[str, str]]) -> list[dict[str, str]]:
-    """Of a field that takes one of several forms each form complains. Where one of them got further in, it was meant."""
+    """Each form of a field that takes several complains; a form that an error stands deeper in is the one meant."""
     deep = {each["field"] for each in found}
 
     def outdone(field: str) -> bool:
