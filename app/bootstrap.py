@@ -139,6 +139,7 @@ def assemble(
         phrasebook=load_phrasebook() if bank else None,
         thresholds=_thresholds(settings),
         recent_prompts=settings.recent_prompts,
+        namespaces=({*settings.thresholds, *settings.false_hits} - {"*"}),
         clock=clock,
         describe=lambda: {
             "slots": slots,

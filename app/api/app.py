@@ -14,7 +14,7 @@ from app.api.heads import Heads
 from app.api.metrics import Metrics
 from app.api.middleware import REQUEST_ID, REVISION, Envelope
 from app.api.openapi import describe
-from app.api.routes import changes, edits, generate, health, jobs, log, openai, scope, snapshots, welcome
+from app.api.routes import changes, edits, generate, health, jobs, log, openai, scope, snapshots, spaces, welcome
 
 if TYPE_CHECKING:
     from app.service.service import Service  # imports torch: the API itself does without
@@ -85,6 +85,7 @@ def create_app(
     app.include_router(jobs.routes(service))
     app.include_router(changes.routes(service))
     app.include_router(scope.routes(service))
+    app.include_router(spaces.routes(service))
     app.include_router(log.routes(service))
     app.include_router(snapshots.routes(service))
     app.include_router(health.routes(service, metrics))

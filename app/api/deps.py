@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import re
 from collections.abc import Awaitable
 from contextlib import suppress
 from dataclasses import replace
@@ -13,10 +14,12 @@ from app.api.errors import ClientGone
 from app.domain.errors import InvalidRequest
 from app.domain.events import Origin
 from app.domain.keys import Key
+from app.service.superseding import WHATEVER_STANDS
 
 T = TypeVar("T")
 MAX_ACTOR_CHARS = 200
 MAX_KEY_CHARS = 255
+_REVISION = re.compile(r'(?:W/)?"([0-9]{1,18})"|([0-9]{1,18})')
 
 
 def origin_of(
@@ -44,6 +47,30 @@ def origin_of(
 
 
 Asker = Annotated[Origin, Depends(origin_of)]
+
+
+def read_of(
+    if_match: Annotated[
+        str | None,
+        Header(
+            description="The revision that was read, as `ETag` or `X-Errata-Revision` told it: what has changed since "
+            "then is not changed unread (412). `*` stands for whatever is there."
+        ),
+    ] = None,
+) -> int | None:
+    """Raises InvalidRequest for what is no revision."""
+    if if_match is None:
+        return None
+    given = if_match.strip()
+    if given == "*":
+        return WHATEVER_STANDS
+    found = _REVISION.fullmatch(given)
+    if found is None:
+        raise InvalidRequest('The header If-Match must be a revision, such as "7", or *.')
+    return int(found[1] or found[2])
+
+
+Read = Annotated[int | None, Depends(read_of)]
 
 
 def because(origin: Origin, reason: str | None, *asked: object) -> Origin:

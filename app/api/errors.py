@@ -34,10 +34,12 @@ class ClientGone(Exception):
 TABLE: Mapping[type[domain.ErrataError], tuple[int, str, str]] = {
     domain.InvalidRequest: (422, "invalid-request", "Invalid request"),
     domain.UnknownEdit: (404, "unknown-edit", "Unknown edit"),
+    domain.UnknownNamespace: (404, "unknown-namespace", "Unknown namespace"),
     domain.UnknownJob: (404, "unknown-job", "Unknown job"),
     domain.UnknownModel: (404, "unknown-model", "Unknown model"),
     domain.UnsupportedModel: (422, "unsupported-model", "Unsupported model"),
     domain.StateConflict: (409, "state-conflict", "The edit's state does not allow this"),
+    domain.PreconditionFailed: (412, "precondition-failed", "It has changed since it was read"),
     domain.ScopeConflict: (409, "scope-conflict", "Another edit's scope overlaps"),
     domain.IdempotencyMismatch: (422, "idempotency-mismatch", "Idempotency-Key used with another body"),
     domain.EditRejected: (422, "edit-rejected", "The edit failed its verification"),

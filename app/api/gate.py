@@ -21,7 +21,9 @@ OPEN = frozenset({"/healthz", "/readyz", "/docs", "/openapi.json"})
 OPEN_BELOW = ("/docs/",)
 """What those pages show."""
 
-LOOKED_AT = frozenset({"edits", "log", "editors", "metrics", "snapshots", "probes", "recent", "jobs"})
+LOOKED_AT = frozenset(
+    {"edits", "log", "editors", "metrics", "snapshots", "probes", "recent", "jobs", "namespaces", "switch"}
+)
 """What a reader may see: the first part of a path."""
 
 

@@ -68,6 +68,12 @@ class Entry:
         ends = [*(at for at, _ in refitted), NEVER]
         return [each for (_, each), end in zip(all_fits, ends, strict=True) if end > oldest]
 
+    @property
+    def touched_at(self) -> int:
+        """The newest revision that changed it, be it by what happened to another edit."""
+        turned = [at for span in self.live[-1:] for at in span if at != NEVER]
+        return max(self.history[-1][0], *turned, 0)
+
     def live_at(self, revision: int) -> bool:
         return any(start <= revision < end for start, end in self.live)
 

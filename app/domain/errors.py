@@ -3,9 +3,11 @@
 ErrataError
 ├── InvalidRequest            the request cannot be served as it stands
 ├── UnknownEdit               no edit has this id
+├── UnknownNamespace          nothing was ever done in a namespace of this name
 ├── UnknownModel              the named model is not the one this server hosts
 ├── UnsupportedModel          the model cannot be served or edited, refused at load
 ├── StateConflict             the edit is not in a state that allows this
+├── PreconditionFailed        what the request was made on has changed since it was read (If-Match)
 ├── ScopeConflict             the scope overlaps that of another live edit with another target
 ├── IdempotencyMismatch       the key was used before with another body
 ├── EditRejected              the fitted edit failed its verification; carries the report
@@ -41,6 +43,9 @@ class InvalidRequest(ErrataError): ...
 class UnknownEdit(ErrataError): ...
 
 
+class UnknownNamespace(ErrataError): ...
+
+
 class UnknownJob(ErrataError): ...
 
 
@@ -51,6 +56,9 @@ class UnsupportedModel(ErrataError): ...
 
 
 class StateConflict(ErrataError): ...
+
+
+class PreconditionFailed(ErrataError): ...
 
 
 class ScopeConflict(ErrataError): ...

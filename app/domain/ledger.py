@@ -94,8 +94,9 @@ class Ledger:
         """Live edits of every namespace, whatever the switches say."""
         return (entry.edit for entries in self._live.values() for entry in entries.values())
 
-    def live_count(self) -> int:
-        return sum(len(entries) for entries in self._live.values())
+    def live_count(self, namespace: str | None = None) -> int:
+        """Of a namespace, or of all (None)."""
+        return sum(len(entries) for name, entries in self._live.items() if namespace in (None, name))
 
     def last_change(self, namespace: str, revision: int | None = None) -> int:
         """The newest revision, not above `revision`, that may have changed what this namespace's requests see."""

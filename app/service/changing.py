@@ -1,7 +1,7 @@
 """Changes to edits that are there already: taken back, switched off and on, expired. Each is one event."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
@@ -21,6 +21,8 @@ from app.domain.events import (
 from app.service.conflicts import conflict_with, in_the_way
 from app.service.records import Clock, Records
 from app.service.serving import Pins
+from app.service.spaces import check_known
+from app.service.superseding import check_read
 from app.service.turns import Turns
 from app.service.verifying import Verifier
 from app.service.views import EditView
@@ -29,30 +31,52 @@ from app.service.views import EditView
 class Changing:
     """Every change is made on the newest ledger, whoever wrote to it last, and once for each idempotency key."""
 
-    def __init__(self, records: Records, pins: Pins, verifier: Verifier, turns: Turns, clock: Clock) -> None:
+    def __init__(
+        self,
+        records: Records,
+        pins: Pins,
+        verifier: Verifier,
+        turns: Turns,
+        clock: Clock,
+        configured: Collection[str] = (),
+    ) -> None:
+        """`configured`: namespaces that the settings name, where nothing may have been done yet."""
+        self._configured = configured
         self._records, self._pins, self._verifier, self._turns = records, pins, verifier, turns
         self._clock = clock
 
     async def flag(
-        self, kind: type[EditsRolledBack] | type[EditsDisabled], edit_ids: Sequence[str], origin: Origin
+        self,
+        kind: type[EditsRolledBack] | type[EditsDisabled],
+        edit_ids: Sequence[str],
+        origin: Origin,
+        read: int | None = None,
     ) -> tuple[EditView, ...]:
-        """One event of this kind about all of the edits. Raises UnknownEdit, StateConflict or IdempotencyMismatch."""
-        await self._flag(kind, edit_ids, origin)
+        """One event of this kind about all of the edits, as they were at the revision that was `read`.
+
+        Raises UnknownEdit, StateConflict, PreconditionFailed or IdempotencyMismatch.
+        """
+        await self._flag(kind, edit_ids, origin, read)
         return tuple(self._records.view(edit_id) for edit_id in dict.fromkeys(edit_ids))
 
-    async def enable(self, edit_ids: Sequence[str], origin: Origin) -> tuple[EditView, ...]:
+    async def enable(self, edit_ids: Sequence[str], origin: Origin, read: int | None = None) -> tuple[EditView, ...]:
         """Raises, besides, ScopeConflict where an edit that was made meanwhile answers the prompts of one of them."""
         spaces: set[str] = set()
         while True:
             async with self._turns.taken(spaces):
                 done = self._records.done_under(origin) is not None
                 seen = {} if done else await self._in_the_way(edit_ids)
-                if await self._flag(EditsEnabled, edit_ids, origin, seen):
+                if await self._flag(EditsEnabled, edit_ids, origin, read, seen):
                     return tuple(self._records.view(edit_id) for edit_id in dict.fromkeys(edit_ids))
             spaces = set(seen)  # others have committed there meanwhile: now they wait
 
     async def _flag(
-        self, kind: type[Event], edit_ids: Sequence[str], origin: Origin, seen: Mapping[str, int] = MappingProxyType({})
+        self,
+        kind: type[Event],
+        edit_ids: Sequence[str],
+        origin: Origin,
+        read: int | None,
+        seen: Mapping[str, int] = MappingProxyType({}),
     ) -> bool:
         """False where a namespace is no longer as it was `seen`, at a revision."""
         ids, same = tuple(dict.fromkeys(edit_ids)), True
@@ -64,6 +88,7 @@ class Changing:
             if self._records.done_under(origin) is not None:
                 return None
             self._records.ledger.check(kind, ids)
+            check_read(self._records.ledger, list(ids), read)
             same = all(self._pins.standing(space).revision == revision for space, revision in seen.items())
             event: Any = kind  # each takes the ids
             made: Event = event(revision=self._records.revision + 1, at_s=self._clock(), origin=origin, edit_ids=ids)
@@ -115,7 +140,7 @@ class Changing:
         return tuple(self._records.view(edit_id) for edit_id in touched)
 
     async def set_switch(self, namespace: str | None, on: bool, origin: Origin) -> int:
-        """The revision of the switch's event. Raises StateConflict where it stands so already."""
+        """The revision of the switch's event. Raises UnknownNamespace, or StateConflict where it stands so already."""
         done: int | None = None
 
         def switched() -> Event | None:
@@ -124,6 +149,7 @@ class Changing:
             if before is not None:
                 done = before.revision
                 return None
+            check_known(self._records.ledger, namespace, self._configured)
             self._records.ledger.check_switch(namespace, on)
             done = self._records.revision + 1
             return SwitchSet(revision=done, at_s=self._clock(), origin=origin, namespace=namespace, on=on)

@@ -31,6 +31,8 @@ class Draft:
     """With its preset, as the engine knows it."""
     origin: Origin
     dry_run: bool = False
+    read: int | None = None
+    """The revision that the asker has read, where it says so."""
     tell: Tell = silent
     conflicts: tuple[str, ...] = ()
     """Edits in the way, of a preview: it tells them, where a commit is refused."""

@@ -3,13 +3,12 @@
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
-from app.domain.edit import EditRequest, State
-from app.domain.errors import InvalidRequest, ScopeConflict, StateConflict
+from app.domain.edit import EditRequest
+from app.domain.errors import InvalidRequest, ScopeConflict
 from app.domain.generation import Generation
 from app.domain.ledger import Ledger
 from app.engine.editions import Edition
 from app.service.committing import Draft
-from app.service.records import Records
 from app.service.surroundings import Surroundings
 from app.service.verifying import Verifier, same_text
 
@@ -46,29 +45,6 @@ def check_texts(request: EditRequest, among: Collection[str] | None = None) -> N
                     f"{text!r} is among the `{name}`, whose answers stay as they are, and is to be answered with the "
                     "target as well, as the prompt or a paraphrase: remove it from one of them."
                 )
-
-
-def superseded_by(ledger: Ledger, request: EditRequest) -> tuple[str, ...]:
-    """Edits of the very same prompt, and those that the request names. Raises for names that it may not use.
-
-    One that is switched off is superseded too: switched on again, it would answer beside the newer one.
-    """
-    for edit_id in request.supersede:
-        if ledger.entry(edit_id).edit.request.namespace != request.namespace:
-            raise InvalidRequest(f"`supersede` names {edit_id}, which belongs to another namespace.")
-        if ledger.entry(edit_id).staged_in is not None:
-            raise StateConflict(f"`supersede` names {edit_id}, which was never committed.", edit_id=edit_id)
-    same = ledger.with_prompt(request.namespace, request.prompt, State.LIVE, State.DISABLED)
-    return tuple(dict.fromkeys((*same, *request.supersede)))
-
-
-def twin_of(records: Records, request: EditRequest) -> str | None:
-    """A live edit that asks for the very same. One that expires is made anew, for its time begins anew."""
-    if request.expires_in_s is not None:
-        return None
-    ids = records.ledger.with_prompt(request.namespace, request.prompt, State.LIVE)
-    asked = {i: replace(records.ledger.entry(i).request, reason=request.reason) for i in ids}
-    return next((i for i, stands in asked.items() if stands == request), None)
 
 
 def in_the_way(

@@ -9,8 +9,9 @@ from app.domain.edit import EditRequest
 from app.domain.errors import ErrataError, InvalidRequest
 from app.domain.events import Origin
 from app.editors.base import Fitted
-from app.service.making import Making, known_under, standing
+from app.service.making import Making
 from app.service.records import Records
+from app.service.repeated import known_under, standing
 from app.service.views import EditFailure, EditResult, EditResults, Tell, silent
 
 MAX_BATCH = 1000
@@ -32,15 +33,19 @@ class Editing:
         batch: bool,
         dry_run: bool,
         tell: Tell = silent,
+        read: int | None = None,
     ) -> EditResults:
-        """Commit edits, all or none when `atomic`. Raises EditRejected, ScopeConflict or IdempotencyMismatch."""
+        """Commit edits, all or none when `atomic`; `read` is the revision that the asker has read.
+
+        Raises EditRejected, ScopeConflict, PreconditionFailed or IdempotencyMismatch.
+        """
         if not 1 <= len(requests) <= MAX_BATCH:
             raise InvalidRequest(f"A batch holds 1 to {MAX_BATCH} edits; this one has {len(requests)}.")
         if batch and not atomic:
-            return await self._each(requests, origin, dry_run=dry_run, tell=tell)
+            return await self._each(requests, origin, dry_run=dry_run, tell=tell, read=read)
         key = origin.idempotency_key
         if key is None or dry_run:
-            return await self._edit(requests, origin, batch=batch, dry_run=dry_run, tell=tell)
+            return await self._edit(requests, origin, batch=batch, dry_run=dry_run, tell=tell, read=read)
         marks = "".join(request.digest() for request in requests) + str(batch)
         origin = replace(origin, digest=hashlib.sha256(marks.encode()).hexdigest())
         lock = self._under_way.setdefault(key, asyncio.Lock())
@@ -48,7 +53,7 @@ class Editing:
             async with lock:
                 await self._caught_up()
                 known = known_under(self._records, origin)
-                return known or await self._edit(requests, origin, batch=batch, dry_run=False, tell=tell)
+                return known or await self._edit(requests, origin, batch=batch, dry_run=False, tell=tell, read=read)
         finally:
             if not lock.locked():
                 self._under_way.pop(key, None)
@@ -58,14 +63,16 @@ class Editing:
         async with self._records.writing:
             await self._records.catch_up()
 
-    async def _each(self, requests: Sequence[EditRequest], origin: Origin, *, dry_run: bool, tell: Tell) -> EditResults:
+    async def _each(
+        self, requests: Sequence[EditRequest], origin: Origin, *, dry_run: bool, tell: Tell, read: int | None
+    ) -> EditResults:
         """Each for itself, one after the other. Raises only if none could be made: the first one's error."""
         results: list[EditResult] = []
         failures: list[EditFailure] = []
         for index, request in enumerate(requests):
             part = self._part(origin, index)
             try:
-                made = await self.edit([request], part, atomic=True, batch=False, dry_run=dry_run, tell=tell)
+                made = await self.edit([request], part, atomic=True, batch=False, dry_run=dry_run, tell=tell, read=read)
                 results.extend(made.results)
             except ErrataError as error:
                 failures.append(EditFailure(index=index, error=error))
@@ -74,10 +81,17 @@ class Editing:
         return EditResults(results=tuple(results), revision=self._records.revision, failures=tuple(failures))
 
     async def _edit(
-        self, requests: Sequence[EditRequest], origin: Origin, *, batch: bool, dry_run: bool, tell: Tell
+        self,
+        requests: Sequence[EditRequest],
+        origin: Origin,
+        *,
+        batch: bool,
+        dry_run: bool,
+        tell: Tell,
+        read: int | None,
     ) -> EditResults:
         stands = None if dry_run else standing(self._records, requests)
-        return stands or await self._making.make(requests, origin, batch=batch, dry_run=dry_run, tell=tell)
+        return stands or await self._making.make(requests, origin, batch=batch, dry_run=dry_run, tell=tell, read=read)
 
     async def adopt(self, fitted: Sequence[tuple[EditRequest, str, Fitted]], origin: Origin) -> EditResults:
         """Commit, in one step, what was fitted elsewhere on this very model, once it has been verified here.

@@ -17,11 +17,13 @@ from app.editors.base import Fitted
 from app.engine.editions import Edition
 from app.engine.owner import EngineOwner
 from app.service.committing import Committer, Draft, hand_over, kept_report, new_id, preview_of
-from app.service.conflicts import check_batch, check_scopes, conflict_with, in_the_way, superseded_by, twin_of
+from app.service.conflicts import check_batch, check_scopes, conflict_with, in_the_way
 from app.service.fitting import Fitter
 from app.service.preparing import Preparing
 from app.service.records import Clock, Records, uninterrupted
+from app.service.repeated import known_under, standing, twin_of
 from app.service.serving import Pins
+from app.service.superseding import others_of_the_prompt, superseded_by, theirs
 from app.service.surroundings import Surroundings
 from app.service.turns import Turns
 from app.service.verifying import Verdict, Verifier
@@ -53,11 +55,18 @@ class Making:
         self.turns = Turns()
 
     async def make(
-        self, requests: Sequence[EditRequest], origin: Origin, *, batch: bool, dry_run: bool, tell: Tell
+        self,
+        requests: Sequence[EditRequest],
+        origin: Origin,
+        *,
+        batch: bool,
+        dry_run: bool,
+        tell: Tell,
+        read: int | None = None,
     ) -> EditResults:
-        """Raises EditRejected or ScopeConflict."""
+        """`read` is the revision that the asker has read. Raises EditRejected, ScopeConflict or PreconditionFailed."""
         check_batch(requests, dry_run=dry_run)
-        drafts = await self._draft(requests, origin, dry_run=dry_run, tell=tell)
+        drafts = await self._draft(requests, origin, dry_run=dry_run, tell=tell, read=read)
         try:
             seconds = await self._fit(drafts, self._bases(drafts))
             return await self._verify_and_commit(drafts, origin, seconds, batch=batch, dry_run=dry_run)
@@ -83,13 +92,14 @@ class Making:
     # -- before the fit
 
     async def _draft(
-        self, requests: Sequence[EditRequest], origin: Origin, *, dry_run: bool, tell: Tell
+        self, requests: Sequence[EditRequest], origin: Origin, *, dry_run: bool, tell: Tell, read: int | None
     ) -> list[Draft]:
         drafts: list[Draft] = []
         for request in requests:
             first, *further = self._preparing.editors(request)
             self._preparing.fit_request(request)  # refuse what cannot be tokenised before anything is generated
-            drafts.append(Draft(new_id(), request, first, origin, further=further, dry_run=dry_run, tell=tell))
+            draft = Draft(new_id(), request, first, origin, further=further, dry_run=dry_run, tell=tell, read=read)
+            drafts.append(draft)
         await self._look(drafts, self._bases(drafts))
         return drafts
 
@@ -102,15 +112,20 @@ class Making:
 
         Raises ScopeConflict, unless it is only a preview that tells of it.
         """
+        others: dict[str, tuple[str, ...]] = {}
         for draft in drafts:
             draft.supersedes = superseded_by(self._records.ledger, draft.request)
+            others[draft.id] = others_of_the_prompt(self._records.ledger, draft.request, draft.origin, draft.read)
+            if others[draft.id] and not draft.dry_run:
+                raise theirs(self._records.ledger, others[draft.id])
             draft.seen = bases[draft.request.namespace].revision
         now = await asyncio.gather(*(self._answers_now(draft, bases[draft.request.namespace]) for draft in drafts))
         for draft, answers in zip(drafts, now, strict=True):
             answering = [tuple(hit.edit_id for hit in answer.hits) for answer in answers]
             if answering != draft.answering:
                 draft.answering, draft.before = answering, None
-            draft.conflicts = in_the_way(self._records.ledger, draft.request, draft.supersedes, answers)
+            in_the_way_now = in_the_way(self._records.ledger, draft.request, draft.supersedes, answers)
+            draft.conflicts = (*others[draft.id], *in_the_way_now)
             if draft.conflicts and not draft.dry_run:
                 what = f"Edits with another target already answer {draft.request.prompt!r} or a paraphrase of it"
                 raise conflict_with(self._records.ledger, draft.conflicts, what)
@@ -314,27 +329,3 @@ class Making:
                 committed = draft.id in entries and entries[draft.id].staged_in is None
                 if not committed and draft.id in self._owner.engine.editions:
                     await asyncio.wrap_future(self._owner.drop(draft.id))
-
-
-def known_under(records: Records, origin: Origin) -> EditResults | None:
-    """What was made under an Idempotency-Key before, if anything was."""
-    done = records.done_under(origin)
-    if done is None:
-        return None
-    ids = [i for i in done.edit_ids if records.ledger.entry(i).committed_at == done.revision]
-    return EditResults(results=tuple(existing(records, i) for i in ids), revision=done.revision)
-
-
-def standing(records: Records, requests: Sequence[EditRequest]) -> EditResults | None:
-    """Where all that is asked for is live already."""
-    twins = [twin_of(records, request) for request in requests]
-    if any(twin is None for twin in twins):
-        return None
-    found = tuple(existing(records, twin) for twin in twins if twin)
-    return EditResults(results=found, revision=records.revision)
-
-
-def existing(records: Records, edit_id: str) -> EditResult:
-    """An edit that was made before, as an answer to whoever asks for it again."""
-    view = records.view(edit_id)
-    return EditResult(view=view, seconds=dict(view.edit.report.get("seconds", {})), created=False)

@@ -1,6 +1,7 @@
 """The log and its ledger side by side: every change is appended first and folded second, one writer at a time."""
 
 import asyncio
+import time
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
@@ -28,9 +29,14 @@ class Records:
     """
 
     def __init__(
-        self, log: Log, take_in: TakeIn | None = None, folded: Callable[[Event, Ledger], None] | None = None
+        self,
+        log: Log,
+        take_in: TakeIn | None = None,
+        folded: Callable[[Event, Ledger], None] | None = None,
+        clock: "Clock" = time.time,
     ) -> None:
         self.log = log
+        self._clock = clock
         self._take_in = take_in
         self._folded = folded
         self.ledger = Ledger()
@@ -193,10 +199,18 @@ class Records:
             return False
         if where.state is not None and self.ledger.state(entry.edit.id) is not where.state:
             return False
+        if where.never_hit and self.hits[entry.edit.id]:
+            return False
+        if where.expires_within_s is not None and not self._expires(entry, where.expires_within_s):
+            return False
         if where.text is not None:
             text = where.text.casefold()
             return any(text in part.casefold() for part in (request.prompt, request.target, request.subject or ""))
         return True
+
+    def _expires(self, entry: Entry, within_s: float) -> bool:
+        at_s, over = entry.edit.expires_at_s, entry.rolled_back or entry.expired or entry.staged_in is not None
+        return at_s is not None and not over and at_s <= self._clock() + within_s
 
     def _view(self, entry: Entry) -> EditView:
         edit_id = entry.edit.id
@@ -207,7 +221,7 @@ class Records:
         return EditView(
             edit=replace(entry.edit, request=entry.request, report=entry.report),
             state=self.ledger.state(edit_id),
-            revision=history[-1].revision,
+            revision=entry.touched_at,
             origin=history[0].origin,
             live=tuple((start, None if end == NEVER else end) for start, end in entry.live),
             history=history,

@@ -23,6 +23,7 @@ from app.service.fitting import Fitter
 from app.service.preparing import Preparing
 from app.service.records import Clock, Records, uninterrupted
 from app.service.serving import Pins
+from app.service.superseding import check_read
 from app.service.surroundings import Surroundings
 from app.service.turns import Turns
 from app.service.verifying import Verdict, Verifier, bound_of
@@ -86,14 +87,18 @@ class Retuning:
         self._fitter, self._preparing, self._turns = fitter, preparing, turns
         self._verifier, self._surroundings = verifier, surroundings
 
-    async def retune(self, edit_id: str, change: Retune, origin: Origin) -> EditView:
-        """Raises UnknownEdit, StateConflict, InvalidRequest, ScopeConflict or EditRejected."""
+    async def retune(self, edit_id: str, change: Retune, origin: Origin, read: int | None = None) -> EditView:
+        """`read` is the revision that the asker has read of it.
+
+        Raises UnknownEdit, StateConflict, PreconditionFailed, InvalidRequest, ScopeConflict or EditRejected.
+        """
         if self._records.done_under(origin) is not None:
             return self._records.view(edit_id)
         lost = False
         while True:
             entry = self._records.ledger.entry(edit_id)
             self._check(edit_id)
+            check_read(self._records.ledger, [edit_id], read)
             request = change.of(entry.request, self._preparing.as_asked)
             stands, name = entry.fits(self._records.revision)[-1], new_id()
             try:

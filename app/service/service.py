@@ -4,7 +4,7 @@ import asyncio
 import gc
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import aclosing, contextmanager, suppress
 from dataclasses import replace
@@ -31,6 +31,7 @@ from app.service.jobs import Jobs
 from app.service.loading import Loading, no_collections
 from app.service.making import Making
 from app.service.preparing import Preparing
+from app.service.rebuilding import read_anew
 from app.service.recent import Recent
 from app.service.records import Clock, Records
 from app.service.refitting import Refitting
@@ -52,7 +53,8 @@ _log = logging.getLogger(__name__)
 class Service:
     """Owns the log's writer and the engine's owner. `start` folds the log; after it the service is ready.
 
-    `fingerprints` are by editor: model, tokenizer and sites that its edits are made for.
+    `fingerprints` are by editor: model, tokenizer and sites that its edits are made for; `namespaces` those that the
+    settings name.
     """
 
     def __init__(
@@ -69,6 +71,7 @@ class Service:
         phrasebook: Phrasebook | None = None,
         thresholds: Mapping[str, Thresholds] | None = None,
         recent_prompts: int = 0,
+        namespaces: Collection[str] = (),
         clock: Clock = time.time,
         describe: Callable[[], Mapping[str, Any]] = dict,
     ) -> None:
@@ -79,7 +82,7 @@ class Service:
         self._describe = describe
         self._preparing = Preparing(owner.engine, phrasebook or Phrasebook({}))
         self.loading = Loading(owner, fingerprints, history_revisions, self._preparing.scope_request)
-        self.records = Records(log, self.loading.take_in, self._folded)
+        self.records = Records(log, self.loading.take_in, self._folded, clock)
         self._pins = Pins(self.records, history_revisions)
         self._verifier = Verifier(owner, max(1, owner.engine.scheduler.slots // 4), thresholds)
         self.recent = Recent(recent_prompts)
@@ -90,7 +93,8 @@ class Service:
         self._editing = Editing(self.records, making)
         self._retuning = Retuning(owner, self.records, self._pins, *verifying, making.turns, clock)
         self._refitting = Refitting(owner, self.records, self._pins, self._preparing, self._verifier, clock)
-        self._changing = Changing(self.records, self._pins, self._verifier, making.turns, clock)
+        self.configured = namespaces
+        self._changing = Changing(self.records, self._pins, self._verifier, making.turns, clock, namespaces)
         self.jobs = Jobs(clock)
         self._follower = Follower(self.records, self._rebuild)
         self.snapshots = Snapshots(self.records, clock, period_s=snapshot_period_s, min_events=snapshot_min_events)
@@ -139,19 +143,11 @@ class Service:
         """Begin again from the log as it is now. Until that works, the server is not ready."""
         self._why_not = f"rebuilding: {why}"
         await self._drain()
-        while True:
-            try:
-                async with self.records.writing:
-                    ledger, last_hash = await asyncio.to_thread(self.records.read_anew)
-                    await self.loading.clear()
-                    await self.loading.load_all(ledger)
-                    self.records.ledger, self.records.hash = ledger, last_hash
-                    self._pins.forget()
-                break
-            except Exception as error:
-                _log.error("Rebuilding failed, and is tried again: %s", error)
-                self._why_not = f"rebuilding: {error}"
-                await asyncio.sleep(EXPIRY_PERIOD_S)
+
+        def failed(reason: str) -> None:
+            self._why_not = f"rebuilding: {reason}"
+
+        await read_anew(self.records, self.loading, self._pins, failed)
         self._why_not = None
 
     async def _tidy(self) -> None:
@@ -276,17 +272,20 @@ class Service:
         batch: bool = False,
         dry_run: bool = False,
         tell: Tell = silent,
+        read: int | None = None,
     ) -> EditResults:
+        """`read`, here and below, is the revision that the asker has read of what is to change, where it says so."""
+        how: dict[str, Any] = {"atomic": atomic, "batch": batch, "dry_run": dry_run, "tell": tell, "read": read}
         with self._working():
             for request in requests:
                 self._check_reason(request.reason or origin.reason)
-            return await self._editing.edit(requests, origin, atomic=atomic, batch=batch, dry_run=dry_run, tell=tell)
+            return await self._editing.edit(requests, origin, **how)
 
-    async def retune(self, edit_id: str, change: Retune, origin: Origin) -> EditView:
+    async def retune(self, edit_id: str, change: Retune, origin: Origin, read: int | None = None) -> EditView:
         """Widen, narrow or tell more of an edit's scope, as a new revision."""
         with self._working():
             self._check_reason(origin.reason)
-            return await self._retuning.retune(edit_id, change, origin)
+            return await self._retuning.retune(edit_id, change, origin, read)
 
     async def neighbours(self, edit_id: str) -> list[EditView]:
         """The live edits that are about the same as one, the newest first."""
@@ -309,19 +308,19 @@ class Service:
     def edit_view(self, edit_id: str) -> EditView:
         return self.records.view(edit_id)
 
-    async def roll_back(self, edit_ids: Sequence[str], origin: Origin) -> tuple[EditView, ...]:
+    async def roll_back(self, edit_ids: Sequence[str], origin: Origin, read: int | None = None) -> tuple[EditView, ...]:
         """Take edits back, all in one event; what they had superseded is live again."""
         self._admit_change(origin)
-        return await self._changing.flag(EditsRolledBack, edit_ids, origin)
+        return await self._changing.flag(EditsRolledBack, edit_ids, origin, read)
 
-    async def disable(self, edit_ids: Sequence[str], origin: Origin) -> tuple[EditView, ...]:
+    async def disable(self, edit_ids: Sequence[str], origin: Origin, read: int | None = None) -> tuple[EditView, ...]:
         self._admit_change(origin)
-        return await self._changing.flag(EditsDisabled, edit_ids, origin)
+        return await self._changing.flag(EditsDisabled, edit_ids, origin, read)
 
-    async def enable(self, edit_ids: Sequence[str], origin: Origin) -> tuple[EditView, ...]:
+    async def enable(self, edit_ids: Sequence[str], origin: Origin, read: int | None = None) -> tuple[EditView, ...]:
         self._admit_change(origin)
         with self._working():
-            return await self._changing.enable(edit_ids, origin)
+            return await self._changing.enable(edit_ids, origin, read)
 
     async def roll_back_to(self, revision: int, origin: Origin) -> tuple[EditView, ...]:
         """Roll back every edit that was committed after a revision and stands yet."""
@@ -344,7 +343,3 @@ class Service:
         """A snapshot of the newest revision, and whether it is new."""
         self._admit()
         return await self.snapshots.take()
-
-    def events(self, after: int | None, limit: int) -> list[tuple[Event, str]]:
-        """Events above a revision, or from the oldest that is kept on, with their hashes, from the log itself."""
-        return self.records.events(after, limit)

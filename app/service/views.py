@@ -92,6 +92,9 @@ class EditFilter:
     editor: str | None = None
     actor: str | None = None
     text: str | None = None
+    never_hit: bool = False
+    expires_within_s: float | None = None
+    """Those that stand yet, and end by themselves within this time."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

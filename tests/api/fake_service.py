@@ -11,7 +11,7 @@ from contextlib import aclosing
 from dataclasses import replace
 from typing import Any
 
-from app.domain.edit import Edit, EditRequest, State
+from app.domain.edit import Edit, EditRequest
 from app.domain.errors import EditRejected, IdempotencyMismatch, RequestCancelled, ScopeConflict
 from app.domain.events import (
     BatchCommitted,
@@ -21,7 +21,6 @@ from app.domain.events import (
     EditsEnabled,
     EditsRolledBack,
     EditStaged,
-    Event,
     Origin,
     ProbesSet,
     Refit,
@@ -34,6 +33,8 @@ from app.service.recent import Recent
 from app.service.records import Records
 from app.service.retuning import Retune
 from app.service.snapshots import Snapshots
+from app.service.spaces import check_known
+from app.service.superseding import check_read, others_of_the_prompt, superseded_by, theirs
 from app.service.views import EditFilter, EditResult, EditResults, EditView, Page, Status, Tell, silent
 from app.store.memory import MemoryLog
 from app.store.snapshots import Manifest
@@ -61,7 +62,8 @@ class FakeService:
     """`fails` is raised by the next use case; `slow_s` passes before each token; `breaks_after` tokens it fails."""
 
     def __init__(self) -> None:
-        self.records = Records(MemoryLog())
+        self.records = Records(MemoryLog(), clock=lambda: NOW_S)
+        self.configured: tuple[str, ...] = ()
         self.recent = Recent(most=10)
         self.answering = FakeAnswering()
         self.jobs = Jobs(lambda: NOW_S)
@@ -183,6 +185,7 @@ class FakeService:
         batch: bool = False,
         dry_run: bool = False,
         tell: Tell = silent,
+        read: int | None = None,
     ) -> EditResults:
         tell("fit", Progress(step=3, steps=200, loss=0.25))
         await asyncio.sleep(self.slow_s)
@@ -200,6 +203,8 @@ class FakeService:
         for request in requests:
             for edit_id in request.supersede:
                 self.records.ledger.entry(edit_id)
+            if others_edits := others_of_the_prompt(self.records.ledger, request, origin, read):
+                raise theirs(self.records.ledger, others_edits)
             others = self.records.ledger.live(request.namespace)
             clash = [edit.id for edit in others if edit.request.prompt == f"{request.prompt}?"]
             if clash and not request.force:
@@ -221,14 +226,13 @@ class FakeService:
 
     def _made(self, index: int, request: EditRequest) -> Edit:
         ledger = self.records.ledger
-        same = ledger.with_prompt(request.namespace, request.prompt, State.LIVE, State.DISABLED)
         return Edit(
             id=f"ed_{len(ledger.entries) + index:04}",
             request=request,
             editor="grace",
             created_at_s=NOW_S,
             expires_at_s=None if request.expires_in_s is None else NOW_S + request.expires_in_s,
-            supersedes=tuple(dict.fromkeys((*same, *request.supersede))),
+            supersedes=superseded_by(ledger, request),
             model_fingerprint="f00d/mlp",
             before="base answer here",
             after=request.target,
@@ -251,9 +255,10 @@ class FakeService:
         same = [edit.id for edit in self.records.ledger.live(request.namespace) if edit.request.subject]
         return [self.records.view(each) for each in same if each != edit_id and request.subject]
 
-    async def retune(self, edit_id: str, change: Retune, origin: Origin) -> EditView:
+    async def retune(self, edit_id: str, change: Retune, origin: Origin, read: int | None = None) -> EditView:
         self._fail()
         self.origins.append(origin)
+        check_read(self.records.ledger, [edit_id], read)
         self.records.ledger.check(EditRetuned, [edit_id])
         entry = self.records.ledger.entry(edit_id)
         fit = Refit(edit_id=edit_id, learned=entry.learned, tensors=b"")
@@ -269,35 +274,36 @@ class FakeService:
         await self._append(ProbesSet, origin, namespace=namespace, prompts=tuple(prompts))
         return self.revision
 
-    async def roll_back(self, edit_ids: Sequence[str], origin: Origin) -> tuple[EditView, ...]:
-        return await self._flag(EditsRolledBack, edit_ids, origin)
+    async def roll_back(self, edit_ids: Sequence[str], origin: Origin, read: int | None = None) -> tuple[EditView, ...]:
+        return await self._flag(EditsRolledBack, edit_ids, origin, read)
 
-    async def disable(self, edit_ids: Sequence[str], origin: Origin) -> tuple[EditView, ...]:
-        return await self._flag(EditsDisabled, edit_ids, origin)
+    async def disable(self, edit_ids: Sequence[str], origin: Origin, read: int | None = None) -> tuple[EditView, ...]:
+        return await self._flag(EditsDisabled, edit_ids, origin, read)
 
-    async def enable(self, edit_ids: Sequence[str], origin: Origin) -> tuple[EditView, ...]:
-        return await self._flag(EditsEnabled, edit_ids, origin)
+    async def enable(self, edit_ids: Sequence[str], origin: Origin, read: int | None = None) -> tuple[EditView, ...]:
+        return await self._flag(EditsEnabled, edit_ids, origin, read)
 
     async def roll_back_to(self, revision: int, origin: Origin) -> tuple[EditView, ...]:
         later = [e.edit.id for e in self.records.ledger.entries.values() if e.live and e.live[0][0] > revision]
         return await self.roll_back(later, origin) if later else ()
 
-    async def _flag(self, kind: Any, edit_ids: Sequence[str], origin: Origin) -> tuple[EditView, ...]:
+    async def _flag(
+        self, kind: Any, edit_ids: Sequence[str], origin: Origin, read: int | None = None
+    ) -> tuple[EditView, ...]:
         self._fail()
         self.origins.append(origin)
         self.records.ledger.check(kind, edit_ids)
+        check_read(self.records.ledger, list(edit_ids), read)
         await self._append(kind, origin, edit_ids=tuple(edit_ids))
         return tuple(self.records.view(edit_id) for edit_id in edit_ids)
 
     async def set_switch(self, namespace: str | None, on: bool, origin: Origin) -> int:
         self._fail()
         self.origins.append(origin)
+        check_known(self.records.ledger, namespace, self.configured)
         self.records.ledger.check_switch(namespace, on)
         await self._append(SwitchSet, origin, namespace=namespace, on=on)
         return self.revision
-
-    def events(self, after: int | None, limit: int) -> list[tuple[Event, str]]:
-        return self.records.events(after, limit)
 
     async def take_snapshot(self) -> tuple[Manifest, bool]:
         self._fail()

@@ -77,7 +77,7 @@ def test_every_field_arrives(ask: Caller, service: FakeService, monkeypatch: pyt
         return await edit(requests, origin, **more)
 
     monkeypatch.setattr(service, "edit", spy)
-    assert ask.post("/edit", ONE).status_code == 201
+    assert ask.post("/edit", {**ONE, "namespace": "n"}).status_code == 201
     sent: dict[str, Any] = {
         "prompt": "p", "target": "t", "subject": "s", "aliases": ["a"], "paraphrases": ["b"], "counter_examples": ["c"],
         "probes": ["d"], "editor": "grace", "preset": "paper", "namespace": "n", "seed": 5, "reason": "r",
@@ -85,7 +85,7 @@ def test_every_field_arrives(ask: Caller, service: FakeService, monkeypatch: pyt
     }  # fmt: skip
     assert ask.post("/edit", {**sent, "expires_in": 1.5}).status_code == 201
     lists = {name: tuple(value) for name, value in sent.items() if isinstance(value, list)}
-    assert seen == [EditRequest(**ONE), EditRequest(**{**sent, **lists, "expires_in_s": 1.5})]
+    assert seen == [EditRequest(**ONE, namespace="n"), EditRequest(**{**sent, **lists, "expires_in_s": 1.5})]
     assert {*sent, "expires_in_s"} == set(EditRequest.__dataclass_fields__), "a field is not tried here"
 
 

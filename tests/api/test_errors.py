@@ -17,6 +17,8 @@ EXPECTED = {
     "UnknownModel": 404,
     "UnsupportedModel": 422,
     "StateConflict": 409,
+    "UnknownNamespace": 404,
+    "PreconditionFailed": 412,
     "ScopeConflict": 409,
     "IdempotencyMismatch": 422,
     "EditRejected": 422,

@@ -44,6 +44,8 @@ ROUTES: list[tuple[str, str, Any, Right]] = [
     ("POST", "/snapshots", None, Right.ADMIN),
     ("GET", "/snapshots", None, Right.READ),
     ("GET", "/editors", None, Right.READ),
+    ("GET", "/namespaces", None, Right.READ),
+    ("GET", "/switch", None, Right.READ),
     ("GET", "/metrics", None, Right.READ),
 ]
 

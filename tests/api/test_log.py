@@ -14,7 +14,7 @@ def test_the_log(ask: Caller, service: FakeService) -> None:
     ask.post("/edit", ONE, headers={"X-Errata-Actor": "ann", "Idempotency-Key": "secret-key"})
     ask.post("/edit", {"edits": [{"prompt": "p", "target": "t"}]})
     ask.post("/edits/ed_0000/rollback", {"reason": "wrong"})
-    ask.post("/switch", {"on": False, "namespace": "b"})
+    ask.post("/switch", {"on": False, "namespace": "default"})
     body = ask.get("/log").json()
     assert body["next_after"] is None
     committed, staged, closed, back, switched = body["events"]
@@ -37,7 +37,7 @@ def test_the_log(ask: Caller, service: FakeService) -> None:
     assert (staged["batch_id"], staged["edit"]["id"]) == ("ba_1", "ed_0001")
     assert (closed["batch_id"], closed["edit_ids"]) == ("ba_1", ["ed_0001"])
     assert (back["kind"], back["edit_ids"], back["reason"]) == ("edits_rolled_back", ["ed_0000"], "wrong")
-    assert (switched["kind"], switched["namespace"], switched["on"]) == ("switch_set", "b", False)
+    assert (switched["kind"], switched["namespace"], switched["on"]) == ("switch_set", "default", False)
     assert "secret-key" not in ask.get("/log").text
 
 

@@ -117,7 +117,7 @@ ROUTES = {
     ("delete", "/recent"), ("post", "/recent"), ("post", "/scope"),
     ("post", "/v1/completions"), ("post", "/v1/chat/completions"), ("get", "/v1/models"),
     ("get", "/v1/models/{model}"), ("get", "/jobs/{job_id}"), ("get", "/jobs/{job_id}/events"),
-    ("delete", "/jobs/{job_id}"), ("get", "/"),
+    ("delete", "/jobs/{job_id}"), ("get", "/namespaces"), ("get", "/switch"), ("get", "/"),
 }  # fmt: skip
 
 

@@ -64,7 +64,7 @@ def test_read_your_writes(monkeypatch: pytest.MonkeyPatch) -> None:
         async with serving() as service:
             waiting = asyncio.create_task(ask(service, CAPITAL, min_revision=1))
             await asyncio.sleep(0.02)
-            await service.set_switch("elsewhere", False, ORIGIN)
+            await service.set_switch("default", False, ORIGIN)
             assert (await waiting).revision == 1
             with pytest.raises(RevisionAhead):
                 await ask(service, CAPITAL, min_revision=9)

@@ -76,12 +76,12 @@ def test_edits_and_their_history_are_there_after_a_restart(tmp_path: Path) -> No
             await service.roll_back([one.edit.id], ORIGIN)
             await service.disable([two.edit.id], ORIGIN)
             await service.enable([two.edit.id], ORIGIN)
-            return [exact(await ask(service, p)) for p in (CAPITAL, KING)], service.events(0, 100)
+            return [exact(await ask(service, p)) for p in (CAPITAL, KING)], service.records.events(0, 100)
 
     async def read() -> tuple[list[object], list[object]]:
         async with serving(SqliteLog(path)) as service:
             assert service.revision == 5
-            return [exact(await ask(service, p)) for p in (CAPITAL, KING)], service.events(0, 100)
+            return [exact(await ask(service, p)) for p in (CAPITAL, KING)], service.records.events(0, 100)
 
     assert asyncio.run(write()) == asyncio.run(read())
 

@@ -37,7 +37,7 @@ def archived(log: Any) -> MemoryLog:
 
 def test_a_trimmed_log_starts_from_its_snapshot_and_nothing_differs(tmp_path: Path) -> None:
     async def story() -> None:
-        once = Origin(actor="ann", idempotency_key="once", reason="r")
+        once = Origin(actor="ada", idempotency_key="once", reason="r")
         async with serving(SqliteLog(tmp_path / "e.db")) as service:
             await edit(service, CAPITAL, "Strelsau")
             await edit(service, KING, "Rudolf", origin=once)

@@ -5,12 +5,22 @@ from typing import TYPE_CHECKING, Annotated
 
 from fastapi import APIRouter, Body
 
-from app.api.deps import Asker, because
+from app.api.deps import Asker, Read, because
 from app.api.openapi import raises
 from app.api.routes.edits import Id
-from app.api.schemas.corrections import ReasonBody, RollbackBody, SwitchAnswer, SwitchBody
+from app.api.schemas.corrections import ReasonBody, RollbackBody, SwitchBody
 from app.api.schemas.edits import ChangedEdits, EditOut
-from app.domain.errors import LostRace, RequestCancelled, ScopeConflict, StateConflict, StoreUnavailable, UnknownEdit
+from app.api.schemas.spaces import SwitchAnswer
+from app.domain.errors import (
+    LostRace,
+    PreconditionFailed,
+    RequestCancelled,
+    ScopeConflict,
+    StateConflict,
+    StoreUnavailable,
+    UnknownEdit,
+    UnknownNamespace,
+)
 from app.service.views import EditView
 
 if TYPE_CHECKING:
@@ -25,29 +35,30 @@ SWITCH = {
     "all off": {"summary": "No edit answers anyone", "value": {"on": False, "reason": "Incident 12"}},
     "one namespace on": {"value": {"on": True, "namespace": "support"}},
 }
-ERRORS = raises(UnknownEdit, StateConflict, StoreUnavailable, LostRace, RequestCancelled, body=True)
+ERRORS = raises(UnknownEdit, StateConflict, PreconditionFailed, StoreUnavailable, LostRace, RequestCancelled, body=True)
 
 
 def routes(service: "Service") -> APIRouter:
     router = APIRouter(tags=["edits"], responses=ERRORS)
 
     @router.post("/edits/{edit_id}/rollback", summary="Take an edit back")
-    async def rollback_one(edit_id: Id, asker: Asker, body: Why = None) -> EditOut:
+    async def rollback_one(edit_id: Id, asker: Asker, read: Read, body: Why = None) -> EditOut:
         """What it had superseded is live again. The edit and its history stay to be seen."""
-        return _one(await service.roll_back([edit_id], _because(asker, body, "rollback", edit_id)))
+        return _one(await service.roll_back([edit_id], _because(asker, body, "rollback", edit_id), read))
 
     @router.post("/edits/{edit_id}/disable", summary="Take an edit out for a while")
-    async def disable(edit_id: Id, asker: Asker, body: Why = None) -> EditOut:
-        return _one(await service.disable([edit_id], _because(asker, body, "disable", edit_id)))
+    async def disable(edit_id: Id, asker: Asker, read: Read, body: Why = None) -> EditOut:
+        return _one(await service.disable([edit_id], _because(asker, body, "disable", edit_id), read))
 
     @router.post("/edits/{edit_id}/enable", responses=raises(ScopeConflict), summary="Let a disabled edit answer again")
-    async def enable(edit_id: Id, asker: Asker, body: Why = None) -> EditOut:
+    async def enable(edit_id: Id, asker: Asker, read: Read, body: Why = None) -> EditOut:
         """Refused (409) where an edit that was made meanwhile answers its prompts with another target."""
-        return _one(await service.enable([edit_id], _because(asker, body, "enable", edit_id)))
+        return _one(await service.enable([edit_id], _because(asker, body, "enable", edit_id), read))
 
     @router.post("/rollback", summary="Take many edits back, in one step")
     async def rollback(
         asker: Asker,
+        read: Read,
         body: Annotated[RollbackBody, Body(openapi_examples=BACK)],
     ) -> ChangedEdits:
         """Those named, or every edit that was committed after a revision. It is a new revision itself."""
@@ -55,10 +66,10 @@ def routes(service: "Service") -> APIRouter:
         if body.to_revision is not None:
             views: Sequence[EditView] = await service.roll_back_to(body.to_revision, origin)
         else:
-            views = await service.roll_back(body.ids or [], origin)
+            views = await service.roll_back(body.ids or [], origin, read)
         return ChangedEdits(edits=[EditOut.of(view) for view in views], revision=service.revision)
 
-    @router.post("/switch", summary="The kill switch")
+    @router.post("/switch", responses=raises(UnknownNamespace), summary="The kill switch")
     async def switch(
         asker: Asker,
         body: Annotated[SwitchBody, Body(openapi_examples=SWITCH)],

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from fastapi import APIRouter, Body, Header, Path, Query, Response
 from fastapi.responses import JSONResponse
 
-from app.api.deps import Asker
+from app.api.deps import Asker, Read
 from app.api.metrics import Metrics
 from app.api.openapi import leads_to, raises
 from app.api.schemas.corrections import EXAMPLES, BatchBody, EditsQuery, OneOrBatch
@@ -18,6 +18,7 @@ from app.domain.errors import (
     IdempotencyMismatch,
     InvalidRequest,
     LostRace,
+    PreconditionFailed,
     QueueFull,
     RequestCancelled,
     ScopeConflict,
@@ -35,8 +36,8 @@ if TYPE_CHECKING:
 Id = Annotated[str, Path(max_length=64, examples=["ed_0123456789abcdef"])]
 ASYNC = re.compile(r"(^|,)\s*respond-async\s*($|[,;])", re.IGNORECASE)
 MAKING = raises(
-    EditRejected, IdempotencyMismatch, UnknownEdit, ScopeConflict, StateConflict, QueueFull, StoreUnavailable, LostRace,
-    RequestCancelled, body=True,
+    EditRejected, IdempotencyMismatch, UnknownEdit, ScopeConflict, StateConflict, PreconditionFailed, QueueFull,
+    StoreUnavailable, LostRace, RequestCancelled, body=True,
 )  # fmt: skip
 
 
@@ -69,12 +70,14 @@ def routes(service: "Service", metrics: Metrics) -> APIRouter:
     async def edit(
         response: Response,
         asker: Asker,
+        read: Read,
         body: Annotated[OneOrBatch, Body(openapi_examples=EXAMPLES)],
         prefer: Annotated[str, Header(description="`respond-async`: answer 202 at once, with a job.")] = "",
     ) -> Any:
         """Fits the edit beside serving, verifies it by generating, and commits it: seconds later it is live.
 
-        The same prompt again supersedes the older edit; a batch is `{"edits": [...]}`. After a 503 the outcome may be
+        Your own edit of the same prompt is superseded; somebody else's only where `supersede` names it, or `If-Match`
+        the revision that you have read (else 409). A batch is `{"edits": [...]}`. After a 503 the outcome may be
         unknown: ask again with the same Idempotency-Key. With `Prefer: respond-async` the answer is a job.
         """
         batch = isinstance(body, BatchBody)
@@ -93,6 +96,7 @@ def routes(service: "Service", metrics: Metrics) -> APIRouter:
                     batch=batch,
                     dry_run=body.dry_run,
                     tell=tell,
+                    read=read,
                 )
             except Exception as error:
                 metrics.edit_failed(error, len(items))
@@ -112,6 +116,7 @@ def routes(service: "Service", metrics: Metrics) -> APIRouter:
         answer = made_of(*found)
         if isinstance(answer, MadeEdit) and not body.dry_run:
             response.headers["Location"] = f"/edits/{answer.id}"
+            response.headers["ETag"] = f'"{answer.revision}"'
         return answer
 
     @router.get("/edits", responses=raises(), summary="List edits, newest first")
@@ -120,8 +125,11 @@ def routes(service: "Service", metrics: Metrics) -> APIRouter:
         return EditPage(edits=[EditOut.of(view) for view in page.edits], next_cursor=page.next_cursor)
 
     @router.get("/edits/{edit_id}", responses=raises(UnknownEdit), summary="One edit, with its history")
-    async def one_edit(edit_id: Id) -> EditDetail:
-        return EditDetail.detailed(service.edit_view(edit_id), await service.neighbours(edit_id))
+    async def one_edit(edit_id: Id, response: Response) -> EditDetail:
+        """`ETag` is its revision, for `If-Match`."""
+        view = service.edit_view(edit_id)
+        response.headers["ETag"] = f'"{view.revision}"'
+        return EditDetail.detailed(view, await service.neighbours(edit_id))
 
     return router
 

@@ -25,7 +25,7 @@ def routes(service: "Service") -> APIRouter:
     async def log(query: Annotated[LogQuery, Query()]) -> LogPage:
         """Read from the log itself, not from memory: what is shown is what would be found after a restart."""
         head = service.revision
-        events = await asyncio.to_thread(service.events, query.after, query.limit)
+        events = await asyncio.to_thread(service.records.events, query.after, query.limit)
         last = events[-1][0].revision if events else head
         found = [EventOut.of(event, entry_hash) for event, entry_hash in events]
         return LogPage(events=found, next_after=last if last < head else None)

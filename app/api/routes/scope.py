@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from fastapi import APIRouter, Body, Query
 
-from app.api.deps import Asker, because
+from app.api.deps import Asker, Read, because
 from app.api.openapi import raises
 from app.api.routes.edits import Id, check_force
 from app.api.schemas.base import Namespace
@@ -23,6 +23,7 @@ from app.api.schemas.scope import (
 from app.domain.errors import (
     EditRejected,
     LostRace,
+    PreconditionFailed,
     QueueFull,
     RequestCancelled,
     ScopeConflict,
@@ -45,6 +46,7 @@ ERRORS = raises(
     UnknownEdit,
     StateConflict,
     ScopeConflict,
+    PreconditionFailed,
     EditRejected,
     QueueFull,
     StoreUnavailable,
@@ -59,12 +61,15 @@ def routes(service: "Service") -> APIRouter:
     router = APIRouter(tags=["edits"])
 
     @router.patch("/edits/{edit_id}", responses=ERRORS, summary="Widen or narrow an edit's scope")
-    async def retune(edit_id: Id, asker: Asker, body: Annotated[RetuneBody, Body(openapi_examples=RETUNE)]) -> EditOut:
+    async def retune(
+        edit_id: Id, asker: Asker, read: Read, body: Annotated[RetuneBody, Body(openapi_examples=RETUNE)]
+    ) -> EditOut:
         """A new revision of the edit under its id, verified as a new one would be. What it has learned stays where it
         can; `GET /edits/{id}` shows its history."""
         if body.force:
             check_force(asker, body.reason)
-        return EditOut.of(await service.retune(edit_id, body.to_domain(), because(asker, body.reason, edit_id, body)))
+        origin = because(asker, body.reason, edit_id, body)
+        return EditOut.of(await service.retune(edit_id, body.to_domain(), origin, read))
 
     @router.get("/probes", responses=raises(), summary="The probes of a namespace")
     async def probes(namespace: Annotated[Namespace, Query()] = "default") -> ProbesOut:

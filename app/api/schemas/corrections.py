@@ -15,7 +15,6 @@ from app.api.schemas.base import (
     Incoming,
     Metadata,
     Namespace,
-    Outgoing,
     Prompt,
     Reason,
     Revision,
@@ -180,12 +179,6 @@ class SwitchBody(Incoming):
     reason: Reason | None = None
 
 
-class SwitchAnswer(Outgoing):
-    on: bool
-    namespace: str | None
-    revision: int
-
-
 class EditsQuery(BaseModel):
     """Filters of GET /edits; those that are left out let everything through."""
 
@@ -198,13 +191,28 @@ class EditsQuery(BaseModel):
     q: Annotated[str | None, Field(max_length=1_000)] = Field(
         default=None, description="Text sought in prompt, target and subject, ignoring case."
     )
+    never_hit: bool = Field(default=False, description="Only edits that have not answered yet.")
+    expires_within: Annotated[float | None, documented(exclusiveMinimum=0)] = Field(
+        default=None,
+        gt=0,
+        le=MAX_EXPIRES_IN_S,
+        description="Seconds: only edits that stand and end by themselves within this time.",
+    )
     limit: int = Field(default=50, ge=1, le=500)
     cursor: Annotated[str | None, Field(max_length=64)] = Field(
         default=None, description="`next_cursor` of the page before."
     )
 
     def to_domain(self) -> EditFilter:
-        return EditFilter(state=self.state, namespace=self.namespace, editor=self.editor, actor=self.actor, text=self.q)
+        return EditFilter(
+            state=self.state,
+            namespace=self.namespace,
+            editor=self.editor,
+            actor=self.actor,
+            text=self.q,
+            never_hit=self.never_hit,
+            expires_within_s=self.expires_within,
+        )
 
 
 EXAMPLES = {

@@ -1,0 +1,69 @@
+"""Namespaces and kill switches on the wire. Knows no service."""
+
+from datetime import datetime
+
+from pydantic import Field
+
+from app.api.schemas.base import Outgoing, utc
+from app.service.spaces import Space, Switch
+
+
+class NamespaceOut(Outgoing):
+    """A namespace in which something was done, or that the settings name."""
+
+    name: str
+    edits: int = Field(description="All that were ever committed in it.")
+    live_edits: int
+    probes: int
+    answering: bool = Field(description="Whether its edits may answer: no switch that it is under is off.")
+
+    @classmethod
+    def of(cls, space: Space) -> "NamespaceOut":
+        return cls(**{name: getattr(space, name) for name in cls.model_fields})
+
+
+class NamespacesOut(Outgoing):
+    """By name. A namespace comes into being with the first edit, or the first probes, that name it."""
+
+    namespaces: list[NamespaceOut]
+    revision: int
+
+
+class SwitchAnswer(Outgoing):
+    """A kill switch as it was set."""
+
+    on: bool
+    namespace: str | None
+    revision: int
+
+
+class SwitchOut(Outgoing):
+    """A kill switch as it stands, with who set it last. What the log no longer has, as it was trimmed, is null."""
+
+    namespace: str | None = Field(description="null: of all namespaces.")
+    on: bool
+    since: int | None = Field(description="The revision that set it last; null where it was never touched.")
+    at: datetime | None
+    actor: str | None
+    reason: str | None
+
+    @classmethod
+    def of(cls, switch: Switch) -> "SwitchOut":
+        found = switch.set
+        return cls(
+            namespace=switch.namespace,
+            on=switch.on,
+            since=switch.since,
+            at=None if found is None else utc(found.at_s),
+            actor=None if found is None else found.origin.actor,
+            reason=None if found is None else found.origin.reason,
+        )
+
+
+class SwitchesOut(Outgoing):
+    """The kill switches: that of all namespaces first, then each that was ever set."""
+
+    on: bool = Field(description="Whether that of all namespaces is on.")
+    off: list[str] = Field(description="The namespaces that are off by a switch of their own.")
+    switches: list[SwitchOut]
+    revision: int

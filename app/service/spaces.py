@@ -1,0 +1,105 @@
+"""Namespaces and their kill switches, as they stand. Free of torch; changes nothing."""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from difflib import get_close_matches
+
+from app.domain.entry import NEVER
+from app.domain.errors import RevisionGone, UnknownNamespace
+from app.domain.ledger import Ledger
+from app.service.records import Records
+from app.service.views import HistoryItem
+
+DEFAULT = "default"
+"""There from the start: requests that name none are of it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Space:
+    """A namespace. `answering`: neither its own switch nor that of all namespaces is off."""
+
+    name: str
+    edits: int
+    live_edits: int
+    probes: int
+    answering: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Switch:
+    """A kill switch, of a namespace or (None) of all; `set` is what set it last, where the log still has that."""
+
+    namespace: str | None
+    on: bool
+    since: int | None
+    """The revision that set it last; None: it was never touched."""
+    set: HistoryItem | None = None
+
+
+def namespaces(ledger: Ledger, configured: Collection[str] = ()) -> list[Space]:
+    """Those in which anything was ever done, and those that the settings name."""
+    edits = dict.fromkeys(sorted(_names(ledger, configured)), 0)
+    for entry in ledger.entries.values():
+        if entry.staged_in is None:
+            edits[entry.edit.request.namespace] += 1
+    return [
+        Space(
+            name=name,
+            edits=count,
+            live_edits=ledger.live_count(name),
+            probes=len(ledger.probes.get(name, ())),
+            answering=ledger.switched_on(name),
+        )
+        for name, count in edits.items()
+    ]
+
+
+def check_known(ledger: Ledger, name: str | None, configured: Collection[str] = ()) -> None:
+    """Raises UnknownNamespace for one in which nothing was ever done: its name is most likely misspelt."""
+    known = _names(ledger, configured)
+    if name is None or name in known:
+        return
+    near = get_close_matches(name, known, 1, 0.6)
+    hint = f" Did you mean {near[0]!r}?" if near else ""
+    raise UnknownNamespace(
+        f"There is no namespace {name!r}: no edit, probe or setting names it.{hint} GET /namespaces lists them.",
+        namespace=name,
+    )
+
+
+def switches(ledger: Ledger) -> list[Switch]:
+    """That of all namespaces first, then those that were ever set."""
+    names = sorted(name for name in ledger.off if name is not None)
+    return [_switch(ledger, name) for name in (None, *names)]
+
+
+def explained(records: Records, switch: Switch) -> Switch:
+    """With who set it last, and why, read from the log itself; it blocks."""
+    if switch.since is None:
+        return switch
+    try:
+        ((event, _),) = records.events(switch.since - 1, 1)
+    except RevisionGone:  # the log was trimmed: its archive knows
+        return switch
+    item = HistoryItem(revision=event.revision, kind=event.kind, at_s=event.at_s, origin=event.origin)
+    return Switch(namespace=switch.namespace, on=switch.on, since=switch.since, set=item)
+
+
+def switched_off(ledger: Ledger) -> tuple[str, ...]:
+    """Namespaces whose own switch is off."""
+    return tuple(each.namespace for each in switches(ledger) if each.namespace is not None and not each.on)
+
+
+def _switch(ledger: Ledger, name: str | None) -> Switch:
+    spans = ledger.off.get(name)
+    if not spans:
+        return Switch(namespace=name, on=True, since=None)
+    began, ended = spans[-1]
+    on = ended != NEVER
+    return Switch(namespace=name, on=on, since=ended if on else began)
+
+
+def _names(ledger: Ledger, configured: Collection[str]) -> set[str]:
+    used = {name for name in ledger.last_changes if name}
+    switched = {name for name in ledger.off if name is not None}
+    return {DEFAULT, *configured, *used, *ledger.probes, *switched}

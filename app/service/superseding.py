@@ -1,0 +1,83 @@
+"""What an edit takes the place of: its author's own edit of the prompt, those it names, those that its author has read.
+
+Nobody's correction is replaced by somebody else's who did not know of it. Free of torch.
+"""
+
+from app.domain.edit import EditRequest, State
+from app.domain.entry import NEVER, Entry
+from app.domain.errors import InvalidRequest, PreconditionFailed, ScopeConflict, StateConflict
+from app.domain.events import Origin
+from app.domain.ledger import Ledger
+
+WHATEVER_STANDS = NEVER
+"""`If-Match: *`."""
+_COMMITTED = tuple(state for state in State if state is not State.STAGED)
+
+
+def superseded_by(ledger: Ledger, request: EditRequest) -> tuple[str, ...]:
+    """Edits of the very same prompt, and those that the request names. Raises for names that it may not use.
+
+    One that is switched off is superseded too: switched on again, it would answer beside the newer one.
+    """
+    for edit_id in request.supersede:
+        if ledger.entry(edit_id).edit.request.namespace != request.namespace:
+            raise InvalidRequest(f"`supersede` names {edit_id}, which belongs to another namespace.")
+        if ledger.entry(edit_id).staged_in is not None:
+            raise StateConflict(f"`supersede` names {edit_id}, which was never committed.", edit_id=edit_id)
+    return tuple(dict.fromkeys((*_standing(ledger, request), *request.supersede)))
+
+
+def others_of_the_prompt(ledger: Ledger, request: EditRequest, asker: Origin, read: int | None) -> tuple[str, ...]:
+    """Edits of the very same prompt that are somebody else's, and that the request does not name.
+
+    `read` is the revision that the asker says to have read: who has read them knows of them. Raises PreconditionFailed
+    where an edit of the prompt has changed since then.
+    """
+    if read is not None:
+        check_read(ledger, ledger.with_prompt(request.namespace, request.prompt, *_COMMITTED), read)
+        if read == WHATEVER_STANDS and not _standing(ledger, request):
+            raise PreconditionFailed("`If-Match: *` asks for an edit of this prompt, and none stands.")
+        return ()
+    standing = (i for i in _standing(ledger, request) if i not in request.supersede)
+    return tuple(i for i in standing if not _same_person(author_of(ledger.entry(i)), asker))
+
+
+def check_read(ledger: Ledger, edit_ids: list[str], read: int | None) -> None:
+    """Raises PreconditionFailed where one of the edits has changed since the revision that the asker read."""
+    touched = {edit_id: ledger.entry(edit_id).touched_at for edit_id in edit_ids}
+    changed = [edit_id for edit_id, at in touched.items() if read is not None and at > read]
+    if changed:
+        raise PreconditionFailed(
+            f"{', '.join(changed)} changed after revision {read}, which `If-Match` names: read it again, and repeat "
+            f"the request with the revision that is there now if it is still right.",
+            conflicts=changed,
+            revision=max(touched.values()),
+        )
+
+
+def theirs(ledger: Ledger, conflicts: tuple[str, ...]) -> ScopeConflict:
+    """What is raised where an edit would replace somebody else's."""
+    told = "; ".join(
+        f"{edit_id} ({entry.request.target!r}, by {author_of(entry).actor})"
+        for edit_id in conflicts
+        for entry in (ledger.entry(edit_id),)
+    )
+    return ScopeConflict(
+        f"Somebody else's edit of this prompt stands: {told}. Name it in `supersede`, or send `If-Match` with the "
+        f"revision that you have read, to take its place.",
+        conflicts=list(conflicts),
+    )
+
+
+def author_of(entry: Entry) -> Origin:
+    """Who made an edit what it is: who committed it, or retuned it last."""
+    changed = {revision for revision, *_ in entry.retunes}
+    return next((origin for at, _, _, origin in reversed(entry.history) if at in changed), entry.history[0][3])
+
+
+def _standing(ledger: Ledger, request: EditRequest) -> list[str]:
+    return ledger.with_prompt(request.namespace, request.prompt, State.LIVE, State.DISABLED)
+
+
+def _same_person(one: Origin, other: Origin) -> bool:
+    return (one.key_id, one.actor) == (other.key_id, other.actor)
