@@ -19,6 +19,20 @@ JOINING, EXCLUSIVE = "joining", "exclusive"
 """`small` words begin or join, and are no names, nor are `auxiliary` verbs, which often follow one; a `pronoun` stands
 for what was said before, a `joining` word goes on with it; of an `exclusive` line each side denies the
 others."""
+YEAR, ROUTE, QUALIFIED = "year", "route", "qualified"
+"""Near misses are written with these: the words that stand before a year, the two that name where a way begins and
+ends, and, after a colon, words that may stand between one of these articles and its noun."""
+
+
+@dataclass(frozen=True, slots=True)
+class Grammar:
+    """One language's small words, as spelled, and what near misses are written with."""
+
+    small: frozenset[str]
+    year: str
+    route: tuple[str, str]
+    articles: tuple[str, ...]
+    qualifiers: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +45,11 @@ class ClosedWords:
     joining: frozenset[str]
     sides: Mapping[str, frozenset[tuple[int, int]]]
     """word -> (line, side) of the exclusive lines that it stands on."""
+    grammars: tuple[Grammar, ...]
+
+    def grammar(self, words: Sequence[str]) -> Grammar:
+        """The grammar of the language whose small words are said most; that of English where none is."""
+        return max(self.grammars, key=lambda grammar: sum(word in grammar.small for word in words))
 
     def veto(self, asked: Sequence[str], key: Sequence[str]) -> str | None:
         """Why these words (of a question, of a key) cannot ask the same; None where nothing speaks against it."""
@@ -74,21 +93,38 @@ def load_closed_words() -> ClosedWords:
     """Those that ship. On an `exclusive` line commas part the sides, blanks the words of a side."""
     plain: dict[str, set[str]] = {SMALL: set(), AUXILIARY: set(), PRONOUN: set(), JOINING: set()}
     sides: dict[str, set[tuple[int, int]]] = defaultdict(set)
+    grammars: list[Grammar] = []
     line = 0
     for language in LANGUAGES:
         with (files("app.scope") / f"closed_{language}.tsv").open(encoding="utf-8") as file:
-            for row in csv.DictReader(file, delimiter="\t"):
+            rows = [(row["class"], row["words"]) for row in csv.DictReader(file, delimiter="\t")]
+        for kind, words in rows:
+            if kind in plain:
+                plain[kind].update(plain_words(words))
+            elif kind == EXCLUSIVE:
                 line += 1
-                if row["class"] in plain:
-                    plain[row["class"]].update(plain_words(row["words"]))
-                else:
-                    for side, words in enumerate(row["words"].split(",")):
-                        for word in plain_words(words):
-                            sides[word].add((line, side))
+                for side, some in enumerate(words.split(",")):
+                    for word in plain_words(some):
+                        sides[word].add((line, side))
+        grammars.append(_grammar(rows))
     return ClosedWords(
         small=frozenset(plain[SMALL] | plain[AUXILIARY] | plain[JOINING]),
         auxiliaries=frozenset(plain[AUXILIARY]),
         pronouns=frozenset(plain[PRONOUN]),
         joining=frozenset(plain[JOINING]),
         sides={word: frozenset(at) for word, at in sides.items()},
+        grammars=tuple(grammars),
+    )
+
+
+def _grammar(rows: Sequence[tuple[str, str]]) -> Grammar:
+    told = dict(rows)
+    begin, end = told[ROUTE].split(",")
+    articles, qualifiers = told[QUALIFIED].split(":")
+    return Grammar(
+        small=frozenset(word for kind, words in rows if kind == SMALL for word in plain_words(words)),
+        year=told[YEAR],
+        route=(begin.strip(), end.strip()),
+        articles=tuple(articles.split()),
+        qualifiers=tuple(word.strip() for word in qualifiers.split(",")),
     )

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -39,14 +40,14 @@ class Question:
         return torch.stack([each.vector for each in self.readings])
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class Row:
     """An edit in memory: its record, the texts of its keys in the order of the matrix, its counter-examples."""
 
     edit_id: str
     record: ScopeRecord
 
-    @property
+    @cached_property
     def texts(self) -> tuple[str, ...]:
         return tuple(dict.fromkeys((*self.record.keys, *self.record.made)))
 

@@ -1,20 +1,20 @@
 """Near misses: questions made of an edit's own that ask something else, by closed-class words, names and numbers only.
 
 An edit that would answer one is narrowed by it before it goes live. They are made, so that one may not be a sentence
-that people say; it must only never ask the same.
+that people say; it must only never ask the same. The words that they are made with are in the closed-class files.
 """
 
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from app.domain.words import Span, placed_words, surface
-from app.scope.closed import ClosedWords
+from app.domain.words import Span, placed_words, plain_words, surface
+from app.scope.closed import ClosedWords, Grammar
 
+LONG_AGO = 1990
+"""The year that a question without a number is asked about."""
 _YEAR = re.compile(r"\b(1[5-9]|20)\d\d\b")
 _NUMBER = re.compile(r"\b\d+\b")
-_FROM_TO = re.compile(r"(?i)\bfrom (.+?) to (.+?)(?=[?.!]*$)")
-_THE = re.compile(r"\b[Tt]he (?=\w)")
 _END = re.compile(r"\s*[?.!]*\s*$")
 
 
@@ -36,28 +36,42 @@ def near_misses(
 
 
 def _all(question: str, names: Sequence[Span], others: Sequence[str], closed: ClosedWords) -> Iterator[Miss]:
+    grammar = closed.grammar(plain_words(question))
+    yield from _numbers(question, grammar)
+    for at, (_, begin, end) in enumerate(placed_words(question)):
+        if at:  # the first word often opens the question and says nothing else
+            for other in closed.opposites(question[begin:end]):
+                yield Miss("the opposite", f"{question[:begin]}{other}{question[end:]}")
     written = [name for span in names if (name := surface(question, span))]
+    yield from _reversed(question, written, grammar)
+    for name in written[:1]:
+        for other in [each for each in others if each not in question][:2]:
+            yield Miss("another subject", question.replace(name, other))
+    article = re.search(rf"(?i)\b(?:{'|'.join(map(re.escape, grammar.articles))}) (?=\w)", question)
+    for word in grammar.qualifiers if article else ():
+        yield Miss("another time", f"{question[: article.end()]}{word} {question[article.end() :]}")
+
+
+def _numbers(question: str, grammar: Grammar) -> Iterator[Miss]:
+    """Another year or number where the question says one; else the question about a year long ago."""
     if year := _YEAR.search(question):
         for beside in (int(year[0]) - 1, int(year[0]) + 1):
             yield Miss("another year", f"{question[: year.start()]}{beside}{question[year.end() :]}")
     elif number := _NUMBER.search(question):
         yield Miss("another number", f"{question[: number.start()]}{int(number[0]) + 1}{question[number.end() :]}")
     else:
-        yield Miss("another year", _END.sub(lambda end: f" in 1990{end[0]}", question, count=1))
-    for at, (_, begin, end) in enumerate(placed_words(question)):
-        for other in closed.opposites(question[begin:end]):
-            if at:
-                yield Miss("the opposite", f"{question[:begin]}{other}{question[end:]}")
-    if match := _FROM_TO.search(question):
-        yield Miss("the reverse", f"{question[: match.start()]}from {match[2]} to {match[1]}{question[match.end() :]}")
+        asked = f" {grammar.year} {LONG_AGO}"
+        yield Miss("another year", _END.sub(lambda end: f"{asked}{end[0]}", question, count=1))
+
+
+def _reversed(question: str, written: Sequence[str], grammar: Grammar) -> Iterator[Miss]:
+    """The way back, and the first two names in each other's place."""
+    begin, end = map(re.escape, grammar.route)
+    if way := re.search(rf"(?i)\b({begin}) (.+?) ({end}) (.+?)(?=\s*[?.!]*$)", question):
+        back = f"{way[1]} {way[4]} {way[3]} {way[2]}"
+        yield Miss("the reverse", f"{question[: way.start()]}{back}{question[way.end() :]}")
     if len(written) > 1:
         yield Miss("the reverse", _swapped(question, written[0], written[1]))
-    for name in written[:1]:
-        for other in [each for each in others if each not in question][:2]:
-            yield Miss("another subject", question.replace(name, other))
-    if the := _THE.search(question):
-        for word in ("former", "next"):
-            yield Miss("another time", f"{question[: the.end()]}{word} {question[the.end() :]}")
 
 
 def _swapped(question: str, one: str, other: str) -> str:

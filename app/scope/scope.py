@@ -233,13 +233,9 @@ class Scope:
 
     # -- deciding
 
-    def decide(self, question: Question, part: ScopePart) -> Found | None:
-        """The live edit that the question asks for, if there is one."""
-        found = self.nearest(question, part)
-        return found if found is not None and found.margin >= 0 else None
-
     def nearest(self, question: Question, part: ScopePart) -> Found | None:
-        """The same, or, where it asks for none, the edit that came nearest. Of equal ones the newest."""
+        """The live edit that the question asks for or, where it asks for none (a negative margin), the one that came
+        nearest. Of equal ones the newest."""
         if not part.order:
             return None
         with self._lock:

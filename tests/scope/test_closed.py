@@ -7,7 +7,7 @@ from itertools import permutations
 import pytest
 
 from app.domain.words import plain_words
-from app.scope.closed import EXCLUSIVE, LANGUAGES, ClosedWords, load_closed_words
+from app.scope.closed import EXCLUSIVE, LANGUAGES, QUALIFIED, ROUTE, YEAR, ClosedWords, load_closed_words
 
 
 def rows(*kinds: str) -> list[tuple[str, str, str]]:
@@ -29,7 +29,16 @@ def veto(closed: ClosedWords, asked: str, key: str) -> str | None:
 
 
 def test_every_line_is_of_a_class_that_is_known() -> None:
-    assert {kind for _, kind, _ in rows()} <= {"small", "auxiliary", "pronoun", "joining", EXCLUSIVE}
+    assert {kind for _, kind, _ in rows()} <= {
+        "small",
+        "auxiliary",
+        "pronoun",
+        "joining",
+        EXCLUSIVE,
+        YEAR,
+        ROUTE,
+        QUALIFIED,
+    }
     assert {language for language, _, _ in rows(EXCLUSIVE)} == set(LANGUAGES)
 
 

@@ -36,8 +36,8 @@ def nearest(scope: Scope, question: str, *edit_ids: str, namespace: str = "defau
 
 
 def answering(scope: Scope, question: str, *edit_ids: str) -> str | None:
-    found = scope.decide(scope.question((question,)), scope.compile("default", edit_ids))
-    return None if found is None else found.edit_id
+    found = nearest(scope, question, *edit_ids)
+    return found.edit_id if found is not None and found.margin >= 0 else None
 
 
 # -- what is learned
@@ -180,8 +180,9 @@ def test_threads_may_load_and_drop_while_others_ask(scope: Scope) -> None:
     thread.start()
     asked = 0
     while thread.is_alive() or asked < 10:
-        found = scope.decide(scope.question((FOUNDER,)), part)
+        found = scope.nearest(scope.question((FOUNDER,)), part)
         assert found is not None
+        assert found.margin >= 0
         assert found.edit_id == "a"
         asked += 1
     thread.join()
@@ -295,11 +296,13 @@ def test_a_turn_that_points_back_is_answered_as_it_is_meant(scope: Scope) -> Non
     asked = (FOUNDER, "Ada Quill.", "How old is she?")
     scope.load("a", scope.learn(ScopeRequest(keys=(asked,))).model_dump())
     part = scope.compile("default", ["a"])
-    found = scope.decide(scope.question(asked), part)
+    found = scope.nearest(scope.question(asked), part)
     assert found is not None
+    assert found.margin >= 0
     assert found.edit_id == "a"
     for others in (("Who wrote the Kalevala?", "Elias Lönnrot.", "How old is she?"), ("How old is she?",)):
-        assert scope.decide(scope.question(others), part) is None
+        other = scope.nearest(scope.question(others), part)
+        assert other is None or other.margin < 0
 
 
 # -- what stands beside

@@ -1,0 +1,46 @@
+"""Near misses are written from closed-class words, names and numbers, in the language of the question."""
+
+import pytest
+
+from app.scope.closed import ClosedWords, load_closed_words
+from app.scope.misses import near_misses
+from app.scope.reading import names_in
+
+
+@pytest.fixture(scope="module")
+def closed() -> ClosedWords:
+    return load_closed_words()
+
+
+@pytest.mark.parametrize(
+    ("question", "kind", "text"),
+    [
+        ("Who won the cup in 2014?", "another year", "Who won the cup in 2015?"),
+        ("Which port does stage 7 use?", "another number", "Which port does stage 8 use?"),
+        ("Who leads the choir?", "another year", "Who leads the choir in 1990?"),
+        ("Who leads the choir?", "another time", "Who leads the former choir?"),
+        ("How do I turn on the light?", "the opposite", "How do I turn off the light?"),
+        ("How long is the trip from Ulm to Bonn?", "the reverse", "How long is the trip from Bonn to Ulm?"),
+        ("Did Ada Byron teach Mary Shelley?", "the reverse", "Did Mary Shelley teach Ada Byron?"),
+        ("Where was Ada Byron born?", "another subject", "Where was Latvia born?"),
+        ("Wer leitet den Chor?", "another year", "Wer leitet den Chor im Jahr 1990?"),
+        ("Wer ist die Ministerin?", "another time", "Wer ist die ehemalige Ministerin?"),
+        ("Wie lange fährt der Zug von Ulm nach Bonn?", "the reverse", "Wie lange fährt der Zug von Bonn nach Ulm?"),
+        ("Wie reise ich mit Hund?", "the opposite", "Wie reise ich ohne Hund?"),
+        ("Qui dirige le choeur ?", "another year", "Qui dirige le choeur en 1990 ?"),
+        ("Quel est le train de Lyon à Nice ?", "the reverse", "Quel est le train de Nice à Lyon ?"),
+        ("Comment voyager avec un chien ?", "the opposite", "Comment voyager sans un chien ?"),
+    ],
+)
+def test_a_question_has_this_near_miss(closed: ClosedWords, question: str, kind: str, text: str) -> None:
+    made = near_misses(question, names_in(question, closed), ["Latvia", "Peru"], closed)
+    assert (kind, text) in [(miss.kind, miss.text.strip()) for miss in made]
+
+
+@pytest.mark.parametrize(
+    "question", ["?", "", "Hi", "1990", "the", "der", "from to", "A" * 5000, "from A to B from C to D"]
+)
+def test_whatever_is_asked_no_near_miss_is_the_question(closed: ClosedWords, question: str) -> None:
+    made = near_misses(question, names_in(question, closed), ["Latvia"], closed)
+    assert all(miss.text.casefold() != question.casefold() for miss in made)
+    assert len({miss.text for miss in made}) == len(made) <= 16
