@@ -15,6 +15,7 @@ from app.api.metrics import Metrics
 from app.api.middleware import REQUEST_ID, REVISION, Envelope
 from app.api.openapi import describe
 from app.api.routes import changes, edits, generate, health, jobs, log, openai, scope, snapshots, spaces, welcome
+from app.version import version
 
 if TYPE_CHECKING:
     from app.service.service import Service  # imports torch: the API itself does without
@@ -34,7 +35,6 @@ TAGS = [
 def create_app(
     service: "Service",
     *,
-    version: str = "0.1.0",
     max_body_bytes: int = 8 * 2**20,
     rate_limit: str | None = None,
     cors_origins: Sequence[str] = (),
@@ -56,7 +56,7 @@ def create_app(
     metrics = Metrics(service.status)
     app = FastAPI(
         title="Errata",
-        version=version,
+        version=version(),
         description=DESCRIPTION,
         openapi_tags=TAGS,
         lifespan=life,
@@ -89,7 +89,7 @@ def create_app(
     app.include_router(log.routes(service))
     app.include_router(snapshots.routes(service))
     app.include_router(health.routes(service, metrics))
-    app.include_router(welcome.routes(service, version))
+    app.include_router(welcome.routes(service, version()))
     app.mount("/docs", StaticFiles(directory=welcome.ASSETS), name="assets")
     app.openapi = describe(app)  # type: ignore[method-assign]
     return app

@@ -9,6 +9,7 @@ import typer
 from app.cli import render
 from app.cli.bench_results import Results, machine
 from app.cli.fit import Device, Dtype, Model, told
+from app.cli.options import Json
 from app.cli.progress import Progress
 from app.cli.settings import read_settings
 from app.cli.stopping import Stopping
@@ -49,6 +50,7 @@ def bench(
     model: Model = None,
     device: Device = None,
     dtype: Dtype = None,
+    json_: Json = False,
 ) -> None:
     """Measure throughput and latency: against transformers, by concurrency, over HTTP, among live edits, while editing.
 

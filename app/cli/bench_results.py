@@ -8,7 +8,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import typer
 from rich.table import Table
 
 from app.cli import render
@@ -60,13 +59,15 @@ class Results:
             self.found["stopped"] = stopping.number.name
         self._write()
         for line in incomplete(self.found):
-            typer.echo(line)
+            render.say(line)
         if self._out is not None:
             draw(self.found, self._out / PICTURE)
             where = self._out
-            typer.echo(f"{where / RESULTS}, {where / TABLES} and {where / PICTURE} hold all of it.")
+            render.say(f"{where / RESULTS}, {where / TABLES} and {where / PICTURE} hold all of it.")
         if stopping.number is not None:
-            typer.echo(f"Stopped by {stopping.number.name}: the run is incomplete.")
+            render.say(f"Stopped by {stopping.number.name}: the run is incomplete.")
+        if render.AS_JSON.get():
+            render.as_json(self.found)
         stopping.end()
 
     def _write(self) -> None:

@@ -1,19 +1,22 @@
 """The HTTP side of the command line: sends, and turns every failure into a readable end. Knows no command."""
 
 import json
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Mapping
 from typing import Any, NoReturn
 from urllib.parse import quote, urlsplit
 
 import httpx
-import typer
 
-from app.cli.render import fail
+from app.cli.exits import Exit
+from app.cli.render import fail, fail_with_problem
 
 DEFAULT_URL = "http://127.0.0.1:8000"
 TIMEOUT = httpx.Timeout(600, connect=5)
 """A large batch of edits takes minutes; a server that is not there is known at once."""
 LOOPBACK = {"127.0.0.1", "localhost", "::1"}
+WHOLE_ID = re.compile(r"ed_[0-9a-f]{16}")
+CANDIDATES = 5
 
 
 class Client:
@@ -25,21 +28,35 @@ class Client:
         self._key = key
 
     def get(self, path: str, **params: Any) -> Any:
-        given = {name: value for name, value in params.items() if value is not None}
-        return self._json(self._send("GET", path, params=given))
+        return self._json(self._send("GET", path, params=_given(params)))
+
+    def get_whatever(self, path: str) -> tuple[int, Any]:
+        """The status and body of an answer that is not an error to us, such as that of a server which is not ready."""
+        answer = self._request("GET", path)
+        return answer.status_code, self._json(answer)
 
     def post(self, path: str, body: dict[str, Any]) -> Any:
-        return self._with_body("POST", path, body)
+        return self._json(self._send("POST", path, json=_given(body)))
 
     def put(self, path: str, body: dict[str, Any]) -> Any:
-        return self._with_body("PUT", path, body)
+        return self._json(self._send("PUT", path, json=_given(body)))
 
     def patch(self, path: str, body: dict[str, Any]) -> Any:
-        return self._with_body("PATCH", path, body)
+        return self._json(self._send("PATCH", path, json=_given(body)))
 
-    def _with_body(self, method: str, path: str, body: dict[str, Any]) -> Any:
-        given = {name: value for name, value in body.items() if value is not None}
-        return self._json(self._send(method, path, json=given))
+    def whole_id(self, given: str) -> str:
+        """The id of the one edit whose id begins so, as in git; `ed_` may be left out."""
+        beginning = given if given.startswith("ed_") else f"ed_{given}"
+        if WHOLE_ID.fullmatch(beginning):
+            return beginning
+        page = self.get("/edits", id_prefix=beginning, limit=CANDIDATES)
+        found = [edit["id"] for edit in page["edits"]]
+        if not found:
+            fail(f"No edit's id begins with {beginning!r}: `errata edits` lists them.", code=Exit.UNKNOWN)
+        if len(found) > 1 and beginning not in found:
+            more = ", ..." if page["next_cursor"] else ""
+            fail(f"More than one edit's id begins with {beginning!r}: {', '.join(found)}{more}.", code=Exit.UNKNOWN)
+        return beginning if beginning in found else str(found[0])
 
     def _json(self, answer: httpx.Response) -> Any:
         try:
@@ -58,19 +75,22 @@ class Client:
                     if line.startswith("data:"):
                         event = json.loads(line.removeprefix("data:"))
                         if "detail" in event and "status" in event:
-                            fail_with(event)
+                            fail_with_problem(event)
                         yield event
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             self._unreachable(error)
 
     def _send(self, method: str, path: str, **more: Any) -> httpx.Response:
-        try:
-            with self._open() as http:
-                answer = http.request(method, path, **more)
-        except (httpx.HTTPError, httpx.InvalidURL) as error:
-            self._unreachable(error)
+        answer = self._request(method, path, **more)
         self._check(answer)
         return answer
+
+    def _request(self, method: str, path: str, **more: Any) -> httpx.Response:
+        try:
+            with self._open() as http:
+                return http.request(method, path, **more)
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            self._unreachable(error)
 
     def _open(self) -> httpx.Client:
         # a proxy of the environment is of no use on the way to this machine itself
@@ -85,27 +105,37 @@ class Client:
             return
         try:
             found = answer.json()
-            detail = found["detail"], found["title"]
+            detail = found["detail"], found["title"], found["status"]
         except (ValueError, KeyError, TypeError):
             self._stranger(answer)
         assert detail
-        fail_with(found, request_id=answer.headers.get("X-Request-Id"))
+        fail_with_problem(found, request_id=answer.headers.get("X-Request-Id"))
 
     def _stranger(self, answer: httpx.Response) -> NoReturn:
         fail(
             f"{self.url} answered {answer.status_code}, and not as Errata does: is it the right address?",
             "Name another with --url or ERRATA_URL.",
+            code=Exit.UNREACHABLE,
         )
 
-    def _unreachable(self, error: Exception) -> typer.Exit:
+    def _unreachable(self, error: Exception) -> NoReturn:
         if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout):
             fail(
                 f"No server answers at {self.url}.",
                 "Start one with `errata serve`, or name another with --url or ERRATA_URL.",
+                code=Exit.UNREACHABLE,
             )
         if isinstance(error, httpx.UnsupportedProtocol | httpx.InvalidURL):
-            fail(f"{self.url!r} is no address of a server.", f"It looks like {DEFAULT_URL}.")
-        fail(f"The connection to {self.url} broke ({type(error).__name__}).", "`errata log` shows what was committed.")
+            fail(f"{self.url!r} is no address of a server.", f"It looks like {DEFAULT_URL}.", code=Exit.USAGE)
+        fail(
+            f"The connection to {self.url} broke ({type(error).__name__}).",
+            "`errata log` shows what was committed.",
+            code=Exit.UNREACHABLE,
+        )
+
+
+def _given(fields: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in fields.items() if value is not None}
 
 
 def _host(url: str) -> str | None:
@@ -118,15 +148,3 @@ def _host(url: str) -> str | None:
 def path_of(*parts: str) -> str:
     """A path from parts that the user typed."""
     return "/" + "/".join(quote(part, safe="") for part in parts)
-
-
-def fail_with(problem: dict[str, Any], request_id: str | None = None) -> None:
-    """Ends the program with what a problem says."""
-    more = [
-        f"{name}: {json.dumps(value, ensure_ascii=False)}"
-        for name, value in problem.items()
-        if name not in {"type", "title", "status", "detail", "errors"}
-    ]
-    if problem["status"] >= 500 and request_id:
-        more.append(f"request: {request_id}")
-    fail(problem["detail"], *more, title=problem["title"])

@@ -16,11 +16,13 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import typer
 from rich.console import Console
 from rich.markup import escape
 from rich.panel import Panel
 from rich.table import Table
+
+from app.cli import render
+from app.cli.options import Json
 
 ASKED = "Question: What is the currency of Croatia? Answer:"
 PARAPHRASE = "Question: What is the official currency of Croatia? Answer:"
@@ -33,19 +35,19 @@ class DemoFailed(Exception):
     """The story did not go as told."""
 
 
-def demo() -> None:
+def demo(json_: Json = False) -> None:
     """Ask, correct, audit, roll back, kill -9 and restart: the story, on a server that is started for it."""
-    console = Console(highlight=False)
     try:
         with tempfile.TemporaryDirectory(prefix="errata-demo-") as folder:
-            tell(console, Path(folder))
+            edit = tell(render.out(), Path(folder))
     except DemoFailed as error:
-        console.print(f"[red]The demo failed:[/] {escape(str(error))}")
-        raise typer.Exit(1) from None
+        render.fail(str(error), title="The demo failed")
+    if json_:
+        render.as_json({"edit": edit})
 
 
-def tell(console: Console, folder: Path) -> None:
-    """The story. Raises DemoFailed where the server does not do what is told here."""
+def tell(console: Console, folder: Path) -> dict[str, Any]:
+    """The story; the edit that it is about, as it was made. Raises DemoFailed where the server does otherwise."""
     console.print(Panel("A frozen model, a stale fact, a correction, and the way back", title="errata demo"))
     with _server(console, folder) as (client, process):
         console.print("\n[bold]1. The model answers from what it learned, and is out of date.[/]")
@@ -75,6 +77,8 @@ def tell(console: Console, folder: Path) -> None:
         _expect(_ask(console, client, PARAPHRASE), before[PARAPHRASE])
         _show_edits(console, client)
     console.print("\nDone; nothing is left behind. Yours: [bold]errata serve[/]")
+    made: dict[str, Any] = edit
+    return made
 
 
 @contextmanager

@@ -7,6 +7,7 @@ import typer
 
 from app.cli import render
 from app.cli.client import Client
+from app.cli.options import Json, Reason
 
 UNITS_S = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
 
@@ -35,7 +36,7 @@ def edit(
     supersede: Annotated[
         list[str] | None, typer.Option(help="The id of an edit that it takes the place of; may be repeated.")
     ] = None,
-    reason: Annotated[str | None, typer.Option(help="Why, for the audit trail.")] = None,
+    reason: Reason = None,
     expires_in: Annotated[
         float | None, typer.Option(parser=duration_s, metavar="TIME", help="End by itself after 90 (s), 30m, 12h, 7d.")
     ] = None,
@@ -44,6 +45,7 @@ def edit(
     preset: Annotated[str | None, typer.Option(help="The editor's settings: serving or paper.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Fit, verify and report, but do not commit.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Commit even if verification fails.")] = False,
+    json_: Json = False,
 ) -> None:
     """Correct an answer: PROMPT, and whatever asks the same, shall be answered with TARGET."""
     client: Client = context.obj
@@ -57,7 +59,7 @@ def edit(
             "paraphrases": paraphrase or None,
             "probes": probe or None,
             "counter_examples": counter_example or None,
-            "supersede": supersede or None,
+            "supersede": [client.whole_id(each) for each in supersede or ()] or None,
             "reason": reason,
             "expires_in": expires_in,
             "namespace": namespace,
@@ -67,4 +69,4 @@ def edit(
             "force": force or None,
         },
     )
-    render.made(answer)
+    render.as_json(answer) if json_ else render.made(answer)

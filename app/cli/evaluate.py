@@ -12,6 +12,7 @@ from rich.table import Table
 from app.cli import render
 from app.cli.evaluate_scope import cases_of, digest, evaluate_scope
 from app.cli.fit import Device, Dtype, Model, told
+from app.cli.options import Json
 from app.cli.progress import Counting
 from app.cli.serve import stand_up
 from app.cli.settings import read_settings
@@ -111,6 +112,7 @@ def evaluate(
     model: Model = None,
     device: Device = None,
     dtype: Dtype = None,
+    json_: Json = False,
 ) -> None:
     """Make edits one after the other and measure, by free generation to the natural end, what they do.
 
@@ -160,7 +162,7 @@ def evaluate(
             papers=papers,
         )
         if not held_out and not papers:
-            typer.echo(NONE_HELD_OUT)
+            render.say(NONE_HELD_OUT)
         found = read_settings(settings)
         options = {
             "kind": found_kind, "files": [file.name for file in files], "edits": edits, "batch": batch, "given": given,
@@ -179,8 +181,10 @@ def evaluate(
                     if stopping.number is not None:
                         break
                 _show(folder)
+                if json_:
+                    render.as_json(folder.results())
                 if stopping.number is not None:
-                    typer.echo(f"Stopped by {stopping.number.name}: the run is incomplete. The same command goes on.")
+                    render.say(f"Stopped by {stopping.number.name}: the run is incomplete. The same command goes on.")
                 stopping.end()
         except OSError as error:
             render.fail(f"The run has stopped: {error}.", "What was done is kept: the same command goes on.")
@@ -247,14 +251,14 @@ def _show(folder: "Folder") -> None:
             table.add_row(*row)
         render.out().print(table, "")
     for line in report.notes_of({name: steps[-1:] for name, steps in results.items()}):
-        typer.echo(line)
+        render.say(line)
     note = "" if found["held_out"] or found.get("papers") else f"\n{NONE_HELD_OUT}\n"
     (out / TABLES).write_text(report.markdown(results) + note, encoding="utf-8")
-    typer.echo(f"{out / RESULTS} and {out / TABLES} hold the rest.")
+    render.say(f"{out / RESULTS} and {out / TABLES} hold the rest.")
     if found.get("papers"):
         return
     draw(results, out / PICTURE)
-    typer.echo(f"{out / PICTURE} is the picture.")
+    render.say(f"{out / PICTURE} is the picture.")
 
 
 def _pairs(where: list[str]) -> dict[str, str]:

@@ -84,8 +84,10 @@ def evaluate_scope(
                 if stopping.number is not None:
                     break
             _show(kind, folder)
+            if render.AS_JSON.get():
+                render.as_json(folder.results())
             if stopping.number is not None:
-                typer.echo(f"Stopped by {stopping.number.name}: the run is incomplete. The same command goes on.")
+                render.say(f"Stopped by {stopping.number.name}: the run is incomplete. The same command goes on.")
             stopping.end()
     except OSError as error:
         render.fail(f"The run has stopped: {error}.", "What was done is kept: the same command goes on.")
@@ -151,6 +153,6 @@ def _show(kind: "Kind", folder: "Folder") -> None:
         table.add_row(*row)
     render.out().print(table, "")
     for line in trial_report.notes_of(results):
-        typer.echo(line)
+        render.say(line)
     (folder.path / TABLES).write_text(trial_report.markdown(kind, results), encoding="utf-8")
-    typer.echo(f"{folder.path / RESULTS} and {folder.path / TABLES} hold the rest, questions that went wrong among it.")
+    render.say(f"{folder.path / RESULTS} and {folder.path / TABLES} hold the rest, questions that went wrong among it.")

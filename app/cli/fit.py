@@ -1,16 +1,19 @@
 """`errata fit`, `errata import`, `errata prepare`: edits learned away from a server. Imports torch, late."""
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from pydantic import ValidationError
+from rich.console import Console
 from rich.progress import Progress
 
 from app.cli import render
+from app.cli.exits import Exit
+from app.cli.options import Json
 from app.cli.serve import stand_up
 from app.cli.settings import read_settings
 from app.cli.store import new_file, opened
@@ -35,6 +38,7 @@ def fit(
     model: Model = None,
     device: Device = None,
     dtype: Dtype = None,
+    json_: Json = False,
 ) -> None:
     """Fit and verify edits on this machine, without a server. What holds goes into FILE, for `errata import`."""
     requests = read_requests(edits)
@@ -42,7 +46,7 @@ def fit(
     origin = Origin(actor=context.obj.actor, reason=f"errata fit {edits.name}")
 
     async def work(service: "Service") -> None:
-        with Progress(transient=True, console=render.out()) as progress:
+        with Progress(transient=True, console=Console(stderr=True)) as progress:
             task = progress.add_task("Fitting", total=len(requests))
             for first in range(0, len(requests), batch):
                 some = requests[first : first + batch]
@@ -56,12 +60,9 @@ def fit(
                 await asyncio.to_thread(upkeep.copy, service.records.log, new)
 
     run_service(work, {"store": "memory://", "model": model, "device": device, "dtype": dtype})
-    for request, error in refused:
-        typer.echo(f"refused: {request.prompt!r} -> {request.target!r}: {error.message}", err=True)
     hold = len(requests) - len(refused)
-    typer.echo(f"{hold} of {len(requests)} edits hold" + (f" and are in {file}" if hold else ""))
-    if refused:
-        raise typer.Exit(1)
+    told = {"edits": len(requests), "hold": hold, "file": str(file) if hold else None}
+    _end(told, f"{hold} of {len(requests)} edits hold" + (f" and are in {file}" if hold else ""), refused, json_=json_)
 
 
 def import_(
@@ -71,6 +72,7 @@ def import_(
     model: Model = None,
     device: Device = None,
     dtype: Dtype = None,
+    json_: Json = False,
 ) -> None:
     """Verify fitted edits on the model that is served, among the edits that are live, and commit those that hold.
 
@@ -86,7 +88,7 @@ def import_(
         from app.editors.base import Fitted
         from app.editors.packing import unpack
 
-        with Progress(transient=True, console=render.out()) as progress:
+        with Progress(transient=True, console=Console(stderr=True)) as progress:
             task = progress.add_task("Verifying", total=total)
             for group in groups:
                 try:
@@ -101,24 +103,36 @@ def import_(
                 progress.advance(task, len(group))
 
     run_service(work, {"store": store, "model": model, "device": device, "dtype": dtype})
-    for edit, error in refused:
-        typer.echo(f"refused: {edit.request.prompt!r} -> {edit.request.target!r}: {error.message}", err=True)
     stood = total - len(refused) - sum(done)
-    typer.echo(f"{sum(done)} of {total} edits are live" + (f", {stood} stood already" if stood else ""))
+    told = {"edits": total, "live": sum(done), "stood_already": stood}
+    text = f"{sum(done)} of {total} edits are live" + (f", {stood} stood already" if stood else "")
+    _end(told, text, [(edit.request, error) for edit, error in refused], json_=json_)
+
+
+def _end(told: dict[str, Any], text: str, refused: Sequence[tuple[EditRequest, ErrataError]], *, json_: bool) -> None:
+    """What was done and what was refused; 6 where anything was."""
+    if json_:
+        reasons = [{"prompt": each.prompt, "target": each.target, "why": error.message} for each, error in refused]
+        render.as_json(told | {"refused": reasons})
+    else:
+        for each, error in refused:
+            typer.echo(f"refused: {each.prompt!r} -> {each.target!r}: {error.message}", err=True)
+        render.say(text)
     if refused:
-        raise typer.Exit(1)
+        raise typer.Exit(int(Exit.REFUSED))
 
 
-def prepare(model: Model = None, device: Device = None, dtype: Dtype = None) -> None:
+def prepare(model: Model = None, device: Device = None, dtype: Dtype = None, json_: Json = False) -> None:
     """Compute, and keep for the next start, what editors want to know of generic text (ERRATA_CORPUS) on this model."""
 
     async def work(service: "Service") -> None:
-        with Progress(console=render.out()) as progress:
-            tasks: dict[str, Any] = {}
+        tasks: dict[str, Any] = {}
+        with Progress(console=Console(stderr=True)) as progress:
             async for key, step in service.prepare():
                 if key not in tasks:
                     tasks[key] = progress.add_task(key, total=step.steps)
                 progress.update(tasks[key], completed=step.step)
+        render.answer({"prepared": sorted(tasks)}, f"Prepared for: {', '.join(sorted(tasks)) or 'none'}.", json_=json_)
 
     run_service(work, {"store": "memory://", "model": model, "device": device, "dtype": dtype})
 
@@ -166,7 +180,7 @@ def told() -> Iterator[None]:
     try:
         yield
     except ErrataError as error:
-        render.fail(error.message)
+        render.fail_with_error(error)
 
 
 def run_service(work: Any, given: dict[str, Any]) -> None:

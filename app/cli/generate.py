@@ -1,11 +1,13 @@
 """`errata generate`: ask the model. Knows no decoding: parameters go as they are typed."""
 
+import json
 from typing import Annotated, Any
 
 import typer
 
 from app.cli import render
 from app.cli.client import Client
+from app.cli.options import Json
 
 
 def generate(
@@ -19,6 +21,7 @@ def generate(
     namespace: Annotated[str | None, typer.Option(help="Whose edits to see.")] = None,
     details: Annotated[bool, typer.Option("--details", help="Show what answered, and why.")] = False,
     stream: Annotated[bool, typer.Option("--stream", help="Show each token as it comes.")] = False,
+    json_: Json = False,
 ) -> None:
     """Ask the model."""
     client: Client = context.obj
@@ -35,10 +38,18 @@ def generate(
     if stream:
         answer: dict[str, Any] = {}
         for answer in client.stream("/generate_stream", body):
-            typer.echo(render.plain(answer["token"]["text"]), nl=False)
+            if json_:
+                typer.echo(json.dumps(answer, ensure_ascii=False))
+            else:
+                typer.echo(render.plain(answer["token"]["text"]), nl=False)
+        if json_:
+            return
         typer.echo()
     else:
         answer = client.post("/generate", body)
+        if json_:
+            render.as_json(answer)
+            return
         typer.echo(render.plain(answer["generated_text"]))
     if details:
         render.details(answer["details"])

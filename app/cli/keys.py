@@ -6,21 +6,32 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
-from rich.table import Table
 
 from app.cli import render
+from app.cli.exits import Exit
+from app.cli.options import Json
 from app.cli.settings import open_store
+from app.cli.tables import Column, print_table
 from app.domain.errors import ErrataError
 from app.domain.events import Origin
-from app.domain.keys import Role
+from app.domain.keys import Key, Role
 from app.service.keyring import Keyring
 from app.service.records import Records
 
 keys = typer.Typer(help="Keys and roles. While no key was ever made, whoever reaches the server is let in.")
 Store = Annotated[str | None, typer.Option(help="Where the log lives. [default: as `errata serve`]")]
+
+
+COLUMNS = (
+    Column(name="ID"),
+    Column(name="ROLE"),
+    Column(name="NAME", least=8),
+    Column(name="CREATED (UTC)", drop=2),
+    Column(name="REVOKED (UTC)", drop=1),
+)
 
 
 @keys.command()
@@ -29,38 +40,71 @@ def create(
     role: Annotated[Role, typer.Option(help="generator, reader, editor or admin.")],
     name: Annotated[str, typer.Option(help="Whose key it is: stands in the audit trail.")],
     store: Store = None,
+    json_: Json = False,
 ) -> None:
     """Make a key and show it, this once."""
     with _records(store, must_exist=False) as records:
         key, text = asyncio.run(_keyring(records).create(role, name, _origin(context)))
         url = records.log.url
-    where = Path(url.removeprefix("sqlite:///")).absolute() if url.startswith("sqlite:///") else url
-    typer.echo(f"{key.id} ({key.role}, {key.name}) in {where}. Keep this, it is not shown again:", err=True)
+    if json_:
+        render.as_json({"id": key.id, "role": key.role, "name": key.name, "store": where_of(url), "key": text})
+        return
+    typer.echo(f"{key.id} ({key.role}, {key.name}) in {where_of(url)}. Keep this, it is not shown again:", err=True)
     typer.echo(text)
 
 
 @keys.command("list")
-def list_keys(store: Store = None) -> None:
+def list_keys(store: Store = None, json_: Json = False) -> None:
     """List all keys ever made. Their secrets are nowhere."""
     with _records(store) as records:
         found = list(records.ledger.keys.values())
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in ("ID", "ROLE", "NAME", "CREATED (UTC)", "REVOKED (UTC)"):
-        table.add_column(name, no_wrap=True)
-    for key in found:
-        table.add_row(key.id, key.role, render.line(key.name), _moment(key.created_at_s), _moment(key.revoked_at_s))
-    if found:
-        render.out().print(table)
+    if json_:
+        render.as_json([_fields(key) for key in found])
+    elif found:
+        rows = [
+            (key.id, key.role, render.line(key.name), _moment(key.created_at_s), _moment(key.revoked_at_s))
+            for key in found
+        ]
+        print_table(render.out(), COLUMNS, rows)
     else:
         typer.echo("No keys.")
 
 
 @keys.command()
-def revoke(context: typer.Context, key_id: Annotated[str, typer.Argument(metavar="ID")], store: Store = None) -> None:
+def revoke(
+    context: typer.Context,
+    key_id: Annotated[str, typer.Argument(metavar="ID", help="The key's id, or a beginning of it that no other has.")],
+    store: Store = None,
+    json_: Json = False,
+) -> None:
     """Close a key, on every server over this log, within a second."""
     with _records(store) as records:
-        key = asyncio.run(_keyring(records).revoke(key_id, _origin(context)))
-    typer.echo(f"{key.id} ({key.role}, {key.name}) is revoked.")
+        key = asyncio.run(_keyring(records).revoke(_whole_id(records, key_id), _origin(context)))
+    render.answer(_fields(key), f"{key.id} ({key.role}, {key.name}) is revoked.", json_=json_)
+
+
+def where_of(url: str) -> str:
+    """A log's address, that of a file as a path that can be found again."""
+    return str(Path(url.removeprefix("sqlite:///")).absolute()) if url.startswith("sqlite:///") else url
+
+
+def _whole_id(records: Records, given: str) -> str:
+    """The one id that begins so; what is no beginning of any stays, to be refused by its own name."""
+    found = [each for each in records.ledger.keys if each.startswith(given)]
+    if given not in found and len(found) > 1:
+        render.fail(f"More than one key's id begins with {given!r}: {', '.join(found)}.", code=Exit.UNKNOWN)
+    return found[0] if len(found) == 1 else given
+
+
+def _fields(key: Key) -> dict[str, Any]:
+    """What may be told of a key: all but its hash."""
+    return {
+        "id": key.id,
+        "role": key.role,
+        "name": key.name,
+        "created_at": _moment(key.created_at_s),
+        "revoked_at": None if key.revoked_at_s is None else _moment(key.revoked_at_s),
+    }
 
 
 @contextmanager
@@ -76,7 +120,7 @@ def _records(store: str | None, *, must_exist: bool = True) -> Iterator[Records]
         finally:
             log.close()
     except ErrataError as error:
-        render.fail(error.message)
+        render.fail_with_error(error)
     except OSError as error:
         render.fail(f"The log cannot be opened: {error}.")
 

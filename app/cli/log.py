@@ -1,7 +1,9 @@
-"""`errata log`: every change, shown, exported for an audit, or verified entry by entry."""
+"""`errata log`: every change, shown, followed, exported for an audit, or verified entry by entry."""
 
 import json
+import time
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -9,42 +11,79 @@ import typer
 
 from app.cli import render
 from app.cli.client import Client
-from app.cli.look import PAGE
+from app.cli.edit import duration_s
+from app.cli.options import Json
 from app.cli.store import Url, check
 
-log = typer.Typer(help="Every change, oldest first, with who made it and why.", invoke_without_command=True)
+PAGE = 500
+"""The most that the server answers at once."""
+FOLLOW_S = 1.0
+
+log = typer.Typer(help="Every change, newest first, with who made it and why.", invoke_without_command=True)
+
+
+def moment(text: str) -> datetime:
+    """A time such as 2026-11-29T12:30, in UTC unless it says otherwise, or one so long ago: 30m, 12h, 7d."""
+    try:
+        found = datetime.fromisoformat(text)
+    except ValueError:
+        try:
+            return datetime.now(UTC) - timedelta(seconds=duration_s(text))
+        except (typer.BadParameter, OverflowError):
+            raise typer.BadParameter(
+                f"{text!r} is no time: use 2026-11-29, 2026-11-29T12:30, or 30m, 12h or 7d ago."
+            ) from None
+    return found if found.tzinfo is not None else found.replace(tzinfo=UTC)
+
+
+Actor = Annotated[str | None, typer.Option(help="Only changes of this actor, or of the key with this id.")]
+Since = Annotated[
+    datetime | None, typer.Option(parser=moment, metavar="TIME", help="Only changes since 2026-11-29, or 30m, 12h, 7d.")
+]
+Edit = Annotated[str | None, typer.Option(metavar="ID", help="Only changes of this edit.")]
 
 
 @log.callback()
 def show(
     context: typer.Context,
+    actor: Actor = None,
+    since: Since = None,
+    edit: Edit = None,
     after: Annotated[int | None, typer.Option(min=0, help="Only events above this revision.")] = None,
-    limit: Annotated[int, typer.Option(min=1, help="The most to show.")] = 100,
-    json_: Annotated[bool, typer.Option("--json", help="As JSON, one event a line.")] = False,
+    limit: Annotated[int, typer.Option(min=1, help="The most to show.")] = 50,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on with changes as they come.")] = False,
+    json_: Json = False,
 ) -> None:
-    """Show the log: every change, oldest first, with who made it and why."""
+    """Show the log: every change, newest first, with who made it and why."""
     if context.invoked_subcommand is not None:
         return
-    listed: list[Any] = []
-    more = False
-    for event in _events(context.obj, after):
-        if len(listed) == limit:
-            more = True
-            break
-        listed.append(event)
+    client: Client = context.obj
+    filters = {
+        "actor": actor,
+        "since": None if since is None else since.isoformat(),
+        "edit": None if edit is None else client.whole_id(edit),
+    }
+    if follow:
+        _follow(client, filters, after, limit, json_=json_)
+        return
+    listed, more = _last(client, filters, after, limit)
     if json_:
         for event in listed:
             typer.echo(json.dumps(event, ensure_ascii=False))
     elif listed:
         render.event_table(listed)
-        if more:
-            typer.echo(f"There is more: go on with --after {listed[-1]['revision']}.")
     else:
         typer.echo("No events.")
+    if more:
+        _cut(limit)
 
 
 @log.command()
-def export(context: typer.Context, file: Annotated[Path, typer.Argument(help="A new file.", dir_okay=False)]) -> None:
+def export(
+    context: typer.Context,
+    file: Annotated[Path, typer.Argument(help="A new file.", dir_okay=False)],
+    json_: Json = False,
+) -> None:
     """Write every event to a file for an audit, as JSON, one a line. Tensors are left out: `errata store export`."""
     count = 0
     try:
@@ -56,13 +95,60 @@ def export(context: typer.Context, file: Annotated[Path, typer.Argument(help="A 
         render.fail(f"{file} is there already: name a new file.")
     except OSError as error:
         render.fail(f"{file} cannot be written: {error.strerror}.")
-    typer.echo(f"{count} events in {file}.")
+    render.answer({"file": str(file), "events": count}, f"{count} events in {file}.", json_=json_)
 
 
 @log.command()
-def verify(url: Url = None) -> None:
+def verify(url: Url = None, json_: Json = False) -> None:
     """Read the stored log itself, without a server: every hash, every link, and that it folds into a ledger."""
-    check(url)
+    check(url, json_)
+
+
+def _cut(limit: int) -> None:
+    typer.echo(f"There are more than {limit}: raise --limit, or narrow with --actor, --since, --edit.", err=True)
+
+
+def _follow(client: Client, filters: dict[str, Any], after: int | None, limit: int, *, json_: bool) -> None:
+    """The last changes, oldest first, and then each as it comes, until Ctrl-C."""
+    head = client.get("/log", order="newest", limit=1)["events"]
+    told = head[0]["revision"] if head else 0
+    listed, more = _last(client, filters, after, limit, before=told + 1)
+    if more:
+        _cut(limit)
+    shown = list(reversed(listed))
+    while True:
+        for event in shown:
+            if json_:
+                typer.echo(json.dumps(event, ensure_ascii=False))
+            else:
+                render.event_line(event)
+        page = client.get("/log", after=told, limit=PAGE, **filters)
+        shown, told = page["events"], page["read_to"]
+        if not shown:
+            time.sleep(FOLLOW_S)
+
+
+def _last(
+    client: Client, filters: dict[str, Any], after: int | None, limit: int, before: int | None = None
+) -> tuple[list[Any], bool]:
+    """The newest events, the newest first, and whether there are more of them."""
+    listed: list[Any] = []
+    for event in _newest(client, filters, before):
+        if after is not None and event["revision"] <= after:
+            break
+        if len(listed) == limit:
+            return listed, True
+        listed.append(event)
+    return listed, False
+
+
+def _newest(client: Client, filters: dict[str, Any], before: int | None) -> Iterator[Any]:
+    while True:
+        page = client.get("/log", order="newest", before=before, limit=PAGE, **filters)
+        yield from page["events"]
+        before = page["next_before"]
+        if before is None:
+            return
 
 
 def _events(client: Client, after: int | None) -> Iterator[Any]:

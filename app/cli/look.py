@@ -1,4 +1,4 @@
-"""`errata edits`: look, change nothing."""
+"""`errata edits` and `errata status`: look, change nothing."""
 
 from typing import Annotated, Any
 
@@ -6,15 +6,18 @@ import typer
 
 from app.cli import render
 from app.cli.client import Client, path_of
+from app.cli.exits import Exit
+from app.cli.options import Json
 
 PAGE = 500
 """The most that the server answers at once."""
-Json = Annotated[bool, typer.Option("--json", help="As JSON, for programs.")]
 
 
 def edits(
     context: typer.Context,
-    edit_id: Annotated[str | None, typer.Argument(metavar="[ID]", help="Show this one in full.")] = None,
+    edit_id: Annotated[
+        str | None, typer.Argument(metavar="[ID]", help="Show this one in full: its id, or a beginning of it.")
+    ] = None,
     state: Annotated[
         str | None, typer.Option(help="live, disabled, superseded, expired, rolled_back or staged.")
     ] = None,
@@ -26,7 +29,7 @@ def edits(
     """List edits, newest first, or show one with its history."""
     client: Client = context.obj
     if edit_id is not None:
-        found = client.get(path_of("edits", edit_id))
+        found = client.get(path_of("edits", client.whole_id(edit_id)))
         render.as_json(found) if json_ else render.edit_detail(found)
         return
     listed: list[Any] = []
@@ -42,7 +45,23 @@ def edits(
         render.as_json(listed)
     elif listed:
         render.edit_table(listed)
-        if cursor is not None:
-            typer.echo(f"There are more than {limit}: raise --limit, or narrow with --state, --namespace, --q.")
     else:
         typer.echo("No edits.")
+    if cursor is not None:
+        more = f"There are more than {limit}: raise --limit, or narrow with --state, --namespace, --q."
+        typer.echo(more, err=True)
+
+
+def status(context: typer.Context, json_: Json = False) -> None:
+    """Tell how the server stands. Exits with 7 where it is not ready."""
+    client: Client = context.obj
+    code, found = client.get_whatever("/readyz")
+    if not isinstance(found, dict) or "ready" not in found:
+        render.fail(
+            f"{client.url} answered {code}, and not as Errata does: is it the right address?",
+            "Name another with --url or ERRATA_URL.",
+            code=Exit.UNREACHABLE,
+        )
+    render.as_json(found) if json_ else render.standing(client.url, found)
+    if not found["ready"]:
+        raise typer.Exit(int(Exit.BUSY))

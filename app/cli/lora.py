@@ -1,12 +1,16 @@
 """`errata lora`: LoRAs between Errata and PEFT. Imports torch, late."""
 
 import asyncio
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from app.cli import render
+from app.cli.exits import Exit
 from app.cli.fit import Device, Dtype, Model, run_service
+from app.cli.options import EditId, Json
 from app.cli.store import Url, opened
 from app.domain.edit import EditRequest
 from app.domain.errors import InvalidRequest
@@ -21,9 +25,10 @@ lora = typer.Typer(help="Carry the LoRA of an edit to PEFT, or one from PEFT int
 
 @lora.command()
 def export(
-    edit_id: Annotated[str, typer.Argument(help="An edit of the editor lora_mixture.")],
+    edit_id: EditId,
     folder: Annotated[Path, typer.Argument(help="A new folder, in PEFT's format.", file_okay=False)],
     url: Url = None,
+    json_: Json = False,
 ) -> None:
     """Write what an edit does to its own prompt as one LoRA. PEFT knows no scope: there it acts on everything."""
     from app.editors.lora_mixture import export_lora
@@ -31,6 +36,7 @@ def export(
 
     with opened(url, must_exist=True) as log:
         ledger, _ = upkeep.fold(log)
+        edit_id = whole_id(edit_id, ledger.entries)
         fit = ledger.entry(edit_id).fits(ledger.revision)[-1]
         if fit.adaptor != "lora_mixture":
             raise InvalidRequest(f"The edit {edit_id} is of the editor {fit.adaptor}: only lora_mixture has LoRAs.")
@@ -38,7 +44,17 @@ def export(
         shared = fit.learned["shared"]
         brings = next(e for e in fits if e.learned.get("brings") and e.learned.get("shared") == shared)
         export_lora(folder, fit.learned, unpack(fit.tensors)["key"], unpack(brings.tensors))
-    typer.echo(f"{folder} holds the LoRA of {edit_id} ({fit.request.prompt!r} -> {fit.request.target!r}).")
+    text = f"{folder} holds the LoRA of {edit_id} ({fit.request.prompt!r} -> {fit.request.target!r})."
+    render.answer({"folder": str(folder), "edit": edit_id}, text, json_=json_)
+
+
+def whole_id(given: str, known: Iterable[str]) -> str:
+    """The one edit of a log whose id begins so; what is no beginning of any stays, to be refused by its own name."""
+    beginning = given if given.startswith("ed_") else f"ed_{given}"
+    found = [each for each in known if each.startswith(beginning)]
+    if len(found) > 1 and beginning not in found:
+        render.fail(f"More than one edit's id begins with {beginning!r}: {', '.join(found[:5])}.", code=Exit.UNKNOWN)
+    return found[0] if len(found) == 1 else beginning
 
 
 @lora.command("import")
@@ -52,6 +68,7 @@ def import_(
     model: Model = None,
     device: Device = None,
     dtype: Dtype = None,
+    json_: Json = False,
 ) -> None:
     """Make an edit of a LoRA that was learned elsewhere: verified, and acting in its own scope only."""
     request = EditRequest(prompt=prompt, target=target, paraphrases=tuple(paraphrase or ()), editor="lora_mixture")
@@ -60,6 +77,7 @@ def import_(
     async def work(service: "Service") -> None:
         fitted = await asyncio.wrap_future(service.take_lora(request, folder))
         result = (await service.adopt([(request, "lora_mixture", fitted)], origin)).results[0]
-        typer.echo(f"{result.view.edit.id} is live" + ("" if result.created else ": it stood already"))
+        text = f"{result.view.edit.id} is live" + ("" if result.created else ": it stood already")
+        render.answer({"edit": result.view.edit.id, "created": result.created}, text, json_=json_)
 
     run_service(work, {"store": store, "model": model, "device": device, "dtype": dtype})

@@ -5,28 +5,31 @@ from typing import Annotated
 
 import typer
 
+from app.cli import render
 from app.cli.bench import bench
 from app.cli.change import disable, enable, rollback, switch
 from app.cli.client import DEFAULT_URL, Client
 from app.cli.demo import demo
 from app.cli.edit import edit
 from app.cli.evaluate import evaluate
+from app.cli.exits import MEANINGS
 from app.cli.fit import fit, import_, prepare
 from app.cli.generate import generate
 from app.cli.keys import keys
 from app.cli.log import log
-from app.cli.look import edits
+from app.cli.look import edits, status
 from app.cli.lora import lora
 from app.cli.scope import check, probes, retune, traffic, why
 from app.cli.serve import serve
 from app.cli.snapshot import snapshot
 from app.cli.store import store
+from app.version import version
 
 app = typer.Typer(
     name="errata",
     help="A hotfix channel for language models: correct a served answer in seconds, see who did, take it back.",
+    epilog=f"Exit codes: {'; '.join(f'{code} {meaning}' for code, meaning in MEANINGS.items())}.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_show_locals=False,
 )
 
@@ -39,6 +42,12 @@ def os_user() -> str:
         return "anonymous"
 
 
+def _version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"errata {version()}")
+        raise typer.Exit
+
+
 @app.callback()
 def options(
     context: typer.Context,
@@ -49,12 +58,17 @@ def options(
     key: Annotated[
         str | None, typer.Option(envvar="ERRATA_KEY", help="Your key, where the server asks for one.")
     ] = None,
+    _show_version: Annotated[
+        bool, typer.Option("--version", help="Show the version and exit.", callback=_version, is_eager=True)
+    ] = False,
 ) -> None:
+    render.AS_JSON.set(False)
     context.obj = Client(url, actor or os_user(), key)
 
 
 for command in (
-    serve, generate, edit, retune, edits, rollback, disable, enable, switch, probes, why, traffic, demo, fit, prepare,
+    serve, status, generate, edit, retune, edits, rollback, disable, enable, switch, probes, why, traffic, demo,
+    fit, prepare,
 ):  # fmt: skip
     app.command()(command)
 app.command("import")(import_)

@@ -1,14 +1,20 @@
 """How things look in a terminal. Knows the wire's shapes, no command and no connection."""
 
 import json
-from collections.abc import Iterable
+import os
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from contextvars import ContextVar
 from typing import Any, NoReturn
 
 import typer
 from rich.console import Console
-from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
+
+from app.cli.exits import Exit, exit_of_error, exit_of_problem
+from app.cli.tables import Column, print_table
+from app.domain.errors import ErrataError
 
 STATES = {
     "live": "green",
@@ -20,16 +26,75 @@ STATES = {
 }
 
 
+AS_JSON: ContextVar[bool] = ContextVar("as_json", default=False)
+"""Whether the command was asked for `--json`: standard output is then for programs alone."""
+UNBOUNDED = 10_000
+"""Columns of a pipe or a file: nothing that a program reads is cut to the width of a terminal that is not there."""
+
+
 def out() -> Console:
-    """Made anew each time: the streams may have been swapped since, as tests do."""
-    return Console(highlight=False, soft_wrap=False)
+    """Standard output, for people; standard error where the command answers in JSON.
+
+    Made anew each time: the streams may have been swapped since, as tests do.
+    """
+    stream = sys.stderr if AS_JSON.get() else sys.stdout
+    bounded = stream.isatty() or "COLUMNS" in os.environ
+    return Console(file=stream, highlight=False, soft_wrap=False, width=None if bounded else UNBOUNDED)
 
 
-def fail(message: str, *hints: str, title: str = "Error") -> NoReturn:
-    """Says on stderr what is wrong and what to do, and ends with exit code 1."""
-    body = Text("\n").join([Text(plain(line)) for line in (message, *hints)])
-    Console(stderr=True, highlight=False).print(Panel(body, title=Text(plain(title)), border_style="red"))
-    raise typer.Exit(1)
+def say(text: str | Text) -> None:
+    """One line for people, whole: the terminal wraps it."""
+    out().print(Text(plain(text)) if isinstance(text, str) else text, soft_wrap=True)
+
+
+def fail(message: str, *hints: str, title: str = "Error", code: int = Exit.FAILED) -> NoReturn:
+    """Says on stderr, in one line, what is wrong and what to do, and ends with an exit code."""
+    if AS_JSON.get():
+        _fail_as_json({"title": title, "detail": " ".join((message, *hints))}, code)
+    said = Text.assemble((f"{plain(title)}: ", "bold red"), plain(" ".join((message, *hints))))
+    Console(stderr=True, highlight=False).print(said, soft_wrap=True)
+    raise typer.Exit(int(code))
+
+
+def fail_with_problem(problem: Mapping[str, Any], request_id: str | None = None) -> NoReturn:
+    """Ends the command with what a problem of the server's says, and below it what else it tells."""
+    code = exit_of_problem(problem)
+    if AS_JSON.get():
+        _fail_as_json(problem, code)
+    console = Console(stderr=True, highlight=False)
+    said = Text.assemble((f"{plain(problem['title'])}: ", "bold red"), plain(problem["detail"]))
+    console.print(said, soft_wrap=True)
+    for name, value in problem.items():
+        if name == "report":
+            _report(console, value)
+        elif name == "conflicts":
+            console.print(Text(f"  conflicts: {', '.join(map(plain, value))}"), soft_wrap=True)
+        elif name not in {"type", "title", "status", "detail", "errors"}:
+            console.print(Text(f"  {name}: {plain(json.dumps(value, ensure_ascii=False))}"), soft_wrap=True)
+    if problem["status"] >= 500 and request_id:
+        console.print(Text(f"  request: {plain(request_id)}"), soft_wrap=True)
+    raise typer.Exit(int(code))
+
+
+def fail_with_error(error: ErrataError) -> NoReturn:
+    """Ends the command with what went wrong on this machine."""
+    fail(error.message, code=exit_of_error(error))
+
+
+def _fail_as_json(problem: Mapping[str, Any], code: int) -> NoReturn:
+    typer.echo(json.dumps({**problem, "exit_code": int(code)}, ensure_ascii=False), err=True)
+    raise typer.Exit(int(code))
+
+
+def _report(console: Console, report: Mapping[str, Any]) -> None:
+    """What was measured of edits that failed their verification, by prompt; whatever else a report is, as it is."""
+    told = {prompt: found for prompt, found in report.items() if isinstance(found, Mapping)}
+    if not told:
+        console.print(Text(f"  report: {plain(json.dumps(report, ensure_ascii=False))}"), soft_wrap=True)
+    for prompt, found in told.items():
+        console.print(Text("  report: ") + line(prompt), soft_wrap=True)
+        for each in report_lines(found):
+            console.print(Text("  ") + each, soft_wrap=True)
 
 
 def plain(text: str) -> str:
@@ -49,6 +114,11 @@ def moment(at: str | None) -> str:
 
 def state(name: str) -> Text:
     return Text(name, style=STATES.get(name, ""))
+
+
+def answer(value: Any, text: str, *, json_: bool) -> None:
+    """What a command has done: a value for programs, or a line for people."""
+    as_json(value) if json_ else say(text)
 
 
 def as_json(value: Any) -> None:
@@ -75,29 +145,32 @@ def made(edit: dict[str, Any]) -> None:
 
 def preview(report: dict[str, Any]) -> None:
     """What stands against an edit that is only tried, and whom it would reach."""
-    console = out()
     verdict = "would be committed" if report.get("would_commit") else "would be refused"
-    console.print(Text(f"  {verdict}", style="green" if report.get("would_commit") else "red"))
+    say(Text(f"  {verdict}", style="green" if report.get("would_commit") else "red"))
+    for each in report_lines(report):
+        say(each)
+
+
+def report_lines(report: Mapping[str, Any]) -> Iterator[Text]:
+    """What was measured of an edit, a line each."""
     for problem in report.get("problems", ()):
-        console.print(Text("  problem: ") + line(problem))
+        yield Text("  problem: ") + line(problem)
     for edit_id in report.get("conflicts", ()):
-        console.print(Text("  in the way: ") + line(edit_id))
+        yield Text("  in the way: ") + line(edit_id)
     for name in ("paraphrases", "made", "unchanged", "live_edits"):
         if (counted := report.get(name)) and counted["asked"]:
-            console.print(Text(f"  {name.replace('_', ' ')}: {counted['right']} of {counted['asked']}"))
+            yield Text(f"  {name.replace('_', ' ')}: {counted['right']} of {counted['asked']}")
     if misses := report.get("near_misses"):
-        console.print(Text(f"  near misses that it would answer: {len(misses['answered'])} of {misses['asked']}"))
+        yield Text(f"  near misses that it would answer: {len(misses['answered'])} of {misses['asked']}")
         for each in misses["answered"]:
-            console.print(Text("    ") + line(each) + Text(" (add it to the counter-examples if that is wrong)"))
+            yield Text("    ") + line(each) + Text(" (add it to the counter-examples if that is wrong)")
     if scope := report.get("scope"):
         rate = f"  expected to answer {scope['rate']:.4f} of other questions, which rests on {scope['rests_on']:,}"
-        console.print(Text(rate))
+        yield Text(rate)
     if recent := report.get("recent"):
-        console.print(Text(f"  recent prompts that change: {recent['changed']} of {recent['asked']}"))
+        yield Text(f"  recent prompts that change: {recent['changed']} of {recent['asked']}")
         for each in recent["shown"]:
-            console.print(
-                Text.assemble("    ", line(each["prompt"]), ": ", line(each["before"]), " -> ", line(each["now"]))
-            )
+            yield Text.assemble("    ", line(each["prompt"]), ": ", line(each["before"]), " -> ", line(each["now"]))
 
 
 def changed(edits: Iterable[dict[str, Any]], revision: int) -> None:
@@ -113,25 +186,31 @@ def changed(edits: Iterable[dict[str, Any]], revision: int) -> None:
     console.print(f"revision {revision}" if count else f"Nothing to take back; revision {revision}")
 
 
+EDIT_COLUMNS = (
+    Column(name="ID"),
+    Column(name="STATE", drop=1),
+    Column(name="PROMPT", least=14),
+    Column(name="TARGET", least=8),
+    Column(name="HITS", drop=2, right=True),
+    Column(name="BY", least=6, drop=3),
+    Column(name="CREATED (UTC)", drop=4),
+)
+
+
 def edit_table(edits: Iterable[dict[str, Any]]) -> None:
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("ID", no_wrap=True)
-    table.add_column("STATE", no_wrap=True)
-    for name in ("PROMPT", "TARGET"):
-        table.add_column(name, overflow="ellipsis", no_wrap=True, ratio=1)
-    for name in ("BY", "CREATED (UTC)", "HITS"):
-        table.add_column(name, no_wrap=True, justify="right" if name == "HITS" else "left")
-    for edit in edits:
-        table.add_row(
+    rows = [
+        (
             edit["id"],
             state(edit["state"]),
             line(edit["prompt"]),
             line(edit["target"]),
+            str(edit["hits"]),
             line(edit["actor"]),
             moment(edit["created_at"]),
-            str(edit["hits"]),
         )
-    out().print(table)
+        for edit in edits
+    ]
+    print_table(out(), EDIT_COLUMNS, rows)
 
 
 def edit_detail(edit: dict[str, Any]) -> None:
@@ -160,19 +239,56 @@ def edit_detail(edit: dict[str, Any]) -> None:
     event_table(history)
 
 
+def standing(url: str, found: dict[str, Any]) -> None:
+    """How a server stands, as GET /readyz tells it."""
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(style="bold", no_wrap=True)
+    grid.add_column(overflow="fold")
+    ready = (
+        Text("ready", style="green") if found["ready"] else Text(f"not ready: {plain(found['why_not'])}", style="red")
+    )
+    switched = "" if found["switched_on"] else "; SWITCHED OFF"
+    durable = "durable" if found["durable"] else "NOT durable: edits are lost at the end"
+    lag = f", {found['log_lag']} events behind" if found["log_lag"] else ""
+    rows: list[tuple[str, str | Text]] = [
+        ("server", Text.assemble(plain(url), ", ", ready)),
+        ("model", f"{found['model']} on {found['device']}, {found['dtype']}"),
+        ("edits", f"{found['live_edits']} live, revision {found['revision']}{switched}"),
+        ("store", f"{found['store']} ({durable}{lag})"),
+        ("requests", f"{found['running']} running, {found['waiting']} waiting"),
+    ]
+    if version := found.get("version"):
+        rows.insert(1, ("version", version))
+    for name, value in rows:
+        grid.add_row(name, plain(value) if isinstance(value, str) else value)
+    out().print(grid)
+
+
+EVENT_COLUMNS = (
+    Column(name="REVISION", right=True),
+    Column(name="WHEN (UTC)", drop=2),
+    Column(name="EVENT", drop=1),
+    Column(name="BY", least=8, drop=3),
+    Column(name="WHAT", least=24, fold=True),
+)
+
+
 def event_table(events: Iterable[dict[str, Any]]) -> None:
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in ("REVISION", "WHEN (UTC)", "EVENT", "BY"):
-        table.add_column(name, no_wrap=True, justify="right" if name == "REVISION" else "left")
-    table.add_column("WHAT", overflow="fold")
-    for event in events:
-        what = _what(event)
-        if event["reason"]:
-            what = Text("; " if what.plain else "").join([what, line(event["reason"])])
-        table.add_row(
-            str(event["revision"]), moment(event["at"]), event["kind"].replace("_", " "), line(event["actor"]), what
-        )
-    out().print(table)
+    print_table(out(), EVENT_COLUMNS, [event_cells(event) for event in events])
+
+
+def event_line(event: dict[str, Any]) -> None:
+    """One event as it comes, on one line."""
+    revision, at, kind, actor, what = event_cells(event)
+    say(Text.assemble(revision, "  ", at, "  ", kind, "  ", actor, "  ", what))
+
+
+def event_cells(event: dict[str, Any]) -> tuple[str | Text, ...]:
+    what = _what(event)
+    if event["reason"]:
+        what = Text("; " if what.plain else "").join([what, line(event["reason"])])
+    kind = event["kind"].replace("_", " ")
+    return str(event["revision"]), moment(event["at"]), kind, line(event["actor"]), what
 
 
 def _what(event: dict[str, Any]) -> Text:

@@ -7,16 +7,14 @@ import typer
 
 from app.cli import render
 from app.cli.client import Client, path_of
-from app.cli.look import Json
+from app.cli.options import EditId, Json, Namespace, Reason
 
 AT_ONCE, SHOWN = 1000, 5
-Reason = Annotated[str | None, typer.Option(help="Why, for the audit trail.")]
-Namespace = Annotated[str | None, typer.Option(help="The namespace. [default: default]")]
 
 
 def retune(
     context: typer.Context,
-    edit_id: Annotated[str, typer.Argument(metavar="ID", help="The edit, as `errata edits` lists it.")],
+    edit_id: EditId,
     widen: Annotated[
         float | None,
         typer.Option(help="Multiply the odds at which a question counts as the same: 2 reaches farther, 0.5 less far."),
@@ -31,6 +29,7 @@ def retune(
     ] = None,
     reason: Reason = None,
     force: Annotated[bool, typer.Option("--force", help="Change it even if verification fails.")] = False,
+    json_: Json = False,
 ) -> None:
     """Widen or narrow the scope of a live edit, as a new revision."""
     client: Client = context.obj
@@ -43,8 +42,8 @@ def retune(
         "reason": reason,
         "force": force or None,
     }
-    edit = client.patch(path_of("edits", edit_id), body)
-    render.changed([edit], edit["revision"])
+    edit = client.patch(path_of("edits", client.whole_id(edit_id)), body)
+    render.as_json(edit) if json_ else render.changed([edit], edit["revision"])
 
 
 def probes(
@@ -126,6 +125,7 @@ def traffic(
     context: typer.Context,
     file: Annotated[Path, typer.Argument(help="Questions as they are asked, one a line.", exists=True)],
     namespace: Namespace = None,
+    json_: Json = False,
 ) -> None:
     """Tell the server what is asked in a namespace anyway: scope is taken in contrast to it."""
     client: Client = context.obj
@@ -133,7 +133,10 @@ def traffic(
     kept: dict[str, int] = {}
     for first in range(0, len(asked), AT_ONCE):
         kept = client.post("/recent", {"prompts": asked[first : first + AT_ONCE], "namespace": namespace})["kept"]
-    typer.echo(f"{kept.get(namespace or 'default', 0)} prompts of the namespace {namespace or 'default'} are kept.")
+    where = namespace or "default"
+    count = kept.get(where, 0)
+    told = {"namespace": where, "kept": count}
+    render.answer(told, f"{count} prompts of the namespace {where} are kept.", json_=json_)
 
 
 def _lines(file: Path) -> list[str]:

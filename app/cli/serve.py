@@ -5,6 +5,7 @@ import errno
 import ipaddress
 import signal
 import socket
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -13,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from app.cli import render
+from app.cli.options import Json
 from app.cli.settings import read_settings
 from app.cli.starting import Starting, Tell
 from app.domain.errors import ErrataError, InvalidRequest
@@ -41,6 +43,7 @@ def serve(
     site_layer: Annotated[int | None, typer.Option(help="The layer that is edited.")] = None,
     slots: Annotated[int | None, typer.Option(help="Sequences that may run at once.")] = None,
     log_level: Annotated[str | None, typer.Option(help="debug, info, warning or error.")] = None,
+    json_: Json = False,
 ) -> None:
     """Serve a model. Every setting may also come from an ERRATA_* environment variable."""
     given = {
@@ -158,6 +161,11 @@ async def _run(service: "Service", settings: "Settings", listener: socket.socket
 def _greet(status: "Status", listener: socket.socket, seconds: float) -> None:
     host, port = listener.getsockname()[:2]
     address = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    if render.AS_JSON.get():
+        render.as_json(
+            {"address": address, "seconds": round(seconds, 1), **asdict(status), "extra": dict(status.extra)}
+        )
+        return
     parameters = status.extra.get("parameters")
     size = f" ({parameters / 1e6:,.1f} M parameters)" if isinstance(parameters, int) else ""
     grid = Table.grid(padding=(0, 2))

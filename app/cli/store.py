@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.console import Console
 from rich.progress import Progress
 
 from app.cli import render
+from app.cli.options import Json
 from app.cli.settings import open_store
 from app.domain.errors import ErrataError
 from app.store import upkeep
@@ -21,12 +23,17 @@ SOURCE_SECRET = "ERRATA_SOURCE_LOG_SECRET"
 
 
 @store.command()
-def check(url: Url = None) -> None:
+def check(url: Url = None, json_: Json = False) -> None:
     """Read every entry and snapshot: hashes, links, revisions, and that the whole folds into a ledger."""
     with opened(url, must_exist=True) as log:
         first = log.first()
         with _progress(log) as advance:
             ledger, last, snapshots = upkeep.check(log, advance)
+    if json_:
+        told = {"store": log.url, "revision": ledger.revision, "first": first, "live_edits": ledger.live_count(),
+                "snapshots": [each.revision for each in snapshots], "hash": last}  # fmt: skip
+        render.as_json(told)
+        return
     begins = f" (entries from {first} on)" if first > 1 else ""
     typer.echo(f"{log.url} is whole: {ledger.revision} events{begins}, {ledger.live_count()} edits live.")
     if snapshots:
@@ -38,6 +45,7 @@ def check(url: Url = None) -> None:
 def migrate(
     source: Annotated[str, typer.Argument(help="URL of the log to copy.")],
     target: Annotated[str, typer.Argument(help="URL of the log to fill: it must be empty.")],
+    json_: Json = False,
 ) -> None:
     """Copy a log, entry for entry: the same revisions, the same hashes. The source is only read.
 
@@ -45,39 +53,44 @@ def migrate(
     with none); the copy is closed with ERRATA_LOG_SECRET, and its hashes are its own.
     """
     with opened(source, must_exist=True, secret=os.environ.get(SOURCE_SECRET)) as old, opened(target) as new:
-        _copy(old, new)
+        _copy(old, new, json_=json_)
 
 
 @store.command()
 def export(
     file: Annotated[Path, typer.Argument(help="A new file.", dir_okay=False)],
     url: Url = None,
+    json_: Json = False,
 ) -> None:
     """Copy the log into one file (of SQLite), for keeping or carrying."""
     with opened(url, must_exist=True) as log, new_file(file) as new:
-        _copy(log, new, shown_as=file)
+        _copy(log, new, shown_as=file, json_=json_)
 
 
 @store.command("import")
 def import_(
     file: Annotated[Path, typer.Argument(help="What `errata store export` wrote.", exists=True, dir_okay=False)],
     url: Url = None,
+    json_: Json = False,
 ) -> None:
     """Fill an empty store from a file that `export` or `errata snapshot write` wrote."""
     with opened(f"sqlite:///{file.absolute()}") as old, opened(url) as new:
-        _copy(old, new)
+        _copy(old, new, json_=json_)
 
 
 @store.command()
 def trim(
     archive: Annotated[Path, typer.Option(help="What `errata store export` wrote last.", exists=True, dir_okay=False)],
     url: Url = None,
+    json_: Json = False,
 ) -> None:
     """Forget the entries below the oldest snapshot, for good. All is checked first, and the archive must hold them."""
     kept = f"sqlite:///{archive.absolute()}"
     with opened(url, must_exist=True) as log, opened(kept) as archived, _progress(log) as advance:
         before, now = upkeep.trim(log, archived, advance)
-    typer.echo(f"{log.url} begins at revision {now} (before: {before}). Keep {archive}: it is the audit of the rest.")
+    told = {"store": log.url, "first": now, "first_before": before, "archive": str(archive)}
+    text = f"{log.url} begins at revision {now} (before: {before}). Keep {archive}: it is the audit of the rest."
+    render.answer(told, text, json_=json_)
 
 
 @contextmanager
@@ -102,20 +115,21 @@ def opened(url: str | None, *, must_exist: bool = False, secret: str | None = No
         finally:
             log.close()
     except ErrataError as error:
-        render.fail(error.message)
+        render.fail_with_error(error)
     except OSError as error:
         render.fail(f"The log cannot be opened: {error}.")
 
 
-def _copy(old: Log, new: Log, shown_as: object = None) -> None:
+def _copy(old: Log, new: Log, shown_as: object = None, *, json_: bool) -> None:
     with _progress(old) as advance:
         head, same = upkeep.copy(old, new, advance)
     hashes = "the hashes agree" if same else "its hashes are new, for it is closed in another way"
-    typer.echo(f"{head} events copied from {old.url} to {shown_as or new.url}; {hashes}.")
+    told = {"from": old.url, "to": str(shown_as or new.url), "events": head, "hashes_agree": same}
+    render.answer(told, f"{head} events copied from {old.url} to {shown_as or new.url}; {hashes}.", json_=json_)
 
 
 @contextmanager
 def _progress(log: Log) -> Iterator[Callable[[], None]]:
-    with Progress(transient=True) as progress:
+    with Progress(transient=True, console=Console(stderr=True)) as progress:
         task = progress.add_task("Reading the log", total=log.head() - log.first() + 1)
         yield lambda: progress.advance(task)

@@ -191,6 +191,8 @@ class Records:
 
     def _matches(self, entry: Entry, where: EditFilter) -> bool:
         request = entry.request
+        if where.id_prefix is not None and not entry.edit.id.startswith(where.id_prefix):
+            return False
         if where.namespace is not None and request.namespace != where.namespace:
             return False
         if where.editor is not None and entry.edit.editor != where.editor:

@@ -95,6 +95,7 @@ class EditFilter:
     never_hit: bool = False
     expires_within_s: float | None = None
     """Those that stand yet, and end by themselves within this time."""
+    id_prefix: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -81,7 +81,9 @@ def test_the_editors(ask: Caller, service: FakeService) -> None:
 
 
 def test_the_log_above_its_head_is_empty_not_damaged(ask: Caller) -> None:
-    assert ask.get("/log", params={"after": 7}).json() == {"events": [], "next_after": None}
+    assert ask.get("/log", params={"after": 7}).json() == {
+        "events": [], "next_after": None, "next_before": None, "read_to": 7,
+    }  # fmt: skip
 
 
 def test_an_expiry_beyond_all_calendars_is_refused_and_one_in_the_log_stays_readable(

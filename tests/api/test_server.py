@@ -8,6 +8,7 @@ import pytest
 
 from app.api.app import create_app
 from app.domain.errors import StoreUnavailable
+from app.version import version
 from tests.api.fake_service import REJECTED, FakeService
 from tests.api.serving import Caller, live_server
 
@@ -39,6 +40,7 @@ def test_ready(ask: Caller) -> None:
     assert (answer.status_code, answer.json()) == (
         200,
         {
+            "version": version(),
             "ready": True, "why_not": None, "model": "fake", "model_fingerprint": "f00d/mlp", "site": "mlp",
             "device": "cpu", "dtype": "float32", "store": "memory://", "durable": False, "revision": 0,
             "live_edits": 0, "switched_on": True, "log_lag": 3, "log_silence_s": 0.5, "running": 1, "waiting": 2,

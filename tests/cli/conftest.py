@@ -23,8 +23,8 @@ def errata(service: FakeService) -> Iterator[Errata]:
     """Runs one command as `ada` and gives what it printed and how it ended."""
     with live_server(service) as url:
 
-        def run(*arguments: object) -> Result:
-            environment = {"ERRATA_URL": url, "ERRATA_ACTOR": "ada", "COLUMNS": "200", "TERM": "dumb"}
+        def run(*arguments: object, **more: str | None) -> Result:
+            environment = {"ERRATA_URL": url, "ERRATA_ACTOR": "ada", "COLUMNS": "200", "TERM": "dumb", **more}
             return CliRunner().invoke(app, [str(each) for each in arguments], env=environment)
 
         yield run

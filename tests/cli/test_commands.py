@@ -9,6 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from app.cli.edit import duration_s
+from app.cli.exits import Exit
 from app.cli.main import app
 from app.domain.errors import QueueFull
 from tests.api.fake_service import REJECTED, FakeService
@@ -119,8 +120,11 @@ def test_long_lists_are_read_page_by_page(errata: Errata) -> None:
     few = errata("edits", "--limit", 2).output
     assert "There are more than 2" in few
     assert "prompt 0" not in few
-    assert "go on with --after 2" in errata("log", "--limit", 2).output
-    assert "go on" not in errata("log", "--limit", 3).output
+    assert errata("edits", "--limit", 3).stderr == ""
+    cut = errata("log", "--limit", 2)
+    assert "There are more than 2" in cut.stderr
+    assert [row.split()[0] for row in cut.stdout.splitlines()[1:]] == ["3", "2"], "the newest come first"
+    assert errata("log", "--limit", 3).stderr == ""
 
 
 def test_the_audit_is_exported_to_a_file_that_was_not_there(errata: Errata, tmp_path: Path) -> None:
@@ -134,15 +138,15 @@ def test_the_audit_is_exported_to_a_file_that_was_not_there(errata: Errata, tmp_
 
 def test_what_a_server_refuses_is_shown_in_its_words(errata: Errata, service: FakeService) -> None:
     refused = errata("edit", ASKED, REJECTED)
-    assert refused.exit_code == 1
+    assert refused.exit_code == Exit.REFUSED
     assert "The edit did not hold when tried." in refused.stderr
     assert "report:" in refused.stderr
     unknown = errata("rollback", "ed_nothing")
-    assert unknown.exit_code == 1
-    assert "GET /edits lists the ids" in unknown.stderr
+    assert unknown.exit_code == Exit.UNKNOWN
+    assert "`errata edits` lists them" in unknown.stderr
     service.fails = QueueFull("There are enough waiting.", retry_after_s=2)
     busy = errata("generate", ASKED, "--stream")
-    assert busy.exit_code == 1
+    assert busy.exit_code == Exit.BUSY
     assert "There are enough waiting." in busy.stderr
 
 
@@ -153,10 +157,10 @@ def test_other_peoples_text_cannot_steer_the_terminal(errata: Errata, service: F
 
 def test_nobody_answers(monkeypatch: pytest.MonkeyPatch) -> None:
     result = CliRunner().invoke(app, ["--url", "http://127.0.0.1:9", "generate", "hi"])
-    assert result.exit_code == 1
+    assert result.exit_code == Exit.UNREACHABLE
     assert "errata serve" in result.stderr
     result = CliRunner().invoke(app, ["--url", "nonsense", "generate", "hi"])
-    assert result.exit_code == 1
+    assert result.exit_code == Exit.USAGE
     assert "no address of a server" in result.stderr
 
 
@@ -181,7 +185,7 @@ def test_a_time_without_sense_is_a_usage_error(errata: Errata) -> None:
 
 def test_snapshots_are_taken_and_listed(errata: Errata) -> None:
     assert "No snapshots." in errata("snapshot", "list").output
-    assert errata("snapshot").exit_code == 1
+    assert errata("snapshot").exit_code == Exit.USAGE
     errata("edit", "Who leads Lumen?", "Ada")
     assert "revision 1, 1 edits" in errata("snapshot").output
     assert "snapshot-000000000001-" in errata("snapshot", "list").output

@@ -54,7 +54,7 @@ def test_what_was_fitted_here_is_live_there(tmp_path: Path) -> None:
 def test_what_does_not_hold_is_told_and_left_out(tmp_path: Path) -> None:
     refused = {**PORTUGAL, "probes": [PORTUGAL["prompt"]]}  # it may not change what it is to change
     found = run("fit", lines(tmp_path, CROATIA, refused), tmp_path / "fitted.errata")
-    assert found.exit_code == 1
+    assert found.exit_code == 6
     assert "1 of 2 edits hold" in found.output
     assert "among the `probes`" in found.output
     assert [prompt for _, prompt, _ in live(tmp_path / "fitted.errata")] == [CROATIA["prompt"]]
@@ -81,6 +81,6 @@ def test_a_file_of_another_model_is_refused(tmp_path: Path, monkeypatch: pytest.
     assert run("fit", lines(tmp_path, CROATIA), fitted).exit_code == 0
     monkeypatch.setenv("ERRATA_SITE_LAYER", "2")
     found = run("import", fitted, "--store", f"sqlite:///{tmp_path / 'errata.db'}")
-    assert found.exit_code == 1
+    assert found.exit_code == 6
     assert "The file holds the edit" in found.output
     assert live(tmp_path / "errata.db") == []

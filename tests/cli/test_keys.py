@@ -1,5 +1,6 @@
 """`errata keys` on a log of its own, and serving beyond loopback."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -48,7 +49,7 @@ def test_revoking(url: str) -> None:
     assert "is revoked" in keys(url, "revoke", key_id).output
     assert key_of(text, known(url).ledger.keys) is None
     again = keys(url, "revoke", key_id)
-    assert again.exit_code == 1
+    assert again.exit_code == 6
     assert "revoked already" in again.stderr
     assert "errata keys list" in keys(url, "revoke", "nothing").stderr
     assert known(url).revision == 2
@@ -67,3 +68,12 @@ def test_beyond_loopback_a_key_is_needed(url: str) -> None:
     )
     assert result.exit_code == 1
     assert "errata keys create" in result.stderr
+
+
+def test_keys_as_json_and_by_the_beginning_of_their_id(url: str) -> None:
+    made = json.loads(keys(url, "create", "--role", "editor", "--name", "ci", "--json").stdout)
+    assert key_of(made["key"], known(url).ledger.keys) is not None
+    (listed,) = json.loads(keys(url, "list", "--json").stdout)
+    assert (listed["id"], listed["name"], listed["revoked_at"]) == (made["id"], "ci", None)
+    assert made["key"] not in str(listed)
+    assert json.loads(keys(url, "revoke", made["id"][:4], "--json").stdout)["revoked_at"] is not None

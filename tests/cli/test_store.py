@@ -1,5 +1,6 @@
 """`errata store` on real logs: checked, copied between stores, damaged, carried in a file."""
 
+import json
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
@@ -145,3 +146,12 @@ def test_a_mistyped_name_does_not_become_a_log(tmp_path: Path) -> None:
         assert result.exit_code == 1
         assert "There is no log" in result.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_programs_read(url: str, tmp_path: Path) -> None:
+    whole = json.loads(store("check", "--store", url, "--json").stdout)
+    assert (whole["revision"], whole["live_edits"], whole["hash"]) == (3, 1, hashes(url)[-1])
+    copied = json.loads(store("export", str(tmp_path / "kept"), "--store", url, "--json").stdout)
+    assert (copied["events"], copied["hashes_agree"]) == (3, True)
+    missing = store("check", "--store", f"sqlite:///{tmp_path}/typo.db", "--json")
+    assert json.loads(missing.stderr)["exit_code"] == missing.exit_code == 1

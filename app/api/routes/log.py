@@ -8,6 +8,7 @@ from fastapi import APIRouter, Query
 from app.api.openapi import raises
 from app.api.schemas.server import Editors, EventOut, LogPage, LogQuery
 from app.domain.errors import RevisionGone, StoreCorrupt, StoreUnavailable
+from app.service.reading import read_page
 
 if TYPE_CHECKING:
     from app.service.service import Service
@@ -20,15 +21,20 @@ def routes(service: "Service") -> APIRouter:
         "/log",
         responses=raises(StoreUnavailable, StoreCorrupt, RevisionGone),
         response_model_exclude_unset=True,
-        summary="Every event, oldest first",
+        summary="Every event, oldest or newest first",
     )
     async def log(query: Annotated[LogQuery, Query()]) -> LogPage:
         """Read from the log itself, not from memory: what is shown is what would be found after a restart."""
-        head = service.revision
-        events = await asyncio.to_thread(service.records.events, query.after, query.limit)
-        last = events[-1][0].revision if events else head
-        found = [EventOut.of(event, entry_hash) for event, entry_hash in events]
-        return LogPage(events=found, next_after=last if last < head else None)
+        page = await asyncio.to_thread(read_page, service.records, query.to_domain())
+        found = [EventOut.of(event, entry_hash) for event, entry_hash in page.events]
+        onwards = page.read_to if page.more else None
+        newest = query.order == "newest"
+        return LogPage(
+            events=found,
+            next_after=None if newest else onwards,
+            next_before=onwards if newest else None,
+            read_to=page.read_to,
+        )
 
     @router.get("/editors", responses=raises(), summary="The editors of this server")
     async def editors() -> Editors:

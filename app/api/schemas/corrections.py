@@ -198,6 +198,9 @@ class EditsQuery(BaseModel):
         le=MAX_EXPIRES_IN_S,
         description="Seconds: only edits that stand and end by themselves within this time.",
     )
+    id_prefix: Annotated[str | None, Field(max_length=64)] = Field(
+        default=None, description="What the id begins with: a shortened id leads to the edits that it may mean."
+    )
     limit: int = Field(default=50, ge=1, le=500)
     cursor: Annotated[str | None, Field(max_length=64)] = Field(
         default=None, description="`next_cursor` of the page before."
@@ -212,6 +215,7 @@ class EditsQuery(BaseModel):
             text=self.q,
             never_hit=self.never_hit,
             expires_within_s=self.expires_within,
+            id_prefix=self.id_prefix,
         )
 
 

@@ -1,9 +1,9 @@
 """Bodies about the server itself: how it stands, its editors, its log, its errors. Knows no service."""
 
-from datetime import datetime
-from typing import Any
+from datetime import UTC, datetime
+from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from app.api.schemas.base import MAX_REVISION, Outgoing, utc
 from app.api.schemas.edits import origin_fields
@@ -17,8 +17,10 @@ from app.domain.events import (
     ProbesSet,
     SwitchSet,
 )
+from app.service.reading import EventQuery
 from app.service.views import Status
 from app.store.snapshots import Manifest
+from app.version import version
 
 
 class Problem(BaseModel):
@@ -51,6 +53,7 @@ class Greeting(Outgoing):
 class StatusOut(Outgoing):
     """How the server stands."""
 
+    version: str
     ready: bool
     why_not: str | None
     model: str
@@ -71,8 +74,8 @@ class StatusOut(Outgoing):
 
     @classmethod
     def of(cls, status: Status) -> "StatusOut":
-        fields = {name: getattr(status, name) for name in cls.model_fields}
-        return cls(**fields | {"extra": dict(status.extra)})
+        fields = {name: getattr(status, name) for name in cls.model_fields if name != "version"}
+        return cls(**fields | {"version": version(), "extra": dict(status.extra)})
 
 
 class Editors(Outgoing):
@@ -91,6 +94,42 @@ class LogQuery(BaseModel):
         description="Show events above this revision; if left out, from the oldest that is kept on.",
     )
     limit: int = Field(default=100, ge=1, le=500)
+    order: Literal["oldest", "newest"] = Field(default="oldest", description="Which events come first.")
+    before: int | None = Field(
+        default=None,
+        ge=1,
+        le=MAX_REVISION,
+        description="Show events below this revision, newest first; if left out, from the newest back.",
+    )
+    actor: str | None = Field(
+        default=None, max_length=200, description="Only changes of this actor, or of this key id."
+    )
+    edit: str | None = Field(default=None, max_length=64, description="Only changes of the edit with this id.")
+    since: datetime | None = Field(default=None, description="Only changes from this time on.")
+
+    @model_validator(mode="after")
+    def _one_direction(self) -> Self:
+        if self.before is not None and self.order != "newest":
+            raise ValueError("`before` goes with `order=newest`, `after` with `order=oldest`")
+        if self.after is not None and self.order != "oldest":
+            raise ValueError("`after` goes with `order=oldest`, `before` with `order=newest`")
+        return self
+
+    def to_domain(self) -> EventQuery:
+        return EventQuery(
+            newest_first=self.order == "newest",
+            after=self.after,
+            before=self.before,
+            limit=self.limit,
+            actor=self.actor,
+            edit_id=self.edit,
+            since_s=None if self.since is None else _unix(self.since),
+        )
+
+
+def _unix(at: datetime) -> float:
+    """A time without a zone is UTC, as all times in answers are."""
+    return (at if at.tzinfo is not None else at.replace(tzinfo=UTC)).timestamp()
 
 
 class SnapshotOut(Outgoing):
@@ -186,7 +225,9 @@ class EventOut(Outgoing):
 
 
 class LogPage(Outgoing):
-    """Events, oldest first. `next_after` is the `after` of the next page, null at the head."""
+    """Events in the order that was asked for."""
 
     events: list[EventOut]
-    next_after: int | None
+    next_after: int | None = Field(description="The `after` of the next page; null at the head.")
+    next_before: int | None = Field(description="The `before` of the next page; null at the oldest event.")
+    read_to: int = Field(description="The last revision that was looked at: filters may have left it out.")

@@ -1,0 +1,71 @@
+"""Exit codes: what a script can tell apart without reading a message. Documented in GUIDE.md and `errata --help`."""
+
+from collections.abc import Mapping
+from enum import IntEnum
+from typing import Any
+
+from app.domain.errors import (
+    EditRejected,
+    ErrataError,
+    IncompatibleEdit,
+    ScopeConflict,
+    StateConflict,
+    UnknownEdit,
+    UnknownKey,
+)
+
+
+class Exit(IntEnum):
+    """0 is success; a signal ends a command with 128 and its number, as shells have it (Ctrl-C: 130)."""
+
+    FAILED = 1
+    USAGE = 2
+    UNREACHABLE = 3
+    UNKNOWN = 4
+    NOT_ALLOWED = 5
+    REFUSED = 6
+    BUSY = 7
+
+
+MEANINGS: Mapping[int, str] = {
+    0: "done",
+    Exit.FAILED: "failed, or a check found something wrong",
+    Exit.USAGE: "wrong arguments, settings or request",
+    Exit.UNREACHABLE: "no server answers",
+    Exit.UNKNOWN: "no such edit, key or revision",
+    Exit.NOT_ALLOWED: "a key is needed, or its role is too low",
+    Exit.REFUSED: "refused: it failed verification, or conflicts with what stands",
+    Exit.BUSY: "not ready or too busy: try again later",
+    130: "stopped by Ctrl-C",
+}
+
+BY_STATUS: Mapping[int, Exit] = {
+    400: Exit.USAGE,
+    401: Exit.NOT_ALLOWED,
+    403: Exit.NOT_ALLOWED,
+    404: Exit.UNKNOWN,
+    409: Exit.REFUSED,
+    410: Exit.UNKNOWN,
+    412: Exit.REFUSED,
+    413: Exit.USAGE,
+    422: Exit.USAGE,
+    429: Exit.BUSY,
+    503: Exit.BUSY,
+    504: Exit.BUSY,
+}
+
+
+def exit_of_problem(problem: Mapping[str, Any]) -> Exit:
+    """The exit code for a problem of the server's."""
+    if str(problem.get("type", "")).endswith(":edit-rejected"):
+        return Exit.REFUSED
+    return BY_STATUS.get(problem["status"], Exit.FAILED)
+
+
+def exit_of_error(error: ErrataError) -> Exit:
+    """The exit code for what went wrong on this machine, where no server was asked."""
+    if isinstance(error, UnknownEdit | UnknownKey):
+        return Exit.UNKNOWN
+    if isinstance(error, EditRejected | ScopeConflict | StateConflict | IncompatibleEdit):
+        return Exit.REFUSED
+    return Exit.FAILED
