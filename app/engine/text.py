@@ -6,6 +6,7 @@ from itertools import takewhile
 from typing import Any
 
 from app.domain.errors import InvalidRequest
+from app.engine.controls import Controls
 
 
 class Text:
@@ -17,8 +18,34 @@ class Text:
         self._max_tokens = max_tokens
         self._special = frozenset(tokenizer.all_special_ids)
 
-    def render(self, messages: Sequence[Mapping[str, str]]) -> str:
-        """A conversation as the prompt that the model's own chat template makes of it. Raises InvalidRequest."""
+    @cached_property
+    def controls(self) -> Controls:
+        return Controls(self._tokenizer, self._turn)
+
+    def render(self, messages: Sequence[Mapping[str, Any]]) -> str:
+        """A conversation as the prompt that the model's own chat template makes of it, its contents as text. A content
+        in parts is joined as the template joins them, or by line breaks where it knows no parts. Raises InvalidRequest.
+        """
+        return self._rendered([{**each, "content": self._content(each["content"])} for each in messages])
+
+    def _content(self, content: str | Sequence[Mapping[str, str]]) -> Any:
+        if isinstance(content, str):
+            return self.controls.as_text(content)
+        texts = self.controls.as_texts([part["text"] for part in content])
+        return [{"type": "text", "text": text} for text in texts] if self._takes_parts else "\n".join(texts)
+
+    @cached_property
+    def _takes_parts(self) -> bool:
+        """Whether the chat template reads a content that is a list of parts, and does not merely print the list."""
+        first, second = "XFIRSTX", "XSECONDX"
+        try:
+            parts = [{"type": "text", "text": text} for text in (first, second)]
+            made = self._rendered([{"role": "user", "content": parts}])
+        except InvalidRequest:
+            return False
+        return first in made and second in made and "'text'" not in made and '"text"' not in made
+
+    def _rendered(self, messages: Sequence[Mapping[str, Any]]) -> str:
         if getattr(self._tokenizer, "chat_template", None) is None:
             raise InvalidRequest("This model has no chat template: send `prompt`, as you send it to /generate.")
         try:
@@ -42,18 +69,18 @@ class Text:
         start, end = self.question(prompt)
         header, footer = self._turn
         if (start, end) == (0, len(prompt)):
-            return (prompt,)
+            return (self.controls.plain(prompt),)
         found: list[str] = []
         for piece in prompt[: start - len(header)].split(header)[1:]:
             asked, _, answered = piece.partition(footer)
             found += [self._plain(asked), self._plain(answered)]
-        return (*found, prompt[start:end])
+        return (*found, self.controls.plain(prompt[start:end]))
 
     def _plain(self, text: str) -> str:
-        """Without the special tokens that end a turn."""
+        """As it was written, without the special tokens that end a turn."""
         for each in self._tokenizer.all_special_tokens:
             text = text.replace(each, "")
-        return text.strip()
+        return self.controls.plain(text).strip()
 
     def without_last(self, ids: Sequence[int], count: int) -> str:
         """The question of a prompt without its last so many tokens."""
@@ -66,8 +93,8 @@ class Text:
         """What the chat template writes before and after the last user turn; empty without a template."""
         asked, said = "XQUESTIONX", "XANSWERX"
         try:
-            first = self.render([{"role": "user", "content": asked}])
-            later = self.render(
+            first = self._rendered([{"role": "user", "content": asked}])
+            later = self._rendered(
                 [{"role": r, "content": c} for r, c in (("user", "?"), ("assistant", said), ("user", asked))]
             )
             (before, footer), header = first.split(asked), later.split(said)[1].split(asked)[0]
@@ -76,14 +103,21 @@ class Text:
         pairs = takewhile(lambda pair: pair[0] == pair[1], zip(reversed(before), reversed(header), strict=False))
         return "".join(a for a, _ in pairs)[::-1], footer
 
-    def _whole(self, text: str, **how: Any) -> Any:
+    def _whole(self, text: str) -> list[int]:
         """With the special tokens in front that the tokenizer adds, unless a chat template has put them there."""
+        first, *others = self.controls.pieces(text)
+        ids: list[int] = list(self._first(first).input_ids)
+        for piece in others:
+            ids += self._tokenizer(piece, add_special_tokens=False).input_ids
+        return ids
+
+    def _first(self, text: str, **how: Any) -> Any:
         bos = self._tokenizer.bos_token
         return self._tokenizer(text, add_special_tokens=not (bos and text.startswith(bos)), **how)
 
     def encode(self, prompt: str) -> tuple[int, ...]:
         """Raises InvalidRequest for a prompt without tokens, or with more than a sequence may have."""
-        ids = tuple(self._whole(prompt).input_ids)
+        ids = tuple(self._whole(prompt))
         if not ids:
             raise InvalidRequest("The prompt is empty: send at least one character that the tokenizer knows.")
         if len(ids) >= self._max_tokens:
@@ -98,16 +132,21 @@ class Text:
     def ends(self, prompt: str) -> tuple[int, ...]:
         """Where in the prompt each of its tokens ends, in characters; 0 for special tokens in front."""
         if self._tokenizer.is_fast:
-            offsets = self._whole(prompt, return_offsets_mapping=True).offset_mapping
-            return tuple(end for _, end in offsets)
+            first, *others = self.controls.pieces(prompt)
+            ends = [end for _, end in self._first(first, return_offsets_mapping=True).offset_mapping]
+            before = len(first) + 1  # the mark
+            for piece in others:
+                made = self._tokenizer(piece, add_special_tokens=False, return_offsets_mapping=True)
+                ends += [before + end for _, end in made.offset_mapping]
+                before += len(piece) + 1
+            return tuple(ends)
         ids = self.encode(prompt)
         return tuple(len(self.decode(ids[: at + 1])) for at in range(len(ids)))
 
     def encode_target(self, prompt: str, target: str) -> tuple[int, ...]:
         """The target's ids as they follow the prompt, end-of-text last. Raises InvalidRequest if there are none."""
         joint = prompt + target if prompt[-1:].isspace() else f"{prompt} {target}"
-        before = self._whole(prompt).input_ids
-        whole = self._whole(joint).input_ids
+        before, whole = self._whole(prompt), self._whole(joint)
         if whole[: len(before)] == before:
             ids = whole[len(before) :]
         else:  # the tokenizer merges across the border: a prompt is never re-tokenised by its answer, so nor here

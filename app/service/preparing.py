@@ -35,6 +35,11 @@ class Preparing:
             raise InvalidRequest(f"There is no editor {request.editor!r}: use auto or {', '.join(EDITORS)}.")
         text.encode(request.prompt)
         self._check_subject(request)
+        if (name := text.controls.named_in(request.target)) is not None:
+            raise InvalidRequest(
+                f"`target` holds {name!r}, a control token of this model's, which no answer can have: give the answer "
+                "as plain text. Its end is learned without being told."
+            )
         tokens = len(text.encode_target(request.prompt, request.target)) - 1
         able, reasons = [], []
         for name in AUTO if request.editor == "auto" else (request.editor,):
@@ -152,11 +157,13 @@ class Preparing:
     def question(self, prompt: str) -> str:
         """The last turn of a conversation; any other prompt is all question."""
         start, end = self._engine.text.question(prompt)
-        return prompt[start:end]
+        return self._engine.text.controls.plain(prompt[start:end])
 
     def _with(self, prompt: str, *, prefix: str = "", question: str | None = None) -> str:
         """The prompt with something before its question, or with another question."""
         start, end = self._engine.text.question(prompt)
+        if question is not None and (start, end) != (0, len(prompt)):
+            question = self._engine.text.controls.as_text(question)
         return f"{prompt[:start]}{prefix}{prompt[start:end] if question is None else question}{prompt[end:]}"
 
     def _roomy(self, request: EditRequest) -> bool:

@@ -46,13 +46,18 @@ REJECTED = "cannot be learned"
 """A target that fails its verification."""
 
 
+def _joined(content: Any) -> str:
+    """As under a chat template that knows no parts."""
+    return content if isinstance(content, str) else "\n".join(part["text"] for part in content)
+
+
 class FakeAnswering:
     """Each character is a token."""
 
     model_name, max_tokens = "fake", 100
 
     def render(self, messages: Any) -> str:
-        return "".join(f"<{each['role']}> {each['content']}\n" for each in messages) + "<assistant>"
+        return "".join(f"<{each['role']}> {_joined(each['content'])}\n" for each in messages) + "<assistant>"
 
     def room(self, prompt: str) -> int:
         return max(1, self.max_tokens - len(prompt))

@@ -108,11 +108,11 @@ def test_how_long_a_chats_answer_may_be(client: OpenAI, name: str) -> None:
 
 
 def test_a_conversation_in_parts(client: OpenAI, service: FakeService) -> None:
-    prompt = "<system> be brief\n<user> one two\n<assistant> \n<user> three\n<assistant>"
+    prompt = "<system> be brief\n<user> one\ntwo\n<assistant> \n<user> three\n<assistant>"
     service.answers[prompt] = "found"
     messages: list[Any] = [
         {"role": "developer", "content": "be brief"},
-        {"role": "user", "content": [{"type": "text", "text": "one "}, {"type": "text", "text": "two"}], "name": "Jo"},
+        {"role": "user", "content": [{"type": "text", "text": "one"}, {"type": "text", "text": "two"}], "name": "Jo"},
         {"role": "assistant", "content": None, "refusal": None},
         {"role": "user", "content": "three"},
     ]
@@ -219,7 +219,10 @@ def test_an_error_amid_a_stream(client: OpenAI, service: FakeService) -> None:
         ({"tools": []}, "tools", "`tools` is not known here"),
         ({"messages": []}, "messages", "`messages` is empty"),
         ({"messages": [{"role": "tool", "content": "x"}]}, "messages[0].role", "`messages[0].role`"),
-        ({"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, None, "content"),
+        ({"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, "messages[0].content[0].type", "'text'"),
+        ({"messages": [{"role": "user"}]}, "messages[0].content", "`messages[0].content` is missing"),
+        ({"messages": [{"role": "system", "content": None}]}, "messages[0].content", "needs a text"),
+        ({"messages": [{"role": "user", "content": []}]}, "messages[0].content", "is empty"),
         ({"logit_bias": {"x": 1}}, "logit_bias", "takes token ids"),
     ],
 )

@@ -29,8 +29,8 @@ async def nothing_left(service: Service) -> None:
     ("prompt", "target", "says"),
     [
         (CAPITAL, "", "`target` is empty"),
-        (CAPITAL, EOS, "no text that the tokenizer knows"),
-        (CAPITAL, EOS * 3, "no text that the tokenizer knows"),
+        (CAPITAL, EOS, "a control token of this model"),
+        (CAPITAL, f"Strelsau{EOS} and more", "a control token of this model"),
         (CAPITAL, "S" * 5000, "a sequence of this server holds 256"),
         ("R" * 400, "S", "The prompt has 400 tokens; a sequence here holds 256"),
         ("R" * 255, "SSS", "Prompt and target together"),

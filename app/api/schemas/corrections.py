@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_val
 from app.api.schemas.base import (
     MAX_BATCH_EDITS,
     MAX_IDS,
+    MAX_PROMPT_CHARS,
     MAX_TARGET_CHARS,
     MAX_TEXTS,
     EditId,
@@ -21,6 +22,7 @@ from app.api.schemas.base import (
     Texts,
     documented,
 )
+from app.api.schemas.messages import Message, turns_of
 from app.domain.edit import EditRequest, State
 from app.service.views import EditFilter
 
@@ -29,14 +31,7 @@ MAX_NAME_CHARS = 64
 MAX_EXPIRES_IN_S = 100 * 365 * 86_400
 
 
-class Message(Incoming):
-    """One turn of a conversation."""
-
-    role: Annotated[str, Field(min_length=1, max_length=MAX_NAME_CHARS)]
-    content: Prompt
-
-
-Render = Callable[[Sequence[Mapping[str, str]]], str]
+Render = Callable[[Sequence[Mapping[str, Any]]], str]
 """A conversation -> the prompt that is served."""
 
 
@@ -62,7 +57,8 @@ class EditItem(Incoming):
         "examples and probes then stand in place of its last message.",
     )
     target: Annotated[str, Field(max_length=MAX_TARGET_CHARS)] = Field(
-        description="The whole answer that it shall have, without a leading space."
+        description="The whole answer that it shall have. Blanks at its ends do not count: an answer goes on with one "
+        "where its prompt does not end with one."
     )
     subject: Prompt | None = Field(default=None, description="Who or what the prompt is about: keeps the scope to it.")
     aliases: Texts = Field(default=[], description="Other names of the subject.")
@@ -93,6 +89,8 @@ class EditItem(Incoming):
     def _prompt_or_messages(self) -> Self:
         if (self.prompt is None) == (self.messages is None):
             raise ValueError("give either `prompt` or `messages`")
+        if sum(each.length for each in self.messages or ()) > MAX_PROMPT_CHARS:
+            raise ValueError(f"`messages` hold more than {MAX_PROMPT_CHARS} characters in all")
         return self
 
     def to_domain(self, render: Render) -> EditRequest:
@@ -101,12 +99,12 @@ class EditItem(Incoming):
         def as_asked(text: str) -> str:
             if self.messages is None:
                 return text
-            *before, last = ({"role": each.role, "content": each.content} for each in self.messages)
+            *before, last = turns_of(self.messages)
             return render([*before, {**last, "content": text}])
 
         return EditRequest(
-            prompt=self.prompt if self.prompt is not None else as_asked((self.messages or [])[-1].content),
-            target=self.target,
+            prompt=self.prompt if self.prompt is not None else render(turns_of(self.messages or [])),
+            target=self.target.strip(),
             subject=self.subject,
             aliases=tuple(self.aliases),
             paraphrases=tuple(map(as_asked, self.paraphrases)),

@@ -5,11 +5,12 @@ request for OpenAI's own books is taken and left alone.
 """
 
 from collections.abc import Callable
-from typing import Annotated, Literal
+from typing import Annotated, Any
 
-from pydantic import ConfigDict, Field
+from pydantic import Field
 
 from app.api.schemas.base import MAX_INPUT_CHARS, MOST_ANSWERS, Incoming, documented
+from app.api.schemas.messages import Message, turns_of
 from app.api.schemas.seeing import Seeing
 from app.domain.errors import InvalidRequest
 from app.domain.generation import GenerationParameters
@@ -119,27 +120,6 @@ class CompletionBody(_Asked):
         return self.parameters(16 if self.max_tokens is None else self.max_tokens, self.logprobs)
 
 
-class TextPart(Incoming):
-    type: Literal["text"]
-    text: Input
-
-
-class Message(Incoming):
-    """One turn. Images and sound are not taken."""
-
-    model_config = ConfigDict(extra="ignore")  # clients send back what they were given: refusal, annotations, audio
-
-    role: Literal["system", "developer", "user", "assistant"]
-    content: Input | list[TextPart] | None = None
-    name: str | None = None
-
-    @property
-    def text(self) -> str:
-        if isinstance(self.content, list):
-            return "".join(part.text for part in self.content)
-        return self.content or ""
-
-
 class ChatBody(_Asked):
     """`POST /v1/chat/completions`: a conversation, through the model's own chat template."""
 
@@ -152,12 +132,9 @@ class ChatBody(_Asked):
     top_logprobs: Annotated[int | None, Field(ge=0, le=20)] = None
 
     @property
-    def turns(self) -> list[dict[str, str]]:
-        """As chat templates take them: `developer` is OpenAI's newer word for `system`."""
-        return [
-            {"role": "system" if each.role == "developer" else each.role, "content": each.text}
-            for each in self.messages
-        ]
+    def turns(self) -> list[dict[str, Any]]:
+        """As chat templates take them."""
+        return turns_of(self.messages)
 
     def to_domain(self, room: Callable[[], int]) -> GenerationParameters:
         """`room`: tells the tokens that an answer may have at most."""
