@@ -80,7 +80,7 @@ def test_the_dockerfile_installs_and_starts(tmp_path: Path) -> None:
         assert healthy, (tmp_path / "log").read_text()
         body = {"inputs": "Question: What is the capital of France? Answer:", "parameters": {"max_new_tokens": 8}}
         answer = httpx.post(f"http://127.0.0.1:{port}/generate", json=body, timeout=30)
-        assert answer.json() == {"generated_text": "Paris"}
+        assert answer.json() == {"generated_text": " Paris"}
         assert (data / "errata.db").exists()
     finally:
         server.terminate()

@@ -50,6 +50,9 @@ class Metrics:
         self._errors = self._counter("request_errors", "Requests that ended in an error", "status")
         self._edits = self._counter("edits", "Edits asked for, by what became of them", "outcome")
         self._hits = self._counter("edit_hits", "Answers that an edit gave", "editor")
+        self._not_given = self._counter(
+            "edit_targets_not_given", "Answers in an edit's scope that did not say its target", "editor"
+        )
         self._latency = self._histogram("e2e_request_latency_seconds", "From request to whole answer", SLOW_S)
         self._first_token = self._histogram("time_to_first_token_seconds", "From request to first token", FAST_S)
         self._edit_seconds = self._histogram("edit_seconds", "What making edits took", SLOW_S, "phase")
@@ -68,6 +71,8 @@ class Metrics:
         self._latency.observe(time.perf_counter() - began)
         for hit in generation.hits:
             self._hits.labels(hit.editor).inc()
+        for hit in generation.not_given:
+            self._not_given.labels(hit.editor).inc()
 
     def first_token(self, began: float) -> None:
         self._first_token.observe(time.perf_counter() - began)

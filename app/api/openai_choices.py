@@ -1,6 +1,8 @@
 """A generation as OpenAI's choices, whole and in chunks. Knows no HTTP."""
 
-from app.api.schemas.openai import CompletionBody
+from typing import Any
+
+from app.api.schemas.openai import ChatBody, CompletionBody
 from app.api.schemas.openai_answers import (
     REASONS,
     ChatChoice,
@@ -9,6 +11,8 @@ from app.api.schemas.openai_answers import (
     CompletionChoice,
     CompletionLogprobs,
     Served,
+    Told,
+    told_of,
 )
 from app.domain.generation import Generation, Token
 
@@ -20,14 +24,14 @@ class Completions:
 
     def __init__(self, body: CompletionBody) -> None:
         self._prompts, self._n, self._echo = body.prompts, body.answers, bool(body.echo)
-        self._told: dict[int, int] = {}  # characters of each answer so far
+        self._wanted = body.logprobs is not None
+        self._told: dict[int, Told] = {}
 
     def choice(self, at: int, generation: Generation) -> CompletionChoice:
-        logprobs = CompletionLogprobs.of(generation.tokens)
         return {
             "index": at,
             "text": self._echoed(at) + generation.text,
-            "logprobs": None if logprobs is None else logprobs.model_dump(),
+            "logprobs": self._logprobs(at, told_of(generation.tokens)),
             "finish_reason": REASONS[generation.finish_reason],
             "errata": Served.of(generation).model_dump(),
         }
@@ -35,24 +39,29 @@ class Completions:
     def opening(self, answers: int) -> list[CompletionChoice]:
         return [self._part(at, self._echoed(at)) for at in range(answers)] if self._echo else []
 
-    def chunk(self, at: int, token: Token) -> CompletionChoice:
-        begins = self._told.get(at, 0)
-        self._told[at] = begins + len(token.text)
-        logprobs = CompletionLogprobs.of([token], begins)
-        return {**self._part(at, token.text), "logprobs": None if logprobs is None else logprobs.model_dump()}
+    def chunk(self, at: int, token: Token) -> CompletionChoice | None:
+        told = self._told.setdefault(at, Told()).add(token)
+        if not token.text and not told:
+            return None
+        return {**self._part(at, token.text), "logprobs": self._logprobs(at, told)}
 
     def last(self, at: int, generation: Generation) -> CompletionChoice:
-        reason = REASONS[generation.finish_reason]
-        return {**self._part(at, ""), "finish_reason": reason, "errata": Served.of(generation).model_dump()}
+        reason, rest = REASONS[generation.finish_reason], self._told.setdefault(at, Told()).rest()
+        return {
+            **self._part(at, ""),
+            "logprobs": self._logprobs(at, rest) if rest else None,
+            "finish_reason": reason,
+            "errata": Served.of(generation).model_dump(),
+        }
+
+    def _logprobs(self, at: int, told: list[Token]) -> dict[str, Any] | None:
+        return CompletionLogprobs.of(told, len(self._echoed(at))).model_dump() if self._wanted else None
 
     def _part(self, at: int, text: str) -> CompletionChoice:
         return {"index": at, "text": text, "logprobs": None, "finish_reason": None}
 
     def _echoed(self, at: int) -> str:
-        if not self._echo:
-            return ""
-        prompt = self._prompts[at // self._n]
-        return prompt if prompt[-1:].isspace() else f"{prompt} "  # an answer is told without its leading space
+        return self._prompts[at // self._n] if self._echo else ""
 
 
 class Chats:
@@ -60,12 +69,15 @@ class Chats:
 
     kinds = "chat.completion", "chat.completion.chunk"
 
+    def __init__(self, body: ChatBody) -> None:
+        self._wanted = bool(body.logprobs)
+        self._told: dict[int, Told] = {}
+
     def choice(self, at: int, generation: Generation) -> ChatChoice:
-        logprobs = ChatLogprobs.of(generation.tokens)
         return {
             "index": at,
             "message": {"role": "assistant", "content": generation.text, "refusal": None},
-            "logprobs": None if logprobs is None else logprobs.model_dump(),
+            "logprobs": self._logprobs(told_of(generation.tokens)),
             "finish_reason": REASONS[generation.finish_reason],
             "errata": Served.of(generation).model_dump(),
         }
@@ -74,14 +86,23 @@ class Chats:
         """Each answer says first who speaks."""
         return [self._part(at, {"role": "assistant", "content": ""}) for at in range(answers)]
 
-    def chunk(self, at: int, token: Token) -> ChatDelta:
-        logprobs = ChatLogprobs.of([token])
-        part = self._part(at, {"content": token.text})
-        return {**part, "logprobs": None if logprobs is None else logprobs.model_dump()}
+    def chunk(self, at: int, token: Token) -> ChatDelta | None:
+        told = self._told.setdefault(at, Told()).add(token)
+        if not token.text and not told:
+            return None
+        return {**self._part(at, {"content": token.text}), "logprobs": self._logprobs(told)}
 
     def last(self, at: int, generation: Generation) -> ChatDelta:
-        reason = REASONS[generation.finish_reason]
-        return {**self._part(at, {}), "finish_reason": reason, "errata": Served.of(generation).model_dump()}
+        reason, rest = REASONS[generation.finish_reason], self._told.setdefault(at, Told()).rest()
+        return {
+            **self._part(at, {}),
+            "logprobs": self._logprobs(rest) if rest else None,
+            "finish_reason": reason,
+            "errata": Served.of(generation).model_dump(),
+        }
+
+    def _logprobs(self, told: list[Token]) -> dict[str, Any] | None:
+        return ChatLogprobs.of(told).model_dump() if self._wanted else None
 
     def _part(self, at: int, delta: dict[str, str]) -> ChatDelta:
         return {"index": at, "delta": delta, "logprobs": None, "finish_reason": None}

@@ -120,7 +120,7 @@ def _await_ready(client: httpx.Client, process: subprocess.Popen[bytes], folder:
 def _ask(console: Console, client: httpx.Client, prompt: str) -> str:
     body = {"inputs": prompt, "parameters": {"max_new_tokens": 24, "details": True}}
     found = _json(client.post("/generate", json=body))
-    text: str = found["generated_text"]
+    text: str = found["generated_text"].strip()
     edits = found["details"]["edits"]
     by = "  [dim](the edit)[/]" if edits else ""
     console.print(f"   {prompt} [{'green' if edits else 'yellow'}]{escape(text)}[/]{by}")

@@ -37,11 +37,14 @@ def generate(
     body = {"inputs": prompt, "parameters": {name: value for name, value in given.items() if value is not None}}
     if stream:
         answer: dict[str, Any] = {}
+        begun = False
         for answer in client.stream("/generate_stream", body):
             if json_:
                 typer.echo(json.dumps(answer, ensure_ascii=False))
-            else:
-                typer.echo(render.plain(answer["token"]["text"]), nl=False)
+                continue
+            text = render.plain(answer["token"]["text"])
+            typer.echo(text if begun else text.lstrip(), nl=False)
+            begun = begun or bool(text.strip())
         if json_:
             return
         typer.echo()
@@ -50,6 +53,6 @@ def generate(
         if json_:
             render.as_json(answer)
             return
-        typer.echo(render.plain(answer["generated_text"]))
+        typer.echo(render.plain(answer["generated_text"]).strip())  # the blank that it begins with is for programs
     if details:
         render.details(answer["details"])

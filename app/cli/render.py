@@ -318,7 +318,9 @@ def details(found: dict[str, Any]) -> None:
             grid.add_row(name, str(found[name]))
     for hit in found["edits"]:
         grid.add_row("answered by", line(f"{hit['id']} ({hit['editor']}) {_why(hit)}"))
-    if not found["edits"]:
+    for hit in found["not_given"]:
+        grid.add_row("in scope, target not given", line(f"{hit['id']} ({hit['editor']}) {_why(hit)}"))
+    if not found["edits"] and not found["not_given"]:
         grid.add_row("answered by", "the base model")
     if near := found.get("nearest"):
         grid.add_row("nearest edit", line(f"{near['id']} ({near['editor']}) {_why(near)}"))

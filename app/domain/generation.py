@@ -102,7 +102,8 @@ class Hit:
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """One generated token. `text` is what it adds to the answer (bytes of a character are held back until whole)."""
+    """One generated token. `text` is what it lets be shown: bytes of a character are held back until it is whole, and
+    what may begin a stop text until it is clear that it does not."""
 
     id: int
     text: str
@@ -112,6 +113,12 @@ class Token:
     """Whether the model would have chosen it greedily, without penalties."""
     ranked: tuple["Ranked", ...] = ()
     """Where it was asked for: the token itself, then the likeliest in its place, the likeliest first."""
+    begins: int = 0
+    """The character of the answer at which its own text begins."""
+    own: str = ""
+    """The characters that it makes whole, also where they are held back or cut off by a stop text."""
+    ends: bool = False
+    """Whether it is the end-of-text that ended the answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,11 +128,13 @@ class Ranked:
     id: int
     text: str
     logprob: float
+    raw: bytes = b""
+    """Its bytes, where they are no whole characters too."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Generation:
-    """A finished answer. `text` excludes the first token's leading space, end-of-text, and the stop text."""
+    """A finished answer. `text` goes on with the prompt to the letter, up to end-of-text or a stop text."""
 
     text: str
     finish_reason: FinishReason
@@ -134,5 +143,18 @@ class Generation:
     seed: int | None
     revision: int
     hits: tuple[Hit, ...]
+    """The edit that answered: its target was said, whole, or as far as tokens or a stop text let it."""
+    not_given: tuple[Hit, ...] = ()
+    """The edit in whose scope the prompt is, where its target was not said."""
     nearest: Hit | None = None
     """Where no edit answers and it was asked for: the edit that was nearest to it."""
+
+    @property
+    def said(self) -> str:
+        """The text without white space at its ends, as it is compared with a target, and as people are told it."""
+        return self.text.strip()
+
+    @property
+    def reached(self) -> tuple[Hit, ...]:
+        """The edit in whose scope the prompt is, whatever was said."""
+        return (*self.hits, *self.not_given)

@@ -31,6 +31,16 @@ def plain_words(text: str) -> tuple[str, ...]:
     return tuple(_WORD.findall(fold(text)))
 
 
+def squeezed(text: str) -> str:
+    """Without white space at the ends, and with one blank for each run of it."""
+    return " ".join(text.split())
+
+
+def same_text(answer: str, target: str) -> bool:
+    """Whole-answer equality; only white space at the ends and in runs is forgiven."""
+    return squeezed(answer) == squeezed(target)
+
+
 def fold(text: str) -> str:
     """In lower case and without accents: they are left out as often as not."""
     text = text.casefold()

@@ -89,17 +89,20 @@ class Editions:
     def __init__(self, editors: Mapping[str, Editor], scope: Scope) -> None:
         self._editors, self._scope = editors, scope
         self._editor_of: dict[str, str] = {}
-        self._targets: dict[str, tuple[int, ...]] = {}  # of edits whose editor goes on with a begun answer
+        self._targets: dict[str, tuple[int, ...]] = {}
         self._scope_parts: WeakKeyDictionary[Edition, ScopePart] = WeakKeyDictionary()
         self._lock = threading.Lock()
         self._parts: WeakKeyDictionary[Edition, dict[str, Any]] = WeakKeyDictionary()
         self._latest: dict[str, Latest] = {}  # by namespace
 
     def own(self, edit_id: str, editor: str, target: Sequence[int] = ()) -> None:
-        """`target` in tokens, where an answer that a prompt has begun is gone on with."""
+        """`target` in tokens."""
         self._editor_of[edit_id] = editor
-        if target and self._editors[editor].capabilities.continues:
-            self._targets[edit_id] = tuple(target)
+        self._targets[edit_id] = tuple(target)
+
+    def target_of(self, edit_id: str | None) -> tuple[int, ...]:
+        """In tokens; empty where it is not known."""
+        return self._targets.get(edit_id or "", ())
 
     def disown(self, edit_id: str) -> str:
         self._latest = {name: each for name, each in self._latest.items() if edit_id not in each.ids}
@@ -182,7 +185,8 @@ class Editions:
 
     def _begun(self, edit_id: str, ids: Sequence[int]) -> int:
         """How many tokens of its target, at most all but the last, a prompt ends with, where the editor can go on."""
-        target = self._targets.get(edit_id, ())
+        continues = self._editors[self._editor_of[edit_id]].capabilities.continues
+        target = self._targets[edit_id] if continues else ()
         ends = range(min(len(target) - 1, len(ids)), 0, -1)
         return next((n for n in ends if tuple(ids[-n:]) == tuple(target[:n])), 0)
 

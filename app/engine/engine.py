@@ -12,10 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from app.domain.edit import edit_id_of
 from app.domain.errors import DeadlineExceeded, ErrataError, InvalidRequest, RequestCancelled
-from app.domain.generation import FinishReason, Generation, GenerationParameters, Hit, Ranked, Token
-from app.editors.base import Decision, Editor, FitRequest, Fitted, Progress, PromptView, Site
+from app.domain.generation import FinishReason, GenerationParameters, Ranked, Token
+from app.editors.base import Editor, FitRequest, Fitted, Progress, PromptView, Site
 from app.editors.hooks import SiteHooks
 from app.engine.detokenizer import Detokenizer
 from app.engine.editions import Asking, Edition, Editions
@@ -24,8 +23,9 @@ from app.engine.graphs import Record
 from app.engine.kv_cache import SPARE
 from app.engine.model import HostedModel
 from app.engine.onednn import release_dense
+from app.engine.outcome import answer_of, ranked_of
 from app.engine.runner import Runner, Watch
-from app.engine.sampler import Sampler, choose_all, rank
+from app.engine.sampler import Sampler, choose_all
 from app.engine.scheduler import Batch, Scheduler
 from app.engine.sequence import Emit, Phase, Sequence
 from app.engine.text import Text
@@ -163,7 +163,7 @@ class Engine:
             revision=revision,
             emit=emit,
             sampler=sampler,
-            answer=Detokenizer(self.text.decode, parameters.stop, prompt),
+            answer=Detokenizer(self.text.decode, parameters.stop, ids),
             seed=sampler.seed,
             due=None if parameters.timeout_s is None else time.monotonic() + parameters.timeout_s,
             asking=self.ask(prompt, edition) if asking is None else asking,
@@ -270,9 +270,7 @@ class Engine:
         for row, (sequence, token_id, logprob, first) in enumerate(chosen):
             sequence.generated.append(token_id)
             self.counters.generated_tokens += 1
-            count = sequence.parameters.top_logprobs
-            found = [] if count is None else rank(logits[row], token_id, count)
-            ranked = tuple(Ranked(id_, self.text.piece(id_), value) for id_, value in found)
+            ranked = ranked_of(self.text, logits[row], token_id, sequence.parameters.top_logprobs)
             self._show(sequence, token_id, logprob, first, ranked)
             sequence.check()
 
@@ -290,7 +288,17 @@ class Engine:
             reason = "length"
         if reason is not None:
             text += sequence.answer.finish()
-        token = Token(token_id, text, logprob, self.text.is_special(token_id), likeliest, ranked)
+        token = Token(
+            id=token_id,
+            text=text,
+            logprob=logprob,
+            special=self.text.is_special(token_id),
+            likeliest=likeliest,
+            ranked=ranked,
+            begins=len(sequence.answer.text) if ended else sequence.answer.begins,
+            own="" if ended else sequence.answer.own,
+            ends=ended,
+        )
         sequence.tokens.append(token)
         sequence.emit(token)
         if reason is not None:
@@ -299,19 +307,8 @@ class Engine:
     def _finish(self, sequence: Sequence, reason: FinishReason) -> None:
         self.scheduler.remove(sequence)
         self.counters.finished[reason] = self.counters.finished.get(reason, 0) + 1
-        hit, near = hit_of(sequence.decision), hit_of(sequence.nearest)
-        sequence.emit(
-            Generation(
-                text=sequence.answer.text,
-                finish_reason=reason,
-                prompt_tokens=len(sequence.prompt),
-                tokens=tuple(sequence.tokens),
-                seed=sequence.seed,
-                revision=sequence.revision,
-                hits=() if hit is None else (hit,),
-                nearest=near,
-            )
-        )
+        target = () if sequence.decision is None else self.editions.target_of(sequence.decision.edit_id)
+        sequence.emit(answer_of(sequence, reason, target, self.text, self.hosted.eos_ids))
 
     # -- ending early
 
@@ -340,9 +337,3 @@ class Engine:
         for sequence in (*self.scheduler.waiting, *self.scheduler.running):
             self.end(sequence, error)
         self._fits.end_all(error)
-
-
-def hit_of(decision: Decision | None) -> Hit | None:
-    if decision is None or decision.edit_id is None:
-        return None
-    return Hit(edit_id_of(decision.edit_id), decision.editor, decision.signals, decision.why)

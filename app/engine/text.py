@@ -1,12 +1,21 @@
 """Between text and token ids, exactly as served: a prompt is tokenised in one way, whoever asks."""
 
+import re
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from itertools import takewhile
 from typing import Any
 
+from transformers.convert_slow_tokenizer import bytes_to_unicode
+
 from app.domain.errors import InvalidRequest
 from app.engine.controls import Controls
+
+_PARTIAL = "\N{REPLACEMENT CHARACTER}"
+_BYTE = re.compile(r"<0x([0-9A-Fa-f]{2})>")
+"""How tokenizers with a fallback to bytes write one."""
+_BYTE_OF = {char: byte for byte, char in bytes_to_unicode().items()}  # type: ignore[no-untyped-call]
+"""How byte-level tokenizers write theirs."""
 
 
 class Text:
@@ -17,6 +26,7 @@ class Text:
         self._eos_id = eos_id
         self._max_tokens = max_tokens
         self._special = frozenset(tokenizer.all_special_ids)
+        self._pieces: dict[int, tuple[str, bytes]] = {}
 
     @cached_property
     def controls(self) -> Controls:
@@ -162,13 +172,36 @@ class Text:
         return (*ids, self._eos_id) if self._eos_id is not None else tuple(ids)
 
     def decode(self, ids: Sequence[int]) -> str:
-        text: str = self._tokenizer.decode(list(ids), skip_special_tokens=True)
+        text: str = self._tokenizer.decode(list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False)
         return text
 
-    def piece(self, token_id: int) -> str:
-        """One token as text of its own, special ones by their name; of bytes that are no character, a sign for it."""
-        text: str = self._tokenizer.decode([token_id])
-        return text
+    def piece(self, token_id: int) -> tuple[str, bytes]:
+        """One token as it goes on with a text, its blank included, special ones by their name; and its bytes. Of bytes
+        that are no character the text is a sign for that."""
+        if token_id not in self._pieces:
+            self._pieces[token_id] = self._piece(token_id)
+        return self._pieces[token_id]
+
+    def _piece(self, token_id: int) -> tuple[str, bytes]:
+        text = self._after_a_word([token_id], special=True)
+        if _PARTIAL not in text:
+            return text, text.encode()
+        token = str(self._tokenizer.convert_ids_to_tokens(token_id))
+        if byte := _BYTE.fullmatch(token):
+            return text, bytes.fromhex(byte[1])
+        if all(char in _BYTE_OF for char in token):
+            return text, bytes(_BYTE_OF[char] for char in token)
+        return text, text.encode()
+
+    def going_on(self, ids: Sequence[int]) -> str:
+        """What ids say that follow a word: decoders drop the blank of a word that comes first."""
+        return self._after_a_word(ids, special=False)
+
+    def _after_a_word(self, ids: Sequence[int], *, special: bool) -> str:
+        word = self._tokenizer("a", add_special_tokens=False).input_ids
+        how = {"skip_special_tokens": not special, "clean_up_tokenization_spaces": False}
+        text: str = self._tokenizer.decode([*word, *ids], **how)
+        return text[len(self._tokenizer.decode(word, **how)) :]
 
     def is_special(self, token_id: int) -> bool:
         return token_id in self._special

@@ -68,7 +68,7 @@ class Asking:
         """`how` changes the parameters: `edits="off"`, `temperature=1.0` and so on. Under `draw` each prompt has a seed
         of its own, the same whatever else is asked: one seed for all would be one draw."""
         parameters = replace(self._parameters, **how)  # type: ignore[arg-type]
-        return [None if each is None else each.text for each in await self.generations(prompts, parameters, draw)]
+        return [None if each is None else each.said for each in await self.generations(prompts, parameters, draw)]
 
     async def bare(self, prompts: Sequence[str]) -> list[str | None]:
         """What the model answers without any edit; asked once each, for it is frozen."""

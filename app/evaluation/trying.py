@@ -160,7 +160,7 @@ class _Trying:
         """None for a question that is too long for the model."""
         how = replace(self._parameters, namespace=question.namespace)
         (generation,) = await self._asking.generations([self.put(question.messages)], how)
-        return None if generation is None else Answer(generation.text, tuple(hit.edit_id for hit in generation.hits))
+        return None if generation is None else Answer(generation.said, tuple(hit.edit_id for hit in generation.reached))
 
     def _of(self, trial: Trial, kind: str) -> list[dict[str, Any]]:
         return [line for line in self._lines if (line["kind"], line["trial"]) == (kind, trial.name)]

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from app.domain.errors import InvalidRequest
 from app.domain.generation import Generation, GenerationParameters, Hit, Token
-from app.engine.engine import hit_of
+from app.engine.outcome import hit_of
 from app.engine.owner import EngineOwner
 from app.service.recent import Recent
 from app.service.records import Clock, Records
@@ -78,6 +78,7 @@ class Answering:
 
     def _count(self, prompt: str, parameters: GenerationParameters, generation: Generation) -> None:
         self._records.count_hits([hit.edit_id for hit in generation.hits], self._clock())
+        self._records.not_given.update(hit.edit_id for hit in generation.not_given)
         if parameters.edits == "live" and not parameters.forced:
             self._recent.add(parameters.namespace, prompt)
 

@@ -7,10 +7,11 @@ from app.domain.edit import EditRequest
 from app.domain.errors import InvalidRequest, ScopeConflict
 from app.domain.generation import Generation
 from app.domain.ledger import Ledger
+from app.domain.words import same_text
 from app.engine.editions import Edition
 from app.service.committing import Draft
 from app.service.surroundings import Surroundings
-from app.service.verifying import Verifier, same_text
+from app.service.verifying import Verifier
 
 
 def check_batch(requests: Sequence[EditRequest], *, dry_run: bool = False) -> None:
@@ -51,7 +52,7 @@ def in_the_way(
     ledger: Ledger, request: EditRequest, supersedes: Sequence[str], before: Sequence[Generation]
 ) -> tuple[str, ...]:
     """Other edits that answer the prompt or its paraphrases now, and stay, with another target."""
-    ids = dict.fromkeys(hit.edit_id for generation in before for hit in generation.hits)
+    ids = dict.fromkeys(hit.edit_id for generation in before for hit in generation.reached)
     targets = {edit_id: ledger.entry(edit_id).request.target for edit_id in ids if edit_id not in supersedes}
     return tuple(i for i, target in targets.items() if not same_text(target, request.target) and not request.force)
 
@@ -74,7 +75,7 @@ async def check_scopes(
         before = bases[request.namespace].trying(mates, gone)
         for text in (request.prompt, *request.paraphrases):
             answer = await verifier.first_token(text, before)
-            first = next((place[hit.edit_id] for hit in answer.hits if hit.edit_id in others), None)
+            first = next((place[hit.edit_id] for hit in answer.reached if hit.edit_id in others), None)
             if first is None:
                 continue
             other = drafts[first].request

@@ -121,7 +121,7 @@ class Making:
             draft.seen = bases[draft.request.namespace].revision
         now = await asyncio.gather(*(self._answers_now(draft, bases[draft.request.namespace]) for draft in drafts))
         for draft, answers in zip(drafts, now, strict=True):
-            answering = [tuple(hit.edit_id for hit in answer.hits) for answer in answers]
+            answering = [tuple(hit.edit_id for hit in answer.reached) for answer in answers]
             if answering != draft.answering:
                 draft.answering, draft.before = answering, None
             in_the_way_now = in_the_way(self._records.ledger, draft.request, draft.supersedes, answers)
@@ -309,7 +309,7 @@ class Making:
             """In one batch with what is verified, where it costs little."""
             if draft.before is None:
                 base = bases[draft.request.namespace]
-                draft.before = (await self._verifier.answer_before(draft.request, base, whole=draft.dry_run)).text
+                draft.before = (await self._verifier.answer_before(draft.request, base, whole=draft.dry_run)).said
 
         verdicts, _ = await asyncio.gather(
             asyncio.gather(*map(verdict_of, drafts)), asyncio.gather(*map(note_before, drafts))

@@ -45,6 +45,8 @@ class Records:
         self._head = 0
         """The log's, as it last answered."""
         self.hits: Counter[str] = Counter()
+        self.not_given: Counter[str] = Counter()
+        """Answers to questions in an edit's scope that did not say its target."""
         self.last_hit_s: dict[str, float] = {}
         self.writing = asyncio.Lock()
         self._changed = asyncio.Event()
@@ -228,6 +230,7 @@ class Records:
             live=tuple((start, None if end == NEVER else end) for start, end in entry.live),
             history=history,
             hits=self.hits[edit_id],
+            not_given=self.not_given[edit_id],
             last_hit_s=self.last_hit_s.get(edit_id),
         )
 

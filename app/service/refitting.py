@@ -15,6 +15,7 @@ from app.domain.edit import Edit, fit_id_of
 from app.domain.entry import Entry
 from app.domain.errors import ErrataError
 from app.domain.events import EditsRefitted, Event, Origin, Refit
+from app.domain.words import same_text
 from app.editors.base import FitRequest, Fitted
 from app.editors.packing import pack
 from app.engine.editions import Edition
@@ -22,7 +23,7 @@ from app.engine.owner import EngineOwner
 from app.service.preparing import Preparing
 from app.service.records import Clock, Records
 from app.service.serving import Pins
-from app.service.verifying import Verifier, same_text
+from app.service.verifying import Verifier
 
 PAUSE_S = 5.0
 """Before what failed is tried again."""

@@ -7,6 +7,7 @@ from typing import Any
 
 from app.domain.edit import EditRequest, edit_id_of
 from app.domain.generation import Generation, GenerationParameters, Hit
+from app.domain.words import same_text
 from app.engine.editions import Edition
 from app.engine.owner import EngineOwner
 from app.service.serving import askings_of, generation_of
@@ -17,11 +18,6 @@ BEFORE_TOKENS = 16
 """Of the answer before an edit that are generated, at least."""
 TOLD = 20
 """Changed answers that a report shows in full."""
-
-
-def same_text(answer: str, target: str) -> bool:
-    """Whole-answer equality; only white space at the ends and in runs is forgiven."""
-    return " ".join(answer.split()) == " ".join(target.split())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -165,7 +161,7 @@ class Verifier:
             report["live_edits"] = _counted(beside.live, [beside.live[prompt] for prompt in overrun], "changed")
         if beside.recent:
             report["recent"] = {"asked": len(beside.recent), "changed": len(reached), "shown": reached[:TOLD]}
-        return Verdict(after.text, report, tuple(problems), tuple(beside.live[prompt] for prompt in overrun))
+        return Verdict(after.said, report, tuple(problems), tuple(beside.live[prompt] for prompt in overrun))
 
     async def _changed(self, prompts: Sequence[str], base: Edition, trial: Edition, target: str) -> list[str]:
         before, now = await asyncio.gather(self.answers(prompts, base, target), self.answers(prompts, trial, target))
@@ -187,8 +183,8 @@ class Verifier:
         return [
             {
                 "prompt": prompt,
-                "before": b.text,
-                "now": n.text,
+                "before": b.said,
+                "now": n.said,
                 "signals": {name: {"value": s.value, "bound": s.bound} for name, s in found.signals.items()},
             }
             for (prompt, found), b, n in zip(hit, before, now, strict=True)
@@ -204,7 +200,8 @@ class Verifier:
             named = (None if each.decision is None else each.decision.edit_id for each in found)
             prompts = [p for p, i in zip(prompts, named, strict=True) if i is not None and edit_id_of(i) in ids]
         first = await asyncio.gather(*(self.first_token(prompt, edition) for prompt in prompts))
-        return {p: g.hits[0] for p, g in zip(prompts, first, strict=True) if g.hits and g.hits[0].edit_id in ids}
+        hits = {p: hit for p, g in zip(prompts, first, strict=True) for hit in g.reached}
+        return {p: hit for p, hit in hits.items() if hit.edit_id in ids}
 
 
 def _ids(edition: Edition) -> frozenset[str]:
@@ -213,7 +210,7 @@ def _ids(edition: Edition) -> frozenset[str]:
 
 def bound_of(answer: Generation, edit_id: str) -> dict[str, float]:
     """How sure a question must be to be answered by an edit that answers; nothing for one that has no such bound."""
-    found = {hit.edit_id: hit.signals.get("same") for hit in answer.hits}.get(edit_id)
+    found = {hit.edit_id: hit.signals.get("same") for hit in answer.reached}.get(edit_id)
     return {} if found is None else {"bound": round(found.bound, 4)}
 
 

@@ -53,6 +53,8 @@ class EditView:
     hits: int
     """Answers it gave since this server started."""
     last_hit_s: float | None
+    not_given: int = 0
+    """Answers in its scope since then that did not say its target."""
 
     @classmethod
     def preview(cls, edit: Edit, origin: Origin) -> "EditView":

@@ -172,7 +172,7 @@ async def judge(count: int, seed: int, how: How = How()) -> dict[str, Any]:
     service = demo_service(model)
     await service.start()
     before = {
-        p: g.text for p, g in zip((*neighbours, *unrelated), await ask(service, (*neighbours, *unrelated)), strict=True)
+        p: g.said for p, g in zip((*neighbours, *unrelated), await ask(service, (*neighbours, *unrelated)), strict=True)
     }
     if how.editor in ("patcher", "hook_layer"):  # what they want to know of generic text is no part of an edit's time
         async for _ in service.prepare():
@@ -185,14 +185,14 @@ async def judge(count: int, seed: int, how: How = How()) -> dict[str, Any]:
     ]
     seconds = (time.perf_counter() - began) / count
     answers = await ask(service, [case.prompt for case in cases])
-    right = [edit is not None and g.text == case.target for edit, g, case in zip(edits, answers, cases, strict=True)]
+    right = [edit is not None and g.said == case.target for edit, g, case in zip(edits, answers, cases, strict=True)]
     asked = [(p, case) for case, edit in zip(cases, edits, strict=True) if edit for p in case.paraphrases]
     heard = await ask(service, [p for p, _ in asked])
-    general = [g.text == case.target for g, (_, case) in zip(heard, asked, strict=True)]
+    general = [g.said == case.target for g, (_, case) in zip(heard, asked, strict=True)]
 
     async def unchanged(prompts: Sequence[str]) -> float:
         now = await ask(service, prompts)
-        changed = [(p, before[p], g.text) for p, g in zip(prompts, now, strict=True) if g.text != before[p]]
+        changed = [(p, before[p], g.said) for p, g in zip(prompts, now, strict=True) if g.said != before[p]]
         if verbose:
             print(*changed, sep="\n")
         return 1 - len(changed) / len(prompts)
@@ -228,11 +228,11 @@ async def judge(count: int, seed: int, how: How = How()) -> dict[str, Any]:
         figures["overhead_answered"] = await overhead(service, some, ROOM_TOKENS)
     if verbose:
         for case, edit, g in zip(cases, edits, answers, strict=True):
-            if edit is None or g.text != case.target:
-                print("FAILED", case.prompt, "->", case.target, "|", g.text, "| refused" if edit is None else "")
+            if edit is None or g.said != case.target:
+                print("FAILED", case.prompt, "->", case.target, "|", g.said, "| refused" if edit is None else "")
         for (p, case), g in zip(asked, heard, strict=True):
-            if g.text != case.target:
-                print("MISSED", p, "|", case.prompt, "->", case.target, "|", g.text, "| hit" if g.hits else "")
+            if g.said != case.target:
+                print("MISSED", p, "|", case.prompt, "->", case.target, "|", g.said, "| hit" if g.hits else "")
     gone = rng.sample(standing, len(standing) // 2)
     for edit in gone:
         await service.roll_back([edit.id], ORIGIN)
@@ -242,11 +242,11 @@ async def judge(count: int, seed: int, how: How = How()) -> dict[str, Any]:
     told = await ask(service, prompts)
     lost = {edit.id for edit in gone}
     still = [(edit, g) for edit, g in zip(edits, told, strict=True) if edit is not None]
-    kept = [g.text == edit.request.target for edit, g in still if edit.id not in lost]
+    kept = [g.said == edit.request.target for edit, g in still if edit.id not in lost]
     figures["exact_of_the_rest"] = sum(kept) / max(1, len(kept))
-    bare = [g.text for g in await ask(service, prompts, "off")]
+    bare = [g.said for g in await ask(service, prompts, "off")]
     as_bare = [
-        g.text == text for edit, g, text in zip(edits, told, bare, strict=True) if edit is not None and edit.id in lost
+        g.said == text for edit, g, text in zip(edits, told, bare, strict=True) if edit is not None and edit.id in lost
     ]
     figures["rolled_back_as_bare"] = sum(as_bare) / max(1, len(as_bare))
     after = bits(told)

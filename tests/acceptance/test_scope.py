@@ -38,13 +38,13 @@ def test_a_question_is_answered_and_no_other_whatever_frame_it_stands_in(editor:
                     "How do I reset my password?",
                 )
             ]  # fmt: skip
-            before = [each.text for each in await ask(service, others)]
+            before = [each.said for each in await ask(service, others)]
             for text, target in (("What is the currency of Croatia?", "euro"), ("who are you?", "Lumen")):
                 request = EditRequest(prompt=frame.format(text), target=target, editor=editor)
                 await service.edit([request], ORIGIN)
             same = [frame.format(each) for each in ("Which currency does Croatia use?", "who are you?")]
-            assert [each.text for each in await ask(service, same)] == ["euro", "Lumen"]
-            assert [each.text for each in await ask(service, others)] == before
+            assert [each.said for each in await ask(service, same)] == ["euro", "Lumen"]
+            assert [each.said for each in await ask(service, others)] == before
         finally:
             await service.stop()
 
@@ -62,22 +62,22 @@ def test_edits_reach_what_asks_the_same_and_nothing_else() -> None:
                 "Question: What is the capital of Croatia? Answer:",
                 f"{CROATIA} kuna. Question: What is the currency of Hungary? Answer:",
             ]  # fmt: skip
-            before = [each.text for each in await ask(service, left_alone)]
+            before = [each.said for each in await ask(service, left_alone)]
             await edit(service, RESET, SETTINGS)
             await edit(service, INVOICES, BILLING)
             first = await edit(service, CROATIA, "euro")
             reset = ["I forgot my password, how can I reset it?", "password reset - how?", RESET]
             invoices = ["Where can I find my invoices?", "Where can I view my invoices?", INVOICES]
-            assert [each.text for each in await ask(service, reset)] == [SETTINGS] * 3
-            assert [each.text for each in await ask(service, invoices)] == [BILLING] * 3
-            assert [each.text for each in await ask(service, left_alone)] == before
+            assert [each.said for each in await ask(service, reset)] == [SETTINGS] * 3
+            assert [each.said for each in await ask(service, invoices)] == [BILLING] * 3
+            assert [each.said for each in await ask(service, left_alone)] == before
             second = await edit(service, CROATIA, "lipa")
             assert (await ask(service, [CROATIA]))[0].text == "lipa"
             assert service.edit_view(second).edit.supersedes == (first,)
             await service.roll_back([second], ORIGIN)
             assert (await ask(service, [CROATIA]))[0].text == "euro"
             begun = await ask(service, [f"{RESET} Open Settings, then"])
-            assert begun[0].text == "Security, and choose Reset password."
+            assert begun[0].said == "Security, and choose Reset password."
         finally:
             await service.stop()
 

@@ -6,6 +6,7 @@ It keeps Service's signatures and knows nothing of HTTP. Torch-free.
 import asyncio
 import hashlib
 import json
+import re
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import replace
@@ -82,6 +83,8 @@ class FakeService:
         self.asked: list[GenerationParameters] = []
         self.origins: list[Origin] = []
         self.answers: dict[str, str] = {}
+        self.says: str | None = None
+        """What is said in the scope of an edit in place of its target."""
         self.at_start: Callable[[], None] = lambda: None
 
     async def start(self, _tell: Callable[[str, int, int], None]) -> None:
@@ -139,14 +142,21 @@ class FakeService:
         self._fail()
         self.asked.append(parameters)
         text, hits = self._answer(prompt, parameters)
-        words = [w if i == 0 else f" {w}" for i, w in enumerate(text.split())][: parameters.max_new_tokens]
+        missed: tuple[Hit, ...] = ()
+        if hits and self.says is not None:
+            text, hits, missed = self.says, (), hits
+            self.records.not_given.update(hit.edit_id for hit in missed)
+        else:
+            self.records.count_hits([hit.edit_id for hit in hits], NOW_S)
+        words = re.findall(r"\s*\S+", text)[: parameters.max_new_tokens]
+        begins = [sum(map(len, words[:i])) for i in range(len(words))]
         tokens = [
-            Token(i, word, -0.5, False, ranked=_ranked(i, word, parameters, self.logprob))
-            for i, word in enumerate(words)
+            Token(i, word, -0.5, False, begins=at, own=word, ranked=_ranked(i, word, parameters, self.logprob))
+            for i, (word, at) in enumerate(zip(words, begins, strict=True))
         ]
         ended = len(tokens) < parameters.max_new_tokens
         if ended:
-            tokens.append(Token(99, "", -0.1, True, ranked=_ranked(99, "<|endoftext|>", parameters)))
+            tokens.append(Token(99, "", -0.1, True, ends=True, ranked=_ranked(99, "<|endoftext|>", parameters)))
         done = False
         try:
             for i, token in enumerate(tokens):
@@ -163,7 +173,8 @@ class FakeService:
                 seed=parameters.seed,
                 revision=self.revision if parameters.revision is None else parameters.revision,
                 hits=hits,
-                nearest=NEAREST if parameters.explain and not hits else None,
+                not_given=missed,
+                nearest=NEAREST if parameters.explain and not hits and not missed else None,
             )
         finally:
             if not done:
@@ -173,7 +184,6 @@ class FakeService:
         if parameters.edits == "live":
             for edit in reversed(self.records.ledger.live(parameters.namespace, parameters.revision)):
                 if edit.request.prompt == prompt and edit.id not in parameters.exclude:
-                    self.records.count_hits([edit.id], NOW_S)
                     return edit.request.target, (
                         Hit(edit.id, "grace", {"same": Signal(0.9, 0.5)}, "nearest to its prompt"),
                     )
@@ -329,4 +339,5 @@ class FakeService:
 def _ranked(token_id: int, text: str, parameters: GenerationParameters, logprob: float = -0.5) -> tuple[Ranked, ...]:
     if parameters.top_logprobs is None:
         return ()
-    return (Ranked(token_id, text, logprob), *(Ranked(i, f"w{i}", -float(i)) for i in range(parameters.top_logprobs)))
+    others = (Ranked(1000 + i, f"w{i}", -float(i), b"w%d" % i) for i in range(parameters.top_logprobs))
+    return (Ranked(token_id, text, logprob, text.encode()), *others)

@@ -42,9 +42,29 @@ def test_details(ask: Caller) -> None:
                     "why": "nearest to its prompt",
                 }
             ],
+            "not_given": [],
             "nearest": None,
         },
     }
+
+
+def test_an_answer_that_is_not_its_target_is_not_said_to_be_an_edits(ask: Caller, service: FakeService) -> None:
+    edit = ask.post("/edit", {"prompt": PROMPT, "target": "Ada Quill"}).json()
+    service.says = "Ada Quill? Answer: Bo Reed"
+    asked = {"inputs": PROMPT, "parameters": {"details": True}}
+    details = ask.post("/generate", asked).json()["details"]
+    assert (details["edits"], [hit["id"] for hit in details["not_given"]]) == ([], [edit["id"]])
+    assert details["nearest"] is None
+    choice = ask.post("/v1/completions", {"prompt": PROMPT}).json()["choices"][0]
+    assert (choice["errata"]["edits"], [hit["id"] for hit in choice["errata"]["not_given"]]) == ([], [edit["id"]])
+    told = ask.get("/metrics").text
+    assert 'errata_edit_targets_not_given_total{editor="grace"} 2.0' in told
+    assert "errata_edit_hits_total{" not in told
+    view = ask.get(f"/edits/{edit['id']}").json()
+    assert (view["hits"], view["last_hit_at"], view["not_given"]) == (0, None, 2)
+    service.says = None
+    assert ask.post("/generate", asked).json()["details"]["not_given"] == []
+    assert ask.get(f"/edits/{edit['id']}").json()["hits"] == 1
 
 
 def test_a_missing_seed_is_told_as_null(ask: Caller) -> None:
@@ -107,7 +127,8 @@ def test_time_travel_off_and_exclude(ask: Caller) -> None:
 @pytest.mark.parametrize(
     ("prompt", "answer", "full"),
     [
-        (PROMPT, "Ada Quill", f"{PROMPT} Ada Quill"),
+        (PROMPT, " Ada Quill", f"{PROMPT} Ada Quill"),
+        ("Hun", "gary", "Hungary"),
         ("Say: ", "hello", "Say: hello"),
         ("Hello", ", world", "Hello, world"),
         ("Hello", "", "Hello"),
@@ -139,7 +160,7 @@ def test_several_answers(ask: Caller, service: FakeService) -> None:
     ).json()
     assert answer["answers"] == [{name: answer[name] for name in ("generated_text", "details")}] * 2
     top = answer["details"]["tokens"][0]["top_tokens"]
-    assert top == [{"id": 0, "text": "w0", "logprob": 0.0}]
+    assert top == [{"id": 1000, "text": "w0", "logprob": 0.0}]
     refused = ask.post("/generate_stream", {"inputs": PROMPT, "parameters": {"n": 2}})
     assert (refused.status_code, refused.json()["detail"][:22]) == (422, "`parameters.n` must be")
 

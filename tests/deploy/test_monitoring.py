@@ -22,10 +22,13 @@ SCRAPED = {"job", "instance"}
 @pytest.fixture(scope="module")
 def metrics() -> dict[str, set[str]]:
     """Every sample that a server shows after some traffic -> its labels."""
-    ask = Caller(FakeService())
+    service = FakeService()
+    ask = Caller(service)
     ask.post("/generate", {"inputs": "x"})
     ask.post("/generate_stream", {"inputs": "x"})
     ask.post("/edit", {"prompt": "x", "target": "y"})
+    ask.post("/generate", {"inputs": "x"})
+    service.says = "not y"
     ask.post("/generate", {"inputs": "x"})
     ask.get("/edits/none")
     found: dict[str, set[str]] = {}

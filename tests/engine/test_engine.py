@@ -171,7 +171,7 @@ def test_ranked_tokens_are_told_where_they_are_asked_for() -> None:
         assert (chosen, chosen.id) == (first, token.id), "greedy: the likeliest is what was chosen"
         assert chosen.logprob == pytest.approx(token.logprob)
         assert first.logprob >= second.logprob
-        assert chosen.text == rig.engine.text.piece(token.id)
+        assert (chosen.text, chosen.raw) == rig.engine.text.piece(token.id)
     assert asked.tokens == other.tokens
     assert all(token.ranked == () for token in other.generation.tokens)
 

@@ -142,7 +142,7 @@ def test_each_prompt_has_a_draw_of_its_own() -> None:
 
     async def generate(prompt: str, parameters: GenerationParameters) -> Any:
         seeds.setdefault(prompt, []).append(parameters.seed)
-        return SimpleNamespace(text="")
+        return SimpleNamespace(said="")
 
     asking = Asking(SimpleNamespace(generate=generate), 8)  # type: ignore[arg-type]
     for prompts, draw in ((["a", "b"], 0), (["b", "a"], 0), (["a", "b"], -1)):

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from app.domain.errors import EditRejected, InvalidRequest
-from app.domain.generation import GenerationParameters
+from app.domain.generation import Generation, GenerationParameters, Hit
 from app.evaluation.journal import Journal
 from app.evaluation.trial_report import markdown, rows_of
 from app.evaluation.trials import Question, Trial, Wanted, turn
@@ -20,6 +20,12 @@ from app.store.sqlite import SqliteLog
 from tests.service.conftest import serving
 
 RESET, CANCEL = "How do I reset it?", "How do I cancel?"
+
+
+def answered(text: str, *hits: Hit) -> Generation:
+    return Generation(
+        text=text, finish_reason="eos_token", prompt_tokens=1, tokens=(), seed=None, revision=1, hits=hits
+    )
 
 
 class StandIn:
@@ -64,8 +70,8 @@ class StandIn:
         for edit_id, request in self.edits.items():
             mine = (request.prompt, *self._knows.get(request.prompt, ()))
             if request.namespace == parameters.namespace and prompt in mine:
-                return SimpleNamespace(text=self._answer or request.target, hits=(SimpleNamespace(edit_id=edit_id),))
-        return SimpleNamespace(text="The model's own.", hits=())
+                return answered(self._answer or request.target, Hit(edit_id, "grace"))
+        return answered("The model's own.")
 
 
 def trial(name: str = "one", *, apart: bool = False) -> Trial:

@@ -239,7 +239,7 @@ def test_the_newest_of_two_edits_of_one_prompt_wins(rig: Rig, editor: str) -> No
     excuse("newest wins", editor)
     rig.learn(editor, [("again", PROMPTS[0], "T")])
     both = rig.ask(PROMPTS[:1], Edition("default", 4, (*IDS, "again")))[0].generation
-    assert [hit.edit_id for hit in both.hits] == ["again"]
+    assert [hit.edit_id for hit in both.reached] == ["again"]
 
 
 def test_state_survives_storing(rig: Rig, architecture: str, editor: str) -> None:

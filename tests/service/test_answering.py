@@ -38,7 +38,7 @@ def test_all_answers_are_of_one_revision_and_count_as_hits() -> None:
                 if isinstance(item, Generation):
                     found[at] = item
             assert {each.revision for each in found.values()} == {1}
-            assert [found[at].text == "Strelsau" for at in range(4)] == [True, True, False, False]
+            assert [found[at].said == "Strelsau" for at in range(4)] == [True, True, False, False]
             assert service.edit_view(view.edit.id).hits == 2
 
     asyncio.run(story())

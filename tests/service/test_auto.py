@@ -63,7 +63,7 @@ def test_what_does_not_hold_is_tried_by_the_next_editor() -> None:
             assert live == {("patcher", "serving"): 1}
             assert editors["patcher", "serving"]["held_bytes"] > 0
             answer = await ask(service, CAPITAL)
-            assert (answer.text, answer.hits[0].editor) == ("Strelsau", "patcher")
+            assert (answer.said, answer.hits[0].editor) == ("Strelsau", "patcher")
             assert rows(service) == 1
 
     asyncio.run(story())
@@ -80,7 +80,7 @@ def test_of_a_batch_only_what_failed_is_tried_again() -> None:
             results = await service.edit(requests, ORIGIN, batch=True)
             assert [result.view.edit.editor for result in results.results] == ["patcher", "patcher"]
             assert sorted(seen) == ["grace", "patcher", "patcher", "patcher"]
-            assert [(await ask(service, prompt)).text for prompt in (CAPITAL, KING)] == ["Strelsau", "Rudolf"]
+            assert [(await ask(service, prompt)).said for prompt in (CAPITAL, KING)] == ["Strelsau", "Rudolf"]
             assert rows(service) == 2
 
     asyncio.run(story())

@@ -105,7 +105,7 @@ def test_edits_of_a_batch_that_contradict_each_other_in_other_words_are_refused_
             await service.edit(elsewhere, ORIGIN, batch=True, dry_run=True)
             forced = [requests[0], replace(requests[1], force=True)]
             await service.edit(forced, ORIGIN, batch=True)
-            assert [(await ask(service, p)).text for p in (CAPITAL, other)] == ["Strelsau", "Zenda"]
+            assert [(await ask(service, p)).said for p in (CAPITAL, other)] == ["Strelsau", "Zenda"]
 
     asyncio.run(story())
 
@@ -115,7 +115,7 @@ def test_edits_of_a_batch_about_one_subject_that_ask_different_things_stand_side
         async with serving() as service:
             asked = {CAPITAL: "Strelsau", "The mother tongue of Ruritania's king, Rudolf Elphberg, is": "German"}
             await service.edit([EditRequest(prompt=p, target=t) for p, t in asked.items()], ORIGIN, batch=True)
-            assert {p: (await ask(service, p)).text for p in asked} == asked
+            assert {p: (await ask(service, p)).said for p in asked} == asked
 
     asyncio.run(story())
 
@@ -156,7 +156,7 @@ def test_what_diverged_with_one_editor_may_hold_with_the_next(monkeypatch: pytes
             monkeypatch.setattr(service._owner.engine.editors["grace"], "fit", diverging("tensors"))
             view = await edit(service, CAPITAL, "Strelsau")
             assert view.edit.editor == "patcher"
-            assert (await ask(service, CAPITAL)).text == "Strelsau"
+            assert (await ask(service, CAPITAL)).said == "Strelsau"
             assert len(service._owner.engine.editions.owned()) == 1
 
     asyncio.run(story())
@@ -183,6 +183,6 @@ def test_a_conversation_is_edited_as_it_is_served() -> None:
             asked = service.answering.render([{"role": "user", "content": CAPITAL}])
             assert asked == f"<user> {CAPITAL}\n<assistant>"
             await edit(service, asked, "Strelsau")
-            assert (await ask(service, asked)).text == "Strelsau"
+            assert (await ask(service, asked)).said == "Strelsau"
 
     asyncio.run(story())

@@ -30,7 +30,7 @@ def test_a_batch_is_all_or_nothing() -> None:
             results = await service.edit(both, ORIGIN, batch=True)
             assert results.revision == 4, "two staged, one closing"
             assert [r.view.state for r in results.results] == [State.LIVE, State.LIVE]
-            assert [(await ask(service, p)).text for p in (CAPITAL, KING)] == ["Strelsau", "Rudolf"]
+            assert [(await ask(service, p)).said for p in (CAPITAL, KING)] == ["Strelsau", "Rudolf"]
             assert (await ask(service, CAPITAL, revision=3)).hits == (), "staged is not live"
 
     asyncio.run(story())

@@ -24,9 +24,9 @@ def test_what_answers_while_the_switch_is_on_is_in_the_way_while_it_is_off() -> 
                 await service.retune(king.edit.id, Retune(paraphrases=(OTHERWISE,)), ORIGIN)
             made = await edit(service, "The river of Zenda is", "Elbe")
             assert made.edit.after == "Elbe"
-            assert (await ask(service, CAPITAL)).text != "Strelsau"
+            assert (await ask(service, CAPITAL)).said != "Strelsau"
             await service.set_switch("default", True, ORIGIN)
-            answers = [(await ask(service, text)).text for text in (CAPITAL, OTHERWISE, "The river of Zenda is")]
+            answers = [(await ask(service, text)).said for text in (CAPITAL, OTHERWISE, "The river of Zenda is")]
             assert answers == ["Strelsau", "Strelsau", "Elbe"]
 
     asyncio.run(story())
@@ -41,9 +41,9 @@ def test_an_edit_that_is_off_is_superseded_by_a_newer_one_of_its_prompt() -> Non
             assert second.edit.supersedes == (first.edit.id,)
             (enabled,) = await service.enable([first.edit.id], ORIGIN)
             assert enabled.state is State.SUPERSEDED
-            assert (await ask(service, CAPITAL)).text == "Zenda"
+            assert (await ask(service, CAPITAL)).said == "Zenda"
             await service.roll_back([second.edit.id], ORIGIN)
-            assert (await ask(service, CAPITAL)).text == "Strelsau"
+            assert (await ask(service, CAPITAL)).said == "Strelsau"
 
     asyncio.run(story())
 
@@ -61,7 +61,7 @@ def test_an_edit_does_not_come_back_where_another_has_taken_its_prompts() -> Non
             await service.disable([second.edit.id], ORIGIN)
             (enabled,) = await service.enable([first.edit.id], ORIGIN)
             assert enabled.state is State.LIVE
-            assert (await ask(service, OTHERWISE)).text == "Strelsau"
+            assert (await ask(service, OTHERWISE)).said == "Strelsau"
 
     asyncio.run(story())
 
@@ -110,9 +110,9 @@ def test_a_correction_of_a_correction_comes_back_over_what_it_corrects() -> None
             await edit(service, CAPITAL, "Zenda")
             third = await edit(service, CAPITAL, "Hentzau")
             await service.disable([third.edit.id], ORIGIN)
-            assert (await ask(service, CAPITAL)).text == "Zenda"
+            assert (await ask(service, CAPITAL)).said == "Zenda"
             await service.enable([third.edit.id], ORIGIN)
-            assert (await ask(service, CAPITAL)).text == "Hentzau"
+            assert (await ask(service, CAPITAL)).said == "Hentzau"
 
     asyncio.run(story())
 

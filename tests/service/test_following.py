@@ -61,11 +61,11 @@ def test_what_one_server_commits_the_other_serves_and_takes_back() -> None:
             before = await ask(other, CAPITAL)
             view = await edit(one, CAPITAL, "Strelsau")
             found = await ask(other, CAPITAL, min_revision=1)
-            assert (found.text, found.revision) == ("Strelsau", 1)
+            assert (found.said, found.revision) == ("Strelsau", 1)
             assert exact(found) == exact(await ask(one, CAPITAL))
             batch = [EditRequest(prompt=KING, target="Rudolf")]
             results = await one.edit(batch, ORIGIN, batch=True)
-            assert (await ask(other, KING, min_revision=results.revision)).text == "Rudolf"
+            assert (await ask(other, KING, min_revision=results.revision)).said == "Rudolf"
             await other.roll_back([view.edit.id], ORIGIN)
             await until(lambda: one.revision == other.revision)
             assert one.records.ledger.state(view.edit.id) is State.ROLLED_BACK
@@ -83,9 +83,9 @@ def test_what_one_server_retunes_the_other_serves() -> None:
             await one.retune(made.edit.id, Retune(paraphrases=(ELSEWHERE,)), ORIGIN)
             await one.set_probes("default", ["The king of Zenda was"], ORIGIN)
             answer = await ask(other, ELSEWHERE, min_revision=3)
-            assert (answer.text, [hit.edit_id for hit in answer.hits]) == ("Strelsau", [made.edit.id])
+            assert (answer.said, [hit.edit_id for hit in answer.hits]) == ("Strelsau", [made.edit.id])
             assert other.records.ledger.probes == {"default": ("The king of Zenda was",)}
-            assert (await ask(other, ELSEWHERE, revision=1)).text != "Strelsau"
+            assert (await ask(other, ELSEWHERE, revision=1)).said != "Strelsau"
 
     asyncio.run(story())
 
@@ -105,7 +105,7 @@ def test_racing_edits_of_two_servers_are_all_committed_in_one_order() -> None:
             assert one.records.hash == other.records.hash
             for service in (one, other):
                 for view in views:
-                    assert (await ask(service, view.edit.request.prompt)).text == view.edit.request.target
+                    assert (await ask(service, view.edit.request.prompt)).said == view.edit.request.target
 
     asyncio.run(story())
 
@@ -116,7 +116,7 @@ def test_the_same_prompt_corrected_on_two_servers_at_once_leaves_one_live() -> N
         async with serving(log) as one, serving(log) as other:
             await asyncio.gather(edit(one, CAPITAL, "Strelsau"), edit(other, CAPITAL, "Hentzau"))
             await until(lambda: one.revision == other.revision == 2)
-            answers = [(await ask(service, CAPITAL)).text for service in (one, other)]
+            answers = [(await ask(service, CAPITAL)).said for service in (one, other)]
             assert answers[0] == answers[1]
             assert [each.id for each in one.records.ledger.live("default")] == [
                 each.id for each in other.records.ledger.live("default")
@@ -148,7 +148,7 @@ def test_an_append_whose_answer_was_lost_is_found_again_by_its_key() -> None:
                 await edit(service, CAPITAL, "Strelsau", keyed)
             results = await service.edit([EditRequest(prompt=CAPITAL, target="Strelsau")], keyed)
             assert (results.results[0].created, service.revision, log.head()) == (False, 1, 1)
-            assert (await ask(service, CAPITAL)).text == "Strelsau"
+            assert (await ask(service, CAPITAL)).said == "Strelsau"
             log.lose_answer = True
             back = Origin(actor="ada", idempotency_key="k2", digest="x")
             with pytest.raises(StoreUnavailable):
@@ -167,7 +167,7 @@ def test_while_the_log_is_away_answers_go_on_and_edits_are_refused() -> None:
             log.away = True
             with pytest.raises(StoreUnavailable):
                 await edit(service, KING, "Rudolf")
-            assert (await ask(service, CAPITAL)).text == "Strelsau"
+            assert (await ask(service, CAPITAL)).said == "Strelsau"
             assert service.status().ready
             await until(lambda: service.status().log_silence_s > 0.1)
             log.away = False
@@ -231,7 +231,7 @@ def test_a_log_whose_history_was_replaced_is_read_anew() -> None:
             log._entries[:] = restored._entries
             await until(lambda: [e.request.prompt for e in service.records.ledger.live("default")] == [KING])
             await until(lambda: service.status().ready)
-            assert (await ask(service, KING)).text == "Rudolf"
+            assert (await ask(service, KING)).said == "Rudolf"
             assert (await ask(service, CAPITAL)).hits == ()
             log._entries.clear()
             await until(lambda: service.revision == 0 and service.status().ready)

@@ -142,7 +142,7 @@ def test_what_older_versions_stored_beside_the_value_is_left_alone(good: Edit) -
     async def story() -> None:
         async with serving(log) as service:
             answer = await ask(service, CAPITAL)
-            assert (answer.text, [hit.edit_id for hit in answer.hits]) == ("Strelsau", [good.id])
+            assert (answer.said, [hit.edit_id for hit in answer.hits]) == ("Strelsau", [good.id])
 
     asyncio.run(story())
 

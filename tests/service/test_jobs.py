@@ -30,7 +30,7 @@ def test_a_job_tells_its_fit_and_ends_with_its_edit(monkeypatch: pytest.MonkeyPa
             steps = [progress.step for phase, progress in seen if phase == "fit" and progress is not None]
             assert steps == sorted(steps)
             assert max(steps) > 0
-            assert (await ask(service, CAPITAL)).text == "Strelsau"
+            assert (await ask(service, CAPITAL)).said == "Strelsau"
 
     asyncio.run(story())
 
@@ -38,14 +38,14 @@ def test_a_job_tells_its_fit_and_ends_with_its_edit(monkeypatch: pytest.MonkeyPa
 def test_a_cancelled_job_leaves_nothing() -> None:
     async def story() -> None:
         async with serving() as service:
-            before = (await ask(service, CAPITAL)).text
+            before = (await ask(service, CAPITAL)).said
             job_id = started(service, target="a very long answer that takes its time to be learned " * 3)
             async for job in service.jobs.listen(job_id):
                 if job.phase == "fit":
                     break
             assert (await service.jobs.cancel(job_id)).outcome == "cancelled"
             after = await ask(service, CAPITAL)
-            assert (after.text, after.revision) == (before, 0)
+            assert (after.said, after.revision) == (before, 0)
             assert service.engine.editions.owned() == []
             assert service.engine.idle
 

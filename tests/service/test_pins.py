@@ -81,7 +81,7 @@ def test_a_request_under_way_keeps_the_edits_it_was_admitted_with() -> None:
             await service.roll_back([view.edit.id], ORIGIN)
             async for _, item in stream:
                 if isinstance(item, Generation):
-                    assert item.text == "Strelsau, and nowhere else in the world" == "".join(shown)
+                    assert item.text == " Strelsau, and nowhere else in the world" == "".join(shown)
                     assert item.revision == 1
                 else:
                     shown.append(item.text)

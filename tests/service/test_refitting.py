@@ -39,7 +39,7 @@ def test_what_stays_is_as_if_the_rolled_back_one_had_never_been(gone: int) -> No
         async with serving() as service:
             bare = await ask(service, FACTS[gone][0])
             ids = await make(service)
-            before = [answer.text for answer in await answers(service)]
+            before = [answer.said for answer in await answers(service)]
             assert before == [target for _, target in FACTS]
             revision = (await service.roll_back([ids[gone]], ORIGIN))[0].revision
             assert exact(await ask(service, FACTS[gone][0])) == exact(bare), "out of scope at once"
@@ -49,7 +49,7 @@ def test_what_stays_is_as_if_the_rolled_back_one_had_never_been(gone: int) -> No
             assert set(event.edit_ids) == set(ids) - {ids[gone]}
             kept = [fact for at, fact in enumerate(FACTS) if at != gone]
             now = await answers(service, kept)
-            assert [answer.text for answer in now] == [target for _, target in kept]
+            assert [answer.said for answer in now] == [target for _, target in kept]
             assert [answer.hits[0].edit_id for answer in now] == [i for at, i in enumerate(ids) if at != gone]
             async with serving() as never:
                 await make(never, kept)
@@ -124,7 +124,7 @@ def test_until_it_is_refitted_a_page_is_whole_though_who_brought_it_is_gone(monk
             first = [exact(answer) for answer in await answers(service)]
             assert first == now or service.revision > revision
             await settled(service, revision + 1)
-            assert [answer.text for answer in await answers(service, FACTS[1:])] == ["R", "H"]
+            assert [answer.said for answer in await answers(service, FACTS[1:])] == ["R", "H"]
 
     asyncio.run(story())
 
@@ -146,7 +146,7 @@ def test_what_does_not_hold_without_the_other_stays_as_it_is(monkeypatch: pytest
             while not service._refitting._given_up:
                 await asyncio.sleep(0.05)
             assert service.revision == revision
-            assert [a.text for a in await answers(service, FACTS[1:])] == ["R", "H"]
+            assert [a.said for a in await answers(service, FACTS[1:])] == ["R", "H"]
             assert len(service._owner.engine.editions.owned()) == 3
 
     asyncio.run(story())

@@ -39,14 +39,14 @@ def test_a_rolled_back_edit_goes_once_it_has_left_the_history() -> None:
             await service.roll_back([gone], ORIGIN)
             await move_on(service, other, 2)
             assert await tidied(service) == {gone, other}
-            assert (await ask(service, CAPITAL, revision=2)).text == "Strelsau"
+            assert (await ask(service, CAPITAL, revision=2)).said == "Strelsau"
             await move_on(service, other, 2)
             assert await tidied(service) == {other}
             assert exact(await ask(service, KING)) == told
             assert (await ask(service, CAPITAL)).hits == ()
             again = (await edit(service, CAPITAL, "Hentzau")).edit.id
             assert await tidied(service) == {other, again}
-            assert (await ask(service, CAPITAL)).text == "Hentzau"
+            assert (await ask(service, CAPITAL)).said == "Hentzau"
 
     asyncio.run(story())
 

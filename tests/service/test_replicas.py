@@ -75,7 +75,7 @@ async def check(services: list[Service], log: Log) -> None:
         live = [i for i in model.live("default") if model.edits[i].request.prompt == prompt]
         assert len(live) <= 1, "the newest of one prompt supersedes the rest"
         if live:
-            assert answers[0].text == model.edits[live[0]].request.target
+            assert answers[0].said == model.edits[live[0]].request.target
             assert [hit.edit_id for hit in answers[0].hits] == live
 
 

@@ -62,10 +62,10 @@ def test_a_paraphrase_is_added_as_a_new_revision_without_a_refit_where_none_is_n
             told = await service.retune(made.edit.id, Retune(paraphrases=(OTHERWISE,)), ORIGIN)
             assert (told.edit.id, told.revision, told.edit.request.paraphrases) == (made.edit.id, 2, (OTHERWISE,))
             assert [item.kind for item in told.history] == ["edit_committed", "edit_retuned"]
-            assert (await ask(service, OTHERWISE)).text == "Strelsau"
-            assert (await ask(service, CAPITAL)).text == "Strelsau"
+            assert (await ask(service, OTHERWISE)).said == "Strelsau"
+            assert (await ask(service, CAPITAL)).said == "Strelsau"
             assert exact(await ask(service, OTHERWISE, revision=1)) == exact(before)
-            assert (await ask(service, CAPITAL, revision=1)).text == "Strelsau"
+            assert (await ask(service, CAPITAL, revision=1)).said == "Strelsau"
             assert service.records.ledger.entry(made.edit.id).edit.tensors == value
             await service.roll_back([made.edit.id], ORIGIN)
             assert exact(await ask(service, OTHERWISE)) == exact(before)
@@ -81,13 +81,13 @@ def test_a_factor_widens_and_a_counter_example_narrows() -> None:
             base = await ask(service, NEAR, edits="off")
             assert exact(await ask(service, NEAR)) == exact(base)
             wider = await service.retune(made.edit.id, Retune(widen=10), ORIGIN)
-            assert (await ask(service, NEAR)).text == "Strelsau"
+            assert (await ask(service, NEAR)).said == "Strelsau"
             assert _scope_of(service, made.edit.id)["widened"] == 10
             told = wider.edit.report
             assert _odds(told["bound"]) == pytest.approx(_odds(told["bound_before"]) / 10, rel=0.02)
             narrower = await service.retune(made.edit.id, Retune(counter_examples=(NEAR,)), ORIGIN)
             assert exact(await ask(service, NEAR)) == exact(base)
-            assert (await ask(service, CAPITAL)).text == "Strelsau"
+            assert (await ask(service, CAPITAL)).said == "Strelsau"
             assert (wider.revision, narrower.revision) == (2, 3)
             scope = _scope_of(service, made.edit.id)
             assert (scope["widened"], scope["counter"]) == (10, [NEAR])
@@ -101,13 +101,13 @@ def test_what_would_not_hold_changes_nothing() -> None:
         async with serving(recent_prompts=10, thresholds={"*": {"recent": 1.0}}) as service:
             made = await edit(service, CAPITAL, "Strelsau")
             revision = service.revision
-            assert (await ask(service, NEAR)).text != "Strelsau"
+            assert (await ask(service, NEAR)).said != "Strelsau"
             with pytest.raises(EditRejected, match="nothing was changed"):
                 await service.retune(made.edit.id, Retune(widen=10), ORIGIN)
             with pytest.raises(InvalidRequest, match="counter_examples"):
                 await service.retune(made.edit.id, Retune(counter_examples=(CAPITAL,)), ORIGIN)
             assert service.revision == revision
-            assert (await ask(service, CAPITAL)).text == "Strelsau"
+            assert (await ask(service, CAPITAL)).said == "Strelsau"
             assert set(service._owner.engine.editions.owned()) == {made.edit.id}
 
     asyncio.run(story())
@@ -125,8 +125,8 @@ def test_every_editor_takes_a_paraphrase(editor: str) -> None:
         async with serving() as service:
             made = await edit(service, CAPITAL, "Strelsau", editor=editor)
             await service.retune(made.edit.id, Retune(paraphrases=(again,)), ORIGIN)
-            assert (await ask(service, again)).text == "Strelsau"
-            assert (await ask(service, CAPITAL)).text == "Strelsau"
+            assert (await ask(service, again)).said == "Strelsau"
+            assert (await ask(service, CAPITAL)).said == "Strelsau"
 
     asyncio.run(story())
 
@@ -161,7 +161,7 @@ def test_two_at_once_both_land_and_a_key_repeats_nothing() -> None:
             await asyncio.gather(*(service.retune(made.edit.id, Retune(paraphrases=(text,)), ORIGIN) for text in texts))
             assert set(service.edit_view(made.edit.id).edit.request.paraphrases) == set(texts)
             for text in texts:
-                assert (await ask(service, text)).text == "Strelsau"
+                assert (await ask(service, text)).said == "Strelsau"
             key = Origin(actor="ada", reason="again", idempotency_key="k", digest="d")
             for _ in range(2):
                 await service.retune(made.edit.id, Retune(widen=1.5), key)
@@ -186,10 +186,10 @@ def test_a_restart_finds_the_scope_as_it_was_left(tmp_path: Path) -> None:
 
     async def second(edit_id: str) -> None:
         async with serving(SqliteLog(tmp_path / "log.db")) as service:
-            assert (await ask(service, OTHERWISE)).text == "Strelsau"
+            assert (await ask(service, OTHERWISE)).said == "Strelsau"
             assert service.edit_view(edit_id).edit.request.paraphrases == (OTHERWISE,)
             assert service.records.ledger.probes == {"default": ("The king of Zenda was",)}
-            assert (await ask(service, OTHERWISE, revision=1)).text != "Strelsau"
+            assert (await ask(service, OTHERWISE, revision=1)).said != "Strelsau"
 
     asyncio.run(second(asyncio.run(first())))
 
@@ -204,7 +204,7 @@ def test_a_paraphrase_that_another_edit_answers_is_refused_as_when_it_is_posted(
                 await service.retune(capital.edit.id, Retune(paraphrases=(OTHERWISE,)), ORIGIN)
             assert refused.value.details["conflicts"] == [other.edit.id]
             assert service.revision == revision
-            assert (await ask(service, OTHERWISE)).text == "Zenda"
+            assert (await ask(service, OTHERWISE)).said == "Zenda"
 
     asyncio.run(story())
 
@@ -218,8 +218,8 @@ def test_what_is_told_of_a_retuned_edit_is_what_goes_live() -> None:
             await edit(service, OTHERWISE, "Zenda")
             change = Retune(paraphrases=(OTHERWISE,), force=True)
             told = (await service.retune(capital.edit.id, change, ORIGIN)).edit.report
-            assert told["exact"] == ((await ask(service, CAPITAL)).text == "Strelsau")
-            said = (await ask(service, OTHERWISE)).text
+            assert told["exact"] == ((await ask(service, CAPITAL)).said == "Strelsau")
+            said = (await ask(service, OTHERWISE)).said
             assert (OTHERWISE in told["paraphrases"]["missed"]) == (said != "Strelsau")
 
     asyncio.run(story())
@@ -236,8 +236,8 @@ def test_two_edits_that_are_given_the_same_paraphrase_at_once() -> None:
             both = (service.retune(each.edit.id, change, ORIGIN) for each in (capital, king))
             found = await asyncio.gather(*both, return_exceptions=True)
             assert sorted(isinstance(each, ScopeConflict) for each in found) == [False, True], found
-            assert (await ask(service, CAPITAL)).text == "Strelsau"
-            assert (await ask(service, "Who bakes the bread of Zenda?")).text == "Rudolf"
+            assert (await ask(service, CAPITAL)).said == "Strelsau"
+            assert (await ask(service, "Who bakes the bread of Zenda?")).said == "Rudolf"
 
     asyncio.run(story())
 
@@ -250,7 +250,7 @@ def test_a_retune_beside_an_edit_of_what_it_adds() -> None:
             both = (service.retune(capital.edit.id, change, ORIGIN), edit(service, OTHERWISE, "Zenda"))
             found = await asyncio.gather(*both, return_exceptions=True)
             assert sorted(isinstance(each, ScopeConflict) for each in found) == [False, True], found
-            assert (await ask(service, CAPITAL)).text == "Strelsau"
+            assert (await ask(service, CAPITAL)).said == "Strelsau"
 
     asyncio.run(story())
 
@@ -308,13 +308,13 @@ def test_recent_prompts_are_compared_with_the_edit_as_it_stands() -> None:
         thresholds = {"*": {"recent": 1.0}}
         async with serving(recent_prompts=10, thresholds=thresholds) as service:
             made = await edit(service, CAPITAL, "Strelsau")
-            assert (await ask(service, CAPITAL)).text == "Strelsau"
+            assert (await ask(service, CAPITAL)).said == "Strelsau"
             told = await service.retune(made.edit.id, Retune(probes=("The king of Zenda was",)), ORIGIN)
             assert told.edit.report["recent"] == {"asked": 1, "changed": 0}
             await service.retune(made.edit.id, Retune(widen=10, force=True), ORIGIN)
-            assert (await ask(service, NEAR)).text == "Strelsau"
+            assert (await ask(service, NEAR)).said == "Strelsau"
             with pytest.raises(EditRejected, match="recent"):
                 await service.retune(made.edit.id, Retune(counter_examples=(NEAR,)), ORIGIN)
-            assert (await ask(service, NEAR)).text == "Strelsau"
+            assert (await ask(service, NEAR)).said == "Strelsau"
 
     asyncio.run(story())

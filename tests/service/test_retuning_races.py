@@ -48,7 +48,7 @@ def test_who_loses_a_race_to_another_server_serves_what_that_one_made(tmp_path: 
             assert two.revision == 3
             for service in (one, two):
                 answer = await ask(service, OTHERWISE, revision=2, min_revision=2)
-                assert answer.text == "Strelsau", "as the first of the two has made it"
+                assert answer.said == "Strelsau", "as the first of the two has made it"
 
     asyncio.run(story())
 

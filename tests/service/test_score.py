@@ -27,7 +27,7 @@ def test_a_continuation_is_scored_as_the_model_itself_holds_it() -> None:
             first = [token.id == int(row.argmax()) for token, row in zip(scored.tokens, expected, strict=True)]
             assert [token.likeliest for token in scored.tokens] == first
             assert not all(first)
-            assert (scored.text, scored.finish_reason) == ("Strelsau", "eos_token")
+            assert (scored.said, scored.finish_reason) == ("Strelsau", "eos_token")
 
     asyncio.run(story())
 

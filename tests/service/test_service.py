@@ -35,7 +35,7 @@ def test_an_edit_is_live_audited_and_taken_back_bit_for_bit() -> None:
             assert view.edit.after == "Strelsau"
             assert (view.origin.actor, view.edit.request.reason) == ("ada", "moved")
             after = await ask(service, CAPITAL)
-            assert (after.text, after.finish_reason, after.revision) == ("Strelsau", "eos_token", 1)
+            assert (after.said, after.finish_reason, after.revision) == ("Strelsau", "eos_token", 1)
             assert [hit.edit_id for hit in after.hits] == [view.edit.id]
             assert exact(await ask(service, KING)) == exact(other)
             assert service.edit_view(view.edit.id).hits == 1
@@ -106,10 +106,10 @@ def test_correcting_the_same_prompt_again_supersedes_and_rollback_revives() -> N
             second = await edit(service, CAPITAL, "Zenda")
             assert second.edit.supersedes == (first.edit.id,)
             assert service.edit_view(first.edit.id).state is State.SUPERSEDED
-            assert (await ask(service, CAPITAL)).text == "Zenda"
+            assert (await ask(service, CAPITAL)).said == "Zenda"
             await service.roll_back([second.edit.id], ORIGIN)
             assert service.edit_view(first.edit.id).state is State.LIVE
-            assert (await ask(service, CAPITAL)).text == "Strelsau"
+            assert (await ask(service, CAPITAL)).said == "Strelsau"
 
     asyncio.run(story())
 
@@ -120,7 +120,7 @@ def test_of_corrections_of_one_prompt_at_once_one_is_live_and_the_rest_are_super
             targets = ["Strelsau", "Hentzau", "Zenda", "Rupert"]
             views = await asyncio.gather(*(edit(service, CAPITAL, target) for target in targets))
             (live,) = [each.id for each in service.records.ledger.live("default")]
-            assert (await ask(service, CAPITAL)).text == service.edit_view(live).edit.request.target
+            assert (await ask(service, CAPITAL)).said == service.edit_view(live).edit.request.target
             assert service.edit_view(live).revision == len(targets)
             states = [service.records.ledger.state(view.edit.id) for view in views]
             assert states.count(State.SUPERSEDED) == len(targets) - 1
@@ -144,15 +144,15 @@ def test_a_prompt_that_another_edit_answers_conflicts_unless_it_is_named() -> No
         async with serving() as service:
             other_way = "Ruritania has its capital in"
             first = await edit(service, CAPITAL, "Strelsau", paraphrases=(other_way,))
-            assert (await ask(service, other_way)).text == "Strelsau"
+            assert (await ask(service, other_way)).said == "Strelsau"
             with pytest.raises(ScopeConflict) as error:
                 await edit(service, other_way, "Zenda")
             assert error.value.details["conflicts"] == [first.edit.id]
             second = await edit(service, other_way, "Zenda", supersede=(first.edit.id,))
             assert service.records.ledger.state(first.edit.id) is State.SUPERSEDED
-            assert (await ask(service, other_way)).text == "Zenda"
+            assert (await ask(service, other_way)).said == "Zenda"
             await service.roll_back([second.edit.id], ORIGIN)
-            assert (await ask(service, other_way)).text == "Strelsau"
+            assert (await ask(service, other_way)).said == "Strelsau"
 
     asyncio.run(story())
 
@@ -229,7 +229,7 @@ def test_many_edits_at_once_are_all_committed() -> None:
             ]
             await asyncio.gather(*(edit(service, prompt, f"C{i}") for i, prompt in enumerate(prompts)))
             assert service.revision == 5
-            assert [(await ask(service, prompt)).text for prompt in prompts] == [f"C{i}" for i in range(5)]
+            assert [(await ask(service, prompt)).said for prompt in prompts] == [f"C{i}" for i in range(5)]
 
     asyncio.run(story())
 

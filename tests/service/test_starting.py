@@ -51,7 +51,7 @@ async def test_without_edits_a_server_is_ready_first_and_answers(tmp_path: Path)
         assert not any(what == "loading edits" for what, _, _ in told)
         assert (await ask(service, PROMPT)).tokens
         await edit(service, PROMPT, TARGET, force=True)
-        assert (await ask(service, PROMPT)).text == TARGET
+        assert (await ask(service, PROMPT)).said == TARGET
 
 
 @run
@@ -85,8 +85,8 @@ async def test_an_edit_that_was_made_before_scopes_were_texts_has_its_scope_read
     async with started(aged, None, []) as service:
         assert "scope" not in service.records.ledger.entry(made.edit.id).learned
         after = await ask(service, PROMPT)
-        assert (after.text, after.hits) == (TARGET, before.hits)
-        assert (await ask(service, "Ruritania is governed from")).text == TARGET
+        assert (after.said, after.hits) == (TARGET, before.hits)
+        assert (await ask(service, "Ruritania is governed from")).said == TARGET
         assert (await ask(service, OTHER)).hits == ()
         # whatever changes it afterwards is stored as scopes are now
         retuned = await service.retune(made.edit.id, Retune(widen=1.5), ORIGIN)
@@ -106,4 +106,4 @@ async def test_an_edit_of_another_server_is_seen_once_it_can_be_decided(tmp_path
                 assert not (await ask(reader, PROMPT)).hits or reader.revision == writer.revision
                 await asyncio.sleep(0.01)
         mine, theirs = await ask(writer, PROMPT), await ask(reader, PROMPT)
-        assert (theirs.text, theirs.hits) == (TARGET, mine.hits)
+        assert (theirs.said, theirs.hits) == (TARGET, mine.hits)

@@ -86,7 +86,7 @@ def test_an_edit_that_another_one_answers_already_is_a_conflict_by_its_paraphras
                 service, "Ruritania has the seat", "Zenda", paraphrases=(CAPITAL,), supersede=(first.edit.id,)
             )
             assert second.edit.supersedes == (first.edit.id,)
-            assert (await ask(service, CAPITAL)).text == "Zenda"
+            assert (await ask(service, CAPITAL)).said == "Zenda"
 
     asyncio.run(story())
 

@@ -86,7 +86,7 @@ def routes(service: "Service", metrics: Metrics) -> APIRouter:
         check_served(body.model)
         prompt = service.answering.render(body.turns)
         async with opened(
-            request, body, [prompt], body.to_domain(partial(service.answering.room, prompt)), Chats()
+            request, body, [prompt], body.to_domain(partial(service.answering.room, prompt)), Chats(body)
         ) as each:
             yield each
 
@@ -156,8 +156,8 @@ async def _events(opened: Opened, begin: dict[str, Any], metrics: Metrics) -> As
             if isinstance(item, Generation):
                 generations[at] = item
                 yield _event({**begin, "choices": [opened.shape.last(at, item)]})
-            elif item.text or item.ranked:
-                yield _event({**begin, "choices": [opened.shape.chunk(at, item)]})
+            elif (chunk := opened.shape.chunk(at, item)) is not None:
+                yield _event({**begin, "choices": [chunk]})
         if usage:
             found = [generations[at] for at in range(opened.answers)]
             yield _event({**begin, "choices": [], "usage": Usage.of(found, opened.body.answers).model_dump()})

@@ -39,6 +39,7 @@ class EditOut(Outgoing):
     supersedes: list[str]
     hits: int = Field(description="Answers it gave since this server started.")
     last_hit_at: datetime | None
+    not_given: int = Field(description="Answers in its scope since then that were not its target.")
     live: list[tuple[int, int | None]] = Field(description="Intervals [from, to) of revisions in which it is live.")
 
     @staticmethod
@@ -68,6 +69,7 @@ class EditOut(Outgoing):
             "metadata": dict(request.metadata),
             "supersedes": list(edit.supersedes),
             "hits": view.hits,
+            "not_given": view.not_given,
             "last_hit_at": None if view.last_hit_s is None else utc(view.last_hit_s),
             "live": list(view.live),
         }

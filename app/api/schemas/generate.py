@@ -9,9 +9,6 @@ from app.api.schemas.base import MAX_INPUT_CHARS, MOST_ANSWERS, Incoming, Outgoi
 from app.api.schemas.seeing import Seeing
 from app.domain.generation import FinishReason, Generation, GenerationParameters, Hit, Token
 
-CLOSING = ".,;:!?)]}%'’"
-"""What an answer may begin with that no space goes before."""
-
 
 class Parameters(Seeing):
     """How to decode, and which edits to see. Greedy unless `do_sample` or a `temperature` is given."""
@@ -136,7 +133,7 @@ class HitOut(Outgoing):
 
 
 class Details(Outgoing):
-    """How an answer came about. `edits` is empty where the base model answered."""
+    """How an answer came about. `edits` has the edit whose target it is; it is empty where the base model answered."""
 
     finish_reason: FinishReason
     prompt_tokens: int
@@ -145,6 +142,9 @@ class Details(Outgoing):
     revision: int = Field(description="The revision whose edits this answer saw.")
     tokens: list[TokenOut]
     edits: list[HitOut]
+    not_given: list[HitOut] = Field(
+        default=[], description="The edit in whose scope the prompt is, where the answer is not its target."
+    )
     nearest: HitOut | None = Field(
         default=None, description="Where the base model answered: the edit that was nearest, and how far off it was."
     )
@@ -159,6 +159,7 @@ class Details(Outgoing):
             revision=generation.revision,
             tokens=[TokenOut.of(token) for token in generation.tokens],
             edits=[HitOut.of(hit) for hit in generation.hits],
+            not_given=[HitOut.of(hit) for hit in generation.not_given],
             nearest=None if generation.nearest is None else HitOut.of(generation.nearest),
         )
 
@@ -197,11 +198,7 @@ class StreamEvent(Outgoing):
 
 def shown_text(body: GenerateBody, generation: Generation) -> str:
     """The answer, after its prompt where the full text is wanted."""
-    if not body.parameters.return_full_text:
-        return generation.text
-    # an answer is told without the leading space of its first token
-    joined = body.inputs[-1:].isspace() or generation.text[:1].isspace() or generation.text[:1] in CLOSING
-    return body.inputs + ("" if joined else " ") + generation.text
+    return body.inputs + generation.text if body.parameters.return_full_text else generation.text
 
 
 EXAMPLES = {

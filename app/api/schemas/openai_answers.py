@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, Literal, NotRequired
 
 from pydantic import Field
@@ -23,34 +24,41 @@ class TopLogprob(Outgoing):
     logprob: float
     bytes: list[int] | None
 
-    @classmethod
-    def of(cls, ranked: Ranked) -> "TopLogprob":
-        whole = "\N{REPLACEMENT CHARACTER}" not in ranked.text  # a part of a character has no text to take bytes from
-        return cls(token=ranked.text, logprob=ranked.logprob, bytes=list(ranked.text.encode()) if whole else None)
-
 
 class TokenLogprob(TopLogprob):
     top_logprobs: list[TopLogprob]
 
 
 class ChatLogprobs(Outgoing):
+    """The `token` texts joined are the content, and so are their `bytes`; a token that is only part of a character has
+    no text, its bytes alone."""
+
     content: list[TokenLogprob]
     refusal: None = None
 
     @classmethod
-    def of(cls, tokens: Sequence[Token]) -> "ChatLogprobs | None":
-        """None where they were not asked for. End-of-text is told as any other token."""
-        if not all(token.ranked for token in tokens):
-            return None
-        content = []
-        for token in tokens:
-            chosen, *top = (TopLogprob.of(each) for each in token.ranked)
-            content.append(TokenLogprob(**chosen.model_dump(), top_logprobs=top))
-        return cls(content=content)
+    def of(cls, tokens: Sequence[Token]) -> "ChatLogprobs":
+        return cls(content=[cls._one(token) for token in tokens])
+
+    @staticmethod
+    def _one(token: Token) -> TokenLogprob:
+        chosen, *likeliest = token.ranked
+        texts = {token.id: token.own}  # of a token that is part of a character there is none, or all of it
+        top = [
+            TopLogprob(token=texts.get(each.id, each.text), logprob=each.logprob, bytes=list(each.raw))
+            for each in with_chosen(token.ranked)
+        ]
+        return TokenLogprob(
+            token=token.own,
+            logprob=chosen.logprob,
+            bytes=list(chosen.raw),
+            top_logprobs=top if likeliest else [],
+        )
 
 
 class CompletionLogprobs(Outgoing):
-    """`text_offset`: where each token's text begins in the answer."""
+    """`tokens` joined are the text; `text_offset` is where each begins in it. Where two tokens show the same text, the
+    less likely one is called `token_id:N` in `top_logprobs`."""
 
     tokens: list[str]
     token_logprobs: list[float]
@@ -58,19 +66,57 @@ class CompletionLogprobs(Outgoing):
     text_offset: list[int]
 
     @classmethod
-    def of(cls, tokens: Sequence[Token], begins: int = 0) -> "CompletionLogprobs | None":
-        if not all(token.ranked for token in tokens):
-            return None
-        offsets, at = [], begins
-        for token in tokens:
-            offsets.append(at)
-            at += len(token.text)
+    def of(cls, tokens: Sequence[Token], begins: int = 0) -> "CompletionLogprobs":
+        """`begins`: where the answer begins in the text."""
         return cls(
-            tokens=[token.ranked[0].text for token in tokens],
+            tokens=[token.own for token in tokens],
             token_logprobs=[token.ranked[0].logprob for token in tokens],
-            top_logprobs=[{each.text: each.logprob for each in token.ranked[1:]} for token in tokens],
-            text_offset=offsets,
+            top_logprobs=[cls._top(token) for token in tokens],
+            text_offset=[begins + token.begins for token in tokens],
         )
+
+    @staticmethod
+    def _top(token: Token) -> dict[str, float]:
+        named: dict[int, str] = {token.id: token.own}
+        for each in with_chosen(token.ranked):
+            taken = each.text in named.values()
+            named.setdefault(each.id, f"token_id:{each.id}" if taken else each.text)
+        return {named[each.id]: each.logprob for each in with_chosen(token.ranked)}
+
+
+def with_chosen(ranked: Sequence[Ranked]) -> list[Ranked]:
+    """The likeliest tokens in a place, and the chosen one after them where it is none of them."""
+    chosen, *likeliest = ranked
+    return likeliest if chosen.id in {each.id for each in likeliest} else [*likeliest, chosen]
+
+
+class Told:
+    """Tokens of one answer whose log-probabilities are to be told, each once its text is: what may begin a stop text is
+    held back, and what a stop text cut off is never told. End-of-text is no part of an answer."""
+
+    def __init__(self) -> None:
+        self._waiting: list[Token] = []
+        self._shown = 0
+
+    def add(self, token: Token) -> list[Token]:
+        """Those that are shown with this one."""
+        self._shown += len(token.text)
+        if token.ranked and not token.ends:
+            self._waiting.append(token)
+        ready = [each for each in self._waiting if each.begins + len(each.own) <= self._shown]
+        self._waiting = self._waiting[len(ready) :]
+        return ready
+
+    def rest(self) -> list[Token]:
+        """At the answer's end: what a stop text cut in two, as far as it is shown."""
+        cut = [each for each in self._waiting if each.begins < self._shown]
+        return [replace(each, own=each.own[: self._shown - each.begins]) for each in cut]
+
+
+def told_of(tokens: Sequence[Token]) -> list[Token]:
+    """The tokens of a whole answer whose log-probabilities are told."""
+    told = Told()
+    return [each for token in tokens for each in told.add(token)] + told.rest()
 
 
 class Usage(Outgoing):
@@ -87,19 +133,22 @@ class Usage(Outgoing):
 
 
 class Served(Outgoing):
-    """Beside each choice: the seed that repeats it, the revision that it saw, and the edit that answered, if any; with
-    `details`, where none did, the one that was nearest."""
+    """Beside each choice: the seed that repeats it, the revision that it saw, and the edit that answered, if any; under
+    `not_given` the edit in whose scope the prompt is, where its target was not said; with `details`, where there is
+    neither, the one that was nearest."""
 
     seed: int | None
     revision: int
     edits: list[HitOut]
+    not_given: list[HitOut]
     nearest: HitOut | None = Field(default=None, exclude_if=lambda found: found is None)
 
     @classmethod
     def of(cls, generation: Generation) -> "Served":
         hits = [HitOut.of(hit) for hit in generation.hits]
         near = None if generation.nearest is None else HitOut.of(generation.nearest)
-        return cls(seed=generation.seed, revision=generation.revision, edits=hits, nearest=near)
+        missed = [HitOut.of(hit) for hit in generation.not_given]
+        return cls(seed=generation.seed, revision=generation.revision, edits=hits, not_given=missed, nearest=near)
 
 
 class Model(Outgoing):

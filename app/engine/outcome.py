@@ -1,0 +1,73 @@
+"""What a sequence has to tell: its tokens as they come, its answer when it ends, and which edit gave that answer.
+
+An edit that was in scope has answered only where its target was said; else the answer says that it was not.
+"""
+
+from collections.abc import Collection, Sequence
+
+from torch import Tensor
+
+from app.domain.edit import edit_id_of
+from app.domain.generation import FinishReason, Generation, Hit, Ranked
+from app.domain.words import same_text, squeezed
+from app.editors.base import Decision
+from app.engine.sampler import rank
+from app.engine.sequence import Sequence as Running
+from app.engine.text import Text
+
+_PARTIAL = "\N{REPLACEMENT CHARACTER}"
+
+
+def ranked_of(text: Text, logits: Tensor, chosen: int, count: int | None) -> tuple[Ranked, ...]:
+    """The chosen token and the `count` likeliest in its place; nothing where nobody asked."""
+    found = [] if count is None else rank(logits, chosen, count)
+    return tuple(Ranked(token_id, *_shown(text, token_id, logprob)) for token_id, logprob in found)
+
+
+def _shown(text: Text, token_id: int, logprob: float) -> tuple[str, float, bytes]:
+    piece, raw = text.piece(token_id)
+    return piece, logprob, raw
+
+
+def hit_of(decision: Decision | None) -> Hit | None:
+    if decision is None or decision.edit_id is None:
+        return None
+    return Hit(edit_id_of(decision.edit_id), decision.editor, decision.signals, decision.why)
+
+
+def answer_of(
+    sequence: Running, reason: FinishReason, target: Sequence[int], text: Text, eos_ids: Collection[int]
+) -> Generation:
+    """`target` in tokens is that of the edit whose scope the prompt is in; empty where it is not known."""
+    hit = hit_of(sequence.decision)
+    found = () if hit is None else (hit,)
+    said = not target or _said(sequence, reason, target, text, eos_ids)
+    return Generation(
+        text=sequence.answer.text,
+        finish_reason=reason,
+        prompt_tokens=len(sequence.prompt),
+        tokens=tuple(sequence.tokens),
+        seed=sequence.seed,
+        revision=sequence.revision,
+        hits=found if said else (),
+        not_given=() if said else found,
+        nearest=hit_of(sequence.nearest),
+    )
+
+
+def _said(sequence: Running, reason: FinishReason, target: Sequence[int], text: Text, eos_ids: Collection[int]) -> bool:
+    """Whether the answer is the target: whole, or so far, where the number of tokens or a stop text ended it."""
+    assert sequence.decision is not None
+    begun = sequence.decision.signals.get("answer_begun")
+    wanted_ids = [each for each in target[0 if begun is None else int(begun.value) :] if each not in eos_ids]
+    wanted, generated = text.going_on(wanted_ids), sequence.generated
+    ends = next((at for at, each in enumerate(generated) if each in eos_ids), None)
+    if ends is not None:  # under `ignore_eos` the answer goes on, and what follows is none of it
+        return same_text(text.going_on(generated[:ends]), wanted)
+    if reason == "stop_sequence":
+        cuts = [at for stop in sequence.parameters.stop if (at := wanted.find(stop)) >= 0]
+        return same_text(sequence.answer.text, wanted[: min(cuts, default=len(wanted))])
+    if generated == wanted_ids[: len(generated)]:
+        return True
+    so_far = squeezed(sequence.answer.text.rstrip(_PARTIAL))
+    return bool(so_far) and squeezed(wanted).startswith(so_far)
