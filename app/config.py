@@ -7,19 +7,31 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-import limits
 from pydantic import AliasChoices, Field, SecretStr, field_validator, model_validator
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
+
+from app.config_files import DOTENV, ClientTable, ServerTable, with_file
 
 
 def default_cache() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "errata"
 
 
-class Settings(BaseSettings):
-    """Settings from arguments, then ERRATA_* environment variables, then these defaults."""
+SOURCES = SettingsConfigDict(
+    env_prefix="ERRATA_",
+    env_file=DOTENV,
+    env_file_encoding="utf-8",
+    dotenv_filtering="only_existing",  # `.env` may hold other programs' variables; ours are checked by name
+    frozen=True,
+    extra="forbid",
+    populate_by_name=True,
+)
 
-    model_config = SettingsConfigDict(env_prefix="ERRATA_", frozen=True, extra="forbid", populate_by_name=True)
+
+class Settings(BaseSettings):
+    """Settings from arguments, then ERRATA_* environment variables, `.env`, the config file, and these defaults."""
+
+    model_config = SOURCES
 
     model: str = Field(
         "demo",
@@ -161,6 +173,23 @@ class Settings(BaseSettings):
     )
     torch_threads: int | None = Field(None, ge=1, description="CPU threads for torch; None: torch's own choice.")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least severe line to log.")
+    log_format: Literal["auto", "console", "json"] = Field(
+        "auto", description="Lines for people, or JSON with a field for each fact. `auto`: JSON unless on a terminal."
+    )
+    stop_grace_s: float = Field(
+        30.0, ge=0, le=3600, description="What running requests get to end in, in seconds, once the server is stopped."
+    )
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return with_file(ServerTable, settings_cls, (init_settings, env_settings, dotenv_settings))
 
     def log_options(self) -> dict[str, Any]:
         """What opens the log, besides its URL."""
@@ -192,6 +221,8 @@ class Settings(BaseSettings):
     @classmethod
     def _rate_is_readable(cls, value: str | None) -> str | None:
         if value is not None:
+            import limits  # a quarter of what a command takes to start
+
             try:
                 limits.parse(value)
             except ValueError:
@@ -207,7 +238,28 @@ class Settings(BaseSettings):
         return self
 
 
-NOT_SETTINGS = frozenset({"ERRATA_URL", "ERRATA_KEY", "ERRATA_ACTOR", "ERRATA_SOURCE_LOG_SECRET"})
+class ClientSettings(BaseSettings):
+    """What commands need to reach a server, from the same sources; in the config file it is the table `client`."""
+
+    model_config = SOURCES
+
+    url: str = Field("http://127.0.0.1:8000", description="Where the server is.")
+    actor: str | None = Field(None, description="Who makes changes, for the audit trail; None: the user of the system.")
+    key: SecretStr | None = Field(None, description="Your key, where the server asks for one.")
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return with_file(ClientTable, settings_cls, (init_settings, env_settings, dotenv_settings))
+
+
+NOT_SETTINGS = frozenset({"ERRATA_URL", "ERRATA_KEY", "ERRATA_ACTOR", "ERRATA_CONFIG", "ERRATA_SOURCE_LOG_SECRET"})
 """What commands read from the environment beside the settings."""
 _SERVICE_LINK = re.compile(r"ERRATA_\w*?(SERVICE_(HOST|PORT)\w*|PORT_\d+_(TCP|UDP)\w*)")
 """What Kubernetes puts into every pod's environment for a service of this name."""

@@ -1,6 +1,8 @@
 """`errata`: the commands together. Imports no torch: only `serve` does, once it runs."""
 
 import getpass
+import os
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -21,6 +23,7 @@ from app.cli.look import edits, status
 from app.cli.lora import lora
 from app.cli.scope import check, probes, retune, traffic, why
 from app.cli.serve import serve
+from app.cli.settings import read_client, settings
 from app.cli.snapshot import snapshot
 from app.cli.store import store
 from app.version import version
@@ -30,7 +33,8 @@ app = typer.Typer(
     help="A hotfix channel for language models: correct a served answer in seconds, see who did, take it back.",
     epilog=f"Exit codes: {'; '.join(f'{code} {meaning}' for code, meaning in MEANINGS.items())}.",
     no_args_is_help=True,
-    pretty_exceptions_show_locals=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",  # in the other, `[default: 8000]` is a tag, and is not shown
 )
 
 
@@ -51,24 +55,35 @@ def _version(asked: bool) -> None:
 @app.callback()
 def options(
     context: typer.Context,
-    url: Annotated[str, typer.Option(envvar="ERRATA_URL", help="Where the server is.")] = DEFAULT_URL,
+    url: Annotated[
+        str | None, typer.Option(envvar="ERRATA_URL", help=f"Where the server is. [default: {DEFAULT_URL}]")
+    ] = None,
     actor: Annotated[
         str | None, typer.Option(envvar="ERRATA_ACTOR", help="Who makes changes, for the audit trail. [default: you]")
     ] = None,
     key: Annotated[
         str | None, typer.Option(envvar="ERRATA_KEY", help="Your key, where the server asks for one.")
     ] = None,
+    config: Annotated[
+        Path | None,
+        typer.Option(envvar="ERRATA_CONFIG", help="A TOML file of settings. [default: errata.toml, if it is there]"),
+    ] = None,
     _show_version: Annotated[
         bool, typer.Option("--version", help="Show the version and exit.", callback=_version, is_eager=True)
     ] = False,
 ) -> None:
     render.AS_JSON.set(False)
-    context.obj = Client(url, actor or os_user(), key)
+    if config is not None:
+        os.environ["ERRATA_CONFIG"] = str(config)  # for every reader of settings, in processes that are started too
+    client = read_client({"url": url, "actor": actor, "key": key})
+    context.obj = Client(
+        client.url, client.actor or os_user(), None if client.key is None else client.key.get_secret_value()
+    )
 
 
 for command in (
-    serve, status, generate, edit, retune, edits, rollback, disable, enable, switch, probes, why, traffic, demo,
-    fit, prepare,
+    serve, settings, status, generate, edit, retune, edits, rollback, disable, enable, switch, probes, why, traffic,
+    demo, fit, prepare,
 ):  # fmt: skip
     app.command()(command)
 app.command("import")(import_)

@@ -8,14 +8,13 @@ import socket
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
-import typer
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from app.cli import render
 from app.cli.options import Json
-from app.cli.settings import read_settings
+from app.cli.settings import read_settings, setting
 from app.cli.starting import Starting, Tell
 from app.domain.errors import ErrataError, InvalidRequest
 
@@ -29,26 +28,34 @@ GRACE_S = 30
 
 
 def serve(
-    model: Annotated[str | None, typer.Option(help="A folder, GGUF file or hub name, `smollm2` or `demo`.")] = None,
+    model: Annotated[str | None, setting("model", "A folder, GGUF file or hub name, `smollm2` or `demo`.")] = None,
     served_model_name: Annotated[
-        str | None, typer.Option(help="What clients call the model. [default: the last part of --model]")
+        str | None, setting("served_model_name", "What clients call the model.", default="the last part of --model")
     ] = None,
-    host: Annotated[str | None, typer.Option(help="Address to listen on. [default: 127.0.0.1]")] = None,
-    port: Annotated[int | None, typer.Option(help="Port to listen on; 0 takes a free one. [default: 8000]")] = None,
-    store: Annotated[
-        str | None, typer.Option(help="Where the log lives. [default: sqlite:///errata.db; memory:// keeps nothing]")
+    host: Annotated[str | None, setting("host", "Address to listen on.")] = None,
+    port: Annotated[int | None, setting("port", "Port to listen on; 0 takes a free one.")] = None,
+    store: Annotated[str | None, setting("store", "Where the log lives; memory:// keeps nothing.")] = None,
+    device: Annotated[str | None, setting("device", "cpu, cuda, cuda:1 or auto.")] = None,
+    dtype: Annotated[str | None, setting("dtype", "float32, bfloat16, float16 or auto.")] = None,
+    site_layer: Annotated[
+        int | None, setting("site_layer", "The layer that is edited.", default="the architecture's")
     ] = None,
-    device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1 or auto.")] = None,
-    dtype: Annotated[str | None, typer.Option(help="float32, bfloat16, float16 or auto.")] = None,
-    site_layer: Annotated[int | None, typer.Option(help="The layer that is edited.")] = None,
-    slots: Annotated[int | None, typer.Option(help="Sequences that may run at once.")] = None,
-    log_level: Annotated[str | None, typer.Option(help="debug, info, warning or error.")] = None,
+    slots: Annotated[int | None, setting("slots", "Sequences that may run at once.")] = None,
+    log_level: Annotated[str | None, setting("log_level", "debug, info, warning or error.")] = None,
+    log_format: Annotated[
+        str | None, setting("log_format", "console, json, or auto: console on a terminal, JSON elsewhere.")
+    ] = None,
+    stop_grace_s: Annotated[
+        float | None, setting("stop_grace_s", "Seconds that running requests get to end in, once it is told to stop.")
+    ] = None,
     json_: Json = False,
 ) -> None:
-    """Serve a model. Every setting may also come from an ERRATA_* environment variable."""
+    """Serve a model. `errata settings` lists more settings; each may come from an ERRATA_* variable, `.env` or
+    errata.toml. Ctrl-C lets running requests end first; a second one stops at once."""
     given = {
         "model": model, "served_model_name": served_model_name, "host": host, "port": port, "store": store,
         "device": device, "dtype": dtype, "site_layer": site_layer, "slots": slots, "log_level": log_level,
+        "log_format": "json" if json_ else log_format, "stop_grace_s": stop_grace_s,
     }  # fmt: skip
     settings = read_settings({name: value for name, value in given.items() if value is not None})
     # first of all: nobody should wait for a model to load to learn that the port is taken

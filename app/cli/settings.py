@@ -1,34 +1,87 @@
 """Settings and the log for commands that work on this machine, not through a server. Imports no torch."""
 
+import difflib
+import json
 import os
+import re
+import tomllib
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
+import typer
 from pydantic import ValidationError
+from pydantic_settings import BaseSettings, SettingsError
 
 from app.cli import render
+from app.cli.exits import Exit
+from app.cli.options import Json
+from app.cli.tables import Column, print_table
+from app.config import ClientSettings, Settings, unknown_variables
+from app.config_files import ConfigMissing, config_file, variables
 from app.store.base import Log
 from app.store.open import open_log
 
 if TYPE_CHECKING:
-    from app.config import Settings
+    from pydantic_core import ErrorDetails
 
 
-def read_settings(given: dict[str, Any]) -> "Settings":
-    """Options first, then the environment, then defaults; what is wrong is said by name."""
-    from app.config import Settings, unknown_variables
+COLUMNS = (
+    Column(name="SETTING"),
+    Column(name="VALUE", least=12),
+    Column(name="FROM", drop=1),
+    Column(name="WHAT IT IS", least=24, fold=True),
+)
+S = TypeVar("S", bound=BaseSettings)
+WHERE = "`errata settings` lists all of them, and where each comes from."
 
-    if unknown := unknown_variables(os.environ):
-        render.fail(*unknown, "ERRATA_* variables are settings: app/config.py lists them.", title="Wrong settings")
+
+def read_settings(given: Mapping[str, Any]) -> Settings:
+    """Options first, then the environment, `.env`, the config file, defaults; what is wrong is said by name."""
+    if unknown := unknown_variables(variables()):
+        _wrong(*unknown)
+    return _read(Settings, given)
+
+
+def read_client(given: Mapping[str, Any]) -> ClientSettings:
+    """Where the server is and who asks, from the same sources."""
+    return _read(ClientSettings, given)
+
+
+def _read(kind: type[S], given: Mapping[str, Any]) -> S:
     try:
-        return Settings(**given)
+        return kind(**{name: value for name, value in given.items() if value is not None})
     except ValidationError as error:
-        wrong = [
-            f"{'.'.join(map(str, each['loc'])) or 'settings'}: {each['msg'].removeprefix('Value error, ')}"
-            + (f" (given: {each['input']!r})" if each["loc"] and not isinstance(each["input"], dict) else "")
-            for each in error.errors()
-        ]
-        render.fail(*wrong, "Options and ERRATA_* environment variables are read.", title="Wrong settings")
+        _wrong(*(_told(kind, each) for each in error.errors()))
+    except SettingsError as error:
+        _wrong(_not_json(error))
+    except ConfigMissing as error:
+        render.fail(str(error), code=Exit.USAGE, title="Wrong settings")
+    except tomllib.TOMLDecodeError as error:
+        _wrong(f"{config_file()} is not TOML: {error}.")
+    except (OSError, UnicodeDecodeError) as error:
+        _wrong(f"A file of settings cannot be read: {error}.")
+
+
+def _wrong(*what: str) -> NoReturn:
+    render.fail(*what, WHERE, code=Exit.USAGE, title="Wrong settings")
+
+
+def _told(kind: type[BaseSettings], error: "ErrorDetails") -> str:
+    name = ".".join(map(str, error["loc"])) or "settings"
+    if error["type"] == "extra_forbidden":
+        near = difflib.get_close_matches(name.casefold(), kind.model_fields, n=1)
+        return f"{name} is no setting: {f'did you mean {near[0]}?' if near else 'leave it out.'}"
+    message = error["msg"].removeprefix("Value error, ")
+    given = f" (given: {error['input']!r})" if error["loc"] and not isinstance(error["input"], dict) else ""
+    return f"{name}: {message}{given}."
+
+
+def _not_json(error: SettingsError) -> str:
+    """The library's message names the field and its source; its cause is what the JSON parser said."""
+    found = re.search(r'field "(\w+)"', str(error))
+    name = f"ERRATA_{found[1].upper()}" if found else str(error)
+    return f"{name} is not JSON: {error.__cause__}. Quote it as a whole in a shell: {name}='{{...}}'."
 
 
 def open_store(url: str | None, *, must_exist: bool = False, secret: str | None = None) -> Log:
@@ -44,3 +97,44 @@ def open_store(url: str | None, *, must_exist: bool = False, secret: str | None 
         render.fail(f"There is no log {Path(file).absolute()}: name it with --store.")
     options = settings.log_options() | ({} if secret is None else {"secret": secret or None})
     return open_log(settings.store, **options)
+
+
+def settings(json_: Json = False) -> None:
+    """List every setting: its value here, where it comes from, and what it means."""
+    found = read_settings({})
+    rows = [
+        {
+            "name": name,
+            "value": shown(getattr(found, name)),
+            "from": "default" if name not in found.model_fields_set else source_of(name),
+            "default": shown(field.get_default(call_default_factory=True)),
+            "about": field.description or "",
+        }
+        for name, field in Settings.model_fields.items()
+    ]
+    if json_:
+        render.as_json(rows)
+    else:
+        print_table(render.out(), COLUMNS, [[row["name"], row["value"], row["from"], row["about"]] for row in rows])
+
+
+def setting(name: str, about: str, default: str | None = None) -> Any:
+    """An option that sets a setting, with its default told in its help: the option itself has none, or it would hide
+    what the environment and files say."""
+    value = shown(Settings.model_fields[name].get_default()) if default is None else default
+    return typer.Option(help=f"{about} [default: {value}]")
+
+
+def shown(value: object) -> str:
+    """A value as it is written in a variable; a secret is not shown."""
+    if value is None or isinstance(value, str):
+        return re.sub(r"//[^@/]*@", "//***@", value or "")
+    return json.dumps(value) if isinstance(value, bool | int | float | dict) else str(value)
+
+
+def source_of(name: str) -> str:
+    """Which of the sources sets it: the strongest that has it."""
+    names = {f"ERRATA_{name.upper()}"} | ({"REDIS_URL"} if name == "store" else set())
+    if given := names & set(os.environ):
+        return min(given)
+    return ".env" if names & set(variables()) else str(config_file())

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
-from app.domain.errors import UnknownModel, UnsupportedModel
+from app.domain.errors import InvalidRequest, UnknownModel, UnsupportedModel
 from app.editors.sites import Architecture, architecture_of, layers_of
 from app.engine.onednn import use_onednn
 
@@ -68,10 +68,26 @@ class HostedModel:
 
 
 def pick_device(device: str) -> torch.device:
-    """`auto` is CUDA where there is one. Raises UnknownModel's sibling errors from torch as they are."""
+    """`auto` is CUDA where there is one. Raises InvalidRequest for a GPU that is not there."""
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    return torch.device(device)
+    picked = torch.device(device)
+    if picked.type == "cuda":
+        _check_cuda(device, picked.index or 0)
+    return picked
+
+
+def _check_cuda(device: str, index: int) -> None:
+    otherwise = "or use the device `cpu` or `auto` (--device, ERRATA_DEVICE)."
+    if torch.version.cuda is None and torch.version.hip is None:
+        raise InvalidRequest(
+            f"The device {device} needs a torch that is built with CUDA, and {torch.__version__} is not: install one "
+            f"(https://pytorch.org/get-started), {otherwise}"
+        )
+    if not torch.cuda.is_available():
+        raise InvalidRequest(f"torch finds no GPU for the device {device}: check `nvidia-smi`, {otherwise}")
+    if index >= (count := torch.cuda.device_count()):
+        raise InvalidRequest(f"There is no device {device}: this machine has {count}, the first is cuda:0.")
 
 
 def pick_dtype(dtype: str, device: torch.device) -> torch.dtype:

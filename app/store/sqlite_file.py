@@ -1,6 +1,7 @@
 """The SQLite file of a log: makes it, or refuses what is not one. Knows nothing of events or entries."""
 
 import os
+import shlex
 import sqlite3
 import time
 from collections.abc import Iterator
@@ -23,14 +24,19 @@ _ADVICE = {
 
 
 def open_file(path: Path, busy_timeout_s: float) -> sqlite3.Connection:
-    """A connection to the log's file, which is made with its directories where it is missing.
+    """A connection to the log's file, which is made where it is missing.
 
-    Raises InvalidRequest for what is not an Errata log, StoreCorrupt for one of a newer format, StoreUnavailable where
-    it cannot be written.
+    Its folder is not: a mistyped one, or a volume that is not mounted, would become an empty log without a word.
+    Raises InvalidRequest for what is not an Errata log or has no folder, StoreCorrupt for one of a newer format,
+    StoreUnavailable where it cannot be written.
     """
     if path.is_dir():
         raise InvalidRequest(f"{path} is a directory: name a file in it, such as {path / 'errata.db'}.")
-    _make_directory(path.parent)
+    if not path.parent.is_dir():
+        raise InvalidRequest(
+            f"The log's folder {path.parent} does not exist: make it (mkdir -p {shlex.quote(str(path.parent))}), or "
+            "name another with --store or ERRATA_STORE."
+        )
     for target in (path, path.parent):
         # SQLite would open it for reading without a word, and the first edit would fail.
         if target.exists() and not os.access(target, os.W_OK):
@@ -137,19 +143,6 @@ def _use_wal(connection: sqlite3.Connection, path: Path, busy_timeout_s: float) 
         raise StoreUnavailable(
             f"The log {path} cannot use a write-ahead log (SQLite answers {mode!r}): put it on a local disk."
         )
-
-
-def _make_directory(directory: Path) -> None:
-    if directory.is_dir():
-        return
-    _make_directory(directory.parent)
-    try:
-        directory.mkdir(exist_ok=True)
-    except OSError as error:
-        raise StoreUnavailable(
-            f"The log's directory {directory} cannot be made ({error.strerror}): make it, or name another."
-        ) from error
-    _sync_directory(directory.parent)
 
 
 def _sync_directory(directory: Path) -> None:

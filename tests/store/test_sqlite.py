@@ -51,11 +51,11 @@ def test_it_waits_five_seconds_for_another_process_unless_told_otherwise(path):
     log.close()
 
 
-def test_missing_directories_are_made_and_their_names_synced(tmp_path, monkeypatch):
+def test_the_name_of_a_new_log_is_synced_in_its_folder(tmp_path, monkeypatch):
     synced = []
     monkeypatch.setattr(os, "fsync", lambda descriptor: synced.append(os.fstat(descriptor).st_ino))
-    SqliteLog(tmp_path / "a" / "b" / "log.sqlite").close()
-    assert synced == [path.stat().st_ino for path in (tmp_path, tmp_path / "a", tmp_path / "a" / "b")]
+    SqliteLog(tmp_path / "log.sqlite").close()
+    assert synced == [tmp_path.stat().st_ino]
 
 
 def test_a_change_of_the_working_directory_does_not_move_it(tmp_path, monkeypatch):
@@ -82,10 +82,10 @@ def test_a_directory_is_refused(tmp_path):
         SqliteLog(tmp_path)
 
 
-def test_a_directory_that_cannot_be_made_is_refused(tmp_path):
-    (tmp_path / "file").touch()
-    with pytest.raises(StoreUnavailable, match="cannot be made"):
-        SqliteLog(tmp_path / "file" / "sub" / "log.sqlite")
+def test_a_folder_that_does_not_exist_is_refused_and_not_made(tmp_path):
+    with pytest.raises(InvalidRequest, match="does not exist: make it"):
+        SqliteLog(tmp_path / "sub folder" / "log.sqlite")
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(
