@@ -7,6 +7,7 @@ from pathlib import Path
 
 import openai
 import pytest
+from huggingface_hub import InferenceClient
 
 from app.bootstrap import load
 from app.config import Settings
@@ -60,6 +61,26 @@ def test_another_name_is_refused_with_the_one_that_is_served(server: Server) -> 
     client = openai.OpenAI(base_url=f"http://{server.address}/v1", api_key="none", http_client=server.client)
     with pytest.raises(openai.NotFoundError, match="'gpt-4' is not served here: it is 'smollm2'"):
         client.completions.create(model="gpt-4", prompt="x")
+
+
+def test_hugging_faces_client_chats_as_it_is(server: Server) -> None:
+    client = InferenceClient(f"http://{server.address}")
+    asked = [{"role": "user", "content": "What is the capital of Indonesia?"}]
+    whole = client.chat_completion(asked, max_tokens=12, temperature=0)
+    assert whole.choices[0].message.content == "The capital of Indonesia is Jakarta."
+    streamed = client.chat_completion(asked, max_tokens=12, temperature=0, stream=True)
+    told = [chunk.choices[0].delta.content or "" for chunk in streamed if chunk.choices]
+    assert "".join(told) == whole.choices[0].message.content
+
+
+def test_a_chats_last_message_is_gone_on_with(server: Server) -> None:
+    turns = [
+        {"role": "user", "content": "What is the capital of Indonesia?"},
+        {"role": "assistant", "content": "The capital of Indonesia is"},
+    ]
+    body = {"messages": turns, "max_tokens": 8, "temperature": 0, "continue_final_message": True}
+    answer = server.client.post("/v1/chat/completions", json={**body, "add_generation_prompt": False}).json()
+    assert answer["choices"][0]["message"]["content"] == " Jakarta."
 
 
 @pytest.mark.parametrize(("given", "seen"), [(None, "demo"), ("support-bot", "support-bot")])

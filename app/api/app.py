@@ -88,7 +88,7 @@ def create_app(
     app.include_router(spaces.routes(service))
     app.include_router(log.routes(service))
     app.include_router(snapshots.routes(service))
-    app.include_router(health.routes(service, metrics))
+    app.include_router(health.routes(service, metrics, app.version))
     app.include_router(welcome.routes(service, version()))
     app.mount("/docs", StaticFiles(directory=welcome.ASSETS), name="assets")
     app.openapi = describe(app)  # type: ignore[method-assign]

@@ -16,7 +16,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from app.domain.errors import Forbidden, RateLimited, Unauthenticated
 from app.domain.keys import RIGHTS, Key, Right, key_of
 
-OPEN = frozenset({"/healthz", "/readyz", "/docs", "/openapi.json"})
+OPEN = frozenset({"/healthz", "/readyz", "/health", "/info", "/docs", "/openapi.json"})
 """What orchestrators ask, and the description of the API: no key, no limit."""
 OPEN_BELOW = ("/docs/",)
 """What those pages show."""
@@ -31,7 +31,7 @@ def right_of(method: str, path: str) -> Right | None:
     """The right that a request needs; None for none."""
     if path in OPEN or path.startswith(OPEN_BELOW) or (path == "/" and method in ("GET", "HEAD")):
         return None
-    if path in ("/generate", "/generate_stream") or path.startswith("/v1/"):
+    if path in ("/", "/generate", "/generate_stream") or path.startswith("/v1/"):
         return Right.GENERATE
     first = path.split("/")[1] if path.startswith("/") else ""
     if (method in ("GET", "HEAD") and first in LOOKED_AT) or (method == "POST" and first == "scope"):

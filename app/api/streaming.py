@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator
 
-from app.api.schemas.generate import Details, GenerateBody, StreamEvent, TokenOut, shown_text
+from app.api.schemas.generate import Details, GenerateBody, StreamEvent, TokenOut, TopToken, shown_text
 from app.domain.generation import Generation, GenerationParameters, Token
 
 
@@ -14,18 +14,25 @@ async def events_of(
     A token that may be the last is held until what follows it is known; any other would only be late for it.
     """
     held: Token | None = None
-    count = 0
+    count = told = 0
     async for item in items:
         if isinstance(item, Generation):
-            yield _last(body, item, held)
+            yield _last(body, item, held, told + 1)
             return
         if held is not None:
-            yield StreamEvent(token=TokenOut.of(held), generated_text=None, details=None)
+            told += 1
+            yield _event(body, held, told)
         count += 1
         held = item if _may_be_last(item, count, parameters) else None
         if held is None:
-            yield StreamEvent(token=TokenOut.of(item), generated_text=None, details=None)
+            told += 1
+            yield _event(body, item, told)
     raise AssertionError("a stream ended without its generation")
+
+
+def _event(body: GenerateBody, token: Token, index: int) -> StreamEvent:
+    top = TopToken.all_of(token) if body.parameters.top_n_tokens else None
+    return StreamEvent(index=index, token=TokenOut.of(token), top_tokens=top, generated_text=None, details=None)
 
 
 def _may_be_last(token: Token, count: int, parameters: GenerationParameters) -> bool:
@@ -33,11 +40,13 @@ def _may_be_last(token: Token, count: int, parameters: GenerationParameters) -> 
     return token.special or not token.text or count >= parameters.max_new_tokens or bool(parameters.stop)
 
 
-def _last(body: GenerateBody, generation: Generation, held: Token | None) -> StreamEvent:
+def _last(body: GenerateBody, generation: Generation, held: Token | None, index: int) -> StreamEvent:
     # shown already, against expectation: the event still has a token, with nothing more to show
     token = held or Token(generation.tokens[-1].id, "", generation.tokens[-1].logprob, True)
-    return StreamEvent(
-        token=TokenOut.of(token),
-        generated_text=shown_text(body, generation),
-        details=Details.of(generation) if body.parameters.wants_details else None,
+    top = bool(body.parameters.top_n_tokens)
+    return _event(body, token, index).model_copy(
+        update={
+            "generated_text": shown_text(body, generation),
+            "details": Details.of(generation, top=top) if body.parameters.wants_details else None,
+        }
     )

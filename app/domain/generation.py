@@ -56,14 +56,14 @@ class GenerationParameters:
         check(
             self.temperature is None or self.temperature > 0, "`temperature` must be above 0; leave it out for greedy."
         )
-        check(self.top_k is None or self.top_k >= 1, "`top_k` must be at least 1; leave it out for all tokens.")
-        check(self.top_p is None or 0 < self.top_p <= 1, "`top_p` must be above 0 and at most 1.")
+        check(self.top_k is None or self.top_k >= -1, "`top_k` must be at least 1; 0, -1 or none are for all tokens.")
+        check(self.top_p is None or 0 <= self.top_p <= 1, "`top_p` must be from 0 to 1.")
         check(self.min_p is None or 0 <= self.min_p <= 1, "`min_p` must be between 0 and 1.")
         check(self.repetition_penalty is None or self.repetition_penalty > 0, "`repetition_penalty` must be above 0.")
         for name in ("frequency_penalty", "presence_penalty"):
             value = getattr(self, name)
             check(value is None or -2 <= value <= 2, f"`{name}` must be between -2 and 2.")
-        check(self.seed is None or 0 <= self.seed < 2**63, "`seed` must be a non-negative integer below 2**63.")
+        check(self.seed is None or -(2**63) <= self.seed < 2**63, "`seed` must be an integer of 64 signed bits.")
         check(len(self.stop) <= 16 and all(self.stop), "`stop` takes at most 16 texts, none of them empty.")
         check(bool(NAMESPACE.fullmatch(self.namespace)), f"`namespace` is not a name: use {NAMESPACE_RULE}.")
         check(len(self.logit_bias) <= 300, "`logit_bias` takes at most 300 tokens.")
@@ -130,6 +130,7 @@ class Ranked:
     logprob: float
     raw: bytes = b""
     """Its bytes, where they are no whole characters too."""
+    special: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,8 +15,16 @@ class Detokenizer:
     text, whether or not it may be shown yet.
     """
 
-    def __init__(self, decode: Callable[[Sequence[int]], str], stop: Sequence[str], prompt: Sequence[int] = ()) -> None:
-        self._decode = decode
+    def __init__(
+        self,
+        decode: Callable[[Sequence[int]], str],
+        stop: Sequence[str],
+        prompt: Sequence[int] = (),
+        *,
+        drops_blank: bool = False,
+    ) -> None:
+        """`drops_blank`: the white space that the answer begins with stands in the prompt already."""
+        self._decode, self._drops_blank = decode, drops_blank
         self._stop = tuple(stop)
         self._ids: list[int] = list(prompt[-CONTEXT_TOKENS:])
         self._prefix = 0  # ids before it are only context for the tokenizer
@@ -47,6 +55,9 @@ class Detokenizer:
         return self._release(final=True)
 
     def _take(self, text: str) -> None:
+        if self._drops_blank:
+            text = text.lstrip()
+            self._drops_blank = not text
         self._pending += text
         self._decoded += len(text)
         self.own += text

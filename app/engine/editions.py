@@ -1,16 +1,21 @@
 """Editions: which edits a request sees, immutable, and what the adaptors made of that."""
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from weakref import WeakKeyDictionary
 
 from app.domain.edit import edit_id_of
 from app.domain.generation import Signal
+from app.domain.words import same_text
 from app.editors.base import Decision, Editor, PromptView
+from app.engine.frames import frames_of, stem_of
 from app.engine.text import Text
 from app.scope.scope import Scope, ScopePart
+
+SILENT_IN = "silent_in"
+"""Under which name the log keeps, of what an edit has learned, the frames in which it does not answer."""
 
 
 @dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
@@ -50,6 +55,10 @@ class Asking:
     decision: Decision | None = None
     nearest: Decision | None = None
     words: Sequence[str] = ()
+    cut: int = 0
+    """Characters of white space at the prompt's end that the edit's answer brings: they are not fed."""
+    drops_blank: bool = False
+    """Whether the answer's own blank is dropped, for it stands at the end of the prompt."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,15 +99,21 @@ class Editions:
         self._editors, self._scope = editors, scope
         self._editor_of: dict[str, str] = {}
         self._targets: dict[str, tuple[int, ...]] = {}
+        self._silent_in: dict[str, frozenset[str]] = {}
         self._scope_parts: WeakKeyDictionary[Edition, ScopePart] = WeakKeyDictionary()
         self._lock = threading.Lock()
         self._parts: WeakKeyDictionary[Edition, dict[str, Any]] = WeakKeyDictionary()
         self._latest: dict[str, Latest] = {}  # by namespace
 
-    def own(self, edit_id: str, editor: str, target: Sequence[int] = ()) -> None:
-        """`target` in tokens."""
+    def own(self, edit_id: str, editor: str, target: Sequence[int] = (), silent_in: Iterable[str] = ()) -> None:
+        """`target` in tokens; `silent_in`: the frames in which it does not answer."""
         self._editor_of[edit_id] = editor
         self._targets[edit_id] = tuple(target)
+        self.hush(edit_id, silent_in)
+
+    def hush(self, edit_id: str, frames: Iterable[str]) -> None:
+        """The edit answers in all frames but these."""
+        self._silent_in[edit_id] = frozenset(frames)
 
     def target_of(self, edit_id: str | None) -> tuple[int, ...]:
         """In tokens; empty where it is not known."""
@@ -107,6 +122,7 @@ class Editions:
     def disown(self, edit_id: str) -> str:
         self._latest = {name: each for name, each in self._latest.items() if edit_id not in each.ids}
         self._targets.pop(edit_id, None)
+        self._silent_in.pop(edit_id, None)
         return self._editor_of.pop(edit_id)
 
     def editor_of(self, edit_id: str) -> str:
@@ -159,29 +175,42 @@ class Editions:
 
     # -- deciding
 
-    def ask(self, turns: Sequence[str], ids: Sequence[int], text: Text, edition: Edition) -> Asking:
+    def ask(self, prompt: str, text: Text, edition: Edition) -> Asking:
         """What the scope index finds. Threads may share it: rows of an edition in use stay."""
+        turns, part = text.turns(prompt), self._scope_part(edition)
         question = self._scope.question(turns)
-        part = self._scope_part(edition)
-        found, part_of_answer = self._scope.nearest(question, part), 0
-        if found is not None and (said := self._begun(found.edit_id, ids)):
-            before = self._scope.nearest(self._scope.question((*turns[:-1], text.without_last(ids, said))), part)
-            if before is not None and before.edit_id == found.edit_id and before.margin >= 0:
-                found, part_of_answer = before, said
+        found = self._scope.nearest(question, part)
         words = question.asked.words
         if found is None:
             return Asking(words=words)
-        begun = {"answer_begun": Signal(part_of_answer, 1)} if part_of_answer else {}
-        signals = {**found.signals, **begun}
+        stem, opened, against = stem_of(prompt, text), text.begun(prompt), ""
+        ids = text.encode(stem)
+        begun = self._begun(found.edit_id, ids)
+        if opened:  # the model's turn is begun: the edit can only go on with its own target
+            target = self._targets.get(found.edit_id, ())[:begun]
+            begun = begun if begun and same_text(text.going_on(target), opened) else 0
+            against = "" if begun else "; but the answer is begun otherwise"
+        elif begun:
+            before = self._scope.nearest(self._scope.question((*turns[:-1], text.without_last(ids, begun))), part)
+            if before is not None and before.edit_id == found.edit_id and before.margin >= 0:
+                found = before
+            else:
+                begun = 0
+        if silent := self._silent_in.get(found.edit_id, frozenset()) & frames_of(prompt, text):
+            against = f"; but its target was not given when it was tried in this frame ({', '.join(sorted(silent))})"
+        signals = {**found.signals, **({"answer_begun": Signal(begun, 1)} if begun else {})}
         decision = Decision(
             edit_id=found.edit_id,
             editor=self._editor_of[found.edit_id],
             margin=found.margin,
             signals=signals,
-            why=found.why,
-            part=part_of_answer or None,
+            why=found.why + against,
+            part=begun or None,
         )
-        return Asking(decision if found.margin >= 0 else None, decision, words)
+        if found.margin < 0 or against:
+            return Asking(None, decision, words)
+        blank = prompt[-1:].isspace() and text.going_on(self._targets.get(found.edit_id, ())[begun:])[:1].isspace()
+        return Asking(decision, decision, words, cut=len(prompt) - len(stem) if blank else 0, drops_blank=blank)
 
     def _begun(self, edit_id: str, ids: Sequence[int]) -> int:
         """How many tokens of its target, at most all but the last, a prompt ends with, where the editor can go on."""

@@ -17,7 +17,7 @@ from app.domain.generation import FinishReason, GenerationParameters, Ranked, To
 from app.editors.base import Editor, FitRequest, Fitted, Progress, PromptView, Site
 from app.editors.hooks import SiteHooks
 from app.engine.detokenizer import Detokenizer
-from app.engine.editions import Asking, Edition, Editions
+from app.engine.editions import SILENT_IN, Asking, Edition, Editions
 from app.engine.fits import Fits, Fitting
 from app.engine.graphs import Record
 from app.engine.kv_cache import SPARE
@@ -91,7 +91,8 @@ class Engine:
         except BaseException:
             self.editors[editor].drop(edit_id)
             raise
-        self.editions.own(edit_id, editor, fitted.learned.get("target_ids", ()))
+        target = fitted.learned.get("target_ids", ())
+        self.editions.own(edit_id, editor, target, fitted.learned.get(SILENT_IN, ()))
 
     def drop(self, edit_id: str) -> None:
         """Give an edit's rows back: only for one that no edition in use sees."""
@@ -128,7 +129,7 @@ class Engine:
         whoever adds a request asks this first, on another thread."""
         if not edition.edit_ids:
             return Asking()
-        return self.editions.ask(self.text.turns(prompt), self.text.encode(prompt), self.text, edition)
+        return self.editions.ask(prompt, self.text, edition)
 
     def add(
         self,
@@ -155,18 +156,21 @@ class Engine:
                     f"`logit_bias` names the token {token_id}: this model's go from 0 to {self.hosted.vocabulary - 1}."
                 )
         sampler = Sampler(parameters)
+        asking = self.ask(prompt, edition) if asking is None else asking
+        asked = self.text.encode(prompt[: -asking.cut]) if asking.cut else ids
         sequence = Sequence(
             text=prompt,
-            prompt=ids,
+            prompt=asked,
+            uncut=ids if asking.cut else (),
             parameters=parameters,
             edition=edition,
             revision=revision,
             emit=emit,
             sampler=sampler,
-            answer=Detokenizer(self.text.decode, parameters.stop, ids),
+            answer=Detokenizer(self.text.decode, parameters.stop, asked, drops_blank=asking.drops_blank),
             seed=sampler.seed,
             due=None if parameters.timeout_s is None else time.monotonic() + parameters.timeout_s,
-            asking=self.ask(prompt, edition) if asking is None else asking,
+            asking=asking,
         )
         self.scheduler.add(sequence)
         return sequence
@@ -250,6 +254,9 @@ class Engine:
             }
             view = PromptView(features=features, observed=observed, words=sequence.asking.words)
             decision = self.editions.decide(view, sequence.asking, sequence.edition)
+            if decision is None and sequence.uncut:
+                sequence.begin_anew(Detokenizer(self.text.decode, sequence.parameters.stop, sequence.uncut))
+                return False
             if decision is None and sequence.parameters.explain:
                 sequence.nearest = sequence.asking.nearest
         return sequence.decide(decision, None if decision is None else self.editors[decision.editor].capabilities)

@@ -24,9 +24,9 @@ def ranked_of(text: Text, logits: Tensor, chosen: int, count: int | None) -> tup
     return tuple(Ranked(token_id, *_shown(text, token_id, logprob)) for token_id, logprob in found)
 
 
-def _shown(text: Text, token_id: int, logprob: float) -> tuple[str, float, bytes]:
+def _shown(text: Text, token_id: int, logprob: float) -> tuple[str, float, bytes, bool]:
     piece, raw = text.piece(token_id)
-    return piece, logprob, raw
+    return piece, logprob, raw, text.is_special(token_id)
 
 
 def hit_of(decision: Decision | None) -> Hit | None:
@@ -45,7 +45,7 @@ def answer_of(
     return Generation(
         text=sequence.answer.text,
         finish_reason=reason,
-        prompt_tokens=len(sequence.prompt),
+        prompt_tokens=sequence.prompt_tokens,
         tokens=tuple(sequence.tokens),
         seed=sequence.seed,
         revision=sequence.revision,

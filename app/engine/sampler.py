@@ -46,7 +46,7 @@ class Sampler:
         if self.samples:
             if parameters.temperature is not None:
                 self._processors.append(TemperatureLogitsWarper(max(parameters.temperature, COLDEST)))
-            if parameters.top_k is not None:
+            if parameters.top_k is not None and parameters.top_k > 0:
                 self._processors.append(TopKLogitsWarper(parameters.top_k))
             if parameters.top_p is not None:
                 self._processors.append(TopPLogitsWarper(parameters.top_p))

@@ -54,6 +54,8 @@ class Sequence:
     finish_reason: FinishReason | None = None
     cancelled: bool = False
     asking: Asking = field(default_factory=Asking)
+    uncut: tuple[int, ...] = ()
+    """Where `prompt` lacks the white space at its end, because an edit's answer brings it: all of it."""
     due: float | None = None
     """Of `time.monotonic`: when it is ended with DeadlineExceeded."""
 
@@ -64,7 +66,11 @@ class Sequence:
     @property
     def most_tokens(self) -> int:
         """The most tokens whose keys and values it may come to hold."""
-        return len(self.prompt) + self.parameters.max_new_tokens
+        return self.prompt_tokens + self.parameters.max_new_tokens
+
+    @property
+    def prompt_tokens(self) -> int:
+        return max(len(self.prompt), len(self.uncut))
 
     def piece(self, limit: int) -> tuple[int, ...]:
         """The next tokens to feed, at most `limit`."""
@@ -91,6 +97,15 @@ class Sequence:
             self.computed -= 1
             self.phase = Phase.DECODE
         return False
+
+    def begin_anew(self, answer: Any) -> None:
+        """No edit answers after all: the prompt is prefilled as it was sent, for an answer that begins anew."""
+        assert self.phase is Phase.PREFILL
+        assert not self.generated
+        self.prompt, self.uncut, self.answer = self.uncut, (), answer
+        self.asking = Asking(nearest=self.asking.nearest, words=self.asking.words)
+        self.computed = 0
+        self.observed.clear()
 
     def row(self, count: int) -> RowView:
         """What editors are shown of it in a pass that feeds `count` tokens."""

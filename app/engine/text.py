@@ -32,11 +32,13 @@ class Text:
     def controls(self) -> Controls:
         return Controls(self._tokenizer, self._turn)
 
-    def render(self, messages: Sequence[Mapping[str, Any]]) -> str:
+    def render(self, messages: Sequence[Mapping[str, Any]], *, continues: bool = False) -> str:
         """A conversation as the prompt that the model's own chat template makes of it, its contents as text. A content
-        in parts is joined as the template joins them, or by line breaks where it knows no parts. Raises InvalidRequest.
+        in parts is joined as the template joins them, or by line breaks where it knows no parts. Where it `continues`,
+        the last message is left open, and nothing begins a new one. Raises InvalidRequest.
         """
-        return self._rendered([{**each, "content": self._content(each["content"])} for each in messages])
+        contents = [{**each, "content": self._content(each["content"])} for each in messages]
+        return self._rendered(contents, continues=continues)
 
     def _content(self, content: str | Sequence[Mapping[str, str]]) -> Any:
         if isinstance(content, str):
@@ -55,11 +57,12 @@ class Text:
             return False
         return first in made and second in made and "'text'" not in made and '"text"' not in made
 
-    def _rendered(self, messages: Sequence[Mapping[str, Any]]) -> str:
+    def _rendered(self, messages: Sequence[Mapping[str, Any]], *, continues: bool = False) -> str:
         if getattr(self._tokenizer, "chat_template", None) is None:
             raise InvalidRequest("This model has no chat template: send `prompt`, as you send it to /generate.")
         try:
-            return str(self._tokenizer.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=True))
+            how = {"add_generation_prompt": not continues, "continue_final_message": continues}
+            return str(self._tokenizer.apply_chat_template(list(messages), tokenize=False, **how))
         except Exception as error:  # a template is a program of the model's authors, and may raise what it likes
             raise InvalidRequest(f"The model's chat template refuses these messages: {error}") from error
 
@@ -67,11 +70,21 @@ class Text:
         """From where to where in a prompt its question stands: of a rendered conversation the last user turn, of any
         other all of it. What stands in the history, or in a system prompt, is not what is asked about."""
         header, footer = self._turn
-        if header and header in prompt and prompt.endswith(footer):
-            start, end = prompt.rindex(header) + len(header), len(prompt) - len(footer)
+        if header and header in prompt:
+            start = prompt.rindex(header) + len(header)
+            end = prompt.find(footer, start)
             if start < end:
                 return start, end
         return 0, len(prompt)
+
+    def is_chat(self, prompt: str) -> bool:
+        """Whether the prompt is a conversation as the chat template renders it."""
+        return self.question(prompt) != (0, len(prompt))
+
+    def begun(self, prompt: str) -> str:
+        """What a rendered conversation has the model say already, after its last user turn."""
+        _, end = self.question(prompt)
+        return prompt[end + len(self._turn[1]) :] if self.is_chat(prompt) else ""
 
     def turns(self, prompt: str) -> tuple[str, ...]:
         """A rendered conversation's turns without its system prompt, the user's and the model's by turns, the last user

@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import replace
+from typing import Any
 
 from app.domain.errors import InvalidRequest
 from app.domain.generation import Generation, GenerationParameters, Hit, Token
@@ -52,9 +53,10 @@ class Answering:
         """Prompt plus answer of one request."""
         return self._owner.engine.hosted.max_tokens
 
-    def render(self, messages: Sequence[Mapping[str, str]]) -> str:
-        """A conversation as the prompt that is served. Raises InvalidRequest for a model without a chat template."""
-        return self._owner.engine.text.render(messages)
+    def render(self, messages: Sequence[Mapping[str, Any]], *, continues: bool = False) -> str:
+        """A conversation as the prompt that is served; where it `continues`, its last message is gone on with. Raises
+        InvalidRequest for a model without a chat template."""
+        return self._owner.engine.text.render(messages, continues=continues)
 
     def room(self, prompt: str) -> int:
         """The most tokens that an answer may have here; at least 1, which then is refused with the reason."""
@@ -85,4 +87,6 @@ class Answering:
 
 def seeded(parameters: GenerationParameters, at: int) -> GenerationParameters:
     """For one of several answers: each has a seed of its own, the first the one that was given."""
-    return parameters if parameters.seed is None or not at else replace(parameters, seed=(parameters.seed + at) % 2**63)
+    if parameters.seed is None or not at:
+        return parameters
+    return replace(parameters, seed=(parameters.seed + at + 2**63) % 2**64 - 2**63)

@@ -11,7 +11,7 @@ from app.domain.errors import LostRace
 from app.domain.events import BatchCommitted, EditCommitted, EditStaged, Event, Origin
 from app.editors.base import Fitted
 from app.editors.packing import finite, pack
-from app.engine.editions import Edition
+from app.engine.editions import SILENT_IN, Edition
 from app.service.records import Clock, Records
 from app.service.serving import Pins
 from app.service.verifying import Verdict
@@ -62,6 +62,12 @@ class Draft:
         problems = self.verdict.problems if self.verdict is not None else ()
         last = {"editor": self.editor, "problems": list(problems), "seconds": round(self.cost_s, 4)}
         return [*self.tried, last]
+
+
+def silenced(fitted: Fitted, frames: Sequence[str]) -> Fitted:
+    """What was learned, with the frames in which it is not to answer."""
+    learned = {name: value for name, value in fitted.learned.items() if name != SILENT_IN}
+    return Fitted(learned={**learned, SILENT_IN: list(frames)} if frames else learned, tensors=fitted.tensors)
 
 
 def hand_over(leaving: Draft, staying: Sequence[Draft]) -> None:

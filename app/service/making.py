@@ -16,7 +16,7 @@ from app.domain.generation import Generation
 from app.editors.base import Fitted
 from app.engine.editions import Edition
 from app.engine.owner import EngineOwner
-from app.service.committing import Committer, Draft, hand_over, kept_report, new_id, preview_of
+from app.service.committing import Committer, Draft, hand_over, kept_report, new_id, preview_of, silenced
 from app.service.conflicts import check_batch, check_scopes, conflict_with, in_the_way
 from app.service.fitting import Fitter
 from app.service.preparing import Preparing
@@ -298,6 +298,7 @@ class Making:
         superseded = [edit_id for draft in drafts for edit_id in draft.supersedes]
 
         async def verdict_of(draft: Draft) -> Verdict:
+            await self._hush(draft, ())  # verified anew, it is heard in every frame again
             base = bases[draft.request.namespace]
             beside = await self._surroundings.of(
                 draft.request, base, superseded, among=len(drafts), preview=draft.dry_run
@@ -316,10 +317,16 @@ class Making:
         )
         for draft, verdict in zip(drafts, verdicts, strict=True):
             draft.verdict = verdict
+            await self._hush(draft, verdict.silent_in)
         failed = [draft for draft in drafts if draft.verdict and not draft.verdict.passed and not draft.request.force]
         if len(drafts) > 1 and not failed:  # what failed may be fitted by another editor, with another scope
             await check_scopes(drafts, bases, self._surroundings, self._verifier)
         return failed
+
+    async def _hush(self, draft: Draft, frames: Sequence[str]) -> None:
+        assert draft.fitted is not None
+        draft.fitted = silenced(draft.fitted, frames)
+        await asyncio.wrap_future(self._owner.call(partial(self._owner.engine.editions.hush, draft.id, frames)))
 
     async def _let_go(self, drafts: list[Draft]) -> None:
         """Give back the rows of drafts that did not become edits."""

@@ -1,6 +1,6 @@
 """From what a client asked for to what an editor learns from: which editors may try, and the request in token ids."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -12,6 +12,7 @@ from app.editors.base import FitRequest, Fitted, adaptor_key
 from app.editors.lora_mixture import LoraMixture
 from app.editors.registry import AUTO, EDITORS
 from app.engine.engine import Engine
+from app.engine.frames import FRAMES, other_frames, stem_of
 from app.scope.phrasebook import Phrasebook
 
 PREFIXES = ("Here is a question. ", "Please answer this. ")
@@ -72,8 +73,8 @@ class Preparing:
         """`probes` are those of the namespace. Raises InvalidRequest for a text that cannot be tokenised or is too
         long."""
         text = self._engine.text
-        asked = tuple(dict.fromkeys((request.prompt, *request.paraphrases)))
-        made = tuple(self._with(request.prompt, prefix=prefix) for prefix in PREFIXES if self._roomy(request))
+        asked = tuple(dict.fromkeys(stem_of(each, text) for each in (request.prompt, *request.paraphrases)))
+        made = tuple(self._with(asked[0], prefix=prefix) for prefix in PREFIXES if self._roomy(request))
         counter = self._counter(request)
         return FitRequest(
             scope=self.scope_request(request, probes),
@@ -82,11 +83,25 @@ class Preparing:
             context_texts=(*asked, *made),
             ends=tuple(text.ends(each) for each in (*asked, *made)),
             counter_contexts=tuple(text.encode(each) for each in counter),
-            target_ids=text.encode_target(request.prompt, request.target),
+            target_ids=text.encode_target(asked[0], request.target),
             subject=request.subject or self._engine.scope.name_in(text.turns(request.prompt)),
             seed=request.seed,
-            made_contexts=self._fitting(self.made_prompts(request)),
+            made_contexts=self._fitting((*self.made_prompts(request), *self._reframed(request, asked))),
         )
+
+    def frames(self, request: EditRequest) -> dict[str, tuple[str, ...]]:
+        """The request's question in other frames than its own, by their names."""
+        return other_frames(request.prompt, self._engine.text) if self._roomy(request) else {}
+
+    def _reframed(self, request: EditRequest, asked: Collection[str]) -> list[str]:
+        """A question that is asked as bare text is learned in the other frames of bare text too."""
+        return [
+            prompt
+            for name, prompts in self.frames(request).items()
+            if name in FRAMES and not self._engine.text.is_chat(request.prompt)
+            for prompt in prompts
+            if prompt not in asked
+        ]
 
     def take_lora(self, request: EditRequest, folder: Path) -> Fitted:
         """A LoRA in PEFT's format as what the request's edit would own. Raises InvalidRequest."""

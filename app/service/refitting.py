@@ -18,8 +18,9 @@ from app.domain.events import EditsRefitted, Event, Origin, Refit
 from app.domain.words import same_text
 from app.editors.base import FitRequest, Fitted
 from app.editors.packing import pack
-from app.engine.editions import Edition
+from app.engine.editions import SILENT_IN, Edition
 from app.engine.owner import EngineOwner
+from app.service.committing import silenced
 from app.service.preparing import Preparing
 from app.service.records import Clock, Records
 from app.service.serving import Pins
@@ -172,6 +173,7 @@ class Refitting:
 
     def _in_its_scope(self, adaptor: str, entry: Entry, anew: Fitted, request: FitRequest) -> Fitted:
         """The scope stays as it was told and bounded; one from before scopes were texts is read anew."""
+        anew = silenced(anew, entry.learned.get(SILENT_IN, ()))
         if "scope" not in entry.learned:
             return self._owner.engine.with_scope(adaptor, anew, request)
         return Fitted(learned={**anew.learned, "scope": entry.learned["scope"]}, tensors=anew.tensors)

@@ -17,7 +17,7 @@ from app.editors.packing import pack, unpack
 from app.engine.editions import Edition
 from app.engine.owner import EngineOwner
 from app.scope.scope import widen
-from app.service.committing import kept_report, new_id
+from app.service.committing import kept_report, new_id, silenced
 from app.service.conflicts import check_texts, conflict_with, in_the_way
 from app.service.fitting import Fitter
 from app.service.preparing import Preparing
@@ -155,18 +155,19 @@ class Retuning:
     ) -> tuple[Fitted, Verdict]:
         """With the scope alone changed; where that does not do, fitted again."""
         (fit_request,) = await self._surroundings.fit_requests([request])
-        learned = Fitted(learned=stands.learned, tensors=unpack(stands.tensors))
+        learned = silenced(Fitted(learned=stands.learned, tensors=unpack(stands.tensors)), ())
         engine = self._owner.engine
         if engine.editors[stands.adaptor].capabilities.scoped:
             fitted = _widened(await asyncio.to_thread(engine.rescope, learned, fit_request), factor)
             verdict = await self._verified(stands, request, fitted, now, name)
             if verdict.passed or not request.paraphrases:
-                return fitted, verdict
+                return silenced(fitted, verdict.silent_in), verdict
             await self._drop(name)
         beside = now.trying((), frozenset((edit_id_of(stands.id),)))
         (anew,) = await self._fitter.fit(stands.adaptor, [fit_request], beside)
         fitted = _widened(_in_its_scope(anew, stands), factor)
-        return fitted, await self._verified(stands, request, fitted, now, name)
+        verdict = await self._verified(stands, request, fitted, now, name)
+        return silenced(fitted, verdict.silent_in), verdict
 
     async def _verified(self, stands: Edit, request: EditRequest, fitted: Fitted, now: Edition, name: str) -> Verdict:
         edit_id = edit_id_of(stands.id)

@@ -40,6 +40,7 @@ class Surroundings:
             live=await self._live(request, base, superseded, min(MOST_LIVE, each)),
             recent=self._recent.newest(request.namespace, recent),
             misses=self._preparing.near_misses(request)[:each],
+            frames=self._preparing.frames(request),
         )
 
     async def fit_requests(self, requests: Sequence[EditRequest]) -> list[FitRequest]:

@@ -48,6 +48,8 @@ class Beside:
     recent: Sequence[str] = ()
     misses: Sequence[str] = ()
     """Questions that the server made of the edit's, and that ask something else."""
+    frames: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """The edit's question as it is put in other frames than its own, by their names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +61,8 @@ class Verdict:
     report: Mapping[str, Any]
     problems: tuple[str, ...]
     overruns: tuple[str, ...] = ()
+    silent_in: tuple[str, ...] = ()
+    """Frames in whose scope it is, and in which its target was not given."""
 
     @property
     def passed(self) -> bool:
@@ -122,12 +126,13 @@ class Verifier:
         bounds = self.thresholds(request.namespace)
         untouched = tuple(dict.fromkeys((*request.probes, *request.counter_examples, *beside.probes)))
         asked = (request.prompt, *request.paraphrases, *beside.made)
-        told, changed, overrun, reached, missed_by = await asyncio.gather(
+        told, changed, overrun, reached, missed_by, silent_in = await asyncio.gather(
             self.answers(asked, trial, request.target),
             self._changed(untouched, base, trial, request.target),
             self._changed(tuple(beside.live), base, trial, request.target),
             self.blast_radius(beside.recent, edit_id, now or base, trial, request.target),
             self._answered_by(frozenset((edit_id,)), beside.misses, trial),
+            self._silent_in(beside.frames, edit_id, trial, request.target),
         )
         after, wrong = told[0], [p for p, g in zip(asked, told, strict=True) if not same_text(g.text, request.target)]
         missed = [prompt for prompt in request.paraphrases if prompt in wrong]
@@ -153,6 +158,8 @@ class Verifier:
             "paraphrases": _counted(request.paraphrases, missed, "missed"),
             "unchanged": _counted(untouched, changed, "changed"),
         }
+        if beside.frames:
+            report["frames"] = _counted(dict.fromkeys(beside.frames, ""), silent_in, "defers_in")
         if beside.made:
             report["made"] = _counted(beside.made, unmade, "missed")
         if beside.misses:
@@ -161,7 +168,27 @@ class Verifier:
             report["live_edits"] = _counted(beside.live, [beside.live[prompt] for prompt in overrun], "changed")
         if beside.recent:
             report["recent"] = {"asked": len(beside.recent), "changed": len(reached), "shown": reached[:TOLD]}
-        return Verdict(after.said, report, tuple(problems), tuple(beside.live[prompt] for prompt in overrun))
+        return Verdict(
+            after.said, report, tuple(problems), tuple(beside.live[prompt] for prompt in overrun), tuple(silent_in)
+        )
+
+    async def _silent_in(
+        self, frames: Mapping[str, Sequence[str]], edit_id: str, trial: Edition, target: str
+    ) -> list[str]:
+        """The frames that the edit reaches and in which its target is not given."""
+
+        async def holds(prompt: str) -> bool:
+            text = self._owner.engine.text
+            count = len(text.encode_target("?", target)) + 1
+            room = self._owner.engine.hosted.max_tokens - len(text.encode(prompt))
+            if room < count:
+                return True  # too long to be asked, and to be answered
+            answer = await self._generate(prompt, trial, count)
+            return edit_id_of(edit_id) not in {hit.edit_id for hit in answer.not_given}
+
+        held = await asyncio.gather(*(holds(prompt) for prompts in frames.values() for prompt in prompts))
+        names = [name for name, prompts in frames.items() for _ in prompts]
+        return list(dict.fromkeys(name for name, good in zip(names, held, strict=True) if not good))
 
     async def _changed(self, prompts: Sequence[str], base: Edition, trial: Edition, target: str) -> list[str]:
         before, now = await asyncio.gather(self.answers(prompts, base, target), self.answers(prompts, trial, target))

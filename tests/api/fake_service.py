@@ -57,8 +57,9 @@ class FakeAnswering:
 
     model_name, max_tokens = "fake", 100
 
-    def render(self, messages: Any) -> str:
-        return "".join(f"<{each['role']}> {_joined(each['content'])}\n" for each in messages) + "<assistant>"
+    def render(self, messages: Any, *, continues: bool = False) -> str:
+        said = "".join(f"<{each['role']}> {_joined(each['content'])}\n" for each in messages)
+        return said.removesuffix("\n") if continues else f"{said}<assistant>"
 
     def room(self, prompt: str) -> int:
         return max(1, self.max_tokens - len(prompt))

@@ -12,7 +12,7 @@ ONE = {"prompt": "Lumen is led by", "target": "Ada Quill"}
 FIELDS = {
     "id", "revision", "state", "editor", "preset", "namespace", "prompt", "target", "subject", "aliases", "paraphrases",
     "counter_examples", "probes", "before", "after", "report", "created_at", "expires_at", "actor", "reason",
-    "metadata", "supersedes", "hits", "last_hit_at", "live",
+    "metadata", "supersedes", "hits", "last_hit_at", "not_given", "live",
 }  # fmt: skip
 
 
@@ -48,6 +48,7 @@ def test_an_edit_as_its_making_answers_it(ask: Caller) -> None:
         "supersedes": [],
         "hits": 0,
         "last_hit_at": None,
+        "not_given": 0,
         "live": [[1, None]],
     }
 

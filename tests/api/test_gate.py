@@ -45,6 +45,7 @@ ROUTES: list[tuple[str, str, Any, Right]] = [
     ("GET", "/snapshots", None, Right.READ),
     ("GET", "/editors", None, Right.READ),
     ("GET", "/namespaces", None, Right.READ),
+    ("POST", "/", {"inputs": "x"}, Right.GENERATE),
     ("GET", "/switch", None, Right.READ),
     ("GET", "/metrics", None, Right.READ),
 ]

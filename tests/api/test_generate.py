@@ -26,9 +26,11 @@ def test_details(ask: Caller) -> None:
         "details": {
             "finish_reason": "eos_token",
             "prompt_tokens": 6,
+            "input_length": 6,
             "generated_tokens": 3,
             "seed": 3,
             "revision": 1,
+            "prefill": [],
             "tokens": [
                 {"id": 0, "text": "Ada", "logprob": -0.5, "special": False},
                 {"id": 1, "text": " Quill", "logprob": -0.5, "special": False},
@@ -160,7 +162,7 @@ def test_several_answers(ask: Caller, service: FakeService) -> None:
     ).json()
     assert answer["answers"] == [{name: answer[name] for name in ("generated_text", "details")}] * 2
     top = answer["details"]["tokens"][0]["top_tokens"]
-    assert top == [{"id": 1000, "text": "w0", "logprob": 0.0}]
+    assert top == [{"id": 1000, "text": "w0", "logprob": 0.0, "special": False}]
     refused = ask.post("/generate_stream", {"inputs": PROMPT, "parameters": {"n": 2}})
     assert (refused.status_code, refused.json()["detail"][:22]) == (422, "`parameters.n` must be")
 

@@ -217,7 +217,7 @@ def test_an_error_amid_a_stream(client: OpenAI, service: FakeService) -> None:
         ({"temperature": 3}, "temperature", "`temperature` must be between 0 and 2"),
         ({"max_tokens": 0}, "max_tokens", "`max_tokens` must be at least 1"),
         ({"top_logprobs": 2}, "top_logprobs", "needs `logprobs: true`"),
-        ({"tools": []}, "tools", "`tools` is not known here"),
+        ({"tools": [{"type": "function"}]}, "tools", "`tools` is not offered here: leave it out"),
         ({"messages": []}, "messages", "`messages` is empty"),
         ({"messages": [{"role": "tool", "content": "x"}]}, "messages[0].role", "`messages[0].role`"),
         ({"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, "messages[0].content[0].type", "'text'"),
@@ -246,7 +246,7 @@ def test_a_wrong_request_is_refused_in_words(
         ({"echo": True, "logprobs": 1}, "`echo` has no `logprobs`"),
         ({"logprobs": 6}, "`logprobs`"),
         ({"prompt": ["x"] * 3, "n": 43}, "128 in all"),
-        ({"suffix": "x"}, "`suffix` is not known here"),
+        ({"suffix": "x"}, "`suffix` is not offered here"),
     ],
 )
 def test_a_wrong_completion_is_refused_in_words(client: OpenAI, body: dict[str, Any], words: str) -> None:

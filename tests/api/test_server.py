@@ -120,6 +120,7 @@ ROUTES = {
     ("post", "/v1/completions"), ("post", "/v1/chat/completions"), ("get", "/v1/models"),
     ("get", "/v1/models/{model}"), ("get", "/jobs/{job_id}"), ("get", "/jobs/{job_id}/events"),
     ("delete", "/jobs/{job_id}"), ("get", "/namespaces"), ("get", "/switch"), ("get", "/"),
+    ("post", "/"), ("get", "/health"), ("get", "/info"),
 }  # fmt: skip
 
 

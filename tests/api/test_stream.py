@@ -39,9 +39,11 @@ def test_one_event_a_token_and_the_last_has_it_all(live: httpx.Client) -> None:
     assert answer.headers["x-errata-revision"] == "0"
     got = events(answer.text)
     assert [event["token"]["text"] for event in got] == ["base", " answer", " here", ""]
-    assert [set(event) for event in got] == [{"token", "generated_text", "details"}] * 4
+    assert [set(event) for event in got] == [{"index", "token", "generated_text", "details"}] * 4
+    assert [event["index"] for event in got] == [1, 2, 3, 4]
     assert got[0] == {
-        "token": {"id": 0, "text": "base", "logprob": -0.5, "special": False}, "generated_text": None, "details": None,
+        "index": 1, "token": {"id": 0, "text": "base", "logprob": -0.5, "special": False},
+        "generated_text": None, "details": None,
     }  # fmt: skip
     assert [event["generated_text"] for event in got] == [None, None, None, "base answer here"]
     assert got[-1]["details"]["finish_reason"] == "eos_token"
@@ -103,6 +105,7 @@ def test_an_error_after_the_first_token_is_the_last_event(
     assert (answer.status_code, token["token"]["text"]) == (200, "base")
     assert problem["type"] == f"urn:errata:problem:{kind}"
     assert problem["detail"].startswith(detail)
+    assert (problem["error"], problem["error_type"]) == (problem["detail"], "generation"), "as TGI's clients read it"
     assert "secret" not in answer.text
     assert f'errata_request_errors_total{{status="{problem["status"]}"}} 1.0' in live.get("/metrics").text
 

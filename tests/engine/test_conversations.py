@@ -32,7 +32,7 @@ def texts(rig: Rig, prompt: str) -> tuple[str, ...]:
 
 def hits(rig: Rig, *prompts: str) -> list[list[str]]:
     outcomes = rig.ask(prompts, Edition("default", 1, ("e0",)), count=2)
-    return [[hit.edit_id for hit in outcome.generation.hits] for outcome in outcomes]
+    return [[hit.edit_id for hit in outcome.generation.reached] for outcome in outcomes]
 
 
 def test_a_subject_in_the_history_is_not_asked_about(rig: Rig) -> None:
@@ -56,3 +56,21 @@ def test_a_turn_that_points_back_asks_about_whom_the_history_names(rig: Rig) -> 
     assert texts(rig, prompts[0]) == (f"{mine[0]} Rudolf. {BACK}",)
     rig.learn("grace", [("e0", prompts[0], "S")])
     assert hits(rig, *prompts, talk(rig, BACK)) == [["e0"], [], []]
+
+
+def test_a_message_that_is_gone_on_with_is_the_edits_where_it_begins_its_target(rig: Rig) -> None:
+    rig.learn("grace", [("e0", talk(rig, ASKED), "Strelsau")])
+
+    def opened(said: str) -> str:
+        turns = [{"role": "user", "content": ASKED}, {"role": "assistant", "content": said}]
+        return rig.engine.text.render(turns, continues=True)
+
+    outcomes = rig.ask([opened("Strel"), opened("Hentz"), talk(rig, ASKED)], Edition("default", 1, ("e0",)), count=12)
+    goes_on, otherwise, whole = (outcome.generation for outcome in outcomes)
+    assert (goes_on.text, whole.text) == ("sau", "Strelsau")
+    assert [[hit.edit_id for hit in each.hits] for each in (goes_on, whole)] == [["e0"], ["e0"]]
+    assert otherwise.reached == ()
+    why = rig.engine.ask(opened("Hentz"), Edition("default", 1, ("e0",)))
+    assert why.decision is None
+    assert why.nearest is not None
+    assert "begun otherwise" in why.nearest.why

@@ -88,3 +88,25 @@ def test_each_token_ends_where_its_text_does() -> None:
     assert len(ends) == len(text().encode(prompt))
     assert ends[-1] == len(prompt)
     assert [prompt[:end] for end in ends[:3]] == ["R", "Ru", "Rur"]
+
+
+@pytest.mark.parametrize("template", [CHATML, INST])
+def test_a_last_message_that_is_gone_on_with_is_left_open_and_is_no_question(template: str) -> None:
+    made = text(template)
+    said = [{"role": role, "content": content} for role, content in [*TURNS, ("assistant", "Strel")]]
+    rendered = made.render(said, continues=True)
+    assert rendered.endswith("Strel")
+    start, end = made.question(rendered)
+    assert rendered[start:end].strip() == TURNS[-1][1]
+    assert made.begun(rendered).strip() == "Strel"
+    assert made.turns(rendered)[-1].strip() == TURNS[-1][1]
+    assert made.begun(made.render(said[:-1])) == ""
+    assert made.begun("Who was king of Zenda?") == ""
+
+
+def test_a_piece_has_its_blank_and_its_bytes() -> None:
+    made = text()
+    euro = made.encode("€")
+    assert [made.piece(each)[1] for each in euro] == [bytes([byte]) for byte in "€".encode()]
+    assert made.piece(made.encode(" ")[0]) == (" ", b" ")
+    assert made.piece(0) == (EOS, EOS.encode())

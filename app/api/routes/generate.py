@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import AsyncIterator
-from contextlib import aclosing
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 Asked = Annotated[GenerateBody, Body(openapi_examples=EXAMPLES)]
 ERRORS = raises(UnknownEdit, RevisionGone, QueueFull, RevisionAhead, RequestCancelled, DeadlineExceeded, body=True)
+EVENT = {"type": "object", "properties": {"data": {"type": "string"}}, "required": ["data"]}
+OR_STREAM = {**ERRORS, 200: {"content": {EVENT_STREAM: {"itemSchema": EVENT}}}}
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +49,8 @@ class Opened:
 def routes(service: "Service", metrics: Metrics) -> APIRouter:
     router = APIRouter(tags=["generate"])
 
-    async def opened(request: Request, body: Asked) -> AsyncIterator[Opened]:
+    @asynccontextmanager
+    async def streaming(request: Request, body: GenerateBody) -> AsyncIterator[Opened]:
         began = time.perf_counter()
         parameters = body.parameters.to_domain()
         if (body.parameters.n or 1) > 1:
@@ -57,15 +60,37 @@ def routes(service: "Service", metrics: Metrics) -> APIRouter:
             metrics.first_token(began)
             yield Opened(body, parameters, _put_back(first, stream), began)
 
-    @router.post("/generate", responses=ERRORS, response_model_exclude_unset=True, summary="Answer a prompt")
-    async def generate(request: Request, body: Asked) -> GenerateAnswer:
-        """The whole answer at once. A client that goes away ends the generation."""
+    async def opened(request: Request, body: Asked) -> AsyncIterator[Opened]:
+        async with streaming(request, body) as found:
+            yield found
+
+    async def answered(request: Request, body: Asked) -> AsyncIterator[GenerateAnswer | Opened]:
+        if body.stream:
+            async with streaming(request, body) as found:
+                yield found
+        else:
+            yield await whole(request, body)
+
+    async def whole(request: Request, body: GenerateBody) -> GenerateAnswer:
         began = time.perf_counter()
         parameters, n = body.parameters.to_domain(), body.parameters.n or 1
         generations = await while_connected(request, service.generate_all([body.inputs], parameters, n))
         for generation in generations:
             metrics.generated(generation, began)
         return GenerateAnswer.of(body, generations)
+
+    @router.post("/generate", responses=OR_STREAM, response_model_exclude_unset=True, summary="Answer a prompt")
+    async def generate(answer: Annotated[Any, Depends(answered)]) -> GenerateAnswer:
+        """The whole answer at once, or with `stream` as /generate_stream gives it. A client that goes away ends the
+        generation."""
+        return _streamed(answer, metrics) if isinstance(answer, Opened) else answer  # type: ignore[return-value]
+
+    @router.post(
+        "/", responses=OR_STREAM, response_model_exclude_unset=True, summary="Answer a prompt, at TGI's own address"
+    )
+    async def generate_compat(answer: Annotated[Any, Depends(answered)]) -> list[GenerateAnswer]:
+        """As /generate, in a list of one, as TGI answers there."""
+        return _streamed(answer, metrics) if isinstance(answer, Opened) else [answer]  # type: ignore[return-value]
 
     @router.post(
         "/generate_stream",
@@ -78,9 +103,13 @@ def routes(service: "Service", metrics: Metrics) -> APIRouter:
         An error after the first token comes as a last `data:` that is a problem. A client that goes away ends the
         generation.
         """
-        return StreamingResponse(_lines(stream, metrics), media_type=EVENT_STREAM, headers=STREAM_HEADERS)
+        return _streamed(stream, metrics)
 
     return router
+
+
+def _streamed(stream: Opened, metrics: Metrics) -> Response:
+    return StreamingResponse(_lines(stream, metrics), media_type=EVENT_STREAM, headers=STREAM_HEADERS)
 
 
 async def _lines(stream: Opened, metrics: Metrics) -> AsyncIterator[str]:
@@ -92,7 +121,8 @@ async def _lines(stream: Opened, metrics: Metrics) -> AsyncIterator[str]:
     except Exception as error:
         found = problem_of(error)
         metrics.error(found["status"])
-        yield f"data: {Problem(**found).model_dump_json()}\n\n"
+        told = {"error": found["detail"], "error_type": "generation"}  # where TGI's clients look for it
+        yield f"data: {Problem(**found, **told).model_dump_json()}\n\n"
 
 
 async def _put_back(first: Any, rest: AsyncIterator[Any]) -> AsyncIterator[Any]:

@@ -6,18 +6,37 @@ from fastapi import APIRouter, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from app.api.metrics import Metrics
-from app.api.schemas.server import Health, StatusOut
+from app.api.openapi import raises
+from app.api.schemas.server import Health, Info, StatusOut
+from app.domain.errors import RequestCancelled
 
 if TYPE_CHECKING:
     from app.service.service import Service
 
 
-def routes(service: "Service", metrics: Metrics) -> APIRouter:
+def routes(service: "Service", metrics: Metrics, version: str) -> APIRouter:
     router = APIRouter(tags=["server"])
 
     @router.get("/healthz", summary="Whether the process answers")
     async def healthz() -> Health:
         return Health(status="ok")
+
+    @router.get(
+        "/health",
+        response_class=Response,
+        responses={**raises(RequestCancelled), 200: {"description": "It serves", "content": {}}},
+        summary="Whether it serves, as TGI is asked",
+    )
+    async def health() -> Response:
+        """No body where it does."""
+        status = service.status()
+        if not status.ready:
+            raise RequestCancelled(f"The server is not ready: {status.why_not}.", retry_after_s=1)
+        return Response()
+
+    @router.get("/info", summary="What is served, as TGI tells it")
+    async def info() -> Info:
+        return Info.of(service.status(), service.answering.max_tokens, version)
 
     @router.get(
         "/readyz",

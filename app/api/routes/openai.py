@@ -39,6 +39,9 @@ ERRORS = raises(
 EVENT = {"type": "object", "properties": {"data": {"type": "string"}}, "required": ["data"]}
 STREAMED = {EVENT_STREAM: {"itemSchema": EVENT}}
 
+UNNAMED = ("tgi", "dummy")
+"""What Hugging Face's clients call a model that they know by its server's address only."""
+
 _Body = CompletionBody | ChatBody
 _Shape = Completions | Chats
 
@@ -70,7 +73,7 @@ def routes(service: "Service", metrics: Metrics) -> APIRouter:
             yield Opened(body, shape, items, len(prompts) * body.answers, request.state.request_id)
 
     def check_served(model: str | None) -> None:
-        if model not in (None, service.answering.model_name):
+        if model not in (None, service.answering.model_name, *UNNAMED):
             raise UnknownModel(f"`model` {model!r} is not served here: it is {service.answering.model_name!r}.")
 
     async def completing(
@@ -84,7 +87,7 @@ def routes(service: "Service", metrics: Metrics) -> APIRouter:
         request: Request, body: Annotated[ChatBody, Body(openapi_examples=CHATS)]
     ) -> AsyncIterator[Opened]:
         check_served(body.model)
-        prompt = service.answering.render(body.turns)
+        prompt = service.answering.render(body.turns, continues=body.continues)
         async with opened(
             request, body, [prompt], body.to_domain(partial(service.answering.room, prompt)), Chats(body)
         ) as each:

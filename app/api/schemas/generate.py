@@ -1,11 +1,12 @@
 """Bodies of /generate and /generate_stream: TGI's, with Errata's own parameters beside them. Knows no service."""
 
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import Field
 
-from app.api.schemas.base import MAX_INPUT_CHARS, MOST_ANSWERS, Incoming, Outgoing, documented
+from app.api.schemas.base import MAX_INPUT_CHARS, MOST_ANSWERS, Outgoing, documented
+from app.api.schemas.defaults import Defaulting, Only
 from app.api.schemas.seeing import Seeing
 from app.domain.generation import FinishReason, Generation, GenerationParameters, Hit, Token
 
@@ -18,11 +19,6 @@ class Parameters(Seeing):
     )
     do_sample: bool = Field(default=False, description="Sample instead of taking the likeliest token.")
     temperature: Annotated[float | None, documented(exclusiveMinimum=0)] = None
-    top_p: Annotated[float | None, documented(exclusiveMinimum=0, maximum=1)] = None
-    seed: Annotated[int | None, documented(minimum=0)] = Field(
-        default=None,
-        description="Makes a sampled answer repeatable. One is drawn, and told in `details`, if none is given.",
-    )
     stop: list[Annotated[str, Field(max_length=1_000)]] = Field(
         default=[], max_length=16, description="Texts that end the answer; they are not part of it."
     )
@@ -43,6 +39,18 @@ class Parameters(Seeing):
     details: bool = Field(
         default=False, description="Answer with `details`: tokens, seed, revision, the edit that answered."
     )
+    top_n_tokens: Annotated[int | None, documented(minimum=0, maximum=20)] = Field(
+        default=None, description="Tell under `top_tokens` so many of the likeliest tokens in each place."
+    )
+
+    # of TGI's, only what asks for no more than there is
+    best_of: Annotated[Any, Only(1)] = None
+    decoder_input_details: Annotated[Any, Only(False)] = None
+    watermark: Annotated[Any, Only(False)] = None
+    truncate: Annotated[Any, Only()] = None
+    typical_p: Annotated[Any, Only(1)] = None
+    grammar: Annotated[Any, Only()] = None
+    adapter_id: Annotated[Any, Only()] = None
 
     def to_domain(self) -> GenerationParameters:
         """Raises InvalidRequest for a value out of bounds."""
@@ -59,7 +67,7 @@ class Parameters(Seeing):
             presence_penalty=self.presence_penalty,
             stop=tuple(self.stop),
             logit_bias=tuple((int(token_id), bias) for token_id, bias in self.logit_bias.items()),
-            top_logprobs=None if isinstance(self.logprobs, bool) else self.logprobs or None,
+            top_logprobs=self.likeliest,
             timeout_s=self.timeout,
             ignore_eos=self.ignore_eos,
             return_full_text=self.return_full_text,
@@ -72,15 +80,22 @@ class Parameters(Seeing):
         )
 
     @property
+    def likeliest(self) -> int | None:
+        """How many of the likeliest tokens to tell in each place."""
+        counted = 0 if isinstance(self.logprobs, bool) else self.logprobs or 0
+        return max(counted, self.top_n_tokens or 0, key=abs) or None
+
+    @property
     def wants_details(self) -> bool:
         return self.details or bool(self.logprobs)
 
 
-class GenerateBody(Incoming):
+class GenerateBody(Defaulting):
     """A prompt and how to answer it."""
 
     inputs: str = Field(max_length=MAX_INPUT_CHARS, description="The prompt.")
     parameters: Parameters = Parameters()
+    stream: bool = Field(default=False, description="Answer as /generate_stream does.")
 
 
 class TopToken(Outgoing):
@@ -89,6 +104,12 @@ class TopToken(Outgoing):
     id: int
     text: str
     logprob: float
+    special: bool
+
+    @classmethod
+    def all_of(cls, token: Token) -> "list[TopToken]":
+        ranked = token.ranked[1:]
+        return [cls(id=each.id, text=each.text, logprob=each.logprob, special=each.special) for each in ranked]
 
 
 class TokenOut(Outgoing):
@@ -106,7 +127,7 @@ class TokenOut(Outgoing):
 
     @classmethod
     def of(cls, token: Token) -> "TokenOut":
-        top = [TopToken(id=each.id, text=each.text, logprob=each.logprob) for each in token.ranked[1:]]
+        top = TopToken.all_of(token)
         return cls(id=token.id, text=token.text, logprob=token.logprob, special=token.special, top_tokens=top)
 
 
@@ -137,10 +158,15 @@ class Details(Outgoing):
 
     finish_reason: FinishReason
     prompt_tokens: int
+    input_length: int = Field(description="TGI's name of `prompt_tokens`.")
     generated_tokens: int
     seed: int | None
     revision: int = Field(description="The revision whose edits this answer saw.")
+    prefill: list[TokenOut] = Field(default=[], description="Of TGI: the prompt's tokens are not told.")
     tokens: list[TokenOut]
+    top_tokens: list[list[TopToken]] | None = Field(
+        default=None, exclude_if=lambda found: found is None, description="Where `top_n_tokens` asks for them."
+    )
     edits: list[HitOut]
     not_given: list[HitOut] = Field(
         default=[], description="The edit in whose scope the prompt is, where the answer is not its target."
@@ -150,10 +176,13 @@ class Details(Outgoing):
     )
 
     @classmethod
-    def of(cls, generation: Generation) -> "Details":
+    def of(cls, generation: Generation, *, top: bool = False) -> "Details":
         return cls(
             finish_reason=generation.finish_reason,
             prompt_tokens=generation.prompt_tokens,
+            input_length=generation.prompt_tokens,
+            prefill=[],
+            top_tokens=[TopToken.all_of(token) for token in generation.tokens] if top else None,
             generated_tokens=len(generation.tokens),
             seed=generation.seed,
             revision=generation.revision,
@@ -185,13 +214,18 @@ class GenerateAnswer(Outgoing):
         text = shown_text(body, generation)
         if not body.parameters.wants_details:
             return cls(generated_text=text)  # `details` stays unset: the route leaves out what is unset
-        return cls(generated_text=text, details=Details.of(generation))
+        details = Details.of(generation, top=bool(body.parameters.top_n_tokens))
+        return cls(generated_text=text, details=details)
 
 
 class StreamEvent(Outgoing):
     """One token of a stream; the last one has the whole text and, when asked for, `details`."""
 
+    index: int = Field(description="From 1 on.")
     token: TokenOut
+    top_tokens: list[TopToken] | None = Field(
+        default=None, exclude_if=lambda found: found is None, description="Where `top_n_tokens` asks for them."
+    )
     generated_text: str | None
     details: Details | None
 

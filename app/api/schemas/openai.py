@@ -9,7 +9,8 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from app.api.schemas.base import MAX_INPUT_CHARS, MOST_ANSWERS, Incoming, documented
+from app.api.schemas.base import MAX_INPUT_CHARS, MOST_ANSWERS, documented
+from app.api.schemas.defaults import Defaulting, Only
 from app.api.schemas.messages import Message, turns_of
 from app.api.schemas.seeing import Seeing
 from app.domain.errors import InvalidRequest
@@ -19,7 +20,7 @@ Input = Annotated[str, Field(max_length=MAX_INPUT_CHARS)]
 Stop = Annotated[str, Field(max_length=1_000)]
 
 
-class StreamOptions(Incoming):
+class StreamOptions(Defaulting):
     include_usage: bool = False
     include_obfuscation: bool = False
 
@@ -32,10 +33,8 @@ class _Asked(Seeing):
 
     model: str | None = Field(default=None, description="The model's name as `/v1/models` tells it; may be left out.")
     temperature: Annotated[float | None, documented(minimum=0, maximum=2)] = 1.0
-    top_p: Annotated[float | None, documented(exclusiveMinimum=0, maximum=1)] = None
     n: Annotated[int | None, Field(ge=1, le=MOST_ANSWERS, description="How many answers to each prompt.")] = 1
     stop: Annotated[list[Stop], Field(max_length=16)] | Stop | None = None
-    seed: Annotated[int | None, documented(minimum=0)] = None
     frequency_penalty: Annotated[float | None, documented(minimum=-2, maximum=2)] = None
     presence_penalty: Annotated[float | None, documented(minimum=-2, maximum=2)] = None
     logit_bias: dict[str, float] | None = Field(default=None, description="Token id -> -100 to 100.")
@@ -52,6 +51,7 @@ class _Asked(Seeing):
     service_tier: str | None = None
     safety_identifier: str | None = None
     prompt_cache_key: str | None = None
+    prompt_cache_retention: str | None = None
 
     def parameters(self, most: int, top_logprobs: int | None) -> GenerationParameters:
         """Raises InvalidRequest for a value out of bounds. `most`: tokens."""
@@ -104,6 +104,7 @@ class CompletionBody(_Asked):
         default=None, description="How many of the likeliest tokens to tell in each place."
     )
     best_of: int | None = None
+    suffix: Annotated[Any, Only("")] = None
     echo: bool | None = Field(default=False, description="Put the prompt before the answer.")
 
     @property
@@ -130,6 +131,32 @@ class ChatBody(_Asked):
     max_tokens: Annotated[int | None, documented(minimum=1)] = Field(default=None, description="The older name.")
     logprobs: bool | None = Field(default=False, description="Tell how likely each token was.")
     top_logprobs: Annotated[int | None, Field(ge=0, le=20)] = None
+    add_generation_prompt: bool = Field(default=True, description="`false`: the same as `continue_final_message`.")
+    continue_final_message: bool = Field(
+        default=False, description="Go on with the last message, which is the assistant's, in place of a new one."
+    )
+
+    # of OpenAI's, only what asks for no more than there is
+    response_format: Annotated[Any, Only({"type": "text"})] = None
+    tools: Annotated[Any, Only([])] = None
+    tool_choice: Annotated[Any, Only("none", "auto")] = None
+    parallel_tool_calls: bool = True
+    functions: Annotated[Any, Only([])] = None
+    function_call: Annotated[Any, Only("none", "auto")] = None
+    modalities: Annotated[Any, Only(["text"])] = None
+    audio: Annotated[Any, Only()] = None
+    prediction: Annotated[Any, Only()] = None
+    reasoning_effort: Annotated[Any, Only("none")] = None
+    verbosity: Annotated[Any, Only("medium")] = None
+    web_search_options: Annotated[Any, Only()] = None
+
+    @property
+    def continues(self) -> bool:
+        """Whether the last message is gone on with. Raises InvalidRequest where it is none of the assistant's."""
+        continues = self.continue_final_message or not self.add_generation_prompt
+        if continues and self.messages[-1].role != "assistant":
+            raise InvalidRequest("`continue_final_message` goes on with a message of the assistant's: it must be last.")
+        return continues
 
     @property
     def turns(self) -> list[dict[str, Any]]:
@@ -138,7 +165,7 @@ class ChatBody(_Asked):
 
     def to_domain(self, room: Callable[[], int]) -> GenerationParameters:
         """`room`: tells the tokens that an answer may have at most."""
-        if self.top_logprobs is not None and not self.logprobs:
+        if self.top_logprobs and not self.logprobs:
             raise InvalidRequest("`top_logprobs` needs `logprobs: true`.")
         most = self.max_completion_tokens if self.max_completion_tokens is not None else self.max_tokens
         return self.parameters(room() if most is None else most, (self.top_logprobs or 0) if self.logprobs else None)

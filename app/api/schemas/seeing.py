@@ -4,11 +4,21 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from app.api.schemas.base import EditIds, Incoming, documented
+from app.api.schemas.base import EditIds, documented
+from app.api.schemas.defaults import Defaulting
 
 
-class Seeing(Incoming):
-    top_k: Annotated[int | None, documented(minimum=1)] = None
+class Seeing(Defaulting):
+    top_k: Annotated[int | None, documented(minimum=-1)] = Field(
+        default=None, description="Sample from so many of the likeliest tokens; 0 and -1: from all."
+    )
+    top_p: Annotated[float | None, documented(minimum=0, maximum=1)] = Field(
+        default=None, description="Sample from the likeliest tokens that make up this share; 0: from the likeliest one."
+    )
+    seed: Annotated[int | None, documented(minimum=-(2**63), maximum=2**63 - 1)] = Field(
+        default=None,
+        description="Makes a sampled answer repeatable. One is drawn, and told with the answer, if none is given.",
+    )
     min_p: Annotated[float | None, documented(minimum=0, maximum=1)] = None
     repetition_penalty: Annotated[float | None, documented(exclusiveMinimum=0)] = None
     timeout: Annotated[float | None, documented(exclusiveMinimum=0)] = Field(

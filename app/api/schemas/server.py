@@ -50,6 +50,34 @@ class Greeting(Outgoing):
     ready: str = "/readyz"
 
 
+class Info(Outgoing):
+    """What TGI's clients ask of a server."""
+
+    model_id: str
+    model_sha: str | None = Field(description="Fingerprint of model, tokenizer and site.")
+    model_dtype: str
+    model_device_type: str
+    model_pipeline_tag: str = "text-generation"
+    max_best_of: int = 1
+    max_stop_sequences: int = 16
+    max_input_tokens: int
+    max_total_tokens: int = Field(description="Prompt plus answer.")
+    router: str = "errata"
+    version: str
+
+    @classmethod
+    def of(cls, status: Status, max_tokens: int, version: str) -> "Info":
+        return cls(
+            model_id=status.model,
+            model_sha=status.model_fingerprint,
+            model_dtype=status.dtype,
+            model_device_type=status.device.partition(":")[0],
+            max_input_tokens=max_tokens - 1,
+            max_total_tokens=max_tokens,
+            version=version,
+        )
+
+
 class StatusOut(Outgoing):
     """How the server stands."""
 

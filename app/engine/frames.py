@@ -1,0 +1,58 @@
+"""The frames that one question is put in: bare, between `Question:` and `Answer:`, with a blank at its end, as a chat.
+
+A value that tips the answer at the end of one frame may not tip it at the end of another. So each edit is tried in all
+of them before it goes live, and is silent in those where it did not hold.
+"""
+
+from collections.abc import Mapping
+from contextlib import suppress
+
+from app.domain.errors import InvalidRequest
+from app.engine.text import Text
+
+FRAMES: Mapping[str, tuple[str, str]] = {
+    "bare": ("", ""),
+    "question and answer": ("Question: ", " Answer:"),
+    "question and answer on two lines": ("Question: ", "\nAnswer:"),
+    "q and a": ("Q: ", "\nA:"),
+}
+OTHER, CHAT, BLANK, NO_BLANK = "other", "chat", "blank at the end", "no blank at the end"
+
+
+def stem_of(prompt: str, text: Text) -> str:
+    """A prompt as edits see it: of bare text without white space at its end, which an answer would begin with; a
+    rendered conversation as it is."""
+    return prompt if text.is_chat(prompt) else prompt.rstrip() or prompt
+
+
+def frames_of(prompt: str, text: Text) -> frozenset[str]:
+    """What the frame of a prompt is called."""
+    if text.is_chat(prompt):
+        return frozenset((CHAT,))
+    frame, _ = _framed(prompt.rstrip())
+    return frozenset((frame, BLANK if prompt != prompt.rstrip() else NO_BLANK))
+
+
+def _framed(stem: str) -> tuple[str, str]:
+    """(the frame's name, the question inside)."""
+    for name, (before, after) in FRAMES.items():
+        if after and stem.startswith(before) and stem.endswith(after) and len(stem) > len(before) + len(after):
+            return name, stem[len(before) : len(stem) - len(after)].strip()
+    return OTHER if stem.endswith(":") else "bare", stem
+
+
+def other_frames(prompt: str, text: Text) -> dict[str, tuple[str, ...]]:
+    """The question of a prompt in the frames that are not its own, by their names. A later turn is no question by
+    itself, and has none."""
+    if text.is_chat(prompt):
+        turns = text.turns(prompt)
+        return {"bare": (turns[0].strip(),)} if len(turns) == 1 and turns[0].strip() else {}
+    stem, mine = prompt.rstrip(), frames_of(prompt, text)
+    _, question = _framed(stem)
+    found: dict[str, tuple[str, ...]] = {}
+    if question.endswith(("?", "？")):
+        found |= {name: (f"{before}{question}{after}",) for name, (before, after) in FRAMES.items()}
+    found |= {BLANK: (f"{stem} ", f"{stem}\n"), NO_BLANK: (stem,)}
+    with suppress(InvalidRequest):  # the model has no chat template, or one that does not take this
+        found[CHAT] = (text.render([{"role": "user", "content": question}]),)
+    return {name: prompts for name, prompts in found.items() if name not in mine}
