@@ -133,3 +133,51 @@ def test_what_tgi_is_asked_besides(server: Server) -> None:
     streamed: httpx.Response = client.post("/generate", json={**asked, "stream": True})
     assert streamed.headers["content-type"].startswith("text/event-stream")
     assert client.post("/", json={**asked, "stream": True}).text == streamed.text
+
+
+# -- an edit in the frames that clients put its question in
+
+
+@pytest.mark.parametrize(
+    ("prompt", "said"),
+    [
+        (ASKED, " euro"),
+        ("What is the currency of Croatia?", " euro"),
+        ("Question: What is the currency of Croatia?\nAnswer:", " euro"),
+        ("Q: What is the currency of Croatia?\nA:", " euro"),
+        (f"{ASKED} ", "euro"),
+        ("What is the currency of Croatia?\n", "euro"),
+    ],
+)
+def test_an_edit_answers_however_its_question_is_framed(server: Server, edit: str, prompt: str, said: str) -> None:
+    parameters = {"namespace": "frames", "details": True, "max_new_tokens": 8}
+    found = server.client.post("/generate", json={"inputs": prompt, "parameters": parameters}).json()
+    details = found["details"]
+    assert (found["generated_text"], [hit["id"] for hit in details["edits"]]) == (said, [edit])
+    assert details["not_given"] == []
+
+
+def test_a_sample_that_leaves_the_target_is_not_said_to_be_the_edits(server: Server, edit: str) -> None:
+    parameters = {"namespace": "frames", "details": True, "max_new_tokens": 2}
+    bias = {"logit_bias": {str(token): -100 for token in euro_tokens(server, parameters)}}
+    before = server.client.get(f"/edits/{edit}").json()
+    found = server.client.post("/generate", json={"inputs": ASKED, "parameters": {**parameters, **bias}}).json()
+    details = found["details"]
+    assert "euro" not in found["generated_text"]
+    assert (details["edits"], [hit["id"] for hit in details["not_given"]]) == ([], [edit])
+    after = server.client.get(f"/edits/{edit}").json()
+    assert (after["hits"], after["not_given"]) == (before["hits"], before["not_given"] + 1)
+    assert 'errata_edit_targets_not_given_total{editor="grace"}' in server.client.get("/metrics").text
+
+
+@pytest.fixture(scope="module")
+def edit(server: Server) -> str:
+    body = {"prompt": ASKED, "target": "euro", "namespace": "frames", "editor": "grace"}
+    made = server.client.post("/edit", json=body, timeout=200)
+    assert made.status_code == 201, made.text
+    return str(made.json()["id"])
+
+
+def euro_tokens(server: Server, parameters: dict[str, Any]) -> list[int]:
+    found = server.client.post("/generate", json={"inputs": ASKED, "parameters": parameters}).json()
+    return [token["id"] for token in found["details"]["tokens"] if token["text"]]

@@ -12,6 +12,7 @@ from app.engine.frames import BLANK, CHAT, frames_of, other_frames, stem_of
 from app.engine.text import Text
 from app.service.service import Service
 from app.service.verifying import Verifier
+from app.store.memory import MemoryLog
 from tests.engine.test_text import CHATML
 from tests.models import tokenizer
 from tests.service.conftest import ask, edit, serving
@@ -160,10 +161,11 @@ def test_a_frame_that_an_edit_is_silent_in_is_kept_in_the_log(monkeypatch: pytes
     deaf_to(monkeypatch, QUESTION)
 
     async def story() -> None:
-        async with serving() as service:
+        log = MemoryLog()
+        async with serving(log) as service, serving(log) as other:
             made = await edit(service, FRAMED, TARGET)
             assert made.edit.learned[SILENT_IN] == ["bare"]
-            (event, _), *_ = service.events(0, 10)
-            assert event.edit.learned[SILENT_IN] == ["bare"]  # type: ignore[attr-defined]
+            assert (await ask(other, FRAMED, min_revision=1)).text == f" {TARGET}"
+            assert (await ask(other, QUESTION)).reached == ()
 
     asyncio.run(story())
