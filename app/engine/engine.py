@@ -27,7 +27,7 @@ from app.engine.outcome import answer_of, ranked_of
 from app.engine.runner import Runner, Watch
 from app.engine.sampler import Sampler, choose_all
 from app.engine.scheduler import Batch, Scheduler
-from app.engine.sequence import Emit, Phase, Sequence
+from app.engine.sequence import Emit, Phase, Ready, Sequence
 from app.engine.text import Text
 from app.scope.scope import Scope
 
@@ -124,11 +124,18 @@ class Engine:
 
     # -- taking work
 
+    def ready(self, prompt: str, edition: Edition) -> Ready:
+        """What is known of a request before it is queued. It takes time that grows with the prompt, and needs none of
+        the engine's state: whoever adds a request has it made ready first, on another thread. Raises InvalidRequest."""
+        ids, asking = self.text.encode(prompt), self.ask(prompt, edition)
+        fed = self.text.encode(prompt[: -asking.cut]) if asking.cut else ids
+        return Ready(ids=ids, fed=fed, asking=asking)
+
     def ask(self, prompt: str, edition: Edition) -> Asking:
-        """Which edit the scope index names for a prompt. It takes milliseconds and needs none of the engine's state:
-        whoever adds a request asks this first, on another thread."""
+        """Which edit the scope index names for a prompt."""
         if not edition.edit_ids:
             return Asking()
+        self.text.encode(prompt)  # first: of a prompt that is too long nothing else is read
         return self.editions.ask(prompt, self.text, edition)
 
     def add(
@@ -138,10 +145,11 @@ class Engine:
         edition: Edition,
         revision: int,
         emit: Emit,
-        asking: Asking | None = None,
+        ready: Ready | None = None,
     ) -> Sequence:
         """Queue a request pinned to an edition, that of `revision`. Raises InvalidRequest or QueueFull."""
-        ids = self.text.encode(prompt)
+        ready = ready or self.ready(prompt, edition)
+        ids = ready.ids
         room = self.hosted.max_tokens - len(ids)
         if parameters.max_new_tokens > room:
             raise InvalidRequest(
@@ -156,21 +164,19 @@ class Engine:
                     f"`logit_bias` names the token {token_id}: this model's go from 0 to {self.hosted.vocabulary - 1}."
                 )
         sampler = Sampler(parameters)
-        asking = self.ask(prompt, edition) if asking is None else asking
-        asked = self.text.encode(prompt[: -asking.cut]) if asking.cut else ids
         sequence = Sequence(
             text=prompt,
-            prompt=asked,
-            uncut=ids if asking.cut else (),
+            prompt=ready.fed,
+            uncut=ids if ready.asking.cut else (),
             parameters=parameters,
             edition=edition,
             revision=revision,
             emit=emit,
             sampler=sampler,
-            answer=Detokenizer(self.text.decode, parameters.stop, asked, drops_blank=asking.drops_blank),
+            answer=Detokenizer(self.text.decode, parameters.stop, ready.fed, drops_blank=ready.asking.drops_blank),
             seed=sampler.seed,
             due=None if parameters.timeout_s is None else time.monotonic() + parameters.timeout_s,
-            asking=asking,
+            asking=ready.asking,
         )
         self.scheduler.add(sequence)
         return sequence

@@ -15,11 +15,11 @@ from app.domain.errors import ErrataError, RequestCancelled
 from app.domain.generation import GenerationParameters
 from app.editors.base import FitRequest, Fitted, Progress
 from app.engine.cores import Cores
-from app.engine.editions import Asking, Edition
+from app.engine.editions import Edition
 from app.engine.engine import Engine
 from app.engine.fits import Fitting
 from app.engine.memory import HeapTrim
-from app.engine.sequence import Emit
+from app.engine.sequence import Emit, Ready
 from app.engine.sequence import Sequence as Running
 
 T = TypeVar("T")
@@ -77,16 +77,16 @@ class EngineOwner:
         edition: Edition,
         revision: int,
         emits: Sequence[Emit],
-        askings: Sequence[Asking],
+        ready: Sequence[Ready],
     ) -> "Future[list[Running]]":
-        """Queue requests, all or none, with what the scope index found for each; each's `emit` is called on the
+        """Queue requests, all or none, with what was made ready of each; each's `emit` is called on the
         engine's thread until its one terminal event."""
 
         def add() -> list[Running]:
             added: list[Running] = []
             try:
-                for (prompt, parameters), emit, asking in zip(asked, emits, askings, strict=True):
-                    added.append(self.engine.add(prompt, parameters, edition, revision, emit, asking))
+                for (prompt, parameters), emit, one in zip(asked, emits, ready, strict=True):
+                    added.append(self.engine.add(prompt, parameters, edition, revision, emit, one))
             except ErrataError:
                 for sequence in added:
                     sequence.cancelled = True

@@ -16,6 +16,16 @@ Emit = Callable[[Token | Generation | ErrataError], None]
 """Called on the engine's thread: any number of Tokens, then exactly one Generation or error."""
 
 
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """What is made of a request on another thread than the engine's."""
+
+    ids: tuple[int, ...]
+    fed: tuple[int, ...]
+    """The same without white space at the end that the answer of the edit in whose scope it is brings."""
+    asking: Asking
+
+
 class Phase(Enum):
     WAITING = auto()
     PREFILL = auto()

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, lru_cache
 from itertools import takewhile
 from typing import Any
 
@@ -16,6 +16,8 @@ _BYTE = re.compile(r"<0x([0-9A-Fa-f]{2})>")
 """How tokenizers with a fallback to bytes write one."""
 _BYTE_OF = {char: byte for byte, char in bytes_to_unicode().items()}  # type: ignore[no-untyped-call]
 """How byte-level tokenizers write theirs."""
+CHARACTERS_A_TOKEN = 8
+"""More than most texts have. Of a prompt with more for each token that a sequence holds, a beginning is read first."""
 
 
 class Text:
@@ -27,6 +29,8 @@ class Text:
         self._max_tokens = max_tokens
         self._special = frozenset(tokenizer.all_special_ids)
         self._pieces: dict[int, tuple[str, bytes]] = {}
+        self.encode = lru_cache(maxsize=16)(self._encode)
+        """A prompt as token ids. Raises InvalidRequest for one without tokens, or with more than a sequence may have."""
 
     @cached_property
     def controls(self) -> Controls:
@@ -138,8 +142,8 @@ class Text:
         bos = self._tokenizer.bos_token
         return self._tokenizer(text, add_special_tokens=not (bos and text.startswith(bos)), **how)
 
-    def encode(self, prompt: str) -> tuple[int, ...]:
-        """Raises InvalidRequest for a prompt without tokens, or with more than a sequence may have."""
+    def _encode(self, prompt: str) -> tuple[int, ...]:
+        self._check_beginning(prompt)
         ids = tuple(self._whole(prompt))
         if not ids:
             raise InvalidRequest("The prompt is empty: send at least one character that the tokenizer knows.")
@@ -151,6 +155,27 @@ class Text:
                 limit=self._max_tokens,
             )
         return ids
+
+    def _check_beginning(self, prompt: str) -> None:
+        """Raises InvalidRequest for a text that is too long by its beginning, as far as that must be read to know: a
+        million characters would take seconds, whatever comes of them."""
+        size = CHARACTERS_A_TOKEN * self._max_tokens
+        # a cut may fall into the longest token there is, and make many of it
+        enough = self._max_tokens + self._longest if size < len(prompt) else 0
+        while size < len(prompt):
+            if len(self._whole(prompt[:size])) > enough:
+                raise InvalidRequest(
+                    f"The prompt has more than {self._max_tokens} tokens, which is what a sequence here holds with its "
+                    "answer. Shorten the prompt, or raise max_sequence_tokens as far as the model allows.",
+                    prompt_tokens=self._max_tokens + 1,
+                    limit=self._max_tokens,
+                )
+            size *= 2
+
+    @cached_property
+    def _longest(self) -> int:
+        """Characters of the longest token, at least."""
+        return max(map(len, self._tokenizer.get_vocab()))
 
     def ends(self, prompt: str) -> tuple[int, ...]:
         """Where in the prompt each of its tokens ends, in characters; 0 for special tokens in front."""

@@ -54,12 +54,13 @@ class Answering:
         return self._owner.engine.hosted.max_tokens
 
     def render(self, messages: Sequence[Mapping[str, Any]], *, continues: bool = False) -> str:
-        """A conversation as the prompt that is served; where it `continues`, its last message is gone on with. Raises
-        InvalidRequest for a model without a chat template."""
+        """A conversation as the prompt that is served; where it `continues`, its last message is gone on with. It takes
+        time with its length, and any thread may. Raises InvalidRequest for a model without a chat template."""
         return self._owner.engine.text.render(messages, continues=continues)
 
     def room(self, prompt: str) -> int:
-        """The most tokens that an answer may have here; at least 1, which then is refused with the reason."""
+        """The most tokens that an answer may have here; at least 1, which then is refused with the reason. It tokenises
+        the prompt, as any thread may."""
         text, limit = self._owner.engine.text, self._owner.engine.hosted.max_tokens
         return max(1, min(self._max_new_tokens_limit, limit - len(text.encode(prompt))))
 

@@ -96,8 +96,9 @@ class Making:
     ) -> list[Draft]:
         drafts: list[Draft] = []
         for request in requests:
-            first, *further = self._preparing.editors(request)
-            self._preparing.fit_request(request)  # refuse what cannot be tokenised before anything is generated
+            # on another thread: it takes as long as the texts are, and others are served meanwhile
+            first, *further = await asyncio.to_thread(self._preparing.editors, request)
+            await asyncio.to_thread(self._preparing.fit_request, request)  # or refused before anything is generated
             draft = Draft(new_id(), request, first, origin, further=further, dry_run=dry_run, tell=tell, read=read)
             drafts.append(draft)
         await self._look(drafts, self._bases(drafts))

@@ -298,7 +298,7 @@ class Service:
 
     async def set_probes(self, namespace: str, prompts: Sequence[str], origin: Origin) -> int:
         """Prompts of a namespace whose answers no edit may change, in place of those it had. -> the revision."""
-        self._preparing.check_prompts(prompts)
+        await asyncio.to_thread(self._preparing.check_prompts, prompts)
         self._admit_change(origin)
         return await self._changing.set_probes(namespace, prompts, origin)
 

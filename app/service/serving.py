@@ -1,16 +1,19 @@
 """Generation as the service sees it: which edition a request is pinned to, and its tokens as an async stream."""
 
 import asyncio
-from collections.abc import AsyncIterator, Collection, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Sequence
 from contextlib import aclosing
+from typing import TypeVar
 from weakref import WeakSet
 
 from app.domain.errors import ErrataError, InvalidRequest, RevisionAhead, RevisionGone
 from app.domain.generation import Generation, GenerationParameters, Token
 from app.engine.editions import Asking, Edition
 from app.engine.owner import EngineOwner
+from app.engine.sequence import Ready
 from app.service.records import Records
 
+T = TypeVar("T")
 MIN_REVISION_TIMEOUT_S = 5.0
 
 
@@ -108,11 +111,11 @@ async def items_of(
     An error of one ends all. Leaving early cancels what has not ended and frees its slots.
     """
     loop = asyncio.get_running_loop()
-    askings = await askings_of(owner, [prompt for prompt, _ in asked], edition)
+    ready = await _ready(owner, [prompt for prompt, _ in asked], edition)
     arrived: asyncio.Queue[tuple[int, Token | Generation | ErrataError]] = asyncio.Queue()
 
     emits = [owner.emitting_to(loop, arrived, at) for at in range(len(asked))]
-    queued = owner.generate(asked, edition, revision, emits, askings)
+    queued = owner.generate(asked, edition, revision, emits, ready)
     try:
         sequences = await asyncio.wrap_future(queued)
     except asyncio.CancelledError:
@@ -137,8 +140,18 @@ async def askings_of(owner: EngineOwner, prompts: Sequence[str], edition: Editio
     """What the scope index finds for each prompt: beside the engine, while others are served. Raises InvalidRequest."""
     if not edition.edit_ids:
         return [Asking()] * len(prompts)
+    return await _of_each(prompts, lambda prompt: owner.engine.ask(prompt, edition))
+
+
+async def _ready(owner: EngineOwner, prompts: Sequence[str], edition: Edition) -> list[Ready]:
+    """Raises InvalidRequest."""
+    return await _of_each(prompts, lambda prompt: owner.engine.ready(prompt, edition))
+
+
+async def _of_each(prompts: Sequence[str], made: Callable[[str], T]) -> list[T]:
+    """What is made of each prompt, on a thread that holds up nobody."""
     distinct = list(dict.fromkeys(prompts))
-    found = await asyncio.to_thread(lambda: [owner.engine.ask(prompt, edition) for prompt in distinct])
+    found = await asyncio.to_thread(lambda: [made(prompt) for prompt in distinct])
     by_prompt = dict(zip(distinct, found, strict=True))
     return [by_prompt[prompt] for prompt in prompts]
 

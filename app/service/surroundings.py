@@ -45,11 +45,11 @@ class Surroundings:
 
     async def fit_requests(self, requests: Sequence[EditRequest]) -> list[FitRequest]:
         """What an editor learns from, beside the namespace's probes. Raises InvalidRequest."""
-        found = []
-        for request in requests:
-            found.append(self._preparing.fit_request(request, self._records.ledger.probes.get(request.namespace, ())))
-            await asyncio.sleep(0)  # many take a while, and others are served meanwhile
-        return found
+        probes = self._records.ledger.probes
+        return [
+            await asyncio.to_thread(self._preparing.fit_request, each, probes.get(each.namespace, ()))
+            for each in requests
+        ]
 
     async def about_the_same(self, request: EditRequest, among: Container[str]) -> list[str]:
         """Of these fits, those that are about whom or what the request is about."""

@@ -1,5 +1,6 @@
 """Making edits, and looking at them. Knows no editor: what an edit is made of is decided below."""
 
+import asyncio
 import re
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -85,7 +86,7 @@ def routes(service: "Service", metrics: Metrics) -> APIRouter:
         for item in items:
             if item.force:
                 check_force(asker, item.reason)
-        requests = [item.to_domain(service.answering.render) for item in items]
+        requests = await asyncio.to_thread(lambda: [item.to_domain(service.answering.render) for item in items])
 
         async def made(tell: Tell) -> tuple[EditResults, bool, bool]:
             try:

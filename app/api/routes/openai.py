@@ -1,5 +1,6 @@
 """/v1 as OpenAI serves it: completions, chats, models. The same prompts, edits and errors as everywhere else."""
 
+import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextlib import aclosing, asynccontextmanager
@@ -87,10 +88,10 @@ def routes(service: "Service", metrics: Metrics) -> APIRouter:
         request: Request, body: Annotated[ChatBody, Body(openapi_examples=CHATS)]
     ) -> AsyncIterator[Opened]:
         check_served(body.model)
-        prompt = service.answering.render(body.turns, continues=body.continues)
-        async with opened(
-            request, body, [prompt], body.to_domain(partial(service.answering.room, prompt)), Chats(body)
-        ) as each:
+        # both take time with their length, and other people's streams pass through this thread
+        prompt = await asyncio.to_thread(service.answering.render, body.turns, continues=body.continues)
+        parameters = await asyncio.to_thread(body.to_domain, partial(service.answering.room, prompt))
+        async with opened(request, body, [prompt], parameters, Chats(body)) as each:
             yield each
 
     @router.post(
