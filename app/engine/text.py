@@ -30,7 +30,7 @@ class Text:
         self._special = frozenset(tokenizer.all_special_ids)
         self._pieces: dict[int, tuple[str, bytes]] = {}
         self.encode = lru_cache(maxsize=16)(self._encode)
-        """A prompt as token ids. Raises InvalidRequest for one without tokens, or with more than a sequence may have."""
+        """A prompt as token ids. Raises InvalidRequest for one without tokens, or with more than a sequence takes."""
 
     @cached_property
     def controls(self) -> Controls:
