@@ -50,13 +50,13 @@ def meant(name: str, location: Sequence[int | str], body: Any) -> str | None:
     """Advice on a field that is not known at a location of a body of this type: the name that it is a slip of, or the
     place where it belongs."""
     models = list(_models_at(body, location))
-    known = [field for model in models for field in model.model_fields]
+    known = [field for model in models for field in _fields(model)]
     near = difflib.get_close_matches(name, known, n=1, cutoff=NEAR)
     if near:
         return f"did you mean `{near[0]}`?"
     for model in models:
-        for field, info in model.model_fields.items():
-            if any(name in inner.model_fields for inner in _models_in(info.annotation)):
+        for field, annotation in _fields(model).items():
+            if any(name in _fields(inner) for inner in _models_in(annotation)):
                 return f"it stands inside `{field}`."
     return None
 
@@ -69,8 +69,13 @@ def names_of(body: Any) -> frozenset[str]:
         model = waiting.pop()
         if model not in found:
             found[model] = None
-            waiting += [each for info in model.model_fields.values() for each in _models_in(info.annotation)]
-    return frozenset(name for model in found for name in model.model_fields)
+            waiting += [each for annotation in _fields(model).values() for each in _models_in(annotation)]
+    return frozenset(name for model in found for name in _fields(model))
+
+
+def _fields(model: type[BaseModel]) -> dict[str, Any]:
+    """The annotations of its fields, by the names that clients know."""
+    return {info.alias or name: info.annotation for name, info in model.model_fields.items()}
 
 
 def _models_at(annotation: Any, location: Sequence[int | str]) -> Iterator[type[BaseModel]]:
@@ -80,9 +85,9 @@ def _models_at(annotation: Any, location: Sequence[int | str]) -> Iterator[type[
         return
     part, *rest = location
     for model in _models_in(annotation):
-        if isinstance(part, str) and part in model.model_fields:
-            yield from _models_at(model.model_fields[part].annotation, rest)
-    if isinstance(part, int) or not any(part in model.model_fields for model in _models_in(annotation)):
+        if isinstance(part, str) and part in _fields(model):
+            yield from _models_at(_fields(model)[part], rest)
+    if isinstance(part, int) or not any(part in _fields(model) for model in _models_in(annotation)):
         yield from _models_at(annotation, rest)  # an index, or the name that pydantic gives a choice
 
 

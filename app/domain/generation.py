@@ -47,6 +47,9 @@ class GenerationParameters:
     forced: tuple[int, ...] = ()
     """Token ids that are taken one after the other, whatever the model would choose (teacher forcing)."""
 
+    json_schema: str | None = None
+    """The answer is JSON that this JSON Schema, as text, allows."""
+
     def __post_init__(self) -> None:
         def check(ok: bool, message: str) -> None:
             if not ok:
@@ -71,6 +74,10 @@ class GenerationParameters:
         check(
             self.top_logprobs is None or 0 <= self.top_logprobs <= MOST_TOP_LOGPROBS,
             f"At most {MOST_TOP_LOGPROBS} of the likeliest tokens are told.",
+        )
+        check(
+            self.json_schema is None or not self.ignore_eos,
+            "`ignore_eos` goes on past the end of an answer, which `response_format` does not allow: leave one out.",
         )
         check(self.timeout_s is None or self.timeout_s > 0, "`timeout` must be above 0 seconds.")
         check(self.revision is None or self.revision >= 0, "`revision` must not be negative.")

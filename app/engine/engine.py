@@ -5,7 +5,7 @@ Knows nothing of threads, logs or HTTP. `owner` drives it on the thread that own
 
 import time
 from collections.abc import Generator, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -14,11 +14,13 @@ from torch import Tensor
 
 from app.domain.errors import DeadlineExceeded, ErrataError, InvalidRequest, RequestCancelled
 from app.domain.generation import FinishReason, GenerationParameters, Ranked, Token
-from app.editors.base import Editor, FitRequest, Fitted, Progress, PromptView, Site
+from app.editors.base import Decision, Editor, FitRequest, Fitted, Progress, PromptView, Site
 from app.editors.hooks import SiteHooks
+from app.engine.admitting import check_asked
 from app.engine.detokenizer import Detokenizer
 from app.engine.editions import SILENT_IN, Asking, Edition, Editions
 from app.engine.fits import Fits, Fitting
+from app.engine.grammar import Grammars
 from app.engine.graphs import Record
 from app.engine.kv_cache import SPARE
 from app.engine.model import HostedModel
@@ -30,6 +32,8 @@ from app.engine.scheduler import Batch, Scheduler
 from app.engine.sequence import Emit, Phase, Ready, Sequence
 from app.engine.text import Text
 from app.scope.scope import Scope
+
+DEFERS = "it defers, for its target does not fit the schema of the answer"
 
 
 @dataclass(slots=True)
@@ -63,6 +67,7 @@ class Engine:
     ) -> None:
         self.hosted, self.editors = hosted, editors
         self.text = Text(hosted.tokenizer, min(hosted.eos_ids, default=None), hosted.max_tokens)
+        self.grammars = Grammars(hosted.tokenizer, hosted.eos_ids, hosted.vocabulary)
         self.scope = scope
         self.editions = Editions(editors, scope)
         self.scheduler = Scheduler(
@@ -124,12 +129,13 @@ class Engine:
 
     # -- taking work
 
-    def ready(self, prompt: str, edition: Edition) -> Ready:
+    def ready(self, prompt: str, edition: Edition, schema: str | None = None) -> Ready:
         """What is known of a request before it is queued. It takes time that grows with the prompt, and needs none of
         the engine's state: whoever adds a request has it made ready first, on another thread. Raises InvalidRequest."""
+        grammar = None if schema is None else self.grammars.compiled(schema)
         ids, asking = self.text.encode(prompt), self.ask(prompt, edition)
         fed = self.text.encode(prompt[: -asking.cut]) if asking.cut else ids
-        return Ready(ids=ids, fed=fed, asking=asking)
+        return Ready(ids=ids, fed=fed, asking=asking, grammar=grammar)
 
     def ask(self, prompt: str, edition: Edition) -> Asking:
         """Which edit the scope index names for a prompt."""
@@ -148,22 +154,10 @@ class Engine:
         ready: Ready | None = None,
     ) -> Sequence:
         """Queue a request pinned to an edition, that of `revision`. Raises InvalidRequest or QueueFull."""
-        ready = ready or self.ready(prompt, edition)
+        ready = ready or self.ready(prompt, edition, parameters.json_schema)
         ids = ready.ids
-        room = self.hosted.max_tokens - len(ids)
-        if parameters.max_new_tokens > room:
-            raise InvalidRequest(
-                f"The prompt has {len(ids)} tokens, which leaves room for {room} more: "
-                f"`max_new_tokens` is {parameters.max_new_tokens}, lower it or shorten the prompt.",
-                prompt_tokens=len(ids),
-                limit=self.hosted.max_tokens,
-            )
-        for token_id, _ in parameters.logit_bias:
-            if not 0 <= token_id < self.hosted.vocabulary:
-                raise InvalidRequest(
-                    f"`logit_bias` names the token {token_id}: this model's go from 0 to {self.hosted.vocabulary - 1}."
-                )
-        sampler = Sampler(parameters)
+        check_asked(ids, parameters, self.hosted)
+        sampler = Sampler(parameters, None if ready.grammar is None else ready.grammar.begin())
         sequence = Sequence(
             text=prompt,
             prompt=ready.fed,
@@ -260,12 +254,19 @@ class Engine:
             }
             view = PromptView(features=features, observed=observed, words=sequence.asking.words)
             decision = self.editions.decide(view, sequence.asking, sequence.edition)
+            if decision is not None and not self._may_say(sequence, decision):
+                sequence.nearest, decision = replace(decision, why=f"{decision.why}; {DEFERS}"), None
             if decision is None and sequence.uncut:
                 sequence.begin_anew(Detokenizer(self.text.decode, sequence.parameters.stop, sequence.uncut))
                 return False
             if decision is None and sequence.parameters.explain:
-                sequence.nearest = sequence.asking.nearest
+                sequence.nearest = sequence.nearest or sequence.asking.nearest
         return sequence.decide(decision, None if decision is None else self.editors[decision.editor].capabilities)
+
+    def _may_say(self, sequence: Sequence, decision: Decision) -> bool:
+        """Whether the answer may be the edit's target: one that is held to a schema may not be anything."""
+        grammar = sequence.sampler.grammar
+        return grammar is None or grammar.takes(self.editions.target_of(decision.edit_id)[decision.part or 0 :])
 
     def _decode(self, batch: Batch) -> None:
         slots, starts = [s.slot for s in batch.sequences], [s.computed for s in batch.sequences]
@@ -285,6 +286,8 @@ class Engine:
             self.counters.generated_tokens += 1
             ranked = ranked_of(self.text, logits[row], token_id, sequence.parameters.top_logprobs)
             self._show(sequence, token_id, logprob, first, ranked)
+            if sequence.sampler.problem is not None:
+                self.end(sequence, InvalidRequest(f"`response_format` asks for too much: {sequence.sampler.problem}."))
             sequence.check()
 
     def _show(

@@ -17,6 +17,7 @@ from transformers import (
 )
 
 from app.domain.generation import GenerationParameters
+from app.engine.grammar import Grammar
 
 COLDEST = 1e-4
 """A lower temperature is taken for this one: it is greedy already, and divided by less, scores leave fp32."""
@@ -27,7 +28,8 @@ HOTTEST = 1e30
 class Sampler:
     """One request's way of choosing. Penalties apply to greedy decoding too; `seed` is drawn when none is given."""
 
-    def __init__(self, parameters: GenerationParameters) -> None:
+    def __init__(self, parameters: GenerationParameters, grammar: Grammar | None = None) -> None:
+        self.grammar = grammar
         self.samples = parameters.samples
         self._forced = parameters.forced
         self.seed: int | None = None
@@ -56,7 +58,13 @@ class Sampler:
     @property
     def plain_greedy(self) -> bool:
         """Whether the arg max of the raw logits is the choice: such rows are decided in one call for the batch."""
-        return not (self.samples or self._penalties or self._frequency or self._presence or self._forced)
+        changed = self._penalties or self._frequency or self._presence or self._forced or self.grammar
+        return not (self.samples or changed)
+
+    @property
+    def problem(self) -> str | None:
+        """Why the answer cannot be held to its schema any longer."""
+        return None if self.grammar is None else self.grammar.problem
 
     def choose(self, logits: Tensor, prompt: Sequence[int], generated: Sequence[int]) -> int:
         """(V,) fp32 logits -> a token id."""
@@ -70,6 +78,13 @@ class Sampler:
         if self._penalties:
             scores = self._penalties(ids, scores[None])[0]
         scores = scores.nan_to_num(nan=0.0, posinf=HOTTEST, neginf=-HOTTEST).clamp(-HOTTEST, HOTTEST)
+        if self.grammar is None:
+            return self._pick(scores, ids)
+        chosen = self._pick(scores.masked_fill(~self.grammar.allowed(), -torch.inf), ids)
+        self.grammar.take(chosen)
+        return chosen
+
+    def _pick(self, scores: Tensor, ids: Any) -> int:
         if self._generator is None:
             return int(scores.argmax())
         scores = self._processors(ids, (scores - scores.max())[None])[0]  # at most 0: no division makes it infinite

@@ -11,6 +11,7 @@ from app.domain.errors import ErrataError
 from app.domain.generation import FinishReason, Generation, GenerationParameters, Token
 from app.editors.base import Capabilities, Decision, RowView, Site
 from app.engine.editions import Asking, Edition
+from app.engine.grammar import Grammar
 
 Emit = Callable[[Token | Generation | ErrataError], None]
 """Called on the engine's thread: any number of Tokens, then exactly one Generation or error."""
@@ -24,6 +25,7 @@ class Ready:
     fed: tuple[int, ...]
     """The same without white space at the end that the answer of the edit in whose scope it is brings."""
     asking: Asking
+    grammar: Grammar | None = None
 
 
 class Phase(Enum):

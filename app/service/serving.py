@@ -111,7 +111,8 @@ async def items_of(
     An error of one ends all. Leaving early cancels what has not ended and frees its slots.
     """
     loop = asyncio.get_running_loop()
-    ready = await _ready(owner, [prompt for prompt, _ in asked], edition)
+    schema = asked[0][1].json_schema if asked else None  # one request asks for all of them in one way
+    ready = await _ready(owner, [prompt for prompt, _ in asked], edition, schema)
     arrived: asyncio.Queue[tuple[int, Token | Generation | ErrataError]] = asyncio.Queue()
 
     emits = [owner.emitting_to(loop, arrived, at) for at in range(len(asked))]
@@ -143,9 +144,9 @@ async def askings_of(owner: EngineOwner, prompts: Sequence[str], edition: Editio
     return await _of_each(prompts, lambda prompt: owner.engine.ask(prompt, edition))
 
 
-async def _ready(owner: EngineOwner, prompts: Sequence[str], edition: Edition) -> list[Ready]:
+async def _ready(owner: EngineOwner, prompts: Sequence[str], edition: Edition, schema: str | None) -> list[Ready]:
     """Raises InvalidRequest."""
-    return await _of_each(prompts, lambda prompt: owner.engine.ready(prompt, edition))
+    return await _of_each(prompts, lambda prompt: owner.engine.ready(prompt, edition, schema))
 
 
 async def _of_each(prompts: Sequence[str], made: Callable[[str], T]) -> list[T]:

@@ -1,16 +1,18 @@
 """What is asked of /v1: OpenAI's bodies, with Errata's own parameters beside them. Knows no service.
 
-What would change the answer and is not done here (tools, JSON modes, images) is refused by name; what only labels a
+What would change the answer and is not done here (tools, images) is refused by name; what only labels a
 request for OpenAI's own books is taken and left alone.
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Annotated, Any
 
 from pydantic import Field
 
 from app.api.schemas.base import MAX_INPUT_CHARS, MOST_ANSWERS, documented
 from app.api.schemas.defaults import Defaulting, Only
+from app.api.schemas.formats import ResponseFormat, schema_of
 from app.api.schemas.messages import Message, turns_of
 from app.api.schemas.seeing import Seeing
 from app.domain.errors import InvalidRequest
@@ -136,8 +138,11 @@ class ChatBody(_Asked):
         default=False, description="Go on with the last message, which is the assistant's, in place of a new one."
     )
 
+    response_format: ResponseFormat | None = Field(
+        default=None, description="The form of the answer: text, a JSON object, or JSON of a schema."
+    )
+
     # of OpenAI's, only what asks for no more than there is
-    response_format: Annotated[Any, Only({"type": "text"})] = None
     tools: Annotated[Any, Only([])] = None
     tool_choice: Annotated[Any, Only("none", "auto")] = None
     parallel_tool_calls: bool = True
@@ -168,7 +173,9 @@ class ChatBody(_Asked):
         if self.top_logprobs and not self.logprobs:
             raise InvalidRequest("`top_logprobs` needs `logprobs: true`.")
         most = self.max_completion_tokens if self.max_completion_tokens is not None else self.max_tokens
-        return self.parameters(room() if most is None else most, (self.top_logprobs or 0) if self.logprobs else None)
+        top_logprobs = (self.top_logprobs or 0) if self.logprobs else None
+        found = self.parameters(room() if most is None else most, top_logprobs)
+        return replace(found, json_schema=schema_of(self.response_format))
 
 
 COMPLETIONS = {

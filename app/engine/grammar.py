@@ -1,0 +1,103 @@
+"""Answers that are JSON: which tokens may come next under a schema. The only module that knows llguidance."""
+
+import json
+import threading
+from collections.abc import Collection, Sequence
+from functools import lru_cache
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from app.domain.errors import InvalidRequest
+
+if TYPE_CHECKING:
+    from llguidance import LLMatcher, LLTokenizer
+
+GAPS = {"whitespace_flexible": True, "whitespace_pattern": r"\n? {0,16}"}
+"""White space between the parts of an answer: some, or a small model may go on with it until its tokens are used up."""
+MOST_STATES = 20_000
+"""Of a schema's lexer, about 2 KB each. A schema that needs more ends its answers with an error."""
+KEPT = 16
+"""Schemas that stay compiled."""
+
+
+class Grammar:
+    """How far one answer has come in what a schema allows."""
+
+    def __init__(self, matcher: "LLMatcher") -> None:
+        self._matcher = matcher
+
+    def begin(self) -> "Grammar":
+        """For another answer, from where this one is."""
+        return Grammar(self._matcher.deep_copy())
+
+    @property
+    def problem(self) -> str | None:
+        """Why it cannot go on: limits on the work for one token are what a schema may run into."""
+        return _one_line(self._matcher.get_error()) if self._matcher.is_error() else None
+
+    def allowed(self) -> Tensor:
+        """(V,) bool: the tokens that may come next, end-of-text once the answer is whole. All if there is a problem."""
+        found = torch.frombuffer(bytearray(self._matcher.compute_logit_bias()), dtype=torch.uint8) > 0
+        return found if self.problem is None else torch.ones_like(found)
+
+    def take(self, token_id: int) -> None:
+        self._matcher.consume_token(token_id)
+
+    def takes(self, token_ids: Sequence[int]) -> bool:
+        """Whether the answer may go on with these, all of them."""
+        return self._matcher.validate_tokens(list(token_ids)) == len(token_ids)
+
+
+class Grammars:
+    """Compiles schemas for one tokenizer; any thread may. `vocabulary`: how many logits there are."""
+
+    def __init__(self, tokenizer: Any, eos_ids: Collection[int], vocabulary: int) -> None:
+        self._tokenizer, self._eos_ids, self._vocabulary = tokenizer, sorted(eos_ids), vocabulary
+        self._lock = threading.Lock()
+        self._tokens: LLTokenizer | None = None
+        self.compiled = lru_cache(maxsize=KEPT)(self._compiled)
+        """From a JSON schema, as text, to where an answer begins. Raises InvalidRequest for one it cannot hold to."""
+
+    def _compiled(self, schema: str) -> Grammar:
+        if find_spec("llguidance") is None:
+            raise InvalidRequest(
+                "`response_format` needs the package llguidance on the server: pip install 'errata[json]'."
+            )
+        from llguidance import LLMatcher, LLParserLimits
+
+        tokens = self._read_tokens()
+        limits = LLParserLimits(max_lexer_states=MOST_STATES, verbose_errors=False)
+        # its own options for the compiler, if the schema names some, give way to ours
+        told = json.dumps({**json.loads(schema), "x-guidance": GAPS})
+        problem = LLMatcher.validate_grammar(LLMatcher.grammar_from_json_schema(told), tokens, limits=limits)
+        if not problem:
+            # with a blank in front, where the model's words begin with one
+            lark = f'start: BLANK? answer\nBLANK: " "\nanswer: %json {told}'
+            matcher = LLMatcher(tokens, LLMatcher.grammar_from_lark(lark), log_level=0, limits=limits)
+            problem = matcher.get_error()
+        if problem:
+            raise InvalidRequest(
+                f"`response_format` has a schema that answers cannot be held to: {_one_line(problem)}. "
+                "Leave out what is not supported, or ask without it."
+            )
+        return Grammar(matcher)
+
+    def _read_tokens(self) -> "LLTokenizer":
+        from llguidance.hf import from_tokenizer
+
+        with self._lock:  # it takes a second for a large vocabulary
+            if self._tokens is None:
+                if not self._tokenizer.is_fast:
+                    raise InvalidRequest(
+                        "`response_format` needs a tokenizer in the form of the library tokenizers, which this model "
+                        "does not have: ask without it."
+                    )
+                self._tokens = from_tokenizer(self._tokenizer, n_vocab=self._vocabulary, eos_token=self._eos_ids)
+            return self._tokens
+
+
+def _one_line(message: str) -> str:
+    return " ".join(message.replace("<non-verbose/>", "").split()).rstrip(".")
