@@ -9,7 +9,7 @@ ENV PATH=/opt/errata/bin:$PATH
 RUN pip install --no-cache-dir ${TORCH_INDEX:+--index-url $TORCH_INDEX} torch==2.13.0
 COPY pyproject.toml README.md LICENSE deploy/constraints.txt ./
 COPY app ./app
-RUN pip install --no-cache-dir -c constraints.txt .
+RUN pip install --no-cache-dir -c constraints.txt '.[json]'
 
 FROM python:3.11-slim
 RUN useradd --system --uid 10001 --home-dir /data errata && install -d -o errata -g errata /data
