@@ -88,7 +88,7 @@ def test_all_that_installs_uses_them() -> None:
     installs = [command for command in commands if "--no-deps" not in command]
     assert len(installs) >= 2
     assert all("-c deploy/constraints.txt" in each or "torch==" in each for each in installs)
-    assert "pip install --no-cache-dir -c constraints.txt ." in docker
+    assert "pip install --no-cache-dir -c constraints.txt '.[json]'" in docker
     torch = f"torch=={pins()['torch']}"
     assert re.findall(r"torch==[\d.]+\d", docker + readme) == [torch] * 2, "the Dockerfile and the README name another"
     assert torch in (ROOT / "deploy/renew-constraints").read_text()

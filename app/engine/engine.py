@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from app.domain.errors import DeadlineExceeded, ErrataError, InvalidRequest, RequestCancelled
-from app.domain.generation import FinishReason, GenerationParameters, Ranked, Token
+from app.domain.generation import FinishReason, GenerationParameters, Ranked
 from app.editors.base import Decision, Editor, FitRequest, Fitted, Progress, PromptView, Site
 from app.editors.hooks import SiteHooks
 from app.engine.admitting import check_asked
@@ -25,7 +25,7 @@ from app.engine.graphs import Record
 from app.engine.kv_cache import SPARE
 from app.engine.model import HostedModel
 from app.engine.onednn import release_dense
-from app.engine.outcome import answer_of, ranked_of
+from app.engine.outcome import answer_of, ranked_of, token_of
 from app.engine.runner import Runner, Watch
 from app.engine.sampler import Sampler, choose_all
 from app.engine.scheduler import Batch, Scheduler
@@ -304,17 +304,7 @@ class Engine:
             reason = "length"
         if reason is not None:
             text += sequence.answer.finish()
-        token = Token(
-            id=token_id,
-            text=text,
-            logprob=logprob,
-            special=self.text.is_special(token_id),
-            likeliest=likeliest,
-            ranked=ranked,
-            begins=len(sequence.answer.text) if ended else sequence.answer.begins,
-            own="" if ended else sequence.answer.own,
-            ends=ended,
-        )
+        token = token_of(sequence, token_id, text, logprob, likeliest, ranked, self.text, ended=ended)
         sequence.tokens.append(token)
         sequence.emit(token)
         if reason is not None:

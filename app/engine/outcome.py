@@ -8,7 +8,7 @@ from collections.abc import Collection, Sequence
 from torch import Tensor
 
 from app.domain.edit import edit_id_of
-from app.domain.generation import FinishReason, Generation, Hit, Ranked
+from app.domain.generation import FinishReason, Generation, Hit, Ranked, Token
 from app.domain.words import same_text, squeezed
 from app.editors.base import Decision
 from app.engine.sampler import rank
@@ -27,6 +27,31 @@ def ranked_of(text: Text, logits: Tensor, chosen: int, count: int | None) -> tup
 def _shown(text: Text, token_id: int, logprob: float) -> tuple[str, float, bytes, bool]:
     piece, raw = text.piece(token_id)
     return piece, logprob, raw, text.is_special(token_id)
+
+
+def token_of(
+    sequence: Running,
+    token_id: int,
+    shown: str,
+    logprob: float,
+    likeliest: bool,
+    ranked: tuple[Ranked, ...],
+    text: Text,
+    *,
+    ended: bool,
+) -> Token:
+    """The newest token of a sequence. `shown`: what it lets be shown; `ended`: it is the end-of-text of the answer."""
+    return Token(
+        id=token_id,
+        text=shown,
+        logprob=logprob,
+        special=text.is_special(token_id),
+        likeliest=likeliest,
+        ranked=ranked,
+        begins=len(sequence.answer.text) if ended else sequence.answer.begins,
+        own="" if ended else sequence.answer.own,
+        ends=ended,
+    )
 
 
 def hit_of(decision: Decision | None) -> Hit | None:

@@ -62,6 +62,7 @@ def test_a_clients_own_type_is_what_it_gets(client: OpenAI, service: FakeService
         ({"type": "json_schema", "json_schema": {"schema": "x"}}, "response_format.json_schema.schema", "must be"),
         ({"type": "json_schema", "json_schema": {"shema": {}}}, "response_format.json_schema", "`schema`"),
         ({"type": "grammar"}, "response_format", "'json_object'"),
+        ({"type": "text", "json_schema": {"schema": {}}}, "response_format.json_schema", "leave it out"),
         ("json", "response_format", "must be"),
         (
             {"type": "json_schema", "json_schema": {"schema": {"enum": ["x" * 70_000]}}},
@@ -75,7 +76,7 @@ def test_a_form_that_is_none_is_refused(client: OpenAI, asked: Any, param: str, 
         client.chat.completions.create(model="fake", messages=ASKED, response_format=asked)
     assert told in refused.value.message
     assert str(refused.value.param).startswith(param)
-    assert "ObjectFormat" not in refused.value.message
+    assert "ResponseFormat" not in refused.value.message
 
 
 def test_a_schema_that_cannot_be_held_to_is_told_by_its_field(client: OpenAI, service: FakeService) -> None:

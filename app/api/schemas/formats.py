@@ -3,7 +3,7 @@
 import json
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, ConfigDict, Field
+from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 
 from app.api.schemas.base import Incoming
 
@@ -24,8 +24,6 @@ def _checked(schema: dict[str, Any]) -> dict[str, Any]:
 class JSONSchema(Incoming):
     """`name` and `description` are for the client's own books, and `strict` is always on here."""
 
-    model_config = ConfigDict(protected_namespaces=())
-
     name: str | None = Field(default=None, max_length=64)
     description: str | None = Field(default=None, max_length=10_000)
     body: Annotated[dict[str, Any], AfterValidator(_checked)] = Field(
@@ -34,24 +32,24 @@ class JSONSchema(Incoming):
     strict: bool | None = None
 
 
-class TextFormat(Incoming):
-    type: Literal["text"]
+class ResponseFormat(Incoming):
+    """What the answer is: any text, any JSON object, or JSON that a schema allows."""
 
+    type: Literal["text", "json_object", "json_schema"]
+    json_schema: JSONSchema | None = Field(default=None, validate_default=True)
 
-class ObjectFormat(Incoming):
-    type: Literal["json_object"]
+    @field_validator("json_schema")
+    @classmethod
+    def _where_it_is_needed(cls, given: JSONSchema | None, info: ValidationInfo) -> JSONSchema | None:
+        if (given is not None) != (needed := info.data.get("type") == "json_schema") and "type" in info.data:
+            raise ValueError(
+                "is missing: give the schema" if needed else "is only for the type `json_schema`: leave it out"
+            )
+        return given
 
-
-class SchemaFormat(Incoming):
-    type: Literal["json_schema"]
-    json_schema: JSONSchema
-
-
-ResponseFormat = Annotated[TextFormat | ObjectFormat | SchemaFormat, Field(discriminator="type")]
-
-
-def schema_of(form: ResponseFormat | None) -> str | None:
-    """The schema, as text, that an answer is held to; None for any text."""
-    if isinstance(form, SchemaFormat):
-        return json.dumps(form.json_schema.body)
-    return ANY_OBJECT if isinstance(form, ObjectFormat) else None
+    @property
+    def schema_text(self) -> str | None:
+        """The schema that an answer is held to; None for any text."""
+        if self.json_schema is not None:
+            return json.dumps(self.json_schema.body)
+        return ANY_OBJECT if self.type == "json_object" else None

@@ -12,7 +12,7 @@ from pydantic import Field
 
 from app.api.schemas.base import MAX_INPUT_CHARS, MOST_ANSWERS, documented
 from app.api.schemas.defaults import Defaulting, Only
-from app.api.schemas.formats import ResponseFormat, schema_of
+from app.api.schemas.formats import ResponseFormat
 from app.api.schemas.messages import Message, turns_of
 from app.api.schemas.seeing import Seeing
 from app.domain.errors import InvalidRequest
@@ -175,7 +175,7 @@ class ChatBody(_Asked):
         most = self.max_completion_tokens if self.max_completion_tokens is not None else self.max_tokens
         top_logprobs = (self.top_logprobs or 0) if self.logprobs else None
         found = self.parameters(room() if most is None else most, top_logprobs)
-        return replace(found, json_schema=schema_of(self.response_format))
+        return replace(found, json_schema=None if self.response_format is None else self.response_format.schema_text)
 
 
 COMPLETIONS = {
