@@ -88,7 +88,7 @@ class Text:
     def begun(self, prompt: str) -> str:
         """What a rendered conversation has the model say already, after its last user turn."""
         _, end = self.question(prompt)
-        return prompt[end + len(self._turn[1]) :] if self.is_chat(prompt) else ""
+        return self.controls.plain(prompt[end + len(self._turn[1]) :]) if self.is_chat(prompt) else ""
 
     def turns(self, prompt: str) -> tuple[str, ...]:
         """A rendered conversation's turns without its system prompt, the user's and the model's by turns, the last user
