@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import fields, replace
 from functools import cache
+from pathlib import Path
 from random import Random
 
 import torch
@@ -31,13 +32,18 @@ from app.engine.source import find_source
 from app.scope.background import Background
 from app.scope.bank import BankPrompt, load_bank, plain
 from app.scope.closed import load_closed_words
+from app.scope.cross_encoder import CrossEncoder
 from app.scope.deciding import Deciding
+from app.scope.doubt import Judge
 from app.scope.encoder import Encoder, find_encoder
+from app.scope.exam import ExamResults
 from app.scope.phrasebook import load_phrasebook
 from app.scope.scope import FALSE_HITS, Scope
 from app.scope.scorer import load_scorer
 from app.scope.vectors import Vectors
 from app.scope.weighing import load_weighing
+from app.service.hosted_judge import HostedJudge
+from app.service.judging import Judging
 from app.service.records import Clock
 from app.service.service import Service
 from app.service.verifying import Thresholds
@@ -127,8 +133,9 @@ def assemble(
         name: f"{hosted.fingerprint[:32]}/{'+'.join(str(site) for site in editor.sites)}"
         for name, editor in editors.items()
     }
+    owner = EngineOwner(engine, threads)
     return Service(
-        EngineOwner(engine, threads),
+        owner,
         log,
         fingerprints=fingerprints,
         history_revisions=settings.history_revisions,
@@ -140,6 +147,7 @@ def assemble(
         thresholds=_thresholds(settings),
         recent_prompts=settings.recent_prompts,
         namespaces=({*settings.thresholds, *settings.false_hits} - {"*"}),
+        judging=Judging(_judge(settings, owner), ExamResults(settings.cache_dir), at_once=max(1, slots // 8)),
         clock=clock,
         describe=lambda: {
             "slots": slots,
@@ -180,6 +188,15 @@ def _scope(settings: Settings, bank: Sequence[BankPrompt]) -> Scope:
         names[:: max(1, len(names) // OTHERS)],
         lambda namespace: settings.false_hits.get(namespace, settings.false_hits.get("*", FALSE_HITS)),
     )
+
+
+def _judge(settings: Settings, owner: EngineOwner) -> Judge | None:
+    if settings.judge == "off":
+        return None
+    if settings.judge != "hosted":
+        return CrossEncoder(Path(settings.judge))
+    hosted = owner.engine.hosted
+    return HostedJudge(owner, f"{hosted.fingerprint}/{hosted.dtype}/{hosted.device.type}")
 
 
 def load(settings: Settings, tell: Doing = quietly) -> HostedModel:

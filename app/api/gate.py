@@ -22,7 +22,7 @@ OPEN_BELOW = ("/docs/",)
 """What those pages show."""
 
 LOOKED_AT = frozenset(
-    {"edits", "log", "editors", "metrics", "snapshots", "probes", "recent", "jobs", "namespaces", "switch"}
+    {"edits", "log", "editors", "metrics", "snapshots", "probes", "recent", "jobs", "scope", "namespaces", "switch"}
 )
 """What a reader may see: the first part of a path."""
 

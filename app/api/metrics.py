@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Iterator
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
-from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from app.domain.errors import EditRejected, ScopeConflict, StateConflict
@@ -21,7 +21,7 @@ class _Standing(Collector):
     def __init__(self, status: Callable[[], Status]) -> None:
         self._status = status
 
-    def collect(self) -> Iterator[GaugeMetricFamily]:
+    def collect(self) -> Iterator[Metric]:
         status = self._status()
         for name, about, value in (
             ("num_requests_running", "Requests in a slot", status.running),
@@ -33,8 +33,17 @@ class _Standing(Collector):
             ("log_silence_seconds", "Since the log last answered", status.log_silence_s),
         ):
             yield GaugeMetricFamily(f"errata_{name}", about, value)
+        judge = status.judge
+        yield GaugeMetricFamily("errata_judge_serving", "Whether a judge has passed its exam", judge.state == "serving")
+        for name, about, count in (
+            ("asked", "Questions that the judge was asked", judge.asked),
+            ("changed", "Decisions that are others than without the judge", judge.changed),
+            ("failed", "Questions that the judge had no answer to", judge.failed),
+            ("seconds", "What the judge's answers took", judge.asked_seconds),
+        ):
+            yield CounterMetricFamily(f"errata_judge_{name}", about, count)
 
-    def describe(self) -> Iterator[GaugeMetricFamily]:
+    def describe(self) -> Iterator[Metric]:
         return iter(())  # registering must not ask a service that has not started
 
 
@@ -53,6 +62,9 @@ class Metrics:
         self._not_given = self._counter(
             "edit_targets_not_given", "Answers in an edit's scope that did not say its target", "editor"
         )
+        self._uncertain = self._counter(
+            "uncertain_decisions", "Answers whose scope was near a bound, by what was decided", "outcome"
+        )
         self._latency = self._histogram("e2e_request_latency_seconds", "From request to whole answer", SLOW_S)
         self._first_token = self._histogram("time_to_first_token_seconds", "From request to first token", FAST_S)
         self._edit_seconds = self._histogram("edit_seconds", "What making edits took", SLOW_S, "phase")
@@ -69,6 +81,8 @@ class Metrics:
         self._generation_tokens.inc(len(generation.tokens))
         self._success.labels(generation.finish_reason).inc()
         self._latency.observe(time.perf_counter() - began)
+        if generation.uncertain:
+            self._uncertain.labels("answered" if generation.reached else "deferred").inc()
         for hit in generation.hits:
             self._hits.labels(hit.editor).inc()
         for hit in generation.not_given:

@@ -14,6 +14,7 @@ from app.cli.client import DEFAULT_URL, Client
 from app.cli.demo import demo
 from app.cli.edit import edit
 from app.cli.evaluate import evaluate
+from app.cli.exam import exam
 from app.cli.exits import MEANINGS
 from app.cli.fit import fit, import_, prepare
 from app.cli.generate import generate
@@ -94,6 +95,7 @@ app.add_typer(lora, name="lora")
 app.add_typer(keys, name="keys")
 scope = typer.Typer(help="Whom edits reach.", no_args_is_help=True)
 scope.command("check")(check)
+scope.command("exam")(exam)
 app.add_typer(scope, name="scope")
 app.add_typer(snapshot, name="snapshot")
 app.add_typer(store, name="store")

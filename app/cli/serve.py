@@ -118,6 +118,9 @@ async def stand_up(settings: "Settings") -> "Service":
     with Starting(Console(stderr=True, highlight=False)) as starting:
         service = build(settings, starting.tell)
         await service.start(starting.tell)
+        if not service.judging.known:
+            starting.tell("the judge sits its exam", 0, 0)
+            await service.judging.settled()  # all that is measured shall be decided in one way
     return service
 
 
@@ -187,11 +190,17 @@ def _greet(status: "Status", listener: socket.socket, seconds: float) -> None:
             "edits",
             f"{status.live_edits} live, revision {status.revision}{'' if status.switched_on else ', SWITCHED OFF'}",
         ),
+        *([] if status.judge.state == "off" else [("judge", f"{status.judge.judge}, {_exam_of(status)}")]),
         ("address", f"{address} (docs at /docs)"),
         ("ready", f"in {seconds:.1f} s"),
     ):
         grid.add_row(name, Text(value))
     render.out().print(grid)
+
+
+def _exam_of(status: "Status") -> str:
+    judge = status.judge
+    return "has passed its exam" if judge.state == "serving" else f"not asked: {judge.why_not} (errata scope exam)"
 
 
 def _is_loopback(listener: socket.socket) -> bool:

@@ -156,6 +156,8 @@ class Generation:
     """The edit in whose scope the prompt is, where its target was not said."""
     nearest: Hit | None = None
     """Where no edit answers and it was asked for: the edit that was nearest to it."""
+    uncertain: bool = False
+    """Whether the scope index was uncertain whether an edit answers."""
 
     @property
     def said(self) -> str:

@@ -3,7 +3,7 @@
 import threading
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 from weakref import WeakKeyDictionary
 
 from app.domain.edit import edit_id_of
@@ -12,7 +12,9 @@ from app.domain.words import same_text
 from app.editors.base import Decision, Editor, PromptView
 from app.engine.frames import frames_of, stem_of
 from app.engine.text import Text
-from app.scope.scope import Scope, ScopePart
+from app.scope.deciding import Question
+from app.scope.doubt import Doubt, is_uncertain
+from app.scope.scope import Found, Scope, ScopePart
 
 SILENT_IN = "silent_in"
 """Under which name the log keeps, of what an edit has learned, the frames in which it does not answer."""
@@ -48,9 +50,21 @@ class Edition:
 
 
 @dataclass(frozen=True, slots=True)
+class Uncertain:
+    """An edit of which the index is not certain that a question asks for it, and what a judge is shown."""
+
+    decision: Decision
+    doubt: Doubt
+    cut: int = 0
+    drops_blank: bool = False
+    """As in `Asking`, if it is to answer."""
+
+
+@dataclass(frozen=True, slots=True)
 class Asking:
     """What the scope index finds for a prompt: the edit that it asks for, if any; else the one that came nearest;
-    and the words of its question, folded."""
+    the words of its question, folded. `uncertain` are the edits whose margins lie near 0, the nearest first, where that
+    of the nearest does."""
 
     decision: Decision | None = None
     nearest: Decision | None = None
@@ -59,6 +73,28 @@ class Asking:
     """Characters of white space at the prompt's end that the edit's answer brings: they are not fed."""
     drops_blank: bool = False
     """Whether the answer's own blank is dropped, for it stands at the end of the prompt."""
+    uncertain: tuple[Uncertain, ...] = ()
+
+
+class Settles(Protocol):
+    """Who has a second look at what the index is uncertain of."""
+
+    async def settle(self, asking: Asking) -> Asking: ...
+
+
+@dataclass(frozen=True, slots=True)
+class _Near:
+    """An edit that came near: how it would answer, for which reading of the question, and whether it may not."""
+
+    decision: Decision
+    question: Question
+    barred: bool
+    cut: int
+    blank: bool
+
+    @property
+    def uncertain(self) -> bool:
+        return not self.barred and is_uncertain(self.decision.margin)
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,38 +215,53 @@ class Editions:
         """What the scope index finds. Threads may share it: rows of an edition in use stay."""
         turns, part = text.turns(prompt), self._scope_part(edition)
         question = self._scope.question(turns)
-        found = self._scope.nearest(question, part)
+        ranked = self._scope.ranked(question, part)
         words = question.asked.words
-        if found is None:
+        if not ranked:
             return Asking(words=words)
+        first = self._near(prompt, text, question, ranked[0], part)
+        near = [first] if first.uncertain else []
+        if near:
+            others = [found for found in ranked[1:] if is_uncertain(found.margin)]
+            near += [self._near(prompt, text, question, found, part) for found in others]
+        uncertain = tuple(
+            Uncertain(each.decision, self._scope.doubt(each.question, each.decision.edit_id or ""), each.cut, each.blank)
+            for each in near
+            if each.uncertain
+        )
+        if first.barred or first.decision.margin < 0:
+            return Asking(None, first.decision, words, uncertain=uncertain)
+        return Asking(first.decision, first.decision, words, first.cut, first.blank, uncertain)
+
+    def _near(self, prompt: str, text: Text, question: Question, found: Found, part: ScopePart) -> "_Near":
+        """How an edit that came near would answer a prompt, and what speaks against it beside the scope index."""
+        edit_id, turns = found.edit_id, text.turns(prompt)
         stem, opened, against = stem_of(prompt, text), text.begun(prompt), ""
         ids = text.encode(stem)
-        begun = self._begun(found.edit_id, ids)
+        begun = self._begun(edit_id, ids)
         if opened:  # the model's turn is begun: the edit can only go on with its own target
-            target = self._targets.get(found.edit_id, ())[:begun]
+            target = self._targets.get(edit_id, ())[:begun]
             begun = begun if begun and same_text(text.going_on(target), opened) else 0
             against = "" if begun else "; but the answer is begun otherwise"
         elif begun:
-            before = self._scope.nearest(self._scope.question((*turns[:-1], text.without_last(ids, begun))), part)
-            if before is not None and before.edit_id == found.edit_id and before.margin >= 0:
-                found = before
+            without = self._scope.question((*turns[:-1], text.without_last(ids, begun)))
+            before = self._scope.nearest(without, part)
+            if before is not None and before.edit_id == edit_id and before.margin >= 0:
+                question, found = without, before
             else:
                 begun = 0
-        if silent := self._silent_in.get(found.edit_id, frozenset()) & frames_of(prompt, text):
+        if silent := self._silent_in.get(edit_id, frozenset()) & frames_of(prompt, text):
             against = f"; but its target was not given when it was tried in this frame ({', '.join(sorted(silent))})"
-        signals = {**found.signals, **({"answer_begun": Signal(begun, 1)} if begun else {})}
         decision = Decision(
-            edit_id=found.edit_id,
-            editor=self._editor_of[found.edit_id],
+            edit_id=edit_id,
+            editor=self._editor_of[edit_id],
             margin=found.margin,
-            signals=signals,
+            signals={**found.signals, **({"answer_begun": Signal(begun, 1)} if begun else {})},
             why=found.why + against,
             part=begun or None,
         )
-        if found.margin < 0 or against:
-            return Asking(None, decision, words)
-        blank = prompt[-1:].isspace() and text.going_on(self._targets.get(found.edit_id, ())[begun:])[:1].isspace()
-        return Asking(decision, decision, words, cut=len(prompt) - len(stem) if blank else 0, drops_blank=blank)
+        blank = prompt[-1:].isspace() and text.going_on(self._targets.get(edit_id, ())[begun:])[:1].isspace()
+        return _Near(decision, question, bool(against), len(prompt) - len(stem) if blank else 0, blank)
 
     def _begun(self, edit_id: str, ids: Sequence[int]) -> int:
         """How many tokens of its target, at most all but the last, a prompt ends with, where the editor can go on."""

@@ -77,6 +77,7 @@ def answer_of(
         hits=found if said else (),
         not_given=() if said else found,
         nearest=hit_of(sequence.nearest),
+        uncertain=bool(sequence.asking.uncertain),
     )
 
 

@@ -15,7 +15,7 @@ from app.domain.errors import ErrataError, RequestCancelled
 from app.domain.generation import GenerationParameters
 from app.editors.base import FitRequest, Fitted, Progress
 from app.engine.cores import Cores
-from app.engine.editions import Edition
+from app.engine.editions import Edition, Settles
 from app.engine.engine import Engine
 from app.engine.fits import Fitting
 from app.engine.memory import HeapTrim
@@ -38,6 +38,7 @@ class EngineOwner:
 
     def __init__(self, engine: Engine, threads: int | None = None) -> None:
         self.engine, self.threads = engine, threads
+        self.judging: Settles | None = None
         self._mailbox: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
         self._stopping = False

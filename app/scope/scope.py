@@ -22,6 +22,7 @@ from app.domain.words import Span, says, surface, words_of
 from app.scope.background import SAME, Background, Contrast, Usual
 from app.scope.closed import ClosedWords
 from app.scope.deciding import Deciding, Question, Row, share
+from app.scope.doubt import Doubt, doubt_of
 from app.scope.encoder import Encoder
 from app.scope.keys import Keys
 from app.scope.mentions import Mentions
@@ -236,14 +237,18 @@ class Scope:
     def nearest(self, question: Question, part: ScopePart) -> Found | None:
         """The live edit that the question asks for or, where it asks for none (a negative margin), the one that came
         nearest. Of equal ones the newest."""
+        return next(iter(self.ranked(question, part)), None)
+
+    def ranked(self, question: Question, part: ScopePart) -> list[Found]:
+        """The edits that came nearest, the nearest first."""
         if not part.order:
-            return None
+            return []
         with self._lock:
             shortlist = self._shortlist(question, part)
             rows = {row: self._rows[row] for row, _ in shortlist}
             named = {row: self._mentions.said(row, question.words) for row in rows}
         if not shortlist:
-            return None
+            return []
         logits, _ = self._deciding.scores(question, [rows[row].texts[at] for row, at in shortlist])
         best: dict[int, float] = {}
         for (row, _), value in zip(shortlist, logits.tolist(), strict=True):
@@ -259,7 +264,12 @@ class Scope:
                 why=weighed.why(bound),
             )
         # rounded: two edits of one question differ by rounding only, and then the newest is to win
-        return found[max(found, key=lambda row: (round(found[row].margin, 3), part.order[row]))]
+        order = sorted(found, key=lambda row: (round(found[row].margin, 3), part.order[row]), reverse=True)
+        return [found[row] for row in order]
+
+    def doubt(self, question: Question, edit_id: str) -> Doubt:
+        """What a judge is shown of a question and an edit that it may ask for."""
+        return doubt_of(question, self._rows[self._row_of[edit_id]].record, self._encoder)
 
     def _shortlist(self, question: Question, part: ScopePart) -> list[tuple[int, int]]:
         """(row, which of its keys) of those that are read: the nearest, and those of edits whose names are said."""

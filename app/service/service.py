@@ -28,6 +28,7 @@ from app.service.editing import Editing
 from app.service.fitting import Fitter
 from app.service.following import Follower
 from app.service.jobs import Jobs
+from app.service.judging import Judging
 from app.service.loading import Loading, no_collections
 from app.service.making import Making
 from app.service.preparing import Preparing
@@ -72,6 +73,7 @@ class Service:
         thresholds: Mapping[str, Thresholds] | None = None,
         recent_prompts: int = 0,
         namespaces: Collection[str] = (),
+        judging: Judging | None = None,
         clock: Clock = time.time,
         describe: Callable[[], Mapping[str, Any]] = dict,
     ) -> None:
@@ -80,6 +82,7 @@ class Service:
         self._reason_required = reason_required
         self._clock = clock
         self._describe = describe
+        self.judging = owner.judging = judging or Judging()
         self._preparing = Preparing(owner.engine, phrasebook or Phrasebook({}))
         self.loading = Loading(owner, fingerprints, history_revisions, self._preparing.scope_request)
         self.records = Records(log, self.loading.take_in, self._folded, clock)
@@ -111,7 +114,7 @@ class Service:
         with no_collections(lambda: self.records.ledger):
             await asyncio.to_thread(self.records.fold_all)
             await self.loading.load_all(self.records.ledger, tell)
-        work = (self._tidy(), self._follower.run(), self.snapshots.run(), self._refitting.run())
+        work = (self._tidy(), self._follower.run(), self.snapshots.run(), self._refitting.run(), self.judging.run())
         self._tasks = [asyncio.create_task(each) for each in work]
         self._why_not = None
 
@@ -170,8 +173,8 @@ class Service:
 
     def status(self) -> Status:
         why_not = self._why_not or (None if self._owner.alive else "the engine has stopped")
-        silence_s, extra = self._follower.silence_s, self._describe()
-        return status_of(self.records, self._owner.engine, self._fingerprint, why_not, silence_s, extra)
+        silence_s, judge, extra = self._follower.silence_s, self.judging.view(), self._describe()
+        return status_of(self.records, self._owner.engine, self._fingerprint, why_not, silence_s, judge, extra)
 
     def editors(self) -> list[dict[str, Any]]:
         """Each editor: what it can, how many of its edits are live, what its rows take."""

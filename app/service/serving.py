@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable, Collection, Iterable, Sequence
 from contextlib import aclosing
+from dataclasses import replace
 from typing import TypeVar
 from weakref import WeakSet
 
@@ -138,15 +139,30 @@ async def items_of(
 
 
 async def askings_of(owner: EngineOwner, prompts: Sequence[str], edition: Edition) -> list[Asking]:
-    """What the scope index finds for each prompt: beside the engine, while others are served. Raises InvalidRequest."""
+    """What the scope index finds for each prompt, and the judge where the index is uncertain: beside the engine, while
+    others are served. Raises InvalidRequest."""
     if not edition.edit_ids:
         return [Asking()] * len(prompts)
-    return await _of_each(prompts, lambda prompt: owner.engine.ask(prompt, edition))
+    found = await _of_each(prompts, lambda prompt: owner.engine.ask(prompt, edition))
+    return list(await asyncio.gather(*(_settled(owner, asking) for asking in found)))
+
+
+async def _settled(owner: EngineOwner, asking: Asking) -> Asking:
+    """What the judge makes of it, where the index is uncertain and there is one."""
+    return await owner.judging.settle(asking) if owner.judging is not None and asking.uncertain else asking
 
 
 async def _ready(owner: EngineOwner, prompts: Sequence[str], edition: Edition, schema: str | None) -> list[Ready]:
     """Raises InvalidRequest."""
-    return await _of_each(prompts, lambda prompt: owner.engine.ready(prompt, edition, schema))
+    found = await _of_each(prompts, lambda prompt: owner.engine.ready(prompt, edition, schema))
+    settled = await asyncio.gather(*(_settled(owner, each.asking) for each in found))
+    text = owner.engine.text
+    return [
+        each
+        if asking is each.asking
+        else replace(each, asking=asking, fed=text.encode(prompt[: -asking.cut]) if asking.cut else each.ids)
+        for prompt, each, asking in zip(prompts, found, settled, strict=True)
+    ]
 
 
 async def _of_each(prompts: Sequence[str], made: Callable[[str], T]) -> list[T]:

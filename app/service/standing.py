@@ -8,7 +8,7 @@ from app.domain.entry import NEVER
 from app.editors.registry import AUTO
 from app.engine.engine import Engine
 from app.service.records import Records
-from app.service.views import Status
+from app.service.views import JudgeView, Status
 
 
 def status_of(
@@ -17,6 +17,7 @@ def status_of(
     fingerprint: str,
     why_not: str | None,
     log_silence_s: float,
+    judge: JudgeView,
     describe: Mapping[str, Any],
 ) -> Status:
     ledger, hosted = records.ledger, engine.hosted
@@ -37,6 +38,7 @@ def status_of(
         log_silence_s=log_silence_s,
         running=len(engine.scheduler.running),
         waiting=len(engine.scheduler.waiting),
+        judge=judge,
         extra={
             "parameters": hosted.parameters,
             "prompt_tokens": engine.counters.prompt_tokens,

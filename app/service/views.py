@@ -129,6 +129,32 @@ class EditResults:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class JudgeView:
+    """How the judge of uncertain questions stands, what it reached in its exam, what it has done since the start."""
+
+    judge: str = "off"
+    state: str = "off"
+    """off, sitting, serving, failed or broken."""
+    why_not: str | None = None
+    """Why there is a judge, and it does not serve."""
+    pass_mark: float = 0.0
+    same: float | None = None
+    other: float | None = None
+    """Accuracy on pairs that ask the same, and on those that do not."""
+    pairs: int = 0
+    """Pairs of the exam that it has answered."""
+    seconds: float | None = None
+    """What the exam took."""
+    wrong: tuple[tuple[str, str, bool], ...] = ()
+    """(known question, new question, whether it asks the same) of each that it got wrong."""
+    asked: int = 0
+    changed: int = 0
+    """Decisions that are others than without it."""
+    failed: int = 0
+    asked_seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Status:
     """How the server stands."""
 
@@ -150,4 +176,5 @@ class Status:
     """Seconds since the log last answered: a second or so while all is well."""
     running: int
     waiting: int
+    judge: JudgeView
     extra: Mapping[str, Any]

@@ -20,6 +20,7 @@ from app.api.schemas.scope import (
     ScopesOut,
     TrafficBody,
 )
+from app.api.schemas.server import ExamOut
 from app.domain.errors import (
     EditRejected,
     LostRace,
@@ -92,6 +93,12 @@ def routes(service: "Service") -> APIRouter:
             decisions=[ScopeOut.of(prompt, *hits) for prompt, hits in zip(body.prompts, found, strict=True)],
             revision=service.revision,
         )
+
+    @router.get("/scope/exam", responses=raises(), summary="How the judge did in its exam")
+    async def exam() -> ExamOut:
+        """The judge (`ERRATA_JUDGE`) decides what scope is uncertain of, once it has passed an exam on pairs of
+        questions that ship; the pairs that it got wrong are listed."""
+        return ExamOut.of(service.judging.view())
 
     @router.post("/recent", responses=raises(RequestCancelled, body=True), summary="Add recent prompts")
     async def hear(body: Annotated[TrafficBody, Body(openapi_examples=TRAFFIC)]) -> RecentOut:

@@ -18,7 +18,7 @@ from app.domain.events import (
     SwitchSet,
 )
 from app.service.reading import EventQuery
-from app.service.views import Status
+from app.service.views import JudgeView, Status
 from app.store.snapshots import Manifest
 from app.version import version
 
@@ -78,6 +78,45 @@ class Info(Outgoing):
         )
 
 
+class JudgeOut(Outgoing):
+    """Who decides what the scope index is uncertain of (`ERRATA_JUDGE`), and what it has done since the start."""
+
+    judge: str = Field(description="`off`, `hosted`, or the name of a cross-encoder's folder.")
+    state: Literal["off", "sitting", "serving", "failed", "broken"]
+    why_not: str | None = Field(description="Why there is a judge, and it does not serve.")
+    pass_mark: float = Field(description="Accuracy that its exam asks for, of both classes.")
+    same: float | None = Field(description="Accuracy that it reached on pairs that ask the same.")
+    other: float | None = Field(description="Accuracy that it reached on pairs that do not.")
+    pairs: int = Field(description="Pairs of its exam that it has answered.")
+    asked: int
+    changed: int = Field(description="Decisions that would have been others without it.")
+    failed: int = Field(description="Questions that it had no answer to: the index's decision stood.")
+
+    @classmethod
+    def of(cls, view: JudgeView) -> "JudgeOut":
+        return cls(**{name: getattr(view, name) for name in JudgeOut.model_fields})
+
+
+class WrongPair(Outgoing):
+    """`same`: whether the question asks the same as the known one, which the judge denied."""
+
+    known: str
+    question: str
+    same: bool
+
+
+class ExamOut(JudgeOut):
+    """The exam of the judge, with the pairs that it got wrong."""
+
+    seconds: float | None = Field(description="What the exam took.")
+    wrong: list[WrongPair]
+
+    @classmethod
+    def of(cls, view: JudgeView) -> "ExamOut":
+        wrong = [WrongPair(known=known, question=question, same=same) for known, question, same in view.wrong]
+        return cls(**JudgeOut.of(view).model_dump(), seconds=view.seconds, wrong=wrong)
+
+
 class StatusOut(Outgoing):
     """How the server stands."""
 
@@ -98,12 +137,14 @@ class StatusOut(Outgoing):
     log_silence_s: float = Field(description="Seconds since the log last answered; edits wait for it, answers do not.")
     running: int
     waiting: int
+    judge: JudgeOut
     extra: dict[str, Any]
 
     @classmethod
     def of(cls, status: Status) -> "StatusOut":
         fields = {name: getattr(status, name) for name in cls.model_fields if name != "version"}
-        return cls(**fields | {"version": version(), "extra": dict(status.extra)})
+        fields |= {"version": version(), "judge": JudgeOut.of(status.judge), "extra": dict(status.extra)}
+        return cls(**fields)
 
 
 class Editors(Outgoing):

@@ -1,0 +1,57 @@
+"""`errata scope exam`: how the judge of uncertain questions did in its exam."""
+
+import time
+from typing import Annotated, Any
+
+import typer
+
+from app.cli import render
+from app.cli.client import Client
+from app.cli.exits import Exit
+from app.cli.look import Json
+
+PERIOD_S = 1.0
+TOLD = {
+    "off": "There is no judge: ERRATA_JUDGE is off, and scope is decided by the index alone.",
+    "sitting": "The judge {judge} sits its exam: {pairs} pairs so far. --wait waits for its end.",
+    "serving": "The judge {judge} passed its exam and serves.",
+    "failed": "The judge {judge} failed its exam and is not asked.",
+    "broken": "The judge {judge} is not asked: {why_not}.",
+}
+
+
+def exam(
+    context: typer.Context,
+    wait: Annotated[bool, typer.Option("--wait", help="Wait until the exam is over.")] = False,
+    wrong: Annotated[bool, typer.Option("--wrong", help="List the pairs that it got wrong.")] = False,
+    json_: Json = False,
+) -> None:
+    """Show how the judge (ERRATA_JUDGE) did in its exam. Exits with 1 where it failed, with 7 while it sits."""
+    client: Client = context.obj
+    found: dict[str, Any] = client.get("/scope/exam")
+    while wait and found["state"] == "sitting":
+        time.sleep(PERIOD_S)
+        found = client.get("/scope/exam")
+    if json_:
+        render.as_json(found)
+    else:
+        _tell(found, wrong)
+    if found["state"] == "sitting":
+        raise typer.Exit(Exit.BUSY)
+    if found["state"] in ("failed", "broken"):
+        raise typer.Exit(Exit.FAILED)
+
+
+def _tell(found: dict[str, Any], wrong: bool) -> None:
+    out = render.out()
+    out.print(render.line(TOLD[found["state"]].format(**found)))
+    if found["same"] is not None:
+        reached = f"{found['same']:.3f} of the pairs that ask the same, {found['other']:.3f} of the others"
+        out.print(render.line(f"Right: {reached}; {found['pass_mark']:.2f} of both is asked."))
+        out.print(render.line(f"It answered {found['pairs']} pairs in {found['seconds']:.1f} s."))
+    if found["asked"]:
+        done = f"asked {found['asked']} times, {found['changed']} decisions changed, {found['failed']} times no answer"
+        out.print(render.line(f"Since the start: {done}."))
+    for each in found["wrong"] if wrong else ():
+        which = "the same as" if each["same"] else "something else than"
+        out.print(render.line(f"  {each['question']!r} asks {which} {each['known']!r}"))

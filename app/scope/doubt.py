@@ -1,0 +1,76 @@
+"""Questions of which it is not clear whether they ask for an edit: what a judge is shown of them, and what it says.
+
+A judge is asked for nothing else: it costs a pass of a model, and is worth it only where the index is hardly better
+than a coin.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+
+from app.scope.deciding import Question
+from app.scope.encoder import Encoder
+from app.scope.record import ScopeRecord
+
+BAND = 1.0
+"""Half the width of the uncertain band: a decision is uncertain where its margin, a logit, lies nearer to 0.
+
+There the odds that the question asks the same are within a factor of e of the odds that the edit's bound asks for. On
+the minimal pairs that choices are settled on (each edit alone, 588 questions), 16 % of the decisions lie in this band;
+70 % of these are right, against 89 % of the others, and they are a third of all that are wrong. A band of twice the
+width has 37 % of the questions, and a judge would be asked for many that are decided well. A band of more than 1 would
+also hold what has a veto (`Weighed.margin`): nobody may talk the index out of one.
+"""
+MOST_EXAMPLES = 3
+"""Keys of an edit, its prompt among them, and counter-examples that a judge is shown."""
+
+
+@dataclass(frozen=True, slots=True)
+class Doubt:
+    """A question, and the edit that it may ask for: its keys, the prompt first, and its counter-examples."""
+
+    question: str
+    keys: tuple[str, ...]
+    counter: tuple[str, ...] = ()
+
+
+class Judge(Protocol):
+    """Tells questions that ask the same as an edit from those that do not. It need not be good at it: an exam decides
+    whether it serves."""
+
+    @property
+    def name(self) -> str:
+        """As those who ask the server are told it."""
+        ...
+
+    def fingerprint(self) -> str:
+        """Of all that its opinions depend on: weights, precision, prompt. It may take seconds: for other threads."""
+        ...
+
+    async def logit(self, doubt: Doubt) -> float:
+        """How sure it is that the question asks the same: the higher the surer, on a scale of its own. Raises whatever
+        goes wrong."""
+        ...
+
+
+def is_uncertain(margin: float) -> bool:
+    return abs(margin) < BAND
+
+
+def doubt_of(question: Question, record: ScopeRecord, encoder: Encoder) -> Doubt:
+    """What a judge is shown: the reading of the question that is nearest to the edit's keys, and those of its given
+    keys and counter-examples that are nearest to the question."""
+    similarity = question.queries @ torch.stack([each.vector for each in encoder.encode(record.keys)]).T  # (W, K)
+    reading = int(similarity.amax(1).argmax())
+
+    def nearest(texts: Sequence[str], most: int) -> tuple[str, ...]:
+        if not texts:
+            return ()
+        vectors = torch.stack([each.vector for each in encoder.encode(texts)])
+        near = (vectors @ question.queries[reading]).topk(min(most, len(texts))).indices
+        return tuple(texts[at] for at in sorted(near.tolist()))
+
+    keys = (record.keys[0], *nearest(record.keys[1:], MOST_EXAMPLES - 1))
+    return Doubt(question.asked.texts[reading], keys, nearest(record.counter, MOST_EXAMPLES))

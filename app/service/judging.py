@@ -1,0 +1,226 @@
+"""The judge at work: it sits its exam in the background, and then decides what the scope index is uncertain of.
+
+It is asked between the index's decision and the queueing of the request. A judge that fails its exam is never asked,
+and one that errs changes nothing.
+"""
+
+import asyncio
+import logging
+import math
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+from app.domain.errors import QueueFull
+from app.domain.generation import Signal
+from app.editors.base import Decision
+from app.engine.editions import Asking
+from app.scope.doubt import Doubt, Judge
+from app.scope.exam import PASS_MARK, ExamPair, ExamResult, ExamResults, graded, load_exam
+from app.service.views import JudgeView
+
+PATIENCE_S = 5.0
+"""What an opinion may take; the request waits for it."""
+MOST_FAILURES, REST_S = 3, 60.0
+"""After so many failures in a row it is not asked for so long: each may cost a request the whole patience."""
+REMEMBERED = 8192
+"""Opinions that are kept: the same question has the same answer, and costs nothing."""
+WARM_UP = Doubt("How do I begin?", ("How does one start?",))
+_log = logging.getLogger(__name__)
+
+
+class Judging:
+    """`judge` None: there is none, and nothing is ever changed. `at_once` bounds the questions that it is asked."""
+
+    def __init__(
+        self,
+        judge: Judge | None = None,
+        results: ExamResults | None = None,
+        *,
+        at_once: int = 1,
+        exam: Sequence[ExamPair] | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._judge, self._results, self._exam, self._clock = judge, results or ExamResults(), exam, clock
+        self._turns = asyncio.Semaphore(at_once)
+        self._exam_turns = asyncio.Semaphore(max(1, at_once // 2))
+        self._result: ExamResult | None = None
+        self._trouble: str | None = None
+        self._sat = 0
+        self._done = asyncio.Event()
+        self._known: OrderedDict[Doubt, float] = OrderedDict()
+        self._failures, self._rests_until = 0, -math.inf
+        self._asked = self._changed = self._failed = 0
+        self._seconds = 0.0
+
+    # -- the exam
+
+    async def run(self) -> None:
+        """Take the result that is kept, or sit the exam. It never raises: a server does without its judge."""
+        try:
+            if self._judge is not None:
+                await self._qualify(self._judge)
+        except Exception as error:
+            self._trouble = str(error) or type(error).__name__
+            _log.warning("The judge %s cannot be examined, and is not asked: %s", self._name, self._trouble)
+        finally:
+            self._done.set()
+
+    @property
+    def known(self) -> bool:
+        """Whether it is known whether the judge serves."""
+        return self._judge is None or self._done.is_set()
+
+    async def settled(self) -> None:
+        """Wait for that."""
+        await self._done.wait()
+
+    async def _qualify(self, judge: Judge) -> None:
+        fingerprint = await asyncio.to_thread(judge.fingerprint)
+        result = await asyncio.to_thread(self._results.load, fingerprint)
+        if result is None:
+            result = await self._sit(judge)
+            await asyncio.to_thread(self._results.store, fingerprint, result)
+        elif result.passed:
+            await judge.logit(WARM_UP)  # the first request shall not wait until weights are read
+        self._result = result
+        told = f"{result.same:.2f} of the same and {result.other:.2f} of the other questions, {PASS_MARK:.2f} is asked"
+        _log.info("The judge %s %s its exam: %s.", judge.name, "passed" if result.passed else "failed", told)
+
+    async def _sit(self, judge: Judge) -> ExamResult:
+        exam, began = self._exam or await asyncio.to_thread(load_exam), self._clock()
+
+        async def answer(pair: ExamPair) -> float:
+            async with self._exam_turns:
+                logit = _number(await _patiently(judge, pair.doubt))
+            self._sat += 1
+            return logit
+
+        try:
+            async with asyncio.TaskGroup() as group:
+                answers = [group.create_task(answer(pair)) for pair in exam]
+        except ExceptionGroup as errors:
+            raise errors.exceptions[0] from None
+        return graded(judge.name, exam, [each.result() for each in answers], self._clock() - began)
+
+    # -- serving
+
+    async def settle(self, asking: Asking) -> Asking:
+        """What an index's finding becomes, once the judge has looked at what it is uncertain of: the first edit of
+        which it says that the question asks for it, and none if it says so of none."""
+        if self._judge is None or self._result is None or not self._result.passed or not asking.uncertain:
+            return asking
+        found, refused = None, None
+        for each in asking.uncertain:
+            logit = await self._opinion(self._judge, each.doubt)
+            if logit is None:
+                return asking
+            told = self._told(each.decision, logit, self._result.cut)
+            if told.margin >= 0:
+                found = told
+                break
+            refused = refused or told
+        before, after = asking.decision, found
+        self._changed += (before and before.edit_id) != (after and after.edit_id)
+        return replace(asking, decision=found, nearest=found or refused)
+
+    def _told(self, decision: Decision, logit: float, cut: float) -> Decision:
+        chance = 1 / (1 + math.exp(-max(-30.0, min(30.0, logit - cut))))
+        same = logit >= cut
+        said = f"the judge says that it asks {'the same' if same else 'something else'} ({chance:.2f})"
+        return replace(
+            decision,
+            margin=abs(decision.margin) if same else -max(abs(decision.margin), 1e-6),
+            signals={**decision.signals, "judge": Signal(round(chance, 4), 0.5)},
+            why=f"{decision.why}; {said}",
+        )
+
+    async def _opinion(self, judge: Judge, doubt: Doubt) -> float | None:
+        """None where it has none: it erred, or rests."""
+        if (known := self._known.get(doubt)) is not None:
+            self._known.move_to_end(doubt)
+            return known
+        if self._clock() < self._rests_until:
+            return None
+        async with self._turns:
+            began = self._clock()
+            self._asked += 1
+            try:
+                async with asyncio.timeout(PATIENCE_S):
+                    logit = _number(await judge.logit(doubt))
+            except Exception as error:
+                self._fail(error)
+                return None
+            finally:
+                self._seconds += self._clock() - began
+        self._failures = 0
+        self._known[doubt] = logit
+        if len(self._known) > REMEMBERED:
+            self._known.popitem(last=False)
+        return logit
+
+    def _fail(self, error: Exception) -> None:
+        self._failed += 1
+        self._failures += 1
+        _log.warning("The judge %s has no opinion: %s", self._name, str(error) or type(error).__name__)
+        if self._failures >= MOST_FAILURES:
+            self._failures, self._rests_until = 0, self._clock() + REST_S
+            _log.warning("The judge %s failed %d times in a row and rests for %g s", self._name, MOST_FAILURES, REST_S)
+
+    # -- how it stands
+
+    @property
+    def _name(self) -> str:
+        return "off" if self._judge is None else self._judge.name
+
+    def view(self) -> JudgeView:
+        return JudgeView(
+            judge=self._name,
+            state=self._state,
+            why_not=self._why_not,
+            pass_mark=PASS_MARK,
+            same=None if self._result is None else self._result.same,
+            other=None if self._result is None else self._result.other,
+            pairs=self._sat if self._result is None else self._result.pairs,
+            seconds=None if self._result is None else self._result.seconds,
+            wrong=() if self._result is None else tuple((w.known, w.question, w.same) for w in self._result.wrong),
+            asked=self._asked,
+            changed=self._changed,
+            failed=self._failed,
+            asked_seconds=self._seconds,
+        )
+
+    @property
+    def _state(self) -> str:
+        if self._judge is None:
+            return "off"
+        if self._trouble is not None:
+            return "broken"
+        if self._result is None:
+            return "sitting"
+        return "serving" if self._result.passed else "failed"
+
+    @property
+    def _why_not(self) -> str | None:
+        told = {
+            "sitting": "it sits its exam",
+            "broken": f"it could not be examined: {self._trouble}",
+            "failed": f"it failed its exam: {PASS_MARK:.2f} of both classes is asked",
+        }
+        return told.get(self._state)
+
+
+async def _patiently(judge: Judge, doubt: Doubt) -> float:
+    """An opinion for the exam, which has time: while requests fill the queue it stands back."""
+    while True:
+        try:
+            return await judge.logit(doubt)
+        except QueueFull:
+            await asyncio.sleep(1.0)
+
+
+def _number(logit: float) -> float:
+    if math.isnan(logit):
+        raise ValueError("its opinion is not a number")
+    return logit
