@@ -22,6 +22,7 @@ from transformers import (
 from app.engine.model import HostedModel, host
 from app.scope.doubt import Doubt
 from app.scope.exam import ExamPair
+from app.service.hosted_judge import NO, YES
 from tests.models import tokenizer
 
 WIDTH = 512
@@ -92,12 +93,14 @@ def cross_encoder(folder: Path, exam: Sequence[ExamPair], *, knows: bool) -> Pat
 
 
 def hosted(prompts: Sequence[str] = (), answers: Sequence[bool] = ()) -> HostedModel:
-    """A Llama of random weights; after each of the prompts it holds `Y` likeliest, or `N` where the answer is false."""
+    """A Llama of random weights; after each of the prompts it holds `Yes` likeliest, or `No` where the answer is false.
+    Each is one token."""
     config = LlamaConfig(
-        vocab_size=257, bos_token_id=0, eos_token_id=0, pad_token_id=0, hidden_size=64, intermediate_size=64,
-        num_hidden_layers=2, num_attention_heads=4, max_position_embeddings=2048,
+        vocab_size=259, bos_token_id=0, eos_token_id=0, pad_token_id=0, hidden_size=64, intermediate_size=64,
+        num_hidden_layers=4, num_attention_heads=4, max_position_embeddings=2048,
     )  # fmt: skip
     made = tokenizer()
+    made.add_tokens([YES, NO])
     with torch.random.fork_rng():
         torch.manual_seed(0)
         model: Any = LlamaForCausalLM._from_config(config, attn_implementation="sdpa").eval()
@@ -108,7 +111,7 @@ def hosted(prompts: Sequence[str] = (), answers: Sequence[bool] = ()) -> HostedM
         with torch.inference_mode():
             states = [model.model(torch.tensor([made(each).input_ids])).last_hidden_state[0, -1] for each in prompts]
         weight = model.lm_head.weight.data
-        yes, no = (made(letter).input_ids[-1] for letter in "YN")
+        yes, no = (made(answer).input_ids[-1] for answer in (YES, NO))
         right = torch.tensor([10.0 if answer else -10.0 for answer in answers])
         _read_out(weight[yes], torch.stack(states), right)
         weight[no] = -weight[yes]

@@ -83,7 +83,7 @@ def load_exam() -> tuple[ExamPair, ...]:
         keys, counter = (row["ask"], *row.get("paraphrases", ())), tuple(row.get("counter_examples", ()))
         for same, questions in ((True, row["same"]), (False, row["other"])):
             for wording in ("near", "far"):
-                found.append(ExamPair(Doubt(questions[wording], keys, counter), same, wording, half))  # type: ignore[arg-type]
+                found.append(ExamPair(Doubt(questions[wording], keys, counter), same, wording, half))
     return tuple(found)
 
 

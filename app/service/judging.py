@@ -24,6 +24,8 @@ PATIENCE_S = 5.0
 """What an opinion may take; the request waits for it."""
 MOST_FAILURES, REST_S = 3, 60.0
 """After so many failures in a row it is not asked for so long: each may cost a request the whole patience."""
+FULL_S = 1.0
+"""Between two tries of the exam at a queue that is full."""
 REMEMBERED = 8192
 """Opinions that are kept: the same question has the same answer, and costs nothing."""
 WARM_UP = Doubt("How do I begin?", ("How does one start?",))
@@ -89,7 +91,8 @@ class Judging:
         _log.info("The judge %s %s its exam: %s.", judge.name, "passed" if result.passed else "failed", told)
 
     async def _sit(self, judge: Judge) -> ExamResult:
-        exam, began = self._exam or await asyncio.to_thread(load_exam), self._clock()
+        exam: Sequence[ExamPair] = self._exam or load_exam()
+        began = self._clock()
 
         async def answer(pair: ExamPair) -> float:
             async with self._exam_turns:
@@ -217,7 +220,7 @@ async def _patiently(judge: Judge, doubt: Doubt) -> float:
         try:
             return await judge.logit(doubt)
         except QueueFull:
-            await asyncio.sleep(1.0)
+            await asyncio.sleep(FULL_S)
 
 
 def _number(logit: float) -> float:

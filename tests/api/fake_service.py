@@ -36,7 +36,7 @@ from app.service.retuning import Retune
 from app.service.snapshots import Snapshots
 from app.service.spaces import check_known
 from app.service.superseding import check_read, others_of_the_prompt, superseded_by, theirs
-from app.service.views import EditFilter, EditResult, EditResults, EditView, Page, Status, Tell, silent
+from app.service.views import EditFilter, EditResult, EditResults, EditView, JudgeView, Page, Status, Tell, silent
 from app.store.memory import MemoryLog
 from app.store.snapshots import Manifest
 
@@ -45,6 +45,8 @@ NOW_S = 1_700_000_000.0
 SECONDS = {"fit": 0.5, "verify": 0.25, "commit": 0.001}
 REJECTED = "cannot be learned"
 """A target that fails its verification."""
+UNCERTAIN = "perhaps"
+"""What a prompt begins with whose scope is uncertain."""
 
 
 def _joined(content: Any) -> str:
@@ -63,6 +65,16 @@ class FakeAnswering:
 
     def room(self, prompt: str) -> int:
         return max(1, self.max_tokens - len(prompt))
+
+
+class FakeJudging:
+    """Stands as the test wants it: in the order of `views`, and then as the last of them."""
+
+    def __init__(self) -> None:
+        self.views = [JudgeView()]
+
+    def view(self) -> JudgeView:
+        return self.views.pop(0) if len(self.views) > 1 else self.views[0]
 
 
 class FakeService:
@@ -87,6 +99,7 @@ class FakeService:
         self.says: str | None = None
         """What is said in the scope of an edit in place of its target."""
         self.at_start: Callable[[], None] = lambda: None
+        self.judging = FakeJudging()
 
     async def start(self, _tell: Callable[[str, int, int], None]) -> None:
         self.at_start()
@@ -117,6 +130,7 @@ class FakeService:
             log_silence_s=0.5,
             running=1,
             waiting=2,
+            judge=self.judging.view(),
             extra={"parameters": 42, "slots": 4},
         )
 
@@ -176,6 +190,7 @@ class FakeService:
                 hits=hits,
                 not_given=missed,
                 nearest=NEAREST if parameters.explain and not hits and not missed else None,
+                uncertain=prompt.startswith(UNCERTAIN),
             )
         finally:
             if not done:

@@ -34,6 +34,7 @@ ROUTES: list[tuple[str, str, Any, Right]] = [
     ("GET", "/recent", None, Right.READ),
     ("DELETE", "/recent", None, Right.ADMIN),
     ("POST", "/recent", {"prompts": ["a"]}, Right.ADMIN),
+    ("GET", "/scope/exam", None, Right.READ),
     ("POST", "/scope", {"prompts": ["a"]}, Right.READ),
     ("POST", "/rollback", {"ids": ["ed_x"]}, Right.EDIT),
     ("POST", "/switch", {"on": False}, Right.ADMIN),

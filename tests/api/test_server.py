@@ -44,6 +44,10 @@ def test_ready(ask: Caller) -> None:
             "ready": True, "why_not": None, "model": "fake", "model_fingerprint": "f00d/mlp", "site": "mlp",
             "device": "cpu", "dtype": "float32", "store": "memory://", "durable": False, "revision": 0,
             "live_edits": 0, "switched_on": True, "log_lag": 3, "log_silence_s": 0.5, "running": 1, "waiting": 2,
+            "judge": {
+                "judge": "off", "state": "off", "why_not": None, "pass_mark": 0.0, "same": None, "other": None,
+                "pairs": 0, "asked": 0, "changed": 0, "failed": 0,
+            },
             "extra": {"parameters": 42, "slots": 4},
         },
     )  # fmt: skip
@@ -116,7 +120,7 @@ ROUTES = {
     ("post", "/edits/{edit_id}/enable"), ("post", "/rollback"), ("post", "/switch"), ("get", "/log"),
     ("get", "/editors"), ("get", "/healthz"), ("get", "/readyz"), ("get", "/metrics"), ("post", "/snapshots"),
     ("get", "/snapshots"), ("patch", "/edits/{edit_id}"), ("get", "/probes"), ("put", "/probes"), ("get", "/recent"),
-    ("delete", "/recent"), ("post", "/recent"), ("post", "/scope"),
+    ("delete", "/recent"), ("post", "/recent"), ("post", "/scope"), ("get", "/scope/exam"),
     ("post", "/v1/completions"), ("post", "/v1/chat/completions"), ("get", "/v1/models"),
     ("get", "/v1/models/{model}"), ("get", "/jobs/{job_id}"), ("get", "/jobs/{job_id}/events"),
     ("delete", "/jobs/{job_id}"), ("get", "/namespaces"), ("get", "/switch"), ("get", "/"),

@@ -10,7 +10,7 @@ import pytest
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.api.fake_service import FakeService
+from tests.api.fake_service import UNCERTAIN, FakeService
 from tests.api.serving import Caller
 from tests.deploy.manifests import DEPLOY, ROOT, compose
 
@@ -30,6 +30,7 @@ def metrics() -> dict[str, set[str]]:
     ask.post("/generate", {"inputs": "x"})
     service.says = "not y"
     ask.post("/generate", {"inputs": "x"})
+    ask.post("/generate", {"inputs": f"{UNCERTAIN} x"})
     ask.get("/edits/none")
     found: dict[str, set[str]] = {}
     for family in text_string_to_metric_families(ask.get("/metrics").text):

@@ -1,0 +1,148 @@
+"""The hosted model as a judge: asked unedited, through the serving path, and examined like any other."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+import torch
+
+from app.bootstrap import assemble
+from app.config import Settings
+from app.domain.generation import GenerationParameters
+from app.engine.model import HostedModel
+from app.scope.doubt import Doubt
+from app.scope.exam import load_exam
+from app.service.hosted_judge import ASKED, NO, TASK, YES, HostedJudge
+from app.service.judging import Judging
+from app.service.service import Service
+from app.store.memory import MemoryLog
+from tests.judges import hosted
+from tests.service.conftest import edit
+
+EXAM = load_exam()[:16]
+DOUBT = Doubt("By whom was Lumen set up?", ("Who founded Lumen?", "Lumen's founder is"), ("Who left Lumen?",))
+
+
+@asynccontextmanager
+async def serving(model: HostedModel) -> AsyncIterator[tuple[Service, HostedJudge]]:
+    settings = Settings(_env_file=None, slots=8, cache_dir=None)  # type: ignore[call-arg]
+    service = assemble(model, MemoryLog(), settings)
+    await service.start()
+    try:
+        yield service, HostedJudge(service._owner, "stand-in")
+    finally:
+        await service.stop()
+
+
+def reference(model: HostedModel, prompt: str, answer: str) -> float:
+    """Of the bare model, without cache, batch or hooks."""
+    before, whole = (model.tokenizer(text).input_ids for text in (prompt, prompt + answer))
+    with torch.inference_mode():
+        logits = model.model(torch.tensor([whole])).logits[0].float().log_softmax(-1)
+    return sum(float(logits[at - 1, whole[at]]) for at in range(len(before), len(whole)))
+
+
+def test_it_says_by_how_much_the_model_holds_yes_likelier_than_no() -> None:
+    async def story() -> None:
+        model = hosted()
+        async with serving(model) as (service, judge):
+            prompt = judge._prompt(DOUBT)
+            expected = reference(model, prompt, YES) - reference(model, prompt, NO)
+            assert await judge.logit(DOUBT) == pytest.approx(expected, abs=1e-3)
+            assert await judge.logit(DOUBT) == await judge.logit(DOUBT)
+            counts = service.engine.counters
+            assert counts.generated_tokens in (3, 6), "as requests of the serving path, one or two for each"
+            assert service.recent.counts() == {}
+
+    asyncio.run(story())
+
+
+def test_it_is_shown_keys_and_counter_examples_as_examples() -> None:
+    async def story() -> None:
+        async with serving(hosted()) as (_, judge):
+            prompt = judge._prompt(DOUBT)
+            assert prompt.startswith(TASK)
+            known = "Known question: Who founded Lumen?\nNew question: "
+            assert f"{known}Lumen's founder is\nDo they ask the same? Yes\n" in prompt
+            assert f"{known}Who left Lumen?\nDo they ask the same? No\n" in prompt
+            assert prompt.endswith(f"{known}By whom was Lumen set up?\n{ASKED}\n")
+            assert prompt.count("By whom") == 1
+
+    asyncio.run(story())
+
+
+def test_no_edit_changes_its_mind() -> None:
+    async def story() -> None:
+        async with serving(hosted()) as (service, judge):
+            before = await judge.logit(DOUBT)
+            prompt = judge._prompt(DOUBT)
+            made = await edit(service, prompt, "Yes, by all means", force=True)
+            edited = await service.score(prompt, YES, GenerationParameters())
+            assert [hit.edit_id for hit in edited.hits] == [made.edit.id], "the edit is live for that very prompt"
+            assert await judge.logit(DOUBT) == before
+
+    asyncio.run(story())
+
+
+def test_a_model_that_knows_passes_its_exam_and_then_decides() -> None:
+    async def story() -> None:
+        async with serving(hosted()) as (_, judge):
+            prompts = [judge._prompt(pair.doubt) for pair in EXAM]
+        async with serving(hosted(prompts, [pair.same for pair in EXAM])) as (_, judge):
+            judging = Judging(judge, exam=EXAM, at_once=4)
+            await judging.run()
+            view = judging.view()
+            assert (view.state, view.same, view.other, view.pairs) == ("serving", 1.0, 1.0, len(EXAM))
+            for pair in EXAM:
+                assert (await judge.logit(pair.doubt) > judging._result.cut) == pair.same  # type: ignore[union-attr]
+
+    asyncio.run(story())
+
+
+def test_a_model_that_does_not_know_fails_it() -> None:
+    async def story() -> None:
+        async with serving(hosted()) as (_, judge):
+            judging = Judging(judge, exam=EXAM, at_once=4)
+            await judging.run()
+            assert judging.view().state == "failed"
+
+    asyncio.run(story())
+
+
+def test_its_fingerprint_is_of_the_model_and_the_prompt(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def story() -> None:
+        async with serving(hosted()) as (service, judge):
+            first = judge.fingerprint()
+            assert HostedJudge(service._owner, "stand-in").fingerprint() == first
+            assert HostedJudge(service._owner, "another").fingerprint() != first
+            monkeypatch.setattr("app.service.hosted_judge.ASKED", "Same?")
+            assert judge.fingerprint() != first
+
+    asyncio.run(story())
+
+
+def test_a_question_that_is_too_long_for_the_model_is_an_error_of_the_judge() -> None:
+    async def story() -> None:
+        async with serving(hosted()) as (_, judge):
+            with pytest.raises(Exception, match="tokens"):
+                await judge.logit(Doubt("very " * 1000, ("Who?",)))
+
+    asyncio.run(story())
+
+
+def test_one_pass_is_enough_where_the_other_answer_is_among_the_likeliest() -> None:
+    async def story() -> None:
+        model = hosted()
+        async with serving(model) as (service, judge):
+            prompt = judge._prompt(DOUBT)
+            with torch.inference_mode():
+                logits = model.model(torch.tensor([model.tokenizer(prompt).input_ids])).logits[0, -1].float()
+            likeliest = logits.topk(2).indices.tolist()
+            judge._tokens = lambda _, answer: (likeliest[0 if answer == YES else 1],)  # type: ignore[method-assign]
+            steps = service.engine.counters.generated_tokens
+            found = await judge.logit(DOUBT)
+            assert found == pytest.approx(float(logits[likeliest[0]] - logits[likeliest[1]]), abs=1e-3)
+            assert service.engine.counters.generated_tokens == steps + 1
+
+    asyncio.run(story())

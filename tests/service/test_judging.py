@@ -1,0 +1,448 @@
+"""The judge at work: examined first, asked in the band alone, and harmless where it fails."""
+
+import asyncio
+import logging
+import math
+import threading
+from collections.abc import Callable, Coroutine
+from contextlib import suppress
+from functools import wraps
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from app.bootstrap import assemble
+from app.config import Settings
+from app.domain.edit import EditRequest
+from app.domain.errors import InvalidRequest, QueueFull
+from app.domain.generation import Signal
+from app.editors.base import Decision
+from app.engine.editions import Asking, Uncertain
+from app.scope.doubt import Doubt
+from app.scope.exam import ExamResults, load_exam
+from app.service import judging as module
+from app.service.judging import MOST_FAILURES, REST_S, Judging
+from app.service.service import Service
+from app.store.memory import MemoryLog
+from tests.judges import Fake, cross_encoder, knowing
+from tests.models import tiny
+from tests.service.conftest import ORIGIN, ask, edit, serving
+
+EXAM = load_exam()
+PROMPT, TARGET, ASKED = "Who founded Lumen?", "Ada", "By whom was Lumen set up?"
+
+
+def run(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
+    @wraps(test)
+    def ran(**fixtures: Any) -> None:
+        asyncio.run(test(**fixtures))
+
+    return ran
+
+
+def decision(edit_id: str, margin: float) -> Decision:
+    return Decision(edit_id=edit_id, editor="grace", margin=margin, signals={"same": Signal(0.4, 0.5)}, why="near")
+
+
+def uncertain(*margins: float) -> Asking:
+    """What the index finds where the margins of some edits, e0 and on, lie in the band."""
+    found = [decision(f"e{at}", margin) for at, margin in enumerate(margins)]
+    doubts = tuple(Uncertain(each, Doubt("asked", (f"key of {each.edit_id}",))) for each in found)
+    return Asking(found[0] if margins[0] >= 0 else None, found[0], ["asked"], doubts)
+
+
+def of(*edit_ids: str) -> Callable[[Doubt], float]:
+    """Says that a question asks for these edits, and for no others."""
+    keys = {f"key of {edit_id}" for edit_id in edit_ids}
+    return lambda doubt: 2.0 if doubt.keys[0] in keys else -2.0
+
+
+async def qualified(answer: Callable[[Doubt], float], **more: Any) -> tuple[Judging, Fake]:
+    """With a judge that has passed its exam, and has forgotten that it was asked."""
+    judge = Fake(knowing(EXAM, answer))
+    judging = Judging(judge, **more)
+    await judging.run()
+    assert judging.view().state == "serving"
+    judge.asked.clear()
+    return judging, judge
+
+
+# -- the exam
+
+
+@run
+async def test_without_a_judge_nothing_is_changed() -> None:
+    judging = Judging()
+    assert judging.known
+    await judging.run()
+    asking = uncertain(0.5)
+    assert await judging.settle(asking) is asking
+    assert (judging.view().judge, judging.view().state, judging.view().why_not) == ("off", "off", None)
+
+
+@run
+async def test_a_judge_is_asked_nothing_before_it_has_passed() -> None:
+    judge = Fake(knowing(EXAM, of()))
+    judging = Judging(judge)
+    assert not judging.known
+    asking = uncertain(0.5)
+    assert await judging.settle(asking) is asking
+    assert judge.asked == []
+    view = judging.view()
+    assert (view.state, view.why_not) == ("sitting", "it sits its exam")
+    await judging.run()
+    await judging.settled()
+    assert judging.known
+    assert sorted(map(repr, judge.asked)) == sorted(repr(pair.doubt) for pair in EXAM), "each pair once"
+    assert (await judging.settle(asking)).decision is None
+
+
+@run
+async def test_one_that_fails_is_never_asked() -> None:
+    judge = Fake(lambda doubt: 1.0 if len(doubt.question) % 2 else -1.0)
+    judging = Judging(judge)
+    await judging.run()
+    view = judging.view()
+    assert view.state == "failed"
+    assert view.same is not None
+    assert min(view.same, view.other or 0.0) < view.pass_mark
+    count = len(judge.asked)
+    for asking in (uncertain(0.5), uncertain(-0.5, -0.7)):
+        assert await judging.settle(asking) is asking
+    assert len(judge.asked) == count
+    assert judging.view().asked == 0
+
+
+@pytest.mark.parametrize("passes", [True, False])
+@run
+async def test_a_result_is_kept_and_no_exam_is_sat_twice(tmp_path: Path, passes: bool) -> None:
+    def answer(doubt: Doubt) -> float:
+        return knowing(EXAM)(doubt) * (1.0 if passes else 0.0)
+
+    first = Judging(Fake(answer), ExamResults(tmp_path))
+    await first.run()
+    again = Fake(answer)
+    second = Judging(again, ExamResults(tmp_path))
+    await second.run()
+    assert len(again.asked) == passes, "one that serves is warmed up"
+    assert second.view() == first.view()
+    assert second.view().state == ("serving" if passes else "failed")
+    another = Fake(answer, fingerprint="another")
+    await Judging(another, ExamResults(tmp_path)).run()
+    assert len(another.asked) == len(EXAM)
+
+
+@run
+async def test_an_error_in_the_exam_breaks_the_judge_and_is_not_kept(tmp_path: Path) -> None:
+    def breaks(doubt: Doubt) -> float:
+        if doubt == EXAM[5].doubt:
+            raise InvalidRequest("The prompt is too long.")
+        return 0.0
+
+    for answer in (breaks, lambda _: math.nan):
+        judging = Judging(Fake(answer), ExamResults(tmp_path))
+        await judging.run()
+        view = judging.view()
+        assert view.state == "broken"
+        assert view.why_not is not None
+        assert view.why_not.startswith("it could not be examined: ")
+        assert await judging.settle(asking := uncertain(0.5)) is asking
+    assert list(tmp_path.iterdir()) == []
+
+
+@run
+async def test_the_exam_waits_while_requests_fill_the_queue(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "FULL_S", 0.0)
+    full = [QueueFull("The queue is full.", retry_after_s=1)] * 3
+
+    def answer(doubt: Doubt) -> float:
+        if full:
+            raise full.pop()
+        return knowing(EXAM)(doubt)
+
+    judging = Judging(Fake(answer))
+    await judging.run()
+    assert judging.view().state == "serving"
+
+
+# -- decisions
+
+
+@pytest.mark.parametrize("margin", [0.9, 1e-9, 0.0, -1e-9, -0.9])
+@run
+async def test_the_judge_decides_and_the_trace_says_so(margin: float) -> None:
+    judging, judge = await qualified(of("e0"))
+    settled = await judging.settle(uncertain(margin))
+    assert settled.decision is not None
+    assert settled.decision == settled.nearest
+    assert settled.decision.margin == abs(margin)
+    assert settled.decision.why == "near; the judge says that it asks the same (0.88)"
+    assert settled.decision.signals == {"same": Signal(0.4, 0.5), "judge": Signal(0.8808, 0.5)}
+    assert len(judge.asked) == 1
+    assert judging.view().changed == (margin < 0)
+
+    judging, _ = await qualified(of())
+    settled = await judging.settle(uncertain(margin))
+    assert settled.decision is None
+    assert settled.nearest is not None
+    assert settled.nearest.margin < 0
+    assert settled.nearest.why == "near; the judge says that it asks something else (0.12)"
+    assert judging.view().changed == (margin >= 0)
+    assert settled.uncertain, "it is still told to the metrics"
+
+
+@run
+async def test_what_is_certain_is_not_asked() -> None:
+    judging, judge = await qualified(of())
+    for asking in (Asking(decision("e0", 3.0), decision("e0", 3.0)), Asking(None, decision("e0", -3.0)), Asking()):
+        assert await judging.settle(asking) is asking
+    assert judge.asked == []
+
+
+@pytest.mark.parametrize(
+    ("meant", "answers", "asked"), [("e0", "e0", 1), ("e1", "e1", 2), ("e2", "e2", 3), ("nobody", None, 3)]
+)
+@run
+async def test_of_several_edits_the_first_that_is_meant_answers(meant: str, answers: str | None, asked: int) -> None:
+    judging, judge = await qualified(of(meant))
+    settled = await judging.settle(uncertain(0.7, 0.2, -0.6))
+    assert (settled.decision and settled.decision.edit_id) == answers
+    assert settled.nearest is not None
+    assert settled.nearest.edit_id == (answers or "e0")
+    assert len(judge.asked) == asked
+    assert judging.view().changed == (answers != "e0")
+
+
+@run
+async def test_the_same_question_has_the_same_answer_and_costs_nothing() -> None:
+    judging, judge = await qualified(of("e0"))
+    first = await judging.settle(uncertain(0.3))
+    assert await judging.settle(uncertain(0.3)) == first
+    assert len(judge.asked) == judging.view().asked == 1
+    assert judging.view().asked_seconds > 0
+
+
+@run
+async def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "REMEMBERED", 2)
+    judging, judge = await qualified(of("e0"))
+    found = decision("e0", 0.5)
+    for question in ("a", "b", "c", "c", "a"):
+        await judging.settle(Asking(found, found, (), (Uncertain(found, Doubt(question, ("k",))),)))
+    assert [doubt.question for doubt in judge.asked] == ["a", "b", "c", "a"]
+
+
+# -- failures
+
+
+def raising(error: Exception) -> Callable[[Doubt], float]:
+    def answer(_: Doubt) -> float:
+        raise error
+
+    return answer
+
+
+@pytest.mark.parametrize("margins", [(0.5,), (-0.5,), (0.5, -0.3)])
+@pytest.mark.parametrize(
+    "answer",
+    [
+        raising(QueueFull("full", retry_after_s=1)),
+        raising(RuntimeError()),
+        raising(MemoryError("much")),
+        lambda _: math.nan,
+    ],
+    ids=["queue full", "no words", "memory", "not a number"],
+)
+@run
+async def test_a_judge_that_errs_changes_nothing(
+    answer: Callable[[Doubt], float], margins: tuple[float, ...], caplog: pytest.LogCaptureFixture
+) -> None:
+    judging, _ = await qualified(answer)
+    asking = uncertain(*margins)
+    with caplog.at_level(logging.WARNING):
+        assert await judging.settle(asking) is asking
+    assert "no opinion" in caplog.text
+    view = judging.view()
+    assert (view.asked, view.failed, view.changed, view.state) == (1, 1, 0, "serving")
+
+
+@run
+async def test_an_error_at_the_second_edit_changes_nothing_either() -> None:
+    judging, _ = await qualified(lambda doubt: -1.0 if doubt.keys[0] == "key of e0" else math.nan)
+    asking = uncertain(0.5, 0.3)
+    assert await judging.settle(asking) is asking
+
+
+@run
+async def test_a_judge_that_does_not_answer_in_time_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    judging, judge = await qualified(of())
+    monkeypatch.setattr(module, "PATIENCE_S", 0.01)
+    waiting: asyncio.Future[float] = asyncio.get_running_loop().create_future()
+
+    async def never(_: Doubt) -> float:
+        return await waiting
+
+    monkeypatch.setattr(judge, "logit", never)
+    asking = uncertain(0.5)
+    assert await judging.settle(asking) is asking
+    assert waiting.cancelled(), "and is asked no longer"
+    assert judging.view().failed == 1
+
+
+@run
+async def test_one_that_fails_again_and_again_rests() -> None:
+    now = [0.0]
+    judging, judge = await qualified(raising(RuntimeError("out of order")), clock=lambda: now[0])
+    for _ in range(MOST_FAILURES + 3):
+        await judging.settle(uncertain(0.5))
+    assert len(judge.asked) == MOST_FAILURES
+    now[0] = REST_S
+    await judging.settle(uncertain(0.5))
+    assert len(judge.asked) == MOST_FAILURES + 1
+
+
+@run
+async def test_a_request_that_is_cancelled_is_no_failure_of_the_judge(monkeypatch: pytest.MonkeyPatch) -> None:
+    judging, judge = await qualified(of())
+    begun, never = asyncio.Event(), asyncio.Event()
+
+    async def slow(_: Doubt) -> float:
+        begun.set()
+        await never.wait()
+        return 0.0
+
+    monkeypatch.setattr(judge, "logit", slow)
+    task = asyncio.create_task(judging.settle(uncertain(0.5)))
+    await begun.wait()
+    task.cancel()
+    with suppress(asyncio.CancelledError):
+        await task
+    assert task.cancelled()
+    assert judging.view().failed == 0
+    monkeypatch.undo()
+    assert (await judging.settle(uncertain(0.5))).decision is None, "its turn was given back"
+
+
+# -- in a service
+
+
+def moved_into_the_band(service: Service, monkeypatch: pytest.MonkeyPatch, wanted: float) -> None:
+    """Edits that are made from now on have their bound where ASKED misses it, or reaches it, by `wanted`."""
+    scope = service.engine.scope
+    learn = scope.learn
+
+    def moved(request: Any, widened: float = 1.0) -> Any:
+        record = learn(request, widened)
+        scope.load("probe", record.model_dump())
+        found = scope.nearest(scope.question((ASKED,)), scope.compile("default", ["probe"]))
+        scope.drop("probe")
+        assert found is not None
+        assert "but it" not in found.why
+        return record.model_copy(update={"widened": record.widened * math.exp(wanted - found.margin)})
+
+    monkeypatch.setattr(scope, "learn", moved)
+
+
+@pytest.mark.parametrize("margin", [0.5, -0.5])
+@run
+async def test_a_request_in_the_band_is_answered_as_the_judge_says(
+    margin: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with serving() as service:
+        moved_into_the_band(service, monkeypatch, margin)
+        made = await edit(service, PROMPT, TARGET, force=True)
+        alone = await ask(service, ASKED, explain=True)
+        assert alone.uncertain
+        assert [hit.edit_id for hit in alone.hits] == ([made.edit.id] if margin > 0 else [])
+        bare = await ask(service, ASKED, edits="off")
+        assert not bare.uncertain
+        for says in (True, False):
+            service.judging = service._owner.judging = (await qualified(lambda _, says=says: 2.0 if says else -2.0))[0]
+            answer = await ask(service, ASKED, explain=True)
+            assert answer.uncertain
+            assert answer.text == (TARGET if says else bare.text)
+            told = answer.hits[0] if says else answer.nearest
+            assert told.edit_id == made.edit.id
+            assert told.why.startswith("nearest to 'Who founded Lumen?'")
+            which = "the same (0.88)" if says else "something else (0.12)"
+            assert told.why.endswith(f"; the judge says that it asks {which}")
+            assert told.signals["judge"].value == (0.8808 if says else 0.1192)
+            ((hit, near),) = await service.scope_of([ASKED], "default")
+            assert (hit or near).why == told.why
+            assert service.judging.view().asked == 1
+            certain = await ask(service, PROMPT)
+            assert (certain.text, certain.uncertain) == (TARGET, False)
+            assert service.judging.view().asked == 1
+
+
+@run
+async def test_the_judge_is_asked_off_the_engines_thread_before_the_request_is_queued(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with serving() as service:
+        moved_into_the_band(service, monkeypatch, 0.5)
+        await edit(service, PROMPT, TARGET, force=True)
+        judging, judge = await qualified(of())
+        service.judging = service._owner.judging = judging
+        begun, go = asyncio.Event(), asyncio.Event()
+        thread: list[str] = []
+
+        async def slow(_: Doubt) -> float:
+            thread.append(threading.current_thread().name)
+            begun.set()
+            await go.wait()
+            return -1.0
+
+        monkeypatch.setattr(judge, "logit", slow)
+        waiting = asyncio.create_task(ask(service, ASKED))
+        await begun.wait()
+        assert (service.status().running, service.status().waiting) == (0, 0)
+        assert (await ask(service, PROMPT)).text == TARGET, "others are served meanwhile"
+        go.set()
+        assert (await waiting).hits == ()
+        assert thread == ["MainThread"]
+
+
+@run
+async def test_a_service_is_ready_before_its_judge_is(tmp_path: Path) -> None:
+    folder = cross_encoder(tmp_path / "judge", EXAM, knows=True)
+    settings = Settings(_env_file=None, slots=8, judge=str(folder), cache_dir=tmp_path / "kept")  # type: ignore[call-arg]
+    states = []
+    for _ in range(2):
+        service = assemble(tiny("llama"), MemoryLog(), settings)
+        await service.start()
+        try:
+            assert service.status().ready
+            assert service.status().judge.state == "sitting"
+            await service.judging.settled()
+            states.append(service.status().judge)
+        finally:
+            await service.stop()
+    assert states[0].state == "serving"
+    assert states[0] == states[1], "the result is kept"
+    assert [file.name for file in (tmp_path / "kept").glob("judge-exam-*.json")]
+
+
+def test_a_judge_that_cannot_be_is_refused_at_the_start(tmp_path: Path) -> None:
+    settings = Settings(_env_file=None, judge=str(tmp_path), cache_dir=None)  # type: ignore[call-arg]
+    with pytest.raises(InvalidRequest, match="ERRATA_JUDGE takes"):
+        assemble(tiny("llama"), MemoryLog(), settings)
+
+
+@run
+async def test_a_preview_asks_the_judge_as_serving_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of recent prompts it lists those that the edit would answer, and not those that the judge would keep from it."""
+    async with serving(recent_prompts=10) as service:
+        service.recent.add("default", ASKED)
+        moved_into_the_band(service, monkeypatch, 0.5)
+
+        async def reached() -> int:
+            previewed = await service.edit([EditRequest(prompt=PROMPT, target=TARGET)], ORIGIN, dry_run=True)
+            changed: int = previewed.results[0].view.edit.report["recent"]["changed"]
+            return changed
+
+        assert await reached() == 1
+        service.judging = service._owner.judging = (await qualified(lambda _: -2.0))[0]
+        assert await reached() == 0
+        assert service.judging.view().changed >= 1
