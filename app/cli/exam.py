@@ -8,7 +8,7 @@ import typer
 from app.cli import render
 from app.cli.client import Client
 from app.cli.exits import Exit
-from app.cli.look import Json
+from app.cli.options import Json
 
 PERIOD_S = 1.0
 TOLD = {
