@@ -225,7 +225,9 @@ class Editions:
             others = [found for found in ranked[1:] if is_uncertain(found.margin)]
             near += [self._near(prompt, text, question, found, part) for found in others]
         uncertain = tuple(
-            Uncertain(each.decision, self._scope.doubt(each.question, each.decision.edit_id or ""), each.cut, each.blank)
+            Uncertain(
+                each.decision, self._scope.doubt(each.question, each.decision.edit_id or ""), each.cut, each.blank
+            )
             for each in near
             if each.uncertain
         )

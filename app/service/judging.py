@@ -114,19 +114,19 @@ class Judging:
         which it says that the question asks for it, and none if it says so of none."""
         if self._judge is None or self._result is None or not self._result.passed or not asking.uncertain:
             return asking
-        found, refused = None, None
+        found, refused, cut, drops_blank = None, None, 0, False
         for each in asking.uncertain:
             logit = await self._opinion(self._judge, each.doubt)
             if logit is None:
                 return asking
             told = self._told(each.decision, logit, self._result.cut)
             if told.margin >= 0:
-                found = told
+                found, cut, drops_blank = told, each.cut, each.drops_blank
                 break
             refused = refused or told
         before, after = asking.decision, found
         self._changed += (before and before.edit_id) != (after and after.edit_id)
-        return replace(asking, decision=found, nearest=found or refused)
+        return replace(asking, decision=found, nearest=found or refused, cut=cut, drops_blank=drops_blank)
 
     def _told(self, decision: Decision, logit: float, cut: float) -> Decision:
         chance = 1 / (1 + math.exp(-max(-30.0, min(30.0, logit - cut))))

@@ -6,6 +6,7 @@ import math
 import threading
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
+from dataclasses import replace
 from functools import wraps
 from pathlib import Path
 from typing import Any
@@ -212,6 +213,18 @@ async def test_of_several_edits_the_first_that_is_meant_answers(meant: str, answ
     assert settled.nearest.edit_id == (answers or "e0")
     assert len(judge.asked) == asked
     assert judging.view().changed == (answers != "e0")
+
+
+@run
+async def test_white_space_is_fed_as_the_edit_that_answers_wants_it() -> None:
+    first, second = uncertain(0.5, 0.2).uncertain
+    asking = Asking(
+        first.decision, first.decision, (), 1, True, (replace(first, cut=1, drops_blank=True), replace(second, cut=2))
+    )
+    for meant, wanted in (("e0", (1, True)), ("e1", (2, False)), ("nobody", (0, False))):
+        judging, _ = await qualified(of(meant))
+        settled = await judging.settle(asking)
+        assert (settled.cut, settled.drops_blank) == wanted
 
 
 @run
