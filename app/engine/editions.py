@@ -224,18 +224,16 @@ class Editions:
         if near:
             others = [found for found in ranked[1:] if is_uncertain(found.margin)]
             near += [self._near(prompt, text, question, found, part) for found in others]
-        uncertain = tuple(
-            Uncertain(
-                each.decision, self._scope.doubt(each.question, each.decision.edit_id or ""), each.cut, each.blank
-            )
-            for each in near
-            if each.uncertain
-        )
+        uncertain = tuple(self._doubted(each) for each in near if each.uncertain)
         if first.barred or first.decision.margin < 0:
             return Asking(None, first.decision, words, uncertain=uncertain)
         return Asking(first.decision, first.decision, words, first.cut, first.blank, uncertain)
 
-    def _near(self, prompt: str, text: Text, question: Question, found: Found, part: ScopePart) -> "_Near":
+    def _doubted(self, near: _Near) -> Uncertain:
+        doubt = self._scope.doubt(near.question, near.decision.edit_id or "")
+        return Uncertain(near.decision, doubt, near.cut, near.blank)
+
+    def _near(self, prompt: str, text: Text, question: Question, found: Found, part: ScopePart) -> _Near:
         """How an edit that came near would answer a prompt, and what speaks against it beside the scope index."""
         edit_id, turns = found.edit_id, text.turns(prompt)
         stem, opened, against = stem_of(prompt, text), text.begun(prompt), ""

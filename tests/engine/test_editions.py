@@ -128,7 +128,7 @@ TEXT = Text(tokenizer(), 0, 256)
 
 
 def ask(editions: Editions, question: str, edition: Edition) -> Asking:
-    return editions.ask((question,), TEXT.encode(question), TEXT, edition)
+    return editions.ask(question, TEXT, edition)
 
 
 def answered(editions: Editions, question: str, *edit_ids: str) -> str | None:
