@@ -50,7 +50,7 @@ def uncertain(*margins: float) -> Asking:
     """What the index finds where the margins of some edits, e0 and on, lie in the band."""
     found = [decision(f"e{at}", margin) for at, margin in enumerate(margins)]
     doubts = tuple(Uncertain(each, Doubt("asked", (f"key of {each.edit_id}",))) for each in found)
-    return Asking(found[0] if margins[0] >= 0 else None, found[0], ["asked"], doubts)
+    return Asking(found[0] if margins[0] >= 0 else None, found[0], ["asked"], uncertain=doubts)
 
 
 def of(*edit_ids: str) -> Callable[[Doubt], float]:
@@ -242,7 +242,7 @@ async def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     judging, judge = await qualified(of("e0"))
     found = decision("e0", 0.5)
     for question in ("a", "b", "c", "c", "a"):
-        await judging.settle(Asking(found, found, (), (Uncertain(found, Doubt(question, ("k",))),)))
+        await judging.settle(Asking(found, found, uncertain=(Uncertain(found, Doubt(question, ("k",))),)))
     assert [doubt.question for doubt in judge.asked] == ["a", "b", "c", "a"]
 
 
