@@ -374,7 +374,7 @@ async def test_a_request_in_the_band_is_answered_as_the_judge_says(
             service.judging = service._owner.judging = (await qualified(lambda _, says=says: 2.0 if says else -2.0))[0]
             answer = await ask(service, ASKED, explain=True)
             assert answer.uncertain
-            assert answer.text == (TARGET if says else bare.text)
+            assert answer.said == (TARGET if says else bare.said)
             told = answer.hits[0] if says else answer.nearest
             assert told.edit_id == made.edit.id
             assert told.why.startswith("nearest to 'Who founded Lumen?'")
@@ -385,7 +385,7 @@ async def test_a_request_in_the_band_is_answered_as_the_judge_says(
             assert (hit or near).why == told.why
             assert service.judging.view().asked == 1
             certain = await ask(service, PROMPT)
-            assert (certain.text, certain.uncertain) == (TARGET, False)
+            assert (certain.said, certain.uncertain) == (TARGET, False)
             assert service.judging.view().asked == 1
 
 
@@ -411,7 +411,7 @@ async def test_the_judge_is_asked_off_the_engines_thread_before_the_request_is_q
         waiting = asyncio.create_task(ask(service, ASKED))
         await begun.wait()
         assert (service.status().running, service.status().waiting) == (0, 0)
-        assert (await ask(service, PROMPT)).text == TARGET, "others are served meanwhile"
+        assert (await ask(service, PROMPT)).said == TARGET, "others are served meanwhile"
         go.set()
         assert (await waiting).hits == ()
         assert thread == ["MainThread"]
