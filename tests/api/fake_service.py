@@ -36,9 +36,10 @@ from app.service.retuning import Retune
 from app.service.snapshots import Snapshots
 from app.service.spaces import check_known
 from app.service.superseding import check_read, others_of_the_prompt, superseded_by, theirs
-from app.service.views import EditFilter, EditResult, EditResults, EditView, JudgeView, Page, Status, Tell, silent
+from app.service.views import EditFilter, EditResult, EditResults, EditView, Page, Status, Tell, silent
 from app.store.memory import MemoryLog
 from app.store.snapshots import Manifest
+from tests.api.fake_judging import FakeJudging
 
 NEAREST = Hit("ed_near", "grace", {"depth": Signal(1.5, 1.0)})
 NOW_S = 1_700_000_000.0
@@ -65,16 +66,6 @@ class FakeAnswering:
 
     def room(self, prompt: str) -> int:
         return max(1, self.max_tokens - len(prompt))
-
-
-class FakeJudging:
-    """Stands as the test wants it: in the order of `views`, and then as the last of them."""
-
-    def __init__(self) -> None:
-        self.views = [JudgeView()]
-
-    def view(self) -> JudgeView:
-        return self.views.pop(0) if len(self.views) > 1 else self.views[0]
 
 
 class FakeService:
