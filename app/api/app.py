@@ -5,11 +5,13 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 from fastapi import FastAPI
+from fastapi.responses import RedirectResponse
 from starlette.middleware.cors import CORSMiddleware
 from starlette.staticfiles import StaticFiles
+from starlette.types import ASGIApp
 
 from app.api import errors
-from app.api.gate import Gate
+from app.api.gate import Door, Gate
 from app.api.heads import Heads
 from app.api.metrics import Metrics
 from app.api.middleware import REQUEST_ID, REVISION, Envelope
@@ -24,6 +26,8 @@ DESCRIPTION = """\
 A frozen model serves `/generate`; a correction posted to `/edit` is live seconds later for every request that asks the
 same thing, and for no other; `/edits` shows who changed what, and takes it back. Every change raises the **revision**
 by one; every answer tells it in `X-Errata-Revision`. Errors are `application/problem+json`."""
+PAGES = "/ui"
+"""Where the pages for people are, on an app that has them."""
 TAGS = [
     {"name": "generate", "description": "Ask the model."},
     {"name": "openai", "description": "Ask the model as OpenAI is asked: point OpenAI's clients at `/v1`."},
@@ -40,9 +44,11 @@ def create_app(
     cors_origins: Sequence[str] = (),
     starting: Callable[[str, int, int], None] = lambda _what, _done, _of: None,
     started: Callable[[], None] = lambda: None,
+    pages: "Callable[[Service, Door, Metrics], ASGIApp] | None" = None,
 ) -> FastAPI:
     """An app that starts the service when it starts and stops it when it stops. `starting` is told what the service is
-    doing until then, `started` that it has started. `cors_origins`: those whose pages may call it; `*`: all."""
+    doing until then, `started` that it has started. `cors_origins`: those whose pages may call it; `*`: all. `pages`
+    makes the app for people, which stands below PAGES."""
 
     @asynccontextmanager
     async def life(app: FastAPI) -> AsyncIterator[None]:
@@ -65,8 +71,9 @@ def create_app(
         redoc_url=None,
         generate_unique_id_function=lambda route: route.name,
     )
+    door = Door(keys=lambda: service.records.ledger.keys, rate=rate_limit)
     app.add_middleware(Heads)
-    app.add_middleware(Gate, keys=lambda: service.records.ledger.keys, rate=rate_limit)
+    app.add_middleware(Gate, door=door, pages=PAGES if pages is not None else None)
     app.add_middleware(
         Envelope, revision=lambda: service.revision, max_body_bytes=max_body_bytes, on_error=metrics.error
     )
@@ -89,7 +96,10 @@ def create_app(
     app.include_router(log.routes(service))
     app.include_router(snapshots.routes(service))
     app.include_router(health.routes(service, metrics, app.version))
-    app.include_router(welcome.routes(service, version()))
+    app.include_router(welcome.routes(service, version(), first="docs" if pages is None else f"{PAGES[1:]}/"))
     app.mount("/docs", StaticFiles(directory=welcome.ASSETS), name="assets")
+    if pages is not None:
+        app.add_api_route(PAGES, lambda: RedirectResponse("ui/"), methods=["GET"], include_in_schema=False)
+        app.mount(PAGES, pages(service, door, metrics))
     app.openapi = describe(app)  # type: ignore[method-assign]
     return app

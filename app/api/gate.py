@@ -46,51 +46,40 @@ def right_of(method: str, path: str) -> Right | None:
     return Right.ADMIN
 
 
-class Gate:
-    """`keys` are those of the ledger: while none was ever created, whoever reaches the server is let in.
+class Door:
+    """Who is let in, and how often: one for all entrances of an app.
 
-    `rate` is such as `600/minute`, for each key, or for each address where keys are not asked for.
+    `keys` are those of the ledger: while none was ever created, whoever reaches the server is let in. `rate` is such as
+    `600/minute`, for each key, or for each address where keys are not asked for.
     """
 
-    def __init__(self, app: ASGIApp, *, keys: Callable[[], Mapping[str, Key]], rate: str | None) -> None:
-        self._app = app
+    def __init__(self, *, keys: Callable[[], Mapping[str, Key]], rate: str | None) -> None:
         self._keys = keys
         self._rate = None if rate is None else parse(rate)
         self._limiter = MovingWindowRateLimiter(MemoryStorage())
         self._asked_for = False
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http":
-            right = right_of(scope["method"], scope["path"])
-            if right is not None:
-                client = scope.get("client")
-                address = client[0] if client else ""
-                try:
-                    key = self._key(Headers(scope=scope), right)
-                except Unauthenticated:
-                    self._count(f"refused {address}")  # or keys could be tried as fast as they can be sent
-                    raise
-                scope.setdefault("state", {})["key"] = key
-                self._count(address if key is None else key.id)
-        await self._app(scope, receive, send)
+    @property
+    def asks_for_keys(self) -> bool:
+        """Once there was a key, for good: a log that was wiped or restored while the server runs must not open the
+        door."""
+        self._asked_for = self._asked_for or bool(self._keys())
+        return self._asked_for
 
-    def _key(self, headers: Headers, right: Right) -> Key | None:
-        keys = self._keys()
-        # once there was a key: a log that was wiped or restored while the server runs must not open the door
-        self._asked_for = self._asked_for or bool(keys)
-        if not self._asked_for:
-            return None
-        scheme, _, text = headers.get("authorization", "").partition(" ")
-        if scheme.casefold() != "bearer" or not text:
-            raise Unauthenticated("A key is needed here: send `Authorization: Bearer errata_...`.")
-        key = key_of(text.strip(), keys)
+    def key(self, text: str) -> Key:
+        """The live key that a text is. Raises Unauthenticated."""
+        key = key_of(text.strip(), self._keys())
         if key is None:
             raise Unauthenticated("The key is not known here, or was revoked: ask an admin for another.")
-        if right not in RIGHTS[key.role]:
-            raise Forbidden(f"A key of the role {key.role} may not do this: it needs the right to {right}.")
         return key
 
-    def _count(self, who: str) -> None:
+    def known(self, key_id: str) -> Key | None:
+        """A key that was shown before, as long as it is not revoked."""
+        key = self._keys().get(key_id)
+        return None if key is None or key.revoked_at_s is not None else key
+
+    def count(self, who: str) -> None:
+        """Raises RateLimited."""
         if self._rate is None or self._limiter.hit(self._rate, who):
             return
         reset_at_s = self._limiter.get_window_stats(self._rate, who).reset_time
@@ -98,3 +87,46 @@ class Gate:
             f"More than {self._rate} came from here: ask again later.",
             retry_after_s=math.ceil(reset_at_s - time.time()),
         )
+
+
+def check_right(key: Key | None, right: Right) -> None:
+    """Raises Forbidden. Without a key, on a server that asks for none, everything is allowed."""
+    if key is not None and right not in RIGHTS[key.role]:
+        raise Forbidden(f"A key of the role {key.role} may not do this: it needs the right to {right}.")
+
+
+class Gate:
+    """The API's entrance. Pages have one of their own: what is below `pages` is let through."""
+
+    def __init__(self, app: ASGIApp, *, door: Door, pages: str | None = None) -> None:
+        self._app = app
+        self._door = door
+        self._pages = pages
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and not self._is_page(scope["path"]):
+            right = right_of(scope["method"], scope["path"])
+            if right is not None:
+                client = scope.get("client")
+                address = client[0] if client else ""
+                try:
+                    key = self._key(Headers(scope=scope), right)
+                except Unauthenticated:
+                    self._door.count(f"refused {address}")  # or keys could be tried as fast as they can be sent
+                    raise
+                scope.setdefault("state", {})["key"] = key
+                self._door.count(address if key is None else key.id)
+        await self._app(scope, receive, send)
+
+    def _is_page(self, path: str) -> bool:
+        return self._pages is not None and (path == self._pages or path.startswith(f"{self._pages}/"))
+
+    def _key(self, headers: Headers, right: Right) -> Key | None:
+        if not self._door.asks_for_keys:
+            return None
+        scheme, _, text = headers.get("authorization", "").partition(" ")
+        if scheme.casefold() != "bearer" or not text:
+            raise Unauthenticated("A key is needed here: send `Authorization: Bearer errata_...`.")
+        key = self._door.key(text)
+        check_right(key, right)
+        return key

@@ -107,6 +107,30 @@ class Metrics:
     def error(self, status: int) -> None:
         self._errors.labels(str(status)).inc()
 
+    def latencies(self) -> dict[str, tuple[int, float | None, float | None]]:
+        """Of answers and of edits since the start: how many, the median and the 95th percentile, in seconds, read off
+        the histograms' buckets; None where there was none, or beyond the last bucket."""
+        told: dict[str, tuple[Histogram, dict[str, str]]] = {
+            "First token": (self._first_token, {}),
+            "Whole answer": (self._latency, {}),
+        }
+        phases = {"Fit": "fit", "Verification": "verify", "Commit": "commit"}
+        told |= {name: (self._edit_seconds, {"phase": phase}) for name, phase in phases.items()}
+        return {name: _quantiles(histogram, labels) for name, (histogram, labels) in told.items()}
+
     def render(self) -> bytes:
         """The text that Prometheus scrapes."""
         return generate_latest(self._registry)
+
+
+def _quantiles(histogram: Histogram, labels: dict[str, str]) -> tuple[int, float | None, float | None]:
+    samples = [each for metric in histogram.collect() for each in metric.samples if each.name.endswith("_bucket")]
+    mine = [each for each in samples if all(each.labels.get(name) == value for name, value in labels.items())]
+    counts = [(float(each.labels["le"]), int(each.value)) for each in mine]
+    total = counts[-1][1] if counts else 0
+
+    def quantile(share: float) -> float | None:
+        bound = next((bound for bound, count in counts if total and count >= share * total), None)
+        return None if bound is None or bound == float("inf") else bound
+
+    return total, quantile(0.5), quantile(0.95)

@@ -6,6 +6,8 @@ import ipaddress
 import signal
 import socket
 from dataclasses import asdict
+from functools import partial
+from types import FrameType
 from typing import TYPE_CHECKING, Annotated
 
 from rich.console import Console
@@ -130,7 +132,17 @@ async def _run(service: "Service", settings: "Settings", listener: socket.socket
     from app.api.app import create_app
     from app.api.patience import Patience
     from app.bootstrap import settle
+    from app.ui.app import pages
 
+    class Server(uvicorn.Server):
+        """Tells streams that have no end of their own to end: they would hold up the stop."""
+
+        def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+            loop.call_soon_threadsafe(leaving.set)
+            super().handle_exit(sig, frame)
+
+    loop = asyncio.get_running_loop()
+    leaving = asyncio.Event()
     app = create_app(
         service,
         max_body_bytes=settings.max_body_bytes,
@@ -138,6 +150,7 @@ async def _run(service: "Service", settings: "Settings", listener: socket.socket
         cors_origins=settings.cors_origins,
         starting=starting.tell,
         started=settle,
+        pages=partial(pages, leaving=leaving),
     )
     config = uvicorn.Config(
         app,
@@ -162,7 +175,7 @@ async def _run(service: "Service", settings: "Settings", listener: socket.socket
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda *_: None)
         try:
-            await uvicorn.Server(config).serve(sockets=[listener])
+            await Server(config).serve(sockets=[listener])
         finally:
             signal.signal(signal.SIGINT, signal.default_int_handler)
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
@@ -191,7 +204,7 @@ def _greet(status: "Status", listener: socket.socket, seconds: float) -> None:
             f"{status.live_edits} live, revision {status.revision}{'' if status.switched_on else ', SWITCHED OFF'}",
         ),
         *([] if status.judge.state == "off" else [("judge", f"{status.judge.judge}, {_exam_of(status)}")]),
-        ("address", f"{address} (docs at /docs)"),
+        ("address", f"{address} (in a browser; docs at /docs)"),
         ("ready", f"in {seconds:.1f} s"),
     ):
         grid.add_row(name, Text(value))

@@ -32,6 +32,11 @@ class Text:
         self.encode = lru_cache(maxsize=16)(self._encode)
         """A prompt as token ids. Raises InvalidRequest for one without tokens, or with more than a sequence takes."""
 
+    @property
+    def chats(self) -> bool:
+        """Whether there is a chat template to render conversations with."""
+        return getattr(self._tokenizer, "chat_template", None) is not None
+
     @cached_property
     def controls(self) -> Controls:
         return Controls(self._tokenizer, self._turn)
@@ -62,7 +67,7 @@ class Text:
         return first in made and second in made and "'text'" not in made and '"text"' not in made
 
     def _rendered(self, messages: Sequence[Mapping[str, Any]], *, continues: bool = False) -> str:
-        if getattr(self._tokenizer, "chat_template", None) is None:
+        if not self.chats:
             raise InvalidRequest("This model has no chat template: send `prompt`, as you send it to /generate.")
         try:
             how = {"add_generation_prompt": not continues, "continue_final_message": continues}

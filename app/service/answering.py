@@ -58,6 +58,16 @@ class Answering:
         time with its length, and any thread may. Raises InvalidRequest for a model without a chat template."""
         return self._owner.engine.text.render(messages, continues=continues)
 
+    @property
+    def chats(self) -> bool:
+        """Whether the model has a chat template."""
+        return self._owner.engine.text.chats
+
+    def question(self, prompt: str) -> str:
+        """What a prompt asks: the last user turn of a conversation, any other prompt whole."""
+        start, end = self._owner.engine.text.question(prompt)
+        return prompt[start:end]
+
     def room(self, prompt: str) -> int:
         """The most tokens that an answer may have here; at least 1, which then is refused with the reason. It tokenises
         the prompt, as any thread may."""

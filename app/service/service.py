@@ -79,7 +79,7 @@ class Service:
     ) -> None:
         self._owner = owner
         self._fingerprint = fingerprints[AUTO[0]]
-        self._reason_required = reason_required
+        self.reason_required = reason_required
         self._clock = clock
         self._describe = describe
         self.judging = owner.judging = judging or Judging()
@@ -261,7 +261,7 @@ class Service:
             raise RequestCancelled(f"The server is {self._why_not}: ask again later.", retry_after_s=1)
 
     def _check_reason(self, reason: str | None) -> None:
-        if self._reason_required and not (reason or "").strip():
+        if self.reason_required and not (reason or "").strip():
             raise InvalidRequest("`reason` is required on this server: say why, for the audit trail.")
 
     # -- edits

@@ -41,6 +41,7 @@ class Surroundings:
             recent=self._recent.newest(request.namespace, recent),
             misses=self._preparing.near_misses(request)[:each],
             frames=self._preparing.frames(request),
+            preview=preview,
         )
 
     async def fit_requests(self, requests: Sequence[EditRequest]) -> list[FitRequest]:

@@ -9,6 +9,7 @@ from app.domain.edit import EditRequest, edit_id_of
 from app.domain.generation import Generation, GenerationParameters, Hit
 from app.domain.words import same_text
 from app.engine.editions import Edition
+from app.engine.outcome import hit_of
 from app.engine.owner import EngineOwner
 from app.service.serving import askings_of, generation_of
 
@@ -50,6 +51,8 @@ class Beside:
     """Questions that the server made of the edit's, and that ask something else."""
     frames: Mapping[str, Sequence[str]] = field(default_factory=dict)
     """The edit's question as it is put in other frames than its own, by their names."""
+    preview: bool = False
+    """Whether the report is to tell of each prompt how it is answered, and how near it is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,6 +171,8 @@ class Verifier:
             report["live_edits"] = _counted(beside.live, [beside.live[prompt] for prompt in overrun], "changed")
         if beside.recent:
             report["recent"] = {"asked": len(beside.recent), "changed": len(reached), "shown": reached[:TOLD]}
+        if beside.preview:
+            report["asked"] = await self._told(request, edit_id, trial, beside, dict(zip(asked, told, strict=True)))
         return Verdict(
             after.said, report, tuple(problems), tuple(beside.live[prompt] for prompt in overrun), tuple(silent_in)
         )
@@ -189,6 +194,40 @@ class Verifier:
         held = await asyncio.gather(*(holds(prompt) for prompts in frames.values() for prompt in prompts))
         names = [name for name, prompts in frames.items() for _ in prompts]
         return list(dict.fromkeys(name for name, good in zip(names, held, strict=True) if not good))
+
+    async def _told(
+        self, request: EditRequest, edit_id: str, trial: Edition, beside: Beside, told: dict[str, Generation]
+    ) -> list[dict[str, Any]]:
+        """Of each prompt that stands about an edit: what it is, its answer under the trial, whether the edit gave it,
+        and how near it is to the edit, whatever other edit is nearer."""
+        kinds = (
+            ("prompt", (request.prompt,)),
+            ("paraphrase", request.paraphrases),
+            ("made", beside.made),
+            ("counter_example", request.counter_examples),
+            ("near_miss", beside.misses),
+        )
+        asked = {prompt: kind for kind, prompts in reversed(kinds) for prompt in prompts}
+        further = [prompt for prompt in asked if prompt not in told]
+        answers = dict(zip(further, await self.answers(further, trial, request.target), strict=True)) | told
+        alone = Edition(trial.namespace, trial.revision, (edit_id,))
+        near = dict(zip(asked, await askings_of(self._owner, list(asked), alone), strict=True))
+        found = []
+        for kind, prompts in kinds:
+            for prompt in (each for each in prompts if asked[each] == kind):
+                hit = hit_of(near[prompt].decision or near[prompt].nearest)
+                same = None if hit is None else hit.signals.get("same")
+                found.append(
+                    {
+                        "kind": kind,
+                        "prompt": prompt,
+                        "answer": answers[prompt].said,
+                        "reached": [each.edit_id for each in answers[prompt].hits] == [edit_id],
+                        "same": None if same is None else {"value": same.value, "bound": same.bound},
+                        "why": "" if hit is None else hit.why,
+                    }
+                )
+        return found
 
     async def _changed(self, prompts: Sequence[str], base: Edition, trial: Edition, target: str) -> list[str]:
         before, now = await asyncio.gather(self.answers(prompts, base, target), self.answers(prompts, trial, target))

@@ -36,7 +36,7 @@ from app.service.retuning import Retune
 from app.service.snapshots import Snapshots
 from app.service.spaces import check_known
 from app.service.superseding import check_read, others_of_the_prompt, superseded_by, theirs
-from app.service.views import EditFilter, EditResult, EditResults, EditView, Page, Status, Tell, silent
+from app.service.views import EditFilter, EditResult, EditResults, EditView, Page, Status, Tell, silent, token_diff
 from app.store.memory import MemoryLog
 from app.store.snapshots import Manifest
 from tests.api.fake_judging import FakeJudging
@@ -58,7 +58,10 @@ def _joined(content: Any) -> str:
 class FakeAnswering:
     """Each character is a token."""
 
-    model_name, max_tokens = "fake", 100
+    model_name, max_tokens, chats = "fake", 100, True
+
+    def question(self, prompt: str) -> str:
+        return prompt.removesuffix("\n<assistant>").partition("<user> ")[2] or prompt
 
     def render(self, messages: Any, *, continues: bool = False) -> str:
         said = "".join(f"<{each['role']}> {_joined(each['content'])}\n" for each in messages)
@@ -78,6 +81,7 @@ class FakeService:
         self.answering = FakeAnswering()
         self.jobs = Jobs(lambda: NOW_S)
         self.snapshots = Snapshots(self.records, lambda: NOW_S, period_s=0, min_events=1)
+        self.reason_required = False
         self.started = self.stopped = self.cancelled = 0
         self.fails: Exception | None = None
         self.breaks_after: tuple[int, Exception] | None = None
@@ -235,7 +239,7 @@ class FakeService:
             origin = replace(origin, digest=digest)
         edits = [self._made(i, request) for i, request in enumerate(requests)]
         if dry_run:
-            previews = [EditView.preview(edit, origin) for edit in edits]
+            previews = [EditView.preview(replace(edit, report=_told(edit)), origin) for edit in edits]
             results = tuple(EditResult(view=view, seconds=SECONDS, created=False) for view in previews)
             return EditResults(results=results, revision=self.revision)
         if batch:
@@ -312,6 +316,8 @@ class FakeService:
     async def _flag(
         self, kind: Any, edit_ids: Sequence[str], origin: Origin, read: int | None = None
     ) -> tuple[EditView, ...]:
+        if self.records.done_under(origin) is not None:
+            return tuple(self.records.view(edit_id) for edit_id in edit_ids)
         self._fail()
         self.origins.append(origin)
         self.records.ledger.check(kind, edit_ids)
@@ -341,6 +347,29 @@ class FakeService:
         if self.fails is not None:
             error, self.fails = self.fails, None
             raise error
+
+
+def _told(edit: Edit) -> dict[str, Any]:
+    """The report of a preview, as the service tells it."""
+    prompt, same = edit.request.prompt, {"value": 0.9, "bound": 0.5}
+    question, turn, end = prompt.partition("\n")
+    made, miss = (f"{question} {word}{turn}{end}" for word in ("please", "in 1990"))
+    kinds = {"prompt": [prompt], "made": [made], "near_miss": [miss]}
+    asked = [
+        {"kind": kind, "prompt": each, "answer": edit.after, "reached": kind != "near_miss", "same": same, "why": ""}
+        for kind, prompts in kinds.items()
+        for each in prompts
+    ]
+    return {
+        **edit.report,
+        "bound": 0.5,
+        "unchanged": {"asked": 0, "right": 0, "changed": []},
+        "asked": asked,
+        "would_commit": True,
+        "problems": [],
+        "conflicts": [],
+        "diff": token_diff(edit.before, edit.after),
+    }
 
 
 def _ranked(token_id: int, text: str, parameters: GenerationParameters, logprob: float = -0.5) -> tuple[Ranked, ...]:

@@ -39,9 +39,9 @@ class Caller:
 
 
 @contextmanager
-def live_server(service: FakeService) -> Iterator[str]:
-    """The app behind uvicorn on a free port of loopback, in a thread; its address."""
-    app = create_app(service, max_body_bytes=MAX_BODY_BYTES)  # type: ignore[arg-type]
+def live_server(service: FakeService, app: Any = None) -> Iterator[str]:
+    """The app, or another one, behind uvicorn on a free port of loopback, in a thread; its address."""
+    app = app or create_app(service, max_body_bytes=MAX_BODY_BYTES)  # type: ignore[arg-type]
     config = uvicorn.Config(
         app, http=Patience, host="127.0.0.1", port=0, log_config=None, lifespan="on", timeout_graceful_shutdown=5
     )

@@ -14,11 +14,10 @@ if TYPE_CHECKING:
 
 ASSETS = Path(__file__).parents[1] / "assets"
 """Swagger UI, as its authors publish it: a server without internet must still show its API."""
-SHOWN_FIRST = "docs"
-"""Where a browser that asks for `/` is led."""
 
 
-def routes(service: "Service", version: str) -> APIRouter:
+def routes(service: "Service", version: str, *, first: str = "docs") -> APIRouter:
+    """`first` is where a browser that asks for `/` is led."""
     router = APIRouter(tags=["server"])
 
     @router.get(
@@ -31,7 +30,7 @@ def routes(service: "Service", version: str) -> APIRouter:
     async def greeting(request: Request) -> Response:
         """JSON, or a redirect where the client accepts HTML, as a browser does."""
         if "text/html" in request.headers.get("accept", ""):
-            return RedirectResponse(SHOWN_FIRST)
+            return RedirectResponse(first)
         found = Greeting(version=version, model=service.answering.model_name)
         return Response(found.model_dump_json(), media_type="application/json")
 

@@ -1,0 +1,55 @@
+"""The app for people: every page, around one service. It is mounted under /ui beside the API."""
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+from starlette.types import ASGIApp
+
+from app.api.gate import Door
+from app.api.metrics import Metrics
+from app.ui import ask, changes, edits, health, namespaces, sign_in, timeline
+from app.ui.assets import Assets
+from app.ui.audit import Auditing
+from app.ui.correct import Correcting
+from app.ui.desk import HERE, Desk, environment
+from app.ui.sessions import Sessions
+from app.ui.visit import Visit
+
+if TYPE_CHECKING:
+    from app.service.service import Service
+
+
+def pages(service: "Service", door: Door, metrics: Metrics, *, leaving: asyncio.Event | None = None) -> ASGIApp:
+    """`leaving` is set when the server is told to stop."""
+    assets = Assets()
+    desk = Desk(service, door, metrics, Sessions(), environment(assets), leaving or asyncio.Event())
+
+    async def first(visit: Visit) -> Response:
+        """A key that may not ask begins with what it may see."""
+        return visit.to(f"{HERE}/edits" if visit.can("read") and not visit.can("generate") else f"{HERE}/ask")
+
+    async def lost(request: Request, error: Exception) -> Response:
+        assert isinstance(error, HTTPException)
+        return await desk.error(request, error)
+
+    return Starlette(
+        routes=[
+            desk.route("/", None, get=first),
+            Route("/static/{mark}/{name}", assets.answer, methods=["GET"]),
+            *sign_in.routes(desk),
+            *ask.routes(desk),
+            *Correcting(desk).routes(),
+            *edits.routes(desk),
+            *timeline.routes(desk),
+            *Auditing(desk).routes(),
+            *namespaces.routes(desk),
+            *health.routes(desk),
+            *changes.routes(desk),
+        ],
+        exception_handlers={HTTPException: lost},
+    )

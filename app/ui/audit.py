@@ -1,0 +1,223 @@
+"""The audit: who did what, when and why; whether the chain of the log is whole; and the whole of it to take along."""
+
+import asyncio
+import csv
+import io
+import json
+import time
+from base64 import b64encode
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from starlette.responses import Response, StreamingResponse
+from starlette.routing import Route
+
+from app.domain.errors import ErrataError, InvalidRequest
+from app.domain.events import EVENTS, Event
+from app.domain.keys import Right
+from app.ui import words
+from app.ui.desk import HERE, Desk
+from app.ui.timeline import events_down
+from app.ui.told import Told, told_of
+from app.ui.visit import Visit
+
+PER_PAGE = 50
+LOOKED_THROUGH = 20_000
+"""Events that one page looks through for its filters."""
+AT_ONCE = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Chain:
+    """What the last check of the log found. `problem`: None where every entry names the one before it."""
+
+    at_s: float
+    entries: int
+    revision: int
+    hash: str
+    problem: str | None
+
+
+class Auditing:
+    def __init__(self, desk: Desk, now: Callable[[], float] = time.time) -> None:
+        self._desk, self._now = desk, now
+        self._chain: Chain | None = None
+
+    def routes(self) -> list[Route]:
+        see = partial(self._desk.route, right=Right.READ)
+        return [
+            see("/audit", get=self.show),
+            see("/audit/check", post=self.check),
+            see("/audit/export.jsonl", get=self.jsonl),
+            see("/audit/export.csv", get=self.csv),
+        ]
+
+    async def show(self, visit: Visit) -> Response:
+        query = visit.query
+        asked = {name: query.get(name, "").strip() for name in ("q", "kind", "actor", "since", "until", "mark")}
+        if asked["kind"] and asked["kind"] not in EVENTS:
+            raise InvalidRequest("There is no such kind of change: choose one from the list.")
+        start = query.get("from", "")
+        newest = int(start) if start.isdecimal() and len(start) < 18 else visit.service.revision
+        newest = min(newest, visit.service.revision)
+        found, older = await asyncio.to_thread(self._found, visit, asked, newest)
+        return visit.page(
+            "_audit.html" if visit.partial else "audit.html",
+            title="Audit",
+            asked=asked,
+            filtered=any(asked.values()),
+            kinds=list(EVENTS),
+            events=found,
+            older=older,
+            chain=self._chain,
+        )
+
+    def _found(self, visit: Visit, asked: dict[str, str], newest: int) -> tuple[list[Told], int | None]:
+        """Events that the filters let through, the newest first, and where to look on. It blocks."""
+        since_s, until_s = _day_s(asked["since"], "Since"), _day_s(asked["until"], "Until")
+        found: list[Told] = []
+        looked, at = 0, newest
+        while at > 0 and looked < LOOKED_THROUGH:
+            events = events_down(visit, at, AT_ONCE)
+            if not events:
+                return found, None
+            for event in events:
+                at, looked = event.revision - 1, looked + 1
+                told = told_of(visit, event)
+                if _matches(told, asked, since_s, until_s):
+                    found.append(told)
+                if len(found) == PER_PAGE:
+                    return found, at or None
+        return found, at or None
+
+    async def check(self, visit: Visit) -> Response:
+        """Every entry of the log is read and held against the one before it, from the store and not from memory."""
+        self._chain = await asyncio.to_thread(self._checked, visit)
+        return visit.to(f"{HERE}/audit")
+
+    def _checked(self, visit: Visit) -> Chain:
+        log = visit.service.records.log
+        count = revision = 0
+        last = ""
+        try:
+            first = log.first()
+            for event, entry_hash in log.follow(first - 1, log.hash_of(first - 1)):
+                count, revision, last = count + 1, event.revision, entry_hash
+        except ErrataError as error:
+            return Chain(self._now(), count, revision, last, error.message)
+        return Chain(self._now(), count, revision, last, None)
+
+    # -- to take along
+
+    async def jsonl(self, visit: Visit) -> Response:
+        """Each line with the entry as the log keeps it, which ends with the SHA-256 of what is before it in the entry
+        and names the hash before: whoever has the file can hold every line against the next, without a server."""
+        log = visit.service.records.log
+        lines = (
+            json.dumps(_fields(visit, *each) | {"entry": b64encode(log.entry(each[0].revision)).decode()}) + "\n"
+            for each in _all(visit)
+        )
+        return self._file(lines, "application/jsonl", "errata-audit.jsonl")
+
+    async def csv(self, visit: Visit) -> Response:
+        return self._file(_csv(visit), "text/csv; charset=utf-8", "errata-audit.csv")
+
+    def _file(self, lines: Iterator[str], kind: str, name: str) -> Response:
+        headers = {"Content-Disposition": f'attachment; filename="{name}"'}
+        return StreamingResponse(lines, media_type=kind, headers=headers)
+
+
+def _all(visit: Visit) -> Iterator[tuple[Event, str, str]]:
+    """Events, the hash before each, and its own; from the log itself, a page at a time."""
+    log = visit.service.records.log
+    after = log.first() - 1
+    prev = log.hash_of(after)
+    while events := visit.service.records.events(after, AT_ONCE):
+        for event, entry_hash in events:
+            yield event, prev, entry_hash
+            prev = entry_hash
+        after = events[-1][0].revision
+
+
+COLUMNS = (
+    "revision", "prev", "hash", "kind", "at", "actor", "key_id", "role", "reason", "request_id", "client", "namespace",
+    "edit_ids", "question", "before", "after", "what", "forced", "superseded",
+)  # fmt: skip
+
+
+def _fields(visit: Visit, event: Event, prev: str, entry_hash: str) -> dict[str, Any]:
+    told, origin = told_of(visit, event, entry_hash), event.origin
+    first = told.items[0] if told.items else None
+    return {
+        "revision": event.revision,
+        "prev": prev,
+        "hash": entry_hash,
+        "kind": event.kind,
+        "at": words.iso(event.at_s),
+        "actor": origin.actor,
+        "key_id": origin.key_id,
+        "role": origin.role,
+        "reason": origin.reason,
+        "request_id": origin.request_id,
+        "client": origin.client,
+        "namespace": told.namespace,
+        "edit_ids": list(getattr(event, "edit_ids", ())) or ([first.id] if first else []),
+        "question": first and first.question,
+        "before": first and first.before,
+        "after": first and first.after,
+        "what": told.what or told.verb,
+        "forced": told.forced,
+        "superseded": told.superseded,
+    }
+
+
+def _csv(visit: Visit) -> Iterator[str]:
+    out = io.StringIO()
+    writer = csv.writer(out)
+    writer.writerow(COLUMNS)
+    for each in _all(visit):
+        fields = _fields(visit, *each)
+        fields["edit_ids"] = " ".join(fields["edit_ids"])
+        writer.writerow([_plain(fields[name]) for name in COLUMNS])
+        yield out.getvalue()
+        out.seek(0)
+        out.truncate()
+    yield out.getvalue()
+
+
+def _plain(value: Any) -> str:
+    """A text that a spreadsheet does not take for a formula."""
+    text = "" if value is None else str(value)
+    return f"'{text}" if text[:1] in ("=", "+", "-", "@", "\t", "\r") else text
+
+
+def _matches(told: Told, asked: dict[str, str], since_s: float | None, until_s: float | None) -> bool:
+    if asked["kind"] and told.kind != asked["kind"]:
+        return False
+    who = asked["actor"].casefold()
+    if who and who not in told.origin.actor.casefold() and who != (told.origin.key_id or "").casefold():
+        return False
+    if (since_s is not None and told.at_s < since_s) or (until_s is not None and told.at_s >= until_s + 86400.0):
+        return False
+    if (asked["mark"] == "forced" and not told.forced) or (asked["mark"] == "superseded" and not told.superseded):
+        return False
+    if text := asked["q"].casefold():
+        said = (
+            told.what,
+            told.origin.reason or "",
+            *(part for i in told.items for part in (i.id, i.question, i.after)),
+        )
+        return any(text in each.casefold() for each in said)
+    return True
+
+
+def _day_s(text: str, name: str) -> float | None:
+    """The beginning of a day, in UTC."""
+    if not text:
+        return None
+    try:
+        return words.day_s(text)
+    except (ValueError, OverflowError):
+        raise InvalidRequest(f"“{name}” must be a day, such as 2030-12-31.") from None

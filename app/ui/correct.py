@@ -1,0 +1,261 @@
+"""Correct: the form, the preview, and the publication. What is refused says what to do, and nothing typed is lost."""
+
+import hashlib
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from starlette.responses import Response
+from starlette.routing import Route
+
+from app.api.errors import problem_of
+from app.domain.errors import ErrataError, InvalidRequest, UnknownJob
+from app.domain.events import Origin
+from app.domain.keys import Right
+from app.service.views import EditResults, Tell
+from app.ui.asking import Question, answers, may_ask
+from app.ui.desk import HERE, Desk
+from app.ui.drafts import Draft, Preview, Previews, bound_of, rows_of, standing, widening
+from app.ui.forms import lined
+from app.ui.visit import Visit
+
+if TYPE_CHECKING:
+    from app.service.jobs import Job
+
+
+class Correcting:
+    def __init__(self, desk: Desk, now: Callable[[], float] = time.time) -> None:
+        self._desk, self._now = desk, now
+        self._previews = Previews()
+
+    def routes(self) -> list[Route]:
+        page = partial(self._desk.route, right=Right.EDIT)
+        return [
+            page("/correct", get=self.form, post=self.preview),
+            page("/previews/{id}", get=self.show, post=self.publish),
+            page("/previews/{id}/again", post=self.again),
+            page("/previews/{id}/change", get=self.change),
+            page("/previews/{id}/cancel", post=self.cancel),
+            page("/previews/{id}/published", get=self.published),
+        ]
+
+    # -- the form
+
+    async def form(self, visit: Visit) -> Response:
+        draft = Draft(Question.of(visit, visit.query), supersede=tuple(filter(None, [visit.query.get("supersede")])))
+        return await self._form(visit, draft)
+
+    async def change(self, visit: Visit) -> Response:
+        """What was typed for a preview, to be typed over."""
+        return await self._form(visit, self._previews.get(visit.request.path_params["id"]).draft)
+
+    async def _form(self, visit: Visit, draft: Draft, problem: Any = None) -> Response:
+        found = None
+        if draft.question.text and not visit.partial and problem is None and may_ask(visit):
+            found = await answers(visit, draft.question)
+        return visit.page(
+            "_correct.html" if visit.partial else "correct.html",
+            status=200 if problem is None else problem["status"],
+            title="Correct an answer",
+            draft=draft,
+            more=lined(draft.more),
+            keep=lined(draft.keep),
+            found=found,
+            problem=problem,
+            namespaces=self._desk.known_namespaces(),
+        )
+
+    # -- the preview
+
+    async def preview(self, visit: Visit) -> Response:
+        """Sent twice, it is made once."""
+        form = visit.form
+        preview_id = "pv_" + hashlib.sha256(f"{visit.token}{form.mark()}".encode()).hexdigest()[:24]
+        if self._previews.find(preview_id) is None:
+            draft = None
+            try:
+                draft = Draft.of(visit, form)
+                self._begin(visit, preview_id, draft)
+            except ErrataError as error:
+                return await self._form(visit, draft or _as_typed(visit), problem_of(error))
+        return visit.to(f"{HERE}/previews/{preview_id}")
+
+    def _begin(self, visit: Visit, preview_id: str, draft: Draft) -> None:
+        request = draft.request(visit, self._now())
+        origin, read = visit.origin(draft.reason), visit.service.revision
+
+        async def made(tell: Tell) -> tuple[EditResults, bool, bool]:
+            results = await visit.service.edit([request], origin, dry_run=True, tell=tell, read=read)
+            self._desk.metrics.edited(results, dry_run=True)
+            return results, False, True
+
+        job = visit.service.jobs.start(made, previews=[request.namespace])
+        self._previews.keep(Preview(preview_id, draft, job.id))
+
+    async def again(self, visit: Visit) -> Response:
+        """The same correction with other ticks, as a preview of its own: the one before stays as it was."""
+        old = self._previews.get(visit.request.path_params["id"])
+        preview_id = "pv_" + hashlib.sha256(f"{visit.token}{old.id}{visit.form.mark()}".encode()).hexdigest()[:24]
+        if self._previews.find(preview_id) is None:
+            self._begin(visit, preview_id, old.draft.ticked(visit.form))
+        return visit.to(f"{HERE}/previews/{preview_id}")
+
+    async def cancel(self, visit: Visit) -> Response:
+        preview = self._previews.get(visit.request.path_params["id"])
+        job = self._job(preview.job_id)
+        if job is not None:
+            await visit.service.jobs.cancel(job.id)
+        return visit.to(f"{HERE}/previews/{preview.id}/change")
+
+    async def show(self, visit: Visit) -> Response:
+        preview = self._previews.get(visit.request.path_params["id"])
+        job = self._job(preview.job_id)
+        if job is not None and job.outcome == "running":
+            return self._progress(visit, job, f"{HERE}/previews/{preview.id}", "Trying the correction", preview)
+        if visit.partial:
+            return Response(status_code=204, headers={"HX-Refresh": "true"})
+        return self._shown(visit, preview, job)
+
+    def _shown(
+        self, visit: Visit, preview: Preview, job: "Job | None", meanwhile: Any = (), status: int = 200
+    ) -> Response:
+        values: dict[str, Any] = {"title": "Preview", "preview": preview, "draft": preview.draft, "problem": None}
+        if job is None or job.outcome == "cancelled":
+            return visit.page("preview_gone.html", **values)
+        if job.error is not None:
+            values["problem"] = problem_of(job.error)
+            return visit.page("preview_gone.html", **values)
+        result = job.result[0].results[0]
+        report, bound = result.view.edit.report, bound_of(job)
+        return visit.page(
+            "preview.html",
+            status=status,
+            **values,
+            result=result,
+            report=report,
+            bound=bound,
+            rows=rows_of(visit, preview.draft, report),
+            conflicts=[visit.service.edit_view(each) for each in report.get("conflicts", [])],
+            stood=[visit.service.edit_view(each) for each in standing(visit, preview.draft)],
+            meanwhile=meanwhile,
+        )
+
+    def _progress(self, visit: Visit, job: "Job", url: str, doing: str, preview: Preview) -> Response:
+        template = "_progress.html" if visit.partial else "progress.html"
+        return visit.page(template, title=doing, job=job, url=url, doing=doing, preview=preview)
+
+    def _job(self, job_id: str | None) -> "Job | None":
+        try:
+            return None if job_id is None else self._desk.service.jobs.job(job_id)
+        except UnknownJob:
+            return None
+
+    # -- the publication
+
+    async def publish(self, visit: Visit) -> Response:
+        """Refused, before anything is lost, where others have corrected the same question since the preview."""
+        preview = self._previews.get(visit.request.path_params["id"])
+        job = self._job(preview.job_id)
+        if self._is_publishing(preview):
+            return visit.to(f"{HERE}/previews/{preview.id}/published")
+        draft = preview.draft.ticked(visit.form)
+        read = visit.read()
+        stands = [visit.service.edit_view(each) for each in standing(visit, draft)]
+        if meanwhile := [view for view in stands if view.revision > read]:
+            preview.draft = draft
+            return self._shown(visit, preview, job, meanwhile, status=409)
+        preview.draft, preview.border = draft, _border(visit.form.get("border"), visit.form.get("border-was"))
+        # kept, as its seconds until an end would be others when the same form comes again
+        request = preview.asked.setdefault(visit.form.mark(), draft.request(visit, self._now()))
+        origin = visit.origin(draft.reason)
+        bound = None if job is None else bound_of(job)
+
+        async def made(tell: Tell) -> tuple[EditResults, bool, bool]:
+            metrics = self._desk.metrics
+            try:
+                results = await visit.service.edit([request], origin, tell=tell, read=read)
+            except Exception as error:
+                metrics.edit_failed(error, 1)
+                raise
+            metrics.edited(results, dry_run=False)
+            await self._move_border(visit, preview, results, bound, origin)
+            return results, False, False
+
+        preview.publishing = visit.service.jobs.start(made).id
+        return visit.to(f"{HERE}/previews/{preview.id}/published")
+
+    def _is_publishing(self, preview: Preview) -> bool:
+        """Whether it is under way or done: one that was refused may be tried again."""
+        job = self._job(preview.publishing)
+        return job is not None and job.outcome in ("running", "done")
+
+    async def _move_border(
+        self, visit: Visit, preview: Preview, results: EditResults, bound: float | None, origin: Origin
+    ) -> None:
+        """The correction is live by now: a border that cannot be moved is told, and takes nothing back."""
+        change = None if bound is None else widening(bound, preview.border)
+        if change is None:
+            return
+        try:
+            edit_id = results.results[0].view.edit.id
+            await visit.service.retune(edit_id, change, visit.again(origin, "border"))
+            preview.moved = "The border was moved to where you dragged it."
+        except ErrataError as error:
+            preview.moved = f"The border stays where it was: {error.message}"
+
+    async def published(self, visit: Visit) -> Response:
+        preview = self._previews.get(visit.request.path_params["id"])
+        job = self._job(preview.publishing)
+        if job is None:
+            return visit.to(f"{HERE}/previews/{preview.id}")
+        if job.outcome == "running":
+            url = f"{HERE}/previews/{preview.id}/published"
+            return self._progress(visit, job, url, "Publishing the correction", preview)
+        if visit.partial:
+            return Response(status_code=204, headers={"HX-Refresh": "true"})
+        values: dict[str, Any] = {"preview": preview, "draft": preview.draft}
+        if job.result is None:
+            error = job.error or InvalidRequest("The publication was stopped: nothing was changed. Publish it again.")
+            found = problem_of(error)
+            conflicts = [visit.service.edit_view(each) for each in found.get("conflicts", [])]
+            return visit.page(
+                "refused.html",
+                status=found["status"],
+                title="Not published",
+                problem=found,
+                conflicts=conflicts,
+                **values,
+            )
+        result = job.result[0].results[0]
+        return visit.page(
+            "published.html",
+            title="Published",
+            result=result,
+            view=visit.service.edit_view(result.view.edit.id),
+            **values,
+        )
+
+
+def _as_typed(visit: Visit) -> Draft:
+    """What a form holds that is refused, to be shown once more."""
+    form = visit.form
+    how = form.get("how")
+    return Draft(
+        Question(form.get("q")[:4000], how if how in ("chat", "text") else "text", form.get("namespace") or "default"),
+        target=form.get("target"),
+        reason=form.get("reason") or None,
+        until=form.get("until"),
+        subject=form.get("subject"),
+        more=form.lines("more"),
+        keep=form.lines("keep"),
+        supersede=form.all("supersede"),
+    )
+
+
+def _border(text: str, before: str) -> float | None:
+    """A border that was dragged, as a logit."""
+    try:
+        return None if not text or text == before else max(-8.0, min(8.0, float(text)))
+    except ValueError:
+        return None

@@ -1,0 +1,162 @@
+"""What all pages share: the service, who comes in, templates; and what is done around every page, whatever it shows."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from app.api.errors import problem_of
+from app.api.gate import Door, check_right
+from app.api.metrics import Metrics
+from app.domain.errors import Forbidden
+from app.domain.keys import Right
+from app.service.spaces import DEFAULT, namespaces
+from app.ui import words
+from app.ui.assets import Assets
+from app.ui.forms import Form
+from app.ui.sessions import COOKIE, Sessions
+from app.ui.visit import Visit
+
+if TYPE_CHECKING:
+    import asyncio
+
+    from app.service.service import Service
+
+HERE = "/ui"
+Handler = Callable[[Visit], Awaitable[Response]]
+POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
+    "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+)
+HEADERS = {
+    "Content-Security-Policy": POLICY,
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "same-origin",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+}
+"""A page loads nothing from elsewhere and runs no script of its own text: whatever a model or a client wrote, it is
+text."""
+UNKEPT = {"Cache-Control": "no-store"}
+
+
+def environment(assets: Assets) -> Environment:
+    """Every value is escaped; a name that a page does not give is an error, not a gap."""
+    folder = Path(__file__).parent / "templates"
+    made = Environment(
+        loader=FileSystemLoader(folder),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    made.globals.update(asset=assets.url, words=words, here_root=HERE)
+    made.filters.update(
+        moment=words.moment, iso=words.iso, day=words.day, share=words.share, seconds=words.seconds, size=words.size
+    )
+    return made
+
+
+@dataclass(slots=True)
+class Desk:
+    """`leaving` is set when the server is told to stop: streams that have no end of their own end then."""
+
+    service: "Service"
+    door: Door
+    metrics: Metrics
+    sessions: Sessions
+    templates: Environment
+    leaving: "asyncio.Event"
+
+    def route(self, path: str, right: Right | None, get: Handler | None = None, post: Handler | None = None) -> Route:
+        """A page that needs a right; None for none. POST changes something, and is taken from the page's own form."""
+        methods = [name for name, handler in (("GET", get), ("POST", post)) if handler is not None]
+
+        async def endpoint(request: Request) -> Response:
+            handler = post if request.method == "POST" else get
+            assert handler is not None
+            return await self._answer(request, right, handler)
+
+        return Route(path, endpoint, methods=methods)
+
+    async def _answer(self, request: Request, right: Right | None, handler: Handler) -> Response:
+        visit = self._visit(request)
+        try:
+            address = request.client.host if request.client is not None else ""
+            self.door.count(address if visit.key is None else visit.key.id)
+            if right is not None:
+                if not visit.signed_in:
+                    return self._sign_in(visit)
+                check_right(visit.key, right)
+            if request.method == "POST":
+                visit.form = await Form.of(request)
+                self._check_form(visit)
+            response = await handler(visit)
+        except Exception as error:
+            response = self.failed(visit, error)
+        return self._finished(visit, response)
+
+    def _finished(self, visit: Visit, response: Response) -> Response:
+        for name, value in (UNKEPT | HEADERS).items():
+            response.headers.setdefault(name, value)
+        if visit.new_token:
+            self.give_cookie(visit, response, visit.token)
+        return response
+
+    async def error(self, request: Request, error: Exception) -> Response:
+        """For an address that no page has."""
+        visit = self._visit(request)
+        return self._finished(visit, self.failed(visit, error))
+
+    def _visit(self, request: Request) -> Visit:
+        token = request.cookies.get(COOKIE, "")
+        new = not 20 <= len(token) <= 100 or not token.isascii()
+        token = self.sessions.new_token() if new else token
+        session = self.sessions.find(token)
+        key = None if session is None or session.key_id is None else self.door.known(session.key_id)
+        return Visit(self, request, token, new, key, None if session is None else session.name)
+
+    def _check_form(self, visit: Visit) -> None:
+        """Raises Forbidden for a form that another site made."""
+        if visit.request.headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
+            raise Forbidden("The form came from another site, so nothing was changed: open the page here and send it.")
+        if visit.new_token or not self.sessions.is_csrf(visit.token, visit.form.get("csrf")):
+            raise Forbidden(
+                "This page is older than the server's last start, or came from elsewhere, so nothing was changed: "
+                "go back, reload the page and send the form again."
+            )
+
+    def give_cookie(self, visit: Visit, response: Response, token: str) -> None:
+        """Browsers send it to the pages alone, never along with another site's request, and show it to no script. Over
+        TLS, of which the browser tells by its Origin, it is never sent without."""
+        secure = visit.request.headers.get("origin", "").startswith("https://") or visit.request.url.scheme == "https"
+        response.set_cookie(COOKIE, token, path=HERE, httponly=True, samesite="strict", secure=secure)
+
+    def _sign_in(self, visit: Visit) -> Response:
+        target = visit.request.url.path
+        if visit.request.method == "GET" and not visit.partial:
+            if visit.request.url.query:
+                target = f"{target}?{visit.request.url.query}"
+            return visit.to(f"{HERE}/sign-in", next=target)
+        return visit.to(f"{HERE}/sign-in")
+
+    def failed(self, visit: Visit, error: Exception) -> Response:
+        """What went wrong, as a page; to htmx as a part of one, which it shows where the answer would be."""
+        found = problem_of(error)
+        came = urlsplit(visit.request.headers.get("referer", ""))
+        back = f"{came.path}?{came.query}" if came.path.startswith(f"{HERE}/") else None
+        template = "_problem.html" if visit.partial else "problem.html"
+        return visit.page(template, status=found["status"], problem=found, back=back, title=found["title"])
+
+    # -- what pages ask of it
+
+    def known_namespaces(self) -> list[str]:
+        """`default` first."""
+        names = [each.name for each in namespaces(self.service.records.ledger, self.service.configured)]
+        return [DEFAULT, *(name for name in names if name != DEFAULT)]

@@ -1,0 +1,205 @@
+"""A correction on its way: what was filled in, ticked and dragged, and the request that it makes of the service."""
+
+import math
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+from app.domain.edit import EditRequest, State
+from app.domain.errors import InvalidRequest
+from app.service.retuning import Retune
+from app.ui import words
+from app.ui.asking import Question
+from app.ui.forms import Form, seconds_until
+from app.ui.visit import Visit
+
+if TYPE_CHECKING:
+    from app.service.jobs import Job
+
+MOST_KEPT = 500
+MOST_TEXTS = 100
+MOST_TARGET_CHARS = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """Texts are questions as they were written, without a chat template around them. `until` is a day."""
+
+    question: Question
+    target: str = ""
+    reason: str | None = None
+    until: str = ""
+    subject: str = ""
+    more: tuple[str, ...] = ()
+    keep: tuple[str, ...] = ()
+    change_ticks: tuple[str, ...] = ()
+    keep_ticks: tuple[str, ...] = ()
+    supersede: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, visit: Visit, form: Form) -> "Draft":
+        """Raises InvalidRequest for what cannot be taken as it stands."""
+        names = ("q", "how", "namespace")
+        draft = cls(
+            question=Question.of(visit, {name: form.get(name) for name in names}),
+            target=form.get("target"),
+            reason=form.reason(),
+            until=form.get("until"),
+            subject=form.get("subject"),
+            more=form.lines("more"),
+            keep=form.lines("keep"),
+            supersede=form.all("supersede"),
+        )
+        if not draft.question.text:
+            raise InvalidRequest("The question is empty: write the question whose answer is wrong.")
+        if not draft.target:
+            raise InvalidRequest("The right answer is empty: write the answer that the question shall have.")
+        if len(draft.target) > MOST_TARGET_CHARS:
+            raise InvalidRequest(f"The right answer is too long: at most {MOST_TARGET_CHARS} characters are taken.")
+        if len(draft.more) > MOST_TEXTS or len(draft.keep) > MOST_TEXTS:
+            raise InvalidRequest(f"There are too many lines: at most {MOST_TEXTS} of each kind are taken.")
+        if visit.service.reason_required and not draft.reason:
+            raise InvalidRequest("The reason is missing: this server wants to know why, for the audit trail.")
+        return draft
+
+    def ticked(self, form: Form) -> "Draft":
+        """With the ticks of a preview's form: `t-N` are the texts, `a-N` whether they should change."""
+        texts = {name[2:]: value for name, value in form.pairs if name.startswith("t-")}
+        wanted = {name[2:]: value for name, value in form.pairs if name.startswith("a-")}
+        change = tuple(text for at, text in texts.items() if wanted.get(at) == "change")
+        keep = tuple(text for at, text in texts.items() if wanted.get(at) == "keep")
+        return replace(
+            self, change_ticks=change[:MOST_TEXTS], keep_ticks=keep[:MOST_TEXTS], supersede=form.all("supersede")
+        )
+
+    def request(self, visit: Visit, now_s: float) -> EditRequest:
+        """Raises InvalidRequest."""
+
+        def asked(texts: Sequence[str]) -> tuple[str, ...]:
+            return tuple(dict.fromkeys(self.question.prompt(visit, text) for text in texts))
+
+        prompt = self.question.prompt(visit)
+        ways = tuple(each for each in asked((*self.more, *self.change_ticks)) if each != prompt)
+        return EditRequest(
+            prompt=prompt,
+            target=self.target,
+            subject=self.subject or None,
+            paraphrases=ways,
+            counter_examples=tuple(each for each in asked(self.keep_ticks) if each != prompt and each not in ways),
+            probes=asked(self.keep),
+            namespace=self.question.namespace,
+            reason=self.reason,
+            expires_in_s=seconds_until(self.until, now_s),
+            supersede=self.supersede,
+        )
+
+
+@dataclass(slots=True)
+class Preview:
+    """What was tried, by a job of its own, and what became of it."""
+
+    id: str
+    draft: Draft
+    job_id: str
+    publishing: str | None = None
+    """The job that publishes it."""
+    border: float | None = None
+    """Where the border was dragged to, as a logit; None: where it was."""
+    moved: str | None = None
+    """What became of the border after the publication, where it was dragged."""
+    asked: dict[str, EditRequest] = field(default_factory=dict)
+    """What was asked to be published, by the mark of the form."""
+
+
+class Previews:
+    """In this server's memory, the newest; the draft outlives its job, so that nothing that was typed is lost."""
+
+    def __init__(self) -> None:
+        self._previews: OrderedDict[str, Preview] = OrderedDict()
+
+    def get(self, preview_id: str) -> Preview:
+        """Raises InvalidRequest."""
+        if preview_id not in self._previews:
+            raise InvalidRequest(
+                "This preview is no longer kept: the server was started anew, or many others came after it. "
+                "What was published is under Edits; make the preview again from the question."
+            )
+        return self._previews[preview_id]
+
+    def find(self, preview_id: str) -> Preview | None:
+        return self._previews.get(preview_id)
+
+    def keep(self, preview: Preview) -> None:
+        self._previews[preview.id] = preview
+        if len(self._previews) > MOST_KEPT:
+            self._previews.popitem(last=False)
+
+
+def standing(visit: Visit, draft: Draft) -> tuple[str, ...]:
+    """Edits of the very same question that would be replaced."""
+    ledger, prompt = visit.service.records.ledger, draft.question.prompt(visit)
+    return tuple(ledger.with_prompt(draft.question.namespace, prompt, State.LIVE, State.DISABLED))
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A question of the preview with its tick: `wanted` is change, keep or empty."""
+
+    text: str
+    answer: str
+    value: float | None
+    bound: float | None
+    reached: bool
+    wanted: str
+    diff: list[dict[str, str]] = field(default_factory=list)
+
+    @property
+    def place(self) -> float:
+        """Where it lies on the strip, from 0 to 100."""
+        return 0.0 if self.value is None else round((words.logit(self.value) + 6) / 12 * 100, 2)
+
+
+def rows_of(visit: Visit, draft: Draft, report: Any) -> dict[str, list[Row]]:
+    """By kind, the nearest first."""
+    question, before = visit.service.answering.question, draft.change_ticks or draft.keep_ticks
+    found: dict[str, list[Row]] = {}
+    for each in report.get("asked", []):
+        text, same = question(each["prompt"]), each["same"]
+        wanted = {"made": "change" if each["reached"] else "", "near_miss": "keep"}.get(each["kind"], "")
+        if before:
+            wanted = "change" if text in draft.change_ticks else "keep" if text in draft.keep_ticks else ""
+        kind = each["kind"]
+        if kind == "paraphrase" and text in draft.change_ticks:
+            kind, wanted = "made", "change"
+        if kind == "counter_example" and text in draft.keep_ticks:
+            kind, wanted = "near_miss", "keep"
+        row = Row(text, each["answer"], same and same["value"], same and same["bound"], each["reached"], wanted)
+        found.setdefault(kind, []).append(row)
+    for each in (report.get("recent") or {}).get("shown", []):
+        same = each["signals"].get("same")
+        text = question(each["prompt"])
+        if text == draft.question.text:  # what was asked just now, to see that it is wrong
+            continue
+        wanted = "change" if text in draft.change_ticks else "keep" if text in draft.keep_ticks else ""
+        diff = [{"op": "delete", "text": each["before"]}, {"op": "insert", "text": each["now"]}]
+        row = Row(text, each["now"], same and same["value"], same and same["bound"], True, wanted, diff)
+        found.setdefault("recent", []).append(row)
+    return {kind: sorted(rows, key=lambda row: -(row.value or 0.0)) for kind, rows in found.items()}
+
+
+def widening(bound: float, border: float | None) -> Retune | None:
+    """What moves an edit's border from a share to a logit; None where it stays."""
+    if border is None:
+        return None
+    factor = math.exp(words.logit(bound) - border)
+    return None if abs(math.log(factor)) < 0.05 else Retune(widen=min(10.0, max(0.1, factor)))
+
+
+def bound_of(job: "Job") -> float | None:
+    """How sure a question must be, in a preview that is done."""
+    if job.result is None:
+        return None
+    report = job.result[0].results[0].view.edit.report
+    bound = report.get("bound") or (report.get("scope") or {}).get("bound")
+    return None if bound is None else float(bound)

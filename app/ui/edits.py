@@ -1,0 +1,226 @@
+"""The edits: listed, searched, each with its page, and taken back, switched off and on, or given another reach."""
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+from starlette.responses import Response
+from starlette.routing import Route
+
+from app.api.errors import problem_of
+from app.domain.edit import State
+from app.domain.errors import ErrataError, InvalidRequest, UnknownJob
+from app.domain.events import Origin
+from app.domain.keys import Right
+from app.service.retuning import Retune
+from app.service.views import EditFilter, EditResult, EditResults, EditView, Tell
+from app.ui.desk import HERE, Desk
+from app.ui.visit import Visit
+
+PER_PAGE = 50
+REACHES = {"0.25": "much narrower", "0.5": "narrower", "1": "as it is", "2": "wider", "4": "much wider"}
+ACTIONS = {"rollback": "Roll back", "disable": "Disable", "enable": "Enable"}
+MOST_CHOSEN = 1_000
+WEEK_S = 7 * 86400.0
+
+
+def routes(desk: Desk) -> list[Route]:
+    see, edit = partial(desk.route, right=Right.READ), partial(desk.route, right=Right.EDIT)
+    return [
+        see("/edits", get=listing),
+        edit("/edits/change", post=change),
+        see("/edits/{id}", get=show),
+        edit("/edits/{id}/retune", post=retune),
+        edit("/edits/{id}/retune/{job}", get=retuning),
+    ]
+
+
+# -- the list
+
+
+async def listing(visit: Visit) -> Response:
+    query = visit.query
+    asked = {name: query.get(name, "").strip() for name in ("q", "state", "namespace", "editor", "actor", "use")}
+    if asked["state"] and asked["state"] not in set(State):
+        raise InvalidRequest("There is no such state: choose one from the list.")
+    where = EditFilter(
+        state=State(asked["state"]) if asked["state"] else None,
+        namespace=asked["namespace"] or None,
+        editor=asked["editor"] or None,
+        actor=asked["actor"] or None,
+        text=asked["q"] or None,
+        never_hit=asked["use"] == "never",
+        expires_within_s=WEEK_S if asked["use"] == "expiring" else None,
+    )
+    page = visit.service.edits(where, PER_PAGE, query.get("cursor") or None)
+    return visit.page(
+        "_edits.html" if visit.partial else "edits.html",
+        title="Edits",
+        asked=asked,
+        page=page,
+        filtered=any(asked.values()),
+        states=list(State),
+        namespaces=visit.desk.known_namespaces(),
+        editors=sorted({each["name"] for each in visit.service.editors()}),
+        told=_told(visit),
+        question=visit.service.answering.question,
+    )
+
+
+def _told(visit: Visit) -> list[EditView]:
+    """The edits that the change touched which led here, as they stand now."""
+    ids = visit.query.get("changed", "").split(",")
+    ledger = visit.service.records.ledger
+    return [visit.service.edit_view(each) for each in ids[:MOST_CHOSEN] if each in ledger.entries]
+
+
+# -- one edit
+
+
+async def show(visit: Visit) -> Response:
+    view = visit.service.edit_view(visit.request.path_params["id"])
+    return await _shown(visit, view)
+
+
+async def _shown(visit: Visit, view: EditView, problem: Any = None, typed: Any = None) -> Response:
+    request = view.edit.request
+    return visit.page(
+        "edit.html",
+        status=200 if problem is None else problem["status"],
+        title="Edit",
+        view=view,
+        request=request,
+        question=visit.service.answering.question,
+        neighbours=await visit.service.neighbours(view.edit.id),
+        replaced=[visit.service.edit_view(each) for each in view.edit.supersedes],
+        replaced_by=[
+            visit.service.edit_view(each) for each in visit.service.records.ledger.entry(view.edit.id).superseded_by
+        ],
+        problem=problem,
+        typed=typed or {"reach": "1", "more": "", "apart": "", "aliases": "", "reason": ""},
+        reaches=REACHES,
+        changed="changed" in visit.query,
+    )
+
+
+# -- changes
+
+
+async def change(visit: Visit) -> Response:
+    """Asks once more, with a place for the reason; then carries it out. What others changed meanwhile is told first."""
+    form = visit.form
+    action, ids = form.get("action"), form.all("id")
+    if action not in ACTIONS:
+        raise InvalidRequest("Choose what to do with the edits: roll back, disable or enable.")
+    if not ids:
+        raise InvalidRequest("No edit is chosen: tick at least one.")
+    if len(ids) > MOST_CHOSEN:
+        raise InvalidRequest(f"Too many edits are chosen: at most {MOST_CHOSEN} are changed in one step.")
+    views = [visit.service.edit_view(each) for each in ids]
+    done = visit.service.records.done_under(_origin(visit, action, ids)) is not None
+    stale = [view for view in views if view.revision > visit.read()]
+    if not done and (not form.get("confirmed") or stale):
+        return _confirm(visit, action, views, stale)
+    try:
+        await _carry_out(visit, action, ids)
+    except ErrataError as error:
+        return _confirm(visit, action, views, [], problem_of(error))
+    if form.get("from") == "edit" and len(ids) == 1:
+        return visit.to(f"{HERE}/edits/{ids[0]}", changed=1)
+    return visit.to(f"{HERE}/edits", changed=",".join(ids[:50]))
+
+
+async def _carry_out(visit: Visit, action: str, ids: Sequence[str]) -> None:
+    service, origin, read = visit.service, _origin(visit, action, ids), visit.read()
+    match action:
+        case "rollback":
+            await service.roll_back(ids, origin, read)
+        case "disable":
+            await service.disable(ids, origin, read)
+        case _:
+            await service.enable(ids, origin, read)
+
+
+def _origin(visit: Visit, action: str, ids: Sequence[str]) -> Origin:
+    return visit.origin(visit.form.reason(), action, tuple(ids))
+
+
+def _confirm(
+    visit: Visit, action: str, views: Sequence[EditView], stale: Sequence[EditView], problem: Any = None
+) -> Response:
+    ledger = visit.service.records.ledger
+    returning = [
+        visit.service.edit_view(old)
+        for view in views
+        for old in view.edit.supersedes
+        if action != "enable" and ledger.state(old) is State.SUPERSEDED
+    ]
+    return visit.page(
+        "confirm.html",
+        status=409 if stale else 200 if problem is None else problem["status"],
+        title=ACTIONS[action],
+        action=action,
+        verb=ACTIONS[action],
+        views=views,
+        stale=stale,
+        returning=returning if action == "rollback" else [],
+        problem=problem,
+        reason=visit.form.get("reason"),
+        back=visit.form.get("from"),
+        question=visit.service.answering.question,
+    )
+
+
+async def retune(visit: Visit) -> Response:
+    """It is fitted and checked like a new one, so it takes seconds."""
+    form, service = visit.form, visit.service
+    view = service.edit_view(visit.request.path_params["id"])
+    typed = {name: form.get(name) for name in ("reach", "more", "apart", "aliases", "reason")}
+    try:
+        if view.revision > visit.read() and service.records.done_under(_retuned_by(visit, view)) is None:
+            last = view.history[-1]
+            raise InvalidRequest(
+                f"{last.origin.actor} changed this edit meanwhile, at revision {view.revision}, so nothing was done: "
+                "look at it below, and send the change again if it is still wanted."
+            )
+        change = Retune(
+            widen=float(typed["reach"]) if typed["reach"] in REACHES else 1.0,
+            paraphrases=form.lines("more"),
+            counter_examples=form.lines("apart"),
+            aliases=form.lines("aliases"),
+        )
+    except ErrataError as error:
+        return await _shown(visit, view, problem_of(error), typed)
+    origin, read = _retuned_by(visit, view), visit.read()
+
+    async def made(_tell: Tell) -> tuple[EditResults, bool, bool]:
+        changed = await service.retune(view.edit.id, change, origin, read)
+        return EditResults(results=(EditResult(view=changed, seconds={}),), revision=service.revision), False, False
+
+    job = service.jobs.start(made)
+    return visit.to(f"{HERE}/edits/{view.edit.id}/retune/{job.id}")
+
+
+def _retuned_by(visit: Visit, view: EditView) -> Origin:
+    return visit.origin(visit.form.reason(), "retune", view.edit.id)
+
+
+async def retuning(visit: Visit) -> Response:
+    edit_id = visit.request.path_params["id"]
+    view = visit.service.edit_view(edit_id)
+    try:
+        job = visit.service.jobs.job(visit.request.path_params["job"])
+    except UnknownJob:
+        return visit.to(f"{HERE}/edits/{edit_id}")
+    if job.outcome == "running":
+        template = "_progress.html" if visit.partial else "edit_progress.html"
+        url = f"{HERE}/edits/{edit_id}/retune/{job.id}"
+        question = visit.service.answering.question(view.edit.request.prompt)
+        return visit.page(
+            template, title="Changing the reach", job=job, url=url, doing="Changing the reach", q=question
+        )
+    if visit.partial:
+        return Response(status_code=204, headers={"HX-Refresh": "true"})
+    if job.error is not None:
+        return await _shown(visit, view, problem_of(job.error))
+    return visit.to(f"{HERE}/edits/{edit_id}", changed=1)

@@ -1,0 +1,91 @@
+"""What people fill in: forms as browsers send them, read into the values that the service takes. Knows no page."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from urllib.parse import parse_qsl
+
+from starlette.requests import Request
+
+from app.domain.errors import InvalidRequest
+
+MOST_FIELDS = 5_000
+MOST_CHARS = 100_000
+MOST_REASON_CHARS = 2_000
+UNSIGNED = frozenset({"csrf", "once", "read"})
+"""Fields that do not say what is asked for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """Names and values in their order; a name may come several times."""
+
+    pairs: tuple[tuple[str, str], ...] = ()
+
+    @classmethod
+    async def of(cls, request: Request) -> "Form":
+        """Raises InvalidRequest for a body that is no form."""
+        kind = request.headers.get("content-type", "").partition(";")[0].strip()
+        if kind != "application/x-www-form-urlencoded":
+            raise InvalidRequest("The form did not arrive as a browser sends it: open its page and send it from there.")
+        try:
+            text = (await request.body()).decode("ascii")
+            pairs = parse_qsl(text, keep_blank_values=True, errors="strict", max_num_fields=MOST_FIELDS)
+        except ValueError:  # UnicodeError is one
+            raise InvalidRequest("The form cannot be read: open its page and send it from there.") from None
+        return cls(tuple((name, value.replace("\r\n", "\n")) for name, value in pairs))
+
+    def get(self, name: str, otherwise: str = "") -> str:
+        """Without blanks at its ends. Raises InvalidRequest beyond MOST_CHARS."""
+        value = next((value for key, value in self.pairs if key == name), otherwise).strip()
+        if len(value) > MOST_CHARS:
+            raise InvalidRequest(f"The field {name} is too long: at most {MOST_CHARS} characters are taken.")
+        return value
+
+    def all(self, name: str) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(value for key, value in self.pairs if key == name and value.strip()))
+
+    def lines(self, name: str) -> tuple[str, ...]:
+        """One text a line."""
+        return tuple(dict.fromkeys(line.strip() for line in self.get(name).split("\n") if line.strip()))
+
+    def number(self, name: str, otherwise: int) -> int:
+        """Raises InvalidRequest for what is no whole number."""
+        text = self.get(name)
+        if not text:
+            return otherwise
+        if not text.isascii() or not text.isdigit() or len(text) > 18:
+            raise InvalidRequest(f"{name.replace('_', ' ').capitalize()} must be a whole number.")
+        return int(text)
+
+    def reason(self) -> str | None:
+        text = self.get("reason")
+        if len(text) > MOST_REASON_CHARS:
+            raise InvalidRequest(f"The reason is too long: at most {MOST_REASON_CHARS} characters are kept.")
+        return text or None
+
+    def mark(self) -> str:
+        """The same for the same form filled in the same way: a form that is sent twice is carried out once, and one
+        that is changed and sent again is another request."""
+        asked = [pair for pair in self.pairs if pair[0] not in UNSIGNED]
+        return hashlib.sha256(repr((self.get("once"), asked)).encode(errors="surrogatepass")).hexdigest()[:32]
+
+
+def seconds_until(day: str, now_s: float) -> float | None:
+    """From now to the end of a day (UTC), as a date field gives it; None for no day. Raises InvalidRequest."""
+    if not day:
+        return None
+    try:
+        end = datetime.fromisoformat(day).replace(tzinfo=UTC) + timedelta(days=1)
+        left_s = end.timestamp() - now_s
+    except (ValueError, OverflowError):
+        raise InvalidRequest("“Until” must be a day, such as 2030-12-31; leave it empty for no end.") from None
+    if left_s <= 0:
+        raise InvalidRequest("“Until” lies in the past: choose a later day, or leave it empty for no end.")
+    return left_s
+
+
+def lined(texts: Sequence[str]) -> str:
+    """For a field that takes one text a line."""
+    return "\n".join(" ".join(text.split()) for text in texts)

@@ -1,0 +1,172 @@
+"""Namespaces, their switches and protected questions; and the keys, for admins."""
+
+import time
+from functools import partial
+from typing import Any
+
+from starlette.responses import Response
+from starlette.routing import Route
+
+from app.api.errors import problem_of
+from app.domain.edit import NAMESPACE
+from app.domain.errors import ErrataError, InvalidRequest
+from app.domain.events import Origin
+from app.domain.keys import Right, Role
+from app.service.keyring import Keyring
+from app.service.spaces import explained, namespaces, switches
+from app.ui.desk import HERE, Desk
+from app.ui.forms import lined
+from app.ui.visit import Visit
+
+MOST_PROBES = 1_000
+MOST_NAME_CHARS = 80
+
+
+def routes(desk: Desk) -> list[Route]:
+    see, admin = partial(desk.route, right=Right.READ), partial(desk.route, right=Right.ADMIN)
+    return [
+        see("/namespaces", get=listing),
+        admin("/namespaces/switch", get=ask_switch, post=switch),
+        see("/namespaces/protected", get=protected),
+        admin("/namespaces/protected/set", post=protect),
+        admin("/keys", get=keys, post=create_key),
+        admin("/keys/revoke", post=revoke_key),
+    ]
+
+
+async def listing(visit: Visit) -> Response:
+    records = visit.service.records
+    return visit.page(
+        "namespaces.html",
+        title="Namespaces",
+        spaces=namespaces(records.ledger, visit.service.configured),
+        switches=[explained(records, each) for each in switches(records.ledger)],
+        changed="changed" in visit.query,
+    )
+
+
+# -- the switch
+
+
+async def ask_switch(visit: Visit) -> Response:
+    return _ask_switch(visit, visit.query.get("namespace", ""), visit.query.get("on") == "1")
+
+
+def _ask_switch(visit: Visit, namespace: str, on: bool, problem: Any = None) -> Response:
+    ledger = visit.service.records.ledger
+    return visit.page(
+        "switch.html",
+        status=200 if problem is None else problem["status"],
+        title=f"Switch edits {'on' if on else 'off'}",
+        namespace=namespace,
+        on=on,
+        live=ledger.live_count(namespace) if namespace else ledger.live_count(),
+        problem=problem,
+        reason=visit.form.get("reason"),
+    )
+
+
+async def switch(visit: Visit) -> Response:
+    namespace, on = visit.form.get("namespace"), visit.form.get("on") == "1"
+    try:
+        origin = visit.origin(visit.form.reason(), "switch", namespace, on)
+        await visit.service.set_switch(namespace or None, on, origin)
+    except ErrataError as error:
+        return _ask_switch(visit, namespace, on, problem_of(error))
+    return visit.to(f"{HERE}/namespaces", changed=1)
+
+
+# -- protected questions
+
+
+async def protected(visit: Visit) -> Response:
+    return _protected(visit, visit.query.get("namespace", "") or "default")
+
+
+def _protected(visit: Visit, namespace: str, problem: Any = None, typed: str | None = None) -> Response:
+    if not NAMESPACE.fullmatch(namespace):
+        raise InvalidRequest("This is no name of a namespace: choose one from the list.")
+    prompts = visit.service.records.ledger.probes.get(namespace, ())
+    return visit.page(
+        "protected.html",
+        status=200 if problem is None else problem["status"],
+        title="Protected questions",
+        namespace=namespace,
+        prompts=prompts,
+        typed=lined(prompts) if typed is None else typed,
+        problem=problem,
+        changed="changed" in visit.query,
+        question=visit.service.answering.question,
+    )
+
+
+async def protect(visit: Visit) -> Response:
+    """What was a conversation stays one, as long as its line stays."""
+    namespace = visit.form.get("namespace")
+    known = {lined([each]): each for each in visit.service.records.ledger.probes.get(namespace, ())}
+    prompts = [known.get(line, line) for line in visit.form.lines("prompts")]
+    try:
+        if len(prompts) > MOST_PROBES:
+            raise InvalidRequest(f"There are too many lines: at most {MOST_PROBES} questions are protected.")
+        await visit.service.set_probes(namespace, prompts, visit.origin(visit.form.reason(), "probes", namespace))
+    except ErrataError as error:
+        return _protected(visit, namespace, problem_of(error), visit.form.get("prompts"))
+    return visit.to(f"{HERE}/namespaces/protected", namespace=namespace, changed=1)
+
+
+# -- keys
+
+
+async def keys(visit: Visit) -> Response:
+    return _keys(visit)
+
+
+def _keys(visit: Visit, problem: Any = None, made: tuple[str, str] | None = None) -> Response:
+    return visit.page(
+        "keys.html",
+        status=200 if problem is None else problem["status"],
+        title="Keys",
+        keys=list(visit.service.records.ledger.keys.values()),
+        roles=list(Role),
+        problem=problem,
+        made=made,
+        name=visit.form.get("name"),
+    )
+
+
+async def create_key(visit: Visit) -> Response:
+    """The key is shown in this answer and nowhere else: a form that is sent twice makes none the second time."""
+    role, name = visit.form.get("role"), visit.form.get("name")
+    origin = _key_origin(visit, "create", role, name)
+    try:
+        if role not in set(Role):
+            raise InvalidRequest("There is no such role: choose one from the list.")
+        if not name or len(name) > MOST_NAME_CHARS or not name.isprintable():
+            raise InvalidRequest(
+                f"A key needs a name, whose key it is: one line of at most {MOST_NAME_CHARS} characters."
+            )
+        if not visit.desk.door.asks_for_keys and role != Role.ADMIN:
+            raise InvalidRequest(
+                "The first key must be of the role admin: from then on every visitor is asked for a key, and only an "
+                "admin can make others."
+            )
+        if visit.service.records.done_under(origin) is not None:
+            raise InvalidRequest("This form was sent before, and its key was made and shown then: look at the list.")
+        key, text = await Keyring(visit.service.records, time.time).create(Role(role), name, origin)
+    except ErrataError as error:
+        return _keys(visit, problem_of(error))
+    return _keys(visit, made=(key.name, text))
+
+
+async def revoke_key(visit: Visit) -> Response:
+    origin = _key_origin(visit, "revoke", visit.form.get("id"))
+    try:
+        if visit.service.records.done_under(origin) is None:
+            await Keyring(visit.service.records, time.time).revoke(visit.form.get("id"), origin)
+    except ErrataError as error:
+        return _keys(visit, problem_of(error))
+    return visit.to(f"{HERE}/keys")
+
+
+def _key_origin(visit: Visit, *asked: object) -> Origin:
+    return visit.origin(visit.form.reason(), "key", *asked)

@@ -1,0 +1,66 @@
+"""Who looks at the pages: sessions on the server, found by a cookie; and tokens against forged forms. Knows no page."""
+
+import hmac
+import secrets
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+COOKIE = "errata_session"
+MOST = 10_000
+"""Sessions that are kept; of more, the one that was used longest ago ends."""
+IDLE_S = 12 * 3600.0
+LONGEST_S = 7 * 86400.0
+
+
+@dataclass(slots=True)
+class Session:
+    """`key_id` is of the key that was shown at sign-in; `name` is what the person said of themselves."""
+
+    key_id: str | None
+    name: str | None
+    began_s: float
+    used_s: float = field(default=0.0)
+
+
+class Sessions:
+    """In this server's memory: who was signed in when it stops signs in again. The key itself is not kept."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._secret = secrets.token_bytes(32)
+        self._sessions: OrderedDict[str, Session] = OrderedDict()
+
+    def new_token(self) -> str:
+        """For a visitor's cookie. It names a session only once one has begun."""
+        return secrets.token_urlsafe(32)
+
+    def begin(self, key_id: str | None, name: str | None) -> str:
+        """-> the token of a new session; never one that a visitor brought along."""
+        token, now_s = self.new_token(), self._clock()
+        self._sessions[token] = Session(key_id, name, now_s, now_s)
+        if len(self._sessions) > MOST:
+            self._sessions.popitem(last=False)
+        return token
+
+    def find(self, token: str) -> Session | None:
+        session, now_s = self._sessions.get(token), self._clock()
+        if session is None:
+            return None
+        if now_s - session.used_s > IDLE_S or now_s - session.began_s > LONGEST_S:
+            self.end(token)
+            return None
+        session.used_s = now_s
+        self._sessions.move_to_end(token)
+        return session
+
+    def end(self, token: str) -> None:
+        self._sessions.pop(token, None)
+
+    def csrf(self, token: str) -> str:
+        """What a form must bring along to be taken from the visitor with this cookie."""
+        return hmac.new(self._secret, token.encode(), "sha256").hexdigest()
+
+    def is_csrf(self, token: str, given: str) -> bool:
+        return hmac.compare_digest(self.csrf(token).encode(), given.encode(errors="surrogatepass"))

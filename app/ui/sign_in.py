@@ -1,0 +1,64 @@
+"""Coming in and leaving: a key is shown once and kept nowhere; a session remembers which it was."""
+
+from starlette.responses import Response
+from starlette.routing import Route
+
+from app.domain.errors import ErrataError, InvalidRequest
+from app.ui.desk import HERE, Desk
+from app.ui.visit import Visit
+
+MOST_NAME_CHARS = 80
+
+
+def routes(desk: Desk) -> list[Route]:
+    return [
+        desk.route("/sign-in", None, get=show, post=sign_in),
+        desk.route("/sign-out", None, post=sign_out),
+    ]
+
+
+async def show(visit: Visit) -> Response:
+    """A link from another site does not bring the cookie along, as it is SameSite=Strict: a visitor who is signed in
+    all the same is found out by asking once more from here."""
+    if visit.request.headers.get("sec-fetch-site") == "cross-site" and "again" not in visit.query:
+        return visit.page("bounce.html", title="One moment", target=_target(visit.query.get("next", "")))
+    if visit.key is not None:
+        return visit.to(_target(visit.query.get("next", "")))
+    return visit.page("sign_in.html", title="Sign in", target=visit.query.get("next", ""), problem=None, name="")
+
+
+async def sign_in(visit: Visit) -> Response:
+    """A new cookie each time: one that was set before, by whomever, does not become a session."""
+    desk, target, name = visit.desk, visit.form.get("next"), visit.form.get("name")
+    try:
+        if len(name) > MOST_NAME_CHARS or not name.isprintable():
+            raise InvalidRequest(f"Your name must be one line of at most {MOST_NAME_CHARS} characters.")
+        key = desk.door.key(visit.form.get("key")) if desk.door.asks_for_keys else None
+    except ErrataError as error:
+        desk.door.count(f"refused {visit.request.client.host if visit.request.client else ''}")
+        return visit.page(
+            "sign_in.html",
+            status=422,
+            title="Sign in",
+            target=target,
+            problem=error.message,
+            name=name[:MOST_NAME_CHARS],
+        )
+    desk.sessions.end(visit.token)
+    response = visit.to(_target(target))
+    visit.new_token = False
+    desk.give_cookie(visit, response, desk.sessions.begin(None if key is None else key.id, name or None))
+    return response
+
+
+async def sign_out(visit: Visit) -> Response:
+    visit.desk.sessions.end(visit.token)
+    response = visit.to(f"{HERE}/sign-in")
+    visit.desk.give_cookie(visit, response, visit.desk.sessions.new_token())
+    return response
+
+
+def _target(given: str) -> str:
+    """Where to go on: a page here, whatever the address says."""
+    plain = given.startswith(f"{HERE}/") and given.isprintable() and not any(bad in given for bad in ("..", "\\"))
+    return given if plain else f"{HERE}/ask"

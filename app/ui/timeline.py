@@ -1,0 +1,182 @@
+"""The timeline: every revision, what was live at it, two compared, and the way back to one."""
+
+import asyncio
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+from starlette.responses import Response
+from starlette.routing import Route
+
+from app.api.errors import problem_of
+from app.domain.entry import Entry
+from app.domain.errors import ErrataError, InvalidRequest, RevisionGone
+from app.domain.events import Event
+from app.domain.keys import Right
+from app.service.views import EditView
+from app.ui.desk import HERE, Desk
+from app.ui.told import Told, told_of
+from app.ui.visit import Visit
+
+PER_PAGE = 50
+MOST_SHOWN = 200
+
+
+def routes(desk: Desk) -> list[Route]:
+    see, edit = partial(desk.route, right=Right.READ), partial(desk.route, right=Right.EDIT)
+    return [
+        see("/timeline", get=timeline),
+        see("/timeline/at", get=at),
+        see("/timeline/compare", get=compare),
+        edit("/timeline/back", get=ask_back, post=back),
+    ]
+
+
+async def timeline(visit: Visit) -> Response:
+    head = visit.service.revision
+    newest = _revision(visit, "from", head)
+    events = await asyncio.to_thread(events_down, visit, newest, PER_PAGE)
+    oldest = events[-1].revision if events else 1
+    first = await asyncio.to_thread(visit.service.records.log.first)
+    return visit.page(
+        "timeline.html",
+        title="Timeline",
+        head=head,
+        events=[told_of(visit, event) for event in events],
+        older=oldest - 1 if oldest > first else None,
+        newest=newest,
+        changed=_changed(visit),
+    )
+
+
+def events_down(visit: Visit, newest: int, count: int) -> list[Event]:
+    """From a revision down, the newest first. It blocks."""
+    records = visit.service.records
+    after = max(records.log.first() - 1, newest - count)
+    return [event for event, _ in reversed(records.events(after, newest - after))] if newest > after else []
+
+
+def _changed(visit: Visit) -> int | None:
+    text = visit.query.get("changed", "")
+    return int(text) if text.isdecimal() and len(text) < 18 else None
+
+
+def _revision(visit: Visit, name: str, otherwise: int) -> int:
+    """Raises InvalidRequest."""
+    text, head = visit.query.get(name, "").strip(), visit.service.revision
+    if not text:
+        return otherwise
+    if not text.isascii() or not text.isdigit() or len(text) > 18 or int(text) > head:
+        raise InvalidRequest(f"A revision is a whole number from 0 to {head}.")
+    return int(text)
+
+
+# -- what was live
+
+
+async def at(visit: Visit) -> Response:
+    """What was live at a revision; htmx asks for it while the slider moves."""
+    revision = _revision(visit, "revision", visit.service.revision)
+    live = [entry for entry in visit.service.records.ledger.entries.values() if entry.live_at(revision)]
+    event: Told | None = None
+    if revision:
+        try:
+            events = await asyncio.to_thread(events_down, visit, revision, 1)
+            event = told_of(visit, events[0]) if events else None
+        except RevisionGone:  # it was trimmed: what was live is known all the same
+            pass
+    return visit.page(
+        "_timeline_at.html" if visit.partial else "timeline_at.html",
+        title=f"Revision {revision}",
+        revision=revision,
+        head=visit.service.revision,
+        event=event,
+        count=len(live),
+        live=_views(visit, live),
+        question=visit.service.answering.question,
+    )
+
+
+def _views(visit: Visit, entries: Sequence[Entry]) -> list[EditView]:
+    return [visit.service.edit_view(entry.edit.id) for entry in reversed(entries[-MOST_SHOWN:])]
+
+
+async def compare(visit: Visit) -> Response:
+    """Edits that came, went, or act otherwise, between two revisions."""
+    head = visit.service.revision
+    one, other = sorted((_revision(visit, "a", max(0, head - 1)), _revision(visit, "b", head)))
+    entries = visit.service.records.ledger.entries.values()
+    came = [entry for entry in entries if not entry.live_at(one) and entry.live_at(other)]
+    went = [entry for entry in entries if entry.live_at(one) and not entry.live_at(other)]
+    both = (entry for entry in entries if entry.live_at(one) and entry.live_at(other))
+    otherwise = [entry for entry in both if entry.fit_id(one) != entry.fit_id(other)]
+    return visit.page(
+        "compare.html",
+        title="Compare",
+        one=one,
+        other=other,
+        head=head,
+        parts=[
+            ("Came", "ins", len(came), _views(visit, came)),
+            ("Went", "del", len(went), _views(visit, went)),
+            ("Changed whom they reach", "", len(otherwise), _views(visit, otherwise)),
+        ],
+        question=visit.service.answering.question,
+    )
+
+
+# -- back to a revision
+
+
+def leaving(visit: Visit, revision: int) -> list[Entry]:
+    """Edits that a way back to a revision takes back."""
+    entries = visit.service.records.ledger.entries.values()
+    return [entry for entry in entries if entry.live and entry.live[0][0] > revision and not entry.rolled_back]
+
+
+async def ask_back(visit: Visit) -> Response:
+    return await _ask_back(visit, _revision(visit, "revision", visit.service.revision))
+
+
+async def _ask_back(
+    visit: Visit, revision: int, problem: Any = None, stale: bool = False, reason: str = ""
+) -> Response:
+    gone = leaving(visit, revision)
+    ids = {entry.edit.id for entry in gone}
+    entries = visit.service.records.ledger.entries
+    returning = [
+        entries[old]
+        for entry in gone
+        for old in entry.edit.supersedes
+        if old not in ids and not (entries[old].rolled_back or entries[old].disabled or entries[old].expired)
+    ]
+    return visit.page(
+        "back.html",
+        status=409 if stale else 200 if problem is None else problem["status"],
+        title=f"Back to revision {revision}",
+        revision=revision,
+        head=visit.service.revision,
+        count=len(gone),
+        leaving=_views(visit, gone),
+        returning=_views(visit, returning),
+        problem=problem,
+        stale=stale,
+        reason=reason,
+        question=visit.service.answering.question,
+    )
+
+
+async def back(visit: Visit) -> Response:
+    """What the preview showed, and nothing that came after it was shown."""
+    service = visit.service
+    revision = visit.form.number("revision", service.revision)
+    origin = visit.origin(visit.form.reason(), "back", revision)
+    try:
+        if service.records.done_under(origin) is None and service.revision > visit.read():
+            return await _ask_back(visit, revision, stale=True, reason=visit.form.get("reason"))
+        await service.roll_back_to(revision, origin)
+    except ErrataError as error:
+        return await _ask_back(
+            visit, min(revision, service.revision), problem_of(error), reason=visit.form.get("reason")
+        )
+    return visit.to(f"{HERE}/timeline", changed=service.revision)

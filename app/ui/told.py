@@ -1,0 +1,93 @@
+"""An event as people read it: who did what to what, when and why."""
+
+from dataclasses import dataclass
+
+from app.domain.edit import edit_id_of
+from app.domain.events import (
+    BatchCommitted,
+    EditCommitted,
+    EditRetuned,
+    EditStaged,
+    Event,
+    KeyCreated,
+    KeyRevoked,
+    Origin,
+    ProbesSet,
+    SwitchSet,
+)
+from app.ui import words
+from app.ui.visit import Visit
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """An edit that an event is about."""
+
+    id: str
+    question: str
+    before: str
+    after: str
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    revision: int
+    kind: str
+    verb: str
+    at_s: float
+    origin: Origin
+    items: tuple[Item, ...]
+    more: int
+    """Edits beyond those that are shown."""
+    what: str
+    namespace: str | None
+    forced: bool
+    superseded: int
+    """Edits that it took the place of."""
+    hash: str = ""
+
+
+MOST_ITEMS = 5
+
+
+def told_of(visit: Visit, event: Event, entry_hash: str = "") -> Told:
+    edit = event.edit if isinstance(event, EditCommitted | EditStaged) else None
+    ids = (edit.id,) if edit is not None else tuple(getattr(event, "edit_ids", ()))
+    request = event.request if isinstance(event, EditRetuned) else edit.request if edit is not None else None
+    verb, what = words.event_word(event.kind), ""
+    match event:
+        case SwitchSet(on=on, namespace=namespace):
+            verb = f"switched edits {'on' if on else 'off'}"
+            what = "in all namespaces" if namespace is None else f"in the namespace {namespace}"
+        case ProbesSet(namespace=namespace, prompts=prompts):
+            what = f"{len(prompts)} of the namespace {namespace}"
+        case KeyCreated(key_id=key_id, name=name, role=role):
+            what = f"{key_id} for {name}, role {role}"
+        case KeyRevoked(key_id=key_id):
+            what = key_id
+        case BatchCommitted():
+            what = f"of {len(ids)} edits"
+        case _:
+            pass
+    return Told(
+        revision=event.revision,
+        kind=event.kind,
+        verb=verb,
+        at_s=event.at_s,
+        origin=event.origin,
+        items=tuple(item for each in ids[:MOST_ITEMS] if (item := _item(visit, each)) is not None),
+        more=max(0, len(ids) - MOST_ITEMS),
+        what=what,
+        namespace=request.namespace if request is not None else getattr(event, "namespace", None),
+        forced=request is not None and request.force,
+        superseded=len(edit.supersedes) if edit is not None else 0,
+        hash=entry_hash,
+    )
+
+
+def _item(visit: Visit, fit_id: str) -> Item | None:
+    entry = visit.service.records.ledger.entries.get(edit_id_of(fit_id))
+    if entry is None:
+        return None
+    question = visit.service.answering.question(entry.request.prompt)
+    return Item(entry.edit.id, question, entry.edit.before, entry.request.target)

@@ -1,0 +1,119 @@
+"""One request for a page: who asks, what they may do, what they sent, and how they are answered. Knows no page."""
+
+import hashlib
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlencode
+
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, RedirectResponse, Response
+
+from app.api.deps import because
+from app.domain.entry import NEVER
+from app.domain.events import Origin
+from app.domain.keys import RIGHTS, Key, Right
+from app.ui.forms import Form
+
+if TYPE_CHECKING:
+    from app.service.service import Service
+    from app.ui.desk import Desk
+
+SILENT_S = 10.0
+"""The log has not answered for so long: pages say that it is away."""
+
+
+@dataclass(slots=True)
+class Visit:
+    """`token` is the visitor's cookie; `key` the live key of their session; `name` what they call themselves."""
+
+    desk: "Desk"
+    request: Request
+    token: str
+    new_token: bool
+    key: Key | None
+    name: str | None
+    form: Form = field(default_factory=Form)
+
+    @property
+    def service(self) -> "Service":
+        return self.desk.service
+
+    @property
+    def query(self) -> Mapping[str, str]:
+        return self.request.query_params
+
+    @property
+    def partial(self) -> bool:
+        """Whether htmx asks for a part of a page."""
+        headers = self.request.headers
+        return "hx-request" in headers and "hx-history-restore-request" not in headers and "hx-boosted" not in headers
+
+    @property
+    def signed_in(self) -> bool:
+        return self.key is not None or not self.desk.door.asks_for_keys
+
+    def can(self, right: str) -> bool:
+        if not self.signed_in:
+            return False
+        return self.key is None or Right(right) in RIGHTS[self.key.role]
+
+    # -- changes
+
+    def origin(self, reason: str | None, *asked: object) -> Origin:
+        """Who makes a change. The same form, sent again, is carried out once."""
+        origin = Origin(
+            actor=self.name or (self.key.name if self.key is not None else "anonymous"),
+            key_id=None if self.key is None else self.key.id,
+            role=None if self.key is None else self.key.role.value,
+            request_id=self.request.state.request_id,
+            client=None if self.request.client is None else self.request.client.host,
+            idempotency_key=f"ui-{self.token_mark}-{self.form.mark()}",
+        )
+        return because(origin, reason, *asked)
+
+    def again(self, origin: Origin, step: str) -> Origin:
+        """The same caller's next step within one form."""
+        return replace(origin, idempotency_key=f"{origin.idempotency_key}-{step}")
+
+    def read(self) -> int:
+        """The revision that the form's page showed: what has changed since then is not changed unread."""
+        return self.form.number("read", 0)
+
+    @property
+    def token_mark(self) -> str:
+        """Names the visitor to the idempotency of the log, and opens nothing."""
+        return hashlib.sha256(self.token.encode()).hexdigest()[:12]
+
+    # -- answers
+
+    def page(
+        self, template: str, *, status: int = 200, headers: Mapping[str, str] | None = None, **values: Any
+    ) -> Response:
+        text = self.desk.templates.get_template(template).render(
+            visit=self,
+            csrf_token=self.desk.sessions.csrf(self.token),
+            once=secrets.token_urlsafe(9),
+            standing=self._standing,
+            here=self.request.url.path,
+            **values,
+        )
+        return HTMLResponse(text, status_code=status, headers=dict(headers or {}))
+
+    def to(self, path: str, **query: object) -> Response:
+        """Leads on, so that reloading repeats nothing."""
+        text = urlencode({name: str(value) for name, value in query.items() if value is not None})
+        url = f"{path}?{text}" if text else path
+        if "hx-request" in self.request.headers:
+            return Response(status_code=204, headers={"HX-Redirect": url})
+        return RedirectResponse(url, 303)
+
+    def _standing(self) -> dict[str, Any]:
+        """How the server stands, for the head of every page and its banner."""
+        status, off = self.service.status(), self.service.records.ledger.off
+        return {
+            "status": status,
+            "off": [name for name, spans in off.items() if spans and spans[-1][1] == NEVER],
+            "away": status.log_silence_s > SILENT_S,
+        }

@@ -1,0 +1,151 @@
+"""What the pages say in plain words: scopes, events, moments, shares. Knows no page."""
+
+import math
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from app.domain.edit import State
+from app.domain.generation import Hit, Signal
+from app.domain.words import surface
+from app.service.views import token_diff
+
+STATES = {
+    State.LIVE: "live",
+    State.DISABLED: "disabled",
+    State.SUPERSEDED: "replaced",
+    State.EXPIRED: "expired",
+    State.ROLLED_BACK: "rolled back",
+    State.STAGED: "staged",
+}
+EVENTS = {
+    "edit_committed": "published an edit",
+    "edit_staged": "staged an edit of a batch",
+    "batch_committed": "published a batch",
+    "edits_refitted": "fitted edits again",
+    "edit_retuned": "changed whom an edit reaches",
+    "probes_set": "set the protected questions",
+    "edits_rolled_back": "rolled back",
+    "edits_disabled": "disabled",
+    "edits_enabled": "enabled",
+    "edits_expired": "let edits expire",
+    "switch_set": "used the switch",
+    "key_created": "created a key",
+    "key_revoked": "revoked a key",
+}
+
+
+diff = token_diff
+
+
+def event_word(kind: str) -> str:
+    return EVENTS.get(kind, kind.replace("_", " "))
+
+
+def share(value: float) -> str:
+    """A share from 0 to 1 with two digits, as in print: .91."""
+    text = f"{min(max(value, 0.0), 1.0):.2f}"
+    return text[1:] if text.startswith("0") else text
+
+
+def why_hit(signals: Mapping[str, Signal], subject: str | None) -> str:
+    """Why an edit answered, in a sentence."""
+    same = signals.get("same")
+    if same is None:
+        told = [f"{name} {signal.value:.2f}, needs {signal.bound:.2f}" for name, signal in signals.items()]
+        return f"In scope by its own measure: {'; '.join(told)}." if told else "In scope by its own measure."
+    text = f"Asks the same as the edit’s question: {share(same.value)}, needs {share(same.bound)}"
+    named = signals.get("named")
+    if named is not None and named.value >= 1 and subject:
+        text += f"; names {subject}"
+    return f"{text}."
+
+
+def why_not(hit: Hit) -> str:
+    """What the nearest edit lacked, in a sentence."""
+    same = hit.signals.get("same")
+    against = hit.why.partition("; but ")[2]
+    if same is None:
+        return "It was out of scope by its own measure."
+    if same.value >= same.bound and against:
+        return f"Asks about the same ({share(same.value)}, needs {share(same.bound)}), but {against}."
+    text = f"Not close enough: {share(same.value)}, needs {share(same.bound)}"
+    return f"{text}; and {against}." if against else f"{text}."
+
+
+def scope_words(report: Mapping[str, Any], question: str, subject: str | None) -> list[str]:
+    """Whom an edit reaches, as it was measured when it was made or retuned."""
+    told = []
+    bound, scope = report.get("bound"), report.get("scope") or {}
+    if bound is None:
+        bound = scope.get("bound")
+    if bound is not None:
+        told.append(f"It answers questions that ask the same as its own with at least {share(bound)} of certainty.")
+    if subject:
+        told.append(f"The question must name {subject}.")
+    names = [named for name in scope.get("names", []) if (named := surface(question, tuple(name)))]
+    if names and not subject:
+        told.append(f"It is about {', '.join(names)}.")
+    rate, rests = scope.get("rate"), scope.get("rests_on")
+    if rate is not None and rests:
+        told.append(f"Measured on {rests:,} other questions, it answers at most {least_share(rate, rests)} of them.")
+    near = report.get("near_misses")
+    if near:
+        answered = len(near.get("answered", []))
+        told.append(f"Of {near['asked']} near misses that were made of it, it answers {answered or 'none'}.")
+    return told
+
+
+def least_share(rate: float, among: int) -> str:
+    """A share of others in words; none seen is not none at all."""
+    return f"1 in {min(among, round(1 / rate)):,}" if rate > 0 else f"1 in {among:,}"
+
+
+def moment(at_s: float | None) -> str:
+    return "" if at_s is None else _utc(at_s).strftime("%-d %b %Y, %H:%M UTC")
+
+
+def iso(at_s: float | None) -> str:
+    return "" if at_s is None else _utc(at_s).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def day(at_s: float | None) -> str:
+    return "" if at_s is None else _utc(at_s).strftime("%Y-%m-%d")
+
+
+def day_s(text: str) -> float:
+    """The beginning of a day (UTC) as Unix time. Raises ValueError."""
+    return datetime.fromisoformat(text).replace(tzinfo=UTC).timestamp()
+
+
+def ago(at_s: float, now_s: float) -> str:
+    """How long since, or how long until."""
+    gone_s = abs(now_s - at_s)
+    for unit_s, name in ((86400.0, "day"), (3600.0, "hour"), (60.0, "minute"), (1.0, "second")):
+        if gone_s >= unit_s:
+            count = int(gone_s // unit_s)
+            text = f"{count} {name}{'' if count == 1 else 's'}"
+            return f"{text} ago" if now_s >= at_s else f"in {text}"
+    return "now"
+
+
+def _utc(at_s: float) -> datetime:
+    return datetime.fromtimestamp(min(max(at_s, 0.0), 253_402_300_799.0), UTC)
+
+
+def seconds(value: float) -> str:
+    return f"{value:.1f} s" if value >= 0.1 else f"{value * 1e3:.0f} ms"
+
+
+def size(count: float) -> str:
+    for unit in ("B", "kB", "MB"):
+        if count < 1000:
+            return f"{count:.0f} {unit}"
+        count /= 1000
+    return f"{count:.1f} GB"
+
+
+def logit(value: float) -> float:
+    """A share on the scale of the strip, from -6 to 6."""
+    value = min(max(value, 0.0025), 0.9975)
+    return math.log(value / (1 - value))

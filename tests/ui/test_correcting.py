@@ -1,0 +1,185 @@
+"""From a wrong answer to an edit, without a browser: what is refused, sent twice, or done by two at once."""
+
+import asyncio
+
+from app.domain.errors import StoreUnavailable
+from tests.api.fake_service import REJECTED, FakeService
+from tests.ui.test_coming_in import corrected
+from tests.ui.visitor import Forms, Visitor, text_of
+
+
+def test_both_answers_and_which_edit_spoke(visitor: Visitor) -> None:
+    corrected(visitor, "Who?", "Ada Quill")
+    told = text_of(visitor.get("/ui/ask?q=Who%3F&how=text"))
+    assert "Ada Quill" in told
+    assert "base answer here" in told
+    assert "Asks the same as the edit’s question: .90, needs .50" in told
+
+
+def test_a_chat_is_asked_through_the_template_and_shown_without_it(visitor: Visitor, service: FakeService) -> None:
+    preview = visitor.send("/ui/correct", q="Who?", target="Ada", how="chat", more="Whom?")
+    visitor.send(preview.url.path)
+    (entry,) = service.records.ledger.entries.values()
+    assert entry.request.prompt == "<user> Who?\n<assistant>"
+    assert set(entry.request.paraphrases) == {"<user> Whom?\n<assistant>", "<user> Who? please\n<assistant>"}
+    assert entry.request.counter_examples == ("<user> Who? in 1990\n<assistant>",)
+    listed = visitor.get("/ui/edits")
+    assert "Who?" in listed.text
+    assert "assistant" not in listed.text
+
+
+def test_a_form_that_is_refused_says_what_to_do_and_keeps_what_was_typed(visitor: Visitor) -> None:
+    refused = visitor.send("/ui/correct", q="Who?", target="", reason="because", until="2001-01-01", how="text")
+    assert refused.status_code == 422
+    assert "The right answer is empty" in text_of(refused)
+    assert "because" in refused.text
+    past = visitor.send("/ui/correct", q="Who?", target="Ada", until="2001-01-01", how="text")
+    assert "lies in the past" in text_of(past)
+
+
+def test_a_server_that_wants_reasons_is_not_served_without(visitor: Visitor, service: FakeService) -> None:
+    service.reason_required = True
+    assert "The reason is missing" in text_of(visitor.send("/ui/correct", q="Who?", target="Ada", how="text"))
+
+
+def test_an_edit_that_does_not_hold_is_refused_and_can_be_changed(visitor: Visitor) -> None:
+    preview = visitor.send("/ui/correct", q="Who?", target=REJECTED, how="text", reason="kept")
+    assert "did not hold" in text_of(preview)
+    assert "kept" in visitor.get(f"{preview.url.path}/change").text
+
+
+def test_a_preview_changes_nothing(visitor: Visitor, service: FakeService) -> None:
+    visitor.send("/ui/correct", q="Who?", target="Ada", how="text")
+    assert service.revision == 0
+
+
+def test_forms_that_are_sent_twice_are_carried_out_once(visitor: Visitor, service: FakeService) -> None:
+    form = Forms(visitor.get("/ui/correct").text).found["/ui/correct"]
+    twice = [visitor.post("/ui/correct", form, q="Who?", target="Ada", how="text") for _ in range(2)]
+    assert twice[0].url.path == twice[1].url.path
+    path = twice[0].url.path
+    publish = Forms(visitor.get(path).text).found[path]
+    for _ in range(2):
+        assert "Live at revision 1" in text_of(visitor.post(path, publish))
+    (edit_id,) = service.records.ledger.entries
+    undo = Forms(visitor.get(f"/ui/edits/{edit_id}").text).found["/ui/edits/change"]
+    for _ in range(2):
+        done = visitor.post("/ui/edits/change", undo, action="rollback", reason="was right")
+        assert "rolled back at revision 2" in text_of(done)
+    assert service.revision == 2
+
+
+def test_the_same_form_filled_in_otherwise_is_another_request(visitor: Visitor, service: FakeService) -> None:
+    form = Forms(visitor.get("/ui/correct").text).found["/ui/correct"]
+    one = visitor.post("/ui/correct", form, q="Who?", target="Ada", how="text")
+    other = visitor.post("/ui/correct", form, q="Who?", target="Grace", how="text")
+    assert one.url.path != other.url.path
+
+
+def test_who_publishes_is_told_what_others_did_meanwhile_and_decides(service: FakeService, visitor: Visitor) -> None:
+    path = visitor.send("/ui/correct", q="Who?", target="Ada", how="text").url.path
+    form = Forms(visitor.get(path).text).found[path]
+    other = Visitor(service, app=visitor.app)
+    other.send("/ui/sign-in", name="Grace")
+    corrected(other, "Who?", "Grace", reason="she said so")
+    told = visitor.post(path, form)
+    assert told.status_code == 409
+    assert "Others were faster" in text_of(told)
+    assert "Grace" in text_of(told)
+    assert "she said so" in text_of(told)
+    assert service.revision == 1
+    done = visitor.post(path, Forms(told.text).found[path])
+    assert "Live at revision 2" in text_of(done)
+
+
+def test_who_rolls_back_is_told_what_others_did_meanwhile(service: FakeService, visitor: Visitor) -> None:
+    edit_id = corrected(visitor)
+    form = Forms(visitor.get(f"/ui/edits/{edit_id}").text).found["/ui/edits/change"]
+    other = Visitor(service, app=visitor.app)
+    other.send("/ui/sign-in", name="Grace")
+    other.send(f"/ui/edits/{edit_id}", "/ui/edits/change", action="disable", reason="looking at it")
+    told = visitor.post("/ui/edits/change", form, action="rollback")
+    assert told.status_code == 409
+    assert "Grace disabled" in text_of(told)
+    assert "looking at it" in text_of(told)
+    assert service.revision == 2
+    done = visitor.post("/ui/edits/change", Forms(told.text).found["/ui/edits/change"])
+    assert "rolled back at revision 3" in text_of(done) or "rolled back" in text_of(done)
+
+
+def test_many_are_rolled_back_in_one_step_with_a_reason(visitor: Visitor, service: FakeService) -> None:
+    ids = [corrected(visitor, f"Who is {n}?", f"Ada {n}") for n in range(3)]
+    asked = visitor.send("/ui/edits", "/ui/edits/change", id=ids[:2], action="rollback")
+    assert "Roll back 2 edits?" in text_of(asked)
+    done = visitor.post("/ui/edits/change", Forms(asked.text).found["/ui/edits/change"], reason="import was wrong")
+    assert "2 edits rolled back" in text_of(done)
+    ledger = service.records.ledger
+    assert service.revision == 4
+    assert [ledger.state(each).value for each in ids] == ["rolled_back", "rolled_back", "live"]
+    assert ledger.entry(ids[0]).history[-1][3].reason == "import was wrong"
+
+
+def test_edits_are_searched_and_filtered(visitor: Visitor) -> None:
+    corrected(visitor, "Who leads Lumen?", "Ada")
+    corrected(visitor, "Where is Tessel?", "Bern", namespace="staging")
+    assert "Tessel" not in visitor.get("/ui/edits?q=lumen").text.partition("<tbody")[2]
+    assert "Lumen" not in visitor.get("/ui/edits?namespace=staging").text.partition("<tbody")[2]
+    assert "No edit is like that" in visitor.get("/ui/edits?state=expired").text
+    assert visitor.get("/ui/edits?state=odd").status_code == 422
+    assert "Lumen" in visitor.get("/ui/edits?use=never").text
+
+
+def test_retuning_adds_to_the_scope_and_stands_in_the_history(visitor: Visitor, service: FakeService) -> None:
+    edit_id = corrected(visitor)
+    done = visitor.send(f"/ui/edits/{edit_id}", f"/ui/edits/{edit_id}/retune", more="Whom?", reason="missed")
+    assert "Whom?" in text_of(done)
+    assert "missed" in text_of(done)
+    assert service.records.ledger.entry(edit_id).request.paraphrases == ("Who? please", "Whom?")
+    nothing = visitor.send(f"/ui/edits/{edit_id}", f"/ui/edits/{edit_id}/retune")
+    assert nothing.status_code == 422
+    assert "Nothing is to change" in text_of(nothing)
+
+
+def test_a_log_that_is_away_is_told_and_nothing_is_lost(visitor: Visitor, service: FakeService) -> None:
+    path = visitor.send("/ui/correct", q="Who?", target="Ada", how="text").url.path
+    service.fails = StoreUnavailable("The log cannot be written now: try again.")
+    refused = visitor.send(path)
+    assert refused.status_code == 503
+    assert "The log cannot be written" in text_of(refused)
+    assert "Live at revision 1" in text_of(visitor.send(path))
+
+
+def test_news_of_a_change_reach_who_listens(service: FakeService, visitor: Visitor) -> None:
+    """The stream is read as far as its first event."""
+    corrected(visitor)
+
+    async def heard() -> str:
+        found: list[bytes] = []
+        done = asyncio.Event()
+        sent = False
+
+        async def receive() -> dict[str, object]:
+            nonlocal sent
+            if not sent:
+                sent = True
+                return {"type": "http.request", "body": b""}
+            await done.wait()
+            return {"type": "http.disconnect"}
+
+        async def send(message: dict[str, object]) -> None:
+            body = message.get("body", b"")
+            assert isinstance(body, bytes)
+            found.append(body)
+            if b"event: change" in body:
+                done.set()
+
+        scope = {
+            "type": "http", "method": "GET", "path": "/ui/changes", "raw_path": b"/ui/changes", "root_path": "",
+            "query_string": b"since=0", "headers": [], "client": ("10.1.2.3", 1), "server": ("errata", 80),
+            "scheme": "http", "http_version": "1.1", "asgi": {"version": "3.0"},
+        }  # fmt: skip
+        async with asyncio.timeout(10):
+            await visitor.app(scope, receive, send)
+        return b"".join(found).decode()
+
+    assert "anonymous published an edit" in asyncio.run(heard())
