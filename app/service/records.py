@@ -1,18 +1,20 @@
 """The log and its ledger side by side: every change is appended first and folded second, one writer at a time."""
 
 import asyncio
+import math
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import replace
 from itertools import islice
+from typing import Any
 
 from app.domain.entry import NEVER, Entry, Use
 from app.domain.errors import IdempotencyMismatch, InvalidRequest, LostRace, RevisionGone, StoreCorrupt
 from app.domain.events import Event, Origin
 from app.domain.ledger import Ledger
-from app.service.views import EditFilter, EditView, HistoryItem, Page
+from app.service.views import EditFilter, EditView, HistoryItem, Page, Sort
 from app.store.base import Log
 from app.store.codec import GENESIS
 from app.store.upkeep import fold
@@ -176,8 +178,11 @@ class Records:
         return self._view(self.ledger.entry(edit_id))
 
     def page(self, where: EditFilter, limit: int, cursor: str | None) -> Page:
-        """Newest first. The cursor is the order of the last edit shown: edits that come meanwhile do not shift it."""
+        """Newest first, or as `where` sorts. The cursor is the order of the last edit shown: edits that come meanwhile
+        do not shift it; of another order it is how many were shown."""
         entries = list(self.ledger.entries.values())
+        if where.sort != "newest":
+            entries = sorted(entries, key=self._order(where.sort), reverse=True)  # read from its end, as the others are
         at = len(entries)
         if cursor is not None:
             if not cursor.isdecimal() or int(cursor) > len(entries):
@@ -190,6 +195,20 @@ class Records:
                 found.append(self._view(entries[at]))
         more = any(self._matches(entry, where) for entry in entries[:at]) if len(found) == limit else False
         return Page(edits=tuple(found), next_cursor=str(at) if more else None)
+
+    def _order(self, sort: Sort) -> Callable[[Entry], Any]:
+        """Of what comes first the least: edits that answered most, that answered last, that end first."""
+        match sort:
+            case "hits":
+                return lambda entry: (-self.hits[entry.edit.id], -entry.order)
+            case "last_hit":
+                return lambda entry: (-self.last_hit_s.get(entry.edit.id, 0.0), -entry.order)
+            case "expires":
+                return lambda entry: (entry.edit.expires_at_s or math.inf, -entry.order)
+            case "question":
+                return lambda entry: (entry.request.prompt.casefold(), -entry.order)
+            case "oldest" | "newest":
+                return lambda entry: entry.order
 
     def _matches(self, entry: Entry, where: EditFilter) -> bool:
         request = entry.request

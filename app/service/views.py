@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from difflib import SequenceMatcher
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from app.domain.edit import Edit, State
 from app.domain.errors import ErrataError
@@ -85,6 +85,9 @@ class Page:
     next_cursor: str | None
 
 
+Sort = Literal["newest", "oldest", "hits", "last_hit", "expires", "question"]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EditFilter:
     """Which edits to list; None means any. `text` is sought in prompt, target and subject, ignoring case."""
@@ -98,6 +101,7 @@ class EditFilter:
     expires_within_s: float | None = None
     """Those that stand yet, and end by themselves within this time."""
     id_prefix: str | None = None
+    sort: Sort = "newest"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 from starlette.responses import Response
 from starlette.routing import Route
@@ -13,12 +13,20 @@ from app.domain.errors import ErrataError, InvalidRequest, UnknownJob
 from app.domain.events import Origin
 from app.domain.keys import Right
 from app.service.retuning import Retune
-from app.service.views import EditFilter, EditResult, EditResults, EditView, Tell
+from app.service.views import EditFilter, EditResult, EditResults, EditView, Sort, Tell
 from app.ui.desk import HERE, Desk
 from app.ui.visit import Visit
 
 PER_PAGE = 50
 REACHES = {"0.25": "much narrower", "0.5": "narrower", "1": "as it is", "2": "wider", "4": "much wider"}
+SORTS = {
+    "newest": "newest",
+    "oldest": "oldest",
+    "hits": "most hits",
+    "last_hit": "hit last",
+    "expires": "ends first",
+    "question": "by question",
+}
 ACTIONS = {"rollback": "Roll back", "disable": "Disable", "enable": "Enable"}
 MOST_CHOSEN = 1_000
 WEEK_S = 7 * 86400.0
@@ -40,10 +48,16 @@ def routes(desk: Desk) -> list[Route]:
 
 async def listing(visit: Visit) -> Response:
     query = visit.query
-    asked = {name: query.get(name, "").strip() for name in ("q", "state", "namespace", "editor", "actor", "use")}
+    asked = {
+        name: query.get(name, "").strip() for name in ("q", "state", "namespace", "editor", "actor", "use", "sort")
+    }
     if asked["state"] and asked["state"] not in set(State):
         raise InvalidRequest("There is no such state: choose one from the list.")
+    sort = asked["sort"] or "newest"
+    if sort not in SORTS:
+        raise InvalidRequest("There is no such order: choose one from the list.")
     where = EditFilter(
+        sort=cast(Sort, sort),
         state=State(asked["state"]) if asked["state"] else None,
         namespace=asked["namespace"] or None,
         editor=asked["editor"] or None,
@@ -58,7 +72,8 @@ async def listing(visit: Visit) -> Response:
         title="Edits",
         asked=asked,
         page=page,
-        filtered=any(asked.values()),
+        filtered=any(value for name, value in asked.items() if name != "sort"),
+        sorts=SORTS,
         states=list(State),
         namespaces=visit.desk.known_namespaces(),
         editors=sorted({each["name"] for each in visit.service.editors()}),

@@ -129,6 +129,22 @@ def test_edits_are_searched_and_filtered(visitor: Visitor) -> None:
     assert "Lumen" in visitor.get("/ui/edits?use=never").text
 
 
+def test_edits_are_sorted_and_paged(visitor: Visitor) -> None:
+    for name in ("Zeta", "Alpha", "Mid"):
+        corrected(visitor, f"{name}?", "Ada")
+    visitor.get("/ui/ask?q=Mid%3F&how=text")
+
+    def listed(sort: str) -> list[str]:
+        text = visitor.get(f"/ui/edits?sort={sort}").text.partition("<tbody")[2]
+        return sorted(("Zeta", "Alpha", "Mid"), key=lambda name: text.index(f">{name}?"))
+
+    assert listed("newest") == ["Mid", "Alpha", "Zeta"]
+    assert listed("oldest") == ["Zeta", "Alpha", "Mid"]
+    assert listed("question") == ["Alpha", "Mid", "Zeta"]
+    assert listed("hits")[0] == "Mid"
+    assert visitor.get("/ui/edits?sort=odd").status_code == 422
+
+
 def test_retuning_adds_to_the_scope_and_stands_in_the_history(visitor: Visitor, service: FakeService) -> None:
     edit_id = corrected(visitor)
     done = visitor.send(f"/ui/edits/{edit_id}", f"/ui/edits/{edit_id}/retune", more="Whom?", reason="missed")
