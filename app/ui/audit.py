@@ -14,7 +14,8 @@ from typing import Any
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
-from app.domain.errors import ErrataError, InvalidRequest
+from app.api.errors import problem_of
+from app.domain.errors import ErrataError, InvalidRequest, StoreCorrupt, StoreUnavailable
 from app.domain.events import EVENTS, Event
 from app.domain.keys import Right
 from app.ui import words
@@ -62,7 +63,11 @@ class Auditing:
         start = query.get("from", "")
         newest = int(start) if start.isdecimal() and len(start) < 18 else visit.service.revision
         newest = min(newest, visit.service.revision)
-        found, older = await asyncio.to_thread(self._found, visit, asked, newest)
+        problem, found, older = None, list[Told](), None
+        try:
+            found, older = await asyncio.to_thread(self._found, visit, asked, newest)
+        except (StoreCorrupt, StoreUnavailable) as error:  # the page that tells of a broken chain must not break
+            problem = problem_of(error)
         return visit.page(
             "_audit.html" if visit.partial else "audit.html",
             title="Audit",
@@ -71,6 +76,7 @@ class Auditing:
             kinds=list(EVENTS),
             events=found,
             older=older,
+            problem=problem,
             chain=self._chain,
         )
 
