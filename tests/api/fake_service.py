@@ -36,9 +36,10 @@ from app.service.retuning import Retune
 from app.service.snapshots import Snapshots
 from app.service.spaces import check_known
 from app.service.superseding import check_read, others_of_the_prompt, superseded_by, theirs
-from app.service.views import EditFilter, EditResult, EditResults, EditView, Page, Status, Tell, silent, token_diff
+from app.service.views import EditFilter, EditResult, EditResults, EditView, Page, Status, Tell, silent
 from app.store.memory import MemoryLog
 from app.store.snapshots import Manifest
+from tests.api.fake_answers import FakeAnswering, told_of
 from tests.api.fake_judging import FakeJudging
 
 NEAREST = Hit("ed_near", "grace", {"depth": Signal(1.5, 1.0)})
@@ -48,27 +49,6 @@ REJECTED = "cannot be learned"
 """A target that fails its verification."""
 UNCERTAIN = "perhaps"
 """What a prompt begins with whose scope is uncertain."""
-
-
-def _joined(content: Any) -> str:
-    """As under a chat template that knows no parts."""
-    return content if isinstance(content, str) else "\n".join(part["text"] for part in content)
-
-
-class FakeAnswering:
-    """Each character is a token."""
-
-    model_name, max_tokens, chats = "fake", 100, True
-
-    def question(self, prompt: str) -> str:
-        return prompt.removesuffix("\n<assistant>").partition("<user> ")[2] or prompt
-
-    def render(self, messages: Any, *, continues: bool = False) -> str:
-        said = "".join(f"<{each['role']}> {_joined(each['content'])}\n" for each in messages)
-        return said.removesuffix("\n") if continues else f"{said}<assistant>"
-
-    def room(self, prompt: str) -> int:
-        return max(1, self.max_tokens - len(prompt))
 
 
 class FakeService:
@@ -239,7 +219,7 @@ class FakeService:
             origin = replace(origin, digest=digest)
         edits = [self._made(i, request) for i, request in enumerate(requests)]
         if dry_run:
-            previews = [EditView.preview(replace(edit, report=_told(edit)), origin) for edit in edits]
+            previews = [EditView.preview(replace(edit, report=told_of(edit)), origin) for edit in edits]
             results = tuple(EditResult(view=view, seconds=SECONDS, created=False) for view in previews)
             return EditResults(results=results, revision=self.revision)
         if batch:
@@ -347,29 +327,6 @@ class FakeService:
         if self.fails is not None:
             error, self.fails = self.fails, None
             raise error
-
-
-def _told(edit: Edit) -> dict[str, Any]:
-    """The report of a preview, as the service tells it."""
-    prompt, same = edit.request.prompt, {"value": 0.9, "bound": 0.5}
-    question, turn, end = prompt.partition("\n")
-    made, miss = (f"{question} {word}{turn}{end}" for word in ("please", "in 1990"))
-    kinds = {"prompt": [prompt], "made": [made], "near_miss": [miss]}
-    asked = [
-        {"kind": kind, "prompt": each, "answer": edit.after, "reached": kind != "near_miss", "same": same, "why": ""}
-        for kind, prompts in kinds.items()
-        for each in prompts
-    ]
-    return {
-        **edit.report,
-        "bound": 0.5,
-        "unchanged": {"asked": 0, "right": 0, "changed": []},
-        "asked": asked,
-        "would_commit": True,
-        "problems": [],
-        "conflicts": [],
-        "diff": token_diff(edit.before, edit.after),
-    }
 
 
 def _ranked(token_id: int, text: str, parameters: GenerationParameters, logprob: float = -0.5) -> tuple[Ranked, ...]:

@@ -1,0 +1,50 @@
+"""What the service without a model says of questions, and what its previews report."""
+
+from typing import Any
+
+from app.domain.edit import Edit
+from app.service.views import token_diff
+
+
+class FakeAnswering:
+    """Each character is a token."""
+
+    model_name, max_tokens, chats = "fake", 100, True
+
+    def question(self, prompt: str) -> str:
+        return prompt.removesuffix("\n<assistant>").partition("<user> ")[2] or prompt
+
+    def render(self, messages: Any, *, continues: bool = False) -> str:
+        said = "".join(f"<{each['role']}> {_joined(each['content'])}\n" for each in messages)
+        return said.removesuffix("\n") if continues else f"{said}<assistant>"
+
+    def room(self, prompt: str) -> int:
+        return max(1, self.max_tokens - len(prompt))
+
+
+def told_of(edit: Edit) -> dict[str, Any]:
+    """The report of a preview, as the service tells it."""
+    prompt, same = edit.request.prompt, {"value": 0.9, "bound": 0.5}
+    question, turn, end = prompt.partition("\n")
+    made, miss = (f"{question} {word}{turn}{end}" for word in ("please", "in 1990"))
+    kinds = {"prompt": [prompt], "made": [made], "near_miss": [miss]}
+    asked = [
+        {"kind": kind, "prompt": each, "answer": edit.after, "reached": kind != "near_miss", "same": same, "why": ""}
+        for kind, prompts in kinds.items()
+        for each in prompts
+    ]
+    return {
+        **edit.report,
+        "bound": 0.5,
+        "unchanged": {"asked": 0, "right": 0, "changed": []},
+        "asked": asked,
+        "would_commit": True,
+        "problems": [],
+        "conflicts": [],
+        "diff": token_diff(edit.before, edit.after),
+    }
+
+
+def _joined(content: Any) -> str:
+    """As under a chat template that knows no parts."""
+    return content if isinstance(content, str) else "\n".join(part["text"] for part in content)
