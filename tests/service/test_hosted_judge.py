@@ -79,7 +79,7 @@ def test_no_edit_changes_its_mind() -> None:
             prompt = judge._prompt(DOUBT)
             made = await edit(service, prompt, "Yes, by all means", force=True)
             edited = await service.score(prompt, YES, GenerationParameters())
-            assert [hit.edit_id for hit in edited.hits] == [made.edit.id], "the edit is live for that very prompt"
+            assert [hit.edit_id for hit in edited.reached] == [made.edit.id], "the edit is live for that very prompt"
             assert await judge.logit(DOUBT) == before
 
     asyncio.run(story())
