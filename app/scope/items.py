@@ -43,6 +43,13 @@ def read_items(folder: Path, field: str = "*") -> list[Item]:
     return [Item((each["ask"], *each["same"]), tuple(each["other"])) for each in told]
 
 
+def read_intents(folder: Path) -> list[tuple[str, tuple[str, ...]]]:
+    """(field, utterances) of each intent: all that one help article answers, however it is asked. Intents of one field
+    are neighbours."""
+    lines = (folder / "intents.jsonl").read_text("utf-8").splitlines()
+    return [(each["domain"], tuple(each["texts"])) for each in map(json.loads, filter(None, lines))]
+
+
 def held_out(item: Item) -> bool:
     """Whether the item is kept from training, one in eight: to judge by, and to weigh the scorer against the cosine."""
     return int(hashlib.md5(item.same[0].encode()).hexdigest(), 16) % 1000 < 120
