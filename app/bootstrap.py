@@ -37,8 +37,9 @@ from app.scope.deciding import Deciding
 from app.scope.doubt import Judge
 from app.scope.encoder import Encoder, find_encoder
 from app.scope.exam import ExamResults
+from app.scope.learning import FALSE_HITS
 from app.scope.phrasebook import load_phrasebook
-from app.scope.scope import FALSE_HITS, Scope
+from app.scope.scope import Scope
 from app.scope.scorer import load_scorer
 from app.scope.vectors import Vectors
 from app.scope.weighing import load_weighing
@@ -164,7 +165,7 @@ OTHERS = 8
 
 @cache
 def _encoder(name: str) -> Encoder:
-    return Encoder(find_encoder(name))
+    return Encoder(find_encoder(name), load_scorer().learned)
 
 
 def _scope(settings: Settings, bank: Sequence[BankPrompt]) -> Scope:

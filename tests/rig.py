@@ -43,7 +43,7 @@ NOTHING = Edition("default", 0, ())
 @cache
 def an_encoder() -> Encoder:
     """Read once for all tests of a process."""
-    return Encoder(find_encoder("minilm"))
+    return Encoder(find_encoder("minilm"), load_scorer().learned)
 
 
 def a_scope(shipped: Sequence[str] = ()) -> Scope:

@@ -125,6 +125,9 @@ def traffic(
     context: typer.Context,
     file: Annotated[Path, typer.Argument(help="Questions as they are asked, one a line.", exists=True)],
     namespace: Namespace = None,
+    others: Annotated[
+        bool, typer.Option("--others", help="No edit is to answer any of them: calibrate the bounds of edits on them.")
+    ] = False,
     json_: Json = False,
 ) -> None:
     """Tell the server what is asked in a namespace anyway: scope is taken in contrast to it."""
@@ -132,7 +135,8 @@ def traffic(
     asked = _lines(file)
     kept: dict[str, int] = {}
     for first in range(0, len(asked), AT_ONCE):
-        kept = client.post("/recent", {"prompts": asked[first : first + AT_ONCE], "namespace": namespace})["kept"]
+        some = {"prompts": asked[first : first + AT_ONCE], "namespace": namespace, "others": others}
+        kept = client.post("/recent", some)["kept"]
     where = namespace or "default"
     count = kept.get(where, 0)
     told = {"namespace": where, "kept": count}

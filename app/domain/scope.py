@@ -6,6 +6,15 @@ Turns = tuple[str, ...]
 """A conversation, the user's turns and the model's by turns, the question last; or a bare prompt alone."""
 
 
+@dataclass(frozen=True, slots=True)
+class Traffic:
+    """What is asked in a namespace anyway. `others` are questions that no edit is to answer, by an operator's word; of
+    those that were merely `asked`, some may ask for an edit."""
+
+    others: tuple[str, ...] = ()
+    asked: tuple[str, ...] = ()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScopeRequest:
     """`keys` are the edit's question, first, and the paraphrases given; `made` those that the server made; `counter`

@@ -2,7 +2,7 @@
 asked, and utterances of intents that no edit answers for."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -52,7 +52,9 @@ def trials_of(files: Sequence[Path], choosing: Choosing) -> list[Trial]:
             f"--traffic {choosing.traffic} is more than the {len(rest)} utterances that are left, which are neither "
             "known to an edit nor asked: lower it, --ask or --edits."
         )
-    return [_trial(count, known, own, others, rest[: choosing.traffic]) for count in choosing.known]
+    traffic = rest[: choosing.traffic]
+    trials = [_trial(count, known, own, others, traffic) for count in choosing.known]
+    return [replace(trial, others=choosing.traffic_from == "others") for trial in trials]
 
 
 def _intents(utterances: Sequence[Utterance], choosing: Choosing, most: int) -> list[str]:

@@ -65,6 +65,8 @@ class Trial:
     questions: Sequence[Question]
     traffic: Mapping[str, Sequence[Messages]] = field(default_factory=dict)
     """By namespace: questions that were asked before the edits are made."""
+    others: bool = False
+    """Whether the namespaces know that no edit is to answer any of these."""
 
 
 class Putting:

@@ -65,7 +65,8 @@ async def run_trials(
         made: list[Made] = []
         answers: list[Answer | None] = []
         try:
-            with_traffic(service.recent, {space: map(trying.put, asked) for space, asked in trial.traffic.items()})
+            asked = {space: map(trying.put, those) for space, those in trial.traffic.items()}
+            with_traffic(service.recent, asked, others=trial.others)
             await trying.edit(trial, made)
             await trying.ask(trial, answers)
         except asyncio.CancelledError:
@@ -79,14 +80,14 @@ async def run_trials(
     return figures
 
 
-def with_traffic(recent: Recent, traffic: Mapping[str, Iterator[str]]) -> None:
-    """The namespaces know these prompts as recent ones. From then on none is added: a question that the run asks must
-    not be compared with itself."""
+def with_traffic(recent: Recent, traffic: Mapping[str, Iterator[str]], *, others: bool) -> None:
+    """The namespaces know these prompts as recent ones, with `others` as some that no edit is to answer. From then on
+    none is added: a question that the run asks must not be compared with itself."""
     for namespace, prompts in traffic.items():
         known = list(prompts)
         recent.most = len(known)
         for prompt in known:
-            recent.add(namespace, prompt)
+            recent.add(namespace, prompt, others=others)
     recent.most = 0
 
 

@@ -10,22 +10,33 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from app.domain.scope import Traffic
 from app.scope.vectors import Vectors
 
 NEAREST = 5
 """Questions that contrast is the mean of."""
+LOOKED_AT = 64
+"""Questions, the nearest, that these are taken from."""
 SAME = 0.98
 """Cosine of what is asked in the very same words, but for a mark or a capital."""
 MANY = 200
 """Prompts of a namespace from which on they say what is usual there."""
 
 
-@dataclass(frozen=True, slots=True)
-class Contrast:
-    """How near a question lies to others; `traffic`: whether these are many of its own namespace."""
+@dataclass(frozen=True, slots=True, eq=False)
+class Beside:
+    """What is asked anyway beside one question: cosines (N,) to the question, and vectors (N, E), of what lies nearest
+    to it. `traffic`: whether the question's own namespace keeps many."""
 
-    cosine: float
+    cosines: Tensor
+    vectors: Tensor
     traffic: bool = False
+
+    def contrast(self, keys: Tensor) -> float:
+        """The mean cosine of the nearest few, beside an edit's keys (K, E). What lies nearer to them than to the
+        question may ask for the edit itself, and is no contrast."""
+        strange = self.cosines[self.cosines > (self.vectors @ keys.T).amax(1)] if len(self.cosines) else self.cosines
+        return float(strange.topk(min(NEAREST, len(strange))).values.mean()) if len(strange) else 0.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -36,26 +47,27 @@ class Usual:
     texts: tuple[str, ...]
     vectors: Tensor
     traffic: bool
-    shipped: int = 0
-    """So many of them, the first, ship: of a namespace's traffic some may ask for an edit, in words of their own."""
+    others: int = 0
+    """So many of them, the first, no edit is to answer: those that ship, and those that an operator names. Of what was
+    merely asked some may ask for an edit, in words of their own."""
 
-    def near(self, queries: Tensor) -> Contrast:
-        """(W, E) -> the mean cosine of the nearest few."""
+    def near(self, queries: Tensor) -> Beside:
+        """(W, E) -> what lies nearest to the question that is read so."""
         near = (self.vectors @ queries.T).amax(1) if len(self.vectors) else torch.zeros(0)
-        near = near[near < SAME]  # what is asked in the same words is no contrast
-        mean = float(near.topk(min(NEAREST, len(near))).values.mean()) if len(near) else 0.0
-        return Contrast(mean, self.traffic)
+        near = near.masked_fill(near >= SAME, -1.0)  # what is asked in the same words is no contrast
+        found = near.topk(min(LOOKED_AT, len(near)))
+        return Beside(found.values, self.vectors[found.indices], self.traffic)
 
 
 class Background:
     """`shipped` are questions as they are asked anywhere, `traffic` those that are asked in a namespace."""
 
     def __init__(
-        self, vectors: Vectors, shipped: Sequence[str] = (), traffic: Callable[[str], Sequence[str]] = lambda _: ()
+        self, vectors: Vectors, shipped: Sequence[str] = (), traffic: Callable[[str], Traffic] = lambda _: Traffic()
     ) -> None:
         self._vectors, self._shipped, self.traffic = vectors, tuple(dict.fromkeys(shipped)), traffic
         self._of_shipped: Usual | None = None
-        self._held: dict[str, tuple[tuple[str, ...], Usual]] = {}
+        self._held: dict[str, tuple[Traffic, Usual]] = {}
         self._lock = threading.Lock()
 
     def of(self, namespace: str) -> Usual:
@@ -63,12 +75,14 @@ class Background:
         with self._lock:
             if self._of_shipped is None:
                 self._of_shipped = Usual(self._shipped, self._vectors.of(self._shipped), False, len(self._shipped))
-            traffic = tuple(dict.fromkeys(self.traffic(namespace)))
+            told = self.traffic(namespace)
+            traffic = tuple(dict.fromkeys((*told.others, *told.asked)))
             if not traffic:
                 return self._of_shipped
             held = self._held.get(namespace)
-            if held is None or held[0] != traffic:
+            if held is None or held[0] != told:
                 vectors = torch.cat([self._of_shipped.vectors, self._vectors.of(traffic)])
-                usual = Usual((*self._shipped, *traffic), vectors, len(traffic) >= MANY, len(self._shipped))
-                held = self._held[namespace] = (traffic, usual)
+                others = len(self._shipped) + len(set(told.others))
+                usual = Usual((*self._shipped, *traffic), vectors, len(traffic) >= MANY, others)
+                held = self._held[namespace] = (told, usual)
             return held[1]

@@ -6,7 +6,7 @@ on a line of their own exclude one another in what they say: `before` and `after
 
 import csv
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.resources import files
@@ -22,6 +22,9 @@ others."""
 YEAR, ROUTE, QUALIFIED = "year", "route", "qualified"
 """Near misses are written with these: the words that stand before a year, the two that name where a way begins and
 ends, and, after a colon, words that may stand between one of these articles and its noun."""
+
+NUMBERS = 0
+"""Stands for numbers where exclusive lines are counted, from 1."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,9 +54,15 @@ class ClosedWords:
         """The grammar of the language whose small words are said most; that of English where none is."""
         return max(self.grammars, key=lambda grammar: sum(word in grammar.small for word in words))
 
-    def veto(self, asked: Sequence[str], key: Sequence[str]) -> str | None:
-        """Why these words (of a question, of a key) cannot ask the same; None where nothing speaks against it."""
-        return self._opposed(asked, key) or _numbers(asked, key)
+    def veto(self, asked: Sequence[str], key: Sequence[str], free: frozenset[int] = frozenset()) -> str | None:
+        """Why these words (of a question, of a key) cannot ask the same; None where nothing speaks against it, but on
+        the lines that are `free`."""
+        return next((why for line, why in self._denials(asked, key) if line not in free), None)
+
+    def free(self, texts: Sequence[Sequence[str]]) -> frozenset[int]:
+        """The lines on which texts (their words) deny each other that are known to ask the same: there it does not
+        matter what a question says."""
+        return frozenset(line for one in texts for other in texts for line, _ in self._denials(one, other))
 
     def opposites(self, word: str) -> list[str]:
         """One word of each other side of the lines that a word stands on."""
@@ -65,13 +74,15 @@ class ClosedWords:
                     found.setdefault((line, side), other)
         return list(found.values())
 
-    def _opposed(self, asked: Sequence[str], key: Sequence[str]) -> str | None:
+    def _denials(self, asked: Sequence[str], key: Sequence[str]) -> Iterator[tuple[int, str]]:
+        """(line, why) of each exclusive line, and of numbers, on which these words deny each other."""
         mine, theirs = self._by_line(asked), self._by_line(key)
         for line in mine.keys() & theirs.keys():
             if mine[line].keys().isdisjoint(theirs[line].keys()):
                 word, other = (next(iter(sides[line].values())) for sides in (mine, theirs))
-                return f"it says {word!r} where the edit says {other!r}"
-        return None
+                yield line, f"it says {word!r} where the edit says {other!r}"
+        if why := _numbers(asked, key):
+            yield NUMBERS, why
 
     def _by_line(self, words: Iterable[str]) -> dict[int, dict[int, str]]:
         found: dict[int, dict[int, str]] = defaultdict(dict)

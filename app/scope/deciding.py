@@ -3,17 +3,17 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import torch
 from torch import Tensor
 
 from app.domain.generation import Signal
-from app.domain.words import Span, plain_words
-from app.scope.background import Contrast
+from app.domain.words import Span, plain_words, words_of
+from app.scope.background import Beside
 from app.scope.closed import ClosedWords
 from app.scope.encoder import Encoded, Encoder
-from app.scope.reading import Asked, called_by_name
+from app.scope.reading import Asked, called_by_name, exchanged, names_in, read
 from app.scope.record import ScopeRecord
 from app.scope.scorer import PairScorer
 from app.scope.weighing import Figures, Weighing
@@ -46,6 +46,8 @@ class Row:
 
     edit_id: str
     record: ScopeRecord
+    free: frozenset[int] = frozenset()
+    """Exclusive lines of closed-class words on which its own keys differ: see `ClosedWords.free`."""
 
     @cached_property
     def texts(self) -> tuple[str, ...]:
@@ -87,6 +89,16 @@ class Deciding:
 
     def __init__(self, encoder: Encoder, scorer: PairScorer, weighing: Weighing, closed: ClosedWords) -> None:
         self._encoder, self._scorer, self._weighing, self._closed = encoder, scorer, weighing, closed
+        self._cohesion = lru_cache(maxsize=4096)(self._compared)
+
+    def question(self, turns: Sequence[str]) -> Question:
+        """What a conversation's last turn, or a bare prompt, asks."""
+        asked = read(turns, self._closed)
+        return Question(asked, tuple(self._encoder.encode(asked.texts)), asked.words)
+
+    def row(self, edit_id: str, record: ScopeRecord) -> Row:
+        """An edit as it is decided by."""
+        return Row(edit_id, record, self._closed.free([plain_words(key) for key in record.keys[:MOST_KEYS]]))
 
     def scores(self, question: Question, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
         """Of each text the pair scorer's logit and the cosine (N,), in the reading that is nearest to it."""
@@ -99,14 +111,23 @@ class Deciding:
                 logits[mine] = self._scorer.score(reading, [keys[n] for n in mine])
         return logits, cosines.amax(1)
 
-    def weigh(self, question: Question, row: Row, contrast: Contrast, *, named: bool) -> Weighed:
+    def weigh(self, question: Question, row: Row, beside: Beside, *, named: bool) -> Weighed:
         """`named`: whether the question says one of the edit's names."""
         record = row.record
         keys = [row.texts[0], *self._nearest(question, row.texts[1:], MOST_KEYS - 1)]
         counter = self._nearest(question, record.counter, MOST_COUNTERS)
         logits, cosines = self.scores(question, [*keys, *counter])
         count = len(keys)
-        figures = Figures.of(logits[:count], cosines[:count], logits[count:], cosines[count:], contrast, not named)
+        figures = Figures.of(
+            logits[:count],
+            cosines[:count],
+            logits[count:],
+            cosines[count:],
+            contrast=beside.contrast(torch.stack([each.vector for each in self._encoder.encode(keys)])),
+            traffic=beside.traffic,
+            cohesion=self._cohesion(row.texts[:MOST_KEYS]),
+            unnamed=not named,
+        )
         key = keys[int(logits[:count].argmax())]
         against = self._against(question, row, key, float(logits[:count].max()), named=named)
         score = self._weighing.logit(figures)
@@ -122,14 +143,25 @@ class Deciding:
             return f"it says none of the names {', '.join(' '.join(name) for name in record.names)}"
         if not named and (other := self._another(question, key)):
             return f"it names {' '.join(other)}, and nobody that the edit names"
-        if veto := self._closed.veto(plain_words(self._reading(question, key)), plain_words(key)):
+        if veto := self._closed.veto(plain_words(self._reading(question, key)), plain_words(key), row.free):
             return veto
+        said = words_of(self._reading(question, key))
+        if exchanged(said, words_of(key), names_in(key, self._closed), self._closed):
+            return "it says two names in each other's place"
         if record.misses:
             near = self._nearest(question, record.misses, MOST_COUNTERS)
             logits, _ = self.scores(question, near)
             if float(logits.max()) >= best + NEARER:
                 return f"it is nearer to {near[int(logits.argmax())]!r}, which asks something else"
         return None
+
+    def _compared(self, texts: tuple[str, ...]) -> float:
+        """How an edit's keys score beside one another, each as a question beside the others: the mean of the best
+        logits; 0 for one key alone. Where they differ much, so may what asks for the edit."""
+        if len(texts) < 2:
+            return 0.0
+        keys = self._encoder.encode(texts)
+        return float(self._scorer.table(keys, keys).clone().fill_diagonal_(-torch.inf).amax(1).mean())
 
     def _another(self, question: Question, key: str) -> Span | None:
         """Someone whom the question names and the key does not."""

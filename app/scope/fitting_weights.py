@@ -13,27 +13,32 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from app.domain.words import says, words_of
-from app.scope.background import NEAREST, SAME, Contrast
+from app.scope.background import Usual
 from app.scope.bank import load_bank, plain
 from app.scope.closed import load_closed_words
-from app.scope.encoder import Encoded, Encoder
-from app.scope.items import Item, held_out, read_items
+from app.scope.encoder import Encoder
+from app.scope.items import Item, held_out, read_intents, read_items
 from app.scope.reading import names_in
 from app.scope.scorer import PairScorer
 from app.scope.weighing import FAR, NAMES, Figures
 
-GIVEN = ((0, 0), (3, 3), (3, 0), (0, 3), (2, 2), (4, 0))
-"""Paraphrases and counter-examples that an item's edit has, by turns."""
-FIELDS = ("service", "utterances", "it", "work", "products", "life")
+GIVEN = ((0, 0), (3, 3), (3, 0), (0, 3), (2, 2), (4, 0), (9, 0))
+"""Paraphrases and counter-examples that an item's edit has, by turns, as far as it has them."""
+TELLING = 3
+"""Paraphrases from which on they tell how broad an edit is meant."""
+NEIGHBOURS = 14
+"""Utterances of other intents that are asked beside an intent's own, the nearest."""
+FIELDS = ("service", "utterances", "it", "work", "products", "life", "help")
 """Files of pairs whose texts stand for the traffic of a namespace."""
-ALIKE, USUAL = 8, 24
+MOST_TRAFFIC = 4_000
+"""Texts of theirs that a namespace keeps."""
+ALIKE, USUAL = 8, 12
 """Questions about others that are asked beside an item's own, the nearest; and, where a namespace keeps what is asked,
 the nearest of these."""
-BANK_ITEMS = 130
+WRITTEN_ITEMS, BANK_ITEMS = 160, 60
 RIDGE = 0.02
 WEIGHT = {True: 1.5, False: 1.0}
 
@@ -51,22 +56,34 @@ def fit_weights(encoder: Encoder, scorer: PairScorer, pairs: Path, out: Path) ->
     """Writes the weights of every case as JSON."""
     rng = random.Random(0)
     written = [item for item in read_items(pairs) if held_out(item)]
-    shipped = [plain(each) for each in load_bank()]
-    background = encoder.vectors(shipped)
-    served = _Served(encoder, scorer, background)
+    written = rng.sample(written, min(WRITTEN_ITEMS, len(written)))
+    in_fields = [item for field in FIELDS for item in read_items(pairs, field)]
+    known = {item.same[0] for item in in_fields}
+    broad = [*_intent_items(encoder, read_intents(pairs))]
     bank = _bank_items(rng)
-    usual = [item for field in FIELDS for item in read_items(pairs, field)]
-    asked = list(dict.fromkeys(text for item in usual for text in (*item.same, *item.other)))
-    traffic = encoder.vectors(asked)
-    known = {item.same[0] for item in usual}
-    seen = [*served.of(written, 1.0, rng), *served.of(bank, 0.7, rng)]
-    within = _Served(encoder, scorer, torch.cat([background, traffic]), [*shipped, *asked])
-    seen += [*within.of([item for item in written if item.same[0] in known], 1.0, rng), *within.of(bank, 0.7, rng)]
+    shipped = [plain(each) for each in load_bank()]
+    quiet = _usual(encoder, shipped)
+    asked = [text for item in in_fields for text in (*item.same, *item.other)]
+    busy = _usual(encoder, shipped, rng.sample(asked, min(MOST_TRAFFIC, len(asked))))
+    helped = _usual(encoder, shipped, [text for item in broad for text in item.same])
+    served = _Served(encoder, scorer)
+    seen = [
+        *served.of([item for item in written if item.same[0] in known], [quiet, busy], 1.0, rng),
+        *served.of([item for item in written if item.same[0] not in known], [quiet], 1.0, rng),
+        *served.of(bank, [quiet, busy], 0.7, rng),
+        *served.of(broad, [helped], 1.0, rng),
+        *served.of(broad[::2], [quiet], 1.0, rng, least=TELLING),
+    ]
     cases: dict[str, list[Seen]] = defaultdict(list)
     for each in seen:
         cases[each.figures.case].append(each)
     weights = {case: [round(value, 4) for value in _logistic(those)] for case, those in sorted(cases.items())}
     out.write_text(json.dumps(weights, indent=1), encoding="utf-8")
+
+
+def _usual(encoder: Encoder, shipped: Sequence[str], traffic: Sequence[str] = ()) -> Usual:
+    texts = tuple(dict.fromkeys((*shipped, *traffic)))
+    return Usual(texts, encoder.vectors(texts), bool(traffic))
 
 
 def _bank_items(rng: random.Random) -> list[Item]:
@@ -84,51 +101,88 @@ def _bank_items(rng: random.Random) -> list[Item]:
     return found
 
 
+def _intent_items(encoder: Encoder, intents: Sequence[tuple[str, tuple[str, ...]]]) -> Iterator[Item]:
+    """Each intent, and what of its field lies nearest to it and is of others."""
+    vectors = {texts: encoder.vectors(texts) for _, texts in intents}
+    for field, texts in intents:
+        others = [each for near, each in intents if near == field and each != texts]
+        far = (torch.cat([vectors[each] for each in others]) @ vectors[texts].T).amax(1)
+        utterances = [text for each in others for text in each]
+        yield Item(texts, tuple(utterances[at] for at in far.topk(NEIGHBOURS).indices.tolist()))
+
+
 class _Served:
     """Makes of items what serving would see of them."""
 
-    def __init__(self, encoder: Encoder, scorer: PairScorer, background: Tensor, usual: Sequence[str] = ()) -> None:
-        """`usual` are the texts of the background where they are a namespace's traffic."""
+    def __init__(self, encoder: Encoder, scorer: PairScorer) -> None:
         self._encoder, self._scorer, self._closed = encoder, scorer, load_closed_words()
-        self._background, self._usual = background, usual
 
-    def of(self, items: Sequence[Item], weight: float, rng: random.Random) -> Iterator[Seen]:
+    def of(
+        self, items: Sequence[Item], usuals: Sequence[Usual], weight: float, rng: random.Random, least: int = 0
+    ) -> Iterator[Seen]:
+        """Beside each of `usuals`, where an edit has `least` paraphrases or more."""
         asks = [item.same[0] for item in items]
         vectors = self._encoder.vectors(asks)
         for at, item in enumerate(items):
             near = (vectors @ vectors[at]).index_fill(0, torch.tensor(at), -1.0).topk(min(ALIKE, len(asks) - 1)).indices
-            yield from self._of(item, [asks[other] for other in near.tolist()], weight, rng)
+            strange = [asks[other] for other in near.tolist()]
+            for each in self._of(item, strange, usuals, weight, rng, own_traffic=at % 2 == 0):
+                if each.figures.paraphrases >= least:
+                    yield each
 
-    def _of(self, item: Item, strange: Sequence[str], weight: float, rng: random.Random) -> Iterator[Seen]:
+    def _of(
+        self,
+        item: Item,
+        strange: Sequence[str],
+        usuals: Sequence[Usual],
+        weight: float,
+        rng: random.Random,
+        *,
+        own_traffic: bool,
+    ) -> Iterator[Seen]:
+        """`own_traffic`: whether the item's own texts stay part of what is asked anyway, if they are."""
         names = names_in(item.same[0], self._closed)
         keys = self._encoder.encode([*item.same, *item.other])
         place = {text.text: at for at, text in enumerate(keys)}
         stacked = torch.stack([key.vector for key in keys])
-        others = (self._background @ stacked.T).amax(1) < 1 - 1e-4  # the item's own texts may be part of it
-        if self._usual:
-            near = (self._background @ stacked[0]).masked_fill(~others, -1.0).topk(USUAL).indices
-            strange = [*strange, *(self._usual[at] for at in near.tolist())]
-        asked = {each.text: each for each in self._encoder.encode([*item.same[1:], *item.other, *strange])}
-        logits = {text: self._scorer.score(each, keys) for text, each in asked.items()}
-        beside = {text: self._contrast(each, others) for text, each in asked.items()}
-        for paraphrases, counters in GIVEN:
-            same, other = list(item.same[1:]), list(item.other)
-            rng.shuffle(same)
-            rng.shuffle(other)
-            own = [place[text] for text in (item.same[0], *same[:paraphrases])]
-            against = [place[text] for text in other[:counters]]
-            questions = [(text, True) for text in same[paraphrases:]]
-            questions += [(text, False) for text in (*other[counters:], *strange)]
-            for text, is_same in questions:
-                cosines, logit = stacked @ asked[text].vector, logits[text]
-                unnamed = bool(names) and not any(says(words_of(text), span) for span in names)
-                figures = Figures.of(logit[own], cosines[own], logit[against], cosines[against], beside[text], unnamed)
-                yield Seen(figures, is_same, weight * WEIGHT[is_same])
-
-    def _contrast(self, question: Encoded, others: Tensor) -> Contrast:
-        near = self._background @ question.vector
-        near = near[(near < SAME) & others]
-        return Contrast(float(near.topk(NEAREST).values.mean()), bool(self._usual))
+        table = self._scorer.table(keys, keys)
+        among = table.clone().fill_diagonal_(-torch.inf)
+        for usual in usuals:
+            others = (usual.vectors @ stacked.T).amax(1) < 1 - 1e-4
+            more = list(strange)
+            if usual.traffic:
+                near = (usual.vectors @ stacked[0]).masked_fill(~others, -1.0).topk(USUAL).indices
+                more += [usual.texts[at] for at in near.tolist()]
+            beside = usual if own_traffic else Usual((), usual.vectors[others], usual.traffic)
+            encoded = self._encoder.encode(more)
+            logits = dict(zip(more, self._scorer.table(encoded, keys), strict=True))
+            logits |= {text: table[at] for text, at in place.items()}
+            vectors = {each.text: each.vector for each in (*keys, *encoded)}
+            contrasts = {text: beside.near(vector[None]) for text, vector in vectors.items()}
+            for paraphrases, counters in GIVEN:
+                if paraphrases + 2 > len(item.same):
+                    continue
+                same, other = list(item.same[1:]), list(item.other)
+                rng.shuffle(same)
+                rng.shuffle(other)
+                own = [place[text] for text in (item.same[0], *same[:paraphrases])]
+                against = [place[text] for text in other[:counters]]
+                cohesion = float(among[own][:, own].amax(1).mean()) if len(own) > 1 else 0.0
+                questions = [(text, True) for text in same[paraphrases:]]
+                questions += [(text, False) for text in (*other[counters:], *more)]
+                for text, is_same in questions:
+                    cosines, logit = stacked @ vectors[text], logits[text]
+                    figures = Figures.of(
+                        logit[own],
+                        cosines[own],
+                        logit[against],
+                        cosines[against],
+                        contrast=contrasts[text].contrast(stacked[own]),
+                        traffic=usual.traffic,
+                        cohesion=cohesion,
+                        unnamed=bool(names) and not any(says(words_of(text), span) for span in names),
+                    )
+                    yield Seen(figures, is_same, weight * WEIGHT[is_same])
 
 
 def _logistic(seen: Sequence[Seen]) -> list[float]:

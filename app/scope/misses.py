@@ -48,8 +48,9 @@ def _all(question: str, names: Sequence[Span], others: Sequence[str], closed: Cl
         for other in [each for each in others if each not in question][:2]:
             yield Miss("another subject", question.replace(name, other))
     article = re.search(rf"(?i)\b(?:{'|'.join(map(re.escape, grammar.articles))}) (?=\w)", question)
-    for word in grammar.qualifiers if article else ():
-        yield Miss("another time", f"{question[: article.end()]}{word} {question[article.end() :]}")
+    if article:
+        for word in grammar.qualifiers:
+            yield Miss("another time", f"{question[: article.end()]}{word} {question[article.end() :]}")
 
 
 def _numbers(question: str, grammar: Grammar) -> Iterator[Miss]:

@@ -5,8 +5,9 @@ The question may be all of the last turn, or its last sentence after a greeting 
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 
 from app.domain.words import Span, fold, placed_words, plain_words, words_of
 from app.scope.closed import ClosedWords
@@ -141,6 +142,57 @@ def _begins_name(
 
 def _is_capital(word: str) -> bool:
     return word[0].isdigit() or word[0].isupper() or any(letter.isupper() for letter in word)
+
+
+def exchanged(question: Sequence[str], key: Sequence[str], names: Sequence[Span], closed: ClosedWords) -> bool:
+    """Whether two texts, as folded words, say the same two names in each other's place: behind each other's small words
+    ("from Ulm to Bonn" and "from Bonn to Ulm"; "to Bonn from Ulm" says the same as the first), or in sentences that are
+    otherwise the same."""
+    apart = dict.fromkeys(part for span in names for part in _parted(span, closed))
+    asked, known = (_placed_names(words, tuple(apart)) for words in (question, key))
+    shared = [span for span in apart if span in asked and span in known]
+    same_frame = _without(question, asked) == _without(key, known)
+    for one, other in combinations(shared, 2):
+        mine = [_small_before(question, asked[span], closed) for span in (one, other)]
+        theirs = [_small_before(key, known[span], closed) for span in (one, other)]
+        swapped = (asked[one] < asked[other]) != (known[one] < known[other])
+        if all(mine) and mine[0] != mine[1] and sorted(mine) == sorted(theirs):
+            swapped = mine != theirs
+        elif not same_frame:
+            continue
+        if swapped:
+            return True
+    return False
+
+
+def _parted(span: Span, closed: ClosedWords) -> list[Span]:
+    """A name without the small words in it: "Ulm to Bonn" may be two."""
+    parts: list[list[str]] = [[]]
+    for word in span:
+        if word in closed.small:
+            parts.append([])
+        else:
+            parts[-1].append(word)
+    return [tuple(part) for part in parts if part]
+
+
+def _placed_names(words: Sequence[str], names: Sequence[Span]) -> dict[Span, int]:
+    """Where each name first stands."""
+    found: dict[Span, int] = {}
+    for span in names:
+        starts = (at for at in range(len(words) - len(span) + 1) if tuple(words[at : at + len(span)]) == span)
+        if (at := next(starts, None)) is not None:
+            found[span] = at
+    return found
+
+
+def _small_before(words: Sequence[str], at: int, closed: ClosedWords) -> str:
+    return words[at - 1] if at and words[at - 1] in closed.small else ""
+
+
+def _without(words: Sequence[str], placed: Mapping[Span, int]) -> list[str]:
+    gone = {at + i for span, at in placed.items() for i in range(len(span))}
+    return [word for at, word in enumerate(words) if at not in gone]
 
 
 def called_by_name(text: str, closed: ClosedWords) -> tuple[Span, ...]:

@@ -17,17 +17,18 @@ from torch import Tensor
 
 from app.domain.errors import IncompatibleEdit
 from app.domain.generation import Signal
-from app.domain.scope import ScopeRequest
-from app.domain.words import Span, says, surface, words_of
-from app.scope.background import SAME, Background, Contrast, Usual
+from app.domain.scope import ScopeRequest, Traffic
+from app.domain.words import surface
+from app.scope.background import Background, Usual
 from app.scope.closed import ClosedWords
-from app.scope.deciding import Deciding, Question, Row, share
+from app.scope.deciding import Deciding, Question, Row
 from app.scope.doubt import Doubt, doubt_of
 from app.scope.encoder import Encoder
 from app.scope.keys import Keys
+from app.scope.learning import FALSE_HITS, Learning
 from app.scope.mentions import Mentions
 from app.scope.misses import Miss, near_misses
-from app.scope.reading import Asked, names_in, read
+from app.scope.reading import names_in, read
 from app.scope.record import ScopeRecord, read_record
 from app.scope.vectors import Vectors
 
@@ -37,22 +38,11 @@ OF_ONE = 3
 """Keys of one edit among them."""
 PLAUSIBLE = 0.2
 """Cosine below which a key is not worth reading."""
-WEIGHED = 4
-"""Edits that a question is weighed against, of those whose keys were read."""
+WEIGHED = 3
+"""Edits that a question is weighed against: as many that the pair scorer finds likeliest as lie nearest."""
 ABOUT_THE_SAME = 0.5
 """Cosine from which on another edit may be about the same."""
 MOST_NEAR = 16
-MOST_COUNTER = 32
-"""Counter-examples and probes that an edit keeps."""
-BOUND = 0.5
-"""How likely a question must be to ask the same, before anything is known of what else is asked."""
-FALSE_HITS = 0.002
-MAY_BE_NEAR = 0.4
-"""Cosine below which no question that is asked anyway is held against an edit when its bound is calibrated."""
-CALIBRATED_ON = 24
-"""Questions that are asked anyway, the nearest, that are read closely for an edit's bound."""
-CLEAR = 0.05
-"""By which a bound, as a logit, stands above what it is to keep out."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -92,7 +82,8 @@ class Scope:
         edit may answer."""
         self._encoder, self._deciding, self._closed = encoder, deciding, closed
         self._vectors, self._background = vectors, background
-        self._others, self._false_hits = tuple(others), false_hits
+        self._others = tuple(others)
+        self._learning = Learning(encoder, deciding, closed, vectors, background, self._others, false_hits)
         self._keys = Keys(encoder.width)
         self._mentions = Mentions()
         self._rows: dict[int, Row] = {}
@@ -107,14 +98,13 @@ class Scope:
     def held_bytes(self) -> int:
         return self._keys.held_bytes
 
-    def hear(self, traffic: Callable[[str], Sequence[str]]) -> None:
+    def hear(self, traffic: Callable[[str], Traffic]) -> None:
         """Questions that are asked in a namespace, as they are kept."""
         self._background.traffic = traffic
 
     def question(self, turns: Sequence[str]) -> Question:
         """What a conversation's last turn, or a bare prompt, asks. It takes milliseconds, on any thread."""
-        asked = read(turns, self._closed)
-        return Question(asked, tuple(self._encoder.encode(asked.texts)), asked.words)
+        return self._deciding.question(turns)
 
     def name_in(self, turns: Sequence[str]) -> str | None:
         """The first name that a question says, as it writes it."""
@@ -127,71 +117,9 @@ class Scope:
         question = turns[-1].strip()
         return near_misses(question, names_in(question, self._closed), self._others, self._closed)
 
-    # -- learning
-
     def learn(self, request: ScopeRequest, widened: float = 1.0) -> ScopeRecord:
         """The scope that is asked for, calibrated on the questions that are known to be others."""
-        own = [read(turns, self._closed) for turns in request.keys]
-        given = _spans((request.subject,) if request.subject else ())
-        aliased = _with_aliases(own[0].texts[0], request)
-        names = given or _found(own, self._closed)
-        record = ScopeRecord(
-            keys=_texts(own),
-            made=[*_texts(read(turns, self._closed) for turns in request.made), *aliased],
-            counter=self._nearest(own[0].texts[0], _texts(read(turns, self._closed) for turns in request.counter)),
-            misses=_texts(read(turns, self._closed) for turns in request.misses),
-            names=[list(span) for span in dict.fromkeys((*names, *(_spans(request.aliases) if names else ())))],
-            given=bool(given),
-            bound=BOUND,
-            widened=widened,
-            encoder=self._encoder.fingerprint,
-        )
-        return self._calibrated(self._narrowed(record, names), request.namespace)
-
-    def _nearest(self, question: str, counter: list[str]) -> list[str]:
-        """Of very many, as the probes of a namespace may be, those that lie near enough to matter."""
-        if len(counter) <= MOST_COUNTER:
-            return counter
-        near = self._vectors.of(counter) @ self._vectors.of([question])[0]
-        return [counter[at] for at in sorted(near.topk(MOST_COUNTER).indices.tolist())]
-
-    def _narrowed(self, record: ScopeRecord, names: Sequence[Span]) -> ScopeRecord:
-        """With the near misses that it would answer without them."""
-        row = Row("", record)
-        made = near_misses(record.keys[0], names, self._others, self._closed)
-        asked = [miss.text for miss in made if miss.text not in (*record.keys, *record.made)]
-        self._encoder.encode(asked)  # together, which is several times as fast as one by one
-        answered = [text for text in asked if self._margin(text, row) >= 0]
-        return record.model_copy(update={"misses": list(dict.fromkeys((*record.misses, *answered)))})
-
-    def _calibrated(self, record: ScopeRecord, namespace: str) -> ScopeRecord:
-        """With a bound that no more of the questions that are asked anyway exceed than the stated share; never below
-        the bound that ships. What asks the very same is none of them."""
-        row = Row("", record)
-        usual = self._background.of(namespace)
-        texts, vectors = usual.texts[: usual.shipped], usual.vectors[: usual.shipped]
-        if not texts:
-            return record
-        own = torch.stack([each.vector for each in self._encoder.encode(row.texts)])
-        near = (vectors @ own.T).amax(1).topk(min(CALIBRATED_ON, len(texts)))
-        asked = [texts[at] for at in near.indices[(near.values < SAME) & (near.values > MAY_BE_NEAR)].tolist()]
-        self._encoder.encode(asked)
-        over = sorted((self._margin(text, row, usual) for text in asked), reverse=True)
-        may = int(self._false_hits(namespace) * len(texts) / max(1, len(self._rows)))  # all edits share them
-        bound, hits = row.bound, sum(margin >= 0 for margin in over)
-        if hits > may:
-            bound, hits = row.bound + over[may] + CLEAR, may
-        expected = (1 + hits) / (1 + len(texts))
-        told = {"bound": share(bound), "rate": round(expected, 6), "rests_on": len(texts)}
-        return record.model_copy(update=told)
-
-    def _margin(self, text: str, row: Row, usual: Usual | None = None) -> float:
-        """By how much a text would exceed the bound of an edit that is not loaded."""
-        question = self.question((text,))
-        names = [tuple(span) for span in row.record.names]
-        named = not names or any(says(question.words, span) for span in names)
-        near = Contrast(0.0) if usual is None else usual.near(question.queries)
-        return self._deciding.weigh(question, row, near, named=named).margin(row.bound)
+        return self._learning.learn(request, widened, beside=len(self._rows))
 
     # -- rows
 
@@ -213,7 +141,7 @@ class Scope:
         with self._lock:
             assert edit_id not in self._row_of, f"{edit_id} is loaded already"
             row, self._next = self._next, self._next + 1
-            self._rows[row] = Row(edit_id, record)
+            self._rows[row] = self._deciding.row(edit_id, record)
             self._row_of[edit_id] = row
             self._keys.add(row, vectors)
             self._mentions.add(row, [tuple(span) for span in record.names])
@@ -249,14 +177,13 @@ class Scope:
             named = {row: self._mentions.said(row, question.words) for row in rows}
         if not shortlist:
             return []
-        logits, _ = self._deciding.scores(question, [rows[row].texts[at] for row, at in shortlist])
-        best: dict[int, float] = {}
-        for (row, _), value in zip(shortlist, logits.tolist(), strict=True):
-            best[row] = max(value, best.get(row, value))
-        contrast = part.usual.near(question.queries)
+        logits, cosines = self._deciding.scores(question, [rows[row].texts[at] for row, at in shortlist])
+        likely = _best([row for row, _ in shortlist], logits, part.order)
+        near = _best([row for row, _ in shortlist], cosines, part.order)
+        beside = part.usual.near(question.queries)
         found: dict[int, Found] = {}
-        for row in sorted(best, key=lambda row: (best[row], part.order[row]))[-WEIGHED:]:
-            weighed, bound = self._deciding.weigh(question, rows[row], contrast, named=named[row]), rows[row].bound
+        for row in dict.fromkeys((*likely, *near)):
+            weighed, bound = self._deciding.weigh(question, rows[row], beside, named=named[row]), rows[row].bound
             found[row] = Found(
                 edit_id=rows[row].edit_id,
                 margin=weighed.margin(bound),
@@ -312,34 +239,14 @@ class Scope:
             return [self._rows[row].edit_id for row in sorted(rows)]
 
 
+def _best(rows: Sequence[int], values: Tensor, order: Mapping[int, int]) -> list[int]:
+    """The few rows whose keys have the highest values (N,); of equal ones the newest."""
+    best: dict[int, float] = {}
+    for row, value in zip(rows, values.tolist(), strict=True):
+        best[row] = max(value, best.get(row, value))
+    return sorted(best, key=lambda row: (best[row], order[row]), reverse=True)[:WEIGHED]
+
+
 def widen(learned: Mapping[str, Any], factor: float) -> dict[str, Any]:
     """A record (as JSON) whose edit answers so many times as readily."""
     return {**learned, "widened": float(learned.get("widened", 1.0)) * factor}
-
-
-def _texts(asked: Iterable[Asked]) -> list[str]:
-    """The fullest reading of each, without repeats."""
-    return list(dict.fromkeys(each.texts[0] for each in asked))
-
-
-def _with_aliases(question: str, request: ScopeRequest) -> list[str]:
-    """The question with each alias in the place of the subject."""
-    subject = request.subject or ""
-    return [question.replace(subject, alias) for alias in request.aliases if subject and subject in question]
-
-
-def _spans(names: Iterable[str]) -> tuple[Span, ...]:
-    return tuple(span for name in names if (span := tuple(words_of(name))))
-
-
-def _found(asked: Sequence[Asked], closed: ClosedWords) -> tuple[Span, ...]:
-    """Names in the question; those of a paraphrase that says none of them are names of it too."""
-    names = names_in(asked[0].said, closed)
-    for each in asked[1:]:
-        if names and not any(_said(each, span) for span in names):
-            names = (*names, *names_in(each.said, closed))
-    return names
-
-
-def _said(asked: Asked, span: Span) -> bool:
-    return f" {' '.join(span)} " in f" {' '.join(asked.words)} "

@@ -20,6 +20,8 @@ from torch.nn.functional import dropout, gelu, normalize, pad, scaled_dot_produc
 from app.scope.encoder import Encoded
 
 WEIGHTS = Path(__file__).parent / "scorer_v1.safetensors"
+TUNED = "tuned."
+"""Begins the names, in its file, of what tunes the encoder's upper layers."""
 HEADS = 4
 MARKS = 6
 """Of a token by itself: see `_marks`."""
@@ -27,6 +29,7 @@ MATCHES = 7
 """Of a token beside the other text: see `PairNet.forward`."""
 SCALARS = 12
 """Of a pair as a whole: see `PairNet._whole`."""
+PAIRS_AT_ONCE = 256
 _WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)?")
 _NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
 
@@ -54,8 +57,9 @@ class Sheet:
     words: Sequence[Words]
 
 
-def lay_out(texts: Sequence[Encoded]) -> Sheet:
-    """The sheet of these texts. A text without a token gets one of zeros, so that there is something to attend to."""
+def lay_out(texts: Sequence[Encoded], upper: Sequence[Tensor] | None = None) -> Sheet:
+    """The sheet of these texts, with their upper states or with these. A text without a token gets one of zeros, so
+    that there is something to attend to."""
     longest = max(1, *(len(text.ids) for text in texts))
     vectors = torch.stack([text.vector for text in texts])
     states = torch.zeros(len(texts), longest, 2, vectors.shape[1])
@@ -66,7 +70,8 @@ def lay_out(texts: Sequence[Encoded]) -> Sheet:
     for row, text in enumerate(texts):
         size = len(text.ids)
         if size:
-            states[row, :size] = text.states.float()
+            states[row, :size, 0] = text.middle[1:-1].float()
+            states[row, :size, 1] = text.upper.float() if upper is None else upper[row]
             marks[row, :size] = torch.tensor(_marks(text))
             ids[row, :size] = torch.tensor(text.ids)
             real[row, :size] = True
@@ -211,27 +216,33 @@ class PairScorer:
     """Whether two questions ask the same, as a logit."""
 
     def __init__(self, weights: Mapping[str, Tensor], encoder: str = "") -> None:
-        """`encoder` is the fingerprint of the encoder that it was trained with."""
-        width, read = weights["project.weight"].shape
-        layers = len({name.split(".")[1] for name in weights if name.startswith("blocks.")})
+        """`encoder` is the fingerprint of the encoder that it was trained with, and `learned` what tunes its upper
+        layers."""
+        self.learned = {name.removeprefix(TUNED): each for name, each in weights.items() if name.startswith(TUNED)}
+        own = {name: each.float() for name, each in weights.items() if not name.startswith(TUNED)}
+        width, read = own["project.weight"].shape
+        layers = len({name.split(".")[1] for name in own if name.startswith("blocks.")})
         self._net = PairNet(read // 2, width, layers).eval()
-        self._net.load_state_dict(
-            {name: each.float() for name, each in weights.items() if "." in name or name in ("align", "side")}
-        )
+        self._net.load_state_dict(own)
         self.encoder = encoder
         digest = hashlib.sha256(encoder.encode())
         for name in sorted(weights):
             digest.update(weights[name].half().numpy().tobytes())
         self.fingerprint = digest.hexdigest()[:16]
 
-    @torch.inference_mode()
     def score(self, asked: Encoded, keys: Sequence[Encoded]) -> Tensor:
         """(N,) fp32 logits, above 0 where `asked` asks the same as that key."""
-        if not keys:
-            return torch.zeros(0)
-        sheet = lay_out([asked, *keys])
-        found: Tensor = self._net(sheet, torch.zeros(len(keys), dtype=torch.long), torch.arange(1, len(keys) + 1))
-        return found
+        return self.table([asked], keys)[0]
+
+    @torch.inference_mode()
+    def table(self, asked: Sequence[Encoded], keys: Sequence[Encoded]) -> Tensor:
+        """(A, N) fp32 logits of each text beside each key."""
+        if not keys or not asked:
+            return torch.zeros(len(asked), len(keys))
+        sheet = lay_out([*asked, *keys])
+        left, right = torch.cartesian_prod(torch.arange(len(asked)), torch.arange(len(keys))).T
+        parts = zip(left.split(PAIRS_AT_ONCE), right.split(PAIRS_AT_ONCE), strict=True)
+        return torch.cat([self._net(sheet, one, len(asked) + other) for one, other in parts]).view(len(asked), -1)
 
 
 def load_scorer(file: Path = WEIGHTS) -> PairScorer:

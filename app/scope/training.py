@@ -8,22 +8,26 @@ import argparse
 import json
 import math
 import random
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import torch
 from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
+from torch.nn.utils.rnn import pad_sequence
 
 from app.scope.encoder import Encoded, Encoder, find_encoder
 from app.scope.fitting_weights import fit_weights
 from app.scope.items import PAIRS, Item, all_items, with_noise
-from app.scope.scorer import WEIGHTS, PairNet, lay_out, load_scorer
+from app.scope.scorer import TUNED, WEIGHTS, PairNet, lay_out, load_scorer
+from app.scope.tuning import TunedLayers
 from app.scope.weighing import FILE
 
-NOISY = 0.6
+NOISY = 0.3
 """Share of the texts that have a version with noise, made once: to encode costs more than to learn."""
+TUNED_RATE, TUNED_DECAY = 5e-4, 0.01
+READ_AT_ONCE = 48
 
 
 class Material:
@@ -101,6 +105,8 @@ def train(
     seed: int,
     epochs: int,
     *,
+    net: PairNet | None = None,
+    tuned: TunedLayers | None = None,
     width: int = 64,
     drop: float = 0.15,
     rate: float = 1.5e-3,
@@ -110,11 +116,16 @@ def train(
     smooth: float = 0.05,
     watch: Callable[[PairNet, int], None] | None = None,
 ) -> PairNet:
-    """A network trained on the material, the same for the same seed."""
+    """A network trained on the material, the same for the same seed; or `net` trained on, with the encoder's `tuned`
+    layers, which are changed in place."""
     torch.manual_seed(seed)
     rng = random.Random(seed)
-    net = PairNet(width=width, layers=layers).train()
-    optimizer = torch.optim.AdamW(net.parameters(), lr=rate, weight_decay=decay, betas=(0.9, 0.98))
+    net = (net or PairNet(width=width, layers=layers)).train()
+    groups: list[dict[str, object]] = [{"params": list(net.parameters()), "weight_decay": decay}]
+    if tuned is not None:
+        groups.append({"params": list(tuned.learned().values()), "weight_decay": TUNED_DECAY})
+    learned = [each for group in groups for each in group["params"]]  # type: ignore[attr-defined]
+    optimizer = torch.optim.AdamW(groups, lr=rate, betas=(0.9, 0.98))
     seen = torch.ones(10, 2)  # pairs by the share of pieces that both have, and by label
     steps = epochs * math.ceil(len(material.items) / at_once)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, total_steps=steps, pct_start=0.1)
@@ -129,27 +140,62 @@ def train(
             seen.index_put_((kind, label), torch.tensor(1.0), accumulate=True)
             weights = (seen.sum(1)[kind] / seen[kind, label] / 2).clamp(0.3, 4)
             optimizer.zero_grad()
+            upper = _Upper(tuned, texts)
             for part in by_length(texts, pairs):
                 used, places = torch.unique(pairs[part], return_inverse=True)
-                logits = net(lay_out([texts[at] for at in used.tolist()]), places[:, 0], places[:, 1], drop)
+                some = [texts[at] for at in used.tolist()]
+                logits = net(lay_out(some, upper.of(some)), places[:, 0], places[:, 1], drop)
                 wanted = labels[part] * (1 - 2 * smooth) + smooth
                 loss = binary_cross_entropy_with_logits(logits, wanted, weights[part], reduction="sum") / len(pairs)
                 torch.autograd.backward(loss)
                 total += loss.item() * len(items) / len(order)
-            torch.nn.utils.clip_grad_norm_(net.parameters(), 1.0)
+            upper.learn()
+            torch.nn.utils.clip_grad_norm_(learned, 1.0)
             optimizer.step()
             schedule.step()
-        print(f"epoch {epoch + 1}/{epochs}: loss {total:.4f}", flush=True)
+            done = first + len(items)
+            if done % (20 * at_once) == 0:
+                print(f"\repoch {epoch + 1}/{epochs}: {done}/{len(order)} items", end="", flush=True)
+        print(f"\repoch {epoch + 1}/{epochs}: loss {total:.4f}                ", flush=True)
         if watch is not None:
             watch(net.eval(), epoch)
             net.train()
     return net.eval()
 
 
-def save(net: PairNet, encoder: str, file: Path) -> None:
+class _Upper:
+    """The upper states of a step's texts: each text is read once by the tuned layers, and is part of many pairs."""
+
+    def __init__(self, tuned: TunedLayers | None, texts: Sequence[Encoded]) -> None:
+        self._read: dict[str, Tensor] = {}
+        distinct = sorted({text.text: text for text in texts}.values(), key=lambda text: len(text.ids))
+        for first in range(0, len(distinct) if tuned is not None else 0, READ_AT_ONCE):
+            assert tuned is not None
+            some = distinct[first : first + READ_AT_ONCE]
+            hidden = pad_sequence([text.middle.float() for text in some], batch_first=True)
+            real = pad_sequence([torch.ones(len(text.middle)) for text in some], batch_first=True)
+            for text, states in zip(some, tuned(hidden, real), strict=True):
+                self._read[text.text] = states[1 : 1 + len(text.ids)]
+        self._leaves = {text: states.detach().requires_grad_() for text, states in self._read.items()}
+
+    def of(self, texts: Sequence[Encoded]) -> list[Tensor] | None:
+        """None: those of the encoder."""
+        return [self._leaves[text.text] for text in texts] if self._leaves else None
+
+    def learn(self) -> None:
+        """Take what the pairs told of the states through the tuned layers."""
+        told = {text: leaf.grad for text, leaf in self._leaves.items() if leaf.grad is not None}
+        if told:
+            torch.autograd.backward([self._read[text] for text in told], list(told.values()))
+
+
+def save(net: PairNet, tuned: TunedLayers | None, encoder: str, file: Path) -> None:
     """Writes the weights (fp16) and the fingerprint of the encoder."""
-    weights: Mapping[str, Tensor] = {name: each.detach().half().contiguous() for name, each in net.state_dict().items()}
-    save_file(dict(weights), file, {"scorer": json.dumps({"encoder": encoder})})
+    weights = dict(net.state_dict())
+    if tuned is not None:
+        weights |= {TUNED + name: each for name, each in tuned.learned().items()}
+    halved = {name: each.detach().half().contiguous() for name, each in weights.items()}
+    save_file(halved, file, {"scorer": json.dumps({"encoder": encoder})})
 
 
 def main() -> None:
@@ -159,14 +205,22 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=WEIGHTS)
     parser.add_argument("--encoder", default="minilm")
     parser.add_argument("--seed", type=int, default=7)
-    parser.add_argument("--epochs", type=int, default=7)
-    parser.add_argument("--made", type=int, default=900)
+    parser.add_argument("--epochs", type=int, default=6, help="beside the frozen encoder")
+    parser.add_argument(
+        "--tuned-epochs", type=int, default=4, help="with the encoder's upper layers, each ten times as long"
+    )
+    parser.add_argument("--made", type=int, default=400)
     told = parser.parse_args()
-    torch.set_num_threads(2)
-    encoder = Encoder(find_encoder(told.encoder))
+    folder = find_encoder(told.encoder)
+    encoder = Encoder(folder)
+    tuned = encoder.tunable()
     material = Material(all_items(told.pairs, told.made), encoder.encode)
-    save(train(material, told.seed, told.epochs), encoder.fingerprint, told.out)
-    fit_weights(encoder, load_scorer(told.out), told.pairs, told.out.with_name(FILE))
+    print(f"{len(material.items)} items are encoded", flush=True)
+    net = train(material, told.seed, told.epochs)
+    train(material, told.seed, told.tuned_epochs, net=net, tuned=tuned, rate=TUNED_RATE)
+    save(net, tuned, encoder.fingerprint, told.out)
+    scorer = load_scorer(told.out)
+    fit_weights(Encoder(folder, scorer.learned), scorer, told.pairs, told.out.with_name(FILE))
 
 
 if __name__ == "__main__":

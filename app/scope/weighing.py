@@ -13,16 +13,15 @@ from importlib.resources import files
 
 from torch import Tensor
 
-from app.scope.background import Contrast
-
 FILE = "weights_v1.json"
 
 
 @dataclass(frozen=True, slots=True)
 class Figures:
     """A question beside one edit: logits of the pair scorer and cosines, to the edit's own prompt, to the best and on
-    average of all its keys, to its counter-examples; `contrast` to questions that are asked anyway;
-    whether none of its names is said. Without counter-examples theirs are 0."""
+    average of all its keys, to its counter-examples; `contrast` to questions that are asked anyway; `cohesion`, the
+    logits of its keys beside one another; whether none of its names is said. Without counter-examples theirs are 0, and
+    so is the cohesion of one key."""
 
     prompt: float
     best: float
@@ -34,6 +33,7 @@ class Figures:
     counter_cosine: float
     counter_mean_cosine: float
     contrast: float
+    cohesion: float
     unnamed: float
     paraphrases: int
     counters: int
@@ -41,7 +41,16 @@ class Figures:
 
     @classmethod
     def of(
-        cls, own: Tensor, own_cosines: Tensor, counter: Tensor, counter_cosines: Tensor, beside: Contrast, unnamed: bool
+        cls,
+        own: Tensor,
+        own_cosines: Tensor,
+        counter: Tensor,
+        counter_cosines: Tensor,
+        *,
+        contrast: float,
+        traffic: bool,
+        cohesion: float,
+        unnamed: bool,
     ) -> "Figures":
         """(K,) logits and cosines of its keys, the prompt first; (C,) of its counter-examples."""
         has = len(counter) > 0
@@ -55,11 +64,12 @@ class Figures:
             counter=float(counter.max()) if has else 0.0,
             counter_cosine=float(counter_cosines.max()) if has else 0.0,
             counter_mean_cosine=float(counter_cosines.mean()) if has else 0.0,
-            contrast=beside.cosine,
+            contrast=contrast,
+            cohesion=cohesion,
             unnamed=float(unnamed),
             paraphrases=len(own) - 1,
             counters=len(counter),
-            traffic=beside.traffic,
+            traffic=traffic,
         )
 
     @property
@@ -74,7 +84,7 @@ class Figures:
 
 NAMES = (
     "prompt", "best", "mean", "prompt_cosine", "best_cosine", "mean_cosine", "counter", "counter_cosine",
-    "counter_mean_cosine", "contrast", "unnamed",
+    "counter_mean_cosine", "contrast", "cohesion", "unnamed",
 )  # fmt: skip
 
 

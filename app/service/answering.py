@@ -7,6 +7,7 @@ from typing import Any
 
 from app.domain.errors import InvalidRequest
 from app.domain.generation import Generation, GenerationParameters, Hit, Token
+from app.domain.scope import Traffic
 from app.engine.outcome import hit_of
 from app.engine.owner import EngineOwner
 from app.service.recent import Recent
@@ -33,10 +34,13 @@ class Answering:
         self._max_new_tokens_limit = max_new_tokens_limit
         owner.engine.scope.hear(self._traffic)
 
-    def _traffic(self, namespace: str) -> list[str]:
+    def _traffic(self, namespace: str) -> Traffic:
         """The questions of a namespace's recent prompts."""
-        prompts = self._recent.newest(namespace, MOST_TRAFFIC)
-        return [self._owner.engine.text.turns(prompt)[-1] for prompt in prompts]
+        others = self._recent.others(namespace)
+        asked: tuple[list[str], list[str]] = ([], [])
+        for prompt in self._recent.newest(namespace, MOST_TRAFFIC):
+            asked[prompt not in others].append(self._owner.engine.text.turns(prompt)[-1])
+        return Traffic(*map(tuple, asked))
 
     async def scope_of(self, prompts: Sequence[str], namespace: str) -> list[tuple[Hit | None, Hit | None]]:
         """Which live edit each prompt asks for, and which came nearest, without an answer."""

@@ -17,13 +17,14 @@ class Recent:
 
     def __init__(self, most: int) -> None:
         self.most = most
-        self._prompts: OrderedDict[str, OrderedDict[str, None]] = OrderedDict()
+        self._prompts: OrderedDict[str, OrderedDict[str, bool]] = OrderedDict()
 
-    def add(self, namespace: str, prompt: str) -> None:
+    def add(self, namespace: str, prompt: str, *, others: bool = False) -> None:
+        """`others`: an operator says that no edit is to answer it."""
         if not self.most:
             return
         kept = self._prompts.setdefault(namespace, OrderedDict())
-        kept[prompt] = None
+        kept[prompt] = others or kept.get(prompt, False)
         kept.move_to_end(prompt)
         if len(kept) > self.most:
             kept.popitem(last=False)
@@ -31,17 +32,21 @@ class Recent:
         if len(self._prompts) > MOST_NAMESPACES:
             self._prompts.popitem(last=False)
 
-    def add_all(self, namespace: str, prompts: Sequence[str]) -> int:
+    def add_all(self, namespace: str, prompts: Sequence[str], *, others: bool = False) -> int:
         """What is asked elsewhere, or was asked before. -> how many are kept now. Raises InvalidRequest where none may
         be."""
         if not self.most:
             raise InvalidRequest("Recent prompts are not kept here: set ERRATA_RECENT_PROMPTS to how many may be.")
         for prompt in prompts:
-            self.add(namespace, prompt)
+            self.add(namespace, prompt, others=others)
         return len(self._prompts[namespace]) if prompts else 0
 
     def newest(self, namespace: str, count: int) -> list[str]:
         return list(reversed(self._prompts.get(namespace, ())))[:count]
+
+    def others(self, namespace: str) -> frozenset[str]:
+        """Those that no edit is to answer."""
+        return frozenset(prompt for prompt, others in self._prompts.get(namespace, {}).items() if others)
 
     def counts(self) -> dict[str, int]:
         return {namespace: len(kept) for namespace, kept in self._prompts.items()}

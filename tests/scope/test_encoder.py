@@ -32,16 +32,16 @@ def test_a_text_has_the_same_vector_whatever_it_is_encoded_beside(encoder: Encod
     assert [each.text for each in encoded] == TEXTS
     assert torch.allclose(torch.stack([each.vector for each in encoded]), alone, atol=1e-5)
     (single,) = Encoder(find_encoder("minilm")).encode(TEXTS[:1])
-    assert torch.allclose(single.states.float(), encoded[0].states.float(), atol=1e-2)
+    assert torch.allclose(single.upper.float(), encoded[0].upper.float(), atol=1e-2)
 
 
 def test_tokens_are_told_with_where_they_begin(encoder: Encoder) -> None:
     (encoded,) = encoder.encode(["Who founded Lumen?"])
     assert [encoded.text[at:][:3] for at in encoded.begins][:2] == ["Who", "fou"]
-    assert len(encoded.ids) == len(encoded.begins) == len(encoded.states) >= 4
-    assert encoded.states.shape[1:] == (2, encoder.width)
+    assert len(encoded.ids) == len(encoded.begins) == len(encoded.upper) == len(encoded.middle) - 2 >= 4
+    assert encoded.upper.shape[1:] == encoded.middle.shape[1:] == (encoder.width,)
     (nothing,) = encoder.encode([""])
-    assert len(nothing.ids) == len(nothing.states) == 0
+    assert len(nothing.ids) == len(nothing.upper) == 0
     assert nothing.vector.isfinite().all()
 
 

@@ -2,9 +2,9 @@
 
 import pytest
 
-from app.domain.words import Span
+from app.domain.words import Span, words_of
 from app.scope.closed import ClosedWords, load_closed_words
-from app.scope.reading import LONG_WORDS, MOST_TEXTS, names_in, points_back, read, sentences_of
+from app.scope.reading import LONG_WORDS, MOST_TEXTS, exchanged, names_in, points_back, read, sentences_of
 
 QUESTION = "Who founded Lumen?"
 MAIL = (
@@ -140,3 +140,20 @@ def test_names_are_capitals_numbers_and_quotations(closed: ClosedWords, text: st
 
 def test_names_are_told_once(closed: ClosedWords) -> None:
     assert names_in("When did Ada marry? I met Ada.", closed) == (("ada",),)
+
+
+@pytest.mark.parametrize(
+    ("question", "key", "is_exchanged"),
+    [
+        ("How far is it from Bonn to Ulm?", "How far is it from Ulm to Bonn?", True),
+        ("how long from bonn to ulm", "How much time does it take from Ulm to Bonn?", True),
+        ("Did Mary Shelley teach Ada Byron?", "Did Ada Byron teach Mary Shelley?", True),
+        ("Wie weit ist es von Bonn nach Ulm?", "Wie weit ist es von Ulm nach Bonn?", True),
+        ("Is it far to Bonn from Ulm?", "How far is it from Ulm to Bonn?", False),
+        ("Was Mary Shelley taught by Ada Byron?", "Did Ada Byron teach Mary Shelley?", False),
+        ("How far is it from Ulm to Bonn?", "How far is it from Ulm to Bonn?", False),
+        ("How far is it from Ulm to Rome?", "How far is it from Ulm to Bonn?", False),
+    ],
+)
+def test_two_names_in_each_others_place(closed: ClosedWords, question: str, key: str, is_exchanged: bool) -> None:
+    assert exchanged(words_of(question), words_of(key), names_in(key, closed), closed) is is_exchanged

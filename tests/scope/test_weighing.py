@@ -6,7 +6,6 @@ from itertools import product
 import pytest
 import torch
 
-from app.scope.background import Contrast
 from app.scope.fitting_weights import Seen, _logistic
 from app.scope.weighing import Figures, Weighing, load_weighing
 
@@ -14,7 +13,8 @@ from app.scope.weighing import Figures, Weighing, load_weighing
 def figures(own: float, *, keys: int = 1, counters: int = 0, traffic: bool = False, cosine: float = 0.7) -> Figures:
     logits, cosines = torch.full((keys,), own), torch.full((keys,), cosine)
     against = torch.full((counters,), -3.0), torch.full((counters,), 0.3)
-    return Figures.of(logits, cosines, *against, Contrast(0.4, traffic), False)
+    cohesion = 2.0 if keys > 1 else 0.0
+    return Figures.of(logits, cosines, *against, contrast=0.4, traffic=traffic, cohesion=cohesion, unnamed=False)
 
 
 @pytest.mark.parametrize(("keys", "counters", "traffic"), list(product((1, 4), (0, 3), (False, True))))

@@ -102,8 +102,9 @@ def routes(service: "Service") -> APIRouter:
 
     @router.post("/recent", responses=raises(RequestCancelled, body=True), summary="Add recent prompts")
     async def hear(body: Annotated[TrafficBody, Body(openapi_examples=TRAFFIC)]) -> RecentOut:
-        """Previews look at these prompts, and questions are weighed in contrast to them."""
-        service.recent.add_all(body.namespace, body.prompts)
+        """Previews look at these prompts, questions are weighed in contrast to them, and, where no edit is to answer
+        them (`others`), the bounds of edits made from then on are calibrated on them."""
+        service.recent.add_all(body.namespace, body.prompts, others=body.others)
         return RecentOut(kept=service.recent.counts(), at_most=service.recent.most)
 
     @router.get("/recent", responses=raises(), summary="How many recent prompts are kept")

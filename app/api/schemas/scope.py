@@ -60,6 +60,9 @@ class TrafficBody(Incoming):
 
     prompts: Annotated[list[Prompt], Field(max_length=MAX_TRAFFIC)]
     namespace: Namespace = "default"
+    others: Annotated[
+        bool, Field(description="No edit is to answer any of them: the bounds of edits are calibrated on them.")
+    ] = False
 
 
 class ScopeBody(Incoming):

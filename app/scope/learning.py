@@ -1,0 +1,153 @@
+"""How an edit's scope is learned from its request: its keys, its names, near misses that narrow it, and its bound."""
+
+from collections.abc import Callable, Iterable, Sequence
+
+import torch
+
+from app.domain.scope import ScopeRequest
+from app.domain.words import Span, says, words_of
+from app.scope.background import SAME, Background, Beside, Usual
+from app.scope.closed import ClosedWords
+from app.scope.deciding import Deciding, Row, share
+from app.scope.encoder import Encoder
+from app.scope.misses import near_misses
+from app.scope.reading import Asked, names_in, read
+from app.scope.record import ScopeRecord
+from app.scope.vectors import Vectors
+
+MOST_COUNTER = 32
+"""Counter-examples and probes that an edit keeps."""
+BOUND = 0.5
+"""How likely a question must be to ask the same, before anything is known of what else is asked."""
+FALSE_HITS = 0.002
+MAY_BE_NEAR = 0.4
+"""Cosine below which no question that is asked anyway is held against an edit when its bound is calibrated."""
+CALIBRATED_ON = 24
+"""Questions that are asked anyway, the nearest, that are read closely for an edit's bound."""
+FEW_EDITS = 32
+"""Edits that a namespace is expected to get: the first ones must not use up the false hits of all."""
+CLEAR = 0.05
+"""By which a bound, as a logit, stands above what it is to keep out."""
+ALONE = Beside(torch.zeros(0), torch.zeros(0, 0))
+"""Nothing is known of what else is asked."""
+
+
+class Learning:
+    """Knows no index: an edit is held against questions that it would see."""
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        deciding: Deciding,
+        closed: ClosedWords,
+        vectors: Vectors,
+        background: Background,
+        others: Sequence[str],
+        false_hits: Callable[[str], float],
+    ) -> None:
+        """`others` are names to make near misses with; `false_hits`, by namespace, the share of other questions that
+        all edits together may answer."""
+        self._encoder, self._deciding, self._closed = encoder, deciding, closed
+        self._vectors, self._background = vectors, background
+        self._others, self._false_hits = others, false_hits
+
+    def learn(self, request: ScopeRequest, widened: float, beside: int) -> ScopeRecord:
+        """The scope that is asked for, calibrated on the questions that are known to be others. The edit is to be live
+        `beside` so many."""
+        own = [read(turns, self._closed) for turns in request.keys]
+        given = _spans((request.subject,) if request.subject else ())
+        aliased = _with_aliases(own[0].texts[0], request)
+        names = given or _found(own, self._closed)
+        record = ScopeRecord(
+            keys=_texts(own),
+            made=[*_texts(read(turns, self._closed) for turns in request.made), *aliased],
+            counter=self._nearest(own[0].texts[0], _texts(read(turns, self._closed) for turns in request.counter)),
+            misses=_texts(read(turns, self._closed) for turns in request.misses),
+            names=[list(span) for span in dict.fromkeys((*names, *(_spans(request.aliases) if names else ())))],
+            given=bool(given),
+            bound=BOUND,
+            widened=widened,
+            encoder=self._encoder.fingerprint,
+        )
+        return self._calibrated(self._narrowed(record, names), request.namespace, beside)
+
+    def _nearest(self, question: str, counter: list[str]) -> list[str]:
+        """Of very many, as the probes of a namespace may be, those that lie near enough to matter."""
+        if len(counter) <= MOST_COUNTER:
+            return counter
+        near = self._vectors.of(counter) @ self._vectors.of([question])[0]
+        return [counter[at] for at in sorted(near.topk(MOST_COUNTER).indices.tolist())]
+
+    def _narrowed(self, record: ScopeRecord, names: Sequence[Span]) -> ScopeRecord:
+        """With the near misses that it would answer without them."""
+        row = self._deciding.row("", record)
+        made = near_misses(record.keys[0], names, self._others, self._closed)
+        asked = [miss.text for miss in made if miss.text not in (*record.keys, *record.made)]
+        self._encoder.encode(asked)  # together, which is several times as fast as one by one
+        answered = [text for text in asked if self._margin(text, row) >= 0]
+        return record.model_copy(update={"misses": list(dict.fromkeys((*record.misses, *answered)))})
+
+    def _calibrated(self, record: ScopeRecord, namespace: str, beside: int) -> ScopeRecord:
+        """With a bound that is exceeded by no more of the questions that no edit is to answer than the edit's part of
+        the stated share, which all edits have together; never below the bound that ships. What asks the very same is
+        none of these questions."""
+        row = self._deciding.row("", record)
+        usual = self._background.of(namespace)
+        texts, vectors = usual.texts[: usual.others], usual.vectors[: usual.others]
+        if not texts:
+            return record
+        own = torch.stack([each.vector for each in self._encoder.encode(row.texts)])
+        near = (vectors @ own.T).amax(1).topk(min(CALIBRATED_ON, len(texts)))
+        asked = [texts[at] for at in near.indices[(near.values < SAME) & (near.values > MAY_BE_NEAR)].tolist()]
+        self._encoder.encode(asked)
+        over = sorted((self._margin(text, row, usual) for text in asked), reverse=True)
+        may = self._false_hits(namespace) * len(texts) / max(FEW_EDITS, beside)
+        bound, hits = row.bound, float(sum(margin >= 0 for margin in over))
+        if hits > may:
+            bound, hits = row.bound + max(0.0, _between(over, may)) + CLEAR, may
+        expected = (1 + hits) / (1 + len(texts))
+        told = {"bound": share(bound), "rate": round(expected, 6), "rests_on": len(texts)}
+        return record.model_copy(update=told)
+
+    def _margin(self, text: str, row: Row, usual: Usual | None = None) -> float:
+        """By how much a text would exceed the bound of an edit that is not loaded."""
+        question = self._deciding.question((text,))
+        names = [tuple(span) for span in row.record.names]
+        named = not names or any(says(question.words, span) for span in names)
+        near = ALONE if usual is None else usual.near(question.queries)
+        return self._deciding.weigh(question, row, near, named=named).margin(row.bound)
+
+
+def _between(falling: Sequence[float], place: float) -> float:
+    """The value at a place that may lie between two of these values; beyond the last one the last."""
+    first = min(int(place), len(falling) - 1)
+    second = min(first + 1, len(falling) - 1)
+    return falling[first] + (place - int(place)) * (falling[second] - falling[first])
+
+
+def _texts(asked: Iterable[Asked]) -> list[str]:
+    """The fullest reading of each, without repeats."""
+    return list(dict.fromkeys(each.texts[0] for each in asked))
+
+
+def _with_aliases(question: str, request: ScopeRequest) -> list[str]:
+    """The question with each alias in the place of the subject."""
+    subject = request.subject or ""
+    return [question.replace(subject, alias) for alias in request.aliases if subject and subject in question]
+
+
+def _spans(names: Iterable[str]) -> tuple[Span, ...]:
+    return tuple(span for name in names if (span := tuple(words_of(name))))
+
+
+def _found(asked: Sequence[Asked], closed: ClosedWords) -> tuple[Span, ...]:
+    """Names in the question; those of a paraphrase that says none of them are names of it too."""
+    names = names_in(asked[0].said, closed)
+    for each in asked[1:]:
+        if names and not any(_said(each, span) for span in names):
+            names = (*names, *names_in(each.said, closed))
+    return names
+
+
+def _said(asked: Asked, span: Span) -> bool:
+    return f" {' '.join(span)} " in f" {' '.join(asked.words)} "

@@ -1,0 +1,88 @@
+"""The encoder's upper layers once more, tuned to tell questions apart: low-rank additions (LoRA, arXiv 2106.09685).
+
+An encoder is trained to bring texts of one topic together, and its last layers forget what parts `from Ulm to Bonn` and
+`from Bonn to Ulm`. The pair scorer reads these layers instead of them; vectors, by which near questions are found, stay
+those of the encoder.
+"""
+
+import copy
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import scaled_dot_product_attention
+
+RANK, SCALE = 16, 2.0
+
+
+class LowRank(nn.Module):
+    """A linear layer, frozen, and what is learned beside it."""
+
+    def __init__(self, linear: nn.Linear, rank: int) -> None:
+        super().__init__()
+        self.linear = linear
+        self.down = nn.Parameter(torch.randn(rank, linear.in_features) / math.sqrt(linear.in_features))
+        self.up = nn.Parameter(torch.zeros(linear.out_features, rank))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., in) -> (..., out)."""
+        beside: Tensor = x @ self.down.T @ self.up.T
+        return self.linear(x) + SCALE * beside  # type: ignore[no-any-return]
+
+    def merged(self) -> nn.Linear:
+        """One layer that computes the same."""
+        self.linear.weight.data += SCALE * (self.up @ self.down).detach()
+        return self.linear
+
+
+class TunedLayers(nn.Module):
+    """The layers of a BERT-like encoder from its middle on. Until it is trained it computes what they compute."""
+
+    def __init__(self, layers: nn.ModuleList, rank: int = RANK) -> None:
+        super().__init__()
+        self.layers = copy.deepcopy(layers).requires_grad_(requires_grad=False)
+        self.rank = rank
+        for holder, name in self._linear():
+            setattr(holder, name, LowRank(getattr(holder, name), rank))
+
+    def _linear(self) -> list[tuple[Any, str]]:
+        """Whose attribute, of which name, each linear layer is."""
+        found: list[tuple[Any, str]] = []
+        for layer in self.layers:
+            each: Any = layer
+            found += [(each.attention.self, name) for name in ("query", "key", "value")]
+            found += [(each.attention.output, "dense"), (each.intermediate, "dense"), (each.output, "dense")]
+        return found
+
+    def forward(self, hidden: Tensor, real: Tensor) -> Tensor:
+        """hidden (B, T, E) of the encoder's middle layer, real (B, T) -> (B, T, E)."""
+        mask = real[:, None, None, :].bool()
+        size = hidden.shape
+        for each in self.layers:
+            layer: Any = each
+            own = layer.attention.self
+            heads = (size[0], size[1], own.num_attention_heads, -1)
+            q, k, v = (read(hidden).view(heads).transpose(1, 2) for read in (own.query, own.key, own.value))
+            seen = scaled_dot_product_attention(q, k, v, attn_mask=mask).transpose(1, 2).reshape(size)
+            out = layer.attention.output
+            hidden = out.LayerNorm(out.dense(seen) + hidden)
+            inner = layer.intermediate.intermediate_act_fn(layer.intermediate.dense(hidden))
+            hidden = layer.output.LayerNorm(layer.output.dense(inner) + hidden)
+        return hidden
+
+    def learned(self) -> dict[str, Tensor]:
+        """What was learned, by name."""
+        return {name: each for name, each in self.named_parameters() if name.endswith((".up", ".down"))}
+
+    @staticmethod
+    def rank_of(learned: Mapping[str, Tensor]) -> int:
+        return next(each.shape[0] for name, each in learned.items() if name.endswith(".down"))
+
+    def take(self, learned: Mapping[str, Tensor]) -> "TunedLayers":
+        """Itself, with what was learned merged into its layers: for serving."""
+        self.load_state_dict({name: each.float() for name, each in learned.items()}, strict=False)
+        for holder, name in self._linear():
+            setattr(holder, name, getattr(holder, name).merged())
+        return self.eval()
