@@ -52,7 +52,7 @@ def other_frames(prompt: str, text: Text) -> dict[str, tuple[str, ...]]:
     found: dict[str, tuple[str, ...]] = {}
     if question.endswith(("?", "？")):
         found |= {name: (f"{before}{question}{after}",) for name, (before, after) in FRAMES.items()}
-    found |= {BLANK: (f"{stem} ", f"{stem}\n"), NO_BLANK: (stem,)}
+    found |= {BLANK: (f"{stem} ",), NO_BLANK: (stem,)}
     with suppress(InvalidRequest):  # the model has no chat template, or one that does not take this
         found[CHAT] = (text.render([{"role": "user", "content": question}]),)
     return {name: prompts for name, prompts in found.items() if name not in mine}

@@ -28,7 +28,7 @@ def test_it_is_generated_in_one_batch_with_the_trial(monkeypatch: pytest.MonkeyP
             monkeypatch.setattr(engine, "_decode", seen)
             view = await edit(service, CAPITAL, "Strelsau")
             assert {(), (view.edit.id,)} in batches, "side by side"
-            assert len(batches) <= BEFORE_TOKENS
+            assert len(batches) <= 2 * BEFORE_TOKENS, "two at a time, the prompt with a blank at its end too"
 
     asyncio.run(story())
 

@@ -28,11 +28,11 @@ def test_somebody_elses_edit_is_neither_replaced_nor_is_anything_fitted_in_its_p
             assert (told["would_commit"], told["conflicts"]) == (False, [first.edit.id])
             named = EditRequest(prompt=CAPITAL, target="Zenda", supersede=(first.edit.id,))
             await service.edit([named], BOB)
-            assert (await ask(service, CAPITAL)).text == "Zenda"
+            assert (await ask(service, CAPITAL)).said == "Zenda"
             with pytest.raises(PreconditionFailed):
                 await service.edit([EditRequest(prompt=CAPITAL, target="Hentzau")], ORIGIN, read=1)
             await service.edit([EditRequest(prompt=CAPITAL, target="Hentzau")], ORIGIN, read=2)
-            assert (await ask(service, CAPITAL)).text == "Hentzau"
+            assert (await ask(service, CAPITAL)).said == "Hentzau"
             assert service.records.ledger.state(first.edit.id) is State.SUPERSEDED
 
     asyncio.run(story())
