@@ -4,6 +4,7 @@ import difflib
 import os
 import re
 from collections.abc import Mapping
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -172,6 +173,16 @@ class Settings(BaseSettings):
         description="Origins whose web pages may call this server, such as `https://app.example.com`, with commas "
         "between them; `*`: any page's. None: browsers refuse to.",
     )
+    allowed_hosts: Annotated[tuple[str, ...], NoDecode] = Field(
+        (),
+        description="While there is no key: names, addresses or networks by which clients may call this server besides "
+        "localhost, with commas between them, such as `errata,10.0.0.0/8`; `*`: any, which lets any web page edit.",
+    )
+    trusted_proxies: Annotated[tuple[str, ...], NoDecode] = Field(
+        (),
+        description="Addresses or networks of proxies whose X-Forwarded-For is believed, with commas between them: the "
+        "audit and rate limits then have the client's address.",
+    )
     reason_required: bool = Field(False, description="Refuse changes that do not say why.")
     allow_anonymous: bool = Field(
         False, description="Listen beyond loopback though no key was made: something else keeps strangers out."
@@ -209,9 +220,9 @@ class Settings(BaseSettings):
     def _of_all_namespaces(cls, given: Any) -> Any:
         return {"*": given} if isinstance(given, int | float) else given
 
-    @field_validator("cors_origins", mode="before")
+    @field_validator("cors_origins", "allowed_hosts", "trusted_proxies", mode="before")
     @classmethod
-    def _origins_with_commas(cls, given: Any) -> Any:
+    def _with_commas(cls, given: Any) -> Any:
         return tuple(filter(None, map(str.strip, given.split(",")))) if isinstance(given, str) else given
 
     @field_validator("cors_origins")
@@ -220,6 +231,24 @@ class Settings(BaseSettings):
         for each in given:
             if each != "*" and not re.fullmatch(r"https?://[^/?#]+", each):
                 raise ValueError(f"{each!r} is no origin: use a form such as https://app.example.com, without a path")
+        return given
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _proxies_are_addresses(cls, given: tuple[str, ...]) -> tuple[str, ...]:
+        for each in given:
+            try:
+                ip_network(each)
+            except ValueError:
+                raise ValueError(f"{each!r} is no address and no network: use 10.0.0.7 or 10.0.0.0/24") from None
+        return given
+
+    @field_validator("allowed_hosts")
+    @classmethod
+    def _hosts_are_bare(cls, given: tuple[str, ...]) -> tuple[str, ...]:
+        for each in given:
+            if "://" in each or re.fullmatch(r"[^:]*:\d+", each):
+                raise ValueError(f"{each!r} is more than a host: leave scheme and port out")
         return given
 
     @field_validator("rate_limit")

@@ -9,6 +9,7 @@ from fastapi.responses import RedirectResponse
 from starlette.middleware.cors import CORSMiddleware
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp
+from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from app.api import errors
 from app.api.gate import Door, Gate
@@ -17,6 +18,7 @@ from app.api.metrics import Metrics
 from app.api.middleware import REQUEST_ID, REVISION, Envelope
 from app.api.openapi import describe
 from app.api.routes import changes, edits, generate, health, jobs, log, openai, scope, snapshots, spaces, welcome
+from app.api.strangers import Strangers
 from app.version import version
 
 if TYPE_CHECKING:
@@ -42,13 +44,17 @@ def create_app(
     max_body_bytes: int = 8 * 2**20,
     rate_limit: str | None = None,
     cors_origins: Sequence[str] = (),
+    allowed_hosts: Sequence[str] = (),
+    trusted_proxies: Sequence[str] = (),
     starting: Callable[[str, int, int], None] = lambda _what, _done, _of: None,
     started: Callable[[], None] = lambda: None,
     pages: "Callable[[Service, Door, Metrics], ASGIApp] | None" = None,
 ) -> FastAPI:
     """An app that starts the service when it starts and stops it when it stops. `starting` is told what the service is
-    doing until then, `started` that it has started. `cors_origins`: those whose pages may call it; `*`: all. `pages`
-    makes the app for people, which stands below PAGES."""
+    doing until then, `started` that it has started. `cors_origins`: those whose pages may call it; `*`: all.
+    `allowed_hosts`: names by which it may be called while it has no key, besides localhost; `trusted_proxies`:
+    addresses and networks whose X-Forwarded-For is believed. `pages` makes the app for people, which
+    stands below PAGES."""
 
     @asynccontextmanager
     async def life(app: FastAPI) -> AsyncIterator[None]:
@@ -73,7 +79,8 @@ def create_app(
     )
     door = Door(keys=lambda: service.records.ledger.keys, rate=rate_limit)
     app.add_middleware(Heads)
-    app.add_middleware(Gate, door=door, pages=PAGES if pages is not None else None)
+    strangers = Strangers(allowed_hosts, cors_origins)
+    app.add_middleware(Gate, door=door, strangers=strangers, pages=PAGES if pages is not None else None)
     app.add_middleware(
         Envelope, revision=lambda: service.revision, max_body_bytes=max_body_bytes, on_error=metrics.error
     )
@@ -85,6 +92,8 @@ def create_app(
             allow_headers=["*"],
             expose_headers=[REQUEST_ID, REVISION, "Location", "Retry-After", "Preference-Applied"],
         )
+    if trusted_proxies:  # before the gate counts addresses, and before any is written down
+        app.add_middleware(ProxyHeadersMiddleware, trusted_hosts=[*trusted_proxies])
     errors.install(app)
     app.include_router(generate.routes(service, metrics))
     app.include_router(openai.routes(service, metrics))

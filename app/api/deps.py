@@ -13,7 +13,7 @@ from fastapi import Depends, Header, Request
 from app.api.errors import ClientGone
 from app.domain.errors import InvalidRequest
 from app.domain.events import Origin
-from app.domain.keys import Key
+from app.domain.keys import Key, signed
 from app.service.superseding import WHATEVER_STANDS
 
 T = TypeVar("T")
@@ -26,7 +26,10 @@ def origin_of(
     request: Request,
     x_errata_actor: Annotated[
         str | None,
-        Header(description="Who makes the change, for the audit trail; if left out, the key's name, or `anonymous`."),
+        Header(
+            description="Who makes the change, for the audit trail; `anonymous` if left out. Beside a key it is a "
+            "claim, and is told as such: `ci (as ann)`."
+        ),
     ] = None,
     idempotency_key: Annotated[
         str | None,
@@ -37,7 +40,7 @@ def origin_of(
     actor = _header("X-Errata-Actor", x_errata_actor, MAX_ACTOR_CHARS)
     key: Key | None = getattr(request.state, "key", None)
     return Origin(
-        actor=actor or (key.name if key is not None else "anonymous"),
+        actor=(actor or "anonymous") if key is None else signed(key, actor),
         key_id=None if key is None else key.id,
         role=None if key is None else key.role.value,
         request_id=request.state.request_id,

@@ -13,6 +13,7 @@ from limits.strategies import MovingWindowRateLimiter
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from app.api.strangers import Strangers
 from app.domain.errors import Forbidden, RateLimited, Unauthenticated
 from app.domain.keys import RIGHTS, Key, Right, key_of
 
@@ -96,17 +97,21 @@ def check_right(key: Key | None, right: Right) -> None:
 
 
 class Gate:
-    """The API's entrance. Pages have one of their own: what is below `pages` is let through."""
+    """The API's entrance. Pages have one of their own: what is below `pages` is let through. While no key is asked for,
+    neither serves `strangers`: web pages of others.
+    """
 
-    def __init__(self, app: ASGIApp, *, door: Door, pages: str | None = None) -> None:
+    def __init__(self, app: ASGIApp, *, door: Door, strangers: Strangers, pages: str | None = None) -> None:
         self._app = app
-        self._door = door
+        self._door, self._strangers = door, strangers
         self._pages = pages
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and not self._is_page(scope["path"]):
-            right = right_of(scope["method"], scope["path"])
-            if right is not None:
+        if scope["type"] == "http":
+            page, right = self._is_page(scope["path"]), right_of(scope["method"], scope["path"])
+            if (page or right is not None) and not self._door.asks_for_keys:
+                self._strangers.check(Headers(scope=scope))
+            if right is not None and not page:
                 client = scope.get("client")
                 address = client[0] if client else ""
                 try:

@@ -11,17 +11,19 @@ TAGS = {"one", "batch"}
 """Parts of a location that name a choice of the validator's, not a field of the client's."""
 
 
-def problems_of(error: RequestValidationError, body: Any = None) -> list[dict[str, str]]:
-    """Each thing that is wrong: where it stands, the field, a message. `body`: the type of body that is taken."""
-    found: list[dict[str, str]] = []
+def problems_of(error: RequestValidationError, body: Any = None) -> list[dict[str, Any]]:
+    """Each thing that is wrong: where it stands, the field, a message, in a batch the index. `body`: the type of body
+    that is taken."""
+    found: list[dict[str, Any]] = []
     for each in error.errors():
-        told = _readable(each, _Place(each["loc"], error.body, body))
+        place = _Place(each["loc"], error.body, body)
+        told = _readable(each, place) | place.in_batch
         if told not in found:
             found.append(told)
     return _without_wrong_guesses(found)
 
 
-def _without_wrong_guesses(found: list[dict[str, str]]) -> list[dict[str, str]]:
+def _without_wrong_guesses(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Each form of a field that takes several complains; a form that an error stands deeper in is the one meant."""
     deep = {each["field"] for each in found}
 
@@ -50,6 +52,14 @@ class _Place:
                 sent = sent.get(part) if isinstance(sent, dict) else None
 
     @property
+    def in_batch(self) -> dict[str, Any]:
+        """The index of the edit that it is about, where it is about one of several."""
+        match self.path:
+            case ["edits", int(index), *_]:
+                return {"index": index}
+        return {}
+
+    @property
     def field(self) -> str:
         """("parameters", "stop", 3) -> "parameters.stop[3]"."""
         field = ""
@@ -58,7 +68,7 @@ class _Place:
         return field
 
 
-def _readable(error: Mapping[str, Any], place: _Place) -> dict[str, str]:
+def _readable(error: Mapping[str, Any], place: _Place) -> dict[str, Any]:
     kind, message, field = str(error["type"]), str(error["msg"]), place.field
     limits: Mapping[str, Any] = error.get("ctx", {})
     match kind:

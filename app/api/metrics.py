@@ -26,7 +26,7 @@ class _Standing(Collector):
         for name, about, value in (
             ("num_requests_running", "Requests in a slot", status.running),
             ("num_requests_waiting", "Requests that wait for a slot", status.waiting),
-            ("edits_live", "Edits that may answer", status.live_edits),
+            ("edits_live", "Live edits, whatever the kill switches say", status.live_edits),
             ("revision", "The newest revision applied here", status.revision),
             ("ready", "Whether it serves: 1 or 0", int(status.ready)),
             ("log_lag_events", "Events of the log that are not applied here yet", status.log_lag),
@@ -42,6 +42,12 @@ class _Standing(Collector):
             ("seconds", "What the judge's answers took", judge.asked_seconds),
         ):
             yield CounterMetricFamily(f"errata_judge_{name}", about, count)
+        about = "Kill switches: 1 is on; the empty namespace stands for all. Of namespaces only those that are off"
+        switches = GaugeMetricFamily("errata_switched_on", about, labels=["namespace"])
+        switches.add_metric([""], int(status.switched_on))
+        for namespace in status.switched_off:
+            switches.add_metric([namespace], 0)
+        yield switches
 
     def describe(self) -> Iterator[Metric]:
         return iter(())  # registering must not ask a service that has not started

@@ -1,13 +1,14 @@
-"""`errata rollback`, `disable`, `enable`, `switch`: take edits out, and let them back in."""
+"""`errata rollback`, `disable`, `enable`, `switch`, `namespaces`: take edits out, and let them back in."""
 
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from app.cli import render
 from app.cli.client import Client, path_of
-from app.cli.options import EditIds, Json, Reason
+from app.cli.options import DryRun, EditIds, Json, Reason, Yes
+from app.cli.outlook import confirm, namespace_table, revived, rollback_outlook, switch_table
 
 
 class Position(StrEnum):
@@ -22,17 +23,51 @@ def rollback(
     ids: Annotated[
         list[str] | None, typer.Argument(metavar="[ID]...", help="The edits to take back: ids, or beginnings of them.")
     ] = None,
-    to_revision: Annotated[int | None, typer.Option(help="Take back every edit committed after this revision.")] = None,
+    to_revision: Annotated[
+        int | None, typer.Option(help="Take back every edit of the namespace that was committed after this revision.")
+    ] = None,
+    namespace: Annotated[
+        str | None, typer.Option(help="With --to-revision: the namespace that goes back. [default: default]")
+    ] = None,
+    all_namespaces: Annotated[
+        bool, typer.Option("--all-namespaces", help="With --to-revision: all namespaces go back.")
+    ] = False,
+    dry_run: DryRun = False,
+    yes: Yes = False,
     reason: Reason = None,
     json_: Json = False,
 ) -> None:
-    """Take edits back: those named, in one step, or all since a revision."""
+    """Take edits back: those named, in one step, or all of a namespace since a revision, after a question."""
     if (to_revision is None) == (not ids):
         raise typer.BadParameter("Give the ids of edits, or --to-revision.")
+    if ids and (namespace or all_namespaces):
+        raise typer.BadParameter("--namespace and --all-namespaces go with --to-revision.")
+    if namespace and all_namespaces:
+        raise typer.BadParameter("Give --namespace or --all-namespaces, not both.")
     client: Client = context.obj
-    whole = [client.whole_id(each) for each in ids or ()]
-    answer = client.post("/rollback", {"ids": whole or None, "to_revision": to_revision, "reason": reason})
-    render.as_json(answer) if json_ else render.changed(answer["edits"], answer["revision"])
+    body: dict[str, Any] = {"ids": [client.whole_id(each) for each in ids or ()] or None, "to_revision": to_revision}
+    if to_revision is not None:
+        body |= {"all_namespaces": True} if all_namespaces else {"namespace": namespace}
+    seen: int | None = None
+    if dry_run or to_revision is not None:
+        outlook = client.post("/rollback", {**body, "dry_run": True})
+        seen = outlook["revision"]
+        if dry_run and json_:
+            render.as_json(outlook)
+        elif dry_run or not (yes or json_):
+            rollback_outlook(outlook)
+        if dry_run:
+            return
+    if to_revision is not None and outlook["edits"]:
+        where = "of all namespaces" if all_namespaces else f"of the namespace {namespace or 'default'}"
+        confirm(f"Take back {len(outlook['edits'])} edits {where}?", yes=yes)
+    # what came between the question and the answer is not taken back unseen
+    answer = client.post("/rollback", {**body, "reason": reason}, if_match=seen)
+    if json_:
+        render.as_json(answer)
+        return
+    revived(answer["revived"])
+    render.changed(answer["edits"], answer["revision"])
 
 
 def disable(context: typer.Context, ids: EditIds, reason: Reason = None, json_: Json = False) -> None:
@@ -60,15 +95,36 @@ def _each(context: typer.Context, verb: str, ids: list[str], reason: str | None,
 
 def switch(
     context: typer.Context,
-    position: Annotated[Position, typer.Argument(metavar="on|off", help="Whether edits may answer.")],
+    position: Annotated[
+        Position | None,
+        typer.Argument(metavar="[on|off]", help="Whether edits may answer; if left out, how the switches stand."),
+    ] = None,
     namespace: Annotated[str | None, typer.Option(help="Only in this namespace; all if left out.")] = None,
+    dry_run: DryRun = False,
+    yes: Yes = False,
     reason: Reason = None,
     json_: Json = False,
 ) -> None:
-    """The kill switch: while it is off no edit answers."""
+    """The kill switch: while it is off no edit answers. Setting it asks first."""
     client: Client = context.obj
-    body = {"on": position is Position.ON, "namespace": namespace, "reason": reason}
-    answer = client.post("/switch", body)
-    where = f"of the namespace {answer['namespace']}" if answer["namespace"] else "of all namespaces"
+    if position is None:
+        found = client.get("/switch")
+        render.as_json(found) if json_ else switch_table(found)
+        return
+    body = {"on": position is Position.ON, "namespace": namespace}
+    where = f"of the namespace {namespace}" if namespace else "of all namespaces"
+    outlook = client.post("/switch", {**body, "dry_run": True})
+    told = f"{outlook['live_edits']} live edits {where} would be switched {position.value}"
+    if dry_run:
+        render.answer(outlook, f"{told}; nothing was changed.", json_=json_)
+        return
+    confirm(f"{told}. Go on?", yes=yes)
+    answer = client.post("/switch", {**body, "reason": reason})
     text = f"Edits {where} are switched {position.value}; revision {answer['revision']}"
     render.answer(answer, text, json_=json_)
+
+
+def namespaces(context: typer.Context, json_: Json = False) -> None:
+    """List the namespaces, with what is in them and whether their edits answer."""
+    found = context.obj.get("/namespaces")
+    render.as_json(found) if json_ else namespace_table(found["namespaces"])

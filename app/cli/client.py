@@ -22,7 +22,9 @@ CANDIDATES = 5
 class Client:
     """Requests to one server on one actor's behalf."""
 
-    def __init__(self, url: str, actor: str, key: str | None = None) -> None:
+    def __init__(self, url: str, actor: str, key: str | None = None, *, claims: bool = True) -> None:
+        """`claims`: whether the actor is named to the server. A key says who it is without that."""
+        self._claims = claims
         self.url = url.rstrip("/")
         self.actor = actor
         self._key = key
@@ -35,8 +37,10 @@ class Client:
         answer = self._request("GET", path)
         return answer.status_code, self._json(answer)
 
-    def post(self, path: str, body: dict[str, Any]) -> Any:
-        return self._json(self._send("POST", path, json=_given(body)))
+    def post(self, path: str, body: dict[str, Any], if_match: int | None = None) -> Any:
+        """`if_match` is the revision that was read: what has changed since is not touched."""
+        more = {} if if_match is None else {"headers": {"If-Match": f'"{if_match}"'}}
+        return self._json(self._send("POST", path, json=_given(body), **more))
 
     def put(self, path: str, body: dict[str, Any]) -> Any:
         return self._json(self._send("PUT", path, json=_given(body)))
@@ -80,6 +84,17 @@ class Client:
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             self._unreachable(error)
 
+    def lines(self, path: str) -> Iterator[str]:
+        """The lines of an answer that may be long."""
+        try:
+            with self._open() as http, http.stream("GET", path) as answer:
+                if not answer.is_success:
+                    answer.read()
+                self._check(answer)
+                yield from answer.iter_lines()
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            self._unreachable(error)
+
     def _send(self, method: str, path: str, **more: Any) -> httpx.Response:
         answer = self._request(method, path, **more)
         self._check(answer)
@@ -95,7 +110,7 @@ class Client:
     def _open(self) -> httpx.Client:
         # a proxy of the environment is of no use on the way to this machine itself
         local = _host(self.url) in LOOPBACK
-        headers = {b"X-Errata-Actor": self.actor.encode()}
+        headers = {b"X-Errata-Actor": self.actor.encode()} if self._claims else {}
         if self._key is not None:
             headers[b"Authorization"] = b"Bearer " + self._key.encode()
         return httpx.Client(base_url=self.url, headers=headers, timeout=TIMEOUT, trust_env=not local)

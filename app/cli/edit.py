@@ -36,6 +36,9 @@ def edit(
     supersede: Annotated[
         list[str] | None, typer.Option(help="The id of an edit that it takes the place of; may be repeated.")
     ] = None,
+    read: Annotated[
+        int | None, typer.Option(metavar="REVISION", help="Take the place of what you have read at this revision.")
+    ] = None,
     reason: Reason = None,
     expires_in: Annotated[
         float | None, typer.Option(parser=duration_s, metavar="TIME", help="End by itself after 90 (s), 30m, 12h, 7d.")
@@ -68,5 +71,6 @@ def edit(
             "dry_run": dry_run or None,
             "force": force or None,
         },
+        if_match=read,
     )
     render.as_json(answer) if json_ else render.made(answer)

@@ -17,13 +17,19 @@ from app.cli.settings import open_store
 from app.cli.tables import Column, print_table
 from app.domain.errors import ErrataError
 from app.domain.events import Origin
-from app.domain.keys import Key, Role
+from app.domain.keys import RIGHTS, Key, Right, Role
 from app.service.keyring import Keyring
 from app.service.records import Records
 
 keys = typer.Typer(help="Keys and roles. While no key was ever made, whoever reaches the server is let in.")
 Store = Annotated[str | None, typer.Option(help="Where the log lives. [default: as `errata serve`]")]
 
+DOING = {
+    Right.GENERATE: "ask the model",
+    Right.READ: "look at edits, log and metrics",
+    Right.EDIT: "edit or roll back",
+    Right.ADMIN: "set the kill switch or probes, force an edit, take snapshots",
+}
 
 COLUMNS = (
     Column(name="ID"),
@@ -46,6 +52,8 @@ def create(
     with _records(store, must_exist=False) as records:
         key, text = asyncio.run(_keyring(records).create(role, name, _origin(context)))
         url = records.log.url
+        locked = _locked(records)
+    typer.echo(locked, err=True, nl=bool(locked))
     if json_:
         render.as_json({"id": key.id, "role": key.role, "name": key.name, "store": where_of(url), "key": text})
         return
@@ -80,7 +88,22 @@ def revoke(
     """Close a key, on every server over this log, within a second."""
     with _records(store) as records:
         key = asyncio.run(_keyring(records).revoke(_whole_id(records, key_id), _origin(context)))
+        locked = _locked(records)
+    typer.echo(locked, err=True, nl=bool(locked))
     render.answer(_fields(key), f"{key.id} ({key.role}, {key.name}) is revoked.", json_=json_)
+
+
+def _locked(records: Records) -> str:
+    """What nobody may do over HTTP any more, as there are keys and none of them may; nothing where some key may all."""
+    roles = {key.role for key in records.ledger.keys.values() if key.revoked_at_s is None}
+    missing = frozenset(Right).difference(*(RIGHTS[role] for role in roles))
+    if not missing:
+        return ""
+    told = [DOING[right] for right in Right if right in missing]
+    return (
+        f"From now on every request needs a key, and no key may {'; or '.join(told)}. "
+        f"Make one that may: errata keys create --role admin --name NAME"
+    )
 
 
 def where_of(url: str) -> str:

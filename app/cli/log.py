@@ -10,9 +10,11 @@ from typing import Annotated, Any
 import typer
 
 from app.cli import render
+from app.cli.audit import checked_hash, export_log, verify_file
 from app.cli.client import Client
 from app.cli.edit import duration_s
-from app.cli.options import Json
+from app.cli.options import Json, Reason, Yes
+from app.cli.outlook import confirm
 from app.cli.store import Url, check
 
 PAGE = 500
@@ -51,6 +53,9 @@ def show(
     edit: Edit = None,
     after: Annotated[int | None, typer.Option(min=0, help="Only events above this revision.")] = None,
     limit: Annotated[int, typer.Option(min=1, help="The most to show.")] = 50,
+    export_to: Annotated[
+        Path | None, typer.Option("--export", metavar="FILE", help="Write the whole log to a file that proves itself.")
+    ] = None,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on with changes as they come.")] = False,
     json_: Json = False,
 ) -> None:
@@ -58,6 +63,11 @@ def show(
     if context.invoked_subcommand is not None:
         return
     client: Client = context.obj
+    if export_to is not None:
+        if any(each is not None for each in (actor, since, edit, after)) or follow:
+            raise typer.BadParameter("--export writes the whole log: leave the filters and --follow out.")
+        export_log(client, export_to, json_=json_)
+        return
     filters = {
         "actor": actor,
         "since": None if since is None else since.isoformat(),
@@ -84,24 +94,48 @@ def export(
     file: Annotated[Path, typer.Argument(help="A new file.", dir_okay=False)],
     json_: Json = False,
 ) -> None:
-    """Write every event to a file for an audit, as JSON, one a line. Tensors are left out: `errata store export`."""
-    count = 0
-    try:
-        with file.open("x", encoding="utf-8") as output:
-            for event in _events(context.obj, None):
-                output.write(json.dumps(event, ensure_ascii=False) + "\n")
-                count += 1
-    except FileExistsError:
-        render.fail(f"{file} is there already: name a new file.")
-    except OSError as error:
-        render.fail(f"{file} cannot be written: {error.strerror}.")
-    render.answer({"file": str(file), "events": count}, f"{count} events in {file}.", json_=json_)
+    """Write the whole log to a file that proves itself: JSON, one event a line, with all that its hash is of."""
+    export_log(context.obj, file, json_=json_)
 
 
 @log.command()
-def verify(url: Url = None, json_: Json = False) -> None:
-    """Read the stored log itself, without a server: every hash, every link, and that it folds into a ledger."""
-    check(url, json_)
+def adopt(
+    context: typer.Context,
+    revision: Annotated[int, typer.Option(min=0, help="Where it ends, as `errata status` tells it; 0 if it is empty.")],
+    yes: Yes = False,
+    reason: Reason = None,
+    json_: Json = False,
+) -> None:
+    """Tell the server that the log in the place of the one that it has applied is right. It asks first."""
+    confirm(f"Adopt the log that ends at revision {revision}? What only the lost one held is gone.", yes=yes)
+    done = context.obj.post("/log/adopt", {"revision": revision, "reason": reason})
+    render.answer(done, f"The log is adopted, at revision {done['revision']}.", json_=json_)
+
+
+@log.command()
+def verify(
+    file: Annotated[
+        Path | None, typer.Argument(help="What `errata log export` wrote; if left out, the store.", dir_okay=False)
+    ] = None,
+    hash_: Annotated[
+        str | None,
+        typer.Option(
+            "--hash",
+            metavar="HASH",
+            help="What FILE must end with, as it is known from elsewhere.",
+            callback=checked_hash,
+        ),
+    ] = None,
+    url: Url = None,
+    json_: Json = False,
+) -> None:
+    """Verify an exported log, or the stored one, without a server: every hash, every link, and that it folds."""
+    if file is None:
+        check(url, json_)
+        return
+    if url is not None:
+        raise typer.BadParameter("Give a FILE, or --store.")
+    verify_file(file, hash_, json_=json_)
 
 
 def _cut(limit: int) -> None:
@@ -148,13 +182,4 @@ def _newest(client: Client, filters: dict[str, Any], before: int | None) -> Iter
         yield from page["events"]
         before = page["next_before"]
         if before is None:
-            return
-
-
-def _events(client: Client, after: int | None) -> Iterator[Any]:
-    while True:
-        page = client.get("/log", after=after, limit=PAGE)
-        yield from page["events"]
-        after = page["next_after"]
-        if after is None:
             return

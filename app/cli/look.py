@@ -6,6 +6,7 @@ import typer
 
 from app.cli import render
 from app.cli.client import Client, path_of
+from app.cli.edit import duration_s
 from app.cli.exits import Exit
 from app.cli.options import Json
 
@@ -22,6 +23,10 @@ def edits(
         str | None, typer.Option(help="live, disabled, superseded, expired, rolled_back or staged.")
     ] = None,
     namespace: Annotated[str | None, typer.Option(help="Only of this namespace.")] = None,
+    never_hit: Annotated[bool, typer.Option("--never-hit", help="Only those that have not answered yet.")] = False,
+    expires_within: Annotated[
+        float | None, typer.Option(parser=duration_s, metavar="TIME", help="Only those that end within 12h, 7d.")
+    ] = None,
     q: Annotated[str | None, typer.Option("--q", help="Text in prompt, target or subject.")] = None,
     limit: Annotated[int, typer.Option(min=1, help="The most to show.")] = 50,
     json_: Json = False,
@@ -34,9 +39,11 @@ def edits(
         return
     listed: list[Any] = []
     cursor = None
+    filters = {"state": state, "namespace": namespace, "q": q, "expires_within": expires_within}
+    filters["never_hit"] = True if never_hit else None
     while len(listed) < limit:
         size = min(PAGE, limit - len(listed))
-        page = client.get("/edits", state=state, namespace=namespace, q=q, limit=size, cursor=cursor)
+        page = client.get("/edits", limit=size, cursor=cursor, **filters)
         listed.extend(page["edits"])
         cursor = page["next_cursor"]
         if cursor is None:

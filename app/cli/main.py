@@ -9,7 +9,7 @@ import typer
 
 from app.cli import render
 from app.cli.bench import bench
-from app.cli.change import disable, enable, rollback, switch
+from app.cli.change import disable, enable, namespaces, rollback, switch
 from app.cli.client import DEFAULT_URL, Client
 from app.cli.demo import demo
 from app.cli.edit import edit
@@ -60,7 +60,11 @@ def options(
         str | None, typer.Option(envvar="ERRATA_URL", help=f"Where the server is. [default: {DEFAULT_URL}]")
     ] = None,
     actor: Annotated[
-        str | None, typer.Option(envvar="ERRATA_ACTOR", help="Who makes changes, for the audit trail. [default: you]")
+        str | None,
+        typer.Option(
+            envvar="ERRATA_ACTOR",
+            help="Who makes changes, for the audit trail; beside a key it is a claim. [default: you]",
+        ),
     ] = None,
     key: Annotated[
         str | None, typer.Option(envvar="ERRATA_KEY", help="Your key, where the server asks for one.")
@@ -77,14 +81,14 @@ def options(
     if config is not None:
         os.environ["ERRATA_CONFIG"] = str(config)  # for every reader of settings, in processes that are started too
     client = read_client({"url": url, "actor": actor, "key": key})
-    context.obj = Client(
-        client.url, client.actor or os_user(), None if client.key is None else client.key.get_secret_value()
-    )
+    secret = None if client.key is None else client.key.get_secret_value()
+    claims = client.actor is not None or secret is None
+    context.obj = Client(client.url, client.actor or os_user(), secret, claims=claims)
 
 
 for command in (
-    serve, settings, status, generate, edit, retune, edits, rollback, disable, enable, switch, probes, why, traffic,
-    demo, fit, prepare,
+    serve, settings, status, generate, edit, retune, edits, rollback, disable, enable, switch, namespaces, probes, why,
+    traffic, demo, fit, prepare,
 ):  # fmt: skip
     app.command()(command)
 app.command("import")(import_)

@@ -20,3 +20,5 @@ EditId = Annotated[str, typer.Argument(metavar="ID", help="The edit: its id, or 
 EditIds = Annotated[
     list[str], typer.Argument(metavar="ID...", help="Edits: their ids, or beginnings that no others have.")
 ]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Only tell what it would change.")]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]

@@ -239,6 +239,12 @@ def edit_detail(edit: dict[str, Any]) -> None:
     event_table(history)
 
 
+def switched_off(switched_on: bool, namespaces: Iterable[str]) -> str:
+    """What kill switches say beside a count of edits; nothing where none is off."""
+    off = ", ".join(namespaces) if switched_on else "all namespaces"
+    return f"; SWITCHED OFF in {off}" if off else ""
+
+
 def standing(url: str, found: dict[str, Any]) -> None:
     """How a server stands, as GET /readyz tells it."""
     grid = Table.grid(padding=(0, 2))
@@ -247,13 +253,14 @@ def standing(url: str, found: dict[str, Any]) -> None:
     ready = (
         Text("ready", style="green") if found["ready"] else Text(f"not ready: {plain(found['why_not'])}", style="red")
     )
-    switched = "" if found["switched_on"] else "; SWITCHED OFF"
+    switched = switched_off(found["switched_on"], found["switched_off"])
     durable = "durable" if found["durable"] else "NOT durable: edits are lost at the end"
     lag = f", {found['log_lag']} events behind" if found["log_lag"] else ""
     rows: list[tuple[str, str | Text]] = [
         ("server", Text.assemble(plain(url), ", ", ready)),
         ("model", f"{found['model']} on {found['device']}, {found['dtype']}"),
         ("edits", f"{found['live_edits']} live, revision {found['revision']}{switched}"),
+        ("log", found["hash"]),
         ("store", f"{found['store']} ({durable}{lag})"),
         ("requests", f"{found['running']} running, {found['waiting']} waiting"),
     ]
@@ -292,13 +299,28 @@ def event_cells(event: dict[str, Any]) -> tuple[str | Text, ...]:
 
 
 def _what(event: dict[str, Any]) -> Text:
+    parts = [_subject(event)]
+    if event.get("changed"):
+        parts.append(line(json.dumps(event["changed"], ensure_ascii=False)))
+    if event.get("by"):
+        parts.append(Text(f"by {event['by']}"))
+    for name, said in (("superseded", "in place of"), ("revived", "answering again:")):
+        if event.get(name):
+            parts.append(Text(f"{said} {', '.join(event[name])}"))
+    return Text("; ").join([part for part in parts if part.plain])
+
+
+def _subject(event: dict[str, Any]) -> Text:
     if "edit" in event:
         edit = event["edit"]
-        return Text.assemble(edit["id"], ": ", line(edit["prompt"]), " -> ", line(edit["target"]))
+        forced = " (forced)" if edit["forced"] else ""
+        return Text.assemble(edit["id"], ": ", line(edit["prompt"]), " -> ", line(edit["target"]), forced)
     if "on" in event:
         where = event["namespace"] or "all namespaces"
         return line(f"{where} {'on' if event['on'] else 'off'}")
-    return Text(", ".join(event.get("edit_ids", ())))
+    if "key" in event:
+        return line(f"{event['key_name'] or event['key']} ({event['key_role'] or 'key'})")
+    return Text(", ".join(event.get("edit_ids", ())) + (" (forced)" if event.get("forced") else ""))
 
 
 def _why(hit: dict[str, Any]) -> str:

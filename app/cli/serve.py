@@ -148,6 +148,8 @@ async def _run(service: "Service", settings: "Settings", listener: socket.socket
         max_body_bytes=settings.max_body_bytes,
         rate_limit=settings.rate_limit,
         cors_origins=settings.cors_origins,
+        allowed_hosts=(*settings.allowed_hosts, settings.host),
+        trusted_proxies=settings.trusted_proxies,
         starting=starting.tell,
         started=settle,
         pages=partial(pages, leaving=leaving),
@@ -201,7 +203,8 @@ def _greet(status: "Status", listener: socket.socket, seconds: float) -> None:
         ("store", f"{status.store} ({'durable' if status.durable else 'NOT durable: edits are lost at the end'})"),
         (
             "edits",
-            f"{status.live_edits} live, revision {status.revision}{'' if status.switched_on else ', SWITCHED OFF'}",
+            f"{status.live_edits} live, revision {status.revision}"
+            f"{render.switched_off(status.switched_on, status.switched_off)}",
         ),
         *([] if status.judge.state == "off" else [("judge", f"{status.judge.judge}, {_exam_of(status)}")]),
         ("address", f"{address} (in a browser; docs at /docs)"),

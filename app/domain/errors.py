@@ -25,6 +25,8 @@ ErrataError
 └── IncompatibleEdit          a stored edit belongs to another model, tokenizer or site
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 
@@ -107,3 +109,14 @@ class StoreCorrupt(ErrataError): ...
 
 
 class IncompatibleEdit(ErrataError): ...
+
+
+@contextmanager
+def of_batch(index: int | None) -> Iterator[None]:
+    """What goes wrong inside is told with its place in the batch, from 0; None: there is no batch."""
+    try:
+        yield
+    except ErrataError as error:
+        if index is not None:
+            error.details.setdefault("index", index)
+        raise

@@ -1,7 +1,7 @@
 """The events: each raises the revision by one, and is all that can change what an edit does."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from app.domain.edit import Edit, EditRequest
@@ -33,8 +33,26 @@ class Event:
     origin: Origin
 
 
+SINCE = "since"
+"""In a field's metadata: the schema of the log that it came with. Entries that are older do not have it."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
-class EditCommitted(Event):
+class Turning(Event):
+    """An event that makes edits live, or no longer so: those that it names, and others through them.
+
+    The others are told in it, so that whoever reads an entry alone knows. Of an entry from before schema 4 they are
+    known by folding.
+    """
+
+    revived: tuple[str, ...] = field(default=(), metadata={SINCE: 4})
+    """Edits that were superseded by what it takes out, and answer again."""
+    superseded: tuple[str, ...] = field(default=(), metadata={SINCE: 4})
+    """Edits that are superseded by what it brings in, and answer no more."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EditCommitted(Turning):
     """One edit goes live, and what it supersedes goes out, in one step."""
 
     kind: ClassVar[str] = "edit_committed"
@@ -51,7 +69,7 @@ class EditStaged(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class BatchCommitted(Event):
+class BatchCommitted(Turning):
     """The closing event of a batch: all its staged edits go live at this revision, or, without it, none ever."""
 
     kind: ClassVar[str] = "batch_committed"
@@ -88,6 +106,10 @@ class EditRetuned(Event):
     fit: Refit
     request: EditRequest
     report: Mapping[str, Any]
+    changed: Mapping[str, Any] = field(default_factory=dict, metadata={SINCE: 4})
+    """What was asked for: `widen`, and the texts that were added, by kind."""
+    forced: bool = field(default=False, metadata={SINCE: 4})
+    """Whether it was changed although its verification failed, or whatever that would have said."""
 
     @property
     def edit_ids(self) -> tuple[str, ...]:
@@ -104,25 +126,25 @@ class ProbesSet(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class EditsRolledBack(Event):
+class EditsRolledBack(Turning):
     kind: ClassVar[str] = "edits_rolled_back"
     edit_ids: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class EditsDisabled(Event):
+class EditsDisabled(Turning):
     kind: ClassVar[str] = "edits_disabled"
     edit_ids: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class EditsEnabled(Event):
+class EditsEnabled(Turning):
     kind: ClassVar[str] = "edits_enabled"
     edit_ids: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class EditsExpired(Event):
+class EditsExpired(Turning):
     kind: ClassVar[str] = "edits_expired"
     edit_ids: tuple[str, ...]
 
@@ -151,6 +173,8 @@ class KeyCreated(Event):
 class KeyRevoked(Event):
     kind: ClassVar[str] = "key_revoked"
     key_id: str
+    name: str = field(default="", metadata={SINCE: 4})
+    role: str = field(default="", metadata={SINCE: 4})
 
 
 EVENTS: dict[str, type[Event]] = {
@@ -171,3 +195,11 @@ EVENTS: dict[str, type[Event]] = {
         KeyRevoked,
     )
 }
+
+
+def named(event: Turning) -> tuple[str, ...]:
+    """The edits that it names, in distinction to those that turn through them."""
+    if isinstance(event, EditCommitted):
+        return (event.edit.id,)
+    assert isinstance(event, BatchCommitted | EditsRolledBack | EditsDisabled | EditsEnabled | EditsExpired)
+    return event.edit_ids

@@ -59,6 +59,13 @@ def new_key(role: Role, name: str, now_s: float) -> tuple[Key, str]:
     return key, f"{PREFIX}_{key_id}_{secret}"
 
 
+def signed(key: Key, actor: str | None) -> str:
+    """How the audit names who did something with a key: a name that is only claimed never stands alone."""
+    if not actor or actor == key.name or actor.startswith(f"{key.name} (as "):
+        return actor or key.name
+    return f"{key.name} (as {actor})"
+
+
 def key_of(text: str, keys: Mapping[str, Key]) -> Key | None:
     """The live key that this text is, if it is one. Takes the same steps for an unknown id as for a wrong secret."""
     _, _, rest = text.partition("_")

@@ -22,8 +22,10 @@ from app.domain.events import (
     Origin,
     ProbesSet,
     SwitchSet,
+    Turning,
 )
 from app.domain.keys import Key, Role
+from app.domain.settling import is_live, settle, with_effects
 
 
 def _over(entry: Entry) -> bool:
@@ -129,6 +131,10 @@ class Ledger:
         """Ids of edits whose time has run out and that no event has expired yet."""
         return [edit_id for edit_id, at_s in self._expiring.items() if at_s <= now_s]
 
+    def told_whole(self, event: Event) -> Event:
+        """The event as it is to be recorded at the head: with what it does to edits that it does not name."""
+        return with_effects(event, self.entries) if isinstance(event, Turning) else event
+
     # -- folding
 
     def apply(self, event: Event) -> None:
@@ -190,7 +196,7 @@ class Ledger:
             self._by_prompt.setdefault((edit.request.namespace, edit.request.prompt.strip()), []).append(edit.id)
             if edit.expires_at_s is not None and not entry.rolled_back and not entry.expired:
                 self._expiring[edit.id] = edit.expires_at_s
-            if self._is_live(edit.id):
+            if is_live(entry):
                 self._live.setdefault(edit.request.namespace, {})[edit.id] = entry
 
     def check(self, event_type: type[Event], edit_ids: Iterable[str]) -> None:
@@ -219,6 +225,15 @@ class Ledger:
         if self.keys[key_id].revoked_at_s is not None:
             raise StateConflict(f"The key {key_id} is revoked already.")
         return self.keys[key_id]
+
+    def check_key_name(self, name: str) -> None:
+        """Raises StateConflict for a name that another key has, or had: the audit could not tell the two apart."""
+        same = [key for key in self.keys.values() if key.name.casefold() == name.casefold()]
+        if same:
+            raise StateConflict(
+                f"The key {same[0].id} is named {same[0].name!r} already, and names are unique, those of revoked keys "
+                f"included: take another, such as {name + '-2'!r}."
+            )
 
     def _add_key(self, event: KeyCreated) -> None:
         if event.key_id in self.keys:
@@ -292,27 +307,9 @@ class Ledger:
             intervals.append((revision, NEVER))
 
     def _settle(self, touched: Iterable[str]) -> None:
-        """Opens and closes live intervals: an edit is live while nothing holds it back and nothing newer covers it.
-
-        Cover is handed down: of three corrections of one prompt the second, superseded by the third, still keeps the
-        first out. It flows from the newest edit to the oldest: who supersedes is younger than what it supersedes.
-        """
-        todo = {edit_id: self.entries[edit_id] for edit_id in touched}
-        while todo:
-            entry = todo.pop(max(todo, key=lambda edit_id: todo[edit_id].order))
-            held_back = entry.staged_in is not None or entry.rolled_back or entry.disabled or entry.expired
-            covered = any(self.entries[newer].covers for newer in entry.superseded_by)
-            live = not held_back and not covered
-            if live != self._is_live(entry.edit.id):
-                self._set_live(entry, live)
-            covers = not held_back or covered
-            if covers != entry.covers:
-                entry.covers = covers
-                todo.update({old: self.entries[old] for old in entry.edit.supersedes})
-
-    def _is_live(self, edit_id: str) -> bool:
-        live = self.entries[edit_id].live
-        return bool(live) and live[-1][1] == NEVER
+        """Opens and closes live intervals."""
+        for entry, live in settle(self.entries, touched):
+            self._set_live(entry, live)
 
     def _set_live(self, entry: Entry, live: bool) -> None:
         # Not in _note alone: an edit that revives in another namespace is not among those the event names.

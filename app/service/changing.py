@@ -19,9 +19,9 @@ from app.domain.events import (
     SwitchSet,
 )
 from app.service.conflicts import conflict_with, in_the_way
+from app.service.outlook import check_switch, since
 from app.service.records import Clock, Records
 from app.service.serving import Pins
-from app.service.spaces import check_known
 from app.service.superseding import check_read
 from app.service.turns import Turns
 from app.service.verifying import Verifier
@@ -114,24 +114,21 @@ class Changing:
                 raise conflict_with(ledger, conflicts, what, advice="Disable them or roll them back first.")
         return seen
 
-    async def roll_back_to(self, revision: int, origin: Origin) -> tuple[EditView, ...]:
-        """Roll back every edit that was committed after a revision and stands yet, in one event."""
+    async def roll_back_to(
+        self, revision: int, namespace: str | None, origin: Origin, read: int | None = None
+    ) -> tuple[EditView, ...]:
+        """Roll back every edit of a namespace, or of all (None), that was committed after a revision and stands yet, in
+        one event. Raises PreconditionFailed where there were changes since the revision that was `read`."""
         touched: tuple[str, ...] = ()
 
         def back() -> Event | None:
             nonlocal touched
             ledger = self._records.ledger
-            if not 0 <= revision <= ledger.revision:
-                raise InvalidRequest(f"`to_revision` must be from 0 to {ledger.revision}.")
             done = self._records.done_under(origin)
             if done is not None:
                 touched = done.edit_ids
                 return None
-            touched = tuple(
-                entry.edit.id
-                for entry in ledger.entries.values()
-                if entry.live and entry.live[0][0] > revision and not entry.rolled_back
-            )
+            touched = since(ledger, revision, namespace, self._configured, read)
             if not touched:
                 return None
             return EditsRolledBack(revision=ledger.revision + 1, at_s=self._clock(), origin=origin, edit_ids=touched)
@@ -149,8 +146,7 @@ class Changing:
             if before is not None:
                 done = before.revision
                 return None
-            check_known(self._records.ledger, namespace, self._configured)
-            self._records.ledger.check_switch(namespace, on)
+            check_switch(self._records.ledger, namespace, on, self._configured)
             done = self._records.revision + 1
             return SwitchSet(revision=done, at_s=self._clock(), origin=origin, namespace=namespace, on=on)
 

@@ -31,6 +31,8 @@ class Draft:
     """With its preset, as the engine knows it."""
     origin: Origin
     dry_run: bool = False
+    place: int | None = None
+    """In its batch, from 0."""
     read: int | None = None
     """The revision that the asker has read, where it says so."""
     tell: Tell = silent
@@ -158,7 +160,8 @@ class Committer:
 
     async def commit(self, edits: list[Edit], bases: Mapping[str, Edition], origin: Origin, *, batch: bool) -> None:
         """A batch is staged edit by edit, and live from its closing event. Raises LostRace if `bases` have changed."""
-        reason = origin.reason or edits[0].request.reason
+        reasons = {edit.request.reason for edit in edits}
+        reason = origin.reason or (reasons.pop() if len(reasons) == 1 else None)  # each staged edit tells its own
         if not batch:
             await self._append(EditCommitted, bases, replace(origin, reason=reason), edit=edits[0])
             return

@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
 from app.domain.edit import EditRequest
-from app.domain.errors import InvalidRequest, ScopeConflict
+from app.domain.errors import InvalidRequest, ScopeConflict, of_batch
 from app.domain.generation import Generation
 from app.domain.ledger import Ledger
 from app.domain.words import same_text
@@ -20,7 +20,8 @@ def check_batch(requests: Sequence[EditRequest], *, dry_run: bool = False) -> No
     asked: dict[tuple[str, str], int] = {}
     for at, request in enumerate(requests):
         if not request.force and not dry_run:
-            check_texts(request)
+            with of_batch(at if len(requests) > 1 else None):
+                check_texts(request)
         for text in (request.prompt, *request.paraphrases):
             first = asked.setdefault((request.namespace, " ".join(text.split())), at)
             other = requests[first]
@@ -30,9 +31,14 @@ def check_batch(requests: Sequence[EditRequest], *, dry_run: bool = False) -> No
                     f"{other.target!r} by the one ({other.prompt!r}) and {request.target!r} by the other "
                     f"({request.prompt!r}). Keep one of them.",
                     edits=[first, at],
+                    index=at,
                 )
             if first != at and text == request.prompt and text.strip() == other.prompt.strip():
-                raise InvalidRequest(f"The batch corrects the prompt {text!r} twice: keep one of them.")
+                raise InvalidRequest(
+                    f"Edits {first} and {at} of the batch correct the prompt {text!r} twice: keep one of them.",
+                    edits=[first, at],
+                    index=at,
+                )
 
 
 def check_texts(request: EditRequest, among: Collection[str] | None = None) -> None:
@@ -84,7 +90,7 @@ async def check_scopes(
                 f"{other.target!r}) answers {text!r}, which the other corrects to {request.target!r}"
             )
             if not draft.dry_run:
-                raise ScopeConflict(f"{problem}. {APART_IN_A_BATCH}", conflicts=[], edits=[first, at])
+                raise ScopeConflict(f"{problem}. {APART_IN_A_BATCH}", conflicts=[], edits=[first, at], index=at)
             assert draft.verdict is not None
             draft.verdict = replace(draft.verdict, problems=(problem, *draft.verdict.problems))
             break

@@ -66,7 +66,7 @@ class Editing:
     async def _each(
         self, requests: Sequence[EditRequest], origin: Origin, *, dry_run: bool, tell: Tell, read: int | None
     ) -> EditResults:
-        """Each for itself, one after the other. Raises only if none could be made: the first one's error."""
+        """Each for itself, one after the other, with what was wrong with those that could not be made."""
         results: list[EditResult] = []
         failures: list[EditFailure] = []
         for index, request in enumerate(requests):
@@ -76,8 +76,6 @@ class Editing:
                 results.extend(made.results)
             except ErrataError as error:
                 failures.append(EditFailure(index=index, error=error))
-        if not results:
-            raise failures[0].error
         return EditResults(results=tuple(results), revision=self._records.revision, failures=tuple(failures))
 
     async def _edit(

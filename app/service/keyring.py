@@ -1,8 +1,11 @@
 """Making and revoking keys: events in the log like any change, known to every server and to the audit."""
 
+from app.domain.errors import InvalidRequest
 from app.domain.events import Event, KeyCreated, KeyRevoked, Origin
 from app.domain.keys import Key, Role, new_key
 from app.service.records import Clock, Records
+
+MAX_NAME_CHARS = 100
 
 
 class Keyring:
@@ -13,10 +16,20 @@ class Keyring:
         self._clock = clock
 
     async def create(self, role: Role, name: str, origin: Origin) -> tuple[Key, str]:
-        """The key, and the text that its owner is to be given: nobody can find it out again."""
+        """The key, and the text that its owner is to be given: nobody can find it out again.
+
+        Raises InvalidRequest for a name that cannot stand for one person in the audit: taken, empty or unreadable.
+        """
+        name = name.strip()
+        if not name or len(name) > MAX_NAME_CHARS or not name.isprintable() or any(each in name for each in "()"):
+            raise InvalidRequest(
+                f"The name of a key has 1 to {MAX_NAME_CHARS} printable characters, and no parentheses: it stands in "
+                f"the audit for whose key it is."
+            )
         key, text = new_key(role, name, self._clock())
 
         def created() -> Event:
+            self._records.ledger.check_key_name(name)
             return KeyCreated(
                 revision=self._records.revision + 1,
                 at_s=key.created_at_s,
@@ -34,8 +47,15 @@ class Keyring:
         """From its event on the key opens nothing, on any server. Raises UnknownKey or StateConflict."""
 
         def revoked() -> Event:
-            self._records.ledger.check_revoke(key_id)
-            return KeyRevoked(revision=self._records.revision + 1, at_s=self._clock(), origin=origin, key_id=key_id)
+            key = self._records.ledger.check_revoke(key_id)
+            return KeyRevoked(
+                revision=self._records.revision + 1,
+                at_s=self._clock(),
+                origin=origin,
+                key_id=key_id,
+                name=key.name,
+                role=key.role.value,
+            )
 
         await self._records.write(revoked)
         return self._records.ledger.keys[key_id]

@@ -10,7 +10,7 @@ from contextlib import suppress
 from functools import partial
 
 from app.domain.edit import EditRequest
-from app.domain.errors import EditRejected, LostRace
+from app.domain.errors import EditRejected, LostRace, of_batch
 from app.domain.events import Origin
 from app.domain.generation import Generation
 from app.editors.base import Fitted
@@ -19,6 +19,7 @@ from app.engine.owner import EngineOwner
 from app.service.committing import Committer, Draft, hand_over, kept_report, new_id, preview_of, silenced
 from app.service.conflicts import check_batch, check_scopes, conflict_with, in_the_way
 from app.service.fitting import Fitter
+from app.service.foreseeing import check_ahead
 from app.service.preparing import Preparing
 from app.service.records import Clock, Records, uninterrupted
 from app.service.repeated import known_under, standing, twin_of
@@ -68,6 +69,8 @@ class Making:
         check_batch(requests, dry_run=dry_run)
         drafts = await self._draft(requests, origin, dry_run=dry_run, tell=tell, read=read)
         try:
+            if len(drafts) > 1:
+                await check_ahead(drafts, self._owner, self._preparing)
             seconds = await self._fit(drafts, self._bases(drafts))
             return await self._verify_and_commit(drafts, origin, seconds, batch=batch, dry_run=dry_run)
         finally:
@@ -95,11 +98,14 @@ class Making:
         self, requests: Sequence[EditRequest], origin: Origin, *, dry_run: bool, tell: Tell, read: int | None
     ) -> list[Draft]:
         drafts: list[Draft] = []
-        for request in requests:
-            # on another thread: it takes as long as the texts are, and others are served meanwhile
-            first, *further = await asyncio.to_thread(self._preparing.editors, request)
-            await asyncio.to_thread(self._preparing.fit_request, request)  # or refused before anything is generated
+        for at, request in enumerate(requests):
+            place = at if len(requests) > 1 else None
+            with of_batch(place):
+                # on another thread: it takes as long as the texts are, and others are served meanwhile
+                first, *further = await asyncio.to_thread(self._preparing.editors, request)
+                await asyncio.to_thread(self._preparing.fit_request, request)  # or refused before anything is generated
             draft = Draft(new_id(), request, first, origin, further=further, dry_run=dry_run, tell=tell, read=read)
+            draft.place = place
             drafts.append(draft)
         await self._look(drafts, self._bases(drafts))
         return drafts
@@ -115,10 +121,11 @@ class Making:
         """
         others: dict[str, tuple[str, ...]] = {}
         for draft in drafts:
-            draft.supersedes = superseded_by(self._records.ledger, draft.request)
-            others[draft.id] = others_of_the_prompt(self._records.ledger, draft.request, draft.origin, draft.read)
-            if others[draft.id] and not draft.dry_run:
-                raise theirs(self._records.ledger, others[draft.id])
+            with of_batch(draft.place):
+                draft.supersedes = superseded_by(self._records.ledger, draft.request)
+                others[draft.id] = others_of_the_prompt(self._records.ledger, draft.request, draft.origin, draft.read)
+                if others[draft.id] and not draft.dry_run:
+                    raise theirs(self._records.ledger, others[draft.id])
             draft.seen = bases[draft.request.namespace].revision
         now = await asyncio.gather(*(self._answers_now(draft, bases[draft.request.namespace]) for draft in drafts))
         for draft, answers in zip(drafts, now, strict=True):
@@ -129,7 +136,8 @@ class Making:
             draft.conflicts = (*others[draft.id], *in_the_way_now)
             if draft.conflicts and not draft.dry_run:
                 what = f"Edits with another target already answer {draft.request.prompt!r} or a paraphrase of it"
-                raise conflict_with(self._records.ledger, draft.conflicts, what)
+                with of_batch(draft.place):
+                    raise conflict_with(self._records.ledger, draft.conflicts, what)
 
     async def _answers_now(self, draft: Draft, base: Edition) -> list[Generation]:
         """To the prompt and its paraphrases, one token each: it tells which live edit answers, if there are any."""
@@ -266,7 +274,8 @@ class Making:
         """
         hopeless = [draft for draft in failed if not draft.further]
         if overrun := [i for draft in hopeless if draft.verdict for i in draft.verdict.overruns]:
-            raise conflict_with(self._records.ledger, overrun, "The edit would answer the prompts of others")
+            with of_batch(next(draft.place for draft in hopeless if draft.verdict and draft.verdict.overruns)):
+                raise conflict_with(self._records.ledger, overrun, "The edit would answer the prompts of others")
         if hopeless:
             problems = [problem for draft in hopeless if draft.verdict for problem in draft.verdict.problems]
             raise EditRejected(
@@ -277,6 +286,7 @@ class Making:
                     for d in hopeless
                     if d.verdict
                 },
+                **({"index": hopeless[0].place, "edits": [d.place for d in hopeless]} if len(drafts) > 1 else {}),
             )
         staying = [draft for draft in drafts if draft not in failed]
         for draft in failed:

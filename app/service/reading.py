@@ -1,9 +1,11 @@
 """Reading the log a page at a time: from its oldest event on or from its newest back, all events or some."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from app.domain.events import EditCommitted, EditStaged, Event
+from app.domain.events import EditCommitted, EditStaged, Event, Turning
+from app.domain.keys import Key
+from app.service.histories import is_by
 from app.service.records import Records
 
 CHUNK_EVENTS = 100
@@ -25,8 +27,8 @@ class EventQuery:
     edit_id: str | None = None
     since_s: float | None = None
 
-    def takes(self, event: Event) -> bool:
-        if self.actor is not None and self.actor not in (event.origin.actor, event.origin.key_id):
+    def takes(self, event: Event, keys: Mapping[str, Key]) -> bool:
+        if self.actor is not None and not is_by(event.origin, self.actor, keys):
             return False
         if self.since_s is not None and event.at_s < self.since_s:
             return False
@@ -43,10 +45,11 @@ class EventPage:
 
 
 def edits_of(event: Event) -> tuple[str, ...]:
-    """The edits that an event is about: those it names, and those that its edit takes the place of."""
+    """The edits that an event is about: those it names, those it takes the place of, and those that turn with it."""
+    turned = (*event.revived, *event.superseded) if isinstance(event, Turning) else ()
     if isinstance(event, EditCommitted | EditStaged):
-        return event.edit.id, *event.edit.supersedes
-    return tuple(getattr(event, "edit_ids", ()))
+        return event.edit.id, *event.edit.supersedes, *turned
+    return (*getattr(event, "edit_ids", ()), *turned)
 
 
 def read_page(records: Records, query: EventQuery) -> EventPage:
@@ -61,7 +64,7 @@ def read_page(records: Records, query: EventQuery) -> EventPage:
         if query.newest_first and query.since_s is not None and event.at_s < query.since_s:
             break
         seen, read_to = seen + 1, event.revision
-        if query.takes(event):
+        if query.takes(event, records.ledger.keys):
             found.append((event, entry_hash))
     return EventPage(events=tuple(found), read_to=read_to, more=limited)
 

@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 
+from app.service.following import HISTORY
 from app.service.loading import Loading
 from app.service.records import Records
 from app.service.serving import Pins
@@ -22,6 +23,7 @@ async def read_anew(records: Records, loading: Loading, pins: Pins, failed: Call
                 await loading.clear()
                 await loading.load_all(ledger)
                 records.ledger, records.hash = ledger, last_hash
+                records.holds.pop(HISTORY, None)
                 pins.forget()
             return
         except Exception as error:

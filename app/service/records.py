@@ -4,17 +4,27 @@ import asyncio
 import math
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from itertools import islice
 from typing import Any
 
 from app.domain.entry import NEVER, Entry, Use
-from app.domain.errors import IdempotencyMismatch, InvalidRequest, LostRace, RevisionGone, StoreCorrupt
+from app.domain.errors import (
+    IdempotencyMismatch,
+    InvalidRequest,
+    LostRace,
+    RevisionGone,
+    StoreCorrupt,
+    StoreUnavailable,
+)
 from app.domain.events import Event, Origin
 from app.domain.ledger import Ledger
-from app.service.views import EditFilter, EditView, HistoryItem, Page, Sort
+from app.service.histories import history_of, is_by, turned_at, who
+from app.service.hits import Hits
+from app.service.views import EditFilter, EditView, Page, Sort
+from app.store import audit
 from app.store.base import Log
 from app.store.codec import GENESIS
 from app.store.upkeep import fold
@@ -46,10 +56,11 @@ class Records:
         """Of the log's entry at the ledger's revision: it stands for the whole history."""
         self._head = 0
         """The log's, as it last answered."""
-        self.hits: Counter[str] = Counter()
+        self.hits = Hits(log, clock)
         self.not_given: Counter[str] = Counter()
         """Answers to questions in an edit's scope that did not say its target."""
-        self.last_hit_s: dict[str, float] = {}
+        self.holds: dict[str, str] = {}
+        """Why nothing may be written now, by what is wrong: `durability`, `history`."""
         self.writing = asyncio.Lock()
         self._changed = asyncio.Event()
 
@@ -61,6 +72,16 @@ class Records:
     def lag(self) -> int:
         """Events of the log that are not folded here yet, as far as it has told."""
         return max(0, self._head - self.revision)
+
+    @property
+    def held(self) -> str | None:
+        """Why nothing may be written now."""
+        return next(iter(self.holds.values()), None)
+
+    def check_held(self) -> None:
+        """Raises StoreUnavailable where nothing may be written now."""
+        if self.held is not None:
+            raise StoreUnavailable(f"No change is taken now: {self.held}", retry_after_s=5)
 
     def fold_all(self) -> None:
         """Fold the log, from its newest snapshot on. For the start: it blocks, and takes nothing in."""
@@ -119,10 +140,12 @@ class Records:
     async def append(self, event: Event) -> None:
         """The commit point. Only under `writing`; the caller has checked that the ledger will take the event."""
         assert self.writing.locked()
+        self.check_held()
         # a caller that is cancelled must not leave an event in the log that the ledger has not seen
         await uninterrupted(self._append(event))
 
     async def _append(self, event: Event) -> None:
+        event = self.ledger.told_whole(event)
         self._fold(event, await asyncio.to_thread(self.log.append, event))
 
     def _fold(self, event: Event, entry_hash: str) -> None:
@@ -134,11 +157,23 @@ class Records:
         self._changed = asyncio.Event()
 
     def events(self, after: int | None, limit: int) -> list[tuple[Event, str]]:
-        """Events above a revision, or from the oldest that is kept on, with their hashes. It blocks.
+        """Events above a revision, or from the oldest that is kept on, with their hashes, as far as they are folded
+        here. It blocks.
 
         From the log itself, not from memory: what is shown is what would be found after a restart. Raises RevisionGone
         below what a trimmed log keeps.
         """
+        after = self._kept_after(after)
+        if after >= self.log.head():
+            return []
+        found = islice(self.log.follow(after, self.log.hash_of(after)), limit)
+        return [each for each in found if each[0].revision <= self.revision]
+
+    def exported(self, after: int | None) -> Iterator[str]:
+        """The same events as lines that prove themselves, one at a time; it blocks. Raises RevisionGone at once."""
+        return audit.lines(self.log, self._kept_after(after))
+
+    def _kept_after(self, after: int | None) -> int:
         first = self.log.first()
         if after is not None and after < first - 1:
             raise RevisionGone(
@@ -146,10 +181,7 @@ class Records:
                 f"trimmed. Leave `after` out to begin there.",
                 oldest=first,
             )
-        after = first - 1 if after is None else after
-        if after >= self.log.head():
-            return []
-        return list(islice(self.log.follow(after, self.log.hash_of(after)), limit))
+        return first - 1 if after is None else after
 
     async def wait_for(self, revision: int, timeout_s: float) -> bool:
         """Whether the ledger reached the revision in time."""
@@ -169,13 +201,18 @@ class Records:
         return known
 
     def count_hits(self, edit_ids: list[str], now_s: float) -> None:
-        self.hits.update(edit_ids)
-        self.last_hit_s.update(dict.fromkeys(edit_ids, now_s))
+        self.hits.count(edit_ids, now_s)
 
     # -- views
 
     def view(self, edit_id: str) -> EditView:
         return self._view(self.ledger.entry(edit_id))
+
+    def turned_with(self, views: Sequence[EditView]) -> tuple[EditView, ...]:
+        """Edits that answer again since what was done last to these."""
+        at = max((view.history[-1].revision for view in views), default=0)
+        revived, _ = turned_at(self.ledger, at, [view.edit.id for view in views])
+        return tuple(map(self.view, revived))
 
     def page(self, where: EditFilter, limit: int, cursor: str | None) -> Page:
         """Newest first, or as `where` sorts. The cursor is the order of the last edit shown: edits that come meanwhile
@@ -200,9 +237,9 @@ class Records:
         """Of what comes first the least: edits that answered most, that answered last, that end first."""
         match sort:
             case "hits":
-                return lambda entry: (-self.hits[entry.edit.id], -entry.order)
+                return lambda entry: (-self.hits.of(entry.edit.id), -entry.order)
             case "last_hit":
-                return lambda entry: (-self.last_hit_s.get(entry.edit.id, 0.0), -entry.order)
+                return lambda entry: (-(self.hits.last_s(entry.edit.id) or 0.0), -entry.order)
             case "expires":
                 return lambda entry: (entry.edit.expires_at_s or math.inf, -entry.order)
             case "question":
@@ -218,11 +255,11 @@ class Records:
             return False
         if where.editor is not None and entry.edit.editor != where.editor:
             return False
-        if where.actor is not None and entry.history[0][3].actor != where.actor:
+        if where.actor is not None and not self._made_by(entry, where.actor):
             return False
         if where.state is not None and self.ledger.state(entry.edit.id) is not where.state:
             return False
-        if where.never_hit and self.hits[entry.edit.id]:
+        if where.never_hit and self.hits.of(entry.edit.id):
             return False
         if where.expires_within_s is not None and not self._expires(entry, where.expires_within_s):
             return False
@@ -231,15 +268,19 @@ class Records:
             return any(text in part.casefold() for part in (request.prompt, request.target, request.subject or ""))
         return True
 
+    def _made_by(self, entry: Entry, actor: str) -> bool:
+        return is_by(entry.history[0][3], actor, self.ledger.keys)
+
     def _expires(self, entry: Entry, within_s: float) -> bool:
         at_s, over = entry.edit.expires_at_s, entry.rolled_back or entry.expired or entry.staged_in is not None
         return at_s is not None and not over and at_s <= self._clock() + within_s
 
     def _view(self, entry: Entry) -> EditView:
         edit_id = entry.edit.id
+        keys = self.ledger.keys
         history = tuple(
-            HistoryItem(revision=revision, kind=kind, at_s=at_s, origin=origin)
-            for revision, kind, at_s, origin in entry.history
+            replace(item, origin=replace(item.origin, actor=who(item.origin, keys)))
+            for item in history_of(self.ledger, entry)
         )
         return EditView(
             edit=replace(entry.edit, request=entry.request, report=entry.report),
@@ -248,9 +289,9 @@ class Records:
             origin=history[0].origin,
             live=tuple((start, None if end == NEVER else end) for start, end in entry.live),
             history=history,
-            hits=self.hits[edit_id],
+            hits=self.hits.of(edit_id),
             not_given=self.not_given[edit_id],
-            last_hit_s=self.last_hit_s.get(edit_id),
+            last_hit_s=self.hits.last_s(edit_id),
         )
 
 

@@ -8,6 +8,7 @@ import asyncio
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from app.domain.edit import Edit, EditRequest, State, edit_id_of, fit_id_of
 from app.domain.errors import EditRejected, InvalidRequest, StateConflict
@@ -53,6 +54,12 @@ class Retune:
             )
         if self.widen == 1 and not (self.paraphrases or self.counter_examples or self.aliases or self.probes):
             raise InvalidRequest("Nothing is to change: give `widen`, or texts to add.")
+
+    @property
+    def told(self) -> dict[str, Any]:
+        """What was asked for, for the log."""
+        texts = {name: list(getattr(self, name)) for name in ("paraphrases", "counter_examples", "aliases", "probes")}
+        return {"widen": self.widen, **{name: given for name, given in texts.items() if given}}
 
     def of(self, request: EditRequest, as_asked: Callable[[str, str], str] = lambda _, text: text) -> EditRequest:
         """The request as it would have been with this; `as_asked` puts a text as it is asked beside its prompt."""
@@ -111,7 +118,7 @@ class Retuning:
                         verdict = replace(verdict, report={**verdict.report, "bound_before": before})
                     if not change.force:
                         self._judge(verdict)
-                    if await self._commit(stands, request, now, fitted, verdict, origin):
+                    if await self._commit(stands, request, now, fitted, verdict, change, origin):
                         return self._records.view(edit_id)
                     lost = True
             finally:
@@ -178,8 +185,9 @@ class Retuning:
         return await self._verifier.verify(request, name, base, trial, beside, now)
 
     async def _commit(
-        self, stands: Edit, request: EditRequest, now: Edition, fitted: Fitted, verdict: Verdict, origin: Origin
-    ) -> bool:
+        self, stands: Edit, request: EditRequest, now: Edition, fitted: Fitted, verdict: Verdict, change: Retune,
+        origin: Origin,
+    ) -> bool:  # fmt: skip
         """False where the edit, or what stands beside it, has changed meanwhile."""
         edit_id = edit_id_of(stands.id)
         refit = Refit(edit_id=edit_id, learned=dict(fitted.learned), tensors=pack(fitted.tensors))
@@ -197,8 +205,16 @@ class Retuning:
                 return None
             made.append(self._records.revision + 1)
             tried.add(fit_id_of(edit_id, made[0]))
-            report, now_s = kept_report(verdict.report), self._clock()
-            return EditRetuned(revision=made[0], at_s=now_s, origin=origin, fit=refit, request=request, report=report)
+            return EditRetuned(
+                revision=made[0],
+                at_s=self._clock(),
+                origin=origin,
+                fit=refit,
+                request=request,
+                report=kept_report(verdict.report),
+                changed=change.told,
+                forced=change.force,
+            )
 
         async def loaded() -> None:
             await asyncio.wrap_future(self._owner.load(fit_id_of(edit_id, made[0]), stands.adaptor, fitted))

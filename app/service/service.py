@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from app.domain.edit import Edit, EditRequest
-from app.domain.errors import InvalidRequest, RequestCancelled
+from app.domain.errors import InvalidRequest, RequestCancelled, StateConflict
 from app.domain.events import EditsDisabled, EditsRolledBack, Event, Origin
 from app.domain.generation import Generation, GenerationParameters, Hit, Token
 from app.domain.ledger import Ledger
@@ -26,7 +26,7 @@ from app.service.answering import Answering
 from app.service.changing import Changing
 from app.service.editing import Editing
 from app.service.fitting import Fitter
-from app.service.following import Follower
+from app.service.following import HISTORY, Follower
 from app.service.jobs import Jobs
 from app.service.judging import Judging
 from app.service.loading import Loading, no_collections
@@ -41,13 +41,14 @@ from app.service.serving import Pins
 from app.service.snapshots import Snapshots
 from app.service.standing import editors_of, status_of
 from app.service.surroundings import Surroundings
+from app.service.tidying import tidy
 from app.service.verifying import Thresholds, Verifier
 from app.service.views import Doing, EditFilter, EditResults, EditView, Page, Status, Tell, quietly, silent
 from app.store.base import Log
 from app.store.snapshots import Manifest
 
 T = TypeVar("T")
-EXPIRY_PERIOD_S, DRAIN_S = 1.0, 30.0
+DRAIN_S = 30.0
 _log = logging.getLogger(__name__)
 
 
@@ -79,9 +80,7 @@ class Service:
     ) -> None:
         self._owner = owner
         self._fingerprint = fingerprints[AUTO[0]]
-        self.reason_required = reason_required
-        self._clock = clock
-        self._describe = describe
+        self.reason_required, self._clock, self._describe = reason_required, clock, describe
         self.judging = owner.judging = judging or Judging()
         self._preparing = Preparing(owner.engine, phrasebook or Phrasebook({}))
         self.loading = Loading(owner, fingerprints, history_revisions, self._preparing.scope_request)
@@ -114,8 +113,9 @@ class Service:
         with no_collections(lambda: self.records.ledger):
             await asyncio.to_thread(self.records.fold_all)
             await self.loading.load_all(self.records.ledger, tell)
-        work = (self._tidy(), self._follower.run(), self.snapshots.run(), self._refitting.run(), self.judging.run())
-        self._tasks = [asyncio.create_task(each) for each in work]
+        tidying = tidy(self.records, self.loading, self._pins, self.expire, self._clock)
+        work = (tidying, self._follower.run(), self.snapshots.run(), self._refitting.run(), self.judging.run())
+        self._tasks = [asyncio.create_task(each) for each in (*work, self.records.hits.run())]
         self._why_not = None
 
     async def stop(self) -> None:
@@ -127,6 +127,7 @@ class Service:
         await self._drain()
         await self.jobs.stop()
         await asyncio.to_thread(self._owner.stop)
+        await asyncio.to_thread(self.records.hits.exchange)
         async with self.records.writing:
             self.records.log.close()
         gc.unfreeze()
@@ -153,17 +154,15 @@ class Service:
         await read_anew(self.records, self.loading, self._pins, failed)
         self._why_not = None
 
-    async def _tidy(self) -> None:
-        """Now and then: expire what is due, give back what nobody can see any more."""
-        while True:
-            await asyncio.sleep(EXPIRY_PERIOD_S)
-            try:
-                if self.records.ledger.due(self._clock()):
-                    await self.expire()
-                async with self.records.writing:
-                    await self.loading.release(self._pins.oldest, self._pins.in_use)
-            except Exception as error:  # the store may be away for a while; it is asked again
-                _log.warning("Tidying up failed, and is tried again: %s", error)
+    async def adopt_log(self, revision: int, origin: Origin) -> None:
+        """Begin anew from the log that stands in the applied one's place. Raises StateConflict if it ends elsewhere."""
+        head = await asyncio.to_thread(self.records.log.head)
+        if HISTORY not in self.records.holds:
+            raise StateConflict("The log is the one that was applied here: there is nothing to adopt.")
+        if head != revision:
+            raise StateConflict(f"The log ends at revision {head}, not {revision}: look at it again.", revision=head)
+        _log.warning("%s adopts the log that ends at revision %d: %s", origin.actor, revision, origin.reason)
+        await self._rebuild("the log is adopted")
 
     # -- how it stands
 
@@ -172,7 +171,7 @@ class Service:
         return self.records.revision
 
     def status(self) -> Status:
-        why_not = self._why_not or (None if self._owner.alive else "the engine has stopped")
+        why_not = self._why_not or self.records.held or (None if self._owner.alive else "the engine has stopped")
         silence_s, judge, extra = self._follower.silence_s, self.judging.view(), self._describe()
         return status_of(self.records, self._owner.engine, self._fingerprint, why_not, silence_s, judge, extra)
 
@@ -197,7 +196,7 @@ class Service:
 
     @property
     def engine(self) -> Engine:
-        """For measurements, before a start: after it only the engine's own thread may touch it."""
+        """For measurements, before a start: after it only its own thread may touch it."""
         return self._owner.engine
 
     def on_engine(self, function: Callable[[Engine], T]) -> "Future[T]":
@@ -261,6 +260,7 @@ class Service:
             raise RequestCancelled(f"The server is {self._why_not}: ask again later.", retry_after_s=1)
 
     def _check_reason(self, reason: str | None) -> None:
+        self.records.check_held()
         if self.reason_required and not (reason or "").strip():
             raise InvalidRequest("`reason` is required on this server: say why, for the audit trail.")
 
@@ -277,7 +277,7 @@ class Service:
         tell: Tell = silent,
         read: int | None = None,
     ) -> EditResults:
-        """`read`, here and below, is the revision that the asker has read of what is to change, where it says so."""
+        """`read`, here and below, is the revision that the asker has read of what is to change."""
         how: dict[str, Any] = {"atomic": atomic, "batch": batch, "dry_run": dry_run, "tell": tell, "read": read}
         with self._working():
             for request in requests:
@@ -325,10 +325,12 @@ class Service:
         with self._working():
             return await self._changing.enable(edit_ids, origin, read)
 
-    async def roll_back_to(self, revision: int, origin: Origin) -> tuple[EditView, ...]:
-        """Roll back every edit that was committed after a revision and stands yet."""
+    async def roll_back_to(
+        self, revision: int, namespace: str | None, origin: Origin, read: int | None = None
+    ) -> tuple[EditView, ...]:
+        """Roll back every edit of a namespace (None: of all) that was committed after a revision and stands yet."""
         self._admit_change(origin)
-        return await self._changing.roll_back_to(revision, origin)
+        return await self._changing.roll_back_to(revision, namespace, origin, read)
 
     async def set_switch(self, namespace: str | None, on: bool, origin: Origin) -> int:
         """The kill switch: `on` false stops every edit of a namespace, or of all. Returns the new revision."""

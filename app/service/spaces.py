@@ -1,12 +1,13 @@
 """Namespaces and their kill switches, as they stand. Free of torch; changes nothing."""
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 
 from app.domain.entry import NEVER
 from app.domain.errors import RevisionGone, UnknownNamespace
 from app.domain.ledger import Ledger
+from app.service.histories import who
 from app.service.records import Records
 from app.service.views import HistoryItem
 
@@ -81,7 +82,8 @@ def explained(records: Records, switch: Switch) -> Switch:
         ((event, _),) = records.events(switch.since - 1, 1)
     except RevisionGone:  # the log was trimmed: its archive knows
         return switch
-    item = HistoryItem(revision=event.revision, kind=event.kind, at_s=event.at_s, origin=event.origin)
+    origin = replace(event.origin, actor=who(event.origin, records.ledger.keys))
+    item = HistoryItem(revision=event.revision, kind=event.kind, at_s=event.at_s, origin=origin)
     return Switch(namespace=switch.namespace, on=switch.on, since=switch.since, set=item)
 
 

@@ -4,10 +4,10 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
-from app.domain.entry import NEVER
 from app.editors.registry import AUTO
 from app.engine.engine import Engine
 from app.service.records import Records
+from app.service.spaces import switched_off, switches
 from app.service.views import JudgeView, Status
 
 
@@ -32,8 +32,10 @@ def status_of(
         store=records.log.url,
         durable=records.log.durable,
         revision=ledger.revision,
+        hash=records.hash,
         live_edits=ledger.live_count(),
-        switched_on=not any(spans and spans[-1][1] == NEVER for spans in ledger.off.values()),
+        switched_on=switches(ledger)[0].on,
+        switched_off=switched_off(ledger),
         log_lag=records.lag,
         log_silence_s=log_silence_s,
         running=len(engine.scheduler.running),

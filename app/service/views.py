@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from difflib import SequenceMatcher
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -36,6 +36,10 @@ class HistoryItem:
     kind: str
     at_s: float
     origin: Origin
+    by: str | None = None
+    """The edit whose event it was, where that is another one."""
+    changed: Mapping[str, Any] = field(default_factory=dict)
+    """The texts that a retune added, by kind."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,7 +55,7 @@ class EditView:
     """Live intervals [from, to) over revisions; None: still live."""
     history: tuple[HistoryItem, ...]
     hits: int
-    """Answers it gave since this server started."""
+    """Answers it gave, over all servers of the log, as far as they have told."""
     last_hit_s: float | None
     not_given: int = 0
     """Answers in its scope since then that did not say its target."""
@@ -126,6 +130,8 @@ class EditFailure:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EditResults:
+    """Of a batch that is not atomic the results may be none, and the failures all."""
+
     results: tuple[EditResult, ...]
     revision: int
     failures: tuple[EditFailure, ...] = ()
@@ -172,8 +178,13 @@ class Status:
     store: str
     durable: bool
     revision: int
+    hash: str
+    """Of the log's entry at the revision."""
     live_edits: int
     switched_on: bool
+    """Whether the switch of all namespaces is on."""
+    switched_off: tuple[str, ...]
+    """Namespaces whose own switch is off."""
     log_lag: int
     """Events of the log that are not applied here yet, as far as it has told."""
     log_silence_s: float

@@ -20,6 +20,13 @@ class Log(Protocol):
         """Whether an appended event survives kill -9 (and, as far as the disk keeps its word, power loss)."""
         ...
 
+    def recheck(self) -> None:
+        """Look again whether what is appended is kept, as when the log was opened: it can be taken away while it runs.
+
+        Raises InvalidRequest or StoreCorrupt where it is not, StoreUnavailable where the log does not answer.
+        """
+        ...
+
     @property
     def seal(self) -> Seal:
         """What closes its entries, and what is kept beside them."""

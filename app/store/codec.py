@@ -8,21 +8,23 @@ Layout: prefix | header | payload | hash
     hash     SHA-256 of everything before it, HMAC-SHA-256 under a secret; as the header names the hash before, all
              entries form one chain
 The magic, the place of the schema and the closing hash stay the same in every schema, so that an older Errata can tell
-a newer entry from a damaged one. A changed field of an event, an edit or a request needs a new schema, and the reader
-of each older one stays.
+a newer entry from a damaged one. A new field of an event needs a new schema, which its metadata names, and a default,
+which it has in older entries.
 """
 
 import json
+from dataclasses import dataclass
 from io import BytesIO
 from struct import Struct
+from struct import error as StructError
 
 from app.domain.errors import ErrataError, InvalidRequest, StoreCorrupt
 from app.domain.events import EVENTS, Event
-from app.store.fields import from_json, to_json
+from app.store.fields import from_json, schema_of, to_json
 from app.store.seal import DIGEST_BYTES, PLAIN, Seal
 
-SCHEMA = 3
-"""The newest. Each kind of event is written in the oldest that can hold it, so that an older Errata reads on."""
+SCHEMA = 4
+"""The newest. Each event is written in the oldest that can hold it, so that an older Errata reads on."""
 _SINCE = {"edits_refitted": 2, "edit_retuned": 3, "probes_set": 3}
 GENESIS = "0" * 64
 """What the first entry names as the hash before it."""
@@ -37,7 +39,8 @@ def encode(event: Event, prev_hash: str, seal: Seal = PLAIN) -> bytes:
     if EVENTS.get(event.kind) is not type(event):
         raise TypeError(f"{type(event).__name__} is not a registered event")
     blobs: list[bytes] = []
-    fields = to_json(event, type(event), "event", blobs)
+    schema = max(_SINCE.get(event.kind, 1), schema_of(event))
+    fields = to_json(event, type(event), "event", blobs, schema)
     try:
         text = json.dumps(
             {"kind": event.kind, "prev": prev_hash, "event": fields},
@@ -53,7 +56,6 @@ def encode(event: Event, prev_hash: str, seal: Seal = PLAIN) -> bytes:
     except ValueError as error:
         raise InvalidRequest(f"A number is too long to be kept ({error}): use a text.") from error
     payload_bytes = sum(map(len, blobs))
-    schema = _SINCE.get(event.kind, 1)
     if seal.keyed:
         schema |= _KEYED
     body = b"".join((_PREFIX.pack(_MAGIC, schema, len(header), payload_bytes), header, *blobs))
@@ -65,7 +67,7 @@ def decode(data: bytes, prev_hash: str | None, revision: int | None, seal: Seal 
 
     Raises StoreCorrupt for any byte that is not what was written, and for an entry of a newer schema.
     """
-    entry_hash, header_bytes, payload_bytes = _unseal(data, revision, seal)
+    entry_hash, schema, header_bytes, payload_bytes = _unseal(data, revision, seal)
     header_end = _PREFIX.size + header_bytes
     if header_end + payload_bytes + DIGEST_BYTES != len(data):
         raise corrupt(revision, "its lengths do not add up")
@@ -78,7 +80,7 @@ def decode(data: bytes, prev_hash: str | None, revision: int | None, seal: Seal 
         if header["kind"] not in EVENTS:
             raise ValueError(f"its kind {header['kind']!r} is unknown")
         payload = BytesIO(data[header_end:-DIGEST_BYTES])
-        event = from_json(header["event"], EVENTS[header["kind"]], "event", payload)
+        event = from_json(header["event"], EVENTS[header["kind"]], "event", payload, schema)
         if payload.read(1):
             raise ValueError("its payload is longer than its fields")
         if revision is not None and event.revision != revision:
@@ -87,6 +89,32 @@ def decode(data: bytes, prev_hash: str | None, revision: int | None, seal: Seal 
         raise corrupt(revision, str(error)) from error
     assert isinstance(event, Event)
     return event, entry_hash
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What an entry is put together of. `schema` as it stands in the prefix, with the mark of a secret."""
+
+    schema: int
+    header: bytes
+    payload: bytes
+    hash: str
+
+
+def take_apart(data: bytes) -> Parts:
+    """The parts of an entry that is verified."""
+    _, schema, header_bytes, _ = _PREFIX.unpack_from(data)
+    end = _PREFIX.size + header_bytes
+    return Parts(schema, data[_PREFIX.size : end], data[end:-DIGEST_BYTES], closing_hash(data))
+
+
+def assemble(parts: Parts) -> bytes:
+    """The entry again. Raises ValueError for parts that no entry has; whether the hash is right is for `decode`."""
+    try:
+        prefix = _PREFIX.pack(_MAGIC, parts.schema, len(parts.header), len(parts.payload))
+    except StructError as error:
+        raise ValueError(f"its schema {parts.schema!r} never existed") from error
+    return b"".join((prefix, parts.header, parts.payload, bytes.fromhex(parts.hash)))
 
 
 def closing_hash(data: bytes) -> str:
@@ -112,8 +140,8 @@ def corrupt(revision: int | None, why: str) -> StoreCorrupt:
     )
 
 
-def _unseal(data: bytes, revision: int | None, seal: Seal) -> tuple[str, int, int]:
-    """Entry hash, header length and payload length of an entry whose closing hash is right and schema is known."""
+def _unseal(data: bytes, revision: int | None, seal: Seal) -> tuple[str, int, int, int]:
+    """Entry hash, schema, header's and payload's length of an entry whose closing hash is right and schema known."""
     if len(data) < _PREFIX.size + DIGEST_BYTES:
         raise corrupt(revision, f"it is cut short, to {len(data)} bytes")
     magic, marked_schema, header_bytes, payload_bytes = _PREFIX.unpack_from(data)
@@ -139,4 +167,4 @@ def _unseal(data: bytes, revision: int | None, seal: Seal) -> tuple[str, int, in
         )
     if schema < 1:
         raise corrupt(revision, f"its schema {schema} never existed")
-    return closing_hash(data), header_bytes, payload_bytes
+    return closing_hash(data), schema, header_bytes, payload_bytes

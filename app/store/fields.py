@@ -1,4 +1,4 @@
-"""Dataclasses as JSON values and back, by their field types alone. Knows nothing of events, entries or hashes.
+"""Dataclasses as JSON values and back, by their field types alone. Knows no event, entry or hash.
 
 A `bytes` field stands in the JSON as its length; the bytes themselves go beside it, in the order of the fields.
 """
@@ -12,29 +12,33 @@ from types import UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from app.domain.errors import InvalidRequest
+from app.domain.events import SINCE
 
+NEWEST = 2**15
+"""A schema above all that there are: every field."""
 MAX_DEPTH = 64
 """Of nested JSON values: far below where Python's own JSON reader gives up, so that what is written can be read."""
 
 
-def to_json(value: Any, kind: Any, where: str, blobs: list[bytes]) -> Any:
-    """A value of the annotated type `kind` as JSON; its bytes are appended to `blobs`.
+def to_json(value: Any, kind: Any, where: str, blobs: list[bytes], schema: int = NEWEST) -> Any:
+    """A value of the annotated type `kind` as JSON, with the fields of a schema; its bytes are appended to `blobs`.
 
     Raises InvalidRequest for a JSON value that cannot be kept exactly, TypeError for a field of another type.
     """
     if isinstance(kind, type) and is_dataclass(kind):
         _require(type(value) is kind, value, kind, where)
-        return {name: to_json(getattr(value, name), of, f"{where}.{name}", blobs) for name, of in shape(kind).items()}
+        found = shape(kind, schema).items()
+        return {name: to_json(getattr(value, name), of, f"{where}.{name}", blobs, schema) for name, of in found}
     if kind is bytes:
         _require(isinstance(value, bytes), value, kind, where)
         blobs.append(value)
         return len(value)
     origin = get_origin(kind)
     if origin in (Union, UnionType):
-        return None if value is None else to_json(value, _inner(kind), where, blobs)
+        return None if value is None else to_json(value, _inner(kind), where, blobs, schema)
     if origin is tuple:
         _require(isinstance(value, tuple), value, kind, where)
-        return [to_json(item, get_args(kind)[0], where, blobs) for item in value]
+        return [to_json(item, get_args(kind)[0], where, blobs, schema) for item in value]
     if origin is Mapping:
         _require(isinstance(value, Mapping), value, kind, where)
         return _plain(value, where, MAX_DEPTH)
@@ -43,10 +47,13 @@ def to_json(value: Any, kind: Any, where: str, blobs: list[bytes]) -> Any:
     return _plain(float(value) if kind is float else value, where, MAX_DEPTH)
 
 
-def from_json(value: Any, kind: Any, where: str, blobs: BytesIO) -> Any:
-    """What `to_json` was given. Raises ValueError for anything that it cannot have written, unknown fields included."""
+def from_json(value: Any, kind: Any, where: str, blobs: BytesIO, schema: int = NEWEST) -> Any:
+    """What `to_json` was given under a schema; fields that came later have their defaults.
+
+    Raises ValueError for anything that it cannot have written, unknown fields included.
+    """
     try:
-        return _reader(kind)(value, blobs)
+        return _reader(kind, schema)(value, blobs)
     except _Wrong as error:
         raise ValueError(f"{'.'.join((where, *reversed(error.path)))} {error}") from None
 
@@ -63,25 +70,25 @@ _Reader = Callable[[Any, BytesIO], Any]
 
 
 @cache
-def _reader(kind: Any) -> _Reader:
+def _reader(kind: Any, schema: int) -> _Reader:
     """How a value of a type is read: looked up once a type, as a long log has millions of values."""
     if isinstance(kind, type) and is_dataclass(kind):
-        return _dataclass_reader(kind)
+        return _dataclass_reader(kind, schema)
     if kind is bytes:
         return _read_bytes
     origin = get_origin(kind)
     if origin in (Union, UnionType):
-        inner = _reader(_inner(kind))
+        inner = _reader(_inner(kind), schema)
         return lambda value, blobs: None if value is None else inner(value, blobs)
     if origin is tuple:
-        item = _reader(get_args(kind)[0])
+        item = _reader(get_args(kind)[0], schema)
         return lambda value, blobs: tuple([item(each, blobs) for each in _checked(value, list)])
     wanted = dict if origin is Mapping else kind
     return lambda value, blobs: _checked(value, wanted)
 
 
-def _dataclass_reader(kind: type) -> _Reader:
-    readers = {name: _reader(of) for name, of in shape(kind).items()}
+def _dataclass_reader(kind: type, schema: int) -> _Reader:
+    readers = {name: _reader(of, schema) for name, of in shape(kind, schema).items()}
 
     def read(value: Any, blobs: BytesIO) -> Any:
         if type(value) is not dict or value.keys() != readers.keys():
@@ -107,10 +114,22 @@ def _read_bytes(value: Any, blobs: BytesIO) -> bytes:
 
 
 @cache
-def shape(kind: type) -> dict[str, Any]:
-    """A dataclass's fields with their types, in their order."""
+def shape(kind: type, schema: int = NEWEST) -> dict[str, Any]:
+    """The fields that a dataclass has in a schema, with their types, in their order."""
     hints = get_type_hints(kind)
-    return {field.name: hints[field.name] for field in fields(kind)}
+    return {field.name: hints[field.name] for field in fields(kind) if field.metadata.get(SINCE, 0) <= schema}
+
+
+def schema_of(value: Any) -> int:
+    """The oldest schema that can hold a dataclass's value: fields that came later must be at their defaults. 0: any."""
+    kind: Any = type(value)
+    return max((since for name, since in _later(kind) if getattr(value, name)), default=0)
+
+
+@cache
+def _later(kind: Any) -> tuple[tuple[str, int], ...]:
+    """Fields that came with a later schema, whose defaults are all empty or false."""
+    return tuple((field.name, field.metadata[SINCE]) for field in fields(kind) if SINCE in field.metadata)
 
 
 def _inner(optional: Any) -> Any:

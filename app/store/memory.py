@@ -29,6 +29,8 @@ class MemoryLog:
     def durable(self) -> bool:
         return False
 
+    def recheck(self) -> None: ...
+
     @property
     def seal(self) -> Seal:
         return self._chain.seal

@@ -12,7 +12,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from app.domain.errors import StoreUnavailable
+from app.domain.errors import InvalidRequest, StoreUnavailable
 from app.domain.events import Event
 from app.store.chain import DEFAULT_CHAIN, Chain, lost_race
 from app.store.codec import GENESIS, closing_hash, corrupt, hash_before
@@ -42,6 +42,7 @@ class RedisLog:
         self._client, self._url = connect(url)
         self._key, self._kept = f"{prefix}:log", f"{prefix}:kept"
         self._chain = chain
+        self._allow_not_durable = allow_not_durable
         self._lock = Lock()
         self._known = (0, GENESIS)
         """The newest entry that this handle read or wrote for an append: its revision and hash."""
@@ -59,6 +60,14 @@ class RedisLog:
     @property
     def durable(self) -> bool:
         return self._durable
+
+    def recheck(self) -> None:
+        self._check_open()
+        try:
+            self._durable = require_durable(self._client, self._url, allow_not_durable=self._allow_not_durable)
+        except InvalidRequest:
+            self._durable = False
+            raise
 
     @property
     def seal(self) -> Seal:

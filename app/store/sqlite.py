@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from threading import Lock
 
-from app.domain.errors import StoreUnavailable
+from app.domain.errors import StoreCorrupt, StoreUnavailable
 from app.domain.events import Event
 from app.store.chain import DEFAULT_CHAIN, Chain, lost_race
 from app.store.codec import GENESIS, closing_hash, corrupt, hash_before
@@ -50,6 +50,13 @@ class SqliteLog:
     @property
     def durable(self) -> bool:
         return True
+
+    def recheck(self) -> None:
+        with self._open():
+            try:
+                self._check_files()
+            except StoreUnavailable as error:  # not for a while: no write goes where it can be found again
+                raise StoreCorrupt(error.message) from error
 
     @property
     def seal(self) -> Seal:

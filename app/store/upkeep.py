@@ -10,6 +10,8 @@ from app.store.base import Log
 from app.store.codec import GENESIS, encode
 from app.store.snapshots import Manifest, ids, load, manifest_of, restore, save
 
+HITS = "hits-"
+"""What the names begin with under which servers keep their counts beside the log."""
 Advance = Callable[[], object]
 """Called once for each entry, for whoever shows progress."""
 
@@ -75,6 +77,9 @@ def copy(old: Log, new: Log, advance: Advance = lambda: None) -> tuple[int, bool
             copied = new.append(event)
         last = entry_hash
         advance()
+    for name in old.names():
+        if name.startswith(HITS):  # how often edits answered goes along
+            new.put(name, old.get(name) or b"")
     same = last == copied
     if same:
         for snapshot_id in ids(old):

@@ -174,7 +174,7 @@ async def back(visit: Visit) -> Response:
     try:
         if service.records.done_under(origin) is None and service.revision > visit.read():
             return await _ask_back(visit, revision, stale=True, reason=visit.form.get("reason"))
-        await service.roll_back_to(revision, origin)
+        await service.roll_back_to(revision, None, origin)
     except ErrataError as error:
         return await _ask_back(
             visit, min(revision, service.revision), problem_of(error), reason=visit.form.get("reason")

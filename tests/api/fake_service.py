@@ -13,7 +13,13 @@ from dataclasses import replace
 from typing import Any
 
 from app.domain.edit import Edit, EditRequest
-from app.domain.errors import EditRejected, IdempotencyMismatch, RequestCancelled, ScopeConflict
+from app.domain.errors import (
+    EditRejected,
+    IdempotencyMismatch,
+    RequestCancelled,
+    ScopeConflict,
+    StateConflict,
+)
 from app.domain.events import (
     BatchCommitted,
     EditCommitted,
@@ -27,18 +33,20 @@ from app.domain.events import (
     Refit,
     SwitchSet,
 )
-from app.domain.generation import Generation, GenerationParameters, Hit, Ranked, Signal, Token
+from app.domain.generation import Generation, GenerationParameters, Hit, Signal, Token
 from app.editors.base import Progress
 from app.service.jobs import Jobs
+from app.service.outlook import check_switch, since
 from app.service.recent import Recent
 from app.service.records import Records
 from app.service.retuning import Retune
 from app.service.snapshots import Snapshots
-from app.service.spaces import check_known
+from app.service.spaces import switched_off, switches
 from app.service.superseding import check_read, others_of_the_prompt, superseded_by, theirs
 from app.service.views import EditFilter, EditResult, EditResults, EditView, Page, Status, Tell, silent
 from app.store.memory import MemoryLog
 from app.store.snapshots import Manifest
+from tests.api.fake_answering import each_for_itself, ranked
 from tests.api.fake_answers import FakeAnswering, told_of
 from tests.api.fake_judging import FakeJudging
 
@@ -89,8 +97,8 @@ class FakeService:
 
     def status(self) -> Status:
         return Status(
-            ready=self.why_not is None,
-            why_not=self.why_not,
+            ready=(self.why_not or self.records.held) is None,
+            why_not=self.why_not or self.records.held,
             model="fake",
             model_fingerprint="f00d/mlp",
             site="mlp",
@@ -99,8 +107,10 @@ class FakeService:
             store="memory://",
             durable=False,
             revision=self.revision,
+            hash=self.records.hash,
             live_edits=self.records.ledger.live_count(),
-            switched_on=self.records.ledger.switched_on("default"),
+            switched_on=switches(self.records.ledger)[0].on,
+            switched_off=switched_off(self.records.ledger),
             log_lag=3,
             log_silence_s=0.5,
             running=1,
@@ -141,12 +151,12 @@ class FakeService:
         words = re.findall(r"\s*\S+", text)[: parameters.max_new_tokens]
         begins = [sum(map(len, words[:i])) for i in range(len(words))]
         tokens = [
-            Token(i, word, -0.5, False, begins=at, own=word, ranked=_ranked(i, word, parameters, self.logprob))
+            Token(i, word, -0.5, False, begins=at, own=word, ranked=ranked(i, word, parameters, self.logprob))
             for i, (word, at) in enumerate(zip(words, begins, strict=True))
         ]
         ended = len(tokens) < parameters.max_new_tokens
         if ended:
-            tokens.append(Token(99, "", -0.1, True, ends=True, ranked=_ranked(99, "<|endoftext|>", parameters)))
+            tokens.append(Token(99, "", -0.1, True, ends=True, ranked=ranked(99, "<|endoftext|>", parameters)))
         done = False
         try:
             for i, token in enumerate(tokens):
@@ -193,6 +203,8 @@ class FakeService:
         tell: Tell = silent,
         read: int | None = None,
     ) -> EditResults:
+        if batch and not atomic:
+            return await each_for_itself(self.edit, requests, origin, dry_run=dry_run, read=read)
         tell("fit", Progress(step=3, steps=200, loss=0.25))
         await asyncio.sleep(self.slow_s)
         self._fail()
@@ -268,7 +280,8 @@ class FakeService:
         self.records.ledger.check(EditRetuned, [edit_id])
         entry = self.records.ledger.entry(edit_id)
         fit = Refit(edit_id=edit_id, learned=entry.learned, tensors=b"")
-        await self._append(EditRetuned, origin, fit=fit, request=change.of(entry.request), report={"exact": True})
+        told: Any = {"report": {"exact": True}, "changed": change.told, "forced": change.force}
+        await self._append(EditRetuned, origin, fit=fit, request=change.of(entry.request), **told)
         return self.records.view(edit_id)
 
     async def scope_of(self, prompts: Sequence[str], namespace: str) -> list[tuple[Hit | None, Hit | None]]:
@@ -289,8 +302,10 @@ class FakeService:
     async def enable(self, edit_ids: Sequence[str], origin: Origin, read: int | None = None) -> tuple[EditView, ...]:
         return await self._flag(EditsEnabled, edit_ids, origin, read)
 
-    async def roll_back_to(self, revision: int, origin: Origin) -> tuple[EditView, ...]:
-        later = [e.edit.id for e in self.records.ledger.entries.values() if e.live and e.live[0][0] > revision]
+    async def roll_back_to(
+        self, revision: int, namespace: str | None, origin: Origin, read: int | None = None
+    ) -> tuple[EditView, ...]:
+        later = since(self.records.ledger, revision, namespace, self.configured, read)
         return await self.roll_back(later, origin) if later else ()
 
     async def _flag(
@@ -308,10 +323,16 @@ class FakeService:
     async def set_switch(self, namespace: str | None, on: bool, origin: Origin) -> int:
         self._fail()
         self.origins.append(origin)
-        check_known(self.records.ledger, namespace, self.configured)
-        self.records.ledger.check_switch(namespace, on)
+        check_switch(self.records.ledger, namespace, on, self.configured)
         await self._append(SwitchSet, origin, namespace=namespace, on=on)
         return self.revision
+
+    async def adopt_log(self, revision: int, origin: Origin) -> None:
+        self._fail()
+        self.origins.append(origin)
+        if "history" not in self.records.holds:
+            raise StateConflict("There is nothing to adopt.")
+        self.records.holds.clear()
 
     async def take_snapshot(self) -> tuple[Manifest, bool]:
         self._fail()
@@ -327,10 +348,3 @@ class FakeService:
         if self.fails is not None:
             error, self.fails = self.fails, None
             raise error
-
-
-def _ranked(token_id: int, text: str, parameters: GenerationParameters, logprob: float = -0.5) -> tuple[Ranked, ...]:
-    if parameters.top_logprobs is None:
-        return ()
-    others = (Ranked(1000 + i, f"w{i}", -float(i), b"w%d" % i) for i in range(parameters.top_logprobs))
-    return (Ranked(token_id, text, logprob, text.encode()), *others)

@@ -21,6 +21,7 @@ class Caller:
 
     def __init__(self, service: FakeService, rate_limit: str | None = None, **more: Any) -> None:
         self.service = service
+        more.setdefault("allowed_hosts", ["errata"])
         self.app = create_app(service, max_body_bytes=MAX_BODY_BYTES, rate_limit=rate_limit, **more)  # type: ignore[arg-type]
 
     def __call__(self, method: str, path: str, **more: Any) -> httpx.Response:

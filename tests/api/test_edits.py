@@ -277,7 +277,7 @@ def test_roll_back_to_a_revision(ask: Caller) -> None:
     answer = ask.post("/rollback", {"to_revision": 1})
     assert [edit["id"] for edit in answer.json()["edits"]] == ["ed_0001", "ed_0002"]
     nothing = ask.post("/rollback", {"to_revision": 4})
-    assert nothing.json() == {"edits": [], "revision": 4}
+    assert nothing.json() == {"edits": [], "revived": [], "dry_run": False, "revision": 4}
 
 
 @pytest.mark.parametrize("body", [{}, {"ids": ["a"], "to_revision": 1}, {"ids": []}, {"to_revision": -1}, {"id": "a"}])
@@ -303,7 +303,7 @@ def test_the_kill_switch(ask: Caller) -> None:
         return str(ask.post("/generate", {"inputs": ONE["prompt"]}).json()["generated_text"])
 
     off = ask.post("/switch", {"on": False, "reason": "incident"})
-    assert off.json() == {"on": False, "namespace": None, "revision": 2}
+    assert off.json() == {"on": False, "namespace": None, "live_edits": 1, "dry_run": False, "revision": 2}
     assert text() == "base answer here"
     assert ask.post("/switch", {"on": False}).status_code == 409
     assert ask.post("/switch", {"on": True}).json()["revision"] == 3

@@ -42,6 +42,8 @@ ROUTES: list[tuple[str, str, Any, Right]] = [
     ("GET", "/jobs/jb_x/events", None, Right.READ),
     ("DELETE", "/jobs/jb_x", None, Right.EDIT),
     ("GET", "/log", None, Right.READ),
+    ("GET", "/log/export", None, Right.READ),
+    ("POST", "/log/adopt", {"revision": 0}, Right.ADMIN),
     ("POST", "/snapshots", None, Right.ADMIN),
     ("GET", "/snapshots", None, Right.READ),
     ("GET", "/editors", None, Right.READ),
@@ -148,7 +150,7 @@ def test_a_key_has_256_bits_and_only_its_hash_is_kept() -> None:
 
 def test_rates_are_counted_for_each_key(service: FakeService) -> None:
     ask = Caller(service, rate_limit="2/minute")
-    one, other = made(service, Role.READER), made(service, Role.READER)
+    one, other = made(service, Role.READER, "one"), made(service, Role.READER, "other")
     assert [ask("GET", "/edits", headers=bearer(one)).status_code for _ in range(3)] == [200, 200, 429]
     late = ask("GET", "/edits", headers=bearer(one))
     assert 1 <= int(late.headers["Retry-After"]) <= 60
@@ -182,7 +184,7 @@ def test_keys_cannot_be_tried_fast(service: FakeService) -> None:
 def test_to_override_verification_takes_an_admin_and_a_reason(service: FakeService, ask: Caller) -> None:
     forced = {**EDIT, "force": True}
     assert ask.post("/edit", forced).status_code == 201, "where no keys are asked for, all are admins"
-    editor, admin = made(service, Role.EDITOR), made(service, Role.ADMIN)
+    editor, admin = made(service, Role.EDITOR, "editor"), made(service, Role.ADMIN, "admin")
     reasoned = {**forced, "reason": "ticket 12", "prompt": "Else?"}
     assert ask("POST", "/edit", json=reasoned, headers=bearer(editor)).status_code == 403
     assert ask("POST", "/edit", json={**forced, "prompt": "Else?"}, headers=bearer(admin)).status_code == 422

@@ -31,8 +31,11 @@ def test_the_log(ask: Caller, service: FakeService) -> None:
         "client": "10.1.2.3",
         "edit": {
             "id": "ed_0000", "editor": "grace", "namespace": "default", "prompt": "Lumen is led by",
-            "target": "Ada Quill", "supersedes": [],
+            "target": "Ada Quill", "before": "base answer here", "after": "Ada Quill", "forced": False, "reason": None,
+            "supersedes": [],
         },
+        "superseded": [],
+        "revived": [],
     }  # fmt: skip
     assert (staged["batch_id"], staged["edit"]["id"]) == ("ba_1", "ed_0001")
     assert (closed["batch_id"], closed["edit_ids"]) == ("ba_1", ["ed_0001"])
@@ -96,3 +99,17 @@ def test_an_expiry_beyond_all_calendars_is_refused_and_one_in_the_log_stays_read
     asyncio.run(service.edit([request], Origin()))
     (found,) = ask.get("/edits").json()["edits"]
     assert found["expires_at"].startswith("9999-12-31")
+
+
+def test_a_log_that_took_the_place_of_the_applied_one_is_adopted_by_an_operator(
+    ask: Caller, service: FakeService
+) -> None:
+    service.records.holds["history"] = "the log that was applied here is gone"
+    ready = ask.get("/readyz")
+    assert (ready.status_code, ready.json()["why_not"]) == (503, "the log that was applied here is gone")
+    adopted = ask.post("/log/adopt", {"revision": 0, "reason": "restored"})
+    assert (adopted.status_code, adopted.json()) == (200, {"revision": 0, "hash": "0" * 64})
+    assert service.origins[-1].reason == "restored"
+    assert ask.get("/readyz").status_code == 200
+    assert ask.post("/log/adopt", {"revision": 0}).status_code == 409
+    assert ask.post("/log/adopt", {}).status_code == 422

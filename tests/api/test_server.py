@@ -43,7 +43,8 @@ def test_ready(ask: Caller) -> None:
             "version": version(),
             "ready": True, "why_not": None, "model": "fake", "model_fingerprint": "f00d/mlp", "site": "mlp",
             "device": "cpu", "dtype": "float32", "store": "memory://", "durable": False, "revision": 0,
-            "live_edits": 0, "switched_on": True, "log_lag": 3, "log_silence_s": 0.5, "running": 1, "waiting": 2,
+            "hash": "0" * 64, "live_edits": 0, "switched_on": True, "switched_off": [],
+            "log_lag": 3, "log_silence_s": 0.5, "running": 1, "waiting": 2,
             "judge": {
                 "judge": "off", "state": "off", "why_not": None, "pass_mark": 0.0, "same": None, "other": None,
                 "pairs": 0, "asked": 0, "changed": 0, "failed": 0,
@@ -123,7 +124,8 @@ ROUTES = {
     ("delete", "/recent"), ("post", "/recent"), ("post", "/scope"), ("get", "/scope/exam"),
     ("post", "/v1/completions"), ("post", "/v1/chat/completions"), ("get", "/v1/models"),
     ("get", "/v1/models/{model}"), ("get", "/jobs/{job_id}"), ("get", "/jobs/{job_id}/events"),
-    ("delete", "/jobs/{job_id}"), ("get", "/namespaces"), ("get", "/switch"), ("get", "/"),
+    ("delete", "/jobs/{job_id}"), ("get", "/namespaces"), ("get", "/log/export"), ("post", "/log/adopt"),
+    ("get", "/switch"), ("get", "/"),
     ("post", "/"), ("get", "/health"), ("get", "/info"),
 }  # fmt: skip
 

@@ -90,3 +90,19 @@ def test_edits_that_expire_soon_are_listed(ask: Caller) -> None:
     assert listed(ask, expires_within=3600) == ["ed_0001"], "one that is taken back does not expire"
     assert listed(ask, expires_within=86400) == ["ed_0002", "ed_0001"]
     assert ask.get("/edits", params={"expires_within": 0}).status_code == 422
+
+
+def test_readyz_and_metrics_tell_which_switches_are_off(ask: Caller) -> None:
+    ask.post("/edit", {**ONE, "namespace": "support"})
+    ask.post("/switch", {"on": False, "namespace": "support"})
+    ready = ask.get("/readyz").json()
+    assert (ready["switched_on"], ready["switched_off"]) == (True, ["support"]), "only one namespace is off"
+    metrics = ask.get("/metrics").text
+    assert 'errata_switched_on{namespace=""} 1.0' in metrics
+    assert 'errata_switched_on{namespace="support"} 0.0' in metrics
+    ask.post("/switch", {"on": False})
+    ask.post("/switch", {"on": True, "namespace": "support"})
+    ready = ask.get("/readyz").json()
+    assert (ready["switched_on"], ready["switched_off"]) == (False, [])
+    assert 'errata_switched_on{namespace=""} 0.0' in ask.get("/metrics").text
+    assert len(ready["hash"]) == 64

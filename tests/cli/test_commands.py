@@ -79,18 +79,18 @@ def test_disable_enable_and_the_switch(errata: Errata) -> None:
     assert "disabled" in errata("disable", edit_id).output
     assert errata("generate", ASKED).output == "base answer here\n"
     assert "live" in errata("enable", edit_id).output
-    assert "switched off" in errata("switch", "off").output
+    assert "switched off" in errata("switch", "off", "--yes").output
     assert errata("generate", ASKED).output == "base answer here\n"
-    assert "switched on" in errata("switch", "on").output
+    assert "switched on" in errata("switch", "on", "--yes").output
     assert errata("generate", ASKED).output == "euro\n"
 
 
 def test_rolling_back_to_a_revision(errata: Errata) -> None:
     first = made(errata)
     errata("edit", "Who wrote Emma?", "Jane Austen")
-    assert "revision 3" in errata("rollback", "--to-revision", 1).output
+    assert "revision 3" in errata("rollback", "--yes", "--to-revision", 1).output
     assert [e["id"] for e in json.loads(errata("edits", "--state", "live", "--json").output)] == [first]
-    assert "Nothing to take back" in errata("rollback", "--to-revision", 3).output
+    assert "Nothing to take back" in errata("rollback", "--yes", "--to-revision", 3).output
 
 
 def test_what_is_for_programs_is_json(errata: Errata) -> None:

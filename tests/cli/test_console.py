@@ -53,7 +53,9 @@ def test_every_command_takes_json(name: str) -> None:
         ["edits", "ed_0000"],
         ["rollback", "ed_0000"],
         ["disable", "ed_0000"],
-        ["switch", "off"],
+        ["switch", "off", "--yes"],
+        ["switch"],
+        ["namespaces"],
         ["probes"],
         ["why", ASKED],
         ["snapshot"],
@@ -91,7 +93,7 @@ def test_what_goes_wrong_is_json_too(errata: Errata) -> None:
 def test_exit_codes_tell_what_went_wrong(errata: Errata, service: FakeService) -> None:
     assert errata("edits", "ed_nothing").exit_code == Exit.UNKNOWN
     assert errata("edit", ASKED, REJECTED).exit_code == Exit.REFUSED
-    assert errata("switch", "on").exit_code == Exit.REFUSED, "it is on already"
+    assert errata("switch", "on", "--yes").exit_code == Exit.REFUSED, "it is on already"
     assert errata("edit", "", "x").exit_code == Exit.USAGE
     assert errata("edits", "--no-such-option").exit_code == Exit.USAGE
     service.fails = QueueFull("There are enough waiting.", retry_after_s=2)

@@ -77,3 +77,24 @@ def test_keys_as_json_and_by_the_beginning_of_their_id(url: str) -> None:
     assert (listed["id"], listed["name"], listed["revoked_at"]) == (made["id"], "ci", None)
     assert made["key"] not in str(listed)
     assert json.loads(keys(url, "revoke", made["id"][:4], "--json").stdout)["revoked_at"] is not None
+
+
+def test_a_first_key_that_is_no_admins_says_what_is_locked(url: str) -> None:
+    told = keys(url, "create", "--role", "reader", "--name", "dashboard")
+    assert (told.exit_code, "errata keys create --role admin" in told.stderr) == (0, True)
+    assert all(word in told.stderr for word in ("no key may", "ask the model", "kill switch"))
+    assert "look at edits" not in told.stderr
+    assert len(told.stdout.split()) == 1, "the key alone, for scripts"
+    text = keys(url, "create", "--role", "admin", "--name", "ann")
+    assert "no key may" not in text.stderr
+    assert "no key may" in keys(url, "revoke", text.stdout.strip().split("_")[1]).stderr
+
+
+def test_names_of_keys_are_unique_for_ever(url: str) -> None:
+    key_id = keys(url, "create", "--role", "admin", "--name", "ci").stdout.strip().split("_")[1]
+    keys(url, "revoke", key_id)
+    again = keys(url, "create", "--role", "admin", "--name", "CI")
+    assert (again.exit_code, "CI-2" in again.stderr) == (6, True)
+    assert keys(url, "create", "--role", "admin", "--name", "ci (as ann)").exit_code == 1
+    assert keys(url, "create", "--role", "admin", "--name", " ").exit_code == 1
+    assert known(url).revision == 2

@@ -44,7 +44,9 @@ def test_the_newest_come_first_and_filters_narrow(errata: Errata) -> None:
 def test_a_long_log_is_read_back_to_what_is_looked_for(errata: Errata, service: FakeService) -> None:
     made(errata)
     for _ in range(60):
-        errata("switch", "off") if service.records.ledger.switched_on("default") else errata("switch", "on")
+        errata("switch", "off", "--yes") if service.records.ledger.switched_on("default") else errata(
+            "switch", "on", "--yes"
+        )
     assert revisions(errata, "--edit", "0000") == [1]
     assert "There are more than 50" in errata("log").stderr
 

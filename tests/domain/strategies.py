@@ -78,19 +78,26 @@ origins = st.builds(
     digest=optional,
 )
 refits = st.builds(Refit, edit_id=texts, learned=metadata, tensors=st.binary(max_size=40))
+effects = {"revived": ids, "superseded": ids}
 own_fields = {
-    EditCommitted: {"edit": edits},
+    EditCommitted: {"edit": edits, **effects},
     EditStaged: {"batch_id": texts, "edit": edits},
-    BatchCommitted: {"batch_id": texts, "edit_ids": ids},
+    BatchCommitted: {"batch_id": texts, "edit_ids": ids, **effects},
     EditsRefitted: {"fits": st.lists(refits, max_size=3).map(tuple)},
-    EditRetuned: {"fit": refits, "request": requests, "report": metadata},
+    EditRetuned: {
+        "fit": refits,
+        "request": requests,
+        "report": metadata,
+        "changed": metadata,
+        "forced": st.booleans(),
+    },
     ProbesSet: {"namespace": texts, "prompts": ids},
-    EditsRolledBack: {"edit_ids": ids},
-    EditsDisabled: {"edit_ids": ids},
-    EditsEnabled: {"edit_ids": ids},
-    EditsExpired: {"edit_ids": ids},
+    EditsRolledBack: {"edit_ids": ids, **effects},
+    EditsDisabled: {"edit_ids": ids, **effects},
+    EditsEnabled: {"edit_ids": ids, **effects},
+    EditsExpired: {"edit_ids": ids, **effects},
     SwitchSet: {"namespace": optional, "on": st.booleans()},
     KeyCreated: {"key_id": texts, "name": texts, "role": texts, "secret_sha256": texts},
-    KeyRevoked: {"key_id": texts},
+    KeyRevoked: {"key_id": texts, "name": texts, "role": texts},
 }
 """What each kind of event has beside revision, time and origin."""

@@ -19,6 +19,7 @@ from app.domain.events import (
     EditsRolledBack,
     EditStaged,
     SwitchSet,
+    Turning,
 )
 from app.domain.ledger import Ledger
 from app.domain.snapshot import ledger_of, records_of
@@ -77,6 +78,9 @@ class Model:
                 return state
         return State.SUPERSEDED if self.covered(id) else State.LIVE
 
+    def answers(self, id):
+        return self.state(id) is State.LIVE
+
     def live(self, namespace):
         if self.off & {None, namespace}:
             return []
@@ -126,8 +130,16 @@ class LedgerAgainstModel(RuleBasedStateMachine):
         self.ledger, self.events, self.lives = Ledger(), [], [{name: [] for name in NAMESPACES}]
 
     def apply(self, event):
+        told = self.ledger.told_whole(event)
         if Model(self.events).allows(event):
-            self.ledger.apply(event)
+            before = Model(self.events)
+            self.ledger.apply(told)
+            if isinstance(told, Turning):
+                after = Model([*self.events, event])
+                named = {event.edit.id} if isinstance(event, EditCommitted) else set(event.edit_ids)
+                others = set(before.edits) - named
+                assert set(told.revived) == {i for i in others if after.answers(i) and not before.answers(i)}
+                assert set(told.superseded) == {i for i in others if before.answers(i) and not after.answers(i)}
             self.events.append(event)
             model = Model(self.events)
             self.lives.append({name: model.live(name) for name in NAMESPACES})

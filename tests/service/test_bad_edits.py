@@ -93,9 +93,11 @@ def test_edits_of_a_batch_that_contradict_each_other_in_other_words_are_refused_
     async def story() -> None:
         async with serving() as service:
             nothing = EditRequest(prompt="Nothing to do with it", target="D")
+            phases: list[str] = []
             with pytest.raises(ScopeConflict, match="Edits 1 and 2 of the batch contradict each other") as error:
-                await service.edit([nothing, *requests], ORIGIN, batch=True)
-            assert error.value.details == {"conflicts": [], "edits": [1, 2]}
+                await service.edit([nothing, *requests], ORIGIN, batch=True, tell=lambda phase, _: phases.append(phase))
+            assert error.value.details == {"conflicts": [], "edits": [1, 2], "index": 2}
+            assert phases == [], "it is told before anything is fitted"
             assert all(repr(text) in error.value.message for text in (CAPITAL, other, "Strelsau", "Zenda"))
             await nothing_left(service)
             preview = await service.edit(requests, ORIGIN, batch=True, dry_run=True)

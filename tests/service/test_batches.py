@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from app.domain.edit import EditRequest, State
-from app.domain.errors import EditRejected, IdempotencyMismatch, InvalidRequest
+from app.domain.errors import EditRejected, IdempotencyMismatch, InvalidRequest, ScopeConflict
 from app.domain.events import Origin
 from app.store.memory import MemoryLog
 from tests.service.conftest import ORIGIN, ask, serving
@@ -76,7 +76,41 @@ def test_a_batch_that_is_not_atomic_keeps_what_could_be_made_and_names_the_rest(
             assert [r.view.edit.id for r in again.results] == [r.view.edit.id for r in results.results]
             assert not again.results[0].created
             assert service.revision == 2
-            with pytest.raises(EditRejected):
-                await service.edit([bad], ORIGIN, atomic=False, batch=True)
+            none = await service.edit([bad, bad], ORIGIN, atomic=False, batch=True)
+            assert (none.results, [f.index for f in none.failures]) == ((), [0, 1])
+
+    asyncio.run(story())
+
+
+def test_what_is_wrong_with_an_edit_of_a_batch_is_told_with_its_place() -> None:
+    async def story() -> None:
+        async with serving() as service:
+            good, long = EditRequest(prompt=CAPITAL, target="Strelsau"), EditRequest(prompt=KING, target="R " * 500)
+            with pytest.raises(InvalidRequest) as refused:
+                await service.edit([good, long], ORIGIN, batch=True)
+            assert refused.value.details["index"] == 1
+            await service.edit([EditRequest(prompt=KING, target="Rudolf")], Origin(actor="bob"))
+            with pytest.raises(ScopeConflict) as conflict:
+                await service.edit([good, EditRequest(prompt=KING, target="Michael")], ORIGIN, batch=True)
+            assert conflict.value.details["index"] == 1
+            await service.set_probes("strict", [KING], ORIGIN)
+            bad = EditRequest(prompt=KING, target="R", namespace="strict")
+            with pytest.raises(EditRejected) as rejected:
+                await service.edit([good, bad], ORIGIN, batch=True)
+            assert (rejected.value.details["index"], rejected.value.details["edits"]) == (1, [1])
+
+    asyncio.run(story())
+
+
+def test_each_edit_of_a_batch_has_its_own_reason_in_the_log() -> None:
+    async def story() -> None:
+        async with serving() as service:
+            requests = [
+                EditRequest(prompt=CAPITAL, target="Strelsau", reason="ticket 1"),
+                EditRequest(prompt=KING, target="Rudolf", reason="ticket 2"),
+            ]
+            await service.edit(requests, Origin(actor="ada"), batch=True)
+            told = [event.origin.reason for event, _ in service.records.events(0, 10)]
+            assert told == ["ticket 1", "ticket 2", None], "the closing event has no reason that is one edit's alone"
 
     asyncio.run(story())

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from app.domain.edit import EditRequest, State
-from app.domain.errors import StateConflict, StoreUnavailable
+from app.domain.errors import InvalidRequest, StateConflict, StoreUnavailable
 from app.domain.events import Event, Origin
 from app.service.records import Records
 from app.service.retuning import Retune
@@ -210,31 +210,135 @@ def test_a_rebuild_that_fails_is_tried_again() -> None:
                     raise StoreUnavailable("It is away again.")
                 return follow(after, after_hash)
 
-            log.follow = failing  # type: ignore[method-assign]
             log._entries.clear()
             await until(lambda: not service.status().ready)
-            await until(lambda: service.status().ready)
-            assert (service.revision, (await ask(service, CAPITAL)).hits) == (0, ())
+            log.follow = failing  # type: ignore[method-assign]
+            await service.adopt_log(0, ORIGIN)
+            assert service.revision == 0
+            assert (service.status().ready, (await ask(service, CAPITAL)).hits) == (True, ())
 
     asyncio.run(story())
 
 
-def test_a_log_whose_history_was_replaced_is_read_anew() -> None:
-    """As when Redis is restored from a backup: the server must not go on from what is no longer true."""
+@pytest.mark.parametrize("kind", ["empty", "older", "another, longer"])
+def test_another_log_in_place_of_the_one_that_was_applied_is_never_adopted_silently(kind: str) -> None:
+    """As after FLUSHALL, from a backup, or where a failover lost what was acknowledged and others went on."""
 
+    async def story() -> None:
+        log, other = FlakyLog(), MemoryLog()
+        async with serving(other) as elsewhere:
+            for king in ("Rudolf", "Michael", "Black Michael"):
+                await edit(elsewhere, KING, king)
+        async with serving(log) as service:
+            await edit(service, KING, "Rudolf", reason="kept")
+            await edit(service, CAPITAL, "Strelsau")
+            mine = list(log._entries)
+            theirs = {"empty": [], "older": mine[:1], "another, longer": other._entries}[kind]
+            log._entries[:] = theirs
+            await until(lambda: not service.status().ready)
+            why_not = service.status().why_not or ""
+            assert all(word in why_not for word in ("revision 2", "errata log adopt", str(len(theirs) or "empty")))
+            assert (await ask(service, CAPITAL)).said == "Strelsau", "what is known is served on"
+            with pytest.raises(StoreUnavailable, match="No change is taken"):
+                await edit(service, ELSEWHERE, "Hentzau")
+            assert log._entries == theirs
+            log._entries[:] = mine
+            await until(lambda: service.status().ready)
+            assert service.revision == 2, "the right one is back: nothing was lost"
+            await edit(service, ELSEWHERE, "Hentzau")
+            assert service.revision == 3
+
+    asyncio.run(story())
+
+
+def test_an_operator_says_that_the_other_log_is_right() -> None:
     async def story() -> None:
         log, restored = FlakyLog(), MemoryLog()
         await _committed(KING, "Rudolf", restored)
         async with serving(log) as service:
+            with pytest.raises(StateConflict, match="nothing to adopt"):
+                await service.adopt_log(0, ORIGIN)
             await edit(service, CAPITAL, "Strelsau")
             before = await ask(service, KING)
             log._entries[:] = restored._entries
-            await until(lambda: [e.request.prompt for e in service.records.ledger.live("default")] == [KING])
-            await until(lambda: service.status().ready)
-            assert (await ask(service, KING)).said == "Rudolf"
-            assert (await ask(service, CAPITAL)).hits == ()
+            await until(lambda: not service.status().ready)
+            with pytest.raises(StateConflict, match="ends at revision 1, not 7"):
+                await service.adopt_log(7, ORIGIN)
+            await service.adopt_log(1, ORIGIN)
+            assert service.status().ready
+            assert [each.request.prompt for each in service.records.ledger.live("default")] == [KING]
+            assert ((await ask(service, KING)).said, (await ask(service, CAPITAL)).hits) == ("Rudolf", ())
             log._entries.clear()
-            await until(lambda: service.revision == 0 and service.status().ready)
+            await until(lambda: not service.status().ready)
+            await service.adopt_log(0, ORIGIN)
             assert exact(await ask(service, KING)) == exact(before)
+
+    asyncio.run(story())
+
+
+def test_a_log_that_was_trimmed_beyond_what_is_applied_is_read_from_its_snapshot() -> None:
+    """That is no other history: what this server missed stands in the snapshot."""
+
+    async def story() -> None:
+        log = FlakyLog()
+        async with serving(log) as one, serving(log) as other:
+            await edit(one, CAPITAL, "Strelsau")
+            await until(lambda: other.revision == 1)
+            async with other.records.writing:  # it misses what follows
+                await edit(one, KING, "Rudolf")
+                await edit(one, ELSEWHERE, "Hentzau")
+                await one.take_snapshot()
+                log.trim(3)
+            await until(lambda: other.revision == 3 and other.status().ready)
+            assert (await ask(other, KING)).said == "Rudolf"
+
+    asyncio.run(story())
+
+
+class Forgetful(FlakyLog):
+    """Its durability can be taken away."""
+
+    forgets = False
+
+    def recheck(self) -> None:
+        self._check()
+        if self.forgets:
+            raise InvalidRequest("It may lose edits that were acknowledged (appendfsync is no).")
+
+
+def test_durability_that_is_taken_away_at_run_time_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once a minute."""
+    monkeypatch.setattr("app.service.following.RECHECK_S", 0.1)
+
+    async def story() -> None:
+        log = Forgetful()
+        async with serving(log) as service:
+            await edit(service, CAPITAL, "Strelsau")
+            log.forgets = True
+            await until(lambda: not service.status().ready)
+            assert "appendfsync is no" in (service.status().why_not or "")
+            with pytest.raises(StoreUnavailable):
+                await edit(service, KING, "Rudolf")
+            assert (await ask(service, CAPITAL)).said == "Strelsau"
+            log.forgets = False
+            await until(lambda: service.status().ready)
+            await edit(service, KING, "Rudolf")
+
+    asyncio.run(story())
+
+
+def test_durability_is_looked_at_when_the_log_is_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may come back as another one, long before the minute is over."""
+    monkeypatch.setattr("app.service.following.RECHECK_S", 3600.0)
+
+    async def story() -> None:
+        log = Forgetful()
+        async with serving(log) as service:
+            await edit(service, CAPITAL, "Strelsau")
+            log.away = log.forgets = True
+            await until(lambda: service.status().log_silence_s > 0.3)
+            assert service.status().ready, "while it is away, answers go on"
+            log.away = False
+            await until(lambda: not service.status().ready)
 
     asyncio.run(story())

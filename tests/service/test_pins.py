@@ -96,7 +96,7 @@ def test_rolling_back_to_a_revision_takes_all_later_edits() -> None:
             ids = [
                 (await edit(service, f"The capital of {n} is", "X")).edit.id for n in ("Utopia", "Laputa", "Erewhon")
             ]
-            gone = await service.roll_back_to(1, ORIGIN)
+            gone = await service.roll_back_to(1, "default", ORIGIN)
             assert {view.edit.id for view in gone} == set(ids[1:])
             assert service.revision == 4, "one event for all of them"
             assert service.records.ledger.state(ids[0]) is State.LIVE
@@ -109,9 +109,9 @@ def test_rolling_back_to_a_revision_again_under_its_key_answers_the_same() -> No
         async with serving() as service:
             await edit(service, CAPITAL, "Strelsau")
             back = Origin(actor="ada", idempotency_key="k", digest="all")
-            first = await service.roll_back_to(0, back)
+            first = await service.roll_back_to(0, "default", back)
             later = await edit(service, KING, "Rudolf")
-            again = await service.roll_back_to(0, back)
+            again = await service.roll_back_to(0, "default", back)
             assert [view.edit.id for view in again] == [view.edit.id for view in first]
             assert service.records.ledger.state(later.edit.id) is State.LIVE
 

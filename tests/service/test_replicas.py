@@ -47,7 +47,7 @@ async def act(services: list[Service], action: Any, number: int) -> None:
         if kind == "edit":
             await edit(service, PROMPTS[what], TARGETS[target], origin)
         elif kind == "back_to":
-            await service.roll_back_to(min(what, service.revision), origin)
+            await service.roll_back_to(min(what, service.revision), None, origin)
         elif kind == "switch":
             await service.set_switch(None, what, origin)
         elif known:

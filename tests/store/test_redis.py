@@ -54,6 +54,22 @@ def test_a_redis_that_may_lose_edits_is_refused_unless_that_is_allowed(option: s
         log.close()
 
 
+def test_durability_that_is_taken_away_while_it_runs_is_seen() -> None:
+    with running_redis() as server:
+        log, lenient = RedisLog(server.url), RedisLog(server.url, allow_not_durable=True)
+        log.recheck()
+        server.client().config_set("appendfsync", "no")
+        with pytest.raises(InvalidRequest, match="appendfsync is no"):
+            log.recheck()
+        lenient.recheck()
+        assert (log.durable, lenient.durable) == (False, False)
+        server.client().config_set("appendfsync", "always")
+        log.recheck()
+        assert log.durable
+        log.close()
+        lenient.close()
+
+
 def test_a_password_is_needed_where_one_is_set_and_never_shown() -> None:
     with running_redis(requirepass="s3cret") as server:
         with pytest.raises(StoreUnavailable, match="name and password"):

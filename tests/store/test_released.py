@@ -19,6 +19,7 @@ from app.domain.events import (
     EditsEnabled,
     EditsExpired,
     EditsRefitted,
+    EditsRolledBack,
     Event,
     KeyCreated,
     KeyRevoked,
@@ -41,6 +42,8 @@ SECRETS = {
     "log-2-secret.errata": "a secret of the operators",
     "log-3.errata": None,
     "log-3-secret.errata": "a secret of the operators",
+    "log-4.errata": None,
+    "log-4-secret.errata": "a secret of the operators",
 }
 ORIGIN = Origin(
     actor="ada",
@@ -80,7 +83,18 @@ THIRD: list[Event] = [
     replace(SECOND[7], revision=9),
     *(replace(event, revision=event.revision + 3) for event in FIRST[6:]),
 ]
-EXPECTED = {name: {"1": FIRST, "2": SECOND, "3": THIRD}[name[4]] for name in SECRETS}
+FOURTH: list[Event] = [
+    replace(event, superseded=("e1",)) if isinstance(event, EditCommitted) and event.edit.supersedes
+    else replace(event, revived=("e1",)) if isinstance(event, EditsDisabled)
+    else replace(event, superseded=("e1",)) if isinstance(event, EditsEnabled)
+    else replace(event, revived=("e1",)) if isinstance(event, EditsRolledBack)
+    else replace(event, changed={"widen": 1.5, "paraphrases": ["Lumen is led by"]}, forced=True)
+    if isinstance(event, EditRetuned)
+    else replace(event, name="ci", role="editor") if isinstance(event, KeyRevoked)
+    else event
+    for event in THIRD
+]  # fmt: skip
+EXPECTED = {name: {"1": FIRST, "2": SECOND, "3": THIRD, "4": FOURTH}[name[4]] for name in SECRETS}
 SNAPSHOT_AT = 8
 
 
@@ -105,11 +119,12 @@ def test_a_log_of_every_format_is_read_and_goes_on(name: str, tmp_path: Path) ->
         "e3": State.EXPIRED,
     }
     assert list(records_of(ledger)) == list(records_of(upkeep.fold(log)[0]))
-    refits = {"1": [], "2": [(8, REFIT)], "3": [(8, RETUNED), (9, REFIT)]}[name[4]]
+    retuned = [(8, RETUNED), (9, REFIT)]
+    refits = {"1": [], "2": [(8, REFIT)], "3": retuned, "4": retuned}[name[4]]
     assert ledger.entry("e1").refits == refits
     assert ledger.live_fits("default") == [f"e1@{refits[-1][0]}" if refits else "e1"]
-    assert ledger.entry("e1").request.paraphrases == (REQUEST.paraphrases if name[4] == "3" else ())
-    assert ledger.probes == ({"default": PROBES.prompts} if name[4] == "3" else {})
+    assert ledger.entry("e1").request.paraphrases == (REQUEST.paraphrases if name[4] in "34" else ())
+    assert ledger.probes == ({"default": PROBES.prompts} if name[4] in "34" else {})
     log.append(rolled_back(head + 1, "e1"))
     assert log.head() == head + 1
     log.close()

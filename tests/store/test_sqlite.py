@@ -181,6 +181,8 @@ def test_a_held_log_is_unavailable_after_the_timeout_and_can_still_be_read(path,
 def test_a_removed_or_replaced_file_takes_no_more_events(path, log):
     log.append(committed(1))
     path.rename(path.with_suffix(".moved"))
+    with pytest.raises(StoreCorrupt, match="removed or replaced"):
+        log.recheck()
     with pytest.raises(StoreUnavailable, match="removed or replaced"):
         log.append(committed(2, "e2"))
     SqliteLog(path).close()

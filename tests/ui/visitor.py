@@ -62,7 +62,7 @@ class Visitor:
 
     def __init__(self, service: FakeService, rate_limit: str | None = None, app: Any = None) -> None:
         self.service = service
-        self.app = app or create_app(service, rate_limit=rate_limit, pages=pages)  # type: ignore[arg-type]
+        self.app = app or create_app(service, rate_limit=rate_limit, pages=pages, allowed_hosts=["errata"])  # type: ignore[arg-type]
         self.cookies = httpx.Cookies()
         self.headers = dict(SAME_SITE)
 

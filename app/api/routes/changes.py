@@ -21,6 +21,7 @@ from app.domain.errors import (
     UnknownEdit,
     UnknownNamespace,
 )
+from app.service.outlook import check_switch, since, would_roll_back
 from app.service.views import EditView
 
 if TYPE_CHECKING:
@@ -55,19 +56,37 @@ def routes(service: "Service") -> APIRouter:
         """Refused (409) where an edit that was made meanwhile answers its prompts with another target."""
         return _one(await service.enable([edit_id], _because(asker, body, "enable", edit_id), read))
 
-    @router.post("/rollback", summary="Take many edits back, in one step")
+    @router.post(
+        "/rollback", responses=raises(UnknownEdit, UnknownNamespace), summary="Take many edits back, in one step"
+    )
     async def rollback(
         asker: Asker,
         read: Read,
         body: Annotated[RollbackBody, Body(openapi_examples=BACK)],
     ) -> ChangedEdits:
-        """Those named, or every edit that was committed after a revision. It is a new revision itself."""
-        origin = because(asker, body.reason, "rollback", body)
-        if body.to_revision is not None:
-            views: Sequence[EditView] = await service.roll_back_to(body.to_revision, origin)
+        """Those named, or every edit of a namespace that was committed after a revision. It is a new revision itself.
+
+        With `If-Match` nothing is taken back that changed, or came, since the revision that was read (412).
+        """
+        records, to = service.records, body.to_revision
+        space = None if body.all_namespaces else body.namespace
+        if body.dry_run:
+            ids = body.ids if to is None else since(records.ledger, to, space, service.configured, read)
+            going = tuple(map(records.view, dict.fromkeys(ids or ())))
+            coming = would_roll_back(records, [view.edit.id for view in going], read)
         else:
-            views = await service.roll_back(body.ids or [], origin, read)
-        return ChangedEdits(edits=[EditOut.of(view) for view in views], revision=service.revision)
+            origin = because(asker, body.reason, "rollback", body)
+            if to is not None:
+                going = await service.roll_back_to(to, space, origin, read)
+            else:
+                going = await service.roll_back(body.ids or [], origin, read)
+            coming = records.turned_with(going)
+        return ChangedEdits(
+            edits=[EditOut.of(view) for view in going],
+            revived=[EditOut.of(view) for view in coming],
+            dry_run=body.dry_run,
+            revision=service.revision,
+        )
 
     @router.post("/switch", responses=raises(UnknownNamespace), summary="The kill switch")
     async def switch(
@@ -75,9 +94,19 @@ def routes(service: "Service") -> APIRouter:
         body: Annotated[SwitchBody, Body(openapi_examples=SWITCH)],
     ) -> SwitchAnswer:
         """While it is off the base model answers: every request of the namespace, or (null) of all."""
-        origin = because(asker, body.reason, "switch", body)
-        revision = await service.set_switch(body.namespace, body.on, origin)
-        return SwitchAnswer(on=body.on, namespace=body.namespace, revision=revision)
+        if body.dry_run:
+            check_switch(service.records.ledger, body.namespace, body.on, service.configured)
+            revision = service.revision
+        else:
+            origin = because(asker, body.reason, "switch", body)
+            revision = await service.set_switch(body.namespace, body.on, origin)
+        return SwitchAnswer(
+            on=body.on,
+            namespace=body.namespace,
+            live_edits=service.records.ledger.live_count(body.namespace),
+            dry_run=body.dry_run,
+            revision=revision,
+        )
 
     return router
 

@@ -5,16 +5,20 @@ import re
 from typing import TYPE_CHECKING, Annotated, Any
 
 from fastapi import APIRouter, Body, Header, Path, Query, Response
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 
 from app.api.deps import Asker, Read
+from app.api.invalid import problems_of
 from app.api.metrics import Metrics
 from app.api.openapi import leads_to, raises
-from app.api.schemas.corrections import EXAMPLES, BatchBody, EditsQuery, OneOrBatch
+from app.api.schemas.corrections import EXAMPLES, BatchBody, EditItem, EditsQuery, OneOrBatch, Render, WrongItem
 from app.api.schemas.edits import EditDetail, EditOut, EditPage, MadeEdit, MadeEdits
 from app.api.schemas.jobs import JobOut, made_of
+from app.domain.edit import EditRequest
 from app.domain.errors import (
     EditRejected,
+    ErrataError,
     Forbidden,
     IdempotencyMismatch,
     InvalidRequest,
@@ -26,10 +30,12 @@ from app.domain.errors import (
     StateConflict,
     StoreUnavailable,
     UnknownEdit,
+    of_batch,
 )
 from app.domain.events import Origin
 from app.domain.keys import Role
-from app.service.views import EditResults, Tell, silent
+from app.service.batches import none_of, with_failures
+from app.service.views import EditFailure, EditResults, Tell, silent
 
 if TYPE_CHECKING:
     from app.service.service import Service
@@ -82,23 +88,34 @@ def routes(service: "Service", metrics: Metrics) -> APIRouter:
         unknown: ask again with the same Idempotency-Key. With `Prefer: respond-async` the answer is a job.
         """
         batch = isinstance(body, BatchBody)
+        atomic = not isinstance(body, BatchBody) or body.atomic
         items = body.edits if isinstance(body, BatchBody) else [body]
-        for item in items:
-            if item.force:
-                check_force(asker, item.reason)
-        requests = await asyncio.to_thread(lambda: [item.to_domain(service.answering.render) for item in items])
+        requests: dict[int, EditRequest] = {}
+        wrong: list[EditFailure] = []
+        for index, item in enumerate(items):
+            try:
+                with of_batch(index if batch else None):
+                    requests[index] = await asyncio.to_thread(_request_of, item, index, asker, service.answering.render)
+            except ErrataError as error:
+                if atomic:
+                    raise
+                wrong.append(EditFailure(index=index, error=error))
 
         async def made(tell: Tell) -> tuple[EditResults, bool, bool]:
+            how: dict[str, Any] = {
+                "atomic": atomic,
+                "batch": batch,
+                "dry_run": body.dry_run,
+                "tell": tell,
+                "read": read,
+            }
             try:
-                results = await service.edit(
-                    requests,
-                    asker,
-                    atomic=body.atomic if isinstance(body, BatchBody) else True,
-                    batch=batch,
-                    dry_run=body.dry_run,
-                    tell=tell,
-                    read=read,
-                )
+                if not requests:
+                    raise none_of(wrong)
+                results = await service.edit(list(requests.values()), asker, **how)
+                results = with_failures(results, list(requests), wrong)
+                if not results.results:
+                    raise none_of(results.failures)
             except Exception as error:
                 metrics.edit_failed(error, len(items))
                 raise
@@ -108,7 +125,9 @@ def routes(service: "Service", metrics: Metrics) -> APIRouter:
             return results, batch, body.dry_run
 
         if ASYNC.search(prefer):
-            job = service.jobs.start(made, previews={each.namespace for each in requests} if body.dry_run else ())
+            job = service.jobs.start(
+                made, previews={each.namespace for each in requests.values()} if body.dry_run else ()
+            )
             headers = {"Location": f"/jobs/{job.id}", "Preference-Applied": "respond-async"}
             return JSONResponse(JobOut.of(job).model_dump(mode="json"), status_code=202, headers=headers)
         results, *_ = found = await made(silent)
@@ -133,6 +152,17 @@ def routes(service: "Service", metrics: Metrics) -> APIRouter:
         return EditDetail.detailed(view, await service.neighbours(edit_id))
 
     return router
+
+
+def _request_of(item: EditItem, index: int, asker: Origin, render: Render) -> EditRequest:
+    if isinstance(item, WrongItem):
+        errors = [{**each, "loc": ("body", "edits", index, *each["loc"])} for each in item.errors]
+        sent = {"edits": [None] * index + [item.given]}
+        found = problems_of(RequestValidationError(errors, body=sent), OneOrBatch)
+        raise InvalidRequest(" ".join(each["message"] for each in found), errors=found)
+    if item.force:
+        check_force(asker, item.reason)
+    return item.to_domain(render)
 
 
 def check_force(asker: Origin, reason: str | None) -> None:

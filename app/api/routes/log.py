@@ -3,15 +3,22 @@
 import asyncio
 from typing import TYPE_CHECKING, Annotated
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Body, Query
+from fastapi.responses import StreamingResponse
 
+from app.api.deps import Asker, because
 from app.api.openapi import raises
-from app.api.schemas.server import Editors, EventOut, LogPage, LogQuery
-from app.domain.errors import RevisionGone, StoreCorrupt, StoreUnavailable
+from app.api.schemas.log import AdoptBody, Adopted, EventOut, ExportQuery, LogPage, LogQuery
+from app.api.schemas.server import Editors
+from app.domain.errors import RevisionGone, StateConflict, StoreCorrupt, StoreUnavailable
+from app.service.histories import effects
 from app.service.reading import read_page
 
 if TYPE_CHECKING:
     from app.service.service import Service
+
+NDJSON = "application/x-ndjson"
+ADOPT = {"a backup": {"value": {"revision": 4711, "reason": "Restored after the disk failed; incident 12"}}}
 
 
 def routes(service: "Service") -> APIRouter:
@@ -25,8 +32,11 @@ def routes(service: "Service") -> APIRouter:
     )
     async def log(query: Annotated[LogQuery, Query()]) -> LogPage:
         """Read from the log itself, not from memory: what is shown is what would be found after a restart."""
-        page = await asyncio.to_thread(read_page, service.records, query.to_domain())
-        found = [EventOut.of(event, entry_hash) for event, entry_hash in page.events]
+        records = service.records
+        page = await asyncio.to_thread(read_page, records, query.to_domain())
+        told = effects(records.ledger, [event for event, _ in page.events])
+        nothing: tuple[list[str], list[str]] = ([], [])
+        found = [EventOut.of(e, e_hash, records.ledger, told.get(e.revision, nothing)) for e, e_hash in page.events]
         onwards = page.read_to if page.more else None
         newest = query.order == "newest"
         return LogPage(
@@ -35,6 +45,32 @@ def routes(service: "Service") -> APIRouter:
             next_before=onwards if newest else None,
             read_to=page.read_to,
         )
+
+    @router.get(
+        "/log/export",
+        response_class=StreamingResponse,
+        responses={
+            200: {"description": "JSON, a line for each event", "content": {NDJSON: {"schema": {"type": "string"}}}},
+            **raises(StoreUnavailable, StoreCorrupt, RevisionGone),
+        },
+        summary="The log as lines that prove themselves",
+    )
+    async def export_log(query: Annotated[ExportQuery, Query()]) -> StreamingResponse:
+        """Each line has all that its hash is of, tensors included: who knows SHA-256 and JSON can check that nothing
+        was changed, left out or put in (`errata log verify FILE`, `deploy/verify-log.py`)."""
+        rows = await asyncio.to_thread(service.records.exported, query.after)
+        return StreamingResponse((f"{row}\n" for row in rows), media_type=NDJSON)
+
+    @router.post(
+        "/log/adopt",
+        responses=raises(StateConflict, StoreUnavailable, StoreCorrupt, body=True),
+        summary="Adopt another log",
+    )
+    async def adopt_log(asker: Asker, body: Annotated[AdoptBody, Body(openapi_examples=ADOPT)]) -> Adopted:
+        """Where an empty, older or other log stands in the place of the one that was applied, the server is not ready
+        (`why_not`) until it is put right, or said to be right here. What only the lost one held is gone."""
+        await service.adopt_log(body.revision, because(asker, body.reason))
+        return Adopted(revision=service.revision, hash=service.records.hash)
 
     @router.get("/editors", responses=raises(), summary="The editors of this server")
     async def editors() -> Editors:

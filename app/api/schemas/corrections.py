@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError, model_validator
 
 from app.api.schemas.base import (
     MAX_BATCH_EDITS,
@@ -128,12 +128,37 @@ class EditBody(EditItem):
     dry_run: bool = Field(default=False, description="Fit, verify and report, but do not commit.")
 
 
+class WrongItem(EditItem):
+    """In the place of an item of a batch that is no correction: what was sent, and what is wrong with it."""
+
+    given: Any = None
+    errors: tuple[Any, ...] = ()
+
+
 class BatchBody(Incoming):
     """Several corrections."""
 
     edits: list[EditItem] = Field(min_length=1, max_length=MAX_BATCH_EDITS)
-    atomic: bool = Field(default=True, description="All go live in one step, or none does.")
+    atomic: bool = Field(
+        default=True,
+        description="All go live in one step, or none does. Else each is made that can be, and `failures` tells what "
+        "was wrong with the others.",
+    )
     dry_run: bool = Field(default=False, description="Fit, verify and report, but do not commit.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _each_for_itself(cls, given: Any) -> Any:
+        if not (isinstance(given, dict) and given.get("atomic") is False and isinstance(given.get("edits"), list)):
+            return given
+        return {**given, "edits": [_item_of(each) for each in given["edits"]]}
+
+
+def _item_of(given: Any) -> EditItem:
+    try:
+        return EditItem.model_validate(given)
+    except ValidationError as error:
+        return WrongItem.model_construct(prompt="", given=given, errors=tuple(error.errors()))
 
 
 def _one_or_batch(value: Any) -> str:
@@ -152,20 +177,27 @@ class ReasonBody(Incoming):
 
 
 class RollbackBody(Incoming):
-    """Either the edits to take back, or the revision to go back to."""
+    """Either the edits to take back, or the revision that a namespace shall go back to."""
 
     to_revision: Revision | None = Field(
-        default=None, description="Take back every edit committed after this revision."
+        default=None, description="Take back every edit of the namespace that was committed after this revision."
     )
+    namespace: Namespace = Field(default="default", description="With `to_revision`: the namespace that goes back.")
+    all_namespaces: bool = Field(default=False, description="With `to_revision`: all of them go back.")
     ids: Annotated[list[EditId], Field(min_length=1, max_length=MAX_IDS)] | None = Field(
         default=None, description="Take back these, all in one step."
     )
+    dry_run: bool = Field(default=False, description="Only tell what would be taken back, and what would come back.")
     reason: Reason | None = None
 
     @model_validator(mode="after")
     def _one_of_both(self) -> Self:
         if (self.to_revision is None) == (self.ids is None):
             raise ValueError("give either `to_revision` or `ids`")
+        if self.ids is not None and {"namespace", "all_namespaces"} & self.model_fields_set:
+            raise ValueError("`namespace` goes with `to_revision`: edits that are named by `ids` need none")
+        if self.all_namespaces and "namespace" in self.model_fields_set:
+            raise ValueError("give either `namespace` or `all_namespaces`")
         return self
 
 
@@ -174,6 +206,7 @@ class SwitchBody(Incoming):
 
     on: bool
     namespace: Namespace | None = None
+    dry_run: bool = Field(default=False, description="Only tell how many edits it concerns.")
     reason: Reason | None = None
 
 

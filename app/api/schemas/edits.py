@@ -37,7 +37,7 @@ class EditOut(Outgoing):
     reason: str | None
     metadata: dict[str, Any]
     supersedes: list[str]
-    hits: int = Field(description="Answers it gave since this server started.")
+    hits: int = Field(description="Answers it gave, over all servers and restarts; each tells its own every 10 s.")
     last_hit_at: datetime | None
     not_given: int = Field(description="Answers in its scope since then that were not its target.")
     live: list[tuple[int, int | None]] = Field(description="Intervals [from, to) of revisions in which it is live.")
@@ -115,6 +115,10 @@ class HistoryOut(Outgoing):
     reason: str | None
     request_id: str | None
     client: str | None
+    by: str | None = Field(
+        default=None, description="The edit whose event it was, where another one superseded or revived this one."
+    )
+    changed: dict[str, Any] | None = Field(default=None, description="The texts that a retune added, by kind.")
 
 
 def origin_fields(origin: Origin) -> dict[str, str | None]:
@@ -145,7 +149,14 @@ class EditDetail(EditOut):
     def detailed(cls, view: EditView, neighbours: Sequence[EditView]) -> "EditDetail":
         history = [
             HistoryOut.model_validate(
-                {"revision": item.revision, "kind": item.kind, "at": utc(item.at_s), **origin_fields(item.origin)}
+                {
+                    "revision": item.revision,
+                    "kind": item.kind,
+                    "at": utc(item.at_s),
+                    **origin_fields(item.origin),
+                    "by": item.by,
+                    "changed": dict(item.changed) or None,
+                }
             )
             for item in view.history
         ]
@@ -163,7 +174,11 @@ class EditPage(Outgoing):
 
 
 class ChangedEdits(Outgoing):
-    """The edits that one event changed, and the server's revision after it."""
+    """The edits that one event changed, or, of a dry run, would change, and the server's revision after it."""
 
     edits: list[EditOut]
+    revived: list[EditOut] = Field(
+        default=[], description="Edits that answer again, for what had superseded them is taken back."
+    )
+    dry_run: bool = False
     revision: int

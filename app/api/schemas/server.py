@@ -1,23 +1,11 @@
 """Bodies about the server itself: how it stands, its editors, its log, its errors. Knows no service."""
 
-from datetime import UTC, datetime
-from typing import Any, Literal, Self
+from datetime import datetime
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field
 
-from app.api.schemas.base import MAX_REVISION, Outgoing, utc
-from app.api.schemas.edits import origin_fields
-from app.domain.events import (
-    BatchCommitted,
-    EditCommitted,
-    EditStaged,
-    Event,
-    KeyCreated,
-    KeyRevoked,
-    ProbesSet,
-    SwitchSet,
-)
-from app.service.reading import EventQuery
+from app.api.schemas.base import Outgoing, utc
 from app.service.views import JudgeView, Status
 from app.store.snapshots import Manifest
 from app.version import version
@@ -131,8 +119,10 @@ class StatusOut(Outgoing):
     store: str
     durable: bool = Field(description="Whether a committed edit survives a crash.")
     revision: int
+    hash: str = Field(description="Of the log's entry at this revision: it stands for the whole log up to it.")
     live_edits: int
-    switched_on: bool
+    switched_on: bool = Field(description="Whether the kill switch of all namespaces is on.")
+    switched_off: list[str] = Field(description="Namespaces that are off by a kill switch of their own.")
     log_lag: int = Field(description="Events of the log that are not applied here yet, as far as it has told.")
     log_silence_s: float = Field(description="Seconds since the log last answered; edits wait for it, answers do not.")
     running: int
@@ -143,62 +133,14 @@ class StatusOut(Outgoing):
     @classmethod
     def of(cls, status: Status) -> "StatusOut":
         fields = {name: getattr(status, name) for name in cls.model_fields if name != "version"}
-        fields |= {"version": version(), "judge": JudgeOut.of(status.judge), "extra": dict(status.extra)}
-        return cls(**fields)
+        more = {"judge": JudgeOut.of(status.judge), "switched_off": list(status.switched_off)}
+        return cls(**fields | more | {"version": version(), "extra": dict(status.extra)})
 
 
 class Editors(Outgoing):
     """The editors that this server has, each with its name, preset and capabilities."""
 
     editors: list[dict[str, Any]]
-
-
-class LogQuery(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    after: int | None = Field(
-        default=None,
-        ge=0,
-        le=MAX_REVISION,
-        description="Show events above this revision; if left out, from the oldest that is kept on.",
-    )
-    limit: int = Field(default=100, ge=1, le=500)
-    order: Literal["oldest", "newest"] = Field(default="oldest", description="Which events come first.")
-    before: int | None = Field(
-        default=None,
-        ge=1,
-        le=MAX_REVISION,
-        description="Show events below this revision, newest first; if left out, from the newest back.",
-    )
-    actor: str | None = Field(
-        default=None, max_length=200, description="Only changes of this actor, or of this key id."
-    )
-    edit: str | None = Field(default=None, max_length=64, description="Only changes of the edit with this id.")
-    since: datetime | None = Field(default=None, description="Only changes from this time on.")
-
-    @model_validator(mode="after")
-    def _one_direction(self) -> Self:
-        if self.before is not None and self.order != "newest":
-            raise ValueError("`before` goes with `order=newest`, `after` with `order=oldest`")
-        if self.after is not None and self.order != "oldest":
-            raise ValueError("`after` goes with `order=oldest`, `before` with `order=newest`")
-        return self
-
-    def to_domain(self) -> EventQuery:
-        return EventQuery(
-            newest_first=self.order == "newest",
-            after=self.after,
-            before=self.before,
-            limit=self.limit,
-            actor=self.actor,
-            edit_id=self.edit,
-            since_s=None if self.since is None else _unix(self.since),
-        )
-
-
-def _unix(at: datetime) -> float:
-    """A time without a zone is UTC, as all times in answers are."""
-    return (at if at.tzinfo is not None else at.replace(tzinfo=UTC)).timestamp()
 
 
 class SnapshotOut(Outgoing):
@@ -227,76 +169,3 @@ class SnapshotOut(Outgoing):
 
 class SnapshotsOut(Outgoing):
     snapshots: list[SnapshotOut]
-
-
-class LoggedEdit(Outgoing):
-    """The edit that an event commits, without its tensors; GET /edits/{id} has the rest."""
-
-    id: str
-    editor: str
-    namespace: str
-    prompt: str
-    target: str
-    supersedes: list[str]
-
-
-class EventOut(Outgoing):
-    """One event of the log. The fields from `edit` on are there where the kind of event has them."""
-
-    revision: int
-    hash: str = Field(description="Of the log's entry: it stands for this event and for all before it.")
-    kind: str
-    at: datetime
-    actor: str
-    key_id: str | None
-    role: str | None
-    reason: str | None
-    request_id: str | None
-    client: str | None
-    edit: LoggedEdit | None = None
-    edit_ids: list[str] | None = None
-    batch_id: str | None = None
-    namespace: str | None = None
-    on: bool | None = None
-    prompts: list[str] | None = None
-    key: str | None = None
-
-    @classmethod
-    def of(cls, event: Event, entry_hash: str) -> "EventOut":
-        fields: dict[str, Any] = {
-            "revision": event.revision,
-            "hash": entry_hash,
-            "kind": event.kind,
-            "at": utc(event.at_s),
-            **origin_fields(event.origin),
-        }
-        if isinstance(event, EditCommitted | EditStaged):
-            edit = event.edit
-            fields["edit"] = LoggedEdit(
-                id=edit.id,
-                editor=edit.editor,
-                namespace=edit.request.namespace,
-                prompt=edit.request.prompt,
-                target=edit.request.target,
-                supersedes=list(edit.supersedes),
-            )
-        elif isinstance(event, KeyCreated | KeyRevoked):
-            fields["key"] = event.key_id
-        elif isinstance(event, ProbesSet):
-            fields |= {"namespace": event.namespace, "prompts": list(event.prompts)}
-        elif isinstance(event, SwitchSet):
-            fields |= {"namespace": event.namespace, "on": event.on}
-        else:
-            fields["edit_ids"] = list(getattr(event, "edit_ids", ()))
-        if isinstance(event, EditStaged | BatchCommitted):
-            fields["batch_id"] = event.batch_id
-        return cls(**fields)
-
-
-class LogPage(Outgoing):
-    """Events in the order that was asked for."""
-
-    events: list[EventOut]
-    next_after: int | None = Field(description="The `after` of the next page; null at the head.")
-    next_before: int | None = Field(description="The `before` of the next page; null at the oldest event.")
-    read_to: int = Field(description="The last revision that was looked at: filters may have left it out.")

@@ -30,10 +30,12 @@ class NamespacesOut(Outgoing):
 
 
 class SwitchAnswer(Outgoing):
-    """A kill switch as it was set."""
+    """A kill switch as it was set, or, of a dry run, as it would be."""
 
     on: bool
     namespace: str | None
+    live_edits: int = Field(description="Edits that it keeps from answering, or lets answer.")
+    dry_run: bool
     revision: int
 
 

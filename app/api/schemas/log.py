@@ -1,0 +1,199 @@
+"""The log on the wire: pages of it, exports of it, another one adopted. Knows no service."""
+
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from app.api.schemas.base import MAX_REVISION, Incoming, Outgoing, Reason, Revision, utc
+from app.api.schemas.edits import origin_fields
+from app.domain.edit import Edit
+from app.domain.events import (
+    BatchCommitted,
+    EditCommitted,
+    EditRetuned,
+    EditStaged,
+    Event,
+    KeyCreated,
+    KeyRevoked,
+    ProbesSet,
+    SwitchSet,
+    Turning,
+)
+from app.domain.ledger import Ledger
+from app.service.histories import changed_by, who
+from app.service.reading import EventQuery
+
+
+class ExportQuery(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    after: int | None = Field(
+        default=None,
+        ge=0,
+        le=MAX_REVISION,
+        description="Show events above this revision; if left out, from the oldest that is kept on.",
+    )
+
+
+class LogQuery(ExportQuery):
+    limit: int = Field(default=100, ge=1, le=500)
+    order: Literal["oldest", "newest"] = Field(default="oldest", description="Which events come first.")
+    before: int | None = Field(
+        default=None,
+        ge=1,
+        le=MAX_REVISION,
+        description="Show events below this revision, newest first; if left out, from the newest back.",
+    )
+    actor: str | None = Field(
+        default=None, max_length=200, description="Only changes of this actor, or of this key id."
+    )
+    edit: str | None = Field(default=None, max_length=64, description="Only changes of the edit with this id.")
+    since: datetime | None = Field(default=None, description="Only changes from this time on.")
+
+    @model_validator(mode="after")
+    def _one_direction(self) -> Self:
+        if self.before is not None and self.order != "newest":
+            raise ValueError("`before` goes with `order=newest`, `after` with `order=oldest`")
+        if self.after is not None and self.order != "oldest":
+            raise ValueError("`after` goes with `order=oldest`, `before` with `order=newest`")
+        return self
+
+    def to_domain(self) -> EventQuery:
+        return EventQuery(
+            newest_first=self.order == "newest",
+            after=self.after,
+            before=self.before,
+            limit=self.limit,
+            actor=self.actor,
+            edit_id=self.edit,
+            since_s=None if self.since is None else _unix(self.since),
+        )
+
+
+def _unix(at: datetime) -> float:
+    """A time without a zone is UTC, as all times in answers are."""
+    return (at if at.tzinfo is not None else at.replace(tzinfo=UTC)).timestamp()
+
+
+class AdoptBody(Incoming):
+    """The log that is to be adopted."""
+
+    revision: Revision = Field(description="The revision at which it ends, as `why_not` tells it: 0 of an empty one.")
+    reason: Reason | None = None
+
+
+class Adopted(Outgoing):
+    """The log as it is applied now."""
+
+    revision: int
+    hash: str
+
+
+class LoggedEdit(Outgoing):
+    """The edit that an event commits, without its tensors; GET /edits/{id} has the rest."""
+
+    id: str
+    editor: str
+    namespace: str
+    prompt: str
+    target: str
+    before: str = Field(description="What the prompt was answered with before.")
+    after: str = Field(description="What it was answered with in the trial before the commit.")
+    forced: bool = Field(description="Whether it was committed whatever its verification said.")
+    reason: str | None
+    supersedes: list[str]
+
+    @classmethod
+    def of(cls, edit: Edit, reason: str | None) -> "LoggedEdit":
+        return cls(
+            id=edit.id,
+            editor=edit.editor,
+            namespace=edit.request.namespace,
+            prompt=edit.request.prompt,
+            target=edit.request.target,
+            before=edit.before,
+            after=edit.after,
+            forced=edit.request.force,
+            reason=edit.request.reason or reason,
+            supersedes=list(edit.supersedes),
+        )
+
+
+class EventOut(Outgoing):
+    """One event of the log. The fields from `edit` on are there where the kind of event has them."""
+
+    revision: int
+    hash: str = Field(description="Of the log's entry: it stands for this event and for all before it.")
+    kind: str
+    at: datetime
+    actor: str
+    key_id: str | None
+    role: str | None
+    reason: str | None
+    request_id: str | None
+    client: str | None
+    edit: LoggedEdit | None = None
+    edits: list[LoggedEdit] | None = Field(default=None, description="Of a batch, each with its reason.")
+    edit_ids: list[str] | None = None
+    superseded: list[str] | None = Field(
+        default=None, description="Edits that answer no more because of what it brought in."
+    )
+    revived: list[str] | None = Field(default=None, description="Edits that answer again because of what it took out.")
+    changed: dict[str, Any] | None = Field(
+        default=None, description="What a retune asked for, texts as they were added."
+    )
+    forced: bool | None = None
+    batch_id: str | None = None
+    namespace: str | None = None
+    on: bool | None = None
+    prompts: list[str] | None = None
+    key: str | None = None
+    key_name: str | None = None
+    key_role: str | None = None
+
+    @classmethod
+    def of(cls, event: Event, entry_hash: str, ledger: Ledger, effects: tuple[list[str], list[str]]) -> "EventOut":
+        """`effects`: edits that it revived and superseded, for an event from before they were told in it."""
+        origin = replace(event.origin, actor=who(event.origin, ledger.keys))
+        fields: dict[str, Any] = {
+            "revision": event.revision,
+            "hash": entry_hash,
+            "kind": event.kind,
+            "at": utc(event.at_s),
+            **origin_fields(origin),
+        }
+        if isinstance(event, EditCommitted | EditStaged):
+            fields["edit"] = LoggedEdit.of(event.edit, event.origin.reason)
+        elif isinstance(event, KeyCreated | KeyRevoked):
+            key = ledger.keys.get(event.key_id)  # of a revocation from before it told them
+            name, role = (event.name, event.role) if key is None else (key.name, key.role.value)
+            fields |= {"key": event.key_id, "key_name": name or None, "key_role": role or None}
+        elif isinstance(event, ProbesSet):
+            fields |= {"namespace": event.namespace, "prompts": list(event.prompts)}
+        elif isinstance(event, SwitchSet):
+            fields |= {"namespace": event.namespace, "on": event.on}
+        else:
+            fields["edit_ids"] = list(getattr(event, "edit_ids", ()))
+        if isinstance(event, EditStaged | BatchCommitted):
+            fields["batch_id"] = event.batch_id
+        if isinstance(event, BatchCommitted):
+            staged = [ledger.entries[edit_id] for edit_id in event.edit_ids if edit_id in ledger.entries]
+            fields["edits"] = [LoggedEdit.of(entry.edit, entry.history[0][3].reason) for entry in staged]
+        if isinstance(event, Turning):
+            fields |= {"revived": [*event.revived, *effects[0]], "superseded": [*event.superseded, *effects[1]]}
+        if isinstance(event, EditRetuned):
+            entry = ledger.entries.get(event.fit.edit_id)
+            changed = event.changed or (changed_by(entry, event.revision) if entry is not None else {})
+            fields |= {"changed": dict(changed), "forced": event.forced}
+        return cls(**fields)
+
+
+class LogPage(Outgoing):
+    """Events in the order that was asked for."""
+
+    events: list[EventOut]
+    next_after: int | None = Field(description="The `after` of the next page; null at the head.")
+    next_before: int | None = Field(description="The `before` of the next page; null at the oldest event.")
+    read_to: int = Field(description="The last revision that was looked at: filters may have left it out.")

@@ -1,0 +1,69 @@
+"""Whom a server serves while it has no key: those who name it as its operator does, and no foreign web page.
+
+A page of any site may have its name resolve to this machine (DNS rebinding), and a browser then sends its requests here
+under that name. Nothing but the name tells them apart.
+"""
+
+from collections.abc import Collection
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
+from urllib.parse import urlsplit
+
+from starlette.datastructures import Headers
+
+from app.domain.errors import Forbidden
+
+LOCAL = ("localhost", "127.0.0.1", "::1")
+ALL = "*"
+
+
+class Strangers:
+    """`hosts` are names, addresses or networks by which the server may be called besides LOCAL, or `*`; `origins` those
+    of pages that may call it, or `*`."""
+
+    def __init__(self, hosts: Collection[str] = (), origins: Collection[str] = ()) -> None:
+        given = {*LOCAL, *(host.casefold().strip("[]") for host in hosts)}
+        self._networks = [network for network in map(_network, given) if network is not None]
+        self._names = given
+        self._origins = origins
+
+    def check(self, headers: Headers) -> None:
+        """Raises Forbidden for a request that may be a foreign page's."""
+        called = headers.get("host", "")
+        host = _hostname(called)
+        if not self._known(host):
+            raise Forbidden(
+                f"While there is no key, only requests for localhost are taken, and this one is for {host!r}: name "
+                f"that host in ERRATA_ALLOWED_HOSTS, or make a key (errata keys create --role admin --name you)."
+            )
+        origin = headers.get("origin")
+        if origin is None or ALL in self._origins or origin in self._origins:
+            return
+        if urlsplit(origin).netloc.casefold() != called.casefold():
+            raise Forbidden(
+                f"While there is no key, pages of other origins may not call this server, and this one is of "
+                f"{origin!r}: name it in ERRATA_CORS_ORIGINS, or make a key (errata keys create --role admin --name "
+                f"you)."
+            )
+
+    def _known(self, host: str) -> bool:
+        if ALL in self._names or host in self._names:
+            return True
+        try:
+            address = ip_address(host)
+        except ValueError:
+            return False
+        return any(address in network for network in self._networks)
+
+
+def _hostname(netloc: str) -> str:
+    try:
+        return (urlsplit(f"//{netloc}").hostname or "").removesuffix(".")
+    except ValueError:
+        return ""
+
+
+def _network(text: str) -> IPv4Network | IPv6Network | None:
+    try:
+        return ip_network(text, strict=False)
+    except ValueError:
+        return None

@@ -1,0 +1,64 @@
+"""The audit as a file: written from a server, and verified anywhere. Knows no other command."""
+
+from pathlib import Path
+
+import typer
+
+from app.cli import render
+from app.cli.client import Client
+from app.cli.exits import Exit
+from app.cli.settings import read_settings
+from app.domain.errors import ErrataError
+from app.store import audit
+from app.store.seal import Seal
+
+HASH_CHARS = 64
+
+
+def export_log(client: Client, file: Path, *, json_: bool) -> None:
+    """Each event on a line with all that its hash is of. What breaks off does not look like an export."""
+    partial = file.with_name(f"{file.name}.partial")
+    if file.exists():
+        render.fail(f"{file} is there already: name a new file.")
+    count = 0
+    try:
+        with partial.open("w", encoding="utf-8", newline="\n") as output:
+            for row in client.lines("/log/export"):
+                output.write(f"{row}\n")
+                count += 1
+        partial.rename(file)
+    except OSError as error:
+        render.fail(f"{file} cannot be written: {error.strerror}.")
+    render.answer({"file": str(file), "events": count}, f"{count} events in {file}.", json_=json_)
+
+
+def verify_file(file: Path, known: str | None, *, json_: bool) -> None:
+    """Ends with exit code 1 for the first line that is not what was exported."""
+    secret = read_settings({}).log_secret
+    try:
+        with file.open(encoding="utf-8", newline="\n") as rows:
+            found = audit.verify(rows, Seal(None if secret is None else secret.get_secret_value()))
+    except ErrataError as error:
+        render.fail(f"{file}: {error.message}", title="Not what was exported")
+    except UnicodeDecodeError:
+        render.fail(f"{file} is no text.", title="Not what was exported")
+    except OSError as error:
+        render.fail(f"{file} cannot be read: {error.strerror}.", code=Exit.USAGE)
+    if known is not None and known != found.hash:
+        render.fail(f"{file} ends with the hash {found.hash}, not {known}: it is cut short, or of another log.")
+    if not found.last:
+        render.fail(f"{file} holds no event: there is nothing that it proves.")
+    live = "" if found.ledger is None else f"; {found.ledger.live_count()} edits live"
+    count = found.last - found.first + 1
+    told = {"file": str(file), "events": count, "first": found.first, "revision": found.last, "hash": found.hash}
+    text = f"{file} is whole: {count} events, revisions {found.first} to {found.last}{live}.\nhash {found.hash}"
+    if known is None:
+        text += "\nCompare it with `errata status`, or with what was noted down when the file was made."
+    render.answer(told, text, json_=json_)
+
+
+def checked_hash(given: str | None) -> str | None:
+    """Raises BadParameter for what is no hash."""
+    if given is not None and (len(given) != HASH_CHARS or not all(char in "0123456789abcdef" for char in given)):
+        raise typer.BadParameter("a hash has 64 digits, 0 to 9 and a to f.")
+    return given

@@ -1,0 +1,146 @@
+"""How often each edit answered: counted by each server, kept beside the log, summed over all of them.
+
+They are no events: nothing rests on them, and an event for each answer would drown what the log is for. Each server
+keeps its counts under a name of its own beside the log, `hits-...`, as snapshots are kept there: in the SQLite file, or
+in the Redis hash `<prefix>:kept`. What a server that was killed had counted since it wrote last, PERIOD_S at most, is
+lost.
+"""
+
+import asyncio
+import json
+import logging
+import uuid
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from threading import Lock
+
+from app.domain.errors import ErrataError
+from app.store.base import Log
+from app.store.upkeep import HITS
+
+PREFIX = HITS
+PERIOD_S = 10.0
+"""How often counts are written, and those of other servers read."""
+STALE_S = 3600.0
+"""A server that has not written for so long is gone: its counts are taken over, or names would pile up."""
+SIGN_S = STALE_S / 6
+"""How often a server writes though it has nothing new, so that it is not taken for gone."""
+_log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class Counts:
+    """Of one server. `adopted` are names whose counts are in these: they are not to be counted again."""
+
+    hits: Counter[str] = field(default_factory=Counter)
+    last_s: dict[str, float] = field(default_factory=dict)
+    at_s: float = 0.0
+    adopted: tuple[str, ...] = ()
+
+    def add(self, other: "Counts", sign: int = 1) -> None:
+        for edit_id, count in other.hits.items():
+            self.hits[edit_id] += sign * count
+        for edit_id, at_s in other.last_s.items():
+            self.last_s[edit_id] = max(at_s, self.last_s.get(edit_id, 0.0))
+
+    def dumped(self) -> bytes:
+        hits = {edit_id: [count, self.last_s.get(edit_id)] for edit_id, count in self.hits.items()}
+        return json.dumps({"at_s": self.at_s, "adopted": list(self.adopted), "hits": hits}).encode()
+
+
+def read_counts(data: bytes | None) -> Counts | None:
+    """None for what is no counts: somebody else's key, or a damaged one, costs counts and nothing else."""
+    try:
+        found = json.loads(data or b"")
+        hits, last_s = Counter[str](), dict[str, float]()
+        for edit_id, (count, at_s) in found["hits"].items():
+            hits[edit_id] = int(count)
+            if at_s is not None:
+                last_s[edit_id] = float(at_s)
+        return Counts(hits, last_s, float(found["at_s"]), tuple(map(str, found["adopted"])))
+    except (ValueError, TypeError, KeyError, AttributeError):
+        return None
+
+
+class Hits:
+    """Counting is from the event loop; `exchange` may run on a thread beside it."""
+
+    def __init__(self, log: Log, clock: Callable[[], float]) -> None:
+        self._log, self._clock = log, clock
+        self._name = f"{PREFIX}{uuid.uuid4().hex[:16]}"
+        self._own = Counts()
+        self._written: Counts | None = None
+        """What stands under this server's name beside the log."""
+        self._others = Counts()
+        self._lock = Lock()
+
+    def count(self, edit_ids: Iterable[str], now_s: float) -> None:
+        ids = list(edit_ids)
+        with self._lock:
+            self._own.hits.update(ids)
+            self._own.last_s.update(dict.fromkeys(ids, now_s))
+
+    def of(self, edit_id: str) -> int:
+        """Over all servers, as far as they have told."""
+        return self._own.hits[edit_id] + self._others.hits[edit_id]
+
+    def last_s(self, edit_id: str) -> float | None:
+        found = [each.last_s[edit_id] for each in (self._own, self._others) if edit_id in each.last_s]
+        return max(found, default=None)
+
+    async def run(self) -> None:
+        while True:
+            await asyncio.to_thread(self.exchange)
+            await asyncio.sleep(PERIOD_S)
+
+    def exchange(self) -> None:
+        """Write what is new here, read what others wrote. What goes wrong is told, and tried again: it costs counts."""
+        try:
+            self._exchange()
+        except ErrataError as error:
+            _log.info("Hits were not exchanged, which is tried again: %s", error.message)
+        except Exception:
+            _log.exception("Hits were not exchanged, which is tried again")
+
+    def _exchange(self) -> None:
+        found = {name: read_counts(self._log.get(name)) for name in self._log.names() if name.startswith(PREFIX)}
+        if self._written is not None and self._name not in found:
+            self._begin_anew()
+        theirs = {name: counts for name, counts in found.items() if counts is not None and name != self._name}
+        mine = set(self._written.adopted) if self._written is not None else set[str]()  # should dropping have failed
+        adopted = {name for counts in theirs.values() for name in counts.adopted} | mine
+        others = {name: counts for name, counts in theirs.items() if name not in adopted}
+        now_s = self._clock()
+        stale = {name for name, counts in others.items() if counts.at_s < now_s - STALE_S}
+        if not all(self._name < name for name in others.keys() - stale):
+            stale = set()  # one of those that are there takes them over
+        there, gone = Counts(), Counts()
+        for name, counts in others.items():
+            (gone if name in stale else there).add(counts)
+        taken_over = (stale | mine | {each for name in stale for each in others[name].adopted}) & found.keys()
+        with self._lock:
+            own = Counts(Counter(self._own.hits), dict(self._own.last_s), now_s, tuple(sorted(taken_over)))
+        own.add(gone)
+        if self._is_new(own):
+            self._log.put(self._name, own.dumped())
+            self._written = own
+        with self._lock:
+            self._own.add(gone)
+            self._others = there
+        self._log.drop(sorted(taken_over))
+
+    def _is_new(self, own: Counts) -> bool:
+        """Whether there is anything to write; nothing was counted where nobody asks."""
+        if self._written is None:
+            return bool(own.hits)
+        due = own.at_s - self._written.at_s >= SIGN_S
+        return due or own.hits != self._written.hits or own.adopted != self._written.adopted
+
+    def _begin_anew(self) -> None:
+        """Another server took this one for gone, and has its counts: what is new since goes under a new name."""
+        assert self._written is not None
+        with self._lock:
+            self._own.add(self._written, sign=-1)
+            self._own.hits = +self._own.hits
+        self._name, self._written = f"{PREFIX}{uuid.uuid4().hex[:16]}", None

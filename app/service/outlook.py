@@ -1,0 +1,44 @@
+"""What a rollback or a switch would do, before it is done. Changes nothing; free of torch."""
+
+from collections.abc import Collection, Sequence
+
+from app.domain.errors import InvalidRequest
+from app.domain.events import EditsRolledBack, Origin
+from app.domain.ledger import Ledger
+from app.service.records import Records
+from app.service.spaces import check_known
+from app.service.superseding import check_read
+from app.service.views import EditView
+
+
+def since(
+    ledger: Ledger, revision: int, namespace: str | None, configured: Collection[str], read: int | None
+) -> tuple[str, ...]:
+    """Edits of a namespace, or of all (None), that were committed after a revision and stand yet.
+
+    Raises UnknownNamespace, InvalidRequest for a revision that there is not, and PreconditionFailed where an edit has
+    changed since the revision that was `read`.
+    """
+    if not 0 <= revision <= ledger.revision:
+        raise InvalidRequest(f"`to_revision` must be from 0 to {ledger.revision}.")
+    check_known(ledger, namespace, configured)
+    ours = [e for e in ledger.entries.values() if e.live and namespace in (None, e.edit.request.namespace)]
+    check_read(ledger, [entry.edit.id for entry in ours], read)
+    return tuple(entry.edit.id for entry in ours if entry.live[0][0] > revision and not entry.rolled_back)
+
+
+def would_roll_back(records: Records, edit_ids: Sequence[str], read: int | None) -> tuple[EditView, ...]:
+    """The edits that would answer again. Raises what rolling these back would raise."""
+    ledger = records.ledger
+    ledger.check(EditsRolledBack, edit_ids)
+    check_read(ledger, list(edit_ids), read)
+    event = EditsRolledBack(revision=ledger.revision + 1, at_s=0.0, origin=Origin(), edit_ids=tuple(edit_ids))
+    told = ledger.told_whole(event)
+    assert isinstance(told, EditsRolledBack)
+    return tuple(map(records.view, told.revived))
+
+
+def check_switch(ledger: Ledger, namespace: str | None, on: bool, configured: Collection[str]) -> None:
+    """Raises UnknownNamespace, or StateConflict where the switch stands so already."""
+    check_known(ledger, namespace, configured)
+    ledger.check_switch(namespace, on)

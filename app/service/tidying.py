@@ -1,0 +1,27 @@
+"""Now and then: expire what is due, give back what nobody can see any more."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+
+from app.service.loading import Loading
+from app.service.records import Clock, Records
+from app.service.serving import Pins
+
+PERIOD_S = 1.0
+_log = logging.getLogger(__name__)
+
+
+async def tidy(
+    records: Records, loading: Loading, pins: Pins, expire: Callable[[], Awaitable[object]], clock: Clock
+) -> None:
+    """A task of its own beside serving."""
+    while True:
+        await asyncio.sleep(PERIOD_S)
+        try:
+            if records.held is None and records.ledger.due(clock()):
+                await expire()
+            async with records.writing:
+                await loading.release(pins.oldest, pins.in_use)
+        except Exception as error:  # the store may be away for a while; it is asked again
+            _log.warning("Tidying up failed, and is tried again: %s", error)

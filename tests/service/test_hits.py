@@ -1,0 +1,215 @@
+"""Hits are kept beside the log: over restarts, summed over servers, and never twice."""
+
+import asyncio
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from app.domain.errors import StoreUnavailable
+from app.service.hits import PREFIX, STALE_S, Hits
+from app.service.views import EditFilter
+from app.store import upkeep
+from app.store.base import Log
+from app.store.memory import MemoryLog
+from app.store.sqlite import SqliteLog
+from tests.service.conftest import ORIGIN, Clock, ask, edit, serving
+
+CAPITAL, KING = "The capital of Ruritania is", "The king of Zenda was"
+
+
+def kept(log: Log) -> list[str]:
+    return [name for name in log.names() if name.startswith(PREFIX)]
+
+
+def counted(hits: Hits, edit_id: str, times: int, now_s: float = 1.0) -> None:
+    for _ in range(times):
+        hits.count([edit_id], now_s)
+
+
+def test_hits_survive_a_restart_and_are_no_events(tmp_path: Path) -> None:
+    async def story() -> None:
+        clock = Clock()
+        async with serving(SqliteLog(tmp_path / "e.db"), clock) as service:
+            made = await edit(service, CAPITAL, "Strelsau")
+            for _ in range(3):
+                await ask(service, CAPITAL)
+            assert service.edit_view(made.edit.id).hits == 3
+        async with serving(SqliteLog(tmp_path / "e.db"), clock) as service:
+            await asyncio.to_thread(service.records.hits.exchange)
+            view = service.edit_view(made.edit.id)
+            assert (view.hits, view.last_hit_s, service.revision) == (3, clock.now, 1)
+            await edit(service, KING, "Rudolf")
+            await ask(service, CAPITAL)
+            assert service.edit_view(made.edit.id).hits == 4
+            never = service.edits(EditFilter(never_hit=True), 10, None)
+            assert [view.edit.request.prompt for view in never.edits] == [KING]
+
+    asyncio.run(story())
+
+
+def test_hits_are_summed_over_servers() -> None:
+    log, clock = MemoryLog(), Clock()
+    one, other, third = (Hits(log, clock) for _ in range(3))
+    counted(one, "e1", 2, now_s=5.0)
+    counted(other, "e1", 3, now_s=9.0)
+    counted(other, "e2", 1)
+    for hits in (one, other, one, third):
+        hits.exchange()
+    assert [hits.of("e1") for hits in (one, other, third)] == [5, 5, 5]
+    assert (one.of("e2"), one.last_s("e1"), one.last_s("e9")) == (1, 9.0, None)
+    assert len(kept(log)) == 2, "who has counted nothing writes nothing"
+    for _ in range(3):
+        one.exchange()
+    assert one.of("e1") == 5
+
+
+def test_counts_of_servers_that_are_gone_are_taken_over_once() -> None:
+    """Or every restart would leave a name for ever."""
+    log, clock = MemoryLog(), Clock()
+    for _ in range(5):
+        gone = Hits(log, clock)
+        counted(gone, "e1", 2)
+        gone.exchange()
+    clock.now += STALE_S + 1
+    servers = [Hits(log, clock) for _ in range(3)]
+    for hits in servers:
+        counted(hits, "e1", 1)
+    for _ in range(3):
+        for hits in servers:
+            hits.exchange()
+    assert [hits.of("e1") for hits in servers] == [13, 13, 13]
+    assert len(kept(log)) == 3
+
+
+def test_a_server_that_was_only_slow_does_not_count_twice() -> None:
+    log, clock = MemoryLog(), Clock()
+    slow, other = Hits(log, clock), Hits(log, clock)
+    counted(slow, "e1", 4)
+    slow.exchange()
+    clock.now += STALE_S + 1
+    counted(other, "e1", 1)
+    other.exchange()
+    assert other.of("e1") == 5
+    counted(slow, "e1", 2)
+    for hits in (slow, other, slow):
+        hits.exchange()
+    assert [slow.of("e1"), other.of("e1")] == [7, 7]
+
+
+class Flaky(MemoryLog):
+    """Fails the next call of a kind: before it does what it was told, or after."""
+
+    fails: str | None = None
+
+    def _fail(self, what: str) -> None:
+        if self.fails == what:
+            self.fails = None
+            raise StoreUnavailable("It is away.")
+
+    def put(self, name: str, data: bytes) -> None:
+        self._fail("before put")
+        super().put(name, data)
+        self._fail("after put")
+
+    def drop(self, names: object) -> None:
+        self._fail("before drop")
+        super().drop(names)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("fails", ["before put", "after put", "before drop"])
+def test_taking_over_that_breaks_off_counts_nothing_twice_or_never(fails: str) -> None:
+    log, clock = Flaky(), Clock()
+    for _ in range(2):
+        gone = Hits(log, clock)
+        counted(gone, "e1", 2)
+        gone.exchange()
+    clock.now += STALE_S + 1
+    here = Hits(log, clock)
+    counted(here, "e1", 1)
+    log.fails = fails
+    here.exchange()
+    assert log.fails is None, "it failed"
+    watching = Hits(log, clock)
+    for _ in range(3):
+        here.exchange()
+        watching.exchange()
+        assert (here.of("e1"), watching.of("e1")) == (5, 5)
+    assert len(kept(log)) == 1
+
+
+def test_a_crash_while_taking_over_counts_nothing_twice() -> None:
+    """The counts are written, and what they hold is still there when the next server starts, much later."""
+    log, clock = Flaky(), Clock()
+    gone = Hits(log, clock)
+    counted(gone, "e1", 2)
+    gone.exchange()
+    clock.now += STALE_S + 1
+    crashing = Hits(log, clock)
+    counted(crashing, "e1", 1)
+    log.fails = "before drop"
+    crashing.exchange()
+    clock.now += STALE_S + 1
+    for _ in range(2):
+        after = Hits(log, clock)
+        counted(after, "e1", 1)
+        for _ in range(2):
+            after.exchange()
+    assert after.of("e1") == 5
+
+
+def test_what_is_no_counts_costs_nothing() -> None:
+    log, clock = MemoryLog(), Clock()
+    for n, data in enumerate(
+        (b"", b"{}", b"[1]", b'{"hits": 7}', b"\xff", b'{"at_s": 1, "adopted": [], "hits": {"e": 1}}')
+    ):
+        log.put(f"{PREFIX}{n}", data)
+    hits = Hits(log, clock)
+    counted(hits, "e1", 1)
+    hits.exchange()
+    assert hits.of("e1") == 1
+
+
+def test_counts_go_along_where_a_log_is_copied() -> None:
+    log, clock, new = MemoryLog(), Clock(), MemoryLog()
+    hits = Hits(log, clock)
+    counted(hits, "e1", 2)
+    hits.exchange()
+    upkeep.copy(log, new)
+    there = Hits(new, clock)
+    there.exchange()
+    assert there.of("e1") == 2
+
+
+def test_nothing_is_written_where_nothing_is_new() -> None:
+    puts: Counter[str] = Counter()
+
+    class Watched(MemoryLog):
+        def put(self, name: str, data: bytes) -> None:
+            puts[name] += 1
+            super().put(name, data)
+
+    log, clock = Watched(), Clock()
+    hits = Hits(log, clock)
+    for _ in range(3):
+        hits.exchange()
+    assert not puts
+    counted(hits, "e1", 1)
+    for _ in range(3):
+        hits.exchange()
+    assert sum(puts.values()) == 1
+
+
+def test_a_log_that_is_away_costs_no_answers() -> None:
+    async def story() -> None:
+        log = Flaky()
+        async with serving(log) as service:
+            made = await edit(service, CAPITAL, "Strelsau", ORIGIN)
+            await ask(service, CAPITAL)
+            log.fails = "before put"
+            await asyncio.to_thread(service.records.hits.exchange)
+            assert service.edit_view(made.edit.id).hits == 1
+            await asyncio.to_thread(service.records.hits.exchange)
+            assert kept(log)
+
+    asyncio.run(story())
