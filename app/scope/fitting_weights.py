@@ -23,7 +23,7 @@ from app.scope.encoder import Encoder
 from app.scope.items import Item, held_out, read_intents, read_items
 from app.scope.reading import names_in
 from app.scope.scorer import PairScorer
-from app.scope.weighing import FAR, NAMES, Figures
+from app.scope.weighing import Figures
 
 GIVEN = ((0, 0), (3, 3), (3, 0), (0, 3), (2, 2), (4, 0), (9, 0))
 """Paraphrases and counter-examples that an item's edit has, by turns, as far as it has them."""
@@ -194,7 +194,7 @@ def _logistic(seen: Sequence[Seen]) -> list[float]:
     mean, spread = values.mean(0), values.std(0)
     spread = torch.where(spread < 1e-6, torch.ones_like(spread), spread)
     scaled = (values - mean) / spread
-    weights = torch.zeros(len(NAMES) + len(FAR) + 1, dtype=torch.float64, requires_grad=True)
+    weights = torch.zeros(values.shape[1] + 1, dtype=torch.float64, requires_grad=True)
     optimiser = torch.optim.LBFGS([weights], max_iter=500, line_search_fn="strong_wolfe")
 
     def closure() -> float:

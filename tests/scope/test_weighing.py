@@ -43,3 +43,12 @@ def test_weights_are_those_that_part_what_was_seen() -> None:
     ]
     weighing = Weighing({"alone": _logistic(seen)})
     assert [weighing.logit(each.figures) > 0 for each in seen] == [each.same for each in seen]
+
+
+def test_a_broad_edit_answers_what_lies_nearer_to_it_than_other_questions_do() -> None:
+    """However little the pair scorer thinks of it; not where the edit's keys are one question, or without traffic."""
+    weighing = load_weighing()
+    broad = replace(figures(-3.0, keys=5, traffic=True, cosine=0.7), cohesion=0.5)
+    assert weighing.logit(replace(broad, contrast=0.5)) > 0 > weighing.logit(replace(broad, contrast=0.69))
+    assert weighing.logit(replace(broad, contrast=0.5, cohesion=2.5)) < 0
+    assert weighing.logit(replace(broad, contrast=0.5, traffic=False)) < 0
