@@ -57,7 +57,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 def page(browser: Any, site: Server) -> Iterator[Any]:
     """A page of a new visitor. What its scripts raise, or its policy blocks, fails the test."""
     context = browser.new_context(base_url=f"http://{site.address}", viewport={"width": 1280, "height": 900})
-    context.set_default_timeout(60_000)
+    context.set_default_timeout(240_000)
     found = context.new_page()
     wrong: list[str] = []
     found.on("pageerror", lambda error: wrong.append(str(error)))

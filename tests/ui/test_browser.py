@@ -8,9 +8,25 @@ import pytest
 
 from tests.server import Server
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 AXE = (Path(__file__).parent / "axe.min.js").read_text()
-PAGES = ["ask", "ask?q=Question%3A+What+is+the+currency+of+Hungary%3F+Answer%3A", "correct?q=Who", "edits", "sign-in"]
+PAGES = [
+    "ask",
+    "ask?q=Question%3A+What+is+the+currency+of+Hungary%3F+Answer%3A",
+    "correct?q=Who",
+    "edits",
+    "timeline",
+    "timeline/at?revision=0",
+    "timeline/compare?a=0",
+    "timeline/back?revision=0",
+    "audit",
+    "namespaces",
+    "namespaces/switch?on=0",
+    "namespaces/protected",
+    "keys",
+    "sign-in",
+    "nowhere",
+]
 
 
 def asks(country: str) -> str:
@@ -105,7 +121,7 @@ def test_by_the_keyboard_alone(page: Any) -> None:
 def test_without_scripts(browser: Any, site: Server) -> None:
     """The same forms and links, whole pages in place of parts."""
     context = browser.new_context(base_url=f"http://{site.address}", java_script_enabled=False)
-    context.set_default_timeout(60_000)
+    context.set_default_timeout(240_000)
     page = context.new_page()
     correct(page, asks("Estonia"), "euro", "joined in 2011")
     page.get_by_role("link", name="The edit, and how to undo it").click()
@@ -118,7 +134,7 @@ def test_two_people_see_each_others_changes(page: Any, browser: Any, site: Serve
     page.goto("/ui/edits")
     page.wait_for_timeout(500)
     context = browser.new_context(base_url=f"http://{site.address}")
-    context.set_default_timeout(60_000)
+    context.set_default_timeout(240_000)
     other = context.new_page()
     other.goto("/ui/sign-in")
     other.get_by_label("Your name").fill("Grace")
