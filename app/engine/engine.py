@@ -282,12 +282,13 @@ class Engine:
         )
         chosen = zip(sequences, ids, logprobs, likeliest, strict=True)
         for row, (sequence, token_id, logprob, first) in enumerate(chosen):
+            if sequence.sampler.problem is not None:  # its token was chosen without the schema: nobody is to see it
+                self.end(sequence, InvalidRequest(f"`response_format` asks for too much: {sequence.sampler.problem}."))
+                continue
             sequence.generated.append(token_id)
             self.counters.generated_tokens += 1
             ranked = ranked_of(self.text, logits[row], token_id, sequence.parameters.top_logprobs)
             self._show(sequence, token_id, logprob, first, ranked)
-            if sequence.sampler.problem is not None:
-                self.end(sequence, InvalidRequest(f"`response_format` asks for too much: {sequence.sampler.problem}."))
             sequence.check()
 
     def _show(

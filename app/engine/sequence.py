@@ -1,7 +1,7 @@
 """A request under way: what it was asked, the edition it is pinned to, how far it has come."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum, auto
 from typing import Any
 
@@ -115,7 +115,7 @@ class Sequence:
         assert self.phase is Phase.PREFILL
         assert not self.generated
         self.prompt, self.uncut, self.answer = self.uncut, (), answer
-        self.asking = Asking(nearest=self.asking.nearest, words=self.asking.words)
+        self.asking = replace(self.asking, decision=None, cut=0, drops_blank=False)
         self.computed = 0
         self.observed.clear()
 

@@ -35,7 +35,11 @@ class Beside:
     def contrast(self, keys: Tensor) -> float:
         """The mean cosine of the nearest few, beside an edit's keys (K, E). What lies nearer to them than to the
         question may ask for the edit itself, and is no contrast."""
-        strange = self.cosines[self.cosines > (self.vectors @ keys.T).amax(1)] if len(self.cosines) else self.cosines
+        if not len(self.cosines):
+            return 0.0
+        strange = self.cosines[self.cosines > (self.vectors @ keys.T).amax(1)]
+        if len(strange) < NEAREST:  # hardly anything is nearer to the question: that is no word for the edit
+            strange = self.cosines
         return float(strange.topk(min(NEAREST, len(strange))).values.mean()) if len(strange) else 0.0
 
 
@@ -55,7 +59,7 @@ class Usual:
         """(W, E) -> what lies nearest to the question that is read so."""
         near = (self.vectors @ queries.T).amax(1) if len(self.vectors) else torch.zeros(0)
         near = near.masked_fill(near >= SAME, -1.0)  # what is asked in the same words is no contrast
-        found = near.topk(min(LOOKED_AT, len(near)))
+        found = near.topk(min(LOOKED_AT, int((near > -1).sum())))
         return Beside(found.values, self.vectors[found.indices], self.traffic)
 
 
@@ -78,6 +82,7 @@ class Background:
             told = self.traffic(namespace)
             traffic = tuple(dict.fromkeys((*told.others, *told.asked)))
             if not traffic:
+                self._held.pop(namespace, None)
                 return self._of_shipped
             held = self._held.get(namespace)
             if held is None or held[0] != told:

@@ -32,6 +32,9 @@ class Grammar:
     """One language's small words, as spelled, and what near misses are written with."""
 
     small: frozenset[str]
+    """What begins or joins, and is no name: with auxiliary verbs and joining words."""
+    pronouns: frozenset[str]
+    joining: frozenset[str]
     year: str
     route: tuple[str, str]
     articles: tuple[str, ...]
@@ -128,12 +131,18 @@ def load_closed_words() -> ClosedWords:
     )
 
 
+def _words(rows: Sequence[tuple[str, str]], *kinds: str) -> frozenset[str]:
+    return frozenset(word for kind, words in rows if kind in kinds for word in plain_words(words))
+
+
 def _grammar(rows: Sequence[tuple[str, str]]) -> Grammar:
     told = dict(rows)
     begin, end = told[ROUTE].split(",")
     articles, qualifiers = told[QUALIFIED].split(":")
     return Grammar(
-        small=frozenset(word for kind, words in rows if kind == SMALL for word in plain_words(words)),
+        small=_words(rows, SMALL, AUXILIARY, JOINING),
+        pronouns=_words(rows, PRONOUN),
+        joining=_words(rows, JOINING),
         year=told[YEAR],
         route=(begin.strip(), end.strip()),
         articles=tuple(articles.split()),

@@ -20,8 +20,8 @@ from app.scope.weighing import Figures, Weighing
 
 NEARER = 1.0
 """By how much, as a logit, a made near miss must be nearer than the edit's own keys: it is not a person's word."""
-VERY_SAME, SURE = 0.999, 6.0
-"""Cosine from which on a question is a key word for word, but for capitals and marks; the logit that it then has."""
+SURE = 6.0
+"""The logit of a question that is a key word for word, but for capitals and marks at its end."""
 MOST_KEYS, MOST_COUNTERS = 8, 6
 """Keys of an edit that a question is read beside, its prompt and those that lie nearest; and counter-examples."""
 
@@ -131,10 +131,11 @@ class Deciding:
         key = keys[int(logits[:count].argmax())]
         against = self._against(question, row, key, float(logits[:count].max()), named=named)
         score = self._weighing.logit(figures)
-        if figures.best_cosine >= VERY_SAME:
-            score, key = max(score, SURE), keys[int(cosines[:count].argmax())]
-        if len(counter) and figures.counter_cosine >= VERY_SAME:
-            against = f"it is {counter[int(cosines[count:].argmax())]!r}, which the edit leaves alone"
+        asked = {bare(text) for text in question.asked.texts}
+        if (same := next((text for text in keys if bare(text) in asked), None)) is not None:
+            score, key = max(score, SURE), same
+        if (same := next((text for text in counter if bare(text) in asked), None)) is not None:
+            against = f"it is {same!r}, which the edit leaves alone"
         return Weighed(score, key, figures, against)
 
     def _against(self, question: Question, row: Row, key: str, best: float, *, named: bool) -> str | None:
@@ -180,6 +181,11 @@ class Deciding:
         vectors = torch.stack([each.vector for each in self._encoder.encode(texts)])
         near = (vectors @ question.queries.T).amax(1).topk(most).indices
         return [texts[at] for at in sorted(near.tolist())]
+
+
+def bare(text: str) -> str:
+    """As it is compared word for word: by letters, for what the encoder cannot read has one vector."""
+    return " ".join(text.casefold().split()).rstrip(" .?!。？！")
 
 
 def logit(chance: float) -> float:

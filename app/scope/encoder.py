@@ -102,11 +102,11 @@ class Encoder:
         places: dict[str, list[int]] = {}
         for at, text in enumerate(texts):
             places.setdefault(text, []).append(at)
-        with self._lock:
-            for some in _by_length(places):
+        for some in _by_length(places):
+            with self._lock:  # a batch at a time: requests wait for their questions' turn
                 vectors, _, _ = self._run(some)
-                for text, vector in zip(some, vectors, strict=True):
-                    found[places[text]] = vector
+            for text, vector in zip(some, vectors, strict=True):
+                found[places[text]] = vector
         return found
 
     def _compute(self, texts: Sequence[str]) -> list[Encoded]:

@@ -91,7 +91,7 @@ class Learning:
         """With a bound that is exceeded by no more of the questions that no edit is to answer than the edit's part of
         the stated share, which all edits have together; never below the bound that ships. What asks the very same is
         none of these questions."""
-        row = self._deciding.row("", record)
+        row = self._deciding.row("", record.model_copy(update={"widened": 1.0}))  # what an operator widens comes on top
         usual = self._background.of(namespace)
         texts, vectors = usual.texts[: usual.others], usual.vectors[: usual.others]
         if not texts:
@@ -101,10 +101,10 @@ class Learning:
         asked = [texts[at] for at in near.indices[(near.values < SAME) & (near.values > MAY_BE_NEAR)].tolist()]
         self._encoder.encode(asked)
         over = sorted((self._margin(text, row, usual) for text in asked), reverse=True)
-        may = self._false_hits(namespace) * len(texts) / max(FEW_EDITS, beside)
-        bound, hits = row.bound, float(sum(margin >= 0 for margin in over))
+        may = int(self._false_hits(namespace) * len(texts) / max(FEW_EDITS, beside))
+        bound, hits = row.bound, sum(margin >= 0 for margin in over)
         if hits > may:
-            bound, hits = row.bound + max(0.0, _between(over, may)) + CLEAR, may
+            bound, hits = row.bound + over[may] + CLEAR, may
         expected = (1 + hits) / (1 + len(texts))
         told = {"bound": share(bound), "rate": round(expected, 6), "rests_on": len(texts)}
         return record.model_copy(update=told)
@@ -116,13 +116,6 @@ class Learning:
         named = not names or any(says(question.words, span) for span in names)
         near = ALONE if usual is None else usual.near(question.queries)
         return self._deciding.weigh(question, row, near, named=named).margin(row.bound)
-
-
-def _between(falling: Sequence[float], place: float) -> float:
-    """The value at a place that may lie between two of these values; beyond the last one the last."""
-    first = min(int(place), len(falling) - 1)
-    second = min(first + 1, len(falling) - 1)
-    return falling[first] + (place - int(place)) * (falling[second] - falling[first])
 
 
 def _texts(asked: Iterable[Asked]) -> list[str]:

@@ -14,8 +14,9 @@ from app.scope.closed import ClosedWords, Grammar
 LONG_AGO = 1990
 """The year that a question without a number is asked about."""
 _YEAR = re.compile(r"\b(1[5-9]|20)\d\d\b")
-_NUMBER = re.compile(r"\b\d+\b")
-_END = re.compile(r"\s*[?.!]*\s*$")
+_NUMBER = re.compile(r"\b\d{1,9}\b")
+LONGEST = 300
+"""Characters of a question that near misses are made of: a longer one is a text, and takes long to look through."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +31,7 @@ def near_misses(
     question: str, names: Sequence[Span], others: Sequence[str], closed: ClosedWords, most: int = 16
 ) -> list[Miss]:
     """`names` are those that the question says, `others` names of others to put in their place."""
-    made = _all(question, names, others, closed)
+    made = _all(question, names, others, closed) if len(question) <= LONGEST else iter(())
     distinct = {miss.text: miss for miss in made if miss.text.casefold() != question.casefold()}
     return list(distinct.values())[:most]
 
@@ -61,8 +62,8 @@ def _numbers(question: str, grammar: Grammar) -> Iterator[Miss]:
     elif number := _NUMBER.search(question):
         yield Miss("another number", f"{question[: number.start()]}{int(number[0]) + 1}{question[number.end() :]}")
     else:
-        asked = f" {grammar.year} {LONG_AGO}"
-        yield Miss("another year", _END.sub(lambda end: f"{asked}{end[0]}", question, count=1))
+        asked = question.rstrip(" ?.!")
+        yield Miss("another year", f"{asked} {grammar.year} {LONG_AGO}{question[len(asked) :]}")
 
 
 def _reversed(question: str, written: Sequence[str], grammar: Grammar) -> Iterator[Miss]:

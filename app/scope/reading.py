@@ -8,6 +8,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
+from unicodedata import normalize
 
 from app.domain.words import Span, fold, placed_words, plain_words, words_of
 from app.scope.closed import ClosedWords
@@ -39,6 +40,7 @@ class Asked:
 
 def read(turns: Sequence[str], closed: ClosedWords) -> Asked:
     """Of a conversation's turns, the user's and the model's by turns, the last one the user's; or of a bare prompt."""
+    turns = [normalize("NFC", turn) for turn in turns]  # an accent of its own would cut a word in two
     question = turns[-1].strip()
     alone = _read_alone(question)
     if len(turns) < 3 or not leans_on_history(question, closed):
@@ -47,7 +49,8 @@ def read(turns: Sequence[str], closed: ClosedWords) -> Asked:
     while asked > 1 and points_back(turns[asked], closed):
         asked -= 2  # "And Sweden?" says no more than this one: what it points back to does
     whole = f"{turns[asked].strip()} {_first_sentence(turns[-2])} {question}"
-    telling = [word for word in plain_words(question) if word not in closed.small]
+    words = plain_words(question)
+    telling = [word for word in words if word not in closed.grammar(words).small]
     texts = (whole,) if points_back(question, closed) and len(telling) < 2 else (whole, *alone)
     return Asked(tuple(dict.fromkeys(texts))[:MOST_TEXTS], whole)
 
@@ -68,9 +71,10 @@ def points_back(question: str, closed: ClosedWords) -> bool:
     words = plain_words(question)
     if len(words) > 2 * SHORT_WORDS:
         return False
-    telling = [word for word in words if word not in closed.small]
-    goes_on = bool(words) and words[0] in closed.joining
-    return goes_on or any(word in closed.pronouns for word in words) or (len(words) <= SHORT_WORDS and len(telling) < 2)
+    said = closed.grammar(words)  # `die` is a small word in German alone, `son` a pronoun in French
+    telling = [word for word in words if word not in said.small]
+    goes_on = bool(words) and words[0] in said.joining
+    return goes_on or any(word in said.pronouns for word in words) or (len(words) <= SHORT_WORDS and len(telling) < 2)
 
 
 def leans_on_history(question: str, closed: ClosedWords) -> bool:

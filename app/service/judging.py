@@ -146,22 +146,37 @@ class Judging:
             return known
         if self._clock() < self._rests_until:
             return None
-        async with self._turns:
-            began = self._clock()
-            self._asked += 1
-            try:
-                async with asyncio.timeout(PATIENCE_S):
-                    logit = _number(await judge.logit(doubt))
-            except Exception as error:
-                self._fail(error)
-                return None
-            finally:
-                self._seconds += self._clock() - began
+        until = asyncio.get_running_loop().time() + PATIENCE_S
+        try:
+            async with asyncio.timeout_at(until):
+                await self._turns.acquire()
+        except TimeoutError:
+            return None  # others waited for it as well: that is no failure of its own
+        try:
+            if (known := self._known.get(doubt)) is not None or self._clock() < self._rests_until:
+                return known
+            logit = await self._asked_for(judge, doubt, until)
+        finally:
+            self._turns.release()
+        if logit is None:
+            return None
         self._failures = 0
         self._known[doubt] = logit
         if len(self._known) > REMEMBERED:
             self._known.popitem(last=False)
         return logit
+
+    async def _asked_for(self, judge: Judge, doubt: Doubt, until: float) -> float | None:
+        began = self._clock()
+        self._asked += 1
+        try:
+            async with asyncio.timeout_at(until):
+                return _number(await judge.logit(doubt))
+        except Exception as error:
+            self._fail(error)
+            return None
+        finally:
+            self._seconds += self._clock() - began
 
     def _fail(self, error: Exception) -> None:
         self._failed += 1

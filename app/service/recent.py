@@ -46,7 +46,8 @@ class Recent:
 
     def others(self, namespace: str) -> frozenset[str]:
         """Those that no edit is to answer."""
-        return frozenset(prompt for prompt, others in self._prompts.get(namespace, {}).items() if others)
+        kept = list(self._prompts.get(namespace, {}).items())  # at once: other threads ask while prompts are added
+        return frozenset(prompt for prompt, others in kept if others)
 
     def counts(self) -> dict[str, int]:
         return {namespace: len(kept) for namespace, kept in self._prompts.items()}

@@ -26,9 +26,16 @@ def test_contrast_is_the_mean_of_the_nearest_few() -> None:
 
 
 def test_what_may_ask_for_the_edit_itself_is_no_contrast() -> None:
-    """A key at 30 degrees: what lies at 20 and beyond 30 is nearer to it than to the question at 0."""
-    usual = Usual((), turned(-20, 20, 35), traffic=True)
-    assert usual.near(turned(0)).contrast(turned(30)) == torch.deg2rad(torch.tensor(20.0)).cos()
+    """A key at 60 degrees: what lies at 40 is nearer to it than to the question at 0."""
+    usual = Usual((), turned(-20, -22, -24, -26, -28, 40), traffic=True)
+    found = usual.near(turned(0)).contrast(turned(60))
+    assert found == torch.deg2rad(torch.tensor([20.0, 22, 24, 26, 28])).cos().mean()
+
+
+def test_where_hardly_anything_is_nearer_to_the_question_all_is_contrast() -> None:
+    """What resembles nothing must not be taken for the edit's."""
+    found = Usual((), turned(40, 42, 44, 46, 48), traffic=True).near(turned(0)).contrast(turned(60))
+    assert found == torch.deg2rad(torch.tensor([40.0, 42, 44, 46, 48])).cos().mean()
 
 
 def test_what_is_asked_in_the_same_words_is_no_contrast() -> None:

@@ -38,7 +38,20 @@ def test_a_question_has_this_near_miss(closed: ClosedWords, question: str, kind:
 
 
 @pytest.mark.parametrize(
-    "question", ["?", "", "Hi", "1990", "the", "der", "from to", "A" * 5000, "from A to B from C to D"]
+    "question",
+    [
+        "?",
+        "",
+        "Hi",
+        "1990",
+        "the",
+        "der",
+        "from to",
+        "A" * 5000,
+        "from A to B from C to D",
+        "What is " + "7" * 4400,
+        "How" + " " * 5000 + "a",
+    ],
 )
 def test_whatever_is_asked_no_near_miss_is_the_question(closed: ClosedWords, question: str) -> None:
     made = near_misses(question, names_in(question, closed), ["Latvia"], closed)

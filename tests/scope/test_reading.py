@@ -1,5 +1,7 @@
 """How a prompt is read: which texts stand for its question, and whom it names."""
 
+from unicodedata import normalize
+
 import pytest
 
 from app.domain.words import Span, words_of
@@ -157,3 +159,13 @@ def test_names_are_told_once(closed: ClosedWords) -> None:
 )
 def test_two_names_in_each_others_place(closed: ClosedWords, question: str, key: str, is_exchanged: bool) -> None:
     assert exchanged(words_of(question), words_of(key), names_in(key, closed), closed) is is_exchanged
+
+
+@pytest.mark.parametrize("last", ["When did Rommel die?", "Who is the son of Max Orr?", "Who is the mayor of La Paz?"])
+def test_words_of_other_languages_do_not_point_back(closed: ClosedWords, last: str) -> None:
+    assert read(["Who won the battle?", "The Allies.", last], closed).texts == (last,)
+
+
+def test_accents_that_are_characters_of_their_own_leave_words_whole(closed: ClosedWords) -> None:
+    asked = read([normalize("NFD", "Who is the mayor of Córdoba?")], closed)
+    assert names_in(asked.said, closed) == (("cordoba",),)

@@ -319,3 +319,21 @@ def test_edits_about_the_same_are_found_live_or_not(scope: Scope) -> None:
     scope.drop("a")
     assert "a" not in scope.near(ScopeRequest(keys=((FOUNDER,),)))
     assert a_scope().near(ScopeRequest(keys=((FOUNDER,),))) == []
+
+
+@pytest.mark.parametrize(
+    ("edit", "asked"), [("What does 😀 mean?", "What does 🚀 mean?"), ("鯖の値段は何ですか?", "鮪の価格は何ですか?")]
+)
+def test_what_the_encoder_cannot_read_is_not_word_for_word_the_same(scope: Scope, edit: str, asked: str) -> None:
+    load(scope, "a", edit)
+    same, other = (nearest(scope, text, "a") for text in (edit.upper().rstrip("?"), asked))
+    assert same is not None
+    assert other is not None
+    assert same.margin > other.margin
+
+
+def test_a_scope_that_is_learned_again_is_as_wide_as_before() -> None:
+    scope = a_scope([FOUNDER.replace("Lumen", name) for name in ("Tessel", "Ordo", "Veltora")])
+    request = ScopeRequest(keys=((FOUNDER,),))
+    once = scope.learn(request, widened=2.0)
+    assert scope.learn(request, widened=once.widened).bound == once.bound == scope.learn(request).bound
