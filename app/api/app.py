@@ -90,7 +90,7 @@ def create_app(
             allow_origins=cors_origins,
             allow_methods=["GET", "POST", "PUT", "PATCH", "DELETE"],
             allow_headers=["*"],
-            expose_headers=[REQUEST_ID, REVISION, "Location", "Retry-After", "Preference-Applied"],
+            expose_headers=[REQUEST_ID, REVISION, "Location", "ETag", "Retry-After", "Preference-Applied"],
         )
     if trusted_proxies:  # before the gate counts addresses, and before any is written down
         app.add_middleware(ProxyHeadersMiddleware, trusted_hosts=[*trusted_proxies])

@@ -13,7 +13,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from app.api import openai_errors
-from app.api.invalid import problems_of
+from app.api.invalid import detail_of, problems_of
 from app.api.wayfinding import way
 from app.domain import errors as domain
 
@@ -110,8 +110,7 @@ def problem_of(error: Exception, body: Any = None) -> dict[str, Any]:
         return problem(error.status_code, title.lower().replace(" ", "-"), title, detail)
     if isinstance(error, RequestValidationError):
         found = problems_of(error, body)
-        detail = " ".join(each["message"] for each in found)
-        return problem(422, "invalid-request", "Invalid request", detail, {"errors": found})
+        return problem(422, "invalid-request", "Invalid request", detail_of(found, error), {"errors": found})
     _log.error("An unexpected error", exc_info=error)
     return problem(500, "server-error", "The server failed", INTERNAL)
 

@@ -7,20 +7,35 @@ from fastapi.exceptions import RequestValidationError
 
 from app.api.wayfinding import meant, names_of
 
+MOST = 20
+"""Problems that are told of one body: who sends thousands of unknown fields is not told of each."""
+TELLING = {"too_short", "too_long", "value_error", "string_too_short", "string_too_long"}
+"""Kinds of errors that say more of a field than that its type is not one of those that are taken."""
 TAGS = {"one", "batch"}
 """Parts of a location that name a choice of the validator's, not a field of the client's."""
 
 
 def problems_of(error: RequestValidationError, body: Any = None) -> list[dict[str, Any]]:
     """Each thing that is wrong: where it stands, the field, a message, in a batch the index. `body`: the type of body
-    that is taken."""
+    that is taken. Of more than MOST, the first ones."""
+    known = names_of(body)
+    told = [(each, _Place(each["loc"], error.body, body, known)) for each in error.errors()[:MOST]]
+    telling = {place.field for each, place in told if each["type"] in TELLING}
     found: list[dict[str, Any]] = []
-    for each in error.errors():
-        place = _Place(each["loc"], error.body, body)
-        told = _readable(each, place) | place.in_batch
-        if told not in found:
-            found.append(told)
+    for each, place in told:
+        if each["type"].endswith("_type") and place.field in telling:
+            continue  # the form of the field that was meant has an error of its own
+        readable = _readable(each, place) | place.in_batch
+        if readable not in found:
+            found.append(readable)
     return _without_wrong_guesses(found)
+
+
+def detail_of(found: Sequence[Mapping[str, Any]], error: RequestValidationError) -> str:
+    """Everything that was found, as one text, which says how many more problems there are."""
+    left = len(error.errors()) - MOST
+    more = [f"And there {'is 1 more problem' if left == 1 else f'are {left} more problems'}."] if left > 0 else []
+    return " ".join([*(each["message"] for each in found), *more])
 
 
 def _without_wrong_guesses(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -36,10 +51,10 @@ def _without_wrong_guesses(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
 class _Place:
     """Where an error stands, read beside what the client sent: names that the validator gives to its choices go."""
 
-    def __init__(self, loc: Sequence[int | str], sent: Any, body: Any) -> None:
+    def __init__(self, loc: Sequence[int | str], sent: Any, body: Any, known: frozenset[str]) -> None:
+        """`known`: all names of fields of the body."""
         self.where, *path = loc
         self.body = body
-        known = names_of(body)
         self.path: list[int | str] = []
         for depth, part in enumerate(path):
             if depth == 0 and part in TAGS:

@@ -38,7 +38,7 @@ class Strangers:
         origin = headers.get("origin")
         if origin is None or ALL in self._origins or origin in self._origins:
             return
-        if urlsplit(origin).netloc.casefold() != called.casefold():
+        if _netloc(origin) != called.casefold():
             raise Forbidden(
                 f"While there is no key, pages of other origins may not call this server, and this one is of "
                 f"{origin!r}: name it in ERRATA_CORS_ORIGINS, or make a key (errata keys create --role admin --name "
@@ -60,6 +60,14 @@ def _hostname(netloc: str) -> str:
         return (urlsplit(f"//{netloc}").hostname or "").removesuffix(".")
     except ValueError:
         return ""
+
+
+def _netloc(origin: str) -> str | None:
+    """None of what is no URL, which then is nobody's own origin."""
+    try:
+        return urlsplit(origin).netloc.casefold()
+    except ValueError:
+        return None
 
 
 def _network(text: str) -> IPv4Network | IPv6Network | None:

@@ -165,3 +165,9 @@ def test_health_and_info(ask: Caller, service: FakeService) -> None:
     assert (info["model_id"], info["max_total_tokens"], info["max_input_tokens"]) == ("fake", 100, 99)
     service.why_not = "starting"
     assert ask.get("/health").status_code == 503
+
+
+@pytest.mark.parametrize("name", ["tgi", "dummy"])
+def test_the_names_of_an_unnamed_model_are_not_listed_as_models(ask: Caller, name: str) -> None:
+    found = ask.get(f"/v1/models/{name}")
+    assert (found.status_code, found.json()["error"]["code"]) == (404, "model_not_found")

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from app.api.errors import PREFIX, TABLE
+from app.api.invalid import MOST
 from app.domain import errors as domain
 from tests.api.fake_service import FakeService
 from tests.api.serving import MAX_BODY_BYTES, Caller
@@ -128,6 +129,35 @@ def test_all_that_is_wrong_is_listed(ask: Caller) -> None:
         ("body", "inputs"), ("body", "input"), ("body", "parameters.top_k"),
     }  # fmt: skip
     assert answer["detail"] == " ".join(error["message"] for error in answer["errors"])
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/generate", {"inputs": "x"}),
+        ("/edit", {"edits": [{"prompt": "p", "target": "t"}]}),
+        ("/v1/completions", {"prompt": "x"}),
+    ],
+)
+@pytest.mark.parametrize(("unknown", "rest"), [(MOST, ""), (MOST + 1, "1 more problem."), (2_000, "1980 more problem")])
+def test_of_many_problems_the_first_are_told_and_the_rest_counted(
+    ask: Caller, monkeypatch: pytest.MonkeyPatch, path: str, body: dict[str, Any], unknown: int, rest: str
+) -> None:
+    advised: list[str] = []
+    monkeypatch.setattr("app.api.invalid.meant", lambda name, *_: advised.append(name))
+    answer = ask.post(path, {**body, **{f"k{n}": n for n in range(unknown)}})
+    told = answer.json()["error"]["message"] if path.startswith("/v1") else answer.json()["detail"]
+    assert (answer.status_code, len(advised)) == (400 if path.startswith("/v1") else 422, MOST)
+    assert told.count("is not known here") == MOST
+    assert rest in told if rest else "more problem" not in told
+
+
+def test_of_many_problems_of_one_edit_in_a_batch_the_rest_is_counted_too(ask: Caller) -> None:
+    wrong = {"prompt": "p", "target": "t", **{f"k{n}": n for n in range(50)}}
+    answer = ask.post("/edit", {"edits": [{"prompt": "q", "target": "t"}, wrong], "atomic": False}).json()
+    problem = answer["failures"][0]["problem"]
+    assert len(problem["errors"]) == MOST
+    assert problem["detail"].endswith("And there are 30 more problems.")
 
 
 def test_an_error_names_the_field_and_not_what_it_held(ask: Caller) -> None:

@@ -37,3 +37,12 @@ def test_a_conversation_is_no_longer_than_a_prompt() -> None:
 def test_blanks_at_the_ends_of_a_target_do_not_count(ask: Caller, target: str) -> None:
     made = ask.post("/edit", {"prompt": "Lumen is led by", "target": target}).json()
     assert made["target"] == "Ada Quill"
+
+
+def test_a_message_of_no_parts_is_told_one_thing(ask: Caller) -> None:
+    messages = [{"role": "user", "content": []}]
+    refused = ask.post("/edit", {"messages": messages, "target": "t"}).json()
+    told = "`messages[0].content` is empty: at least 1 is needed."
+    assert [each["message"] for each in refused["errors"]] == [told]
+    asked = ask.post("/v1/chat/completions", {"messages": messages}).json()
+    assert (asked["error"]["message"], asked["error"]["param"]) == (told, "messages[0].content")

@@ -62,7 +62,7 @@ def test_hosts_and_networks_that_are_named_are_served(service: FakeService) -> N
 
 
 @pytest.mark.parametrize(
-    "origin", ["https://evil.example", "http://localhost:3000", "null", "http://127.0.0.1:8000", ""]
+    "origin", ["https://evil.example", "http://localhost:3000", "null", "http://127.0.0.1:8000", "http://[x", ""]
 )
 def test_pages_of_other_origins_are_refused(alone: Caller, service: FakeService, origin: str) -> None:
     answer = called(alone, "localhost:8000", Origin=origin)

@@ -9,7 +9,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 
 from app.api.deps import Asker, Read
-from app.api.invalid import problems_of
+from app.api.invalid import detail_of, problems_of
 from app.api.metrics import Metrics
 from app.api.openapi import leads_to, raises
 from app.api.schemas.corrections import EXAMPLES, BatchBody, EditItem, EditsQuery, OneOrBatch, Render, WrongItem
@@ -158,8 +158,9 @@ def _request_of(item: EditItem, index: int, asker: Origin, render: Render) -> Ed
     if isinstance(item, WrongItem):
         errors = [{**each, "loc": ("body", "edits", index, *each["loc"])} for each in item.errors]
         sent = {"edits": [None] * index + [item.given]}
-        found = problems_of(RequestValidationError(errors, body=sent), OneOrBatch)
-        raise InvalidRequest(" ".join(each["message"] for each in found), errors=found)
+        error = RequestValidationError(errors, body=sent)
+        found = problems_of(error, OneOrBatch)
+        raise InvalidRequest(detail_of(found, error), errors=found)
     if item.force:
         check_force(asker, item.reason)
     return item.to_domain(render)

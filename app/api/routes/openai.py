@@ -41,7 +41,8 @@ EVENT = {"type": "object", "properties": {"data": {"type": "string"}}, "required
 STREAMED = {EVENT_STREAM: {"itemSchema": EVENT}}
 
 UNNAMED = ("tgi", "dummy")
-"""What Hugging Face's clients call a model that they know by its server's address only."""
+"""What Hugging Face's clients call a model that they know by its server's address only. Answers are asked for under
+these names; no model is found under them."""
 
 _Body = CompletionBody | ChatBody
 _Shape = Completions | Chats
@@ -73,21 +74,21 @@ def routes(service: "Service", metrics: Metrics) -> APIRouter:
             items = _counted(first, stream, metrics, began)
             yield Opened(body, shape, items, len(prompts) * body.answers, request.state.request_id)
 
-    def check_served(model: str | None) -> None:
-        if model not in (None, service.answering.model_name, *UNNAMED):
+    def check_served(model: str | None, *also: str) -> None:
+        if model not in (None, service.answering.model_name, *also):
             raise UnknownModel(f"`model` {model!r} is not served here: it is {service.answering.model_name!r}.")
 
     async def completing(
         request: Request, body: Annotated[CompletionBody, Body(openapi_examples=COMPLETIONS)]
     ) -> AsyncIterator[Opened]:
-        check_served(body.model)
+        check_served(body.model, *UNNAMED)
         async with opened(request, body, body.prompts, body.to_domain(), Completions(body)) as each:
             yield each
 
     async def chatting(
         request: Request, body: Annotated[ChatBody, Body(openapi_examples=CHATS)]
     ) -> AsyncIterator[Opened]:
-        check_served(body.model)
+        check_served(body.model, *UNNAMED)
         # both take time with their length, and other people's streams pass through this thread
         prompt = await asyncio.to_thread(service.answering.render, body.turns, continues=body.continues)
         parameters = await asyncio.to_thread(body.to_domain, partial(service.answering.room, prompt))

@@ -57,8 +57,8 @@ class ChatLogprobs(Outgoing):
 
 
 class CompletionLogprobs(Outgoing):
-    """`tokens` joined are the text; `text_offset` is where each begins in it. Where two tokens show the same text, the
-    less likely one is called `token_id:N` in `top_logprobs`."""
+    """`tokens` joined are the text; `text_offset` is where each begins in it. Where two tokens show the same text in
+    `top_logprobs`, the chosen one keeps the text, or else the likelier one; the other is called `token_id:N`."""
 
     tokens: list[str]
     token_logprobs: list[float]
