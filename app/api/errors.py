@@ -16,6 +16,7 @@ from app.api import openai_errors
 from app.api.invalid import detail_of, problems_of
 from app.api.wayfinding import way
 from app.domain import errors as domain
+from app.engine.controls import shown
 
 _log = logging.getLogger(__name__)
 
@@ -98,7 +99,7 @@ def problem_of(error: Exception, body: Any = None) -> dict[str, Any]:
         if status == 500:
             _log.error("%s: %s", type(error).__name__, error.message, exc_info=error)
         details = {name: value for name, value in error.details.items() if name != "retry_after_s"}
-        return problem(status, kind, title, error.message, details)
+        return problem(status, kind, title, error.message, shown(details))
     if isinstance(error, ClientGone):
         return problem(CLIENT_GONE, "client-gone", "The client went away", "The connection was closed.")
     if isinstance(error, HTTPException) and error.status_code == 400:  # FastAPI's word for bytes that are no text

@@ -15,6 +15,7 @@ from app.cli.store import Url, opened
 from app.domain.edit import EditRequest
 from app.domain.errors import InvalidRequest
 from app.domain.events import Origin
+from app.engine.controls import quoted
 from app.store import upkeep
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ def export(
         shared = fit.learned["shared"]
         brings = next(e for e in fits if e.learned.get("brings") and e.learned.get("shared") == shared)
         export_lora(folder, fit.learned, unpack(fit.tensors)["key"], unpack(brings.tensors))
-    text = f"{folder} holds the LoRA of {edit_id} ({fit.request.prompt!r} -> {fit.request.target!r})."
+    text = f"{folder} holds the LoRA of {edit_id} ({quoted(fit.request.prompt)} -> {fit.request.target!r})."
     render.answer({"folder": str(folder), "edit": edit_id}, text, json_=json_)
 
 

@@ -7,11 +7,30 @@ tokens are its own affair.
 """
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 MARK = "\ufdd0"
 """A code point that Unicode keeps for a program's own use: no text holds it."""
+
+
+def plain(text: str) -> str:
+    """The text as its author wrote it."""
+    return text.replace(MARK, "")
+
+
+def quoted(text: str) -> str:
+    """The text in quotes, as messages name it: `repr` alone would spell the mark."""
+    return repr(plain(text))
+
+
+def shown(value: Any) -> Any:
+    """A value as it goes out to people: all its texts, at whatever depth, are plain."""
+    if isinstance(value, str):
+        return plain(value)
+    if isinstance(value, Mapping):
+        return {shown(name): shown(each) for name, each in value.items()}
+    return [shown(each) for each in value] if isinstance(value, list | tuple) else value
 
 
 class Controls:
@@ -52,7 +71,7 @@ class Controls:
     @staticmethod
     def plain(text: str) -> str:
         """As its author wrote it."""
-        return text.replace(MARK, "")
+        return plain(text)
 
 
 def _split(marked: str, lengths: Sequence[int]) -> list[str]:

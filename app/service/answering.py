@@ -8,6 +8,7 @@ from typing import Any
 from app.domain.errors import InvalidRequest
 from app.domain.generation import Generation, GenerationParameters, Hit, Token
 from app.domain.scope import Traffic
+from app.engine.controls import plain
 from app.engine.outcome import hit_of
 from app.engine.owner import EngineOwner
 from app.service.recent import Recent
@@ -70,7 +71,7 @@ class Answering:
     def question(self, prompt: str) -> str:
         """What a prompt asks: the last user turn of a conversation, any other prompt whole."""
         start, end = self._owner.engine.text.question(prompt)
-        return prompt[start:end]
+        return plain(prompt[start:end])
 
     def room(self, prompt: str) -> int:
         """The most tokens that an answer may have here; at least 1, which then is refused with the reason. It tokenises

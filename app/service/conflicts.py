@@ -8,6 +8,7 @@ from app.domain.errors import InvalidRequest, ScopeConflict, of_batch
 from app.domain.generation import Generation
 from app.domain.ledger import Ledger
 from app.domain.words import same_text
+from app.engine.controls import quoted
 from app.engine.editions import Edition
 from app.service.committing import Draft
 from app.service.surroundings import Surroundings
@@ -27,15 +28,15 @@ def check_batch(requests: Sequence[EditRequest], *, dry_run: bool = False) -> No
             other = requests[first]
             if first != at and not same_text(other.target, request.target):
                 raise InvalidRequest(
-                    f"Edits {first} and {at} of the batch contradict each other: {text!r} shall be answered "
-                    f"{other.target!r} by the one ({other.prompt!r}) and {request.target!r} by the other "
-                    f"({request.prompt!r}). Keep one of them.",
+                    f"Edits {first} and {at} of the batch contradict each other: {quoted(text)} shall be answered "
+                    f"{other.target!r} by the one ({quoted(other.prompt)}) and {request.target!r} by the other "
+                    f"({quoted(request.prompt)}). Keep one of them.",
                     edits=[first, at],
                     index=at,
                 )
             if first != at and text == request.prompt and text.strip() == other.prompt.strip():
                 raise InvalidRequest(
-                    f"Edits {first} and {at} of the batch correct the prompt {text!r} twice: keep one of them.",
+                    f"Edits {first} and {at} of the batch correct the prompt {quoted(text)} twice: keep one of them.",
                     edits=[first, at],
                     index=at,
                 )
@@ -49,8 +50,8 @@ def check_texts(request: EditRequest, among: Collection[str] | None = None) -> N
         for text in getattr(request, name):
             if text.strip() in answered and (among is None or text in among):
                 raise InvalidRequest(
-                    f"{text!r} is among the `{name}`, whose answers stay as they are, and is to be answered with the "
-                    "target as well, as the prompt or a paraphrase: remove it from one of them."
+                    f"{quoted(text)} is among the `{name}`, whose answers stay as they are, and is to be answered with "
+                    "the target as well, as the prompt or a paraphrase: remove it from one of them."
                 )
 
 
@@ -86,8 +87,8 @@ async def check_scopes(
                 continue
             other = drafts[first].request
             problem = (
-                f"Edits {first} and {at} of the batch contradict each other: the one ({other.prompt!r} -> "
-                f"{other.target!r}) answers {text!r}, which the other corrects to {request.target!r}"
+                f"Edits {first} and {at} of the batch contradict each other: the one ({quoted(other.prompt)} -> "
+                f"{other.target!r}) answers {quoted(text)}, which the other corrects to {request.target!r}"
             )
             if not draft.dry_run:
                 raise ScopeConflict(f"{problem}. {APART_IN_A_BATCH}", conflicts=[], edits=[first, at], index=at)
@@ -109,7 +110,7 @@ APART = (
 def conflict_with(ledger: Ledger, conflicts: Sequence[str], what: str, advice: str = APART) -> ScopeConflict:
     """What is raised for edits in the way."""
     told = "; ".join(
-        f"{edit_id} ({entry.request.prompt!r} -> {entry.request.target!r})"
+        f"{edit_id} ({quoted(entry.request.prompt)} -> {entry.request.target!r})"
         for edit_id in conflicts
         for entry in (ledger.entry(edit_id),)
     )

@@ -10,6 +10,7 @@ import torch
 from app.domain.errors import ScopeConflict
 from app.domain.scope import ScopeRequest
 from app.domain.words import same_text
+from app.engine.controls import quoted
 from app.engine.owner import EngineOwner
 from app.scope.scope import ABOUT_THE_SAME, Scope
 from app.service.committing import Draft
@@ -75,8 +76,9 @@ def _clash(scope: Scope, drafts: Sequence[Draft], asked: Sequence[ScopeRequest])
 def _contradiction(first: Draft, later: Draft, places: tuple[int, int], text: int) -> ScopeConflict:
     asked = list(dict.fromkeys((later.request.prompt, *later.request.paraphrases)))[text]
     return ScopeConflict(
-        f"Edits {places[0]} and {places[1]} of the batch contradict each other: the one ({first.request.prompt!r} -> "
-        f"{first.request.target!r}) would answer {asked!r}, which the other corrects to {later.request.target!r}. "
+        f"Edits {places[0]} and {places[1]} of the batch contradict each other: the one "
+        f"({quoted(first.request.prompt)} -> {first.request.target!r}) would answer {quoted(asked)}, which the other "
+        f"corrects to {later.request.target!r}. "
         f"{APART_IN_A_BATCH}",
         conflicts=[],
         edits=list(places),

@@ -14,6 +14,7 @@ from app.domain.errors import EditRejected, LostRace, of_batch
 from app.domain.events import Origin
 from app.domain.generation import Generation
 from app.editors.base import Fitted
+from app.engine.controls import quoted
 from app.engine.editions import Edition
 from app.engine.owner import EngineOwner
 from app.service.committing import Committer, Draft, hand_over, kept_report, new_id, preview_of, silenced
@@ -135,7 +136,7 @@ class Making:
             in_the_way_now = in_the_way(self._records.ledger, draft.request, draft.supersedes, answers)
             draft.conflicts = (*others[draft.id], *in_the_way_now)
             if draft.conflicts and not draft.dry_run:
-                what = f"Edits with another target already answer {draft.request.prompt!r} or a paraphrase of it"
+                what = f"Edits with another target already answer {quoted(draft.request.prompt)} or a paraphrase of it"
                 with of_batch(draft.place):
                     raise conflict_with(self._records.ledger, draft.conflicts, what)
 

@@ -21,6 +21,7 @@ from app.domain.errors import (
 )
 from app.domain.events import Event, Origin
 from app.domain.ledger import Ledger
+from app.engine.controls import plain
 from app.service.histories import history_of, is_by, turned_at, who
 from app.service.hits import Hits
 from app.service.views import EditFilter, EditView, Page, Sort
@@ -265,7 +266,9 @@ class Records:
             return False
         if where.text is not None:
             text = where.text.casefold()
-            return any(text in part.casefold() for part in (request.prompt, request.target, request.subject or ""))
+            return any(
+                text in part.casefold() for part in (plain(request.prompt), request.target, request.subject or "")
+            )
         return True
 
     def _made_by(self, entry: Entry, actor: str) -> bool:

@@ -8,6 +8,7 @@ from typing import Any
 from app.domain.edit import EditRequest, edit_id_of
 from app.domain.generation import Generation, GenerationParameters, Hit
 from app.domain.words import same_text
+from app.engine.controls import quoted
 from app.engine.editions import Edition
 from app.engine.outcome import hit_of
 from app.engine.owner import EngineOwner
@@ -144,13 +145,15 @@ class Verifier:
         if not same_text(after.text, request.target):
             problems.append(f"the prompt is answered {after.text!r}, not {request.target!r}")
         if _share(missed, request.paraphrases) < bounds.paraphrases:
-            problems.extend(f"the paraphrase {prompt!r} is not answered with the target" for prompt in missed)
+            problems.extend(f"the paraphrase {quoted(prompt)} is not answered with the target" for prompt in missed)
         if _share(unmade, beside.made) < bounds.made:
             problems.append(f"{len(unmade)} of {len(beside.made)} made paraphrases are not answered with the target")
         if _share(changed, untouched) < bounds.unchanged:
-            problems.extend(f"the answer to {prompt!r} would change" for prompt in changed)
+            problems.extend(f"the answer to {quoted(prompt)} would change" for prompt in changed)
         if _share(overrun, beside.live) < bounds.live_edits:
-            problems.extend(f"the edit {beside.live[prompt]} would no longer answer {prompt!r}" for prompt in overrun)
+            problems.extend(
+                f"the edit {beside.live[prompt]} would no longer answer {quoted(prompt)}" for prompt in overrun
+            )
         if _share(reached, beside.recent) < bounds.recent:
             problems.append(f"{len(reached)} of {len(beside.recent)} recent prompts would be answered otherwise")
         report: dict[str, Any] = {

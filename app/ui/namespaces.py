@@ -12,6 +12,7 @@ from app.domain.edit import NAMESPACE
 from app.domain.errors import ErrataError, InvalidRequest
 from app.domain.events import Origin
 from app.domain.keys import Right, Role
+from app.engine.controls import plain, shown
 from app.service.keyring import Keyring
 from app.service.spaces import explained, namespaces, switches
 from app.ui.desk import HERE, Desk
@@ -93,7 +94,7 @@ def _protected(visit: Visit, namespace: str, problem: Any = None, typed: str | N
         title="Protected questions",
         namespace=namespace,
         prompts=prompts,
-        typed=lined(prompts) if typed is None else typed,
+        typed=lined(shown(prompts)) if typed is None else typed,
         problem=problem,
         changed="changed" in visit.query,
         question=visit.service.answering.question,
@@ -103,7 +104,7 @@ def _protected(visit: Visit, namespace: str, problem: Any = None, typed: str | N
 async def protect(visit: Visit) -> Response:
     """What was a conversation stays one, as long as its line stays."""
     namespace = visit.form.get("namespace")
-    known = {lined([each]): each for each in visit.service.records.ledger.probes.get(namespace, ())}
+    known = {lined([plain(each)]): each for each in visit.service.records.ledger.probes.get(namespace, ())}
     prompts = [known.get(line, line) for line in visit.form.lines("prompts")]
     try:
         if len(prompts) > MOST_PROBES:

@@ -4,6 +4,11 @@ import pytest
 from pydantic import ValidationError
 
 from app.api.schemas.corrections import EditBody
+from app.domain.edit import EditRequest
+from app.domain.errors import EditRejected, InvalidRequest
+from app.engine.controls import MARK
+from app.service.conflicts import check_batch
+from tests.api.fake_service import FakeService
 from tests.api.serving import Caller
 
 
@@ -46,3 +51,37 @@ def test_a_message_of_no_parts_is_told_one_thing(ask: Caller) -> None:
     assert [each["message"] for each in refused["errors"]] == [told]
     asked = ask.post("/v1/chat/completions", {"messages": messages}).json()
     assert (asked["error"]["message"], asked["error"]["param"]) == (told, "messages[0].content")
+
+
+MARKED = f"What does <{MARK}|im_end|> mean?"
+"""A conversation's prompt as the server keeps it: the mark says that the name is text."""
+
+
+def test_what_marks_a_name_as_text_is_shown_to_nobody(ask: Caller, service: FakeService) -> None:
+    texts = {name: [f"{MARKED} {name}"] for name in ("paraphrases", "counter_examples", "probes")}
+    edit = {"prompt": MARKED, "target": "The end", **texts}
+    tried = ask.post("/edit", {**edit, "dry_run": True})
+    made = ask.post("/edit", edit)
+    (edit_id,) = service.records.ledger.entries
+    ask("PUT", "/probes", json={"prompts": [MARKED]})
+    ask("PATCH", f"/edits/{edit_id}", json={"paraphrases": [f"{MARKED} again"]})
+    one, found = ask.get(f"/edits/{edit_id}"), ask.get("/edits?q=%3C%7Cim_end")
+    for answer in (tried, made, one, found, ask.get("/log"), ask.get("/probes")):
+        assert answer.status_code < 300
+        assert "<|im_end|>" in str(answer.json())
+        assert MARK not in answer.text
+        assert r"\ufdd0" not in answer.text.casefold()
+    assert one.json()["prompt"] == MARKED.replace(MARK, "")
+    assert one.json()["history"][-1]["changed"] == {"paraphrases": ["What does <|im_end|> mean? again"]}
+    exported = ask.get("/log/export").text
+    assert MARK in exported or r"\ufdd0" in exported, "an export is the log, byte by byte"
+
+
+def test_errors_show_no_mark_either(ask: Caller, service: FakeService) -> None:
+    first, second = (EditRequest(prompt=MARKED, target=target) for target in ("a", "b"))
+    with pytest.raises(InvalidRequest) as raised:
+        check_batch([first, second])
+    assert "'What does <|im_end|> mean?'" in raised.value.message
+    service.fails = EditRejected("It fails.", report={"paraphrases": {"missed": [MARKED]}})
+    refused = ask.post("/edit", {"prompt": "p", "target": "t"}).json()
+    assert refused["report"] == {"paraphrases": {"missed": ["What does <|im_end|> mean?"]}}

@@ -1,5 +1,6 @@
 """The content of a message is text: whatever it spells, only the chat template begins and ends turns."""
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -7,9 +8,10 @@ from tokenizers import AddedToken
 
 from app.domain.edit import EditRequest
 from app.domain.errors import InvalidRequest
-from app.engine.controls import MARK
+from app.engine.controls import MARK, quoted, shown
 from app.engine.text import Text
 from app.scope.phrasebook import Phrasebook
+from app.service.answering import Answering
 from app.service.preparing import Preparing
 from tests.engine.test_text import CHATML, TEMPLATE
 from tests.models import EOS, tokenizer
@@ -139,3 +141,26 @@ def test_only_names_are_cut() -> None:
     marked = text.controls.as_text(f"before {header}after")
     assert marked.count(MARK) == 2
     assert text.controls.as_texts(["before ", header, "after"]) == ["before ", marked[7:-5], "after"]
+
+
+# -- what goes out to people
+
+
+def test_nobody_is_shown_a_mark() -> None:
+    marked = f"<{MARK}|im_end|>"
+    assert quoted(marked) == "'<|im_end|>'"
+    assert shown({"a": [marked, {marked: (marked, 1, None, True)}]}) == {
+        "a": ["<|im_end|>", {"<|im_end|>": ["<|im_end|>", 1, None, True]}]
+    }
+
+
+def test_a_question_is_shown_as_it_was_written() -> None:
+    rig = Rig()
+    rig.hosted.tokenizer.chat_template = TEMPLATE
+    owner: Any = SimpleNamespace(engine=rig.engine)
+    nothing: Any = None
+    answering = Answering(owner, nothing, nothing, nothing, nothing, 16)
+    asked = f"What does {EOS} mean?"
+    prompt = answering.render([{"role": "user", "content": asked}])
+    assert MARK in prompt
+    assert answering.question(prompt) == asked

@@ -32,6 +32,7 @@ from app.domain.errors import (
     StoreUnavailable,
     UnknownEdit,
 )
+from app.engine.controls import shown
 
 if TYPE_CHECKING:
     from app.service.service import Service
@@ -75,7 +76,7 @@ def routes(service: "Service") -> APIRouter:
     @router.get("/probes", responses=raises(), summary="The probes of a namespace")
     async def probes(namespace: Annotated[Namespace, Query()] = "default") -> ProbesOut:
         found = service.records.ledger.probes.get(namespace, ())
-        return ProbesOut(namespace=namespace, prompts=list(found), revision=service.revision)
+        return ProbesOut(namespace=namespace, prompts=shown(found), revision=service.revision)
 
     @router.put("/probes", responses=CHANGES, summary="Set the probes of a namespace")
     async def set_probes(asker: Asker, body: Annotated[ProbesBody, Body(openapi_examples=PROBES)]) -> ProbesOut:
@@ -83,7 +84,7 @@ def routes(service: "Service") -> APIRouter:
         origin = because(asker, body.reason, "probes", body)
         revision = await service.set_probes(body.namespace, body.prompts, origin)
         kept = service.records.ledger.probes[body.namespace]
-        return ProbesOut(namespace=body.namespace, prompts=list(kept), revision=revision)
+        return ProbesOut(namespace=body.namespace, prompts=shown(kept), revision=revision)
 
     @router.post("/scope", responses=raises(RequestCancelled, body=True), summary="Which edit prompts ask for")
     async def scope(body: Annotated[ScopeBody, Body(openapi_examples=SCOPE)]) -> ScopesOut:

@@ -9,6 +9,7 @@ from pydantic import Field
 from app.api.schemas.base import Outgoing, utc
 from app.domain.edit import State
 from app.domain.events import Origin
+from app.engine.controls import plain, shown
 from app.service.views import EditResult, EditView
 
 
@@ -52,16 +53,16 @@ class EditOut(Outgoing):
             "editor": edit.editor,
             "preset": request.preset,
             "namespace": request.namespace,
-            "prompt": request.prompt,
+            "prompt": plain(request.prompt),
             "target": request.target,
             "subject": request.subject,
             "aliases": list(request.aliases),
-            "paraphrases": list(request.paraphrases),
-            "counter_examples": list(request.counter_examples),
-            "probes": list(request.probes),
+            "paraphrases": shown(request.paraphrases),
+            "counter_examples": shown(request.counter_examples),
+            "probes": shown(request.probes),
             "before": edit.before,
             "after": edit.after,
-            "report": dict(edit.report),
+            "report": shown(edit.report),
             "created_at": utc(edit.created_at_s),
             "expires_at": None if edit.expires_at_s is None else utc(edit.expires_at_s),
             "actor": view.origin.actor,
@@ -155,13 +156,14 @@ class EditDetail(EditOut):
                     "at": utc(item.at_s),
                     **origin_fields(item.origin),
                     "by": item.by,
-                    "changed": dict(item.changed) or None,
+                    "changed": shown(item.changed) or None,
                 }
             )
             for item in view.history
         ]
         near = [
-            NeighbourOut(id=v.edit.id, prompt=v.edit.request.prompt, target=v.edit.request.target) for v in neighbours
+            NeighbourOut(id=v.edit.id, prompt=plain(v.edit.request.prompt), target=v.edit.request.target)
+            for v in neighbours
         ]
         return cls(**cls.fields_of(view), history=history, neighbours=near)
 

@@ -22,6 +22,7 @@ from app.domain.events import (
     Turning,
 )
 from app.domain.ledger import Ledger
+from app.engine.controls import plain, shown
 from app.service.histories import changed_by, who
 from app.service.reading import EventQuery
 
@@ -111,7 +112,7 @@ class LoggedEdit(Outgoing):
             id=edit.id,
             editor=edit.editor,
             namespace=edit.request.namespace,
-            prompt=edit.request.prompt,
+            prompt=plain(edit.request.prompt),
             target=edit.request.target,
             before=edit.before,
             after=edit.after,
@@ -171,7 +172,7 @@ class EventOut(Outgoing):
             name, role = (event.name, event.role) if key is None else (key.name, key.role.value)
             fields |= {"key": event.key_id, "key_name": name or None, "key_role": role or None}
         elif isinstance(event, ProbesSet):
-            fields |= {"namespace": event.namespace, "prompts": list(event.prompts)}
+            fields |= {"namespace": event.namespace, "prompts": shown(event.prompts)}
         elif isinstance(event, SwitchSet):
             fields |= {"namespace": event.namespace, "on": event.on}
         else:
@@ -186,7 +187,7 @@ class EventOut(Outgoing):
         if isinstance(event, EditRetuned):
             entry = ledger.entries.get(event.fit.edit_id)
             changed = event.changed or (changed_by(entry, event.revision) if entry is not None else {})
-            fields |= {"changed": dict(changed), "forced": event.forced}
+            fields |= {"changed": shown(changed), "forced": event.forced}
         return cls(**fields)
 
 
