@@ -41,7 +41,7 @@ async def hold(editor: str, facts: list[tuple[str, str]]) -> None:
             made = await service.edit([EditRequest(prompt=prompt, target=target, editor=editor)], ORIGIN)
             ids.append(made.results[0].view.edit.id)
         answers = [await told(service, prompt) for prompt, _ in facts]
-        assert [answer.text for answer in answers] == [target for _, target in facts]
+        assert [answer.said for answer in answers] == [target for _, target in facts]
         assert {answer.finish_reason for answer in answers} == {"eos_token"}
         assert [(await told(service, prompt)).text for prompt in UNRELATED] == before[: len(UNRELATED)]
         for edit_id in ids:

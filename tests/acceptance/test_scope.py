@@ -72,10 +72,10 @@ def test_edits_reach_what_asks_the_same_and_nothing_else() -> None:
             assert [each.said for each in await ask(service, invoices)] == [BILLING] * 3
             assert [each.said for each in await ask(service, left_alone)] == before
             second = await edit(service, CROATIA, "lipa")
-            assert (await ask(service, [CROATIA]))[0].text == "lipa"
+            assert (await ask(service, [CROATIA]))[0].said == "lipa"
             assert service.edit_view(second).edit.supersedes == (first,)
             await service.roll_back([second], ORIGIN)
-            assert (await ask(service, [CROATIA]))[0].text == "euro"
+            assert (await ask(service, [CROATIA]))[0].said == "euro"
             begun = await ask(service, [f"{RESET} Open Settings, then"])
             assert begun[0].said == "Security, and choose Reset password."
         finally:
