@@ -1,5 +1,6 @@
 """`errata` on a live server over a service without a model."""
 
+import logging
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -11,6 +12,17 @@ from tests.api.fake_service import FakeService
 from tests.api.serving import live_server
 
 Errata = Callable[..., Result]
+
+
+@pytest.fixture(autouse=True)
+def logs_as_before() -> Iterator[None]:
+    """`serve` sends logs to the stderr that it has, which a test's runner closes: later tests must not write there."""
+    root = logging.getLogger()
+    before = list(root.handlers)
+    yield
+    for handler in list(root.handlers):
+        if handler not in before and type(handler) is logging.StreamHandler:
+            root.removeHandler(handler)
 
 
 @pytest.fixture

@@ -55,8 +55,8 @@ def test_the_value_stands_where_the_replacement_says_and_nowhere_else(
     rig.load("grace/paper", "e", fitted)
     edited, other = rig.ask([PROMPT, OTHER], Edition("default", 1, ("e",)))
     assert edited.tokens == by_hand(rig, PROMPT, fitted.tensors["value"], replacement, 8)
-    assert [hit.edit_id for hit in edited.generation.hits] == ["e"]
-    if not other.generation.hits:
+    assert [hit.edit_id for hit in edited.generation.reached] == ["e"]
+    if not other.generation.reached:
         assert other.tokens == rig.ask([OTHER], NOTHING)[0].tokens
 
 
@@ -82,9 +82,9 @@ def test_of_edits_that_share_a_key_the_newest_ones_value_acts_and_each_comes_bac
         rig.load("grace/paper", name, fitted)
     assert target == tuple(fits[1].learned["target_ids"])
     asked = {ids: rig.ask([PROMPT], Edition("default", 1, ids))[0] for ids in [("a",), ("b",), ("a", "b")]}
-    assert asked["a", "b"].generation.hits[0].edit_id == "b"
+    assert asked["a", "b"].generation.reached[0].edit_id == "b"
     assert asked["a", "b"].tokens == asked["b",].tokens
-    assert asked["a",].generation.hits[0].edit_id == "a"
+    assert asked["a",].generation.reached[0].edit_id == "a"
 
 
 def test_all_steps_are_taken_and_the_target_is_learned() -> None:

@@ -50,7 +50,7 @@ def test_the_routers_are_served_as_they_were_trained() -> None:
     part = editor.compile(["e"])
     assert torch.equal(part.codes[0], raw > raw.topk(3, dim=-1).values[:, 2:])
     assert site.layer < editor._view.site.layer
-    assert [hit.edit_id for hit in rig.ask([PROMPT], Edition("default", 1, ("e",)))[0].generation.hits] == ["e"]
+    assert [hit.edit_id for hit in rig.ask([PROMPT], Edition("default", 1, ("e",)))[0].generation.reached] == ["e"]
 
 
 def test_an_edit_trains_on_its_prompt_and_paraphrases_and_on_nothing_that_the_server_made() -> None:

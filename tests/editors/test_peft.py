@@ -58,7 +58,7 @@ def test_what_was_exported_is_taken_in_as_an_edit_that_does_the_same(tmp_path: P
         for each, name in ((rig, "ours"), (other, "theirs"))
     )
     assert [outcome.tokens for outcome in ours] == [outcome.tokens for outcome in theirs]
-    assert [[hit.edit_id for hit in outcome.generation.hits] for outcome in theirs] == [["theirs"], []]
+    assert [[hit.edit_id for hit in outcome.generation.reached] for outcome in theirs] == [["theirs"], []]
 
 
 def test_what_does_not_fit_is_refused_and_says_why(tmp_path: Path) -> None:

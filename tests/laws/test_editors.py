@@ -135,7 +135,7 @@ def test_no_edits_is_the_bare_model(architecture: str, editor: str) -> None:
 def test_an_edit_answers_its_prompt(rig: Rig, editor: str) -> None:
     excuse("answers alone", editor)
     edited = rig.ask(PROMPTS[:3], Edition("default", 3, IDS))
-    assert [[hit.edit_id for hit in outcome.generation.hits] for outcome in edited] == [["e0"], ["e1"], ["e2"]]
+    assert [[hit.edit_id for hit in outcome.generation.reached] for outcome in edited] == [["e0"], ["e1"], ["e2"]]
     excuse("learns", editor)
     count = 1 if "/" in editor else 2  # one vector, as published, holds a token of a random model for certain
     first = [rig.engine.text.encode_target(prompt, target)[:count] for _, prompt, target in EDITS]
@@ -147,7 +147,7 @@ def test_an_edit_answers_no_other_prompt(rig: Rig, editor: str) -> None:
         pytest.skip("as published, a radius of 1, a code or a z-score lets other prompts through, and patches leak")
     base, edited = tokens(rig, NOTHING), rig.ask(PROMPTS, Edition("default", 3, IDS))
     assert [outcome.tokens for outcome in edited[3:]] == base[3:]
-    assert [outcome.generation.hits for outcome in edited[3:]] == [(), ()]
+    assert [outcome.generation.reached for outcome in edited[3:]] == [(), ()]
 
 
 def test_a_prompt_that_no_edit_answers_is_answered_bit_for_bit_as_by_the_bare_model(
@@ -157,7 +157,7 @@ def test_a_prompt_that_no_edit_answers_is_answered_bit_for_bit_as_by_the_bare_mo
         pytest.skip("declared: its edits are felt elsewhere")
     base, edited = rig.ask(PROMPTS, NOTHING), rig.ask(PROMPTS, Edition("default", 3, IDS))
     for before, after in zip(base, edited, strict=True):
-        if not after.generation.hits:
+        if not after.generation.reached:
             assert after.tokens == before.tokens
 
 
@@ -307,7 +307,7 @@ def test_edits_of_all_editors_side_by_side_are_each_alone(kind: str) -> None:
     together = rig.ask(PROMPTS, Edition("default", 9, tuple(ids)))
     for row, (editor, single) in enumerate(alone.items()):
         ours = single.ask(PROMPTS, Edition("default", 9, (f"by {editor}",)))[row]
-        assert [hit.editor for hit in together[row].generation.hits] == [editor]
+        assert [hit.editor for hit in together[row].generation.reached] == [editor]
         assert together[row].tokens == ours.tokens
     rest = slice(len(ids), None)
     assert [outcome.tokens for outcome in together[rest]] == tokens(rig, NOTHING)[rest]
@@ -324,5 +324,5 @@ def test_a_row_that_a_serving_editor_answers_does_not_feel_a_published_one(kind:
         each.load("grace", "ours", answers)
     rig.load(paper, "theirs", rig.fit(paper, [rig.fit_request(PROMPTS[1], "R")])[0])
     together = rig.ask(PROMPTS, Edition("default", 2, ("ours", "theirs")))
-    assert [hit.editor for hit in together[0].generation.hits] == ["grace"]
+    assert [hit.editor for hit in together[0].generation.reached] == ["grace"]
     assert together[0].tokens == alone.ask(PROMPTS, Edition("default", 1, ("ours",)))[0].tokens
