@@ -191,7 +191,8 @@ def test_news_of_a_change_reach_who_listens(service: FakeService, visitor: Visit
 
         scope = {
             "type": "http", "method": "GET", "path": "/ui/changes", "raw_path": b"/ui/changes", "root_path": "",
-            "query_string": b"since=0", "headers": [(b"host", b"localhost")], "client": ("10.1.2.3", 1), "server": ("errata", 80),
+            "query_string": b"since=0", "headers": [(b"host", b"localhost")], "client": ("10.1.2.3", 1),
+            "server": ("errata", 80),
             "scheme": "http", "http_version": "1.1", "asgi": {"version": "3.0"},
         }  # fmt: skip
         async with asyncio.timeout(10):

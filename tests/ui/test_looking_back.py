@@ -170,18 +170,19 @@ def test_protected_questions_are_kept(visitor: Visitor, service: FakeService) ->
 
 
 def test_the_first_key_is_an_admins_and_closes_the_door(visitor: Visitor, service: FakeService) -> None:
+    evil = EVIL.replace("(", "").replace(")", "")  # names of keys have no parentheses
     refused = visitor.send("/ui/keys", name="Ada", role="reader")
     assert refused.status_code == 422
     assert not service.records.ledger.keys
     form = Forms(visitor.get("/ui/keys").text).found["/ui/keys"]
-    made = visitor.post("/ui/keys", form, name=f"Ada {EVIL}", role="admin")
+    made = visitor.post("/ui/keys", form, name=f"Ada {evil}", role="admin")
     key = made.text.partition('<code class="key">')[2].partition("</code>")[0]
     assert key.startswith("errata_")
     assert "<script>alert" not in made.text
     assert visitor.get("/ui/keys").url.path == "/ui/sign-in"
     assert visitor.sign_in(key).url.path == "/ui/ask"
     assert key not in visitor.get("/ui/keys").text
-    again = visitor.post("/ui/keys", form, name=f"Ada {EVIL}", role="admin")
+    again = visitor.post("/ui/keys", form, name=f"Ada {evil}", role="admin")
     assert again.status_code in (403, 422)
     assert len(service.records.ledger.keys) == 1
 
