@@ -287,8 +287,8 @@ def test_a_roll_back_of_nothing_or_of_both_is_refused(ask: Caller, body: dict[st
 
 def test_a_key_comes_with_a_hash_of_what_was_asked(ask: Caller, service: FakeService) -> None:
     ask.post("/edit", ONE)
-    for verb, reason in (("disable", "a"), ("enable", "a"), ("disable", "a"), ("enable", "b")):
-        ask.post(f"/edits/ed_0000/{verb}", {"reason": reason}, headers={"Idempotency-Key": "k"})
+    for key, (verb, reason) in enumerate((("disable", "a"), ("enable", "a"), ("disable", "a"), ("enable", "b"))):
+        ask.post(f"/edits/ed_0000/{verb}", {"reason": reason}, headers={"Idempotency-Key": str(key)})
     digests = [origin.digest for origin in service.origins[1:]]
     assert digests[0] == digests[2]
     assert len({None, *digests}) == 4
