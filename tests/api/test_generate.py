@@ -105,7 +105,7 @@ def test_every_parameter_arrives(ask: Caller, service: FakeService) -> None:
     arrived = {renamed.get(name, name): value for name, value in sent.items()}
     arrived |= {"stop": ("\n",), "exclude": ("ed_0000",), "logit_bias": ((7, -100.0),), "explain": True}
     assert service.asked == [GenerationParameters(**arrived)]
-    assert set(arrived) == set(GenerationParameters.__dataclass_fields__) - {"forced"}, "a parameter is not tried here"
+    assert set(arrived) == set(GenerationParameters.__dataclass_fields__) - {"forced", "json_schema"}, "a parameter is not tried"
 
 
 def test_defaults_are_the_domains(ask: Caller, service: FakeService) -> None:
@@ -233,7 +233,8 @@ def test_a_client_that_leaves_ends_its_generation(ask: Caller, service: FakeServ
 
         scope = {
             "type": "http", "method": "POST", "path": "/generate", "raw_path": b"/generate", "query_string": b"",
-            "headers": [(b"content-type", b"application/json")], "client": None, "http_version": "1.1",
+            "headers": [(b"content-type", b"application/json"), (b"host", b"localhost")], "client": None,
+            "http_version": "1.1",
             "asgi": {"version": "3.0", "spec_version": "2.3"}, "scheme": "http", "server": None, "root_path": "",
         }  # fmt: skip
         await ask.app(scope, receive, send)
