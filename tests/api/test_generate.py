@@ -105,7 +105,9 @@ def test_every_parameter_arrives(ask: Caller, service: FakeService) -> None:
     arrived = {renamed.get(name, name): value for name, value in sent.items()}
     arrived |= {"stop": ("\n",), "exclude": ("ed_0000",), "logit_bias": ((7, -100.0),), "explain": True}
     assert service.asked == [GenerationParameters(**arrived)]
-    assert set(arrived) == set(GenerationParameters.__dataclass_fields__) - {"forced", "json_schema"}, "a parameter is not tried"
+    assert set(arrived) == set(GenerationParameters.__dataclass_fields__) - {"forced", "json_schema"}, (
+        "a parameter is not tried"
+    )
 
 
 def test_defaults_are_the_domains(ask: Caller, service: FakeService) -> None:
