@@ -39,7 +39,7 @@ OF_ONE = 3
 PLAUSIBLE = 0.2
 """Cosine below which a key is not worth reading."""
 WEIGHED = 3
-"""Edits that a question is weighed against: as many that the pair scorer finds likeliest as lie nearest."""
+"""Edits that a question is weighed against: three that the pair scorer finds likeliest, and three that lie nearest."""
 ABOUT_THE_SAME = 0.5
 """Cosine from which on another edit may be about the same."""
 MOST_NEAR = 16

@@ -88,7 +88,7 @@ def drawn_pairs(material: Material, items: Sequence[Item], rng: random.Random) -
 
 
 def shared(texts: Sequence[Encoded], pairs: Tensor) -> Tensor:
-    """(P,) which tenth of the pieces of each pair both have."""
+    """(P,) the share of word pieces that both texts of each pair have, in tenths: 0 to 9."""
     pieces = [frozenset(text.ids) for text in texts]
     told = [len(pieces[i] & pieces[j]) / max(1, len(pieces[i] | pieces[j])) for i, j in pairs.tolist()]
     return (torch.tensor(told) * 9.99).long()

@@ -37,11 +37,9 @@ class Answering:
 
     def _traffic(self, namespace: str) -> Traffic:
         """The questions of a namespace's recent prompts."""
-        others = self._recent.others(namespace)
-        asked: tuple[list[str], list[str]] = ([], [])
-        for prompt in self._recent.newest(namespace, MOST_TRAFFIC):
-            asked[prompt not in others].append(self._owner.engine.text.turns(prompt)[-1])
-        return Traffic(*map(tuple, asked))
+        turns = self._owner.engine.text.turns
+        asked, others = self._recent.both(namespace)
+        return Traffic(*(tuple(turns(prompt)[-1] for prompt in each[-MOST_TRAFFIC:]) for each in (others, asked)))
 
     async def scope_of(self, prompts: Sequence[str], namespace: str) -> list[tuple[Hit | None, Hit | None]]:
         """Which live edit each prompt asks for, and which came nearest, without an answer."""

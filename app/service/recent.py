@@ -3,6 +3,7 @@
 They are kept only where the operator turns it on, in memory, and bounded.
 """
 
+import threading
 from collections import OrderedDict
 from collections.abc import Sequence
 
@@ -11,26 +12,35 @@ from app.domain.errors import InvalidRequest
 MOST_NAMESPACES = 100
 """Anyone may name a namespace: of more, the one that was asked in longest ago is forgotten."""
 
+Prompts = OrderedDict[str, None]
+
 
 class Recent:
-    """The newest `most` different prompts of each namespace, this server's only. None are kept where `most` is 0."""
+    """The newest `most` different prompts of each namespace, this server's only; and as many that an operator says no
+    edit is to answer, which nothing that is merely asked pushes out. None are kept where `most` is 0. Threads may share
+    it."""
 
     def __init__(self, most: int) -> None:
         self.most = most
-        self._prompts: OrderedDict[str, OrderedDict[str, bool]] = OrderedDict()
+        self._kept: OrderedDict[str, tuple[Prompts, Prompts]] = OrderedDict()  # asked, and others
+        self._lock = threading.Lock()
 
     def add(self, namespace: str, prompt: str, *, others: bool = False) -> None:
         """`others`: an operator says that no edit is to answer it."""
         if not self.most:
             return
-        kept = self._prompts.setdefault(namespace, OrderedDict())
-        kept[prompt] = others or kept.get(prompt, False)
-        kept.move_to_end(prompt)
-        if len(kept) > self.most:
-            kept.popitem(last=False)
-        self._prompts.move_to_end(namespace)
-        if len(self._prompts) > MOST_NAMESPACES:
-            self._prompts.popitem(last=False)
+        with self._lock:
+            asked, named = self._kept.setdefault(namespace, (OrderedDict(), OrderedDict()))
+            if others:
+                asked.pop(prompt, None)
+            kept = named if others or prompt in named else asked
+            kept[prompt] = None
+            kept.move_to_end(prompt)
+            if len(kept) > self.most:
+                kept.popitem(last=False)
+            self._kept.move_to_end(namespace)
+            if len(self._kept) > MOST_NAMESPACES:
+                self._kept.popitem(last=False)
 
     def add_all(self, namespace: str, prompts: Sequence[str], *, others: bool = False) -> int:
         """What is asked elsewhere, or was asked before. -> how many are kept now. Raises InvalidRequest where none may
@@ -39,20 +49,25 @@ class Recent:
             raise InvalidRequest("Recent prompts are not kept here: set ERRATA_RECENT_PROMPTS to how many may be.")
         for prompt in prompts:
             self.add(namespace, prompt, others=others)
-        return len(self._prompts[namespace]) if prompts else 0
+        return self.counts().get(namespace, 0)
 
     def newest(self, namespace: str, count: int) -> list[str]:
-        return list(reversed(self._prompts.get(namespace, ())))[:count]
+        """The newest prompts first; those that no edit is to answer behind them."""
+        asked, others = self.both(namespace)
+        return [*reversed(asked), *reversed(others)][:count]
 
-    def others(self, namespace: str) -> frozenset[str]:
-        """Those that no edit is to answer."""
-        kept = list(self._prompts.get(namespace, {}).items())  # at once: other threads ask while prompts are added
-        return frozenset(prompt for prompt, others in kept if others)
+    def both(self, namespace: str) -> tuple[list[str], list[str]]:
+        """What was asked, and what no edit is to answer, the oldest first."""
+        with self._lock:
+            asked, others = self._kept.get(namespace, ((), ()))
+            return list(asked), list(others)
 
     def counts(self) -> dict[str, int]:
-        return {namespace: len(kept) for namespace, kept in self._prompts.items()}
+        with self._lock:
+            return {namespace: len(asked) + len(others) for namespace, (asked, others) in self._kept.items()}
 
     def forget(self, namespace: str | None = None) -> int:
         """Delete those of a namespace, or all. -> how many there were."""
-        gone = [namespace] if namespace is not None else list(self._prompts)
-        return sum(len(self._prompts.pop(name, ())) for name in gone)
+        with self._lock:
+            gone = [namespace] if namespace is not None else list(self._kept)
+            return sum(len(kept) for name in gone for kept in self._kept.pop(name, ()))

@@ -135,10 +135,14 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(middleware, "BODY_S", 0.3)
 
 
+HEAD = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n"
+JSON_HEAD = b"Host: localhost\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
 HEADS: dict[str, Callable[[], tuple[bytes, ...]]] = {
     "nothing at all": lambda: (b"",),
-    "a head byte by byte": lambda: tuple(bytes([byte]) for byte in b"GET /healthz HTTP/1.1\r\nHost: x\r\nX-Slow: 1"),
-    "a second head": lambda: (b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n", b"GET /heal"),
+    "a head byte by byte": lambda: tuple(
+        bytes([byte]) for byte in b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nX-Slow: 1"
+    ),
+    "a second head": lambda: (HEAD + b"\r\n", b"GET /heal"),
 }
 
 
@@ -152,7 +156,7 @@ def test_a_head_that_does_not_come_ends_the_connection(live: httpx.Client, head:
 
 @pytest.mark.usefixtures("impatient")
 def test_a_body_that_does_not_come_is_not_waited_for(live: httpx.Client, service: FakeService) -> None:
-    head = b"POST /edit HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 5000\r\n\r\n"
+    head = b"POST /edit HTTP/1.1\r\n" + JSON_HEAD % 5000
     received, _ = conversation(live, head, b'{"prompt"', pause_s=0.05)
     assert received.startswith(b"HTTP/1.1 408")
     assert service.revision == 0
@@ -165,7 +169,7 @@ def test_who_has_sent_all_may_wait_long_for_the_answer(live: httpx.Client, servi
 
 
 def test_a_huge_header_is_refused_without_reading_on(live: httpx.Client) -> None:
-    received, _ = conversation(live, b"GET /healthz HTTP/1.1\r\nHost: x\r\nX-Huge: " + b"a" * 2_000_000, pause_s=0)
+    received, _ = conversation(live, HEAD + b"X-Huge: " + b"a" * 2_000_000, pause_s=0)
     assert received == b"" or received.startswith((b"HTTP/1.1 400", b"HTTP/1.1 431"))
     assert live.get("/healthz").status_code == 200
 
@@ -173,7 +177,7 @@ def test_a_huge_header_is_refused_without_reading_on(live: httpx.Client) -> None
 def test_a_stream_that_nobody_reads_holds_up_nobody_else(live: httpx.Client, service: FakeService) -> None:
     service.answers["long"] = "word " * 3000
     body = b'{"inputs": "long", "parameters": {"max_new_tokens": 3000}}'
-    head = b"POST /generate_stream HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
+    head = b"POST /generate_stream HTTP/1.1\r\n" + JSON_HEAD
     with socket.create_connection(("127.0.0.1", live.base_url.port or 0)) as deaf:
         deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         deaf.sendall(head % len(body) + body)
