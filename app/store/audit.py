@@ -33,9 +33,11 @@ class Verified:
 
 def lines(log: Log, after: int) -> Iterator[str]:
     """A line for each entry above `after`, or from the oldest that is kept on. Raises what the log raises."""
-    first = max(after + 1, log.first())
+    first, head = max(after + 1, log.first()), log.head()
+    if first > head:
+        return
     prev = log.hash_of(first - 1)
-    for revision in range(first, log.head() + 1):
+    for revision in range(first, head + 1):
         parts = take_apart(log.entry(revision))
         header = json.loads(parts.header)
         if header["prev"] != prev:

@@ -131,6 +131,8 @@ def test_the_whole_log_is_exported_as_lines_that_prove_themselves(ask: Caller, s
     assert answer.headers["content-type"].startswith("application/x-ndjson")
     assert audit.verify(answer.text.splitlines()).hash == service.records.hash
     assert len(ask.get("/log/export", params={"after": 1}).text.splitlines()) == 1
+    beyond = ask.get("/log/export", params={"after": 4711})
+    assert (beyond.status_code, beyond.text) == (200, "")
     service.records.log.trim(2)
     assert ask.get("/log/export", params={"after": 0}).status_code == 410
     assert audit.verify(ask.get("/log/export").text.splitlines()).first == 2
