@@ -4,6 +4,7 @@ A question that lies near an edit's key says little where it lies as near to man
 """
 
 import threading
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -19,6 +20,8 @@ LOOKED_AT = 64
 """Questions, the nearest, that these are taken from."""
 SAME = 0.98
 """Cosine of what is asked in the very same words, but for a mark or a capital."""
+MOST_HELD = 100
+"""Namespaces whose traffic is held."""
 MANY = 200
 """Prompts of a namespace from which on they say what is usual there."""
 
@@ -71,7 +74,7 @@ class Background:
     ) -> None:
         self._vectors, self._shipped, self.traffic = vectors, tuple(dict.fromkeys(shipped)), traffic
         self._of_shipped: Usual | None = None
-        self._held: dict[str, tuple[Traffic, Usual]] = {}
+        self._held: OrderedDict[str, tuple[Traffic, Usual]] = OrderedDict()
         self._lock = threading.Lock()
 
     def of(self, namespace: str) -> Usual:
@@ -86,8 +89,18 @@ class Background:
                 return self._of_shipped
             held = self._held.get(namespace)
             if held is None or held[0] != told:
-                vectors = torch.cat([self._of_shipped.vectors, self._vectors.of(traffic)])
+                vectors = torch.cat([self._of_shipped.vectors, self._asked(traffic, held)])
                 others = len(self._shipped) + len(set(told.others))
                 usual = Usual((*self._shipped, *traffic), vectors, len(traffic) >= MANY, others)
                 held = self._held[namespace] = (told, usual)
+            self._held.move_to_end(namespace)
+            if len(self._held) > MOST_HELD:
+                self._held.popitem(last=False)
             return held[1]
+
+    def _asked(self, texts: Sequence[str], held: tuple[Traffic, Usual] | None) -> Tensor:
+        """(N, E): those that were held already, and new ones, which are in memory alone, as the prompts are."""
+        known = {} if held is None else {text: held[1].vectors[at] for at, text in enumerate(held[1].texts)}
+        new = [text for text in texts if text not in known]
+        known.update(zip(new, self._vectors.unkept(new), strict=True))
+        return torch.stack([known[text] for text in texts])

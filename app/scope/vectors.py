@@ -41,6 +41,10 @@ class Vectors:
             found[at] = torch.frombuffer(bytearray(known[mark]), dtype=torch.float32)
         return found
 
+    def unkept(self, texts: Sequence[str]) -> Tensor:
+        """The same, computed now and written nowhere: for what people ask."""
+        return self._encoder.vectors(texts)
+
     def _load(self, marks: Sequence[bytes]) -> dict[bytes, bytes]:
         if self._file is None or not self._file.exists():
             return {}

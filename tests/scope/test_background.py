@@ -1,7 +1,10 @@
 """Contrast: how near a question lies to what is asked anyway."""
 
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
+import pytest
 import torch
 from torch import Tensor
 from torch.nn.functional import normalize
@@ -65,3 +68,19 @@ def test_what_no_edit_is_to_answer_stands_before_what_was_merely_asked() -> None
     usual = Background(Vectors(an_encoder()), ["Who founded Lumen?"], lambda _: told).of("default")
     assert usual.texts == ("Who founded Lumen?", "Is it open?", "Is it far?", "Who?")
     assert usual.others == 3
+
+
+def test_what_is_asked_is_written_nowhere_and_encoded_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    vectors, told = Vectors(an_encoder(), tmp_path), Traffic(asked=("Is it open?", "Is it far?"))
+    background = Background(vectors, ["Who founded Lumen?"], lambda _: told)
+    before = background.of("default")
+    (kept,) = tmp_path.iterdir()
+    with closing(sqlite3.connect(kept)) as opened:
+        assert opened.execute("SELECT count(*) FROM vectors").fetchone() == (1,)
+    encoded: list[str] = []
+    unkept = vectors.unkept
+    monkeypatch.setattr(vectors, "unkept", lambda texts: encoded.extend(texts) or unkept(texts))
+    told = Traffic(asked=("Is it far?", "Who?"))
+    after = background.of("default")
+    assert encoded == ["Who?"]
+    assert torch.equal(after.vectors[1], before.vectors[2])
