@@ -10,6 +10,7 @@ from app.store.sqlite import SqliteLog
 
 def test_the_forms_of_sqlite_urls(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "sub").mkdir()
     for url, path in (
         ("sqlite:///relative.db", tmp_path / "relative.db"),
         (f"sqlite:///{tmp_path}/absolute.db", tmp_path / "absolute.db"),
