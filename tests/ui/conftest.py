@@ -32,9 +32,13 @@ def visitor(service: FakeService) -> Visitor:
     return Visitor(service)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    """Missing, it is an error and no skip: `.ci/run` installs it."""
+    """One Chromium for a module. Without Chromium the tests fail rather than skip: `.ci/run` installs it.
+
+    Playwright's synchronous API keeps an event loop running in this thread until it is stopped, and `asyncio.run`
+    raises beside one. A longer scope would fail every later test of the process that calls it.
+    """
     from playwright.sync_api import sync_playwright
 
     executable = shutil.which("chromium")
