@@ -1,6 +1,7 @@
-"""The timeline: every revision, what was live at it, two compared, and the way back to one."""
+"""The timeline: every revision, what was live at it, two compared, and the way back to one in a namespace."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
@@ -13,6 +14,8 @@ from app.domain.entry import Entry
 from app.domain.errors import ErrataError, InvalidRequest, RevisionGone
 from app.domain.events import Event
 from app.domain.keys import Right
+from app.service.outlook import since
+from app.service.spaces import DEFAULT
 from app.service.views import EditView
 from app.ui.desk import HERE, Desk
 from app.ui.told import Told, told_of
@@ -125,23 +128,33 @@ async def compare(visit: Visit) -> Response:
     )
 
 
-# -- back to a revision
+# -- back to a revision, in one namespace
 
 
-def leaving(visit: Visit, revision: int) -> list[Entry]:
-    """Edits that a way back to a revision takes back."""
-    entries = visit.service.records.ledger.entries.values()
-    return [entry for entry in entries if entry.live and entry.live[0][0] > revision and not entry.rolled_back]
+def leaving(visit: Visit, revision: int, namespace: str) -> list[Entry]:
+    """Edits of a namespace that a way back to a revision takes back. Raises UnknownNamespace."""
+    service = visit.service
+    ids = since(service.records.ledger, revision, namespace, service.configured, None)
+    return [service.records.ledger.entries[each] for each in ids]
+
+
+def _other_namespaces(visit: Visit, revision: int, namespace: str) -> dict[str, int]:
+    """How many edits a way back would take back in each other namespace that has any."""
+    service = visit.service
+    ids = since(service.records.ledger, revision, None, service.configured, None)
+    names = Counter(service.records.ledger.entries[each].edit.request.namespace for each in ids)
+    return {name: count for name, count in sorted(names.items()) if name != namespace}
 
 
 async def ask_back(visit: Visit) -> Response:
-    return await _ask_back(visit, _revision(visit, "revision", visit.service.revision))
+    revision = _revision(visit, "revision", visit.service.revision)
+    return await _ask_back(visit, revision, visit.query.get("namespace", "").strip() or DEFAULT)
 
 
 async def _ask_back(
-    visit: Visit, revision: int, problem: Any = None, stale: bool = False, reason: str = ""
+    visit: Visit, revision: int, namespace: str, problem: Any = None, stale: bool = False, reason: str = ""
 ) -> Response:
-    gone = leaving(visit, revision)
+    gone = leaving(visit, revision, namespace)
     ids = {entry.edit.id for entry in gone}
     entries = visit.service.records.ledger.entries
     returning = [
@@ -155,6 +168,8 @@ async def _ask_back(
         status=409 if stale else 200 if problem is None else problem["status"],
         title=f"Back to revision {revision}",
         revision=revision,
+        namespace=namespace,
+        others=_other_namespaces(visit, revision, namespace),
         head=visit.service.revision,
         count=len(gone),
         leaving=_views(visit, gone),
@@ -168,15 +183,14 @@ async def _ask_back(
 
 async def back(visit: Visit) -> Response:
     """What the preview showed, and nothing that came after it was shown."""
-    service = visit.service
-    revision = visit.form.number("revision", service.revision)
-    origin = visit.origin(visit.form.reason(), "back", revision)
+    service, form = visit.service, visit.form
+    revision, namespace = form.number("revision", service.revision), form.get("namespace") or DEFAULT
+    origin = visit.origin(form.reason(), "back", revision, namespace)
     try:
-        if service.records.done_under(origin) is None and service.revision > visit.read():
-            return await _ask_back(visit, revision, stale=True, reason=visit.form.get("reason"))
-        await service.roll_back_to(revision, None, origin)
+        if service.records.done_under(origin) is None and service.records.ledger.last_change(namespace) > visit.read():
+            return await _ask_back(visit, revision, namespace, stale=True, reason=form.get("reason"))
+        await service.roll_back_to(revision, namespace, origin)
     except ErrataError as error:
-        return await _ask_back(
-            visit, min(revision, service.revision), problem_of(error), reason=visit.form.get("reason")
-        )
+        at = min(revision, service.revision)
+        return await _ask_back(visit, at, namespace, problem_of(error), reason=form.get("reason"))
     return visit.to(f"{HERE}/timeline", changed=service.revision)

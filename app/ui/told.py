@@ -1,5 +1,6 @@
 """An event as people read it: who did what to what, when and why."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from app.domain.edit import edit_id_of
@@ -78,11 +79,22 @@ def told_of(visit: Visit, event: Event, entry_hash: str = "") -> Told:
         items=tuple(item for each in ids[:MOST_ITEMS] if (item := _item(visit, each)) is not None),
         more=max(0, len(ids) - MOST_ITEMS),
         what=what,
-        namespace=request.namespace if request is not None else getattr(event, "namespace", None),
+        namespace=_namespace_of(visit, event, ids),
         forced=request is not None and request.force,
         superseded=len(edit.supersedes) if edit is not None else 0,
         hash=entry_hash,
     )
+
+
+def _namespace_of(visit: Visit, event: Event, fit_ids: Sequence[str]) -> str | None:
+    """The one that an event is about; None where it is about all, none or several."""
+    if isinstance(event, SwitchSet | ProbesSet):
+        return event.namespace
+    if isinstance(event, EditCommitted | EditStaged):
+        return event.edit.request.namespace
+    entries = visit.service.records.ledger.entries
+    names = {entries[i].edit.request.namespace for i in map(edit_id_of, fit_ids) if i in entries}
+    return names.pop() if len(names) == 1 else None
 
 
 def _item(visit: Visit, fit_id: str) -> Item | None:

@@ -58,13 +58,43 @@ def test_back_to_a_revision_is_previewed_and_carried_out_in_one_step(visitor: Vi
     for n in range(2):
         corrected(visitor, f"Where is {n}?", "Bern")
     asked = visitor.get("/ui/timeline/back?revision=1")
-    assert "2 edits that were published after revision 1 are rolled back" in text_of(asked)
+    assert "2 edits that were published in the namespace default after revision 1 are rolled back" in text_of(asked)
     form = Forms(asked.text).found["/ui/timeline/back"]
     for _ in range(2):
         done = visitor.post("/ui/timeline/back", form, reason="all wrong")
         assert "revision 4" in text_of(done)
     assert service.revision == 4
     assert [edit.request.target for edit in service.records.ledger.live("default")] == ["Ada"]
+
+
+def test_back_takes_one_namespace_and_names_it(visitor: Visitor, service: FakeService) -> None:
+    corrected(visitor, "Who?", "Ada")
+    staged = corrected(visitor, "Who?", "Grace", namespace="staging")
+    corrected(visitor, "Where?", "Bern")
+    visitor.send(f"/ui/edits/{staged}", "/ui/edits/change", action="rollback")
+    corrected(visitor, "Where?", "Basel", namespace="staging")
+    listed = visitor.get("/ui/timeline").text
+    assert "revision=4&amp;namespace=staging" in listed, "what was rolled back was of this namespace"
+    assert "revision=3&amp;namespace=default" in listed
+    asked = visitor.get("/ui/timeline/back?revision=1")
+    assert "Back to revision 1 in default?" in text_of(asked)
+    assert "staging 1 edit" in text_of(asked), "the other namespace is told, and goes back on its own"
+    visitor.send("/ui/timeline/back?revision=1&namespace=staging", "/ui/timeline/back", reason="not there")
+    ledger = service.records.ledger
+    assert [edit.request.target for edit in ledger.live("staging")] == []
+    assert [edit.request.target for edit in ledger.live("default")] == ["Ada", "Bern"]
+    nowhere = visitor.get("/ui/timeline/back?revision=1&namespace=stagign")
+    assert nowhere.status_code == 404
+    assert "Did you mean 'staging'?" in text_of(nowhere)
+
+
+def test_changes_elsewhere_do_not_hold_up_the_way_back(visitor: Visitor, service: FakeService) -> None:
+    corrected(visitor, "Who?", "Ada")
+    form = Forms(visitor.get("/ui/timeline/back?revision=0").text).found["/ui/timeline/back"]
+    corrected(named(visitor, "Grace"), "Where?", "Bern", namespace="staging")
+    assert visitor.post("/ui/timeline/back", form).status_code == 200
+    ledger = service.records.ledger
+    assert (ledger.live_count("default"), ledger.live_count("staging")) == (0, 1)
 
 
 def test_back_takes_nothing_that_was_not_shown(visitor: Visitor, service: FakeService) -> None:
