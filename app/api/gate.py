@@ -39,6 +39,8 @@ def right_of(method: str, path: str) -> Right | None:
         return Right.READ
     if (method == "POST" and first in ("edit", "edits", "rollback")) or (method == "PATCH" and first == "edits"):
         return Right.EDIT
+    if method == "POST" and path == "/probes/check":
+        return Right.EDIT
     if method == "DELETE" and first in (
         "jobs",
         "edits",

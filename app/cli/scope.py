@@ -53,11 +53,18 @@ def probes(
         typer.Argument(help="Set them: a prompt a line, in place of those there are.", exists=True, dir_okay=False),
     ] = None,
     namespace: Namespace = None,
+    check: Annotated[
+        bool,
+        typer.Option("--check", help="Ask them (with FILE: those in it) now, and tell which ones edits change."),
+    ] = False,
     reason: Reason = None,
     json_: Json = False,
 ) -> None:
-    """Show, or set, the prompts of a namespace whose answers no edit may change."""
+    """Show, set or ask the prompts whose answers no edit may change. --check exits with 1 where one is changed."""
     client: Client = context.obj
+    if check:
+        _check_probes(client, None if file is None else _lines(file), namespace, json_=json_)
+        return
     if file is None:
         found = client.get("/probes", namespace=namespace)
     else:
@@ -69,6 +76,22 @@ def probes(
     for prompt in found["prompts"]:
         render.out().print(render.line(prompt))
     typer.echo(f"{len(found['prompts'])} probes of the namespace {found['namespace']}, revision {found['revision']}")
+
+
+def _check_probes(client: Client, prompts: list[str] | None, namespace: str | None, *, json_: bool) -> None:
+    found = client.post("/probes/check", {"prompts": prompts, "namespace": namespace})
+    if json_:
+        render.as_json(found)
+    else:
+        for each in found["probes"]:
+            if each["changed"]:
+                who = f" by {each['edit']}" if each["edit"] else ""
+                told = f"{each['prompt']!r} is changed{who}: {each['base']!r} -> {each['now']!r}"
+                render.out().print(render.line(told))
+        asked = f"{found['changed']} of {len(found['probes'])} probes of the namespace {found['namespace']}"
+        typer.echo(f"{asked} are answered otherwise than without edits, revision {found['revision']}")
+    if found["changed"]:
+        raise typer.Exit(1)
 
 
 def why(

@@ -47,6 +47,9 @@ class GenerationParameters:
     forced: tuple[int, ...] = ()
     """Token ids that are taken one after the other, whatever the model would choose (teacher forcing)."""
 
+    counted: bool = True
+    """Whether the question is one of the namespace's users: hits and recent prompts leave out what is not."""
+
     json_schema: str | None = None
     """The answer is JSON that this JSON Schema, as text, allows."""
 

@@ -93,6 +93,8 @@ class Answering:
                 yield at, item
 
     def _count(self, prompt: str, parameters: GenerationParameters, generation: Generation) -> None:
+        if not parameters.counted:
+            return
         self._records.count_hits([hit.edit_id for hit in generation.hits], self._clock())
         self._records.not_given.update(hit.edit_id for hit in generation.not_given)
         if parameters.edits == "live" and not parameters.forced:

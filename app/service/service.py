@@ -5,24 +5,21 @@ import gc
 import logging
 import time
 from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
-from concurrent.futures import Future
 from contextlib import aclosing, contextmanager, suppress
 from dataclasses import replace
-from functools import partial
-from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from app.domain.edit import Edit, EditRequest
 from app.domain.errors import InvalidRequest, RequestCancelled, StateConflict
 from app.domain.events import EditsDisabled, EditsRolledBack, Event, Origin
 from app.domain.generation import Generation, GenerationParameters, Hit, Token
 from app.domain.ledger import Ledger
-from app.editors.base import Fitted, Progress
+from app.editors.base import Fitted
 from app.editors.registry import AUTO
-from app.engine.engine import Engine
 from app.engine.owner import EngineOwner
 from app.scope.phrasebook import Phrasebook
 from app.service.answering import Answering
+from app.service.beneath import Beneath
 from app.service.changing import Changing
 from app.service.editing import Editing
 from app.service.fitting import Fitter
@@ -47,12 +44,11 @@ from app.service.views import Doing, EditFilter, EditResults, EditView, Page, St
 from app.store.base import Log
 from app.store.snapshots import Manifest
 
-T = TypeVar("T")
 DRAIN_S = 30.0
 _log = logging.getLogger(__name__)
 
 
-class Service:
+class Service(Beneath):
     """Owns the log's writer and the engine's owner. `start` folds the log; after it the service is ready.
 
     `fingerprints` are by editor: model, tokenizer and sites that its edits are made for; `namespaces` those that the
@@ -187,26 +183,6 @@ class Service:
         """Whether edits that shared weights with one that was rolled back have yet to be fitted again without it."""
         return self._refitting.due()
 
-    async def prepare(self) -> AsyncIterator[tuple[str, Progress]]:
-        """Have every editor compute what it wants to know of generic text: (editor, how far) as it goes."""
-        for key, editor in self._owner.engine.editors.items():
-            steps = editor.prepare()
-            while (step := await asyncio.wrap_future(self._owner.call(partial(next, steps, None)))) is not None:
-                yield key, step
-
-    @property
-    def engine(self) -> Engine:
-        """For measurements, before a start: after it only its own thread may touch it."""
-        return self._owner.engine
-
-    def on_engine(self, function: Callable[[Engine], T]) -> "Future[T]":
-        """Run a measurement on the engine's thread, between two steps."""
-        return self._owner.call(partial(function, self._owner.engine))
-
-    def take_lora(self, request: EditRequest, folder: Path) -> "Future[Fitted]":
-        """A LoRA in PEFT's format as what the request's edit would own: for `adopt`. Raises InvalidRequest."""
-        return self._owner.call(partial(self._preparing.take_lora, request, folder))
-
     async def adopt(self, fitted: Sequence[tuple[EditRequest, str, Fitted]], origin: Origin) -> EditResults:
         """Commit what was fitted elsewhere, once it has been verified here."""
         with self._working():
@@ -283,6 +259,11 @@ class Service:
             for request in requests:
                 self._check_reason(request.reason or origin.reason)
             return await self._editing.edit(requests, origin, **how)
+
+    def check_edit(self, request: EditRequest) -> None:
+        """Whether it could be fitted at all; nothing is. It blocks. Raises InvalidRequest."""
+        self._preparing.editors(request)
+        self._preparing.fit_request(request)
 
     async def retune(self, edit_id: str, change: Retune, origin: Origin, read: int | None = None) -> EditView:
         """Widen, narrow or tell more of an edit's scope, as a new revision."""

@@ -17,6 +17,8 @@ from app.ui.assets import Assets
 from app.ui.audit import Auditing
 from app.ui.correct import Correcting
 from app.ui.desk import HERE, Desk, environment
+from app.ui.many import ManyAtOnce
+from app.ui.protected import Protecting
 from app.ui.sessions import Sessions
 from app.ui.visit import Visit
 
@@ -44,10 +46,12 @@ def pages(service: "Service", door: Door, metrics: Metrics, *, leaving: asyncio.
             *sign_in.routes(desk),
             *ask.routes(desk),
             *Correcting(desk).routes(),
+            *ManyAtOnce(desk).routes(),
             *edits.routes(desk),
             *timeline.routes(desk),
             *Auditing(desk).routes(),
             *namespaces.routes(desk),
+            *Protecting(desk).routes(),
             *health.routes(desk),
             *changes.routes(desk),
         ],

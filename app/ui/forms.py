@@ -4,6 +4,8 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from email.parser import BytesParser
+from email.policy import HTTP
 from urllib.parse import parse_qsl
 
 from starlette.requests import Request
@@ -13,6 +15,7 @@ from app.domain.errors import InvalidRequest
 MOST_FIELDS = 5_000
 MOST_CHARS = 100_000
 MOST_REASON_CHARS = 2_000
+MOST_FILE_CHARS = 4_000_000
 UNSIGNED = frozenset({"csrf", "once", "read"})
 """Fields that do not say what is asked for."""
 
@@ -27,6 +30,8 @@ class Form:
     async def of(cls, request: Request) -> "Form":
         """Raises InvalidRequest for a body that is no form."""
         kind = request.headers.get("content-type", "").partition(";")[0].strip()
+        if kind == "multipart/form-data":
+            return cls(_parts(request.headers["content-type"], await request.body()))
         if kind != "application/x-www-form-urlencoded":
             raise InvalidRequest("The form did not arrive as a browser sends it: open its page and send it from there.")
         try:
@@ -42,6 +47,13 @@ class Form:
         if len(value) > MOST_CHARS:
             raise InvalidRequest(f"The field {name} is too long: at most {MOST_CHARS} characters are taken.")
         return value
+
+    def file(self, *names: str) -> str:
+        """The first of these fields that holds a text, which may be a whole file. Raises InvalidRequest."""
+        texts = [value for name in names for key, value in self.pairs if key == name and value.strip()]
+        if texts and len(texts[0]) > MOST_FILE_CHARS:
+            raise InvalidRequest(f"The file is too long: at most {MOST_FILE_CHARS:,} characters are taken at a time.")
+        return texts[0] if texts else ""
 
     def all(self, name: str) -> tuple[str, ...]:
         return tuple(dict.fromkeys(value for key, value in self.pairs if key == name and value.strip()))
@@ -72,7 +84,27 @@ class Form:
         return hashlib.sha256(repr((self.get("once"), asked)).encode(errors="surrogatepass")).hexdigest()[:32]
 
 
-def seconds_until(day: str, now_s: float) -> float | None:
+def _parts(kind: str, body: bytes) -> tuple[tuple[str, str], ...]:
+    """The fields of a form with a file, each as text. Raises InvalidRequest."""
+    message = BytesParser(policy=HTTP).parsebytes(b"Content-Type: " + kind.encode() + b"\r\n\r\n" + body)
+    parts = [part for part in message.walk() if not part.is_multipart()] if message.is_multipart() else []
+    if not 0 < len(parts) <= MOST_FIELDS or message.defects:
+        raise InvalidRequest("The form cannot be read: open its page and send it from there.")
+    found = []
+    for part in parts:
+        name, data = part.get_param("name", header="content-disposition"), part.get_payload(decode=True)
+        if not isinstance(name, str) or not isinstance(data, bytes):
+            raise InvalidRequest("The form cannot be read: open its page and send it from there.")
+        try:
+            found.append((name, data.decode().replace("\r\n", "\n")))
+        except UnicodeDecodeError:
+            raise InvalidRequest(
+                "The file is not UTF-8 text: save it as “CSV UTF-8”, or as JSON lines in UTF-8, and send it again."
+            ) from None
+    return tuple(found)
+
+
+def seconds_until(day: str, now_s: float, name: str = "Until") -> float | None:
     """From now to the end of a day (UTC), as a date field gives it; None for no day. Raises InvalidRequest."""
     if not day:
         return None
@@ -80,9 +112,9 @@ def seconds_until(day: str, now_s: float) -> float | None:
         end = datetime.fromisoformat(day).replace(tzinfo=UTC) + timedelta(days=1)
         left_s = end.timestamp() - now_s
     except (ValueError, OverflowError):
-        raise InvalidRequest("“Until” must be a day, such as 2030-12-31; leave it empty for no end.") from None
+        raise InvalidRequest(f"“{name}” must be a day, such as 2030-12-31; leave it empty for no end.") from None
     if left_s <= 0:
-        raise InvalidRequest("“Until” lies in the past: choose a later day, or leave it empty for no end.")
+        raise InvalidRequest(f"“{name}” lies in the past: choose a later day, or leave it empty for no end.")
     return left_s
 
 

@@ -1,4 +1,4 @@
-"""Namespaces, their switches and protected questions; and the keys, for admins."""
+"""Namespaces and their switches; and the keys, for admins."""
 
 import time
 from functools import partial
@@ -8,18 +8,14 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from app.api.errors import problem_of
-from app.domain.edit import NAMESPACE
 from app.domain.errors import ErrataError, InvalidRequest
 from app.domain.events import Origin
 from app.domain.keys import Right, Role
-from app.engine.controls import plain, shown
 from app.service.keyring import Keyring
 from app.service.spaces import explained, namespaces, switches
 from app.ui.desk import HERE, Desk
-from app.ui.forms import lined
 from app.ui.visit import Visit
 
-MOST_PROBES = 1_000
 MOST_NAME_CHARS = 80
 
 
@@ -28,8 +24,6 @@ def routes(desk: Desk) -> list[Route]:
     return [
         see("/namespaces", get=listing),
         admin("/namespaces/switch", get=ask_switch, post=switch),
-        see("/namespaces/protected", get=protected),
-        admin("/namespaces/protected/set", post=protect),
         admin("/keys", get=keys, post=create_key),
         admin("/keys/revoke", post=revoke_key),
     ]
@@ -75,44 +69,6 @@ async def switch(visit: Visit) -> Response:
     except ErrataError as error:
         return _ask_switch(visit, namespace, on, problem_of(error))
     return visit.to(f"{HERE}/namespaces", changed=1)
-
-
-# -- protected questions
-
-
-async def protected(visit: Visit) -> Response:
-    return _protected(visit, visit.query.get("namespace", "") or "default")
-
-
-def _protected(visit: Visit, namespace: str, problem: Any = None, typed: str | None = None) -> Response:
-    if not NAMESPACE.fullmatch(namespace):
-        raise InvalidRequest("This is no name of a namespace: choose one from the list.")
-    prompts = visit.service.records.ledger.probes.get(namespace, ())
-    return visit.page(
-        "protected.html",
-        status=200 if problem is None else problem["status"],
-        title="Protected questions",
-        namespace=namespace,
-        prompts=prompts,
-        typed=lined(shown(prompts)) if typed is None else typed,
-        problem=problem,
-        changed="changed" in visit.query,
-        question=visit.service.answering.question,
-    )
-
-
-async def protect(visit: Visit) -> Response:
-    """What was a conversation stays one, as long as its line stays."""
-    namespace = visit.form.get("namespace")
-    known = {lined([plain(each)]): each for each in visit.service.records.ledger.probes.get(namespace, ())}
-    prompts = [known.get(line, line) for line in visit.form.lines("prompts")]
-    try:
-        if len(prompts) > MOST_PROBES:
-            raise InvalidRequest(f"There are too many lines: at most {MOST_PROBES} questions are protected.")
-        await visit.service.set_probes(namespace, prompts, visit.origin(visit.form.reason(), "probes", namespace))
-    except ErrataError as error:
-        return _protected(visit, namespace, problem_of(error), visit.form.get("prompts"))
-    return visit.to(f"{HERE}/namespaces/protected", namespace=namespace, changed=1)
 
 
 # -- keys

@@ -5,6 +5,9 @@ from typing import Any
 from app.domain.edit import Edit
 from app.service.views import token_diff
 
+DOUBTFUL = "does not hold"
+"""A target that a preview finds not to hold."""
+
 
 class FakeAnswering:
     """Each character is a token."""
@@ -38,8 +41,8 @@ def told_of(edit: Edit) -> dict[str, Any]:
         "bound": 0.5,
         "unchanged": {"asked": 0, "right": 0, "changed": []},
         "asked": asked,
-        "would_commit": True,
-        "problems": [],
+        "would_commit": edit.request.target != DOUBTFUL,
+        "problems": ["the prompt is answered otherwise"] if edit.request.target == DOUBTFUL else [],
         "conflicts": [],
         "diff": token_diff(edit.before, edit.after),
     }

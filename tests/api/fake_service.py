@@ -16,27 +16,20 @@ from app.domain.edit import Edit, EditRequest
 from app.domain.errors import (
     EditRejected,
     IdempotencyMismatch,
-    RequestCancelled,
+    InvalidRequest,
     ScopeConflict,
-    StateConflict,
 )
 from app.domain.events import (
     BatchCommitted,
     EditCommitted,
     EditRetuned,
-    EditsDisabled,
-    EditsEnabled,
-    EditsRolledBack,
     EditStaged,
     Origin,
-    ProbesSet,
     Refit,
-    SwitchSet,
 )
 from app.domain.generation import Generation, GenerationParameters, Hit, Signal, Token
 from app.editors.base import Progress
 from app.service.jobs import Jobs
-from app.service.outlook import check_switch, since
 from app.service.recent import Recent
 from app.service.records import Records
 from app.service.retuning import Retune
@@ -45,21 +38,22 @@ from app.service.spaces import switched_off, switches
 from app.service.superseding import check_read, others_of_the_prompt, superseded_by, theirs
 from app.service.views import EditFilter, EditResult, EditResults, EditView, Page, Status, Tell, silent
 from app.store.memory import MemoryLog
-from app.store.snapshots import Manifest
 from tests.api.fake_answering import each_for_itself, ranked
 from tests.api.fake_answers import FakeAnswering, told_of
+from tests.api.fake_changes import NOW_S, FakeChanges
 from tests.api.fake_judging import FakeJudging
 
 NEAREST = Hit("ed_near", "grace", {"depth": Signal(1.5, 1.0)})
-NOW_S = 1_700_000_000.0
 SECONDS = {"fit": 0.5, "verify": 0.25, "commit": 0.001}
 REJECTED = "cannot be learned"
 """A target that fails its verification."""
+UNFIT = "no answer can have this"
+"""A target that is refused before anything is fitted."""
 UNCERTAIN = "perhaps"
 """What a prompt begins with whose scope is uncertain."""
 
 
-class FakeService:
+class FakeService(FakeChanges):
     """`fails` is raised by the next use case; `slow_s` passes before each token; `breaks_after` tokens it fails."""
 
     def __init__(self) -> None:
@@ -90,10 +84,6 @@ class FakeService:
 
     async def stop(self) -> None:
         self.stopped += 1
-
-    @property
-    def revision(self) -> int:
-        return self.records.revision
 
     def status(self) -> Status:
         return Status(
@@ -146,7 +136,7 @@ class FakeService:
         if hits and self.says is not None:
             text, hits, missed = self.says, (), hits
             self.records.not_given.update(hit.edit_id for hit in missed)
-        else:
+        elif parameters.counted:
             self.records.count_hits([hit.edit_id for hit in hits], NOW_S)
         words = re.findall(r"\s*\S+", text)[: parameters.max_new_tokens]
         begins = [sum(map(len, words[:i])) for i in range(len(words))]
@@ -242,6 +232,10 @@ class FakeService:
             await self._append(EditCommitted, origin, edit=edits[0])
         return EditResults(results=tuple(self._result(e.id, created=True) for e in edits), revision=self.revision)
 
+    def check_edit(self, request: EditRequest) -> None:
+        if request.target == UNFIT:
+            raise InvalidRequest("`target` holds a control token: give the answer as plain text.")
+
     def _made(self, index: int, request: EditRequest) -> Edit:
         ledger = self.records.ledger
         return Edit(
@@ -286,65 +280,3 @@ class FakeService:
 
     async def scope_of(self, prompts: Sequence[str], namespace: str) -> list[tuple[Hit | None, Hit | None]]:
         return [(None, None) for _ in prompts]
-
-    async def set_probes(self, namespace: str, prompts: Sequence[str], origin: Origin) -> int:
-        self._fail()
-        self.origins.append(origin)
-        await self._append(ProbesSet, origin, namespace=namespace, prompts=tuple(prompts))
-        return self.revision
-
-    async def roll_back(self, edit_ids: Sequence[str], origin: Origin, read: int | None = None) -> tuple[EditView, ...]:
-        return await self._flag(EditsRolledBack, edit_ids, origin, read)
-
-    async def disable(self, edit_ids: Sequence[str], origin: Origin, read: int | None = None) -> tuple[EditView, ...]:
-        return await self._flag(EditsDisabled, edit_ids, origin, read)
-
-    async def enable(self, edit_ids: Sequence[str], origin: Origin, read: int | None = None) -> tuple[EditView, ...]:
-        return await self._flag(EditsEnabled, edit_ids, origin, read)
-
-    async def roll_back_to(
-        self, revision: int, namespace: str | None, origin: Origin, read: int | None = None
-    ) -> tuple[EditView, ...]:
-        later = since(self.records.ledger, revision, namespace, self.configured, read)
-        return await self.roll_back(later, origin) if later else ()
-
-    async def _flag(
-        self, kind: Any, edit_ids: Sequence[str], origin: Origin, read: int | None = None
-    ) -> tuple[EditView, ...]:
-        if self.records.done_under(origin) is not None:
-            return tuple(self.records.view(edit_id) for edit_id in edit_ids)
-        self._fail()
-        self.origins.append(origin)
-        self.records.ledger.check(kind, edit_ids)
-        check_read(self.records.ledger, list(edit_ids), read)
-        await self._append(kind, origin, edit_ids=tuple(edit_ids))
-        return tuple(self.records.view(edit_id) for edit_id in edit_ids)
-
-    async def set_switch(self, namespace: str | None, on: bool, origin: Origin) -> int:
-        self._fail()
-        self.origins.append(origin)
-        check_switch(self.records.ledger, namespace, on, self.configured)
-        await self._append(SwitchSet, origin, namespace=namespace, on=on)
-        return self.revision
-
-    async def adopt_log(self, revision: int, origin: Origin) -> None:
-        self._fail()
-        self.origins.append(origin)
-        if "history" not in self.records.holds:
-            raise StateConflict("There is nothing to adopt.")
-        self.records.holds.clear()
-
-    async def take_snapshot(self) -> tuple[Manifest, bool]:
-        self._fail()
-        return await self.snapshots.take()
-
-    async def _append(self, kind: Any, origin: Origin, **fields: Any) -> None:
-        async with self.records.writing:
-            await self.records.append(kind(revision=self.revision + 1, at_s=NOW_S, origin=origin, **fields))
-
-    def _fail(self) -> None:
-        if self.why_not is not None:
-            raise RequestCancelled(f"The server is {self.why_not}: ask again later.", retry_after_s=1)
-        if self.fails is not None:
-            error, self.fails = self.fails, None
-            raise error

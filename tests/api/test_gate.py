@@ -31,6 +31,7 @@ ROUTES: list[tuple[str, str, Any, Right]] = [
     ("PATCH", "/edits/ed_x", {"widen": 1.5}, Right.EDIT),
     ("GET", "/probes", None, Right.READ),
     ("PUT", "/probes", {"prompts": ["a"]}, Right.ADMIN),
+    ("POST", "/probes/check", {}, Right.EDIT),
     ("GET", "/recent", None, Right.READ),
     ("DELETE", "/recent", None, Right.ADMIN),
     ("POST", "/recent", {"prompts": ["a"]}, Right.ADMIN),

@@ -68,3 +68,17 @@ def test_recent_prompts_are_counted_and_deleted(ask: Caller, service: FakeServic
     assert ask("DELETE", "/recent", params={"namespace": "default"}).json() == {"forgotten": 2}
     assert ask("DELETE", "/recent").json() == {"forgotten": 1}
     assert ask.get("/recent").json()["kept"] == {}
+
+
+def test_probes_are_asked_with_the_edits_and_without(ask: Caller, service: FakeService) -> None:
+    made = ask.post("/edit", {"prompt": "Who?", "target": "Ada"}).json()
+    ask("PUT", "/probes", json={"prompts": ["Who?", "Where?"]})
+    told = ask.post("/probes/check", {}).json()
+    assert told["changed"] == 1
+    assert told["probes"] == [
+        {"prompt": "Who?", "base": "base answer here", "now": "Ada", "changed": True, "edit": made["id"]},
+        {"prompt": "Where?", "base": "base answer here", "now": "base answer here", "changed": False, "edit": None},
+    ]
+    assert service.records.hits.of(made["id"]) == 0, "these are nobody's questions"
+    assert ask.post("/probes/check", {"prompts": ["Where?"]}).json()["changed"] == 0
+    assert ask.post("/probes/check", {"namespace": "elsewhere"}).json()["probes"] == []

@@ -11,7 +11,10 @@ from app.api.schemas.base import Namespace
 from app.api.schemas.edits import EditOut
 from app.api.schemas.scope import (
     ForgottenOut,
+    GuardedOut,
     ProbesBody,
+    ProbesCheckBody,
+    ProbesCheckOut,
     ProbesOut,
     RecentOut,
     RetuneBody,
@@ -33,6 +36,7 @@ from app.domain.errors import (
     UnknownEdit,
 )
 from app.engine.controls import shown
+from app.service.protecting import guarded
 
 if TYPE_CHECKING:
     from app.service.service import Service
@@ -42,6 +46,7 @@ RETUNE = {
     "narrower": {"value": {"counter_examples": ["Who led Lumen in 1990?"], "reason": "Ticket 4714"}},
 }
 PROBES = {"two": {"value": {"prompts": ["The capital of France is", "Who are you?"], "reason": "House rules"}}}
+CHECK = {"those that are set": {"value": {"namespace": "default"}}}
 SCOPE = {"two": {"value": {"prompts": ["Who leads Lumen?", "Who led Lumen in 1990?"]}}}
 TRAFFIC = {"two": {"value": {"prompts": ["Where is my parcel?", "I forgot my password"], "namespace": "support"}}}
 ERRORS = raises(
@@ -85,6 +90,16 @@ def routes(service: "Service") -> APIRouter:
         revision = await service.set_probes(body.namespace, body.prompts, origin)
         kept = service.records.ledger.probes[body.namespace]
         return ProbesOut(namespace=body.namespace, prompts=shown(kept), revision=revision)
+
+    @router.post("/probes/check", responses=raises(RequestCancelled, QueueFull, body=True), summary="Ask the probes")
+    async def check_probes(body: Annotated[ProbesCheckBody, Body(openapi_examples=CHECK)]) -> ProbesCheckOut:
+        """Each with the namespace's live edits and without: which of them are answered otherwise, and by which edit.
+        It changes nothing, and counts as no question."""
+        asked = service.records.ledger.probes.get(body.namespace, ()) if body.prompts is None else body.prompts
+        revision = service.revision
+        found = [GuardedOut.of(each) async for each in guarded(service, asked, body.namespace)]
+        changed = sum(each.changed for each in found)
+        return ProbesCheckOut(namespace=body.namespace, probes=found, changed=changed, revision=revision)
 
     @router.post("/scope", responses=raises(RequestCancelled, body=True), summary="Which edit prompts ask for")
     async def scope(body: Annotated[ScopeBody, Body(openapi_examples=SCOPE)]) -> ScopesOut:

@@ -7,6 +7,7 @@ from pydantic import Field
 from app.api.schemas.base import Incoming, Namespace, Outgoing, Prompt, Reason, Texts
 from app.api.schemas.generate import HitOut
 from app.domain.generation import Hit
+from app.service.protecting import Guarded
 from app.service.retuning import Retune
 
 MAX_PROBES = 1_000
@@ -52,6 +53,44 @@ class ProbesBody(Incoming):
 class ProbesOut(Outgoing):
     namespace: str
     prompts: list[str]
+    revision: int
+
+
+class ProbesCheckBody(Incoming):
+    """Whose protected questions are to be asked."""
+
+    namespace: Namespace = "default"
+    prompts: Annotated[list[Prompt], Field(min_length=1, max_length=MAX_PROBES)] | None = Field(
+        default=None, description="Ask these in place of the probes that are set: to see them before they are."
+    )
+
+
+class GuardedOut(Outgoing):
+    """A protected question with its two answers."""
+
+    prompt: str
+    base: str = Field(description="What the model answers without edits.")
+    now: str = Field(description="What it answers with the namespace's live edits.")
+    changed: bool = Field(description="Whether the two differ.")
+    edit: str | None = Field(description="The edit that gives the answer now.")
+
+    @classmethod
+    def of(cls, guarded: Guarded) -> "GuardedOut":
+        return cls(
+            prompt=guarded.prompt,
+            base=guarded.base,
+            now=guarded.now,
+            changed=guarded.changed,
+            edit=guarded.edit_id,
+        )
+
+
+class ProbesCheckOut(Outgoing):
+    """The questions in their order, each up to 64 tokens of its answers; `changed` counts those that edits change."""
+
+    namespace: str
+    probes: list[GuardedOut]
+    changed: int
     revision: int
 
 

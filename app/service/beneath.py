@@ -1,0 +1,41 @@
+"""What measurements and commands ask of the engine beneath the service, beside what clients ask for."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import Future
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
+
+from app.domain.edit import EditRequest
+from app.editors.base import Fitted, Progress
+from app.engine.engine import Engine
+from app.engine.owner import EngineOwner
+from app.service.preparing import Preparing
+
+T = TypeVar("T")
+
+
+class Beneath:
+    _owner: EngineOwner
+    _preparing: Preparing
+
+    async def prepare(self) -> AsyncIterator[tuple[str, Progress]]:
+        """Have every editor compute what it wants to know of generic text: (editor, how far) as it goes."""
+        for key, editor in self._owner.engine.editors.items():
+            steps = editor.prepare()
+            while (step := await asyncio.wrap_future(self._owner.call(partial(next, steps, None)))) is not None:
+                yield key, step
+
+    @property
+    def engine(self) -> Engine:
+        """For measurements, before a start: after it only its own thread may touch it."""
+        return self._owner.engine
+
+    def on_engine(self, function: Callable[[Engine], T]) -> "Future[T]":
+        """Run a measurement on the engine's thread, between two steps."""
+        return self._owner.call(partial(function, self._owner.engine))
+
+    def take_lora(self, request: EditRequest, folder: Path) -> "Future[Fitted]":
+        """A LoRA in PEFT's format as what the request's edit would own: for `adopt`. Raises InvalidRequest."""
+        return self._owner.call(partial(self._preparing.take_lora, request, folder))

@@ -1,0 +1,205 @@
+"""Files of corrections, as people have them: CSV or JSON lines, read into rows, and rows written again as such a file.
+
+Free of torch, and of the service: what a row asks of a server is decided elsewhere.
+"""
+
+import csv
+import io
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from app.domain.errors import InvalidRequest
+
+COLUMNS = ("prompt", "target", "subject", "paraphrases", "counter_examples", "reason", "expires")
+LISTS = frozenset({"paraphrases", "counter_examples"})
+"""Columns of several texts: one a line within a cell of CSV, a list in JSON."""
+PROBLEM = "problem"
+"""The column in which a file of refused rows tells why. It is passed over when the file comes again."""
+NEEDED = ("prompt", "target")
+MOST_ROWS = 1_000
+DELIMITERS = (",", ";", "\t")
+"""Spreadsheets write one or another, by their language."""
+FORMULA = re.compile(r"'*[=+\-@\t\r]")
+"""What a spreadsheet takes for a formula, and a text that an apostrophe already keeps from being one."""
+
+Kind = Literal["csv", "jsonl"]
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One row: the line of the file on which it begins, from 1, what it holds, and why it cannot be read, if so."""
+
+    number: int
+    texts: Mapping[str, str] = field(default_factory=dict)
+    lists: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    problem: str | None = None
+
+    def text(self, name: str) -> str:
+        return self.texts.get(name, "").strip()
+
+    def list(self, name: str) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(each.strip() for each in self.lists.get(name, ()) if each.strip()))
+
+
+def read(text: str) -> tuple[Kind, list[Line]]:
+    """The rows of a file. A row that cannot be read is among them with its problem.
+
+    Raises InvalidRequest for a file of which no row can be read, or with more than MOST_ROWS.
+    """
+    text = text.removeprefix("\ufeff")
+    if not text.strip():
+        raise InvalidRequest("The file is empty: it needs a row for each correction.")
+    kind: Kind = "jsonl" if text.lstrip().startswith("{") else "csv"
+    lines = list(_json_lines(text) if kind == "jsonl" else _csv_lines(text))
+    if not lines:
+        raise InvalidRequest("The file has a header and no rows: add a row for each correction.")
+    if len(lines) > MOST_ROWS:
+        raise InvalidRequest(f"The file has {len(lines)} rows: send at most {MOST_ROWS} at a time.")
+    return kind, lines
+
+
+# -- CSV
+
+
+def _csv_lines(text: str) -> Iterator[Line]:
+    head = text.lstrip().partition("\n")[0]
+    delimiter = max(DELIMITERS, key=lambda each: sum(name in _header(head, each) for name in COLUMNS))
+    names = _header(head, delimiter)
+    for name in NEEDED:
+        if name not in names:
+            raise InvalidRequest(
+                f"The file has no column {name!r}: its first line must name the columns, of which `prompt` and "
+                f"`target` are needed. It may also be JSON lines, each an object with these names."
+            )
+    if unknown := [name for name in names if name not in (*COLUMNS, PROBLEM)]:
+        raise InvalidRequest(f"The column {unknown[0]!r} is not known: {_known()}.")
+    if len(set(names)) < len(names):
+        raise InvalidRequest("A column stands twice in the first line: keep one of the two.")
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    began, headed = 1, False
+    try:
+        for cells in reader:
+            number, began = began, reader.line_num + 1
+            if not any(cell.strip() for cell in cells):
+                continue
+            if headed:
+                yield _csv_line(number, names, cells)
+            headed = True
+    except csv.Error as error:
+        raise InvalidRequest(
+            f"The file cannot be read as CSV from line {began} on ({error}): a cell with a quotation mark stands in "
+            "quotation marks, and each mark in it is doubled."
+        ) from None
+
+
+def _header(head: str, delimiter: str) -> list[str]:
+    cells = next(csv.reader([head.rstrip("\r")], delimiter=delimiter), [])
+    names = [cell.strip().casefold().replace(" ", "_") for cell in cells]
+    while names and not names[-1]:  # a spreadsheet's empty columns
+        names.pop()
+    return names
+
+
+def _csv_line(number: int, names: Sequence[str], cells: Sequence[str]) -> Line:
+    if any(cell.strip() for cell in cells[len(names) :]):
+        return Line(
+            number,
+            dict(zip(names, cells, strict=False)),
+            problem="It has more cells than the first line has columns: put texts that hold the separator in "
+            "quotation marks.",
+        )
+    texts, lists = {}, {}
+    for name, cell in zip(names, map(_unguarded, cells), strict=False):
+        if name in LISTS:
+            lists[name] = tuple(cell.splitlines())
+        elif name != PROBLEM:
+            texts[name] = cell
+    return Line(number, texts, lists)
+
+
+def _guarded(cell: str) -> str:
+    """As a cell that no spreadsheet takes for a formula. `_unguarded` takes it back."""
+    return f"'{cell}" if FORMULA.match(cell) else cell
+
+
+def _unguarded(cell: str) -> str:
+    return cell[1:] if cell.startswith("'") and FORMULA.match(cell) else cell
+
+
+# -- JSON lines
+
+
+def _json_lines(text: str) -> Iterator[Line]:
+    for number, row in enumerate(text.split("\n"), 1):
+        if row.strip():
+            yield _json_line(number, row)
+
+
+def _json_line(number: int, row: str) -> Line:
+    try:
+        given = json.loads(row)
+    except (ValueError, RecursionError) as error:
+        return Line(
+            number, {"prompt": row.strip()[:200]}, problem=f"It is not JSON ({error}): write one object a line."
+        )
+    if not isinstance(given, dict):
+        return Line(number, problem='It is not a JSON object: write one object a line, such as {"prompt": ...}.')
+    texts: dict[str, str] = {}
+    lists: dict[str, tuple[str, ...]] = {}
+    problem: str | None = None
+    for name, value in given.items():
+        if name == PROBLEM or value is None:
+            continue
+        if name not in COLUMNS:
+            problem = problem or f"{name!r} is not known: {_known()}."
+        elif name in LISTS and isinstance(value, list) and all(isinstance(each, str) for each in value):
+            lists[name] = tuple(value)
+        elif name in LISTS and isinstance(value, str):
+            lists[name] = tuple(value.splitlines())
+        elif name not in LISTS and isinstance(value, str):
+            texts[name] = value
+        else:
+            problem = problem or f"{name!r} must be {'a list of texts' if name in LISTS else 'a text'}."
+    if _is_broken([*texts.values(), *(each for texts_ in lists.values() for each in texts_)]):
+        return Line(number, problem="A text holds half of a surrogate pair, which is no character: remove it.")
+    return Line(number, texts, lists, problem)
+
+
+def _is_broken(texts: Iterable[str]) -> bool:
+    try:
+        "".join(texts).encode()
+    except UnicodeEncodeError:
+        return True
+    return False
+
+
+def _known() -> str:
+    return f"use {', '.join(COLUMNS)}"
+
+
+# -- written again
+
+
+def write(kind: Kind, rows: Iterable[tuple[Line, str]]) -> str:
+    """Rows, each with its problem, as a file that `read` takes: to be repaired and sent again."""
+    if kind == "jsonl":
+        return "".join(f"{json.dumps(_object(*row), ensure_ascii=False)}\n" for row in rows)
+    out = io.StringIO(newline="")
+    writer = csv.writer(out)
+    writer.writerow((*COLUMNS, PROBLEM))
+    for line, problem in rows:
+        cells = ["\n".join(line.list(name)) if name in LISTS else line.text(name) for name in COLUMNS]
+        writer.writerow([_guarded(cell) for cell in (*cells, problem)])
+    return out.getvalue()
+
+
+def _object(line: Line, problem: str) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name in COLUMNS:
+        value: Any = list(line.list(name)) if name in LISTS else line.text(name)
+        if value or name in NEEDED:
+            found[name] = value
+    return {**found, PROBLEM: problem}

@@ -1,0 +1,152 @@
+"""Protected questions of a namespace: seen, set, and asked now, to see which of them edits change."""
+
+import hashlib
+from collections import OrderedDict
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from starlette.responses import Response
+from starlette.routing import Route
+
+from app.api.errors import problem_of
+from app.domain.edit import NAMESPACE
+from app.domain.errors import ErrataError, InvalidRequest, UnknownJob
+from app.domain.keys import Right
+from app.engine.controls import plain, shown
+from app.service.protecting import Guarded, guarded
+from app.service.views import EditResults, Tell
+from app.ui.desk import HERE, Desk
+from app.ui.forms import lined
+from app.ui.visit import Visit
+
+if TYPE_CHECKING:
+    from app.service.jobs import Job
+
+MOST_PROBES = 1_000
+MOST_KEPT = 50
+
+
+@dataclass(slots=True)
+class Run:
+    """Questions that are being asked, by a job; `answers` are there as far as it has come."""
+
+    id: str
+    namespace: str
+    prompts: tuple[str, ...]
+    job_id: str = ""
+    answers: list[Guarded] = field(default_factory=list)
+
+
+class Protecting:
+    def __init__(self, desk: Desk) -> None:
+        self._desk = desk
+        self._runs: OrderedDict[str, Run] = OrderedDict()
+
+    def routes(self) -> list[Route]:
+        page = self._desk.route
+        return [
+            page("/namespaces/protected", Right.READ, get=self.protected),
+            page("/namespaces/protected/set", Right.ADMIN, post=self.protect),
+            page("/namespaces/protected/run", Right.EDIT, post=self.run),
+            page("/namespaces/protected/run/{id}", Right.EDIT, get=self.ran),
+        ]
+
+    async def protected(self, visit: Visit) -> Response:
+        return self._protected(visit, visit.query.get("namespace", "") or "default")
+
+    def _protected(
+        self, visit: Visit, namespace: str, problem: Any = None, typed: str | None = None, run: Run | None = None
+    ) -> Response:
+        _check(namespace)
+        prompts = visit.service.records.ledger.probes.get(namespace, ())
+        ledger = visit.service.records.ledger
+        answers = [] if run is None else run.answers
+        return visit.page(
+            "protected.html",
+            status=200 if problem is None else problem["status"],
+            title="Protected questions",
+            namespace=namespace,
+            prompts=prompts,
+            typed=lined(shown(prompts)) if typed is None else typed,
+            problem=problem,
+            changed="changed" in visit.query,
+            question=visit.service.answering.question,
+            run=run,
+            otherwise=[each for each in answers if each.changed],
+            targets={each.edit_id: ledger.entry(each.edit_id).request.target for each in answers if each.edit_id},
+        )
+
+    async def protect(self, visit: Visit) -> Response:
+        namespace = visit.form.get("namespace")
+        try:
+            prompts = self._prompts(visit, namespace)
+            await visit.service.set_probes(namespace, prompts, visit.origin(visit.form.reason(), "probes", namespace))
+        except ErrataError as error:
+            return self._protected(visit, namespace, problem_of(error), visit.form.get("prompts"))
+        return visit.to(f"{HERE}/namespaces/protected", namespace=namespace, changed=1)
+
+    @staticmethod
+    def _prompts(visit: Visit, namespace: str) -> list[str]:
+        """What was a conversation stays one, as long as its line stays. Raises InvalidRequest."""
+        known = {lined([plain(each)]): each for each in visit.service.records.ledger.probes.get(namespace, ())}
+        prompts = [known.get(line, line) for line in visit.form.lines("prompts")]
+        if len(prompts) > MOST_PROBES:
+            raise InvalidRequest(f"There are too many lines: at most {MOST_PROBES} questions are protected.")
+        return prompts
+
+    # -- asked now
+
+    async def run(self, visit: Visit) -> Response:
+        """What stands in the form, saved or not. A form that is sent twice is asked once."""
+        namespace, service = visit.form.get("namespace"), visit.service
+        _check(namespace)
+        run_id = "pr_" + hashlib.sha256(f"{visit.token}{visit.form.mark()}".encode()).hexdigest()[:24]
+        if run_id not in self._runs:
+            try:
+                run = Run(run_id, namespace, tuple(self._prompts(visit, namespace)))
+                if not run.prompts:
+                    raise InvalidRequest("No question is there to be asked: write some, one a line.")
+            except ErrataError as error:
+                return self._protected(visit, namespace, problem_of(error), visit.form.get("prompts"))
+
+            async def made(_tell: Tell) -> tuple[EditResults, bool, bool]:
+                async for each in guarded(service, run.prompts, run.namespace):
+                    run.answers.append(each)
+                return EditResults(results=(), revision=service.revision), True, True
+
+            run.job_id = service.jobs.start(made).id
+            self._keep(run)
+        return visit.to(f"{HERE}/namespaces/protected/run/{run_id}")
+
+    def _keep(self, run: Run) -> None:
+        self._runs[run.id] = run
+        if len(self._runs) > MOST_KEPT:
+            self._runs.popitem(last=False)
+
+    async def ran(self, visit: Visit) -> Response:
+        run = self._runs.get(visit.request.path_params["id"])
+        if run is None:
+            raise InvalidRequest("These answers are no longer kept here: ask the protected questions again.")
+        job = self._job(run.job_id)
+        if job is not None and job.outcome == "running":
+            template = "_protected_progress.html" if visit.partial else "protected_progress.html"
+            return visit.page(template, title="Asking the protected questions", run=run)
+        if visit.partial:
+            return Response(status_code=204, headers={"HX-Refresh": "true"})
+        typed = lined(shown(run.prompts))
+        if job is not None and job.outcome != "done":
+            error = job.error or InvalidRequest("It was stopped: ask the questions again.")
+            return self._protected(visit, run.namespace, problem_of(error), typed)
+        return self._protected(visit, run.namespace, typed=typed, run=run)
+
+    def _job(self, job_id: str) -> "Job | None":
+        try:
+            return self._desk.service.jobs.job(job_id)
+        except UnknownJob:
+            return None
+
+
+def _check(namespace: str) -> None:
+    """Raises InvalidRequest."""
+    if not NAMESPACE.fullmatch(namespace):
+        raise InvalidRequest("This is no name of a namespace: choose one from the list.")

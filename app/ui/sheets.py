@@ -1,0 +1,231 @@
+"""A sheet: corrections that are made many at once. Its rows are checked, tried and published, each for itself.
+
+Knows the service and no page. In this server's memory, as previews are; what was published is in the log.
+"""
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+from app.api.metrics import Metrics
+from app.domain.edit import EditRequest, State
+from app.domain.errors import ErrataError, InvalidRequest, LostRace, QueueFull, RequestCancelled, StoreUnavailable
+from app.domain.events import Origin
+from app.service.files import Kind, Line
+from app.service.views import EditResults, EditView, Tell
+
+if TYPE_CHECKING:
+    from app.service.service import Service
+
+MOST_KEPT = 50
+PASSING = (StoreUnavailable, RequestCancelled, QueueFull, LostRace)
+"""Nothing is wrong with the row: the server cannot take it now, nor those that follow."""
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """What a preview told of a row, without the recent prompts that it told of: these must stay deletable."""
+
+    before: str
+    after: str
+    diff: list[dict[str, str]]
+    holds: bool
+    stands: str | None
+    """The live edit that says the very same."""
+    problems: tuple[str, ...]
+    conflicts: tuple[str, ...]
+    """Edits that are in the way."""
+
+    @classmethod
+    def of(cls, view: EditView) -> "Trial":
+        report = view.edit.report
+        return cls(
+            before=view.edit.before,
+            after=view.edit.after,
+            diff=list(report["diff"]),
+            holds=bool(report["would_commit"]),
+            stands=report.get("stands_already"),
+            problems=tuple(report["problems"]),
+            conflicts=tuple(report["conflicts"]),
+        )
+
+
+@dataclass(slots=True)
+class Row:
+    """One correction. `request` is there once it was checked; `problem` says in words why it goes no further."""
+
+    number: int
+    question: str
+    target: str
+    line: Line | None = None
+    """As it stood in its file."""
+    source: str | None = None
+    """The edit that it is of, in another namespace."""
+    request: EditRequest | None = None
+    expires_at_s: float | None = None
+    problem: str | None = None
+    trial: Trial | None = None
+    left_out: bool = False
+    edit_id: str | None = None
+    """The edit that it has become."""
+
+    def asked(self, now_s: float) -> EditRequest:
+        """What is asked for at a time: its end stays where it was. Raises InvalidRequest where that is over."""
+        assert self.request is not None
+        if self.expires_at_s is None:
+            return self.request
+        if self.expires_at_s <= now_s:
+            raise InvalidRequest("Its end has come meanwhile: give a later one.")
+        return replace(self.request, expires_in_s=self.expires_at_s - now_s)
+
+    @property
+    def why(self) -> str:
+        """Why it is not published, for a file of the rest."""
+        if self.problem is not None:
+            return self.problem
+        if self.trial is not None and self.trial.conflicts:
+            return f"Other edits are in the way: {', '.join(self.trial.conflicts)}."
+        if self.trial is not None and self.trial.problems:
+            return "; ".join(self.trial.problems)
+        return "It was left out." if self.left_out else "It was not published."
+
+    @property
+    def ready(self) -> bool:
+        """Whether it can be published as it stands."""
+        return self.problem is None and self.edit_id is None and self.trial is not None and self.trial.holds
+
+    @property
+    def rest(self) -> bool:
+        """Whether its correction is not live."""
+        return self.edit_id is None and not (self.trial is not None and self.trial.stands)
+
+
+@dataclass(slots=True)
+class Sheet:
+    """`trying` and `publishing` are the jobs that do so. `kind` is that of its file; None: it came from a namespace."""
+
+    id: str
+    namespace: str
+    rows: list[Row]
+    kind: Kind | None = None
+    source: str | None = None
+    """The namespace that its edits come from."""
+    trying: str | None = None
+    publishing: str | None = None
+    published: dict[str, str] = field(default_factory=dict)
+    """The job of each form that was sent to publish, by the form's mark."""
+    done: int = 0
+    of: int = 0
+    """Rows that the job under way has been through, and all that it goes through."""
+
+    @property
+    def checked(self) -> list[Row]:
+        return [row for row in self.rows if row.request is not None]
+
+    @property
+    def ready(self) -> list[Row]:
+        return [row for row in self.rows if row.ready]
+
+    @property
+    def rest(self) -> list[Row]:
+        return [row for row in self.rows if row.rest]
+
+
+class Sheets:
+    """The newest."""
+
+    def __init__(self) -> None:
+        self._sheets: OrderedDict[str, Sheet] = OrderedDict()
+
+    def get(self, sheet_id: str) -> Sheet:
+        """Raises InvalidRequest."""
+        if sheet_id not in self._sheets:
+            raise InvalidRequest(
+                "These corrections are no longer kept here: the server was started anew, or many others came after "
+                "them. What was published is under Edits; send the file again to go on with the rest."
+            )
+        return self._sheets[sheet_id]
+
+    def find(self, sheet_id: str) -> Sheet | None:
+        return self._sheets.get(sheet_id)
+
+    def keep(self, sheet: Sheet) -> None:
+        self._sheets[sheet.id] = sheet
+        if len(self._sheets) > MOST_KEPT:
+            self._sheets.popitem(last=False)
+
+
+async def check(service: "Service", rows: Sequence[Row], make: Callable[[Row], EditRequest], now_s: float) -> None:
+    """Checks each row before anything is fitted: whether it is a request at all, whether the model can take it, and
+    whether it is the only one of its prompt."""
+    first: dict[tuple[str, str], int] = {}
+    for row in rows:
+        if row.problem is not None:
+            continue
+        try:
+            request = make(row)
+            await asyncio.to_thread(service.check_edit, request)
+            at = first.setdefault((request.namespace, request.prompt.strip()), row.number)
+            if at != row.number:
+                raise InvalidRequest(f"Line {at} has the same prompt: keep one of the two.")
+        except ErrataError as error:
+            row.problem = error.message
+        else:
+            row.request = request
+            row.expires_at_s = None if request.expires_in_s is None else now_s + request.expires_in_s
+
+
+async def try_rows(service: "Service", metrics: Metrics, sheet: Sheet, origin: Origin, read: int, tell: Tell) -> Any:
+    """Previews every row that was checked, one after the other: nothing changes for anybody."""
+    rows = sheet.checked
+    sheet.done, sheet.of = 0, len(rows)
+    for row in rows:
+        assert row.request is not None
+        try:
+            made = await service.edit([row.request], origin, dry_run=True, tell=tell, read=read)
+            metrics.edited(made, dry_run=True)
+            row.trial, row.problem = Trial.of(made.results[0].view), None
+        except PASSING:
+            raise
+        except ErrataError as error:
+            metrics.edit_failed(error, 1)
+            row.trial, row.problem = None, error.message
+        sheet.done += 1
+    return EditResults(results=(), revision=service.revision), True, True
+
+
+async def publish_rows(
+    service: "Service",
+    metrics: Metrics,
+    sheet: Sheet,
+    origins: Sequence[tuple[Row, Origin]],
+    read: int,
+    tell: Tell,
+    now: Callable[[], float],
+) -> Any:
+    """Publishes each of these rows for itself: one that is refused now keeps its place among the rest."""
+    sheet.done, sheet.of = 0, len(origins)
+    found = []
+    for row, origin in origins:
+        try:
+            made = await service.edit([row.asked(now())], origin, tell=tell, read=read)
+            metrics.edited(made, dry_run=False)
+            row.edit_id = made.results[0].view.edit.id
+            found.append(made.results[0])
+        except PASSING:
+            raise
+        except ErrataError as error:
+            metrics.edit_failed(error, 1)
+            row.problem = error.message
+        sheet.done += 1
+    return EditResults(results=tuple(found), revision=service.revision), True, False
+
+
+def replaced_by(service: "Service", row: Row) -> list[str]:
+    """Edits of the very same prompt that stand now, and that it would take the place of."""
+    request = row.request
+    if request is None or row.edit_id is not None:
+        return []
+    return service.records.ledger.with_prompt(request.namespace, request.prompt, State.LIVE, State.DISABLED)
