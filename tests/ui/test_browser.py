@@ -14,6 +14,7 @@ PAGES = [
     "ask",
     "ask?q=Question%3A+What+is+the+currency+of+Hungary%3F+Answer%3A",
     "correct?q=Who",
+    "many",
     "edits",
     "timeline",
     "timeline/at?revision=0",
