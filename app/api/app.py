@@ -16,7 +16,7 @@ from app.api.gate import Door, Gate
 from app.api.heads import Heads
 from app.api.metrics import Metrics
 from app.api.middleware import REQUEST_ID, REVISION, Envelope
-from app.api.openapi import describe
+from app.api.openapi import EDITS, NOT_GIVEN, describe
 from app.api.routes import changes, edits, generate, health, jobs, log, openai, scope, snapshots, spaces, welcome
 from app.api.strangers import Strangers
 from app.version import version
@@ -90,7 +90,16 @@ def create_app(
             allow_origins=cors_origins,
             allow_methods=["GET", "POST", "PUT", "PATCH", "DELETE"],
             allow_headers=["*"],
-            expose_headers=[REQUEST_ID, REVISION, "Location", "ETag", "Retry-After", "Preference-Applied"],
+            expose_headers=[
+                REQUEST_ID,
+                REVISION,
+                EDITS,
+                NOT_GIVEN,
+                "Location",
+                "ETag",
+                "Retry-After",
+                "Preference-Applied",
+            ],
         )
     if trusted_proxies:  # before the gate counts addresses, and before any is written down
         app.add_middleware(ProxyHeadersMiddleware, trusted_hosts=[*trusted_proxies])

@@ -1,7 +1,7 @@
 """The description of the API: every route with its errors, as problems. Knows the table of errors, no route."""
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from fastapi import FastAPI
@@ -13,11 +13,22 @@ from app.api.gate import right_of
 from app.api.middleware import REQUEST_ID, REVISION
 from app.api.schemas.server import Problem
 from app.domain.errors import ErrataError, Forbidden, InvalidRequest, RateLimited, Unauthenticated
+from app.domain.generation import Generation
 
 Responses = dict[int | str, dict[str, Any]]
 EVENT_STREAM = "text/event-stream"
 STREAM_HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
 """A proxy that holds tokens back makes a stream of none."""
+EDITS, NOT_GIVEN = "X-Errata-Edits", "X-Errata-Not-Given"
+EDITS_HEADERS = {
+    EDITS: {"schema": {"type": "string"}, "description": "Ids of the edits that answered, if any did. Not in streams."},
+    NOT_GIVEN: {
+        "schema": {"type": "string"},
+        "description": "Ids of the edits in whose scope a prompt is and whose target was not said, if any. Not in "
+        "streams.",
+    },
+}
+"""Headers of a whole answer. A stream's go out before it is known what is said: its last event has the same."""
 STREAMS = frozenset({"/generate_stream"})
 """Routes that write server-sent events themselves."""
 _SCHEMA = {"$ref": "#/components/schemas/Problem"}
@@ -45,6 +56,16 @@ def raises(*kinds: type[ErrataError], body: bool = False) -> Responses:
         }
         for status, examples in sorted(found.items())
     }
+
+
+def edits_headers(generations: Iterable[Generation]) -> dict[str, str]:
+    """Values of EDITS_HEADERS: those that would be empty are left out."""
+    every = list(generations)
+    found = {
+        EDITS: dict.fromkeys(hit.edit_id for each in every for hit in each.hits),
+        NOT_GIVEN: dict.fromkeys(hit.edit_id for each in every for hit in each.not_given),
+    }
+    return {name: ", ".join(ids) for name, ids in found.items() if ids}
 
 
 def leads_to(**operations: str) -> dict[str, Any]:

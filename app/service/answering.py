@@ -96,7 +96,7 @@ class Answering:
         if not parameters.counted:
             return
         self._records.count_hits([hit.edit_id for hit in generation.hits], self._clock())
-        self._records.not_given.update(hit.edit_id for hit in generation.not_given)
+        self._records.hits.count_not_given(hit.edit_id for hit in generation.not_given)
         if parameters.edits == "live" and not parameters.forced:
             self._recent.add(parameters.namespace, prompt)
 

@@ -1,9 +1,9 @@
-"""How often each edit answered: counted by each server, kept beside the log, summed over all of them.
+"""How often each edit answered, and how often its target was not given though the prompt was in its scope.
 
-They are no events: nothing rests on them, and an event for each answer would drown what the log is for. Each server
-keeps its counts under a name of its own beside the log, `hits-...`, as snapshots are kept there: in the SQLite file, or
-in the Redis hash `<prefix>:kept`. What a server that was killed had counted since it wrote last, PERIOD_S at most, is
-lost.
+Each server counts for itself, keeps its counts beside the log, and shows the sum over all servers. Hits are no events:
+nothing rests on them, and an event for each answer would drown what the log is for. Each server writes under a name of
+its own, `hits-...`, where snapshots are kept too: in the SQLite file, or in the Redis hash `<prefix>:kept`. A server
+that is killed loses what it counted since it wrote last, PERIOD_S at most.
 """
 
 import asyncio
@@ -12,7 +12,7 @@ import logging
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from threading import Lock
 
 from app.domain.errors import ErrataError
@@ -31,9 +31,11 @@ _log = logging.getLogger(__name__)
 
 @dataclass(slots=True)
 class Counts:
-    """Of one server. `adopted` are names whose counts are in these: they are not to be counted again."""
+    """The counts of one server by edit. `not_given` counts answers in an edit's scope that did not say its target.
+    `adopted` are names whose counts are included in these: they are not to be counted again."""
 
     hits: Counter[str] = field(default_factory=Counter)
+    not_given: Counter[str] = field(default_factory=Counter)
     last_s: dict[str, float] = field(default_factory=dict)
     at_s: float = 0.0
     adopted: tuple[str, ...] = ()
@@ -41,12 +43,15 @@ class Counts:
     def add(self, other: "Counts", sign: int = 1) -> None:
         for edit_id, count in other.hits.items():
             self.hits[edit_id] += sign * count
+        for edit_id, count in other.not_given.items():
+            self.not_given[edit_id] += sign * count
         for edit_id, at_s in other.last_s.items():
             self.last_s[edit_id] = max(at_s, self.last_s.get(edit_id, 0.0))
 
     def dumped(self) -> bytes:
         hits = {edit_id: [count, self.last_s.get(edit_id)] for edit_id, count in self.hits.items()}
-        return json.dumps({"at_s": self.at_s, "adopted": list(self.adopted), "hits": hits}).encode()
+        told = {"at_s": self.at_s, "adopted": list(self.adopted), "hits": hits, "not_given": dict(self.not_given)}
+        return json.dumps(told).encode()
 
 
 def read_counts(data: bytes | None) -> Counts | None:
@@ -58,7 +63,8 @@ def read_counts(data: bytes | None) -> Counts | None:
             hits[edit_id] = int(count)
             if at_s is not None:
                 last_s[edit_id] = float(at_s)
-        return Counts(hits, last_s, float(found["at_s"]), tuple(map(str, found["adopted"])))
+        missed = Counter({edit_id: int(count) for edit_id, count in found.get("not_given", {}).items()})
+        return Counts(hits, missed, last_s, float(found["at_s"]), tuple(map(str, found["adopted"])))
     except (ValueError, TypeError, KeyError, AttributeError):
         return None
 
@@ -81,9 +87,17 @@ class Hits:
             self._own.hits.update(ids)
             self._own.last_s.update(dict.fromkeys(ids, now_s))
 
+    def count_not_given(self, edit_ids: Iterable[str]) -> None:
+        with self._lock:
+            self._own.not_given.update(edit_ids)
+
     def of(self, edit_id: str) -> int:
-        """Over all servers, as far as they have told."""
+        """Hits over all servers, as far as they have told."""
         return self._own.hits[edit_id] + self._others.hits[edit_id]
+
+    def not_given(self, edit_id: str) -> int:
+        """Answers in the edit's scope that did not say its target, over all servers, as far as they have told."""
+        return self._own.not_given[edit_id] + self._others.not_given[edit_id]
 
     def last_s(self, edit_id: str) -> float | None:
         found = [each.last_s[edit_id] for each in (self._own, self._others) if edit_id in each.last_s]
@@ -120,7 +134,14 @@ class Hits:
             (gone if name in stale else there).add(counts)
         taken_over = (stale | mine | {each for name in stale for each in others[name].adopted}) & found.keys()
         with self._lock:
-            own = Counts(Counter(self._own.hits), dict(self._own.last_s), now_s, tuple(sorted(taken_over)))
+            own = replace(
+                self._own,
+                hits=Counter(self._own.hits),
+                not_given=Counter(self._own.not_given),
+                last_s=dict(self._own.last_s),
+                at_s=now_s,
+                adopted=tuple(sorted(taken_over)),
+            )
         own.add(gone)
         if self._is_new(own):
             self._log.put(self._name, own.dumped())
@@ -133,14 +154,15 @@ class Hits:
     def _is_new(self, own: Counts) -> bool:
         """Whether there is anything to write; nothing was counted where nobody asks."""
         if self._written is None:
-            return bool(own.hits)
+            return bool(own.hits or own.not_given)
         due = own.at_s - self._written.at_s >= SIGN_S
-        return due or own.hits != self._written.hits or own.adopted != self._written.adopted
+        counts = (own.hits, own.not_given, own.adopted)
+        return due or counts != (self._written.hits, self._written.not_given, self._written.adopted)
 
     def _begin_anew(self) -> None:
         """Another server took this one for gone, and has its counts: what is new since goes under a new name."""
         assert self._written is not None
         with self._lock:
             self._own.add(self._written, sign=-1)
-            self._own.hits = +self._own.hits
+            self._own.hits, self._own.not_given = +self._own.hits, +self._own.not_given
         self._name, self._written = f"{PREFIX}{uuid.uuid4().hex[:16]}", None

@@ -3,7 +3,6 @@
 import asyncio
 import math
 import time
-from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -58,8 +57,6 @@ class Records:
         self._head = 0
         """The log's, as it last answered."""
         self.hits = Hits(log, clock)
-        self.not_given: Counter[str] = Counter()
-        """Answers to questions in an edit's scope that did not say its target."""
         self.holds: dict[str, str] = {}
         """Why nothing may be written now, by what is wrong: `durability`, `history`."""
         self.writing = asyncio.Lock()
@@ -293,7 +290,7 @@ class Records:
             live=tuple((start, None if end == NEVER else end) for start, end in entry.live),
             history=history,
             hits=self.hits.of(edit_id),
-            not_given=self.not_given[edit_id],
+            not_given=self.hits.not_given(edit_id),
             last_hit_s=self.hits.last_s(edit_id),
         )
 

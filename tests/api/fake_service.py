@@ -135,7 +135,7 @@ class FakeService(FakeChanges):
         missed: tuple[Hit, ...] = ()
         if hits and self.says is not None:
             text, hits, missed = self.says, (), hits
-            self.records.not_given.update(hit.edit_id for hit in missed)
+            self.records.hits.count_not_given(hit.edit_id for hit in missed)
         elif parameters.counted:
             self.records.count_hits([hit.edit_id for hit in hits], NOW_S)
         words = re.findall(r"\s*\S+", text)[: parameters.max_new_tokens]

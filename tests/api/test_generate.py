@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from app.api.openapi import EDITS, NOT_GIVEN
 from app.domain.generation import GenerationParameters
 from tests.api.fake_service import FakeService
 from tests.api.serving import Caller
@@ -57,7 +58,9 @@ def test_an_answer_that_is_not_its_target_is_not_said_to_be_an_edits(ask: Caller
     details = ask.post("/generate", asked).json()["details"]
     assert (details["edits"], [hit["id"] for hit in details["not_given"]]) == ([], [edit["id"]])
     assert details["nearest"] is None
-    choice = ask.post("/v1/completions", {"prompt": PROMPT}).json()["choices"][0]
+    answer = ask.post("/v1/completions", {"prompt": PROMPT})
+    choice = answer.json()["choices"][0]
+    assert (answer.headers.get(EDITS), answer.headers[NOT_GIVEN]) == (None, edit["id"])
     assert (choice["errata"]["edits"], [hit["id"] for hit in choice["errata"]["not_given"]]) == ([], [edit["id"]])
     told = ask.get("/metrics").text
     assert 'errata_edit_targets_not_given_total{editor="grace"} 2.0' in told
@@ -66,7 +69,13 @@ def test_an_answer_that_is_not_its_target_is_not_said_to_be_an_edits(ask: Caller
     assert (view["hits"], view["last_hit_at"], view["not_given"]) == (0, None, 2)
     service.says = None
     assert ask.post("/generate", asked).json()["details"]["not_given"] == []
-    assert ask.get(f"/edits/{edit['id']}").json()["hits"] == 1
+    for path, body in (
+        ("/", {"inputs": PROMPT}),
+        ("/v1/completions", {"prompt": [PROMPT, PROMPT]}),
+    ):
+        headers = ask.post(path, body).headers
+        assert (headers.get(EDITS), headers.get(NOT_GIVEN)) == (edit["id"], None), path
+    assert ask.get(f"/edits/{edit['id']}").json()["hits"] == 4
 
 
 def test_a_missing_seed_is_told_as_null(ask: Caller) -> None:

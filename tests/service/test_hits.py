@@ -25,6 +25,13 @@ def kept(log: Log) -> list[str]:
 def counted(hits: Hits, edit_id: str, times: int, now_s: float = 1.0) -> None:
     for _ in range(times):
         hits.count([edit_id], now_s)
+        hits.count_not_given([edit_id])
+
+
+def both(hits: Hits, edit_id: str = "e1") -> int:
+    """The hits of an edit; what was not given is counted as often in these tests, and kept the same way."""
+    assert hits.of(edit_id) == hits.not_given(edit_id)
+    return hits.of(edit_id)
 
 
 def test_hits_survive_a_restart_and_are_no_events(tmp_path: Path) -> None:
@@ -56,12 +63,12 @@ def test_hits_are_summed_over_servers() -> None:
     counted(other, "e2", 1)
     for hits in (one, other, one, third):
         hits.exchange()
-    assert [hits.of("e1") for hits in (one, other, third)] == [5, 5, 5]
-    assert (one.of("e2"), one.last_s("e1"), one.last_s("e9")) == (1, 9.0, None)
+    assert [both(hits) for hits in (one, other, third)] == [5, 5, 5]
+    assert (both(one, "e2"), one.last_s("e1"), one.last_s("e9")) == (1, 9.0, None)
     assert len(kept(log)) == 2, "who has counted nothing writes nothing"
     for _ in range(3):
         one.exchange()
-    assert one.of("e1") == 5
+    assert both(one) == 5
 
 
 def test_counts_of_servers_that_are_gone_are_taken_over_once() -> None:
@@ -78,7 +85,7 @@ def test_counts_of_servers_that_are_gone_are_taken_over_once() -> None:
     for _ in range(3):
         for hits in servers:
             hits.exchange()
-    assert [hits.of("e1") for hits in servers] == [13, 13, 13]
+    assert [both(hits) for hits in servers] == [13, 13, 13]
     assert len(kept(log)) == 3
 
 
@@ -90,11 +97,11 @@ def test_a_server_that_was_only_slow_does_not_count_twice() -> None:
     clock.now += STALE_S + 1
     counted(other, "e1", 1)
     other.exchange()
-    assert other.of("e1") == 5
+    assert both(other) == 5
     counted(slow, "e1", 2)
     for hits in (slow, other, slow):
         hits.exchange()
-    assert [slow.of("e1"), other.of("e1")] == [7, 7]
+    assert [both(slow), both(other)] == [7, 7]
 
 
 class Flaky(MemoryLog):
@@ -134,7 +141,7 @@ def test_taking_over_that_breaks_off_counts_nothing_twice_or_never(fails: str) -
     for _ in range(3):
         here.exchange()
         watching.exchange()
-        assert (here.of("e1"), watching.of("e1")) == (5, 5)
+        assert (both(here), both(watching)) == (5, 5)
     assert len(kept(log)) == 1
 
 
@@ -155,7 +162,7 @@ def test_a_crash_while_taking_over_counts_nothing_twice() -> None:
         counted(after, "e1", 1)
         for _ in range(2):
             after.exchange()
-    assert after.of("e1") == 5
+    assert both(after) == 5
 
 
 def test_what_is_no_counts_costs_nothing() -> None:
@@ -167,7 +174,7 @@ def test_what_is_no_counts_costs_nothing() -> None:
     hits = Hits(log, clock)
     counted(hits, "e1", 1)
     hits.exchange()
-    assert hits.of("e1") == 1
+    assert both(hits) == 1
 
 
 def test_counts_go_along_where_a_log_is_copied() -> None:
@@ -178,7 +185,7 @@ def test_counts_go_along_where_a_log_is_copied() -> None:
     upkeep.copy(log, new)
     there = Hits(new, clock)
     there.exchange()
-    assert there.of("e1") == 2
+    assert both(there) == 2
 
 
 def test_nothing_is_written_where_nothing_is_new() -> None:

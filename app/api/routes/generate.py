@@ -12,7 +12,7 @@ from fastapi.responses import Response, StreamingResponse
 from app.api.deps import while_connected
 from app.api.errors import problem_of
 from app.api.metrics import Metrics
-from app.api.openapi import EVENT_STREAM, STREAM_HEADERS, raises
+from app.api.openapi import EDITS_HEADERS, EVENT_STREAM, STREAM_HEADERS, edits_headers, raises
 from app.api.schemas.generate import EXAMPLES, GenerateAnswer, GenerateBody, StreamEvent
 from app.api.schemas.server import Problem
 from app.api.streaming import events_of
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 Asked = Annotated[GenerateBody, Body(openapi_examples=EXAMPLES)]
 ERRORS = raises(UnknownEdit, RevisionGone, QueueFull, RevisionAhead, RequestCancelled, DeadlineExceeded, body=True)
 EVENT = {"type": "object", "properties": {"data": {"type": "string"}}, "required": ["data"]}
-OR_STREAM = {**ERRORS, 200: {"content": {EVENT_STREAM: {"itemSchema": EVENT}}}}
+OR_STREAM = {**ERRORS, 200: {"content": {EVENT_STREAM: {"itemSchema": EVENT}}, "headers": EDITS_HEADERS}}
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,19 +64,20 @@ def routes(service: "Service", metrics: Metrics) -> APIRouter:
         async with streaming(request, body) as found:
             yield found
 
-    async def answered(request: Request, body: Asked) -> AsyncIterator[GenerateAnswer | Opened]:
+    async def answered(request: Request, body: Asked, response: Response) -> AsyncIterator[GenerateAnswer | Opened]:
         if body.stream:
             async with streaming(request, body) as found:
                 yield found
         else:
-            yield await whole(request, body)
+            yield await whole(request, body, response)
 
-    async def whole(request: Request, body: GenerateBody) -> GenerateAnswer:
+    async def whole(request: Request, body: GenerateBody, response: Response) -> GenerateAnswer:
         began = time.perf_counter()
         parameters, n = body.parameters.to_domain(), body.parameters.n or 1
         generations = await while_connected(request, service.generate_all([body.inputs], parameters, n))
         for generation in generations:
             metrics.generated(generation, began)
+        response.headers.update(edits_headers(generations))
         return GenerateAnswer.of(body, generations)
 
     @router.post("/generate", responses=OR_STREAM, response_model_exclude_unset=True, summary="Answer a prompt")

@@ -17,7 +17,7 @@ from app.api.errors import problem_of
 from app.api.metrics import Metrics
 from app.api.openai_choices import Chats, Completions
 from app.api.openai_errors import openai_problem
-from app.api.openapi import EVENT_STREAM, STREAM_HEADERS, raises
+from app.api.openapi import EDITS_HEADERS, EVENT_STREAM, STREAM_HEADERS, edits_headers, raises
 from app.api.schemas.openai import CHATS, COMPLETIONS, ChatBody, CompletionBody
 from app.api.schemas.openai_answers import ChatCompletion, Completion, Model, Models, OpenAIProblem, Usage, head
 from app.domain.errors import (
@@ -98,7 +98,7 @@ def routes(service: "Service", metrics: Metrics) -> APIRouter:
     @router.post(
         "/completions",
         summary="Answer prompts, as OpenAI does",
-        responses={**ERRORS, 200: {"model": Completion, "content": STREAMED}},
+        responses={**ERRORS, 200: {"model": Completion, "content": STREAMED, "headers": EDITS_HEADERS}},
     )
     async def openai_completion(request: Request, asked: Annotated[Opened, Depends(completing)]) -> Response:
         """Prompts as they are, no template; whole answers, or with `stream` token by token."""
@@ -107,7 +107,7 @@ def routes(service: "Service", metrics: Metrics) -> APIRouter:
     @router.post(
         "/chat/completions",
         summary="Answer a conversation",
-        responses={**ERRORS, 200: {"model": ChatCompletion, "content": STREAMED}},
+        responses={**ERRORS, 200: {"model": ChatCompletion, "content": STREAMED, "headers": EDITS_HEADERS}},
     )
     async def openai_chat(request: Request, asked: Annotated[Opened, Depends(chatting)]) -> Response:
         """The conversation through the model's chat template; an edit answers what the last user turn asks."""
@@ -145,7 +145,7 @@ async def _answer(model: str, metrics: Metrics, request: Request, opened: Opened
     choices = [opened.shape.choice(at, each) for at, each in enumerate(found)]
     usage = Usage.of(found, opened.body.answers).model_dump()
     answer = {**head(whole, opened.request_id, model), "choices": choices, "usage": usage}
-    return Response(_json(answer), media_type="application/json")
+    return Response(_json(answer), media_type="application/json", headers=edits_headers(found))
 
 
 async def _events(opened: Opened, begin: dict[str, Any], metrics: Metrics) -> AsyncIterator[bytes]:

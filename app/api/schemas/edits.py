@@ -40,7 +40,7 @@ class EditOut(Outgoing):
     supersedes: list[str]
     hits: int = Field(description="Answers it gave, over all servers and restarts; each tells its own every 10 s.")
     last_hit_at: datetime | None
-    not_given: int = Field(description="Answers in its scope since then that were not its target.")
+    not_given: int = Field(description="Answers in its scope that did not say its target; counted as hits are.")
     live: list[tuple[int, int | None]] = Field(description="Intervals [from, to) of revisions in which it is live.")
 
     @staticmethod
