@@ -37,6 +37,9 @@ TAGS = [
     {"name": "server", "description": "How the server stands."},
 ]
 
+EXPOSED = (REQUEST_ID, REVISION, EDITS, NOT_GIVEN, "Location", "ETag", "Retry-After", "Preference-Applied")
+"""Headers of an answer that the pages of other origins may read."""
+
 
 def create_app(
     service: "Service",

@@ -76,7 +76,7 @@ def test_pages_of_other_origins_are_refused_unless_a_setting_lets_them_in(servic
     answer = opened.post("/generate", {"inputs": "x"}, headers={"Origin": "https://app.example"})
     assert answer.headers["access-control-allow-origin"] == "https://app.example"
     exposed = answer.headers["access-control-expose-headers"].split(", ")
-    assert {"X-Errata-Revision", "ETag"} <= set(exposed), "a page needs the ETag to send If-Match"
+    assert {"X-Errata-Revision", "X-Errata-Edits", "ETag"} <= set(exposed), "a page needs the ETag to send If-Match"
 
 
 def test_a_page_is_shown_errors_too(service: FakeService) -> None:
