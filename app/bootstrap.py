@@ -17,10 +17,10 @@ from app.demo.corpus import epoch
 from app.demo.facts import load_relations
 from app.domain.edit import NAMESPACE, NAMESPACE_RULE
 from app.domain.errors import InvalidRequest, UnsupportedModel
-from app.editors.corpus import Corpus, Statistics, corpus_of, texts_of
-from app.editors.grace_paper import GraceOptions
-from app.editors.hooks import SiteHooks
-from app.editors.kept import Kept
+from app.editors.fitting.corpus import Corpus, Statistics, corpus_of, texts_of
+from app.editors.fitting.hooks import SiteHooks
+from app.editors.fitting.tensor_cache import Kept
+from app.editors.grace.paper import GraceOptions
 from app.editors.registry import Foundation, make_editors
 from app.engine.engine import Engine
 from app.engine.gguf import unpacked

@@ -44,5 +44,5 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(params=sorted(TINY))
 def architecture(request: pytest.FixtureRequest) -> str:
-    """Every architecture that `editors/sites.py` names."""
+    """Every architecture that `editors/fitting/sites.py` names."""
     return str(request.param)

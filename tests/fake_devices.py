@@ -14,7 +14,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.overrides import TorchFunctionMode
 
 from app.compat import CACHE
-from app.editors.sites import architecture_of, layers_of
+from app.editors.fitting.sites import architecture_of, layers_of
 from app.engine.model import HostedModel
 from tests.models import TINY
 

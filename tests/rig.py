@@ -11,9 +11,9 @@ from app.domain.errors import ErrataError
 from app.domain.generation import Generation, GenerationParameters, Token
 from app.domain.scope import ScopeRequest
 from app.editors.base import Editor, FitRequest, Fitted
-from app.editors.corpus import Corpus, Statistics
-from app.editors.grace_paper import GraceOptions
-from app.editors.hooks import SiteHooks
+from app.editors.fitting.corpus import Corpus, Statistics
+from app.editors.fitting.hooks import SiteHooks
+from app.editors.grace.paper import GraceOptions
 from app.editors.registry import Foundation, make_editors
 from app.engine.editions import Edition
 from app.engine.engine import Engine

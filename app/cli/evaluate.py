@@ -272,7 +272,7 @@ def _texts(text: Path | None) -> list[str]:
     from itertools import islice
 
     from app.bootstrap import generic_texts
-    from app.editors.corpus import texts_of
+    from app.editors.fitting.corpus import texts_of
 
     found = generic_texts(read_settings({})) if text is None else texts_of(text)
     texts = list(islice((each for each in found if len(each.split()) > 5), 50))

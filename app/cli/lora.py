@@ -32,7 +32,7 @@ def export(
     json_: Json = False,
 ) -> None:
     """Write what an edit does to its own prompt as one LoRA. PEFT knows no scope: there it acts on everything."""
-    from app.editors.lora_mixture import export_lora
+    from app.editors.lora_mixture.serving import export_lora
     from app.editors.packing import unpack
 
     with opened(url, must_exist=True) as log:

@@ -1,4 +1,5 @@
 """The editors: how an edit is learned, and what it does in the forward pass. Knows torch, not slots, logs or HTTP.
 
-To add an editor: one file here that satisfies `base.Editor`, one line in `registry.EDITORS`, one row in app/GUIDE.md.
+To add an editor: one folder here with a class that satisfies `base.Editor`, one line in `registry.EDITORS`, one row in
+app/GUIDE.md.
 """

@@ -7,21 +7,21 @@ from typing import Any
 from transformers.activations import ACT2FN
 
 from app.editors.base import Editor
-from app.editors.corpus import Statistics
-from app.editors.fit_view import FitView
-from app.editors.grace import Grace
-from app.editors.grace_paper import GraceOptions, GracePaper
-from app.editors.hook_layer import HookLayers
-from app.editors.hook_layer_paper import HookLayersPaper
-from app.editors.hooks import SiteHooks
-from app.editors.kept import Kept
-from app.editors.lora_mixture import LoraMixture
-from app.editors.lora_mixture_paper import LoraMixturePaper
-from app.editors.patcher import Patcher
-from app.editors.patcher_paper import MOST_STEPS, PatcherPaper
-from app.editors.sites import Architecture, down_site, ffn_site, layers_of
-from app.editors.subject_value import SubjectSweep
-from app.editors.sweep import Sweep
+from app.editors.fitting.corpus import Statistics
+from app.editors.fitting.hooks import SiteHooks
+from app.editors.fitting.sites import Architecture, down_site, ffn_site, layers_of
+from app.editors.fitting.tensor_cache import Kept
+from app.editors.fitting.view import FitView
+from app.editors.grace.paper import GraceOptions, GracePaper
+from app.editors.grace.serving import Grace
+from app.editors.hook_layer.layer_spread import Sweep
+from app.editors.hook_layer.paper import HookLayersPaper
+from app.editors.hook_layer.serving import HookLayers
+from app.editors.hook_layer.subject_value import SubjectSweep
+from app.editors.lora_mixture.paper import LoraMixturePaper
+from app.editors.lora_mixture.serving import LoraMixture
+from app.editors.patcher.paper import MOST_STEPS, PatcherPaper
+from app.editors.patcher.serving import Patcher
 
 AUTO = ("grace", "patcher", "lora_mixture", "hook_layer")
 """What `editor: auto` tries until an edit holds when it is verified: the best first, then by what a fit costs."""

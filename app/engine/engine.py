@@ -15,7 +15,7 @@ from torch import Tensor
 from app.domain.errors import DeadlineExceeded, ErrataError, InvalidRequest, RequestCancelled
 from app.domain.generation import FinishReason, GenerationParameters, Ranked
 from app.editors.base import Decision, Editor, FitRequest, Fitted, Progress, PromptView, Site
-from app.editors.hooks import SiteHooks
+from app.editors.fitting.hooks import SiteHooks
 from app.engine.admitting import check_asked
 from app.engine.detokenizer import Detokenizer
 from app.engine.editions import SILENT_IN, Asking, Edition, Editions

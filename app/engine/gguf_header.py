@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from app.domain.errors import UnknownModel, UnsupportedModel
-from app.editors.sites import ARCHITECTURES
+from app.editors.fitting.sites import ARCHITECTURES
 
 _MAGIC = b"GGUF"
 _ROPE_FACTORS = "rope_freqs.weight"

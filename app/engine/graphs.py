@@ -15,7 +15,7 @@ from torch import Tensor
 
 from app.compat import cache_argument
 from app.editors.base import Editor, RowView, Site
-from app.editors.hooks import Act, SiteHooks
+from app.editors.fitting.hooks import Act, SiteHooks
 from app.engine.kv_cache import SlotCache
 from app.engine.model import HostedModel
 

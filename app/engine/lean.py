@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from app.editors.hooks import SiteHooks
+from app.editors.fitting.hooks import SiteHooks
 from app.engine.kv_cache import SlotCache
 from app.engine.model import HostedModel
 from app.engine.onednn import FrozenLinear

@@ -11,7 +11,7 @@ from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from app.domain.errors import InvalidRequest, UnknownModel, UnsupportedModel
-from app.editors.sites import Architecture, architecture_of, layers_of
+from app.editors.fitting.sites import Architecture, architecture_of, layers_of
 from app.engine.onednn import use_onednn
 
 _SAMPLED = 65_536

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from app.compat import cache_argument
 from app.editors.base import Editor, RowView, Site
-from app.editors.hooks import Act, SiteHooks, capture
+from app.editors.fitting.hooks import Act, SiteHooks, capture
 from app.engine.graphs import CLOSE, DecodeGraphs, Record
 from app.engine.kv_cache import SlotCache
 from app.engine.lean import WIDTH_STEP, LeanDecode

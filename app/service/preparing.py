@@ -9,7 +9,7 @@ from app.domain.errors import InvalidRequest
 from app.domain.scope import ScopeRequest, Turns
 from app.domain.words import says, words_of
 from app.editors.base import FitRequest, Fitted, adaptor_key
-from app.editors.lora_mixture import LoraMixture
+from app.editors.lora_mixture.serving import LoraMixture
 from app.editors.registry import AUTO, EDITORS
 from app.engine.engine import Engine
 from app.engine.frames import FRAMES, other_frames, stem_of

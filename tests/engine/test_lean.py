@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from app.editors.base import RowView
-from app.editors.hooks import SiteHooks
+from app.editors.fitting.hooks import SiteHooks
 from app.engine import lean
 from app.engine.editions import Edition
 from app.engine.lean import FAMILIES, LeanDecode, _groups

@@ -7,10 +7,10 @@ from accelerate import dispatch_model
 from app.config import DEMO_MODEL, Settings
 from app.domain.errors import UnsupportedModel
 from app.editors.base import RowView
-from app.editors.fit_view import FitView, adding
-from app.editors.hooks import SiteHooks
-from app.editors.sites import ffn_site
-from app.editors.tail import Prefix
+from app.editors.fitting.hooks import SiteHooks
+from app.editors.fitting.sites import ffn_site
+from app.editors.fitting.suffix import Prefix
+from app.editors.fitting.view import FitView, adding
 from app.engine import model as loading
 from app.engine.editions import Edition
 from app.engine.runner import Runner

@@ -1,0 +1,1 @@
+"""What two or more editors share: the fitting loop, views of the frozen model, hooks, sites, corpora and buffers."""

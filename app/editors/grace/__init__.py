@@ -1,0 +1,1 @@
+"""GRACE: `serving` is the editor that serves, `paper` the method as it was published."""

@@ -1,0 +1,1 @@
+"""ELDER's mixture of LoRAs: `serving` is the editor that serves, `paper` the method as it was published."""

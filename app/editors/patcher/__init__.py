@@ -1,0 +1,1 @@
+"""Transformer-Patcher: `serving` is the editor that serves, `paper` the method as it was published."""
