@@ -1,4 +1,4 @@
-"""Exit codes: what a script can tell apart without reading a message. Documented in GUIDE.md and `errata --help`."""
+"""Exit codes: what a script can tell apart without reading a message. Listed in docs/operation.md and by `--help`."""
 
 from collections.abc import Mapping
 from enum import IntEnum

@@ -1,5 +1,5 @@
 """The editors: how an edit is learned, and what it does in the forward pass. Knows torch, not slots, logs or HTTP.
 
 To add an editor: one folder here with a class that satisfies `base.Editor`, one line in `registry.EDITORS`, one row in
-app/GUIDE.md.
+docs/editors.md.
 """

@@ -106,7 +106,7 @@ def test_exit_codes_tell_what_went_wrong(errata: Errata, service: FakeService) -
 
 
 def test_exit_codes_are_documented() -> None:
-    guide = (ROOT / "app/GUIDE.md").read_text()
+    guide = (ROOT / "app/docs/operation.md").read_text()
     for code, meaning in MEANINGS.items():
         assert f"| {int(code)} | {meaning} |" in guide
     shown = CliRunner().invoke(app, ["--help"], env={"COLUMNS": "900", "TERM": "dumb"}).output
