@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 from fastapi import FastAPI
 from fastapi.responses import RedirectResponse
 from starlette.middleware.cors import CORSMiddleware
+from starlette.routing import BaseRoute
 from starlette.staticfiles import StaticFiles
-from starlette.types import ASGIApp
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from app.api import errors
@@ -29,7 +29,9 @@ A frozen model serves `/generate`; a correction posted to `/edit` is live second
 same thing, and for no other; `/edits` shows who changed what, and takes it back. Every change raises the **revision**
 by one; every answer tells it in `X-Errata-Revision`. Errors are `application/problem+json`."""
 PAGES = "/ui"
-"""Where the pages for people are, on an app that has them."""
+"""Where the pages for people begin, on an app that has them."""
+BELOW = (PAGES, "/help")
+"""Paths at and below which pages decide who may see them."""
 TAGS = [
     {"name": "generate", "description": "Ask the model."},
     {"name": "openai", "description": "Ask the model as OpenAI is asked: point OpenAI's clients at `/v1`."},
@@ -51,13 +53,13 @@ def create_app(
     trusted_proxies: Sequence[str] = (),
     starting: Callable[[str, int, int], None] = lambda _what, _done, _of: None,
     started: Callable[[], None] = lambda: None,
-    pages: "Callable[[Service, Door, Metrics], ASGIApp] | None" = None,
+    pages: "Callable[[Service, Door, Metrics], Sequence[BaseRoute]] | None" = None,
 ) -> FastAPI:
     """An app that starts the service when it starts and stops it when it stops. `starting` is told what the service is
     doing until then, `started` that it has started. `cors_origins`: those whose pages may call it; `*`: all.
     `allowed_hosts`: names by which it may be called while it has no key, besides localhost; `trusted_proxies`:
-    addresses and networks whose X-Forwarded-For is believed. `pages` makes the app for people, which
-    stands below PAGES."""
+    addresses and networks whose X-Forwarded-For is believed. `pages` makes the routes of the pages for
+    people, which stand at and below BELOW."""
 
     @asynccontextmanager
     async def life(app: FastAPI) -> AsyncIterator[None]:
@@ -83,7 +85,7 @@ def create_app(
     door = Door(keys=lambda: service.records.ledger.keys, rate=rate_limit)
     app.add_middleware(Heads)
     strangers = Strangers(allowed_hosts, cors_origins)
-    app.add_middleware(Gate, door=door, strangers=strangers, pages=PAGES if pages is not None else None)
+    app.add_middleware(Gate, door=door, strangers=strangers, pages=BELOW if pages is not None else ())
     app.add_middleware(
         Envelope, revision=lambda: service.revision, max_body_bytes=max_body_bytes, on_error=metrics.error
     )
@@ -121,6 +123,6 @@ def create_app(
     app.mount("/docs", StaticFiles(directory=welcome.ASSETS), name="assets")
     if pages is not None:
         app.add_api_route(PAGES, lambda: RedirectResponse("ui/"), methods=["GET"], include_in_schema=False)
-        app.mount(PAGES, pages(service, door, metrics))
+        app.router.routes.extend(pages(service, door, metrics))
     app.openapi = describe(app)  # type: ignore[method-assign]
     return app

@@ -5,7 +5,7 @@ Pure ASGI. Knows paths, no service. What the table does not name needs an admin,
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from limits import parse
 from limits.storage import MemoryStorage
@@ -99,11 +99,11 @@ def check_right(key: Key | None, right: Right) -> None:
 
 
 class Gate:
-    """The API's entrance. Pages have one of their own: what is below `pages` is let through. While no key is asked for,
-    neither serves `strangers`: web pages of others.
+    """The API's entrance. Pages have one of their own: what is at or below one of `pages` is let through. While no key
+    is asked for, neither serves `strangers`: web pages of others.
     """
 
-    def __init__(self, app: ASGIApp, *, door: Door, strangers: Strangers, pages: str | None = None) -> None:
+    def __init__(self, app: ASGIApp, *, door: Door, strangers: Strangers, pages: Sequence[str] = ()) -> None:
         self._app = app
         self._door, self._strangers = door, strangers
         self._pages = pages
@@ -126,7 +126,7 @@ class Gate:
         await self._app(scope, receive, send)
 
     def _is_page(self, path: str) -> bool:
-        return self._pages is not None and (path == self._pages or path.startswith(f"{self._pages}/"))
+        return any(path == each or path.startswith(f"{each}/") for each in self._pages)
 
     def _key(self, headers: Headers, right: Right) -> Key | None:
         if not self._door.asks_for_keys:

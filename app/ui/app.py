@@ -1,4 +1,4 @@
-"""The app for people: every page, around one service. It is mounted under /ui beside the API."""
+"""What people see, around one service, beside the API: pages under /ui, documentation under /help."""
 
 import asyncio
 from typing import TYPE_CHECKING
@@ -7,8 +7,7 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
-from starlette.types import ASGIApp
+from starlette.routing import BaseRoute, Mount, Route
 
 from app.api.gate import Door
 from app.api.metrics import Metrics
@@ -17,6 +16,7 @@ from app.ui.assets import Assets
 from app.ui.audit import Auditing
 from app.ui.correct import Correcting
 from app.ui.desk import HERE, Desk, environment
+from app.ui.help import Help
 from app.ui.many import ManyAtOnce
 from app.ui.protected import Protecting
 from app.ui.sessions import Sessions
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from app.service.service import Service
 
 
-def pages(service: "Service", door: Door, metrics: Metrics, *, leaving: asyncio.Event | None = None) -> ASGIApp:
+def pages(service: "Service", door: Door, metrics: Metrics, *, leaving: asyncio.Event | None = None) -> list[BaseRoute]:
     """`leaving` is set when the server is told to stop."""
     assets = Assets()
     desk = Desk(service, door, metrics, Sessions(), environment(assets), leaving or asyncio.Event())
@@ -39,7 +39,7 @@ def pages(service: "Service", door: Door, metrics: Metrics, *, leaving: asyncio.
         assert isinstance(error, HTTPException)
         return await desk.error(request, error)
 
-    return Starlette(
+    app = Starlette(
         routes=[
             desk.route("/", None, get=first),
             Route("/static/{mark}/{name}", assets.answer, methods=["GET"]),
@@ -57,3 +57,4 @@ def pages(service: "Service", door: Door, metrics: Metrics, *, leaving: asyncio.
         ],
         exception_handlers={HTTPException: lost},
     )
+    return [Mount(HERE, app), *Help(desk).routes()]

@@ -28,7 +28,9 @@ if TYPE_CHECKING:
 
     from app.service.service import Service
 
-HERE = "/ui"
+HERE, HELP = "/ui", "/help"
+COOKIES = {COOKIE: HERE, f"{COOKIE}_help": HELP}
+"""The session's cookie, by name, and the path below which browsers send it: nothing else of the host is shown it."""
 Handler = Callable[[Visit], Awaitable[Response]]
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
@@ -92,7 +94,7 @@ class Desk:
             self.door.count(address if visit.key is None else visit.key.id)
             if right is not None:
                 if not visit.signed_in:
-                    return self._sign_in(visit)
+                    return self.ask_to_sign_in(visit)
                 check_right(visit.key, right)
             if request.method == "POST":
                 visit.form = await Form.of(request)
@@ -115,7 +117,7 @@ class Desk:
         return self._finished(visit, self.failed(visit, error))
 
     def _visit(self, request: Request) -> Visit:
-        token = request.cookies.get(COOKIE, "")
+        token = next((request.cookies[name] for name in COOKIES if name in request.cookies), "")
         new = not 20 <= len(token) <= 100 or not token.isascii()
         token = self.sessions.new_token() if new else token
         session = self.sessions.find(token)
@@ -136,9 +138,10 @@ class Desk:
         """Browsers send it to the pages alone, never along with another site's request, and show it to no script. Over
         TLS, of which the browser tells by its Origin, it is never sent without."""
         secure = visit.request.headers.get("origin", "").startswith("https://") or visit.request.url.scheme == "https"
-        response.set_cookie(COOKIE, token, path=HERE, httponly=True, samesite="strict", secure=secure)
+        for name, path in COOKIES.items():
+            response.set_cookie(name, token, path=path, httponly=True, samesite="strict", secure=secure)
 
-    def _sign_in(self, visit: Visit) -> Response:
+    def ask_to_sign_in(self, visit: Visit) -> Response:
         target = visit.request.url.path
         if visit.request.method == "GET" and not visit.partial:
             if visit.request.url.query:
@@ -150,7 +153,7 @@ class Desk:
         """What went wrong, as a page; to htmx as a part of one, which it shows where the answer would be."""
         found = problem_of(error)
         came = urlsplit(visit.request.headers.get("referer", ""))
-        back = f"{came.path}?{came.query}" if came.path.startswith(f"{HERE}/") else None
+        back = f"{came.path}?{came.query}" if came.path.startswith((f"{HERE}/", f"{HELP}/")) else None
         template = "_problem.html" if visit.partial else "problem.html"
         return visit.page(template, status=found["status"], problem=found, back=back, title=found["title"])
 

@@ -4,7 +4,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from app.domain.errors import ErrataError, InvalidRequest
-from app.ui.desk import HERE, Desk
+from app.ui.desk import HELP, HERE, Desk
 from app.ui.visit import Visit
 
 MOST_NAME_CHARS = 80
@@ -60,5 +60,9 @@ async def sign_out(visit: Visit) -> Response:
 
 def _target(given: str) -> str:
     """Where to go on: a page here, whatever the address says."""
-    plain = given.startswith(f"{HERE}/") and given.isprintable() and not any(bad in given for bad in ("..", "\\"))
+    plain = (
+        given.startswith((f"{HERE}/", f"{HELP}/"))
+        and given.isprintable()
+        and not any(bad in given for bad in ("..", "\\"))
+    )
     return given if plain else f"{HERE}/ask"
