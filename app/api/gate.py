@@ -73,7 +73,10 @@ class Door:
         """The live key that a text is. Raises Unauthenticated."""
         key = key_of(text.strip(), self._keys())
         if key is None:
-            raise Unauthenticated("The key is not known here, or was revoked: ask an admin for another.")
+            raise Unauthenticated(
+                "The key is not known here, or was revoked: ask an admin for another. "
+                "See /help/troubleshooting#keys-and-rights."
+            )
         return key
 
     def known(self, key_id: str) -> Key | None:
@@ -87,7 +90,7 @@ class Door:
             return
         reset_at_s = self._limiter.get_window_stats(self._rate, who).reset_time
         raise RateLimited(
-            f"More than {self._rate} came from here: ask again later.",
+            f"More than {self._rate} came from here: ask again later. See /help/troubleshooting#too-busy.",
             retry_after_s=math.ceil(reset_at_s - time.time()),
         )
 
@@ -95,7 +98,10 @@ class Door:
 def check_right(key: Key | None, right: Right) -> None:
     """Raises Forbidden. Without a key, on a server that asks for none, everything is allowed."""
     if key is not None and right not in RIGHTS[key.role]:
-        raise Forbidden(f"A key of the role {key.role} may not do this: it needs the right to {right}.")
+        raise Forbidden(
+            f"A key of the role {key.role} may not do this: it needs the right to {right}. "
+            f"See /help/operation#keys-and-roles."
+        )
 
 
 class Gate:
@@ -133,7 +139,9 @@ class Gate:
             return None
         scheme, _, text = headers.get("authorization", "").partition(" ")
         if scheme.casefold() != "bearer" or not text:
-            raise Unauthenticated("A key is needed here: send `Authorization: Bearer errata_...`.")
+            raise Unauthenticated(
+                "A key is needed here: send `Authorization: Bearer errata_...`. See /help/operation#keys-and-roles."
+            )
         key = self._door.key(text)
         check_right(key, right)
         return key

@@ -14,6 +14,7 @@ from app.domain.errors import Forbidden
 
 LOCAL = ("localhost", "127.0.0.1", "::1")
 ALL = "*"
+SEE = "See /help/troubleshooting#requests-for-another-host."
 
 
 class Strangers:
@@ -33,7 +34,8 @@ class Strangers:
         if not self._known(host):
             raise Forbidden(
                 f"While there is no key, only requests for localhost are taken, and this one is for {host!r}: name "
-                f"that host in ERRATA_ALLOWED_HOSTS, or make a key (errata keys create --role admin --name you)."
+                f"that host in ERRATA_ALLOWED_HOSTS, or make a key (errata keys create --role admin --name you). "
+                f"{SEE}"
             )
         origin = headers.get("origin")
         if origin is None or ALL in self._origins or origin in self._origins:
@@ -42,7 +44,7 @@ class Strangers:
             raise Forbidden(
                 f"While there is no key, pages of other origins may not call this server, and this one is of "
                 f"{origin!r}: name it in ERRATA_CORS_ORIGINS, or make a key (errata keys create --role admin --name "
-                f"you)."
+                f"you). {SEE}"
             )
 
     def _known(self, host: str) -> bool:

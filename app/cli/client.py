@@ -17,6 +17,8 @@ TIMEOUT = httpx.Timeout(600, connect=5)
 LOOPBACK = {"127.0.0.1", "localhost", "::1"}
 WHOLE_ID = re.compile(r"ed_[0-9a-f]{16}")
 CANDIDATES = 5
+_HELP = re.compile(r"(?<![\w/])/help/[a-z]+")
+"""Where a message leads into the documentation of the server."""
 
 
 class Client:
@@ -124,7 +126,8 @@ class Client:
         except (ValueError, KeyError, TypeError):
             self._stranger(answer)
         assert detail
-        fail_with_problem(found, request_id=answer.headers.get("X-Request-Id"))
+        told = {**found, "detail": _HELP.sub(lambda page: f"{self.url}{page[0]}", str(detail[0]))}
+        fail_with_problem(told, request_id=answer.headers.get("X-Request-Id"))
 
     def _stranger(self, answer: httpx.Response) -> NoReturn:
         fail(

@@ -13,7 +13,8 @@ def check_asked(ids: Sequence[int], parameters: GenerationParameters, hosted: Ho
     if parameters.max_new_tokens > room:
         raise InvalidRequest(
             f"The prompt has {len(ids)} tokens, which leaves room for {room} more: "
-            f"`max_new_tokens` is {parameters.max_new_tokens}, lower it or shorten the prompt.",
+            f"`max_new_tokens` is {parameters.max_new_tokens}, lower it or shorten the prompt. "
+            f"See /help/troubleshooting#the-prompt-is-too-long.",
             prompt_tokens=len(ids),
             limit=hosted.max_tokens,
         )

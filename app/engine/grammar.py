@@ -81,7 +81,7 @@ class Grammars:
         if problem:
             raise InvalidRequest(
                 f"`response_format` has a schema that answers cannot be held to: {_one_line(problem)}. "
-                "Leave out what is not supported, or ask without it."
+                "Leave out what is not supported, or ask without it. See /help/api#json-answers."
             )
         return Grammar(matcher)
 

@@ -56,7 +56,10 @@ class Scheduler:
         if len(self.waiting) >= self._queue_limit:
             waiting = sum(not each.cancelled for each in self.waiting)
             if waiting >= self._queue_limit:
-                raise QueueFull(f"{waiting} requests wait already: try again shortly.", retry_after_s=1)
+                raise QueueFull(
+                    f"{waiting} requests wait already: try again shortly. See /help/troubleshooting#too-busy.",
+                    retry_after_s=1,
+                )
         self.waiting.append(sequence)
 
     def next(self) -> Batch | None:

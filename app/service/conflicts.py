@@ -99,11 +99,11 @@ async def check_scopes(
 
 APART_IN_A_BATCH = (
     "Keep one of them, give a `subject`, `counter_examples` or `aliases` that tell them apart, or set the later one's "
-    "`force`."
+    "`force`. See /help/editors#conflicts."
 )
 APART = (
     "Name them in `supersede`, roll them back first, or give a `subject`, `counter_examples` or `aliases` that tell "
-    "the edits apart."
+    "the edits apart. See /help/editors#conflicts."
 )
 
 

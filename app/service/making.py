@@ -281,7 +281,7 @@ class Making:
             problems = [problem for draft in hopeless if draft.verdict for problem in draft.verdict.problems]
             raise EditRejected(
                 f"The edit was fitted but did not hold when tried, so nothing was committed: {'; '.join(problems)}. "
-                "Reword the target, give paraphrases, or set `force`.",
+                "Reword the target, give paraphrases, or set `force`. See /help/editors#refused-edits.",
                 report={
                     d.request.prompt: {**kept_report(d.verdict.report), "tried": d.told()}
                     for d in hopeless

@@ -54,7 +54,7 @@ class Preparing:
             else:
                 able.append(key)
         if not able:
-            raise InvalidRequest(" ".join(reasons))
+            raise InvalidRequest(" ".join((*reasons, "See /help/editors#choosing-an-editor.")))
         return tuple(able)
 
     def _check_subject(self, request: EditRequest) -> None:
@@ -66,7 +66,8 @@ class Preparing:
         if not any(says(words, tuple(words_of(name))) for name in (request.subject, *request.aliases)):
             raise InvalidRequest(
                 f"`subject` is {request.subject!r}, and the prompt {question!r} names neither it nor an alias: give "
-                "the subject as it stands there, add that name to `aliases`, or leave `subject` out."
+                "the subject as it stands there, add that name to `aliases`, or leave `subject` out. See "
+                "/help/scope#vetoes."
             )
 
     def fit_request(self, request: EditRequest, probes: Sequence[str] = ()) -> FitRequest:

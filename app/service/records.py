@@ -79,7 +79,10 @@ class Records:
     def check_held(self) -> None:
         """Raises StoreUnavailable where nothing may be written now."""
         if self.held is not None:
-            raise StoreUnavailable(f"No change is taken now: {self.held}", retry_after_s=5)
+            raise StoreUnavailable(
+                f"No change is taken now: {self.held} See /help/operation#when-the-log-changes-under-a-server.",
+                retry_after_s=5,
+            )
 
     def fold_all(self) -> None:
         """Fold the log, from its newest snapshot on. For the start: it blocks, and takes nothing in."""
@@ -195,7 +198,9 @@ class Records:
         """What this idempotency key was used for. Raises IdempotencyMismatch for another request."""
         known = self.ledger.done_under(origin)
         if known is not None and known.digest != (origin.digest or ""):
-            raise IdempotencyMismatch("This Idempotency-Key was used with another request: take a new key.")
+            raise IdempotencyMismatch(
+                "This Idempotency-Key was used with another request: take a new key. See /help/api#correcting."
+            )
         return known
 
     def count_hits(self, edit_ids: list[str], now_s: float) -> None:

@@ -153,7 +153,8 @@ class Retuning:
         if not verdict.passed:
             raise EditRejected(
                 f"With this change the edit would not hold, so nothing was changed: {'; '.join(verdict.problems)}. "
-                "Leave out what it fails on, add counter-examples or a smaller `widen`, or set `force`.",
+                "Leave out what it fails on, add counter-examples or a smaller `widen`, or set `force`. "
+                "See /help/scope#retuning.",
                 report=kept_report(verdict.report),
             )
 

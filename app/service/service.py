@@ -233,7 +233,10 @@ class Service(Beneath):
 
     def _admit(self) -> None:
         if self._why_not is not None:
-            raise RequestCancelled(f"The server is {self._why_not}: ask again later.", retry_after_s=1)
+            raise RequestCancelled(
+                f"The server is {self._why_not}: ask again later. See /help/troubleshooting#the-server-is-not-ready.",
+                retry_after_s=1,
+            )
 
     def _check_reason(self, reason: str | None) -> None:
         self.records.check_held()

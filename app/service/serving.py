@@ -80,7 +80,7 @@ class Pins:
         if least is not None and not await self._records.wait_for(least, MIN_REVISION_TIMEOUT_S):
             raise RevisionAhead(
                 f"Revision {least} was not applied here within {MIN_REVISION_TIMEOUT_S:g} s; "
-                f"this server is at {self._records.revision}.",
+                f"this server is at {self._records.revision}. See /help/operation#several-servers.",
                 revision=self._records.revision,
                 retry_after_s=1,
             )
@@ -88,7 +88,10 @@ class Pins:
         if wanted is not None and wanted > ledger.revision:
             raise InvalidRequest(f"`revision` {wanted} does not exist yet: the newest is {ledger.revision}.")
         if wanted is not None and wanted < self.oldest:
-            raise RevisionGone(f"Revision {wanted} is no longer kept: the oldest is {self.oldest}.", oldest=self.oldest)
+            raise RevisionGone(
+                f"Revision {wanted} is no longer kept: the oldest is {self.oldest}. See /help/api#asking.",
+                oldest=self.oldest,
+            )
         revision = ledger.revision if wanted is None else wanted
         namespace = parameters.namespace
         if parameters.edits == "off":

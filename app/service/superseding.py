@@ -49,7 +49,7 @@ def check_read(ledger: Ledger, edit_ids: list[str], read: int | None) -> None:
     if changed:
         raise PreconditionFailed(
             f"{', '.join(changed)} changed after revision {read}, which `If-Match` names: read it again, and repeat "
-            f"the request with the revision that is there now if it is still right.",
+            f"the request with the revision that is there now if it is still right. See /help/api#several-people.",
             conflicts=changed,
             revision=max(touched.values()),
         )
@@ -64,7 +64,7 @@ def theirs(ledger: Ledger, conflicts: tuple[str, ...]) -> ScopeConflict:
     )
     return ScopeConflict(
         f"Somebody else's edit of this prompt stands: {told}. Name it in `supersede`, or send `If-Match` with the "
-        f"revision that you have read, to take its place.",
+        f"revision that you have read, to take its place. See /help/api#several-people.",
         conflicts=list(conflicts),
     )
 

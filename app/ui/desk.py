@@ -1,5 +1,6 @@
 """What all pages share: the service, who comes in, templates; and what is done around every page, whatever it shows."""
 
+import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,6 +8,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup, escape
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -46,6 +48,7 @@ HEADERS = {
 """A page loads nothing from elsewhere and runs no script of its own text: whatever a model or a client wrote, it is
 text."""
 UNKEPT = {"Cache-Control": "no-store"}
+_HELP = re.compile(r"(?<![\w/])/help/[a-z]+(?:#[a-z0-9_-]+)?")
 
 
 def environment(assets: Assets) -> Environment:
@@ -60,9 +63,20 @@ def environment(assets: Assets) -> Environment:
     )
     made.globals.update(asset=assets.url, words=words, here_root=HERE)
     made.filters.update(
-        moment=words.moment, iso=words.iso, day=words.day, share=words.share, seconds=words.seconds, size=words.size
+        moment=words.moment,
+        iso=words.iso,
+        day=words.day,
+        share=words.share,
+        seconds=words.seconds,
+        size=words.size,
+        linked=linked,
     )
     return made
+
+
+def linked(text: str) -> Markup:
+    """A message whose addresses of the documentation can be followed."""
+    return Markup(_HELP.sub(r'<a href="\g<0>">\g<0></a>', str(escape(text))))
 
 
 @dataclass(slots=True)
@@ -131,7 +145,7 @@ class Desk:
         if visit.new_token or not self.sessions.is_csrf(visit.token, visit.form.get("csrf")):
             raise Forbidden(
                 "This page is older than the server's last start, or came from elsewhere, so nothing was changed: "
-                "go back, reload the page and send the form again."
+                "go back, reload the page and send the form again. See /help/troubleshooting#signing-in-does-not-last."
             )
 
     def give_cookie(self, visit: Visit, response: Response, token: str) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -120,6 +121,12 @@ def test_an_error_is_one_line(errata: Errata) -> None:
         "Error: No server answers at http://127.0.0.1:9. Start one with `errata serve`, or name another with --url or "
         "ERRATA_URL.\n"
     )
+
+
+def test_an_error_leads_to_the_documentation_of_the_server(errata: Errata, service: FakeService) -> None:
+    service.fails = QueueFull("Enough wait. See /help/troubleshooting#too-busy.", retry_after_s=1)
+    told = errata("generate", ASKED).stderr
+    assert re.search(r" See http://127\.0\.0\.1:\d+/help/troubleshooting#too-busy\.", told)
 
 
 # -- tables

@@ -8,6 +8,7 @@ import httpx
 import pytest
 
 from app.domain.keys import Role
+from app.ui.desk import linked
 from app.ui.help import ORDER, read, rendered, slug
 from tests.api.fake_service import FakeService
 from tests.api.serving import Caller
@@ -113,6 +114,24 @@ def test_foreign_pages_do_not_read_it_while_there_is_no_key(visitor: Visitor) ->
 
 def test_an_api_without_pages_has_no_documentation(service: FakeService) -> None:
     assert Caller(service).get("/help").status_code == 404
+
+
+# -- messages
+
+
+def test_a_message_leads_to_a_page_and_stays_text() -> None:
+    told = linked("<b> is wrong. See /help/scope#too-narrow. Not http://evil/help/scope, nor /help/<b>.")
+    assert told == (
+        '&lt;b&gt; is wrong. See <a href="/help/scope#too-narrow">/help/scope#too-narrow</a>. Not '
+        "http://evil/help/scope, nor /help/&lt;b&gt;."
+    )
+
+
+def test_a_refusal_on_a_page_leads_to_its_explanation(visitor: Visitor, service: FakeService) -> None:
+    visitor.sign_in(key_for(service, Role.READER))
+    answer = visitor.get("/ui/namespaces/protected")
+    assert answer.status_code == 403
+    assert '<a href="/help/operation#keys-and-roles">' in answer.text
 
 
 # -- the renderer

@@ -169,6 +169,8 @@ def _request_of(item: EditItem, index: int, asker: Origin, render: Render) -> Ed
 def check_force(asker: Origin, reason: str | None) -> None:
     """Who is asked for a key overrides verification only as an admin, and says why."""
     if asker.role not in (None, Role.ADMIN):
-        raise Forbidden("`force` overrides verification: it needs a key of the role admin.")
+        raise Forbidden(
+            "`force` overrides verification: it needs a key of the role admin. See /help/operation#keys-and-roles."
+        )
     if asker.role is not None and not (reason or "").strip():
         raise InvalidRequest("`force` overrides verification: give a `reason` with it.")

@@ -31,7 +31,10 @@ def routes(service: "Service", metrics: Metrics, version: str) -> APIRouter:
         """No body where it does."""
         status = service.status()
         if not status.ready:
-            raise RequestCancelled(f"The server is not ready: {status.why_not}.", retry_after_s=1)
+            raise RequestCancelled(
+                f"The server is not ready: {status.why_not}. See /help/troubleshooting#the-server-is-not-ready.",
+                retry_after_s=1,
+            )
         return Response()
 
     @router.get("/info", summary="What is served, as TGI tells it")
