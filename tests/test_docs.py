@@ -172,7 +172,7 @@ def test_every_editor_has_one_row_with_its_longest_target() -> None:
     told = {codes(first)[0]: last for first, *_, last in rows("editor")}
     assert list(told) == list(EDITORS), "in the order in which `auto` tries them"
     for name, last in told.items():
-        source = (ROOT / f"app/editors/{name}.py").read_text()
+        source = (ROOT / f"app/editors/{name}/serving.py").read_text()
         assert f"max_target_tokens={last.removesuffix(' tokens')}," in source
 
 
