@@ -193,7 +193,11 @@ class Settings(BaseSettings):
         "auto", description="Lines for people, or JSON with a field for each fact. `auto`: JSON unless on a terminal."
     )
     stop_grace_s: float = Field(
-        30.0, ge=0, le=3600, description="What running requests get to end in, in seconds, once the server is stopped."
+        10.0,
+        ge=0,
+        le=3600,
+        description="What answers and edits that run get to end in, in seconds, once the server is told to stop; then "
+        "each ends with an error that says so.",
     )
 
     @classmethod

@@ -58,12 +58,21 @@ class Server:
         self._process.send_signal(signal.SIGKILL)
         self._process.wait()
 
+    def tell(self, number: signal.Signals) -> None:
+        assert self._process is not None
+        self._process.send_signal(number)
+
+    def wait(self) -> int:
+        """Until it has ended: the exit code."""
+        assert self._process is not None
+        return self._process.wait(timeout=60)
+
     def stop(self) -> int:
         """SIGTERM, and wait: the exit code."""
         assert self._process is not None
         if self._process.poll() is None:
-            self._process.terminate()
-        return self._process.wait(timeout=60)
+            self.tell(signal.SIGTERM)
+        return self.wait()
 
 
 @contextmanager

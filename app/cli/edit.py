@@ -8,6 +8,7 @@ import typer
 from app.cli import render
 from app.cli.client import Client
 from app.cli.options import Json, Reason
+from app.cli.stopping import on_ctrl_c
 
 UNITS_S = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
 
@@ -18,6 +19,13 @@ def duration_s(text: str) -> float:
     if found is None:
         raise typer.BadParameter(f"{text!r} is no time: use 90 (seconds), 30m, 12h or 7d.")
     return float(found[1]) * UNITS_S[found[2]]
+
+
+def goes_on(what: str) -> str:
+    """What Ctrl-C does not end."""
+    if what == "preview":
+        return "the server ends its preview by itself, and commits nothing."
+    return f"the server goes on with the {what}; `errata edits` and `errata log` show it once it is live."
 
 
 def edit(
@@ -52,25 +60,23 @@ def edit(
 ) -> None:
     """Correct an answer: PROMPT, and whatever asks the same, shall be answered with TARGET."""
     client: Client = context.obj
-    answer = client.post(
-        "/edit",
-        {
-            "prompt": prompt,
-            "target": target,
-            "subject": subject,
-            "aliases": alias or None,
-            "paraphrases": paraphrase or None,
-            "probes": probe or None,
-            "counter_examples": counter_example or None,
-            "supersede": [client.whole_id(each) for each in supersede or ()] or None,
-            "reason": reason,
-            "expires_in": expires_in,
-            "namespace": namespace,
-            "editor": editor,
-            "preset": preset,
-            "dry_run": dry_run or None,
-            "force": force or None,
-        },
-        if_match=read,
-    )
+    body = {
+        "prompt": prompt,
+        "target": target,
+        "subject": subject,
+        "aliases": alias or None,
+        "paraphrases": paraphrase or None,
+        "probes": probe or None,
+        "counter_examples": counter_example or None,
+        "supersede": [client.whole_id(each) for each in supersede or ()] or None,
+        "reason": reason,
+        "expires_in": expires_in,
+        "namespace": namespace,
+        "editor": editor,
+        "preset": preset,
+        "dry_run": dry_run or None,
+        "force": force or None,
+    }
+    with on_ctrl_c(lambda: goes_on("preview" if dry_run else "edit")):
+        answer = client.post("/edit", body, if_match=read)
     render.as_json(answer) if json_ else render.made(answer)

@@ -3,9 +3,10 @@
 import getpass
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from app.cli import render
 from app.cli.bench import bench
@@ -26,15 +27,27 @@ from app.cli.scope import check, probes, retune, traffic, why
 from app.cli.serve import serve
 from app.cli.settings import read_client, settings
 from app.cli.snapshot import snapshot
+from app.cli.stopping import on_ctrl_c
 from app.cli.store import store
 from app.version import version
 
+
+class Commands(TyperGroup):
+    """Ctrl-C ends any command with one line."""
+
+    def invoke(self, ctx: Any) -> Any:
+        with on_ctrl_c(str):
+            return super().invoke(ctx)
+
+
 app = typer.Typer(
     name="errata",
+    cls=Commands,
     help="A hotfix channel for language models: correct a served answer in seconds, see who did, take it back.",
     epilog=f"Exit codes: {'; '.join(f'{code} {meaning}' for code, meaning in MEANINGS.items())}.",
     no_args_is_help=True,
-    pretty_exceptions_enable=False,
+    pretty_exceptions_enable=False,  # they show what variables hold: keys among them
+    pretty_exceptions_show_locals=False,
     rich_markup_mode="markdown",  # in the other, `[default: 8000]` is a tag, and is not shown
 )
 

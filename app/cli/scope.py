@@ -7,7 +7,9 @@ import typer
 
 from app.cli import render
 from app.cli.client import Client, path_of
+from app.cli.edit import goes_on
 from app.cli.options import EditId, Json, Namespace, Reason
+from app.cli.stopping import on_ctrl_c
 
 AT_ONCE, SHOWN = 1000, 5
 
@@ -42,7 +44,9 @@ def retune(
         "reason": reason,
         "force": force or None,
     }
-    edit = client.patch(path_of("edits", client.whole_id(edit_id)), body)
+    path = path_of("edits", client.whole_id(edit_id))
+    with on_ctrl_c(lambda: goes_on("change")):
+        edit = client.patch(path, body)
     render.as_json(edit) if json_ else render.changed([edit], edit["revision"])
 
 

@@ -3,11 +3,10 @@
 import asyncio
 import errno
 import ipaddress
-import signal
+import math
 import socket
 from dataclasses import asdict
 from functools import partial
-from types import FrameType
 from typing import TYPE_CHECKING, Annotated
 
 from rich.console import Console
@@ -15,9 +14,11 @@ from rich.table import Table
 from rich.text import Text
 
 from app.cli import render
+from app.cli.leaving import Leaving, farewell
 from app.cli.options import Json
 from app.cli.settings import read_settings, setting
 from app.cli.starting import Starting, Tell
+from app.cli.stopping import stopped
 from app.domain.errors import ErrataError, InvalidRequest
 
 if TYPE_CHECKING:
@@ -25,8 +26,10 @@ if TYPE_CHECKING:
     from app.service.service import Service
     from app.service.views import Status
 
-GRACE_S = 30
-"""What running requests get to end in, once the server is told to stop."""
+DROP_S = 2.0
+"""Connections that are still open so long after what ran on them was ended are closed: their clients do not read."""
+LAST_RESORT_S = 10
+"""uvicorn gives up so long after that."""
 
 
 def serve(
@@ -48,12 +51,12 @@ def serve(
         str | None, setting("log_format", "console, json, or auto: console on a terminal, JSON elsewhere.")
     ] = None,
     stop_grace_s: Annotated[
-        float | None, setting("stop_grace_s", "Seconds that running requests get to end in, once it is told to stop.")
+        float | None, setting("stop_grace_s", "Seconds that answers and edits get to end in, once it is told to stop.")
     ] = None,
     json_: Json = False,
 ) -> None:
     """Serve a model. `errata settings` lists more settings; each may come from an ERRATA_* variable, `.env` or
-    errata.toml. Ctrl-C lets running requests end first; a second one stops at once."""
+    errata.toml. Ctrl-C lets what runs end first, for `--stop-grace-s` at most; a second one stops at once."""
     given = {
         "model": model, "served_model_name": served_model_name, "host": host, "port": port, "store": store,
         "device": device, "dtype": dtype, "site_layer": site_layer, "slots": slots, "log_level": log_level,
@@ -62,11 +65,16 @@ def serve(
     settings = read_settings({name: value for name, value in given.items() if value is not None})
     # first of all: nobody should wait for a model to load to learn that the port is taken
     listener = listen(settings.host, settings.port)
-    with listener:
+    with listener, Leaving() as leaving:
+        starting = Starting(render.out())
         try:
-            with Starting(render.out()) as starting:
+            with starting:
                 service = build(settings, starting.tell)
-                asyncio.run(_run(service, settings, listener, starting))
+                asyncio.run(_run(service, settings, listener, starting, leaving))
+        except (KeyboardInterrupt, asyncio.CancelledError):
+            if leaving.number is None:
+                raise
+            stopped(f"while {starting.doing}" if starting.doing else "", leaving.number)
         except ErrataError as error:
             render.fail(error.message, title="Cannot serve")
         except OSError as error:
@@ -126,23 +134,19 @@ async def stand_up(settings: "Settings") -> "Service":
     return service
 
 
-async def _run(service: "Service", settings: "Settings", listener: socket.socket, starting: Starting) -> None:
+async def _run(
+    service: "Service", settings: "Settings", listener: socket.socket, starting: Starting, leaving: Leaving
+) -> None:
     import uvicorn
 
     from app.api.app import create_app
     from app.api.patience import Patience
+    from app.api.server import Server
     from app.bootstrap import settle
     from app.ui.app import pages
 
-    class Server(uvicorn.Server):
-        """Tells streams that have no end of their own to end: they would hold up the stop."""
-
-        def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-            loop.call_soon_threadsafe(leaving.set)
-            super().handle_exit(sig, frame)
-
-    loop = asyncio.get_running_loop()
-    leaving = asyncio.Event()
+    loop, task = asyncio.get_running_loop(), asyncio.current_task()
+    gone = asyncio.Event()
     app = create_app(
         service,
         max_body_bytes=settings.max_body_bytes,
@@ -152,8 +156,9 @@ async def _run(service: "Service", settings: "Settings", listener: socket.socket
         trusted_proxies=settings.trusted_proxies,
         starting=starting.tell,
         started=settle,
-        pages=partial(pages, leaving=leaving),
+        pages=partial(pages, leaving=gone),
     )
+    grace_s = settings.stop_grace_s
     config = uvicorn.Config(
         app,
         http=Patience,
@@ -162,8 +167,24 @@ async def _run(service: "Service", settings: "Settings", listener: socket.socket
         lifespan="off",
         server_header=False,
         proxy_headers=False,
-        timeout_graceful_shutdown=GRACE_S,
+        timeout_graceful_shutdown=math.ceil(grace_s + DROP_S) + LAST_RESORT_S,
     )
+    server = Server(config)
+
+    def stop_starting() -> None:
+        assert task is not None
+        leaving.end_loading()
+        task.cancel()
+
+    def leave() -> None:
+        gone.set()  # streams that have no end of their own would hold up the stop
+        server.leave()
+        answers, edits = service.under_way.count("answer"), service.under_way.count("edit")
+        render.say(farewell(answers, edits, grace_s, leaving.number))
+        loop.call_later(grace_s, service.cut_short)
+        loop.call_later(grace_s + DROP_S, server.drop_connections)
+
+    leaving.on_loop(stop_starting)
     # the app's life is entered here, not by uvicorn: what keeps it from starting is then an error to show, not a trace
     async with app.router.lifespan_context(app):
         starting.stop()
@@ -172,15 +193,9 @@ async def _run(service: "Service", settings: "Settings", listener: socket.socket
                 f"Whoever reaches {settings.host} could edit the model: make a key first (errata keys create --role "
                 f"admin --name you), or set ERRATA_ALLOW_ANONYMOUS=true if something else keeps strangers out."
             )
+        leaving.on_loop(leave)
         _greet(service.status(), listener, starting.seconds)
-        # uvicorn sends itself the signal again once it has stopped; the service is still to be stopped then
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, lambda *_: None)
-        try:
-            await Server(config).serve(sockets=[listener])
-        finally:
-            signal.signal(signal.SIGINT, signal.default_int_handler)
-            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        await server.serve(sockets=[listener])
 
 
 def _greet(status: "Status", listener: socket.socket, seconds: float) -> None:

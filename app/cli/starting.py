@@ -34,6 +34,11 @@ class Starting:
         self._task = self._bar.add_task("", total=None)
 
     @property
+    def doing(self) -> str:
+        """What was told last."""
+        return self._what
+
+    @property
     def seconds(self) -> float:
         return self._clock() - self._began
 

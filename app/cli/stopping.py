@@ -1,23 +1,49 @@
 """Ctrl-C and SIGTERM on work that has something to keep: the first ends it with what it has, a second the process."""
 
 import asyncio
+import json
 import os
 import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Coroutine
-from contextlib import suppress
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager, suppress
 from types import FrameType
-from typing import Any, Self
+from typing import Any, NoReturn, Self
 
 import typer
+from rich.console import Console
+from rich.text import Text
+
+from app.cli import render
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 PATIENCE_S = 10.0
 """What is left of a stopped process, such as a fit on another thread, gets to end in."""
 TWICE_S = 0.5
 """A signal that comes again so soon is the same one: `timeout` and others send it to a process and to its group."""
+
+
+def stopped(detail: str = "", number: int = signal.SIGINT) -> NoReturn:
+    """Ends the command with the signal's exit code and one line, on standard error."""
+    name = "Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name
+    title, code = f"Stopped by {name}", 128 + number
+    if render.AS_JSON.get():
+        typer.echo(json.dumps({"title": title, "detail": detail, "exit_code": code}, ensure_ascii=False), err=True)
+    else:
+        said = Text(render.plain(f"{title}: {detail}" if detail else f"{title}."))
+        Console(stderr=True, highlight=False).print(said, soft_wrap=True)
+    raise typer.Exit(code)
+
+
+@contextmanager
+def on_ctrl_c(tell: Callable[[], str]) -> Iterator[None]:
+    """Ctrl-C in it ends the command with a line that says what goes on without it."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        stopped(tell())
 
 
 class Stopping:
@@ -56,7 +82,7 @@ class Stopping:
     def end(self) -> None:
         """To be called once everything is kept and shown. Raises typer.Exit with the signal's code after a signal."""
         if self.number is not None:
-            self._timer = threading.Timer(PATIENCE_S, _end_now, [self.code])
+            self._timer = threading.Timer(PATIENCE_S, end_now, [self.code])
             self._timer.daemon = True
             self._timer.start()
             raise typer.Exit(self.code)
@@ -68,7 +94,7 @@ class Stopping:
     def _stop(self, number: int, _: FrameType | None) -> None:
         if self._stopped_at is not None:
             if self._clock() >= self._stopped_at + TWICE_S:
-                _end_now(128 + number)
+                end_now(128 + number)
             return
         self._stopped_at = self._clock()
         self.number = signal.Signals(number)
@@ -78,7 +104,8 @@ class Stopping:
         self._task.get_loop().call_soon_threadsafe(self._task.cancel)
 
 
-def _end_now(code: int) -> None:
+def end_now(code: int) -> None:
+    """End the process, whatever it is doing: callable from a signal handler and from any thread."""
     with suppress(Exception):  # the signal may have come amid a write
         sys.stdout.flush()
     os._exit(code)

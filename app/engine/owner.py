@@ -116,6 +116,10 @@ class EngineOwner:
             sequence.cancelled = True
         self._post(lambda: None)  # an idle engine has nothing to cancel; a sleeping one must look
 
+    def end_all(self, error: ErrataError) -> None:
+        """End what runs and waits now, answers and fits, with an error each; what is posted later runs."""
+        self._post(lambda: self.engine.end_all(error))
+
     def fit(
         self,
         editor: str,

@@ -4,13 +4,13 @@ import asyncio
 import gc
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import aclosing, contextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+from contextlib import AbstractContextManager, aclosing
 from dataclasses import replace
 from typing import Any
 
 from app.domain.edit import Edit, EditRequest
-from app.domain.errors import InvalidRequest, RequestCancelled, StateConflict
+from app.domain.errors import InvalidRequest, StateConflict
 from app.domain.events import EditsDisabled, EditsRolledBack, Event, Origin
 from app.domain.generation import Generation, GenerationParameters, Hit, Token
 from app.domain.ledger import Ledger
@@ -39,6 +39,7 @@ from app.service.snapshots import Snapshots
 from app.service.standing import editors_of, status_of
 from app.service.surroundings import Surroundings
 from app.service.tidying import tidy
+from app.service.under_way import STOPPING, Kind, UnderWay, refused
 from app.service.verifying import Thresholds, Verifier
 from app.service.views import Doing, EditFilter, EditResults, EditView, Page, Status, Tell, quietly, silent
 from app.store.base import Log
@@ -98,7 +99,7 @@ class Service(Beneath):
         self.snapshots = Snapshots(self.records, clock, period_s=snapshot_period_s, min_events=snapshot_min_events)
         self._tasks: list[asyncio.Task[None]] = []
         self._why_not: str | None = "starting"
-        self._busy = 0
+        self.under_way = UnderWay(lambda: owner.end_all(refused(STOPPING)))
 
     # -- life
 
@@ -116,11 +117,11 @@ class Service(Beneath):
 
     async def stop(self) -> None:
         """Refuse what is new, let what runs end (within DRAIN_S), close the log."""
-        self._why_not = "stopping"
+        self._why_not = STOPPING
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        await self._drain()
+        await self.under_way.drained(DRAIN_S)
         await self.jobs.stop()
         await asyncio.to_thread(self._owner.stop)
         await asyncio.to_thread(self.records.hits.exchange)
@@ -128,11 +129,10 @@ class Service(Beneath):
             self.records.log.close()
         gc.unfreeze()
 
-    async def _drain(self) -> None:
-        with suppress(TimeoutError):
-            async with asyncio.timeout(DRAIN_S):
-                while self._busy:
-                    await asyncio.sleep(0.02)
+    def cut_short(self) -> None:
+        """Refuse what is new, and end what runs with an error that says so: before `stop`, where that cannot wait."""
+        self._why_not = STOPPING
+        self.under_way.cut_short()
 
     def _folded(self, event: Event, ledger: Ledger) -> None:
         self.loading.note(event, ledger)
@@ -142,7 +142,7 @@ class Service(Beneath):
     async def _rebuild(self, why: str) -> None:
         """Begin again from the log as it is now. Until that works, the server is not ready."""
         self._why_not = f"rebuilding: {why}"
-        await self._drain()
+        await self.under_way.drained(DRAIN_S)
 
         def failed(reason: str) -> None:
             self._why_not = f"rebuilding: {reason}"
@@ -185,7 +185,7 @@ class Service(Beneath):
 
     async def adopt(self, fitted: Sequence[tuple[EditRequest, str, Fitted]], origin: Origin) -> EditResults:
         """Commit what was fitted elsewhere, once it has been verified here."""
-        with self._working():
+        with self._working("edit"):
             return await self._editing.adopt(fitted, origin)
 
     # -- generate
@@ -216,27 +216,19 @@ class Service(Beneath):
 
         Closing the iterator early cancels what has not ended.
         """
-        with self._working():
+        with self._working("answer"):
             async with aclosing(self.answering.stream(prompts, parameters, n)) as items:  # type: ignore[type-var]
                 async for item in items:
                     yield item
 
-    @contextmanager
-    def _working(self) -> Iterator[None]:
+    def _working(self, kind: Kind) -> AbstractContextManager[None]:
         """What `stop` waits for. Raises what `_admit` raises."""
         self._admit()
-        self._busy += 1
-        try:
-            yield
-        finally:
-            self._busy -= 1
+        return self.under_way.counted(kind)
 
     def _admit(self) -> None:
         if self._why_not is not None:
-            raise RequestCancelled(
-                f"The server is {self._why_not}: ask again later. See /help/troubleshooting#the-server-is-not-ready.",
-                retry_after_s=1,
-            )
+            raise refused(self._why_not)
 
     def _check_reason(self, reason: str | None) -> None:
         self.records.check_held()
@@ -258,7 +250,7 @@ class Service(Beneath):
     ) -> EditResults:
         """`read`, here and below, is the revision that the asker has read of what is to change."""
         how: dict[str, Any] = {"atomic": atomic, "batch": batch, "dry_run": dry_run, "tell": tell, "read": read}
-        with self._working():
+        with self._working("edit"):
             for request in requests:
                 self._check_reason(request.reason or origin.reason)
             return await self._editing.edit(requests, origin, **how)
@@ -270,7 +262,7 @@ class Service(Beneath):
 
     async def retune(self, edit_id: str, change: Retune, origin: Origin, read: int | None = None) -> EditView:
         """Widen, narrow or tell more of an edit's scope, as a new revision."""
-        with self._working():
+        with self._working("edit"):
             self._check_reason(origin.reason)
             return await self._retuning.retune(edit_id, change, origin, read)
 
@@ -280,7 +272,7 @@ class Service(Beneath):
 
     async def scope_of(self, prompts: Sequence[str], namespace: str) -> list[tuple[Hit | None, Hit | None]]:
         """Which live edit each prompt asks for, and which came nearest, without an answer."""
-        with self._working():
+        with self._working("answer"):
             return await self.answering.scope_of(prompts, namespace)
 
     async def set_probes(self, namespace: str, prompts: Sequence[str], origin: Origin) -> int:
@@ -306,7 +298,7 @@ class Service(Beneath):
 
     async def enable(self, edit_ids: Sequence[str], origin: Origin, read: int | None = None) -> tuple[EditView, ...]:
         self._admit_change(origin)
-        with self._working():
+        with self._working("edit"):
             return await self._changing.enable(edit_ids, origin, read)
 
     async def roll_back_to(

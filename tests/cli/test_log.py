@@ -76,4 +76,5 @@ def test_following_shows_changes_as_they_come_until_ctrl_c(service: FakeService)
         time.sleep(0.1)
         following.send_signal(signal.SIGINT)
         _, told = following.communicate(timeout=20)
-        assert (following.returncode, told) == (130, "")
+        assert following.returncode == 130
+        assert json.loads(told)["title"] == "Stopped by Ctrl-C"

@@ -206,10 +206,10 @@ def test_the_network_lets_pass_what_must_and_nothing_else() -> None:
 
 
 def test_what_runs_gets_the_time_that_the_server_gives_itself() -> None:
-    from app.cli.serve import GRACE_S
-    from app.service.service import DRAIN_S
+    from app.cli.serve import DROP_S, LAST_RESORT_S
 
     (container,) = pods()["Deployment/errata"]["spec"]["containers"]
+    (grace,) = (each["value"] for each in container["env"] if each["name"] == "ERRATA_STOP_GRACE_S")
     before = int(container["lifecycle"]["preStop"]["exec"]["command"][1])
     given = pods()["Deployment/errata"]["spec"]["terminationGracePeriodSeconds"]
-    assert given > before + GRACE_S + DRAIN_S
+    assert given > before + float(grace) + DROP_S + LAST_RESORT_S

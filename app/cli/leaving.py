@@ -1,0 +1,88 @@
+"""Ctrl-C and SIGTERM on a server: the first lets what runs end, for a while, a second ends the process at once."""
+
+import asyncio
+import signal
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from types import FrameType
+from typing import Any, Self
+
+from app.cli.stopping import SIGNALS, TWICE_S, end_now
+
+LOADING_S = 2.0
+"""What is loading gets to clean up in. There is nothing to lose: nothing was acknowledged yet."""
+
+
+class Leaving:
+    """While it is entered it handles both signals. A second one ends the process with the signal's exit code: what was
+    acknowledged is in the log by then.
+
+    Until `on_loop` is called the first one raises KeyboardInterrupt in the main thread.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._told_at = 0.0
+        self._then: Callable[[], None] | None = None
+        self._before: list[Any] = []
+        self._timer: threading.Timer | None = None
+        self.number: signal.Signals | None = None
+        """Of the first signal."""
+
+    def __enter__(self) -> Self:
+        self._before = [signal.signal(number, self._hear) for number in SIGNALS]
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        for number, before in zip(SIGNALS, self._before, strict=True):
+            signal.signal(number, before)
+
+    @property
+    def code(self) -> int:
+        return 0 if self.number is None else 128 + self.number
+
+    def on_loop(self, then: Callable[[], Any]) -> None:
+        """What the first signal does from now on, on the running event loop: at once where it has come already."""
+        loop = asyncio.get_running_loop()
+        self._then = lambda: _post(loop, then)
+        if self.number is not None:
+            self._then()
+
+    def end_loading(self) -> None:
+        """Loading has been told to end. Threads and libraries that do not hear of it end with the process."""
+        if self._timer is None:
+            self._timer = threading.Timer(LOADING_S, end_now, [self.code])
+            self._timer.daemon = True
+            self._timer.start()
+
+    def _hear(self, number: int, _: FrameType | None) -> None:
+        if self.number is not None:
+            if self._clock() >= self._told_at + TWICE_S:
+                end_now(128 + number)
+            return
+        self._told_at = self._clock()
+        self.number = signal.Signals(number)
+        if self._then is not None:
+            self._then()
+            return
+        self.end_loading()
+        raise KeyboardInterrupt
+
+
+def _post(loop: asyncio.AbstractEventLoop, then: Callable[[], Any]) -> None:
+    with suppress(RuntimeError):  # the loop is closed: all has ended
+        loop.call_soon_threadsafe(then)
+
+
+def farewell(answers: int, edits: int, grace_s: float, number: signal.Signals | None) -> str:
+    """What a server that was told to stop waits for, how long, and what ends the wait."""
+    waited = [f"{count} {name}{'' if count == 1 else 's'}" for count, name in ((answers, "answer"), (edits, "edit"))]
+    counted = " and ".join(each for each in waited if not each.startswith("0 "))
+    if not counted:
+        return "Stopping: nothing is under way."
+    again = "; press Ctrl-C again to stop at once" if number is signal.SIGINT else ""
+    return f"Finishing {counted}, at most {grace_s:g} s{again}."

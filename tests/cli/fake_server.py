@@ -1,0 +1,77 @@
+"""`errata serve` over a service without a model, as a process of its own: for tests that send it signals.
+
+It takes the options of `errata serve`. FAKE_LOADS is where it never ends to load: `model` or `log`.
+"""
+
+import asyncio
+import os
+import sys
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import aclosing
+from types import ModuleType
+from typing import Any
+
+from app.cli import logs, serve
+from app.service.under_way import STOPPING, UnderWay, refused
+from tests.api.fake_service import FakeService
+
+LONG_S = 600.0
+TOKEN_S = 0.05
+
+
+class StoppableService(FakeService):
+    """Its answers and edits take ten minutes, unless they are cut short."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.slow_s, self.says = TOKEN_S, None
+        self.answers["long"] = "word " * int(LONG_S / TOKEN_S)
+        self.cut = False
+        self.under_way = UnderWay(self._end_answers)
+
+    async def start(self, tell: Callable[[str, int, int], None]) -> None:
+        if os.environ.get("FAKE_LOADS") == "log":
+            tell("reading the log", 0, 0)
+            await asyncio.to_thread(time.sleep, LONG_S)
+        await super().start(tell)
+
+    async def stream(self, *asked: Any) -> AsyncIterator[Any]:
+        with self.under_way.counted("answer"):
+            async with aclosing(super().stream(*asked)) as items:  # type: ignore[type-var]
+                async for item in items:
+                    if self.cut:
+                        raise refused(STOPPING)
+                    yield item
+
+    async def edit(self, *asked: Any, **how: Any) -> Any:
+        with self.under_way.counted("edit"):
+            if asked[0][0].target == "slowly":
+                await asyncio.sleep(LONG_S)
+            return await super().edit(*asked, **how)
+
+    def cut_short(self) -> None:
+        self.why_not = STOPPING
+        self.under_way.cut_short()
+
+    def _end_answers(self) -> None:
+        self.cut = True
+
+
+def build(settings: Any, tell: Callable[[str, int, int], None]) -> Any:
+    logs.configure(settings.log_level)
+    if os.environ.get("FAKE_LOADS") == "model":
+        tell("reading the weights", 0, 0)
+        time.sleep(LONG_S)
+    return StoppableService()
+
+
+if __name__ == "__main__":
+    without_torch: Any = ModuleType("app.bootstrap")
+    without_torch.settle = lambda: None
+    sys.modules["app.bootstrap"] = without_torch
+    serve.build = build
+    from app.__main__ import main
+
+    sys.argv[1:1] = ["serve"]
+    main()
