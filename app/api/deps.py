@@ -14,6 +14,7 @@ from app.api.errors import ClientGone
 from app.domain.errors import InvalidRequest
 from app.domain.events import Origin
 from app.domain.keys import Key, signed
+from app.service.noting import note
 from app.service.superseding import WHATEVER_STANDS
 
 T = TypeVar("T")
@@ -39,8 +40,10 @@ def origin_of(
     """Raises InvalidRequest for a header that is too long or not printable."""
     actor = _header("X-Errata-Actor", x_errata_actor, MAX_ACTOR_CHARS)
     key: Key | None = getattr(request.state, "key", None)
+    who = (actor or "anonymous") if key is None else signed(key, actor)
+    note(actor=who)
     return Origin(
-        actor=(actor or "anonymous") if key is None else signed(key, actor),
+        actor=who,
         key_id=None if key is None else key.id,
         role=None if key is None else key.role.value,
         request_id=request.state.request_id,

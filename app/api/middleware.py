@@ -9,12 +9,14 @@ import re
 import time
 import uuid
 from collections.abc import Callable
+from typing import Any
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.api.errors import answer_to
+from app.service.noting import collected, note
 
 _log = logging.getLogger(__name__)
 
@@ -55,22 +57,21 @@ class Envelope:
                 answer[REVISION] = str(self._revision())
             await send(message)
 
-        try:
+        with collected() as facts:
+            note(request_id=request_id, revision=self._revision())
             try:
-                self._check_length(headers)
-                _check_encoding(headers)
-                await self._app(scope, self._limited(receive), send_with_headers)
-            except Exception as error:
-                if status:  # half an answer is out: all that is left is to break it off
-                    raise
-                await answer_to(error, scope["path"])(scope, receive, send_with_headers)
-        finally:
-            if status >= 400:
-                self._on_error(status)
-            # raw_path: decoded it could hold a line break
-            path = scope.get("raw_path", b"").decode("latin-1")
-            took_ms = (time.perf_counter() - began) * 1e3
-            _log.info("%s %s %d in %.1f ms, request %s", scope["method"], path, status, took_ms, request_id)
+                try:
+                    self._check_length(headers)
+                    _check_encoding(headers)
+                    await self._app(scope, self._limited(receive), send_with_headers)
+                except Exception as error:
+                    if status:  # half an answer is out: all that is left is to break it off
+                        raise
+                    await answer_to(error, scope["path"])(scope, receive, send_with_headers)
+            finally:
+                if status >= 400:
+                    self._on_error(status)
+                _tell(scope, status, time.perf_counter() - began, facts)
 
     def _check_length(self, headers: Headers) -> None:
         length = headers.get("content-length", "")
@@ -100,6 +101,21 @@ class Envelope:
 
     def _too_large(self) -> HTTPException:
         return HTTPException(413, f"The body is too large: at most {self._max_body_bytes} bytes are taken.")
+
+
+def _tell(scope: Scope, status: int, seconds: float, facts: dict[str, Any]) -> None:
+    """The request's line. Its query stays out, which may hold what was asked."""
+    # raw_path: decoded it could hold a line break
+    path = scope.get("raw_path", b"").decode("latin-1")
+    fields: dict[str, Any] = {"method": scope["method"], "path": path, "status": status, "seconds": round(seconds, 4)}
+    template = getattr(scope.get("route"), "path", None)
+    if template is not None:
+        fields["route"] = scope.get("root_path", "") + template
+    key = scope["state"].get("key")
+    if key is not None:
+        fields["key"] = key.name
+    said = "%s %s %d in %.1f ms", scope["method"], path, status, 1e3 * seconds
+    _log.info(*said, extra={"kind": "request", **fields, **facts})
 
 
 def _check_encoding(headers: Headers) -> None:

@@ -1,20 +1,53 @@
-"""What a running server logs, and how: lines for people on a terminal, JSON for programs. Knows no event."""
+"""What a running server logs, and how: lines for people on a terminal, JSON with a field for each fact for programs.
+
+No line holds what variables held: tracebacks that show it have shown keys.
+"""
 
 import logging
+import os
 import sys
+import traceback
+import warnings
+from collections.abc import Iterator
+from typing import Any, TextIO
 
 import structlog
-from structlog.typing import Processor
+from structlog.typing import EventDict, ExcInfo, Processor
+
+from app.service.noting import noted
+
+TOLD_BY_MESSAGE = ("kind", "method", "route", "path", "status", "seconds", "change", "error")
+"""Fields whose facts a line for people has in words."""
+MOST_FRAMES = 30
+"""Of one exception, the innermost."""
+LIBRARIES = ("transformers", "huggingface_hub", "torch")
+"""Their loggers write to standard error by themselves."""
 
 
-def configure(level: str) -> None:
-    """Sends every library's log lines to stderr in one form. For `serve` alone: nothing else owns the process."""
-    stamp = structlog.processors.TimeStamper(fmt="iso", utc=True)
-    shared: list[Processor] = [structlog.stdlib.add_log_level, structlog.stdlib.add_logger_name, stamp]
-    if sys.stderr.isatty():
-        final: list[Processor] = [structlog.dev.ConsoleRenderer()]
+def as_json(form: str) -> bool:
+    """Whether lines are for programs; `form` is console, json or auto."""
+    return form == "json" or (form == "auto" and not sys.stderr.isatty())
+
+
+def configure(level: str, form: str = "auto") -> None:
+    """Sends every library's lines and warnings to stderr in one form. For commands that own the process."""
+    shared: list[Processor] = [
+        structlog.stdlib.add_log_level,
+        structlog.stdlib.add_logger_name,
+        structlog.stdlib.ExtraAdder(),
+        _of_a_request,
+    ]
+    final: list[Processor]
+    if as_json(form):
+        shared.append(structlog.processors.TimeStamper(fmt="iso", utc=True))
+        final = [_exception_as_field, structlog.processors.JSONRenderer(default=str)]
     else:
-        final = [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
+        shared.append(structlog.processors.TimeStamper(fmt="%H:%M:%S", utc=False))
+        colors = sys.stderr.isatty() and "NO_COLOR" not in os.environ
+        final = [
+            _for_people,
+            structlog.dev.ConsoleRenderer(colors=colors, pad_event_to=0, pad_level=False, exception_formatter=_write),
+        ]
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
@@ -26,3 +59,81 @@ def configure(level: str) -> None:
         logging.getLogger(chatty).setLevel(logging.WARNING)
     # its start and stop are told in our own words; its errors are not
     logging.getLogger("uvicorn").setLevel(max(logging.getLogger().level, logging.WARNING))
+    warnings.showwarning = _warn
+    take_over_libraries()
+
+
+def take_over_libraries() -> None:
+    """To be called once more when they were imported: that is when they make handlers of their own."""
+    for name in LIBRARIES:
+        logger = logging.getLogger(name)
+        logger.handlers.clear()
+        logger.propagate = True
+
+
+def _warn(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    """In place of Python's own lines, of which there are two for each warning."""
+    fields = {"category": category.__name__, "where": f"{filename}:{lineno}"}
+    logging.getLogger("py.warnings").warning("%s", message, extra=fields)
+
+
+def _of_a_request(_logger: Any, _name: str, event: EventDict) -> EventDict:
+    """Whatever is logged while a request is answered can be found by the id that its client was given."""
+    request_id = noted("request_id")
+    if request_id is not None:
+        event.setdefault("request_id", request_id)
+    return event
+
+
+def _for_people(_logger: Any, _name: str, event: EventDict) -> EventDict:
+    for name in TOLD_BY_MESSAGE:
+        event.pop(name, None)
+    if str(event.get("logger", "")).startswith("app."):
+        del event["logger"]  # of a library it says whose line it is
+    return event
+
+
+def _exception_as_field(_logger: Any, _name: str, event: EventDict) -> EventDict:
+    info = event.pop("exc_info", None)
+    if info is True:
+        info = sys.exc_info()
+    if isinstance(info, tuple) and info[1] is not None:
+        event["exception"] = list(_told(info[1]))
+    return event
+
+
+def _write(out: TextIO, info: ExcInfo) -> None:
+    """An exception for people: what it came from first, as Python has it, without the frames of libraries between."""
+    for each in reversed(list(_told(info[1]))):
+        *outer, last = each["frames"] or [""]
+        frames = [frame for frame in outer if "site-packages" not in frame] + [last]
+        out.write("".join(f"\n    {frame}" for frame in frames if frame))
+        out.write(f"\n  {each['type']}: {each['message']}")
+
+
+def _told(error: BaseException) -> Iterator[dict[str, Any]]:
+    """The exception and those that it came from, each with its type, its message and where it was raised."""
+    seen: set[int] = set()
+    found: BaseException | None = error
+    while found is not None and id(found) not in seen:
+        seen.add(id(found))
+        frames = traceback.extract_tb(found.__traceback__)[-MOST_FRAMES:]
+        yield {
+            "type": type(found).__name__,
+            "message": _message(found),
+            "frames": [f"{frame.filename}:{frame.lineno} in {frame.name}" for frame in frames],
+        }
+        found = found.__cause__ or (None if found.__suppress_context__ else found.__context__)
+
+
+def _message(error: BaseException) -> str:
+    """Without what was given to a validation, which may be a prompt."""
+    count = getattr(error, "error_count", None)
+    return f"{count()} validation errors" if callable(count) else str(error)

@@ -3,17 +3,20 @@
 import asyncio
 import errno
 import ipaddress
+import logging
 import math
 import socket
 from dataclasses import asdict
 from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
+import typer
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from app.cli import render
+from app.cli.exits import Exit
 from app.cli.leaving import Leaving, farewell
 from app.cli.options import Json
 from app.cli.settings import read_settings, setting
@@ -26,6 +29,7 @@ if TYPE_CHECKING:
     from app.service.service import Service
     from app.service.views import Status
 
+_log = logging.getLogger(__name__)
 DROP_S = 2.0
 """Connections that are still open so long after what ran on them was ended are closed: their clients do not read."""
 LAST_RESORT_S = 10
@@ -81,6 +85,11 @@ def serve(
             if error.errno == errno.EADDRINUSE:
                 _in_use(settings.host, settings.port)
             render.fail(str(error), title="Cannot serve")
+        except typer.Exit:
+            raise
+        except Exception as error:
+            _log.critical("The server ends by an error of its own", exc_info=error)
+            raise typer.Exit(int(Exit.FAILED)) from None
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -111,14 +120,15 @@ def _in_use(host: str, port: int) -> None:
 
 def build(settings: "Settings", tell: Tell) -> "Service":
     """The service, its model loaded. Raises what the model or the store raises."""
-    from app.cli.logs import configure
+    from app.cli.logs import configure, take_over_libraries
 
-    configure(settings.log_level)
+    configure(settings.log_level, settings.log_format)
     tell("importing libraries", 0, 0)
     from transformers.utils.logging import disable_progress_bar
 
     from app.bootstrap import build_service
 
+    take_over_libraries()
     disable_progress_bar()  # type: ignore[no-untyped-call]  # a bar for reading weights would break the lines of the log
     return build_service(settings, tell=tell)
 
@@ -143,6 +153,7 @@ async def _run(
     from app.api.patience import Patience
     from app.api.server import Server
     from app.bootstrap import settle
+    from app.cli.logs import as_json
     from app.ui.app import pages
 
     loop, task = asyncio.get_running_loop(), asyncio.current_task()
@@ -158,7 +169,11 @@ async def _run(
         started=settle,
         pages=partial(pages, leaving=gone),
     )
-    grace_s = settings.stop_grace_s
+    grace_s, programs = settings.stop_grace_s, as_json(settings.log_format)
+
+    def tell(said: str, **fields: float) -> None:
+        _log.info(said, extra={"kind": "stop", **fields}) if programs else render.say(said)
+
     config = uvicorn.Config(
         app,
         http=Patience,
@@ -180,7 +195,7 @@ async def _run(
         gone.set()  # streams that have no end of their own would hold up the stop
         server.leave()
         answers, edits = service.under_way.count("answer"), service.under_way.count("edit")
-        render.say(farewell(answers, edits, grace_s, leaving.number))
+        tell(farewell(answers, edits, grace_s, leaving.number), answers=answers, edits=edits, seconds=grace_s)
         loop.call_later(grace_s, service.cut_short)
         loop.call_later(grace_s + DROP_S, server.drop_connections)
 

@@ -11,6 +11,7 @@ from app.domain.scope import Traffic
 from app.engine.controls import plain
 from app.engine.outcome import hit_of
 from app.engine.owner import EngineOwner
+from app.service.noting import edits_told, note
 from app.service.recent import Recent
 from app.service.records import Clock, Records
 from app.service.serving import Pins, askings_of, items_of
@@ -93,9 +94,11 @@ class Answering:
                 yield at, item
 
     def _count(self, prompt: str, parameters: GenerationParameters, generation: Generation) -> None:
+        hits = [hit.edit_id for hit in generation.hits]
+        note(namespace=parameters.namespace, **edits_told(hits))
         if not parameters.counted:
             return
-        self._records.count_hits([hit.edit_id for hit in generation.hits], self._clock())
+        self._records.count_hits(hits, self._clock())
         self._records.hits.count_not_given(hit.edit_id for hit in generation.not_given)
         if parameters.edits == "live" and not parameters.forced:
             self._recent.add(parameters.namespace, prompt)

@@ -28,6 +28,7 @@ from app.service.jobs import Jobs
 from app.service.judging import Judging
 from app.service.loading import Loading, no_collections
 from app.service.making import Making
+from app.service.noting import refusals
 from app.service.preparing import Preparing
 from app.service.rebuilding import read_anew
 from app.service.recent import Recent
@@ -250,10 +251,13 @@ class Service(Beneath):
     ) -> EditResults:
         """`read`, here and below, is the revision that the asker has read of what is to change."""
         how: dict[str, Any] = {"atomic": atomic, "batch": batch, "dry_run": dry_run, "tell": tell, "read": read}
-        with self._working("edit"):
+        told = refusals("Edit", requests, origin, self.records.ledger.keys, unless=dry_run)
+        with self._working("edit"), told as failures:
             for request in requests:
                 self._check_reason(request.reason or origin.reason)
-            return await self._editing.edit(requests, origin, **how)
+            results = await self._editing.edit(requests, origin, **how)
+            failures.extend(results.failures)
+            return results
 
     def check_edit(self, request: EditRequest) -> None:
         """Whether it could be fitted at all; nothing is. It blocks. Raises InvalidRequest."""
@@ -262,7 +266,7 @@ class Service(Beneath):
 
     async def retune(self, edit_id: str, change: Retune, origin: Origin, read: int | None = None) -> EditView:
         """Widen, narrow or tell more of an edit's scope, as a new revision."""
-        with self._working("edit"):
+        with self._working("edit"), refusals("Retune", (), origin, self.records.ledger.keys):
             self._check_reason(origin.reason)
             return await self._retuning.retune(edit_id, change, origin, read)
 

@@ -18,6 +18,7 @@ from app.api.gate import Door, check_right
 from app.api.metrics import Metrics
 from app.domain.errors import Forbidden
 from app.domain.keys import Right
+from app.service.noting import note
 from app.service.spaces import DEFAULT, namespaces
 from app.ui import words
 from app.ui.assets import Assets
@@ -103,6 +104,7 @@ class Desk:
 
     async def _answer(self, request: Request, right: Right | None, handler: Handler) -> Response:
         visit = self._visit(request)
+        note(actor=visit.actor, key=None if visit.key is None else visit.key.name)
         try:
             address = request.client.host if request.client is not None else ""
             self.door.count(address if visit.key is None else visit.key.id)

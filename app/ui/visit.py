@@ -59,12 +59,17 @@ class Visit:
             return False
         return self.key is None or Right(right) in RIGHTS[self.key.role]
 
+    @property
+    def actor(self) -> str:
+        """Who they are, for the audit."""
+        return self.name or (self.key.name if self.key is not None else "anonymous")
+
     # -- changes
 
     def origin(self, reason: str | None, *asked: object) -> Origin:
         """Who makes a change. The same form, sent again, is carried out once."""
         origin = Origin(
-            actor=self.name or (self.key.name if self.key is not None else "anonymous"),
+            actor=self.actor,
             key_id=None if self.key is None else self.key.id,
             role=None if self.key is None else self.key.role.value,
             request_id=self.request.state.request_id,

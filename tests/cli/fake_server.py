@@ -59,7 +59,7 @@ class StoppableService(FakeService):
 
 
 def build(settings: Any, tell: Callable[[str, int, int], None]) -> Any:
-    logs.configure(settings.log_level)
+    logs.configure(settings.log_level, settings.log_format)
     if os.environ.get("FAKE_LOADS") == "model":
         tell("reading the weights", 0, 0)
         time.sleep(LONG_S)

@@ -1,0 +1,150 @@
+"""The log's line for each change and each refusal, and what a request's own line tells of it. Free of torch.
+
+Prompts, targets and reasons stay out of log lines: the audit has them, behind keys.
+"""
+
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any
+
+from app.domain.edit import EditRequest
+from app.domain.errors import ErrataError, QueueFull, RequestCancelled, StoreUnavailable
+from app.domain.events import (
+    BatchCommitted,
+    EditCommitted,
+    EditRetuned,
+    EditsDisabled,
+    EditsEnabled,
+    EditsExpired,
+    EditsRefitted,
+    EditsRolledBack,
+    EditStaged,
+    Event,
+    KeyCreated,
+    KeyRevoked,
+    Origin,
+    ProbesSet,
+    SwitchSet,
+)
+from app.domain.keys import Key
+from app.domain.ledger import Ledger
+from app.service.histories import who
+from app.service.views import EditFailure
+
+_log = logging.getLogger(__name__)
+MOST_NAMED = 20
+"""Edits that one line names; the others it counts."""
+NOT_REFUSED = (RequestCancelled, QueueFull, StoreUnavailable)
+"""What keeps an edit from being made that is no fault of its own."""
+DONE = {
+    EditCommitted: "published",
+    BatchCommitted: "published",
+    EditRetuned: "retuned",
+    EditsRefitted: "refitted",
+    EditsRolledBack: "rolled back",
+    EditsDisabled: "disabled",
+    EditsEnabled: "enabled",
+    EditsExpired: "expired",
+}
+
+_FACTS: ContextVar[dict[str, Any] | None] = ContextVar("facts", default=None)
+
+
+@contextmanager
+def collected() -> Iterator[dict[str, Any]]:
+    """What is noted in it, and in tasks that begin in it, until its line is written."""
+    facts: dict[str, Any] = {}
+    token = _FACTS.set(facts)
+    try:
+        yield facts
+    finally:
+        _FACTS.reset(token)
+
+
+def noted(name: str) -> Any:
+    """A fact of the request that this is done for; None where there is none."""
+    return (_FACTS.get() or {}).get(name)
+
+
+def note(**facts: Any) -> None:
+    """For the line of the request that this is done for; without one, nothing. None tells nothing."""
+    found = _FACTS.get()
+    if found is not None:
+        found.update({name: value for name, value in facts.items() if value is not None})
+
+
+def edits_told(edit_ids: Sequence[str]) -> dict[str, Any]:
+    """Edits as fields: `edit` is one, `edits` are several, as far as a line has room, and `count` says how many."""
+    if len(edit_ids) < 2:
+        return {"edit": edit_ids[0]} if edit_ids else {}
+    return {"edits": list(edit_ids[:MOST_NAMED]), "count": len(edit_ids)}
+
+
+def tell_change(event: Event, ledger: Ledger, *, here: bool) -> None:
+    """One line, once the ledger has the event. Of what another server over the log has done (`here` is false), and of
+    parts of a batch, only where debug lines are asked for."""
+    said, fields = _of(event, ledger)
+    fields = {"change": event.kind, "revision": event.revision, **_by(event.origin, ledger.keys), **fields}
+    if here:
+        note(**{name: value for name, value in fields.items() if name not in ("request_id", "actor", "key")})
+    level = logging.INFO if here and not isinstance(event, EditStaged) else logging.DEBUG
+    _log.log(level, "%s", said, extra={"kind": "change", **fields})
+
+
+def _of(event: Event, ledger: Ledger) -> tuple[str, dict[str, Any]]:
+    match event:
+        case EditCommitted() | EditStaged():
+            request = event.edit.request
+            said = f"Edit {DONE.get(type(event), 'staged')}"
+            return said, {"edit": event.edit.id, "namespace": request.namespace, "editor": event.edit.adaptor}
+        case SwitchSet():
+            where = "in all namespaces" if event.namespace is None else f"in the namespace {event.namespace}"
+            return f"Edits switched {'on' if event.on else 'off'} {where}", {"namespace": event.namespace}
+        case ProbesSet():
+            return "Probes set", {"namespace": event.namespace, "count": len(event.prompts)}
+        case KeyCreated() | KeyRevoked():
+            done = "created" if isinstance(event, KeyCreated) else "revoked"
+            return f"Key {done}", {"key_name": event.name, "role": event.role}
+        case _:
+            edit_ids: Sequence[str] = getattr(event, "edit_ids", ())
+            spaces = {ledger.entry(each).request.namespace for each in edit_ids}
+            said = f"{'Edit' if len(edit_ids) == 1 else f'{len(edit_ids)} edits'} {DONE[type(event)]}"
+            return said, edits_told(edit_ids) | ({"namespace": spaces.pop()} if len(spaces) == 1 else {})
+
+
+def _by(origin: Origin, keys: Mapping[str, Key]) -> dict[str, Any]:
+    key = None if origin.key_id is None else keys.get(origin.key_id)
+    told = {"actor": who(origin, keys), "key": None if key is None else key.name, "request_id": origin.request_id}
+    return {name: value for name, value in told.items() if value is not None}
+
+
+def tell_refusal(error: ErrataError, what: str, namespaces: set[str], origin: Origin, keys: Mapping[str, Key]) -> None:
+    """One line about an edit that does not go live. Its message stays out, for it quotes prompts."""
+    said = f"{what} {'not made' if isinstance(error, NOT_REFUSED) else 'refused'}: {type(error).__name__}"
+    fields: dict[str, Any] = {"change": "edit_refused", "error": type(error).__name__, **_by(origin, keys)}
+    if len(namespaces) == 1:
+        (fields["namespace"],) = namespaces
+        note(namespace=fields["namespace"])
+    if conflicts := error.details.get("conflicts"):
+        fields["conflicts"] = list(conflicts)[:MOST_NAMED]
+    _log.info("%s", said, extra={"kind": "change", **fields})
+
+
+@contextmanager
+def refusals(
+    what: str, requests: Sequence[EditRequest], origin: Origin, keys: Mapping[str, Key], *, unless: bool = False
+) -> Iterator[list[EditFailure]]:
+    """Tells of a refusal, also of those that are put into the list, `unless` nothing was to go live."""
+    failures: list[EditFailure] = []
+    spaces = {request.namespace for request in requests}
+    try:
+        yield failures
+    except ErrataError as error:
+        if not unless:
+            tell_refusal(error, what, spaces, origin, keys)
+        raise
+    if not unless:
+        for failure in failures:
+            tell_refusal(failure.error, what, {requests[failure.index].namespace}, origin, keys)
