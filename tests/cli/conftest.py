@@ -1,6 +1,7 @@
 """`errata` on a live server over a service without a model."""
 
 import logging
+import signal
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -23,6 +24,16 @@ def logs_as_before() -> Iterator[None]:
     for handler in list(root.handlers):
         if handler not in before and type(handler) is logging.StreamHandler:
             root.removeHandler(handler)
+
+
+@pytest.fixture(autouse=True)
+def ctrl_c_is_heard() -> Iterator[None]:
+    """A shell has what it starts in the background ignore SIGINT, this suite and all processes that it starts."""
+    before = signal.getsignal(signal.SIGINT)
+    if before is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ import os
 import signal
 
 import pytest
+import typer
 from typer.testing import CliRunner
 
 from app.cli import leaving as module
@@ -105,6 +106,6 @@ def test_ctrl_c_ends_every_command_with_one_line(monkeypatch: pytest.MonkeyPatch
 
 def test_a_command_may_say_what_goes_on_without_it(capsys: pytest.CaptureFixture[str]) -> None:
     render.AS_JSON.set(False)
-    with pytest.raises(SystemExit), on_ctrl_c(lambda: "the server goes on."):
+    with pytest.raises(typer.Exit), on_ctrl_c(lambda: "the server goes on."):
         raise KeyboardInterrupt
     assert capsys.readouterr().err == "Stopped by Ctrl-C: the server goes on.\n"

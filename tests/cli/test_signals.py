@@ -66,6 +66,8 @@ class Process:
         """The exit code, once all was read."""
         code = self._process.wait(timeout=60)
         self._reader.join()
+        assert self._process.stdout is not None
+        self._process.stdout.close()
         return code
 
     def kill(self) -> None:
@@ -119,7 +121,7 @@ def busy(client: httpx.Client) -> list[str]:
 
 @pytest.mark.slow
 def test_ctrl_c_says_what_it_waits_for_and_ends_what_takes_longer() -> None:
-    with serving("--stop-grace-s", "1") as (server, client):
+    with serving("--stop-grace-s", "1", "--log-format", "console") as (server, client):
         said = busy(client)
         server.tell(signal.SIGINT)
         assert server.ended() == 0
@@ -128,6 +130,17 @@ def test_ctrl_c_says_what_it_waits_for_and_ends_what_takes_longer() -> None:
         assert "Traceback" not in server.output
         until(lambda: "503" in "".join(said[-3:]), "the stream ends with an error that says so")
         assert "stopping" in events("\n".join(said))[-1]["detail"]
+
+
+@pytest.mark.slow
+def test_programs_are_told_in_json() -> None:
+    with serving("--stop-grace-s", "0") as (server, client):
+        busy(client)
+        server.tell(signal.SIGTERM)
+        assert server.ended() == 0
+        lines = [json.loads(line) for line in server.output.splitlines() if line.startswith("{")]
+        (told,) = [line for line in lines if line.get("kind") == "stop"]
+        assert (told["answers"], told["edits"], told["seconds"]) == (1, 1, 0)
 
 
 @pytest.mark.slow
