@@ -13,6 +13,11 @@ class Server(uvicorn.Server):
     def capture_signals(self) -> Iterator[None]:
         yield
 
+    @property
+    def open_requests(self) -> int:
+        """Those that are being read or answered."""
+        return len(self.server_state.tasks)
+
     def leave(self) -> None:
         self.should_exit = True
 

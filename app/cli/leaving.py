@@ -9,7 +9,7 @@ from contextlib import suppress
 from types import FrameType
 from typing import Any, Self
 
-from app.cli.stopping import SIGNALS, TWICE_S, end_now
+from app.cli.stopping import SIGNALS, TWICE_S, end_now, tell_stopped
 
 LOADING_S = 2.0
 """What is loading gets to clean up in. There is nothing to lose: nothing was acknowledged yet."""
@@ -19,11 +19,12 @@ class Leaving:
     """While it is entered it handles both signals. A second one ends the process with the signal's exit code: what was
     acknowledged is in the log by then.
 
-    Until `on_loop` is called the first one raises KeyboardInterrupt in the main thread.
+    Until `on_loop` is called the first one raises KeyboardInterrupt in the main thread. `doing` tells what is loading.
     """
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock = clock
+    def __init__(self, doing: Callable[[], str], clock: Callable[[], float] = time.monotonic) -> None:
+        self._doing, self._clock = doing, clock
+        self._said = threading.Lock()
         self._told_at = 0.0
         self._then: Callable[[], None] | None = None
         self._before: list[Any] = []
@@ -55,9 +56,19 @@ class Leaving:
     def end_loading(self) -> None:
         """Loading has been told to end. Threads and libraries that do not hear of it end with the process."""
         if self._timer is None:
-            self._timer = threading.Timer(LOADING_S, end_now, [self.code])
+            self._timer = threading.Timer(LOADING_S, self._give_up)
             self._timer.daemon = True
             self._timer.start()
+
+    def say(self) -> None:
+        """What was stopped, in one line, once."""
+        if self.number is not None and self._said.acquire(blocking=False):
+            doing = self._doing()
+            tell_stopped(f"while {doing}" if doing else "", self.number)
+
+    def _give_up(self) -> None:
+        self.say()
+        end_now(self.code)
 
     def _hear(self, number: int, _: FrameType | None) -> None:
         if self.number is not None:
@@ -78,10 +89,11 @@ def _post(loop: asyncio.AbstractEventLoop, then: Callable[[], Any]) -> None:
         loop.call_soon_threadsafe(then)
 
 
-def farewell(answers: int, edits: int, grace_s: float, number: signal.Signals | None) -> str:
-    """What a server that was told to stop waits for, how long, and what ends the wait."""
-    waited = [f"{count} {name}{'' if count == 1 else 's'}" for count, name in ((answers, "answer"), (edits, "edit"))]
-    counted = " and ".join(each for each in waited if not each.startswith("0 "))
+def farewell(answers: int, edits: int, requests: int, grace_s: float, number: signal.Signals | None) -> str:
+    """What a server that was told to stop waits for, how long, and what ends the wait. `requests` are those of any kind
+    that are open, told where they are neither."""
+    counts = {"answer": answers, "edit": edits} if answers or edits else {"request": requests}
+    counted = " and ".join(f"{count} {name}{'' if count == 1 else 's'}" for name, count in counts.items() if count)
     if not counted:
         return "Stopping: nothing is under way."
     again = "; press Ctrl-C again to stop at once" if number is signal.SIGINT else ""

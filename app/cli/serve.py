@@ -21,7 +21,6 @@ from app.cli.leaving import Leaving, farewell
 from app.cli.options import Json
 from app.cli.settings import read_settings, setting
 from app.cli.starting import Starting, Tell
-from app.cli.stopping import stopped
 from app.domain.errors import ErrataError, InvalidRequest
 
 if TYPE_CHECKING:
@@ -69,8 +68,13 @@ def serve(
     settings = read_settings({name: value for name, value in given.items() if value is not None})
     # first of all: nobody should wait for a model to load to learn that the port is taken
     listener = listen(settings.host, settings.port)
-    with listener, Leaving() as leaving:
-        starting = Starting(render.out())
+    starting = Starting(render.out())
+
+    def doing() -> str:
+        starting.stop()  # its bar would be drawn over what is said now
+        return starting.doing
+
+    with listener, Leaving(doing) as leaving:
         try:
             with starting:
                 service = build(settings, starting.tell)
@@ -78,7 +82,8 @@ def serve(
         except (KeyboardInterrupt, asyncio.CancelledError):
             if leaving.number is None:
                 raise
-            stopped(f"while {starting.doing}" if starting.doing else "", leaving.number)
+            leaving.say()
+            raise typer.Exit(leaving.code) from None
         except ErrataError as error:
             render.fail(error.message, title="Cannot serve")
         except OSError as error:
@@ -194,8 +199,9 @@ async def _run(
     def leave() -> None:
         gone.set()  # streams that have no end of their own would hold up the stop
         server.leave()
-        answers, edits = service.under_way.count("answer"), service.under_way.count("edit")
-        tell(farewell(answers, edits, grace_s, leaving.number), answers=answers, edits=edits, seconds=grace_s)
+        counts = service.under_way.count("answer"), service.under_way.count("edit"), server.open_requests
+        said = farewell(*counts, grace_s, leaving.number)
+        tell(said, **dict(zip(("answers", "edits", "requests"), counts, strict=True)), seconds=grace_s)
         loop.call_later(grace_s, service.cut_short)
         loop.call_later(grace_s + DROP_S, server.drop_connections)
 

@@ -27,6 +27,11 @@ TWICE_S = 0.5
 
 def stopped(detail: str = "", number: int = signal.SIGINT) -> NoReturn:
     """Ends the command with the signal's exit code and one line, on standard error."""
+    tell_stopped(detail, number)
+    raise typer.Exit(128 + number)
+
+
+def tell_stopped(detail: str, number: int) -> None:
     name = "Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name
     title, code = f"Stopped by {name}", 128 + number
     if render.AS_JSON.get():
@@ -34,7 +39,6 @@ def stopped(detail: str = "", number: int = signal.SIGINT) -> NoReturn:
     else:
         said = Text(render.plain(f"{title}: {detail}" if detail else f"{title}."))
         Console(stderr=True, highlight=False).print(said, soft_wrap=True)
-    raise typer.Exit(code)
 
 
 @contextmanager

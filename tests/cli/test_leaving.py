@@ -38,19 +38,28 @@ def in_place_of_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )
 def test_it_says_what_it_waits_for_and_how_long(answers: int, edits: int, said: str) -> None:
-    assert farewell(answers, edits, 2.5, signal.SIGINT) == said
+    assert farewell(answers, edits, answers, 2.5, signal.SIGINT) == said
 
 
 def test_who_sent_sigterm_is_told_of_no_key() -> None:
-    assert farewell(10, 20, 10.0, signal.SIGTERM) == "Finishing 10 answers and 20 edits, at most 10 s."
+    assert farewell(10, 20, 30, 10.0, signal.SIGTERM) == "Finishing 10 answers and 20 edits, at most 10 s."
+
+
+def test_other_requests_are_told_where_there_is_nothing_else() -> None:
+    assert farewell(0, 0, 1, 10.0, signal.SIGTERM) == "Finishing 1 request, at most 10 s."
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_what_loads_is_interrupted(number: signal.Signals) -> None:
+def test_what_loads_is_interrupted(number: signal.Signals, capsys: pytest.CaptureFixture[str]) -> None:
     before = signal.getsignal(number)
-    with Leaving() as leaving, pytest.raises(KeyboardInterrupt):
+    with Leaving(lambda: "reading") as leaving, pytest.raises(KeyboardInterrupt):
         os.kill(os.getpid(), number)
     assert leaving.code == 128 + number
+    render.AS_JSON.set(False)
+    leaving.say()
+    leaving.say()
+    name = "Ctrl-C" if number is signal.SIGINT else "SIGTERM"
+    assert capsys.readouterr().err == f"Stopped by {name}: while reading\n"
     assert signal.getsignal(number) == before
 
 
@@ -69,7 +78,7 @@ def test_on_a_loop_it_is_told_there_once_and_a_second_signal_ends_the_process() 
             os.kill(os.getpid(), signal.SIGTERM)
         assert ended.value.code == 143
 
-    with Leaving(lambda: next(times)) as leaving:
+    with Leaving(str, lambda: next(times)) as leaving:
         asyncio.run(story(leaving))
     assert leaving.code == 130
 
@@ -83,7 +92,7 @@ def test_a_signal_that_came_before_is_not_forgotten() -> None:
         leaving.on_loop(lambda: told.append("serving"))
         await asyncio.sleep(0)
 
-    with Leaving() as leaving:
+    with Leaving(str) as leaving:
         asyncio.run(story(leaving))
     assert told == ["starting", "serving"]
 

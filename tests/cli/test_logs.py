@@ -26,12 +26,12 @@ Lines = Callable[[], list[str]]
 def written(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], Lines]]:
     """Begins to log in a form; gives what reads the lines so far."""
     output = io.StringIO()
-    monkeypatch.setattr("sys.stderr", output)
     names = ("", "uvicorn", *logs.LIBRARIES)
     before = {each: (logging.getLogger(each).handlers[:], logging.getLogger(each).level) for each in names}
     propagate = {each: logging.getLogger(each).propagate for each in names}
 
     def begin(form: str) -> Lines:
+        monkeypatch.setattr("sys.stderr", output)
         logs.configure("debug", form)
         for chatty in ("asyncio", "limits", "sse_starlette"):
             logging.getLogger(chatty).setLevel(logging.WARNING)

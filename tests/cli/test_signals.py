@@ -184,16 +184,18 @@ def test_what_was_acknowledged_outlives_a_second_ctrl_c(tmp_path: Path) -> None:
     try:
         edit = server.client.post("/edit", json={"prompt": "The capital of Ruritania is", "target": "Strelsau"})
         assert edit.status_code == 201, edit.text
-        body = {"inputs": "The", "parameters": {"max_new_tokens": 4000, "temperature": 1.0}}
-        with suppress(httpx.TransportError), server.client.stream("POST", "/generate_stream", json=body) as answer:
-            lines = answer.iter_lines()
-            next(lines)
+        host, port = server.address.split(":")
+        with socket.create_connection((host, int(port))) as client:
+            client.sendall(
+                b"POST /edit HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n{"
+            )  # it is waited for
+            until(lambda: "POST /edit 201" in server.output, "the log is written")
+            time.sleep(0.5)
             server.tell(signal.SIGINT)
-            until(lambda: "at most 600 s" in server.output, "it waits for the stream")
+            until(lambda: "Finishing 1 request, at most 600 s" in server.output, f"it waits: {server.output}")
             time.sleep(TWICE_S)
             server.tell(signal.SIGINT)
-            list(lines)
-        assert server.wait() == 130
+            assert server.wait() == 130
         server.start()
         assert [each["id"] for each in server.client.get("/edits").json()["edits"]] == [edit.json()["id"]]
     finally:
