@@ -44,11 +44,11 @@ class Client:
         more = {} if if_match is None else {"headers": {"If-Match": f'"{if_match}"'}}
         return self._json(self._send("POST", path, json=_given(body), **more))
 
+    def delete(self, path: str) -> Any:
+        return self._json(self._send("DELETE", path))
+
     def put(self, path: str, body: dict[str, Any]) -> Any:
         return self._json(self._send("PUT", path, json=_given(body)))
-
-    def patch(self, path: str, body: dict[str, Any]) -> Any:
-        return self._json(self._send("PATCH", path, json=_given(body)))
 
     def whole_id(self, given: str) -> str:
         """The id of the one edit whose id begins so, as in git; `ed_` may be left out."""
@@ -85,6 +85,25 @@ class Client:
                         yield event
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             self._unreachable(error)
+
+    def watch(self, method: str, path: str, body: dict[str, Any], if_match: int | None = None) -> Iterator[Any]:
+        """The job that carries a change out, whenever there is something new to tell; the last has its result. A
+        problem ends the program."""
+        headers = {"Accept": "text/event-stream"} | ({} if if_match is None else {"If-Match": f'"{if_match}"'})
+        job: Any = {"outcome": "running"}
+        try:
+            with self._open() as http, http.stream(method, path, json=_given(body), headers=headers) as answer:
+                if not answer.is_success:
+                    answer.read()
+                self._check(answer)
+                for line in answer.iter_lines():
+                    if line.startswith("data:"):
+                        job = json.loads(line.removeprefix("data:"))
+                        yield job
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            self._unreachable(error)
+        if job["outcome"] == "running":
+            self._unreachable(httpx.RemoteProtocolError("the events ended before the job"))
 
     def lines(self, path: str) -> Iterator[str]:
         """The lines of an answer that may be long."""

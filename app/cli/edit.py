@@ -8,7 +8,7 @@ import typer
 from app.cli import render
 from app.cli.client import Client
 from app.cli.options import Json, Reason
-from app.cli.stopping import on_ctrl_c
+from app.cli.waiting import PREVIEW, carried_out
 
 UNITS_S = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
 
@@ -19,13 +19,6 @@ def duration_s(text: str) -> float:
     if found is None:
         raise typer.BadParameter(f"{text!r} is no time: use 90 (seconds), 30m, 12h or 7d.")
     return float(found[1]) * UNITS_S[found[2]]
-
-
-def goes_on(what: str) -> str:
-    """What Ctrl-C does not end."""
-    if what == "preview":
-        return "the server ends its preview by itself, and commits nothing."
-    return f"the server goes on with the {what}; `errata edits` and `errata log` show it once it is live."
 
 
 def edit(
@@ -77,6 +70,5 @@ def edit(
         "dry_run": dry_run or None,
         "force": force or None,
     }
-    with on_ctrl_c(lambda: goes_on("preview" if dry_run else "edit")):
-        answer = client.post("/edit", body, if_match=read)
+    answer = carried_out(client, "POST", "/edit", body, PREVIEW if dry_run else "edit", if_match=read)
     render.as_json(answer) if json_ else render.made(answer)

@@ -19,6 +19,7 @@ from app.cli.exam import exam
 from app.cli.exits import MEANINGS
 from app.cli.fit import fit, import_, prepare
 from app.cli.generate import generate
+from app.cli.job import job
 from app.cli.keys import keys
 from app.cli.log import log
 from app.cli.look import edits, status
@@ -101,7 +102,7 @@ def options(
 
 for command in (
     serve, settings, status, generate, edit, retune, edits, rollback, disable, enable, switch, namespaces, probes, why,
-    traffic, demo, fit, prepare,
+    traffic, job, demo, fit, prepare,
 ):  # fmt: skip
     app.command()(command)
 app.command("import")(import_)

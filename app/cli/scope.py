@@ -7,9 +7,8 @@ import typer
 
 from app.cli import render
 from app.cli.client import Client, path_of
-from app.cli.edit import goes_on
 from app.cli.options import EditId, Json, Namespace, Reason
-from app.cli.stopping import on_ctrl_c
+from app.cli.waiting import carried_out
 
 AT_ONCE, SHOWN = 1000, 5
 
@@ -44,9 +43,7 @@ def retune(
         "reason": reason,
         "force": force or None,
     }
-    path = path_of("edits", client.whole_id(edit_id))
-    with on_ctrl_c(lambda: goes_on("change")):
-        edit = client.patch(path, body)
+    edit = carried_out(client, "PATCH", path_of("edits", client.whole_id(edit_id)), body, "change")
     render.as_json(edit) if json_ else render.changed([edit], edit["revision"])
 
 

@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Generator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from torch import Tensor
@@ -128,11 +128,23 @@ class Fitted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Progress:
-    """One micro-step of a fit: which of how many at most, and the loss summed over the batch."""
+    """One micro-step of a fit: which of how many at most, and the loss summed over the batch. Of a verification: how
+    many of how many prompts were asked."""
 
     step: int
     steps: int
     loss: float
+    share: float | None = None
+    """Of the work, from 0 to 1, as far as can be told from the steps so far; None: that of the steps."""
+
+    @property
+    def done(self) -> float:
+        """The share of the work that is done."""
+        return self.share if self.share is not None else min(1.0, self.step / self.steps) if self.steps else 0.0
+
+    def within(self, before: float, mine: float, whole: float) -> "Progress":
+        """As a part of something larger, in any unit: so much of it was done before, and this is so much of it."""
+        return replace(self, share=(before + self.done * mine) / whole)
 
 
 class Editor(Protocol):

@@ -2,19 +2,21 @@
 
 import asyncio
 import hashlib
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 
 from app.domain.edit import EditRequest
 from app.domain.errors import ErrataError, InvalidRequest
 from app.domain.events import Origin
-from app.editors.base import Fitted
+from app.editors.base import Fitted, Progress
 from app.service.making import Making
 from app.service.records import Records
 from app.service.repeated import known_under, standing
 from app.service.views import EditFailure, EditResult, EditResults, Tell, silent
 
 MAX_BATCH = 1000
+PHASES = ("fit", "scope", "verify")
 
 
 class Editing:
@@ -70,9 +72,9 @@ class Editing:
         results: list[EditResult] = []
         failures: list[EditFailure] = []
         for index, request in enumerate(requests):
-            part = self._part(origin, index)
+            part, mine = self._part(origin, index), _one_of(tell, index, len(requests))
             try:
-                made = await self.edit([request], part, atomic=True, batch=False, dry_run=dry_run, tell=tell, read=read)
+                made = await self.edit([request], part, atomic=True, batch=False, dry_run=dry_run, tell=mine, read=read)
                 results.extend(made.results)
             except ErrataError as error:
                 failures.append(EditFailure(index=index, error=error))
@@ -103,3 +105,14 @@ class Editing:
     def _part(origin: Origin, index: int) -> Origin:
         key = origin.idempotency_key
         return replace(origin, idempotency_key=None if key is None else f"{key}/{index}")
+
+
+def _one_of(tell: Tell, index: int, count: int) -> Tell:
+    """The progress of one of several edits as that of all: fit, scope and verification are a third of it each."""
+
+    def told(phase: str, progress: Progress | None) -> None:
+        begun = index + PHASES.index(phase) / len(PHASES) if phase in PHASES else index
+        now = progress or Progress(step=0, steps=1, loss=math.nan)
+        tell(phase, now.within(begun, 1 / len(PHASES), count))
+
+    return told

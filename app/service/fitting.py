@@ -4,8 +4,9 @@ Only with editors whose edits depend on nothing but their request; others' fits 
 """
 
 import asyncio
+import math
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -13,14 +14,10 @@ from functools import partial
 from app.editors.base import FitRequest, Fitted, Progress
 from app.engine.editions import Edition
 from app.engine.owner import EngineOwner
+from app.service.views import Tell, silent
 
-Tell = Callable[[Progress], None]
-"""Called on the event loop at each micro-step of the fit that the request is part of."""
 AT_ONCE = 64
 """Requests that are fitted together. More would keep whoever asked first waiting for all."""
-
-
-def silent(_progress: Progress) -> None: ...
 
 
 @dataclass(eq=False, slots=True)
@@ -81,7 +78,8 @@ class Fitter:
             if group.requests:
                 waiting.append(group)
         part = [group for group in groups if any(each is group for each, _ in taken)]
-        learning = self._learn(editor, [request for _, request in taken], part[0].beside, [each.tell for each in part])
+        tells = [_for(group, sum(each is group for each, _ in taken)) for group in part]
+        learning = self._learn(editor, [request for _, request in taken], part[0].beside, tells)
         fit = asyncio.create_task(learning)
 
         def look(_done: object) -> None:
@@ -124,14 +122,28 @@ class Fitter:
     ) -> list[Fitted]:
         loop = asyncio.get_running_loop()
 
-        def told(progress: Progress) -> None:
+        def told(phase: str, progress: Progress) -> None:
             for each in tell:
                 with suppress(RuntimeError):  # the loop is closing: nobody listens
-                    loop.call_soon_threadsafe(each, progress)
+                    loop.call_soon_threadsafe(each, phase, progress)
 
-        fitted = await asyncio.wrap_future(self._owner.fit(editor, requests, beside, told))
-        scoped = partial(self._owner.engine.with_scope, editor)
-        return await asyncio.to_thread(lambda: list(map(scoped, fitted, requests)))
+        def scoped() -> Iterator[Fitted]:
+            for at, (each, request) in enumerate(zip(fitted, requests, strict=False)):
+                told("scope", Progress(step=at, steps=len(requests), loss=math.nan))
+                yield self._owner.engine.with_scope(editor, each, request)
+
+        fitted = await asyncio.wrap_future(self._owner.fit(editor, requests, beside, partial(told, "fit")))
+        return await asyncio.to_thread(lambda: list(scoped()))
+
+
+def _for(group: _Group, mine: int) -> Tell:
+    """A round's progress as that of one group, which may have several rounds."""
+    before, whole = len(group.fitted), group.wanted
+
+    def tell(phase: str, progress: Progress | None) -> None:
+        group.tell(phase, None if progress is None else progress.within(before, mine, whole))
+
+    return tell
 
 
 def _give(group: _Group, fitted: Sequence[Fitted]) -> None:

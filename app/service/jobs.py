@@ -5,12 +5,15 @@ again under its Idempotency-Key.
 """
 
 import asyncio
+import math
+import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from app.domain.errors import QueueFull, UnknownJob
+from app.service.pacing import Pace
 from app.service.views import Tell
 
 if TYPE_CHECKING:
@@ -28,13 +31,15 @@ TOLD_EVERY_S = 0.2
 
 @dataclass(slots=True)
 class Job:
-    """`result` is what the work returned, `error` what it raised. `phase`: waiting, fit, verify."""
+    """`result` is what the work returned, `error` what it raised. `phase`: waiting, fit, scope, verify."""
 
     id: str
     created_at_s: float
     outcome: Outcome = "running"
     phase: str = "waiting"
     progress: "Progress | None" = None
+    seconds_left: float | None = None
+    """Of its phase, or of all of a batch whose edits are made one by one, as it was told last."""
     result: Any = None
     error: Exception | None = None
     previews: frozenset[str] = frozenset()
@@ -43,12 +48,13 @@ class Job:
     """Counts what there was to tell, so that who listens knows whether there is more."""
 
     def end(self, outcome: Outcome) -> None:
-        self.outcome, self.changes = outcome, self.changes + 1
+        self.outcome, self.changes, self.seconds_left = outcome, self.changes + 1, None
 
 
 class Jobs:
-    def __init__(self, clock: Clock) -> None:
-        self._clock = clock
+    def __init__(self, clock: Clock, timer: Clock = time.monotonic) -> None:
+        """`clock` is Unix time, `timer` what durations are taken by."""
+        self._clock, self._timer = clock, timer
         self._jobs: dict[str, Job] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
 
@@ -63,9 +69,12 @@ class Jobs:
         return job
 
     async def _run(self, job: Job, work: Callable[[Tell], Awaitable[Any]]) -> None:
+        pace = Pace(self._timer)
+
         def tell(phase: str, progress: "Progress | None") -> None:
             if job.outcome == "running":
                 job.phase, job.progress, job.changes = phase, progress, job.changes + 1
+                job.seconds_left = pace.left_s(progress)
 
         try:
             job.result = await work(tell)
@@ -109,12 +118,12 @@ class Jobs:
                     await self.cancel(job.id)
                 self._jobs.pop(job.id, None)
 
-    async def listen(self, job_id: str) -> AsyncIterator[Job]:
+    async def listen(self, job_id: str, at_least_every_s: float = math.inf) -> AsyncIterator[Job]:
         """The job as it is, again whenever there is something new to tell, the last time when it has ended."""
-        job, told = self.job(job_id), -1
+        job, told, told_at = self.job(job_id), -1, self._timer()
         while True:
-            if job.changes != told:
-                told = job.changes
+            if job.changes != told or self._timer() >= told_at + at_least_every_s:
+                told, told_at = job.changes, self._timer()
                 yield job
             if job.outcome != "running":
                 return

@@ -17,6 +17,7 @@ from app.editors.base import Fitted
 from app.engine.controls import quoted
 from app.engine.editions import Edition
 from app.engine.owner import EngineOwner
+from app.service.asked import telling
 from app.service.committing import Committer, Draft, hand_over, kept_report, new_id, preview_of, silenced
 from app.service.conflicts import check_batch, check_scopes, conflict_with, in_the_way
 from app.service.fitting import Fitter
@@ -152,8 +153,7 @@ class Making:
         for editor, namespace in dict.fromkeys((draft.editor, draft.request.namespace) for draft in drafts):
             mine = [d for d in drafts if d.editor == editor and d.request.namespace == namespace]
             requests = await self._surroundings.fit_requests([draft.request for draft in mine])
-            beside, tell = self._beside(mine, bases[namespace]), partial(mine[0].tell, "fit")
-            learned = await self._fitter.fit(editor, requests, beside, tell)
+            learned = await self._fitter.fit(editor, requests, self._beside(mine, bases[namespace]), mine[0].tell)
             for draft, fitted in zip(mine, learned, strict=True):
                 draft.fitted = fitted
         if diverged := [draft for draft in drafts if draft.diverged()]:
@@ -209,7 +209,8 @@ class Making:
                 bases = self._bases(drafts)
                 await self._look([d for d in drafts if d.seen != bases[d.request.namespace].revision], bases)
                 seconds["fit"] += await self._refit(drafts, bases)
-                failed = await self._verify(drafts, bases)
+                with telling(drafts[0].tell):
+                    failed = await self._verify(drafts, bases)
                 took_s = time.perf_counter() - began
                 seconds["verify"] = seconds.get("verify", 0.0) + took_s
                 for draft in drafts:
@@ -301,7 +302,6 @@ class Making:
 
     async def _verify(self, drafts: list[Draft], bases: dict[str, Edition]) -> list[Draft]:
         """The drafts that do not hold, unless they are forced."""
-        drafts[0].tell("verify", None)
         trials: dict[str, Edition] = {}
         for namespace, base in bases.items():
             mine = [draft for draft in drafts if draft.request.namespace == namespace]
@@ -324,9 +324,8 @@ class Making:
                 base = bases[draft.request.namespace]
                 draft.before = (await self._verifier.answer_before(draft.request, base, whole=draft.dry_run)).said
 
-        verdicts, _ = await asyncio.gather(
-            asyncio.gather(*map(verdict_of, drafts)), asyncio.gather(*map(note_before, drafts))
-        )
+        work = asyncio.gather(*map(verdict_of, drafts)), asyncio.gather(*map(note_before, drafts))
+        verdicts, _ = await asyncio.gather(*work)
         for draft, verdict in zip(drafts, verdicts, strict=True):
             draft.verdict = verdict
             await self._hush(draft, verdict.silent_in)

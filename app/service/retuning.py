@@ -18,6 +18,7 @@ from app.editors.packing import pack, unpack
 from app.engine.editions import Edition
 from app.engine.owner import EngineOwner
 from app.scope.scope import widen
+from app.service.asked import telling
 from app.service.committing import kept_report, new_id, silenced
 from app.service.conflicts import check_texts, conflict_with, in_the_way
 from app.service.fitting import Fitter
@@ -28,7 +29,7 @@ from app.service.superseding import check_read
 from app.service.surroundings import Surroundings
 from app.service.turns import Turns
 from app.service.verifying import Verdict, Verifier, bound_of
-from app.service.views import EditView
+from app.service.views import EditView, Tell, silent
 
 MOST_WIDENED = 100.0
 """Times the odds that were learned, and one in so many."""
@@ -94,7 +95,9 @@ class Retuning:
         self._fitter, self._preparing, self._turns = fitter, preparing, turns
         self._verifier, self._surroundings = verifier, surroundings
 
-    async def retune(self, edit_id: str, change: Retune, origin: Origin, read: int | None = None) -> EditView:
+    async def retune(
+        self, edit_id: str, change: Retune, origin: Origin, read: int | None = None, tell: Tell = silent
+    ) -> EditView:
         """`read` is the revision that the asker has read of it.
 
         Raises UnknownEdit, StateConflict, PreconditionFailed, InvalidRequest, ScopeConflict or EditRejected.
@@ -113,7 +116,7 @@ class Retuning:
                     now = self._pins.standing(request.namespace)
                     await self._look(entry.request, request, edit_id, now, force=change.force)
                     before = bound_of(await self._verifier.first_token(request.prompt, now), edit_id).get("bound")
-                    fitted, verdict = await self._fitted(stands, request, change.widen, now, name)
+                    fitted, verdict = await self._fitted(stands, request, change.widen, now, name, tell)
                     if before is not None:
                         verdict = replace(verdict, report={**verdict.report, "bound_before": before})
                     if not change.force:
@@ -159,22 +162,25 @@ class Retuning:
             )
 
     async def _fitted(
-        self, stands: Edit, request: EditRequest, factor: float, now: Edition, name: str
+        self, stands: Edit, request: EditRequest, factor: float, now: Edition, name: str, tell: Tell
     ) -> tuple[Fitted, Verdict]:
         """With the scope alone changed; where that does not do, fitted again."""
         (fit_request,) = await self._surroundings.fit_requests([request])
         learned = silenced(Fitted(learned=stands.learned, tensors=unpack(stands.tensors)), ())
         engine = self._owner.engine
         if engine.editors[stands.adaptor].capabilities.scoped:
+            tell("scope", None)
             fitted = _widened(await asyncio.to_thread(engine.rescope, learned, fit_request), factor)
-            verdict = await self._verified(stands, request, fitted, now, name)
+            with telling(tell):
+                verdict = await self._verified(stands, request, fitted, now, name)
             if verdict.passed or not request.paraphrases:
                 return silenced(fitted, verdict.silent_in), verdict
             await self._drop(name)
         beside = now.trying((), frozenset((edit_id_of(stands.id),)))
-        (anew,) = await self._fitter.fit(stands.adaptor, [fit_request], beside)
+        (anew,) = await self._fitter.fit(stands.adaptor, [fit_request], beside, tell)
         fitted = _widened(_in_its_scope(anew, stands), factor)
-        verdict = await self._verified(stands, request, fitted, now, name)
+        with telling(tell):
+            verdict = await self._verified(stands, request, fitted, now, name)
         return silenced(fitted, verdict.silent_in), verdict
 
     async def _verified(self, stands: Edit, request: EditRequest, fitted: Fitted, now: Edition, name: str) -> Verdict:

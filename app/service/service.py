@@ -46,7 +46,6 @@ from app.service.views import Doing, EditFilter, EditResults, EditView, Page, St
 from app.store.base import Log
 from app.store.snapshots import Manifest
 
-DRAIN_S = 30.0
 _log = logging.getLogger(__name__)
 
 
@@ -122,7 +121,7 @@ class Service(Beneath):
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        await self.under_way.drained(DRAIN_S)
+        await self.under_way.drained()
         await self.jobs.stop()
         await asyncio.to_thread(self._owner.stop)
         await asyncio.to_thread(self.records.hits.exchange)
@@ -143,7 +142,7 @@ class Service(Beneath):
     async def _rebuild(self, why: str) -> None:
         """Begin again from the log as it is now. Until that works, the server is not ready."""
         self._why_not = f"rebuilding: {why}"
-        await self.under_way.drained(DRAIN_S)
+        await self.under_way.drained()
 
         def failed(reason: str) -> None:
             self._why_not = f"rebuilding: {reason}"
@@ -264,11 +263,13 @@ class Service(Beneath):
         self._preparing.editors(request)
         self._preparing.fit_request(request)
 
-    async def retune(self, edit_id: str, change: Retune, origin: Origin, read: int | None = None) -> EditView:
+    async def retune(
+        self, edit_id: str, change: Retune, origin: Origin, read: int | None = None, tell: Tell = silent
+    ) -> EditView:
         """Widen, narrow or tell more of an edit's scope, as a new revision."""
         with self._working("edit"), refusals("Retune", (), origin, self.records.ledger.keys):
             self._check_reason(origin.reason)
-            return await self._retuning.retune(edit_id, change, origin, read)
+            return await self._retuning.retune(edit_id, change, origin, read, tell)
 
     async def neighbours(self, edit_id: str) -> list[EditView]:
         """The live edits that are about the same as one, the newest first."""

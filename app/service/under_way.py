@@ -9,6 +9,7 @@ from typing import Any, Literal
 from app.domain.errors import RequestCancelled
 
 Kind = Literal["answer", "edit"]
+DRAIN_S = 30.0
 STOPPING = "stopping"
 """Why nothing new is taken while the server ends."""
 
@@ -52,7 +53,7 @@ class UnderWay:
     def count(self, kind: Kind) -> int:
         return sum(work.kind == kind for work in self._works)
 
-    async def drained(self, most_s: float) -> bool:
+    async def drained(self, most_s: float = DRAIN_S) -> bool:
         """Whether all of it has ended within so many seconds."""
         with suppress(TimeoutError):
             async with asyncio.timeout(most_s):

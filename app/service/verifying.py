@@ -12,6 +12,7 @@ from app.engine.controls import quoted
 from app.engine.editions import Edition
 from app.engine.outcome import hit_of
 from app.engine.owner import EngineOwner
+from app.service.asked import counted
 from app.service.serving import askings_of, generation_of
 
 ROOM_TOKENS = 32
@@ -103,8 +104,9 @@ class Verifier:
 
     async def _generate(self, prompt: str, edition: Edition, count: int) -> Generation:
         parameters = GenerationParameters(max_new_tokens=count, namespace=edition.namespace)
-        async with self._share:
-            return await generation_of(self._owner, prompt, parameters, edition, edition.revision)
+        with counted():
+            async with self._share:
+                return await generation_of(self._owner, prompt, parameters, edition, edition.revision)
 
     async def first_token(self, prompt: str, edition: Edition) -> Generation:
         """Enough to know which edit answers."""

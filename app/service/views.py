@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 _WORDS = re.compile(r"\s*\S+|\s+$")
 Tell = Callable[[str, "Progress | None"], None]
-"""Who waits for edits is told the phase that they are in, and how far their fit has come."""
+"""Who waits for edits is told, on the event loop, their phase (fit, scope, verify) and how far that has come."""
 
 
 def silent(_phase: str, _progress: "Progress | None") -> None: ...

@@ -208,8 +208,8 @@ async def retune(visit: Visit) -> Response:
         return await _shown(visit, view, problem_of(error), typed)
     origin, read = _retuned_by(visit, view), visit.read()
 
-    async def made(_tell: Tell) -> tuple[EditResults, bool, bool]:
-        changed = await service.retune(view.edit.id, change, origin, read)
+    async def made(tell: Tell) -> tuple[EditResults, bool, bool]:
+        changed = await service.retune(view.edit.id, change, origin, read, tell)
         return EditResults(results=(EditResult(view=changed, seconds={}),), revision=service.revision), False, False
 
     job = service.jobs.start(made)

@@ -1,13 +1,17 @@
-"""How the service without a model ranks tokens and makes batches."""
+"""How the service without a model ranks tokens, makes batches and stands."""
 
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from app.domain.edit import EditRequest
 from app.domain.errors import ErrataError
 from app.domain.events import Origin
 from app.domain.generation import GenerationParameters, Ranked
-from app.service.views import EditFailure, EditResult, EditResults
+from app.service.spaces import switched_off, switches
+from app.service.views import EditFailure, EditResult, EditResults, Status
+
+if TYPE_CHECKING:
+    from tests.api.fake_service import FakeService
 
 
 def ranked(token_id: int, text: str, parameters: GenerationParameters, logprob: float = -0.5) -> tuple[Ranked, ...]:
@@ -32,3 +36,28 @@ async def each_for_itself(
         except ErrataError as error:
             failures.append(EditFailure(index=index, error=error))
     return EditResults(results=tuple(results), revision=revision, failures=tuple(failures))
+
+
+def standing(service: "FakeService") -> Status:
+    return Status(
+        ready=(service.why_not or service.records.held) is None,
+        why_not=service.why_not or service.records.held,
+        model="fake",
+        model_fingerprint="f00d/mlp",
+        site="mlp",
+        device="cpu",
+        dtype="float32",
+        store="memory://",
+        durable=False,
+        revision=service.revision,
+        hash=service.records.hash,
+        live_edits=service.records.ledger.live_count(),
+        switched_on=switches(service.records.ledger)[0].on,
+        switched_off=switched_off(service.records.ledger),
+        log_lag=3,
+        log_silence_s=0.5,
+        running=1,
+        waiting=2,
+        judge=service.judging.view(),
+        extra={"parameters": 42, "slots": 4},
+    )

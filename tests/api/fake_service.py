@@ -6,6 +6,7 @@ It keeps Service's signatures and knows nothing of HTTP. Torch-free.
 import asyncio
 import hashlib
 import json
+import math
 import re
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import aclosing
@@ -34,11 +35,10 @@ from app.service.recent import Recent
 from app.service.records import Records
 from app.service.retuning import Retune
 from app.service.snapshots import Snapshots
-from app.service.spaces import switched_off, switches
 from app.service.superseding import check_read, others_of_the_prompt, superseded_by, theirs
 from app.service.views import EditFilter, EditResult, EditResults, EditView, Page, Status, Tell, silent
 from app.store.memory import MemoryLog
-from tests.api.fake_answering import each_for_itself, ranked
+from tests.api.fake_answering import each_for_itself, ranked, standing
 from tests.api.fake_answers import FakeAnswering, told_of
 from tests.api.fake_changes import NOW_S, FakeChanges
 from tests.api.fake_judging import FakeJudging
@@ -86,28 +86,7 @@ class FakeService(FakeChanges):
         self.stopped += 1
 
     def status(self) -> Status:
-        return Status(
-            ready=(self.why_not or self.records.held) is None,
-            why_not=self.why_not or self.records.held,
-            model="fake",
-            model_fingerprint="f00d/mlp",
-            site="mlp",
-            device="cpu",
-            dtype="float32",
-            store="memory://",
-            durable=False,
-            revision=self.revision,
-            hash=self.records.hash,
-            live_edits=self.records.ledger.live_count(),
-            switched_on=switches(self.records.ledger)[0].on,
-            switched_off=switched_off(self.records.ledger),
-            log_lag=3,
-            log_silence_s=0.5,
-            running=1,
-            waiting=2,
-            judge=self.judging.view(),
-            extra={"parameters": 42, "slots": 4},
-        )
+        return standing(self)
 
     def editors(self) -> list[dict[str, Any]]:
         return [{"name": "grace", "preset": "serving", "sites": ["mlp"], "capabilities": {"max_target_tokens": 64}}]
@@ -267,7 +246,11 @@ class FakeService(FakeChanges):
         same = [edit.id for edit in self.records.ledger.live(request.namespace) if edit.request.subject]
         return [self.records.view(each) for each in same if each != edit_id and request.subject]
 
-    async def retune(self, edit_id: str, change: Retune, origin: Origin, read: int | None = None) -> EditView:
+    async def retune(
+        self, edit_id: str, change: Retune, origin: Origin, read: int | None = None, tell: Tell = silent
+    ) -> EditView:
+        tell("verify", Progress(step=1, steps=4, loss=math.nan))
+        await asyncio.sleep(self.slow_s)
         self._fail()
         self.origins.append(origin)
         check_read(self.records.ledger, [edit_id], read)

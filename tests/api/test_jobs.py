@@ -35,7 +35,7 @@ def test_a_job_ends_with_what_its_edit_would_have_answered(live: httpx.Client, p
     assert (job["outcome"], job["problem"]) == ("done", None)
     (edit,) = live.get("/edits").json()["edits"]
     assert {name: job["result"][name] for name in edit} == edit
-    assert job["progress"] == {"step": 3, "most_steps": 200, "loss": 0.25}
+    assert job["progress"] == {"done": 3, "of": 200, "share": 0.015, "seconds_left": None, "loss": 0.25}
 
 
 def test_a_batch_is_a_job_too(live: httpx.Client) -> None:
@@ -83,3 +83,51 @@ def test_an_unknown_job(ask: Caller, method: str, path: str) -> None:
     answer = ask(method, path)
     assert (answer.status_code, answer.json()["type"]) == (404, "urn:errata:problem:unknown-job")
     assert "GET /edits" in answer.json()["detail"]
+
+
+# -- watched: the same request answers with events
+
+
+def watched(live: httpx.Client, method: str, path: str, body: Any, **headers: str) -> list[Any]:
+    answer = live.request(method, path, json=body, headers={"Accept": "text/event-stream", **headers})
+    assert (answer.status_code, answer.headers["content-type"]) == (200, "text/event-stream; charset=utf-8")
+    assert (answer.headers["cache-control"], answer.headers["x-accel-buffering"]) == ("no-cache", "no")
+    told = [json.loads(line.removeprefix("data: ")) for line in answer.text.splitlines() if line.startswith("data: ")]
+    assert answer.headers["location"] == f"/jobs/{told[0]['id']}"
+    return told
+
+
+def test_an_edit_is_watched_to_its_end(live: httpx.Client, service: FakeService) -> None:
+    service.slow_s = 0.5
+    told = watched(live, "POST", "/edit", EDIT)
+    assert [each["outcome"] for each in told][-2:] == ["running", "done"]
+    assert told[-2]["progress"]["of"] == 200
+    assert told[-1]["result"]["target"] == EDIT["target"]
+    assert [each["id"] for each in live.get("/edits").json()["edits"]] == [told[-1]["result"]["id"]]
+
+
+def test_a_batch_and_a_retune_are_watched_too(live: httpx.Client) -> None:
+    (*_, last) = watched(live, "POST", "/edit", {"edits": [EDIT]})
+    (edit,) = last["result"]["edits"]
+    (*_, last) = watched(live, "PATCH", f"/edits/{edit['id']}", {"widen": 2})
+    assert (last["result"]["id"], last["result"]["revision"]) == (edit["id"], 3)
+
+
+def test_what_is_refused_is_told_by_the_last_event(live: httpx.Client, service: FakeService) -> None:
+    service.fails = EditRejected("The edit did not hold.", report={"exact": False})
+    (*_, last) = watched(live, "POST", "/edit", EDIT)
+    assert (last["outcome"], last["problem"]["status"]) == ("failed", 422)
+    (*_, last) = watched(live, "PATCH", "/edits/ed_nothing", {"widen": 2})
+    assert (last["outcome"], last["problem"]["status"]) == ("failed", 404)
+
+
+def test_what_cannot_be_read_is_no_stream(live: httpx.Client) -> None:
+    answer = live.post("/edit", json={"prompt": "x"}, headers={"Accept": "text/event-stream"})
+    assert (answer.status_code, answer.headers["content-type"]) == (422, "application/problem+json")
+
+
+def test_a_watched_edit_goes_on_without_who_watched_it(live: httpx.Client, service: FakeService) -> None:
+    service.slow_s = 0.5
+    with live.stream("POST", "/edit", json=EDIT, headers={"Accept": "text/event-stream"}) as answer:
+        next(answer.iter_lines())
+    until(lambda: service.revision == 1, "it is live")

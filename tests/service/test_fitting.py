@@ -12,6 +12,7 @@ from app.domain.errors import InvalidRequest
 from app.editors.base import Fitted, Progress
 from app.engine.editions import Edition
 from app.service.fitting import AT_ONCE, Fitter
+from app.service.views import silent
 
 NOTHING = Edition("default", 0, ())
 
@@ -41,7 +42,7 @@ class FakeOwner:
         return requests
 
 
-def asked(fitter: Fitter, *requests: str, tell: Any = lambda _: None) -> "asyncio.Task[list[Fitted]]":
+def asked(fitter: Fitter, *requests: str, tell: Any = silent) -> "asyncio.Task[list[Fitted]]":
     return asyncio.create_task(fitter.fit("grace", list(requests), NOTHING, tell))  # type: ignore[arg-type]
 
 
@@ -167,12 +168,14 @@ def test_progress_goes_to_all_who_wait_for_a_fit() -> None:
         owner, told = FakeOwner(), []
         fitter = Fitter(owner)  # type: ignore[arg-type]
         tasks = [
-            asked(fitter, name, tell=lambda progress, name=name: told.append((name, progress.step))) for name in "ab"
+            asked(fitter, name, tell=lambda phase, progress, name=name: told.append((name, phase, progress.step)))
+            for name in "ab"
         ]
         await asyncio.sleep(0.01)
         owner.fits[0][2](Progress(step=7, steps=200, loss=1.0))
         await owner.next()
-        assert told == [("a", 7), ("b", 7)]
+        assert told[:2] == [("a", "fit", 7), ("b", "fit", 7)]
+        assert {(name, phase) for name, phase, _ in told[2:]} == {("a", "scope"), ("b", "scope")}
         assert all(task.done() for task in tasks)
 
     run(story)
@@ -187,5 +190,23 @@ def test_editors_whose_edits_depend_on_others_are_fitted_as_asked() -> None:
         assert [requests for requests, *_ in owner.fits] == [["a"], ["b"]]
         for task in tasks:
             task.cancel()
+
+    run(story)
+
+
+def test_of_a_caller_with_several_rounds_progress_is_that_of_all_of_them() -> None:
+    async def story() -> None:
+        owner = FakeOwner()
+        shares: list[float] = []
+        fitter = Fitter(owner)  # type: ignore[arg-type]
+        names = [str(n) for n in range(AT_ONCE * 2)]
+        task = asked(fitter, *names, tell=lambda phase, progress: shares.append(progress.done) if phase == "fit" else 0)
+        await asyncio.sleep(0.01)
+        owner.fits[0][2](Progress(step=1, steps=2, loss=1.0))
+        await owner.next()
+        owner.fits[1][2](Progress(step=1, steps=2, loss=1.0, share=0.9))
+        await owner.next()
+        assert shares == [0.25, 0.95]
+        assert len(of(task)) == AT_ONCE * 2
 
     run(story)

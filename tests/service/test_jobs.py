@@ -12,6 +12,7 @@ from app.service.service import Service
 from tests.service.conftest import ORIGIN, ask, serving
 
 CAPITAL = "The capital of Ruritania is"
+LONG = "Strelsau, where the king is crowned in the cathedral"
 
 
 def started(service: Service, target: str = "Strelsau", prompt: str = CAPITAL) -> str:
@@ -24,13 +25,23 @@ def test_a_job_tells_its_fit_and_ends_with_its_edit(monkeypatch: pytest.MonkeyPa
 
     async def story() -> None:
         async with serving() as service:
-            seen = [(job.phase, job.progress) async for job in service.jobs.listen(started(service))]
-            phases = list(dict.fromkeys(phase for phase, _ in seen))
-            assert phases[-2:] == ["fit", "verify"]
-            steps = [progress.step for phase, progress in seen if phase == "fit" and progress is not None]
+            listening = service.jobs.listen(started(service, target=LONG))
+            seen = [(job.phase, job.progress, job.seconds_left) async for job in listening]
+            phases = list(dict.fromkeys(phase for phase, *_ in seen))
+            assert phases == [each for each in ("waiting", "fit", "scope", "verify") if each in phases]
+            assert {"fit", "verify"} <= set(phases)
+            fit = [(progress, left_s) for phase, progress, left_s in seen if phase == "fit" and progress is not None]
+            steps = [progress.step for progress, _ in fit]
             assert steps == sorted(steps)
             assert max(steps) > 0
-            assert (await ask(service, CAPITAL)).said == "Strelsau"
+            shares = [progress.done for progress, _ in fit]
+            assert shares[0] < 0.5 < shares[-1] <= 1
+            assert shares[-1] == max(shares)
+            assert any(left_s is not None for _, left_s in fit)
+            asked = [progress for phase, progress, _ in seen if phase == "verify" and progress is not None]
+            assert 0 < asked[-1].step <= asked[-1].steps
+            assert seen[-1][2] is None, "nothing is left of what has ended"
+            assert (await ask(service, CAPITAL)).said.startswith(LONG[:8])
 
     asyncio.run(story())
 
@@ -111,5 +122,23 @@ def test_a_preview_goes_with_the_recent_prompts_that_it_tells_of() -> None:
                 with pytest.raises(UnknownJob):
                     service.jobs.job(job_id)
             assert service.jobs.job(kept).outcome == "done"
+
+    asyncio.run(story())
+
+
+def test_who_listens_may_ask_to_be_told_though_there_is_nothing_new() -> None:
+    async def story() -> None:
+        jobs, go_on = module.Jobs(lambda: 0.0), asyncio.Event()
+
+        async def work(_tell: object) -> None:
+            await go_on.wait()
+
+        told: list[str] = []
+        async for job in jobs.listen(jobs.start(work).id, at_least_every_s=0):
+            told.append(job.outcome)
+            if len(told) == 3:
+                go_on.set()
+        assert told[:3] == ["running"] * 3
+        assert told[-1] == "done"
 
     asyncio.run(story())

@@ -4,7 +4,7 @@ import asyncio
 import re
 from typing import TYPE_CHECKING, Annotated, Any
 
-from fastapi import APIRouter, Body, Header, Path, Query, Response
+from fastapi import APIRouter, Body, Header, Path, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 
@@ -15,6 +15,7 @@ from app.api.openapi import leads_to, raises
 from app.api.schemas.corrections import EXAMPLES, BatchBody, EditItem, EditsQuery, OneOrBatch, Render, WrongItem
 from app.api.schemas.edits import EditDetail, EditOut, EditPage, MadeEdit, MadeEdits
 from app.api.schemas.jobs import JobOut, made_of
+from app.api.watching import WATCHED, is_watched, watched
 from app.domain.edit import EditRequest
 from app.domain.errors import (
     EditRejected,
@@ -57,8 +58,9 @@ def routes(service: "Service", metrics: Metrics) -> APIRouter:
         response_model=MadeEdit | MadeEdits,
         responses={
             200: {
-                "description": "A dry run, or nothing new: what was asked for stands already",
+                "description": "A dry run, or nothing new: what was asked for stands already; or events of the job",
                 "model": MadeEdit | MadeEdits,
+                "content": WATCHED,
             },
             202: {
                 "description": "Asked for with `Prefer: respond-async`: a job that makes it",
@@ -75,6 +77,7 @@ def routes(service: "Service", metrics: Metrics) -> APIRouter:
         summary="Correct an answer",
     )
     async def edit(
+        request: Request,
         response: Response,
         asker: Asker,
         read: Read,
@@ -85,7 +88,8 @@ def routes(service: "Service", metrics: Metrics) -> APIRouter:
 
         Your own edit of the same prompt is superseded; somebody else's only where `supersede` names it, or `If-Match`
         the revision that you have read (else 409). A batch is `{"edits": [...]}`. After a 503 the outcome may be
-        unknown: ask again with the same Idempotency-Key. With `Prefer: respond-async` the answer is a job.
+        unknown: ask again with the same Idempotency-Key. With `Prefer: respond-async` the answer is a job, and with
+        `Accept: text/event-stream` its events: the last has the result or the problem.
         """
         batch = isinstance(body, BatchBody)
         atomic = not isinstance(body, BatchBody) or body.atomic
@@ -124,10 +128,12 @@ def routes(service: "Service", metrics: Metrics) -> APIRouter:
                 metrics.edit_failed(failure.error, 1)
             return results, batch, body.dry_run
 
-        if ASYNC.search(prefer):
+        if ASYNC.search(prefer) or is_watched(request):
             job = service.jobs.start(
                 made, previews={each.namespace for each in requests.values()} if body.dry_run else ()
             )
+            if is_watched(request):
+                return watched(service.jobs, job)
             headers = {"Location": f"/jobs/{job.id}", "Preference-Applied": "respond-async"}
             return JSONResponse(JobOut.of(job).model_dump(mode="json"), status_code=202, headers=headers)
         results, *_ = found = await made(silent)

@@ -1,8 +1,8 @@
 """Whom edits reach: an edit's scope retuned, the probes that none may touch, the prompts that previews look at."""
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
-from fastapi import APIRouter, Body, Query
+from fastapi import APIRouter, Body, Query, Request
 
 from app.api.deps import Asker, Read, because
 from app.api.openapi import raises
@@ -24,6 +24,7 @@ from app.api.schemas.scope import (
     TrafficBody,
 )
 from app.api.schemas.server import ExamOut
+from app.api.watching import WATCHED, is_watched, watched
 from app.domain.errors import (
     EditRejected,
     LostRace,
@@ -37,6 +38,7 @@ from app.domain.errors import (
 )
 from app.engine.controls import shown
 from app.service.protecting import guarded
+from app.service.views import EditResult, EditResults, Tell
 
 if TYPE_CHECKING:
     from app.service.service import Service
@@ -67,16 +69,33 @@ CHANGES = raises(StateConflict, StoreUnavailable, LostRace, RequestCancelled, bo
 def routes(service: "Service") -> APIRouter:
     router = APIRouter(tags=["edits"])
 
-    @router.patch("/edits/{edit_id}", responses=ERRORS, summary="Widen or narrow an edit's scope")
+    @router.patch(
+        "/edits/{edit_id}",
+        response_model=EditOut,
+        responses={200: {"description": "Changed; or events of the job", "content": WATCHED}, **ERRORS},
+        summary="Widen or narrow an edit's scope",
+    )
     async def retune(
-        edit_id: Id, asker: Asker, read: Read, body: Annotated[RetuneBody, Body(openapi_examples=RETUNE)]
-    ) -> EditOut:
+        request: Request,
+        edit_id: Id,
+        asker: Asker,
+        read: Read,
+        body: Annotated[RetuneBody, Body(openapi_examples=RETUNE)],
+    ) -> Any:
         """A new revision of the edit under its id, verified as a new one would be. What it has learned stays where it
-        can; `GET /edits/{id}` shows its history."""
+        can; `GET /edits/{id}` shows its history. With `Accept: text/event-stream` it answers with a job's events."""
         if body.force:
             check_force(asker, body.reason)
         origin = because(asker, body.reason, edit_id, body)
-        return EditOut.of(await service.retune(edit_id, body.to_domain(), origin, read))
+        change = body.to_domain()
+
+        async def made(tell: Tell) -> tuple[EditResults, bool, bool]:
+            view = await service.retune(edit_id, change, origin, read, tell)
+            return EditResults(results=(EditResult(view=view, seconds={}),), revision=service.revision), False, False
+
+        if is_watched(request):
+            return watched(service.jobs, service.jobs.start(made))
+        return EditOut.of(await service.retune(edit_id, change, origin, read))
 
     @router.get("/probes", responses=raises(), summary="The probes of a namespace")
     async def probes(namespace: Annotated[Namespace, Query()] = "default") -> ProbesOut:

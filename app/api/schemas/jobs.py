@@ -14,11 +14,30 @@ from app.service.views import EditResults
 
 
 class ProgressOut(Outgoing):
-    """How far a fit has come. It ends early once every edit is right."""
+    """How far the phase has come."""
 
-    step: int
-    most_steps: int
-    loss: float | None
+    done: int = Field(description="Steps of a fit, texts whose scope is learned, or prompts asked to verify.")
+    of: int = Field(description="Of so many, as far as is known; a fit ends early once every edit is right.")
+    share: float = Field(
+        ge=0, le=1, description="Of the phase's work; of a batch that is not atomic, of the work on all its edits."
+    )
+    seconds_left: float | None = Field(
+        description="Until that share is 1, as far as the steps made so far tell; null before there is one."
+    )
+    loss: float | None = Field(description="Of a fit.")
+
+    @classmethod
+    def of_job(cls, job: Job) -> "ProgressOut | None":
+        found = job.progress
+        if found is None:
+            return None
+        return cls(
+            done=found.step,
+            of=found.steps,
+            share=round(min(1.0, max(0.0, found.done)), 4),
+            seconds_left=None if job.seconds_left is None else round(job.seconds_left, 2),
+            loss=found.loss if math.isfinite(found.loss) else None,
+        )
 
 
 class JobOut(Outgoing):
@@ -26,7 +45,7 @@ class JobOut(Outgoing):
 
     id: str
     outcome: Literal["running", "done", "failed", "cancelled"]
-    phase: str = Field(description="waiting, fit or verify; of a job that has ended, the last that it was in.")
+    phase: str = Field(description="waiting, fit, scope or verify; of a job that has ended, the last that it was in.")
     progress: ProgressOut | None
     created_at: datetime
     result: MadeEdit | MadeEdits | None = Field(description="Of a job that is done.")
@@ -34,13 +53,11 @@ class JobOut(Outgoing):
 
     @classmethod
     def of(cls, job: Job) -> "JobOut":
-        step = job.progress
-        loss = step.loss if step is not None and math.isfinite(step.loss) else None
         return cls(
             id=job.id,
             outcome=job.outcome,
             phase=job.phase,
-            progress=None if step is None else ProgressOut(step=step.step, most_steps=step.steps, loss=loss),
+            progress=ProgressOut.of_job(job),
             created_at=utc(job.created_at_s),
             result=None if job.result is None else made_of(*job.result),
             problem=None if job.error is None else problem_of(job.error),

@@ -18,6 +18,10 @@ from app.editors.base import FitRequest, Fitted, Progress
 from app.editors.fitting.suffix import Tail
 from app.editors.fitting.view import FitView, adding
 
+CHECKING = 0.5
+"""What a look at columns that all hold costs beside one that has slopes to compute."""
+USUAL_FALL, USUAL_STEPS, SLOWEST_FALL = 0.5, 2, 0.98
+"""A step leaves about so many of the tokens short that fell short before it; this is believed like so many steps."""
 PATIENCE, GAIN = 32, 0.95
 """An answer that is greedily right stays as it is when the surprise at its least probable token has not fallen to this
 share in so many steps: of what a model has never said (single bytes) it cannot be made sure, however long one fits."""
@@ -58,11 +62,28 @@ def by_parts(
     """
     order = sorted(range(len(requests)), key=lambda at: (len(requests[at].target_ids), len(requests[at].contexts[0])))
     fitted: dict[int, Fitted] = {}
+    tokens = sum(len(request.target_ids) for request in requests)
+    before = 0
     for first in range(0, len(requests), AT_ONCE):
         part = order[first : first + AT_ONCE]
-        some = yield from fit_some([requests[at] for at in part])
+        mine = sum(len(requests[at].target_ids) for at in part)
+        some = yield from _as_part(fit_some([requests[at] for at in part]), before, mine, tokens)
         fitted.update(zip(part, some, strict=True))
+        before += mine
     return [fitted[at] for at in range(len(requests))]
+
+
+def _as_part(
+    steps: Generator[Progress, None, list[Fitted]], before: int, mine: int, whole: int
+) -> Generator[Progress, None, list[Fitted]]:
+    fitted: list[Fitted] = []
+
+    def kept() -> Generator[Progress, None, None]:
+        fitted.extend((yield from steps))
+
+    for progress in kept():
+        yield progress.within(before, mine, whole)
+    return fitted
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,6 +156,9 @@ class Value:
         self._value = torch.zeros(count, width, device=rows.device)
         self._all = self.columns = torch.arange(count, device=rows.device)
         self._looks, self._steps, self._best, self._since = 0, 0, -math.inf, 0
+        self._short = self._first_short = 0
+        self.looked = 0.0
+        """Columns that were looked at, those that are checked by their cost."""
         self._odds = torch.full((len(rows), count), -torch.inf, device=rows.device)
         self.fit: Fit | None = None
 
@@ -149,6 +173,9 @@ class Value:
         self._looks += 1
         self._odds[:, self.columns] = look.odds
         short = (look.odds < self._how.odds) | ~look.first
+        self._short = int(short.any(0).sum())
+        self.looked += len(self.columns) * (1.0 if self._short else CHECKING)
+        self._first_short = self._first_short or self._short
         least, right = float(look.odds.min()), bool(look.first.all())
         gained = _surprise(least) < GAIN * _surprise(self._best)
         self._best, self._since = (least, 0) if gained else (self._best, self._since + 1)
@@ -162,6 +189,20 @@ class Value:
             self._move(look, short)
             if self._mix is None:  # else what is learned of one column acts in others
                 self.columns = self.columns[short.any(0)]
+
+    def left(self) -> float:
+        """Columns that are yet to be looked at, if tokens go on to fall short no more as they did so far."""
+        if self.fit is not None:
+            return 0.0
+        check = len(self._all) * CHECKING
+        if not self._short:
+            return check
+        fallen = self._short / self._first_short * USUAL_FALL**USUAL_STEPS
+        fall: float = min(SLOWEST_FALL, fallen ** (1 / (self._steps + USUAL_STEPS)))
+        most = max(0, self._how.max_steps - self._looks)
+        if self._mix is not None:  # all columns are looked at each time
+            return len(self._all) * min(most, math.log(2 * self._short) / -math.log(fall)) + check
+        return min(most * self._short, self._short / (1 - fall)) + check
 
     def _move(self, look: Look, short: Tensor) -> None:
         self._steps += 1
@@ -217,12 +258,16 @@ def fit_deltas(
             looks.append(_look(view, batch, tail, parameters, rows[some], columns[some], deltas[some]))
             yield told
         found = Look(*(torch.cat(each) for each in zip(*looks, strict=True)))
-        told = Progress(step=step, steps=parameters.max_steps, loss=float(F.softplus(-found.odds).mean()))
-        step, start = step + 1, 0
+        start = 0
         for value in going:
             own = slice(start, start + len(value.rows)), slice(len(value.columns))
             start += len(value.rows)
             value.step(Look(*(each[own] for each in found)))
+        done = sum(len(value.rows) * value.looked for value in values)
+        left = sum(len(value.rows) * value.left() for value in values)
+        loss = float(F.softplus(-found.odds).mean())
+        told = Progress(step=step, steps=parameters.max_steps, loss=loss, share=done / (done + left))
+        step += 1
     return [value.fit for value in values if value.fit is not None]
 
 

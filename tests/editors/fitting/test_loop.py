@@ -1,14 +1,16 @@
 """The fitting loop: what is learned holds in every context at once, in few passes, none of them long."""
 
 import math
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
+from app.editors.base import Progress
 from app.editors.fitting.hooks import SiteHooks
-from app.editors.fitting.loop import Fit, FitParameters, collate, fit_deltas
+from app.editors.fitting.loop import AT_ONCE, Fit, FitParameters, by_parts, collate, fit_deltas
 from app.editors.fitting.sites import ffn_site
 from app.editors.fitting.view import FitView, adding
 from tests.models import tiny
@@ -130,3 +132,23 @@ def test_what_cannot_be_made_sure_of_stays_once_it_is_right(view: FitView) -> No
     assert not fit.converged
     assert fit.steps < 100
     assert math.isfinite(fit.probability)
+
+
+def test_its_share_of_the_work_grows_to_nearly_all_of_it(view: FitView) -> None:
+    """Of a target that is learned in several steps; each tells how much there is to do if it goes on like that."""
+    steps = fit_deltas(view, [PROMPTS, PROMPTS], [TARGET, [25, 0]], HOW)
+    shares = [progress.done for progress in steps]
+    assert shares[0] == 0
+    assert all(0 <= share < 1 for share in shares)
+    assert shares[-1] == max(shares) > 0.5
+
+
+def test_parts_of_a_batch_are_parts_of_its_progress(view: FitView) -> None:
+    def fit_some(some: Any) -> Any:
+        yield Progress(step=0, steps=4, loss=0.0)
+        yield Progress(step=2, steps=4, loss=0.0)
+        return list(some)
+
+    long, short = SimpleNamespace(target_ids=[1] * 8, contexts=[[1]]), SimpleNamespace(target_ids=[1], contexts=[[1]])
+    steps = by_parts([long] * AT_ONCE + [short] * AT_ONCE, fit_some)
+    assert [round(progress.done * 9, 6) for progress in steps] == [0, 0.5, 1, 5]

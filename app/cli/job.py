@@ -1,0 +1,30 @@
+"""`errata job`: how far an edit has come that somebody did not wait for; and its end."""
+
+from typing import Annotated
+
+import typer
+
+from app.cli import render
+from app.cli.client import Client, path_of
+from app.cli.options import Json
+from app.cli.waiting import result_of, told
+
+
+def job(
+    context: typer.Context,
+    job_id: Annotated[str, typer.Argument(metavar="ID", help="The job, as the server named it.")],
+    cancel: Annotated[bool, typer.Option("--cancel", help="End it: nothing more of it goes live.")] = False,
+    json_: Json = False,
+) -> None:
+    """Tell how far a job is, an edit that the server makes while nobody waits; or cancel it."""
+    client: Client = context.obj
+    path = path_of("jobs", job_id)
+    found = client.delete(path) if cancel else client.get(path)
+    if json_:
+        render.as_json(found)
+        return
+    render.say(", ".join(filter(None, told(found))) + ".")
+    if found["outcome"] in ("done", "failed"):
+        result = result_of(found)
+        for edit in result.get("edits", [result]):
+            render.made(edit)
