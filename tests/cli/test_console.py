@@ -231,3 +231,35 @@ def test_the_shell_completes_commands() -> None:
     done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=False)
     assert done.stdout.split() == ["status"]
     assert "--install-completion" in CliRunner().invoke(app, ["--help"], env={"TERM": "dumb"}).output
+
+
+COMPLETES = {"_ERRATA_COMPLETE": "complete_bash", "COMP_WORDS": "errata sta", "COMP_CWORD": "1"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "environment", "says"),
+    [
+        (["--version"], {}, "errata "),
+        (["--help"], {}, "Usage"),
+        (["serve", "--help"], {}, "--stop-grace-s"),
+        ([], COMPLETES, "status"),
+    ],
+    ids=["version", "help", "help of serve", "completion"],
+)
+def test_what_needs_no_model_imports_no_torch(arguments: list[str], environment: dict[str, str], says: str) -> None:
+    """Nor what else takes its time: a command would take seconds to say its name."""
+    program = """
+import atexit, sys
+
+heavy = {"torch", "transformers", "numpy", "redis", "uvicorn", "fastapi", "structlog"}
+atexit.register(lambda: sys.stderr.write(" ".join(sorted(heavy & set(sys.modules)))))
+sys.argv[0] = "errata"
+from app.__main__ import main
+
+main()
+"""
+    command = [sys.executable, "-c", program, *arguments]
+    given = os.environ | {"COLUMNS": "200", "TERM": "dumb", **environment}
+    done = subprocess.run(command, env=given, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert says in done.stdout
+    assert done.stderr == ""
