@@ -81,10 +81,11 @@ def carried_out(
     job: dict[str, Any] = {}
 
     def goes_on() -> str:
-        said = f"the server goes on with the {what}"
+        parts = [f"the server goes on with the {what}."]
         if job:
-            said += f": `errata job {job['id']}` tells how far it is, and with --cancel ends it"
-        return f"{said}. {'It commits nothing.' if what == PREVIEW else '`errata log` shows it once it is live.'}"
+            parts.append(f"`errata job {job['id']}` tells how far it is, and with --cancel ends it;")
+        parts.append("it commits nothing." if what == PREVIEW else "`errata log` shows it once it is live.")
+        return " ".join(parts)
 
     with on_ctrl_c(goes_on), Waiting(quietly() if render.AS_JSON.get() else Console(stderr=True)) as waiting:
         for job in client.watch(method, path, body, if_match):
