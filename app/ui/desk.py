@@ -71,6 +71,7 @@ def environment(assets: Assets) -> Environment:
         seconds=words.seconds,
         size=words.size,
         linked=linked,
+        phase=words.phase,
     )
     return made
 

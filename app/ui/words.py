@@ -18,6 +18,12 @@ STATES = {
     State.ROLLED_BACK: "rolled back",
     State.STAGED: "staged",
 }
+PHASES = {
+    "waiting": "Waiting for its turn",
+    "fit": "Fitting the answer",
+    "scope": "Learning which questions ask for it",
+    "verify": "Asking the question and those around it",
+}
 EVENTS = {
     "edit_committed": "published an edit",
     "edit_staged": "staged an edit of a batch",
@@ -149,3 +155,8 @@ def logit(value: float) -> float:
     """A share on the scale of the strip, from -6 to 6."""
     value = min(max(value, 0.0025), 0.9975)
     return math.log(value / (1 - value))
+
+
+def phase(name: str) -> str:
+    """What a job is doing."""
+    return PHASES.get(name, name)
