@@ -5,6 +5,7 @@ Only with editors whose edits depend on nothing but their request; others' fits 
 
 import asyncio
 import math
+import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -16,6 +17,7 @@ from app.engine.editions import Edition
 from app.engine.owner import EngineOwner
 from app.service.views import Tell, silent
 
+TOLD_EVERY_S = 0.1
 AT_ONCE = 64
 """Requests that are fitted together. More would keep whoever asked first waiting for all."""
 
@@ -128,8 +130,11 @@ class Fitter:
                     loop.call_soon_threadsafe(each, phase, progress)
 
         def scoped() -> Iterator[Fitted]:
+            due_s = 0.0
             for at, (each, request) in enumerate(zip(fitted, requests, strict=False)):
-                told("scope", Progress(step=at, steps=len(requests), loss=math.nan))
+                if time.monotonic() >= due_s:  # all who wait are told each time
+                    told("scope", Progress(step=at, steps=len(requests), loss=math.nan))
+                    due_s = time.monotonic() + TOLD_EVERY_S
                 yield self._owner.engine.with_scope(editor, each, request)
 
         fitted = await asyncio.wrap_future(self._owner.fit(editor, requests, beside, partial(told, "fit")))
