@@ -1,1 +1,2 @@
-"""Errata in plain Python: edits, the events that change them, the ledger that folds events. No torch, I/O or clock."""
+"""Errata's domain in plain Python: edits, the events that change them, and the ledger that folds events. No torch, no
+I/O, no clock."""

@@ -1,4 +1,4 @@
-"""An edit: what was asked for, and what was committed. Plain values; tensors travel as opaque bytes (safetensors)."""
+"""Edit requests and committed edits, as plain values. Tensors travel as opaque bytes in safetensors format."""
 
 import hashlib
 import json
@@ -19,17 +19,17 @@ FIT_MARK = "@"
 
 
 def fit_id_of(edit_id: str, revision: int) -> str:
-    """Names what an edit acts by since it was fitted again at a revision."""
+    """Id of the fit that an edit was given at a revision."""
     return f"{edit_id}{FIT_MARK}{revision}"
 
 
 def edit_id_of(fit_id: str) -> str:
-    """The edit that a fit is of: most are an edit's only one, and have its id."""
+    """Id of the edit that a fit belongs to. An edit's first fit carries the edit's own id."""
     return fit_id.partition(FIT_MARK)[0]
 
 
 class State(StrEnum):
-    """Where an edit stands at the ledger's head. `live` is the only state in which it may answer."""
+    """State of an edit at the ledger's head. Only a `live` edit may answer."""
 
     STAGED = "staged"
     LIVE = "live"
@@ -41,7 +41,7 @@ class State(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EditRequest:
-    """A correction that is asked for: this prompt, and whatever asks the same, shall be answered with `target`."""
+    """A requested correction: this prompt, and every question that asks the same, is to be answered with `target`."""
 
     prompt: str
     target: str
@@ -76,33 +76,33 @@ class EditRequest:
             raise InvalidRequest("`subject` is empty: leave it out, or name who or what the prompt is about.")
 
     def digest(self) -> str:
-        """A hash of everything that was asked, to tell a repeated request from another one under the same key."""
+        """Hash of all fields; tells a repeated request from a different one under the same idempotency key."""
         return hashlib.sha256(json.dumps(asdict(self), sort_keys=True, default=str).encode()).hexdigest()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Edit:
-    """A fitted edit, as it stands in the log for ever. Nothing in it depends on any other edit."""
+    """A fitted edit as the log records it. Nothing in it depends on any other edit."""
 
     id: str
     request: EditRequest
     editor: str
     created_at_s: float
-    """Unix time of the request's acceptance."""
+    """Unix time at which the request was accepted."""
     expires_at_s: float | None
     supersedes: tuple[str, ...]
     model_fingerprint: str
-    """Model, tokenizer and site that the tensors were fitted on."""
+    """Fingerprint of the model, tokenizer and site that the tensors were fitted on."""
     before: str
     after: str
     report: Mapping[str, Any]
-    """What was measured before the commit (JSON values)."""
+    """Measurements taken before the commit (JSON values)."""
     learned: Mapping[str, Any]
-    """The editor's scalars, frozen (JSON values), such as GRACE's own radius."""
+    """The editor's scalars (JSON values), such as GRACE's radius; immutable once committed."""
     tensors: bytes
-    """The editor's tensors, safetensors format."""
+    """The editor's tensors in safetensors format."""
 
     @property
     def adaptor(self) -> str:
-        """The editor under its preset, as one word; the default preset goes without saying."""
+        """Editor and preset as one word; the default preset is left out."""
         return self.editor if self.request.preset == "serving" else f"{self.editor}/{self.request.preset}"

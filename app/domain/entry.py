@@ -1,4 +1,5 @@
-"""One edit's place in the ledger: when it was live, who covers it, what it has learned since."""
+"""An edit's entry in the ledger: its live intervals, the edits that cover it, and what it has learned since its
+commit."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -8,57 +9,59 @@ from app.domain.edit import Edit, EditRequest, fit_id_of
 from app.domain.events import Origin, Refit
 
 NEVER = 2**62
-"""A revision no log reaches: the open end of a live interval."""
+"""A revision that no log reaches; it marks the open end of a live interval."""
 
 
 @dataclass(slots=True)
 class Entry:
-    """One edit's life. `live` are intervals [from, to) over revisions; `superseded_by` are edits that named it."""
+    """One edit's life. `live` holds intervals [from, to) over revisions; `superseded_by` holds the ids of edits that
+    supersede it."""
 
     edit: Edit
     order: int
-    """Its place among all edits of the log: breaks ties, the newest wins."""
+    """Position among all edits of the log; the newest edit wins a tie."""
     staged_in: str | None = None
     committed_at: int | None = None
-    """The revision of the event that committed it: for a staged edit, its batch's closing event."""
+    """Revision of the event that committed it; for a staged edit, that of its batch's closing event."""
     rolled_back: bool = False
     disabled: bool = False
     expired: bool = False
     superseded_by: list[str] = field(default_factory=list)
     covers: bool = False
-    """Whether it keeps out what it supersedes: it stands, or what superseded it stands or covers in turn."""
+    """Whether it keeps the edits that it supersedes from going live: it is in force itself, or an edit that superseded
+    it is in force or covers in turn."""
     live: list[tuple[int, int]] = field(default_factory=list)
     history: list[tuple[int, str, float, Origin]] = field(default_factory=list)
-    """(revision, event kind, Unix time, origin) of every event that touched it."""
+    """(revision, event kind, Unix time, origin) of every event that touched the edit."""
 
     refits: list[tuple[int, Refit]] = field(default_factory=list)
-    """(revision, what was learned) from that revision on, oldest first."""
+    """(revision, refit), oldest first. A refit applies from its revision on."""
 
     retunes: list[tuple[int, EditRequest, Mapping[str, Any]]] = field(default_factory=list)
-    """(revision, what was asked of it in all, what was measured then), oldest first."""
+    """(revision, complete request, verification report) of each retuning, oldest first."""
 
     @property
     def request(self) -> EditRequest:
-        """What is asked of it now."""
+        """The request in force: the last retuning's, else the original."""
         return self.retunes[-1][1] if self.retunes else self.edit.request
 
     @property
     def report(self) -> Mapping[str, Any]:
-        """What was measured when it was made, or retuned last."""
+        """The report of the last retuning, else the one made before the commit."""
         return self.retunes[-1][2] if self.retunes else self.edit.report
 
     @property
     def learned(self) -> Mapping[str, Any]:
-        """What it acts by now."""
+        """The editor's scalars in force: the last refit's, else those committed."""
         return self.refits[-1][1].learned if self.refits else self.edit.learned
 
     def fit_id(self, revision: int | None = None) -> str:
-        """Names what the edit acts by at a revision, by default the newest: the edit itself, or a refit of it."""
+        """Id of the fit in force at a revision, by default the newest: the edit's own id or that of a refit."""
         known = [at for at, _ in self.refits if revision is None or at <= revision]
         return fit_id_of(self.edit.id, known[-1]) if known else self.edit.id
 
     def fits(self, oldest: int) -> list[Edit]:
-        """What it acts by at any revision from `oldest` on: the edit as it stands, under each fit's id."""
+        """Fits in force at any revision from `oldest` on, each as an edit under the fit's id."""
         now = replace(self.edit, request=self.request)
         refitted = [
             (at, replace(now, id=fit_id_of(self.edit.id, at), learned=fit.learned, tensors=fit.tensors))
@@ -70,7 +73,7 @@ class Entry:
 
     @property
     def touched_at(self) -> int:
-        """The newest revision that changed it, be it by what happened to another edit."""
+        """Newest revision that changed it, directly or through another edit."""
         turned = [at for span in self.live[-1:] for at in span if at != NEVER]
         return max(self.history[-1][0], *turned, 0)
 
@@ -80,11 +83,11 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Use:
-    """What an idempotency key was used for."""
+    """The outcome recorded under an idempotency key."""
 
     digest: str
-    """Of the request."""
+    """Digest of the request."""
     revision: int
-    """Of the event that it made, or a batch's closing event."""
+    """Revision of the event that the request caused; for a batch, of its closing event."""
     edit_ids: tuple[str, ...]
-    """What that event touched."""
+    """Edits that the event touched."""

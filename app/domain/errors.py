@@ -1,27 +1,29 @@
-"""Everything a caller can cause, as one tree. Each message says what is wrong and what to do about it.
+"""All errors that a caller can cause, as one tree. Each message says what is wrong and what to do about it.
 
 ErrataError
-├── InvalidRequest            the request cannot be served as it stands
+├── InvalidRequest            the request is invalid as it stands
 ├── UnknownEdit               no edit has this id
-├── UnknownNamespace          nothing was ever done in a namespace of this name
+├── UnknownNamespace          no edit or setting was ever made in a namespace of this name
+├── UnknownJob                no job has this id
 ├── UnknownModel              the named model is not the one this server hosts
 ├── UnsupportedModel          the model cannot be served or edited, refused at load
 ├── StateConflict             the edit is not in a state that allows this
-├── PreconditionFailed        what the request was made on has changed since it was read (If-Match)
+├── PreconditionFailed        the resource has changed since the client read it (If-Match)
 ├── ScopeConflict             the scope overlaps that of another live edit with another target
 ├── IdempotencyMismatch       the key was used before with another body
 ├── EditRejected              the fitted edit failed its verification; carries the report
-├── Unauthenticated           no key, or one that is not known here
+├── Unauthenticated           no key was given, or this server does not know it
 ├── Forbidden                 the key's role does not allow this
-├── RateLimited               the key, or the address, asked too often
+├── RateLimited               the key or address sent too many requests
 ├── UnknownKey                no key has this id
 ├── RevisionGone              the revision is outside the history window
 ├── RevisionAhead             `min_revision` was not reached in time
 ├── QueueFull                 too many requests wait
-├── RequestCancelled          the client went away or the server is stopping
+├── RequestCancelled          the client disconnected or the server is stopping
+├── DeadlineExceeded          the request's `timeout` ran out before it ended
 ├── LostRace                  another writer appended first
-├── StoreUnavailable          the log cannot be written now; the outcome may be unknown
-├── StoreCorrupt              the log's bytes are not what was written
+├── StoreUnavailable          the log cannot be written now; whether the append succeeded may be unknown
+├── StoreCorrupt              the log's bytes differ from what was written
 └── IncompatibleEdit          a stored edit belongs to another model, tokenizer or site
 """
 
@@ -31,7 +33,7 @@ from typing import Any
 
 
 class ErrataError(Exception):
-    """Base of all errors a caller can cause. `details` are extra fields for the answer."""
+    """Base of all errors that a caller can cause. `details` are extra fields for the response."""
 
     def __init__(self, message: str, **details: Any) -> None:
         super().__init__(message)
@@ -113,7 +115,7 @@ class IncompatibleEdit(ErrataError): ...
 
 @contextmanager
 def of_batch(index: int | None) -> Iterator[None]:
-    """What goes wrong inside is told with its place in the batch, from 0; None: there is no batch."""
+    """Adds the item's index in its batch, from 0, to errors raised inside; None: the request is not a batch."""
     try:
         yield
     except ErrataError as error:

@@ -1,4 +1,4 @@
-"""The events: each raises the revision by one, and is all that can change what an edit does."""
+"""The events. Each raises the revision by one, and nothing else changes what an edit does."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -9,23 +9,23 @@ from app.domain.edit import Edit, EditRequest
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Origin:
-    """Who caused an event, why, and from where: the audit's half of every event."""
+    """Who caused an event, why, and from where: the audit fields of every event."""
 
     actor: str = "anonymous"
     key_id: str | None = None
     role: str | None = None
-    """Of the key that the request came with, where keys are asked for."""
+    """Role of the key that the request was authenticated with; None without a key."""
     reason: str | None = None
     request_id: str | None = None
     client: str | None = None
     idempotency_key: str | None = None
     digest: str | None = None
-    """Hash of the request under `idempotency_key`."""
+    """Digest of the request sent under `idempotency_key`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Event:
-    """`revision` is the one this event creates; `at_s` is Unix time."""
+    """Base of all events. `revision` is the revision that the event creates; `at_s` is Unix time."""
 
     kind: ClassVar[str]
     revision: int
@@ -34,26 +34,26 @@ class Event:
 
 
 SINCE = "since"
-"""In a field's metadata: the schema of the log that it came with. Entries that are older do not have it."""
+"""Key of a field's metadata: the log schema that introduced the field. Older entries do not have it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Turning(Event):
-    """An event that makes edits live, or no longer so: those that it names, and others through them.
+    """An event that opens or closes the live intervals of the edits that it names and, through them, of others.
 
-    The others are told in it, so that whoever reads an entry alone knows. Of an entry from before schema 4 they are
-    known by folding.
+    The others are recorded in it, so that an entry can be read on its own. Entries older than schema 4 lack them; there
+    they follow from the fold.
     """
 
     revived: tuple[str, ...] = field(default=(), metadata={SINCE: 4})
-    """Edits that were superseded by what it takes out, and answer again."""
+    """Edits that go live again because the event takes out what superseded them."""
     superseded: tuple[str, ...] = field(default=(), metadata={SINCE: 4})
-    """Edits that are superseded by what it brings in, and answer no more."""
+    """Edits that stop being live because what the event brings in supersedes them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EditCommitted(Turning):
-    """One edit goes live, and what it supersedes goes out, in one step."""
+    """One edit goes live, and the edits that it supersedes stop being live, in one step."""
 
     kind: ClassVar[str] = "edit_committed"
     edit: Edit
@@ -61,7 +61,7 @@ class EditCommitted(Turning):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EditStaged(Event):
-    """One edit of a batch is in the log but not live: it waits for its batch's closing event."""
+    """One edit of a batch is in the log but not yet live: it waits for its batch's closing event."""
 
     kind: ClassVar[str] = "edit_staged"
     batch_id: str
@@ -70,7 +70,7 @@ class EditStaged(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BatchCommitted(Turning):
-    """The closing event of a batch: all its staged edits go live at this revision, or, without it, none ever."""
+    """The closing event of a batch: all its staged edits go live at this revision. Without it, none ever does."""
 
     kind: ClassVar[str] = "batch_committed"
     batch_id: str
@@ -79,7 +79,7 @@ class BatchCommitted(Turning):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Refit:
-    """What an edit has learned anew, in place of what it was committed with."""
+    """A new fit of an edit; it replaces the fit that the edit was committed with."""
 
     edit_id: str
     learned: Mapping[str, Any]
@@ -88,7 +88,8 @@ class Refit:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EditsRefitted(Event):
-    """Edits that shared weights with one that was rolled back were fitted again without it, and act so from here on."""
+    """Edits that shared weights with a rolled-back edit were fitted again without it; the new fits apply from here
+    on."""
 
     kind: ClassVar[str] = "edits_refitted"
     fits: tuple[Refit, ...]
@@ -100,16 +101,16 @@ class EditsRefitted(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EditRetuned(Event):
-    """An edit's scope was changed: what was asked of it in all, and what it acts by from here on."""
+    """An edit's scope was changed. The event holds the complete request and the fit that apply from here on."""
 
     kind: ClassVar[str] = "edit_retuned"
     fit: Refit
     request: EditRequest
     report: Mapping[str, Any]
     changed: Mapping[str, Any] = field(default_factory=dict, metadata={SINCE: 4})
-    """What was asked for: `widen`, and the texts that were added, by kind."""
+    """The requested change: `widen`, and the added texts by kind."""
     forced: bool = field(default=False, metadata={SINCE: 4})
-    """Whether it was changed although its verification failed, or whatever that would have said."""
+    """Whether the change was made with `force`, whatever its verification said."""
 
     @property
     def edit_ids(self) -> tuple[str, ...]:
@@ -118,7 +119,7 @@ class EditRetuned(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProbesSet(Event):
-    """Prompts of a namespace whose answers no edit may change, in place of those it had."""
+    """Replaces the probes of a namespace: prompts whose answers no edit may change."""
 
     kind: ClassVar[str] = "probes_set"
     namespace: str
@@ -151,7 +152,7 @@ class EditsExpired(Turning):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SwitchSet(Event):
-    """The kill switch: while `on` is false no edit of the namespace (or, for None, of any) answers."""
+    """The kill switch: while `on` is false, no edit of the namespace answers; None stands for all namespaces."""
 
     kind: ClassVar[str] = "switch_set"
     namespace: str | None
@@ -160,7 +161,7 @@ class SwitchSet(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeyCreated(Event):
-    """A key may be used from now on. Its secret is known to its owner only."""
+    """A key is valid from here on. The event holds only the hash of its secret."""
 
     kind: ClassVar[str] = "key_created"
     key_id: str
@@ -198,7 +199,7 @@ EVENTS: dict[str, type[Event]] = {
 
 
 def named(event: Turning) -> tuple[str, ...]:
-    """The edits that it names, in distinction to those that turn through them."""
+    """The edits that an event names, as opposed to those that it turns through them."""
     if isinstance(event, EditCommitted):
         return (event.edit.id,)
     assert isinstance(event, BatchCommitted | EditsRolledBack | EditsDisabled | EditsEnabled | EditsExpired)

@@ -1,4 +1,4 @@
-"""What may be asked of a generation, and what one answers."""
+"""Parameters and results of a generation."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -13,7 +13,8 @@ MOST_TOP_LOGPROBS = 20
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GenerationParameters:
-    """How to decode, and which edits to see. Greedy unless `do_sample` or a temperature is given."""
+    """Decoding parameters, and which edits are visible. Decoding is greedy unless `do_sample` or a temperature is
+    given."""
 
     max_new_tokens: int = 100
     do_sample: bool = False
@@ -31,27 +32,28 @@ class GenerationParameters:
     edits: Literal["live", "off"] = "live"
     exclude: tuple[str, ...] = ()
     revision: int | None = None
-    """See the edits as they were at this revision (time travel, inside the history window)."""
+    """Revision whose edits are visible (time travel within the history window)."""
     min_revision: int | None = None
-    """Wait until this revision is applied here (read your writes)."""
+    """Revision that must be applied here before the request starts (read your writes)."""
     explain: bool = False
-    """Where no edit answers, tell which was nearest to it."""
+    """Report the nearest edit when none answers."""
     logit_bias: tuple[tuple[int, float], ...] = ()
-    """(token id, what is added to its logit), before any choice."""
+    """(token id, value added to its logit) before sampling."""
     top_logprobs: int | None = None
-    """Tell of each token how likely it was, and of so many that were likeliest in its place; None: tell neither."""
+    """Number of likeliest alternatives to report per token, along with the token's own log probability; None: report
+    neither."""
     timeout_s: float | None = None
-    """The request ends with DeadlineExceeded if it has not ended by then; counted from its arrival."""
+    """Seconds from arrival after which the request fails with DeadlineExceeded."""
     ignore_eos: bool = False
-    """Go on past end-of-text until `max_new_tokens`, for measurements of speed."""
+    """Generate past end-of-text up to `max_new_tokens`; used by speed measurements."""
     forced: tuple[int, ...] = ()
-    """Token ids that are taken one after the other, whatever the model would choose (teacher forcing)."""
+    """Token ids to emit in order, whatever the model would choose (teacher forcing)."""
 
     counted: bool = True
     """Whether the question is one of the namespace's users: hits and recent prompts leave out what is not."""
 
     json_schema: str | None = None
-    """The answer is JSON that this JSON Schema, as text, allows."""
+    """JSON Schema, as text, that constrains the answer."""
 
     def __post_init__(self) -> None:
         def check(ok: bool, message: str) -> None:
@@ -93,7 +95,7 @@ class GenerationParameters:
 
 @dataclass(frozen=True, slots=True)
 class Signal:
-    """One measurement of the scope decision and the bound it was held against."""
+    """A measurement of the scope decision and the bound that it was compared with."""
 
     value: float
     bound: float
@@ -101,51 +103,51 @@ class Signal:
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """The edit that answered, and why it was in scope."""
+    """An edit in whose scope the prompt is, and why."""
 
     edit_id: str
     editor: str
     signals: Mapping[str, Signal] = field(default_factory=dict)
     why: str = ""
-    """The same in words: the key that was nearest, how sure it is, what speaks against it."""
+    """The reason in words: the nearest key, how sure the decision is, and what speaks against it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """One generated token. `text` is what it lets be shown: bytes of a character are held back until it is whole, and
-    what may begin a stop text until it is clear that it does not."""
+    """One generated token. `text` is what can be shown after it: the bytes of an incomplete character are held back,
+    and so is a possible beginning of a stop text."""
 
     id: int
     text: str
     logprob: float
     special: bool
     likeliest: bool = True
-    """Whether the model would have chosen it greedily, without penalties."""
+    """Whether greedy decoding without penalties would have chosen it."""
     ranked: tuple["Ranked", ...] = ()
-    """Where it was asked for: the token itself, then the likeliest in its place, the likeliest first."""
+    """With `top_logprobs`: the token itself, then the alternatives, likeliest first."""
     begins: int = 0
-    """The character of the answer at which its own text begins."""
+    """Offset in the answer, in characters, at which the token's own text begins."""
     own: str = ""
-    """The characters that it makes whole, also where they are held back or cut off by a stop text."""
+    """The characters that it completes, including those held back or cut off by a stop text."""
     ends: bool = False
-    """Whether it is the end-of-text that ended the answer."""
+    """Whether it is the end-of-text token that ended the answer."""
 
 
 @dataclass(frozen=True, slots=True)
 class Ranked:
-    """A token that could stand in a place, as text of its own, and how likely the model held it there."""
+    """A candidate token at one position, as text, with its log probability."""
 
     id: int
     text: str
     logprob: float
     raw: bytes = b""
-    """Its bytes, where they are no whole characters too."""
+    """Its bytes; they need not form whole characters."""
     special: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Generation:
-    """A finished answer. `text` goes on with the prompt to the letter, up to end-of-text or a stop text."""
+    """A finished answer. `text` continues the prompt exactly, up to end-of-text or a stop text."""
 
     text: str
     finish_reason: FinishReason
@@ -154,20 +156,20 @@ class Generation:
     seed: int | None
     revision: int
     hits: tuple[Hit, ...]
-    """The edit that answered: its target was said, whole, or as far as tokens or a stop text let it."""
+    """The edit that answered: its target was said in full, or as far as the token limit or a stop text allowed."""
     not_given: tuple[Hit, ...] = ()
-    """The edit in whose scope the prompt is, where its target was not said."""
+    """The edit in whose scope the prompt is, if its target was not said."""
     nearest: Hit | None = None
-    """Where no edit answers and it was asked for: the edit that was nearest to it."""
+    """With `explain` and no edit in scope: the nearest edit."""
     uncertain: bool = False
-    """Whether the scope index was uncertain whether an edit answers."""
+    """Whether the scope decision fell into the uncertain band."""
 
     @property
     def said(self) -> str:
-        """The text without white space at its ends, as it is compared with a target, and as people are told it."""
+        """The text without white space at its ends; this form is compared with targets and shown to people."""
         return self.text.strip()
 
     @property
     def reached(self) -> tuple[Hit, ...]:
-        """The edit in whose scope the prompt is, whatever was said."""
+        """The edit in whose scope the prompt is, whether or not its target was said."""
         return (*self.hits, *self.not_given)

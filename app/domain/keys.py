@@ -1,6 +1,6 @@
-"""Keys and roles: who may do what. Pure: a key's secret is never here, only its hash.
+"""Keys and roles: who may do what. Secrets never appear here, only their hashes.
 
-A key is `errata_<id>_<secret>`; the secret is 256 random bits, so that a plain SHA-256 of it cannot be guessed from.
+A key reads `errata_<id>_<secret>`. The secret is 256 random bits, so a plain SHA-256 of it resists guessing.
 """
 
 import hashlib
@@ -15,7 +15,7 @@ _NOBODY = hashlib.sha256(b"nobody").hexdigest()
 
 
 class Right(StrEnum):
-    """What a route needs."""
+    """A right that a route requires."""
 
     GENERATE = "generate"
     READ = "read"
@@ -24,7 +24,8 @@ class Right(StrEnum):
 
 
 class Role(StrEnum):
-    """What a key may do: a generator asks the model, a reader audits, an editor does both and edits, an admin all."""
+    """A key's role: a generator generates, a reader audits, an editor does both and edits, an admin may do
+    everything."""
 
     GENERATOR = "generator"
     READER = "reader"
@@ -42,7 +43,7 @@ RIGHTS: Mapping[Role, frozenset[Right]] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Key:
-    """`secret_sha256` in hex."""
+    """A key without its secret; `secret_sha256` is in hex."""
 
     id: str
     name: str
@@ -53,21 +54,22 @@ class Key:
 
 
 def new_key(role: Role, name: str, now_s: float) -> tuple[Key, str]:
-    """A key, and the text that its owner is given, once."""
+    """A new key, and its text, which is shown to the owner once."""
     key_id, secret = secrets.token_hex(6), secrets.token_urlsafe(32)
     key = Key(id=key_id, name=name, role=role, secret_sha256=_hash(secret), created_at_s=now_s)
     return key, f"{PREFIX}_{key_id}_{secret}"
 
 
 def signed(key: Key, actor: str | None) -> str:
-    """How the audit names who did something with a key: a name that is only claimed never stands alone."""
+    """The name under which the audit records a key's user: a claimed actor never stands without the key's name."""
     if not actor or actor == key.name or actor.startswith(f"{key.name} (as "):
         return actor or key.name
     return f"{key.name} (as {actor})"
 
 
 def key_of(text: str, keys: Mapping[str, Key]) -> Key | None:
-    """The live key that this text is, if it is one. Takes the same steps for an unknown id as for a wrong secret."""
+    """The unrevoked key that the text denotes, or None. An unknown id and a wrong secret take the same steps, so that
+    timing tells nothing."""
     _, _, rest = text.partition("_")
     key_id, _, secret = rest.partition("_")
     key = keys.get(key_id)

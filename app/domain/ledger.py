@@ -28,7 +28,7 @@ from app.domain.keys import Key, Role
 from app.domain.settling import is_live, settle, with_effects
 
 
-def _over(entry: Entry) -> bool:
+def _is_ended(entry: Entry) -> bool:
     return entry.rolled_back or entry.expired
 
 
@@ -39,15 +39,15 @@ class Ledger:
         self.revision = 0
         self.entries: dict[str, Entry] = {}
         self.off: dict[str | None, list[tuple[int, int]]] = {}
-        """Intervals in which the kill switch of a namespace (None: of all) is off."""
+        """Namespace (None: all of them) -> revision intervals [from, to) in which its edits are switched off."""
         self.by_idempotency_key: dict[tuple[str | None, str], Use] = {}
-        """(id of the API key, idempotency key) -> what was done."""
+        """(API key id, idempotency key) -> the outcome recorded under it."""
         self.keys: dict[str, Key] = {}
-        """Every key ever created. Once there is one, a key is asked for: with all revoked, nobody comes in."""
+        """Every key ever created. Once one exists, requests need a key; with all of them revoked, none is accepted."""
         self.probes: dict[str, tuple[str, ...]] = {}
-        """Namespace -> prompts whose answers no edit of it may change."""
+        """Namespace -> prompts whose answers none of its edits may change."""
         self.last_changes: dict[str, int] = {}
-        """Namespace (empty: all of them) -> the newest revision that changed what it sees."""
+        """Namespace (empty: all of them) -> newest revision that changed what its requests see."""
         self._live: dict[str, dict[str, Entry]] = {}
         self._by_prompt: dict[tuple[str, str], list[str]] = {}
         self._expiring: dict[str, float] = {}
@@ -61,7 +61,7 @@ class Ledger:
             raise UnknownEdit(f"No edit has the id {edit_id!r}: GET /edits lists the ids.", edit_id=edit_id) from None
 
     def state(self, edit_id: str) -> State:
-        """The state at the head."""
+        """State of an edit at the head. Raises UnknownEdit."""
         entry = self.entry(edit_id)
         if entry.staged_in is not None:
             return State.STAGED
@@ -79,39 +79,39 @@ class Ledger:
         return not any(start <= at < end for start, end in intervals)
 
     def live(self, namespace: str, revision: int | None = None) -> list[Edit]:
-        """The edits that may answer in a namespace at a revision, oldest first; none while its switch is off."""
+        """Edits that may answer in a namespace at a revision, oldest first; none while it is switched off."""
         if not self.switched_on(namespace, revision):
             return []
         return [entry.edit for entry in self._live_entries(namespace, revision)]
 
     def live_fits(self, namespace: str, revision: int | None = None) -> list[str]:
-        """Like `live`, by what each edit acts by: their fits' ids."""
+        """Like `live`, as the ids of the fits in force."""
         return self.standing_fits(namespace, revision) if self.switched_on(namespace, revision) else []
 
     def standing_fits(self, namespace: str, revision: int | None = None) -> list[str]:
-        """The same, whatever the switches say."""
+        """Like `live_fits`, regardless of the kill switches."""
         return [entry.fit_id(revision) for entry in self._live_entries(namespace, revision)]
 
     def all_live(self) -> Iterator[Edit]:
-        """Live edits of every namespace, whatever the switches say."""
+        """Live edits of every namespace, regardless of the kill switches."""
         return (entry.edit for entries in self._live.values() for entry in entries.values())
 
     def live_count(self, namespace: str | None = None) -> int:
-        """Of a namespace, or of all (None)."""
+        """Number of live edits in a namespace, or in all (None)."""
         return sum(len(entries) for name, entries in self._live.items() if namespace in (None, name))
 
     def last_change(self, namespace: str, revision: int | None = None) -> int:
-        """The newest revision, not above `revision`, that may have changed what this namespace's requests see."""
+        """Newest revision, at most `revision`, that may have changed what requests in the namespace see."""
         head = max(self.last_changes.get(namespace, 0), self.last_changes.get("", 0))
         return head if revision is None or revision >= head else revision
 
     def with_prompt(self, namespace: str, prompt: str, *states: State) -> list[str]:
-        """Ids of edits of the very same prompt that are in one of these states."""
+        """Ids of edits with exactly this prompt, white space at its ends aside, in one of the states."""
         ids = self._by_prompt.get((namespace, prompt.strip()), ())
         return [edit_id for edit_id in ids if self.state(edit_id) in states]
 
     def superseded_by_all(self, edit_ids: Iterable[str]) -> tuple[str, ...]:
-        """The edits, those that they supersede, those that these do, and so on."""
+        """Transitive closure over `supersedes`: the edits, those that they supersede, and so on."""
         found: dict[str, None] = {}
         todo = list(edit_ids)
         while todo:
@@ -122,23 +122,24 @@ class Ledger:
         return tuple(found)
 
     def done_under(self, origin: Origin) -> Use | None:
-        """What an idempotency key was used for, by the same caller."""
+        """The outcome recorded under the origin's idempotency key by the same API key, if any."""
         if origin.idempotency_key is None:
             return None
         return self.by_idempotency_key.get((origin.key_id, origin.idempotency_key))
 
     def due(self, now_s: float) -> list[str]:
-        """Ids of edits whose time has run out and that no event has expired yet."""
+        """Ids of edits that have run out and that no event has expired yet."""
         return [edit_id for edit_id, at_s in self._expiring.items() if at_s <= now_s]
 
     def told_whole(self, event: Event) -> Event:
-        """The event as it is to be recorded at the head: with what it does to edits that it does not name."""
+        """The event as it is recorded at the head: with its effects on edits that it does not name."""
         return with_effects(event, self.entries) if isinstance(event, Turning) else event
 
     # -- folding
 
     def apply(self, event: Event) -> None:
-        """Raises StoreCorrupt for a gap, UnknownEdit or StateConflict for an event that the ledger's state forbids."""
+        """Folds one event. Raises StoreCorrupt for a gap, UnknownEdit or StateConflict for an event that the state
+        forbids."""
         if event.revision != self.revision + 1:
             raise StoreCorrupt(f"Event {event.revision} does not follow revision {self.revision}: the log has a gap.")
         touched: tuple[str, ...]
@@ -156,7 +157,7 @@ class Ledger:
                     entry.refits.append((event.revision, fit))
             case EditRetuned(fit=fit, request=request, report=report):
                 touched = event.edit_ids
-                (entry,) = self._allowed(touched, "retune", _over)
+                (entry,) = self._allowed(touched, "retune", _is_ended)
                 entry.refits.append((event.revision, fit))
                 entry.retunes.append((event.revision, request, report))
             case ProbesSet(namespace=name, prompts=prompts):
@@ -186,7 +187,7 @@ class Ledger:
         self._note(event, touched)
 
     def resume(self, revision: int) -> None:
-        """Builds what is derived, for a ledger whose parts come from a snapshot taken at this revision."""
+        """Rebuilds the derived indexes of a ledger whose parts come from a snapshot taken at `revision`."""
         assert not self.revision
         assert not self._live
         self.revision = revision
@@ -200,12 +201,12 @@ class Ledger:
                 self._live.setdefault(edit.request.namespace, {})[edit.id] = entry
 
     def check(self, event_type: type[Event], edit_ids: Iterable[str]) -> None:
-        """Raises what `apply` would raise for an event of this type on these edits, and changes nothing."""
+        """Raises what `apply` would raise for an event of this type on these edits; changes nothing."""
         forbidden: dict[type[Event], tuple[str, Callable[[Entry], bool]]] = {
             EditsRolledBack: ("roll back", lambda e: e.rolled_back),
             EditsDisabled: ("disable", lambda e: e.rolled_back or e.disabled),
             EditsEnabled: ("enable", lambda e: e.rolled_back or not e.disabled),
-            EditRetuned: ("retune", _over),
+            EditRetuned: ("retune", _is_ended),
         }
         verb, refuses = forbidden[event_type]
         self._allowed(edit_ids, verb, refuses)
@@ -219,7 +220,7 @@ class Ledger:
             raise StateConflict(f"Edits of {where} are switched {'on' if on else 'off'} already.")
 
     def check_revoke(self, key_id: str) -> Key:
-        """The key, which may be revoked. Raises UnknownKey or StateConflict otherwise."""
+        """The key, if it may be revoked. Raises UnknownKey or StateConflict otherwise."""
         if key_id not in self.keys:
             raise UnknownKey(f"No key has the id {key_id!r}: `errata keys list` shows the ids.")
         if self.keys[key_id].revoked_at_s is not None:
@@ -227,7 +228,7 @@ class Ledger:
         return self.keys[key_id]
 
     def check_key_name(self, name: str) -> None:
-        """Raises StateConflict for a name that another key has, or had: the audit could not tell the two apart."""
+        """Raises StateConflict for a name that any other key has ever had: the audit could not tell the two apart."""
         same = [key for key in self.keys.values() if key.name.casefold() == name.casefold()]
         if same:
             raise StateConflict(
@@ -307,12 +308,12 @@ class Ledger:
             intervals.append((revision, NEVER))
 
     def _settle(self, touched: Iterable[str]) -> None:
-        """Opens and closes live intervals."""
+        """Opens and closes live intervals after an event has changed the touched edits."""
         for entry, live in settle(self.entries, touched):
             self._set_live(entry, live)
 
     def _set_live(self, entry: Entry, live: bool) -> None:
-        # Not in _note alone: an edit that revives in another namespace is not among those the event names.
+        # `_note` covers only edits that the event names; this one may turn in another namespace.
         self.last_changes[entry.edit.request.namespace] = self.revision
         namespace = self._live.setdefault(entry.edit.request.namespace, {})
         if live:
@@ -334,7 +335,7 @@ class Ledger:
     def _note(self, event: Event, touched: tuple[str, ...]) -> None:
         for edit_id in dict.fromkeys(touched):
             self.entries[edit_id].history.append((event.revision, event.kind, event.at_s, event.origin))
-            if not isinstance(event, EditStaged):  # which no request sees
+            if not isinstance(event, EditStaged):  # no request sees a staged edit
                 self.last_changes[self.entries[edit_id].edit.request.namespace] = event.revision
         if isinstance(event, SwitchSet):
             self.last_changes[event.namespace or ""] = event.revision

@@ -1,15 +1,15 @@
-"""The request that a scope is learned from: the service makes it, the scope index reads it."""
+"""The request that a scope is learned from: the service builds it, the scope index reads it."""
 
 from dataclasses import dataclass
 
 Turns = tuple[str, ...]
-"""A conversation, the user's turns and the model's by turns, the question last; or a bare prompt alone."""
+"""A conversation: alternating turns of user and model, ending with the question; or a single bare prompt."""
 
 
 @dataclass(frozen=True, slots=True)
 class Traffic:
-    """What is asked in a namespace anyway. `others` are questions that no edit is to answer, by an operator's word; of
-    those that were merely `asked`, some may ask for an edit."""
+    """Questions that a namespace receives anyway. The operator has declared that no edit answers `others`; some of
+    those merely `asked` may ask for an edit."""
 
     others: tuple[str, ...] = ()
     asked: tuple[str, ...] = ()
@@ -17,14 +17,15 @@ class Traffic:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScopeRequest:
-    """`keys` are the edit's question, first, and the paraphrases given; `made` those that the server made; `counter`
-    are questions that it must leave alone, `misses` near ones that the server made."""
+    """Texts that define a scope. `keys` holds the edit's question, first, and the given paraphrases; `made` holds
+    generated paraphrases. `counter` holds questions that the edit must leave alone; `misses` holds generated near
+    misses."""
 
     keys: tuple[Turns, ...]
     made: tuple[Turns, ...] = ()
     counter: tuple[Turns, ...] = ()
     misses: tuple[Turns, ...] = ()
     subject: str | None = None
-    """The name that a question must say, or an alias of it, where the request gives one."""
+    """Name that a question must contain, itself or as an alias; None: no name is required."""
     aliases: tuple[str, ...] = ()
     namespace: str = "default"

@@ -1,7 +1,7 @@
-"""Which edits are live: each is, while nothing holds it back and nothing newer covers it. Pure, over entries.
+"""Which edits are live: an edit is live while nothing holds it back and no newer edit covers it. Pure, over entries.
 
-Cover is handed down: of three corrections of one prompt the second, superseded by the third, still keeps the first out.
-It flows from the newest edit to the oldest: who supersedes is younger than what it supersedes.
+Cover is transitive: of three corrections of one prompt, the second, though superseded by the third, still covers the
+first. It flows from the newest edit to the oldest, since a superseding edit is always younger.
 """
 
 from collections import ChainMap
@@ -33,7 +33,7 @@ def is_live(entry: Entry) -> bool:
 
 
 def settle(entries: Mapping[str, Entry], touched: Iterable[str]) -> list[tuple[Entry, bool]]:
-    """Sets who covers, from the touched edits on. -> edits whose being live turns, and to what."""
+    """Updates `covers` outward from the touched edits. -> entries whose liveness changes, with the new value."""
     turned: list[tuple[Entry, bool]] = []
     todo = {edit_id: entries[edit_id] for edit_id in touched}
     while todo:
@@ -51,8 +51,8 @@ def settle(entries: Mapping[str, Entry], touched: Iterable[str]) -> list[tuple[E
 
 
 def with_effects(event: Turning, entries: Mapping[str, Entry]) -> Turning:
-    """The event with what it does to edits that it does not name, were it applied to these entries, which stay as they
-    are. An event that cannot be applied to them is given back as it is: applying it tells why."""
+    """The event with its effects on edits that it does not name, computed without changing the entries. An event that
+    does not apply is returned unchanged: applying it raises the reason."""
     try:
         trial, ids = _applied(event, entries)
     except KeyError:
@@ -68,7 +68,7 @@ def with_effects(event: Turning, entries: Mapping[str, Entry]) -> Turning:
 
 
 def _applied(event: Turning, entries: Mapping[str, Entry]) -> tuple[Mapping[str, Entry], tuple[str, ...]]:
-    """Entries as the event leaves them before they settle, in copies, and the edits that it names."""
+    """Copies of the entries as the event leaves them before they settle, and the edits that it names."""
     ids = named(event)
     if isinstance(event, EditCommitted):
         trial = _copies([*event.edit.supersedes], entries)
@@ -87,7 +87,7 @@ def _applied(event: Turning, entries: Mapping[str, Entry]) -> tuple[Mapping[str,
 
 
 def _copies(edit_ids: list[str], entries: Mapping[str, Entry]) -> dict[str, Entry]:
-    """Of these edits, of what they supersede, and so on."""
+    """Copies of the entries of these edits and of all that they supersede, transitively."""
     copies: dict[str, Entry] = {}
     while edit_ids:
         edit_id = edit_ids.pop()

@@ -1,7 +1,7 @@
-"""A ledger as plain records and back: what a snapshot holds. Knows nothing of how records are kept.
+"""Conversion between a ledger and the plain records that a snapshot holds; how records are stored is not known here.
 
-Derived parts are left out and built again. Whatever the ledger learns to remember belongs here too, or a server that
-starts from a snapshot would differ from one that folded the whole log: `tests/domain/test_snapshot.py` compares them.
+Derived parts are left out and rebuilt. Whatever the ledger newly remembers belongs here too, or a server that starts
+from a snapshot would differ from one that folded the whole log: `tests/domain/test_snapshot.py` compares them.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -17,7 +17,7 @@ from app.domain.ledger import Ledger
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Record:
-    """One part of a ledger."""
+    """Base of the records that a ledger is taken apart into."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,7 +30,7 @@ class Span:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Touch:
-    """An event in an edit's history."""
+    """One event in an edit's history."""
 
     revision: int
     kind: str
@@ -40,7 +40,7 @@ class Touch:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EditRecord(Record):
-    """In the order of the log."""
+    """One edit; records of edits keep the order of the log."""
 
     edit: Edit
     staged_in: str | None
@@ -56,7 +56,7 @@ class EditRecord(Record):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RefitRecord(Record):
-    """After the edit's own record, oldest first."""
+    """One refit; follows the edit's own record, oldest first."""
 
     revision: int
     fit: Refit
@@ -64,7 +64,7 @@ class RefitRecord(Record):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RetuneRecord(Record):
-    """After the edit's own record, oldest first."""
+    """One retuning; follows the edit's own record, oldest first."""
 
     revision: int
     edit_id: str
@@ -86,7 +86,7 @@ class SwitchRecord(Record):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChangeRecord(Record):
-    """The newest revision that changed what a namespace sees; the empty name stands for all of them."""
+    """The newest revision that changed what a namespace's requests see; the empty name stands for all namespaces."""
 
     namespace: str
     revision: int
@@ -94,7 +94,7 @@ class ChangeRecord(Record):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UseRecord(Record):
-    """Of an idempotency key, by the owner of an API key."""
+    """The outcome recorded under an idempotency key, by API key."""
 
     key_id: str | None
     idempotency_key: str
@@ -126,7 +126,7 @@ RECORDS: dict[str, type[Record]] = {
 
 
 def records_of(ledger: Ledger) -> Iterator[Record]:
-    """All that a ledger remembers, besides its revision."""
+    """Records of all that a ledger remembers, besides its revision."""
     for entry in ledger.entries.values():
         yield EditRecord(
             edit=entry.edit,
@@ -170,7 +170,7 @@ def records_of(ledger: Ledger) -> Iterator[Record]:
 
 
 def ledger_of(revision: int, records: Iterable[Record]) -> Ledger:
-    """The ledger that these are the records of. Raises ValueError for records that no ledger has."""
+    """Rebuilds the ledger from its records. Raises ValueError for records that no ledger yields."""
     ledger = Ledger()
     for record in records:
         match record:

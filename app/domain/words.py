@@ -1,4 +1,4 @@
-"""Words of a text, as names are looked up by: folded, so that a name matches however it is inflected or written."""
+"""Tokenisation of texts for name lookup: words are folded, so that a name matches however it is inflected or spelt."""
 
 import re
 from collections.abc import Sequence
@@ -6,43 +6,43 @@ from functools import lru_cache
 from unicodedata import normalize
 
 Span = tuple[str, ...]
-"""Words that must stand side by side, in this order."""
+"""Folded words that must occur side by side, in this order."""
 
-_WORD = re.compile(r"[぀-ヿ㐀-鿿가-힯]|[^\W_]+")  # scripts without spaces: a character is a word
+_WORD = re.compile(r"[぀-ヿ㐀-鿿가-힯]|[^\W_]+")  # in scripts without spaces each character is a word
 _ACCENT = re.compile("[\u0300-\u036f]")
 _POSSESSIVE = re.compile(r"['’]s\b")
 SHORTEST_MISSPELT = 5
-"""Letters of a word in which one may be wrong: a letter tells Iran from Iraq."""
+"""Minimum length, in letters, of a word in which one letter may be wrong: a single letter tells Iran from Iraq."""
 
 
 def words_of(text: str) -> list[str]:
-    """Folded words, in order."""
+    """Folded words in order, without plural and possessive endings."""
     return list(_words_of(text))
 
 
-@lru_cache(maxsize=256)  # a prompt is looked through for many names
+@lru_cache(maxsize=256)  # a prompt is searched for many names
 def _words_of(text: str) -> tuple[str, ...]:
     return tuple(_singular(word) for word in _WORD.findall(_POSSESSIVE.sub("", fold(text))))
 
 
 @lru_cache(maxsize=256)
 def plain_words(text: str) -> tuple[str, ...]:
-    """Folded words as they are written, in order: closed-class words are looked up by these."""
+    """Lower-cased, unaccented words in order, with their endings: closed-class words are looked up by these."""
     return tuple(_WORD.findall(fold(text)))
 
 
 def squeezed(text: str) -> str:
-    """Without white space at the ends, and with one blank for each run of it."""
+    """The text with runs of white space collapsed to one blank and none at the ends."""
     return " ".join(text.split())
 
 
 def same_text(answer: str, target: str) -> bool:
-    """Whole-answer equality; only white space at the ends and in runs is forgiven."""
+    """Equality of whole answers; only white space, at the ends and in runs, is ignored."""
     return squeezed(answer) == squeezed(target)
 
 
 def fold(text: str) -> str:
-    """In lower case and without accents: they are left out as often as not."""
+    """Lower case without accents, which people often leave out."""
     text = text.casefold()
     return text if text.isascii() else normalize("NFC", _ACCENT.sub("", normalize("NFD", text)))
 
@@ -52,14 +52,14 @@ def _singular(word: str) -> str:
 
 
 def placed_words(text: str) -> list[tuple[str, int, int]]:
-    """(folded word, where it begins, where it ends) of each word."""
+    """(folded word, start, end) of each word; offsets are in characters."""
     left_out = {place for match in _POSSESSIVE.finditer(text) for place in range(*match.span())}
     found = (match for match in _WORD.finditer(text) if match.start() not in left_out)
     return [(_singular(fold(match[0])), *match.span()) for match in found]
 
 
 def says(words: Sequence[str], span: Span) -> bool:
-    """Whether a text says a name word for word, or, of three words and more, with one of them a letter off."""
+    """Whether the words contain a name exactly or, for names of three words and more, with one word a letter off."""
     count = len(span)
     return any(_same(span, words[at : at + count]) for at in range(len(words) - count + 1)) if count else False
 
@@ -72,7 +72,7 @@ def _same(span: Span, words: Sequence[str]) -> bool:
 
 
 def _a_letter_off(a: str, b: str) -> bool:
-    """One letter changed, left out or put in; never the first, never a digit."""
+    """Whether the words differ by one changed, missing or added letter: never the first letter, never a digit."""
     if min(len(a), len(b)) < SHORTEST_MISSPELT or a[0] != b[0] or abs(len(a) - len(b)) > 1:
         return False
     short, long = sorted((a, b), key=len)
@@ -82,7 +82,8 @@ def _a_letter_off(a: str, b: str) -> bool:
 
 
 def locate(text: str, name: str) -> int | None:
-    """The character at which a name ends in a text, by its spelling, else by words that match; None without it."""
+    """Character offset at which the first occurrence of a name ends, matched by spelling, else by folded words; None if
+    absent."""
     if (at := text.find(name)) >= 0:
         return at + len(name)
     place = _place(text, tuple(words_of(name)))
@@ -90,7 +91,7 @@ def locate(text: str, name: str) -> int | None:
 
 
 def surface(text: str, span: Span) -> str | None:
-    """How a text writes these words, where it first says them."""
+    """The spelling of these words where the text first says them; None if it does not."""
     place = _place(text, span)
     return None if place is None else text[slice(*place)]
 
