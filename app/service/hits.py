@@ -17,9 +17,9 @@ from threading import Lock
 
 from app.domain.errors import ErrataError
 from app.store.base import Log
-from app.store.upkeep import HITS
+from app.store.upkeep import HITS_PREFIX
 
-PREFIX = HITS
+PREFIX = HITS_PREFIX
 PERIOD_S = 10.0
 """How often counts are written, and those of other servers read."""
 STALE_S = 3600.0

@@ -1,1 +1,1 @@
-"""Where the log lives: the truth about every edit, durable before it is acknowledged."""
+"""Storage of the log: the source of truth about every edit, durable before an edit is acknowledged."""

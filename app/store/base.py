@@ -1,4 +1,4 @@
-"""The contract of every log, and of what is kept beside it. Knows events, nothing of models or of tensors."""
+"""The contract of every log and of the named blobs beside it. Knows events, but neither models nor tensors."""
 
 from collections.abc import Iterable, Iterator
 from typing import Protocol
@@ -12,82 +12,81 @@ class Log(Protocol):
 
     @property
     def url(self) -> str:
-        """Where it is, without secrets."""
+        """Location of the log, without secrets."""
         ...
 
     @property
     def durable(self) -> bool:
-        """Whether an appended event survives kill -9 (and, as far as the disk keeps its word, power loss)."""
+        """Whether an appended event survives kill -9 and, if the disk honours flushes, power loss."""
         ...
 
     def recheck(self) -> None:
-        """Look again whether what is appended is kept, as when the log was opened: it can be taken away while it runs.
+        """Check again, as at opening, that appends are durable: the storage can be removed while the server runs.
 
-        Raises InvalidRequest or StoreCorrupt where it is not, StoreUnavailable where the log does not answer.
+        Raises InvalidRequest or StoreCorrupt if they are not, StoreUnavailable if the log does not answer.
         """
         ...
 
     @property
     def seal(self) -> Seal:
-        """What closes its entries, and what is kept beside them."""
+        """The seal of its entries and of the blobs beside them."""
         ...
 
     def append(self, event: Event) -> str:
-        """Make the event durable, or raise and leave the log as it was. -> its entry's hash; that is the commit point.
+        """Make the event durable, or raise and leave the log unchanged. -> the entry's hash. This is the commit point.
 
-        Raises LostRace unless `event.revision` is head + 1, InvalidRequest above the payload cap, StoreUnavailable
-        when it cannot be written (the outcome may then be unknown).
+        Raises LostRace unless `event.revision` is head + 1, InvalidRequest above the payload cap, StoreUnavailable if
+        it cannot be written (the outcome may then be unknown).
         """
         ...
 
     def head(self) -> int:
-        """The newest revision; 0 for an empty log."""
+        """Newest revision; 0 for an empty log."""
         ...
 
     def first(self) -> int:
-        """The oldest revision that is kept: 1 until the log is trimmed."""
+        """Oldest revision that is kept: 1 until the log is trimmed."""
         ...
 
     def read(self, after: int = 0) -> Iterator[Event]:
-        """Events above `after`, in order. Raises StoreCorrupt at the first entry that is not what was written."""
+        """Events above `after`, in order. Raises StoreCorrupt at the first damaged entry."""
         ...
 
     def follow(self, after: int, after_hash: str) -> Iterator[tuple[Event, str]]:
-        """Events above `after` with their hashes. Raises StoreCorrupt unless they go on from that very entry."""
+        """Events above `after` with their hashes. Raises StoreCorrupt unless the first links to `after_hash`."""
         ...
 
     def hash_of(self, revision: int) -> str:
-        """The hash of the entry of a revision, which stands for all before it. Raises StoreCorrupt where it is gone.
+        """Hash of the entry at a revision; it covers all entries before it. Raises StoreCorrupt if the entry is gone.
 
-        For the revision just below `first` it is the one that the first entry names.
+        For the revision just below `first`, it is the hash that the first entry names.
         """
         ...
 
     def entry(self, revision: int) -> bytes:
-        """An entry as it is stored, verified. Raises StoreCorrupt where it is gone."""
+        """The stored bytes of an entry, verified. Raises StoreCorrupt if the entry is gone."""
         ...
 
     def wait(self, after: int, timeout_s: float) -> bool:
-        """Whether an event above `after`, by whomever, is there within the time. Appends and reads go on meanwhile."""
+        """Whether an event above `after`, from any writer, arrives within the time. Does not block appends or reads."""
         ...
 
-    # -- a log that does not begin at 1
+    # -- logs that do not begin at revision 1
 
     def trim(self, first: int) -> None:
-        """Forget the entries below `first`, for good. The caller has them elsewhere, and a snapshot at or above."""
+        """Delete the entries below `first` permanently. The caller has archived them and keeps a snapshot at or above
+        `first`."""
         ...
 
     def begin(self, revision: int, entry: bytes) -> None:
-        """Start an empty log with the entry that another, trimmed one starts with. Raises LostRace if it is not empty.
-
-        Raises StoreCorrupt unless the entry is what was written.
-        """
+        """Start an empty log with the first entry of a trimmed one. Raises LostRace if it is not empty, StoreCorrupt if
+        the entry is damaged."""
         ...
 
-    # -- bytes under names, beside the entries: snapshots
+    # -- named blobs beside the entries, such as snapshots
 
     def put(self, name: str, data: bytes) -> None:
-        """Durable when it returns. A name that is there is replaced."""
+        """Store a blob, replacing one of the same name. It is durable on return."""
         ...
 
     def get(self, name: str) -> bytes | None: ...

@@ -1,4 +1,4 @@
-"""What every log holds to, wherever it keeps its entries: revisions without gaps, a payload cap, a chain of hashes."""
+"""Rules of every log, wherever it keeps its entries: gapless revisions, a payload cap, a hash chain."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -11,13 +11,14 @@ from app.store.seal import PLAIN, Seal
 
 @dataclass(frozen=True, slots=True)
 class Chain:
-    """The rules of one log. `seal` closes its entries."""
+    """Rules of one log. `seal` closes its entries."""
 
     max_payload_bytes: int = 64 * 2**20
     seal: Seal = PLAIN
 
     def next_entry(self, event: Event, head: int, head_hash: str) -> bytes:
-        """The entry after `head`. Raises LostRace for an event of another revision, InvalidRequest above the cap."""
+        """The entry that follows `head`. Raises LostRace for an event of another revision, InvalidRequest above the
+        cap."""
         if event.revision != head + 1:
             raise lost_race(event.revision, head)
         entry = encode(event, head_hash, self.seal)
@@ -31,11 +32,11 @@ class Chain:
         return entry
 
     def verified(self, entry: bytes, revision: int) -> str:
-        """The hash of an entry. Raises StoreCorrupt unless it is what was written."""
+        """The hash of an entry. Raises StoreCorrupt if the entry is damaged."""
         return decode(entry, None, revision, self.seal)[1]
 
     def walk(self, entries: Iterable[tuple[int, bytes]], after: int, after_hash: str) -> Iterator[tuple[Event, str]]:
-        """Events of the entries that follow `after`, with hashes. Raises StoreCorrupt at a gap or a broken link."""
+        """Events and hashes of the entries after `after`. Raises StoreCorrupt at a gap or a broken link."""
         previous, previous_hash = after, after_hash
         for revision, entry in entries:
             if revision != previous + 1:

@@ -1,15 +1,14 @@
-"""An event as the bytes of one log entry, and back. Knows the layout, not where entries are kept.
+"""Encodes an event as the bytes of one log entry and decodes it. Knows the layout, not where entries are kept.
 
 Layout: prefix | header | payload | hash
-    prefix   magic "ERRATA", schema (2 bytes, the highest bit set where a secret closes the entry), header length (4),
-             payload length (8), big endian
-    header   JSON in UTF-8: kind, prev (the hash of the entry before, in hex) and the event's fields
-    payload  the fields of bytes (an edit's tensors), raw, in the order in which the header names their lengths
-    hash     SHA-256 of everything before it, HMAC-SHA-256 under a secret; as the header names the hash before, all
-             entries form one chain
-The magic, the place of the schema and the closing hash stay the same in every schema, so that an older Errata can tell
-a newer entry from a damaged one. A new field of an event needs a new schema, which its metadata names, and a default,
-which it has in older entries.
+    prefix   magic "ERRATA", schema (2 bytes; the highest bit marks a keyed seal), header length (4 bytes),
+             payload length (8 bytes), big endian
+    header   JSON in UTF-8: kind, prev (hash of the previous entry, in hex) and the event's fields
+    payload  the `bytes` fields (an edit's tensors), raw, in the order in which the header names their lengths
+    hash     SHA-256 of everything before it, or HMAC-SHA-256 under a secret; `prev` links all entries into one chain
+The magic, the position of the schema and the closing hash are the same in every schema, so that an older Errata can
+tell a newer entry from a damaged one. A new event field needs a new schema, named in its metadata, and a default for
+older entries.
 """
 
 import json
@@ -24,10 +23,11 @@ from app.store.fields import from_json, schema_of, to_json
 from app.store.seal import DIGEST_BYTES, PLAIN, Seal
 
 SCHEMA = 4
-"""The newest. Each event is written in the oldest that can hold it, so that an older Errata reads on."""
+"""Newest schema. Each event is written in the oldest schema that can hold it, so that older versions can go on
+reading."""
 _SINCE = {"edits_refitted": 2, "edit_retuned": 3, "probes_set": 3}
 GENESIS = "0" * 64
-"""What the first entry names as the hash before it."""
+"""Hash that the first entry names as its predecessor's."""
 
 _MAGIC = b"ERRATA"
 _PREFIX = Struct(">6sHIQ")
@@ -35,7 +35,7 @@ _KEYED = 0x8000
 
 
 def encode(event: Event, prev_hash: str, seal: Seal = PLAIN) -> bytes:
-    """One log entry. Raises InvalidRequest for a text or JSON value that cannot be kept exactly."""
+    """Encodes one log entry. Raises InvalidRequest for a text or JSON value that cannot be kept exactly."""
     if EVENTS.get(event.kind) is not type(event):
         raise TypeError(f"{type(event).__name__} is not a registered event")
     blobs: list[bytes] = []
@@ -63,9 +63,9 @@ def encode(event: Event, prev_hash: str, seal: Seal = PLAIN) -> bytes:
 
 
 def decode(data: bytes, prev_hash: str | None, revision: int | None, seal: Seal = PLAIN) -> tuple[Event, str]:
-    """The event of an entry, and the entry's hash. None skips the check against the hash before, or the revision.
+    """Decodes an entry. -> the event and the entry's hash. None skips the check of `prev_hash` or `revision`.
 
-    Raises StoreCorrupt for any byte that is not what was written, and for an entry of a newer schema.
+    Raises StoreCorrupt for any changed byte and for an entry of a newer schema.
     """
     entry_hash, schema, header_bytes, payload_bytes = _unseal(data, revision, seal)
     header_end = _PREFIX.size + header_bytes
@@ -93,7 +93,7 @@ def decode(data: bytes, prev_hash: str | None, revision: int | None, seal: Seal 
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """What an entry is put together of. `schema` as it stands in the prefix, with the mark of a secret."""
+    """Parts of an entry. `schema` is the prefix's number, including the bit for a keyed seal."""
 
     schema: int
     header: bytes
@@ -101,15 +101,15 @@ class Parts:
     hash: str
 
 
-def take_apart(data: bytes) -> Parts:
-    """The parts of an entry that is verified."""
+def disassemble(data: bytes) -> Parts:
+    """Splits a verified entry into its parts."""
     _, schema, header_bytes, _ = _PREFIX.unpack_from(data)
     end = _PREFIX.size + header_bytes
     return Parts(schema, data[_PREFIX.size : end], data[end:-DIGEST_BYTES], closing_hash(data))
 
 
 def assemble(parts: Parts) -> bytes:
-    """The entry again. Raises ValueError for parts that no entry has; whether the hash is right is for `decode`."""
+    """The inverse of `disassemble`. Raises ValueError for parts that no entry has; `decode` checks the hash."""
     try:
         prefix = _PREFIX.pack(_MAGIC, parts.schema, len(parts.header), len(parts.payload))
     except StructError as error:
@@ -118,12 +118,12 @@ def assemble(parts: Parts) -> bytes:
 
 
 def closing_hash(data: bytes) -> str:
-    """The hash that an entry ends with, unverified: for an entry that was encoded here."""
+    """The closing hash of an entry, unverified: for entries that were encoded or verified here."""
     return data[-DIGEST_BYTES:].hex()
 
 
 def hash_before(data: bytes, revision: int, seal: Seal = PLAIN) -> str:
-    """The hash that an entry, which is verified, names as that of the one before it."""
+    """The predecessor's hash that an entry names; the entry is verified first."""
     decode(data, None, revision, seal)
     header_bytes = _PREFIX.unpack_from(data)[2]
     prev = json.loads(data[_PREFIX.size : _PREFIX.size + header_bytes])["prev"]
@@ -131,7 +131,7 @@ def hash_before(data: bytes, revision: int, seal: Seal = PLAIN) -> str:
 
 
 def corrupt(revision: int | None, why: str) -> StoreCorrupt:
-    """The error for an entry that is not what was written, with what to do."""
+    """The error for a damaged entry, with the remedy."""
     which = "An entry" if revision is None else f"Entry {revision}"
     return StoreCorrupt(
         f"{which} of the log is not what was written: {why}. Nothing from it on is applied. Keep a copy of the log as "
@@ -141,11 +141,11 @@ def corrupt(revision: int | None, why: str) -> StoreCorrupt:
 
 
 def _unseal(data: bytes, revision: int | None, seal: Seal) -> tuple[str, int, int, int]:
-    """Entry hash, schema, header's and payload's length of an entry whose closing hash is right and schema known."""
+    """Checks an entry's closing hash and schema. -> hash, schema, header length, payload length (bytes)."""
     if len(data) < _PREFIX.size + DIGEST_BYTES:
         raise corrupt(revision, f"it is cut short, to {len(data)} bytes")
-    magic, marked_schema, header_bytes, payload_bytes = _PREFIX.unpack_from(data)
-    schema, keyed = marked_schema & ~_KEYED, bool(marked_schema & _KEYED)
+    magic, flagged_schema, header_bytes, payload_bytes = _PREFIX.unpack_from(data)
+    schema, keyed = flagged_schema & ~_KEYED, bool(flagged_schema & _KEYED)
     if magic != _MAGIC or not seal.fits(memoryview(data)[:-DIGEST_BYTES], data[-DIGEST_BYTES:]):
         why = "its bytes do not match its hash"
         if keyed and not seal.keyed:

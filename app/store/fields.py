@@ -1,6 +1,6 @@
-"""Dataclasses as JSON values and back, by their field types alone. Knows no event, entry or hash.
+"""Converts dataclasses to JSON values and back, driven by their field types. Knows no event, entry or hash.
 
-A `bytes` field stands in the JSON as its length; the bytes themselves go beside it, in the order of the fields.
+A `bytes` field appears in the JSON as its length; the bytes themselves go beside it, in field order.
 """
 
 import math
@@ -15,15 +15,16 @@ from app.domain.errors import InvalidRequest
 from app.domain.events import SINCE
 
 NEWEST = 2**15
-"""A schema above all that there are: every field."""
+"""Stands above every schema, so that all fields are included."""
 MAX_DEPTH = 64
-"""Of nested JSON values: far below where Python's own JSON reader gives up, so that what is written can be read."""
+"""Maximum depth of nested JSON values, far below the recursion limit of Python's JSON reader: whatever is written can
+be read."""
 
 
 def to_json(value: Any, kind: Any, where: str, blobs: list[bytes], schema: int = NEWEST) -> Any:
-    """A value of the annotated type `kind` as JSON, with the fields of a schema; its bytes are appended to `blobs`.
+    """Converts a value of the annotated type `kind` to JSON, with the fields of a schema; appends its bytes to `blobs`.
 
-    Raises InvalidRequest for a JSON value that cannot be kept exactly, TypeError for a field of another type.
+    Raises InvalidRequest for a JSON value that cannot be kept exactly, TypeError for a value of another type.
     """
     if isinstance(kind, type) and is_dataclass(kind):
         _require(type(value) is kind, value, kind, where)
@@ -48,18 +49,18 @@ def to_json(value: Any, kind: Any, where: str, blobs: list[bytes], schema: int =
 
 
 def from_json(value: Any, kind: Any, where: str, blobs: BytesIO, schema: int = NEWEST) -> Any:
-    """What `to_json` was given under a schema; fields that came later have their defaults.
+    """The inverse of `to_json` under a schema; fields introduced later get their defaults.
 
-    Raises ValueError for anything that it cannot have written, unknown fields included.
+    Raises ValueError for anything that `to_json` cannot have written, unknown fields included.
     """
     try:
         return _reader(kind, schema)(value, blobs)
-    except _Wrong as error:
+    except _Invalid as error:
         raise ValueError(f"{'.'.join((where, *reversed(error.path)))} {error}") from None
 
 
-class _Wrong(ValueError):
-    """What is wrong with a value; `path` grows on the way up, so that reading what is right costs no names."""
+class _Invalid(ValueError):
+    """An invalid value. `path` grows while the error propagates, so that reading valid values builds no paths."""
 
     def __init__(self, what: str) -> None:
         super().__init__(what)
@@ -71,7 +72,7 @@ _Reader = Callable[[Any, BytesIO], Any]
 
 @cache
 def _reader(kind: Any, schema: int) -> _Reader:
-    """How a value of a type is read: looked up once a type, as a long log has millions of values."""
+    """The reader for a type, cached because a long log holds millions of values."""
     if isinstance(kind, type) and is_dataclass(kind):
         return _dataclass_reader(kind, schema)
     if kind is bytes:
@@ -93,12 +94,12 @@ def _dataclass_reader(kind: type, schema: int) -> _Reader:
     def read(value: Any, blobs: BytesIO) -> Any:
         if type(value) is not dict or value.keys() != readers.keys():
             names = sorted(set(value) ^ set(readers)) if isinstance(value, dict) else type(value).__name__
-            raise _Wrong(f"has unknown or missing fields: {names}")
+            raise _Invalid(f"has unknown or missing fields: {names}")
         found, name = {}, ""
         try:
             for name, reader in readers.items():
                 found[name] = reader(value[name], blobs)
-        except _Wrong as error:
+        except _Invalid as error:
             error.path.append(name)
             raise
         return kind(**found)
@@ -109,26 +110,27 @@ def _dataclass_reader(kind: type, schema: int) -> _Reader:
 def _read_bytes(value: Any, blobs: BytesIO) -> bytes:
     blob = blobs.read(_checked(value, int))
     if len(blob) != value:
-        raise _Wrong(f"is {value} bytes long but {len(blob)} are left")
+        raise _Invalid(f"is {value} bytes long but {len(blob)} are left")
     return blob
 
 
 @cache
 def shape(kind: type, schema: int = NEWEST) -> dict[str, Any]:
-    """The fields that a dataclass has in a schema, with their types, in their order."""
+    """Fields of a dataclass in a schema: name -> type, in order."""
     hints = get_type_hints(kind)
     return {field.name: hints[field.name] for field in fields(kind) if field.metadata.get(SINCE, 0) <= schema}
 
 
 def schema_of(value: Any) -> int:
-    """The oldest schema that can hold a dataclass's value: fields that came later must be at their defaults. 0: any."""
+    """The oldest schema that can hold a dataclass value: fields introduced later must have their defaults. 0: any
+    schema."""
     kind: Any = type(value)
     return max((since for name, since in _later(kind) if getattr(value, name)), default=0)
 
 
 @cache
 def _later(kind: Any) -> tuple[tuple[str, int], ...]:
-    """Fields that came with a later schema, whose defaults are all empty or false."""
+    """(name, schema) of the fields introduced by a later schema; their defaults are all empty or false."""
     return tuple((field.name, field.metadata[SINCE]) for field in fields(kind) if SINCE in field.metadata)
 
 
@@ -138,7 +140,7 @@ def _inner(optional: Any) -> Any:
 
 
 def _plain(value: Any, where: str, depth: int) -> Any:
-    """A JSON value. Tuples become lists, which is how they come back."""
+    """Checks and copies a JSON value. Tuples become lists, which is how they are read back."""
     if depth == 0:
         raise InvalidRequest(f"`{where}` is nested more than {MAX_DEPTH} levels deep: flatten it.")
     match value:
@@ -166,7 +168,7 @@ def _require(ok: bool, value: Any, kind: Any, where: str) -> None:
 
 
 def _checked(value: Any, kind: type) -> Any:
-    # `type(...) is`: JSON's true is an int to isinstance.
+    # isinstance would accept JSON's true as an int
     if type(value) is not kind:
-        raise _Wrong(f"is a {type(value).__name__}, not a {kind.__name__}")
+        raise _Invalid(f"is a {type(value).__name__}, not a {kind.__name__}")
     return value

@@ -1,4 +1,5 @@
-"""A log in this process's memory, for tests. It keeps encoded entries: what it returns is what a durable log would."""
+"""A log in this process's memory, for tests. It stores encoded entries, so it returns exactly what a durable log
+would."""
 
 from collections.abc import Iterable, Iterator
 from threading import Condition
@@ -10,14 +11,14 @@ from app.store.seal import Seal
 
 
 class MemoryLog:
-    """A Log whose events are gone when it is."""
+    """A Log whose events are lost with the process."""
 
     def __init__(self, chain: Chain = DEFAULT_CHAIN) -> None:
         self._chain = chain
         self._changed = Condition()
         self._entries: list[bytes] = []
         self._first = 1
-        """The revision of `_entries[0]`."""
+        """Revision of `_entries[0]`."""
         self._kept: dict[str, bytes] = {}
         self._closings = 0
 
@@ -65,7 +66,7 @@ class MemoryLog:
             return self.head() > after
 
     def close(self) -> None:
-        """Ends only what waits: it is all the durability there is that another server may still use it."""
+        """Wakes pending `wait` calls only: the object itself is the storage, and another server may still use it."""
         with self._changed:
             self._closings += 1
             self._changed.notify_all()

@@ -1,4 +1,4 @@
-"""A log from its URL."""
+"""Opens a log by its URL."""
 
 from app.domain.errors import InvalidRequest
 from app.store.base import Log
@@ -18,9 +18,11 @@ def open_log(
     allow_not_durable: bool = False,
     secret: str | None = None,
 ) -> Log:
-    """`secret` closes every entry and snapshot; a log that was begun without it, or with another, is refused.
+    """Opens the log that a URL names. `secret` seals every entry and snapshot; a log that was begun without it or with
+    another is refused.
 
-    Raises InvalidRequest for a URL that names no log. No message repeats a URL's inside: it may hold a password."""
+    Raises InvalidRequest for a URL that names no log. Messages never repeat the URL, which may hold a password.
+    """
     chain = Chain(seal=Seal(secret))
     scheme, separator, rest = url.partition("://")
     if url == "memory://":

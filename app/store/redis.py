@@ -1,7 +1,7 @@
-"""The log as a Redis stream, for several servers over one log: one XADD an event, its revision the entry's id.
+"""The log as a Redis stream, shared by several servers: each event is one XADD, whose id is its revision.
 
-Redis takes only ids above the last one, which is the compare-and-set between servers: no script, no lock. And never
-more than one write an event: a Redis that is killed between the writes of a script may be unable to start again.
+Redis accepts only ids above the last one. That is the compare-and-set between servers, without script or lock. An event
+must never take more than one write: a Redis killed between the writes of a script may fail to start again.
 """
 
 from collections.abc import Iterable, Iterator
@@ -20,13 +20,13 @@ from app.store.redis_client import BLOCK_S, connect, disconnect, require_durable
 from app.store.seal import Seal
 
 FIELD = b"e"
-"""The one field of a stream entry: the log entry's bytes."""
+"""The only field of a stream entry; it holds the log entry's bytes."""
 READ_BYTES = 8 * 2**20
-"""About what one read takes into memory at a time, and at least one entry."""
+"""Approximate memory that one read takes, in bytes; a read returns at least one entry."""
 
 
 class RedisLog:
-    """A Log in one stream, `<prefix>:log`, and a hash of what is kept beside it, `<prefix>:kept`.
+    """A Log in one stream, `<prefix>:log`, with a hash of named blobs beside it, `<prefix>:kept`.
 
     Any number of handles, in any number of processes, may append to it.
     """
@@ -45,7 +45,7 @@ class RedisLog:
         self._allow_not_durable = allow_not_durable
         self._lock = Lock()
         self._known = (0, GENESIS)
-        """The newest entry that this handle read or wrote for an append: its revision and hash."""
+        """(revision, hash) of the newest entry that this handle has read or written for an append."""
         self._closed = False
         try:
             self._durable = require_durable(self._client, self._url, allow_not_durable=allow_not_durable)
@@ -84,17 +84,17 @@ class RedisLog:
         return entry_hash
 
     def _add(self, revision: int, entry: bytes, *, new: bool) -> None:
-        """The one write. When no answer comes, whether it was carried out is read back."""
+        """Performs the one write. If no answer comes, reads back whether it took effect."""
         command: list[Any] = ["XADD", self._key]
         if not new:
-            command.append("NOMKSTREAM")  # a log that was deleted meanwhile is not begun anew in its middle
+            command.append("NOMKSTREAM")  # never restart a deleted log in its middle
         try:
             added = self._client.execute_command(*command, f"{revision}-0", FIELD, entry)
         except (RedisConnectionError, RedisTimeoutError) as error:
             with translated(self._url):
                 if self._entry(revision) == entry:
                     return
-            # not there, or not yet: the server may still hold the command that was sent
+            # absent, or not yet present: the server may still be holding the command
             raise StoreUnavailable(
                 f"{self._url} did not answer in time. Whether the event was kept is unknown: ask again with the same "
                 f"idempotency key.",
@@ -201,7 +201,7 @@ class RedisLog:
             raise StoreUnavailable(f"The log on {self._url} is closed: the server is stopping.")
 
     def _known_hash(self, revision: int) -> str:
-        """`hash_of`, without a question where this handle wrote the entry or has asked before."""
+        """Like `hash_of`, without a round trip for the entry that this handle wrote or asked for last."""
         if revision != self._known[0]:
             self._known = (revision, self.hash_of(revision))
         return self._known[1]

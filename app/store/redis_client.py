@@ -1,4 +1,4 @@
-"""A connection to Redis: its URL, its times, its errors, and whether it keeps what it acknowledges. Knows no events."""
+"""Redis connections: URLs, timeouts, errors, and the check for durability. Knows no events."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,12 +20,12 @@ from app.domain.errors import InvalidRequest, StoreCorrupt, StoreUnavailable
 
 CONNECT_S = 0.75
 ANSWER_S = 1.25
-"""An append is two questions and, on doubt, a third over a new connection: all of them end within 5 s."""
+"""An append takes two round trips and, if in doubt, a third over a new connection: all of them end within 5 s."""
 BLOCK_S = 0.5
-"""The longest that a blocking read may block: well below ANSWER_S, or every wait would look like a dead server."""
+"""Upper limit of a blocking read in seconds; well below ANSWER_S, or every wait would look like a dead server."""
 DURABLE = {"appendonly": "yes", "appendfsync": "always", "maxmemory-policy": "noeviction"}
 OLDEST = (6, 2)
-"""XADD NOMKSTREAM."""
+"""Oldest supported Redis version: the first with XADD NOMKSTREAM."""
 FORMS = (
     "redis://[user:password@]host[:port][/db], rediss://... for TLS, or "
     "redis+sentinel://[user:password@]host:port[,host:port...]/service[/db]"
@@ -33,10 +33,10 @@ FORMS = (
 
 
 def connect(url: str) -> tuple[Any, str]:
-    """A client, not connected yet, and the URL without its secrets. Raises InvalidRequest for a URL that is none.
+    """A client, not yet connected, and the URL without secrets. Raises InvalidRequest for an unreadable URL.
 
-    Nothing is sent twice: after a lost answer redis-py's own repetition would add an event again, or report a failure
-    for one that was kept.
+    redis-py's retries are off: after a lost answer they would append an event twice, or report a failure for an event
+    that was kept.
     """
     try:
         parts = urlsplit(url)
@@ -51,7 +51,7 @@ def connect(url: str) -> tuple[Any, str]:
             return _by_sentinel(parts, options), shown
         return redis.Redis.from_url(url, **options), shown
     except (ValueError, TypeError) as error:
-        # no detail: redis-py's messages may repeat what stands in the URL
+        # no detail: redis-py's messages may repeat parts of the URL
         raise InvalidRequest(f"The URL of Redis cannot be read: it is {FORMS}.") from error
 
 
@@ -74,7 +74,7 @@ def _by_sentinel(parts: SplitResult, options: dict[str, Any]) -> Any:
 
 
 def disconnect(client: Any) -> None:
-    """Ends a client's connections, those to sentinels included, which it opens but does not close."""
+    """Closes a client's connections, including those to sentinels, which redis-py opens but does not close."""
     client.close()
     manager = getattr(client.connection_pool, "sentinel_manager", None)
     for sentinel in getattr(manager, "sentinels", ()):
@@ -86,9 +86,9 @@ def _without_secrets(parts: SplitResult) -> str:
 
 
 def require_durable(client: Any, url: str, *, allow_not_durable: bool) -> bool:
-    """Whether an answered write survives kill -9: append-only file on, synced always, and nothing is ever evicted.
+    """Whether an acknowledged write survives kill -9: append-only file on, always synced, no eviction.
 
-    Raises InvalidRequest where it is not, unless that is allowed. Raises StoreUnavailable if Redis does not answer.
+    Raises InvalidRequest if it does not, unless `allow_not_durable`; StoreUnavailable if Redis does not answer.
     """
     with translated(url):
         about = client.info("server")
@@ -98,7 +98,7 @@ def require_durable(client: Any, url: str, *, allow_not_durable: bool) -> bool:
         try:
             found = {name: client.config_get(name).get(name) for name in DURABLE}  # 6.2 takes one name at a time
         except ResponseError:
-            found = {}  # many hosted services refuse to say: what cannot be seen cannot be promised
+            found = {}  # many hosted services hide their configuration, and what is hidden cannot be promised
     wrong = {name: found.get(name, "unknown") for name, value in DURABLE.items() if found.get(name) != value}
     if not wrong:
         return True
@@ -114,7 +114,7 @@ def require_durable(client: Any, url: str, *, allow_not_durable: bool) -> bool:
 
 @contextmanager
 def translated(url: str) -> Iterator[None]:
-    """Redis' errors as the domain's, with what to do."""
+    """Translates Redis errors into domain errors with a remedy."""
     try:
         yield
     except (AuthenticationError, NoPermissionError) as error:

@@ -1,4 +1,4 @@
-"""The hash that closes what is stored. Under a secret, who can write to the store still cannot make one."""
+"""The hash that closes every stored record. With a secret, write access to the store is not enough to forge one."""
 
 import hashlib
 import hmac
@@ -7,7 +7,7 @@ DIGEST_BYTES = hashlib.sha256().digest_size
 
 
 class Seal:
-    """SHA-256, or, with a secret, HMAC-SHA-256: the one shows damage, the other forgery too."""
+    """SHA-256, which detects damage, or with a secret HMAC-SHA-256, which also detects forgery."""
 
     def __init__(self, secret: str | None = None) -> None:
         self._secret = None if secret is None else secret.encode()

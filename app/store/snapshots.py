@@ -1,10 +1,10 @@
-"""Snapshots beside the log: a ledger's records in chunks, and a manifest that is written last.
+"""Snapshots beside the log: a ledger's records in chunks, then a manifest, written last.
 
-    chunk     records, each: header length (4 bytes), payload length (8), header (JSON: kind, record), payload (bytes)
-    manifest  magic "ERRASN", schema (2 bytes, the highest bit set under a secret), JSON, hash (SHA-256, or HMAC)
+    chunk     records: header length (4 bytes), payload length (8 bytes), header (JSON: kind, record), payload
+    manifest  magic "ERRASN", schema (2 bytes; the highest bit marks a keyed seal), JSON, hash (SHA-256 or HMAC)
 
-The manifest names the log's entry that it stands for by revision and hash, and each chunk by its SHA-256, so that one
-closing hash covers all. A snapshot is a cache: while the log is whole, a damaged one costs time and nothing else.
+The manifest names its log entry by revision and hash, and each chunk by SHA-256, so that one closing hash covers
+everything. A snapshot is a cache: while the log is complete, a damaged snapshot only costs time.
 """
 
 import hashlib
@@ -29,9 +29,10 @@ from app.store.seal import DIGEST_BYTES
 
 SCHEMA = 1
 CHUNK_BYTES = 4 * 2**20
-"""A chunk ends with the record that reaches it. Far below what a Redis value may hold, and soon written."""
+"""Chunk size in bytes; a chunk ends with the record that reaches it. Redis values may be far larger, and a chunk is
+written quickly."""
 KEEP = 2
-"""Snapshots that are kept: should the newest turn out to be damaged, there is the one before."""
+"""Number of snapshots kept: if the newest is damaged, the one before it remains."""
 
 _MAGIC = b"ERRASN"
 _PREFIX = Struct(">6sH")
@@ -51,7 +52,7 @@ class Chunk:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Manifest:
-    """What a snapshot is of. `hash` is that of the log's entry at `revision`."""
+    """Description of a snapshot. `hash` is the hash of the log entry at `revision`."""
 
     id: str
     revision: int
@@ -59,7 +60,7 @@ class Manifest:
     at_s: float
     edits: int
     model_fingerprints: tuple[str, ...]
-    """Of the edits that may still answer: what the server that restores it must run."""
+    """Fingerprints of the edits that may still answer: a restoring server must run these models."""
     chunks: tuple[Chunk, ...]
 
     @property
@@ -68,7 +69,8 @@ class Manifest:
 
 
 def save(log: Log, revision: int, entry_hash: str, records: Iterable[Record], at_s: float) -> Manifest:
-    """Write a snapshot, read it back, and drop what is too old. Nothing is a snapshot until its manifest is there."""
+    """Write a snapshot, verify each chunk, and drop outdated ones. A snapshot exists only once its manifest is
+    written."""
     snapshot_id = f"snapshot-{revision:012d}-{uuid.uuid4().hex[:8]}"
     chunks: list[Chunk] = []
     edits, fingerprints = 0, set()
@@ -105,12 +107,12 @@ def save(log: Log, revision: int, entry_hash: str, records: Iterable[Record], at
 
 
 def ids(log: Log) -> list[str]:
-    """Of the snapshots beside a log, newest first, whole or not."""
+    """Ids of the snapshots beside a log, newest first, including damaged ones."""
     return sorted((name for name in log.names() if _ID.fullmatch(name)), reverse=True)
 
 
 def manifest_of(log: Log, snapshot_id: str) -> Manifest:
-    """Raises StoreCorrupt for one that is not what was written."""
+    """The manifest of a snapshot. Raises StoreCorrupt if it is damaged."""
     data = log.get(snapshot_id) or b""
     try:
         magic, schema = _PREFIX.unpack_from(data)
@@ -129,7 +131,7 @@ def manifest_of(log: Log, snapshot_id: str) -> Manifest:
 
 
 def manifests(log: Log) -> list[Manifest]:
-    """Those that can be read, newest first."""
+    """Readable manifests, newest first."""
     found: list[Manifest] = []
     for snapshot_id in ids(log):
         try:
@@ -140,7 +142,7 @@ def manifests(log: Log) -> list[Manifest]:
 
 
 def load(log: Log, manifest: Manifest) -> Ledger:
-    """The ledger of a snapshot. Raises StoreCorrupt for any byte that is not what was written."""
+    """The ledger of a snapshot. Raises StoreCorrupt for any changed byte."""
     try:
         return ledger_of(manifest.revision, _records(log, manifest))
     except (ValueError, TypeError, KeyError, StructError, RecursionError, ErrataError) as error:
@@ -148,9 +150,9 @@ def load(log: Log, manifest: Manifest) -> Ledger:
 
 
 def restore(log: Log) -> tuple[Ledger, str]:
-    """Ledger and entry's hash of the newest whole snapshot that is of this log; of nothing, where a log needs none.
+    """Ledger and entry hash of the newest intact snapshot of this log; an empty ledger if a complete log has none.
 
-    Raises StoreCorrupt where the log was trimmed and none is whole.
+    Raises StoreCorrupt if the log was trimmed and no snapshot is intact.
     """
     for snapshot_id in ids(log):
         try:
@@ -172,7 +174,7 @@ def _prune(log: Log) -> None:
     kept = ids(log)[:KEEP]
     oldest = min(kept)
     gone = [name for name in log.names() if _ID.match(name) and name.partition("/")[0] < oldest]
-    log.drop(sorted(gone))  # a manifest before its chunks
+    log.drop(sorted(gone))  # manifests sort before their chunks
 
 
 def _chunked(records: Iterable[Record]) -> Iterator[bytes]:

@@ -1,4 +1,4 @@
-"""The log as a SQLite file (write-ahead log, every commit synced): the default, durable with no other server."""
+"""The log as a SQLite file in WAL mode, with every commit synced: the default, durable without another server."""
 
 import os
 import sqlite3
@@ -17,13 +17,13 @@ from app.store.sqlite_file import damaged, open_file, translated
 
 READ_ENTRIES = 256
 READ_BYTES = 8 * 2**20
-"""A read takes this much into memory at a time (and at least one entry); appends pass between."""
+"""Bytes that one read takes into memory (at least one entry); appends may pass between reads."""
 
 POLL_S = 0.1
 
 
 class SqliteLog:
-    """A Log in one file. Other processes may read and append beside it; a lost race tells them apart."""
+    """A Log in one file. Other processes may read and append to it; concurrent appends end in LostRace."""
 
     def __init__(
         self,
@@ -40,7 +40,7 @@ class SqliteLog:
         self._file = _identity(self._path)
         self._wal_file: tuple[int, int] | None = None
         self._known = (0, GENESIS)
-        """The newest entry that this handle read or wrote for an append: its revision and hash."""
+        """(revision, hash) of the newest entry that this handle has read or written for an append."""
         self._closed = False
 
     @property
@@ -55,7 +55,7 @@ class SqliteLog:
         with self._open():
             try:
                 self._check_files()
-            except StoreUnavailable as error:  # not for a while: no write goes where it can be found again
+            except StoreUnavailable as error:  # permanent: no further write reaches the original file
                 raise StoreCorrupt(error.message) from error
 
     @property
@@ -70,7 +70,7 @@ class SqliteLog:
             try:
                 connection.execute("INSERT INTO log VALUES (?, ?)", (event.revision, entry))
             except sqlite3.IntegrityError:
-                # Another process appended since the head was read: the primary key is the arbiter.
+                # Another process has appended since the head was read; the primary key decides.
                 raise lost_race(event.revision, self._head(connection)) from None
             entry_hash = closing_hash(entry)
             self._known = (event.revision, entry_hash)
@@ -107,7 +107,7 @@ class SqliteLog:
             left_s = end - time.monotonic()
             if left_s <= 0:
                 return False
-            time.sleep(min(POLL_S, left_s))  # another process tells nobody that it wrote
+            time.sleep(min(POLL_S, left_s))  # SQLite does not notify other processes of writes
         return True
 
     def trim(self, first: int) -> None:
@@ -118,7 +118,7 @@ class SqliteLog:
     def begin(self, revision: int, entry: bytes) -> None:
         self._chain.verified(entry, revision)
         with self._open() as connection, translated(self._path):
-            # one statement: another process may append the first entry between a look and the insert
+            # A single statement, or another process could append the first entry between check and insert.
             inserted = connection.execute(
                 "INSERT INTO log SELECT ?, ? WHERE NOT EXISTS (SELECT 1 FROM log)", (revision, entry)
             )
@@ -149,7 +149,8 @@ class SqliteLog:
             self._connection.close()
 
     def _check_files(self) -> None:
-        """A file that was deleted takes writes without an error, and loses them when it is closed."""
+        """Refuses to write to a deleted or replaced file: SQLite reports no error for it, and the writes are lost on
+        close."""
         replaced = _identity(self._path) != self._file
         if replaced or (self._wal_file is not None and _identity(self._wal) != self._wal_file):
             raise StoreUnavailable(
@@ -165,7 +166,7 @@ class SqliteLog:
             yield self._connection
 
     def _head(self, connection: sqlite3.Connection) -> int:
-        """The newest revision. Raises StoreCorrupt unless it is the one that was appended last."""
+        """Newest revision. Raises StoreCorrupt unless it is the one that was appended last."""
         newest, appended = connection.execute(
             "SELECT coalesce((SELECT max(revision) FROM log), 0), (SELECT value FROM meta WHERE key = 'head')"
         ).fetchone()
@@ -178,7 +179,7 @@ class SqliteLog:
         return int(first)
 
     def _hash(self, connection: sqlite3.Connection, revision: int) -> str:
-        """The hash of the entry of a revision, which is verified unless this handle wrote or verified it before."""
+        """Hash of the entry at a revision; the entry is verified unless this handle wrote or verified it last."""
         if revision != self._known[0]:
             self._known = (revision, self._stored_hash(connection, revision))
         return self._known[1]
@@ -205,7 +206,8 @@ class SqliteLog:
         while True:
             chunk: list[tuple[int, bytes]] = []
             with self._open() as connection, translated(self._path):
-                # An own cursor, closed before the lock is left: an open one would hold the write-ahead log at its size.
+                # A cursor of its own, closed before the lock is released: an open one would keep the WAL from
+                # shrinking.
                 cursor = connection.execute(query, (after, READ_ENTRIES))
                 size_bytes = 0
                 for revision, value in cursor:
@@ -228,7 +230,7 @@ def _blob(revision: int, value: object) -> bytes:
 
 
 def _identity(path: Path) -> tuple[int, int] | None:
-    """Which file a name leads to now; None for none."""
+    """(device, inode) of the file that a path names now; None if there is none."""
     try:
         status = os.stat(path)
     except OSError:

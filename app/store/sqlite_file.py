@@ -1,4 +1,4 @@
-"""The SQLite file of a log: makes it, or refuses what is not one. Knows nothing of events or entries."""
+"""The SQLite file of a log: created, or refused if it is something else. Knows nothing of events or entries."""
 
 import os
 import shlex
@@ -11,7 +11,7 @@ from pathlib import Path
 from app.domain.errors import InvalidRequest, StoreCorrupt, StoreUnavailable
 
 APPLICATION_ID = int.from_bytes(b"ERRA", "big")
-"""Stands in the file's header, and tells an Errata log from every other SQLite database."""
+"""Application id in the file's header; it tells an Errata log from other SQLite databases."""
 FORMAT = 1
 
 _ADVICE = {
@@ -24,11 +24,11 @@ _ADVICE = {
 
 
 def open_file(path: Path, busy_timeout_s: float) -> sqlite3.Connection:
-    """A connection to the log's file, which is made where it is missing.
+    """A connection to the log's file, which is created if it is missing.
 
-    Its folder is not: a mistyped one, or a volume that is not mounted, would become an empty log without a word.
-    Raises InvalidRequest for what is not an Errata log or has no folder, StoreCorrupt for one of a newer format,
-    StoreUnavailable where it cannot be written.
+    Its folder is not created: a mistyped path or an unmounted volume would silently become an empty log. Raises
+    InvalidRequest for a file that is not an Errata log or has no folder, StoreCorrupt for a newer format,
+    StoreUnavailable for a file that cannot be written.
     """
     if path.is_dir():
         raise InvalidRequest(f"{path} is a directory: name a file in it, such as {path / 'errata.db'}.")
@@ -38,17 +38,17 @@ def open_file(path: Path, busy_timeout_s: float) -> sqlite3.Connection:
             "name another with --store or ERRATA_STORE."
         )
     for target in (path, path.parent):
-        # SQLite would open it for reading without a word, and the first edit would fail.
+        # SQLite would silently open it read-only, and the first edit would fail.
         if target.exists() and not os.access(target, os.W_OK):
             raise StoreUnavailable(f"The log {path} cannot be written: make the file and its directory writable.")
     with translated(path):
-        # Statements commit themselves (no implicit transactions); threads share the connection under the log's lock.
+        # Statements autocommit; threads share the connection under the log's lock.
         connection = sqlite3.connect(path, timeout=busy_timeout_s, isolation_level=None, check_same_thread=False)
     try:
         with translated(path):
             _claim(connection, path)
             _use_wal(connection, path, busy_timeout_s)
-            connection.execute("PRAGMA synchronous=FULL")  # NORMAL may lose commits when the power goes
+            connection.execute("PRAGMA synchronous=FULL")  # NORMAL may lose commits on power loss
             connection.execute("PRAGMA fullfsync=ON")  # macOS: a plain fsync leaves the data in the drive's cache
         _sync_directory(path.parent)
     except BaseException:
@@ -59,7 +59,7 @@ def open_file(path: Path, busy_timeout_s: float) -> sqlite3.Connection:
 
 @contextmanager
 def translated(path: Path) -> Iterator[None]:
-    """SQLite's errors as the domain's, with what to do."""
+    """Translates SQLite errors into domain errors with a remedy."""
     try:
         yield
     except sqlite3.DatabaseError as error:
@@ -69,7 +69,7 @@ def translated(path: Path) -> Iterator[None]:
                 f"{path} is not an Errata log, nor any SQLite database: name another file. If it was a log, it is "
                 f"damaged: restore it from a backup."
             ) from error
-        # The statements are fixed, so that SQLite's "no such table" and the like can only come from a damaged file.
+        # All statements are fixed, so "no such table" and the like can only come from a damaged file.
         if not isinstance(error, sqlite3.OperationalError) or code == sqlite3.SQLITE_ERROR:
             raise damaged(path, str(error)) from error
         advice = _ADVICE.get(code, "check its disk and permissions")
@@ -89,15 +89,15 @@ def damaged(path: Path, why: str) -> StoreCorrupt:
 
 
 def _claim(connection: sqlite3.Connection, path: Path) -> None:
-    """Makes an empty file a log; refuses one that belongs to another program or to a newer format."""
+    """Initialises an empty file as a log; refuses a file of another program or of a newer format."""
     if _is_empty(connection):
         connection.execute("BEGIN IMMEDIATE")
         try:
-            if _is_empty(connection):  # asked again: another process may have made it while this one waited
+            if _is_empty(connection):  # checked again: another process may have initialised it while this one waited
                 connection.execute("CREATE TABLE log (revision INTEGER PRIMARY KEY, entry BLOB NOT NULL)")
                 connection.execute("CREATE TABLE meta (key TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID")
                 connection.execute("INSERT INTO meta VALUES ('format', ?), ('head', 0)", (FORMAT,))
-                # Kept apart from the entries: the chain of hashes cannot tell that the newest of them are gone.
+                # Stored apart from the entries: the hash chain alone cannot show that the newest entries are gone.
                 connection.execute(
                     "CREATE TRIGGER head AFTER INSERT ON log BEGIN "
                     "UPDATE meta SET value = new.revision WHERE key = 'head'; END"
@@ -135,7 +135,7 @@ def _use_wal(connection: sqlite3.Connection, path: Path, busy_timeout_s: float) 
             (mode,) = connection.execute("PRAGMA journal_mode=WAL").fetchone()
             break
         except sqlite3.OperationalError as error:
-            # Two processes that make the same log at once: SQLite answers "locked" here without its usual waiting.
+            # When two processes create the same log, SQLite answers "locked" here without its busy timeout.
             if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > deadline_s:
                 raise
             time.sleep(0.01)
@@ -146,7 +146,7 @@ def _use_wal(connection: sqlite3.Connection, path: Path, busy_timeout_s: float) 
 
 
 def _sync_directory(directory: Path) -> None:
-    """Makes the names in a directory durable: without it power loss may leave a synced file that no name leads to."""
+    """Makes directory entries durable: otherwise a power loss may leave a synced file that no name leads to."""
     descriptor = os.open(directory, os.O_RDONLY)
     try:
         os.fsync(descriptor)

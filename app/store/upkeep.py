@@ -1,4 +1,4 @@
-"""A log looked after as a whole: checked, copied, trimmed. For operators' commands; knows no server and no model."""
+"""Maintenance of a whole log: check, copy, trim. Serves operators' commands; knows no server and no model."""
 
 from collections.abc import Callable
 from itertools import islice
@@ -10,14 +10,14 @@ from app.store.base import Log
 from app.store.codec import GENESIS, encode
 from app.store.snapshots import Manifest, ids, load, manifest_of, restore, save
 
-HITS = "hits-"
-"""What the names begin with under which servers keep their counts beside the log."""
+HITS_PREFIX = "hits-"
+"""Prefix of the blob names under which servers keep their hit counts beside the log."""
 Advance = Callable[[], object]
-"""Called once for each entry, for whoever shows progress."""
+"""Progress callback, called once per entry."""
 
 
 def fold(log: Log) -> tuple[Ledger, str]:
-    """Ledger and hash at a log's head, from its newest snapshot on."""
+    """Ledger and hash at a log's head, folded from its newest intact snapshot on."""
     ledger, last = restore(log)
     for event, entry_hash in log.follow(ledger.revision, last):
         ledger.apply(event)
@@ -26,10 +26,10 @@ def fold(log: Log) -> tuple[Ledger, str]:
 
 
 def check(log: Log, advance: Advance = lambda: None) -> tuple[Ledger, str, list[Manifest]]:
-    """Read every entry and every snapshot, and hold each snapshot against what the entries before it make.
+    """Reads every entry and snapshot, and compares each snapshot with the fold of the entries before it.
 
-    Raises StoreCorrupt for the first thing that is not what was written. -> ledger and hash at the head, snapshots,
-    oldest first. Of a trimmed log the oldest snapshot is where folding begins.
+    Raises StoreCorrupt at the first damage. -> ledger and hash at the head, and snapshots, oldest first. For a trimmed
+    log the fold begins at the oldest snapshot.
     """
     snapshots = sorted((manifest_of(log, each) for each in ids(log)), key=lambda manifest: manifest.revision)
     first = log.first()
@@ -61,9 +61,9 @@ def _compared(log: Log, manifest: Manifest, entry_hash: str, ledger: Ledger | No
 
 
 def copy(old: Log, new: Log, advance: Advance = lambda: None) -> tuple[int, bool]:
-    """Fill an empty log with another's entries and snapshots. -> the head, and whether the hashes are the same.
+    """Fills an empty log with another's entries and snapshots. -> the head, and whether the hashes are equal.
 
-    They are, unless the two are closed in different ways. Raises InvalidRequest for a log that is not empty.
+    They are, unless the two logs have different seals. Raises InvalidRequest for a log that is not empty.
     """
     if new.head():
         raise InvalidRequest(f"{new.url} holds {new.head()} events already: name an empty store.")
@@ -78,7 +78,7 @@ def copy(old: Log, new: Log, advance: Advance = lambda: None) -> tuple[int, bool
         last = entry_hash
         advance()
     for name in old.names():
-        if name.startswith(HITS):  # how often edits answered goes along
+        if name.startswith(HITS_PREFIX):  # hit counts are copied too
             new.put(name, old.get(name) or b"")
     same = last == copied
     if same:
@@ -97,7 +97,8 @@ def _copy_snapshot(old: Log, new: Log, manifest: Manifest) -> None:
 
 
 def write_snapshot(old: Log, new: Log, at_s: float) -> Manifest:
-    """Fill an empty log with a snapshot of another at its head, and the one entry it stands for."""
+    """Fills an empty log with a snapshot of another at its head, and with the one entry that the snapshot stands
+    for."""
     ledger, _ = fold(old)
     if not ledger.revision:
         raise InvalidRequest(f"{old.url} is empty: there is nothing to take a snapshot of.")
@@ -107,9 +108,9 @@ def write_snapshot(old: Log, new: Log, at_s: float) -> Manifest:
 
 
 def trim(log: Log, archive: Log, advance: Advance = lambda: None) -> tuple[int, int]:
-    """Forget entries that the oldest snapshot stands for and an archive holds. -> the first revisions before and now.
+    """Deletes entries that the oldest snapshot covers and an archive holds. -> the first revision before and after.
 
-    The whole log is checked first. Raises InvalidRequest where there is no snapshot, or the archive lacks entries.
+    The whole log is checked first. Raises InvalidRequest without a snapshot or if the archive lacks entries.
     """
     _, _, snapshots = check(log, advance)
     if not snapshots:
