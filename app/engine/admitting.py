@@ -1,4 +1,4 @@
-"""What a request must not ask of the model that is served. Knows no queue."""
+"""Checks a request against the limits of the hosted model. Knows no queue."""
 
 from collections.abc import Sequence
 
@@ -7,8 +7,8 @@ from app.domain.generation import GenerationParameters
 from app.engine.model import HostedModel
 
 
-def check_asked(ids: Sequence[int], parameters: GenerationParameters, hosted: HostedModel) -> None:
-    """Raises InvalidRequest for an answer without room, or a bias of a token that there is not."""
+def check_request(ids: Sequence[int], parameters: GenerationParameters, hosted: HostedModel) -> None:
+    """Raises InvalidRequest if the answer does not fit the context, or for a bias on a token outside the vocabulary."""
     room = hosted.max_tokens - len(ids)
     if parameters.max_new_tokens > room:
         raise InvalidRequest(

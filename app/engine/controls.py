@@ -1,9 +1,9 @@
-"""Control tokens, such as those that begin and end a turn: a chat template sets them, and nobody's message does.
+"""Control tokens, such as those that delimit a turn: only a chat template may set them, never a message's content.
 
-A conversation is rendered to one text, in which `<|im_end|>` is the control token, wherever it stands. So that what a
-client writes stays text, a mark is put inside each such name in the content of messages. Who tokenises cuts at the
-marks and drops them: the name then comes out as its letters. In a prompt that a client renders itself its control
-tokens are its own affair.
+A conversation is rendered to a single text, in which `<|im_end|>` denotes the control token wherever it occurs. To keep
+client text literal, a mark is inserted into every control token's name inside a message's content. The tokeniser side
+cuts the text at the marks and drops them, so that the name comes out as ordinary characters. A prompt that a client
+renders itself may contain control tokens.
 """
 
 import re
@@ -11,21 +11,21 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 MARK = "\ufdd0"
-"""A code point that Unicode keeps for a program's own use: no text holds it."""
+"""Code point that Unicode reserves for internal use by programs: no valid text contains it."""
 
 
 def plain(text: str) -> str:
-    """The text as its author wrote it."""
+    """The text as its author wrote it, without marks."""
     return text.replace(MARK, "")
 
 
 def quoted(text: str) -> str:
-    """The text in quotes, as messages name it: `repr` alone would spell the mark."""
+    """The text in quotes, for messages; `repr` alone would show the mark."""
     return repr(plain(text))
 
 
 def shown(value: Any) -> Any:
-    """A value as it goes out to people: all its texts, at whatever depth, are plain."""
+    """A value as it is shown to people: marks are removed from all its texts, at any depth."""
     if isinstance(value, str):
         return plain(value)
     if isinstance(value, Mapping):
@@ -34,48 +34,49 @@ def shown(value: Any) -> Any:
 
 
 class Controls:
-    """The names of a tokenizer's control tokens. `written`: what its chat template writes around a turn, in which a
-    name counts though the tokenizer does not call its token special."""
+    """The names of a tokenizer's control tokens. `written` holds what the chat template writes around a turn; a token
+    named there counts even if the tokenizer does not flag it as special."""
 
     def __init__(self, tokenizer: Any, written: Sequence[str] = ()) -> None:
         special = {str(each) for each in tokenizer.all_special_tokens}
         added = tokenizer.added_tokens_decoder.values()
         special |= {each.content for each in added if each.special}
         special |= {each.content for each in added if each.content.strip() and any(each.content in w for w in written)}
-        self._tokens = _either(special)
-        self._around = _either(each for each in written if each.strip())
+        self._tokens = _any_of(special)
+        self._delimiters = _any_of(each for each in written if each.strip())
 
     def named_in(self, text: str) -> str | None:
-        """The first control token that a text would set."""
+        """The first control token that the text would set, or None."""
         found = None if self._tokens is None else self._tokens.search(text)
         return None if found is None else found[0]
 
     def as_text(self, content: str) -> str:
-        """The content with a mark inside each name of a control token, and in what looks like the border of a turn."""
+        """The content with a mark inside each control token's name and inside each possible turn delimiter."""
         return self.as_texts([content])[0]
 
     def as_texts(self, parts: Sequence[str]) -> list[str]:
-        """Parts of one content: a template may join them, and a name begun in one may end in the next."""
+        """Like `as_text`, for the parts of one content: a template may join them, so a name may span two parts."""
         parts = [part.replace(MARK, "") for part in parts]
         marked = whole = "".join(parts)
-        for names in (self._tokens, self._around):
-            while names is not None and names.search(marked):  # again: a name may hold another
+        for names in (self._tokens, self._delimiters):
+            while names is not None and names.search(marked):  # repeat: one name may contain another
                 marked = names.sub(lambda found: f"{found[0][0]}{MARK}{found[0][1:]}", marked)
         return list(parts) if marked == whole else _split(marked, [len(part) for part in parts])
 
     @staticmethod
     def pieces(prompt: str) -> list[str]:
-        """What is tokenised one by one, so that no marked name is taken for its token."""
+        """The pieces of a prompt to tokenise separately, so that no marked name becomes its token."""
         return prompt.split(MARK)
 
     @staticmethod
     def plain(text: str) -> str:
-        """As its author wrote it."""
+        """The text as its author wrote it, without marks."""
         return plain(text)
 
 
 def _split(marked: str, lengths: Sequence[int]) -> list[str]:
-    """Into parts of so many characters, marks not counted; a mark stays with the character before it."""
+    """Splits a marked text into parts of the given lengths in characters, marks not counted; a mark stays with the
+    character before it."""
     parts, at = [], 0
     for length in lengths:
         end = at
@@ -87,7 +88,7 @@ def _split(marked: str, lengths: Sequence[int]) -> list[str]:
     return parts
 
 
-def _either(names: Iterable[str]) -> re.Pattern[str] | None:
-    """One of the names, of two characters at least: there must be room for a mark inside."""
+def _any_of(names: Iterable[str]) -> re.Pattern[str] | None:
+    """Pattern that matches any of the names of at least two characters: a mark must fit inside."""
     longest = sorted({each for each in names if len(each) > 1}, key=len, reverse=True)
     return re.compile("|".join(map(re.escape, longest))) if longest else None

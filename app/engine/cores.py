@@ -1,7 +1,7 @@
-"""How many of the machine's cores this process can have.
+"""Estimates how many CPU cores are available to this process.
 
-torch's threads wait for one another, so a thread that shares its core with somebody else's work slows all of them. With
-a thread less that does not wait, decoding keeps most of its speed.
+torch's threads synchronise constantly, so a thread that shares its core with other work slows all of them down. With
+one thread fewer and no waiting, decoding keeps most of its speed.
 """
 
 import os
@@ -15,7 +15,8 @@ PERIOD_S = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """Seconds of time that passed, that this process computed, and that the cores it may use were idle, in all."""
+    """Cumulative times in seconds: wall clock, CPU time of this process, and idle time summed over the cores it may
+    use."""
 
     passed: float
     computed: float
@@ -23,30 +24,31 @@ class Reading:
 
 
 def read(stat: Path = Path("/proc/stat")) -> Reading | None:
-    """None where the system does not tell, as on macOS."""
+    """Takes a reading; None if the system does not provide one, as on macOS."""
     try:
         mine = {f"cpu{number}" for number in os.sched_getaffinity(0)}
         lines = [line.split() for line in stat.read_text().splitlines()]
     except (AttributeError, OSError):
         return None
     tick = os.sysconf("SC_CLK_TCK")
-    # user nice system idle iowait: a core that waits for a disk is free to compute
+    # user nice system idle iowait: a core in iowait is free to compute
     spent = [[int(field) for field in line[1:]] for line in lines if line and line[0] in mine]
     if not any(map(sum, spent)):
-        return None  # a sandbox that counts nothing: never idle would mean never free
+        return None  # a sandbox without accounting: zero idle time would read as no free core
     idle = sum(fields[3] + fields[4] for fields in spent)
     return Reading(time.monotonic(), time.process_time(), idle / tick)
 
 
 class Cores:
-    """`threads` is what torch is to use now: at most `wanted`, and no more than the cores free for this process."""
+    """`threads` is the number of threads that torch should use now: at most `wanted`, and at most the number of free
+    cores."""
 
     def __init__(self, wanted: int, look: Callable[[], Reading | None] = read) -> None:
         self.threads = self._wanted = wanted
         self._look, self._last = look, look() if wanted > 1 else None
 
     def changed(self) -> bool:
-        """Looks again if it is time; whether `threads` is another number than before."""
+        """Takes a new reading once per period. -> whether `threads` changed."""
         if self._last is None or time.monotonic() - self._last.passed < PERIOD_S:
             return False
         now, last = self._look(), self._last

@@ -1,17 +1,17 @@
-"""From token ids to the text that may be shown: the continuation to the letter, in whole characters, without a stop
-text."""
+"""Turns token ids into the text that may be shown: the exact continuation, in whole characters, without a stop text."""
 
 from collections.abc import Callable, Sequence
 
-_PARTIAL = "\N{REPLACEMENT CHARACTER}"  # what a decoder gives for the first bytes of a character that is not whole yet
+_PARTIAL = "\N{REPLACEMENT CHARACTER}"  # what a decoder yields for the first bytes of an incomplete character
 CONTEXT_TOKENS = 6
-"""Of the prompt, decoded before the first token: decoders drop the blank of a word that comes first."""
+"""Number of prompt tokens that are decoded before the first token: decoders drop the leading blank of the first
+word."""
 
 
 class Detokenizer:
-    """One answer's text, grown token by token. `text` is all that has been shown.
+    """One answer's text, built token by token. `text` is everything shown so far.
 
-    `begins` is the place in the answer, in characters, at which the newest token's own text stands, and `own` is that
+    `begins` is the offset in the answer, in characters, at which the newest token's own text begins; `own` is that
     text, whether or not it may be shown yet.
     """
 
@@ -23,20 +23,20 @@ class Detokenizer:
         *,
         drops_blank: bool = False,
     ) -> None:
-        """`drops_blank`: the white space that the answer begins with stands in the prompt already."""
+        """`drops_blank`: the answer's leading white space already stands in the prompt and is dropped."""
         self._decode, self._drops_blank = decode, drops_blank
         self._stop = tuple(stop)
         self._ids: list[int] = list(prompt[-CONTEXT_TOKENS:])
-        self._prefix = 0  # ids before it are only context for the tokenizer
-        self._shown = len(self._ids)  # ids before it are in `_pending` or `text` already
+        self._prefix = 0  # ids before it only give the tokenizer context
+        self._shown = len(self._ids)  # ids before it are already in `_pending` or `text`
         self._pending = ""
-        self._decoded = 0  # characters, those that a stop text cut off included
+        self._decoded = 0  # in characters, including those that a stop text cut off
         self.begins, self.own = 0, ""
         self.text = ""
         self.stopped = False
 
     def add(self, token_id: int) -> str:
-        """The text that this token lets be shown; may be empty. After a stop text nothing more comes."""
+        """The text that becomes showable with this token, possibly empty; always empty after a stop text."""
         self.begins, self.own = self._decoded, ""
         self._ids.append(token_id)
         before = self._decode(self._ids[self._prefix : self._shown])
@@ -48,7 +48,7 @@ class Detokenizer:
         return self._release(final=False)
 
     def finish(self) -> str:
-        """What was held back, at the end of the answer."""
+        """Releases what is still held back when the answer ends."""
         before = self._decode(self._ids[self._prefix : self._shown])
         self._take(self._decode(self._ids[self._prefix :])[len(before) :])
         self._shown = len(self._ids)
@@ -71,14 +71,14 @@ class Detokenizer:
             self.stopped = True
             shown, self._pending = self._pending[:cut], ""
         else:
-            held = 0 if final else self._may_begin_a_stop()
+            held = 0 if final else self._stop_prefix_length()
             shown = self._pending[: len(self._pending) - held]
             self._pending = self._pending[len(shown) :]
         self.text += shown
         return shown
 
-    def _may_begin_a_stop(self) -> int:
-        """How many characters at the end could be the beginning of a stop text."""
+    def _stop_prefix_length(self) -> int:
+        """Length of the longest suffix of the pending text that a stop text begins with, in characters."""
         return max(
             (
                 size

@@ -1,4 +1,4 @@
-"""Editions: which edits a request sees, immutable, and what the adaptors made of that."""
+"""Editions: the immutable set of edits that a request sees, and what the editors compile from it."""
 
 import threading
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,13 +17,13 @@ from app.scope.doubt import Doubt, is_uncertain
 from app.scope.scope import Found, Scope, ScopePart
 
 SILENT_IN = "silent_in"
-"""Under which name the log keeps, of what an edit has learned, the frames in which it does not answer."""
+"""Key, in an edit's learned values, of the frames in which it does not answer."""
 
 
 @dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
 class Edition:
-    """The live edits of a namespace at a revision, oldest first, by the ids of the fits that they act by; a trial also
-    holds edits that no event has committed.
+    """The live edits of a namespace at a revision, oldest first, as ids of their fits; a trial also holds uncommitted
+    edits.
 
     Compared by identity: a sequence keeps its edition until it ends, and what was compiled for it lives as long.
     """
@@ -33,14 +33,15 @@ class Edition:
     edit_ids: tuple[str, ...]
     trial: bool = False
     base: "Edition | None" = None
-    """What it was made from, which so lives as long: whoever knows that one knows which rows are in use."""
+    """The edition that it was derived from. The reference keeps that one alive, so that its rows count as in use."""
 
     def without(self, edit_ids: frozenset[str]) -> "Edition":
         kept = tuple(i for i in self.edit_ids if edit_id_of(i) not in edit_ids)
         return Edition(self.namespace, self.revision, kept, self.trial, base=self)
 
     def replacing(self, names: Mapping[str, str]) -> "Edition":
-        """Edits (by id) act by other fits, where they stand: of two that are equally near the newest answers."""
+        """A trial in which edits (by id) act by other fits. They keep their places, since the newest of equally near
+        edits answers."""
         ids = tuple(names.get(edit_id_of(i), i) for i in self.edit_ids)
         return Edition(self.namespace, self.revision, ids, trial=True, base=self)
 
@@ -51,40 +52,41 @@ class Edition:
 
 @dataclass(frozen=True, slots=True)
 class Uncertain:
-    """An edit of which the index is not certain that a question asks for it, and what a judge is shown."""
+    """An edit for which the scope decision is uncertain, and what a judge is shown about it."""
 
     decision: Decision
     doubt: Doubt
     cut: int = 0
     drops_blank: bool = False
-    """As in `Asking`, if it is to answer."""
+    """Like the fields of `Asking`, for the case that this edit answers."""
 
 
 @dataclass(frozen=True, slots=True)
 class Asking:
-    """What the scope index finds for a prompt: the edit that it asks for, if any; else the one that came nearest;
-    the words of its question, folded. `uncertain` are the edits whose margins lie near 0, the nearest first, where that
-    of the nearest does."""
+    """The scope decision for a prompt: the edit in scope, if any; the nearest edit; and the folded words of the
+    question. If the nearest edit's margin is uncertain, `uncertain` holds all edits with uncertain margins, nearest
+    first."""
 
     decision: Decision | None = None
     nearest: Decision | None = None
     words: Sequence[str] = ()
     cut: int = 0
-    """Characters of white space at the prompt's end that the edit's answer brings: they are not fed."""
+    """Number of trailing white-space characters of the prompt that are not fed, because the edit's answer supplies
+    them."""
     drops_blank: bool = False
-    """Whether the answer's own blank is dropped, for it stands at the end of the prompt."""
+    """Whether the answer's leading blank is dropped, because the prompt already ends with it."""
     uncertain: tuple[Uncertain, ...] = ()
 
 
-class Settles(Protocol):
-    """Who has a second look at what the index is uncertain of."""
+class Settler(Protocol):
+    """A second decision on what the scope index is uncertain about."""
 
     async def settle(self, asking: Asking) -> Asking: ...
 
 
 @dataclass(frozen=True, slots=True)
 class _Near:
-    """An edit that came near: how it would answer, for which reading of the question, and whether it may not."""
+    """A near edit: how it would answer, for which reading of the question, and whether it is barred from answering."""
 
     decision: Decision
     question: Question
@@ -99,8 +101,8 @@ class _Near:
 
 @dataclass(frozen=True, slots=True)
 class Latest:
-    """What was compiled last for a namespace, to go on from. It keeps no edition alive, and ends with any of its
-    edits' rows: loaded again, they stand elsewhere."""
+    """The latest compilation for a namespace, the base of incremental ones. It keeps no edition alive, and is dropped
+    with the rows of any of its edits: reloaded rows have other positions."""
 
     edit_ids: tuple[str, ...]
     ids: frozenset[str]
@@ -109,14 +111,14 @@ class Latest:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """From one set of edits to the next: those that are gone, and newer ones that have come."""
+    """Difference between two sets of edits: removed ones, and newer ones that were added."""
 
     added: tuple[str, ...]
     removed: tuple[str, ...]
 
 
 def _step(before: tuple[str, ...], after: tuple[str, ...]) -> Step | None:
-    """None where the order of those that stay is another, or where compiling anew costs no more."""
+    """The difference; None if the order of the remaining edits changed or compiling from scratch costs no more."""
     if after[: len(before)] == before:
         return Step(after[len(before) :], ())
     kept = set(after)
@@ -129,7 +131,7 @@ def _step(before: tuple[str, ...], after: tuple[str, ...]) -> Step | None:
 
 
 class Editions:
-    """Compiles editions when a request first needs them, and forgets them with their last request."""
+    """Compiles editions when a request first needs them, and drops them with their last request."""
 
     def __init__(self, editors: Mapping[str, Editor], scope: Scope) -> None:
         self._editors, self._scope = editors, scope
@@ -142,17 +144,17 @@ class Editions:
         self._latest: dict[str, Latest] = {}  # by namespace
 
     def own(self, edit_id: str, editor: str, target: Sequence[int] = (), silent_in: Iterable[str] = ()) -> None:
-        """`target` in tokens; `silent_in`: the frames in which it does not answer."""
+        """Registers an edit's editor. `target`: token ids; `silent_in`: frames in which the edit does not answer."""
         self._editor_of[edit_id] = editor
         self._targets[edit_id] = tuple(target)
-        self.hush(edit_id, silent_in)
+        self.mute(edit_id, silent_in)
 
-    def hush(self, edit_id: str, frames: Iterable[str]) -> None:
-        """The edit answers in all frames but these."""
+    def mute(self, edit_id: str, frames: Iterable[str]) -> None:
+        """Silences the edit in these frames, and in no others."""
         self._silent_in[edit_id] = frozenset(frames)
 
     def target_of(self, edit_id: str | None) -> tuple[int, ...]:
-        """In tokens; empty where it is not known."""
+        """Token ids of an edit's target; empty if unknown."""
         return self._targets.get(edit_id or "", ())
 
     def disown(self, edit_id: str) -> str:
@@ -171,7 +173,7 @@ class Editions:
         return edit_id in self._editor_of
 
     def parts(self, edition: Edition) -> dict[str, Any]:
-        """Editor name -> its part of this edition."""
+        """Editor name -> its compiled part of this edition."""
         if edition not in self._parts:
             latest = self._latest.get(edition.namespace)
             step = None if latest is None else _step(latest.edit_ids, edition.edit_ids)
@@ -188,7 +190,7 @@ class Editions:
         return {name: self._editors[name].compile(mine) for name, mine in self._by_editor(edit_ids).items()}
 
     def _compiled_after(self, parts: dict[str, Any], edit_ids: Sequence[str], step: "Step") -> dict[str, Any]:
-        """Parts of editors that have neither come nor gone by this step stay as they are."""
+        """Like `_compiled`, but reuses the parts of editors that the step does not touch."""
         added, removed = self._by_editor(step.added), self._by_editor(step.removed)
         touched = {*added, *removed}
         if not touched <= parts.keys():
@@ -212,7 +214,7 @@ class Editions:
     # -- deciding
 
     def ask(self, prompt: str, text: Text, edition: Edition) -> Asking:
-        """What the scope index finds. Threads may share it: rows of an edition in use stay."""
+        """The scope decision for a prompt. Thread-safe: rows of an edition in use are never dropped."""
         turns, part = text.turns(prompt), self._scope_part(edition)
         question = self._scope.question(turns)
         ranked = self._scope.ranked(question, part)
@@ -234,14 +236,14 @@ class Editions:
         return Uncertain(near.decision, doubt, near.cut, near.blank)
 
     def _near(self, prompt: str, text: Text, question: Question, found: Found, part: ScopePart) -> _Near:
-        """How an edit that came near would answer a prompt, and what speaks against it beside the scope index."""
+        """How a near edit would answer a prompt, and what bars it beyond the scope index's decision."""
         edit_id, turns = found.edit_id, text.turns(prompt)
         stem, opened, against = stem_of(prompt, text), text.begun(prompt), ""
         ids = text.encode(stem)
-        begun = self._begun(edit_id, ids)
-        if opened:  # the model's turn is begun: the edit can only go on with its own target
+        begun = self._begun_tokens(edit_id, ids)
+        if opened:  # the answer has begun: the edit can only continue its own target
             target = self._targets.get(edit_id, ())[:begun]
-            begun = begun if begun and same_text(text.going_on(target), opened) else 0
+            begun = begun if begun and same_text(text.continuation(target), opened) else 0
             against = "" if begun else "; but the answer is begun otherwise"
         elif begun:
             without = self._scope.question((*turns[:-1], text.without_last(ids, begun)))
@@ -260,11 +262,12 @@ class Editions:
             why=found.why + against,
             part=begun or None,
         )
-        blank = prompt[-1:].isspace() and text.going_on(self._targets.get(edit_id, ())[begun:])[:1].isspace()
+        blank = prompt[-1:].isspace() and text.continuation(self._targets.get(edit_id, ())[begun:])[:1].isspace()
         return _Near(decision, question, bool(against), len(prompt) - len(stem) if blank else 0, blank)
 
-    def _begun(self, edit_id: str, ids: Sequence[int]) -> int:
-        """How many tokens of its target, at most all but the last, a prompt ends with, where the editor can go on."""
+    def _begun_tokens(self, edit_id: str, ids: Sequence[int]) -> int:
+        """Number of leading tokens of an edit's target that a prompt ends with, at most all but the last; 0 if its
+        editor cannot continue a target."""
         continues = self._editors[self._editor_of[edit_id]].capabilities.continues
         target = self._targets[edit_id] if continues else ()
         ends = range(min(len(target) - 1, len(ids)), 0, -1)
@@ -277,7 +280,7 @@ class Editions:
             return self._scope_parts[edition]
 
     def decide(self, prompt: PromptView, asking: Asking, edition: Edition) -> Decision | None:
-        """At most one edit answers a request: the best margin wins, the newest breaks ties."""
+        """The edit that answers, if any: the best margin wins, the newest breaks ties."""
         decisions: list[Decision | None] = []
         for name, part in self.parts(edition).items():
             if not self._editors[name].capabilities.scoped:

@@ -1,6 +1,6 @@
-"""Continuous batching, one step at a time: admit, run one batch, decide, sample, end what is finished.
+"""Continuous batching, one step at a time: admit, run a batch, decide, sample, end what is finished.
 
-Knows nothing of threads, logs or HTTP. `owner` drives it on the thread that owns the model; tests drive it directly.
+It knows nothing of threads, logs or HTTP. `owner` drives it on the thread that owns the model; tests drive it directly.
 """
 
 import time
@@ -16,7 +16,7 @@ from app.domain.errors import DeadlineExceeded, ErrataError, InvalidRequest, Req
 from app.domain.generation import FinishReason, GenerationParameters, Ranked
 from app.editors.base import Decision, Editor, FitRequest, Fitted, Progress, PromptView, Site
 from app.editors.fitting.hooks import SiteHooks
-from app.engine.admitting import check_asked
+from app.engine.admitting import check_request
 from app.engine.detokenizer import Detokenizer
 from app.engine.editions import SILENT_IN, Asking, Edition, Editions
 from app.engine.fits import Fits, Fitting
@@ -38,7 +38,7 @@ DEFERS = "it defers, for its target does not fit the schema of the answer"
 
 @dataclass(slots=True)
 class Counters:
-    """What the engine has done since it started."""
+    """Counts of the engine's work since it started."""
 
     prompt_tokens: int = 0
     generated_tokens: int = 0
@@ -48,7 +48,7 @@ class Counters:
 
 
 class Engine:
-    """The frozen model with its slots and editors. Not thread-safe: one owner calls it."""
+    """The frozen model with its slots and editors. Not thread-safe: only its owner calls it."""
 
     def __init__(
         self,
@@ -88,7 +88,7 @@ class Engine:
     # -- edits' rows
 
     def load(self, edit_id: str, editor: str, fitted: Fitted) -> None:
-        """Take an edit's rows into memory; no request sees them before an edition names the edit."""
+        """Loads an edit's rows; no request sees them until an edition names the edit."""
         self.editors[editor].load(edit_id, fitted)
         try:
             if self.editors[editor].capabilities.scoped:
@@ -100,7 +100,7 @@ class Engine:
         self.editions.own(edit_id, editor, target, fitted.learned.get(SILENT_IN, ()))
 
     def drop(self, edit_id: str) -> None:
-        """Give an edit's rows back: only for one that no edition in use sees."""
+        """Frees an edit's rows; only for an edit that no edition in use sees."""
         editor = self.editors[self.editions.disown(edit_id)]
         editor.drop(edit_id)
         if editor.capabilities.scoped:
@@ -109,20 +109,20 @@ class Engine:
     def fit(
         self, editor: str, requests: Iterable[FitRequest], beside: Edition
     ) -> Generator[Progress, None, list[Fitted]]:
-        """A fit's micro-steps. `beside` are the live edits among which the new ones shall stand."""
+        """The micro-steps of a fit. `beside` holds the live edits that the new ones will stand among."""
         return self.editors[editor].fit(list(requests), self.editions.parts(beside).get(editor))
 
     def with_scope(self, editor: str, fitted: Fitted, request: FitRequest) -> Fitted:
-        """A fit with the scope that its request asks for, if its editor is scoped. It touches none of the engine's
-        state, and takes a while: for other threads."""
+        """The fit with its request's scope, if its editor is scoped. Slow and independent of the engine's state: for
+        other threads."""
         return self.rescope(fitted, request) if self.editors[editor].capabilities.scoped else fitted
 
     def still_fits(self, editor: str, learned: Mapping[str, Any], beside: Edition) -> bool:
-        """Whether what was fitted beside another edition may stand beside this one."""
+        """Whether a fit made beside another edition is valid beside this one."""
         return self.editors[editor].still_fits(learned, self.editions.parts(beside).get(editor))
 
     def rescope(self, fitted: Fitted, request: FitRequest) -> Fitted:
-        """The same fit under the scope that the request asks for now, widened as it was."""
+        """The same fit with the scope that the request defines now, widened as before."""
         stood = fitted.learned.get("scope", {})
         scope = self.scope.learn(request.scope, widened=float(stood.get("widened", 1.0)))
         return Fitted(learned={**fitted.learned, "scope": scope.model_dump()}, tensors=fitted.tensors)
@@ -130,18 +130,18 @@ class Engine:
     # -- taking work
 
     def ready(self, prompt: str, edition: Edition, schema: str | None = None) -> Ready:
-        """What is known of a request before it is queued. It takes time that grows with the prompt, and needs none of
-        the engine's state: whoever adds a request has it made ready first, on another thread. Raises InvalidRequest."""
+        """Prepares the parts of a request that need none of the engine's state; callers do it on another thread before
+        they add the request, as it takes time that grows with the prompt. Raises InvalidRequest."""
         grammar = None if schema is None else self.grammars.compiled(schema)
         ids, asking = self.text.encode(prompt), self.ask(prompt, edition)
         fed = self.text.encode(prompt[: -asking.cut]) if asking.cut else ids
         return Ready(ids=ids, fed=fed, asking=asking, grammar=grammar)
 
     def ask(self, prompt: str, edition: Edition) -> Asking:
-        """Which edit the scope index names for a prompt."""
+        """The scope decision for a prompt."""
         if not edition.edit_ids:
             return Asking()
-        self.text.encode(prompt)  # first: of a prompt that is too long nothing else is read
+        self.text.encode(prompt)  # first: a prompt that is too long is refused before it is read further
         return self.editions.ask(prompt, self.text, edition)
 
     def add(
@@ -153,10 +153,10 @@ class Engine:
         emit: Emit,
         ready: Ready | None = None,
     ) -> Sequence:
-        """Queue a request pinned to an edition, that of `revision`. Raises InvalidRequest or QueueFull."""
+        """Queues a request pinned to the edition of `revision`. Raises InvalidRequest or QueueFull."""
         ready = ready or self.ready(prompt, edition, parameters.json_schema)
         ids = ready.ids
-        check_asked(ids, parameters, self.hosted)
+        check_request(ids, parameters, self.hosted)
         sampler = Sampler(parameters, None if ready.grammar is None else ready.grammar.begin())
         sequence = Sequence(
             text=prompt,
@@ -181,11 +181,11 @@ class Engine:
     # -- the step
 
     def step(self) -> None:
-        """One forward pass for requests, if any wait for one, and a micro-step of a fit, if one is due."""
+        """Runs one forward pass for requests, if any wait, and one micro-step of a fit, if one is due."""
         began = time.perf_counter()
         self._drop_cancelled()
         batch = self.scheduler.next()
-        self._settle()
+        self._sync_slots()
         if batch is not None:
             self.counters.steps += 1
             if batch.phase is Phase.PREFILL:
@@ -199,16 +199,16 @@ class Engine:
             self.counters.fit_steps += self._fits.step()
             self._fits.budget.fitted(time.perf_counter() - began if batch is not None else 0.0)
 
-    def _settle(self, spare: int = SPARE) -> None:
-        """Sequences stand in their slots, and what others left there gives its memory back."""
+    def _sync_slots(self, spare: int = SPARE) -> None:
+        """Carries out pending slot moves and releases the memory of tokens that no sequence holds."""
         while self.scheduler.moves:
             move = self.scheduler.moves.pop(0)
             self._runner.move(move.source, move.target, move.tokens)
         self._runner.cache.release({each.slot: each.computed for each in self.scheduler.running}, spare)
 
-    def give_back_memory(self) -> None:
-        """Between two steps: what ended sequences and fits held of memory goes back to the system."""
-        self._settle(spare=0)
+    def release_memory(self) -> None:
+        """Releases, between two steps, memory that ended sequences and fits still hold."""
+        self._sync_slots(spare=0)
         if not self._fits:
             release_dense(self.hosted.model)
 
@@ -231,7 +231,7 @@ class Engine:
             self._sample(logits[ready], [batch.sequences[row] for row in ready])
 
     def _watches(self, batch: Batch) -> list[Watch]:
-        """What editors that look at every token of a prompt want of the rows that are not decided yet."""
+        """Watches for the undecided rows, one per editor and site that observes every token of a prompt."""
         watches: list[Watch] = []
         for row, (sequence, piece) in enumerate(zip(batch.sequences, batch.pieces, strict=True)):
             if sequence.decided or not sequence.edition.edit_ids:
@@ -246,7 +246,7 @@ class Engine:
         seen.append(self.editors[key].observe(site, h_in, part))
 
     def _decide(self, sequence: Sequence, features: Mapping[Site, Tensor]) -> bool:
-        """Which edit answers, once. -> whether the logits at hand give the first token."""
+        """Decides, once, which edit answers. -> whether the logits at hand give the first token."""
         decision = None
         if sequence.edition.edit_ids:
             observed = {
@@ -257,16 +257,16 @@ class Engine:
             if decision is not None and not self._may_say(sequence, decision):
                 sequence.nearest, decision = replace(decision, why=f"{decision.why}; {DEFERS}"), None
             if decision is None and sequence.uncut:
-                sequence.begin_anew(Detokenizer(self.text.decode, sequence.parameters.stop, sequence.uncut))
+                sequence.restart_unedited(Detokenizer(self.text.decode, sequence.parameters.stop, sequence.uncut))
                 return False
             if decision is None and sequence.parameters.explain:
                 sequence.nearest = sequence.nearest or sequence.asking.nearest
         return sequence.decide(decision, None if decision is None else self.editors[decision.editor].capabilities)
 
     def _may_say(self, sequence: Sequence, decision: Decision) -> bool:
-        """Whether the answer may be the edit's target: one that is held to a schema may not be anything."""
+        """Whether the answer's schema, if any, allows the edit's target."""
         grammar = sequence.sampler.grammar
-        return grammar is None or grammar.takes(self.editions.target_of(decision.edit_id)[decision.part or 0 :])
+        return grammar is None or grammar.accepts(self.editions.target_of(decision.edit_id)[decision.part or 0 :])
 
     def _decode(self, batch: Batch) -> None:
         slots, starts = [s.slot for s in batch.sequences], [s.computed for s in batch.sequences]
@@ -282,7 +282,7 @@ class Engine:
         )
         chosen = zip(sequences, ids, logprobs, likeliest, strict=True)
         for row, (sequence, token_id, logprob, first) in enumerate(chosen):
-            if sequence.sampler.problem is not None:  # its token was chosen without the schema: nobody is to see it
+            if sequence.sampler.problem is not None:  # its token was chosen without the schema and must not be shown
                 self.end(sequence, InvalidRequest(f"`response_format` asks for too much: {sequence.sampler.problem}."))
                 continue
             sequence.generated.append(token_id)
@@ -335,7 +335,7 @@ class Engine:
             )
 
     def end(self, sequence: Sequence, error: ErrataError) -> None:
-        """End a sequence with an error; its slot is free. One that has ended already stays as it is."""
+        """Ends a sequence with an error and frees its slot; an ended sequence is left alone."""
         if sequence.phase is not Phase.DONE:
             self.scheduler.remove(sequence)
             sequence.emit(error)

@@ -1,4 +1,5 @@
-"""Fits beside serving: a micro-step at a time, no more than their share of the engine's time. Knows no editors."""
+"""Runs fits between serving steps, one micro-step at a time and within their share of the engine's time. Knows no
+editors."""
 
 from collections import deque
 from collections.abc import Callable, Generator
@@ -11,7 +12,8 @@ from app.editors.base import Progress
 
 @dataclass(eq=False, slots=True)
 class Fitting:
-    """A fit under way: `steps` yields at each micro-step, which `tell` is told of; `done` takes the result or error."""
+    """A fit in progress. `steps` yields the progress after each micro-step, which is passed to `tell`; `done` receives
+    the result or the error."""
 
     steps: Generator[Progress, None, Any]
     done: Any
@@ -20,9 +22,9 @@ class Fitting:
 
 
 class FitBudget:
-    """How much of the engine's time fits may take while requests are served, from 0 to 1, 1 for all that they want.
+    """Limits the share of the engine's time that fits take while requests are served; a share of 1 sets no limit.
 
-    A micro-step goes when fits have had less than their share; a long one is paid back by the steps that follow.
+    A micro-step may run once fits have had less than their share; a long one is paid back before the next.
     """
 
     def __init__(self, share: float) -> None:
@@ -34,7 +36,7 @@ class FitBudget:
         return self._owed_s <= 0
 
     def served(self, seconds: float) -> None:
-        """What was not taken is not saved up: fits would come in a burst."""
+        """Credits serving time. Unused time does not accumulate, or fits would run in bursts."""
         self._owed_s = max(0.0, self._owed_s - seconds * self._rate) if self._rate < float("inf") else 0.0
 
     def fitted(self, seconds: float) -> None:
@@ -42,7 +44,7 @@ class FitBudget:
 
 
 class Fits:
-    """Those under way take turns, a micro-step each."""
+    """The fits in progress take turns, one micro-step each."""
 
     def __init__(self, share: float) -> None:
         self.budget = FitBudget(share)
@@ -55,7 +57,7 @@ class Fits:
         self._under_way.append(fitting)
 
     def step(self) -> bool:
-        """One micro-step of the next fit; whether it did one, and neither ended nor failed."""
+        """Runs one micro-step of the next fit. -> whether the fit goes on; False if it ended or failed."""
         fitting = self._under_way[0]
         try:
             if fitting.cancelled:

@@ -1,7 +1,7 @@
-"""The frames that one question is put in: bare, between `Question:` and `Answer:`, with a blank at its end, as a chat.
+"""The frames in which a question may be put: bare, between `Question:` and `Answer:`, with a trailing blank, as a chat.
 
-A value that tips the answer at the end of one frame may not tip it at the end of another. So each edit is tried in all
-of them before it goes live, and is silent in those where it did not hold.
+A value that tips the answer in one frame may fail to in another. Each edit is therefore tried in all of them before it
+goes live, and is silent in those where it failed.
 """
 
 from collections.abc import Mapping
@@ -20,13 +20,13 @@ OTHER, CHAT, BLANK, NO_BLANK = "other", "chat", "blank at the end", "no blank at
 
 
 def stem_of(prompt: str, text: Text) -> str:
-    """A prompt as edits see it: of bare text without white space at its end, which an answer would begin with; a
-    rendered conversation as it is."""
+    """A prompt as edits see it: a bare prompt without trailing white space, which belongs to the answer; a rendered
+    conversation unchanged."""
     return prompt if text.is_chat(prompt) else prompt.rstrip() or prompt
 
 
 def frames_of(prompt: str, text: Text) -> frozenset[str]:
-    """What the frame of a prompt is called."""
+    """Names of the frames that a prompt is in."""
     if text.is_chat(prompt):
         return frozenset((CHAT,))
     frame, _ = _framed(prompt.rstrip())
@@ -34,7 +34,7 @@ def frames_of(prompt: str, text: Text) -> frozenset[str]:
 
 
 def _framed(stem: str) -> tuple[str, str]:
-    """(the frame's name, the question inside)."""
+    """(name of the frame, question inside it)."""
     for name, (before, after) in FRAMES.items():
         if after and stem.startswith(before) and stem.endswith(after) and len(stem) > len(before) + len(after):
             return name, stem[len(before) : len(stem) - len(after)].strip()
@@ -42,8 +42,8 @@ def _framed(stem: str) -> tuple[str, str]:
 
 
 def other_frames(prompt: str, text: Text) -> dict[str, tuple[str, ...]]:
-    """The question of a prompt in the frames that are not its own, by their names. A later turn is no question by
-    itself, and has none."""
+    """Frame name -> the prompt's question in that frame, for all frames that the prompt is not in. A later turn of a
+    conversation depends on its history and gets none."""
     if text.is_chat(prompt):
         turns = text.turns(prompt)
         return {"bare": (turns[0].strip(),)} if len(turns) == 1 and turns[0].strip() else {}
@@ -53,6 +53,6 @@ def other_frames(prompt: str, text: Text) -> dict[str, tuple[str, ...]]:
     if question.endswith(("?", "？")):
         found |= {name: (f"{before}{question}{after}",) for name, (before, after) in FRAMES.items()}
     found |= {BLANK: (f"{stem} ",), NO_BLANK: (stem,)}
-    with suppress(InvalidRequest):  # the model has no chat template, or one that does not take this
+    with suppress(InvalidRequest):  # no chat template, or one that rejects this message
         found[CHAT] = (text.render([{"role": "user", "content": question}]),)
     return {name: prompts for name, prompts in found.items() if name not in mine}

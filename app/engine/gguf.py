@@ -1,9 +1,9 @@
-"""Unpacks a GGUF file, once, into a cached folder in Hugging Face format. Imports transformers late.
+"""Unpacks a GGUF file once into a cached folder in Hugging Face format. transformers is imported late.
 
-What is written is the file's own values in the precision that is served, so a model served from the folder computes
-exactly what it would compute from the file. The folder is named after the file's content (a SHA-256 over all of it:
-reading the file takes less time than reading the weights that come out of it, and neither a copy under another name nor
-a changed file under the same name is mistaken), the precision and the layout of the folder.
+The folder holds the file's own values in the served precision, so a model served from it computes exactly what it would
+compute from the file. Its name consists of the SHA-256 of the whole file, the precision and the folder layout: a copy
+under another name and a changed file under the same name are both recognised, and hashing is faster than reading the
+larger unpacked weights.
 """
 
 import errno
@@ -26,21 +26,23 @@ from app.domain.errors import UnknownModel, UnsupportedModel
 from app.engine.gguf_header import Header, read_header
 
 Tell = Callable[[str, int, int], None]
-"""Whoever waits for a model is told what is being done, and how much of it is done: 0 of 0 where nobody knows."""
+"""Progress callback: (activity, done, total); 0 of 0 if the total is unknown."""
 
 _LAYOUT = 1
-"""Raised when the same file would be unpacked into something else: folders of an older layout are then left alone."""
+"""Version of the folder layout, increased whenever the same file would unpack differently; folders of older layouts are
+left alone."""
 _BESIDE_WEIGHTS = 64 * 2**20
-"""Room for the tokenizer and the configuration, generously, in bytes."""
+"""Generous allowance for tokenizer and configuration, in bytes."""
 
 
 def silent(_what: str, _done: int, _of: int) -> None: ...
 
 
 def unpacked(file: Path, cache_dir: Path | None, dtype: str, tell: Tell = silent) -> Path:
-    """The folder that holds this GGUF file in Hugging Face format, made now if the cache does not hold it.
+    """The folder that holds this GGUF file in Hugging Face format, created if the cache lacks it.
 
-    Raises UnknownModel for what is no whole GGUF file or cannot be written, UnsupportedModel for what cannot be served.
+    Raises UnknownModel for a file that is incomplete or a cache that cannot be written, UnsupportedModel for a model
+    that cannot be served.
     """
     if cache_dir is None:
         raise UnknownModel(f"A GGUF file is unpacked into the cache: set ERRATA_CACHE_DIR to serve {file}.")
@@ -57,7 +59,7 @@ def unpacked(file: Path, cache_dir: Path | None, dtype: str, tell: Tell = silent
     header = read_header(file)
     try:
         cache.mkdir(parents=True, exist_ok=True)
-        with _alone(cache / f"{folder.name}.lock", tell):
+        with _file_lock(cache / f"{folder.name}.lock", tell):
             if not folder.is_dir():
                 _make(file, header, folder, dtype, tell)
     except OSError as error:
@@ -77,8 +79,9 @@ def _digest(file: Path, _size: int, _changed: int) -> str:
 
 
 @contextmanager
-def _alone(lock: Path, tell: Tell) -> Iterator[None]:
-    """One process at a time unpacks a file. The system gives the lock back however that process ends."""
+def _file_lock(lock: Path, tell: Tell) -> Iterator[None]:
+    """Ensures that one process at a time unpacks a file. The operating system releases the lock however that process
+    ends."""
     with lock.open("w") as opened:
         try:
             fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -89,8 +92,8 @@ def _alone(lock: Path, tell: Tell) -> Iterator[None]:
 
 
 def _make(file: Path, header: Header, folder: Path, dtype: str, tell: Tell) -> None:
-    """Writes into a part folder, flushes it to the disk and renames it: the folder appears whole or not at all."""
-    for left in folder.parent.glob(f"{folder.name}.part-*"):  # whoever made it has died: the lock is ours
+    """Writes into a temporary folder, flushes it and renames it: the folder appears complete or not at all."""
+    for left in folder.parent.glob(f"{folder.name}.part-*"):  # its writer has died, since the lock is ours
         shutil.rmtree(left, ignore_errors=True)
     _check_room(folder.parent, header, dtype)
     part = Path(tempfile.mkdtemp(prefix=f"{folder.name}.part-", dir=folder.parent))
@@ -98,7 +101,7 @@ def _make(file: Path, header: Header, folder: Path, dtype: str, tell: Tell) -> N
         _convert(file, header, part, dtype, tell)
         for written in (*part.iterdir(), part):
             _flush(written)
-        part.chmod(0o755)  # mkdtemp's is for its owner alone; a cache may be shared
+        part.chmod(0o755)  # mkdtemp restricts access to its owner; a cache may be shared
         part.rename(folder)
         _flush(folder.parent)
     finally:
@@ -144,18 +147,18 @@ def _convert(file: Path, header: Header, part: Path, dtype: str, tell: Tell) -> 
             loaded: Any = AutoModelForCausalLM.from_pretrained(
                 **where, config=config, dtype=getattr(torch, dtype), output_loading_info=True
             )
-    except Exception as error:  # the file is somebody else's, and the libraries raise what they trip over
+    except Exception as error:  # the file is foreign, and the libraries raise whatever they stumble over
         raise UnsupportedModel(
             f"transformers cannot read the GGUF file {file}: {str(error).splitlines()[0] if str(error) else error!r}."
         ) from error
     model, loading = loaded
     _check_complete(file, header, model, loading["missing_keys"])
-    _settle(model, tokenizer)
+    _normalise(model, tokenizer)
     tell(f"writing {file.name}, unpacked, to {part.parent}", 0, 0)
     try:
         model.save_pretrained(part)
         tokenizer.save_pretrained(part)
-    except SafetensorError as error:  # what the system said is in its text alone
+    except SafetensorError as error:  # the operating system's error is only in the message
         full = "No space left" in str(error)
         raise OSError(errno.ENOSPC if full else errno.EIO, str(error).splitlines()[0]) from error
     (part / "unpacked.json").write_text(json.dumps({"file": file.name, "sha256": _digest_of(file)}))
@@ -164,7 +167,7 @@ def _convert(file: Path, header: Header, part: Path, dtype: str, tell: Tell) -> 
 
 
 def _complete(config: Any, header: Header) -> None:
-    """What the file says and transformers does not take over."""
+    """Adds configuration from the file that transformers does not take over."""
     if header.head_width is not None and hasattr(config, "head_dim"):
         config.head_dim = header.head_width
     if hasattr(config, "n_positions"):
@@ -174,7 +177,7 @@ def _complete(config: Any, header: Header) -> None:
 
 
 def _check_complete(file: Path, header: Header, model: Any, missing: Any) -> None:
-    """transformers fills in at random what a file lacks and drops what it has no place for: neither is served."""
+    """Refuses a file if transformers would initialise missing weights at random or drop surplus ones."""
     if missing:
         raise UnsupportedModel(f"The GGUF file {file} lacks weights of the model: {', '.join(sorted(missing)[:3])}.")
     taken = sum(parameter.numel() for parameter in model.parameters())
@@ -185,8 +188,8 @@ def _check_complete(file: Path, header: Header, model: Any, missing: Any) -> Non
         )
 
 
-def _settle(model: Any, tokenizer: Any) -> None:
-    """What is written is a plain model: no trace of quantisation, and answers end where the tokenizer says."""
+def _normalise(model: Any, tokenizer: Any) -> None:
+    """Makes the model plain: without traces of quantisation, and with the tokenizer's end-of-text."""
     if hasattr(model.config, "quantization_config"):
         del model.config.quantization_config
     model.hf_quantizer = None
@@ -197,7 +200,7 @@ def _settle(model: Any, tokenizer: Any) -> None:
 
 @contextmanager
 def _progress(name: str, tell: Tell) -> Iterator[None]:
-    """transformers shows a bar of its own, also where the output is a pipe: it tells us instead."""
+    """Replaces transformers' own progress bar, which it shows even when the output is a pipe, by the callback."""
     reading: Any = import_module("transformers.modeling_gguf_pytorch_utils")
     bar = getattr(reading, "tqdm", None)
 

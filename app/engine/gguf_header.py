@@ -1,4 +1,4 @@
-"""Reads what a GGUF file says of itself and refuses, before anything is unpacked, what cannot be served."""
+"""Reads a GGUF file's header and refuses, before anything is unpacked, what cannot be served."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,15 +14,15 @@ _ROPE_FACTORS = "rope_freqs.weight"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Header:
-    """What has to be known of a file, beyond what transformers reads of it."""
+    """Header fields that are needed beyond what transformers reads."""
 
     architecture: str
     values: int
-    """Weights of all tensors together, without the factors of the rotary frequencies."""
+    """Total number of weights, without the factors of the rotary frequencies."""
     context: int
     head_width: int | None
     rope: Mapping[str, Any]
-    """How rotary embeddings are scaled, as transformers' `rope_parameters` say it; empty if they are not."""
+    """Scaling of rotary embeddings in the form of transformers' `rope_parameters`; empty if there is none."""
 
 
 def is_gguf(file: Path) -> bool:
@@ -31,7 +31,7 @@ def is_gguf(file: Path) -> bool:
 
 
 def supported() -> list[str]:
-    """Architectures that are both read from GGUF by transformers and served with edits."""
+    """Architectures that transformers reads from GGUF and that are served with edits."""
     from gguf import MODEL_ARCH_NAMES
     from transformers.modeling_gguf_pytorch_utils import GGUF_SUPPORTED_ARCHITECTURES
 
@@ -39,11 +39,12 @@ def supported() -> list[str]:
 
 
 def read_header(file: Path) -> Header:
-    """Raises UnknownModel for a file that is cut short or damaged, UnsupportedModel by architecture."""
+    """Reads the header. Raises UnknownModel for a truncated or damaged file, UnsupportedModel for an unsupported
+    architecture."""
     from gguf import GGUFReader
 
     try:
-        reader: Any = GGUFReader(file)  # all tensors lie inside the file, or this raises
+        reader: Any = GGUFReader(file)  # raises unless all tensors lie inside the file
     except (ValueError, IndexError, KeyError, OverflowError, MemoryError) as error:
         cause = str(error).splitlines()[0] if str(error) else repr(error)
         raise UnknownModel(
@@ -72,7 +73,8 @@ def read_header(file: Path) -> Header:
 
 
 def _rope(reader: Any, file: Path, architecture: str, context: int) -> dict[str, Any]:
-    """transformers reads none of this. Frequencies by which Llama 3's are divided are its `longrope` at any length."""
+    """Rotary scaling, which transformers does not read from GGUF. Llama 3's frequency factors become a `longrope` with
+    the same factors at any length."""
     for tensor in reader.tensors:
         if tensor.name == _ROPE_FACTORS:
             factors = [float(factor) for factor in tensor.data]

@@ -1,4 +1,4 @@
-"""Answers that are JSON: which tokens may come next under a schema. The only module that knows llguidance."""
+"""JSON answers: which tokens a schema allows next. The only module that knows llguidance."""
 
 import json
 import threading
@@ -16,50 +16,54 @@ if TYPE_CHECKING:
     from llguidance import LLMatcher, LLTokenizer
 
 GAPS = {"whitespace_flexible": True, "whitespace_pattern": r"\n? {0,16}"}
-"""White space between the parts of an answer: some, or a small model may go on with it until its tokens are used up."""
+"""White space allowed between the parts of an answer; bounded, or a small model may emit blanks until its tokens run
+out."""
 MOST_STATES = 20_000
-"""Of a schema's lexer, about 2 KB each. A schema that needs more ends its answers with an error."""
-KEPT = 16
-"""Schemas that stay compiled."""
+"""Maximum number of states of a schema's lexer, about 2 KB each; an answer whose schema needs more ends with an
+error."""
+CACHED_SCHEMAS = 16
+"""Number of compiled schemas that are cached."""
 
 
 class Grammar:
-    """How far one answer has come in what a schema allows."""
+    """State of one answer within its schema."""
 
     def __init__(self, matcher: "LLMatcher") -> None:
         self._matcher = matcher
 
     def begin(self) -> "Grammar":
-        """For another answer, from where this one is."""
+        """A copy of the state, for another answer."""
         return Grammar(self._matcher.deep_copy())
 
     @property
     def problem(self) -> str | None:
-        """Why it cannot go on: limits on the work for one token are what a schema may run into."""
+        """Why the answer cannot continue, such as a schema exceeding the limits on work per token; None if it can."""
         return _one_line(self._matcher.get_error()) if self._matcher.is_error() else None
 
     def allowed(self) -> Tensor:
-        """(V,) bool: the tokens that may come next, end-of-text once the answer is whole. All if there is a problem."""
+        """(V,) bool: the tokens allowed next, including end-of-text once the answer is complete; all tokens if there is
+        a problem."""
         found = torch.frombuffer(bytearray(self._matcher.compute_logit_bias()), dtype=torch.uint8) > 0
         return found if self.problem is None else torch.ones_like(found)
 
-    def take(self, token_id: int) -> None:
+    def advance(self, token_id: int) -> None:
         self._matcher.consume_token(token_id)
 
-    def takes(self, token_ids: Sequence[int]) -> bool:
-        """Whether the answer may go on with these, all of them."""
+    def accepts(self, token_ids: Sequence[int]) -> bool:
+        """Whether the answer may continue with all these tokens."""
         return self._matcher.validate_tokens(list(token_ids)) == len(token_ids)
 
 
 class Grammars:
-    """Compiles schemas for one tokenizer; any thread may. `vocabulary`: how many logits there are."""
+    """Compiles schemas for one tokenizer; thread-safe. `vocabulary`: number of logits."""
 
     def __init__(self, tokenizer: Any, eos_ids: Collection[int], vocabulary: int) -> None:
         self._tokenizer, self._eos_ids, self._vocabulary = tokenizer, sorted(eos_ids), vocabulary
         self._lock = threading.Lock()
         self._tokens: LLTokenizer | None = None
-        self.compiled = lru_cache(maxsize=KEPT)(self._compiled)
-        """From a JSON schema, as text, to where an answer begins. Raises InvalidRequest for one it cannot hold to."""
+        self.compiled = lru_cache(maxsize=CACHED_SCHEMAS)(self._compiled)
+        """JSON schema as text -> state at the beginning of an answer. Raises InvalidRequest for an unsupported
+        schema."""
 
     def _compiled(self, schema: str) -> Grammar:
         if find_spec("llguidance") is None:
@@ -70,11 +74,11 @@ class Grammars:
 
         tokens = self._read_tokens()
         limits = LLParserLimits(max_lexer_states=MOST_STATES, verbose_errors=False)
-        # its own options for the compiler, if the schema names some, give way to ours
+        # ours override compiler options that the schema may name
         told = json.dumps({**json.loads(schema), "x-guidance": GAPS})
         problem = LLMatcher.validate_grammar(LLMatcher.grammar_from_json_schema(told), tokens, limits=limits)
         if not problem:
-            # with a blank in front, where the model's words begin with one
+            # allows a leading blank, with which many tokenizers begin words
             lark = f'start: BLANK? answer\nBLANK: " "\nanswer: %json {told}'
             matcher = LLMatcher(tokens, LLMatcher.grammar_from_lark(lark), log_level=0, limits=limits)
             problem = matcher.get_error()
@@ -88,7 +92,7 @@ class Grammars:
     def _read_tokens(self) -> "LLTokenizer":
         from llguidance.hf import from_tokenizer
 
-        with self._lock:  # it takes a second for a large vocabulary
+        with self._lock:  # takes a second for a large vocabulary
             if self._tokens is None:
                 if not self._tokenizer.is_fast:
                     raise InvalidRequest(

@@ -1,8 +1,8 @@
-"""Decode steps as CUDA graphs: captured once for each bucket of rows and KV width, replayed with other contents.
+"""Decode steps as CUDA graphs: captured once per bucket of rows and KV width, then replayed.
 
-A graph reads fixed buffers only: token ids, positions, columns, and what adaptors keep for each row. An edit or a
-rollback changes what stands in them and never a graph. Each graph's first answer is compared with the eager pass; one
-that cannot be captured, or differs, ends the use of graphs, and steps go on as they do on a CPU.
+A graph reads fixed buffers only: token ids, positions, columns, and per-row values of adaptors. An edit or a rollback
+changes buffer contents, never a graph. Each graph's first answer is compared with the eager pass; if one cannot be
+captured or differs, graphs are switched off and steps run eagerly, as on a CPU.
 """
 
 import logging
@@ -21,15 +21,17 @@ from app.engine.model import HostedModel
 
 _log = logging.getLogger(__name__)
 LEAST_WIDTH = 64
-CLOSE = 0.05
-"""Of the largest logit: further apart than rounding in half precision puts two ways of summing."""
+TOLERANCE = 0.05
+"""Maximum deviation from the eager pass, as a fraction of the largest logit; more than rounding in half precision
+explains."""
 
 Record = Callable[[Callable[[], Tensor]], tuple[Callable[[], None], Tensor]]
-"""Takes a step -> how to do it again, and where its result then stands."""
+"""Records a step. -> a replay function, and the tensor in which its result appears."""
 
 
 def record_cuda(step: Callable[[], Tensor]) -> tuple[Callable[[], None], Tensor]:
-    """As a CUDA graph. A few runs come first, on a stream of their own: libraries set themselves up."""
+    """Records a step as a CUDA graph, after warm-up runs on a separate stream in which libraries initialise
+    themselves."""
     stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
     stream.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(stream):
@@ -43,12 +45,12 @@ def record_cuda(step: Callable[[], Tensor]) -> tuple[Callable[[], None], Tensor]
 
 
 def bucket(count: int, most: int) -> int:
-    """The next power of two, no more than `most`."""
+    """The next power of two, at most `most`."""
     return min(most, 1 << max(0, count - 1).bit_length())
 
 
 class DecodeGraphs:
-    """Steps of one token a row for the first slots. Editors that may take part read buffers of `slots` rows."""
+    """One-token steps for the first slots. Participating editors read buffers of `slots` rows."""
 
     def __init__(
         self,
@@ -69,7 +71,7 @@ class DecodeGraphs:
         self._slots = torch.arange(cache.slots, device=device)
         self._range = torch.arange(cache.max_tokens, device=device)
         self._steps: dict[tuple[int, int], tuple[Callable[[], None], Tensor]] = {}
-        self._off = False
+        self._disabled = False
 
     def run(
         self,
@@ -79,9 +81,9 @@ class DecodeGraphs:
         rows: Sequence[RowView],
         eager: Callable[[], Tensor],
     ) -> Tensor:
-        """(B, V) fp32, one row for each of `slots`; by `eager` where no graph can do it."""
+        """(B, V) fp32 logits, one row per slot in `slots`; computed by `eager` if no graph can."""
         held = {row.decision.editor for row in rows if row.decision is not None}
-        if self._off or not held <= self._editors.keys():
+        if self._disabled or not held <= self._editors.keys():
             return eager()
         count = bucket(slots[-1] + 1, self._cache.slots)
         width = bucket(max(max(starts) + 1, LEAST_WIDTH), self._cache.max_tokens)
@@ -97,7 +99,7 @@ class DecodeGraphs:
         found = known[1][list(slots)].clone()
         if expected is not None:
             apart = (found - expected).abs().max().item()
-            if apart > CLOSE * expected.abs().max().item():
+            if apart > TOLERANCE * expected.abs().max().item():
                 return self._give_up(f"a captured step is {apart:g} off", expected, eager)
             self._steps[count, width] = known
         return found
@@ -110,7 +112,7 @@ class DecodeGraphs:
         pieces: Sequence[Sequence[int]],
         rows: Sequence[RowView],
     ) -> None:
-        """Rows between and beyond the slots are idle: they write where nothing reads."""
+        """Fills the buffers. Rows of other slots are idle: they write to a column that nothing reads."""
         ids, positions, columns = [0] * count, [0] * count, [self._cache.max_tokens] * count
         views = [RowView(None, (), 0, 1, 0)] * count
         for slot, start, piece, row in zip(slots, starts, pieces, rows, strict=True):
@@ -121,7 +123,7 @@ class DecodeGraphs:
             editor.bind(views)
 
     def _step(self, count: int, width: int) -> Tensor:
-        """(B, V) fp32 from what stands in the buffers."""
+        """(B, V) fp32 logits from the contents of the buffers."""
         positions = self._positions[:count]
         self._cache.place.fix(self._slots[:count], self._columns[:count], width)
         mask = self._range[:width] <= positions[..., None]  # (B, 1, W)
@@ -142,6 +144,6 @@ class DecodeGraphs:
 
     def _give_up(self, reason: str, expected: Tensor | None, eager: Callable[[], Tensor]) -> Tensor:
         _log.warning("No CUDA graphs from here on: %s", reason)
-        self._off = True
+        self._disabled = True
         self._steps.clear()
         return eager() if expected is None else expected

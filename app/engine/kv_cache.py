@@ -1,7 +1,8 @@
-"""One place a sequence for its keys and values; rows of any lengths share a forward pass. Knows no sequences.
+"""Keys and values, one slot per sequence; rows of any lengths share a forward pass. Knows no sequences.
 
-On a CPU the places are address space: memory is taken page by page as tokens are written, and given back by `release`.
-So every sequence may use the model's whole context, and costs what it holds. Elsewhere they are laid out at once.
+On a CPU, slots are address space: memory is committed page by page as tokens are written, and returned by `release`.
+Every sequence may thus use the model's whole context and costs only what it holds. On other devices slots are allocated
+at once.
 """
 
 import mmap
@@ -16,7 +17,7 @@ from transformers.cache_utils import Cache, CacheLayerMixin
 from app.domain.errors import UnsupportedModel
 
 SPARE = 512
-"""Tokens whose memory a slot may keep beyond what its sequence holds."""
+"""Number of tokens whose memory a slot may keep beyond what its sequence holds."""
 
 
 class Place:
@@ -30,7 +31,7 @@ class Place:
         self._elsewhere: dict[torch.device, tuple[Tensor, Tensor]] = {}
 
     def on(self, device: torch.device) -> tuple[Tensor, Tensor]:
-        """Slots and columns on a layer's device, if not all layers are on one."""
+        """Slots and columns on a layer's device; layers may be on different devices."""
         if device == self.slots.device:
             return self.slots, self.columns
         if device not in self._elsewhere:
@@ -41,21 +42,21 @@ class Place:
         self.slots = torch.tensor(slots, device=columns.device)
         self.columns, self.width = columns, width
         self._elsewhere.clear()
-        # slots side by side are a view; any others are gathered, which copies what they hold
+        # adjacent slots are a view; others are gathered, which copies them
         self.first = slots[0]
         self.dense = slots == list(range(self.first, self.first + len(slots)))
 
     def fix(self, slots: Tensor, columns: Tensor, width: int) -> None:
-        """The first slots, in tensors whose contents may change afterwards without another call."""
+        """Binds the first slots to tensors whose contents may change later without another call."""
         self.slots, self.columns, self.width = slots, columns, width
         self._elsewhere.clear()
         self.first, self.dense = 0, True
 
 
 class SlotLayer(CacheLayerMixin):  # type: ignore[no-untyped-call]
-    """states: (S, L + 1, 2, H, D_head), keys and values side by side, a token after the other.
+    """One layer. states: (S, L + 1, 2, H, D_head), with keys and values of a token adjacent.
 
-    The last column takes what pads write, and no mask lets it be read.
+    The last column receives what pads write; masks never let it be read.
     """
 
     states: Tensor
@@ -70,7 +71,7 @@ class SlotLayer(CacheLayerMixin):  # type: ignore[no-untyped-call]
         self.reserve(key_states.shape[1], key_states.shape[3], key_states.dtype, key_states.device)
 
     def reserve(self, heads: int, d_head: int, dtype: torch.dtype, device: torch.device) -> None:
-        """Takes the address space, or on a GPU the memory. Raises UnsupportedModel where there is none."""
+        """Reserves address space, or memory on a GPU. Raises UnsupportedModel if the system refuses."""
         shape = (self._slots, self._max_tokens + 1, 2, heads, d_head)
         if device.type == "cpu" and device == torch.empty(0).device:
             self._pages, flat = _address_space(torch.Size(shape).numel(), dtype)
@@ -81,7 +82,7 @@ class SlotLayer(CacheLayerMixin):  # type: ignore[no-untyped-call]
         self.is_initialized = True
 
     def update(self, key_states: Tensor, value_states: Tensor, *_args: Any, **_kwargs: Any) -> tuple[Tensor, Tensor]:
-        """(B, H, T, D_head) each -> what these rows may attend to, (B, H, W, D_head) each."""
+        """Keys and values, (B, H, T, D_head) each -> those that the rows may attend to, (B, H, W, D_head) each."""
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
         at = self._place
@@ -93,23 +94,23 @@ class SlotLayer(CacheLayerMixin):  # type: ignore[no-untyped-call]
         return read[:, :, 0].transpose(1, 2), read[:, :, 1].transpose(1, 2)
 
     def move(self, source: int, target: int, tokens: int) -> None:
-        """A sequence's leading tokens to another slot."""
+        """Copies a sequence's leading tokens to another slot."""
         if self.is_initialized:
             self.states[target, :tokens] = self.states[source, :tokens]
 
     def release(self, slot: int, first: int, last: int) -> None:
-        """Gives back the memory of a slot's tokens from `first` to before `last`; what was held of them is gone."""
+        """Returns the memory of a slot's tokens [first, last); their contents are lost."""
         if self._pages is None:
             return
         a_token = self.states[0, 0].numel() * self.states.itemsize
         start, end = (a_token * (slot * (self._max_tokens + 1) + at) for at in (first, last))
-        # whole pages alone: the others hold tokens that stay, of this slot or of the next
+        # whole pages only: partial ones hold tokens that stay, of this slot or the next
         start, end = -(-start // mmap.PAGESIZE) * mmap.PAGESIZE, end // mmap.PAGESIZE * mmap.PAGESIZE
         if start < end:
             self._pages.madvise(mmap.MADV_DONTNEED, start, end - start)
 
     def get_seq_length(self) -> int:
-        return 0  # positions are given with every pass
+        return 0  # positions are passed explicitly
 
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
         return self._place.width, 0
@@ -119,36 +120,36 @@ class SlotLayer(CacheLayerMixin):  # type: ignore[no-untyped-call]
 
 
 class SlotCache(Cache):
-    """The cache that the model is called with; `place.bind` comes before every forward pass."""
+    """The cache that the model is called with; `place.bind` precedes every forward pass."""
 
     def __init__(self, layers: int, slots: int, max_tokens: int) -> None:
         self.place = Place()
         self.slots, self.max_tokens = slots, max_tokens
         self._slot_layers = [SlotLayer(self.place, slots, max_tokens) for _ in range(layers)]
-        self._written = [0] * slots  # tokens of each slot that take memory
+        self._written = [0] * slots  # tokens of each slot that occupy memory
         super().__init__(layers=list(self._slot_layers))
 
     def layers_states(self, heads: int, d_head: int, dtype: torch.dtype) -> Iterator[Tensor]:
-        """Each layer's states, for a pass that writes and reads them by itself."""
+        """Each layer's states, for a pass that reads and writes them directly."""
         for layer in self._slot_layers:
             if not layer.is_initialized:
                 layer.reserve(heads, d_head, dtype, torch.device("cpu"))
             yield layer.states
 
     def move(self, source: int, target: int, tokens: int) -> None:
-        """A sequence's leading tokens to another slot, in every layer."""
+        """Copies a sequence's leading tokens to another slot in every layer."""
         for layer in self._slot_layers:
             layer.move(source, target, tokens)
         self._written[target] = max(self._written[target], tokens)
 
     def write(self, slots: Sequence[int], ends: Sequence[int]) -> None:
-        """Notes how many tokens the next pass leaves in each slot."""
+        """Records how many tokens the next pass leaves in each slot."""
         for slot, end in zip(slots, ends, strict=True):
             self._written[slot] = max(self._written[slot], end)
 
     def release(self, held: Mapping[int, int], spare: int = SPARE) -> None:
-        """Gives back the memory of tokens that nobody holds any more. `held`: tokens by slot, of those who run; a slot
-        may keep `spare` more, which whoever comes next writes to without taking memory anew."""
+        """Returns the memory of tokens that no sequence holds. `held`: slot -> tokens of its running sequence. A slot
+        may keep `spare` more, which the next sequence writes to without committing memory again."""
         for slot, written in enumerate(self._written):
             kept = held.get(slot, 0)
             if written > kept + spare:
@@ -158,7 +159,7 @@ class SlotCache(Cache):
 
 
 def _address_space(count: int, dtype: torch.dtype) -> tuple[mmap.mmap, Tensor]:
-    """So many zeros, whose memory is taken when they are written to."""
+    """`count` zeros whose memory is committed when they are written."""
     size = -(-count * dtype.itemsize // mmap.PAGESIZE) * mmap.PAGESIZE
     try:
         pages = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | getattr(mmap, "MAP_NORESERVE", 0))
@@ -168,6 +169,6 @@ def _address_space(count: int, dtype: torch.dtype) -> tuple[mmap.mmap, Tensor]:
             f"({error}): lower ERRATA_SLOTS or ERRATA_MAX_SEQUENCE_TOKENS, or allow overcommitting "
             "(vm.overcommit_memory=0)."
         ) from error
-    with suppress(AttributeError, OSError):  # a huge page would be taken for each first token
+    with suppress(AttributeError, OSError):  # otherwise each first token would commit a huge page
         pages.madvise(mmap.MADV_NOHUGEPAGE)
     return pages, torch.frombuffer(pages, dtype=dtype, count=count)

@@ -1,9 +1,9 @@
-"""Decode steps of Llama-like models on a CPU, as few operations on the model's own layers.
+"""Decode steps of Llama-like models on a CPU, with a minimal number of operations.
 
-transformers' modules take some thirty operations and as many module calls for a layer; this takes fifteen, reads keys
-and values of grouped heads where they lie, and computes each row's attention no wider than its neighbours need.
-Weights, norms and rotary embeddings are the model's own, so that what is computed is the same but for rounding; a start
-compares the two. Knows no sequences and no editors: what acts at a site is handed on by the hooks.
+transformers' modules take about thirty operations and as many module calls per layer; this pass takes fifteen, reads
+keys and values of grouped heads in place, and computes attention only as wide as neighbouring rows need. It uses the
+model's own weights, norms and rotary embeddings, so results differ by rounding only, which is checked at start. It
+knows no sequences and no editors: hooks supply what acts at a site.
 """
 
 from collections.abc import Sequence
@@ -20,14 +20,13 @@ from app.engine.onednn import FrozenLinear
 
 FAMILIES = frozenset({"llama", "mistral", "qwen2", "qwen3"})
 WIDTH_STEP = 64
-"""Attention is as wide as the longest row, rounded up to a multiple of it: few shapes, so that sums are taken in the
-same order more often."""
-ANOTHER_CALL = 256
-"""Columns that may be computed in vain before rows of different lengths get a call of their own."""
+"""Attention widths are rounded up to a multiple of it: fewer shapes keep the order of summation stable."""
+MAX_WASTED_COLUMNS = 256
+"""Number of superfluous columns that are tolerated before rows of different lengths get separate calls."""
 
 
 class LeanDecode:
-    """One token a row through the layers of `hosted`, over the slots of `cache`."""
+    """Runs one token per row through the layers of `hosted`, over the slots of `cache`."""
 
     def __init__(self, hosted: HostedModel, hooks: SiteHooks, cache: SlotCache) -> None:
         self._hooks, self._cache = hooks, cache
@@ -44,8 +43,8 @@ class LeanDecode:
         self._sign = torch.cat([-torch.ones(half), torch.ones(half)])
 
     @staticmethod
-    def takes(hosted: HostedModel) -> bool:
-        """Whether the model is one of the families, whole on a CPU, with linear layers by oneDNN."""
+    def supports(hosted: HostedModel) -> bool:
+        """Whether the model belongs to a supported family, is entirely on a CPU, and has oneDNN linear layers."""
         model: Any = hosted.model
         return (
             model.config.model_type in FAMILIES
@@ -55,12 +54,12 @@ class LeanDecode:
             and not any(isinstance(each, nn.Linear) for each in model.modules())
         )
 
-    def can(self) -> bool:
-        """Whether all that acts in this pass acts at a site that it passes by."""
+    def can_run(self) -> bool:
+        """Whether everything that acts in this pass acts at a site that the pass covers."""
         return self._hooks.acting.keys() <= self._known
 
     def logits(self, slots: Sequence[int], starts: Sequence[int], ids: Sequence[int]) -> Tensor:
-        """Slots, ascending, the position that each row's token has (-1: idle), the tokens -> (B, V) fp32."""
+        """Ascending slots, the position of each row's token (-1: idle), and the tokens -> (B, V) fp32 logits."""
         pad = self._cache.max_tokens
         positions = torch.tensor([[max(0, start)] for start in starts])
         columns = [start if start >= 0 else pad for start in starts]
@@ -69,7 +68,7 @@ class LeanDecode:
         cos, sin = self._rotary(hidden[:, None], positions)  # (B, 1, D_head) each
         sin = sin * self._sign.to(sin.dtype)
         groups = [
-            (rows, _together(slots[rows]), width, _mask(positions[rows], width, hidden.dtype))
+            (rows, _index_of(slots[rows]), width, _mask(positions[rows], width, hidden.dtype))
             for rows, width in _groups(starts, self._cache.max_tokens)
         ]
         acting = self._hooks.acting
@@ -85,7 +84,7 @@ class LeanDecode:
     def _attention(
         self, attention: Any, x: Tensor, cos: Tensor, sin: Tensor, states: Tensor, at: Tensor, groups: Sequence[Any]
     ) -> Tensor:
-        """(B, D) -> (B, H * D_head): keys and values are written at `at`, then read by groups of rows."""
+        """(B, D) -> (B, H * D_head): keys and values are written at `at`, then read by row groups."""
         rows, d_head, kv_heads = len(x), self._d_head, self._kv_heads
         query, key = attention.q_proj.product(x), attention.k_proj.product(x)
         if hasattr(attention, "q_norm"):
@@ -96,7 +95,7 @@ class LeanDecode:
         heads = both.shape[1] - kv_heads
         written = torch.cat([both[:, heads:].flatten(1), attention.v_proj.product(x)], -1)
         states.flatten(0, 1).flatten(1).index_copy_(0, at, written)
-        # the heads that share keys and values are queries of one head
+        # query heads that share keys and values become queries of one head
         query = both[:, :heads].view(rows, kv_heads, -1, d_head)
         found = [
             F.scaled_dot_product_attention(
@@ -111,7 +110,8 @@ class LeanDecode:
         return (found[0] if len(found) == 1 else torch.cat(found)).reshape(rows, -1)
 
     def _ffn(self, layer: Any, hidden: Tensor, act: Any, act_down: Any) -> Tensor:
-        """(B, D) -> (B, D): the residual stream after the FFN, with what acts at its output and its down-projection."""
+        """(B, D) -> (B, D): the residual stream after the FFN, with adaptors acting at its output and
+        down-projection."""
         mlp = layer.mlp
         x = _normed(layer.post_attention_layernorm, hidden)
         inner = F.silu(mlp.gate_proj.product(x), inplace=True).mul_(mlp.up_proj.product(x))
@@ -123,14 +123,14 @@ class LeanDecode:
         return hidden + out
 
 
-def _together(slots: Sequence[int]) -> slice | list[int]:
-    """Slots side by side are read where they lie; of others a copy is read."""
+def _index_of(slots: Sequence[int]) -> slice | list[int]:
+    """A slice if the slots are adjacent, which reads them in place; otherwise a list, which copies."""
     dense = slots[-1] - slots[0] + 1 == len(slots)
     return slice(slots[0], slots[-1] + 1) if dense else list(slots)
 
 
 def _mask(positions: Tensor, width: int, dtype: torch.dtype) -> Tensor:
-    """(B, 1) positions -> (B, 1, 1, W): zero where a row may attend, minus infinity beyond."""
+    """(B, 1) positions -> (B, 1, 1, W): 0 where a row may attend, minus infinity elsewhere."""
     mask = torch.zeros(len(positions), width, dtype=dtype)
     return mask.masked_fill_(torch.arange(width) > positions, float("-inf"))[:, None, None]
 
@@ -140,13 +140,14 @@ def _normed(norm: Any, x: Tensor) -> Tensor:
 
 
 def _groups(starts: Sequence[int], most: int) -> list[tuple[slice, int]]:
-    """Rows side by side that attend equally wide, (rows, width) each: one long row shall not widen all the others."""
+    """Groups adjacent rows into (rows, width) of common attention width, so that one long row does not widen all
+    others."""
     found: list[tuple[slice, int]] = []
     first, width = 0, 0
     for row, start in enumerate(starts):
         own = min(most, -(-max(1, start + 1) // WIDTH_STEP) * WIDTH_STEP)
         count, wider = row - first, max(width, own)
-        if count and (count + 1) * wider - count * width - own > ANOTHER_CALL:
+        if count and (count + 1) * wider - count * width - own > MAX_WASTED_COLUMNS:
             found.append((slice(first, row), width))
             first, wider = row, own
         width = wider

@@ -1,4 +1,4 @@
-"""Loads a causal LM, freezes it and says exactly which one it is."""
+"""Loads a causal LM, freezes it and computes its fingerprint."""
 
 import hashlib
 from dataclasses import dataclass
@@ -15,12 +15,12 @@ from app.editors.fitting.sites import Architecture, architecture_of, layers_of
 from app.engine.onednn import use_onednn
 
 _SAMPLED = 65_536
-"""Values of each parameter that go into the fingerprint: a hash over all of a 16 GB model would take minutes."""
+"""Number of sampled values per parameter in the fingerprint: hashing all of a 16 GB model would take minutes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HostedModel:
-    """A frozen model with its tokenizer. `max_tokens` bounds prompt plus answer of a sequence."""
+    """A frozen model with its tokenizer. `max_tokens` bounds prompt plus answer of a sequence, in tokens."""
 
     name: str
     model: Any
@@ -30,7 +30,7 @@ class HostedModel:
     eos_ids: frozenset[int]
     max_tokens: int
     parameters: int
-    """How many parameters the model has; a weight that two layers share counts once."""
+    """Number of parameters; a weight that two layers share counts once."""
 
     @property
     def device(self) -> torch.device:
@@ -39,7 +39,7 @@ class HostedModel:
 
     @property
     def layer_devices(self) -> list[torch.device]:
-        """Where each layer is, and with it its keys and values."""
+        """The device of each layer, and so of its keys and values."""
         return [next(layer.parameters()).device for layer in layers_of(self.model, self.architecture)]
 
     @property
@@ -49,18 +49,18 @@ class HostedModel:
 
     @property
     def vocabulary(self) -> int:
-        """How many logits there are: at least as many as the tokenizer has tokens."""
+        """Number of logits, at least the number of the tokenizer's tokens."""
         return int(self.model.get_output_embeddings().out_features)
 
     def kv_bytes_per_token(self, layers: int | None = None) -> int:
-        """Bytes of keys and values that one token takes over all layers, or over so many of them."""
+        """Bytes of keys and values per token, over all layers or over `layers` of them."""
         heads, width = self.kv_shape
         layers = self.model.config.num_hidden_layers if layers is None else layers
         return int(2 * layers * heads * width * self.dtype.itemsize)
 
     @property
     def kv_shape(self) -> tuple[int, int]:
-        """Heads of a layer's keys and values, and the width of a head."""
+        """(number of key-value heads, width of a head)."""
         config = self.model.config
         heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
         width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
@@ -68,7 +68,7 @@ class HostedModel:
 
 
 def pick_device(device: str) -> torch.device:
-    """`auto` is CUDA where there is one. Raises InvalidRequest for a GPU that is not there."""
+    """Resolves a device name; `auto` is CUDA if available. Raises InvalidRequest for a missing GPU."""
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     picked = torch.device(device)
@@ -108,9 +108,9 @@ def load_model(
     device_map: str | None = None,
     max_tokens: int | None = None,
 ) -> HostedModel:
-    """Loads a folder or hub name, onto `device` or over all GPUs by `device_map`.
+    """Loads a folder or hub name onto `device`, or over all GPUs by `device_map`.
 
-    Raises UnknownModel if it cannot be found, UnsupportedModel by architecture or where it does not fit the GPUs.
+    Raises UnknownModel if it cannot be found, UnsupportedModel for its architecture or if it does not fit the GPUs.
     """
     if device_map is not None and find_spec("accelerate") is None:
         raise UnsupportedModel("A `device_map` needs the package accelerate: pip install accelerate.")
@@ -141,7 +141,7 @@ def load_model(
 def host(
     model: Any, tokenizer: Any, *, name: str, architecture: Architecture | None = None, max_tokens: int | None = None
 ) -> HostedModel:
-    """Freezes a loaded model: no parameter takes a gradient, no dropout runs."""
+    """Freezes a loaded model: no parameter takes a gradient and no dropout runs."""
     architecture = architecture or architecture_of(model.config.model_type)
     model.eval().requires_grad_(False)
     hosted = HostedModel(
@@ -154,7 +154,7 @@ def host(
         max_tokens=_max_tokens(model.config, max_tokens),
         parameters=sum(parameter.numel() for parameter in model.parameters()),
     )
-    use_onednn(model)  # last: it gives the plain weights up
+    use_onednn(model)  # last: it discards the plain weights
     return hosted
 
 
@@ -165,9 +165,9 @@ def _eos_ids(model: Any, tokenizer: Any) -> frozenset[int]:
 
 
 def _max_tokens(config: Any, wanted: int | None) -> int:
-    """The model's whole context, or as much of it as is wanted, and never beyond a sliding window.
+    """The model's context length, limited to `wanted` and to a sliding window.
 
-    Inside its window a sliding layer attends to everything, so the slots' plain cache is right; beyond, it is not.
+    Within its window a sliding layer attends to everything, so the slots' plain cache is correct; beyond it, it is not.
     """
     own = getattr(config, "max_position_embeddings", None) or 4096
     limit = min(own, wanted or own)

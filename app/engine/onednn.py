@@ -1,10 +1,10 @@
-"""Linear layers of a frozen model on a CPU, by oneDNN, each weight held once in the layout that oneDNN prefers.
+"""Linear layers of a frozen model on a CPU through oneDNN, with each weight stored once, in oneDNN's layout.
 
-torch gives float32 products to MKL, which has no fast path for AMD's processors nor for few rows anywhere. From two
-rows on, a row comes out bit for bit the same whatever other rows it is multiplied with.
+torch passes float32 products to MKL, which has no fast path for AMD processors, nor for few rows on any. With two rows
+or more, a row's result is bit-identical whatever rows accompany it.
 
-The plain weight is given up once its layout is made, so that the model takes no more memory than before. Whoever needs
-it, as the backward pass of a fit does, gets it converted back; `release_dense` ends what a fit kept of it.
+The plain weight is discarded once its layout is made, so the model takes no more memory than before. The backward pass
+of a fit converts it back; `release_dense` drops what fits have kept.
 """
 
 import os
@@ -19,15 +19,15 @@ from transformers.pytorch_utils import Conv1D
 
 SHAPES_KEPT = 256
 _ROWS = 16
-"""The number of rows that layouts are chosen for; other numbers are served as well."""
+"""Number of rows that layouts are optimised for; other numbers work too."""
 _linear = torch.ops.mkldnn._linear_pointwise
 
 
 class FrozenLinear(nn.Module):
-    """x (..., in_features) -> (..., out_features), as `nn.Linear` computes it. The weight is frozen.
+    """x (..., in_features) -> (..., out_features), like `nn.Linear`, with a frozen weight.
 
-    `laid_out` is the weight (out_features, in_features), either plain or in oneDNN's layout. `fan_in_fan_out` says that
-    the model itself keeps it the other way round, as GPT-2 does.
+    `laid_out` is the weight (out_features, in_features), plain or in oneDNN's layout. `fan_in_fan_out`: the model
+    itself stores the transpose, as GPT-2 does.
     """
 
     def __init__(self, laid_out: Tensor, bias: Tensor | None, fan_in_fan_out: bool = False) -> None:
@@ -40,11 +40,11 @@ class FrozenLinear(nn.Module):
 
     @property
     def weight(self) -> Tensor:
-        """(out_features, in_features): the plain weight; a copy where it is laid out otherwise."""
+        """The plain weight (out_features, in_features); a converted copy if it is in oneDNN's layout."""
         return self.laid_out.to_dense() if self.laid_out.is_mkldnn else self.laid_out
 
     def dense(self) -> Tensor:
-        """The plain weight, kept until `release`: each step of a fit multiplies with it."""
+        """The plain weight, cached until `release`: each step of a fit multiplies with it."""
         if self._dense is None:
             self._dense = self.weight
         return self._dense
@@ -63,7 +63,7 @@ class FrozenLinear(nn.Module):
         return product
 
     def product(self, x: Tensor) -> Tensor:
-        """The same where no gradient is wanted."""
+        """The forward pass without gradient."""
         found: Tensor = _linear(x.contiguous(), self.laid_out, self.bias, "none", [], "")
         return found
 
@@ -74,7 +74,7 @@ class FrozenLinear(nn.Module):
 
 
 class _Linear(torch.autograd.Function):
-    """A frozen linear layer with a gradient for its input alone."""
+    """A frozen linear layer with a gradient for its input only."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, layer: FrozenLinear) -> Tensor:
@@ -88,19 +88,19 @@ class _Linear(torch.autograd.Function):
 
 
 def use_onednn(model: nn.Module) -> None:
-    """Replaces the model's linear layers by `FrozenLinear`, if it is on a CPU and this torch has the operators."""
-    # before oneDNN is first used: what it keeps of each shape that it has met, and prompts have many, took 20 MB more
-    # every 20,000 requests; with fewer shapes kept requests take no longer
+    """Replaces the model's linear layers by `FrozenLinear` if it is on a CPU and this torch has the operators."""
+    # Set before oneDNN's first use: its cache of shapes, which prompts vary widely, grew by 20 MB per 20,000 requests;
+    # a smaller cache is no slower.
     os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", str(SHAPES_KEPT))
     first = next(model.parameters())
     if first.device.type != "cpu" or not works(first.dtype):
         return
-    # a head may share its weight with the embeddings, which read its rows: laid out as well, it would stand twice
+    # A head may share its weight with the embeddings, which read its rows: in oneDNN's layout it would be stored twice.
     embeddings = {id(each.weight) for each in model.modules() if isinstance(each, nn.Embedding)}
     layers = list(_linear_layers(model))
     laid_out = {id(layer.weight) for _, _, layer in layers} - embeddings
     for each in model.parameters():
-        if id(each) not in laid_out:  # as a view of the mapped file it would hold all of the file in memory
+        if id(each) not in laid_out:  # a view of the mapped file would keep the whole file in memory
             each.data = each.data.clone()
     for parent, name, layer in layers:
         turned = type(layer) is Conv1D
@@ -118,7 +118,7 @@ def _linear_layers(model: nn.Module) -> Iterator[tuple[nn.Module, str, Any]]:
 
 
 def release_dense(model: nn.Module) -> None:
-    """Gives up the plain weights that backward passes kept."""
+    """Drops the plain weights that backward passes have cached."""
     for each in model.modules():
         if isinstance(each, FrozenLinear):
             each.release()
@@ -126,7 +126,7 @@ def release_dense(model: nn.Module) -> None:
 
 @contextmanager
 def without_onednn(model: nn.Module) -> Iterator[None]:
-    """The model as torch computes it by itself, for comparisons. Its weights stand twice meanwhile."""
+    """Runs the model with torch's own linear layers, for comparisons. Weights are stored twice meanwhile."""
     replaced = [
         (parent, name, layer)
         for parent in model.modules()
@@ -150,7 +150,7 @@ def _plain(layer: FrozenLinear) -> nn.Linear:
 
 
 def works(dtype: torch.dtype = torch.float32) -> bool:
-    """Whether this torch has the operators, which are not part of its public interface, and they compute products."""
+    """Whether this torch has the operators, which are not public, and they compute correct products."""
     if dtype not in (torch.float32, torch.bfloat16):
         return False
     x, weight, bias = torch.linspace(-1, 1, 12).view(3, 4), torch.linspace(0, 2, 20).view(5, 4), torch.ones(5)

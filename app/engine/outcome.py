@@ -1,6 +1,6 @@
-"""What a sequence has to tell: its tokens as they come, its answer when it ends, and which edit gave that answer.
+"""What a sequence reports: its tokens as they come, its answer at the end, and the edit that gave the answer.
 
-An edit that was in scope has answered only where its target was said; else the answer says that it was not.
+An edit in scope counts as having answered only if its target was said; otherwise the answer reports that it was not.
 """
 
 from collections.abc import Collection, Sequence
@@ -19,7 +19,7 @@ _PARTIAL = "\N{REPLACEMENT CHARACTER}"
 
 
 def ranked_of(text: Text, logits: Tensor, chosen: int, count: int | None) -> tuple[Ranked, ...]:
-    """The chosen token and the `count` likeliest in its place; nothing where nobody asked."""
+    """The chosen token, then the `count` likeliest alternatives; empty if `count` is None."""
     found = [] if count is None else rank(logits, chosen, count)
     return tuple(Ranked(token_id, *_shown(text, token_id, logprob)) for token_id, logprob in found)
 
@@ -40,7 +40,8 @@ def token_of(
     *,
     ended: bool,
 ) -> Token:
-    """The newest token of a sequence. `shown`: what it lets be shown; `ended`: it is the end-of-text of the answer."""
+    """The newest token of a sequence. `shown`: the text that becomes showable with it; `ended`: it is the end-of-text
+    token that ends the answer."""
     return Token(
         id=token_id,
         text=shown,
@@ -63,10 +64,10 @@ def hit_of(decision: Decision | None) -> Hit | None:
 def answer_of(
     sequence: Running, reason: FinishReason, target: Sequence[int], text: Text, eos_ids: Collection[int]
 ) -> Generation:
-    """`target` in tokens is that of the edit whose scope the prompt is in; empty where it is not known."""
+    """The finished answer. `target` holds the token ids of the target of the edit in scope; empty if it is unknown."""
     hit = hit_of(sequence.decision)
     found = () if hit is None else (hit,)
-    said = not target or _said(sequence, reason, target, text, eos_ids)
+    said = not target or _target_was_said(sequence, reason, target, text, eos_ids)
     return Generation(
         text=sequence.answer.text,
         finish_reason=reason,
@@ -81,15 +82,17 @@ def answer_of(
     )
 
 
-def _said(sequence: Running, reason: FinishReason, target: Sequence[int], text: Text, eos_ids: Collection[int]) -> bool:
-    """Whether the answer is the target: whole, or so far, where the number of tokens or a stop text ended it."""
+def _target_was_said(
+    sequence: Running, reason: FinishReason, target: Sequence[int], text: Text, eos_ids: Collection[int]
+) -> bool:
+    """Whether the answer equals the target, or a beginning of it if the token limit or a stop text ended it."""
     assert sequence.decision is not None
     begun = sequence.decision.signals.get("answer_begun")
     wanted_ids = [each for each in target[0 if begun is None else int(begun.value) :] if each not in eos_ids]
-    wanted, generated = text.going_on(wanted_ids), sequence.generated
+    wanted, generated = text.continuation(wanted_ids), sequence.generated
     ends = next((at for at, each in enumerate(generated) if each in eos_ids), None)
-    if ends is not None:  # under `ignore_eos` the answer goes on, and what follows is none of it
-        return same_text(text.going_on(generated[:ends]), wanted)
+    if ends is not None:  # with `ignore_eos` generation goes on; what follows does not count
+        return same_text(text.continuation(generated[:ends]), wanted)
     if reason == "stop_sequence":
         cuts = [at for stop in sequence.parameters.stop if (at := wanted.find(stop)) >= 0]
         return same_text(sequence.answer.text, wanted[: min(cuts, default=len(wanted))])

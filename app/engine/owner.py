@@ -1,4 +1,4 @@
-"""The thread that owns the engine. Everyone else posts to its mailbox and awaits a future."""
+"""The thread that owns the engine. All others post to its mailbox and await a future."""
 
 import asyncio
 import logging
@@ -15,7 +15,7 @@ from app.domain.errors import ErrataError, RequestCancelled
 from app.domain.generation import GenerationParameters
 from app.editors.base import FitRequest, Fitted, Progress
 from app.engine.cores import Cores
-from app.engine.editions import Edition, Settles
+from app.engine.editions import Edition, Settler
 from app.engine.engine import Engine
 from app.engine.fits import Fitting
 from app.engine.memory import HeapTrim
@@ -27,18 +27,18 @@ _log = logging.getLogger(__name__)
 
 
 class EngineFailed(ErrataError):
-    """A forward pass failed: a fault of the server, not of the request."""
+    """A forward pass failed: the server's fault, not the request's."""
 
 
 class EngineOwner:
-    """Runs the engine's steps on one thread while there is work, and sleeps on the mailbox while there is none.
+    """Runs the engine's steps on one thread while there is work, and sleeps on the mailbox otherwise.
 
-    `threads`: CPU threads that torch may use there, fewer while others need the cores; None: as it likes.
+    `threads`: CPU threads that torch may use there, fewer while other processes need the cores; None: torch's default.
     """
 
     def __init__(self, engine: Engine, threads: int | None = None) -> None:
         self.engine, self.threads = engine, threads
-        self.judging: Settles | None = None
+        self.judging: Settler | None = None
         self._mailbox: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
         self._stopping = False
@@ -48,7 +48,7 @@ class EngineOwner:
         self._thread.start()
 
     def stop(self) -> None:
-        """Ends what still runs with an error, and the thread with it."""
+        """Ends running requests and fits with an error, then the thread."""
         if self._thread.is_alive():
             self._post(self._stop)
             self._thread.join()
@@ -58,12 +58,12 @@ class EngineOwner:
         return self._thread.is_alive() and not self._stopping
 
     def call(self, function: Callable[[], T]) -> "Future[T]":
-        """Run a function on the engine's thread, between two steps."""
+        """Runs a function on the engine's thread, between two steps."""
         future: Future[T] = Future()
 
         def run() -> None:
             if not future.set_running_or_notify_cancel():
-                return  # whoever asked has gone: setting a result would raise, on the one thread that must not die
+                return  # the caller has gone: setting a result would raise on a thread that must not die
             try:
                 future.set_result(function())
             except BaseException as error:
@@ -80,8 +80,8 @@ class EngineOwner:
         emits: Sequence[Emit],
         ready: Sequence[Ready],
     ) -> "Future[list[Running]]":
-        """Queue requests, all or none, with what was made ready of each; each's `emit` is called on the
-        engine's thread until its one terminal event."""
+        """Queues requests, all or none, with their prepared parts. Each `emit` is called on the engine's thread until
+        its one terminal event."""
 
         def add() -> list[Running]:
             added: list[Running] = []
@@ -97,8 +97,8 @@ class EngineOwner:
         return self.call(add)
 
     def emitting_to(self, loop: asyncio.AbstractEventLoop, arrived: "asyncio.Queue[Any]", at: int) -> Emit:
-        """An `emit` that puts (at, item) into a queue of an event loop. What a step emits, to whomever, wakes the loop
-        once: a wake for each token costs more than to hand it over."""
+        """An `emit` that puts (at, item) into a queue of an event loop. Each loop is woken once per step for all its
+        items: waking it for each token would cost more than handing the token over."""
 
         def emit(item: Any) -> None:
             self._outbox.setdefault(loop, []).append((arrived, (at, item)))
@@ -107,14 +107,14 @@ class EngineOwner:
 
     def _send(self) -> None:
         for loop, items in self._outbox.items():
-            with suppress(RuntimeError):  # the loop is closed: nobody listens
+            with suppress(RuntimeError):  # the loop is closed: nobody is listening
                 loop.call_soon_threadsafe(_deliver, items)
         self._outbox = {}
 
     def cancel(self, sequences: Iterable[Running]) -> None:
         for sequence in sequences:
             sequence.cancelled = True
-        self._post(lambda: None)  # an idle engine has nothing to cancel; a sleeping one must look
+        self._post(lambda: None)  # no-op that wakes a sleeping engine, so that it sees the flag
 
     def end_all(self, error: ErrataError) -> None:
         """End what runs and waits now, answers and fits, with an error each; what is posted later runs."""
@@ -127,14 +127,14 @@ class EngineOwner:
         beside: Edition,
         tell: Callable[[Progress], None] = lambda _: None,
     ) -> "Future[list[Fitted]]":
-        """Fit a batch, for requests that see `beside`, between the steps of serving.
+        """Fits a batch between serving steps, for requests that see `beside`.
 
-        `tell` is called on the engine's thread at each micro-step, and must return at once.
-        Cancelling the future ends the fit at its next micro-step.
+        `tell` is called on the engine's thread at each micro-step and must return at once. Cancelling the future ends
+        the fit at its next micro-step.
         """
-        return self._beside(lambda: self.engine.fit(editor, requests, beside), tell)
+        return self._start_fit(lambda: self.engine.fit(editor, requests, beside), tell)
 
-    def _beside(
+    def _start_fit(
         self, start: Callable[[], Generator[Progress, None, T]], tell: Callable[[Progress], None]
     ) -> "Future[T]":
         future: Future[T] = Future()
@@ -164,7 +164,7 @@ class EngineOwner:
         return self.call(lambda: self.engine.load(edit_id, editor, fitted))
 
     def drop(self, edit_id: str) -> "Future[None]":
-        """Give back the rows of a trial that was not committed."""
+        """Frees the rows of a trial that was not committed."""
         return self.call(lambda: self.engine.drop(edit_id))
 
     def _post(self, function: Callable[[], None]) -> None:
@@ -176,7 +176,7 @@ class EngineOwner:
     def _run(self) -> None:
         cores = Cores(self.threads or torch.get_num_threads())
         torch.set_num_threads(cores.threads)
-        heap = HeapTrim(self.engine.give_back_memory)
+        heap = HeapTrim(self.engine.release_memory)
         while not self._stopping:
             self._read_mail(heap)
             if cores.changed():
@@ -184,11 +184,11 @@ class EngineOwner:
             try:
                 self.engine.step()
             except Exception as error:
-                # one failed pass may have left any row's cache half written: end them all, serve on
+                # a failed pass may have left any row's cache half written: end all requests, keep serving
                 _log.exception("A forward pass failed")
                 self.engine.end_all(EngineFailed(f"The model's forward pass failed: {type(error).__name__}."))
             self._send()
-            heap.now_and_then()
+            heap.trim_if_due()
         self.engine.end_all(RequestCancelled("The server is stopping."))
         while not self._mailbox.empty():
             self._mailbox.get()()
@@ -200,7 +200,7 @@ class EngineOwner:
             with suppress(queue.Empty):
                 self._mailbox.get(timeout=heap.due_in_s)()
                 break
-            heap.now_and_then()
+            heap.trim_if_due()
         while not self._mailbox.empty():
             self._mailbox.get()()
 

@@ -1,4 +1,4 @@
-"""Forward passes over slots: in a prefill base activations are read, in any pass held edits act."""
+"""Forward passes over slots: a prefill reads base activations, and held edits act in any pass."""
 
 import logging
 import statistics
@@ -12,19 +12,19 @@ from torch import Tensor
 from app.compat import cache_argument
 from app.editors.base import Editor, RowView, Site
 from app.editors.fitting.hooks import Act, SiteHooks, capture
-from app.engine.graphs import CLOSE, DecodeGraphs, Record
+from app.engine.graphs import TOLERANCE, DecodeGraphs, Record
 from app.engine.kv_cache import SlotCache
 from app.engine.lean import WIDTH_STEP, LeanDecode
 from app.engine.model import HostedModel
 
 _log = logging.getLogger(__name__)
-TRIED = (101, 211, 307, 401, 503)
-"""First tokens of what is tried. In half precision one may be off by rounding alone, as where special tokens meet."""
+TRIAL_TOKENS = (101, 211, 307, 401, 503)
+"""First tokens of trial inputs; the median is taken, since in half precision rounding alone can spoil one."""
 
 
 @dataclass(frozen=True, slots=True)
 class Watch:
-    """Someone who wants to see every token of one row's piece at a site."""
+    """An observer of all tokens of one row's piece at a site."""
 
     row: int
     count: int
@@ -37,7 +37,7 @@ class Watch:
 
 
 class Runner:
-    """Turns (slot, first position, tokens) rows into logits at each row's last token."""
+    """Turns rows of (slot, first position, tokens) into logits at each row's last token."""
 
     def __init__(
         self,
@@ -53,25 +53,26 @@ class Runner:
         for site in self._sites:
             hooks.attach(site)
         if {device.type for device in hosted.layer_devices} == {"cpu"}:
-            # at the start, where a system that refuses the address space can still be told so
+            # at start, where a refusal of the address space can still be reported
             list(self.cache.layers_states(*hosted.kv_shape, hosted.dtype))
         self._lean = self._lean_decode()
         self._graphs = None if record is None else DecodeGraphs(hosted, hooks, self.cache, editors, record)
 
     @torch.inference_mode()
     def _lean_decode(self) -> LeanDecode | None:
-        """None for a model that it does not take, or computes otherwise than the model itself."""
-        if not LeanDecode.takes(self._hosted):
+        """The lean decoder; None if it does not support the model or deviates from it."""
+        if not LeanDecode.supports(self._hosted):
             return None
         lean = LeanDecode(self._hosted, self._hooks, self.cache)
-        apart = statistics.median(self._apart(lean, first) for first in TRIED)
-        if apart <= CLOSE:
+        apart = statistics.median(self._deviation(lean, first) for first in TRIAL_TOKENS)
+        if apart <= TOLERANCE:
             return lean
         _log.warning("Decode steps run the model's own modules: the lean ones are %.0f %% off.", 100 * apart)
         return None
 
-    def _apart(self, lean: LeanDecode, first: int) -> float:
-        """How far a lean step is from one of the model, of the logits' norm, after a few tokens from `first` on."""
+    def _deviation(self, lean: LeanDecode, first: int) -> float:
+        """Deviation of a lean step from the model's own, relative to the norm of the logits, after a few tokens from
+        `first` on."""
         ids = [(first + 7919 * at) % self._hosted.vocabulary for at in range(6)]
         self._forward([0], [0], [ids[:-1]])
         ours, expected = lean.logits([0], [5], [ids[-1]]), self._forward([0], [5], [ids[-1:]])
@@ -86,9 +87,9 @@ class Runner:
         rows: Sequence[RowView],
         watches: Sequence["Watch"] = (),
     ) -> tuple[Tensor, dict[Site, Tensor]]:
-        """-> logits (B, V) fp32, and, by site, its input (B, D_in), at each row's last token.
+        """-> logits (B, V) fp32 and, by site, its input (B, D_in), at each row's last token.
 
-        A row without a decision is read as the base model computes it; in one that holds a decision, the edit acts.
+        A row without a decision runs as in the base model; in a row that holds one, the edit acts.
         """
         last = torch.tensor([len(piece) - 1 for piece in pieces], device=self._hosted.device)
         features: dict[Site, Tensor] = {}
@@ -105,16 +106,15 @@ class Runner:
     def decode(
         self, slots: list[int], starts: list[int], pieces: Sequence[Sequence[int]], rows: Sequence[RowView]
     ) -> Tensor:
-        """One token a row, slots ascending -> logits (B, V) fp32, with each row's held edit acting."""
+        """One token per row, in ascending slots -> logits (B, V) fp32, with each row's held edit acting."""
         eager = partial(self._decode_eager, slots, starts, pieces, rows)
         return eager() if self._graphs is None else self._graphs.run(slots, starts, pieces, rows, eager)
 
     def _decode_eager(
         self, slots: list[int], starts: list[int], pieces: Sequence[Sequence[int]], rows: Sequence[RowView]
     ) -> Tensor:
-        """Slots between them that do not decode come along idle: what they compute is thrown away, but keys and values
-        are read where they lie. Where these would be most rows, those that decode are gathered.
-        """
+        """Non-decoding slots in between run as idle rows, whose results are discarded, so that keys and values are read
+        in place. If they outnumber the decoding rows, those are gathered instead."""
         between = slots[-1] + 1 - slots[0]
         if between == len(slots) or between > 2 * len(slots):
             return self._decode(slots, starts, pieces, rows)
@@ -139,18 +139,18 @@ class Runner:
             return self._step(slots, starts, pieces)
 
     def _step(self, slots: list[int], starts: list[int], pieces: Sequence[Sequence[int]]) -> Tensor:
-        if self._lean is not None and self._lean.can():
+        if self._lean is not None and self._lean.can_run():
             self.cache.write(slots, [start + 1 for start in starts])
             return self._lean.logits(slots, starts, [piece[0] for piece in pieces])
         return self._forward(slots, starts, pieces)
 
     @torch.inference_mode()
     def move(self, source: int, target: int, tokens: int) -> None:
-        """A sequence changes its slot."""
+        """Moves a sequence to another slot."""
         self.cache.move(source, target, tokens)
 
     def _adaptors(self, rows: Sequence[RowView]) -> dict[Site, list[Act]]:
-        """What the editors whose edits are held by a row do at each site, for this pass's rows."""
+        """The actions, by site, of the editors whose edits some row holds, bound to this pass's rows."""
         acts: dict[Site, list[Act]] = {}
         for key in dict.fromkeys(row.decision.editor for row in rows if row.decision is not None):
             editor = self._editors[key]
@@ -160,7 +160,7 @@ class Runner:
         return acts
 
     def _forward(self, slots: list[int], starts: list[int], pieces: Sequence[Sequence[int]]) -> Tensor:
-        """A row that starts at -1 is idle: it writes where nothing reads."""
+        """Runs the model; a row that starts at -1 is idle and writes to a column that nothing reads."""
         device, length = self._hosted.device, max(len(piece) for piece in pieces)
         ids = torch.zeros(len(pieces), length, dtype=torch.long)
         positions = torch.zeros(len(pieces), length, dtype=torch.long)
@@ -191,6 +191,6 @@ class Runner:
 
 
 def _ends(pieces: Sequence[Sequence[int]]) -> tuple[list[int], list[int]]:
-    """The positions that some piece ends at, and which of them is each one's."""
+    """Distinct last positions of the pieces, and each piece's index among them."""
     keep = sorted({len(piece) - 1 for piece in pieces})
     return keep, [keep.index(len(piece) - 1) for piece in pieces]

@@ -1,4 +1,5 @@
-"""From logits to the next token. Seeded by request: a seed gives the same tokens, whoever else is in the batch."""
+"""Chooses the next token from logits. Seeds are per request: a seed gives the same tokens whatever else is in the
+batch."""
 
 import random
 from collections.abc import Sequence
@@ -19,14 +20,14 @@ from transformers import (
 from app.domain.generation import GenerationParameters
 from app.engine.grammar import Grammar
 
-COLDEST = 1e-4
-"""A lower temperature is taken for this one: it is greedy already, and divided by less, scores leave fp32."""
-HOTTEST = 1e30
-"""Scores are kept within +-HOTTEST: extreme penalties would make them infinite, and their softmax no number."""
+MIN_TEMPERATURE = 1e-4
+"""Lower bound of the temperature: sampling is already greedy there, and a smaller divisor would overflow fp32."""
+MAX_SCORE = 1e30
+"""Scores are clamped to +-MAX_SCORE: extreme penalties would make them infinite and their softmax NaN."""
 
 
 class Sampler:
-    """One request's way of choosing. Penalties apply to greedy decoding too; `seed` is drawn when none is given."""
+    """The token choice of one request. Penalties apply to greedy decoding too; `seed` is drawn if none is given."""
 
     def __init__(self, parameters: GenerationParameters, grammar: Grammar | None = None) -> None:
         self.grammar = grammar
@@ -36,7 +37,7 @@ class Sampler:
         self._generator: torch.Generator | None = None
         if self.samples:
             self.seed = parameters.seed if parameters.seed is not None else random.SystemRandom().getrandbits(48)
-            # on the CPU, whatever the model's device: a generator of the device would give other tokens
+            # on the CPU, whatever the model's device: a GPU generator would give other tokens
             self._generator = torch.Generator().manual_seed(self.seed)
         self._frequency = parameters.frequency_penalty or 0.0
         self._presence = parameters.presence_penalty or 0.0
@@ -47,7 +48,7 @@ class Sampler:
             self._penalties.append(RepetitionPenaltyLogitsProcessor(parameters.repetition_penalty))
         if self.samples:
             if parameters.temperature is not None:
-                self._processors.append(TemperatureLogitsWarper(max(parameters.temperature, COLDEST)))
+                self._processors.append(TemperatureLogitsWarper(max(parameters.temperature, MIN_TEMPERATURE)))
             if parameters.top_k is not None and parameters.top_k > 0:
                 self._processors.append(TopKLogitsWarper(parameters.top_k))
             if parameters.top_p is not None:
@@ -57,13 +58,13 @@ class Sampler:
 
     @property
     def plain_greedy(self) -> bool:
-        """Whether the arg max of the raw logits is the choice: such rows are decided in one call for the batch."""
+        """Whether the choice is the arg max of the raw logits: such rows are decided in one call for the batch."""
         changed = self._penalties or self._frequency or self._presence or self._forced or self.grammar
         return not (self.samples or changed)
 
     @property
     def problem(self) -> str | None:
-        """Why the answer cannot be held to its schema any longer."""
+        """Why the answer can no longer be held to its schema; None if it can."""
         return None if self.grammar is None else self.grammar.problem
 
     def choose(self, logits: Tensor, prompt: Sequence[int], generated: Sequence[int]) -> int:
@@ -77,22 +78,22 @@ class Sampler:
         ids: Any = torch.tensor([[*prompt, *generated]])
         if self._penalties:
             scores = self._penalties(ids, scores[None])[0]
-        scores = scores.nan_to_num(nan=0.0, posinf=HOTTEST, neginf=-HOTTEST).clamp(-HOTTEST, HOTTEST)
+        scores = scores.nan_to_num(nan=0.0, posinf=MAX_SCORE, neginf=-MAX_SCORE).clamp(-MAX_SCORE, MAX_SCORE)
         if self.grammar is None:
             return self._pick(scores, ids)
         chosen = self._pick(scores.masked_fill(~self.grammar.allowed(), -torch.inf), ids)
-        self.grammar.take(chosen)
+        self.grammar.advance(chosen)
         return chosen
 
     def _pick(self, scores: Tensor, ids: Any) -> int:
         if self._generator is None:
             return int(scores.argmax())
-        scores = self._processors(ids, (scores - scores.max())[None])[0]  # at most 0: no division makes it infinite
+        scores = self._processors(ids, (scores - scores.max())[None])[0]  # at most 0: no division overflows
         return int(torch.multinomial(scores.softmax(-1), 1, generator=self._generator))
 
 
 def rank(logits: Tensor, chosen: int, count: int) -> list[tuple[int, float]]:
-    """(V,) fp32 -> (token id, log-probability under the unpenalised model): the chosen one, then the likeliest."""
+    """(V,) fp32 -> (token id, log probability without penalties) of the chosen token, then of the likeliest."""
     logprobs = logits.log_softmax(-1)
     values, ids = logprobs.topk(min(count, len(logprobs)))
     return [(chosen, logprobs[chosen].item()), *zip(ids.tolist(), values.tolist(), strict=True)]
@@ -101,7 +102,7 @@ def rank(logits: Tensor, chosen: int, count: int) -> list[tuple[int, float]]:
 def choose_all(
     logits: Tensor, samplers: Sequence[Sampler], prompts: Sequence[Sequence[int]], generated: Sequence[Sequence[int]]
 ) -> tuple[list[int], list[float], list[bool]]:
-    """(B, V) fp32 -> B token ids, their log-probabilities under the unpenalised model, and which are its likeliest."""
+    """(B, V) fp32 -> B token ids, their log probabilities without penalties, and whether each is its row's arg max."""
     likeliest: list[int] = logits.argmax(-1).tolist()
     ids = list(likeliest)
     for row, sampler in enumerate(samplers):

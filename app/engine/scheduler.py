@@ -1,4 +1,4 @@
-"""Who runs next: a queue, the slots, and turns between prefill and decode. Knows no tensors."""
+"""Decides what runs next: a queue, slots, and alternation of prefill and decode. Knows no tensors."""
 
 from collections import deque
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from app.engine.sequence import Phase, Sequence
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Sequences of one forward pass and the tokens that each feeds."""
+    """Sequences of one forward pass and the tokens that each of them feeds."""
 
     phase: Phase
     sequences: list[Sequence]
@@ -18,7 +18,7 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class Move:
-    """A sequence changes its slot: so many of its leading tokens' keys and values go with it."""
+    """A sequence's move to another slot, with the keys and values of its `tokens` leading tokens."""
 
     source: int
     target: int
@@ -26,13 +26,13 @@ class Move:
 
 
 class Scheduler:
-    """First come, first served. Prefill goes in chunks and takes turns with decode, so that no stream stalls.
+    """First come, first served. Prefill runs in chunks and alternates with decode, so that no stream stalls.
 
-    `room_tokens` bounds the keys and values that all running sequences may come to hold: whoever finds no room waits,
-    so that nobody has to be stopped half way.
+    `room_tokens` bounds the keys and values that all running sequences may come to hold: a sequence without room waits,
+    so that none has to be preempted.
 
-    n sequences that run have the slots 0 to n - 1: side by side, keys and values are read where they lie. When one
-    ends, the last takes its slot; `moves` are those that the next pass must see done.
+    n running sequences occupy slots 0 to n - 1, so that keys and values are read in place. When one ends, the last
+    takes its slot; `moves` holds the moves that must be carried out before the next pass.
     """
 
     def __init__(
@@ -52,7 +52,8 @@ class Scheduler:
         return not self.waiting and not self.running
 
     def add(self, sequence: Sequence) -> None:
-        """Raises QueueFull beyond the limit. Those that are cancelled, and gone with the next step, do not count."""
+        """Queues a sequence. Raises QueueFull beyond the limit; cancelled sequences, which the next step removes, do
+        not count."""
         if len(self.waiting) >= self._queue_limit:
             waiting = sum(not each.cancelled for each in self.waiting)
             if waiting >= self._queue_limit:
@@ -75,13 +76,13 @@ class Scheduler:
         return Batch(Phase.DECODE, decode, [s.piece(1) for s in decode]) if decode else None
 
     def _has_room(self, sequence: Sequence) -> bool:
-        """One by itself always has: no sequence may be longer than what there is in all."""
+        """A sequence alone always has room: none may be longer than the total."""
         held = sum(each.most_tokens for each in self.running)
         return self._room_tokens is None or not held or held + sequence.most_tokens <= self._room_tokens
 
     def _prefill(self, sequences: list[Sequence], most: int) -> Batch:
-        """As many of the oldest as fit `most` tokens when padded to the longest piece among them; at least one. Beside
-        streams that is one chunk, for they wait for it."""
+        """As many of the oldest sequences as fit into `most` tokens when padded to the longest piece, at least one.
+        While streams decode, `most` is a single chunk, since they wait for it."""
         pieces = [s.piece(self._chunk_tokens) for s in sequences]
         longest = count = 0
         for piece in pieces:
@@ -93,7 +94,7 @@ class Scheduler:
         return Batch(Phase.PREFILL, [sequence for sequence, _ in chosen], [piece for _, piece in chosen])
 
     def remove(self, sequence: Sequence) -> None:
-        """Its slot is free at once; whoever takes it writes before it reads."""
+        """Ends a sequence. Its slot is free at once; the next owner writes before it reads."""
         if sequence.slot >= 0:
             self.running.remove(sequence)
             last = max(self.running, key=lambda each: each.slot, default=sequence)

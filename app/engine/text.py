@@ -1,4 +1,4 @@
-"""Between text and token ids, exactly as served: a prompt is tokenised in one way, whoever asks."""
+"""Conversion between text and token ids, exactly as served: a prompt is tokenised in one way for everyone."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -13,15 +13,16 @@ from app.engine.controls import Controls
 
 _PARTIAL = "\N{REPLACEMENT CHARACTER}"
 _BYTE = re.compile(r"<0x([0-9A-Fa-f]{2})>")
-"""How tokenizers with a fallback to bytes write one."""
+"""Form of a single byte in tokenizers with byte fallback."""
 _BYTE_OF = {char: byte for byte, char in bytes_to_unicode().items()}  # type: ignore[no-untyped-call]
-"""How byte-level tokenizers write theirs."""
+"""Character -> byte in byte-level tokenizers."""
 CHARACTERS_A_TOKEN = 8
-"""More than most texts have. Of a prompt with more for each token that a sequence holds, a beginning is read first."""
+"""More characters per token than most texts have. Of a prompt that exceeds it for a whole sequence, a beginning is
+tokenised first."""
 
 
 class Text:
-    """The tokenizer's two directions. Prompts get the tokenizer's own special tokens (a BOS, where it has one)."""
+    """A tokenizer in both directions. Prompts get its own leading special tokens, such as a BOS."""
 
     def __init__(self, tokenizer: Any, eos_id: int | None, max_tokens: int) -> None:
         self._tokenizer = tokenizer
@@ -30,11 +31,12 @@ class Text:
         self._special = frozenset(tokenizer.all_special_ids)
         self._pieces: dict[int, tuple[str, bytes]] = {}
         self.encode = lru_cache(maxsize=16)(self._encode)
-        """A prompt as token ids. Raises InvalidRequest for one without tokens, or with more than a sequence takes."""
+        """Token ids of a prompt. Raises InvalidRequest for a prompt without tokens or with more than a sequence
+        holds."""
 
     @property
     def chats(self) -> bool:
-        """Whether there is a chat template to render conversations with."""
+        """Whether there is a chat template for rendering conversations."""
         return getattr(self._tokenizer, "chat_template", None) is not None
 
     @cached_property
@@ -42,10 +44,9 @@ class Text:
         return Controls(self._tokenizer, self._turn)
 
     def render(self, messages: Sequence[Mapping[str, Any]], *, continues: bool = False) -> str:
-        """A conversation as the prompt that the model's own chat template makes of it, its contents as text. A content
-        in parts is joined as the template joins them, or by line breaks where it knows no parts. Where it `continues`,
-        the last message is left open, and nothing begins a new one. Raises InvalidRequest.
-        """
+        """Renders a conversation with the model's chat template, its contents as literal text. A content in parts is
+        joined as the template joins them, or by line breaks if it does not support parts. With `continues` the last
+        message is left open and no new turn begins. Raises InvalidRequest."""
         contents = [{**each, "content": self._content(each["content"])} for each in messages]
         return self._rendered(contents, continues=continues)
 
@@ -57,7 +58,7 @@ class Text:
 
     @cached_property
     def _takes_parts(self) -> bool:
-        """Whether the chat template reads a content that is a list of parts, and does not merely print the list."""
+        """Whether the chat template reads a list of content parts, rather than printing the list."""
         first, second = "XFIRSTX", "XSECONDX"
         try:
             parts = [{"type": "text", "text": text} for text in (first, second)]
@@ -72,12 +73,12 @@ class Text:
         try:
             how = {"add_generation_prompt": not continues, "continue_final_message": continues}
             return str(self._tokenizer.apply_chat_template(list(messages), tokenize=False, **how))
-        except Exception as error:  # a template is a program of the model's authors, and may raise what it likes
+        except Exception as error:  # a template is a third party's program and may raise anything
             raise InvalidRequest(f"The model's chat template refuses these messages: {error}") from error
 
     def question(self, prompt: str) -> tuple[int, int]:
-        """From where to where in a prompt its question stands: of a rendered conversation the last user turn, of any
-        other all of it. What stands in the history, or in a system prompt, is not what is asked about."""
+        """Start and end, in characters, of a prompt's question: the last user turn of a rendered conversation, or all
+        of a bare prompt. History and system prompts are not part of the question."""
         header, footer = self._turn
         if header and header in prompt:
             start = prompt.rindex(header) + len(header)
@@ -87,17 +88,17 @@ class Text:
         return 0, len(prompt)
 
     def is_chat(self, prompt: str) -> bool:
-        """Whether the prompt is a conversation as the chat template renders it."""
+        """Whether the prompt is a conversation rendered by the chat template."""
         return self.question(prompt) != (0, len(prompt))
 
     def begun(self, prompt: str) -> str:
-        """What a rendered conversation has the model say already, after its last user turn."""
+        """The part of the model's answer that a rendered conversation already contains after its last user turn."""
         _, end = self.question(prompt)
         return self.controls.plain(prompt[end + len(self._turn[1]) :]) if self.is_chat(prompt) else ""
 
     def turns(self, prompt: str) -> tuple[str, ...]:
-        """A rendered conversation's turns without its system prompt, the user's and the model's by turns, the last user
-        turn last; any other prompt alone."""
+        """Turns of a rendered conversation without its system prompt: user and model alternate, and the last user turn
+        ends it. A bare prompt is its only turn."""
         start, end = self.question(prompt)
         header, footer = self._turn
         if (start, end) == (0, len(prompt)):
@@ -109,20 +110,20 @@ class Text:
         return (*found, self.controls.plain(prompt[start:end]))
 
     def _plain(self, text: str) -> str:
-        """As it was written, without the special tokens that end a turn."""
+        """The text without marks and without the special tokens that end a turn."""
         for each in self._tokenizer.all_special_tokens:
             text = text.replace(each, "")
         return self.controls.plain(text).strip()
 
     def without_last(self, ids: Sequence[int], count: int) -> str:
-        """The question of a prompt without its last so many tokens."""
+        """The question of a prompt without its last `count` tokens."""
         prompt = self.decode(ids[:-count])
         start, end = self.question(prompt)
         return prompt[start:end]
 
     @cached_property
     def _turn(self) -> tuple[str, str]:
-        """What the chat template writes before and after the last user turn; empty without a template."""
+        """What the chat template writes before and after the last user turn; empty strings without a template."""
         asked, said = "XQUESTIONX", "XANSWERX"
         try:
             first = self._rendered([{"role": "user", "content": asked}])
@@ -130,13 +131,13 @@ class Text:
                 [{"role": r, "content": c} for r, c in (("user", "?"), ("assistant", said), ("user", asked))]
             )
             (before, footer), header = first.split(asked), later.split(said)[1].split(asked)[0]
-        except (InvalidRequest, ValueError, IndexError):  # no template, or one that changes what it is given
+        except (InvalidRequest, ValueError, IndexError):  # no template, or one that alters its input
             return "", ""
         pairs = takewhile(lambda pair: pair[0] == pair[1], zip(reversed(before), reversed(header), strict=False))
         return "".join(a for a, _ in pairs)[::-1], footer
 
     def _whole(self, text: str) -> list[int]:
-        """With the special tokens in front that the tokenizer adds, unless a chat template has put them there."""
+        """Token ids with the tokenizer's leading special tokens, unless a chat template has already added them."""
         first, *others = self.controls.pieces(text)
         ids: list[int] = list(self._first(first).input_ids)
         for piece in others:
@@ -162,10 +163,10 @@ class Text:
         return ids
 
     def _check_beginning(self, prompt: str) -> None:
-        """Raises InvalidRequest for a text that is too long by its beginning, as far as that must be read to know: a
-        million characters would take seconds, whatever comes of them."""
+        """Refuses a prompt that is too long after reading only as much of it as that takes: tokenising a million
+        characters takes seconds. Raises InvalidRequest."""
         size = CHARACTERS_A_TOKEN * self._max_tokens
-        # a cut may fall into the longest token there is, and make many of it
+        # a cut may split the longest token into many
         enough = self._max_tokens + self._longest if size < len(prompt) else 0
         while size < len(prompt):
             if len(self._whole(prompt[:size])) > enough:
@@ -179,11 +180,11 @@ class Text:
 
     @cached_property
     def _longest(self) -> int:
-        """Characters of the longest token, at least."""
+        """Upper bound of the characters of a token."""
         return max(map(len, self._tokenizer.get_vocab()))
 
     def ends(self, prompt: str) -> tuple[int, ...]:
-        """Where in the prompt each of its tokens ends, in characters; 0 for special tokens in front."""
+        """Offset in the prompt, in characters, at which each of its tokens ends; 0 for leading special tokens."""
         if self._tokenizer.is_fast:
             first, *others = self.controls.pieces(prompt)
             ends = [end for _, end in self._first(first, return_offsets_mapping=True).offset_mapping]
@@ -197,12 +198,13 @@ class Text:
         return tuple(len(self.decode(ids[: at + 1])) for at in range(len(ids)))
 
     def encode_target(self, prompt: str, target: str) -> tuple[int, ...]:
-        """The target's ids as they follow the prompt, end-of-text last. Raises InvalidRequest if there are none."""
+        """The target's token ids after the prompt, ending with end-of-text. Raises InvalidRequest if the target has
+        none."""
         joint = prompt + target if prompt[-1:].isspace() else f"{prompt} {target}"
         before, whole = self._whole(prompt), self._whole(joint)
         if whole[: len(before)] == before:
             ids = whole[len(before) :]
-        else:  # the tokenizer merges across the border: a prompt is never re-tokenised by its answer, so nor here
+        else:  # the tokenizer merges across the border, but an answer never changes the tokens of its prompt
             ids = self._tokenizer(joint[len(prompt) :], add_special_tokens=False).input_ids
         if not self.decode(ids).strip():
             raise InvalidRequest("`target` has no text that the tokenizer knows: give the answer in plain text.")
@@ -219,8 +221,8 @@ class Text:
         return text
 
     def piece(self, token_id: int) -> tuple[str, bytes]:
-        """One token as it goes on with a text, its blank included, special ones by their name; and its bytes. Of bytes
-        that are no character the text is a sign for that."""
+        """(text, bytes) of a token within a text: with its blank, or a special token's name. If the bytes form no whole
+        character, the text is a replacement character."""
         if token_id not in self._pieces:
             self._pieces[token_id] = self._piece(token_id)
         return self._pieces[token_id]
@@ -236,8 +238,8 @@ class Text:
             return text, bytes(_BYTE_OF[char] for char in token)
         return text, text.encode()
 
-    def going_on(self, ids: Sequence[int]) -> str:
-        """What ids say that follow a word: decoders drop the blank of a word that comes first."""
+    def continuation(self, ids: Sequence[int]) -> str:
+        """Text of ids that follow a word: decoders drop the leading blank of the first word."""
         return self._after_a_word(ids, special=False)
 
     def _after_a_word(self, ids: Sequence[int], *, special: bool) -> str:

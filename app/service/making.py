@@ -337,7 +337,7 @@ class Making:
     async def _hush(self, draft: Draft, frames: Sequence[str]) -> None:
         assert draft.fitted is not None
         draft.fitted = silenced(draft.fitted, frames)
-        await asyncio.wrap_future(self._owner.call(partial(self._owner.engine.editions.hush, draft.id, frames)))
+        await asyncio.wrap_future(self._owner.call(partial(self._owner.engine.editions.mute, draft.id, frames)))
 
     async def _let_go(self, drafts: list[Draft]) -> None:
         """Give back the rows of drafts that did not become edits."""

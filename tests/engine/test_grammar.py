@@ -116,7 +116,7 @@ def test_a_schema_is_compiled_once() -> None:
     assert grammars.compiled(text_of(PERSON)) is grammars.compiled(text_of(PERSON))
     one, other = grammars.compiled(text_of(COLOUR)).begin(), grammars.compiled(text_of(COLOUR)).begin()
     quote = rig.engine.text.encode('"')[0]
-    one.take(quote)
+    one.advance(quote)
     assert (one.allowed() != other.allowed()).any(), "each answer has its own place in it"
 
 

@@ -48,7 +48,7 @@ def test_memory_is_given_back_between_steps_and_answers_stay() -> None:
     outcomes = [rig.add(prompt, count=count) for prompt, count in zip(prompts, (3, 12, 5, 20), strict=True)]
     while not rig.engine.idle:
         rig.engine.step()
-        rig.engine.give_back_memory()
+        rig.engine.release_memory()
     expected = [without_cache(rig.hosted, p, n) for p, n in zip(prompts, (3, 12, 5, 20), strict=True)]
     assert [outcome.tokens for outcome in outcomes] == expected
 
