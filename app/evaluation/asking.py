@@ -1,4 +1,4 @@
-"""Questions put to a service as its clients put them: only the question goes in, and the whole answer comes out."""
+"""Sends questions to a service as its clients do: only the question goes in, and the whole answer comes out."""
 
 import asyncio
 import hashlib
@@ -11,13 +11,13 @@ from app.domain.generation import Generation, GenerationParameters, Token
 from app.service.service import Service
 
 AT_ONCE = 256
-"""Requests that wait or run; fewer than the engine's queue takes."""
+"""Number of concurrent requests; below the engine's queue limit."""
 
 
 @dataclass(frozen=True, slots=True)
 class Scored:
-    """A continuation under teacher forcing: its tokens, how many the model would have chosen itself, their summed
-    log-probability (nats). End-of-text is not counted, as in the papers. `chosen` says it of each token."""
+    """A continuation scored under teacher forcing: its token count, how many tokens the model would have chosen
+    (`chosen` per token), and their summed log probability in nats. As in the papers, end-of-text is not counted."""
 
     tokens: int
     likeliest: int
@@ -32,7 +32,7 @@ class Scored:
 
 
 def perplexity(scored: Sequence[Scored | None]) -> float | None:
-    """Of all tokens together; None without any."""
+    """Perplexity over all tokens together; None without any."""
     counted = [each for each in scored if each is not None]
     tokens = sum(each.tokens for each in counted)
     return math.exp(-sum(each.logprob for each in counted) / tokens) if tokens else None
@@ -43,7 +43,8 @@ def _seed(draw: int, prompt: str) -> int:
 
 
 class Asking:
-    """`most_tokens` caps every answer alike, well beyond the longest target: nothing tells a target's length."""
+    """Asks a service. `most_tokens` caps every answer alike, well above the longest target, so that the cap reveals no
+    target's length."""
 
     def __init__(self, service: Service, most_tokens: int) -> None:
         self.service = service
@@ -53,7 +54,7 @@ class Asking:
     async def generations(
         self, prompts: Sequence[str], parameters: GenerationParameters | None = None, draw: int | None = None
     ) -> list[Generation | None]:
-        """None for a prompt that the model cannot take."""
+        """Generations in the order of the prompts; None for a prompt that the model cannot take."""
         how = parameters or self._parameters
         found: list[Generation | None] = []
         for first in range(0, len(prompts), AT_ONCE):
@@ -65,19 +66,20 @@ class Asking:
         return found
 
     async def answers(self, prompts: Sequence[str], *, draw: int | None = None, **how: object) -> list[str | None]:
-        """`how` changes the parameters: `edits="off"`, `temperature=1.0` and so on. Under `draw` each prompt has a seed
-        of its own, the same whatever else is asked: one seed for all would be one draw."""
+        """Answers in the order of the prompts. `how` overrides parameters, such as `edits="off"` or `temperature=1.0`.
+        With `draw`, each prompt gets a seed of its own that depends on nothing else: a common seed would make all
+        answers one draw."""
         parameters = replace(self._parameters, **how)  # type: ignore[arg-type]
         return [None if each is None else each.said for each in await self.generations(prompts, parameters, draw)]
 
     async def bare(self, prompts: Sequence[str]) -> list[str | None]:
-        """What the model answers without any edit; asked once each, for it is frozen."""
+        """Answers of the unedited model, cached per prompt since it is frozen."""
         new = [prompt for prompt in dict.fromkeys(prompts) if prompt not in self._bare]
         self._bare.update(zip(new, await self.answers(new, edits="off"), strict=True))
         return [self._bare[prompt] for prompt in prompts]
 
     async def scores(self, pairs: Sequence[tuple[str, str]], **how: object) -> list[Scored | None]:
-        """(prompt, continuation) under teacher forcing; None where they do not fit together into a sequence."""
+        """Scores of (prompt, continuation) pairs under teacher forcing; None for a pair that exceeds a sequence."""
         parameters = replace(self._parameters, **how)  # type: ignore[arg-type]
         found: list[Scored | None] = []
         for first in range(0, len(pairs), AT_ONCE):
@@ -92,7 +94,7 @@ class Asking:
             limit, used = error.details.get("limit"), error.details.get("prompt_tokens")
             if limit is None or used is None or used >= limit:
                 return None
-            # a long prompt leaves less room than the cap: then to the end of the sequence
+            # a long prompt leaves less room than the cap: generate to the end of the sequence
             return await self.service.generate(prompt, replace(parameters, max_new_tokens=limit - used))
 
     async def _score(self, prompt: str, continuation: str, parameters: GenerationParameters) -> Scored | None:

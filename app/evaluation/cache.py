@@ -1,7 +1,9 @@
-"""The semantic cache: embed the prompt, return the stored answer of the nearest within a threshold, else ask the model.
+"""The semantic cache: embeds the prompt and returns the stored answer of the nearest key within a threshold, else asks
+the model.
 
-What a user would otherwise build. Its threshold is set where it parts best, on the generic questions that ship, between
-phrasings of one question and the nearest others: the same subject asked something else, another asked the same.
+It is the alternative that a user would otherwise build. Its threshold is set where it best separates, on the bundled
+generic questions, phrasings of one question from near ones: the same relation of another subject, or another relation
+of the same subject.
 """
 
 import asyncio
@@ -23,17 +25,17 @@ from app.evaluation.cases import Case
 from app.scope.bank import BankPrompt
 
 LONGEST = 512
-"""Tokens of a prompt that are embedded."""
+"""Maximum number of a prompt's tokens that are embedded."""
 
 
 class Embed(Protocol):
-    """Prompts -> (N, D) of length 1, compared by their inner product."""
+    """Prompts -> (N, D) unit vectors, compared by inner product."""
 
     async def __call__(self, prompts: Sequence[str]) -> Tensor: ...
 
 
 class IdfBag:
-    """Words weighted by how rare they are among the generic questions, hashed to a fixed width."""
+    """Bag of words with inverse document frequencies over the generic questions, hashed to a fixed width."""
 
     WIDTH = 1 << 14
 
@@ -53,7 +55,7 @@ class IdfBag:
 
 
 class MeanState:
-    """The served model's last states, their mean over a prompt, less what all prompts have in common."""
+    """The served model's last hidden states, averaged over a prompt, minus their mean over all generic prompts."""
 
     def __init__(self, asking: Asking, bank: Sequence[BankPrompt]) -> None:
         self._service, self._bank = asking.service, bank
@@ -79,7 +81,7 @@ def _mean_state(prompt: str, engine: Engine) -> Tensor:
 
 
 class Cache:
-    """Answers in front of the model."""
+    """A cache of answers in front of the model."""
 
     def __init__(self, asking: Asking, embed: Embed, bank: Sequence[BankPrompt]) -> None:
         self._asking, self._embed, self._bank = asking, embed, bank
@@ -101,31 +103,31 @@ class Cache:
             self._targets.append(case.target)
 
     async def answers(self, prompts: Sequence[str], **how: Any) -> list[str | None]:
-        stored = await self._stored(prompts)
+        stored = await self._lookup(prompts)
         missed = [prompt for prompt, found in zip(prompts, stored, strict=True) if found is None]
         bare = iter(await (self._asking.answers(missed, edits="off", **how) if how else self._asking.bare(missed)))
         return [next(bare) if found is None else found for found in stored]
 
     async def scores(self, pairs: Sequence[tuple[str, str]]) -> list[Scored | None]:
-        """A stored answer is certain, and any other impossible: there is nothing to force, and what the model makes of
-        the prompts that nothing is stored for would be a figure of other prompts than those of an editor."""
+        """None for every pair. A stored answer is certain and any other impossible, so there is nothing to force;
+        scoring only the prompts without a stored answer would compare other prompts than an editor's figure does."""
         return [None] * len(pairs)
 
     async def overhead(self, prompts: Sequence[str]) -> float | None:
         return None
 
-    async def _stored(self, prompts: Sequence[str]) -> list[str | None]:
+    async def _lookup(self, prompts: Sequence[str]) -> list[str | None]:
         if not self._keys or not prompts:
             return [None] * len(prompts)
         if self._threshold is None:
-            self._threshold = await self._calibrated()
-        nearest = ((await self._embed(prompts)) @ torch.stack(self._keys).T).flip(-1).max(-1)  # of equals the newest
+            self._threshold = await self._calibrate()
+        nearest = ((await self._embed(prompts)) @ torch.stack(self._keys).T).flip(-1).max(-1)  # the newest wins a tie
         return [
             self._targets[-1 - at] if value >= self._threshold else None
             for value, at in zip(nearest.values.tolist(), nearest.indices.tolist(), strict=True)
         ]
 
-    async def _calibrated(self) -> float:
+    async def _calibrate(self) -> float:
         keys = await self._embed([prompt.text for prompt in self._bank])
         groups: dict[tuple[str, str], list[int]] = defaultdict(list)
         for at, prompt in enumerate(self._bank):

@@ -1,4 +1,5 @@
-"""What is judged: edits as the service makes them, or nothing at all. The semantic cache is in `cache`."""
+"""The candidates of an evaluation: edits as the service makes them, or the bare model. The semantic cache is in
+`cache`."""
 
 import asyncio
 import statistics
@@ -20,54 +21,54 @@ ROUNDS = 5
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Made:
-    """What came of an edit. One that was refused has a `problem`, and counts as a failure."""
+    """Result of an edit. A refused edit has a `problem` and counts as a failure."""
 
     edit_id: str | None = None
     problem: str | None = None
     editor: str | None = None
     seconds: float = 0.0
-    """Of the request, or its share of a batch's."""
+    """Seconds of the request, or its share of a batch's."""
     fit_s: float = 0.0
     stored_bytes: int = 0
-    """Of its entry in the log."""
+    """Bytes of its log entry."""
     replaced: tuple[str, ...] = ()
-    """Ids of edits that stood in its way, beyond those that its case names."""
+    """Ids of edits that it superseded beyond those that its case names."""
 
     def as_json(self) -> dict[str, Any]:
         return asdict(self)
 
 
 class Candidate(Protocol):
-    """Takes edits and answers questions."""
+    """A candidate takes edits and answers questions."""
 
     @property
     def held_bytes(self) -> int:
-        """Of memory that its edits take on the model's device."""
+        """Bytes that its edits take on the model's device."""
         ...
 
     async def edit(self, cases: Sequence[Case], superseded: Sequence[Sequence[str]]) -> list[Made]:
-        """Make edits, several as one batch; `superseded`, by case, are ids of edits that it takes the place of."""
+        """Makes edits, several as one batch; `superseded` holds, by case, the ids of edits to replace."""
         ...
 
     async def restore(self, cases: Sequence[Case]) -> None:
-        """Take up again what was made before an interruption."""
+        """Restores the edits made before an interruption."""
         ...
 
     async def answers(self, prompts: Sequence[str], **how: Any) -> list[str | None]:
-        """To the natural end, greedily unless `how` says otherwise; None for a prompt that the model cannot take."""
+        """Complete answers, greedy unless `how` says otherwise; None for a prompt that the model cannot take."""
         ...
 
     async def scores(self, pairs: Sequence[tuple[str, str]]) -> list[Scored | None]:
-        """(prompt, continuation) under teacher forcing."""
+        """Scores of (prompt, continuation) pairs under teacher forcing."""
         ...
 
     async def overhead(self, prompts: Sequence[str]) -> float | None:
-        """How much longer answers take than the bare model's, where no edit answers: a ratio."""
+        """Ratio of answer time with edits loaded to the bare model's, on prompts that no edit answers."""
         ...
 
 
 class Bare:
-    """The model itself."""
+    """The bare model."""
 
     held_bytes = 0
 
@@ -92,17 +93,17 @@ class Bare:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Carrying:
-    """What a request tells beyond prompt and target: the first `paraphrases` of a case, its subject and aliases."""
+    """What a request carries beyond prompt and target: the first `paraphrases` of a case, its subject and aliases."""
 
     paraphrases: int = 0
     subject: bool = False
 
 
 class Served:
-    """Edits of one editor, or of `auto`. Paper presets are forced: what does not hold counts as it answers.
+    """Edits by one editor, or by `auto`. Paper presets are forced: edits that do not hold are judged by their answers.
 
-    Whose case corrects an earlier edit also takes the place of others that are in its way, as a client would who is
-    told of them; of all other cases such an edit is refused.
+    A case that corrects an earlier edit also supersedes other conflicting edits, as a client would after being told of
+    them; any other conflicting edit is refused.
     """
 
     def __init__(self, asking: Asking, editor: str, preset: str, carrying: Carrying) -> None:
@@ -114,13 +115,13 @@ class Served:
         return sum(each["held_bytes"] for each in self._service.editors() if each["live_edits"])
 
     async def edit(self, cases: Sequence[Case], superseded: Sequence[Sequence[str]]) -> list[Made]:
-        """A batch that is refused is tried edit by edit: that one of its edits cannot be made is not the others' fault.
+        """Makes edits. A refused batch is retried edit by edit, so that one bad edit does not fail the others.
 
-        Under the same idempotency key an edit that was made before an interruption is found, not made again.
+        Under the same idempotency key, an edit made before an interruption is found rather than made again.
         """
         began = time.perf_counter()
         corrects = len(cases) == 1 and cases[0].overwrites is not None
-        also: list[str] = []  # what a correction takes the place of, beyond what it names
+        also: list[str] = []  # what a correction supersedes beyond what it names
         while True:
             asked = [(*old, *also) for old in superseded]
             requests = [self._request(case, old) for case, old in zip(cases, asked, strict=True)]
@@ -139,12 +140,12 @@ class Served:
                 also.extend(in_the_way)
             else:
                 seconds = (time.perf_counter() - began) / len(cases)
-                made = await asyncio.to_thread(self._made, results, seconds)
+                made = await asyncio.to_thread(self._results, results, seconds)
                 others = (i for i in results.results[0].view.edit.supersedes if i not in superseded[0])
                 return [replace(made[0], replaced=tuple(others))] if corrects else made
 
-    def _made(self, results: EditResults, seconds: float) -> list[Made]:
-        """Reads the log, so it blocks."""
+    def _results(self, results: EditResults, seconds: float) -> list[Made]:
+        """Reads the log and therefore blocks."""
         count, log = len(results.results), self._service.records.log
         return [
             Made(
@@ -171,7 +172,7 @@ class Served:
         )
 
     async def restore(self, cases: Sequence[Case]) -> None:
-        """The log has them."""
+        """Does nothing: the log holds the edits."""
 
     async def answers(self, prompts: Sequence[str], **how: Any) -> list[str | None]:
         return await self._asking.answers(prompts, **how)
@@ -180,7 +181,7 @@ class Served:
         return await self._asking.scores(pairs)
 
     async def overhead(self, prompts: Sequence[str]) -> float | None:
-        """By turns in one run, the median of each."""
+        """Ratio of the medians of alternating rounds."""
         took: dict[str, list[float]] = {"off": [], "live": []}
         for _ in range(ROUNDS if prompts else 0):
             for edits, seconds in took.items():
@@ -191,6 +192,6 @@ class Served:
 
 
 def known_candidates() -> list[str]:
-    """Names that may be asked for."""
+    """Names of all candidates."""
     editors = [name if preset == "serving" else f"{name}/{preset}" for name in EDITORS for preset in EDITORS[name]]
     return ["auto", *editors, "cache/idf", "cache/embedding", "bare"]

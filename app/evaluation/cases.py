@@ -1,8 +1,8 @@
-"""What is evaluated: edits with the ways of asking that they must reach and the prompts that they must leave alone.
+"""Cases of an evaluation: edits, the questions that they must reach, and the prompts that they must leave alone.
 
-Reads Errata's own JSON lines and the files that the field passes around: CounterFact as ROME published it and as
-EasyEdit keeps it, zsRE as MEND annotated it and as MEND and EasyEdit keep it, KnowEdit. Fields are recognised by name,
-so that a file need not say which it is.
+Reads Errata's own JSON lines and the files in common use: CounterFact as published with ROME and as in EasyEdit, zsRE
+as annotated for MEND and as in EasyEdit, and KnowEdit. Fields are recognised by name, so that a file need not declare
+its format.
 """
 
 from collections.abc import Iterator, Mapping
@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from typing import Any
 
 ASKS_THE_SAME = ", but for the edited fact itself"
-"""Kinds of locality end so where a file wants the edited question itself unchanged: they have a figure of their own."""
+"""Suffix of locality kinds for prompts that a file wants unchanged although they ask the edited question itself; they
+have a figure of their own."""
 
 PARAPHRASES = (
     "paraphrases", "rephrase_prompts", "rephrase", "rephrase_prompt", "paraphrase_prompts", "filtered_rephrases",
@@ -19,11 +20,12 @@ PARAPHRASES = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Case:
-    """`untouched` are (kind, prompt) that must be answered as before; `old` is what the model may have said."""
+    """One edit to evaluate. `untouched` holds (kind, prompt) pairs whose answers must not change; `old` is what the
+    model may have answered before."""
 
     id: str
     source: str
-    """The file it is from."""
+    """Name of the file that it is from, without suffix."""
     prompt: str
     target: str
     subject: str | None = None
@@ -32,11 +34,11 @@ class Case:
     paraphrases: tuple[str, ...] = ()
     untouched: tuple[tuple[str, str], ...] = ()
     overwrites: str | None = None
-    """The id of an earlier case that this one corrects."""
+    """Id of an earlier case that this one corrects."""
 
 
 def case_of(row: Mapping[str, Any], source: str, number: int) -> Case:
-    """One row, whatever its dialect. Raises KeyError, TypeError, ValueError or the like for one that is none."""
+    """Reads one row in any known format. Raises KeyError, TypeError, ValueError or the like for a row in none."""
     case = _read(row, source, number)
     _check(case)
     return case
@@ -61,7 +63,7 @@ def _read(row: Mapping[str, Any], source: str, number: int) -> Case:
 
 
 def _check(case: Case) -> None:
-    """What no request could carry must not end the run in its middle."""
+    """Refuses what no request could carry, which would otherwise end the run half way."""
     asked = {"prompt": [case.prompt], "target": [case.target], "paraphrases": case.paraphrases, "aliases": case.aliases}
     for name, texts in asked.items():
         if not all(text.strip() for text in texts):
@@ -83,7 +85,7 @@ def _check_encodable(text: str | None) -> None:
 
 
 def _counterfact(row: Mapping[str, Any], source: str, name: str) -> Case:
-    """As kmeng01/rome published it."""
+    """Reads CounterFact as published in kmeng01/rome."""
     rewrite = row["requested_rewrite"]
     return Case(
         id=name,
@@ -98,7 +100,7 @@ def _counterfact(row: Mapping[str, Any], source: str, name: str) -> Case:
 
 
 def _name(value: Any) -> str | None:
-    """Ids are texts or numbers: the number 5 and the text "5" are the same."""
+    """Normalises an id, which may be text or number: 5 and "5" are the same."""
     if not isinstance(value, str | int | float | None):
         raise TypeError(f"an id must be a text or a number, not {value!r}")
     return None if value is None else str(value)
@@ -112,7 +114,7 @@ def _first(row: Mapping[str, Any], *names: str) -> str:
 
 
 def _text(value: Any) -> str | None:
-    """Answers come as a text, as a list of texts or of lists of them, or as MEND's list of {answer}."""
+    """Reads an answer: a text, a list of texts, nested lists of them, or MEND's list of {answer}; the first counts."""
     while isinstance(value, list):
         value = value[0] if value else None
         if isinstance(value, Mapping):
@@ -129,7 +131,7 @@ def _only_text(value: Any, name: str) -> str | None:
 
 
 def _texts(row: Mapping[str, Any], name: str) -> list[str]:
-    """A list of texts; one alone is a list of one."""
+    """Reads a list of texts, or a single text as a list of one."""
     value = row.get(name)
     if isinstance(value, str):
         return [value] if value else []
@@ -149,8 +151,8 @@ def _paraphrases(row: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _untouched(row: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """Ours: a list of {prompt, kind}; KnowEdit: {kind: [{prompt, ...}]} under `locality`; EasyEdit: `loc` of zsRE and
-    `locality_prompt` of CounterFact."""
+    """(kind, prompt) pairs from Errata's list of {prompt, kind}, KnowEdit's {kind: [{prompt, ...}]} under `locality`,
+    or EasyEdit's `loc` (zsRE) and `locality_prompt` (CounterFact)."""
     value = row.get("locality") or ()
     if isinstance(value, Mapping):
         kinds = ((kind, each if isinstance(each, list) else [each]) for kind, each in value.items())
@@ -169,8 +171,8 @@ def _untouched(row: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 
 
 def _asks_the_same(row: Mapping[str, Any], item: Mapping[str, Any]) -> bool:
-    """KnowEdit lists among the questions that must stay as they were some that ask for the very fact that is edited:
-    they are about its subject, and their answer is the one that the edit replaces."""
+    """Whether an item asks for the edited fact itself: it is about the edit's subject, and its answer is the one that
+    the edit replaces. KnowEdit lists such items among the questions that must stay unchanged."""
     old, answer = _text(row.get("ground_truth")), _text(item.get("ground_truth"))
     subject = str(row.get("subject") or "")
     return bool(old and subject) and old == answer and subject in str(item["prompt"])

@@ -1,4 +1,4 @@
-"""Which rows are edited, in which order, and how their questions are put: the pool of all files."""
+"""Selects the rows to edit from all files, their order, and how their questions are put."""
 
 import hashlib
 import random
@@ -20,43 +20,41 @@ Half = Literal["first", "second"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Choice:
-    """Which rows of the files are taken, and how their questions are put."""
+    """Which rows are selected, and how their questions are put."""
 
     most: int | None = None
     seed: int = 0
     half: Half | None = None
-    """By the hash of a row's id: what was settled on the one is reported on the other."""
+    """Half of the rows, by the hash of their ids: settings tuned on one half are reported on the other."""
     where: Mapping[str, str] = field(default_factory=dict)
-    """Field -> value: rows that have the field must have this value."""
+    """Field -> required value; rows without the field are kept."""
     template: str = "{}"
-    """Around prompts that end in a question mark: as the model is served."""
+    """Template around prompts that end in a question mark, as the model is served."""
 
 
 def load_cases(files: Sequence[Path], choice: Choice) -> list[Case]:
-    """The chosen rows of all files, shuffled by the seed. Raises InvalidRequest for what cannot be read.
-
-    A row that overwrites another stays behind it.
-    """
+    """The selected rows of all files, shuffled by the seed; a row that overwrites another stays behind it. Raises
+    InvalidRequest for unreadable files."""
     if "{}" not in choice.template:
         raise InvalidRequest(f"The template {choice.template!r} has no {{}}: it stands where the question goes.")
-    cases = _told_apart([list(read_cases(file, choice.where)) for file in files])
+    cases = _with_unique_ids([list(read_cases(file, choice.where)) for file in files])
     if choice.half is not None:
         cases = [case for case in cases if half_of(case.id) == choice.half]
     random.Random(choice.seed).shuffle(cases)
-    cases = _overwritten_first(cases)[: choice.most]
+    cases = _ordered(cases)[: choice.most]
     if not cases:
         raise InvalidRequest("No row of the files is left: loosen --where, or leave --half out.")
-    return [_put(case, choice.template) for case in cases]
+    return [_templated(case, choice.template) for case in cases]
 
 
 def generic_questions(edited: Sequence[Case]) -> list[str]:
-    """Those that ship, in place of rows that are never edited: of subjects that no edited prompt names."""
+    """Bundled questions about subjects that no edited prompt names; they stand in for rows that are never edited."""
     named = " | ".join(" ".join(words_of(case.prompt)) for case in edited)
     return [each.text for each in load_bank() if f" {' '.join(words_of(each.subject))} " not in f" {named} "]
 
 
 def read_cases(file: Path, where: Mapping[str, str]) -> Iterator[Case]:
-    """Raises InvalidRequest with the row that cannot be read."""
+    """Cases of a file. Raises InvalidRequest with the row that cannot be read."""
     for number, row in enumerate(rows_of(file), 1):
         try:
             if all(str(row.get(name, value)) == value for name, value in where.items()):
@@ -68,9 +66,9 @@ def read_cases(file: Path, where: Mapping[str, str]) -> Iterator[Case]:
             ) from error
 
 
-def _told_apart(files: Sequence[Sequence[Case]]) -> list[Case]:
-    """An id that more rows have stays the first one's, so that no other id and no row's half changes; the others are
-    named by their file too. What a row overwrites is looked for in its own file first."""
+def _with_unique_ids(files: Sequence[Sequence[Case]]) -> list[Case]:
+    """Makes ids unique: the first row keeps a duplicated id, so that no half changes; later ones get their file as a
+    prefix. What a row overwrites is looked up in its own file first."""
     taken = {case.id for cases in files for case in cases}
     seen: set[str] = set()
     found: list[Case] = []
@@ -78,7 +76,7 @@ def _told_apart(files: Sequence[Sequence[Case]]) -> list[Case]:
         named: list[Case] = []
         names: dict[str | None, str] = {}
         for case in cases:
-            name = case.id if case.id not in seen else _free(f"{case.source}/{case.id}", taken)
+            name = case.id if case.id not in seen else _unused(f"{case.source}/{case.id}", taken)
             seen.add(case.id)
             taken.add(name)
             names.setdefault(case.id, name)
@@ -87,7 +85,7 @@ def _told_apart(files: Sequence[Sequence[Case]]) -> list[Case]:
     return found
 
 
-def _free(name: str, taken: set[str]) -> str:
+def _unused(name: str, taken: set[str]) -> str:
     free = name
     for number in count(2):
         if free not in taken:
@@ -97,12 +95,12 @@ def _free(name: str, taken: set[str]) -> str:
 
 
 def half_of(name: str) -> Half:
-    """The half that something of this name belongs to."""
+    """The half that an id belongs to."""
     return "first" if hashlib.sha256(name.encode()).digest()[0] % 2 == 0 else "second"
 
 
-def _overwritten_first(cases: list[Case]) -> list[Case]:
-    """Each correction directly after what it corrects, where both are there."""
+def _ordered(cases: list[Case]) -> list[Case]:
+    """Puts each correction directly after the case that it corrects, where both are present."""
     ids = {case.id for case in cases}
     later: dict[str, list[Case]] = defaultdict(list)
     for case in cases:
@@ -115,19 +113,19 @@ def _overwritten_first(cases: list[Case]) -> list[Case]:
         ordered.append(case)
         waiting.extend(reversed(later[case.id]))
     if len(ordered) < len(cases):
-        circle = _some(ids - {case.id for case in ordered})
+        circle = _listed(ids - {case.id for case in ordered})
         raise InvalidRequest(
             f"These rows overwrite one another in a circle, or themselves: {circle}. Each needs an edit before it."
         )
     return ordered
 
 
-def _some(names: set[str]) -> str:
+def _listed(names: set[str]) -> str:
     shown = sorted(names)
     return ", ".join(shown[:10]) + (f" and {len(shown) - 10} more" if len(shown) > 10 else "")
 
 
-def _put(case: Case, template: str) -> Case:
+def _templated(case: Case, template: str) -> Case:
     def put(prompt: str) -> str:
         return template.replace("{}", prompt) if prompt.rstrip().endswith("?") else prompt
 

@@ -1,5 +1,5 @@
-"""Conversations: the last turn alone does not say what is asked. An edit must answer where the history means the same,
-and only there."""
+"""Conversations, whose last turn alone does not say what is asked. An edit must answer where the history means the
+same, and only there."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ class Conversation:
     right: tuple[Messages, ...]
     """Conversations that must be answered with the target."""
     wrong: tuple[Messages, ...]
-    """Conversations that ask something else, however they end."""
+    """Conversations that ask something else, whatever their last turn."""
     half: Half
 
 
@@ -40,7 +40,7 @@ def _histories(row: Mapping[str, Any], name: str) -> tuple[Messages, ...]:
 
 
 def trials_of(files: Sequence[Path], choosing: Choosing) -> list[Trial]:
-    """One trial; each edit has a namespace of its own. Raises InvalidRequest."""
+    """A single trial, in which each edit has a namespace of its own. Raises InvalidRequest."""
     rows = read(files, "conversations", choosing.where, conversation_of)
     conversations = chosen(rows, choosing, lambda each: each.half)
     edits = [

@@ -1,4 +1,4 @@
-"""A run's folder: whose it is, under which options, and the figures of all candidates. Knows no figure."""
+"""The folder of a run: its lock, its options, and the figures of all candidates. Knows no figure."""
 
 import fcntl
 import json
@@ -15,14 +15,14 @@ OPTIONS, RESULTS, LOCK = "options.json", "results.json", "run.lock"
 
 
 class Folder:
-    """Of one run at a time. Files are replaced whole, so that a kill leaves the old or the new."""
+    """The folder of one run at a time. Files are replaced atomically, so that a kill leaves the old or the new one."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
     def check(self, options: Mapping[str, Any]) -> None:
-        """A folder belongs to one set of options: figures of two would be mixed. One from before an option was kept
-        here goes on. Raises InvalidRequest."""
+        """Checks that the options are those of the folder: figures of different options must not be mixed. Options that
+        the folder does not record are accepted. Raises InvalidRequest."""
         before = self._read(OPTIONS)
         changed = [name for name in options if name in before and before[name] != options[name]]
         if changed:
@@ -61,7 +61,7 @@ class Folder:
 
 @contextmanager
 def opened(path: Path) -> Iterator[Folder]:
-    """The folder, made where it is not there, for this process alone. Raises InvalidRequest."""
+    """Opens, and if need be creates, the folder for this process alone. Raises InvalidRequest."""
     try:
         path.mkdir(parents=True, exist_ok=True)
         lock = (path / LOCK).open("a+", encoding="utf-8")

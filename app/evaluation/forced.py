@@ -1,4 +1,4 @@
-"""Scores under teacher forcing, as the papers of the editors have them."""
+"""Scores under teacher forcing, as in the editors' papers."""
 
 import statistics
 from collections.abc import Sequence
@@ -8,8 +8,8 @@ from app.evaluation.candidates import Candidate
 
 
 async def token_match(candidate: Candidate, pairs: Sequence[tuple[str, str]]) -> float | None:
-    """(prompt, target): the mean share of target tokens that the model would choose. Papers know no refusals: of an
-    edit that was refused, this is what the model itself makes of it."""
+    """Mean share of target tokens that the model would choose, over (prompt, target) pairs. Papers know no refusals: a
+    refused edit is scored with the model's own prediction."""
     shares = [each.likeliest / each.tokens for each in await candidate.scores(pairs) if each is not None]
     return statistics.mean(shares) if shares else None
 
@@ -17,15 +17,16 @@ async def token_match(candidate: Candidate, pairs: Sequence[tuple[str, str]]) ->
 async def locality_match(
     candidate: Candidate, asking: Asking, answered: Sequence[tuple[str, str | None]]
 ) -> float | None:
-    """(prompt, the bare model's answer): the mean share of the tokens that it chooses, of those that it chose bare."""
+    """Mean share, over (prompt, bare answer) pairs, of the tokens chosen by the bare model that are still chosen."""
     pairs = [(prompt, answer) for prompt, answer in answered if answer is not None and answer.strip()]
     before, now = await asking.scores(pairs, edits="off"), await candidate.scores(pairs)
-    shares = [share for b, n in zip(before, now, strict=True) if (share := _kept(b, n)) is not None]
+    shares = [share for b, n in zip(before, now, strict=True) if (share := _unchanged_share(b, n)) is not None]
     return statistics.mean(shares) if shares else None
 
 
-def _kept(before: Scored | None, now: Scored | None) -> float | None:
-    """An answer that is read back from its text need not have the tokens that it was generated in."""
+def _unchanged_share(before: Scored | None, now: Scored | None) -> float | None:
+    """The share for one pair; None if it cannot be scored. Only tokens that the bare model chooses count, since an
+    answer's text may be tokenised otherwise than it was generated."""
     if before is None or now is None or not before.likeliest:
         return None
     both = (b and n for b, n in zip(before.chosen, now.chosen, strict=True))

@@ -1,4 +1,4 @@
-"""What a run has done, line by line, so that one that was interrupted goes on where it stopped."""
+"""Journal of a run, line by line, from which an interrupted run resumes."""
 
 import json
 from collections.abc import Mapping
@@ -8,21 +8,21 @@ from typing import Any
 from app.domain.errors import InvalidRequest
 
 LEFT = "left"
-"""Of a line among several: how many of them come after it."""
+"""Field of a line in a group: number of lines of the group that follow it."""
 
 
 class Journal:
-    """A file of JSON lines that is only added to. What a killed run has left in part at its end is dropped."""
+    """An append-only file of JSON lines. A partial line or group at its end, left by a killed run, is dropped."""
 
     def __init__(self, file: Path) -> None:
         self._file = file
 
     def lines(self) -> list[dict[str, Any]]:
-        """Raises InvalidRequest for a line in the middle that is none."""
+        """All complete lines. Raises InvalidRequest for a damaged line before the end."""
         if not self._file.exists():
             return []
         whole = self._file.read_bytes()
-        written = whole.split(b"\n")[:-1]  # as bytes: the last line may be torn within a character
+        written = whole.split(b"\n")[:-1]  # as bytes: the last line may end within a character
         lines = [self._parsed(line, number) for number, line in enumerate(written, 1)]
         while lines and lines[-1].get(LEFT):
             lines.pop()
@@ -33,7 +33,7 @@ class Journal:
         return lines
 
     def add(self, *lines: Mapping[str, Any]) -> None:
-        """Lines that belong together: all of them are there afterwards, or none."""
+        """Appends a group of lines; after a kill either all of them are present or none."""
         counted = [{**line, LEFT: len(lines) - at} if at < len(lines) else line for at, line in enumerate(lines, 1)]
         text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in counted)
         with self._file.open("ab") as file:

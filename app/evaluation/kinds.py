@@ -1,4 +1,4 @@
-"""Kinds of cases that a file may hold, told by the fields of its rows; and reading the kinds that are about scope."""
+"""Kinds of cases, recognised by the fields of their rows, and readers for the kinds that concern scope."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -21,33 +21,33 @@ SHIPPED: Mapping[Kind, Path] = {
     "pairs": Path(__file__).with_name("cases_minimal_pairs.jsonl"),
     "conversations": Path(__file__).with_name("cases_conversations.jsonl"),
 }
-"""Cases that were written for this evaluation, and are used where no file is named."""
+"""Bundled cases, written for this evaluation and used when no file is named."""
 NAMES: Mapping[str, Half] = {"first": "first", "second": "second", "settle": "first", "report": "second"}
-"""Halves, by what they are called in rows and options."""
+"""Name of a half in rows and options -> half."""
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Choosing:
-    """Which rows become edits, and what is asked. What is said of intents concerns support cases only."""
+    """Which rows become edits, and what is asked. Fields about intents apply to support cases only."""
 
     edits: int | None = None
     half: Half | None = None
     seed: int = 0
     where: Mapping[str, str] = field(default_factory=dict)
     known: Sequence[int] = (1, 5, 10)
-    """Numbers of utterances that each edit knows; a trial each."""
+    """Numbers of utterances that each edit knows; each number makes a trial."""
     ask: int = 1_000
-    """At most so many utterances of the edits' intents are asked, and at most so many of other intents."""
+    """Maximum number of utterances asked of the edits' intents, and likewise of other intents."""
     traffic: int = 0
-    """Utterances that the namespace knows as recent prompts."""
+    """Number of utterances that the namespace knows as recent prompts."""
     traffic_from: Literal["others", "all"] = "others"
-    """Whether traffic is drawn from intents without an edit only."""
+    """Whether traffic is drawn only from intents without an edit (`others`) or from all."""
 
 
 def kind_of(files: Sequence[Path]) -> Kind:
-    """Raises InvalidRequest for files that hold rows of several kinds."""
+    """The kind of the files' rows. Raises InvalidRequest for files with rows of several kinds."""
     found: dict[Kind, str] = {}
     for file in files:
         for number, row in enumerate(rows_of(file), 1):
@@ -68,7 +68,7 @@ def _kind(row: Any) -> Kind:
 def read(
     files: Sequence[Path], kind: Kind, where: Mapping[str, str], row_of: Callable[[Mapping[str, Any]], T]
 ) -> list[T]:
-    """Rows of all files as `row_of` reads them. Raises InvalidRequest with the row that cannot be read."""
+    """Rows of all files, converted by `row_of`. Raises InvalidRequest with the row that cannot be read."""
     found: list[T] = []
     for file in files:
         for number, row in enumerate(rows_of(file), 1):
@@ -85,7 +85,7 @@ def read(
 
 
 def chosen(rows: Sequence[T], choosing: Choosing, half: Callable[[T], Half]) -> list[T]:
-    """Rows of the wanted half, in an order that the seed sets, no more than are wanted. Raises InvalidRequest."""
+    """Rows of the selected half, shuffled by the seed and limited in number. Raises InvalidRequest if none is left."""
     left = [row for row in rows if choosing.half in (None, half(row))]
     if not left:
         raise InvalidRequest("No row of the files is left: loosen --where, or leave --half out.")
@@ -94,7 +94,7 @@ def chosen(rows: Sequence[T], choosing: Choosing, half: Callable[[T], Half]) -> 
 
 
 def half_in(row: Mapping[str, Any], name: str) -> Half:
-    """The half that a row says it belongs to; the hash of its name decides where it says nothing."""
+    """The half that a row names; without one, the hash of `name` decides."""
     said = row.get("half")
     if said is None:
         return half_of(name)
@@ -108,7 +108,7 @@ def text_in(row: Mapping[str, Any], name: str) -> str:
 
 
 def texts_in(row: Mapping[str, Any], name: str) -> tuple[str, ...]:
-    """Empty where the row has no such field."""
+    """The texts of a field; empty if the row lacks it."""
     value = row.get(name, ())
     if not isinstance(value, list | tuple):
         raise TypeError(f"`{name}` must be a list of texts, not {value!r}")
@@ -116,7 +116,7 @@ def texts_in(row: Mapping[str, Any], name: str) -> tuple[str, ...]:
 
 
 def messages_in(value: Any, name: str) -> Messages:
-    """A conversation that ends with a user turn."""
+    """Reads a conversation that ends with a user turn."""
     if not isinstance(value, list) or not value:
         raise TypeError(f"`{name}` must be a list of messages, not {value!r}")
     messages = tuple({"role": text_in(each, "role"), "content": text_in(each, "content")} for each in value)

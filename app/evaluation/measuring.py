@@ -1,4 +1,5 @@
-"""All figures at one number of edits: every past edit asked again, and everything that should not have changed."""
+"""All figures at one number of edits: every earlier edit is asked again, and so is everything that should not have
+changed."""
 
 import random
 from collections import defaultdict
@@ -15,25 +16,25 @@ from app.evaluation.pacing import SCORED, Extent, Pacing, Part, SoFar, asking, n
 from app.evaluation.scores import Tally, is_exact, tally
 from app.evaluation.slices import paraphrase_slice, slices_of
 
-AGES = 10
-"""Retention is shown by tenths of the edits, oldest first."""
+AGE_GROUPS = 10
+"""Number of age groups of edits, oldest first, in which retention is reported."""
 FIRST = 100
-"""How many of the first edits have a figure of their own."""
+"""Number of first edits that have a figure of their own."""
 MODES: Mapping[str, Mapping[str, float | int]] = {
     "temperature 1": {"temperature": 1.0},
     "temperature 1, top-p 0.9": {"temperature": 1.0, "top_p": 0.9},
     "repetition penalty 1.2": {"repetition_penalty": 1.2},
     "presence and frequency penalty 1": {"presence_penalty": 1.0, "frequency_penalty": 1.0},
 }
-SLICES = 8
-"""Questions of an edit in slices, about."""
+QUESTIONS_PER_SLICED_EDIT = 8
+"""Approximate number of questions that the slices ask about an edit."""
 WORDS = 100
-"""Of a generic text: half of it, or of these, is given, and so many of the rest are scored."""
+"""Maximum number of words given of a generic text (at most half of it), and of words scored after them."""
 
 
 class Measuring:
-    """`held_out` are prompts of cases that are never edited, `unrelated` they or others that no edit is about; `texts`
-    are generic."""
+    """Measures one candidate. `held_out` holds prompts of cases that are never edited, `unrelated` these or others that
+    no edit is about, `texts` generic texts."""
 
     def __init__(
         self, candidate: Candidate, asking: Asking, held_out: Sequence[str], unrelated: Sequence[str],
@@ -44,15 +45,15 @@ class Measuring:
         self._given, self._extent, self._seed = given, extent, seed
         self._pacing, self._tell = pacing or Pacing(), tell
         self.so_far: dict[str, Any] | None = None
-        """What was measured when `at` was cancelled."""
+        """Figures measured so far; left behind when `at` is cancelled."""
 
     async def at(self, outcomes: Sequence[Outcome], *, last: bool) -> dict[str, Any]:
-        """The figures after these edits, in their order. Where the time is short `fitted` tells which of them asked how
-        large a share of what they would; `incomplete`, which are left out."""
+        """The figures after these edits, in order. If time is short, `fitted` maps parts to the share of questions that
+        they asked, and `incomplete` lists parts left out."""
         figures = self.without_asking(outcomes)
         self.so_far = figures
         await paced(self._pacing, self._parts(outcomes, last=last), self._extent, figures, self._tell)
-        if "exact" in figures:  # as GRACE and Transformer-Patcher call them
+        if "exact" in figures:  # the names used by GRACE and Transformer-Patcher
             figures["ERR"] = figures["ER"] = figures["exact"]
         if "locality" in figures:
             figures["TRR"] = figures["locality"].get("unrelated")
@@ -60,7 +61,7 @@ class Measuring:
         return figures
 
     def without_asking(self, outcomes: Sequence[Outcome]) -> dict[str, Any]:
-        """What is known of edits from when they were made."""
+        """Figures known from making the edits, without asking anything."""
         standing = standing_of(outcomes)
         return {
             "edits": len(outcomes),
@@ -73,11 +74,11 @@ class Measuring:
         }
 
     def questions(self, outcomes: Sequence[Outcome]) -> float:
-        """How many all figures ask after these edits."""
+        """Number of questions that all figures ask after these edits."""
         return sum(part.questions(self._extent) for part in self._parts(outcomes, last=True))
 
     def _parts(self, outcomes: Sequence[Outcome], *, last: bool) -> list[Part]:
-        """By how much they say: where the time is short the last are left out."""
+        """The parts in order of importance: if time is short, the last ones are left out."""
         rng = random.Random(f"{self._seed}/{len(outcomes)}")
         standing = asked = standing_of(outcomes)
         if len(standing) > self._extent.edits:
@@ -132,7 +133,7 @@ class Measuring:
             parts += [
                 Part(
                     "slices",
-                    lambda e: asking(SLICES * min(e.modes, len(asked))),
+                    lambda e: asking(QUESTIONS_PER_SLICED_EDIT * min(e.modes, len(asked))),
                     lambda e: self._slices(asked[: e.modes]),
                 ),
                 Part("modes", lambda e: (len(MODES) + 1) * asking(min(e.modes, len(asked))), modes),
@@ -196,8 +197,8 @@ class Measuring:
     async def _locality(
         self, standing: Sequence[Case], cases: Sequence[Case], extent: Extent, rng: random.Random
     ) -> dict[str, Any]:
-        """What an edit itself asks in the same words is not among what must stay as it was, nor what the model cannot
-        take, as it is too long: that has a count of its own."""
+        """Locality by kind. Prompts that some edit asks in the same words are excluded; prompts too long for the model
+        are counted apart."""
         edited = {alike(p) for case in standing for p in (case.prompt, *case.paraphrases)}
         unrelated = rng.sample(self._unrelated, min(extent.unrelated, len(self._unrelated)))
         asked = [(kind, p) for case in cases for kind, p in case.untouched[: extent.untouched]]
@@ -249,15 +250,15 @@ class Measuring:
         return {"slices": {name: each.as_json() for name, each in counted.items()}, "slices_not_asked": not_asked}
 
     async def _modes(self, edited: Sequence[Outcome]) -> dict[str, Any]:
-        """Reliability when answers are not decoded greedily, and when a client has the beginning of the answer already
-        and asks for the rest."""
+        """Reliability under sampling and penalties, and when the client already has the beginning of the answer and
+        asks for the rest."""
         prompts = [outcome.case.prompt for outcome in edited]
         found: dict[str, Any] = {}
         for name, how in MODES.items():
             draws = {"draw": self._seed} if "temperature" in how else {}
             answers = await self._candidate.answers(prompts, **how, **draws)
             found[name] = tally(outcome.is_right(a) for a, outcome in zip(answers, edited, strict=True))
-        begun = [(outcome, *_parted(outcome.case.target)) for outcome in edited if " " in outcome.case.target.strip()]
+        begun = [(outcome, *_halves(outcome.case.target)) for outcome in edited if " " in outcome.case.target.strip()]
         answers = await self._candidate.answers([f"{outcome.case.prompt} {said}" for outcome, said, _ in begun])
         found["continued"] = tally(
             not outcome.refused and is_exact(a or "", rest)
@@ -267,12 +268,12 @@ class Measuring:
 
 
 def _tenths(right: Sequence[bool]) -> list[Sequence[bool]]:
-    """As even as can be, and all in all everything; of less than ten, one each."""
-    bounds = [at * len(right) // AGES for at in range(AGES + 1)]
+    """Splits into up to ten groups, as even as possible."""
+    bounds = [at * len(right) // AGE_GROUPS for at in range(AGE_GROUPS + 1)]
     return [right[begin:end] for begin, end in pairwise(bounds) if begin < end]
 
 
-def _parted(target: str) -> tuple[str, str]:
-    """At the space nearest its middle."""
+def _halves(target: str) -> tuple[str, str]:
+    """Splits a target between words, in the middle."""
     words = target.split()
     return " ".join(words[: len(words) // 2]), " ".join(words[len(words) // 2 :])

@@ -1,4 +1,4 @@
-"""What came of edits: which of them stand, what of a case is asked, what making them took. Asks nothing."""
+"""Outcomes of edits: which of them stand, what is asked about a case, what making them cost. Asks nothing itself."""
 
 import statistics
 from collections import defaultdict
@@ -13,7 +13,7 @@ from app.evaluation.scores import contains, is_exact
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """One case after its edit: what came of it, and what was answered directly afterwards (SR and GR)."""
+    """A case after its edit: the edit's result, and what was answered directly afterwards (SR and GR)."""
 
     case: Case
     made: Made
@@ -22,7 +22,7 @@ class Outcome:
 
     @property
     def refused(self) -> bool:
-        """Then nothing is right, also where the model itself answers as the edit would have."""
+        """Whether the edit was refused; then nothing counts as right, even if the bare model gives the target."""
         return self.made.problem is not None
 
     def is_right(self, answer: str | None) -> bool:
@@ -33,19 +33,19 @@ class Outcome:
 
 
 def not_carried(case: Case, given: int) -> tuple[str, ...]:
-    """Its paraphrases but for the first ones, which the request told, and for what the request says word for word."""
+    """Paraphrases that the request did not contain, neither among its first `given` ones nor word for word."""
     told = {alike(text) for text in (case.prompt, *case.paraphrases[:given])}
     return tuple(text for text in case.paraphrases[given:] if alike(text) not in told)
 
 
 def alike(prompt: str) -> str:
-    """White space makes no difference between prompts."""
+    """Normalises white space, which makes no difference between prompts."""
     return " ".join(prompt.split())
 
 
 def standing_of(outcomes: Sequence[Outcome]) -> list[Outcome]:
-    """All but those that a later edit took the place of, by name, by its prompt, or because they were in its way. One
-    that was refused stands: it fails."""
+    """Edits that no later edit has superseded, whether by name, by the same prompt or by a conflict. Rejected edits are
+    kept and counted as failures."""
     replaced = {edit_id for outcome in outcomes for edit_id in outcome.made.replaced}
     corrected: dict[str | None, int] = {}
     asked: dict[str, int] = {}
@@ -68,7 +68,7 @@ def cost_of(outcomes: Sequence[Outcome], held_bytes: int) -> dict[str, Any]:
     editors: dict[str, int] = defaultdict(int)
     for each in made:
         editors[each.editor or "cache"] += 1
-    edited = [each for each in made if each.editor is not None]  # a cache fits nothing, and has no log
+    edited = [each for each in made if each.editor is not None]  # a cache fits nothing and has no log
     return {
         "seconds_median": statistics.median(each.seconds for each in edited) if edited else None,
         "seconds_mean": statistics.mean(each.seconds for each in edited) if edited else None,

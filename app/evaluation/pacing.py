@@ -1,6 +1,7 @@
-"""How an evaluation fits a time: when editing ends, and how much each figure asks. Knows no service and no terminal.
+"""Fits an evaluation into a time limit: when editing ends, and how much each figure asks. Knows no service and no
+terminal.
 
-What a question costs is observed as the run goes on; what is still to be asked is counted beforehand.
+The cost of a question is observed during the run; the number of questions still to ask is computed beforehand.
 """
 
 import time
@@ -10,42 +11,44 @@ from typing import Any, TypeVar
 
 SCALES = (1.0, 0.75, 0.5, 0.35, 0.25, 0.15, 0.1, 0.05, 0.02)
 SCORED = 0.2
-"""A continuation that is scored takes one pass: such a share of a question, which is answered token by token."""
+"""Cost of scoring a continuation, which takes one pass, relative to a question, which is answered token by token."""
 LEAST_SHARE = 0.25
-"""Of the time, for edits and questions: a model that takes all of it to load would leave a run without any figure."""
+"""Minimum share of the time for edits and questions: a model that uses up all of it while loading would yield no
+figure."""
 FEW = 8
-"""So many questions take about as long as one: a decode step of few rows is hardly quicker than one of several."""
+"""Number of questions that take about as long as one: a decode step of few rows is hardly slower than one of a single
+row."""
 ASKING = 0.6
-"""Share of the time that asking may take: edits are made until what is left is needed for it."""
+"""Share of the time reserved for asking: edits are made until the rest is needed."""
 
 T = TypeVar("T")
 SoFar = Callable[[dict[str, Any]], None]
-"""Is told the figures so far."""
+"""Callback that receives the figures so far."""
 
 
 def no_one(_: dict[str, Any]) -> None:
-    """Nobody is told."""
+    """Ignores the figures."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Extent:
-    """How much is asked at most."""
+    """Limits on what is asked."""
 
     edits: int = 1000
-    """Edits re-asked at each step, a sample of them beyond that."""
+    """Number of edits asked again at each step; a sample if there are more."""
     paraphrases: int = 3
     untouched: int = 5
-    """Of each case."""
+    """Number of prompts per case, as for `paraphrases`."""
     unrelated: int = 300
     texts: int = 50
-    """Generic texts whose perplexity is taken."""
+    """Number of generic texts for perplexity."""
     modes: int = 200
-    """Edits asked by sampling, under penalties, in slices: at the last step only."""
+    """Number of edits asked under sampling, under penalties and in slices, at the last step only."""
     overhead: int = 32
-    """Unrelated prompts that are answered with and without edits, by turns."""
+    """Number of unrelated prompts answered with and without edits in turn."""
 
     def scaled(self, scale: float, edits: int) -> "Extent":
-        """Of so many edits at most, and of everything else too, this share; of everything at least one."""
+        """This share of all limits, of at least one each, and of at most `edits` edits. Limits per case stay."""
 
         def some(most: int) -> int:
             return max(1, round(most * scale))
@@ -58,16 +61,16 @@ class Extent:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One figure or some that are measured together: what it asks, in questions, and how it is measured."""
+    """Figures that are measured together: their cost in questions, and how they are measured."""
 
     name: str
     questions: Callable[[Extent], float]
     measure: Callable[[Extent], Any]
-    """-> an awaitable of the figures."""
+    """Extent -> an awaitable of the figures."""
 
 
 class Pacing:
-    """The time of one candidate. Without `seconds` there is no end to it, and everything is asked."""
+    """Time limit of one candidate. Without `seconds` there is none, and everything is asked."""
 
     def __init__(self, seconds: float | None = None, clock: Callable[[], float] = time.monotonic) -> None:
         self.clock = clock
@@ -76,7 +79,7 @@ class Pacing:
         self._asked, self._took = 0.0, 0.0
 
     def begin(self) -> None:
-        """The model is loaded: what is left is shared out, at least LEAST_SHARE of the time however long that took."""
+        """Starts after loading: at least LEAST_SHARE of the time remains, however long loading took."""
         if self._ends is not None and self._seconds is not None:
             self._ends = max(self._ends, self.clock() + self._seconds * LEAST_SHARE)
             self._seconds = self.left
@@ -90,7 +93,7 @@ class Pacing:
         return float("inf") if self._ends is None else self._ends - self.clock()
 
     def note(self, questions: float, seconds: float) -> None:
-        """So many questions have taken so long."""
+        """Records how long a number of questions took."""
         self._asked += questions
         self._took += seconds
 
@@ -99,18 +102,18 @@ class Pacing:
         return self._took / self._asked if self._asked else 0.0
 
     def may_edit(self, edit_s: float, questions: float) -> bool:
-        """Whether another edit, or batch, of so many seconds leaves time for so many questions. They may be cut down,
-        so they do not hold back more than ASKING of the whole."""
+        """Whether another edit or batch of `edit_s` seconds leaves time for `questions`. Questions can be cut down, so
+        they reserve at most the share ASKING of the time."""
         if self._seconds is None:
             return True
         return self.left - edit_s >= min(self._seconds * ASKING, self.question_s * questions)
 
     def fits(self, part: Part, whole: Extent, edits: int) -> bool:
-        """Whether there is time for the least of a part."""
+        """Whether there is time for the smallest extent of a part."""
         return self.left >= self.question_s * part.questions(whole.scaled(SCALES[-1], edits))
 
     def extent(self, parts: Sequence[Part], whole: Extent, edits: int) -> tuple[Extent, float]:
-        """How much the first of these parts may ask so that all fit, and that as a share of everything."""
+        """The extent at which all these parts fit into the time, and its scale."""
         for scale in SCALES if self.bounded else ():
             extent = whole.scaled(scale, edits)
             if self.question_s * sum(part.questions(extent) for part in parts) <= self.left:
@@ -121,9 +124,9 @@ class Pacing:
 
 
 async def paced(pacing: Pacing, parts: list[Part], whole: Extent, figures: dict[str, Any], tell: SoFar) -> None:
-    """Measures these parts, in their order, into `figures`, which know how many edits there are. Where the time is
-    short, `fitted` in them tells which parts asked how large a share of what they would ask; `incomplete`, also while
-    they are measured, which parts are left out. The first part is measured in any case: it gives `asked`."""
+    """Measures parts, in order, into `figures`, which must hold the number of edits. If time is short, `fitted` maps
+    parts to the share of questions that they asked; `incomplete`, present until the end, lists parts not measured. The
+    first part is always measured, since it yields `asked`."""
     figures["incomplete"] = [part.name for part in parts]
     left_out = list[str]()
     while parts:
@@ -145,11 +148,11 @@ async def paced(pacing: Pacing, parts: list[Part], whole: Extent, figures: dict[
 
 
 def asking(*questions: float) -> float:
-    """What several calls cost, in questions."""
+    """Cost of several calls, in questions."""
     return sum(max(FEW, each) for each in questions if each)
 
 
 def spread(items: Sequence[T], most: int) -> list[T]:
-    """At most so many, evenly from the first to the last."""
+    """At most `most` items, spread evenly from first to last."""
     count = min(most, len(items))
     return [items[at * len(items) // count] for at in range(count)]

@@ -1,4 +1,4 @@
-"""Minimal pairs: an edit, questions that ask the same, and questions that differ by little and ask something else."""
+"""Minimal pairs: an edit, questions that ask the same, and questions that differ little but ask something else."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,21 +10,21 @@ from app.evaluation.kinds import Choosing, chosen, half_in, read, text_in, texts
 from app.evaluation.trials import Trial, Wanted, questions_about, turn
 
 ALONE, TICKED = "alone", "ticked"
-"""Requests of prompt and target alone; requests that carry paraphrases and counter-examples, as if they had been ticked
-in a preview."""
+"""Names of the trials: requests with prompt and target only, and requests that carry paraphrases and counter-examples
+as if ticked in a preview."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pair:
     kind: str
-    """How the questions that ask something else differ."""
+    """How the questions in `other` differ from the edit's."""
     prompt: str
     target: str
     same: tuple[str, ...]
     other: tuple[str, ...]
     paraphrases: tuple[str, ...]
     counter_examples: tuple[str, ...]
-    """These two are what the author of the edit may tell."""
+    """`paraphrases` and `counter_examples` are what the edit's author may add."""
     half: Half
 
 
@@ -43,8 +43,8 @@ def pair_of(row: Mapping[str, Any]) -> Pair:
 
 
 def trials_of(files: Sequence[Path], choosing: Choosing) -> list[Trial]:
-    """One with nothing but prompt and target; one where the requests carry paraphrases and counter-examples too, if any
-    row has some. Each edit has a namespace of its own. Raises InvalidRequest."""
+    """One trial with prompt and target only and, if any row has paraphrases or counter-examples, one whose requests
+    carry them. Each edit has a namespace of its own. Raises InvalidRequest."""
     pairs = chosen(read(files, "pairs", choosing.where, pair_of), choosing, lambda pair: pair.half)
     told = any(pair.paraphrases or pair.counter_examples for pair in pairs)
     return [_trial(pairs, ticked=ticked) for ticked in ((False, True) if told else (False,))]

@@ -1,9 +1,9 @@
-"""Edits scored as the papers of the editors score them: by token match under teacher forcing, and little else.
+"""Scores edits as the editors' papers do: by token match under teacher forcing, and little else.
 
-Reliability is the share of an edit's target tokens that are likeliest after its prompt and the target's tokens before
-them; generality is the same after its paraphrases; locality is the share of tokens of the bare model's own answer, to a
-prompt that the edit is not about, that are still the likeliest. Each is a mean over what is asked. Whole answers that
-the model generates freely stand beside, since token match says little about them.
+Reliability is the share of an edit's target tokens that are likeliest after its prompt and the preceding target tokens.
+Generality is the same after its paraphrases. Locality is the share of tokens of the bare model's own answer to an
+unrelated prompt that are still the likeliest. Each is a mean over everything asked. Freely generated answers are
+reported beside them, since token match says little about those.
 """
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -18,16 +18,16 @@ from app.evaluation.pacing import SCORED, Extent, Pacing, Part, SoFar, asking, n
 from app.evaluation.scores import tally
 
 LOCAL_TOKENS = 8
-"""Of the bare model's answer, how many are scored for locality: the papers score an answer of a few words."""
+"""Number of tokens of the bare model's answer that are scored for locality: the papers score answers of a few words."""
 
 Measure = Callable[[Extent], Awaitable[dict[str, Any]]]
 Keep = Callable[[str, Mapping[str, Any]], None]
-"""Takes a part of the figures by its name as soon as it is measured."""
+"""Callback (part name, figures), called as soon as a part is measured."""
 
 
 class PapersMeasuring:
-    """The papers' figures after all edits. `known` are the parts that were measured before an interruption; one that
-    asked less than everything, for want of time, is not among them."""
+    """The papers' figures. `known` holds parts measured before an interruption, except those cut short for want of
+    time."""
 
     def __init__(
         self,
@@ -44,11 +44,11 @@ class PapersMeasuring:
         self._known, self._keep = dict(known), keep
         self._pacing, self._tell = pacing or Pacing(), tell
         self.so_far: dict[str, Any] | None = None
-        """What was measured when `at` was cancelled."""
+        """Figures measured so far; left behind when `at` is cancelled."""
 
     async def at(self, outcomes: Sequence[Outcome], *, last: bool) -> dict[str, Any]:
-        """The figures after these edits, alike at the last number of edits and before. `fitted` and `incomplete` tell
-        what the time was too short for."""
+        """The figures after these edits; `last` makes no difference. `fitted` and `incomplete` report what time was too
+        short for."""
         self.so_far = figures = self.without_asking(outcomes)
         parts = []
         for part in self._parts(outcomes):
@@ -61,7 +61,7 @@ class PapersMeasuring:
         return figures
 
     def without_asking(self, outcomes: Sequence[Outcome]) -> dict[str, Any]:
-        """What is known of edits from when they were made."""
+        """Figures known from making the edits, without asking anything."""
         return {
             "edits": len(outcomes),
             "refused": sum(outcome.refused for outcome in outcomes),
@@ -72,7 +72,7 @@ class PapersMeasuring:
         }
 
     def questions(self, outcomes: Sequence[Outcome]) -> float:
-        """How many all figures ask after these edits."""
+        """Number of questions that all figures ask after these edits."""
         return sum(part.questions(self._extent) for part in self._parts(outcomes))
 
     def _parts(self, outcomes: Sequence[Outcome]) -> list[Part]:
@@ -144,7 +144,7 @@ def _key(outcomes: Sequence[Outcome], part: str) -> str:
 async def scored_directly(
     candidate: Candidate, cases: Sequence[Case], made: Sequence[Made], given: int
 ) -> list[Outcome]:
-    """Each edit and its paraphrases directly after it was made: right where every target token is the likeliest."""
+    """Scores each edit and its paraphrases directly after it was made: right if every target token is the likeliest."""
     asked = [(prompt, case.target) for case in cases for prompt in (case.prompt, *not_carried(case, given))]
     right = iter([each is not None and each.likeliest == each.tokens for each in await candidate.scores(asked)])
     return [

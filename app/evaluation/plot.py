@@ -1,4 +1,4 @@
-"""The picture: what holds, what generalises, what stays untouched over the number of edits; what is kept by age."""
+"""Plots reliability, generality and locality over the number of edits, and retention by age."""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -9,7 +9,7 @@ from app.evaluation.cases import ASKS_THE_SAME
 from app.evaluation.report import Results
 
 NONE = {"share": None}
-"""Of what the time was too short for."""
+"""Stands for a figure that time was too short for."""
 PANELS: tuple[tuple[str, Callable[[Any], float | None]], ...] = (
     ("Reliability: edited prompts, whole answer", lambda f: f.get("exact", NONE)["share"]),
     ("Generality: paraphrases not given", lambda f: f.get("generality", NONE)["share"]),
@@ -24,7 +24,7 @@ def _pooled(locality: Mapping[str, Mapping[str, int]]) -> float | None:
 
 
 def draw(results: Results, file: Path) -> None:
-    """An SVG or PNG, by the file's name. Raises InvalidRequest where matplotlib is missing."""
+    """Draws an SVG or PNG, by the file's suffix. Raises InvalidRequest without matplotlib."""
     try:
         from matplotlib import rc_context
         from matplotlib.figure import Figure
@@ -43,7 +43,7 @@ def draw(results: Results, file: Path) -> None:
         panel.grid(alpha=0.3)
     _retention(axes[3], {name: steps[-1] for name, steps in results.items() if steps})
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside right center", frameon=False)
-    # or the same figures would give another file each time; and text stays text
+    # makes the output reproducible and keeps text as text
     with rc_context({"svg.hashsalt": "errata", "svg.fonttype": "none"}):
         figure.savefig(file, metadata={"Date": None} if file.suffix == ".svg" else None)
 

@@ -1,4 +1,4 @@
-"""Figures as a table: a row a figure, a column a candidate, at one number of edits. Knows no terminal."""
+"""Figures as tables: a row per figure, a column per candidate, at one number of edits. Knows no terminal."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -26,7 +26,7 @@ def _number(name: str, form: str) -> Callable[[Mapping[str, Any]], str]:
 
 
 def _not_asked(figures: Mapping[str, Any]) -> str:
-    """Slices are asked at the last step only."""
+    """Prompts that were too long to be asked; slices add to them at the last step only."""
     return str(figures.get("locality_not_asked", 0) + figures.get("slices_not_asked", 0) or "")
 
 
@@ -35,7 +35,7 @@ def _locality_kinds(results: Results) -> list[str]:
 
 
 def rows_of(results: Results, edits: int) -> tuple[list[str], list[list[str]]]:
-    """-> the headings, and a row for each figure of the candidates that were measured at this number of edits."""
+    """-> headings, and a row per figure, for the candidates measured at this number of edits."""
     figures = {name: each for name, steps in results.items() for each in steps if each["edits"] == edits}
     wanted: list[tuple[str, Callable[[Mapping[str, Any]], str]]] = [
         ("refused", _number("refused", "d")),
@@ -63,7 +63,7 @@ def rows_of(results: Results, edits: int) -> tuple[list[str], list[list[str]]]:
 
 
 def slices_of(results: Results) -> tuple[list[str], list[list[str]]]:
-    """-> a row a slice or mode of decoding, a column a candidate, after all edits."""
+    """-> headings, and a row per slice or decoding mode, after all edits; a column per candidate."""
     last = {name: steps[-1] for name, steps in results.items() if steps}
     found: dict[str, dict[str, str]] = {}
     for name, figures in last.items():
@@ -75,7 +75,7 @@ def slices_of(results: Results) -> tuple[list[str], list[list[str]]]:
 
 
 def notes_of(results: Results) -> list[str]:
-    """A line for what the time was too short for."""
+    """One line per candidate and step for what time was too short for."""
     found = []
     for name, steps in results.items():
         for figures in steps:
@@ -89,12 +89,12 @@ def notes_of(results: Results) -> list[str]:
 
 
 def last_steps(results: Results) -> list[int]:
-    """The numbers of edits after which candidates were measured last: one, unless their time has parted them."""
+    """Numbers of edits at which candidates were measured last: a single one unless time limits made them differ."""
     return sorted({steps[-1]["edits"] for steps in results.values() if steps})
 
 
 def markdown(results: Results) -> str:
-    """All tables, for people."""
+    """All tables as Markdown."""
     steps = sorted({figures["edits"] for each in results.values() for figures in each})
     tables = [rows_of(results, edits) for edits in steps] + [slices_of(results)]
     parts = [table(headings, rows) for headings, rows in tables if rows]
@@ -102,6 +102,6 @@ def markdown(results: Results) -> str:
 
 
 def table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """As Markdown."""
+    """A Markdown table."""
     lines = ["| " + " | ".join(headings) + " |", "|" + "---|" * len(headings)]
     return "\n".join([*lines, *("| " + " | ".join(row) + " |" for row in rows)])

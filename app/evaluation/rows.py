@@ -1,4 +1,4 @@
-"""A file of rows: JSON lines, or one JSON list. Knows no field of a row."""
+"""Reads a file of rows: JSON lines or one JSON list. Knows no field of a row."""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,7 +11,7 @@ FORMS = "it takes a JSON list, or a JSON object on each line"
 
 
 def rows_of(file: Path) -> Sequence[Mapping[str, Any]]:
-    """In their order. Raises InvalidRequest for what cannot be read, and for a file without any."""
+    """Rows in file order. Raises InvalidRequest for an unreadable or empty file."""
     try:
         text = file.read_text(encoding="utf-8-sig")
     except OSError as error:
@@ -25,7 +25,7 @@ def rows_of(file: Path) -> Sequence[Mapping[str, Any]]:
 
 
 def _lines(text: str, file: Path) -> Iterator[Any]:
-    # not `splitlines`: it also parts at characters that may stand in a JSON text as they are
+    # not `splitlines`, which also splits at characters that JSON text may contain
     for number, line in enumerate(text.split("\n"), 1):
         if line.strip():
             yield _parsed(line, f"Line {number} of {file}")

@@ -1,4 +1,4 @@
-"""One candidate through all edits: edit, ask, measure at each step. Goes on where its journal ends."""
+"""Takes one candidate through all edits: edits, asks, and measures at each step. Resumes where its journal ends."""
 
 import asyncio
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -25,18 +25,18 @@ from app.service.service import Service
 
 STEPS = (1, 10, 100, 1_000, 10_000)
 ROOM_TOKENS = 32
-"""Of every answer, beyond the longest target of all."""
+"""Tokens allowed per answer beyond the longest target."""
 LEAST_TOKENS = 64
 RUN_ON_TOKENS = 8
-"""The same where only the papers' figures are wanted: enough to see that an answer goes on beyond its target."""
+"""Like ROOM_TOKENS for the papers' figures: enough to see that an answer goes on past its target."""
 
 PROBE = 16
-"""Questions that tell, where the time is short, what a question takes."""
+"""Number of questions that estimate the cost of a question, if time is limited."""
 
 Tell = Callable[[str, int, int], None]
-"""(what is under way, how many edits are done, of how many)."""
+"""Progress callback (activity, edits done, edits in total)."""
 Keep = Callable[[list[dict[str, Any]]], None]
-"""The figures at each checkpoint so far; those that lack some have `incomplete`."""
+"""Callback with the figures at each checkpoint so far; unfinished ones have `incomplete`."""
 
 
 def _no_one(_: list[dict[str, Any]]) -> None:
@@ -45,9 +45,9 @@ def _no_one(_: list[dict[str, Any]]) -> None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """What is evaluated. `held_out` are prompts of cases that are not edited, `texts` generic ones.
+    """An evaluation. `held_out` holds prompts of cases that are not edited, `texts` generic texts.
 
-    Where none is held out, `generic` questions stand for what no edit is about.
+    Without held-out prompts, `generic` questions stand for what no edit is about.
     """
 
     cases: Sequence[Case]
@@ -60,20 +60,20 @@ class Plan:
     extent: Extent = field(default_factory=Extent)
     seed: int = 0
     papers: bool = False
-    """Whether only what the papers score is asked."""
+    """Whether only the papers' figures are measured."""
 
     def checkpoints(self) -> list[int]:
-        """Numbers of edits after which everything is measured: the last one always."""
+        """Numbers of edits after which everything is measured, always including the last."""
         return sorted({step for step in self.steps if step < len(self.cases)} | {len(self.cases)})
 
 
 def make_candidate(name: str, asking: Asking, carrying: Carrying) -> Candidate:
-    """Raises InvalidRequest for a name that is not known."""
+    """Makes a candidate by name. Raises InvalidRequest for an unknown name."""
     check_candidate(name)
     if name == "bare":
         return Bare(asking)
     if name.startswith("cache/"):
-        relations = sorted({prompt.relation for prompt in load_bank()})[::3]  # enough to set a threshold by
+        relations = sorted({prompt.relation for prompt in load_bank()})[::3]  # enough to set a threshold
         bank = [prompt for prompt in load_bank() if prompt.relation in relations]
         return Cache(asking, IdfBag(load_bank()) if name == "cache/idf" else MeanState(asking, bank), bank)
     editor, _, preset = name.partition("/")
@@ -94,10 +94,11 @@ async def run_candidate(
     keep: Keep = _no_one,
     pacing: Pacing | None = None,
 ) -> list[dict[str, Any]]:
-    """-> the figures at each checkpoint. Raises InvalidRequest for a journal of other edits, or one past a checkpoint
-    that was not measured.
+    """-> the figures at each checkpoint. Raises InvalidRequest for a journal of other edits, or one that has passed an
+    unmeasured checkpoint.
 
-    Where `pacing` ends, fewer edits are made, and the last checkpoint is after those. Cancelled, it keeps what it has.
+    If `pacing` runs out, fewer edits are made and the last checkpoint follows them. When cancelled, it keeps what it
+    has.
     """
     pacing = pacing or Pacing()
     lines = journal.lines()
@@ -116,7 +117,7 @@ async def run_candidate(
         return unique if part is None else [*unique, dict(part)]
 
     def so_far(part: dict[str, Any]) -> None:
-        tell(f"{name}: {_told(part)}", len(outcomes), last)
+        tell(f"{name}: {_summary(part)}", len(outcomes), last)
         keep(kept(part))
 
     pacing.begin()
@@ -155,7 +156,7 @@ async def _edit_up_to(
     goal: int, name: str, plan: Plan, candidate: Candidate, measuring: Measuring | PapersMeasuring,
     outcomes: list[Outcome], journal: Journal, tell: Tell, pacing: Pacing,
 ) -> bool:  # fmt: skip
-    """-> whether all of these edits are made: False where the time was over before."""
+    """-> whether all edits up to `goal` were made; False if time ran out first."""
     edit_s = 0.0
     for cases in _batches(plan.cases[len(outcomes) : goal], plan.batch):
         if outcomes and not pacing.may_edit(edit_s, measuring.questions(outcomes)):
@@ -163,7 +164,7 @@ async def _edit_up_to(
         began = pacing.clock()
         tell(f"{name}: editing", len(outcomes), len(plan.cases))
         made_now = await candidate.edit(cases, [_superseded(case, outcomes) for case in cases])
-        ask = scored_directly if plan.papers else _asked
+        ask = scored_directly if plan.papers else _ask_directly
         now = await ask(candidate, cases, made_now, plan.carrying.paraphrases)
         outcomes.extend(now)
         journal.add(*map(_line, now))
@@ -176,14 +177,14 @@ async def _edit_up_to(
 
 async def _probe(asking: Asking, prompts: Sequence[str], pacing: Pacing) -> None:
     some = prompts[:PROBE]
-    await asking.bare(some[:1])  # the first of all is slow
+    await asking.bare(some[:1])  # warms up: the first question is slow
     began = pacing.clock()
     await asking.answers(some, edits="off")
     pacing.note(len(some), pacing.clock() - began)
 
 
-def _told(figures: Mapping[str, Any]) -> str:
-    """The newest shares of figures that are still being measured, in a line."""
+def _summary(figures: Mapping[str, Any]) -> str:
+    """One line with the shares measured so far."""
     forced = {
         "token match": figures.get("token_match"),
         "of paraphrases": figures.get("generality_token_match"),
@@ -211,7 +212,7 @@ def _papers(
     plan: Plan, candidate: Candidate, asking: Asking, journal: Journal, lines: Sequence[Mapping[str, Any]],
     pacing: Pacing, so_far: SoFar,
 ) -> PapersMeasuring:  # fmt: skip
-    """Goes on with the parts that the journal has."""
+    """The papers' measuring, resumed with the parts that the journal holds."""
     known = {line["part"]: line["figures"] for line in lines if line["kind"] == "part"}
 
     def keep(name: str, figures: Mapping[str, Any]) -> None:
@@ -221,7 +222,7 @@ def _papers(
 
 
 def _check_not_passed(plan: Plan, edits: int, figures: Mapping[int, object]) -> None:
-    """What was after fewer edits can no longer be asked."""
+    """Raises InvalidRequest if a checkpoint has been passed unmeasured: it can no longer be asked."""
     passed = [goal for goal in plan.checkpoints() if goal < edits and goal not in figures]
     if passed:
         raise InvalidRequest(
@@ -231,7 +232,7 @@ def _check_not_passed(plan: Plan, edits: int, figures: Mapping[int, object]) -> 
 
 
 async def longest_target(service: Service, targets: Sequence[str]) -> int:
-    """Its tokens, among those that the model can take; the others are refused."""
+    """Number of tokens of the longest target that the model can take; longer ones are refused later."""
     return max(await asyncio.wrap_future(service.on_engine(partial(_target_tokens, targets))))
 
 
@@ -244,7 +245,7 @@ def _target_tokens(targets: Sequence[str], engine: Engine) -> Iterable[int]:
 
 
 def _batches(cases: Sequence[Case], size: int) -> Iterator[list[Case]]:
-    """At most `size` at once, and none of them with what it corrects."""
+    """Batches of at most `size` cases, none together with a case that it corrects."""
     waiting = iter(cases)
     while batch := list(islice(waiting, size)):
         part: list[Case] = []
@@ -259,12 +260,12 @@ def _batches(cases: Sequence[Case], size: int) -> Iterator[list[Case]]:
 def _superseded(case: Case, outcomes: Sequence[Outcome]) -> list[str]:
     if case.overwrites is None:
         return []
-    wanted = [o for o in outcomes if case.overwrites in (o.case.id, o.case.overwrites)]  # it, and what corrects it too
+    wanted = [o for o in outcomes if case.overwrites in (o.case.id, o.case.overwrites)]  # it and its other corrections
     return [outcome.made.edit_id for outcome in wanted if outcome.made.edit_id is not None]
 
 
-async def _asked(candidate: Candidate, cases: Sequence[Case], made: Sequence[Made], given: int) -> list[Outcome]:
-    """Each edit and its paraphrases, asked directly after it was made."""
+async def _ask_directly(candidate: Candidate, cases: Sequence[Case], made: Sequence[Made], given: int) -> list[Outcome]:
+    """Asks each edit and its paraphrases directly after it was made."""
     asked = [prompt for case in cases for prompt in (case.prompt, *not_carried(case, given))]
     answers = iter(await candidate.answers(asked))
     return [

@@ -1,4 +1,4 @@
-"""How an answer is scored: the whole text, never a prefix of it."""
+"""Scores an answer: the whole text, never a prefix of it."""
 
 import re
 from collections.abc import Iterable
@@ -6,29 +6,30 @@ from dataclasses import dataclass
 from typing import Any
 
 _WORD = r"[^\W\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff]"
-"""A letter or digit of a script that parts words by spaces: not Thai, Lao, Burmese, Khmer, Japanese or Chinese."""
+"""A letter or digit of a script that separates words by spaces: not Thai, Lao, Burmese, Khmer, Japanese or Chinese."""
 
 
 def normalised(text: str) -> str:
-    """White space in runs, case and a closing full stop make no difference."""
+    """Ignores runs of white space, case and a final full stop."""
     return " ".join(text.split()).casefold().rstrip(".")
 
 
 def is_exact(answer: str, target: str) -> bool:
-    """Whole-answer equality; nothing is not an answer."""
+    """Equality of whole answers; an empty answer is never right."""
     said = normalised(answer)
     return bool(said) and said == normalised(target)
 
 
 def contains(answer: str, target: str, old: str | None) -> bool:
-    """The target stands in the answer, in whole words; the old answer does not, unless the target itself holds it."""
+    """Whether the answer contains the target in whole words and, unless the target itself does, not the old answer."""
     said, wanted = normalised(answer), normalised(target)
     stale = normalised(old or "")
-    return _stands_in(said, wanted) and (_stands_in(wanted, stale) or not _stands_in(said, stale))
+    return _occurs_in(said, wanted) and (_occurs_in(wanted, stale) or not _occurs_in(said, stale))
 
 
-def _stands_in(text: str, words: str) -> bool:
-    """Not within a longer word or number: no 4 in 1945, no 3 in 3.14. Scripts without spaces have no such bounds."""
+def _occurs_in(text: str, words: str) -> bool:
+    """Whether the words occur outside longer words and numbers: no 4 in 1945, no 3 in 3.14. Scripts without spaces have
+    no such borders."""
     if not words:
         return False
     begin = rf"(?<!{_WORD})(?<!\d[.,])" if re.match(_WORD, words[0]) else ""
@@ -38,7 +39,7 @@ def _stands_in(text: str, words: str) -> bool:
 
 @dataclass(slots=True)
 class Tally:
-    """`right` of `asked`."""
+    """Count of right answers among those asked."""
 
     right: int = 0
     asked: int = 0
@@ -52,7 +53,7 @@ class Tally:
 
 
 def tally(answers: Iterable[bool]) -> dict[str, Any]:
-    """-> {share, right, asked}; the share of nothing is None."""
+    """-> {share, right, asked}; the share is None if nothing was asked."""
     counted = Tally()
     for right in answers:
         counted.add(right)

@@ -1,7 +1,7 @@
-"""Harder ways of asking, made from the cases: each slice has its own figure, for a mean would hide them.
+"""Harder ways of asking, derived from the cases; each slice has its own figure, which a mean would hide.
 
-A slice that `reaches` puts an edit's own question otherwise, and must be answered with its target; one that does not
-only names an edited subject, and must be answered as the model itself answers it.
+Some slices rephrase an edit's own question and must be answered with its target. Others only mention an edited subject
+and must be answered as the bare model answers them.
 """
 
 import csv
@@ -17,15 +17,15 @@ from app.evaluation.cases import Case
 from app.scope.phrasebook import load_phrasebook
 
 Render = Callable[[Sequence[Mapping[str, str]]], str]
-"""A conversation -> the prompt that is served; raises InvalidRequest for a model without a chat template."""
+"""Conversation -> the prompt that is served; raises InvalidRequest for a model without a chat template."""
 
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """One question of a slice; `target` is None where the answer must not change."""
+    """One question of a slice; `target` is None if the answer must not change."""
 
     case: str
-    """The id of the edited case that it was made from."""
+    """Id of the edited case that it was derived from."""
     slice: str
     prompt: str
     target: str | None
@@ -33,25 +33,25 @@ class Asked:
 
 @cache
 def _french() -> dict[str, str]:
-    """Relation of the phrasebook -> a question, {} for the subject."""
+    """Relation of the phrasebook -> a French question with {} for the subject."""
     with files("app.evaluation").joinpath("questions_fr.tsv").open(encoding="utf-8") as file:
         return {row["relation"]: row["question"] for row in csv.DictReader(file, delimiter="\t")}
 
 
 def names(text: str, subject: str) -> bool:
-    """Whether the text has the subject's words, side by side."""
+    """Whether the text contains the subject's words side by side."""
     return f" {' '.join(words_of(subject))} " in f" {' '.join(words_of(text))} "
 
 
 def paraphrase_slice(case: Case, paraphrase: str) -> str:
-    """Of a paraphrase that was not given: whether it names the subject in the case's own words."""
+    """Slice of a paraphrase that was not given: whether it names the subject in the case's own words."""
     if case.subject is None:
         return "paraphrase, no subject known"
     return "paraphrase naming the subject" if names(paraphrase, case.subject) else "paraphrase without the subject"
 
 
 def slices_of(edited: Sequence[Case], others: Sequence[str], render: Render, seed: int) -> Iterator[Asked]:
-    """`others` are prompts that no edit is about."""
+    """All slices of the edited cases. `others` holds prompts that no edit is about."""
     rng = random.Random(seed)
     for case in edited:
         other = rng.choice(others) if others else None
@@ -79,7 +79,8 @@ def _of_case(case: Case, other: str | None, earlier: Case, render: Render) -> It
 
 
 def _after(question: str, answer: str, prompt: str, render: Render) -> str:
-    """As the second question of a conversation; where the model knows no such thing, after the first one's text."""
+    """The prompt as the second question of a conversation; without a chat template, after the first exchange as
+    text."""
     turns = [("user", question), ("assistant", answer), ("user", prompt)]
     try:
         return render([{"role": role, "content": content} for role, content in turns])

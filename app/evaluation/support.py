@@ -1,5 +1,5 @@
 """Support cases: utterances by intent. An edit answers for an intent and knows some of its utterances; the others are
-asked, and utterances of intents that no edit answers for."""
+asked, and so are utterances of intents without an edit."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -14,8 +14,7 @@ from app.evaluation.outcomes import alike
 from app.evaluation.trials import Question, Trial, Wanted, turn
 
 EDITS = 50
-"""Intents that get an edit where no other number is asked for, or half of them where there are fewer than twice as
-many."""
+"""Default number of intents with an edit; half of the intents if there are fewer than twice as many."""
 OTHERS, OUT_OF_SCOPE = "of other intents", "out of scope"
 
 
@@ -23,7 +22,7 @@ OTHERS, OUT_OF_SCOPE = "of other intents", "out of scope"
 class Utterance:
     text: str
     intent: str | None
-    """None: out of scope of all of them."""
+    """None: out of scope of all intents."""
 
 
 def utterance_of(row: Mapping[str, Any]) -> Utterance:
@@ -31,8 +30,8 @@ def utterance_of(row: Mapping[str, Any]) -> Utterance:
 
 
 def trials_of(files: Sequence[Path], choosing: Choosing) -> list[Trial]:
-    """A trial for each number of known utterances. All of them edit the same intents and ask the same questions.
-    Raises InvalidRequest."""
+    """One trial per number of known utterances; all edit the same intents and ask the same questions. Raises
+    InvalidRequest."""
     utterances = read(files, "support", choosing.where, utterance_of)
     utterances = list({alike(each.text).casefold(): each for each in reversed(utterances)}.values())[::-1]
     random = Random(choosing.seed)
@@ -40,7 +39,7 @@ def trials_of(files: Sequence[Path], choosing: Choosing) -> list[Trial]:
     most = max(choosing.known)
     intents = _intents(utterances, choosing, most)
     known = {intent: _of(utterances, intent)[:most] for intent in intents}
-    own = _own(utterances, intents, most, choosing.ask)
+    own = _asked_of(utterances, intents, most, choosing.ask)
     others = [each for each in utterances if each.intent not in known]
     others, rest = others[: choosing.ask], others[choosing.ask :]
     if choosing.traffic_from == "all":
@@ -58,7 +57,7 @@ def trials_of(files: Sequence[Path], choosing: Choosing) -> list[Trial]:
 
 
 def _intents(utterances: Sequence[Utterance], choosing: Choosing, most: int) -> list[str]:
-    """Those that get an edit: each has utterances beyond the known ones."""
+    """The intents that get an edit; each has utterances beyond the known ones."""
     counts: dict[str, int] = {}
     for each in utterances:
         if each.intent is not None:
@@ -78,8 +77,8 @@ def _of(utterances: Sequence[Utterance], intent: str) -> list[Utterance]:
     return [each for each in utterances if each.intent == intent]
 
 
-def _own(utterances: Sequence[Utterance], intents: Sequence[str], most: int, ask: int) -> list[Utterance]:
-    """What is asked of the edited intents: as many of each as far as they go, no more than `ask` in all."""
+def _asked_of(utterances: Sequence[Utterance], intents: Sequence[str], most: int, ask: int) -> list[Utterance]:
+    """Utterances asked of the edited intents, in turn across intents, at most `ask` in all."""
     left = [_of(utterances, intent)[most:] for intent in intents]
     by_turns = (each[at] for at in range(max(map(len, left))) for each in left if at < len(each))
     return [each for each, _ in zip(by_turns, range(ask), strict=False)]

@@ -1,4 +1,4 @@
-"""Figures of trials as a table: a row a figure, a column a trial of an editor. Knows no terminal."""
+"""Figures of trials as a table: a row per figure, a column per trial of an editor. Knows no terminal."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -36,7 +36,7 @@ ROWS: Mapping[Kind, Mapping[str, str]] = {
 
 
 def rows_of(kind: Kind, results: Results) -> tuple[list[str], list[list[str]]]:
-    """-> the headings and the rows: figures of all questions first, then by group."""
+    """-> headings and rows: figures over all questions first, then by group."""
     columns = [(editor, figures) for editor, trials in results.items() for figures in trials]
     rows = [
         ["edits", *(str(figures["edits"]) for _, figures in columns)],
@@ -58,7 +58,7 @@ def rows_of(kind: Kind, results: Results) -> tuple[list[str], list[list[str]]]:
 
 
 def notes_of(results: Results) -> list[str]:
-    """A line for each trial that was ended early."""
+    """One line per trial that ended early."""
     return [
         f"{editor}, {figures['trial']}: incomplete, {missing['edits']} edits were not made and {missing['questions']} "
         "questions not asked."

@@ -1,6 +1,6 @@
-"""What the kinds of cases that are about scope have in common: edits, and questions that they must or must not answer.
+"""Common data of the kinds of cases that concern scope: edits, and questions that they must or must not answer.
 
-Holds the data only: `support`, `pairs` and `conversations` make trials of rows, `trying` runs them.
+`support`, `pairs` and `conversations` make trials from rows; `trying` runs them.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -12,17 +12,17 @@ from app.domain.errors import InvalidRequest
 
 Messages = Sequence[Mapping[str, str]]
 Role = Literal["edited", "same", "other"]
-"""A question is the edited one itself, asks the same in another way, or asks something else."""
+"""Role of a question: the edited one itself, the same asked differently, or something else."""
 
 
 def turn(text: str) -> Messages:
-    """A chat of one user turn."""
+    """A conversation of one user turn."""
     return ({"role": "user", "content": text},)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wanted:
-    """An edit to be made. Paraphrases and counter-examples stand in place of the last message."""
+    """An edit to be made. Paraphrases and counter-examples replace the last message."""
 
     namespace: str
     messages: Messages
@@ -33,8 +33,8 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Question:
-    """`edit` is the place, among the trial's edits, of the one that the question is about; None: no edit in particular.
-    Figures are taken of each `group` and of all."""
+    """A question of a trial. `edit` is the index, among the trial's edits, of the edit that it is about; None: no edit
+    in particular. Figures are taken per `group` and over all."""
 
     role: Role
     messages: Messages
@@ -46,7 +46,7 @@ class Question:
 def questions_about(
     edit: int, wanted: Wanted, same: Sequence[Messages], other: Sequence[Messages], group: str = ""
 ) -> Iterator[Question]:
-    """The edited question, what asks the same, and what asks something else, all in the namespace of the edit."""
+    """The edited question, the same asked differently, and other questions, all in the edit's namespace."""
 
     def question(role: Role, messages: Messages) -> Question:
         return Question(role=role, messages=messages, namespace=wanted.namespace, edit=edit, group=group)
@@ -58,20 +58,20 @@ def questions_about(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trial:
-    """Edits that are made in one way, and what is asked when all of them are live."""
+    """Edits that are made in one way, and the questions asked once all of them are live."""
 
     name: str
     edits: Sequence[Wanted]
     questions: Sequence[Question]
     traffic: Mapping[str, Sequence[Messages]] = field(default_factory=dict)
-    """By namespace: questions that were asked before the edits are made."""
+    """Namespace -> conversations that were asked before the edits are made."""
     others: bool = False
-    """Whether the namespaces know that no edit is to answer any of these."""
+    """Whether the operator declares that no edit answers any of the traffic."""
 
 
 class Putting:
-    """Puts questions as the model is served: as chats where it has a chat template, else as bare text. The template
-    stands around the last turn."""
+    """Renders questions as the model is served: as chats with a chat template, else as bare text. The template
+    surrounds the last turn."""
 
     def __init__(self, render: Callable[[Messages], str], template: str = "{}") -> None:
         self._render, self._template = render, template
@@ -82,7 +82,7 @@ class Putting:
             self.chats = False
 
     def prompt(self, messages: Messages) -> str:
-        """Raises InvalidRequest for a conversation where the model has no chat template."""
+        """The rendered prompt. Raises InvalidRequest for a conversation if the model has no chat template."""
         *before, last = messages
         content = self._template.replace("{}", last["content"])
         if self.chats:
@@ -95,7 +95,8 @@ class Putting:
         return content
 
     def request(self, wanted: Wanted, editor: str) -> EditRequest:
-        """`editor` is a name, or NAME/PRESET. Edits of paper presets are forced, for they are not verified."""
+        """The request for an edit. `editor` is NAME or NAME/PRESET. Edits of paper presets are forced, since they are
+        not verified."""
         name, _, preset = editor.partition("/")
         *before, last = wanted.messages
 

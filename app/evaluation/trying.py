@@ -1,4 +1,4 @@
-"""One editor through trials: its edits are made, then everything is asked by real generation. Goes on where its journal
+"""Takes one editor through trials: makes its edits, then asks everything by real generation. Resumes where its journal
 ends."""
 
 import asyncio
@@ -21,14 +21,14 @@ from app.service.recent import Recent
 from app.service.service import Service
 
 ABREAST = 8
-"""Edits of different namespaces that are made side by side."""
+"""Number of edits of different namespaces that are made concurrently."""
 
 Keep = Callable[[list[dict[str, Any]]], None]
-"""The figures of each trial so far; those that lack some have `incomplete`."""
+"""Callback with the figures of each trial so far; unfinished ones have `incomplete`."""
 
 
 def check_editor(name: str) -> None:
-    """Raises InvalidRequest for what makes no edits of its own."""
+    """Raises InvalidRequest for a name that is no editor."""
     known = ["auto", *(key if preset == "serving" else f"{key}/{preset}" for key in EDITORS for preset in EDITORS[key])]
     if name not in known:
         raise InvalidRequest(f"There is no editor {name!r} for cases of this kind: use {', '.join(known)}.")
@@ -36,7 +36,8 @@ def check_editor(name: str) -> None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trials:
-    """What one editor goes through. With `decisions` a question is asked for one token: it tells which edit answers."""
+    """The trials of one editor. With `decisions`, questions are asked for one token only, which shows which edit
+    answers."""
 
     trials: Sequence[Trial]
     template: str = "{}"
@@ -44,7 +45,7 @@ class Trials:
 
 
 def putting_for(plan: Trials, service: Service) -> Putting:
-    """Raises InvalidRequest for conversations where the model has no chat template."""
+    """The rendering of questions. Raises InvalidRequest for conversations if the model has no chat template."""
     putting = Putting(service.answering.render, plan.template)
     for trial in plan.trials:
         if trial.questions:
@@ -55,9 +56,9 @@ def putting_for(plan: Trials, service: Service) -> Putting:
 async def run_trials(
     editor: str, plan: Trials, service: Service, journal: Journal, tell: Tell, keep: Keep
 ) -> list[dict[str, Any]]:
-    """-> the figures of each trial. Cancelled, it keeps what it has.
+    """-> the figures of each trial. When cancelled, it keeps what it has.
 
-    Raises InvalidRequest for a journal of other edits, and for conversations where the model has no chat template.
+    Raises InvalidRequest for a journal of other edits, and for conversations if the model has no chat template.
     """
     trying = await _Trying.of(editor, plan, service, journal, tell)
     figures: list[dict[str, Any]] = []
@@ -81,8 +82,8 @@ async def run_trials(
 
 
 def with_traffic(recent: Recent, traffic: Mapping[str, Iterator[str]], *, others: bool) -> None:
-    """The namespaces know these prompts as recent ones, with `others` as some that no edit is to answer. From then on
-    none is added: a question that the run asks must not be compared with itself."""
+    """Registers prompts as recent ones of their namespaces, with `others` as questions that no edit answers. Recording
+    then stops, so that no question of the run is compared with itself."""
     for namespace, prompts in traffic.items():
         known = list(prompts)
         recent.most = len(known)
@@ -92,7 +93,7 @@ def with_traffic(recent: Recent, traffic: Mapping[str, Iterator[str]], *, others
 
 
 class _Trying:
-    """The edits and questions of one editor's trials, each journaled once it is done."""
+    """Makes the edits and asks the questions of one editor's trials; each is journaled once done."""
 
     def __init__(
         self, editor: str, plan: Trials, service: Service, journal: Journal, tell: Tell, putting: Putting, most: int
@@ -111,12 +112,12 @@ class _Trying:
         return cls(editor, plan, service, journal, tell, putting, most)
 
     async def edit(self, trial: Trial, made: list[Made]) -> None:
-        """Makes what the journal does not have, into `made`."""
+        """Makes the edits that the journal lacks; appends to `made`."""
         lines = self._of(trial, "edit")
         if any(line["prompt"] != last(wanted.messages) for line, wanted in zip(lines, trial.edits, strict=False)):
             raise InvalidRequest("The folder's run made other edits: its files have changed. Name another folder.")
         made.extend(Made(**line["made"]) for line in lines)
-        for wanted in _abreast(trial.edits[len(made) :]):
+        for wanted in _concurrent(trial.edits[len(made) :]):
             first = len(made)
             self._say(trial, "editing", first, len(trial.edits))
             keys = (f"eval-{trial.name}-{first + at}" for at in range(len(wanted)))
@@ -130,7 +131,7 @@ class _Trying:
             made.extend(now)
 
     async def ask(self, trial: Trial, answers: list[Answer | None]) -> None:
-        """Asks what the journal does not have, into `answers`."""
+        """Asks the questions that the journal lacks; appends to `answers`."""
         answers.extend(_answer(line["answer"]) for line in self._of(trial, "answer"))
         while len(answers) < len(trial.questions):
             self._say(trial, "asking", len(answers), len(trial.questions))
@@ -146,7 +147,7 @@ class _Trying:
         self._say(trial, "done", len(answers), len(trial.questions))
 
     async def _make(self, wanted: Wanted, key: str) -> Made:
-        """Under the same key an edit that was made before an interruption is found, not made again."""
+        """Makes one edit. Under the same key, an edit made before an interruption is found rather than made again."""
         request: EditRequest = self._putting.request(wanted, self._editor)
         try:
             results = await self._service.edit([request], Origin(actor="errata eval", idempotency_key=key))
@@ -158,7 +159,7 @@ class _Trying:
         return Made(edit_id=edit.id, editor=edit.adaptor, seconds=seconds, fit_s=result.seconds.get("fit", 0.0))
 
     async def _one(self, question: Question) -> Answer | None:
-        """None for a question that is too long for the model."""
+        """Asks one question; None if it is too long for the model."""
         how = replace(self._parameters, namespace=question.namespace)
         (generation,) = await self._asking.generations([self.put(question.messages)], how)
         return None if generation is None else Answer(generation.said, tuple(hit.edit_id for hit in generation.reached))
@@ -174,8 +175,9 @@ def _answer(line: Sequence[Any] | None) -> Answer | None:
     return None if line is None else Answer(line[0], tuple(line[1]))
 
 
-def _abreast(edits: Sequence[Wanted]) -> Iterator[list[Wanted]]:
-    """Edits of one namespace one after the other, for each may be in the way of the next; others side by side."""
+def _concurrent(edits: Sequence[Wanted]) -> Iterator[list[Wanted]]:
+    """Groups of edits that are made concurrently: edits of one namespace go one after the other, since each may
+    conflict with the next."""
     some: list[Wanted] = []
     for each in edits:
         if len(some) == ABREAST or any(each.namespace == one.namespace for one in some):

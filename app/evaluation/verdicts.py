@@ -1,6 +1,6 @@
-"""What a trial's answers come to: shares of questions that were answered as they should be, in all and by group.
+"""Verdicts on a trial's answers: shares of questions answered as they should be, overall and by group.
 
-Knows no service: it takes what was asked, which edits stand, and what came out.
+It knows no service: it takes the questions, the edits' results and the answers.
 """
 
 from collections import defaultdict
@@ -14,12 +14,12 @@ from app.evaluation.trials import Messages, Question, Trial
 
 ALL = "all"
 LISTED = 200
-"""Questions of each sort that results name."""
+"""Maximum number of questions of each sort that results list."""
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A whole answer and the ids of the edits that gave it; under `--decisions` the text is its first token only."""
+    """A whole answer and the ids of the edits that gave it; with `--decisions` the text is only its first token."""
 
     text: str
     hits: tuple[str, ...]
@@ -28,10 +28,10 @@ class Answer:
 def figures_of(
     trial: Trial, made: Sequence[Made], answers: Sequence[Answer | None], *, decisions: bool
 ) -> dict[str, Any]:
-    """Of the questions that have been asked so far: `answers` go with the first ones. None stands for one that is too
-    long for the model; it counts only as such.
+    """Figures over the questions asked so far: `answers` belong to the first ones, and None stands for a question too
+    long for the model, which is only counted.
 
-    A refused edit answers nothing: what it should have answered is missed.
+    A refused edit answers nothing: what it should have answered counts as missed.
     """
     shares: dict[str, dict[str, Tally]] = defaultdict(lambda: defaultdict(Tally))
     listed: dict[str, list[dict[str, Any]]] = {"missed": [], "wrong": []}
@@ -39,14 +39,14 @@ def figures_of(
     for question, answer in zip(trial.questions, answers, strict=False):
         if answer is None:
             continue
-        measured = _measured(trial, question, answer, made, decisions=decisions)
+        measured = _verdicts(trial, question, answer, made, decisions=decisions)
         for name, right in measured.items():
             for group in dict.fromkeys((ALL, question.group or ALL)):
                 shares[name][group].add(right)
         found = _sort_of(question, answer, measured)
         if found is not None and len(listed[found]) < LISTED:
             by = [prompts.get(edit_id, edit_id) for edit_id in answer.hits]
-            listed[found].append(_told(trial, question, answer, by))
+            listed[found].append(_listed(trial, question, answer, by))
     return {
         "trial": trial.name,
         "edits": len(made),
@@ -67,14 +67,14 @@ def figures_of(
 
 
 def last(messages: Messages) -> str:
-    """What the last turn says."""
+    """Text of the last turn."""
     return messages[-1]["content"]
 
 
-def _measured(
+def _verdicts(
     trial: Trial, question: Question, answer: Answer, made: Sequence[Made], *, decisions: bool
 ) -> Mapping[str, bool]:
-    """Names of figures that the question counts for, and whether it counts there."""
+    """Figure -> whether the question counts as positive in it."""
     role = question.role
     if question.edit is None:
         return {f"{role}/reached": bool(answer.hits)}
@@ -95,7 +95,7 @@ def _sort_of(question: Question, answer: Answer, measured: Mapping[str, bool]) -
     return None if right else "missed"
 
 
-def _told(trial: Trial, question: Question, answer: Answer, by: Sequence[str]) -> dict[str, Any]:
+def _listed(trial: Trial, question: Question, answer: Answer, by: Sequence[str]) -> dict[str, Any]:
     wanted = None if question.edit is None else trial.edits[question.edit]
     return {
         "question": last(question.messages),
