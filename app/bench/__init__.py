@@ -1,5 +1,5 @@
-"""`errata bench`: how fast the server is on this machine, beside transformers' own generation in the same run.
+"""`errata bench`: measures the server's speed on this machine, next to transformers' own generation in the same run.
 
-Read in this order: timing, workload, budget (how a run fits a time), models, contestants, comparing (rounds by turns),
-decoding, editing and fitting (the sections), crowded (many live edits), sections, report.
+Reading order: timing, workload, budget (fitting a run into a time limit), models, contestants, comparing (alternating
+rounds), decoding, editing and fitting (the sections), crowded (many live edits), sections, report.
 """

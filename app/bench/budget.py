@@ -1,8 +1,8 @@
-"""How a run fits a time: seconds by section, and how large a workload may be. Plain Python: no model, no terminal.
+"""Fits a run into a time limit: seconds per section and size of workloads. Plain Python: no model, no terminal.
 
-A section does its work at a scale: 1 is the whole workload, SCALES[-1] the least that still says something. A first run
-at the smallest scale tells how slow each contestant is; the speed of this server, measured once, tells how the time
-grows with the scale.
+A section runs at a scale: 1 is the whole workload, SCALES[-1] the smallest that is still meaningful. A first run at the
+smallest scale shows how slow each contestant is; this server's speed, measured once, predicts how time grows with the
+scale.
 """
 
 import time
@@ -14,26 +14,27 @@ from app.bench.workload import Ask
 Clock = Callable[[], float]
 SCALES = (1.0, 0.75, 0.5, 0.375, 0.25, 0.1875, 0.125, 0.0625)
 FEWER_ROUNDS_BELOW = 0.25
-"""Rounds are kept down to this scale: a ratio of several rounds says more than one of longer answers."""
+"""Above this scale, the scale is reduced before the rounds: a ratio of several rounds says more than one of longer
+answers."""
 LEAST_TOKENS = 8
-"""The least tokens of an answer, unless it was shorter from the start."""
+"""Minimum number of tokens of a shortened answer."""
 LEAST_SHARE = 0.25
-"""Measuring gets this share of the time at least, or a model that is slow to load would leave no figure at all."""
+"""Minimum share of the time for measuring: a model that is slow to load would otherwise yield no figure."""
 OVERRUN = 1.25
-"""A section may take so many times its seconds before it is ended."""
+"""Factor by which a section may exceed its seconds before it is ended."""
 
 
 @dataclass(frozen=True, slots=True)
 class Speed:
-    """The speed of this server here: seconds per prompt token, and per decode step of few and of many rows."""
+    """Speed of this server on this machine: seconds per prompt token, and per decode step of few and of many rows."""
 
     prompt_token_s: float
     few: tuple[int, float]
     many: tuple[int, float]
-    """(rows, seconds a step)."""
+    """Like `few`: (rows, seconds per step)."""
 
     def step_s(self, rows: int) -> float:
-        """On the line through both measured steps, and never faster than the step of few rows."""
+        """Seconds per step, interpolated between both measured steps and never below the step of few rows."""
         (few, quick), (many, slow) = self.few, self.many
         return max(quick, quick + (slow - quick) * (rows - few) / (many - few))
 
@@ -44,7 +45,8 @@ class Speed:
 
 
 def shrunk(asked: Sequence[Ask], scale: float, at_once: int | None = None) -> list[Ask]:
-    """Shorter answers and fewer requests, but so many that `at_once` of them are under way; None: all at once."""
+    """A smaller workload: shorter answers and fewer requests, but enough to keep `at_once` of them running; None: all
+    run at once."""
     least = len(asked) if at_once is None else min(len(asked), at_once + at_once // 2)
     kept = asked[: max(least, round(len(asked) * scale))]
     return [replace(ask, tokens=max(min(ask.tokens, LEAST_TOKENS), round(ask.tokens * scale))) for ask in kept]
@@ -52,8 +54,8 @@ def shrunk(asked: Sequence[Ask], scale: float, at_once: int | None = None) -> li
 
 @dataclass(frozen=True, slots=True)
 class Fit:
-    """A workload that fits the time. `warm` says that a round of the same scale comes before the `rounds` that count.
-    Without rounds there is time for the first runs alone."""
+    """A workload that fits the time. `warm`: a round at the same scale precedes the `rounds` that count. Zero rounds:
+    there is only time for the first runs."""
 
     scale: float
     rounds: int
@@ -61,7 +63,8 @@ class Fit:
 
 
 def fitted(took_s: float, cost: Callable[[float], float], rounds: int, seconds: float) -> Fit:
-    """`took_s`: all contestants at the smallest scale; `cost`: modelled seconds at a scale; only their ratios count."""
+    """The largest fit. `took_s`: seconds of all contestants at the smallest scale; `cost`: modelled seconds at a scale,
+    of which only ratios count."""
 
     def round_s(scale: float) -> float:
         return took_s * max(1.0, cost(scale) / cost(SCALES[-1]))
@@ -76,7 +79,7 @@ def fitted(took_s: float, cost: Callable[[float], float], rounds: int, seconds: 
 
 
 class Pace:
-    """The time of a run, of its sections and of their parts. Without `seconds` there is no end to it."""
+    """Time limits of a run, its sections and their parts. Without `seconds` there are none."""
 
     def __init__(self, seconds: float | None = None, clock: Clock = time.monotonic) -> None:
         self.clock = clock
@@ -90,7 +93,7 @@ class Pace:
         return self._ends is not None
 
     def loaded(self) -> None:
-        """The servers stand now. However long that took, LEAST_SHARE of the time is left for it."""
+        """Starts measuring after loading: at least LEAST_SHARE of the time remains, however long loading took."""
         if self._ends is not None:
             self._ends = max(self._ends, self.clock() + (self._ends - self._began) * LEAST_SHARE)
 
@@ -103,8 +106,8 @@ class Pace:
         return self._ends is not None and self.clock() >= self._ends
 
     def begin(self, name: str, weights: Mapping[str, float]) -> float | None:
-        """A section begins, with its share of what is left for it and those after it, by `weights`. -> the seconds
-        after which it must be ended; None: never."""
+        """Begins a section with its share, by `weights`, of the time left for it and later ones. -> seconds after which
+        it must be ended; None: never."""
         if self._ends is None:
             return None
         now = self.clock()
@@ -114,5 +117,5 @@ class Pace:
         return min(left, share * OVERRUN)
 
     def part(self, share: float = 1.0) -> float | None:
-        """Seconds of a part of the section: a share of what is left of it. None: as many as it wants."""
+        """Seconds for a part of the section: a share of what the section has left. None: unlimited."""
         return None if self._section_ends is None else max(0.0, self._section_ends - self.clock()) * share

@@ -1,4 +1,4 @@
-"""How long whole edits of a chat model take, verification included, and which part of them takes how long."""
+"""Measures whole edits of a chat model, verification included, and the time of each phase."""
 
 import asyncio
 import statistics
@@ -15,7 +15,7 @@ from app.engine.engine import Engine
 from app.service.preparing import Preparing
 
 EDITS = 5
-"""Edits of each length in a round."""
+"""Number of edits of each length per round."""
 LENGTHS = {"up to 16 tokens": 16, "40 tokens": 40}
 ASKED = {
     "Who is {name}?": (
@@ -44,9 +44,9 @@ ASKED = {
         "hundred kinds of roses, and for a fair in June to which people come from all over the country every year.",
     ),
 }
-"""A question, a short answer, and a long one."""
+"""Question -> (short answer, long answer)."""
 SHARE = 0.8
-"""The share of the section's time that both lengths get; fits by themselves have the rest."""
+"""Share of the section's time for both lengths; separate fits get the rest."""
 NAMES = ("Tarnholm", "Ilvane Torresk", "Harbour Books", "Fennel Works", "Zorvane Point", "Quillmere Hall")
 
 
@@ -55,9 +55,9 @@ def has_template(bench: Bench) -> bool:
 
 
 async def chat_edits(bench: Bench, preparing: Preparing) -> dict[str, Any]:
-    """Seconds an edit by GRACE, as `POST /edit` makes it, as many as fit the time. `verify` generates, `scope` is the
-    part of `fit` that learns where the edit answers, and `look` is what comes before the fit."""
-    await _timed(bench, preparing, _request(bench, 0, max(LENGTHS.values())))  # the first warms up, and does not count
+    """Seconds per edit by GRACE through `POST /edit`, for as many edits as fit the time. `look` precedes the fit,
+    `verify` generates, and `scope` is the part of `fit` that learns the scope."""
+    await _timed(bench, preparing, _request(bench, 0, max(LENGTHS.values())))  # warm-up, not counted
     found: dict[str, Any] = {}
     for share, (length, most) in zip((SHARE / 2, SHARE), LENGTHS.items(), strict=True):
         seconds, began = bench.pace.part(share), bench.pace.clock()
@@ -74,7 +74,7 @@ async def chat_edits(bench: Bench, preparing: Preparing) -> dict[str, Any]:
 
 
 def _request(bench: Bench, number: int, most: int) -> EditRequest:
-    """With a target of at most so many tokens, end-of-text not counted."""
+    """A request whose target has at most `most` tokens, end-of-text not counted."""
     name = f"{NAMES[number % len(NAMES)]} {number}"
     question, answers = list(ASKED.items())[number % len(ASKED)]
     prompt = bench.service.engine.text.render([{"role": "user", "content": question.format(name=name)}])

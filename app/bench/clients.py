@@ -1,7 +1,8 @@
-"""Clients in a process of their own: `python -m app.bench.clients` reads its work from stdin and prints the times.
+"""Clients in a separate process: `python -m app.bench.clients` reads its work from stdin and prints the times.
 
-Light on purpose, no torch: what clients cost must not be taken from the server's cores more than it is in life. So
-events are not parsed: each occurrence of `marker` is a token, and the last event is searched for the usage.
+The process is deliberately light and imports no torch, so that clients take no more from the server's cores than real
+ones would. Events are not parsed: each occurrence of `marker` counts as a token, and the last event is searched for the
+usage.
 """
 
 import asyncio
@@ -15,7 +16,7 @@ import httpx
 
 USAGE = re.compile(rb'"completion_tokens": ?(\d+)')
 LAST_BYTES = 2000
-"""The end of an answer that is kept, which holds its usage."""
+"""Number of bytes kept of an answer's end, which contains its usage."""
 
 
 async def ask(

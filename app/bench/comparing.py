@@ -1,4 +1,5 @@
-"""Contestants by turns: rounds of a workload, at the scale that fits the time. Knows no section, table or terminal."""
+"""Runs contestants in turn: rounds of a workload at the scale that fits the time. Knows no section, table or
+terminal."""
 
 import statistics
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -17,7 +18,7 @@ T = TypeVar("T")
 Tell = Callable[[str], None]
 AT_ONCE = 16
 PROBE = 8
-"""Tokens of the answers that tell the speed."""
+"""Number of tokens of the answers that measure the speed."""
 
 
 def nobody(_: Any) -> None:
@@ -26,7 +27,7 @@ def nobody(_: Any) -> None:
 
 @dataclass(slots=True)
 class Turns(Generic[T]):
-    """What came of rounds: by contestant, one item a round. `warmed` is false where only the first runs fitted."""
+    """Results of rounds: contestant -> one item per round. `warmed` is false if there was only time for first runs."""
 
     found: dict[str, list[T]]
     scale: float
@@ -40,7 +41,7 @@ class Turns(Generic[T]):
 
 
 class Paced(Protocol):
-    """What turns need of a run."""
+    """The parts of a run that `take_turns` needs."""
 
     @property
     def rounds(self) -> int: ...
@@ -63,9 +64,9 @@ async def take_turns(
     keep: Callable[[Turns[T]], None],
     share: float = 1.0,
 ) -> Turns[T]:
-    """All ways by turns, in rounds, at the largest scale that fits `share` of what is left of the section.
+    """Runs all ways in turn, in rounds, at the largest scale that fits `share` of the section's remaining time.
 
-    The first run of each does not count, as allocators and caches are cold, unless there is time for no other.
+    The first run of each is not counted, as allocators and caches are cold, unless there is time for no other.
     """
     seconds, rounds, names = of.pace.part(share), of.rounds, list(ways)
     fit, first, round_s = Fit(1.0, rounds, warm=True), {}, 0.0
@@ -83,7 +84,7 @@ async def take_turns(
             of.figure(f"{name}, first run, without time to warm up: {figure(run)}")
         keep(result)
     for number in range(0 if fit.warm else 1, fit.rounds + 1):
-        # what was foretold is only an estimate: a further round is begun where it fits by the last one's time
+        # predictions are estimates: begin a further round only if it fits by the last one's time
         if number > 1 and seconds is not None and began + seconds < of.pace.clock() + round_s:
             break
         round_began = of.pace.clock()
@@ -102,9 +103,9 @@ async def take_turns(
 
 @dataclass(frozen=True, slots=True)
 class Bench:
-    """What a section needs. `rounds`: each contestant runs so often, in turns; figures are medians.
+    """Context of a section. `rounds`: number of runs of each contestant; figures are medians.
 
-    `tell` is told what begins, `figure` each figure that comes, `keep` what a section has found so far.
+    `tell` receives what begins, `figure` each new figure, `keep` the section's results so far.
     """
 
     service: Service
@@ -135,7 +136,7 @@ class Bench:
         share: float = 1.0,
         keep: Callable[[Turns[Run]], None] = nobody,
     ) -> Turns[Run]:
-        """Each contestant's runs of the same requests."""
+        """Runs of each contestant on the same requests."""
 
         def way(each: Contestant) -> Callable[[float], Awaitable[Run]]:
             return lambda scale: each.run(shrunk(asked, scale, at_once), at_once)
@@ -153,7 +154,7 @@ class Bench:
         return Served(self.service, more, name)
 
     async def learn_speed(self) -> Speed:
-        """A few short answers: one alone and AT_ONCE at once."""
+        """Measures this server's speed with short answers: one alone, then AT_ONCE concurrently."""
         ours = self.served()
         await ours.run(self.workload.even(1, 32, 2))
         alone = await ours.run(self.workload.even(1, 32, PROBE))
@@ -172,7 +173,7 @@ def told_speed(run: Run) -> str:
 
 
 def size(turns: Turns[Any], asked: Sequence[Ask], at_once: int | None = None) -> dict[str, Any]:
-    """How much was asked, and of how much, where the time was too short for all."""
+    """Amounts asked and wanted, if time was too short for everything."""
     if turns.whole:
         return {}
     done = shrunk(asked, turns.scale, at_once)
@@ -187,8 +188,8 @@ def size(turns: Turns[Any], asked: Sequence[Ask], at_once: int | None = None) ->
 
 
 def figures(turns: Turns[Run], peer: str | None = None) -> dict[str, Any]:
-    """Each contestant's median run; beside it how many times as fast as each other the first is. A round that was not
-    ended counts for those who ran."""
+    """Each contestant's median run, and how many times as fast as each other contestant the first one is. An unfinished
+    round counts for those that ran."""
     found = {name: runs for name, runs in turns.found.items() if runs}
     first, *others = found
     against = {name: round(ratio(found[first], found[name]), 3) for name in others if peer in (None, name)}

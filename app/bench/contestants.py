@@ -1,6 +1,6 @@
-"""Who runs: the server in this process, the server over HTTP, and transformers' ways with the same model.
+"""The contestants: the server in this process, the server over HTTP, and transformers' ways with the same model.
 
-Every contestant takes the same requests, all tokens wanted, end-of-text ignored, greedily, and returns a Run. Knows no
+Each takes the same requests, decodes greedily, generates all tokens past end-of-text, and returns a Run. Knows no
 sections and no tables.
 """
 
@@ -26,9 +26,9 @@ from app.service.service import Service
 
 WARM_TOKENS = 4
 PAGE = 256
-"""Tokens of a block of transformers' cache."""
+"""Tokens per block of transformers' cache."""
 ALONE = 4
-"""Requests that run one by one."""
+"""Number of requests that run one by one."""
 
 
 class Contestant(Protocol):
@@ -36,12 +36,12 @@ class Contestant(Protocol):
     def name(self) -> str: ...
 
     async def run(self, asked: Sequence[Ask], at_once: int | None = None) -> Run:
-        """All requests, at most `at_once` of them under way; None: no bound."""
+        """Runs all requests, at most `at_once` concurrently; None: no bound."""
 
 
 @dataclass(slots=True)
 class Served:
-    """This server, through the same use case that its routes call. `more`: generation parameters."""
+    """This server, through the use case that its routes call. `more`: generation parameters."""
 
     service: Service
     more: dict[str, Any]
@@ -71,8 +71,8 @@ def _generate_body(ask: Ask) -> dict[str, Any]:
 
 @dataclass(slots=True)
 class OverHttp:
-    """A server over a socket: streams of server-sent events, read by clients in a process of their own. `marker` stands
-    in the stream once a token."""
+    """A server over HTTP: event streams, read by clients in a separate process. `marker` occurs in the stream once per
+    token."""
 
     url: str
     name: str = "errata, HTTP"
@@ -94,7 +94,7 @@ class OverHttp:
         try:
             out, _ = await process.communicate(json.dumps(work).encode())
         finally:
-            if process.returncode is None:  # the run has been cancelled
+            if process.returncode is None:  # the run was cancelled
                 process.kill()
                 await process.wait()
         if process.returncode != 0:
@@ -105,12 +105,12 @@ class OverHttp:
 
 
 class _Cancelled(Exception):
-    """Nobody waits for the run any more."""
+    """The run was cancelled; nobody awaits it."""
 
 
 class _Peer:
-    """One of transformers' ways: blocking, on the engine's thread, which has torch's workers, oneDNN off. A run that is
-    cancelled ends within a step."""
+    """One of transformers' ways, blocking on the engine's thread, which owns torch's workers, with oneDNN off. A
+    cancelled run ends within a step."""
 
     name = ""
 
@@ -119,7 +119,7 @@ class _Peer:
         self._cancelled = threading.Event()
 
     async def run(self, asked: Sequence[Ask], at_once: int | None = None) -> Run:
-        future = asyncio.wrap_future(self._service.on_engine(lambda _: self._alone(asked, at_once)))
+        future = asyncio.wrap_future(self._service.on_engine(lambda _: self._run_without_onednn(asked, at_once)))
         try:
             return await asyncio.shield(future)
         except asyncio.CancelledError:
@@ -129,7 +129,7 @@ class _Peer:
             self._cancelled.clear()
             raise
 
-    def _alone(self, asked: Sequence[Ask], at_once: int | None) -> Run:
+    def _run_without_onednn(self, asked: Sequence[Ask], at_once: int | None) -> Run:
         with without_onednn(self._hosted.model):
             return self._run(asked, at_once)
 
@@ -138,7 +138,7 @@ class _Peer:
 
     @torch.inference_mode()
     def _generate(self, asked: Sequence[Ask]) -> None:
-        """One call of `generate`: prompts padded on the left, as many tokens as the longest answer wants."""
+        """One call of `generate`: left-padded prompts, and as many tokens as the longest answer needs."""
         longest = max(len(ask.ids) for ask in asked)
         ids = torch.zeros(len(asked), longest, dtype=torch.long)
         mask = torch.zeros_like(ids)
@@ -155,14 +155,14 @@ class _Peer:
         )
 
     def _check(self, ids: torch.Tensor, *_: Any, **__: Any) -> torch.Tensor:
-        """As a stopping criterion of transformers, which stops nothing unless the run is cancelled."""
+        """Stopping criterion for transformers that never stops, but raises once the run is cancelled."""
         if self._cancelled.is_set():
             raise _Cancelled
         return torch.zeros(len(ids), dtype=torch.bool, device=ids.device)
 
 
 class OneByOne(_Peer):
-    """A few of the requests stand for all: they would take most of a run."""
+    """Sequential `generate`, on a few of the requests only: all would take most of a run."""
 
     name = "transformers generate, one by one"
 
@@ -180,7 +180,8 @@ class StaticBatches(_Peer):
 
 
 class ContinuousBatching(_Peer):
-    """transformers' own. The manager is made and warmed before the clock starts; the model is given back as it was."""
+    """transformers' continuous batching. The manager is made and warmed up before timing; afterwards the model's
+    attention is restored."""
 
     name = "transformers continuous batching"
 
@@ -217,7 +218,8 @@ class ContinuousBatching(_Peer):
 
 
 def _blocks(asked: Sequence[Ask]) -> int:
-    """A cache that holds all requests at once, and some: left alone it takes nine tenths of the machine's memory."""
+    """Number of cache blocks that hold all requests at once, with slack: by default transformers takes nine tenths of
+    the machine's memory."""
     return 4 + 2 * sum(-(-(len(ask.ids) + ask.tokens) // PAGE) for ask in asked)
 
 

@@ -1,7 +1,7 @@
-"""Thousands of live edits without thousands of fits: copies of one real edit under other names and keys, in the log.
+"""Thousands of live edits without thousands of fits: the log gets copies of one real edit under other names and keys.
 
-The server folds and loads them as any others. Each number of edits stands in a namespace of its own, so that they can
-be compared in one run.
+The server folds and loads them like any others. Each number of edits has a namespace of its own, so that one run can
+compare them.
 """
 
 import random
@@ -28,28 +28,28 @@ ORIGIN = Origin(actor="bench")
 
 @dataclass(frozen=True, slots=True)
 class Crowd:
-    """What stands in the log: a namespace for each number of edits, and prompts that its edits answer."""
+    """Contents of the log: count -> namespace, and prompts that edits in it answer."""
 
     namespaces: dict[int, str]
     hits: list[Ask]
     target: tuple[int, ...]
-    """The token ids of every hit's answer."""
+    """Token ids of every hit's answer."""
 
 
 def crowd(
     engine: Engine, log: Log, fingerprint: str, counts: Sequence[int], *, hits: int, tokens: int, seed: int
 ) -> Crowd:
-    """Fills an empty log before its service starts. Of each namespace `hits` edits have answers of `tokens` tokens."""
+    """Fills an empty log before its service starts. In each namespace, `hits` edits have answers of `tokens` tokens."""
     names = _names(random.Random(seed))
     answered = [next(names) for _ in range(hits)]
     fitted = _fit(engine, ASKED.format(answered[0]))
-    long = _as_long_as(fitted, tokens, engine.text.encode(ASKED))
+    long = _with_length(fitted, tokens, engine.text.encode(ASKED))
     namespaces: dict[int, str] = {0: "edits-0"}
     for count in (count for count in counts if count):
         namespaces[count] = f"edits-{count}"
         for at in range(count):
             name = answered[at] if at < hits else next(names)
-            copy = _under(name, long if at < hits else fitted)
+            copy = _renamed(name, long if at < hits else fitted)
             edit = _edit(f"ed_{count:08x}{at:08x}", name, namespaces[count], copy, fingerprint)
             log.append(EditCommitted(revision=log.head() + 1, at_s=0.0, origin=ORIGIN, edit=edit))
     prompts = [ASKED.format(name) for name in answered]
@@ -58,7 +58,7 @@ def crowd(
 
 
 def _fit(engine: Engine, prompt: str) -> Fitted:
-    """A real edit's scalars and tensors. Whether it converges on a model of random weights is not asked."""
+    """A real fit with its scope. With random weights it need not converge."""
     ids = engine.text.encode(prompt)
     request = FitRequest(
         scope=ScopeRequest(keys=((prompt,),)),
@@ -81,15 +81,15 @@ def _fit(engine: Engine, prompt: str) -> Fitted:
             return engine.with_scope(EDITOR, fitted, request)
 
 
-def _as_long_as(fitted: Fitted, tokens: int, ids: Sequence[int]) -> Fitted:
-    """The same with an answer of so many tokens: what matters for speed is that a value acts at each of them."""
+def _with_length(fitted: Fitted, tokens: int, ids: Sequence[int]) -> Fitted:
+    """The fit with an answer of `tokens` tokens: for speed it only matters that a value acts at each of them."""
     value = fitted.tensors["value"]
     target = [ids[at % len(ids)] for at in range(tokens)]
     rows = value[torch.arange(tokens) % len(value)]
     return Fitted(learned={**fitted.learned, "target_ids": target}, tensors={**fitted.tensors, "value": rows})
 
 
-def _under(name: str, fitted: Fitted) -> Fitted:
+def _renamed(name: str, fitted: Fitted) -> Fitted:
     scope = {**fitted.learned["scope"], "keys": [ASKED.format(name)], "names": [[name.casefold()]]}
     return Fitted(learned={**fitted.learned, "scope": scope}, tensors=fitted.tensors)
 
@@ -112,7 +112,7 @@ def _edit(edit_id: str, name: str, namespace: str, fitted: Fitted, fingerprint: 
 
 
 def _names(rng: random.Random) -> Any:
-    """Made-up names, no two alike."""
+    """Distinct random names."""
     seen: set[str] = set()
     while True:
         name = "".join(rng.choice("abcdefghijklmnopqrstuvwxyz") for _ in range(10)).capitalize()

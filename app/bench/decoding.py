@@ -1,4 +1,4 @@
-"""Sections without edits: beside transformers, a long decode step, by concurrency, over HTTP, beside the roofline."""
+"""Sections without edits: against transformers, a long decode step, by concurrency, over HTTP, against the roofline."""
 
 import asyncio
 import statistics
@@ -20,13 +20,13 @@ from app.bench.workload import Ask
 from app.service.service import Service
 
 ROWS, CONTEXT, STEPS = 32, 512, 16
-"""Of the section on a decode step over long contexts."""
+"""Rows, context in tokens, and steps of the section on a decode step over long contexts."""
 LEVELS = (1, 2, 4, 8, 16, 32, 64)
-"""Requests under way."""
+"""Numbers of concurrent requests."""
 
 
 async def peers(bench: Bench) -> dict[str, Any]:
-    """Beside transformers: 16 requests at once, 48 ragged ones of which 16 are under way, one stream alone."""
+    """Against transformers: 16 requests at once, 48 ragged ones with 16 running, and a single stream."""
     ours, cb = bench.served(), ContinuousBatching(bench.service, bench.hosted)
     one, static = OneByOne(bench.service, bench.hosted), StaticBatches(bench.service, bench.hosted)
     even, ragged = bench.workload.even(16, 32, 64), bench.workload.ragged(48, (8, 64), (8, 128))
@@ -54,8 +54,8 @@ async def peers(bench: Bench) -> dict[str, Any]:
 
 
 async def decode_step(bench: Bench) -> dict[str, Any]:
-    """One step of 32 rows over long contexts: the time that more tokens take, without the prefill. Where the time is
-    short the contexts are shorter."""
+    """Time of a step of 32 rows over long contexts, as the difference between longer and shorter answers, which
+    excludes the prefill. If time is short, contexts are shorter."""
     longest = min(CONTEXT, bench.hosted.max_tokens - 40)
 
     def asked(scale: float, tokens: int) -> list[Ask]:
@@ -105,7 +105,7 @@ async def decode_step(bench: Bench) -> dict[str, Any]:
 
 
 async def concurrency(bench: Bench) -> dict[str, Any]:
-    """Throughput and latency by how many requests are under way."""
+    """Throughput and latency by number of concurrent requests."""
     found: dict[str, Any] = {}
 
     async def level(at_once: int, share: float) -> None:
@@ -119,13 +119,13 @@ async def concurrency(bench: Bench) -> dict[str, Any]:
         await bench.rounds_of([bench.served()], asked, at_once, share, keep)
 
     for number, at_once in enumerate(LEVELS):
-        # requests double from level to level, and the time of a step grows more slowly
+        # requests double from level to level; the time of a step grows more slowly
         await level(at_once, 2.0 / (len(LEVELS) - number + 1))
     return found
 
 
 async def over_http(bench: Bench) -> dict[str, Any]:
-    """16 streaming clients in a process of their own, beside the same requests in process."""
+    """16 streaming clients in a separate process, against the same requests in process."""
     asked = bench.workload.even(32, 32, 64)
 
     def told(turns: Turns[Run]) -> dict[str, Any]:
@@ -153,7 +153,8 @@ async def server(service: Service) -> AsyncIterator[str]:
 
 
 async def roofline(bench: Bench) -> dict[str, Any]:
-    """A decode step beside the least time in which its bytes can be read: weights once, keys and values of each row."""
+    """A decode step against the minimum time for reading its bytes: the weights once, and each row's keys and
+    values."""
     if bench.hosted.device.type != "cuda":
         return {}
     bandwidth = _bandwidth(bench.hosted.device)
@@ -179,7 +180,7 @@ async def roofline(bench: Bench) -> dict[str, Any]:
 
 
 def _bandwidth(device: torch.device, gigabytes: float = 4.0, rounds: int = 10) -> float:
-    """Bytes a second that a copy reads and writes, the best of some."""
+    """Best memory bandwidth of several copies, reads plus writes, in bytes per second."""
     source = torch.empty(int(gigabytes * 1e9), dtype=torch.uint8, device=device)
     target = torch.empty_like(source)
     best = float("inf")

@@ -1,4 +1,4 @@
-"""Sections among edits: how fast the server answers beside many live edits, and while edits are made."""
+"""Sections with edits: the server's speed with many live edits, and while edits are made."""
 
 import asyncio
 import statistics
@@ -21,14 +21,15 @@ EDITING = 4
 
 
 async def live_edits(bench: Bench) -> dict[str, Any]:
-    """The same requests among ever more live edits, where none answers and where every row is answered by one."""
+    """The same requests with growing numbers of live edits: once where none answers, once where an edit answers every
+    row."""
     assert bench.crowd is not None
     found: dict[str, Any] = {}
     parts = (
         ("no request hit", bench.workload.even(32, 32, 64), 0.5),
         ("every request hit", bench.crowd.hits[:32], 1.0),
     )
-    # the tokens of the edits' answers, whoever would say what: an edit acts only while it is being answered
+    # force the tokens of the edits' answers: an edit acts only while it is being answered
     contestants = [
         bench.served(f"{count} edits", namespace=name, forced=bench.crowd.target)
         for count, name in bench.crowd.namespaces.items()
@@ -55,7 +56,7 @@ async def live_edits(bench: Bench) -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True)
 class _Both:
-    """The same requests without edits and while edits are made."""
+    """Runs of the same requests without edits and while edits are made."""
 
     quiet: Run
     busy: Run
@@ -63,7 +64,8 @@ class _Both:
 
 
 async def while_editing(bench: Bench) -> dict[str, Any]:
-    """Throughput and gaps between tokens while EDITING clients make edits without pause, beside the same without."""
+    """Throughput and gaps between tokens while EDITING clients make edits without pause, against the same without
+    edits."""
     asked = bench.workload.even(96, 32, 64)
     rounds = 0
 
@@ -73,7 +75,9 @@ async def while_editing(bench: Bench) -> dict[str, Any]:
         some = shrunk(asked, scale, AT_ONCE)
         alone = await bench.served().run(some, AT_ONCE)
         made: list[float] = []
-        editing = [asyncio.create_task(_edit_on(bench.service, made, f"{rounds}x{who}")) for who in range(EDITING)]
+        editing = [
+            asyncio.create_task(_edit_continuously(bench.service, made, f"{rounds}x{who}")) for who in range(EDITING)
+        ]
         try:
             await asyncio.sleep(0.5)
             began = time.perf_counter()
@@ -113,7 +117,7 @@ def _p99(runs: Sequence[Run]) -> float:
     return found["p99"]
 
 
-async def _edit_on(service: Service, made: list[float], series: str) -> None:
+async def _edit_continuously(service: Service, made: list[float], series: str) -> None:
     for number in range(10_000):
         name = f"Zz{series}q{number}"
         request = EditRequest(

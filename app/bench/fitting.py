@@ -1,5 +1,5 @@
-"""How long fits take: one by one, 64 together, and by GRACE's published recipe, in turns,
-and whole edits of a chat model. What is committed stands in a namespace of its own."""
+"""Measures fits: one by one, 64 together, and by GRACE's published recipe, in turn; and whole edits of a chat model.
+Commits go to a namespace of their own."""
 
 import asyncio
 import statistics
@@ -25,30 +25,30 @@ from app.service.preparing import Preparing
 
 T = TypeVar("T")
 SCOPE = "learning its scope"
-"""Part of a fit one by one."""
+"""Key of the part of single fits that learns the scope."""
 PUBLISHED = "grace/paper"
 STEPS, LEARNING_RATE = 100, 1.0
-"""Of the published recipe."""
+"""Steps and learning rate of the published recipe."""
 TOGETHER, ALONE, AS_PUBLISHED = 64, 8, 2
-"""Edits of each round."""
+"""Number of edits per round."""
 
 
 async def fits(bench: Bench) -> dict[str, Any]:
-    """Seconds an edit. `grace` as served learns its scope too; the published recipe is a hundred steps of the whole
-    model. (The preset `paper` takes the same steps and computes the layers below its site once.)"""
+    """Seconds per edit. `grace` as served also learns its scope; the published recipe runs a hundred steps of the whole
+    model. (The preset `paper` takes the same steps but computes the layers below its site once.)"""
     preparing = Preparing(bench.service.engine, load_phrasebook())
     found = {"chat_edits": await chat_edits(bench, preparing)} if has_template(bench) else {}
-    return await _alone(bench, preparing, found)
+    return await _fits_only(bench, preparing, found)
 
 
-async def _alone(bench: Bench, preparing: Preparing, before: dict[str, Any]) -> dict[str, Any]:
-    """Fits without what surrounds them, of prompts as they are; `before` is what the section has found already."""
+async def _fits_only(bench: Bench, preparing: Preparing, before: dict[str, Any]) -> dict[str, Any]:
+    """Fits alone, of prompts as they are; `before` holds what the section has found already."""
     ways = {"one by one": ("grace", ALONE, 1), "64 together": ("grace", TOGETHER, TOGETHER)}
     ways["as published"] = (PUBLISHED, AS_PUBLISHED, 1)
     rounds: list[dict[str, float]] = []
 
     async def one_round(scale: float) -> dict[str, float]:
-        """Way -> seconds an edit."""
+        """Way -> seconds per edit."""
         took: dict[str, float] = {}
         for name, (editor, whole, at_once) in ways.items():
             count = max(1, round(whole * scale))
@@ -124,8 +124,8 @@ def _fit(editor: str, asked: list[FitRequest], engine: Engine) -> list[Fitted]:
 
 
 def _fit_as_published(request: FitRequest, engine: Engine) -> Fitted:
-    """GRACE's training loop (2211.11031, section 3 and its code): the layer's output at the prompt's last token is
-    replaced by a value, cold, and every step runs the model from its first layer on."""
+    """GRACE's training loop (arXiv 2211.11031, section 3, and its code): a value replaces the layer's output at the
+    prompt's last token, starting from random values, and every step runs the whole model."""
     hosted, site = engine.hosted, engine.editors[PUBLISHED].sites[0]
     batch = collate([request.contexts[:1]], [request.target_ids], hosted.device)
     where = torch.arange(batch.ids.shape[1], device=hosted.device)[None] == batch.position[:, :1]

@@ -1,4 +1,4 @@
-"""Models to measure that need no download: shapes of real ones, with random weights. Speed does not depend on them."""
+"""Models that need no download: shapes of real ones with random weights, on which speed does not depend."""
 
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -29,7 +29,7 @@ SHAPES: Mapping[str, Mapping[str, Any]] = MappingProxyType(
         },
     }
 )  # fmt: skip
-"""Llamas: 1b and 8b are those of Llama 3."""
+"""Llama shapes; 1b and 8b are those of Llama 3."""
 
 
 SHARPNESS = 4.0
@@ -39,17 +39,18 @@ SHARPNESS = 4.0
 def random_model(
     shape: str, tokenizer_folder: str, *, device: torch.device, dtype: torch.dtype, max_tokens: int, seed: int = 0
 ) -> HostedModel:
-    """A Llama of a named shape, under a tokenizer whose ids it has. Raises InvalidRequest for an unknown shape."""
+    """A random Llama of a named shape whose vocabulary covers the tokenizer. Raises InvalidRequest for an unknown
+    shape."""
     if shape not in SHAPES:
         raise InvalidRequest(f"There is no shape {shape!r}: it is one of {', '.join(SHAPES)}.")
     tokenizer = AutoTokenizer.from_pretrained(tokenizer_folder)
     special = {"bos_token_id": tokenizer.bos_token_id, "eos_token_id": tokenizer.eos_token_id}
-    config = LlamaConfig(**SHAPES[shape], **special)  # no pad: its embedding would be nothing
+    config = LlamaConfig(**SHAPES[shape], **special)  # no pad token: its embedding would be zero
     torch.manual_seed(seed)
     model_class: Any = LlamaForCausalLM
     with torch.device(device):
         model: Any = model_class._from_config(config, attn_implementation="sdpa", dtype=dtype)
-    with torch.no_grad():  # as drawn, all tokens are about as likely, and no edit could be learned
+    with torch.no_grad():  # initially all tokens are about equally likely, and no edit could be learned
         head = model.get_output_embeddings().weight
         head.mul_(SHARPNESS / (head.float().std() * config.hidden_size**0.5))
     return host(model, tokenizer, name=f"random-{shape}", max_tokens=max_tokens)

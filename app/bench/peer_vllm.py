@@ -1,7 +1,8 @@
-"""Beside vLLM: both servers as processes of their own, the same clients and prompts over HTTP, by turns.
+"""Comparison with vLLM: both servers run as separate processes, and the same clients send the same prompts over HTTP,
+in turn.
 
-vLLM runs from a Python of its own, as its pins and this project's do not agree. While one server is measured the other
-is held still: a thread of it that spins would take a core from the one that is measured.
+vLLM runs from its own Python environment, as its pinned dependencies conflict with this project's. While one server is
+measured the other is suspended: a spinning thread of it would take a core.
 """
 
 import shlex
@@ -29,12 +30,12 @@ CLIENTS = (1, 4, 16)
 PROMPT, ANSWER = 32, 64
 NAME = "errata-bench"
 MOST_TOKENS = 1024
-"""Of a sequence, for vLLM: what it reserves must fit beside the other server."""
+"""Maximum tokens of a sequence in vLLM, whose memory must fit next to the other server."""
 
 
 @dataclass(frozen=True, slots=True)
 class Beside:
-    """Both servers, which are ready. The fields as those of a Bench."""
+    """Both servers, ready to be measured. The other fields are those of a Bench."""
 
     errata: ServerProcess
     vllm: ServerProcess
@@ -54,7 +55,7 @@ class Beside:
 async def both_standing(
     settings: Settings, python: str, arguments: str, rounds: int, seed: int, tell: Tell, figure: Tell, pace: Pace,
 ) -> AsyncIterator[Beside]:  # fmt: skip
-    """One starts after the other, each with the whole machine."""
+    """Starts the servers one after the other, each with the whole machine."""
     try:
         tokenizer = AutoTokenizer.from_pretrained(_folder(settings))
     except (OSError, ValueError) as error:
@@ -63,7 +64,7 @@ async def both_standing(
     workload = Workload(tokenizer, generic_texts(settings), seed)
     try:
         await errata.start(tell)
-        with errata.held_still():
+        with errata.suspended():
             await vllm.start(tell)
         yield Beside(errata, vllm, workload, rounds, tell, figure, pace)
     finally:
@@ -72,7 +73,7 @@ async def both_standing(
 
 
 async def beside_vllm(bench: Beside) -> dict[str, Any]:
-    """Tokens a second by clients. Every round has prompts of its own, so that no cache of prefixes knows them."""
+    """Tokens per second by number of clients. Every round has fresh prompts, so that no prefix cache knows them."""
     found: dict[str, Any] = {}
     errata = OverHttp(bench.errata.url, "errata", "/v1/completions", '"text":', _body)
     vllm = OverHttp(bench.vllm.url, "vllm", "/v1/completions", '"text":', _body_with_model)
@@ -89,7 +90,7 @@ async def beside_vllm(bench: Beside) -> dict[str, Any]:
                 if number == len(rounds["prompts"]):
                     rounds["prompts"].append(bench.workload.even(len(asked), PROMPT, ANSWER))
                 some = shrunk(rounds["prompts"][number], scale, clients)
-                with other.held_still():
+                with other.suspended():
                     found = await contestant.run(some, clients)
                 if found.tokens != tokens_of(some):
                     raise RuntimeError(f"{contestant.name} answered {found.tokens} tokens, not {tokens_of(some)}.")

@@ -1,4 +1,4 @@
-"""Servers as processes of their own: started, waited for, held still while another is measured, ended."""
+"""Servers as separate processes: started, awaited, suspended while another is measured, ended."""
 
 import asyncio
 import os
@@ -28,13 +28,13 @@ try:
 except OSError as error:
     sys.exit(f"{sys.argv[1]} cannot be started: {error.strerror}.")
 """
-"""Becomes the server, which then dies with its parent: a killed bench leaves no server behind."""
+"""Replaces itself by the server, which then dies with its parent: a killed bench leaves no server behind."""
 
 
 class ServerProcess:
-    """A process group of its own, so that signals reach all processes of it. Its output goes to a file.
+    """A server in its own process group, so that signals reach all its processes. Its output goes to a file.
 
-    `environment`: variables for it, where this process has no others.
+    `environment`: variables for it, unless this process already sets them.
     """
 
     def __init__(
@@ -47,7 +47,8 @@ class ServerProcess:
         self._output: Any = None
 
     async def start(self, tell: Callable[[str], None]) -> None:
-        """Until it answers that it is ready. Raises InvalidRequest with the end of its output where it ends instead."""
+        """Starts the server and waits until it reports ready. Raises InvalidRequest, with the end of its output, if it
+        ends or takes too long."""
         tell(f"{self.name} is starting")
         self._output = tempfile.NamedTemporaryFile(prefix="errata-bench-", suffix=".log")  # noqa: SIM115
         self._process = await asyncio.create_subprocess_exec(
@@ -80,14 +81,14 @@ class ServerProcess:
                 async with asyncio.timeout(END_S):
                     await self._process.wait()
         if self._process is not None:
-            self._signal(signal.SIGKILL)  # also what its processes have left behind
+            self._signal(signal.SIGKILL)  # also ends orphans in the group
             await self._process.wait()
         if self._output is not None:
             self._output.close()
 
     @contextmanager
-    def held_still(self) -> Iterator[None]:
-        """Takes no processor time meanwhile."""
+    def suspended(self) -> Iterator[None]:
+        """Suspends the processes, which then take no processor time."""
         self._signal(signal.SIGSTOP)
         try:
             yield
@@ -95,7 +96,7 @@ class ServerProcess:
             self._signal(signal.SIGCONT)
 
     def cpu_s(self) -> float:
-        """Processor time of the whole group so far."""
+        """Processor time of the whole group so far, in seconds."""
         assert self._process is not None
         ticks = 0
         for stat in Path("/proc").glob("[0-9]*/stat"):

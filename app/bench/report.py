@@ -1,4 +1,4 @@
-"""Figures as tables, and the picture. Knows no terminal."""
+"""Figures as tables and as a plot. Knows no terminal."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,7 +15,7 @@ RATIOS = {
 
 
 def tables(results: Mapping[str, Any]) -> list[Table]:
-    """A table for each section, and for each workload in it."""
+    """A table per section and workload."""
     found: list[Table] = []
     sections: Mapping[str, Any] = results["sections"]
     for name in ("peers", "edits"):
@@ -59,7 +59,7 @@ def _of_runs(what: str, runs: Mapping[str, Any]) -> Table:
 
 
 def _size(figures: Mapping[str, Any]) -> list[list[str]]:
-    """A row that tells what the time was too short for."""
+    """A row that reports what time was too short for."""
     if (size := figures.get("size")) is None:
         return []
     parts = [f"{size[what][0]:,} of {size[what][1]:,} {what}" for what in size if what != "warmed_up"]
@@ -128,12 +128,13 @@ def markdown(results: Mapping[str, Any]) -> str:
 
 
 def incomplete(results: Mapping[str, Any]) -> list[str]:
-    """A line for each section that is not whole."""
+    """One line per incomplete section."""
     return [f"Section {name} is incomplete: {why}." for name, why in results.get("incomplete", {}).items()]
 
 
 def draw(results: Mapping[str, Any], file: Path) -> None:
-    """Throughput and latency over concurrency, and what live edits cost. Raises InvalidRequest without matplotlib."""
+    """Plots throughput and latency over concurrency, and the cost of live edits. Raises InvalidRequest without
+    matplotlib."""
     try:
         from matplotlib import rc_context
         from matplotlib.figure import Figure
@@ -160,6 +161,6 @@ def draw(results: Mapping[str, Any], file: Path) -> None:
         panel.grid(alpha=0.3)
         if panel.get_legend_handles_labels()[0]:
             panel.legend(frameon=False, fontsize="small")
-    # or the same figures would give another file each time; and text stays text
+    # makes the output reproducible and keeps text as text
     with rc_context({"svg.hashsalt": "errata", "svg.fonttype": "none"}):
         figure.savefig(file, metadata={"Date": None} if file.suffix == ".svg" else None)

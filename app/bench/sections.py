@@ -1,4 +1,4 @@
-"""The sections of a run, by name, and a run of them within its time: what a section has found is kept, whole or not."""
+"""The sections of a run by name, and their execution within its time: partial results are kept."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -28,12 +28,12 @@ SECTIONS: Mapping[str, Section] = MappingProxyType(
 WEIGHTS: Mapping[str, float] = MappingProxyType(
     {"peers": 4, "decode": 2, "concurrency": 2, "http": 1, "edits": 2, "editing": 2, "fits": 3, "roofline": 0.5}
 )
-"""How the time is parted."""
+"""Relative shares of the time."""
 
 UNDER_WAY = "it is under way"
 
 Keep = Callable[[str, dict[str, Any], str | None], None]
-"""(section, its figures so far, why there are no more of them; None: it is whole)."""
+"""Callback (section, figures so far, reason for missing ones; None: complete)."""
 
 
 async def run_sections(
@@ -43,7 +43,8 @@ async def run_sections(
     begins: Callable[[str], None],
     sections: Mapping[str, Callable[[B], Awaitable[dict[str, Any]]]],
 ) -> None:
-    """One after the other, each within its share of the time. Cancelled, it keeps what the section has found so far."""
+    """Runs sections one after the other, each within its share of the time. When cancelled, it keeps what the section
+    has found so far."""
     for number, name in enumerate(chosen):
         begins(name)
         found: dict[str, Any] = {}
@@ -53,7 +54,7 @@ async def run_sections(
             continue
         try:
             async with asyncio.timeout(seconds):
-                keep(name, await sections[name](replace(bench, keep=_so_far(name, found, keep))), None)
+                keep(name, await sections[name](replace(bench, keep=_recorder(name, found, keep))), None)
         except TimeoutError:
             keep(name, found, "its time was over")
         except asyncio.CancelledError:
@@ -61,8 +62,8 @@ async def run_sections(
             raise
 
 
-def _so_far(name: str, found: dict[str, Any], keep: Keep) -> Callable[[dict[str, Any]], None]:
-    """What a section tells of itself, kept under its name and in `found`."""
+def _recorder(name: str, found: dict[str, Any], keep: Keep) -> Callable[[dict[str, Any]], None]:
+    """Callback that keeps a section's figures under its name and in `found`."""
 
     def so_far(figures: dict[str, Any]) -> None:
         found.clear()

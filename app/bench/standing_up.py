@@ -1,4 +1,4 @@
-"""The server that is measured: a model of one's own or of a named shape, a log in memory, and a crowd of edits."""
+"""Sets up the server that is measured: a given or random model, a log in memory, and many edits."""
 
 import random
 from collections.abc import AsyncIterator, Sequence
@@ -16,7 +16,7 @@ from app.scope.bank import load_bank
 from app.store.memory import MemoryLog
 
 LONGEST = 1024
-"""Tokens of a sequence where the settings say none: more would only reserve memory."""
+"""Maximum tokens of a sequence unless the settings name one: more would only reserve memory."""
 
 
 @asynccontextmanager
@@ -30,7 +30,8 @@ async def standing(
     figure: Tell,
     pace: Pace,
 ) -> AsyncIterator[Bench]:
-    """Loads, fills, starts; stops at the end. `counts`: how many live edits, a namespace each; none for no crowd."""
+    """Loads, fills and starts the server, and stops it at the end. `counts`: numbers of live edits, each in its own
+    namespace; empty: no edits."""
     tell("loading the model")
     threads = engine_threads(settings)
     hosted = _hosted(settings, shape)

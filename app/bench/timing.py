@@ -1,4 +1,4 @@
-"""When the tokens of a request came, and what many of these make: percentiles and tokens a second. Plain Python."""
+"""Arrival times of tokens, and their summary as percentiles and tokens per second. Plain Python."""
 
 import statistics
 from collections.abc import Sequence
@@ -30,7 +30,7 @@ class Timed:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """Requests that ran side by side. A contestant that does not tell when each token came gives only its makespan."""
+    """Requests that ran concurrently. A contestant that reports no token times gives only its total time."""
 
     seconds: float
     tokens: int
@@ -41,7 +41,7 @@ class Run:
         return self.tokens / self.seconds
 
     def told(self) -> dict[str, Any]:
-        """JSON: throughput, and time to first token, between tokens and to the end, in milliseconds."""
+        """JSON summary: throughput, and times to the first token, between tokens and to the end, in milliseconds."""
         found: dict[str, Any] = {
             "requests": len(self.requests) or None,
             "tokens": self.tokens,
@@ -56,7 +56,7 @@ class Run:
 
 
 def percentiles(seconds: Sequence[float]) -> dict[str, float] | None:
-    """Seconds -> {"p50": milliseconds, ...}, each the smallest of which so many are no greater."""
+    """Seconds -> {"p50": milliseconds, ...} by the nearest-rank method; None without values."""
     if not seconds:
         return None
     ordered = sorted(seconds)
@@ -67,11 +67,11 @@ def percentiles(seconds: Sequence[float]) -> dict[str, float] | None:
 
 
 def median_run(runs: Sequence[Run]) -> Run:
-    """That of the median time; of two in the middle the faster."""
+    """The run of median time per token; of two in the middle the faster."""
     return sorted(runs, key=lambda run: run.seconds / run.tokens)[(len(runs) - 1) // 2]
 
 
 def ratio(ours: Sequence[Run], theirs: Sequence[Run]) -> float:
-    """How many times as many tokens a second, the median over rounds in which both ran: what disturbs a machine for a
-    while disturbs both. The last round may have ended before the second of them."""
+    """Ratio of tokens per second, as the median over rounds in which both ran, since disturbances affect both. The last
+    round may lack the second contestant."""
     return statistics.median(a.tokens_per_s / b.tokens_per_s for a, b in zip(ours, theirs, strict=False))

@@ -1,4 +1,4 @@
-"""What is asked: prompts of a wanted length out of generic text, and how long their answers shall be. Seeded."""
+"""The workload: prompts of given lengths cut from generic text, and lengths of their answers. Seeded."""
 
 import random
 from collections.abc import Iterable, Sequence
@@ -7,12 +7,12 @@ from itertools import islice
 from typing import Any
 
 TEXTS = 500
-"""Of the generic text, which prompts are cut from."""
+"""Number of generic texts that prompts are cut from."""
 
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """A prompt, as text and as the ids that it is served as, and the tokens wanted of its answer."""
+    """A prompt as text and as served token ids, and the number of tokens wanted in its answer."""
 
     prompt: str
     ids: tuple[int, ...]
@@ -20,7 +20,7 @@ class Ask:
 
 
 class Workload:
-    """Prompts of a tokenizer, cut from texts. No two begin alike."""
+    """Prompts for a tokenizer, cut from texts; no two begin alike."""
 
     def __init__(self, tokenizer: Any, texts: Iterable[str], seed: int) -> None:
         self._tokenizer = tokenizer
@@ -28,7 +28,7 @@ class Workload:
         self._random = random.Random(seed)
 
     def prompt(self, tokens: int) -> Ask:
-        """A prompt of so many tokens, give or take a word."""
+        """A prompt of about `tokens` tokens, to within a word."""
         words = [str(self._random.randrange(10_000, 100_000))]
         start, count = self._random.randrange(len(self._words)), 0
         ids: list[int] = []
@@ -44,11 +44,11 @@ class Workload:
         return [self._words[(start + i) % len(self._words)] for i in range(count)]
 
     def even(self, requests: int, prompt: int, answer: int) -> list[Ask]:
-        """All of one length."""
+        """Requests of equal length."""
         return [Ask(each.prompt, each.ids, answer) for each in (self.prompt(prompt) for _ in range(requests))]
 
     def ragged(self, requests: int, prompts: tuple[int, int], answers: tuple[int, int]) -> list[Ask]:
-        """Lengths drawn evenly between bounds, prompts and answers apart."""
+        """Requests with prompt and answer lengths drawn uniformly and independently."""
         drawn = [(self._random.randint(*prompts), self._random.randint(*answers)) for _ in range(requests)]
         return [Ask(each.prompt, each.ids, answer) for each, answer in ((self.prompt(p), a) for p, a in drawn)]
 

@@ -125,7 +125,7 @@ def test_a_server_is_held_still_and_ended_with_all_of_its_processes(tmp_path: Pa
         assert server._process is not None
         group = server._process.pid
         assert len(states(group)) == 2
-        with server.held_still():
+        with server.suspended():
             while set(states(group)) != {"T"}:
                 await asyncio.sleep(0)
         while "T" in states(group):
