@@ -1,6 +1,6 @@
-"""Settings from files: `.env` and `errata.toml` where a command runs, or the TOML file that ERRATA_CONFIG names.
+"""Settings from files: `.env` and `errata.toml` in the working directory, or the TOML file that ERRATA_CONFIG names.
 
-The top level of the TOML file holds the server's settings, its table `client` what commands need to reach a server.
+The top level of the TOML file holds the server's settings, its table `client` those of the client commands.
 """
 
 import os
@@ -20,14 +20,14 @@ class ConfigMissing(ValueError):
 
 
 class ServerTable(TomlConfigSettingsSource):
-    """All of the file but the table `client`."""
+    """The file without the table `client`."""
 
     def _read_file(self, file_path: Any) -> dict[str, Any]:
         return {name: value for name, value in super()._read_file(file_path).items() if name != CLIENT}
 
 
 class ClientTable(TomlConfigSettingsSource):
-    """The table `client` of the file, where it has one."""
+    """The table `client` of the file, if it has one."""
 
     def _read_file(self, file_path: Any) -> dict[str, Any]:
         found = super()._read_file(file_path).get(CLIENT, {})
@@ -39,12 +39,12 @@ def with_file(
     settings: type[BaseSettings],
     first: tuple[PydanticBaseSettingsSource, ...],
 ) -> tuple[PydanticBaseSettingsSource, ...]:
-    """The sources of some settings, the strongest first; the file is the weakest. Raises ConfigMissing."""
+    """Sources of settings, strongest first; the file is the weakest. Raises ConfigMissing."""
     return *first, source(settings, config_file())
 
 
 def config_file() -> Path:
-    """The file that is read, if it is there. Raises ConfigMissing where one is named that is not."""
+    """Path of the config file, which may not exist. Raises ConfigMissing if one is named that does not."""
     named = os.environ.get("ERRATA_CONFIG")
     if named and not Path(named).expanduser().is_file():
         raise ConfigMissing(f"There is no config file {named}: name another with --config or ERRATA_CONFIG.")
@@ -52,5 +52,5 @@ def config_file() -> Path:
 
 
 def variables() -> dict[str, str]:
-    """The environment, and below it what `.env` sets."""
+    """The environment, and where it is silent the variables of `.env`."""
     return {name: value for name, value in dotenv_values(DOTENV).items() if value is not None} | dict(os.environ)
