@@ -67,7 +67,7 @@ def verify(rows: Iterable[str], seal: Seal = PLAIN) -> Verified:
                 if isinstance(event, Turning) and (event.revived or event.superseded):
                     whole = ledger.told_whole(event)
                     if whole != event:
-                        raise ValueError("its recorded effects on other edits are not its actual ones")
+                        raise ValueError("it tells other effects on edits than it has")
                 ledger.apply(event)
         except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise StoreCorrupt(f"Line {number} is not what was exported: {error}.", line=number) from error
