@@ -16,7 +16,7 @@ SCALES = (1.0, 0.75, 0.5, 0.375, 0.25, 0.1875, 0.125, 0.0625)
 FEWER_ROUNDS_BELOW = 0.25
 """Above this scale, the scale is reduced before the rounds: a ratio of several rounds says more than one of longer
 answers."""
-LEAST_TOKENS = 8
+MIN_ANSWER_TOKENS = 8
 """Minimum number of tokens of a shortened answer."""
 LEAST_SHARE = 0.25
 """Minimum share of the time for measuring: a model that is slow to load would otherwise yield no figure."""
@@ -49,7 +49,7 @@ def shrunk(asked: Sequence[Ask], scale: float, at_once: int | None = None) -> li
     run at once."""
     least = len(asked) if at_once is None else min(len(asked), at_once + at_once // 2)
     kept = asked[: max(least, round(len(asked) * scale))]
-    return [replace(ask, tokens=max(min(ask.tokens, LEAST_TOKENS), round(ask.tokens * scale))) for ask in kept]
+    return [replace(ask, tokens=max(min(ask.tokens, MIN_ANSWER_TOKENS), round(ask.tokens * scale))) for ask in kept]
 
 
 @dataclass(frozen=True, slots=True)

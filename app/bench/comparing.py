@@ -142,7 +142,7 @@ class Bench:
             return lambda scale: each.run(shrunk(asked, scale, at_once), at_once)
 
         ways = {each.name: way(each) for each in contestants}
-        return await self.turns(ways, self.cost(asked, at_once), told_speed, keep, share)
+        return await self.turns(ways, self.cost(asked, at_once), format_speed, keep, share)
 
     def cost(self, asked: Sequence[Ask], at_once: int | None = None) -> Callable[[float], float]:
         """Scale -> modelled seconds."""
@@ -153,7 +153,7 @@ class Bench:
     def served(self, name: str = "errata", **more: Any) -> Served:
         return Served(self.service, more, name)
 
-    async def learn_speed(self) -> Speed:
+    async def measure_speed(self) -> Speed:
         """Measures this server's speed with short answers: one alone, then AT_ONCE concurrently."""
         ours = self.served()
         await ours.run(self.workload.even(1, 32, 2))
@@ -168,7 +168,7 @@ class Bench:
         return self.pace.speed
 
 
-def told_speed(run: Run) -> str:
+def format_speed(run: Run) -> str:
     return f"{run.tokens_per_s:,.1f} tokens/s"
 
 

@@ -16,7 +16,7 @@ import httpx
 from transformers import AutoTokenizer
 
 from app.bench.budget import Pace, shrunk
-from app.bench.comparing import Tell, Turns, figures, nobody, size, take_turns, told_speed
+from app.bench.comparing import Tell, Turns, figures, format_speed, nobody, size, take_turns
 from app.bench.contestants import OverHttp
 from app.bench.processes import ServerProcess, free_port
 from app.bench.timing import Run
@@ -29,7 +29,7 @@ from app.engine.model import pick_device, pick_dtype
 CLIENTS = (1, 4, 16)
 PROMPT, ANSWER = 32, 64
 NAME = "errata-bench"
-MOST_TOKENS = 1024
+MAX_TOKENS = 1024
 """Maximum tokens of a sequence in vLLM, whose memory must fit next to the other server."""
 
 
@@ -52,7 +52,7 @@ class Beside:
 
 
 @asynccontextmanager
-async def both_standing(
+async def running_servers(
     settings: Settings, python: str, arguments: str, rounds: int, seed: int, tell: Tell, figure: Tell, pace: Pace,
 ) -> AsyncIterator[Beside]:  # fmt: skip
     """Starts the servers one after the other, each with the whole machine."""
@@ -105,7 +105,7 @@ async def beside_vllm(bench: Beside) -> dict[str, Any]:
         bench.tell(f"{clients} clients")
         ways = {"errata": way(errata, bench.vllm), "vllm": way(vllm, bench.errata)}
         await take_turns(
-            bench, ways, lambda scale: float(tokens_of(shrunk(asked, scale, clients))), told_speed, keep, share
+            bench, ways, lambda scale: float(tokens_of(shrunk(asked, scale, clients))), format_speed, keep, share
         )
 
     for number, clients in enumerate(CLIENTS):
@@ -149,7 +149,7 @@ def _vllm(settings: Settings, python: str, arguments: str) -> ServerProcess:
     port = free_port()
     command = [
         python, "-m", "vllm.entrypoints.openai.api_server", "--model", _folder(settings), "--served-model-name", NAME,
-        "--dtype", dtype_of(settings), "--host", "127.0.0.1", "--port", str(port), "--max-model-len", str(MOST_TOKENS),
+        "--dtype", dtype_of(settings), "--host", "127.0.0.1", "--port", str(port), "--max-model-len", str(MAX_TOKENS),
         *shlex.split(arguments),
     ]  # fmt: skip
     environment = {"VLLM_CPU_KVCACHE_SPACE": "2"} if pick_device(settings.device).type == "cpu" else {}

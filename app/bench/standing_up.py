@@ -15,7 +15,7 @@ from app.engine.model import HostedModel, pick_device, pick_dtype
 from app.scope.bank import load_bank
 from app.store.memory import MemoryLog
 
-LONGEST = 1024
+DEFAULT_MAX_TOKENS = 1024
 """Maximum tokens of a sequence unless the settings name one: more would only reserve memory."""
 
 
@@ -62,5 +62,5 @@ def _hosted(settings: Settings, shape: str | None) -> HostedModel:
         str(DEMO_MODEL),
         device=device,
         dtype=pick_dtype(settings.dtype, device),
-        max_tokens=settings.max_sequence_tokens or LONGEST,
+        max_tokens=settings.max_sequence_tokens or DEFAULT_MAX_TOKENS,
     )

@@ -109,7 +109,7 @@ async def _sections(
 
             async def work() -> None:
                 pace.loaded()
-                await measured.learn_speed()
+                await measured.measure_speed()
                 await run_sections(measured, chosen, results.keep, progress.begin, SECTIONS_RUN)
 
             await stopping.run(work())
@@ -130,7 +130,7 @@ async def _beside(
 ) -> None:
     import torch
 
-    from app.bench.peer_vllm import beside_vllm, both_standing, dtype_of
+    from app.bench.peer_vllm import beside_vllm, dtype_of, running_servers
     from app.bench.sections import run_sections
     from app.engine.model import pick_device
 
@@ -140,7 +140,7 @@ async def _beside(
     with Progress() as progress:
 
         async def work() -> None:
-            async with both_standing(
+            async with running_servers(
                 settings, python, arguments, rounds, seed, progress.tell, progress.figure, pace
             ) as both:
                 pace.loaded()

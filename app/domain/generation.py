@@ -8,7 +8,7 @@ from app.domain.edit import NAMESPACE, NAMESPACE_RULE
 from app.domain.errors import InvalidRequest
 
 FinishReason = Literal["length", "eos_token", "stop_sequence"]
-MOST_TOP_LOGPROBS = 20
+MAX_TOP_LOGPROBS = 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,8 +77,8 @@ class GenerationParameters:
         check(len(self.logit_bias) <= 300, "`logit_bias` takes at most 300 tokens.")
         check(all(-100 <= bias <= 100 for _, bias in self.logit_bias), "`logit_bias` goes from -100 to 100.")
         check(
-            self.top_logprobs is None or 0 <= self.top_logprobs <= MOST_TOP_LOGPROBS,
-            f"At most {MOST_TOP_LOGPROBS} of the likeliest tokens are told.",
+            self.top_logprobs is None or 0 <= self.top_logprobs <= MAX_TOP_LOGPROBS,
+            f"At most {MAX_TOP_LOGPROBS} of the likeliest tokens are told.",
         )
         check(
             self.json_schema is None or not self.ignore_eos,

@@ -110,7 +110,7 @@ class Ledger:
         ids = self._by_prompt.get((namespace, prompt.strip()), ())
         return [edit_id for edit_id in ids if self.state(edit_id) in states]
 
-    def superseded_by_all(self, edit_ids: Iterable[str]) -> tuple[str, ...]:
+    def with_superseded(self, edit_ids: Iterable[str]) -> tuple[str, ...]:
         """Transitive closure over `supersedes`: the edits, those that they supersede, and so on."""
         found: dict[str, None] = {}
         todo = list(edit_ids)

@@ -11,7 +11,7 @@ Span = tuple[str, ...]
 _WORD = re.compile(r"[぀-ヿ㐀-鿿가-힯]|[^\W_]+")  # in scripts without spaces each character is a word
 _ACCENT = re.compile("[\u0300-\u036f]")
 _POSSESSIVE = re.compile(r"['’]s\b")
-SHORTEST_MISSPELT = 5
+MIN_MISSPELT_LETTERS = 5
 """Minimum length, in letters, of a word in which one letter may be wrong: a single letter tells Iran from Iraq."""
 
 
@@ -31,14 +31,14 @@ def plain_words(text: str) -> tuple[str, ...]:
     return tuple(_WORD.findall(fold(text)))
 
 
-def squeezed(text: str) -> str:
+def collapse_spaces(text: str) -> str:
     """The text with runs of white space collapsed to one blank and none at the ends."""
     return " ".join(text.split())
 
 
 def same_text(answer: str, target: str) -> bool:
     """Equality of whole answers; only white space, at the ends and in runs, is ignored."""
-    return squeezed(answer) == squeezed(target)
+    return collapse_spaces(answer) == collapse_spaces(target)
 
 
 def fold(text: str) -> str:
@@ -73,7 +73,7 @@ def _same(span: Span, words: Sequence[str]) -> bool:
 
 def _a_letter_off(a: str, b: str) -> bool:
     """Whether the words differ by one changed, missing or added letter: never the first letter, never a digit."""
-    if min(len(a), len(b)) < SHORTEST_MISSPELT or a[0] != b[0] or abs(len(a) - len(b)) > 1:
+    if min(len(a), len(b)) < MIN_MISSPELT_LETTERS or a[0] != b[0] or abs(len(a) - len(b)) > 1:
         return False
     short, long = sorted((a, b), key=len)
     at = next((i for i, (x, y) in enumerate(zip(short, long, strict=False)) if x != y), len(short))

@@ -15,10 +15,10 @@ from app.domain.errors import InvalidRequest
 if TYPE_CHECKING:
     from llguidance import LLMatcher, LLTokenizer
 
-GAPS = {"whitespace_flexible": True, "whitespace_pattern": r"\n? {0,16}"}
+WHITESPACE = {"whitespace_flexible": True, "whitespace_pattern": r"\n? {0,16}"}
 """White space allowed between the parts of an answer; bounded, or a small model may emit blanks until its tokens run
 out."""
-MOST_STATES = 20_000
+MAX_LEXER_STATES = 20_000
 """Maximum number of states of a schema's lexer, about 2 KB each; an answer whose schema needs more ends with an
 error."""
 CACHED_SCHEMAS = 16
@@ -73,9 +73,9 @@ class Grammars:
         from llguidance import LLMatcher, LLParserLimits
 
         tokens = self._read_tokens()
-        limits = LLParserLimits(max_lexer_states=MOST_STATES, verbose_errors=False)
+        limits = LLParserLimits(max_lexer_states=MAX_LEXER_STATES, verbose_errors=False)
         # ours override compiler options that the schema may name
-        told = json.dumps({**json.loads(schema), "x-guidance": GAPS})
+        told = json.dumps({**json.loads(schema), "x-guidance": WHITESPACE})
         problem = LLMatcher.validate_grammar(LLMatcher.grammar_from_json_schema(told), tokens, limits=limits)
         if not problem:
             # allows a leading blank, with which many tokenizers begin words

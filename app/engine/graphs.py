@@ -20,7 +20,7 @@ from app.engine.kv_cache import SlotCache
 from app.engine.model import HostedModel
 
 _log = logging.getLogger(__name__)
-LEAST_WIDTH = 64
+MIN_WIDTH = 64
 TOLERANCE = 0.05
 """Maximum deviation from the eager pass, as a fraction of the largest logit; more than rounding in half precision
 explains."""
@@ -86,7 +86,7 @@ class DecodeGraphs:
         if self._disabled or not held <= self._editors.keys():
             return eager()
         count = bucket(slots[-1] + 1, self._cache.slots)
-        width = bucket(max(max(starts) + 1, LEAST_WIDTH), self._cache.max_tokens)
+        width = bucket(max(max(starts) + 1, MIN_WIDTH), self._cache.max_tokens)
         known = self._steps.get((count, width))
         expected = eager() if known is None else None
         self._fill(count, slots, starts, pieces, rows)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from app.domain.edit import edit_id_of
 from app.domain.generation import FinishReason, Generation, Hit, Ranked, Token
-from app.domain.words import same_text, squeezed
+from app.domain.words import collapse_spaces, same_text
 from app.editors.base import Decision
 from app.engine.sampler import rank
 from app.engine.sequence import Sequence as Running
@@ -98,5 +98,5 @@ def _target_was_said(
         return same_text(sequence.answer.text, wanted[: min(cuts, default=len(wanted))])
     if generated == wanted_ids[: len(generated)]:
         return True
-    so_far = squeezed(sequence.answer.text.rstrip(_PARTIAL))
-    return bool(so_far) and squeezed(wanted).startswith(so_far)
+    so_far = collapse_spaces(sequence.answer.text.rstrip(_PARTIAL))
+    return bool(so_far) and collapse_spaces(wanted).startswith(so_far)

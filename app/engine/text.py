@@ -16,7 +16,7 @@ _BYTE = re.compile(r"<0x([0-9A-Fa-f]{2})>")
 """Form of a single byte in tokenizers with byte fallback."""
 _BYTE_OF = {char: byte for byte, char in bytes_to_unicode().items()}  # type: ignore[no-untyped-call]
 """Character -> byte in byte-level tokenizers."""
-CHARACTERS_A_TOKEN = 8
+CHARACTERS_PER_TOKEN = 8
 """More characters per token than most texts have. Of a prompt that exceeds it for a whole sequence, a beginning is
 tokenised first."""
 
@@ -165,7 +165,7 @@ class Text:
     def _check_beginning(self, prompt: str) -> None:
         """Refuses a prompt that is too long after reading only as much of it as that takes: tokenising a million
         characters takes seconds. Raises InvalidRequest."""
-        size = CHARACTERS_A_TOKEN * self._max_tokens
+        size = CHARACTERS_PER_TOKEN * self._max_tokens
         # a cut may split the longest token into many
         enough = self._max_tokens + self._longest if size < len(prompt) else 0
         while size < len(prompt):

@@ -24,7 +24,7 @@ from app.evaluation.candidates import Made
 from app.evaluation.cases import Case
 from app.scope.bank import BankPrompt
 
-LONGEST = 512
+MAX_EMBEDDED_TOKENS = 512
 """Maximum number of a prompt's tokens that are embedded."""
 
 
@@ -74,7 +74,7 @@ class MeanState:
 @torch.inference_mode()
 def _mean_state(prompt: str, engine: Engine) -> Tensor:
     hosted = engine.hosted
-    ids = torch.tensor([engine.text.encode(prompt)[-LONGEST:]], device=hosted.device)
+    ids = torch.tensor([engine.text.encode(prompt)[-MAX_EMBEDDED_TOKENS:]], device=hosted.device)
     states = hosted.model(ids, output_hidden_states=True, use_cache=False).hidden_states[-1]
     mean: Tensor = states[0].float().mean(0).cpu()
     return mean

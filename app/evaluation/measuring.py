@@ -18,7 +18,7 @@ from app.evaluation.slices import paraphrase_slice, slices_of
 
 AGE_GROUPS = 10
 """Number of age groups of edits, oldest first, in which retention is reported."""
-FIRST = 100
+FIRST_EDITS = 100
 """Number of first edits that have a figure of their own."""
 MODES: Mapping[str, Mapping[str, float | int]] = {
     "temperature 1": {"temperature": 1.0},
@@ -83,7 +83,7 @@ class Measuring:
         standing = asked = standing_of(outcomes)
         if len(standing) > self._extent.edits:
             asked = sorted(rng.sample(standing, self._extent.edits), key=standing.index)
-        first, everyone = standing[:FIRST], [outcome.case for outcome in standing]
+        first, everyone = standing[:FIRST_EDITS], [outcome.case for outcome in standing]
 
         def count(extent: Extent) -> int:
             return min(extent.edits, len(asked))

@@ -26,7 +26,7 @@ from app.service.service import Service
 STEPS = (1, 10, 100, 1_000, 10_000)
 ROOM_TOKENS = 32
 """Tokens allowed per answer beyond the longest target."""
-LEAST_TOKENS = 64
+MIN_ANSWER_TOKENS = 64
 RUN_ON_TOKENS = 8
 """Like ROOM_TOKENS for the papers' figures: enough to see that an answer goes on past its target."""
 
@@ -106,7 +106,7 @@ async def run_candidate(
     figures = {line["edits"]: line for line in lines if line["kind"] == "figures"}
     _check_not_passed(plan, len(outcomes), figures)
     longest = await longest_target(service, [case.target for case in plan.cases])
-    asking = Asking(service, longest + RUN_ON_TOKENS if plan.papers else max(LEAST_TOKENS, longest + ROOM_TOKENS))
+    asking = Asking(service, longest + RUN_ON_TOKENS if plan.papers else max(MIN_ANSWER_TOKENS, longest + ROOM_TOKENS))
     candidate = make_candidate(name, asking, plan.carrying)
     if made := [outcome.case for outcome in outcomes if outcome.made.edit_id is not None]:
         await candidate.restore(made)

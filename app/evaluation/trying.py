@@ -20,7 +20,7 @@ from app.evaluation.verdicts import Answer, figures_of, last
 from app.service.recent import Recent
 from app.service.service import Service
 
-ABREAST = 8
+MAX_CONCURRENT_EDITS = 8
 """Number of edits of different namespaces that are made concurrently."""
 
 Keep = Callable[[list[dict[str, Any]]], None]
@@ -180,7 +180,7 @@ def _concurrent(edits: Sequence[Wanted]) -> Iterator[list[Wanted]]:
     conflict with the next."""
     some: list[Wanted] = []
     for each in edits:
-        if len(some) == ABREAST or any(each.namespace == one.namespace for one in some):
+        if len(some) == MAX_CONCURRENT_EDITS or any(each.namespace == one.namespace for one in some):
             yield some
             some = []
         some.append(each)

@@ -13,7 +13,7 @@ from app.evaluation.scores import Tally, is_exact
 from app.evaluation.trials import Messages, Question, Trial
 
 ALL = "all"
-LISTED = 200
+MAX_LISTED = 200
 """Maximum number of questions of each sort that results list."""
 
 
@@ -44,7 +44,7 @@ def figures_of(
             for group in dict.fromkeys((ALL, question.group or ALL)):
                 shares[name][group].add(right)
         found = _sort_of(question, answer, measured)
-        if found is not None and len(listed[found]) < LISTED:
+        if found is not None and len(listed[found]) < MAX_LISTED:
             by = [prompts.get(edit_id, edit_id) for edit_id in answer.hits]
             listed[found].append(_listed(trial, question, answer, by))
     return {
@@ -55,7 +55,7 @@ def figures_of(
             {"edit": last(wanted.messages), "problem": each.problem}
             for each, wanted in zip(made, trial.edits, strict=False)
             if each.problem is not None
-        ][:LISTED],
+        ][:MAX_LISTED],
         "asked": sum(answer is not None for answer in answers),
         "not_asked": sum(answer is None for answer in answers),
         "shares": {

@@ -100,7 +100,7 @@ class Changing:
     async def _in_the_way(self, edit_ids: Sequence[str]) -> dict[str, int]:
         """-> the revisions of the namespaces at which nothing was."""
         ledger, seen = self._records.ledger, dict[str, int]()
-        leaving = ledger.superseded_by_all(edit_ids)  # they answer now, and no longer when these come back
+        leaving = ledger.with_superseded(edit_ids)  # they answer now, and no longer when these come back
         for edit_id in edit_ids:
             entry = ledger.entry(edit_id)
             request, now = entry.request, self._pins.standing(entry.request.namespace)

@@ -57,7 +57,7 @@ def effects(ledger: Ledger, events: Iterable[Event]) -> dict[int, tuple[list[str
 def turned_at(ledger: Ledger, revision: int, edit_ids: Iterable[str]) -> tuple[list[str], list[str]]:
     """Edits that an event of this revision about these edits revived, and superseded, through them."""
     ids = [edit_id for edit_id in edit_ids if edit_id in ledger.entries]
-    others = [ledger.entries[edit_id] for edit_id in ledger.superseded_by_all(ids) if edit_id not in ids]
+    others = [ledger.entries[edit_id] for edit_id in ledger.with_superseded(ids) if edit_id not in ids]
     revived = [entry.edit.id for entry in others if any(start == revision for start, _ in entry.live)]
     superseded = [entry.edit.id for entry in others if any(end == revision for _, end in entry.live)]
     return revived, superseded

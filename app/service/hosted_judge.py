@@ -5,7 +5,7 @@ import hashlib
 from collections.abc import Sequence
 
 from app.domain.errors import InvalidRequest
-from app.domain.generation import MOST_TOP_LOGPROBS, GenerationParameters, Token
+from app.domain.generation import MAX_TOP_LOGPROBS, GenerationParameters, Token
 from app.engine.editions import Edition
 from app.engine.owner import EngineOwner
 from app.scope.doubt import Doubt
@@ -60,7 +60,7 @@ class HostedJudge:
 
     async def _forced(self, prompt: str, ids: tuple[int, ...]) -> tuple[Token, ...]:
         """These tokens after the prompt, whatever the model would say, and beside each those that it would."""
-        parameters = GenerationParameters(forced=ids, max_new_tokens=len(ids), top_logprobs=MOST_TOP_LOGPROBS)
+        parameters = GenerationParameters(forced=ids, max_new_tokens=len(ids), top_logprobs=MAX_TOP_LOGPROBS)
         return (await generation_of(self._owner, prompt, parameters, BARE, 0)).tokens
 
     def _prompt(self, doubt: Doubt) -> str:

@@ -24,7 +24,7 @@ ANSWER_S = 1.25
 BLOCK_S = 0.5
 """Upper limit of a blocking read in seconds; well below ANSWER_S, or every wait would look like a dead server."""
 DURABLE = {"appendonly": "yes", "appendfsync": "always", "maxmemory-policy": "noeviction"}
-OLDEST = (6, 2)
+MIN_VERSION = (6, 2)
 """Oldest supported Redis version: the first with XADD NOMKSTREAM."""
 FORMS = (
     "redis://[user:password@]host[:port][/db], rediss://... for TLS, or "
@@ -93,7 +93,7 @@ def require_durable(client: Any, url: str, *, allow_not_durable: bool) -> bool:
     with translated(url):
         about = client.info("server")
         version = tuple(int(part) for part in str(about["redis_version"]).split(".")[:2])
-        if version < OLDEST:
+        if version < MIN_VERSION:
             raise InvalidRequest(f"{url} is Redis {about['redis_version']}: 6.2 or newer is needed.")
         try:
             found = {name: client.config_get(name).get(name) for name in DURABLE}  # 6.2 takes one name at a time

@@ -134,7 +134,7 @@ def test_where_no_time_is_left_first_runs_give_the_figures(name: str) -> None:
         async with standing(4) as bench:
             pace = Pace(0.0)
             bench = replace(bench, pace=pace, keep=kept.append)
-            await bench.learn_speed()
+            await bench.measure_speed()
             pace.begin(name, {name: 1.0})
             return await SECTIONS[name](bench)
 

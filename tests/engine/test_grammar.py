@@ -101,7 +101,7 @@ def test_without_the_library_it_is_said_what_to_install(monkeypatch: pytest.Monk
 
 
 def test_a_schema_that_turns_out_too_much_work_ends_its_own_answer_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("app.engine.grammar.MOST_STATES", 5)
+    monkeypatch.setattr("app.engine.grammar.MAX_LEXER_STATES", 5)
     rig = Rig()
     heavy, light = rig.add("Who?", count=200, json_schema=text_of(PERSON)), rig.add("Who?", count=20)
     rig.run()

@@ -14,7 +14,7 @@ from app.domain.generation import Generation, GenerationParameters, Hit
 from app.evaluation.journal import Journal
 from app.evaluation.trial_report import markdown, rows_of
 from app.evaluation.trials import Question, Trial, Wanted, turn
-from app.evaluation.trying import ABREAST, Trials, check_editor, run_trials
+from app.evaluation.trying import MAX_CONCURRENT_EDITS, Trials, check_editor, run_trials
 from app.service.recent import Recent
 from app.store.sqlite import SqliteLog
 from tests.service.conftest import serving
@@ -153,7 +153,7 @@ def test_decisions_take_one_token_and_judge_no_answer(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("apart", "abreast"), [(True, 2), (False, 1)])
 def test_edits_of_one_namespace_are_made_one_after_the_other(tmp_path: Path, apart: bool, abreast: int) -> None:
-    assert ABREAST >= 2
+    assert MAX_CONCURRENT_EDITS >= 2
     service = StandIn({})
     run(tmp_path, service, trial(apart=apart))
     assert service.most_abreast == abreast
