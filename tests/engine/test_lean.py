@@ -68,7 +68,7 @@ def test_a_row_alone_is_a_row_among_others() -> None:
 def test_edits_act_as_on_the_models_own_modules(editor: str, monkeypatch: pytest.MonkeyPatch) -> None:
     edits = [("e0", "The capital of Ruritania is", "S"), ("e1", "The king of Zenda was", "R")]
     lean_rig = Rig()
-    monkeypatch.setattr(LeanDecode, "takes", staticmethod(lambda _: False))
+    monkeypatch.setattr(LeanDecode, "supports", staticmethod(lambda _: False))
     plain_rig = Rig()
     edition = Edition("default", 3, ("e0", "e1"))
     answers = []
