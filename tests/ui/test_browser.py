@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from app.ui.help import ORDER
 from tests.server import Server
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
@@ -169,6 +170,9 @@ def test_every_page_is_for_everybody(browser: Any, site: Server, width: int, sch
     page = context.new_page()
     for path in [*PAGES, *(f"edits/{each['id']}" for each in site.client.get("/edits?limit=1").json()["edits"])]:
         page.goto(f"/ui/{path}")
+        check(page)
+    for path in ("/help", *(f"/help/{name}" for name in ORDER)):
+        page.goto(path)
         check(page)
     context.close()
 
