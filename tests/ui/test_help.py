@@ -129,7 +129,7 @@ def test_a_message_leads_to_a_page_and_stays_text() -> None:
 
 def test_a_refusal_on_a_page_leads_to_its_explanation(visitor: Visitor, service: FakeService) -> None:
     visitor.sign_in(key_for(service, Role.READER))
-    answer = visitor.get("/ui/namespaces/protected")
+    answer = visitor.get("/ui/keys")
     assert answer.status_code == 403
     assert '<a href="/help/operation#keys-and-roles">' in answer.text
 
