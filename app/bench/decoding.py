@@ -70,7 +70,7 @@ async def decode_step(bench: Bench) -> dict[str, Any]:
 
         return step
 
-    def told(turns: Turns[tuple[float, int]]) -> dict[str, Any]:
+    def summary(turns: Turns[tuple[float, int]]) -> dict[str, Any]:
         steps = {name: [seconds for seconds, _ in found] for name, found in turns.found.items() if found}
         figures: dict[str, Any] = {
             "rows": ROWS,
@@ -93,7 +93,7 @@ async def decode_step(bench: Bench) -> dict[str, Any]:
     contestants: list[Contestant] = [bench.served(), ContinuousBatching(bench.service, bench.hosted)]
 
     def keep(turns: Turns[tuple[float, int]]) -> None:
-        bench.keep(told(turns))
+        bench.keep(summary(turns))
 
     def figure(step: tuple[float, int]) -> str:
         return f"{1e3 * step[0]:,.1f} ms a step"
@@ -101,7 +101,7 @@ async def decode_step(bench: Bench) -> dict[str, Any]:
     def cost(scale: float) -> float:
         return bench.cost(asked(scale, 1 + STEPS))(1.0)
 
-    return told(await bench.turns({each.name: way(each) for each in contestants}, cost, figure, keep))
+    return summary(await bench.turns({each.name: way(each) for each in contestants}, cost, figure, keep))
 
 
 async def concurrency(bench: Bench) -> dict[str, Any]:
@@ -128,12 +128,14 @@ async def over_http(bench: Bench) -> dict[str, Any]:
     """16 streaming clients in a separate process, against the same requests in process."""
     asked = bench.workload.even(32, 32, 64)
 
-    def told(turns: Turns[Run]) -> dict[str, Any]:
+    def summary(turns: Turns[Run]) -> dict[str, Any]:
         return figures(turns) | size(turns, asked, AT_ONCE)
 
     async with server(bench.service) as url:
         contestants: list[Contestant] = [OverHttp(url), bench.served()]
-        return told(await bench.rounds_of(contestants, asked, AT_ONCE, keep=lambda turns: bench.keep(told(turns))))
+        return summary(
+            await bench.rounds_of(contestants, asked, AT_ONCE, keep=lambda turns: bench.keep(summary(turns)))
+        )
 
 
 @asynccontextmanager

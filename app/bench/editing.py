@@ -95,7 +95,7 @@ async def while_editing(bench: Bench) -> dict[str, Any]:
             f"{both.quiet.tokens_per_s:,.1f} without"
         )
 
-    def told(turns: Turns[_Both]) -> dict[str, Any]:
+    def summary(turns: Turns[_Both]) -> dict[str, Any]:
         rounds = turns.found["requests and edits"]
         busy, quiet = [each.busy for each in rounds], [each.quiet for each in rounds]
         return {
@@ -107,8 +107,8 @@ async def while_editing(bench: Bench) -> dict[str, Any]:
         }
 
     cost = bench.cost(asked, AT_ONCE)
-    turns = await bench.turns({"requests and edits": both}, cost, figure, lambda turns: bench.keep(told(turns)))
-    return told(turns)
+    turns = await bench.turns({"requests and edits": both}, cost, figure, lambda turns: bench.keep(summary(turns)))
+    return summary(turns)
 
 
 def _p99(runs: Sequence[Run]) -> float:

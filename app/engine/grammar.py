@@ -75,11 +75,11 @@ class Grammars:
         tokens = self._read_tokens()
         limits = LLParserLimits(max_lexer_states=MAX_LEXER_STATES, verbose_errors=False)
         # ours override compiler options that the schema may name
-        told = json.dumps({**json.loads(schema), "x-guidance": WHITESPACE})
-        problem = LLMatcher.validate_grammar(LLMatcher.grammar_from_json_schema(told), tokens, limits=limits)
+        schema_json = json.dumps({**json.loads(schema), "x-guidance": WHITESPACE})
+        problem = LLMatcher.validate_grammar(LLMatcher.grammar_from_json_schema(schema_json), tokens, limits=limits)
         if not problem:
             # allows a leading blank, with which many tokenizers begin words
-            lark = f'start: BLANK? answer\nBLANK: " "\nanswer: %json {told}'
+            lark = f'start: BLANK? answer\nBLANK: " "\nanswer: %json {schema_json}'
             matcher = LLMatcher(tokens, LLMatcher.grammar_from_lark(lark), log_level=0, limits=limits)
             problem = matcher.get_error()
         if problem:

@@ -98,9 +98,9 @@ class DecodeGraphs:
             return self._give_up(f"a decode step cannot be captured: {error}", expected, eager)
         found = known[1][list(slots)].clone()
         if expected is not None:
-            apart = (found - expected).abs().max().item()
-            if apart > TOLERANCE * expected.abs().max().item():
-                return self._give_up(f"a captured step is {apart:g} off", expected, eager)
+            deviation = (found - expected).abs().max().item()
+            if deviation > TOLERANCE * expected.abs().max().item():
+                return self._give_up(f"a captured step is {deviation:g} off", expected, eager)
             self._steps[count, width] = known
         return found
 

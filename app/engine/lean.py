@@ -72,8 +72,8 @@ class LeanDecode:
             for rows, width in _groups(starts, self._cache.max_tokens)
         ]
         acting = self._hooks.acting
-        every = self._cache.layers_states(self._kv_heads, self._d_head, hidden.dtype)
-        for layer, states, sites in zip(self._layers, every, self._sites, strict=True):
+        all_states = self._cache.layers_states(self._kv_heads, self._d_head, hidden.dtype)
+        for layer, states, sites in zip(self._layers, all_states, self._sites, strict=True):
             x = _normed(layer.input_layernorm, hidden)
             attended = self._attention(layer.self_attn, x, cos, sin, states, at, groups)
             hidden = hidden + layer.self_attn.o_proj.product(attended)
@@ -90,13 +90,13 @@ class LeanDecode:
         if hasattr(attention, "q_norm"):
             query = attention.q_norm(query.view(rows, -1, d_head)).view(rows, -1)
             key = attention.k_norm(key.view(rows, -1, d_head)).view(rows, -1)
-        both = torch.cat([query, key], -1).view(rows, -1, d_head)
-        both = torch.addcmul(both * cos, both.roll(d_head // 2, -1), sin)
-        heads = both.shape[1] - kv_heads
-        written = torch.cat([both[:, heads:].flatten(1), attention.v_proj.product(x)], -1)
+        stacked = torch.cat([query, key], -1).view(rows, -1, d_head)
+        rotated = torch.addcmul(stacked * cos, stacked.roll(d_head // 2, -1), sin)
+        heads = rotated.shape[1] - kv_heads
+        written = torch.cat([rotated[:, heads:].flatten(1), attention.v_proj.product(x)], -1)
         states.flatten(0, 1).flatten(1).index_copy_(0, at, written)
         # query heads that share keys and values become queries of one head
-        query = both[:, :heads].view(rows, kv_heads, -1, d_head)
+        query = rotated[:, :heads].view(rows, kv_heads, -1, d_head)
         found = [
             F.scaled_dot_product_attention(
                 query[mine],

@@ -64,10 +64,10 @@ class Runner:
         if not LeanDecode.supports(self._hosted):
             return None
         lean = LeanDecode(self._hosted, self._hooks, self.cache)
-        apart = statistics.median(self._deviation(lean, first) for first in TRIAL_TOKENS)
-        if apart <= TOLERANCE:
+        deviation = statistics.median(self._deviation(lean, first) for first in TRIAL_TOKENS)
+        if deviation <= TOLERANCE:
             return lean
-        _log.warning("Decode steps run the model's own modules: the lean ones are %.0f %% off.", 100 * apart)
+        _log.warning("Decode steps run the model's own modules: the lean ones are %.0f %% off.", 100 * deviation)
         return None
 
     def _deviation(self, lean: LeanDecode, first: int) -> float:
@@ -115,8 +115,8 @@ class Runner:
     ) -> Tensor:
         """Non-decoding slots in between run as idle rows, whose results are discarded, so that keys and values are read
         in place. If they outnumber the decoding rows, those are gathered instead."""
-        between = slots[-1] + 1 - slots[0]
-        if between == len(slots) or between > 2 * len(slots):
+        span = slots[-1] + 1 - slots[0]
+        if span == len(slots) or span > 2 * len(slots):
             return self._decode(slots, starts, pieces, rows)
         at = {slot: row for row, slot in enumerate(slots)}
         idle = RowView(None, (), 0, 1, 0)

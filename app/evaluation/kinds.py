@@ -53,8 +53,8 @@ def kind_of(files: Sequence[Path]) -> Kind:
         for number, row in enumerate(rows_of(file), 1):
             found.setdefault(_kind(row), f"row {number} of {file}")
     if len(found) > 1:
-        told = ", ".join(f"{kind} ({where})" for kind, where in found.items())
-        raise InvalidRequest(f"The files hold cases of several kinds: {told}. Evaluate one kind at a time.")
+        kinds_found = ", ".join(f"{kind} ({where})" for kind, where in found.items())
+        raise InvalidRequest(f"The files hold cases of several kinds: {kinds_found}. Evaluate one kind at a time.")
     return next(iter(found))
 
 

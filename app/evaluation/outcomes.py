@@ -34,8 +34,8 @@ class Outcome:
 
 def not_carried(case: Case, given: int) -> tuple[str, ...]:
     """Paraphrases that the request did not contain, neither among its first `given` ones nor word for word."""
-    told = {alike(text) for text in (case.prompt, *case.paraphrases[:given])}
-    return tuple(text for text in case.paraphrases[given:] if alike(text) not in told)
+    given_texts = {alike(text) for text in (case.prompt, *case.paraphrases[:given])}
+    return tuple(text for text in case.paraphrases[given:] if alike(text) not in given_texts)
 
 
 def alike(prompt: str) -> str:

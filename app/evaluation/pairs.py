@@ -46,8 +46,8 @@ def trials_of(files: Sequence[Path], choosing: Choosing) -> list[Trial]:
     """One trial with prompt and target only and, if any row has paraphrases or counter-examples, one whose requests
     carry them. Each edit has a namespace of its own. Raises InvalidRequest."""
     pairs = chosen(read(files, "pairs", choosing.where, pair_of), choosing, lambda pair: pair.half)
-    told = any(pair.paraphrases or pair.counter_examples for pair in pairs)
-    return [_trial(pairs, ticked=ticked) for ticked in ((False, True) if told else (False,))]
+    any_given = any(pair.paraphrases or pair.counter_examples for pair in pairs)
+    return [_trial(pairs, ticked=ticked) for ticked in ((False, True) if any_given else (False,))]
 
 
 def _trial(pairs: Sequence[Pair], *, ticked: bool) -> Trial:

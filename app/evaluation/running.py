@@ -196,9 +196,9 @@ def _summary(figures: Mapping[str, Any]) -> str:
         "first 100": figures.get("first_100"),
         **figures.get("locality", {}),
     }
-    told = [f"{name} {100 * each['share']:.1f} %" for name, each in shares.items() if each and each["asked"]]
-    told += [f"{name} {100 * share:.1f} %" for name, share in forced.items() if share is not None]
-    return f"after {figures['edits']} edits: {', '.join(told)}"
+    parts = [f"{name} {100 * each['share']:.1f} %" for name, each in shares.items() if each and each["asked"]]
+    parts += [f"{name} {100 * share:.1f} %" for name, share in forced.items() if share is not None]
+    return f"after {figures['edits']} edits: {', '.join(parts)}"
 
 
 def _whole(plan: Plan, candidate: Candidate, asking: Asking, pacing: Pacing, so_far: SoFar) -> Measuring:

@@ -43,8 +43,8 @@ def trials_of(files: Sequence[Path], choosing: Choosing) -> list[Trial]:
     others = [each for each in utterances if each.intent not in known]
     others, rest = others[: choosing.ask], others[choosing.ask :]
     if choosing.traffic_from == "all":
-        told = {each.text for each in own} | {each.text for texts in known.values() for each in texts}
-        rest += [each for each in utterances if each.intent in known and each.text not in told]
+        known_texts = {each.text for each in own} | {each.text for texts in known.values() for each in texts}
+        rest += [each for each in utterances if each.intent in known and each.text not in known_texts]
         random.shuffle(rest)
     if len(rest) < choosing.traffic:
         raise InvalidRequest(

@@ -104,10 +104,10 @@ def require_durable(client: Any, url: str, *, allow_not_durable: bool) -> bool:
         return True
     if allow_not_durable:
         return False
-    is_now = ", ".join(f"{name} is {value}" for name, value in wrong.items())
-    asked = " ".join(f"--{name} {DURABLE[name]}" for name in wrong)
+    current = ", ".join(f"{name} is {value}" for name, value in wrong.items())
+    flags = " ".join(f"--{name} {DURABLE[name]}" for name in wrong)
     raise InvalidRequest(
-        f"{url} may lose edits that were acknowledged ({is_now}): start redis-server with {asked}, or set "
+        f"{url} may lose edits that were acknowledged ({current}): start redis-server with {flags}, or set "
         f"ERRATA_ALLOW_NOT_DURABLE=true to run without that promise."
     )
 
