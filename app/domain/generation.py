@@ -50,7 +50,7 @@ class GenerationParameters:
     """Token ids to emit in order, whatever the model would choose (teacher forcing)."""
 
     counted: bool = True
-    """Whether the question is one of the namespace's users: hits and recent prompts leave out what is not."""
+    """Whether a user of the namespace asked; otherwise hits and recent prompts do not count the request."""
 
     json_schema: str | None = None
     """JSON Schema, as text, that constrains the answer."""

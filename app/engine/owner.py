@@ -117,7 +117,7 @@ class EngineOwner:
         self._post(lambda: None)  # no-op that wakes a sleeping engine, so that it sees the flag
 
     def end_all(self, error: ErrataError) -> None:
-        """End what runs and waits now, answers and fits, with an error each; what is posted later runs."""
+        """Ends all running and waiting answers and fits with an error each; work posted later still runs."""
         self._post(lambda: self.engine.end_all(error))
 
     def fit(

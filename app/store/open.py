@@ -28,7 +28,7 @@ def open_log(
     if url == "memory://":
         return MemoryLog(chain)
     if scheme in REDIS_SCHEMES and separator:
-        from app.store.redis import RedisLog  # whose client takes a fifth of what a command takes to start
+        from app.store.redis import RedisLog  # imported late: its client would take a fifth of a command's start
 
         return RedisLog(url, chain, prefix=redis_prefix, allow_not_durable=allow_not_durable)
     if scheme != "sqlite" or not rest.startswith("/"):
