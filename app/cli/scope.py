@@ -113,6 +113,8 @@ def why(
         return
     who = f"The edit {hit['id']} answers" if found["edit"] else f"The model answers; the edit {hit['id']} came nearest"
     render.out().print(render.line(f"{who}: {hit['why'] or hit['signals']}."))
+    page = "/help/scope#too-wide" if found["edit"] else "/help/scope#too-narrow"
+    render.say(f"If that is wrong, see {client.url}{page}")
 
 
 def check(

@@ -156,7 +156,8 @@ class Text:
         if len(ids) >= self._max_tokens:
             raise InvalidRequest(
                 f"The prompt has {len(ids)} tokens; a sequence here holds {self._max_tokens} with its answer. "
-                "Shorten the prompt, or raise max_sequence_tokens as far as the model allows.",
+                "Shorten the prompt, or raise ERRATA_MAX_SEQUENCE_TOKENS as far as the model "
+                "allows. See /help/troubleshooting#the-prompt-is-too-long.",
                 prompt_tokens=len(ids),
                 limit=self._max_tokens,
             )
@@ -172,7 +173,8 @@ class Text:
             if len(self._whole(prompt[:size])) > enough:
                 raise InvalidRequest(
                     f"The prompt has more than {self._max_tokens} tokens, which is what a sequence here holds with its "
-                    "answer. Shorten the prompt, or raise max_sequence_tokens as far as the model allows.",
+                    "answer. Shorten the prompt, or raise ERRATA_MAX_SEQUENCE_TOKENS as far as the model "
+                    "allows. See /help/troubleshooting#the-prompt-is-too-long.",
                     prompt_tokens=self._max_tokens + 1,
                     limit=self._max_tokens,
                 )

@@ -129,6 +129,12 @@ def test_an_error_leads_to_the_documentation_of_the_server(errata: Errata, servi
     assert re.search(r" See http://127\.0\.0\.1:\d+/help/troubleshooting#too-busy\.", told)
 
 
+def test_why_leads_to_what_to_do_about_it(errata: Errata) -> None:
+    made(errata)
+    assert re.search(r"If that is wrong, see http://\S+/help/scope#too-wide$", errata("why", ASKED).stdout.rstrip())
+    assert "/help/scope#too-wide" not in errata("why", "Something else?").stdout
+
+
 # -- tables
 
 
