@@ -18,7 +18,7 @@ from app.cli.exits import MEANINGS, Exit
 from app.cli.main import app
 from app.domain.errors import Forbidden, QueueFull
 from app.version import version
-from tests.api.fake_service import REJECTED, FakeService
+from tests.api.fake_service import NEAREST, REJECTED, FakeService
 from tests.cli.conftest import Errata
 from tests.cli.test_commands import ASKED, made
 
@@ -129,10 +129,18 @@ def test_an_error_leads_to_the_documentation_of_the_server(errata: Errata, servi
     assert re.search(r" See http://127\.0\.0\.1:\d+/help/troubleshooting#too-busy\.", told)
 
 
-def test_why_leads_to_what_to_do_about_it(errata: Errata) -> None:
-    made(errata)
-    assert re.search(r"If that is wrong, see http://\S+/help/scope#too-wide$", errata("why", ASKED).stdout.rstrip())
-    assert "/help/scope#too-wide" not in errata("why", "Something else?").stdout
+@pytest.mark.parametrize(
+    ("decision", "heading"), [((NEAREST, None), "too-wide"), ((None, NEAREST), "too-narrow")], ids=["hit", "miss"]
+)
+def test_why_leads_to_what_to_do_about_it(
+    errata: Errata, service: FakeService, monkeypatch: pytest.MonkeyPatch, decision: Any, heading: str
+) -> None:
+    async def scope_of(prompts: list[str], namespace: str) -> list[Any]:
+        return [decision]
+
+    monkeypatch.setattr(service, "scope_of", scope_of)
+    shown = errata("why", ASKED).stdout
+    assert re.search(rf"If that is wrong, see http://127\.0\.0\.1:\d+/help/scope#{heading}\n", shown)
 
 
 # -- tables
