@@ -18,10 +18,11 @@ from app.demo.facts import load_relations
 from app.domain.edit import NAMESPACE, NAMESPACE_RULE
 from app.domain.errors import InvalidRequest, UnsupportedModel
 from app.editors.fitting.corpus import Corpus, Statistics, corpus_of, texts_of
+from app.editors.fitting.foundation import Foundation
 from app.editors.fitting.hooks import SiteHooks
-from app.editors.fitting.tensor_cache import Kept
+from app.editors.fitting.tensor_cache import TensorCache
 from app.editors.grace.paper import GraceOptions
-from app.editors.registry import Foundation, make_editors
+from app.editors.registry import make_editors
 from app.engine.engine import Engine
 from app.engine.gguf import unpacked
 from app.engine.graphs import record_cuda
@@ -105,16 +106,15 @@ def assemble(
     hosted, slots, room_tokens = _room(settings, hosted)
     hooks = SiteHooks(hosted.model)
     # the fingerprint is of values: the same ones in another precision compute something else
-    kept = Kept(settings.cache_dir, f"{hosted.fingerprint}/{hosted.dtype}/{hosted.device.type}")
+    tensor_cache = TensorCache(settings.cache_dir, f"{hosted.fingerprint}/{hosted.dtype}/{hosted.device.type}")
     foundation = Foundation(
         model=hosted.model,
         architecture=hosted.architecture,
         hooks=hooks,
         site_layer=settings.site_layer,
         bank_ids=[hosted.tokenizer(prompt.text).input_ids for prompt in bank],
-        grace_options=_grace_options(settings),
-        statistics=Statistics(hosted.model, hooks, _corpus(settings, hosted), kept),
-        kept=kept,
+        options={"grace/paper": _grace_options(settings)},
+        statistics=Statistics(hosted.model, hooks, _corpus(settings, hosted), tensor_cache),
     )
     editors = make_editors(foundation)
     engine = Engine(

@@ -12,9 +12,11 @@ from app.domain.generation import Generation, GenerationParameters, Token
 from app.domain.scope import ScopeRequest
 from app.editors.base import Editor, FitRequest, Fitted
 from app.editors.fitting.corpus import Corpus, Statistics
+from app.editors.fitting.foundation import Foundation
 from app.editors.fitting.hooks import SiteHooks
 from app.editors.grace.paper import GraceOptions
-from app.editors.registry import Foundation, make_editors
+from app.editors.patcher.paper import PatcherOptions
+from app.editors.registry import make_editors
 from app.engine.editions import Edition
 from app.engine.engine import Engine
 from app.engine.fits import Fitting
@@ -103,8 +105,7 @@ class Rig:
             architecture=self.hosted.architecture,
             hooks=self.hooks,
             site_layer=None,
-            most_patch_steps=500,
-            grace_options=grace_options,
+            options={"grace/paper": grace_options, "patcher/paper": PatcherOptions(max_steps=500)},
             statistics=Statistics(self.hosted.model, self.hooks, Corpus(name="rig", documents=lambda: documents)),
         )
         self.editors: dict[str, Editor] = make_editors(foundation)

@@ -15,8 +15,8 @@ from app.bench.chat_edits import chat_edits, has_template
 from app.bench.comparing import Bench, Turns
 from app.domain.edit import EditRequest
 from app.editors.base import FitRequest, Fitted
+from app.editors.fitting.contexts import collate
 from app.editors.fitting.hooks import SiteHooks
-from app.editors.fitting.loop import collate
 from app.editors.fitting.view import placing
 from app.engine.editions import Edition
 from app.engine.engine import Engine

@@ -1,5 +1,5 @@
 """The editors: how an edit is learned, and what it does in the forward pass. Knows torch, not slots, logs or HTTP.
 
-To add an editor: one folder here with a class that satisfies `base.Editor`, one line in `registry.EDITORS`, one row in
-docs/editors.md.
+Adding an editor takes one folder here whose `PRESETS` build classes that satisfy `base.Editor`, one line in
+`registry.EDITORS`, and one row in the table of app/docs/editors.md.
 """

@@ -1,8 +1,9 @@
-"""What every editor shares: the site it acts at, what it is shown of a prompt, and the contract that it keeps."""
+"""The contract that every editor keeps, and the values that pass between editors and the engine."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, Protocol
 
 from torch import Tensor
@@ -14,7 +15,7 @@ from app.domain.scope import ScopeRequest
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """Where an adaptor sits: a module of one layer's FFN, named by its path inside the model."""
+    """The place where an adaptor acts: a module of one layer's FFN, named by its path inside the model."""
 
     layer: int
     module: str
@@ -25,69 +26,69 @@ class Site:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Capabilities:
-    """What the scheduler, the service and the laws must know of an editor."""
+    """The properties of an editor that the scheduler, the service and the laws depend on."""
 
     max_target_tokens: int
-    decides: str
-    """`request`: once, at prefill; `position`: at every token."""
+    """The longest target that the editor can learn, in tokens, without end-of-text."""
     changes_earlier_positions: bool
     """Whether a prompt that an edit answers is prefilled again with the edit acting."""
-    needs_whole_prompt: bool
-    """Whether that second prefill must come in one piece."""
     rollback: str
-    """`exact`: at once; `exact_async`: a gate at once, what is left of it in shared weights with a refit that follows;
-    `approximate`: a gate."""
+    """What a rollback promises. `exact`: the edit is gone at once. `exact_async`: a gate closes at once, and a refit
+    that follows removes the rest from shared weights. `approximate`: only a gate closes."""
+    needs_whole_prompt: bool = False
+    """Whether the second prefill must run in one piece."""
     local: bool = True
     """Whether a prompt that no edit answers is answered bit for bit as by the bare model."""
     independent: bool = True
-    """Whether what an edit learns depends on nothing but its request: not on its batch, nor on other edits."""
+    """Whether an edit learns from its request alone, and neither from its batch nor from other edits."""
     order_free: bool = True
-    """Whether an edition depends on which edits are live, and not on their order."""
-    captured: bool = False
-    """Whether its adaptor reads fixed buffers only, and so may be part of a CUDA graph."""
+    """Whether an edition depends only on which edits are live, and not on their order."""
     scoped: bool = True
-    """Whether the scope index decides which prompts its edits answer; else the editor does, as it was published."""
+    """Whether the scope index decides which prompts the edits answer. Otherwise the editor decides, as published."""
     continues: bool = False
-    """Whether it goes on with an answer that a prompt has begun."""
+    """Whether an edit can continue an answer that the prompt has begun."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PromptView:
-    """A prompt as an editor sees it: the base model's input of each site (D_in,) at the prompt's last token.
-
-    `observed` is what editors that look at every token made of each, (T,): editor -> site -> values.
-    """
+    """A prompt as an editor sees it. All tensors come from the base model, before any edit acts."""
 
     features: Mapping[Site, Tensor]
+    """The input of each site at the prompt's last token, (D_in,) fp32."""
     observed: Mapping[str, Mapping[Site, Tensor]] = field(default_factory=dict)
+    """The results of `Observer.observe` over all T tokens of the prompt, (T,): adaptor key -> site -> values."""
     words: Sequence[str] = ()
-    """The words of its question, folded."""
+    """The words of the prompt's question, case-folded."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Decision:
-    """An edit in scope of a prompt. Held by the sequence from prefill on. The widest `margin` wins among editors.
-
-    `part` is what the editor made of the edition, for those that act by more than the edit's own rows. No `edit_id`:
-    no edit answers, but the editor acts all the same (Transformer-Patcher as published is never quite silent).
-    """
+    """An edit that answers a prompt. A sequence holds its decision from prefill on."""
 
     edit_id: str | None
+    """The edit that answers. None means that no edit answers, but the editor still acts: Transformer-Patcher as
+    published is never quite silent."""
     editor: str
+    """The adaptor key of the editor that acts."""
     margin: float
+    """How far inside its scope the edit lies. The largest margin wins among editors."""
     signals: Mapping[str, Signal]
-    part: Any = None
+    """The measured values behind the decision, with their thresholds."""
+    begun_tokens: int = 0
+    """The number of the target's first tokens that the prompt ends with. The edit continues after them."""
+    state: Any = None
+    """The editor's own data for this row, where it acts by more than the edit's rows."""
     why: str = ""
-    """In words."""
+    """The reason in words, for people."""
 
 
 @dataclass(frozen=True, slots=True)
 class RowView:
-    """One row of a pass: the decision it holds, what it has generated since its prompt, and which positions it feeds:
-    `count` from `first` on."""
+    """One row of a forward pass, which feeds `count` positions from `first` on."""
 
     decision: Decision | None
     generated: Sequence[int]
+    """The token ids that were generated since the prompt."""
     first: int
     count: int
     prompt_tokens: int
@@ -95,31 +96,34 @@ class RowView:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FitRequest:
-    """One edit to learn, tokenised exactly as it will be served.
-
-    `contexts` are token ids of the prompt (first), of its `given` paraphrases, and of the prompt after other sentences;
-    `made_contexts` of paraphrases that the server made; `counter_contexts` of the counter-examples; `target_ids` end
-    with end-of-text. `context_texts` are the contexts as text, and `ends`, by context, where in it each token ends.
-    """
+    """One edit to learn. Every text is tokenised exactly as it will be served."""
 
     scope: ScopeRequest
     contexts: tuple[tuple[int, ...], ...]
+    """Token ids of the prompt, then of its `given` paraphrases, then of the prompt after other sentences."""
     given: int
+    """The number of paraphrases that came with the request."""
     counter_contexts: tuple[tuple[int, ...], ...]
+    """Token ids of the counter-examples."""
     target_ids: tuple[int, ...]
+    """Token ids of the target, ending with end-of-text."""
     subject: str | None
-    """As it is given, or as the prompt names it."""
+    """The subject as the request gives it, or as the prompt names it."""
     seed: int
     context_texts: tuple[str, ...] = ()
+    """The contexts as text."""
     ends: tuple[tuple[int, ...], ...] = ()
+    """For each context, the character offset in its text at which each token ends."""
     made_contexts: tuple[tuple[int, ...], ...] = ()
+    """Token ids of paraphrases that the server made."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fitted:
-    """What an edit owns: JSON scalars and tensors.
+    """The data that an edit owns after its fit: JSON scalars and tensors.
 
-    Edits of a batch may share tensors: `learned["shared"]` names them, and the one that `brings` them has them.
+    Edits of one batch may share tensors: `learned["shared"]` names them, and the edit whose `learned["brings"]` is true
+    carries them.
     """
 
     learned: Mapping[str, Any]
@@ -128,108 +132,119 @@ class Fitted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Progress:
-    """One micro-step of a fit: which of how many at most, and the loss summed over the batch. Of a verification: how
-    many of how many prompts were asked."""
+    """One micro-step of a fit: its number, the greatest possible number of steps, and the loss summed over the batch.
+
+    In a verification the numbers count prompts: those that have been asked, of all that will be.
+    """
 
     step: int
     steps: int
     loss: float
     share: float | None = None
-    """Of the work, from 0 to 1, as far as can be told from the steps so far; None: that of the steps."""
+    """The share of the work that is done, from 0 to 1, as estimated from the steps so far. None means that the steps
+    themselves tell it."""
 
     @property
     def done(self) -> float:
-        """The share of the work that is done."""
+        """The share of the work that is done, from 0 to 1."""
         return self.share if self.share is not None else min(1.0, self.step / self.steps) if self.steps else 0.0
 
-    def within(self, before: float, mine: float, whole: float) -> "Progress":
-        """As a part of something larger, in any unit: so much of it was done before, and this is so much of it."""
-        return replace(self, share=(before + self.done * mine) / whole)
+    def within(self, before: float, own: float, whole: float) -> "Progress":
+        """Return this progress as a part of a larger work of size `whole`, of which `before` was done earlier and `own`
+        is the size of this part."""
+        return replace(self, share=(before + self.done * own) / whole)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Observer:
+    """Sees every token of a prompt before the decision: (T, D_in) base activations at a site -> (T,) values.
+
+    `observe(site, h_in, part)` is called for one piece of the prompt at a time; the engine joins the values.
+    """
+
+    sites: tuple[Site, ...]
+    observe: Callable[[Site, Tensor, Any], Tensor]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Extras:
+    """Operations that a single editor offers beyond the contract. None where an editor does not offer one."""
+
+    observer: Observer | None = None
+    still_fits: Callable[[Mapping[str, Any], Any], bool] | None = None
+    """(learned, part) -> whether an edit that was fitted beside another part of an edition may stand beside this one.
+    Where it is None, every edit may."""
+    reserve_rows: Callable[[int], None] | None = None
+    """Allocates the buffers that `apply` reads for a number of rows, and keeps them in place, so that the adaptor can
+    be part of a CUDA graph."""
+    read_adapter: Callable[[FitRequest, Path], Fitted] | None = None
+    """Reads a LoRA in PEFT's format from a folder as the requested edit. Raises InvalidRequest if it does not fit."""
 
 
 class Editor(Protocol):
-    """An editing algorithm under one preset, with the adaptor that applies its edits. Owned by the engine thread.
+    """An editing algorithm under one preset, with the adaptor that applies its edits. The engine thread owns it.
 
-    State changes only through `load` and `drop` (rows, never visible by themselves) and `compile`, a pure function of
-    the live edits that says what an edition sees. Editors derive from `Plain`, which has what most of them share.
+    Only `load` and `drop` change its state. They move rows, which are never visible by themselves: `compile`, a pure
+    function of the live edits, says what an edition sees. Editors derive from `EditorBase`.
     """
 
     name: str
     preset: str
     capabilities: Capabilities
+    extras: Extras
 
     @property
     def key(self) -> str:
-        """Name and preset in one word, as decisions and the engine know it."""
+        """The adaptor key: name and preset in one word, as decisions and the engine use it."""
         ...
 
     @property
     def sites(self) -> tuple[Site, ...]:
-        """Where it reads or acts."""
-        ...
-
-    @property
-    def observed(self) -> tuple[Site, ...]:
-        """Where `observe` wants every token of a prompt."""
+        """The sites that the editor reads or changes."""
         ...
 
     @property
     def held_bytes(self) -> int:
-        """Of memory on the model's device, taken by rows, spare ones included."""
+        """Memory on the model's device that the editor's rows take, in bytes, spare rows included."""
         ...
 
     def prepare(self) -> Generator[Progress, None, None]:
-        """What a first fit would have to compute before all else: statistics over generic text. Later, nothing."""
+        """Compute what the first fit needs, such as statistics over generic text. Later calls do nothing."""
         ...
 
     def fit(self, requests: Sequence[FitRequest], part: Any) -> Generator[Progress, None, list[Fitted]]:
-        """Learn edits, a micro-step a `next`; the base model is never changed.
+        """Learn edits, one micro-step a `next`. The base model is never changed.
 
-        `part` is what is live where they shall be, None if nothing is; who is `independent` does not look at it.
+        `part` is the editor's part of the edition that the edits will join, or None if it has no live edit there.
+        Independent editors do not read it.
         """
         ...
 
-    def still_fits(self, learned: Mapping[str, Any], part: Any) -> bool:
-        """Whether what was learned beside another part of an edition may stand beside this one."""
-        ...
-
     def load(self, edit_id: str, fitted: Fitted) -> None:
-        """Take an edit's rows into memory. Raises IncompatibleEdit where the tensors do not fit the site."""
+        """Take an edit's rows into memory. Raises IncompatibleEdit if the tensors do not fit the site."""
         ...
 
     def drop(self, edit_id: str) -> None:
-        """Give an edit's rows back: only for one that no edition in use sees (a rejected trial)."""
+        """Release an edit's rows. No edition in use may see the edit, as after a rejected trial."""
         ...
 
     def compile(self, edit_ids: Sequence[str]) -> Any:
-        """This editor's part of an edition: a pure function of the live edits, oldest first, whatever their history."""
-        ...
-
-    def compile_after(self, part: Any, edit_ids: Sequence[str], added: Sequence[str], removed: Sequence[str]) -> Any:
-        """What `compile` makes of `edit_ids`, from a part that differs from it by edits that are gone and newer ones
-        that have come: an edit among a hundred thousand shall not cost what they all cost."""
-        ...
-
-    def observe(self, site: Site, h_in: Tensor, part: Any) -> Tensor:
-        """(T, D_in) base activations of a piece of a prompt -> (T,), kept for `decide`."""
+        """Return this editor's part of an edition, a pure function of the live edits, oldest first."""
         ...
 
     def decide(self, prompt: PromptView, part: Any) -> Decision | None:
-        """The edit that answers this prompt under this part of an edition, or None to defer: only asked of those that
-        are not `scoped`."""
+        """Return the edit that answers this prompt, or None to defer. Only called if the editor is not `scoped`."""
         ...
 
     def confirm(self, prompt: PromptView, part: Any, decision: Decision) -> Decision | None:
-        """A decision of the scope index with the part that it is to act by; None where the editor has a gate of its
-        own that the prompt does not pass. Only asked of those that are `scoped`."""
-        ...
+        """Complete a decision of the scope index with the data to act by. Only called if the editor is `scoped`.
 
-    def reserve(self, rows: int) -> None:
-        """Take buffers for so many rows; only asked of those that may be captured."""
+        Returns None if the editor has a gate of its own that the prompt does not pass.
+        """
         ...
 
     def bind(self, rows: Sequence[RowView]) -> None:
-        """Set what the next pass's rows receive."""
+        """Set which rows of the next pass receive which edits."""
         ...
 
     def apply(self, site: Site, h_in: Tensor, h_out: Tensor) -> Tensor:
@@ -237,37 +252,22 @@ class Editor(Protocol):
         ...
 
 
-class Plain(ABC):
-    """What most editors share: a name, no tokens to observe, edits that stand beside any others."""
+class EditorBase(ABC):
+    """The defaults of the contract: the preset `serving`, nothing to prepare, no gate and no extras."""
 
     name: str
     preset: str = "serving"
+    extras: Extras = Extras()
 
     @property
     def key(self) -> str:
         return adaptor_key(self.name, self.preset)
 
-    @property
-    def observed(self) -> tuple[Site, ...]:
-        return ()
-
-    def observe(self, site: Site, h_in: Tensor, part: Any) -> Tensor:
-        raise AssertionError(f"{self.key} observes no site, and is asked what it makes of {site}")
-
-    def still_fits(self, learned: Mapping[str, Any], part: Any) -> bool:
-        return True
-
     def prepare(self) -> Generator[Progress, None, None]:
         yield from ()
 
-    def reserve(self, rows: int) -> None:
-        raise AssertionError(f"{self.key} has no fixed buffers")
-
     @abstractmethod
     def compile(self, edit_ids: Sequence[str]) -> Any: ...
-
-    def compile_after(self, part: Any, edit_ids: Sequence[str], added: Sequence[str], removed: Sequence[str]) -> Any:
-        return self.compile(edit_ids)
 
     def decide(self, prompt: PromptView, part: Any) -> Decision | None:
         raise AssertionError(f"the scope index decides for {self.key}")
@@ -277,13 +277,13 @@ class Plain(ABC):
 
 
 def adaptor_key(editor: str, preset: str) -> str:
-    """`grace`, `grace/paper`: the default preset goes without saying."""
+    """Return `grace` for the default preset `serving`, and `grace/paper` for any other."""
     return editor if preset == "serving" else f"{editor}/{preset}"
 
 
 def target_of(edit_id: str, fitted: Fitted) -> tuple[int, ...]:
-    """The target's tokens that a fit was learned for. Raises IncompatibleEdit for what a log should not hold."""
+    """Return the token ids of the target that was learned. Raises IncompatibleEdit if they are not a list of ints."""
     target = fitted.learned.get("target_ids")
     if not isinstance(target, list) or not target or not all(type(each) is int for each in target):
-        raise IncompatibleEdit(f"What the edit {edit_id} learned cannot be read: target_ids must be a list of numbers.")
+        raise IncompatibleEdit(f"The edit {edit_id} cannot be loaded: its target_ids must be a list of token ids.")
     return tuple(target)

@@ -101,33 +101,16 @@ class _Near:
 
 @dataclass(frozen=True, slots=True)
 class Latest:
-    """The latest compilation for a namespace, the base of incremental ones. It keeps no edition alive, and is dropped
-    with the rows of any of its edits: reloaded rows have other positions."""
+    """The parts that were compiled last for a namespace. An editor whose edits have not changed since keeps its part.
 
-    edit_ids: tuple[str, ...]
+    It keeps no edition alive. It is forgotten when the rows of any of its edits are dropped, because rows that are
+    loaded again stand elsewhere.
+    """
+
+    by_editor: Mapping[str, Sequence[str]]
+    """The ids of the edits, by adaptor key, in the order of the edition."""
     ids: frozenset[str]
-    parts: dict[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class Step:
-    """Difference between two sets of edits: removed ones, and newer ones that were added."""
-
-    added: tuple[str, ...]
-    removed: tuple[str, ...]
-
-
-def _step(before: tuple[str, ...], after: tuple[str, ...]) -> Step | None:
-    """The difference; None if the order of the remaining edits changed or compiling from scratch costs no more."""
-    if after[: len(before)] == before:
-        return Step(after[len(before) :], ())
-    kept = set(after)
-    removed = tuple(edit_id for edit_id in before if edit_id not in kept)
-    gone = set(removed)
-    stay = tuple(edit_id for edit_id in before if edit_id not in gone)
-    if len(removed) > max(8, len(after) // 4) or after[: len(stay)] != stay:
-        return None
-    return Step(after[len(stay) :], removed)
+    parts: Mapping[str, Any]
 
 
 class Editions:
@@ -175,35 +158,17 @@ class Editions:
     def parts(self, edition: Edition) -> dict[str, Any]:
         """Editor name -> its compiled part of this edition."""
         if edition not in self._parts:
-            latest = self._latest.get(edition.namespace)
-            step = None if latest is None else _step(latest.edit_ids, edition.edit_ids)
-            if latest is None or step is None:
-                parts = self._compiled(edition.edit_ids)
-            else:
-                parts = self._compiled_after(latest.parts, edition.edit_ids, step)
+            latest, by_editor = self._latest.get(edition.namespace), self._by_editor(edition.edit_ids)
+            parts = {key: self._part(key, edit_ids, latest) for key, edit_ids in by_editor.items()}
             self._parts[edition] = parts
             if not edition.trial:
-                self._latest[edition.namespace] = Latest(edition.edit_ids, frozenset(edition.edit_ids), parts)
+                self._latest[edition.namespace] = Latest(by_editor, frozenset(edition.edit_ids), parts)
         return self._parts[edition]
 
-    def _compiled(self, edit_ids: Sequence[str]) -> dict[str, Any]:
-        return {name: self._editors[name].compile(mine) for name, mine in self._by_editor(edit_ids).items()}
-
-    def _compiled_after(self, parts: dict[str, Any], edit_ids: Sequence[str], step: "Step") -> dict[str, Any]:
-        """Like `_compiled`, but reuses the parts of editors that the step does not touch."""
-        added, removed = self._by_editor(step.added), self._by_editor(step.removed)
-        touched = {*added, *removed}
-        if not touched <= parts.keys():
-            return self._compiled(edit_ids)
-        mine = self._by_editor(edit_ids) if len(parts) > 1 else {name: list(edit_ids) for name in parts}
-        after = dict(parts)
-        for name in touched:
-            if not mine.get(name):
-                del after[name]
-                continue
-            change = (mine[name], added.get(name, []), removed.get(name, []))
-            after[name] = self._editors[name].compile_after(parts[name], *change)
-        return after
+    def _part(self, key: str, edit_ids: list[str], latest: Latest | None) -> Any:
+        if latest is not None and latest.by_editor.get(key) == edit_ids:
+            return latest.parts[key]
+        return self._editors[key].compile(edit_ids)
 
     def _by_editor(self, edit_ids: Sequence[str]) -> dict[str, list[str]]:
         ids: dict[str, list[str]] = {}
@@ -260,7 +225,7 @@ class Editions:
             margin=found.margin,
             signals={**found.signals, **({"answer_begun": Signal(begun, 1)} if begun else {})},
             why=found.why + against,
-            part=begun or None,
+            begun_tokens=begun,
         )
         blank = prompt[-1:].isspace() and text.continuation(self._targets.get(edit_id, ())[begun:])[:1].isspace()
         return _Near(decision, question, bool(against), len(prompt) - len(stem) if blank else 0, blank)

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from app.domain.errors import DeadlineExceeded, ErrataError, InvalidRequest, RequestCancelled
 from app.domain.generation import FinishReason, GenerationParameters, Ranked
-from app.editors.base import Decision, Editor, FitRequest, Fitted, Progress, PromptView, Site
+from app.editors.base import Decision, Editor, FitRequest, Fitted, Observer, Progress, PromptView, Site
 from app.editors.fitting.hooks import SiteHooks
 from app.engine.admitting import check_request
 from app.engine.detokenizer import Detokenizer
@@ -119,7 +119,8 @@ class Engine:
 
     def still_fits(self, editor: str, learned: Mapping[str, Any], beside: Edition) -> bool:
         """Whether a fit made beside another edition is valid beside this one."""
-        return self.editors[editor].still_fits(learned, self.editions.parts(beside).get(editor))
+        still_fits = self.editors[editor].extras.still_fits
+        return still_fits is None or still_fits(learned, self.editions.parts(beside).get(editor))
 
     def rescope(self, fitted: Fitted, request: FitRequest) -> Fitted:
         """The same fit with the scope that the request defines now, widened as before."""
@@ -237,13 +238,12 @@ class Engine:
             if sequence.decided or not sequence.edition.edit_ids:
                 continue
             for key, part in self.editions.parts(sequence.edition).items():
-                for site in self.editors[key].observed:
+                if (observer := self.editors[key].extras.observer) is None:
+                    continue
+                for site in observer.sites:
                     seen = sequence.observed.setdefault(key, {}).setdefault(site, [])
-                    watches.append(Watch(row, len(piece), site, partial(self._observe, key, site, part, seen)))
+                    watches.append(Watch(row, len(piece), site, partial(_note, observer, site, part, seen)))
         return watches
-
-    def _observe(self, key: str, site: Site, part: Any, seen: list[Tensor], h_in: Tensor) -> None:
-        seen.append(self.editors[key].observe(site, h_in, part))
 
     def _decide(self, sequence: Sequence, features: Mapping[Site, Tensor]) -> bool:
         """Decides, once, which edit answers. -> whether the logits at hand give the first token."""
@@ -266,7 +266,7 @@ class Engine:
     def _may_say(self, sequence: Sequence, decision: Decision) -> bool:
         """Whether the answer's schema, if any, allows the edit's target."""
         grammar = sequence.sampler.grammar
-        return grammar is None or grammar.accepts(self.editions.target_of(decision.edit_id)[decision.part or 0 :])
+        return grammar is None or grammar.accepts(self.editions.target_of(decision.edit_id)[decision.begun_tokens :])
 
     def _decode(self, batch: Batch) -> None:
         slots, starts = [s.slot for s in batch.sequences], [s.computed for s in batch.sequences]
@@ -344,3 +344,7 @@ class Engine:
         for sequence in (*self.scheduler.waiting, *self.scheduler.running):
             self.end(sequence, error)
         self._fits.end_all(error)
+
+
+def _note(observer: Observer, site: Site, part: Any, seen: list[Tensor], h_in: Tensor) -> None:
+    seen.append(observer.observe(site, h_in, part))

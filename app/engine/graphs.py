@@ -61,9 +61,11 @@ class DecodeGraphs:
         record: Record = record_cuda,
     ) -> None:
         self._hosted, self._hooks, self._cache, self._record = hosted, hooks, cache, record
-        self._editors = {key: editor for key, editor in editors.items() if editor.capabilities.captured}
-        for editor in self._editors.values():
-            editor.reserve(cache.slots)
+        self._editors: dict[str, Editor] = {}
+        for key, editor in editors.items():
+            if (reserve_rows := editor.extras.reserve_rows) is not None:
+                reserve_rows(cache.slots)
+                self._editors[key] = editor
         device = hosted.device
         self._ids = torch.zeros(cache.slots, 1, dtype=torch.long, device=device)
         self._positions = torch.zeros(cache.slots, 1, dtype=torch.long, device=device)

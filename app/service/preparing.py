@@ -9,7 +9,6 @@ from app.domain.errors import InvalidRequest
 from app.domain.scope import ScopeRequest, Turns
 from app.domain.words import says, words_of
 from app.editors.base import FitRequest, Fitted, adaptor_key
-from app.editors.lora_mixture.serving import LoraMixture
 from app.editors.registry import AUTO, EDITORS
 from app.engine.engine import Engine
 from app.engine.frames import FRAMES, other_frames, stem_of
@@ -106,10 +105,11 @@ class Preparing:
 
     def take_lora(self, request: EditRequest, folder: Path) -> Fitted:
         """A LoRA in PEFT's format as what the request's edit would own. Raises InvalidRequest."""
-        editor = self._engine.editors["lora_mixture"]
-        assert isinstance(editor, LoraMixture)
+        editor = self._engine.editors[adaptor_key(request.editor, request.preset)]
+        read_adapter = editor.extras.read_adapter
+        assert read_adapter is not None, f"{editor.key} reads no adapters"
         asked = self.fit_request(request)
-        return self._engine.with_scope(editor.key, editor.take(asked, folder), asked)
+        return self._engine.with_scope(editor.key, read_adapter(asked, folder), asked)
 
     def scope_request(self, request: EditRequest, probes: Sequence[str] = ()) -> ScopeRequest:
         """What the request's scope is learned from. `probes` are those of the namespace."""

@@ -50,17 +50,16 @@ def test_what_fits_run_again_mixes_no_devices(layer: int) -> None:
         view = FitView(hosted.model, hosted.architecture, site, hooks)
         ids = torch.zeros(2, 6, dtype=torch.long, device=FIRST)
         at = torch.zeros(2, 2, dtype=torch.long, device=FIRST)
-        found = [x for part in view.heads([[1, 2, 3], [4, 5]]) for x in part]
-        found += [view.keys([[1, 2]]), view.inputs(ids), view.outputs(ids), view.base_logits(ids, at)]
+        found = [view.last_inputs([[1, 2]]), view.inputs(ids), view.outputs(ids), view.base_logits(ids, at)]
         whole, ends = (torch.zeros(2, n, WIDTH, device=FIRST) for n in (6, 2))
         found.append(view.logits(ids, view.hidden_below(ids), {site: adding(whole)}, at))
-        tail = view._tail(ids, at, Prefix(), 3)
+        suffix = view._suffix(ids, at, Prefix(), 3)
         rows, columns = (
             torch.zeros(2, dtype=torch.long, device=FIRST),
             torch.zeros(2, 2, dtype=torch.long, device=FIRST),
         )
-        states = view.tail_states(tail, rows, columns, {site: adding(ends)})
-        found += view.telling(states.flatten(0, 1), at.flatten())
+        states = view.suffix_states(suffix, rows, columns, {site: adding(ends)})
+        found += view.token_odds(states.flatten(0, 1), at.flatten())
         assert {each.device for each in found} == {FIRST}
 
 

@@ -1,1 +1,1 @@
-"""What two or more editors share: the fitting loop, views of the frozen model, hooks, sites, corpora and buffers."""
+"""The modules that two or more editors share: the fitting loop, views of the frozen model, hooks, sites and buffers."""

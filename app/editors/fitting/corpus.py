@@ -1,7 +1,7 @@
-"""Generic text, and what it looks like at a site: second moments and sampled inputs, for editors that need either.
+"""Generic text and its statistics at a site: second moments, and a sample of inputs.
 
-Statistics are computed once, a micro-step at a time, and kept under the names of the model and of the text. Knows no
-editor.
+Statistics are computed once, one micro-step at a time, and cached under the names of the model and of the text. This
+module knows no editor.
 """
 
 import json
@@ -17,45 +17,49 @@ from torch import Tensor
 from app.domain.errors import InvalidRequest
 from app.editors.base import Progress, Site
 from app.editors.fitting.hooks import Act, SiteHooks
-from app.editors.fitting.tensor_cache import Kept
+from app.editors.fitting.tensor_cache import TensorCache
 
-TOKENS_AT_ONCE = 4096
-SUFFIXES = (".txt", ".md", ".jsonl")
+TOKENS_PER_PASS = 4096
+"""The greatest number of tokens in one pass over the corpus, pads included."""
+EXTENSIONS = (".txt", ".md", ".jsonl")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Corpus:
-    """Generic text as token ids, read when it is first needed. `name` stands for text and tokenizer."""
+    """Generic text as token ids, read when it is first needed. `name` identifies the text and the tokenizer."""
 
     name: str = "none"
     documents: Callable[[], Sequence[Sequence[int]]] = tuple
 
 
 def texts_of(path: Path) -> Iterator[str]:
-    """Texts of a file, or of a folder's .txt, .md and .jsonl files in the order of their names.
+    """Yield the texts of a file, or of a folder's .txt, .md and .jsonl files in the order of their names.
 
-    A blank line parts texts; a line of a .jsonl file is one, under the key `text`. Raises InvalidRequest for what is
-    not there or cannot be read so.
+    Blank lines separate texts. In a .jsonl file each line is an object with a text under the key `text`. Raises
+    InvalidRequest if the folder has no such file, or a file is absent or cannot be read.
     """
-    files = sorted(each for each in path.rglob("*") if each.suffix in SUFFIXES) if path.is_dir() else [path]
+    files = sorted(each for each in path.rglob("*") if each.suffix in EXTENSIONS) if path.is_dir() else [path]
     if not files:
-        raise InvalidRequest(f"The folder {path} holds no text: {', '.join(SUFFIXES)} files are read.")
+        raise InvalidRequest(
+            f"The folder {path} holds no text. Put {', '.join(EXTENSIONS)} files there, or name another folder."
+        )
     for file in files:
         try:
-            whole = file.read_text(encoding="utf-8")
+            content = file.read_text(encoding="utf-8")
             if file.suffix == ".jsonl":
-                found = [str(json.loads(line)["text"]) for line in whole.splitlines() if line.strip()]
+                found = [str(json.loads(line)["text"]) for line in content.splitlines() if line.strip()]
             else:
-                found = whole.split("\n\n")
+                found = content.split("\n\n")
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise InvalidRequest(f"The corpus file {file} cannot be read ({error}): it takes UTF-8 text.") from error
+            raise InvalidRequest(f"The corpus file {file} cannot be read ({error}). Save it as UTF-8 text.") from error
         yield from (text.strip() for text in found if text.strip())
 
 
 def corpus_of(
     texts: Iterable[str], encode: Callable[[str], Sequence[int]], *, name: str, most_tokens: int, longest: int
 ) -> Corpus:
-    """Texts in token ids: read when first wanted, cut at `longest`, until there are `most_tokens` in all."""
+    """Return texts as a corpus of at most `most_tokens` tokens, give or take one text. Each text is cut after `longest`
+    tokens."""
 
     @lru_cache(maxsize=1)
     def documents() -> Sequence[Sequence[int]]:
@@ -75,68 +79,71 @@ def corpus_of(
 class Statistics:
     """Statistics of one frozen model over one corpus."""
 
-    def __init__(self, model: Any, hooks: SiteHooks, corpus: Corpus, kept: Kept | None = None) -> None:
+    def __init__(self, model: Any, hooks: SiteHooks, corpus: Corpus, cache: TensorCache | None = None) -> None:
         self._model, self._hooks, self._corpus = model, hooks, corpus
-        self._kept = kept or Kept()
-        self._held: dict[tuple[str, ...], dict[str, Tensor]] = {}
+        self._cache = cache or TensorCache()
+        self._computed: dict[tuple[str, ...], dict[str, Tensor]] = {}
 
     @property
     def corpus(self) -> str:
+        """The name of the corpus."""
         return self._corpus.name
 
     def moments(self, sites: Sequence[Site]) -> Generator[Progress, None, list[Tensor]]:
-        """E[x x'] (D_in, D_in) fp32 of each site's input, uncentred, over all tokens but each document's first.
+        """Return the uncentred second moment E[x x'] (D_in, D_in) fp32 of each site's input over the corpus.
 
-        The first position is left out: many models put a sink there, far from all other states.
+        The first token of each document is left out, because many models put an attention sink there, far from all
+        other states.
         """
         names = [str(site) for site in sites]
 
         def compute() -> Generator[Progress, None, dict[str, Tensor]]:
             sums: dict[str, Tensor] = {}
             count = 0
-            for progress, found in self._passes(sites):
-                for name, rows in found.items():
+            for progress, inputs in self._passes(sites):
+                for name, rows in inputs.items():
                     sums[name] = sums.get(name, 0) + (rows.T @ rows).double()
-                count += len(next(iter(found.values())))
+                count += len(next(iter(inputs.values())))
                 yield progress
             return {name: (total / count).float() for name, total in sums.items()}
 
-        held = yield from self._once("moments", names, compute)
-        return [held[name] for name in names]
+        computed = yield from self._once("moments", names, compute)
+        return [computed[name] for name in names]
 
     def inputs(self, site: Site, most: int) -> Generator[Progress, None, Tensor]:
-        """(N, D_in) fp32: the site's input at up to `most` tokens, spread evenly over the corpus."""
+        """Return the site's input (N, D_in) fp32 at up to `most` tokens that are spread evenly over the corpus."""
 
         def compute() -> Generator[Progress, None, dict[str, Tensor]]:
-            kept: list[Tensor] = []
-            for progress, found in self._passes([site]):
-                kept.append(found[str(site)].cpu())
+            sampled: list[Tensor] = []
+            for progress, inputs in self._passes([site]):
+                sampled.append(inputs[str(site)].cpu())
                 yield progress
-            rows = torch.cat(kept)
+            rows = torch.cat(sampled)
             return {"rows": rows[:: max(1, -(-len(rows) // most))].clone()}
 
-        held = yield from self._once(f"inputs-{most}", [str(site)], compute)
-        return held["rows"]
+        computed = yield from self._once(f"inputs-{most}", [str(site)], compute)
+        return computed["rows"]
 
     def _once(
-        self, what: str, names: Sequence[str], compute: Callable[[], Generator[Progress, None, dict[str, Tensor]]]
+        self, statistic: str, sites: Sequence[str], compute: Callable[[], Generator[Progress, None, dict[str, Tensor]]]
     ) -> Generator[Progress, None, dict[str, Tensor]]:
-        marks = (self._corpus.name, *names)
-        if (what, *marks) not in self._held:
-            held = self._kept.load(what, marks)
-            if held is None:
-                held = yield from compute()
-                self._kept.store(what, marks, held)
+        """Return a statistic from memory, else from the cache, else compute it."""
+        inputs = (self._corpus.name, *sites)
+        if (statistic, *inputs) not in self._computed:
+            tensors = self._cache.load(statistic, inputs)
+            if tensors is None:
+                tensors = yield from compute()
+                self._cache.store(statistic, inputs, tensors)
             device = next(self._model.parameters()).device
-            self._held[what, *marks] = {name: tensor.to(device) for name, tensor in held.items()}
-        return self._held[what, *marks]
+            self._computed[statistic, *inputs] = {name: tensor.to(device) for name, tensor in tensors.items()}
+        return self._computed[statistic, *inputs]
 
     def _passes(self, sites: Sequence[Site]) -> Generator[tuple[Progress, dict[str, Tensor]], None, None]:
-        """Each site's input at every token but the first, a batch of documents at a time."""
+        """Yield each site's input (N, D_in) at every token but the first, one batch of documents at a time."""
         documents = sorted((each for each in self._corpus.documents() if len(each) > 1), key=len)
         if not documents:
             raise InvalidRequest(
-                "This editor needs generic text to know what usual activations look like, and there is none: name a "
+                "This editor needs generic text for the statistics of usual activations, and there is none: name a "
                 "file or folder of text in ERRATA_CORPUS."
             )
         for site in sites:
@@ -154,6 +161,7 @@ class Statistics:
 
     @torch.no_grad()
     def _read(self, sites: Sequence[Site], ids: Tensor, real: Tensor) -> dict[str, Tensor]:
+        """Return each site's input (N, D_in) at the N tokens of ids (B, T) that the mask `real` (B, T) marks."""
         found: dict[str, Tensor] = {}
 
         def reader(site: Site) -> Act:
@@ -164,17 +172,17 @@ class Statistics:
             return act
 
         with self._hooks.applying(len(ids), {site: [reader(site)] for site in sites}):
-            # pads stand right of all that is read, so the causal mask suffices
+            # Pads stand right of all that is read, so that the causal mask suffices.
             self._model(input_ids=ids, attention_mask=torch.ones_like(ids), use_cache=False, logits_to_keep=1)
         return found
 
 
 def _batches(documents: Sequence[Sequence[int]]) -> list[Sequence[Sequence[int]]]:
-    """Documents, shortest first, as many at a time as TOKENS_AT_ONCE holds."""
+    """Group documents, shortest first, into batches of at most TOKENS_PER_PASS tokens with their pads."""
     batches: list[Sequence[Sequence[int]]] = []
     first = 0
-    for at in range(len(documents)):
-        if (at + 1 - first) * len(documents[at]) > TOKENS_AT_ONCE and at > first:
-            batches.append(documents[first:at])
-            first = at
+    for index, document in enumerate(documents):
+        if (index + 1 - first) * len(document) > TOKENS_PER_PASS and index > first:
+            batches.append(documents[first:index])
+            first = index
     return [*batches, documents[first:]]

@@ -1,7 +1,7 @@
-"""The hooks on the frozen model. They stay attached and are idle unless a pass is opened; an error leaves none open.
+"""The hooks on the frozen model. They stay attached, do nothing outside an open pass, and an error leaves no pass open.
 
-Two kinds of pass: `applying` lets adaptors read and act on every layer's way up, `stopping` and `reading` end at a site
-whose input is all that is wanted.
+There are two kinds of pass. In `applying`, adaptors read and change the output of every site. `stopping` and `reading`
+end at one site, of which only the input is wanted.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -14,11 +14,12 @@ from torch.utils.hooks import RemovableHandle
 from app.editors.base import Site
 
 Act = Callable[[Tensor, Tensor], Tensor]
-"""(B, T, D_in), (B, T, D_out) -> (B, T, D_out)"""
+"""The action of an adaptor at a site: input (B, T, D_in), output (B, T, D_out) -> new output (B, T, D_out)."""
 
 
 def capture(site: Site, last: Tensor, found: dict[Site, Tensor]) -> Act:
-    """Leaves the output as it is, and the input (B, D_in) fp32 at `last` (B,), the position wanted of each row."""
+    """Return an action that leaves the output unchanged and stores in `found` the site's input (B, D_in) fp32 at
+    position `last` (B,) of each row."""
     rows = torch.arange(len(last), device=last.device)
 
     def act(h_in: Tensor, h_out: Tensor) -> Tensor:
@@ -29,11 +30,11 @@ def capture(site: Site, last: Tensor, found: dict[Site, Tensor]) -> Act:
 
 
 class StopForward(Exception):
-    """Ends a forward pass at a site: nothing above it is wanted."""
+    """Ends a forward pass at a site, because nothing above it is wanted."""
 
 
 class SiteHooks:
-    """One forward hook a site, on a model that is otherwise untouched."""
+    """One forward hook for each site, on a model that is otherwise untouched."""
 
     def __init__(self, model: nn.Module) -> None:
         self._model = model
@@ -43,7 +44,7 @@ class SiteHooks:
         self._handles: dict[Site, RemovableHandle] = {}
 
     def attach(self, site: Site) -> None:
-        """Hang a hook at a site; once, however many adaptors share it."""
+        """Attach a hook to a site. Adaptors at one site share its hook."""
         if site not in self._handles:
             module = self._model.get_submodule(site.module)
             self._handles[site] = module.register_forward_hook(self._hook(site))
@@ -53,8 +54,8 @@ class SiteHooks:
             act = self._acts.get(site)
             if act is None:
                 return None
-            # OPT runs its FFN on (B * T, D): an adaptor always sees (B, T, D). Where layers are on several devices it
-            # sees them on the first, where what it has learned is
+            # OPT runs its FFN on (B * T, D), but an adaptor always sees (B, T, D). If the layers are on several
+            # devices, the adaptor sees all tensors on the first, where its own tensors are.
             h_in, h_out = (x.reshape(self._rows, -1, x.shape[-1]).to(self._device) for x in (args[0], output))
             return act(h_in, h_out).reshape(output.shape).to(output.device)
 
@@ -71,7 +72,7 @@ class SiteHooks:
 
     @contextmanager
     def applying(self, rows: int, acts: Mapping[Site, Sequence[Act]]) -> Iterator[None]:
-        """Adaptors act, each site's in order, on a pass of `rows` rows; gradients flow through what they do."""
+        """Open a pass of `rows` rows in which adaptors act, those of one site in order. Gradients flow through them."""
 
         def chain(site_acts: Sequence[Act]) -> Act:
             def act(h_in: Tensor, h_out: Tensor) -> Tensor:
@@ -86,7 +87,7 @@ class SiteHooks:
 
     @contextmanager
     def stopping(self, site: Site, last: Tensor) -> Iterator[dict[Site, Tensor]]:
-        """Yields a dict that gets the site's input at `last` (B,), and the pass ends there: no layer above is run."""
+        """Open a pass that ends at a site. The yielded dict receives the site's input (B, D_in) at `last` (B,)."""
         found: dict[Site, Tensor] = {}
         read = capture(site, last, found)
 
@@ -99,7 +100,7 @@ class SiteHooks:
 
     @contextmanager
     def reading(self, site: Site, rows: int) -> Iterator[dict[Site, Tensor]]:
-        """Like `stopping`, but of every position: (B, T, D_in) fp32."""
+        """Open a pass that ends at a site. The yielded dict receives the site's input (B, T, D_in) fp32."""
         found: dict[Site, Tensor] = {}
 
         def act(h_in: Tensor, _h_out: Tensor) -> Tensor:
@@ -111,10 +112,11 @@ class SiteHooks:
 
     @property
     def acting(self) -> Mapping[str, Act]:
-        """What acts in the pass that is open, by the path of its module: for passes that call no modules."""
+        """The actions of the open pass by the path of their module, for passes that call no modules."""
         return {site.module: act for site, act in self._acts.items()}
 
     def close(self) -> None:
+        """Remove all hooks from the model."""
         for handle in self._handles.values():
             handle.remove()
         self._handles.clear()

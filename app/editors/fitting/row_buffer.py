@@ -1,25 +1,25 @@
-"""Growing memory for what edits own: rows of one width. Knows neither editors nor edits."""
+"""A growing buffer for the vectors that edits own. Knows neither editors nor edits."""
 
 import torch
 from torch import Tensor
 
 
-class Rows:
-    """Rows of one width on a device; none is ever moved.
+class RowBuffer:
+    """Rows of one width on one device. A row never moves to another index.
 
-    Capacity doubles; blocks given back are taken again by blocks of their length.
+    The capacity doubles when the buffer is full. A released block is reused by a block of the same length.
     """
 
     def __init__(self, device: torch.device, dtype: torch.dtype) -> None:
         self.data = torch.zeros(0, 0, device=device, dtype=dtype)
         self._used = 0
-        self._free: dict[int, list[int]] = {}
+        self._released: dict[int, list[int]] = {}  # block length -> first rows of the blocks
 
-    def put(self, rows: Tensor) -> int:
-        """(N, D) -> the first of N rows side by side that now hold it."""
+    def add(self, rows: Tensor) -> int:
+        """Copy N adjacent rows (N, D) into the buffer and return the index of the first."""
         count, width = rows.shape
-        if self._free.get(count):
-            first = self._free[count].pop()
+        if self._released.get(count):
+            first = self._released[count].pop()
         else:
             first = self._used
             self._used += count
@@ -32,7 +32,9 @@ class Rows:
 
     @property
     def held_bytes(self) -> int:
+        """Memory of the whole capacity, in bytes."""
         return self.data.nbytes
 
-    def give_back(self, first: int, count: int) -> None:
-        self._free.setdefault(count, []).append(first)
+    def release(self, first: int, count: int) -> None:
+        """Free the block of `count` rows that begins at `first`."""
+        self._released.setdefault(count, []).append(first)

@@ -1,4 +1,4 @@
-"""Which architectures can be edited, and where their layers and FFN blocks are: all the module paths there are."""
+"""The architectures that can be edited, and the paths of their layers and FFN modules. No other file has such paths."""
 
 from dataclasses import dataclass
 
@@ -10,10 +10,11 @@ from app.editors.base import Site
 
 @dataclass(frozen=True, slots=True)
 class Architecture:
-    """Paths inside a causal LM: `layers` to the list of its layers; from a layer, `ffn` to the module whose output is
-    the FFN's, and `down` to the linear map that ends it, its down-projection.
+    """The module paths inside a causal LM.
 
-    The FFN's output is added to the residual stream, so that what an adaptor adds there reaches every layer above.
+    `layers` leads to the list of layers. From a layer, `ffn` leads to the module whose output is the FFN's output, and
+    `down` to the FFN's last linear map, its down-projection. The FFN's output is added to the residual stream, so that
+    a change there reaches every layer above.
     """
 
     layers: str
@@ -30,12 +31,12 @@ ARCHITECTURES: dict[str, Architecture] = {
     "phi": Architecture("model.layers", "mlp", "mlp.fc2"),
     "gpt2": Architecture("transformer.h", "mlp", "mlp.c_proj"),
     "gpt_neox": Architecture("gpt_neox.layers", "mlp", "mlp.dense_4h_to_h"),
-    "opt": Architecture("model.decoder.layers", "fc2", "fc2"),  # OPT's FFN has no module of its own; fc2 ends it
+    "opt": Architecture("model.decoder.layers", "fc2", "fc2"),  # OPT has no FFN module; fc2 ends the FFN.
 }
 
 
 def architecture_of(model_type: str) -> Architecture:
-    """Raises UnsupportedModel, naming what is supported, for any other architecture."""
+    """Return the paths of a model type. Raises UnsupportedModel, with the supported types, for any other."""
     try:
         return ARCHITECTURES[model_type]
     except KeyError:
@@ -45,19 +46,21 @@ def architecture_of(model_type: str) -> Architecture:
 
 
 def layers_of(model: nn.Module, architecture: Architecture) -> nn.ModuleList:
+    """Return the list of the model's layers."""
     layers = model.get_submodule(architecture.layers)
     assert isinstance(layers, nn.ModuleList)
     return layers
 
 
 def ffn_site(model: nn.Module, architecture: Architecture, layer: int | None) -> Site:
-    """The site at the FFN of a layer; by default the middle one, where the last token's state says what is asked."""
+    """Return the site at the FFN of a layer. The default is the middle layer, where the last token's state represents
+    the question best."""
     layer = _checked(model, architecture, layer)
     return Site(layer, f"{architecture.layers}.{layer}.{architecture.ffn}")
 
 
-def down_site(model: nn.Module, architecture: Architecture, layer: int | None) -> Site:
-    """The site at the FFN's down-projection of a layer; by default the middle one. D_in is the FFN's inner width."""
+def down_site(model: nn.Module, architecture: Architecture, layer: int) -> Site:
+    """Return the site at a layer's down-projection, where D_in is the FFN's inner width."""
     layer = _checked(model, architecture, layer)
     return Site(layer, f"{architecture.layers}.{layer}.{architecture.down}")
 

@@ -1,4 +1,4 @@
-"""A second view of the frozen model, for fits: layers below a site run once, those above as often as a fit asks."""
+"""A second view of the frozen model for fits: the layers below a site run once, those above at every step."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -13,21 +13,21 @@ from app.editors.base import Site
 from app.editors.fitting.hooks import Act, SiteHooks, StopForward
 from app.editors.fitting.partial_model import Skip, with_layers
 from app.editors.fitting.sites import Architecture, layers_of
-from app.editors.fitting.suffix import Past, Prefix, Tail, shared_start
-from app.editors.fitting.token_odds import Telling, telling
+from app.editors.fitting.suffix import Prefix, Suffix, SuffixCache, shared_start
+from app.editors.fitting.token_odds import TokenOdds, token_odds
 
-KEYS_AT_ONCE = 64
-"""Prompts that share a forward pass, at most."""
-TOKENS_AT_ONCE, TOKENS_ON_A_CPU = 8192, 96
-"""Theirs, together: answers under way wait for a micro-step of a fit, which on a CPU takes as long as it has tokens."""
+MAX_PROMPTS_PER_PASS = 64
+"""The greatest number of prompts in one forward pass."""
+MAX_TOKENS_PER_PASS, MAX_CPU_TOKENS_PER_PASS = 8192, 96
+"""The greatest number of their tokens in all. Answers in progress wait for a micro-step of a fit, and on a CPU its time
+grows with its tokens."""
 
 
 class FitView:
     """A second view of the frozen parameters, in which the layers below a site are not run again.
 
-    `site` is the lowest at which a fit acts; `sites` above it may act too.
-
-    The module tree is copied down to the list of layers, the parameters are shared; the serving model is not touched.
+    `site` is the lowest site at which a fit acts. Those in `sites`, above it, may act too. The module tree is copied
+    down to the list of layers and the parameters are shared, so that the serving model is not touched.
     """
 
     def __init__(
@@ -53,33 +53,34 @@ class FitView:
 
     @torch.no_grad()
     def _measure(self) -> tuple[int, int]:
+        """Return the widths of the site, (D_in, D_out), from a pass over one token."""
         sizes: list[tuple[int, int]] = []
 
-        def look(_module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> None:
+        def measure(_module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> None:
             sizes.append((args[0].shape[-1], output.shape[-1]))
             raise StopForward
 
-        handle = self.model.get_submodule(self.site.module).register_forward_hook(look)
+        handle = self.model.get_submodule(self.site.module).register_forward_hook(measure)
         try:
             with suppress(StopForward):
-                self.model(**_whole(torch.zeros(1, 1, dtype=torch.long, device=self.device)))
+                self.model(**_model_inputs(torch.zeros(1, 1, dtype=torch.long, device=self.device)))
         finally:
             handle.remove()
         return sizes[0]
 
     @property
     def widths(self) -> tuple[int, int]:
-        """(D_in, D_out) of the site."""
+        """The widths of the site, (D_in, D_out)."""
         return self._widths
 
     @torch.no_grad()
-    def keys(self, contexts: Sequence[Sequence[int]]) -> Tensor:
-        """Prompts (ids) -> (N, D_in) fp32: the site's input at their last tokens, the layers above not run."""
+    def last_inputs(self, contexts: Sequence[Sequence[int]]) -> Tensor:
+        """Return the site's input at the last token of N prompts (ids), (N, D_in) fp32. The layers above do not run."""
         found: list[Tensor] = []
-        for start in range(0, len(contexts), KEYS_AT_ONCE):
-            ids, last = _padded(contexts[start : start + KEYS_AT_ONCE], self.device)
+        for start in range(0, len(contexts), MAX_PROMPTS_PER_PASS):
+            ids, last = _padded(contexts[start : start + MAX_PROMPTS_PER_PASS], self.device)
             with self.hooks.stopping(self.site, last) as captured:
-                self.model(**_whole(ids))
+                self.model(**_model_inputs(ids))
             found.append(captured[self.site])
         return torch.cat(found)
 
@@ -87,62 +88,35 @@ class FitView:
     def _head(self) -> Any:
         return self.model.get_output_embeddings()  # type: ignore[operator]
 
-    @property
-    def vocabulary(self) -> int:
-        return int(self._head.out_features)
-
-    @property
-    def width(self) -> int:
-        """Of the state that the output embeddings read."""
-        return int(self._head.in_features)
-
-    @torch.no_grad()
-    def heads(self, contexts: Sequence[Sequence[int]], at_once: int | None = None) -> Iterator[tuple[Tensor, Tensor]]:
-        """Prompts (ids) -> at their last tokens, some at a time, the state that the output embeddings read (N, D) and
-        the logits (N, V). What neighbours share at their start is computed once, unless `at_once` says how many go
-        together; of prompts in the order of `alike_first` that is most, and little is padding."""
-        start = end = 0
-        prefix = Prefix()
-        while start < len(contexts):
-            if start >= end:
-                shared, alike = ((), len(contexts)) if at_once else shared_start(contexts[start:])
-                prefix, end = self._prefix(shared), start + alike
-            count = at_once or self._fitting_together(contexts[start:end], len(prefix))
-            ids, last = _padded([each[len(prefix) :] for each in contexts[start : start + count]], self.device)
-            start += count
-            seen: list[Tensor] = []
-            with self._head_at(last[:, None], seen):
-                logits: Tensor = self.model(**self._after(prefix, ids)).logits
-            yield seen[0][:, 0], logits[:, 0].to(self.device)
-
     @torch.no_grad()
     def _prefix(self, ids: Sequence[int]) -> Prefix:
+        """Compute the keys and values of tokens that prompts share at their start."""
         if not ids:
             return Prefix()
         cache = DynamicCache()
         row = torch.tensor([ids], device=self.device)
-        self.model(**{**_whole(row), "use_cache": True}, **cache_argument(cache), logits_to_keep=1)
-        layers: list[Any] = cache.layers  # every layer of a decoder LM attends
+        self.model(**{**_model_inputs(row), "use_cache": True}, **cache_argument(cache), logits_to_keep=1)
+        layers: list[Any] = cache.layers  # Every layer of a decoder LM has attention.
         return Prefix(tuple(ids), tuple((layer.keys, layer.values) for layer in layers))
 
     @staticmethod
     def _after(prefix: Prefix, ids: Tensor) -> dict[str, Any]:
-        """What the model takes to compute (B, T) ids that follow a prefix."""
+        """Return the model's arguments for ids (B, T) that follow a prefix."""
         if not prefix:
-            return _whole(ids)
-        passing = prefix.passing(len(ids), ids.shape[1], ids.device)
-        return {"input_ids": ids, **passing, **cache_argument(Past(prefix.past)), "use_cache": True}
+            return _model_inputs(ids)
+        inputs = prefix.inputs_after(len(ids), ids.shape[1], ids.device)
+        return {"input_ids": ids, **inputs, **cache_argument(SuffixCache(prefix.key_values)), "use_cache": True}
 
     @torch.no_grad()
     def inputs(self, ids: Tensor) -> Tensor:
-        """(B, T) ids, right-padded -> (B, T, D_in) fp32: the site's input at every position."""
+        """Return the site's input at every position: right-padded ids (B, T) -> (B, T, D_in) fp32."""
         with self.hooks.reading(self.site, len(ids)) as found:
-            self.model(**_whole(ids))
+            self.model(**_model_inputs(ids))
         return found[self.site]
 
     @torch.no_grad()
     def outputs(self, ids: Tensor) -> Tensor:
-        """(B, T) ids -> (B, T, D_out) fp32: the site's output at every position."""
+        """Return the site's output at every position: ids (B, T) -> (B, T, D_out) fp32."""
         found: list[Tensor] = []
 
         def read(_h_in: Tensor, h_out: Tensor) -> Tensor:
@@ -150,31 +124,29 @@ class FitView:
             raise StopForward
 
         with self.hooks.applying(len(ids), {self.site: (read,)}), suppress(StopForward):
-            self.model(**_whole(ids))
+            self.model(**_model_inputs(ids))
         return found[0]
 
     def inputs_of(self, prompts: Sequence[Sequence[int]]) -> list[Tensor]:
-        """Prompts (ids), KEYS_AT_ONCE at most -> each one's (T, D_in)."""
+        """Return the site's input (T, D_in) fp32 for each of at most MAX_PROMPTS_PER_PASS prompts (ids)."""
         inputs = self.inputs(_padded(prompts, self.device)[0])
         return [inputs[row, : len(prompt)] for row, prompt in enumerate(prompts)]
 
     @torch.no_grad()
-    def base_logits(self, ids: Tensor, at: Tensor) -> Tensor:
-        """(B, T) ids, (B, J) positions -> (B, J, V) in fp32: the model without any edit."""
-        with self._head_at(at):
-            logits: Tensor = self.model(**_whole(ids)).logits
+    def base_logits(self, ids: Tensor, positions: Tensor) -> Tensor:
+        """Return the logits of the model without any edit: ids (B, T), positions (B, J) -> (B, J, V) fp32."""
+        with self._head_at(positions):
+            logits: Tensor = self.model(**_model_inputs(ids)).logits
         return logits.to(self.device).float()
 
     @contextmanager
-    def _head_at(self, at: Tensor, seen: list[Tensor] | None = None) -> Iterator[None]:
-        """The output embeddings see only positions `at` (B, J) of each row: they are most of a small model's work.
-        `seen` gets what they see."""
+    def _head_at(self, positions: Tensor) -> Iterator[None]:
+        """Let the output embeddings compute only some positions (B, J), because they are most of a small model's
+        work."""
 
         def gather(_module: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-            where = at.to(args[0].device)
-            states = args[0].gather(1, where[..., None].expand(-1, -1, args[0].shape[-1]))
-            if seen is not None:
-                seen.append(states.to(self.device))
+            index = positions.to(args[0].device)
+            states = args[0].gather(1, index[..., None].expand(-1, -1, args[0].shape[-1]))
             return (states, *args[1:])
 
         handle = self._head.register_forward_pre_hook(gather)
@@ -185,15 +157,16 @@ class FitView:
 
     @torch.no_grad()
     def run(self, ids: Tensor) -> None:
-        """A pass for what its hooks see."""
-        self.model(**_whole(ids))
+        """Run a pass for the sake of its hooks."""
+        self.model(**_model_inputs(ids))
 
     @torch.no_grad()
     def hidden_below(self, ids: Tensor) -> Tensor:
-        """(B, T) ids -> (B, T, D): what enters the site's layer, computed once a fit."""
-        return self._hidden(_whole(ids))
+        """Return the input of the site's layer: ids (B, T) -> (B, T, D). It is computed once a fit."""
+        return self._hidden(_model_inputs(ids))
 
-    def _hidden(self, passing: Mapping[str, Any]) -> Tensor:
+    def _hidden(self, model_inputs: Mapping[str, Any]) -> Tensor:
+        """Run the layers below the site and return the input of its layer (B, T, D)."""
         found: list[Tensor] = []
 
         def stop(_module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
@@ -203,14 +176,16 @@ class FitView:
         handle = self._layer.register_forward_pre_hook(stop, with_kwargs=True)
         try:
             with suppress(StopForward):
-                self.model(**passing)
+                self.model(**model_inputs)
         finally:
             handle.remove()
         return found[0]
 
-    def tails(self, ids: Tensor, position: Tensor) -> Iterator[Tail]:
-        """(B, T) ids -> what is run again when only positions (B, J), side by side in each row, are acted on: some
-        rows at a time, `joined` makes them one."""
+    def suffixes(self, ids: Tensor, position: Tensor) -> Iterator[Suffix]:
+        """Return what a fit runs again if edits act only at positions (B, J), adjacent in each row of ids (B, T).
+
+        The rows come some at a time, and `Suffix.joined` makes them one.
+        """
         before = int(position[:, 0].max())
         prompts = [row[: end + 1] for row, end in zip(ids.tolist(), position[:, 0].tolist(), strict=True)]
         lengths = (position.amax(1) + 1).tolist()
@@ -218,54 +193,57 @@ class FitView:
         prefix = Prefix()
         while start < len(ids):
             if start >= end:
-                shared, alike = shared_start(prompts[start:])
-                prefix, end = self._prefix(shared), start + alike
-            count = self._fitting_together([range(length) for length in lengths[start:end]], len(prefix))
+                shared, count = shared_start(prompts[start:])
+                prefix, end = self._prefix(shared), start + count
+            count = self._prompts_at_once(lengths[start:end], len(prefix))
             rows = slice(start, start + count)
             start += count
-            yield self._tail(ids[rows, len(prefix) : max(lengths[rows])], position[rows], prefix, before)
+            yield self._suffix(ids[rows, len(prefix) : max(lengths[rows])], position[rows], prefix, before)
 
-    def _fitting_together(self, prompts: Sequence[Sequence[int]], skipped: int = 0) -> int:
-        """How many of the first that one micro-step may run, each as long as the longest of them, less what is
-        skipped."""
+    def _prompts_at_once(self, lengths: Sequence[int], prefix_length: int) -> int:
+        """Return how many of the first prompts one micro-step may run, given their lengths in tokens. Each counts as
+        much as the longest of them, without the prefix."""
         longest = 0
-        for count, prompt in enumerate(prompts):
-            longest = max(longest, len(prompt) - skipped)
+        for count, length in enumerate(lengths):
+            longest = max(longest, length - prefix_length)
             if count and count >= self.rows_at_once(longest):
                 return count
-        return len(prompts)
+        return len(lengths)
 
     def rows_at_once(self, tokens: int) -> int:
-        """Prompts of so many tokens that one micro-step may run."""
-        most = TOKENS_ON_A_CPU if self.device.type == "cpu" else TOKENS_AT_ONCE
-        return max(1, min(KEYS_AT_ONCE, most // tokens))
+        """Return how many prompts of this length in tokens one micro-step may run."""
+        max_tokens = MAX_CPU_TOKENS_PER_PASS if self.device.type == "cpu" else MAX_TOKENS_PER_PASS
+        return max(1, min(MAX_PROMPTS_PER_PASS, max_tokens // tokens))
 
     @torch.no_grad()
-    def _tail(self, ids: Tensor, position: Tensor, prefix: Prefix, before: int) -> Tail:
-        """Of ids (B, T) after a prefix. The layers below the site see them all, those above what stands before the
-        first position of a row."""
+    def _suffix(self, ids: Tensor, position: Tensor, prefix: Prefix, before: int) -> Suffix:
+        """Compute the suffix of ids (B, T) that follow a prefix. The layers below the site run over all of them, those
+        above only over the positions before the first one that an edit acts at."""
         hidden = self._hidden(self._after(prefix, ids))
-        above = prefix.past[self.site.layer :] or [None] * (self._depth - self.site.layer)
-        cache = Past([*[None] * self.site.layer, *above])
+        above = prefix.key_values[self.site.layer :] or [None] * (self._depth - self.site.layer)
+        cache = SuffixCache([*[None] * self.site.layer, *above])
         count = max(1, min(before - len(prefix), ids.shape[1]))
-        self._states(hidden[:, :count], cache, **prefix.passing(len(ids), count, self.device))
-        own = (position - len(prefix)).clamp(min=0)  # pads stand at 0
+        self._states(hidden[:, :count], cache, **prefix.inputs_after(len(ids), count, self.device))
+        own = (position - len(prefix)).clamp(min=0)  # Pads stand at position 0.
         entering = hidden.gather(1, own[..., None].expand(-1, -1, hidden.shape[-1]))
-        return Tail(entering, position, cache.cut(before, room=position.shape[1] + 1))
+        return Suffix(entering, position, cache.first_positions(before, room=position.shape[1] + 1))
 
-    def tail_states(self, tail: Tail, rows: Tensor, columns: Tensor, acts: Mapping[Site, Act]) -> Tensor:
-        """Of rows (N,) some columns (N, C) of the tail's positions, ascending, J for pads -> (N, C, D): what the output
-        embeddings would read. Sites see these alone. The other columns stand as the last pass over each left them."""
-        hidden, position = tail.at(rows, columns)
-        cache = tail.cache(rows, columns)
+    def suffix_states(self, suffix: Suffix, rows: Tensor, columns: Tensor, acts: Mapping[Site, Act]) -> Tensor:
+        """Return the inputs of the output embeddings (N, C, D) for some columns (N, C) of rows (N,).
+
+        A column is an index into the suffix's J positions; columns ascend, and J marks a pad. Sites see these columns
+        alone. The others stand as the last pass over each left them.
+        """
+        hidden, position = suffix.entering(rows, columns)
+        cache = suffix.cache(rows, columns)
         with self.hooks.applying(len(rows), {site: (act,) for site, act in acts.items()}):
-            mask = tail.mask(rows, columns)
+            mask = suffix.mask(rows, columns)
             states = self._states(hidden, cache, attention_mask=mask, position_ids=position)
-        tail.keep(rows, cache)
+        suffix.update(rows, cache)
         return states
 
-    def _states(self, hidden: Tensor, cache: Past, **passing: Tensor) -> Tensor:
-        """The layers from the site's on, of what enters them (B, T, D) -> what the output embeddings would read."""
+    def _states(self, hidden: Tensor, cache: SuffixCache, **model_inputs: Tensor) -> Tensor:
+        """Run the layers from the site's on: their input (B, T, D) -> the input of the output embeddings (B, T, D)."""
         found: list[Tensor] = []
 
         def stop(_module: nn.Module, args: tuple[Tensor, ...]) -> None:
@@ -276,53 +254,58 @@ class FitView:
         try:
             with self._entering(hidden), suppress(StopForward):
                 ids = torch.zeros(*hidden.shape[:2], dtype=torch.long, device=self.device)
-                self._view(input_ids=ids, **passing, **cache_argument(cache), use_cache=True)
+                self._view(input_ids=ids, **model_inputs, **cache_argument(cache), use_cache=True)
         finally:
             handle.remove()
         return found[0]
 
     @contextmanager
     def _entering(self, hidden: Tensor) -> Iterator[None]:
-        """The second view begins with what the layers below the site gave."""
+        """Let the second view begin with `hidden` (B, T, D), the output of the layers below the site."""
 
-        def bring(_module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+        def replace_input(
+            _module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+        ) -> tuple[Any, dict[str, Any]]:
             return ((hidden, *args[1:]), kwargs) if args else (args, {**kwargs, "hidden_states": hidden})
 
-        handle = self._layer.register_forward_pre_hook(bring, with_kwargs=True)
+        handle = self._layer.register_forward_pre_hook(replace_input, with_kwargs=True)
         try:
             yield
         finally:
             handle.remove()
 
-    def telling(self, states: Tensor, target: Tensor) -> Telling:
-        """States (N, D) that the output embeddings read, and the token (N,) that each is to give."""
-        return telling(self._head, states, target, self.device)
+    def token_odds(self, states: Tensor, target: Tensor) -> TokenOdds:
+        """Return the odds of the tokens `target` (N,), given the inputs of the output embeddings (N, D)."""
+        return token_odds(self._head, states, target, self.device)
 
-    def logits(self, ids: Tensor, hidden: Tensor, acts: Mapping[Site, Act], at: Tensor) -> Tensor:
-        """(B, T) ids, (B, T, D) hidden, what is done at which site, (B, J) positions -> (B, J, V) in fp32."""
+    def logits(self, ids: Tensor, hidden: Tensor, acts: Mapping[Site, Act], positions: Tensor) -> Tensor:
+        """Return the logits (B, J, V) fp32 at positions (B, J) under `acts`, from `hidden_below` (B, T, D) of the ids
+        (B, T)."""
         applying = self.hooks.applying(len(ids), {site: (act,) for site, act in acts.items()})
-        with applying, self._head_at(at), self._entering(hidden):
-            logits: Tensor = self._view(**_whole(ids)).logits
+        with applying, self._head_at(positions), self._entering(hidden):
+            logits: Tensor = self._view(**_model_inputs(ids)).logits
         return logits.to(self.device).float()
 
 
 def adding(delta: Tensor) -> Act:
-    """Adds (B, T, D_out) to a site's output, gradients included."""
+    """Return an action that adds `delta` (B, T, D_out) to a site's output. Gradients flow through it."""
     return lambda _h_in, h_out: h_out + delta.to(h_out.dtype)
 
 
-def placing(value: Tensor, where: Tensor) -> Act:
-    """Puts (B, D_out) in place of a site's output `where` (B, T), gradients included."""
-    return lambda _h_in, h_out: torch.where(where[..., None], value[:, None].to(h_out.dtype), h_out)
+def placing(value: Tensor, replaced: Tensor) -> Act:
+    """Return an action that puts `value` (B, D_out) in place of a site's output at the positions of the mask `replaced`
+    (B, T). Gradients flow through it."""
+    return lambda _h_in, h_out: torch.where(replaced[..., None], value[:, None].to(h_out.dtype), h_out)
 
 
 def _padded(prompts: Sequence[Sequence[int]], device: torch.device) -> tuple[Tensor, Tensor]:
-    """Prompts (ids) -> right-padded (N, T), and where each ends (N,)."""
+    """Return N prompts (ids) right-padded as (N, T), and the position of each one's last token, (N,)."""
     ids = torch.zeros(len(prompts), max(map(len, prompts)), dtype=torch.long)
     for row, prompt in enumerate(prompts):
         ids[row, : len(prompt)] = torch.tensor(prompt)
     return ids.to(device), torch.tensor([len(prompt) - 1 for prompt in prompts], device=device)
 
 
-def _whole(ids: Tensor) -> dict[str, Any]:
+def _model_inputs(ids: Tensor) -> dict[str, Any]:
+    """Return the model's arguments for a pass over whole prompts, ids (B, T), without a cache."""
     return {"input_ids": ids, "attention_mask": torch.ones_like(ids), "use_cache": False}

@@ -1,1 +1,6 @@
-"""GRACE: `serving` is the editor that serves, `paper` the method as it was published."""
+"""GRACE: the preset `serving` for live serving, and the preset `paper` as published, for comparison."""
+
+from app.editors.fitting.foundation import Presets
+from app.editors.grace import paper, serving
+
+PRESETS: Presets = {"serving": serving.build, "paper": paper.build}

@@ -1,17 +1,18 @@
 """GRACE (Hartvigsen et al. 2022, arXiv 2211.11031): a codebook of keys, values and deferral radii at one layer.
 
-Preset `serving`. As published: keys are states of the base model at a prompt's last token, values act at one layer; the
-live key in whose deferral radius a prompt lies answers, else the model itself; radii of conflicting keys end before one
-another (the paper's split). Deviations, each for what live serving needs:
-- the value is a residual delta added to the FFN's output, one a generated position, fitted from zero on target and
-  end-of-text with early stopping; the paper replaces the output by one vector at the last prompt token (section 3);
-- scope is not decided by the distance of states: the scope index does it by meaning, for all serving editors
-  (app/scope), so that no key and no deferral radius is learned here;
-- the decision is taken once, at prefill, and held; row j acts only while the answer so far is the target's first j
-  tokens, so that sampling away from the target is not dragged back;
-- so there is no split and no order of edits: rollback of any of them is exact.
-Not taken over from the official code: re-editing a prompt loses to the old key by a tie, labels compared by mean,
-a split that enlarges a radius, a forward pass that writes to the codebook, `cdist` in its inexact matmul form.
+This is the preset `serving`. As published, values act at one layer, an edit that is in scope answers, and any other
+prompt is answered by the model itself. The deviations, each for what live serving needs:
+- The value is a residual delta that is added to the FFN's output, one row for each generated position. It is fitted
+  from zero on the target and end-of-text, with early stopping. The paper replaces the output by one vector at the
+  prompt's last token (section 3).
+- The distance between states does not decide the scope. The scope index decides it by meaning, for all editors under
+  `serving` (app/scope), so that no key and no deferral radius is learned here.
+- The decision is taken once, at prefill, and held. Row j acts only while the answer so far equals the first j tokens of
+  the target, so that an answer that has left the target is not pulled back.
+- Radii are therefore never split and the order of edits does not matter: the rollback of any edit is exact.
+Defects of the official code that are not reproduced: a prompt that is edited again loses to its old key by a tie,
+labels are compared by their mean, a split enlarges a radius, a forward pass writes to the codebook, and `cdist` runs in
+its inexact matrix-product form.
 """
 
 from collections.abc import Generator, Sequence
@@ -20,26 +21,33 @@ import torch
 from torch import Tensor
 
 from app.domain.errors import IncompatibleEdit
-from app.editors.base import Capabilities, FitRequest, Fitted, Plain, Progress, RowView, Site, target_of
-from app.editors.fitting.loop import FitParameters, by_parts, fit_deltas
-from app.editors.fitting.row_buffer import Rows
+from app.editors.base import Capabilities, EditorBase, Extras, FitRequest, Fitted, Progress, RowView, Site, target_of
+from app.editors.fitting.foundation import Foundation
+from app.editors.fitting.loop import fit_deltas, in_batches
+from app.editors.fitting.row_buffer import RowBuffer
+from app.editors.fitting.value_search import FitParameters
 from app.editors.fitting.view import FitView
 
+GENERIC_CONTEXTS = 2
+"""The number of generic questions that become contexts of every edit. A paraphrase may lie far from its prompt, and a
+value that also holds after unrelated questions holds there too."""
 
-class Grace(Plain):
-    """The codebook editor. `site` is where values act.
 
-    Values (sum of target tokens, D_out) in the model's own precision.
-    """
+def build(foundation: Foundation) -> "Grace":
+    every = max(1, len(foundation.bank_ids) // GENERIC_CONTEXTS)
+    generic = foundation.bank_ids[every // 2 :: every][:GENERIC_CONTEXTS]
+    return Grace(foundation.shared_view, generic_contexts=generic)
+
+
+class Grace(EditorBase):
+    """The codebook editor: `site` is where values act, and the buffer holds (sum of target tokens, D_out) values in the
+    model's own precision."""
 
     name = "grace"
     capabilities = Capabilities(
         max_target_tokens=256,
-        decides="request",
         changes_earlier_positions=False,
-        needs_whole_prompt=False,
         rollback="exact",
-        captured=True,
         continues=True,
     )
 
@@ -47,16 +55,18 @@ class Grace(Plain):
         self,
         view: FitView,
         fit_parameters: FitParameters | None = None,
-        elsewhere: Sequence[Sequence[int]] = (),
+        generic_contexts: Sequence[Sequence[int]] = (),
     ) -> None:
         self.site = view.site
-        self._elsewhere = [list(ids) for ids in elsewhere]
+        self.extras = Extras(reserve_rows=self._reserve_rows)
+        self._generic_contexts = [list(ids) for ids in generic_contexts]
         self._view = view
         self._fit_parameters = fit_parameters or FitParameters()
-        self._values = Rows(view.device, next(view.model.parameters()).dtype)
-        self._first: dict[str, int] = {}  # edit -> its value's first row
+        self._values = RowBuffer(view.device, next(view.model.parameters()).dtype)
+        self._first: dict[str, int] = {}  # edit -> the first row of its value
         self._targets: dict[str, tuple[int, ...]] = {}
-        # what each row of the next pass receives; never replaced once a graph may read them
+        # The deltas of the next pass's rows. A CUDA graph reads these tensors, so that they may grow before it is
+        # recorded, but must not be replaced afterwards.
         self._delta = torch.zeros(0, 1, view.widths[1], device=view.device, dtype=self._values.data.dtype)
         self._active = torch.zeros(0, 1, 1, dtype=torch.bool, device=view.device)
         self._rows = 0
@@ -72,9 +82,9 @@ class Grace(Plain):
     # -- learning
 
     def fit(self, requests: Sequence[FitRequest], part: None) -> Generator[Progress, None, list[Fitted]]:
-        return by_parts(requests, self._fit_some)
+        return in_batches(requests, self._fit_batch)
 
-    def _fit_some(self, requests: Sequence[FitRequest]) -> Generator[Progress, None, list[Fitted]]:
+    def _fit_batch(self, requests: Sequence[FitRequest]) -> Generator[Progress, None, list[Fitted]]:
         fits = yield from fit_deltas(
             self._view,
             [self._contexts(request) for request in requests],
@@ -95,52 +105,55 @@ class Grace(Plain):
         ]
 
     def _contexts(self, request: FitRequest) -> list[Sequence[int]]:
-        """As asked, in other words, and after other questions: what it must hold in."""
-        return [*request.contexts[: 1 + request.given], *request.made_contexts, *self._elsewhere]
+        """The contexts in which the value must give the target: the prompt, its paraphrases and generic questions."""
+        return [*request.contexts[: 1 + request.given], *request.made_contexts, *self._generic_contexts]
 
     # -- rows
 
     def load(self, edit_id: str, fitted: Fitted) -> None:
         target = target_of(edit_id, fitted)
         value = fitted.tensors.get("value")
-        takes = (len(target), self._view.widths[1])
-        if not target or value is None or tuple(value.shape) != takes:
-            has = None if value is None else tuple(value.shape)
-            raise IncompatibleEdit(f"The edit {edit_id} has a value of the shape {has}; this model takes {takes}.")
+        expected = (len(target), self._view.widths[1])
+        if value is None or tuple(value.shape) != expected:
+            found = None if value is None else tuple(value.shape)
+            raise IncompatibleEdit(
+                f"The edit {edit_id} has a value of the shape {found}; this model takes the shape {expected}."
+            )
         self._targets[edit_id] = target
-        self._first[edit_id] = self._values.put(value)
+        self._first[edit_id] = self._values.add(value)
 
     def drop(self, edit_id: str) -> None:
-        self._values.give_back(self._first.pop(edit_id), len(self._targets.pop(edit_id)))
+        self._values.release(self._first.pop(edit_id), len(self._targets.pop(edit_id)))
 
     def compile(self, edit_ids: Sequence[str]) -> None:
-        """An edition sees values through its decisions alone."""
+        """Return nothing: an edition sees values only through its decisions."""
 
     # -- acting
 
-    def reserve(self, rows: int) -> None:
+    def _reserve_rows(self, rows: int) -> None:
         if rows > len(self._active):
             self._delta = self._delta.new_zeros(rows, 1, self._delta.shape[-1])
             self._active = self._active.new_zeros(rows, 1, 1)
 
     def bind(self, rows: Sequence[RowView]) -> None:
         self._rows = len(rows)
-        self.reserve(self._rows)
-        picked = [self._value_row(row) for row in rows]
-        active = torch.tensor([row is not None for row in picked])
+        self._reserve_rows(self._rows)
+        value_rows = [self._value_row(row) for row in rows]
+        active = torch.tensor([value_row is not None for value_row in value_rows])
         self._active[: self._rows].copy_(active[:, None, None])
         if active.any():
-            at = torch.tensor([row or 0 for row in picked], device=self._view.device)
-            self._delta[: self._rows].copy_(self._values.data[at][:, None])
+            indices = torch.tensor([value_row or 0 for value_row in value_rows], device=self._view.device)
+            self._delta[: self._rows].copy_(self._values.data[indices][:, None])
 
     def _value_row(self, row: RowView) -> int | None:
+        """The index of the value's row that acts next on a row, or None if none acts."""
         if row.decision is None or row.decision.editor != self.key or row.decision.edit_id is None:
             return None
-        before = row.decision.part or 0  # of the target, in the prompt
-        target, told = self._targets[row.decision.edit_id], before + len(row.generated)
-        if told >= len(target) or tuple(row.generated) != target[before:told]:
+        target, begun = self._targets[row.decision.edit_id], row.decision.begun_tokens
+        answered = begun + len(row.generated)
+        if answered >= len(target) or tuple(row.generated) != target[begun:answered]:
             return None
-        return self._first[row.decision.edit_id] + told
+        return self._first[row.decision.edit_id] + answered
 
     def apply(self, site: Site, h_in: Tensor, h_out: Tensor) -> Tensor:
         return torch.where(self._active[: self._rows], h_out + self._delta[: self._rows], h_out)

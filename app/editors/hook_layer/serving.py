@@ -1,25 +1,27 @@
 """CoachHooK, first called COMEBA-HK (Li et al. 2024, arXiv 2403.05330): hook layers for consecutive batch editing.
 
-Preset `serving`. As published: several early MLP down-projections each have a hook layer, a changed copy of their
-weight in which all edits live; an edit is pairs of a key, the input at one of its tokens, and a value that makes the
-model say the target (sections 3.2 and 3.3, MEMIT's recipe); pairs are solved in closed form against the second moment
-of generic text; a token is answered by the hook layer where what the hook would change stands out. Deviations, each
-for what live serving needs:
-- a pair for each target token, at the position that predicts it, in middle layers, instead of one at the subject's last
-  token in early ones: one vector there rarely carries a name of several tokens (app/DECISIONS.md has the figures). So
-  no subject is needed, and keys and values in the cache stay those of the base model up to the prompt's last token;
-- a prompt must be in an edit's scope (app/scope) before its hook layers act: the
-  published z-score fires on some 1.4 % of all tokens at 2.2, and more as the threshold falls;
-- a token passes where the change is at least RHO of what it is at the edit's own key: an absolute threshold, by layer
-  and by the edit that answers, in place of a z-score that cannot reach 2.2 in prompts of fewer than 7 tokens, counts
-  pads, and is undefined for the single token of a cached decode step;
-- each edit's pairs are measured with no other edit in place, so that an edition is the least-squares solution over the
-  live edits, whatever their order and batches (`dual_form`, the dual form): rollback is solving without the pair;
-- C_0 = lambda E[x x'] with lambda = D_in / LEVERAGE instead of 15,000: the published weight suits D_in = 16,384, where
-  an average key has a leverage k' C_0^-1 k of 1.1, and leaves half of the change undone;
-- fitted on target and end-of-text, on the prompt and its paraphrases, with early stopping.
-Not taken over from the official code: weights rounded to fp16 in place, pads in the statistics, thresholds recorded
-with the other layers unhooked and hooks validated with the old threshold, subjects tokenised apart from the prompt.
+This is the preset `serving`. As published, several MLP down-projections each have a hook layer, a changed copy of their
+weight in which all edits live. An edit consists of pairs of a key, the layer's input at one of its tokens, and a value
+that makes the model say the target (sections 3.2 and 3.3, MEMIT's recipe). Pairs are solved in closed form against the
+second moment of generic text. A token is answered by the hook layer where the hook's change stands out. The deviations,
+each for what live serving needs:
+- There is a pair for each target token, at the position that predicts it and in middle layers, instead of one pair at
+  the subject's last token in early layers. One vector there rarely carries a name of several tokens (app/DECISIONS.md
+  has the figures). No subject is needed, and keys and values in the cache stay those of the base model up to the
+  prompt's last token.
+- A prompt must be in an edit's scope (app/scope) before its hook layers act. The published z-score fires on some 1.4 %
+  of all tokens at 2.2, and more as the threshold falls.
+- A token passes where the change is at least RHO times the change at the edit's own key. This is an absolute threshold
+  for each layer and each edit that answers. The published z-score cannot reach 2.2 in prompts of fewer than 7 tokens,
+  counts pads, and is undefined for the single token of a cached decode step.
+- Each edit's pairs are measured with no other edit in place, so that an edition is the least-squares solution over the
+  live edits, whatever their order and batches (`dual_form`). A rollback is solving without the edit's pairs.
+- C_0 = lambda E[x x'] has lambda = D_in / LEVERAGE instead of 15,000. The published weight suits D_in = 16,384,
+  where an average key has a leverage k' C_0^-1 k of 1.1, and leaves half of the change undone.
+- Edits are fitted on the target and end-of-text, on the prompt and its paraphrases, with early stopping.
+Defects of the official code that are not reproduced: weights are rounded to fp16 in place, pads are in the statistics,
+thresholds are recorded with the other layers unhooked and hooks validated with the old threshold, and subjects are
+tokenised apart from the prompt.
 """
 
 from collections.abc import Generator, Mapping, Sequence
@@ -35,69 +37,85 @@ from app.domain.generation import Signal
 from app.editors.base import (
     Capabilities,
     Decision,
+    EditorBase,
     FitRequest,
     Fitted,
-    Plain,
     Progress,
     PromptView,
     RowView,
     Site,
     target_of,
 )
+from app.editors.fitting.contexts import collate
 from app.editors.fitting.corpus import Statistics
-from app.editors.fitting.loop import FitParameters, by_parts, collate, fit_deltas
-from app.editors.fitting.row_buffer import Rows
+from app.editors.fitting.foundation import Foundation
+from app.editors.fitting.loop import fit_deltas, in_batches
+from app.editors.fitting.row_buffer import RowBuffer
+from app.editors.fitting.value_search import FitParameters
 from app.editors.hook_layer.dual_form import Prior, WeightChange, solve
-from app.editors.hook_layer.layer_spread import Sweep
+from app.editors.hook_layer.layer_spread import LayerSpread
 
 LEVERAGE = 40.0
-"""Of an average key: a new pair is met to 1 - 1 / (1 + LEVERAGE), 98 %, by each layer."""
+"""The leverage of an average key. Each layer meets a new pair to 1 - 1 / (1 + LEVERAGE), which is 98 %."""
 RHO = 0.4
+"""The least change of a token that passes, as a share of the change at the edit's own keys."""
 
 
 @dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
 class HookPart:
-    """An edition's hook layers, from the lowest, and each edit's threshold in each of them."""
+    """The hook layers of an edition, lowest first, and the thresholds of each edit, one a layer, by edit id."""
 
     layers: tuple[WeightChange, ...]
     thresholds: Mapping[str, tuple[float, ...]]
 
 
-class HookLayers(Plain):
-    """keys (N, D_in), solved (N, D_in), residuals (N, D_out) fp32: of an edit M J rows, M layers of J target tokens.
+def build(foundation: Foundation) -> "HookLayers":
+    layers = hooked_layers(foundation.layer_count)
+    sites = foundation.down_sites(layers)
+    (site_above,) = foundation.down_sites([layers[-1] + 1])
+    spread = LayerSpread(foundation.view(sites[-1], sites), foundation.view(site_above), sites)
+    return HookLayers(spread, foundation.statistics)
 
-    Pairs are wanted when an edition is compiled, and stay in the host's memory; on the model's device are an edition's
-    changes of M weights, which do not grow with the edits beyond the weights' own size.
+
+def hooked_layers(count: int) -> range:
+    """Return the hooked layers of a model with `count` layers: at most five middle layers, with at least one above."""
+    first = min(count // 2, count - 2)
+    return range(first, min(count - 1, first + min(5, max(2, count // 4))))
+
+
+class HookLayers(EditorBase):
+    """The pairs of all edits, fp32: keys (N, D_in), solved (N, D_in) and residuals (N, D_out).
+
+    An edit has M J rows: M layers of J target tokens. Pairs are read only when an edition is compiled, and stay in the
+    host's memory. The model's device has an edition's changes of M weights, which never grow beyond the weights' size.
     """
 
     name = "hook_layer"
     capabilities = Capabilities(
         max_target_tokens=32,
-        decides="request",
         changes_earlier_positions=False,
-        needs_whole_prompt=False,
         rollback="exact",
     )
 
     def __init__(
         self,
-        sweep: Sweep,
+        spread: LayerSpread,
         statistics: Statistics,
         fit_parameters: FitParameters | None = None,
     ) -> None:
-        self._sweep, self._statistics = sweep, statistics
+        self._spread, self._statistics = spread, statistics
         self._fit_parameters = fit_parameters or FitParameters(probability=0.98, max_steps=100, beyond=6.0)
-        self._device = sweep.view.device
-        self._keys, self._solved, self._residuals = (Rows(torch.device("cpu"), torch.float32) for _ in range(3))
+        self._device = spread.view.device
+        self._keys, self._solved, self._residuals = (RowBuffer(torch.device("cpu"), torch.float32) for _ in range(3))
         self._parts: WeakSet[HookPart] = WeakSet()
-        self._rows: dict[str, tuple[int, int, int]] = {}  # edit -> its first row in each
-        self._tokens: dict[str, int] = {}  # edit -> its target tokens
+        self._rows: dict[str, tuple[int, int, int]] = {}  # edit -> its first row in keys, solved and residuals
+        self._tokens: dict[str, int] = {}  # edit -> the number of its target tokens
         self._priors: list[Prior] = []
-        self._bound: list[tuple[HookPart, Tensor, Tensor]] = []  # a part, its rows (N,), their thresholds (N, M)
+        self._bound: list[tuple[HookPart, Tensor, Tensor]] = []  # part, row indices (N,), thresholds (N, M)
 
     @property
     def sites(self) -> tuple[Site, ...]:
-        return self._sweep.sites
+        return self._spread.sites
 
     @property
     def held_bytes(self) -> int:
@@ -106,32 +124,31 @@ class HookLayers(Plain):
     # -- learning
 
     def prepare(self) -> Generator[Progress, None, None]:
-        """C_0 of each hooked layer, factored."""
+        """Compute and factor C_0 of each hooked layer."""
         if not self._priors:
-            moments = yield from self._statistics.moments(self._sweep.sites)
+            moments = yield from self._statistics.moments(self._spread.sites)
             self._priors = [Prior(moment, len(moment) / LEVERAGE) for moment in moments]
 
     def fit(self, requests: Sequence[FitRequest], part: HookPart | None) -> Generator[Progress, None, list[Fitted]]:
-        return by_parts(requests, self._fit_some)
+        return in_batches(requests, self._fit_batch)
 
-    def _fit_some(self, requests: Sequence[FitRequest]) -> Generator[Progress, None, list[Fitted]]:
+    def _fit_batch(self, requests: Sequence[FitRequest]) -> Generator[Progress, None, list[Fitted]]:
         yield from self.prepare()
         contexts = [request.contexts for request in requests]
         targets = [request.target_ids for request in requests]
-        fits = yield from fit_deltas(self._sweep.view, contexts, targets, self._fit_parameters)
+        fits = yield from fit_deltas(self._spread.view, contexts, targets, self._fit_parameters)
         batch = collate(contexts, targets, self._device)
         deltas = pad_sequence([fit.value for fit in fits], batch_first=True)  # (E, J, D)
-        steps = self._sweep.pairs(batch.ids, batch.owner, batch.position, batch.real, deltas, self._priors)
-        pairs = yield from steps
+        pairs = yield from self._spread.pairs(batch.ids, batch.owner, batch.position, batch.real, deltas, self._priors)
         fitted: list[Fitted] = []
         for edit, (request, fit) in enumerate(zip(requests, fits, strict=True)):
-            how = {"steps": fit.steps, "converged": fit.converged, "probability": round(fit.probability, 6)}
+            course = {"steps": fit.steps, "converged": fit.converged, "probability": round(fit.probability, 6)}
             fitted.append(
                 Fitted(
                     learned={
                         "target_ids": list(request.target_ids),
                         "moments_of": self._statistics.corpus,
-                        **how,
+                        **course,
                     },
                     tensors={
                         "keys": pairs.keys[edit, :, : len(request.target_ids)].cpu(),
@@ -145,42 +162,44 @@ class HookLayers(Plain):
     # -- rows
 
     def load(self, edit_id: str, fitted: Fitted) -> None:
-        layers, tokens = len(self._sweep.sites), len(target_of(edit_id, fitted))
-        d_in, d_out = self._sweep.view.widths
-        takes = {
+        layers, tokens = len(self._spread.sites), len(target_of(edit_id, fitted))
+        d_in, d_out = self._spread.view.widths
+        expected = {
             "keys": (layers, tokens, d_in),
             "solved": (layers, tokens, d_in),
             "residuals": (layers, tokens, d_out),
         }
-        has = {name: tuple(fitted.tensors[name].shape) for name in takes if name in fitted.tensors}
-        if has != takes:
-            raise IncompatibleEdit(f"The edit {edit_id} has tensors of the shapes {has}; this model takes {takes}.")
+        found = {name: tuple(fitted.tensors[name].shape) for name in expected if name in fitted.tensors}
+        if found != expected:
+            raise IncompatibleEdit(
+                f"The edit {edit_id} has tensors of the shapes {found}; this model takes {expected}."
+            )
         if fitted.learned.get("moments_of") != self._statistics.corpus:
             raise IncompatibleEdit(
-                f"The edit {edit_id} was fitted against other generic text than this server's: its keys cannot be "
-                "solved together with those of others. Set ERRATA_CORPUS as it was."
+                f"The edit {edit_id} was fitted with other generic text than this server's, so that its keys cannot be "
+                "solved together with those of other edits. Set ERRATA_CORPUS to the text that it was fitted with."
             )
         self._tokens[edit_id] = tokens
         self._rows[edit_id] = (
-            self._keys.put(fitted.tensors["keys"].flatten(0, 1)),
-            self._solved.put(fitted.tensors["solved"].flatten(0, 1)),
-            self._residuals.put(fitted.tensors["residuals"].flatten(0, 1)),
+            self._keys.add(fitted.tensors["keys"].flatten(0, 1)),
+            self._solved.add(fitted.tensors["solved"].flatten(0, 1)),
+            self._residuals.add(fitted.tensors["residuals"].flatten(0, 1)),
         )
 
     def drop(self, edit_id: str) -> None:
-        count = len(self._sweep.sites) * self._tokens.pop(edit_id)
+        count = len(self._spread.sites) * self._tokens.pop(edit_id)
         for rows, first in zip((self._keys, self._solved, self._residuals), self._rows.pop(edit_id), strict=True):
-            rows.give_back(first, count)
+            rows.release(first, count)
 
     def compile(self, edit_ids: Sequence[str]) -> HookPart:
-        """Sections 3.3 and 8: one least-squares solution a layer over all live pairs."""
-        edit_ids = sorted(edit_ids)  # sums in another order would differ in their last bits
+        """Solve one least-squares system a layer over all live pairs (section 3.3)."""
+        edit_ids = sorted(edit_ids)  # Sums in another order would differ in their last bits.
         counts = [self._tokens[edit_id] for edit_id in edit_ids]
         layers: list[WeightChange] = []
         thresholds: dict[str, list[float]] = {edit_id: [] for edit_id in edit_ids}
-        for layer in range(len(self._sweep.sites)):
+        for layer in range(len(self._spread.sites)):
             keys, solved, residuals = (
-                rows.data[self._at(edit_ids, counts, which, layer)].to(self._device)
+                rows.data[self._pair_rows(edit_ids, counts, which, layer)].to(self._device)
                 for which, rows in enumerate((self._keys, self._solved, self._residuals))
             )
             layers.append(solve(keys, solved, residuals))
@@ -192,47 +211,48 @@ class HookLayers(Plain):
         self._parts.add(part)
         return part
 
-    def _at(self, edit_ids: Sequence[str], counts: Sequence[int], which: int, layer: int) -> Tensor:
-        """The rows of these edits' pairs at a layer, in one of the three buffers."""
-        at = [
+    def _pair_rows(self, edit_ids: Sequence[str], counts: Sequence[int], which: int, layer: int) -> Tensor:
+        """Return the row indices of the edits' pairs at a layer, (N,), in the buffer `which`: 0 for keys, 1 for solved,
+        2 for residuals."""
+        rows = [
             self._rows[edit_id][which] + layer * count + token
             for edit_id, count in zip(edit_ids, counts, strict=True)
             for token in range(count)
         ]
-        return torch.tensor(at)
+        return torch.tensor(rows)
 
     # -- acting
 
     def confirm(self, prompt: PromptView, part: HookPart, decision: Decision) -> Decision | None:
-        """Whether the prompt's last token stands out at the lowest hook layer."""
+        """Return the decision if the prompt's last token stands out at the lowest hook layer."""
         assert decision.edit_id is not None
         thresholds = part.thresholds[decision.edit_id]
-        change = part.layers[0].change(prompt.features[self._sweep.sites[0]].to(self._device)).norm().item()
+        change = part.layers[0].change(prompt.features[self._spread.sites[0]].to(self._device)).norm().item()
         if change < thresholds[0]:
             return None
         signals = {**decision.signals, "change": Signal(change, thresholds[0])}
-        return replace(decision, signals=signals, part=(part, torch.tensor(thresholds, device=self._device)))
+        return replace(decision, signals=signals, state=(part, torch.tensor(thresholds, device=self._device)))
 
     def bind(self, rows: Sequence[RowView]) -> None:
         parts: dict[int, tuple[HookPart, list[int], list[Tensor]]] = {}
-        for at, row in enumerate(rows):
+        for index, row in enumerate(rows):
             if row.decision is not None and row.decision.editor == self.key:
-                part, thresholds = row.decision.part
-                _, held, bounds = parts.setdefault(id(part), (part, [], []))
-                held.append(at)
-                bounds.append(thresholds)
+                part, thresholds = row.decision.state
+                _, row_indices, row_thresholds = parts.setdefault(id(part), (part, [], []))
+                row_indices.append(index)
+                row_thresholds.append(thresholds)
         self._bound = [
-            (part, torch.tensor(held, device=self._device), torch.stack(bounds))
-            for part, held, bounds in parts.values()
+            (part, torch.tensor(row_indices, device=self._device), torch.stack(row_thresholds))
+            for part, row_indices, row_thresholds in parts.values()
         ]
 
     def apply(self, site: Site, h_in: Tensor, h_out: Tensor) -> Tensor:
-        if site not in self._sweep.sites:
+        if site not in self._spread.sites:
             return h_out
-        at = self._sweep.sites.index(site)
+        layer = self._spread.sites.index(site)
         for part, rows, thresholds in self._bound:
-            change = part.layers[at].change(h_in[rows].float())  # (N, T, D_out)
-            passes = change.norm(dim=-1) >= thresholds[:, at, None]
+            change = part.layers[layer].change(h_in[rows].float())  # (N, T, D_out)
+            passes = change.norm(dim=-1) >= thresholds[:, layer, None]
             own = h_out[rows]
             h_out = h_out.index_copy(0, rows, torch.where(passes[..., None], own + change.to(own.dtype), own))
         return h_out

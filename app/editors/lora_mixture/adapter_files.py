@@ -1,7 +1,7 @@
-"""LoRAs in PEFT's format: an edit's own, as one adapter, out; one that was learned elsewhere, in.
+"""LoRAs in PEFT's format: an edit is written as one adapter, and an adapter that was learned elsewhere is read.
 
-PEFT knows no router. What an edit does to a request is one LoRA a module all the same: its gates are decided once, so
-that sum_j g_j up_j down_j is a LoRA of rank k R. Knows nothing of pages or scopes.
+PEFT knows no router. The effect of an edit on a request is still one LoRA a module: its gates are decided once, so that
+sum_j g_j up_j down_j is a LoRA of rank k R. This module knows nothing of pages or scopes.
 """
 
 import json
@@ -23,16 +23,19 @@ _UNSUPPORTED = ("use_dora", "rank_pattern", "alpha_pattern", "modules_to_save", 
 
 
 def write(folder: Path, mixture: Mixture, gates: Tensor, modules: Sequence[str], fan_in_fan_out: bool) -> None:
-    """The mixture under gates (M, A), at `modules` (M), as a folder. Raises InvalidRequest if it is there."""
+    """Write the mixture under gates (M, A) for M modules, given by their paths, as a folder in PEFT's format.
+
+    Raises InvalidRequest if the folder is not empty.
+    """
     if folder.exists() and any(folder.iterdir()):
         raise InvalidRequest(f"{folder} is not empty: name a new folder.")
-    acting = [gates[at].nonzero()[:, 0] for at in range(len(modules))]
+    acting = [gates[index].nonzero()[:, 0] for index in range(len(modules))]
     rank = max(len(each) for each in acting) * mixture.down.shape[2]
     tensors: dict[str, Tensor] = {}
-    for at, module in enumerate(modules):
-        chosen = acting[at]
-        down = mixture.down[at, chosen].flatten(0, 1)  # (k R, D_in)
-        up = (gates[at, chosen, None, None].to(mixture.up) * mixture.up[at, chosen]).transpose(0, 1).flatten(1)
+    for index, module in enumerate(modules):
+        chosen = acting[index]
+        down = mixture.down[index, chosen].flatten(0, 1)  # (k R, D_in)
+        up = (gates[index, chosen, None, None].to(mixture.up) * mixture.up[index, chosen]).transpose(0, 1).flatten(1)
         missing = rank - len(down)
         tensors[f"{_PREFIX}{module}.lora_A.weight"] = torch.nn.functional.pad(down, (0, 0, 0, missing))
         tensors[f"{_PREFIX}{module}.lora_B.weight"] = torch.nn.functional.pad(up, (0, missing))
@@ -53,41 +56,44 @@ def write(folder: Path, mixture: Mixture, gates: Tensor, modules: Sequence[str],
 
 
 def read(folder: Path, modules: Sequence[str], widths: tuple[int, int], query_width: int) -> Mixture:
-    """An adapter as a mixture of one LoRA at each of `modules`, zero where it has none.
+    """Return an adapter as a mixture of one LoRA at each of `modules`. A module without weights gets a LoRA of zeros.
 
-    Raises InvalidRequest for what is no plain LoRA, or has weights elsewhere or of other widths.
+    Raises InvalidRequest if the adapter is no plain LoRA, or has weights at other modules or of other widths.
     """
     config, tensors = _loaded(folder)
     unsupported = [name for name in _UNSUPPORTED if config.get(name)]
     if config.get("peft_type") != "LORA" or unsupported or config.get("bias", "none") != "none":
-        what = ", ".join(unsupported) or f"peft_type {config.get('peft_type')!r}, bias {config.get('bias')!r}"
-        raise InvalidRequest(f"{folder} is no plain LoRA ({what}): merge it, or export one without.")
+        reason = ", ".join(unsupported) or f"peft_type {config.get('peft_type')!r}, bias {config.get('bias')!r}"
+        raise InvalidRequest(f"{folder} is no plain LoRA ({reason}). Export a LoRA without these options.")
     known = {
-        f"{_PREFIX}{module}.lora_{side}.weight": (at, side) for at, module in enumerate(modules) for side in ("A", "B")
+        f"{_PREFIX}{module}.lora_{side}.weight": (index, side)
+        for index, module in enumerate(modules)
+        for side in ("A", "B")
     }
     elsewhere = sorted(set(tensors) - set(known))
     if elsewhere or not tensors:
         raise InvalidRequest(
-            f"{folder} has weights that this server's mixture has no place for ({', '.join(elsewhere[:3]) or 'none'}): "
-            f"it acts at {', '.join(modules)}."
+            f"{folder} must have weights at these modules only: {', '.join(modules)}. It has weights at "
+            f"{', '.join(elsewhere[:3]) or 'none'}."
         )
     rank = int(config.get("r", 0))
     scale = float(config.get("lora_alpha", rank)) / (rank**0.5 if config.get("use_rslora") else max(1, rank))
     (d_in, d_out), sites = widths, len(modules)
     down, up = torch.zeros(sites, 1, rank, d_in), torch.zeros(sites, 1, d_out, rank)
     for name, tensor in tensors.items():
-        at, side = known[name]
-        place = down[at, 0] if side == "A" else up[at, 0]
+        index, side = known[name]
+        place = down[index, 0] if side == "A" else up[index, 0]
         if tensor.shape != place.shape or not torch.isfinite(tensor).all():
             raise InvalidRequest(
-                f"{name} in {folder} has the shape {tuple(tensor.shape)}; this model takes {tuple(place.shape)}, of "
-                "finite numbers."
+                f"{name} in {folder} has the shape {tuple(tensor.shape)}; this model takes {tuple(place.shape)} with "
+                "finite numbers only."
             )
         place.copy_(tensor * (1.0 if side == "A" else scale))
     return Mixture(down, up, torch.zeros(sites, 1, query_width), torch.zeros(sites, 1))
 
 
 def _loaded(folder: Path) -> tuple[Mapping[str, Any], dict[str, Tensor]]:
+    """Return the configuration and the tensors of an adapter. Raises InvalidRequest if they cannot be read."""
     try:
         config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
         if not isinstance(config, dict):

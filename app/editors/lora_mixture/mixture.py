@@ -1,7 +1,7 @@
 """A mixture of LoRAs with a router (ELDER, Li et al. 2024, arXiv 2408.11869, section 3): its maths and its fitting.
 
-Knows nothing of edits, scopes or pages. At each of M sites there are A LoRAs of rank R and a linear router; one query a
-sequence decides, for all of its tokens, which k LoRAs act at each site and how strongly.
+Each of M sites has A LoRAs of rank R and a linear router. One query a sequence decides, for all of the sequence's
+tokens, which k LoRAs act at each site and how strongly. This module knows nothing of edits, scopes or pages.
 """
 
 import hashlib
@@ -14,14 +14,19 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from app.editors.base import Progress, Site
+from app.editors.fitting.contexts import Contexts
 from app.editors.fitting.hooks import Act
-from app.editors.fitting.loop import PATIENCE, Contexts, stalled
+from app.editors.fitting.value_search import MIN_GAIN, PATIENCE
 from app.editors.fitting.view import FitView
+
+CHECK_EVERY = 8
+"""The number of steps between two checks of all rows."""
 
 
 @dataclass(frozen=True, slots=True)
 class Mixture:
-    """down (M, A, R, D_in) | up (M, A, D_out, R) | router (M, A, D) and bias (M, A) over queries (D,)."""
+    """The tensors of a mixture: down (M, A, R, D_in), up (M, A, D_out, R), and the router over queries (D,), router
+    (M, A, D) and bias (M, A)."""
 
     down: Tensor
     up: Tensor
@@ -32,7 +37,7 @@ class Mixture:
         return {each.name: getattr(self, each.name) for each in fields(self)}
 
     def digest(self) -> str:
-        """Names what it holds: equal for equal tensors."""
+        """Return a name for the content: equal for equal tensors."""
         digest = hashlib.sha256()
         for name, tensor in self.tensors().items():
             digest.update(f"{name} {tuple(tensor.shape)}".encode())
@@ -47,13 +52,19 @@ class Mixture:
         return sum(tensor.nbytes for tensor in self.tensors().values())
 
 
-CHECK_EVERY = 8
+def mixture_layers(count: int) -> range:
+    """Return the layers that a model with `count` layers gets mixtures in.
+
+    As published, they are the last but one fifth (LLaMA-2: 21 to 26 of 32).
+    """
+    last = min(count - 1, round(0.8 * count))
+    return range(max(0, last + 1 - min(6, max(2, count // 2))), last + 1)
 
 
 def new_mixture(
     sites: int, loras: int, rank: int, d_in: int, d_out: int, d_query: int, seed: int, down_bound: float | None = None
 ) -> Mixture:
-    """As LoRAs begin: `down` uniform, `up` zero, so that a new mixture changes nothing. On the CPU, by seed.
+    """Return a mixture on the CPU as LoRAs begin: `down` is uniform by seed and `up` zero, so that it changes nothing.
 
     `down` lies within `down_bound`, by default 1 / sqrt(D_in), as in LoRA and PEFT.
     """
@@ -73,34 +84,35 @@ def new_mixture(
     )
 
 
-def scores(mixture: Mixture, queries: Tensor, *, by_direction: bool = True) -> Tensor:
-    """(B, D) queries -> (B, M, A): each site's softmax over its LoRAs.
+def scores(mixture: Mixture, queries: Tensor, *, normalise_queries: bool = True) -> Tensor:
+    """Return each site's softmax over its LoRAs: queries (B, D) -> (B, M, A).
 
-    A query counts by its direction, its length set to sqrt(D); as published it counts as it is (section 3.2).
+    Normalised queries have the length sqrt(D). As published, queries keep their length (section 3.2).
     """
-    if by_direction:
+    if normalise_queries:
         queries = F.normalize(queries, dim=-1) * queries.shape[-1] ** 0.5
     logits: Tensor = torch.einsum("bd,mad->bma", queries, mixture.router) + mixture.bias
     return logits.softmax(-1)
 
 
-def top(scored: Tensor, k: int) -> Tensor:
-    """(..., A) scores -> (..., A) bool: the k LoRAs that act. A sequence's allocation code is this over all sites."""
+def top_k_mask(scored: Tensor, k: int) -> Tensor:
+    """Mark the k LoRAs that act: scores (..., A) -> (..., A) bool. Over all sites this is the allocation code."""
     chosen = scored.topk(min(k, scored.shape[-1]), dim=-1).indices
     return torch.zeros_like(scored, dtype=torch.bool).scatter(-1, chosen, True)
 
 
 def hamming(code: Tensor, others: Tensor) -> Tensor:
-    """(M, A) and (K, M, A) bool -> (K,): in how many places codes differ."""
+    """Return the number of places in which codes differ: (M, A) and (K, M, A) bool -> (K,)."""
     return (code[None] != others).flatten(1).sum(1)
 
 
-def act_of(mixture: Mixture, at: int, gates: Tensor, scale: float = 1.0) -> Act:
-    """What the mixture's site `at` does to rows under `gates` (B, A): scores of the LoRAs that act, 0 of the others.
+def mixture_act(mixture: Mixture, site: int, gates: Tensor, scale: float = 1.0) -> Act:
+    """Return the action of a mixture at one of its sites, given by index.
 
-    y = W x + sum_j g_j * scale * up_j (down_j x), scores as they are, not renormalised over the k (section 3.2).
+    `gates` (B, A) are the scores of the LoRAs that act, and 0 for the others:
+    y = W x + sum_j g_j * scale * up_j (down_j x). Scores are not renormalised over the k (section 3.2).
     """
-    down, up = mixture.down[at], mixture.up[at]
+    down, up = mixture.down[site], mixture.up[site]
 
     def act(h_in: Tensor, h_out: Tensor) -> Tensor:
         inner = torch.einsum("btd,ard->btar", h_in.to(down.dtype), down)
@@ -111,25 +123,29 @@ def act_of(mixture: Mixture, at: int, gates: Tensor, scale: float = 1.0) -> Act:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class MixtureFit:
-    """How a mixture is fitted. `guided` is the paper's lambda; `probability` None: all steps, whatever is right.
-    `by_direction` is how `scores` takes queries."""
+class MixtureFitParameters:
+    """The hyperparameters of a fit of a mixture."""
 
     k: int
     learning_rate: float
     steps: int
+    """The number of steps, or with `probability` the greatest number."""
     guided: float
+    """The weight of the guided loss, lambda in the paper."""
     probability: float | None
-    by_direction: bool = True
+    """The probability that every target token must reach before the fit stops. None takes all steps."""
+    normalise_queries: bool = True
+    """As in `scores`."""
 
 
 @dataclass(frozen=True, slots=True)
-class Group:
-    """What of a batch belongs to one edit: its rows' token probabilities and where they stand."""
+class MixtureOutcome:
+    """The course of a fit of E edits."""
 
     steps: int
     converged: bool
-    least: Tensor  # (E,) least probability of a target token over an edit's contexts
+    least: Tensor
+    """(E,) the least probability of a target token over an edit's contexts."""
 
 
 def fit_mixture(
@@ -139,67 +155,82 @@ def fit_mixture(
     batch: Contexts,
     queries: Tensor,
     allocation: Tensor,
-    how: MixtureFit,
-) -> Generator[Progress, None, tuple[Mixture, Group]]:
-    """Learn a batch: cross-entropy of the targets, and guided loss -log s_j for each LoRA j allocated (section 3.3).
+    parameters: MixtureFitParameters,
+) -> Generator[Progress, None, tuple[Mixture, MixtureOutcome]]:
+    """Learn a batch by cross-entropy of the targets and the guided loss -log s_j of each allocated LoRA j (section
+    3.3).
 
-    queries (R, D) of the batch's rows, allocation (R, M, A) bool. The forward uses the router's own choice. With a
-    `probability` to reach, all rows are looked at every CHECK_EVERY steps, and those that hold are left out until the
-    next look: what one edit of a batch still needs does not have to be computed for all.
+    The rows of the batch have `queries` (R, D) and an `allocation` (R, M, A) bool. The forward pass uses the router's
+    own choice. With a `probability` to reach, all rows are checked every CHECK_EVERY steps, and the rows of edits that
+    hold are left out until the next check, so that one slow edit does not make all others run on.
     """
     device = view.device
     hidden = view.hidden_below(batch.ids)
     learned = Mixture(*(tensor.detach().float().to(device).requires_grad_() for tensor in start.tensors().values()))
-    optimiser = torch.optim.Adam(list(learned.tensors().values()), lr=how.learning_rate)
+    optimiser = torch.optim.Adam(list(learned.tensors().values()), lr=parameters.learning_rate)
     edits = int(batch.owner.max()) + 1
-    contexts = torch.bincount(batch.owner, minlength=edits).float()  # of each edit
-    least, held = torch.zeros(edits, device=device), torch.zeros(edits, dtype=torch.bool, device=device)
-    surest, since = torch.full((edits,), 1e-30, device=device), torch.zeros(edits, device=device)
-    taken = 0
-    for step in range(how.steps + 1):
-        check = step % CHECK_EVERY == 0 or step == how.steps or how.probability is None
-        going = torch.ones(len(batch.ids), dtype=torch.bool, device=device) if check else ~held[batch.owner]
-        some, asked = batch.only(going), queries[going]
+    contexts = torch.bincount(batch.owner, minlength=edits).float()  # (E,) the number of each edit's contexts
+    least, holds = torch.zeros(edits, device=device), torch.zeros(edits, dtype=torch.bool, device=device)
+    best, checks_since_gain = torch.full((edits,), 1e-30, device=device), torch.zeros(edits, device=device)
+    steps_taken = 0
+    for step in range(parameters.steps + 1):
+        check = step % CHECK_EVERY == 0 or step == parameters.steps or parameters.probability is None
+        active = torch.ones(len(batch.ids), dtype=torch.bool, device=device) if check else ~holds[batch.owner]
+        rows = batch.only(active)
         with torch.enable_grad():
-            scored = scores(learned, asked, by_direction=how.by_direction)
-            gates = scored * top(scored, how.k)
-            acts: Mapping[Site, Act] = {site: act_of(learned, at, gates[:, at]) for at, site in enumerate(sites)}
-            picked = view.logits(some.ids, hidden[going], acts, some.position)
-            nll = F.cross_entropy(picked.flatten(0, 1), some.target.flatten(), reduction="none").view_as(some.real)
-            nll = nll.masked_fill(~some.real, 0.0)
-            by_row = nll.sum(1) / some.real.sum(1)
-            guide = -(scored.clamp(min=1e-12).log() * allocation[going]).sum((1, 2))
-            loss = ((by_row + how.guided * guide) / contexts[some.owner]).sum() / edits
-        yield Progress(step=step, steps=how.steps, loss=loss.item())
+            scored = scores(learned, queries[active], normalise_queries=parameters.normalise_queries)
+            gates = scored * top_k_mask(scored, parameters.k)
+            acts: Mapping[Site, Act] = {
+                site: mixture_act(learned, index, gates[:, index]) for index, site in enumerate(sites)
+            }
+            logits = view.logits(rows.ids, hidden[active], acts, rows.position)
+            nll = F.cross_entropy(logits.flatten(0, 1), rows.target.flatten(), reduction="none").view_as(rows.real)
+            nll = nll.masked_fill(~rows.real, 0.0)
+            by_row = nll.sum(1) / rows.real.sum(1)
+            guide = -(scored.clamp(min=1e-12).log() * allocation[active]).sum((1, 2))
+            loss = ((by_row + parameters.guided * guide) / contexts[rows.owner]).sum() / edits
+        yield Progress(step=step, steps=parameters.steps, loss=loss.item())
         if check:
-            right = ((picked.argmax(-1) == some.target) | ~some.real).all(1)
-            routed = (top(scored.detach(), how.k) == allocation).all(2).all(1)
-            worst = torch.exp(-nll.detach()).masked_fill(~some.real, 1.0).amin(1)
-            least = torch.full((edits,), 2.0, device=device).scatter_reduce(0, some.owner, worst, "amin")
-            if how.probability is not None:
-                surest, since = stalled(least, surest, since)
-                sure = (least >= how.probability) | (since >= PATIENCE // CHECK_EVERY)
-                good = right & sure[some.owner] & (routed | (how.guided == 0))
-                held = torch.ones_like(held).scatter_reduce(0, some.owner, good, "prod")
-                if bool(held.all()):
+            correct = ((logits.argmax(-1) == rows.target) | ~rows.real).all(1)
+            routed = (top_k_mask(scored.detach(), parameters.k) == allocation).all(2).all(1)
+            least_of_row = torch.exp(-nll.detach()).masked_fill(~rows.real, 1.0).amin(1)
+            least = torch.full((edits,), 2.0, device=device).scatter_reduce(0, rows.owner, least_of_row, "amin")
+            if parameters.probability is not None:
+                best, checks_since_gain = _stalled_checks(least, best, checks_since_gain)
+                probable = (least >= parameters.probability) | (checks_since_gain >= PATIENCE // CHECK_EVERY)
+                good = correct & probable[rows.owner] & (routed | (parameters.guided == 0))
+                holds = torch.ones_like(holds).scatter_reduce(0, rows.owner, good, "prod")
+                if bool(holds.all()):
                     break
-        if step < how.steps:
+        if step < parameters.steps:
             optimiser.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             optimiser.step()
-            taken += 1
-    converged = bool(right.all()) if how.probability is None else bool((held & (least >= how.probability)).all())
-    return learned.to(device), Group(taken, converged, least)
+            steps_taken += 1
+    if parameters.probability is None:
+        converged = bool(correct.all())
+    else:
+        converged = bool((holds & (least >= parameters.probability)).all())
+    return learned.to(device), MixtureOutcome(steps_taken, converged, least)
 
 
-def allocate(edits: int, sites: int, loras: int, k: int, seed: int) -> Tensor:
-    """(E, M, A) bool: for each edit k LoRAs a site at random, of all edits' sets distinct ones while there are any."""
+def _stalled_checks(least: Tensor, best: Tensor, checks_since_gain: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the best of the least token probabilities so far (E,), and the number of checks since it last grew (E,).
+
+    `least` (E,) are each edit's least token probabilities at this check.
+    """
+    gained = least.log() > MIN_GAIN * best.log()
+    return torch.where(gained, least, best), torch.where(gained, 0.0, checks_since_gain + 1)
+
+
+def allocate_loras(edits: int, sites: int, loras: int, k: int, seed: int) -> Tensor:
+    """Return k random LoRAs a site for each edit, (E, M, A) bool. No two edits get the same sets while sets last."""
     generator = torch.Generator().manual_seed(seed)
     drawn: list[Tensor] = []
     taken: set[tuple[bool, ...]] = set()
     for _ in range(edits):
         for _attempt in range(20):
-            code = top(torch.rand(sites, loras, generator=generator), k)
+            code = top_k_mask(torch.rand(sites, loras, generator=generator), k)
             if tuple(code.flatten().tolist()) not in taken:
                 break
         taken.add(tuple(code.flatten().tolist()))

@@ -1,21 +1,21 @@
-"""ELDER as published (Li et al. 2024, arXiv 2408.11869): preset `paper`, for comparison.
+"""ELDER as published (Li et al. 2024, arXiv 2408.11869): the preset `paper`, for comparison.
 
-One mixture of LoRAs that all edits of a namespace share and train on, in batches of 4, 50 steps each, without looking
-back; the routers learn each edit's random allocation by the guided loss; a prompt is in scope where its allocation code
-lies within a Hamming distance below `reach` of a live edit's (half of what two codes can differ in, 12 of 24 at 6
+All edits of a namespace share one mixture of LoRAs. It is trained in batches of 4 edits, 50 steps each, without looking
+back. The routers learn each edit's random allocation by the guided loss. A prompt is in scope if the Hamming distance
+from its allocation code to a live edit's is less than `code_radius`, half of the greatest distance (12 of 24 at 6
 sites). At that size nearly every prompt is in scope once some 16 edits are stored (`serving` has the figures), and
 later batches make the mixture forget earlier ones: this preset is what the serving one is measured against.
 
-LoRAs start as in the official code, which keeps A as (D_in, r) and draws it by `kaiming_uniform_`: PyTorch takes r for
+LoRAs start as in the official code, which stores A as (D_in, r) and draws it by `kaiming_uniform_`. PyTorch takes r for
 the fan-in of that shape, so that A lies within 1 / sqrt(r). At D_in = 1,600 that is 14 times as wide as the usual
 1 / sqrt(D_in). The published rate suits it: what B learns in a step acts through A.
 
-The state that a batch leaves is kept with it, so that an edition is that of its newest live edit; a rolled-back edit
-leaves the code store at once and stays in the LoRAs that were trained after it: `approximate`. What remains different:
-end-of-text is a target token; an edit trains on its prompt and on the paraphrases that came with its request, not on
-half of a data set's, and a batch is of 4 edits with theirs; the code store holds one code an edit, its prompt's.
-Defects of the official code left out: see `serving`; codes are computed anew under each state, where
-the official ones go stale.
+The state after each batch is stored with the batch, so that an edition is the state of its newest live edit. A
+rolled-back edit leaves the code store at once and stays in the LoRAs that were trained after it: `approximate`. The
+remaining differences: end-of-text is a target token; an edit trains on its prompt and on the paraphrases that came with
+its request, not on half of a data set's, and a batch has 4 edits with theirs; and the code store has one code an edit,
+its prompt's. Defects of the official code that are not reproduced: those named in `serving`, except that codes here are
+computed anew under each state, where the official ones go stale.
 """
 
 from collections.abc import Generator, Mapping, Sequence
@@ -28,68 +28,96 @@ from torch import Tensor
 
 from app.domain.errors import IncompatibleEdit
 from app.domain.generation import Signal
-from app.editors.base import Capabilities, Decision, FitRequest, Fitted, Plain, Progress, PromptView, RowView, Site
-from app.editors.fitting.loop import collate
+from app.editors.base import (
+    Capabilities,
+    Decision,
+    EditorBase,
+    Extras,
+    FitRequest,
+    Fitted,
+    Progress,
+    PromptView,
+    RowView,
+    Site,
+)
+from app.editors.fitting.contexts import collate
+from app.editors.fitting.foundation import Foundation
 from app.editors.fitting.view import FitView
 from app.editors.lora_mixture.mixture import (
     Mixture,
-    MixtureFit,
-    allocate,
+    MixtureFitParameters,
+    allocate_loras,
     fit_mixture,
     hamming,
+    mixture_layers,
     new_mixture,
     scores,
-    top,
+    top_k_mask,
 )
-from app.editors.lora_mixture.pages import Pages, Routing, route
+from app.editors.lora_mixture.pages import Pages, Routing, active_loras
 
 LORAS, RANK, K, BATCH = 4, 8, 2, 4
-HOW = MixtureFit(k=K, learning_rate=1e-4, steps=50, guided=1e-2, probability=None, by_direction=False)
+"""LoRAs a site, their rank, LoRAs that act at once, and edits in a batch, as published."""
+FIT_PARAMETERS = MixtureFitParameters(
+    k=K, learning_rate=1e-4, steps=50, guided=1e-2, probability=None, normalise_queries=False
+)
 
 
 class Learned(BaseModel):
-    """What a stored edit must have learned. It is read from a log that others may write to."""
+    """The fields of `Fitted.learned` that `load` reads. They are validated, because others may write to the log."""
 
     model_config = ConfigDict(strict=True, frozen=True)
 
     shared: str
-    """The state of the mixture after the edit's batch."""
+    """The digest of the mixture after the edit's batch."""
     after: str
-    """The state before it; empty for a mixture that was new."""
+    """The digest of the mixture before the batch, or an empty text for a new mixture."""
 
 
 @dataclass(frozen=True, slots=True)
 class CodesPart:
-    """An edition's state, and the code (K, M, A) of each live edit under it."""
+    """The state of an edition: the digest of its mixture, and the code of each of K live edits under it, (K, M, A)."""
 
     state: str
     edit_ids: tuple[str, ...]
     codes: Tensor
 
 
-class LoraMixturePaper(Plain):
-    """States of the mixture by digest; queries (D,) fp32, one an edit."""
+def build(foundation: Foundation) -> "LoraMixturePaper":
+    """Build the editor. As published, the query is the input of the down-projection below the first mixture."""
+    sites = foundation.down_sites(mixture_layers(foundation.layer_count))
+    (query_site,) = foundation.down_sites([max(0, sites[0].layer - 1)])
+    return LoraMixturePaper(foundation.view(sites[0], sites), sites, foundation.view(query_site))
+
+
+class LoraMixturePaper(EditorBase):
+    """States of the mixture by their digests, and one query (D,) fp32 for each edit."""
 
     name, preset = "lora_mixture", "paper"
     capabilities = Capabilities(
         max_target_tokens=64,
-        decides="request",
         changes_earlier_positions=True,
-        needs_whole_prompt=False,
         scoped=False,
         rollback="approximate",
         independent=False,
         order_free=False,
     )
 
-    def __init__(self, view: FitView, sites: Sequence[Site], query_view: FitView, how: MixtureFit = HOW) -> None:
-        self._view, self._query_view, self._how = view, query_view, how
+    def __init__(
+        self,
+        view: FitView,
+        sites: Sequence[Site],
+        query_view: FitView,
+        parameters: MixtureFitParameters = FIT_PARAMETERS,
+    ) -> None:
+        self._view, self._query_view, self._parameters = view, query_view, parameters
+        self.extras = Extras(still_fits=self._still_fits)
         self._routing = Routing(sites, view.device)
         self._pages = Pages(len(sites), view.widths, query_view.widths[0], view.device, torch.float32)
         self._learned: dict[str, Learned] = {}
         self._queries: dict[str, Tensor] = {}
-        self.reach = len(sites) * K
-        """Codes nearer than this are in scope: 12 at the published 6 sites and 2 of 4."""
+        self.code_radius = len(sites) * K
+        """Codes at a distance below this are in scope: 12 at the published 6 sites and 2 of 4."""
 
     @property
     def sites(self) -> tuple[Site, ...]:
@@ -102,7 +130,7 @@ class LoraMixturePaper(Plain):
     # -- learning
 
     def fit(self, requests: Sequence[FitRequest], part: CodesPart | None) -> Generator[Progress, None, list[Fitted]]:
-        """Sections 3.2 and 3.3, batch after batch, from the state of the newest live edit on."""
+        """Fit batch after batch (sections 3.2 and 3.3), beginning with the state of the newest live edit."""
         d_in, d_out = self._view.widths
         width, sites = self._query_view.widths[0], len(self._routing.sites)
         if part is None:
@@ -110,39 +138,41 @@ class LoraMixturePaper(Plain):
         else:
             mixture = self._pages.mixture(part.state)
         after = "" if part is None else part.state
-        went: list[tuple[FitRequest, int, float]] = []
+        outcomes: list[tuple[FitRequest, int, float]] = []  # request, steps, least probability
         keys: list[Tensor] = []
         for first in range(0, len(requests), BATCH):
-            some = requests[first : first + BATCH]
-            # the prompt and its paraphrases: behind them stand variants that the server makes for other editors
-            told = [request.contexts[: 1 + request.given] for request in some]
-            batch = collate(told, [request.target_ids for request in some], self._view.device)
-            queries = self._query_view.keys([context for contexts in told for context in contexts])
-            # the same knowledge, told by its target, has the same allocation
-            drawn = [allocate(1, sites, LORAS, K, hash_of(request.target_ids)) for request in some]
+            group = requests[first : first + BATCH]
+            # The prompt and its paraphrases. The other contexts are variants that the server makes for other editors.
+            asked = [request.contexts[: 1 + request.given] for request in group]
+            batch = collate(asked, [request.target_ids for request in group], self._view.device)
+            queries = self._query_view.last_inputs([context for contexts in asked for context in contexts])
+            # As published, edits of the same knowledge have the same allocation. The target stands for the knowledge.
+            drawn = [allocate_loras(1, sites, LORAS, K, seed_of(request.target_ids)) for request in group]
             allocation = torch.cat(drawn).to(self._view.device)[batch.owner]
-            steps = fit_mixture(self._view, self._routing.sites, mixture, batch, queries, allocation, self._how)
-            mixture, group = yield from steps
-            went.extend((r, group.steps, group.least[at].item()) for at, r in enumerate(some))
-            keys.extend(queries[batch.owner == at][0].cpu() for at in range(len(some)))
+            steps = fit_mixture(self._view, self._routing.sites, mixture, batch, queries, allocation, self._parameters)
+            mixture, outcome = yield from steps
+            outcomes.extend(
+                (request, outcome.steps, outcome.least[index].item()) for index, request in enumerate(group)
+            )
+            keys.extend(queries[batch.owner == index][0].cpu() for index in range(len(group)))
         shared = mixture.digest()
         state = {name: tensor.cpu() for name, tensor in mixture.tensors().items()}
         return [
             Fitted(
                 learned={
                     "shared": shared,
-                    "brings": at == 0,
+                    "brings": index == 0,
                     "after": after,
                     "target_ids": list(request.target_ids),
                     "steps": steps_taken,
                     "probability": round(least, 6),
                 },
-                tensors={"key": key, **(state if at == 0 else {})},
+                tensors={"key": key, **(state if index == 0 else {})},
             )
-            for at, ((request, steps_taken, least), key) in enumerate(zip(went, keys, strict=True))
+            for index, ((request, steps_taken, least), key) in enumerate(zip(outcomes, keys, strict=True))
         ]
 
-    def still_fits(self, learned: Mapping[str, Any], part: CodesPart | None) -> bool:
+    def _still_fits(self, learned: Mapping[str, Any], part: CodesPart | None) -> bool:
         return bool(learned.get("after") == ("" if part is None else part.state))
 
     # -- rows
@@ -151,43 +181,44 @@ class LoraMixturePaper(Plain):
         try:
             learned = Learned.model_validate({name: fitted.learned.get(name) for name in Learned.model_fields})
         except ValidationError as error:
-            raise IncompatibleEdit(f"What the edit {edit_id} learned cannot be read: {error}") from error
+            raise IncompatibleEdit(f"The learned fields of the edit {edit_id} cannot be read: {error}") from error
         key = fitted.tensors.get("key")
         if key is None or tuple(key.shape) != (self._query_view.widths[0],):
             raise IncompatibleEdit(f"The edit {edit_id} has no query of this model's width.")
-        self._pages.take(edit_id, learned.shared, fitted.tensors)
+        self._pages.acquire(edit_id, learned.shared, fitted.tensors)
         self._learned[edit_id] = learned
         self._queries[edit_id] = key.float().to(self._view.device)
 
     def drop(self, edit_id: str) -> None:
-        self._pages.give_back(self._learned.pop(edit_id).shared)
+        self._pages.release(self._learned.pop(edit_id).shared)
         del self._queries[edit_id]
 
     def compile(self, edit_ids: Sequence[str]) -> CodesPart:
         state = self._learned[edit_ids[-1]].shared
         queries = torch.stack([self._queries[edit_id] for edit_id in edit_ids])
-        return CodesPart(state, tuple(edit_ids), top(self._scores(self._pages.mixture(state), queries), K))
+        return CodesPart(state, tuple(edit_ids), top_k_mask(self._scores(self._pages.mixture(state), queries), K))
 
     def _scores(self, mixture: Mixture, queries: Tensor) -> Tensor:
-        return scores(mixture, queries, by_direction=self._how.by_direction)
+        return scores(mixture, queries, normalise_queries=self._parameters.normalise_queries)
 
     # -- acting
 
     def decide(self, prompt: PromptView, part: CodesPart) -> Decision | None:
-        """In scope iff the smallest code distance is below `reach` (Algorithm 1); of equally near ones, the newest."""
+        """Return the edit with the nearest code if it lies within `code_radius` (Algorithm 1). Among equals the newest
+        answers."""
         mixture = self._pages.mixture(part.state)
         scored = self._scores(mixture, prompt.features[self._query_view.site].to(self._view.device)[None])[0]
-        chosen = top(scored, K)
+        chosen = top_k_mask(scored, K)
         distances = hamming(chosen, part.codes).tolist()
-        distance, at = min((distance, -at) for at, distance in enumerate(distances))
-        if distance >= self.reach:
+        distance, negative_index = min((distance, -index) for index, distance in enumerate(distances))
+        if distance >= self.code_radius:
             return None
         return Decision(
-            edit_id=part.edit_ids[-at],
+            edit_id=part.edit_ids[-negative_index],
             editor=self.key,
-            margin=1 - distance / self.reach,
-            signals={"code": Signal(float(distance), float(self.reach))},
-            part=route(mixture, scored * chosen, K),
+            margin=1 - distance / self.code_radius,
+            signals={"code": Signal(float(distance), float(self.code_radius))},
+            state=active_loras(mixture, scored * chosen, K),
         )
 
     def bind(self, rows: Sequence[RowView]) -> None:
@@ -197,8 +228,8 @@ class LoraMixturePaper(Plain):
         return self._routing.apply(site, h_in, h_out)
 
 
-def hash_of(tokens: Sequence[int]) -> int:
-    """A seed that stands for these tokens, the same in every process."""
+def seed_of(tokens: Sequence[int]) -> int:
+    """Return a seed that depends only on these token ids, so that it is the same in every process."""
     seed = 0
     for token in tokens:
         seed = (seed * 1_000_003 + token + 1) % 2**31

@@ -1,1 +1,6 @@
-"""Transformer-Patcher: `serving` is the editor that serves, `paper` the method as it was published."""
+"""Transformer-Patcher: the preset `serving` for live serving, and the preset `paper` as published, for comparison."""
+
+from app.editors.fitting.foundation import Presets
+from app.editors.patcher import paper, serving
+
+PRESETS: Presets = {"serving": serving.build, "paper": paper.build}

@@ -1,4 +1,4 @@
-"""What generic text looks like at a site: the queries that a patch neuron must be silent on, and their covariance."""
+"""The memory: generic queries at a site that a patch neuron must be silent on, and their covariance."""
 
 from collections.abc import Sequence
 
@@ -7,16 +7,19 @@ from torch import Tensor
 
 from app.editors.patcher.whitening import whitening
 
-ONE_IN = 2000
-"""So many memory rows may rouse a neuron: generic text may tell the very fact that is corrected, in other words."""
 MAX_ROWS = 40_000
-"""As published: the 40,000 queries that are kept for the margins."""
-NEAREST = 0.95
-"""Zero lies below what the least of a neuron's own contexts reaches, by this factor: it still fires, if barely."""
+"""The size of the memory as published: 40,000 queries for the margins."""
+ROWS_PER_EXCEPTION = 2000
+"""A neuron may fire on one memory row in this many: generic text may tell the corrected fact itself in other words."""
+OWN_MARGIN = 0.95
+"""The gate's zero lies below the lowest of a neuron's own contexts by this factor, so that the neuron just fires."""
 
 
 class Memory:
-    """rows (N, D_in) fp32, whitened about their mean; none: every direction counts alike, and only counter-examples."""
+    """Memory rows (N, D_in) fp32, whitened about their mean.
+
+    Without rows, every direction counts alike and a neuron is silent only on counter-examples.
+    """
 
     def __init__(self, queries: Tensor, width: int, device: torch.device) -> None:
         self._mean = torch.zeros(width, device=device)
@@ -30,32 +33,36 @@ class Memory:
         return (queries - self._mean) @ self._whiten
 
     def neuron(self, queries: Tensor, silent_on: Sequence[Tensor], *, share: float) -> Tensor:
-        """(R, D_in) queries of one token in R contexts -> (D_in + 1,): key and bias.
+        """(R, D_in) queries of one token in R contexts -> (D_in + 1,): the neuron's key, then its bias.
 
-        With C the memory's covariance and q the mean query, t(x) = (x - m)' C^-1 (q - m) is linear in x and stands out
-        most at q (Fisher's discriminant). Scaled and shifted it is 1 at the first query and 0 at `share` of the way
-        from the largest t, of the memory (but for one row in ONE_IN) and of `silent_on`, to there.
+        Let C be the memory's covariance, m its mean and q the mean query. Then t(x) = (x - m)' C^-1 (q - m) is linear
+        in x and stands out most at q (Fisher's discriminant). The pre-activation is t, scaled and shifted: it is 1 at
+        the first query, and 0 at `share` of the way there from the largest t over the memory and over `silent_on`. One
+        memory row in ROWS_PER_EXCEPTION may lie above that largest t.
         """
         own = self._whitened(queries)  # (R, D)
         direction = own.mean(0)
-        mine = own @ direction
+        own_scores = own @ direction
         nearest = self._nearest(direction, silent_on)
-        zero = nearest + share * (mine[0] - nearest)
-        # a context that lies lower than that, if the first stands out at all, moves zero below itself
-        zero = torch.minimum(zero, NEAREST * mine.min()) if mine.min() > 0 else zero
-        scale = 1 / (mine[0] - zero).clamp(min=1e-6)
+        zero = nearest + share * (own_scores[0] - nearest)
+        # A context may lie below that zero. If the first context stands out at all, the zero moves below all of them.
+        zero = torch.minimum(zero, OWN_MARGIN * own_scores.min()) if own_scores.min() > 0 else zero
+        scale = 1 / (own_scores[0] - zero).clamp(min=1e-6)
         key = scale * (self._whiten @ direction)
         bias = -(self._mean @ key) - scale * zero
         return torch.cat([key, bias[None]])
 
     def _nearest(self, direction: Tensor, silent_on: Sequence[Tensor]) -> Tensor:
-        tops = [(self._whitened(each) @ direction).max() for each in silent_on if len(each)]
+        """The largest score () along a direction of the states that the neuron must be silent on."""
+        largest = [(self._whitened(states) @ direction).max() for states in silent_on if len(states)]
         if len(self._rows):
-            tops.append((self._rows @ direction).topk(1 + len(self._rows) // ONE_IN).values[-1])
-        return torch.stack(tops).max() if tops else torch.zeros((), device=direction.device)
+            exceptions = len(self._rows) // ROWS_PER_EXCEPTION
+            largest.append((self._rows @ direction).topk(1 + exceptions).values[-1])
+        return torch.stack(largest).max() if largest else torch.zeros((), device=direction.device)
 
 
 def without_first(inputs: Sequence[Tensor], width: int, device: torch.device) -> Tensor:
-    """The site's inputs (T, D_in) over texts -> (N, D_in), without first positions: many models put a sink there."""
+    """The site's inputs (T, D_in) over several texts -> (N, D_in) without first positions, where many models put an
+    attention sink."""
     rows = [each[1:] for each in inputs if len(each) > 1]
     return torch.cat(rows) if rows else torch.zeros(0, width, device=device)

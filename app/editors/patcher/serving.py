@@ -1,21 +1,23 @@
 """Transformer-Patcher (Huang et al. 2023, arXiv 2301.09785): one mistake, one patch neuron in the last FFN.
 
-Preset `serving`. As published: for each target token that the model gets wrong, end-of-text included, a neuron
-`g(q . k + b) v` is added to the last FFN; its pre-activation is 1 at its own query q, and it is silent on a memory of
-generic queries, on counter-examples and on the edit's other tokens (sections 3.2 to 3.4). Deviations, each for what
+This is the preset `serving`. As published, each target token that the model gets wrong, end-of-text included, adds a
+neuron `g(q . k + b) v` to the last FFN. Its pre-activation is 1 at its own query q, and it is silent on a memory of
+generic queries, on counter-examples and on the edit's other tokens (sections 3.2 to 3.4). The deviations, each for what
 live serving needs:
-- the gate g is a step (1 above zero, else 0) whatever the model's own activation is: a silent neuron adds exactly
-  nothing, where the published GELU or SiLU leaks a little of every patch into every token, and one that fires on a
-  paraphrase says what it says on its own prompt;
-- k and b come in closed form, not from the activation and memory losses: k is the direction in which the query stands
-  out from the memory's covariance, and b puts zero between the query and what lies nearest to it, so that both margins
-  hold by construction; only v is learned by gradient, through the head, until the answer is right;
-- the neurons of at most one edit act on a request: the one that the scope index names, if its first neuron fires at
-  the prompt's last token. So edits do not add up, need not be silent on one another, and rollback is exact;
-- a first neuron stands at the prompt's last token even where the first target token was right: it carries the decision.
-Below the last FFN nothing changes, so keys and values in the cache stay those of the base model.
-Not taken over from the official code: margins that never reach the patch on zsRE, weights kept from after the best
-check, a memory filled with copies of one example.
+- The gate g is a step (1 above zero, else 0), whatever the model's own activation is. A silent neuron adds exactly
+  nothing, where the published GELU or SiLU leaks a little of every patch into every token; and a neuron that fires on a
+  paraphrase has the same effect as on its own prompt.
+- The key k and the bias b come in closed form, not from the activation and memory losses. The key is the direction in
+  which the query stands out from the memory's covariance, and the bias puts zero between the query and its nearest
+  neighbour, so that both margins hold by construction. Only v is learned by gradient, through the head, until the
+  answer is right.
+- The neurons of at most one edit act on a request: the edit that the scope index names, if its first neuron fires at
+  the prompt's last token. Edits therefore do not add up, need not be silent on one another, and roll back exactly.
+- The first neuron stands at the prompt's last token even if the first target token was right, because it carries the
+  decision.
+Nothing changes below the last FFN, so that keys and values in the cache stay those of the base model.
+Defects of the official code that are not reproduced: margins never reach the patch on zsRE, weights are kept from after
+the best check, and the memory is filled with copies of one example.
 """
 
 from collections.abc import Generator, Sequence
@@ -27,31 +29,35 @@ from torch import Tensor
 
 from app.domain.errors import IncompatibleEdit
 from app.domain.generation import Signal
-from app.editors.base import Capabilities, Decision, FitRequest, Fitted, Plain, Progress, PromptView, RowView, Site
+from app.editors.base import Capabilities, Decision, EditorBase, FitRequest, Fitted, Progress, PromptView, RowView, Site
+from app.editors.fitting.contexts import Contexts, collate
 from app.editors.fitting.corpus import Statistics
-from app.editors.fitting.loop import Contexts, FitParameters, by_parts, collate, fit_deltas
-from app.editors.fitting.row_buffer import Rows
-from app.editors.fitting.view import KEYS_AT_ONCE, FitView
+from app.editors.fitting.foundation import Foundation
+from app.editors.fitting.loop import fit_deltas, in_batches
+from app.editors.fitting.row_buffer import RowBuffer
+from app.editors.fitting.value_search import FitParameters
+from app.editors.fitting.view import MAX_PROMPTS_PER_PASS, FitView
 from app.editors.patcher.memory import MAX_ROWS, Memory, without_first
 
-SURE = 0.95
-"""A target token that the model gives with less has a neuron: at temperature 1 it would often be missed."""
+SURE_PROBABILITY = 0.95
+"""A target token with a lower probability gets a neuron even if it is the greedy choice: sampling at temperature 1
+would often miss it."""
 SILENT_SHARE = 0.4
-"""Where zero lies between the nearest memory row (0) and the neuron's own query (1)."""
+"""The place of the gate's zero on the way from the nearest memory row (0) to the neuron's own query (1)."""
 
 
 class Learned(BaseModel):
-    """What a stored edit must have learned. It is read from a log that others may write to."""
+    """The fields of `Fitted.learned` that `load` reads. They are validated, because others may write to the log."""
 
     model_config = ConfigDict(strict=True, frozen=True)
 
     own: float = Field(gt=0, allow_inf_nan=False)
-    """The first neuron's activation at the edit's own prompt."""
+    """The first neuron's pre-activation at the edit's own prompt."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Patch:
-    """Where an edit's neurons stand: `count` rows from `first_key` and from `first_value` on."""
+    """An edit's `count` neurons: their keys stand from row `first_key` on, and their values from `first_value` on."""
 
     edit_id: str
     first_key: int
@@ -60,15 +66,17 @@ class _Patch:
     own: float
 
 
-class Patcher(Plain):
-    """keys (N, D_in + 1) fp32, the bias last | values (N, D_out) fp32."""
+def build(foundation: Foundation) -> "Patcher":
+    return Patcher(foundation.last_ffn_view, foundation.statistics, foundation.bank_ids)
+
+
+class Patcher(EditorBase):
+    """The patch neurons of all edits: keys (N, D_in + 1) fp32 with the bias last, and values (N, D_out) fp32."""
 
     name = "patcher"
     capabilities = Capabilities(
         max_target_tokens=64,
-        decides="request",
         changes_earlier_positions=False,
-        needs_whole_prompt=False,
         rollback="exact",
     )
 
@@ -83,11 +91,11 @@ class Patcher(Plain):
         self._view = view
         self._statistics, self._questions = statistics, questions
         self._memory: Memory | None = None
-        self._fit_parameters = fit_parameters or FitParameters(probability=SURE, max_steps=60)
-        self._keys, self._values = Rows(view.device, torch.float32), Rows(view.device, torch.float32)
-        self._patches: dict[int, _Patch] = {}  # by the row of the first neuron's key
+        self._fit_parameters = fit_parameters or FitParameters(probability=SURE_PROBABILITY, max_steps=60)
+        self._keys, self._values = RowBuffer(view.device, torch.float32), RowBuffer(view.device, torch.float32)
+        self._patches: dict[int, _Patch] = {}  # keyed by the row of the first neuron's key
         self._row_of: dict[str, int] = {}
-        self._acting: tuple[Tensor, Tensor, Tensor] | None = None  # keys (B, J, D_in + 1), values, rows' mask
+        self._acting: tuple[Tensor, Tensor, Tensor] | None = None  # keys (B, J, D_in + 1), values, mask (B, J)
 
     @property
     def sites(self) -> tuple[Site, ...]:
@@ -100,11 +108,11 @@ class Patcher(Plain):
     # -- learning
 
     def prepare(self) -> Generator[Progress, None, None]:
-        """The memory: the FFN's inputs over questions that ship with Errata and over generic text."""
+        """Compute the memory: the FFN's inputs over the questions that ship with Errata and over generic text."""
         if self._memory is None:
             inputs: list[Tensor] = []
-            for first in range(0, len(self._questions), KEYS_AT_ONCE):
-                inputs.extend(self._view.inputs_of(self._questions[first : first + KEYS_AT_ONCE]))
+            for first in range(0, len(self._questions), MAX_PROMPTS_PER_PASS):
+                inputs.extend(self._view.inputs_of(self._questions[first : first + MAX_PROMPTS_PER_PASS]))
                 yield Progress(step=len(inputs), steps=len(self._questions), loss=float("nan"))
             questions = without_first(inputs, self._view.widths[0], self._view.device)
             text = yield from self._statistics.inputs(self.site, MAX_ROWS - len(questions))
@@ -112,9 +120,9 @@ class Patcher(Plain):
 
     def fit(self, requests: Sequence[FitRequest], part: None) -> Generator[Progress, None, list[Fitted]]:
         yield from self.prepare()
-        return (yield from by_parts(requests, self._fit_some))
+        return (yield from in_batches(requests, self._fit_batch))
 
-    def _fit_some(self, requests: Sequence[FitRequest]) -> Generator[Progress, None, list[Fitted]]:
+    def _fit_batch(self, requests: Sequence[FitRequest]) -> Generator[Progress, None, list[Fitted]]:
         contexts = [request.contexts for request in requests]
         targets = [request.target_ids for request in requests]
         batch = collate(contexts, targets, self._view.device)
@@ -132,47 +140,48 @@ class Patcher(Plain):
         fitted: list[Fitted] = []
         for e, fit in enumerate(fits):
             prompt_query = queries[batch.owner == e][0, 0]
-            kept = needed[e].nonzero()[:, 0]
+            tokens = needed[e].nonzero()[:, 0]  # target tokens that have a neuron
             fitted.append(
                 Fitted(
                     learned={
                         "own": _pre_activations(prompt_query[None], keys[e][:1]).item(),
-                        "neurons": len(kept),
+                        "neurons": len(tokens),
                         "steps": fit.steps,
                         "converged": fit.converged,
                         "probability": round(fit.probability, 6),
                     },
-                    tensors={"keys": keys[e][kept].cpu(), "values": fit.value[kept].cpu()},
+                    tensors={"keys": keys[e][tokens].cpu(), "values": fit.value[tokens].cpu()},
                 )
             )
         return fitted
 
     def _queries(self, batch: Contexts) -> Tensor:
-        """(R, J, D_in): the FFN's input where each target token is predicted. No edit changes it: it lies below."""
+        """Return the FFN's input (R, J, D_in) at each position that predicts a target token. No edit changes it,
+        because all edits act above it."""
         inputs = self._view.inputs(batch.ids)
         return inputs.gather(1, batch.position[..., None].expand(-1, -1, inputs.shape[-1]))
 
     def _wrong(self, batch: Contexts) -> Tensor:
-        """(R, J) bool: target tokens that the model does not give, or gives without being sure."""
-        chances = self._view.base_logits(batch.ids, batch.position).softmax(-1)  # (R, J, V)
-        chance = chances.gather(2, batch.target[..., None])[..., 0]
-        missed = (chances.argmax(-1) != batch.target) | (chance < SURE)
+        """Mark (R, J) bool the target tokens that the model does not give, or gives with too low a probability."""
+        probabilities = self._view.base_logits(batch.ids, batch.position).softmax(-1)  # (R, J, V)
+        probability = probabilities.gather(2, batch.target[..., None])[..., 0]
+        missed = (probabilities.argmax(-1) != batch.target) | (probability < SURE_PROBABILITY)
         return missed & batch.real
 
     @staticmethod
     def _needed(wrong: Tensor, count: int) -> Tensor:
-        """(R, J) of one edit -> (count,) bool: which of its target tokens get a neuron."""
+        """Mark the target tokens of one edit that get a neuron: wrong (R, J) -> (count,) bool."""
         needed = wrong[:, :count].any(0)
         needed[0] = True
         return needed
 
     def _neurons(self, request: FitRequest, queries: Tensor) -> Tensor:
-        """(R, J, D_in) queries of one edit -> (J, D_in + 1): a key and a bias for each target token."""
-        assert self._memory is not None, "prepared before"
-        counter = [self._view.keys(request.counter_contexts)] if request.counter_contexts else []
+        """Return a key and a bias for each target token of one edit: queries (R, J, D_in) -> (J, D_in + 1)."""
+        assert self._memory is not None, "prepare() runs before the fit"
+        counter = [self._view.last_inputs(request.counter_contexts)] if request.counter_contexts else []
         count, rows = len(request.target_ids), []
         for j in range(count):
-            # each is silent where its neighbours speak, so that every token has its own value
+            # A neuron is silent at the positions of its neighbours, so that every token has a value of its own.
             others = [queries[:, k] for k in range(count) if k != j] + (counter if j == 0 else [])
             rows.append(self._memory.neuron(queries[:, j], others, share=SILENT_SHARE))
         return torch.stack(rows)
@@ -183,34 +192,34 @@ class Patcher(Plain):
         try:
             learned = Learned.model_validate({"own": fitted.learned.get("own")})
         except ValidationError as error:
-            raise IncompatibleEdit(f"What the edit {edit_id} learned cannot be read: {error}") from error
+            raise IncompatibleEdit(f"The learned fields of the edit {edit_id} cannot be read: {error}") from error
         d_in, d_out = self._view.widths
-        has = {name: tuple(tensor.shape) for name, tensor in fitted.tensors.items()}
-        count = has.get("keys", (0,))[0]
-        takes = {"keys": (max(1, count), d_in + 1), "values": (max(1, count), d_out)}
-        if has != takes:
+        found = {name: tuple(tensor.shape) for name, tensor in fitted.tensors.items()}
+        count = found.get("keys", (0,))[0]
+        expected = {"keys": (max(1, count), d_in + 1), "values": (max(1, count), d_out)}
+        if found != expected:
             raise IncompatibleEdit(
-                f"The edit {edit_id} has tensors of the shapes {has}; the site {self.site} takes {takes}."
+                f"The edit {edit_id} has tensors of the shapes {found}; the site {self.site} takes {expected}."
             )
         assert edit_id not in self._row_of, f"{edit_id} is loaded already"
-        row = self._keys.put(fitted.tensors["keys"])
-        value = self._values.put(fitted.tensors["values"])
+        row = self._keys.add(fitted.tensors["keys"])
+        value = self._values.add(fitted.tensors["values"])
         self._patches[row] = _Patch(edit_id, row, value, count, learned.own)
         self._row_of[edit_id] = row
 
     def drop(self, edit_id: str) -> None:
         row = self._row_of.pop(edit_id)
         patch = self._patches.pop(row)
-        self._keys.give_back(patch.first_key, patch.count)
-        self._values.give_back(patch.first_value, patch.count)
+        self._keys.release(patch.first_key, patch.count)
+        self._values.release(patch.first_value, patch.count)
 
     def compile(self, edit_ids: Sequence[str]) -> None:
-        """An edition sees neurons through its decisions alone."""
+        """Return nothing: an edition sees neurons only through its decisions."""
 
     # -- acting
 
     def confirm(self, prompt: PromptView, part: None, decision: Decision) -> Decision | None:
-        """Whether the edit's first neuron fires, in parts of what rouses it at its own prompt."""
+        """Return the decision if the edit's first neuron fires at the prompt's last token."""
         assert decision.edit_id is not None
         row = self._row_of[decision.edit_id]
         query = prompt.features[self.site].to(self._view.device)
@@ -219,22 +228,22 @@ class Patcher(Plain):
         return replace(decision, signals=signals) if activation > 0 else None
 
     def bind(self, rows: Sequence[RowView]) -> None:
-        held = [self._held(row) for row in rows]
-        width = max((patch.count for patch in held if patch is not None), default=0)
+        patches = [self._patch_of(row) for row in rows]
+        width = max((patch.count for patch in patches if patch is not None), default=0)
         if not width:
             self._acting = None
             return
-        keys = [[patch.first_key + j for j in range(patch.count)] if patch else [] for patch in held]
-        values = [[patch.first_value + j for j in range(patch.count)] if patch else [] for patch in held]
+        keys = [[patch.first_key + j for j in range(patch.count)] if patch else [] for patch in patches]
+        values = [[patch.first_value + j for j in range(patch.count)] if patch else [] for patch in patches]
         real = torch.tensor([[j < len(row) for j in range(width)] for row in keys], device=self._view.device)
         self._acting = self._padded(self._keys, keys, width), self._padded(self._values, values, width), real
 
-    def _held(self, row: RowView) -> _Patch | None:
+    def _patch_of(self, row: RowView) -> _Patch | None:
         if row.decision is None or row.decision.editor != self.key or row.decision.edit_id is None:
             return None
         return self._patches[self._row_of[row.decision.edit_id]]
 
-    def _padded(self, rows: Rows, at: Sequence[Sequence[int]], width: int) -> Tensor:
+    def _padded(self, rows: RowBuffer, at: Sequence[Sequence[int]], width: int) -> Tensor:
         padded = [[*each, *[0] * (width - len(each))] for each in at]
         return rows.data[torch.tensor(padded, device=self._view.device)]
 
@@ -248,10 +257,10 @@ class Patcher(Plain):
 
 
 def _pre_activations(queries: Tensor, neurons: Tensor) -> Tensor:
-    """(..., T, D_in), (..., J, D_in + 1) -> q . k + b (..., T, J)."""
+    """Return q . k + b: queries (..., T, D_in), neurons (..., J, D_in + 1) -> (..., T, J)."""
     return queries @ neurons[..., :-1].transpose(-1, -2) + neurons[..., None, :, -1]
 
 
 def _fired(queries: Tensor, neurons: Tensor) -> Tensor:
-    """The gate: 1 where the pre-activation is positive, else exactly 0."""
+    """Return the gate (..., T, J): 1 where the pre-activation is positive, else exactly 0."""
     return (_pre_activations(queries, neurons) > 0).to(queries.dtype)

@@ -1,14 +1,16 @@
-"""The linear map under which a cloud of states is as wide in every direction: distances in it are Mahalanobis's."""
+"""The whitening transform: after it a cloud of states has the same variance in every direction, so that Euclidean
+distances between transformed states are Mahalanobis distances."""
 
 import torch
 from torch import Tensor
 
 SHRINKAGE = 0.1
-"""Share of the mean variance added to every direction: samples are few beside the width of a model."""
+"""The share of the mean variance that is added to every direction, because samples are few beside a model's width."""
 
 
 def whitening(centred: Tensor) -> Tensor:
-    """(N, D) about their mean -> W (D, D), with W W' the inverse of their covariance: rows are multiplied by W."""
+    """(N, D) states about their mean -> W (D, D), where W W' is the inverse of their covariance. Rows are multiplied
+    by W from the right."""
     covariance = centred.T @ centred / len(centred)
     ridge = SHRINKAGE * covariance.diagonal().mean().clamp(min=1e-12)
     eye = torch.eye(len(covariance), device=centred.device)

@@ -9,9 +9,11 @@ import torch
 from torch import Tensor
 
 from app.editors.base import Progress
+from app.editors.fitting.contexts import collate
 from app.editors.fitting.hooks import SiteHooks
-from app.editors.fitting.loop import AT_ONCE, Fit, FitParameters, by_parts, collate, fit_deltas
+from app.editors.fitting.loop import MAX_EDITS_PER_PASS, fit_deltas, in_batches
 from app.editors.fitting.sites import ffn_site
+from app.editors.fitting.value_search import Fit, FitParameters
 from app.editors.fitting.view import FitView, adding
 from tests.models import tiny
 
@@ -84,13 +86,13 @@ def test_edits_that_are_fitted_together_share_nothing(view: FitView) -> None:
 def passes(view: FitView, monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
     """Rows and columns of each pass through the layers above the site."""
     found: list[tuple[int, int]] = []
-    states = FitView.tail_states
+    states = FitView.suffix_states
 
-    def counted(self: FitView, tail: Any, rows: Tensor, columns: Tensor, acts: Any) -> Tensor:
+    def counted(self: FitView, suffix: Any, rows: Tensor, columns: Tensor, acts: Any) -> Tensor:
         found.append((len(rows), columns.shape[1]))
-        return states(self, tail, rows, columns, acts)
+        return states(self, suffix, rows, columns, acts)
 
-    monkeypatch.setattr(FitView, "tail_states", counted)
+    monkeypatch.setattr(FitView, "suffix_states", counted)
     return found
 
 
@@ -107,7 +109,7 @@ def test_columns_that_hold_are_not_computed_again_until_all_seem_to(
 def test_no_micro_step_takes_more_tokens_than_it_may(
     view: FitView, passes: list[tuple[int, int]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("app.editors.fitting.view.TOKENS_ON_A_CPU", 12)
+    monkeypatch.setattr("app.editors.fitting.view.MAX_CPU_TOKENS_PER_PASS", 12)
     learn(view, TARGET, TARGET[2:])
     assert max(rows * columns for rows, columns in passes) <= 12
     assert max(rows for rows, _ in passes) > 1
@@ -150,5 +152,5 @@ def test_parts_of_a_batch_are_parts_of_its_progress(view: FitView) -> None:
         return list(some)
 
     long, short = SimpleNamespace(target_ids=[1] * 8, contexts=[[1]]), SimpleNamespace(target_ids=[1], contexts=[[1]])
-    steps = by_parts([long] * AT_ONCE + [short] * AT_ONCE, fit_some)
+    steps = in_batches([long] * MAX_EDITS_PER_PASS + [short] * MAX_EDITS_PER_PASS, fit_some)
     assert [round(progress.done * 9, 6) for progress in steps] == [0, 0.5, 1, 5]

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from app.editors.hook_layer.dual_form import Prior, solve
-from app.editors.hook_layer.paper import Running, z_scores
+from app.editors.hook_layer.paper import RunningStatistics, z_scores
 from tests.editors.hook_layer.least_squares import Case, recursive, whole
 
 
@@ -102,7 +102,7 @@ def test_while_decoding_the_statistics_run_on_from_the_prompts() -> None:
 
     site, generator = Site(0, "mlp"), torch.Generator().manual_seed(3)
     changes = torch.rand(12, generator=generator)
-    running = Running()
+    running = RunningStatistics()
     running.begin(site, changes[1:8])
     for at in range(8, 12):
         assert running.z_of(site, changes[at].item()) == pytest.approx(z_scores(changes[: at + 1])[at].item(), abs=1e-4)

@@ -6,7 +6,7 @@ import torch
 from app.domain.errors import InvalidRequest
 from app.editors.base import FitRequest
 from app.editors.hook_layer.paper import HookLayersPaper
-from app.editors.hook_layer.subject_value import ValueFit, subject_places
+from app.editors.hook_layer.subject_value import ValueFitParameters, subject_places
 from tests.rig import Rig
 
 
@@ -21,14 +21,14 @@ from tests.rig import Rig
 def test_a_subject_that_stands_in_the_prompt_is_found_to_its_last_letter(prompt: str, subject: str) -> None:
     rig = Rig()
     request = rig.fit_request(prompt, "S", subject=subject)
-    (at,) = subject_places([request], torch.device("cpu")).at.tolist()
+    (at,) = subject_places([request], torch.device("cpu")).subject_ends.tolist()
     assert prompt[: request.ends[0][at]].endswith(subject)
 
 
 def test_a_subject_that_is_not_there_is_refused() -> None:
     rig = Rig()
     request = rig.fit_request("The capital of Ruritania is", "S", subject="Graustark")
-    with pytest.raises(InvalidRequest, match="does not stand in it"):
+    with pytest.raises(InvalidRequest, match="does not mention"):
         subject_places([request], torch.device("cpu"))
 
 
@@ -41,7 +41,8 @@ def test_an_edit_of_a_batch_is_given_the_value_that_it_is_given_alone() -> None:
     second = rig.fit_request("The king of Zenda was", "R", subject="Zenda")
 
     def values(*requests: FitRequest, enough: float) -> tuple[torch.Tensor, list[float]]:
-        fit = editor._sweep.values(subject_places(requests, torch.device("cpu")), None, ValueFit(enough=enough))
+        rows = subject_places(requests, torch.device("cpu"))
+        fit = editor._spread.values(rows, None, ValueFitParameters(enough=enough))
         losses: list[float] = []
         while True:
             try:

@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 
 from app.domain.errors import InvalidRequest
 from app.editors.lora_mixture.adapter_files import CONFIG, WEIGHTS
-from app.editors.lora_mixture.serving import LoraMixture, export_lora
+from app.editors.lora_mixture.serving import export_lora
 from app.engine.editions import Edition
 from app.engine.onednn import without_onednn
 from tests.models import tiny
@@ -28,10 +28,10 @@ def exported(kind: str, folder: Path) -> Rig:
 
 
 def taking(rig: Rig, folder: Path) -> Any:
-    editor = rig.editors["lora_mixture"]
-    assert isinstance(editor, LoraMixture)
+    read_adapter = rig.editors["lora_mixture"].extras.read_adapter
+    assert read_adapter is not None
     request = rig.fit_request(PROMPT, TARGET)
-    return rig.engine.rescope(editor.take(request, folder), request)
+    return rig.engine.rescope(read_adapter(request, folder), request)
 
 
 @pytest.mark.parametrize("kind", ["llama", "gpt2", "opt"])
@@ -76,9 +76,12 @@ def test_what_does_not_fit_is_refused_and_says_why(tmp_path: Path) -> None:
     refused("is no plain LoRA", peft_type="IA3")
     refused("is no plain LoRA", use_dora=True)
     refused("is no plain LoRA", bias="all")
-    refused("has no place for", {"base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight": tensors[name]})
+    refused(
+        "must have weights at these modules only",
+        {"base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight": tensors[name]},
+    )
     refused("has the shape", {name: tensors[name][:, :3].contiguous()})
-    refused("of finite numbers", {name: tensors[name] * float("nan")})
+    refused("with finite numbers only", {name: tensors[name] * float("nan")})
     (folder / CONFIG).unlink()
     with pytest.raises(InvalidRequest, match="holds no adapter in PEFT's format"):
         taking(rig, folder)

@@ -8,8 +8,16 @@ import pytest
 import torch
 
 from app.editors.base import Decision, RowView, Site
-from app.editors.lora_mixture.mixture import Mixture, act_of, allocate, hamming, new_mixture, scores, top
-from app.editors.lora_mixture.pages import Routing, route
+from app.editors.lora_mixture.mixture import (
+    Mixture,
+    allocate_loras,
+    hamming,
+    mixture_act,
+    new_mixture,
+    scores,
+    top_k_mask,
+)
+from app.editors.lora_mixture.pages import Routing, active_loras
 
 
 def mixture() -> Mixture:
@@ -21,7 +29,7 @@ def mixture() -> Mixture:
 def test_a_new_mixture_changes_nothing() -> None:
     fresh = new_mixture(sites=2, loras=4, rank=3, d_in=6, d_out=5, d_query=8, seed=1)
     h_in, h_out = torch.randn(2, 7, 6), torch.randn(2, 7, 5)
-    assert torch.equal(act_of(fresh, 0, torch.ones(2, 4))(h_in, h_out), h_out)
+    assert torch.equal(mixture_act(fresh, 0, torch.ones(2, 4))(h_in, h_out), h_out)
     assert (
         fresh.digest()
         == new_mixture(2, 4, 3, 6, 5, 8, seed=1).digest()
@@ -34,9 +42,9 @@ def test_what_acts_is_the_sum_of_the_chosen_loras_times_their_scores() -> None:
     learned = mixture()
     queries = torch.randn(3, 8, generator=torch.Generator().manual_seed(4))
     scored = scores(learned, queries)
-    gates = scored * top(scored, 2)
+    gates = scored * top_k_mask(scored, 2)
     h_in, h_out = torch.randn(3, 7, 6), torch.randn(3, 7, 5)
-    found = act_of(learned, 1, gates[:, 1])(h_in, h_out)
+    found = mixture_act(learned, 1, gates[:, 1])(h_in, h_out)
     for row in range(3):
         chosen = scored[row, 1].topk(2)
         assert chosen.values.sum() < 1
@@ -54,9 +62,11 @@ def test_rows_of_different_pages_are_served_side_by_side_as_each_alone() -> None
     expected = h_out.clone()
     for row, page in enumerate(pages):
         scored = scores(page, torch.randn(1, 8, generator=torch.Generator().manual_seed(row)))
-        gates = scored * top(scored, 2)
-        expected[row] = act_of(page, 1, gates[:, 1])(h_in[row : row + 1], h_out[row : row + 1])[0]
-        decision = Decision(edit_id="e", editor="lora_mixture", margin=1.0, signals={}, part=route(page, gates[0], 2))
+        gates = scored * top_k_mask(scored, 2)
+        expected[row] = mixture_act(page, 1, gates[:, 1])(h_in[row : row + 1], h_out[row : row + 1])[0]
+        decision = Decision(
+            edit_id="e", editor="lora_mixture", margin=1.0, signals={}, state=active_loras(page, gates[0], 2)
+        )
         held.append(RowView(decision, (), 0, 7, 7))
     routing = Routing([Site(0, "below"), site], torch.device("cpu"))
     routing.bind("lora_mixture", [*held, RowView(None, (), 0, 7, 7)])
@@ -69,15 +79,15 @@ def test_scores_are_a_softmax_at_each_site() -> None:
     scored = scores(mixture(), torch.randn(3, 8))
     assert scored.shape == (3, 2, 4)
     assert torch.allclose(scored.sum(-1), torch.ones(3, 2))
-    assert (top(scored, 2).sum(-1) == 2).all()
+    assert (top_k_mask(scored, 2).sum(-1) == 2).all()
 
 
 def test_allocations_are_of_k_and_distinct_while_they_can_be() -> None:
-    drawn = allocate(edits=30, sites=3, loras=4, k=2, seed=0)
+    drawn = allocate_loras(edits=30, sites=3, loras=4, k=2, seed=0)
     assert (drawn.sum(-1) == 2).all()
     assert len({tuple(code.flatten().tolist()) for code in drawn}) == 30
-    assert torch.equal(drawn, allocate(30, 3, 4, 2, seed=0))
-    assert allocate(5, 1, 2, 2, seed=0).all(), "of two LoRAs there is one pair"
+    assert torch.equal(drawn, allocate_loras(30, 3, 4, 2, seed=0))
+    assert allocate_loras(5, 1, 2, 2, seed=0).all(), "of two LoRAs there is one pair"
 
 
 def test_codes_alone_cannot_tell_many_edits_apart() -> None:

@@ -31,8 +31,8 @@ def test_published_routers_read_the_query_as_it_is() -> None:
     mixture = new_mixture(sites=2, loras=LORAS, rank=3, d_in=6, d_out=5, d_query=8, seed=1)
     query = 7.0 * torch.randn(1, 8, generator=torch.Generator().manual_seed(0))
     by_hand = torch.stack([torch.nn.functional.linear(query[0], w).softmax(-1) for w in mixture.router])
-    assert torch.allclose(scores(mixture, query, by_direction=False)[0], by_hand, atol=1e-6)
-    twice = scores(mixture, 2 * query, by_direction=False)
+    assert torch.allclose(scores(mixture, query, normalise_queries=False)[0], by_hand, atol=1e-6)
+    twice = scores(mixture, 2 * query, normalise_queries=False)
     assert not torch.allclose(twice[0], by_hand, atol=1e-3), "a longer query decides more sharply"
     assert torch.allclose(scores(mixture, 2 * query), scores(mixture, query), atol=1e-6)
 
@@ -45,7 +45,7 @@ def test_the_routers_are_served_as_they_were_trained() -> None:
     fitted = rig.fit("lora_mixture/paper", [rig.fit_request(PROMPT, "S")])[0]
     rig.load("lora_mixture/paper", "e", fitted)
     mixture = editor._pages.mixture(str(fitted.learned["shared"]))
-    raw = scores(mixture, fitted.tensors["key"][None], by_direction=False)[0]
+    raw = scores(mixture, fitted.tensors["key"][None], normalise_queries=False)[0]
     (site,) = {each for each in editor.sites if each == editor._query_view.site}
     part = editor.compile(["e"])
     assert torch.equal(part.codes[0], raw > raw.topk(3, dim=-1).values[:, 2:])
