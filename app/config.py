@@ -162,6 +162,14 @@ class Settings(BaseSettings):
         description="Number of distinct recent prompts kept per namespace, in this server's memory only, so that a "
         "preview can tell which of them an edit would reach; 0: none.",
     )
+    feedback: int = Field(
+        0,
+        ge=0,
+        le=100_000,
+        description="How many answers that readers reported as wrong are kept, in this server's memory only; 0: none, "
+        "and none can be reported.",
+    )
+    feedback_days: float = Field(30.0, gt=0, le=3650, description="Days for which a reported answer is kept.")
     thresholds: dict[str, dict[str, float]] = Field(
         {},
         description="Thresholds of verification as JSON by namespace (`*`: all others): shares from 0 to 1 of "
@@ -188,6 +196,9 @@ class Settings(BaseSettings):
         (),
         description="Addresses or networks, separated by commas, of proxies whose X-Forwarded-For is trusted: audit "
         "and rate limits then use the client's address.",
+    )
+    proposal_days: float = Field(
+        30.0, gt=0, le=3650, description="Days that a proposal waits for a second person before it expires."
     )
     reason_required: bool = Field(False, description="Refuse changes without a reason.")
     allow_anonymous: bool = Field(

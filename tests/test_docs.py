@@ -27,7 +27,14 @@ from tests.api.fake_service import FakeService
 from tests.api.serving import Caller
 
 ROOT = Path(__file__).parents[1]
-ROLE_OF = {Right.GENERATE: "generator", Right.READ: "reader", Right.EDIT: "editor", Right.ADMIN: "admin", None: "none"}
+ROLE_OF = {
+    Right.GENERATE: "generator",
+    Right.READ: "reader",
+    Right.PROPOSE: "proposer",
+    Right.EDIT: "editor",
+    Right.ADMIN: "admin",
+    None: "none",
+}
 BESIDE = {"/docs", "/ui", "/help", "/v1"}
 """Paths that the description of the API leaves out."""
 
@@ -178,10 +185,7 @@ def test_every_editor_has_one_row_with_its_longest_target() -> None:
 
 def test_every_role_has_one_row_with_its_rights() -> None:
     told = {codes(first)[0]: [cell == "yes" for cell in cells] for first, *cells in rows("role")}
-    assert told == {
-        role.value: [right in RIGHTS[role] for right in (Right.GENERATE, Right.READ, Right.EDIT, Right.ADMIN)]
-        for role in Role
-    }
+    assert told == {role.value: [right in RIGHTS[role] for right in Right] for role in Role}
 
 
 def test_every_threshold_has_one_row_with_its_default() -> None:

@@ -17,7 +17,21 @@ from app.api.heads import Heads
 from app.api.metrics import Metrics
 from app.api.middleware import REQUEST_ID, REVISION, Envelope
 from app.api.openapi import EDITS, NOT_GIVEN, describe
-from app.api.routes import changes, edits, generate, health, jobs, log, openai, scope, snapshots, spaces, welcome
+from app.api.routes import (
+    changes,
+    edits,
+    feedback,
+    generate,
+    health,
+    jobs,
+    log,
+    openai,
+    proposals,
+    scope,
+    snapshots,
+    spaces,
+    welcome,
+)
 from app.api.strangers import Strangers
 from app.version import version
 
@@ -113,6 +127,8 @@ def create_app(
     app.include_router(openai.routes(service, metrics))
     app.include_router(edits.routes(service, metrics))
     app.include_router(jobs.routes(service))
+    app.include_router(feedback.routes(service, metrics))
+    app.include_router(proposals.routes(service, metrics))
     app.include_router(changes.routes(service))
     app.include_router(scope.routes(service))
     app.include_router(spaces.routes(service))

@@ -24,6 +24,7 @@ OPEN_BELOW = ("/docs/",)
 
 LOOKED_AT = frozenset(
     {"edits", "log", "editors", "metrics", "snapshots", "probes", "recent", "jobs", "scope", "namespaces", "switch"}
+    | {"policy", "proposals", "feedback"}
 )
 """What a reader may see: the first part of a path."""
 
@@ -35,11 +36,17 @@ def right_of(method: str, path: str) -> Right | None:
     if path in ("/", "/generate", "/generate_stream") or path.startswith("/v1/"):
         return Right.GENERATE
     first = path.split("/")[1] if path.startswith("/") else ""
+    if method == "POST" and path == "/feedback":
+        return Right.GENERATE
     if (method in ("GET", "HEAD") and first in LOOKED_AT) or (method == "POST" and first == "scope"):
         return Right.READ
-    if (method == "POST" and first in ("edit", "edits", "rollback")) or (method == "PATCH" and first == "edits"):
+    if (method == "POST" and first == "edit") or (first == "proposals" and (method == "PUT" or _is_own(path))):
+        return Right.PROPOSE
+    if (method == "POST" and first in ("edits", "rollback", "proposals")) or (method == "PATCH" and first == "edits"):
         return Right.EDIT
     if method == "POST" and path == "/probes/check":
+        return Right.EDIT
+    if method == "DELETE" and path.startswith("/feedback/"):
         return Right.EDIT
     if method == "DELETE" and first in (
         "jobs",
@@ -47,6 +54,11 @@ def right_of(method: str, path: str) -> Right | None:
     ):  # edits: no route takes it, and the answer names the right one
         return Right.EDIT
     return Right.ADMIN
+
+
+def _is_own(path: str) -> bool:
+    """What a proposal's maker does with it."""
+    return path.endswith("/withdraw")
 
 
 class Door:
@@ -98,9 +110,11 @@ class Door:
 def check_right(key: Key | None, right: Right) -> None:
     """Raises Forbidden. Without a key, on a server that asks for none, everything is allowed."""
     if key is not None and right not in RIGHTS[key.role]:
+        proposes = right is Right.EDIT and Right.PROPOSE in RIGHTS[key.role]
         raise Forbidden(
             f"A key of the role {key.role} may not do this: it needs the right to {right}. "
-            f"See /help/operation#keys-and-roles."
+            + ("It may propose edits, by POST /edit: whoever edits can approve them, or do this. " if proposes else "")
+            + "See /help/operation#keys-and-roles."
         )
 
 

@@ -27,6 +27,8 @@ class _Standing(Collector):
             ("num_requests_running", "Requests in a slot", status.running),
             ("num_requests_waiting", "Requests that wait for a slot", status.waiting),
             ("edits_live", "Live edits, whatever the kill switches say", status.live_edits),
+            ("proposals_pending", "Proposals that wait for a second person", status.pending_proposals),
+            ("reported_answers", "Answers that readers reported as wrong, and that are kept", status.reported_answers),
             ("revision", "The newest revision applied here", status.revision),
             ("ready", "Whether it serves: 1 or 0", int(status.ready)),
             ("log_lag_events", "Events of the log that are not applied here yet", status.log_lag),
@@ -71,6 +73,7 @@ class Metrics:
         self._uncertain = self._counter(
             "uncertain_decisions", "Answers whose scope was near a bound, by what was decided", "outcome"
         )
+        self._feedback = self._counter("feedback", "Answers that readers judged, by what they said", "verdict")
         self._latency = self._histogram("e2e_request_latency_seconds", "From request to whole answer", SLOW_S)
         self._first_token = self._histogram("time_to_first_token_seconds", "From request to first token", FAST_S)
         self._edit_seconds = self._histogram("edit_seconds", "What making edits took", SLOW_S, "phase")
@@ -98,6 +101,8 @@ class Metrics:
         self._first_token.observe(time.perf_counter() - began)
 
     def edited(self, results: EditResults, *, dry_run: bool) -> None:
+        if results.proposal is not None:
+            self._edits.labels("proposed").inc()
         for result in results.results:
             self._edits.labels("preview" if dry_run else "committed" if result.created else "existing").inc()
         made = [result for result in results.results if result.created or dry_run]
@@ -109,6 +114,9 @@ class Metrics:
         conflict = isinstance(error, ScopeConflict | StateConflict)
         outcome = "rejected" if isinstance(error, EditRejected) else "conflict" if conflict else "failed"
         self._edits.labels(outcome).inc(count)
+
+    def judged(self, verdict: str) -> None:
+        self._feedback.labels(verdict).inc()
 
     def error(self, status: int) -> None:
         self._errors.labels(str(status)).inc()

@@ -16,6 +16,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.api.errors import answer_to
+from app.service.feedback import ASKED_UNDER
 from app.service.noting import collected, note
 
 _log = logging.getLogger(__name__)
@@ -46,6 +47,7 @@ class Envelope:
         headers = Headers(scope=scope)
         request_id = sane_id(headers.get(REQUEST_ID))
         scope.setdefault("state", {})["request_id"] = request_id
+        ASKED_UNDER.set(request_id)
         status = 0
 
         async def send_with_headers(message: Message) -> None:

@@ -8,6 +8,7 @@ import typer
 from app.cli import render
 from app.cli.client import Client
 from app.cli.options import Json, Reason
+from app.cli.proposals import made
 from app.cli.waiting import PREVIEW, carried_out
 
 UNITS_S = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
@@ -71,4 +72,4 @@ def edit(
         "force": force or None,
     }
     answer = carried_out(client, "POST", "/edit", body, PREVIEW if dry_run else "edit", if_match=read)
-    render.as_json(answer) if json_ else render.made(answer)
+    render.as_json(answer) if json_ else made(answer)

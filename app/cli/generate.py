@@ -4,6 +4,7 @@ import json
 from typing import Annotated, Any
 
 import typer
+from rich.table import Table
 
 from app.cli import render
 from app.cli.client import Client
@@ -55,4 +56,30 @@ def generate(
             return
         typer.echo(render.plain(answer["generated_text"]).strip())  # the blank that it begins with is for programs
     if details:
-        render.details(answer["details"])
+        how_it_came(answer["details"])
+
+
+def _why(hit: dict[str, Any]) -> str:
+    """In words; of editors as published, which have none, the signals."""
+    if hit.get("why"):
+        return str(hit["why"])
+    return ", ".join(f"{name} {s['value']:.4g} (bound {s['bound']:.4g})" for name, s in hit["signals"].items())
+
+
+def how_it_came(found: dict[str, Any]) -> None:
+    """How an answer came about."""
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(style="bold", no_wrap=True)
+    grid.add_column(overflow="fold")
+    for name in ("finish_reason", "prompt_tokens", "generated_tokens", "seed", "revision"):
+        if found[name] is not None:
+            grid.add_row(name, str(found[name]))
+    for hit in found["edits"]:
+        grid.add_row("answered by", render.line(f"{hit['id']} ({hit['editor']}) {_why(hit)}"))
+    for hit in found["not_given"]:
+        grid.add_row("in scope, target not given", render.line(f"{hit['id']} ({hit['editor']}) {_why(hit)}"))
+    if not found["edits"] and not found["not_given"]:
+        grid.add_row("answered by", "the base model")
+    if near := found.get("nearest"):
+        grid.add_row("nearest edit", render.line(f"{near['id']} ({near['editor']}) {_why(near)}"))
+    render.out().print(grid)

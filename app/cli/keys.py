@@ -27,6 +27,7 @@ Store = Annotated[str | None, typer.Option(help="Where the log lives. [default: 
 DOING = {
     Right.GENERATE: "ask the model",
     Right.READ: "look at edits, log and metrics",
+    Right.PROPOSE: "propose edits",
     Right.EDIT: "edit or roll back",
     Right.ADMIN: "set the kill switch or probes, force an edit, take snapshots",
 }
@@ -43,7 +44,7 @@ COLUMNS = (
 @keys.command()
 def create(
     context: typer.Context,
-    role: Annotated[Role, typer.Option(help="generator, reader, editor or admin.")],
+    role: Annotated[Role, typer.Option(help="generator, reader, proposer, editor or admin.")],
     name: Annotated[str, typer.Option(help="Whose key it is: stands in the audit trail.")],
     store: Store = None,
     json_: Json = False,

@@ -24,6 +24,7 @@ from app.cli.keys import keys
 from app.cli.log import log
 from app.cli.look import edits, status
 from app.cli.lora import lora
+from app.cli.proposals import policy, proposals
 from app.cli.scope import check, probes, retune, traffic, why
 from app.cli.serve import serve
 from app.cli.settings import read_client, settings
@@ -101,8 +102,8 @@ def options(
 
 
 for command in (
-    serve, settings, status, generate, edit, retune, edits, rollback, disable, enable, switch, namespaces, probes, why,
-    traffic, job, demo, fit, prepare,
+    serve, settings, status, generate, edit, retune, edits, rollback, disable, enable, switch, namespaces, policy,
+    probes, why, traffic, job, demo, fit, prepare,
 ):  # fmt: skip
     app.command()(command)
 app.command("import")(import_)
@@ -111,6 +112,7 @@ app.command()(bench)
 app.add_typer(log, name="log")
 app.add_typer(lora, name="lora")
 app.add_typer(keys, name="keys")
+app.add_typer(proposals, name="proposals")
 scope = typer.Typer(help="Whom edits reach.", no_args_is_help=True)
 scope.command("check")(check)
 scope.command("exam")(exam)

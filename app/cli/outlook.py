@@ -25,6 +25,7 @@ NAMESPACES = (
     Column(name="EDITS", drop=2, right=True),
     Column(name="PROBES", drop=1, right=True),
     Column(name="ANSWERING"),
+    Column(name="EDITS NEED", drop=3),
 )
 
 
@@ -69,7 +70,14 @@ def switch_table(found: dict[str, Any]) -> None:
 
 def namespace_table(found: Iterable[dict[str, Any]]) -> None:
     rows = [
-        (each["name"], str(each["live_edits"]), str(each["edits"]), str(each["probes"]), _answering(each))
+        (
+            each["name"],
+            str(each["live_edits"]),
+            str(each["edits"]),
+            str(each["probes"]),
+            _answering(each),
+            "two persons" if each["second_person"] else "one person",
+        )
         for each in found
     ]
     print_table(render.out(), NAMESPACES, rows)

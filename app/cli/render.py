@@ -300,6 +300,8 @@ def event_cells(event: dict[str, Any]) -> tuple[str | Text, ...]:
 
 def _what(event: dict[str, Any]) -> Text:
     parts = [_subject(event)]
+    if event.get("proposed_by"):
+        parts.append(line(f"proposed by {event['proposed_by']}"))
     if event.get("changed"):
         parts.append(line(json.dumps(event["changed"], ensure_ascii=False)))
     if event.get("by"):
@@ -318,32 +320,13 @@ def _subject(event: dict[str, Any]) -> Text:
     if "on" in event:
         where = event["namespace"] or "all namespaces"
         return line(f"{where} {'on' if event['on'] else 'off'}")
+    if "proposed" in event:
+        asked = [Text.assemble(line(each["prompt"]), " -> ", line(each["target"])) for each in event["proposed"]]
+        return Text.assemble(event["proposal"], ": ", Text("; ").join(asked))
+    if "second_person" in event:
+        return line(f"{event['namespace']} needs {'a' if event['second_person'] else 'no'} second person")
     if "key" in event:
         return line(f"{event['key_name'] or event['key']} ({event['key_role'] or 'key'})")
+    if event.get("proposal") and "edit_ids" not in event:
+        return Text(event["proposal"])
     return Text(", ".join(event.get("edit_ids", ())) + (" (forced)" if event.get("forced") else ""))
-
-
-def _why(hit: dict[str, Any]) -> str:
-    """In words; of editors as published, which have none, the signals."""
-    if hit.get("why"):
-        return str(hit["why"])
-    return ", ".join(f"{name} {s['value']:.4g} (bound {s['bound']:.4g})" for name, s in hit["signals"].items())
-
-
-def details(found: dict[str, Any]) -> None:
-    """How an answer came about."""
-    grid = Table.grid(padding=(0, 2))
-    grid.add_column(style="bold", no_wrap=True)
-    grid.add_column(overflow="fold")
-    for name in ("finish_reason", "prompt_tokens", "generated_tokens", "seed", "revision"):
-        if found[name] is not None:
-            grid.add_row(name, str(found[name]))
-    for hit in found["edits"]:
-        grid.add_row("answered by", line(f"{hit['id']} ({hit['editor']}) {_why(hit)}"))
-    for hit in found["not_given"]:
-        grid.add_row("in scope, target not given", line(f"{hit['id']} ({hit['editor']}) {_why(hit)}"))
-    if not found["edits"] and not found["not_given"]:
-        grid.add_row("answered by", "the base model")
-    if near := found.get("nearest"):
-        grid.add_row("nearest edit", line(f"{near['id']} ({near['editor']}) {_why(near)}"))
-    out().print(grid)

@@ -5,6 +5,9 @@ ErrataError
 ├── UnknownEdit               no edit has this id
 ├── UnknownNamespace          no edit or setting was ever made in a namespace of this name
 ├── UnknownJob                no job has this id
+├── UnknownProposal           no proposal has this id
+├── UnknownAnswer             no answer was given lately under this request's id
+├── UnknownReport             no reported answer has this id
 ├── UnknownModel              the named model is not the one this server hosts
 ├── UnsupportedModel          the model cannot be served or edited, refused at load
 ├── StateConflict             the edit is not in a state that allows this
@@ -51,6 +54,15 @@ class UnknownNamespace(ErrataError): ...
 
 
 class UnknownJob(ErrataError): ...
+
+
+class UnknownProposal(ErrataError): ...
+
+
+class UnknownAnswer(ErrataError): ...
+
+
+class UnknownReport(ErrataError): ...
 
 
 class UnknownModel(ErrataError): ...

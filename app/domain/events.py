@@ -6,6 +6,21 @@ from typing import Any, ClassVar
 
 from app.domain.edit import Edit, EditRequest
 
+SINCE = "since"
+"""In a field's metadata: the schema of the log that it came with. Entries that are older do not have it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Proposer:
+    """Who proposed what somebody else approved: told in the event that publishes it."""
+
+    proposal_id: str
+    revision: int
+    """Of the event that made the proposal what was approved."""
+    actor: str
+    key_id: str | None = None
+    role: str | None = None
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Origin:
@@ -21,6 +36,8 @@ class Origin:
     idempotency_key: str | None = None
     digest: str | None = None
     """Digest of the request sent under `idempotency_key`."""
+    proposer: Proposer | None = field(default=None, metadata={SINCE: 5})
+    """Of an event that publishes a proposal: the first of the two persons. The actor is the second, who approved it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,10 +48,6 @@ class Event:
     revision: int
     at_s: float
     origin: Origin
-
-
-SINCE = "since"
-"""Key of a field's metadata: the log schema that introduced the field. Older entries do not have it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -178,6 +191,70 @@ class KeyRevoked(Event):
     role: str = field(default="", metadata={SINCE: 4})
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PolicySet(Event):
+    """Whether each edit of a namespace needs a second person, who approves it."""
+
+    kind: ClassVar[str] = "policy_set"
+    namespace: str
+    second_person: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Proposed:
+    """One edit of a proposal: what is asked for, and what its preview found. Nothing that was fitted is kept."""
+
+    request: EditRequest
+    editor: str
+    before: str
+    after: str
+    report: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProposalEvent(Event):
+    """An event about one proposal. None of them changes what any edit does."""
+
+    proposal_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EditProposed(ProposalEvent):
+    """An edit, or a batch, waits for a second person, until `expires_at_s` (Unix time)."""
+
+    kind: ClassVar[str] = "edit_proposed"
+    edits: tuple[Proposed, ...]
+    batch: bool
+    expires_at_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProposalRevised(ProposalEvent):
+    """Its proposer has changed it: it waits anew."""
+
+    kind: ClassVar[str] = "proposal_revised"
+    edits: tuple[Proposed, ...]
+    batch: bool
+    expires_at_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProposalReturned(ProposalEvent):
+    """A second person has sent it back; the origin's reason says why."""
+
+    kind: ClassVar[str] = "proposal_returned"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProposalWithdrawn(ProposalEvent):
+    kind: ClassVar[str] = "proposal_withdrawn"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProposalExpired(ProposalEvent):
+    kind: ClassVar[str] = "proposal_expired"
+
+
 EVENTS: dict[str, type[Event]] = {
     event.kind: event
     for event in (
@@ -194,6 +271,12 @@ EVENTS: dict[str, type[Event]] = {
         SwitchSet,
         KeyCreated,
         KeyRevoked,
+        PolicySet,
+        EditProposed,
+        ProposalRevised,
+        ProposalReturned,
+        ProposalWithdrawn,
+        ProposalExpired,
     )
 }
 

@@ -19,16 +19,18 @@ class Right(StrEnum):
 
     GENERATE = "generate"
     READ = "read"
+    PROPOSE = "propose"
     EDIT = "edit"
     ADMIN = "admin"
 
 
 class Role(StrEnum):
-    """A key's role: a generator generates, a reader audits, an editor does both and edits, an admin may do
-    everything."""
+    """A key's role: a generator generates, a reader audits, a proposer does both and proposes edits, an editor edits
+    and approves besides, an admin may do everything."""
 
     GENERATOR = "generator"
     READER = "reader"
+    PROPOSER = "proposer"
     EDITOR = "editor"
     ADMIN = "admin"
 
@@ -36,7 +38,8 @@ class Role(StrEnum):
 RIGHTS: Mapping[Role, frozenset[Right]] = {
     Role.GENERATOR: frozenset({Right.GENERATE}),
     Role.READER: frozenset({Right.READ}),
-    Role.EDITOR: frozenset({Right.GENERATE, Right.READ, Right.EDIT}),
+    Role.PROPOSER: frozenset({Right.GENERATE, Right.READ, Right.PROPOSE}),
+    Role.EDITOR: frozenset({Right.GENERATE, Right.READ, Right.PROPOSE, Right.EDIT}),
     Role.ADMIN: frozenset(Right),
 }
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 
+from app.domain.approval import Approval
 from app.domain.edit import Edit, State
 from app.domain.entry import NEVER, Entry, Use
 from app.domain.errors import StateConflict, StoreCorrupt, UnknownEdit, UnknownKey
@@ -20,7 +21,9 @@ from app.domain.events import (
     KeyCreated,
     KeyRevoked,
     Origin,
+    PolicySet,
     ProbesSet,
+    ProposalEvent,
     SwitchSet,
     Turning,
 )
@@ -46,6 +49,7 @@ class Ledger:
         """Every key ever created. Once one exists, requests need a key; with all of them revoked, none is accepted."""
         self.probes: dict[str, tuple[str, ...]] = {}
         """Namespace -> prompts whose answers none of its edits may change."""
+        self.approval = Approval()
         self.last_changes: dict[str, int] = {}
         """Namespace (empty: all of them) -> newest revision that changed what its requests see."""
         self._live: dict[str, dict[str, Entry]] = {}
@@ -142,7 +146,8 @@ class Ledger:
         forbids."""
         if event.revision != self.revision + 1:
             raise StoreCorrupt(f"Event {event.revision} does not follow revision {self.revision}: the log has a gap.")
-        touched: tuple[str, ...]
+        self.approval.check(event)
+        touched: tuple[str, ...] = ()
         match event:
             case EditCommitted(edit=edit) | EditStaged(edit=edit):
                 staged_in = event.batch_id if isinstance(event, EditStaged) else None
@@ -162,7 +167,8 @@ class Ledger:
                 entry.retunes.append((event.revision, request, report))
             case ProbesSet(namespace=name, prompts=prompts):
                 self.probes[name] = prompts
-                touched = ()
+            case PolicySet() | ProposalEvent():
+                self.approval.apply(event)
             case EditsRolledBack(edit_ids=ids):
                 touched = self._flag(ids, "roll back", lambda entry: entry.rolled_back, "rolled_back", True)
             case EditsDisabled(edit_ids=ids):
@@ -173,18 +179,16 @@ class Ledger:
                 touched = self._flag(ids, "expire", lambda e: e.rolled_back or e.expired, "expired", True)
             case SwitchSet(namespace=namespace, on=on):
                 self._switch(namespace, on, event.revision)
-                touched = ()
             case KeyCreated():
                 self._add_key(event)
-                touched = ()
             case KeyRevoked(key_id=key_id):
                 self.keys[key_id] = replace(self.check_revoke(key_id), revoked_at_s=event.at_s)
-                touched = ()
             case _:
                 raise StoreCorrupt(f"Event {event.revision} is of the unknown kind {type(event).__name__}.")
         self.revision = event.revision
         self._settle(touched)
         self._note(event, touched)
+        self.approval.note(event, self.entries)
 
     def resume(self, revision: int) -> None:
         """Rebuilds the derived indexes of a ledger whose parts come from a snapshot taken at `revision`."""

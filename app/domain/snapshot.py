@@ -8,9 +8,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from app.domain.approval import Proposal, ProposalState
 from app.domain.edit import Edit, EditRequest
 from app.domain.entry import Entry, Use
-from app.domain.events import Origin, Refit
+from app.domain.events import Origin, Proposed, Refit
 from app.domain.keys import Key, Role
 from app.domain.ledger import Ledger
 
@@ -113,6 +114,26 @@ class KeyRecord(Record):
     revoked_at_s: float | None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PolicyRecord(Record):
+    namespace: str
+    second_person: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProposalRecord(Record):
+    """In the order of the log."""
+
+    id: str
+    edits: tuple[Proposed, ...]
+    batch: bool
+    expires_at_s: float
+    state: str
+    edit_ids: tuple[str, ...]
+    superseded_by: str | None
+    history: tuple[Touch, ...]
+
+
 RECORDS: dict[str, type[Record]] = {
     "edit": EditRecord,
     "refit": RefitRecord,
@@ -122,6 +143,8 @@ RECORDS: dict[str, type[Record]] = {
     "change": ChangeRecord,
     "use": UseRecord,
     "key": KeyRecord,
+    "policy": PolicyRecord,
+    "proposal": ProposalRecord,
 }
 
 
@@ -138,7 +161,7 @@ def records_of(ledger: Ledger) -> Iterator[Record]:
             superseded_by=tuple(entry.superseded_by),
             covers=entry.covers,
             live=_spans(entry.live),
-            history=tuple(Touch(revision=r, kind=k, at_s=t, origin=o) for r, k, t, o in entry.history),
+            history=_touches(entry.history),
         )
         for revision, fit in entry.refits:
             yield RefitRecord(revision=revision, fit=fit)
@@ -166,6 +189,19 @@ def records_of(ledger: Ledger) -> Iterator[Record]:
             secret_sha256=key.secret_sha256,
             created_at_s=key.created_at_s,
             revoked_at_s=key.revoked_at_s,
+        )
+    for namespace_name, second_person in ledger.approval.policies.items():
+        yield PolicyRecord(namespace=namespace_name, second_person=second_person)
+    for each in ledger.approval.proposals.values():
+        yield ProposalRecord(
+            id=each.id,
+            edits=each.edits,
+            batch=each.batch,
+            expires_at_s=each.expires_at_s,
+            state=each.state.value,
+            edit_ids=each.edit_ids,
+            superseded_by=each.superseded_by,
+            history=_touches(each.history),
         )
 
 
@@ -206,6 +242,19 @@ def ledger_of(revision: int, records: Iterable[Record]) -> Ledger:
                     created_at_s=record.created_at_s,
                     revoked_at_s=record.revoked_at_s,
                 )
+            case PolicyRecord():
+                ledger.approval.policies[record.namespace] = record.second_person
+            case ProposalRecord():
+                ledger.approval.proposals[record.id] = Proposal(
+                    id=record.id,
+                    edits=record.edits,
+                    batch=record.batch,
+                    expires_at_s=record.expires_at_s,
+                    state=ProposalState(record.state),
+                    edit_ids=record.edit_ids,
+                    superseded_by=record.superseded_by,
+                    history=_items(record.history),
+                )
             case _:
                 raise ValueError(f"it holds a {type(record).__name__}")
     ledger.resume(revision)
@@ -224,8 +273,16 @@ def _entry(record: EditRecord, order: int) -> Entry:
         superseded_by=list(record.superseded_by),
         covers=record.covers,
         live=_intervals(record.live),
-        history=[(touch.revision, touch.kind, touch.at_s, touch.origin) for touch in record.history],
+        history=_items(record.history),
     )
+
+
+def _touches(history: Iterable[tuple[int, str, float, Origin]]) -> tuple[Touch, ...]:
+    return tuple(Touch(revision=r, kind=k, at_s=t, origin=o) for r, k, t, o in history)
+
+
+def _items(touches: Iterable[Touch]) -> list[tuple[int, str, float, Origin]]:
+    return [(touch.revision, touch.kind, touch.at_s, touch.origin) for touch in touches]
 
 
 def _spans(intervals: Iterable[tuple[int, int]]) -> tuple[Span, ...]:

@@ -106,6 +106,10 @@ class Scope:
         """What a conversation's last turn, or a bare prompt, asks. It takes milliseconds, on any thread."""
         return self._deciding.question(turns)
 
+    def vectors(self, texts: Sequence[str]) -> Tensor:
+        """(N, E) fp32 of length 1, computed now and kept nowhere: for what people ask."""
+        return self._vectors.unkept(texts)
+
     def name_in(self, turns: Sequence[str]) -> str | None:
         """The first name that a question says, as it writes it."""
         asked = read(turns, self._closed)

@@ -11,6 +11,7 @@ from app.domain.scope import Traffic
 from app.engine.controls import plain
 from app.engine.outcome import hit_of
 from app.engine.owner import EngineOwner
+from app.service.feedback import Feedback
 from app.service.noting import edits_told, note
 from app.service.recent import Recent
 from app.service.records import Clock, Records
@@ -29,11 +30,12 @@ class Answering:
         records: Records,
         pins: Pins,
         recent: Recent,
+        feedback: Feedback,
         clock: Clock,
         max_new_tokens_limit: int,
     ) -> None:
         self._owner, self._records, self._pins, self._recent, self._clock = owner, records, pins, recent, clock
-        self._max_new_tokens_limit = max_new_tokens_limit
+        self._feedback, self._max_new_tokens_limit = feedback, max_new_tokens_limit
         owner.engine.scope.hear(self._traffic)
 
     def _traffic(self, namespace: str) -> Traffic:
@@ -91,6 +93,7 @@ class Answering:
             async for at, item in items:
                 if isinstance(item, Generation):
                     self._count(asked[at][0], parameters, item)
+                    self._feedback.remember(asked[at][0], at, parameters, item)
                 yield at, item
 
     def _count(self, prompt: str, parameters: GenerationParameters, generation: Generation) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from app.domain.edit import Edit, EditRequest
-from app.domain.errors import LostRace
+from app.domain.errors import LostRace, StateConflict
 from app.domain.events import BatchCommitted, EditCommitted, EditStaged, Event, Origin
 from app.editors.base import Fitted
 from app.editors.packing import finite, pack
@@ -15,7 +15,7 @@ from app.engine.editions import SILENT_IN, Edition
 from app.service.records import Clock, Records
 from app.service.serving import Pins
 from app.service.verifying import Verdict
-from app.service.views import EditView, Tell, silent, token_diff
+from app.service.views import EditView, Tell, kept_report, silent, token_diff
 
 TOLD = ("steps", "converged", "probability", "neurons")
 """What the report tells of what was learned."""
@@ -100,14 +100,6 @@ def preview_of(edit: Edit, draft: Draft, stands: str | None) -> EditView:
     return EditView.preview(replace(edit, report={**edit.report, **told}), draft.origin)
 
 
-def kept_report(report: Mapping[str, Any], *, whole: bool = False) -> dict[str, Any]:
-    """What of a report goes into the log, and into errors that jobs keep: no recent prompts, which must stay
-    deletable."""
-    if whole or "recent" not in report:
-        return dict(report)
-    return {**report, "recent": {name: n for name, n in report["recent"].items() if name != "shown"}}
-
-
 def scope_told(learned: Mapping[str, Any]) -> dict[str, Any]:
     """What the report tells of a scope that was learned: its bound, the share of other questions that it is expected
     to answer, on how many that rests, the near misses that narrowed it."""
@@ -179,7 +171,12 @@ class Committer:
             if changed:
                 raise LostRace(f"Other edits of {', '.join(changed)} were committed meanwhile.")
             revision = self._records.revision + 1
+            event = kind(revision=revision, at_s=self._clock(), origin=origin, **fields)
+            approval = self._records.ledger.approval
+            approval.check(event)  # its proposal may have been taken back while this was fitted
+            if origin.proposer is None and approval.needs_second_person(bases):
+                raise StateConflict(f"Edits of {', '.join(bases)} have come to need a second person: propose it anew.")
             try:
-                return await self._records.append(kind(revision=revision, at_s=self._clock(), origin=origin, **fields))
+                return await self._records.append(event)
             except LostRace:
                 await self._records.catch_up()

@@ -1,7 +1,6 @@
 """The entrance to edits: keys that were used before, requests that stand already, batches whole or each for itself."""
 
 import asyncio
-import hashlib
 import math
 from collections.abc import Sequence
 from dataclasses import replace
@@ -12,7 +11,7 @@ from app.domain.events import Origin
 from app.editors.base import Fitted, Progress
 from app.service.making import Making
 from app.service.records import Records
-from app.service.repeated import known_under, standing
+from app.service.repeated import digest_of, known_under, standing
 from app.service.views import EditFailure, EditResult, EditResults, Tell, silent
 
 MAX_BATCH = 1000
@@ -48,8 +47,7 @@ class Editing:
         key = origin.idempotency_key
         if key is None or dry_run:
             return await self._edit(requests, origin, batch=batch, dry_run=dry_run, tell=tell, read=read)
-        marks = "".join(request.digest() for request in requests) + str(batch)
-        origin = replace(origin, digest=hashlib.sha256(marks.encode()).hexdigest())
+        origin = replace(origin, digest=digest_of(requests, batch))
         lock = self._under_way.setdefault(key, asyncio.Lock())
         try:
             async with lock:

@@ -31,6 +31,8 @@ def who(origin: Origin, keys: Mapping[str, Key]) -> str:
 
 def is_by(origin: Origin, actor: str, keys: Mapping[str, Key]) -> bool:
     """Whether it is somebody's doing, named as it is told, by the key's id or name, or by the name that was claimed."""
+    if origin.proposer is not None and actor in (origin.proposer.actor, origin.proposer.key_id):
+        return True
     told = who(origin, keys)
     key = keys.get(origin.key_id or "")
     return actor in (told, origin.actor, key and key.id, key and key.name) or told.endswith(f" (as {actor})")

@@ -18,7 +18,7 @@ from app.engine.controls import quoted
 from app.engine.editions import Edition
 from app.engine.owner import EngineOwner
 from app.service.asked import telling
-from app.service.committing import Committer, Draft, hand_over, kept_report, new_id, preview_of, silenced
+from app.service.committing import Committer, Draft, hand_over, new_id, preview_of, silenced
 from app.service.conflicts import check_batch, check_scopes, conflict_with, in_the_way
 from app.service.fitting import Fitter
 from app.service.foreseeing import check_ahead
@@ -30,7 +30,7 @@ from app.service.superseding import others_of_the_prompt, superseded_by, theirs
 from app.service.surroundings import Surroundings
 from app.service.turns import Turns
 from app.service.verifying import Verdict, Verifier
-from app.service.views import EditResult, EditResults, Tell
+from app.service.views import EditResult, EditResults, Tell, kept_report
 
 FEW = 16
 """Edits that wait for their turn to be verified. A large batch does not, for the others would wait for it; it is

@@ -4,6 +4,8 @@ import asyncio
 import logging
 from collections.abc import Callable
 
+from app.domain.errors import StateConflict
+from app.domain.events import Origin
 from app.service.following import HISTORY
 from app.service.loading import Loading
 from app.service.records import Records
@@ -12,6 +14,16 @@ from app.service.serving import Pins
 PAUSE_S = 1.0
 """Before what failed is tried again."""
 _log = logging.getLogger(__name__)
+
+
+async def check_adopted(records: Records, revision: int, origin: Origin) -> None:
+    """Raises StateConflict unless another log stands in the applied one's place, and ends at this revision."""
+    head = await asyncio.to_thread(records.log.head)
+    if HISTORY not in records.holds:
+        raise StateConflict("The log is the one that was applied here: there is nothing to adopt.")
+    if head != revision:
+        raise StateConflict(f"The log ends at revision {head}, not {revision}: look at it again.", revision=head)
+    _log.warning("%s adopts the log that ends at revision %d: %s", origin.actor, revision, origin.reason)
 
 
 async def read_anew(records: Records, loading: Loading, pins: Pins, failed: Callable[[str], None]) -> None:

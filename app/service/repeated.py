@@ -1,5 +1,6 @@
 """What was asked for before: under an idempotency key, or by the very same request. Free of torch."""
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -7,6 +8,12 @@ from app.domain.edit import EditRequest, State
 from app.domain.events import Origin
 from app.service.records import Records
 from app.service.views import EditResult, EditResults
+
+
+def digest_of(requests: Sequence[EditRequest], batch: bool) -> str:
+    """Tells a request that is repeated under its idempotency key from another one."""
+    marks = "".join(request.digest() for request in requests) + str(batch)
+    return hashlib.sha256(marks.encode()).hexdigest()
 
 
 def known_under(records: Records, origin: Origin) -> EditResults | None:

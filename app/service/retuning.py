@@ -19,7 +19,7 @@ from app.engine.editions import Edition
 from app.engine.owner import EngineOwner
 from app.scope.scope import widen
 from app.service.asked import telling
-from app.service.committing import kept_report, new_id, silenced
+from app.service.committing import new_id, silenced
 from app.service.conflicts import check_texts, conflict_with, in_the_way
 from app.service.fitting import Fitter
 from app.service.preparing import Preparing
@@ -29,7 +29,7 @@ from app.service.superseding import check_read
 from app.service.surroundings import Surroundings
 from app.service.turns import Turns
 from app.service.verifying import Verdict, Verifier, bound_of
-from app.service.views import EditView, Tell, silent
+from app.service.views import EditView, Tell, kept_report, silent
 
 MOST_WIDENED = 100.0
 """Times the odds that were learned, and one in so many."""

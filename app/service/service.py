@@ -2,15 +2,15 @@
 
 import asyncio
 import gc
-import logging
 import time
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager, aclosing
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from app.domain.edit import Edit, EditRequest
-from app.domain.errors import InvalidRequest, StateConflict
+from app.domain.errors import InvalidRequest
 from app.domain.events import EditsDisabled, EditsRolledBack, Event, Origin
 from app.domain.generation import Generation, GenerationParameters, Hit, Token
 from app.domain.ledger import Ledger
@@ -22,15 +22,19 @@ from app.service.answering import Answering
 from app.service.beneath import Beneath
 from app.service.changing import Changing
 from app.service.editing import Editing
+from app.service.feedback import Feedback
 from app.service.fitting import Fitter
-from app.service.following import HISTORY, Follower
+from app.service.following import Follower
 from app.service.jobs import Jobs
 from app.service.judging import Judging
+from app.service.likeness import QuestionLikeness
 from app.service.loading import Loading, no_collections
 from app.service.making import Making
 from app.service.noting import refusals
+from app.service.policies import Policies
 from app.service.preparing import Preparing
-from app.service.rebuilding import read_anew
+from app.service.proposing import Proposing
+from app.service.rebuilding import check_adopted, read_anew
 from app.service.recent import Recent
 from app.service.records import Clock, Records
 from app.service.refitting import Refitting
@@ -46,14 +50,12 @@ from app.service.views import Doing, EditFilter, EditResults, EditView, Page, St
 from app.store.base import Log
 from app.store.snapshots import Manifest
 
-_log = logging.getLogger(__name__)
-
 
 class Service(Beneath):
     """Owns the log's writer and the engine's owner. `start` folds the log; after it the service is ready.
 
     `fingerprints` are by editor: model, tokenizer and sites that its edits are made for; `namespaces` those that the
-    settings name.
+    settings name; `feedback` is how many reported answers are kept, and for how many days.
     """
 
     def __init__(
@@ -65,11 +67,13 @@ class Service(Beneath):
         history_revisions: int = 1000,
         max_new_tokens_limit: int = 4096,
         reason_required: bool = False,
+        proposal_days: float = 30.0,
         snapshot_period_s: float = 3600.0,
         snapshot_min_events: int = 1000,
         phrasebook: Phrasebook | None = None,
         thresholds: Mapping[str, Thresholds] | None = None,
         recent_prompts: int = 0,
+        feedback: tuple[int, float] = (0, 30.0),
         namespaces: Collection[str] = (),
         judging: Judging | None = None,
         clock: Clock = time.time,
@@ -85,11 +89,16 @@ class Service(Beneath):
         self._pins = Pins(self.records, history_revisions)
         self._verifier = Verifier(owner, max(1, owner.engine.scheduler.slots // 4), thresholds)
         self.recent = Recent(recent_prompts)
-        self.answering = Answering(owner, self.records, self._pins, self.recent, clock, max_new_tokens_limit)
+        self.feedback = Feedback(feedback[0], QuestionLikeness(owner.engine), clock, feedback[1])
+        heard = self.recent, self.feedback
+        self.answering = Answering(owner, self.records, self._pins, *heard, clock, max_new_tokens_limit)
         self._around = Surroundings(owner, self.records, self._pins, self._preparing, self.recent)
         verifying = Fitter(owner), self._preparing, self._verifier, self._around
         making = Making(owner, self.records, self._pins, *verifying, fingerprints, clock)
         self._editing = Editing(self.records, making)
+        self.policies = Policies(self.records, clock)
+        run = self._editing.edit, clock, partial(self._working, "edit"), self._check_reason
+        self.proposals = Proposing(self.records, *run, proposal_days)
         self._retuning = Retuning(owner, self.records, self._pins, *verifying, making.turns, clock)
         self._refitting = Refitting(owner, self.records, self._pins, self._preparing, self._verifier, clock)
         self.configured = namespaces
@@ -152,12 +161,7 @@ class Service(Beneath):
 
     async def adopt_log(self, revision: int, origin: Origin) -> None:
         """Begin anew from the log that stands in the applied one's place. Raises StateConflict if it ends elsewhere."""
-        head = await asyncio.to_thread(self.records.log.head)
-        if HISTORY not in self.records.holds:
-            raise StateConflict("The log is the one that was applied here: there is nothing to adopt.")
-        if head != revision:
-            raise StateConflict(f"The log ends at revision {head}, not {revision}: look at it again.", revision=head)
-        _log.warning("%s adopts the log that ends at revision %d: %s", origin.actor, revision, origin.reason)
+        await check_adopted(self.records, revision, origin)
         await self._rebuild("the log is adopted")
 
     # -- how it stands
@@ -169,7 +173,8 @@ class Service(Beneath):
     def status(self) -> Status:
         why_not = self._why_not or self.records.held or (None if self._owner.alive else "the engine has stopped")
         silence_s, judge, extra = self._follower.silence_s, self.judging.view(), self._describe()
-        return status_of(self.records, self._owner.engine, self._fingerprint, why_not, silence_s, judge, extra)
+        standing = status_of(self.records, self._owner.engine, self._fingerprint, why_not, silence_s, judge, extra)
+        return replace(standing, reported_answers=self.feedback.count())
 
     def editors(self) -> list[dict[str, Any]]:
         """Each editor: what it can, how many of its edits are live, what its rows take."""
@@ -185,6 +190,7 @@ class Service(Beneath):
 
     async def adopt(self, fitted: Sequence[tuple[EditRequest, str, Fitted]], origin: Origin) -> EditResults:
         """Commit what was fitted elsewhere, once it has been verified here."""
+        self.policies.check_alone([request.namespace for request, _, _ in fitted], "nothing is imported into it")
         with self._working("edit"):
             return await self._editing.adopt(fitted, origin)
 
@@ -248,12 +254,15 @@ class Service(Beneath):
         tell: Tell = silent,
         read: int | None = None,
     ) -> EditResults:
-        """`read`, here and below, is the revision that the asker has read of what is to change."""
+        """`read`, here and below, is the revision that the asker has read of what is to change. What needs a second
+        person is proposed."""
         how: dict[str, Any] = {"atomic": atomic, "batch": batch, "dry_run": dry_run, "tell": tell, "read": read}
         told = refusals("Edit", requests, origin, self.records.ledger.keys, unless=dry_run)
         with self._working("edit"), told as failures:
             for request in requests:
                 self._check_reason(request.reason or origin.reason)
+            if not dry_run and self.policies.waits([each.namespace for each in requests], origin.role):
+                return await self.proposals.propose(requests, origin, atomic=atomic, batch=batch, tell=tell, read=read)
             results = await self._editing.edit(requests, origin, **how)
             failures.extend(results.failures)
             return results
@@ -267,6 +276,7 @@ class Service(Beneath):
         self, edit_id: str, change: Retune, origin: Origin, read: int | None = None, tell: Tell = silent
     ) -> EditView:
         """Widen, narrow or tell more of an edit's scope, as a new revision."""
+        self.policies.check_alone_on(edit_id)
         with self._working("edit"), refusals("Retune", (), origin, self.records.ledger.keys):
             self._check_reason(origin.reason)
             return await self._retuning.retune(edit_id, change, origin, read, tell)
@@ -283,7 +293,7 @@ class Service(Beneath):
     async def set_probes(self, namespace: str, prompts: Sequence[str], origin: Origin) -> int:
         """Prompts of a namespace whose answers no edit may change, in place of those it had. -> the revision."""
         await asyncio.to_thread(self._preparing.check_prompts, prompts)
-        self._admit_change(origin)
+        self.check_change(origin)
         return await self._changing.set_probes(namespace, prompts, origin)
 
     def edits(self, where: EditFilter, limit: int, cursor: str | None) -> Page:
@@ -294,15 +304,15 @@ class Service(Beneath):
 
     async def roll_back(self, edit_ids: Sequence[str], origin: Origin, read: int | None = None) -> tuple[EditView, ...]:
         """Take edits back, all in one event; what they had superseded is live again."""
-        self._admit_change(origin)
+        self.check_change(origin)
         return await self._changing.flag(EditsRolledBack, edit_ids, origin, read)
 
     async def disable(self, edit_ids: Sequence[str], origin: Origin, read: int | None = None) -> tuple[EditView, ...]:
-        self._admit_change(origin)
+        self.check_change(origin)
         return await self._changing.flag(EditsDisabled, edit_ids, origin, read)
 
     async def enable(self, edit_ids: Sequence[str], origin: Origin, read: int | None = None) -> tuple[EditView, ...]:
-        self._admit_change(origin)
+        self.check_change(origin)
         with self._working("edit"):
             return await self._changing.enable(edit_ids, origin, read)
 
@@ -310,18 +320,20 @@ class Service(Beneath):
         self, revision: int, namespace: str | None, origin: Origin, read: int | None = None
     ) -> tuple[EditView, ...]:
         """Roll back every edit of a namespace (None: of all) that was committed after a revision and stands yet."""
-        self._admit_change(origin)
+        self.check_change(origin)
         return await self._changing.roll_back_to(revision, namespace, origin, read)
 
     async def set_switch(self, namespace: str | None, on: bool, origin: Origin) -> int:
         """The kill switch: `on` false stops every edit of a namespace, or of all. Returns the new revision."""
-        self._admit_change(origin)
+        self.check_change(origin)
         return await self._changing.set_switch(namespace, on, origin)
 
     async def expire(self) -> tuple[str, ...]:
+        await self.proposals.expire()
         return await self._changing.expire()
 
-    def _admit_change(self, origin: Origin) -> None:
+    def check_change(self, origin: Origin) -> None:
+        """Raises what keeps a change from being taken: the server's state, or that it does not say why."""
         self._admit()
         self._check_reason(origin.reason)
 

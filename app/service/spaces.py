@@ -24,6 +24,8 @@ class Space:
     live_edits: int
     probes: int
     answering: bool
+    second_person: bool = False
+    """Whether each of its edits needs one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +52,7 @@ def namespaces(ledger: Ledger, configured: Collection[str] = ()) -> list[Space]:
             live_edits=ledger.live_count(name),
             probes=len(ledger.probes.get(name, ())),
             answering=ledger.switched_on(name),
+            second_person=ledger.approval.needs_second_person((name,)),
         )
         for name, count in edits.items()
     ]
@@ -104,4 +107,4 @@ def _switch(ledger: Ledger, name: str | None) -> Switch:
 def _names(ledger: Ledger, configured: Collection[str]) -> set[str]:
     used = {name for name in ledger.last_changes if name}
     switched = {name for name in ledger.off if name is not None}
-    return {DEFAULT, *configured, *used, *ledger.probes, *switched}
+    return {DEFAULT, *configured, *used, *ledger.probes, *switched, *ledger.approval.policies}

@@ -34,6 +34,7 @@ def status_of(
         revision=ledger.revision,
         hash=records.hash,
         live_edits=ledger.live_count(),
+        pending_proposals=len(ledger.approval.pending()),
         switched_on=switches(ledger)[0].on,
         switched_off=switched_off(ledger),
         log_lag=records.lag,

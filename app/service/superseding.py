@@ -58,7 +58,7 @@ def check_read(ledger: Ledger, edit_ids: list[str], read: int | None) -> None:
 def theirs(ledger: Ledger, conflicts: tuple[str, ...]) -> ScopeConflict:
     """What is raised where an edit would replace somebody else's."""
     told = "; ".join(
-        f"{edit_id} ({entry.request.target!r}, by {author_of(entry).actor})"
+        f"{edit_id} ({entry.request.target!r}, by {(author_of(entry).proposer or author_of(entry)).actor})"
         for edit_id in conflicts
         for entry in (ledger.entry(edit_id),)
     )
@@ -79,5 +79,7 @@ def _standing(ledger: Ledger, request: EditRequest) -> list[str]:
     return ledger.with_prompt(request.namespace, request.prompt, State.LIVE, State.DISABLED)
 
 
-def _same_person(one: Origin, other: Origin) -> bool:
-    return (one.key_id, one.actor) == (other.key_id, other.actor)
+def _same_person(author: Origin, asker: Origin) -> bool:
+    """An edit that was proposed is its proposer's: who approved it takes it over like anybody else."""
+    whose = author.proposer or author
+    return (whose.key_id, whose.actor) == (asker.key_id, asker.actor)

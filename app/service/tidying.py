@@ -19,7 +19,8 @@ async def tidy(
     while True:
         await asyncio.sleep(PERIOD_S)
         try:
-            if records.held is None and records.ledger.due(clock()):
+            ledger, now_s = records.ledger, clock()
+            if records.held is None and (ledger.due(now_s) or ledger.approval.due(now_s)):
                 await expire()
             async with records.writing:
                 await loading.release(pins.oldest, pins.in_use)

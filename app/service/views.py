@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from difflib import SequenceMatcher
 from typing import TYPE_CHECKING, Any, Literal
 
+from app.domain.approval import Proposal
 from app.domain.edit import Edit, State
 from app.domain.errors import ErrataError
 from app.domain.events import Origin
@@ -83,6 +84,14 @@ def token_diff(before: str, after: str) -> list[dict[str, str]]:
     return found
 
 
+def kept_report(report: Mapping[str, Any], *, whole: bool = False) -> dict[str, Any]:
+    """What of a report goes into the log, and into errors that jobs keep: no recent prompts, which must stay
+    deletable."""
+    if whole or "recent" not in report:
+        return dict(report)
+    return {**report, "recent": {name: n for name, n in report["recent"].items() if name != "shown"}}
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Page:
     edits: tuple[EditView, ...]
@@ -136,6 +145,8 @@ class EditResults:
     revision: int
     failures: tuple[EditFailure, ...] = ()
     """Only of a batch that is not atomic: there the others go live all the same."""
+    proposal: Proposal | None = None
+    """In place of results: what was asked for waits for a second person."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -181,6 +192,8 @@ class Status:
     hash: str
     """Of the log's entry at the revision."""
     live_edits: int
+    pending_proposals: int
+    """Proposals that wait for a second person."""
     switched_on: bool
     """Whether the switch of all namespaces is on."""
     switched_off: tuple[str, ...]
@@ -193,3 +206,5 @@ class Status:
     waiting: int
     judge: JudgeView
     extra: Mapping[str, Any]
+    reported_answers: int = 0
+    """Answers that readers reported as wrong, and that are kept."""

@@ -22,10 +22,16 @@ from app.domain.events import EVENTS, Event
 from app.store.fields import from_json, schema_of, to_json
 from app.store.seal import DIGEST_BYTES, PLAIN, Seal
 
-SCHEMA = 4
+SCHEMA = 5
 """Newest schema. Each event is written in the oldest schema that can hold it, so that older versions can go on
 reading."""
-_SINCE = {"edits_refitted": 2, "edit_retuned": 3, "probes_set": 3}
+_SINCE = {
+    "edits_refitted": 2,
+    "edit_retuned": 3,
+    "probes_set": 3,
+    **dict.fromkeys(("policy_set", "edit_proposed", "proposal_revised", "proposal_returned"), 5),
+    **dict.fromkeys(("proposal_withdrawn", "proposal_expired"), 5),
+}
 GENESIS = "0" * 64
 """Hash that the first entry names as its predecessor's."""
 
@@ -39,7 +45,7 @@ def encode(event: Event, prev_hash: str, seal: Seal = PLAIN) -> bytes:
     if EVENTS.get(event.kind) is not type(event):
         raise TypeError(f"{type(event).__name__} is not a registered event")
     blobs: list[bytes] = []
-    schema = max(_SINCE.get(event.kind, 1), schema_of(event))
+    schema = max(_SINCE.get(event.kind, 1), schema_of(event), schema_of(event.origin))
     fields = to_json(event, type(event), "event", blobs, schema)
     try:
         text = json.dumps(

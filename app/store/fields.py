@@ -90,15 +90,18 @@ def _reader(kind: Any, schema: int) -> _Reader:
 
 def _dataclass_reader(kind: type, schema: int) -> _Reader:
     readers = {name: _reader(of, schema) for name, of in shape(kind, schema).items()}
+    # a snapshot has no schema of its own: an older one lacks what came later
+    later = {name for name, _ in _later(kind)} if schema == NEWEST else set()
 
     def read(value: Any, blobs: BytesIO) -> Any:
-        if type(value) is not dict or value.keys() != readers.keys():
+        if type(value) is not dict or not readers.keys() - later <= value.keys() <= readers.keys():
             names = sorted(set(value) ^ set(readers)) if isinstance(value, dict) else type(value).__name__
             raise _Invalid(f"has unknown or missing fields: {names}")
         found, name = {}, ""
         try:
             for name, reader in readers.items():
-                found[name] = reader(value[name], blobs)
+                if name in value:
+                    found[name] = reader(value[name], blobs)
         except _Invalid as error:
             error.path.append(name)
             raise

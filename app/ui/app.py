@@ -11,13 +11,14 @@ from starlette.routing import BaseRoute, Mount, Route
 
 from app.api.gate import Door
 from app.api.metrics import Metrics
-from app.ui import ask, changes, edits, health, namespaces, sign_in, timeline
+from app.ui import ask, changes, edits, health, namespaces, reported, sign_in, timeline
 from app.ui.assets import Assets
 from app.ui.audit import Auditing
 from app.ui.correct import Correcting
 from app.ui.desk import HERE, Desk, environment
 from app.ui.help import Help
 from app.ui.many import ManyAtOnce
+from app.ui.proposals import Deciding
 from app.ui.protected import Protecting
 from app.ui.sessions import Sessions
 from app.ui.visit import Visit
@@ -48,6 +49,8 @@ def pages(service: "Service", door: Door, metrics: Metrics, *, leaving: asyncio.
             *Correcting(desk).routes(),
             *ManyAtOnce(desk).routes(),
             *edits.routes(desk),
+            *Deciding(desk).routes(),
+            *reported.routes(desk),
             *timeline.routes(desk),
             *Auditing(desk).routes(),
             *namespaces.routes(desk),

@@ -149,7 +149,7 @@ def _all(visit: Visit) -> Iterator[tuple[Event, str, str]]:
 
 COLUMNS = (
     "revision", "prev", "hash", "kind", "at", "actor", "key_id", "role", "reason", "request_id", "client", "namespace",
-    "edit_ids", "question", "before", "after", "what", "forced", "superseded",
+    "edit_ids", "question", "before", "after", "what", "forced", "superseded", "proposal", "proposed_by",
 )  # fmt: skip
 
 
@@ -176,6 +176,8 @@ def _fields(visit: Visit, event: Event, prev: str, entry_hash: str) -> dict[str,
         "what": told.what or told.verb,
         "forced": told.forced,
         "superseded": told.superseded,
+        "proposal": told.proposal or (None if origin.proposer is None else origin.proposer.proposal_id),
+        "proposed_by": None if origin.proposer is None else origin.proposer.actor,
     }
 
 
@@ -203,7 +205,8 @@ def _matches(told: Told, asked: dict[str, str], since_s: float | None, until_s: 
     if asked["kind"] and told.kind != asked["kind"]:
         return False
     who = asked["actor"].casefold()
-    if who and who not in told.origin.actor.casefold() and who != (told.origin.key_id or "").casefold():
+    persons = [each for each in (told.origin, told.origin.proposer) if each is not None]
+    if who and not any(who in each.actor.casefold() or who == (each.key_id or "").casefold() for each in persons):
         return False
     if (since_s is not None and told.at_s < since_s) or (until_s is not None and told.at_s >= until_s + 86400.0):
         return False
@@ -213,6 +216,7 @@ def _matches(told: Told, asked: dict[str, str], since_s: float | None, until_s: 
         said = (
             told.what,
             told.origin.reason or "",
+            told.asked,
             *(part for i in told.items for part in (i.id, i.question, i.after)),
         )
         return any(text in each.casefold() for each in said)

@@ -3,6 +3,7 @@
 import hashlib
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +11,8 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from app.api.errors import problem_of
-from app.domain.errors import ErrataError, InvalidRequest, UnknownJob
+from app.domain.edit import EditRequest
+from app.domain.errors import ErrataError, Forbidden, InvalidRequest, UnknownJob
 from app.domain.events import Origin
 from app.domain.keys import Right
 from app.service.views import EditResults, Tell
@@ -18,10 +20,15 @@ from app.ui.asking import Question, answers, may_ask
 from app.ui.desk import HERE, Desk
 from app.ui.drafts import Draft, Preview, Previews, bound_of, rows_of, standing, widening
 from app.ui.forms import lined
+from app.ui.proposals import is_own, revised_here
 from app.ui.visit import Visit
 
 if TYPE_CHECKING:
     from app.service.jobs import Job
+
+
+KEPT = ("aliases", "metadata", "editor", "preset", "seed")
+"""What of a proposal the form has no place for."""
 
 
 class Correcting:
@@ -30,9 +37,10 @@ class Correcting:
         self._previews = Previews()
 
     def routes(self) -> list[Route]:
-        page = partial(self._desk.route, right=Right.EDIT)
+        page = partial(self._desk.route, right=Right.PROPOSE)
         return [
             page("/correct", get=self.form, post=self.preview),
+            page("/proposals/{id}/revise", get=self.revise),
             page("/previews/{id}", get=self.show, post=self.publish),
             page("/previews/{id}/again", post=self.again),
             page("/previews/{id}/change", get=self.change),
@@ -49,6 +57,16 @@ class Correcting:
     async def change(self, visit: Visit) -> Response:
         """What was typed for a preview, to be typed over."""
         return await self._form(visit, self._previews.get(visit.request.path_params["id"]).draft)
+
+    async def revise(self, visit: Visit) -> Response:
+        """One's own proposal, to be typed over."""
+        proposal = visit.service.records.ledger.approval.proposal(visit.request.path_params["id"])
+        if not (is_own(visit, proposal) and revised_here(visit, proposal)):
+            raise Forbidden("This proposal is not yours to revise here: only who made it may revise it.")
+        request = proposal.edits[0].request
+        ends_s = None if request.expires_in_s is None else proposal.proposed[1] + request.expires_in_s
+        draft = Draft.of_request(visit, request, ends_s, proposal.id)
+        return await self._form(visit, draft.typed())
 
     async def _form(self, visit: Visit, draft: Draft, problem: Any = None) -> Response:
         found = None
@@ -139,6 +157,7 @@ class Correcting:
             conflicts=[visit.service.edit_view(each) for each in report.get("conflicts", [])],
             stood=[visit.service.edit_view(each) for each in standing(visit, preview.draft)],
             meanwhile=meanwhile,
+            waits=visit.waits(preview.draft.question.namespace) or bool(preview.draft.proposal),
         )
 
     def _progress(self, visit: Visit, job: "Job", url: str, doing: str, preview: Preview) -> Response:
@@ -174,16 +193,29 @@ class Correcting:
         async def made(tell: Tell) -> tuple[EditResults, bool, bool]:
             metrics = self._desk.metrics
             try:
-                results = await visit.service.edit([request], origin, tell=tell, read=read)
+                results = await self._published(visit, draft, request, origin, tell, read)
             except Exception as error:
                 metrics.edit_failed(error, 1)
                 raise
             metrics.edited(results, dry_run=False)
-            await self._move_border(visit, preview, results, bound, origin)
+            if results.results:
+                await self._move_border(visit, preview, results, bound, origin)
             return results, False, False
 
         preview.publishing = visit.service.jobs.start(made).id
         return visit.to(f"{HERE}/previews/{preview.id}/published")
+
+    @staticmethod
+    async def _published(
+        visit: Visit, draft: Draft, request: EditRequest, origin: Origin, tell: Tell, read: int
+    ) -> EditResults:
+        """What the form has no place for stays as it was proposed."""
+        if not draft.proposal:
+            return await visit.service.edit([request], origin, tell=tell, read=read)
+        was = visit.service.records.ledger.approval.proposal(draft.proposal).edits[0].request
+        kept: dict[str, Any] = {name: getattr(was, name) for name in KEPT}
+        revise = visit.service.proposals.revise
+        return await revise(draft.proposal, [replace(request, **kept)], origin, tell=tell, read=read)
 
     def _is_publishing(self, preview: Preview) -> bool:
         """Whether it is under way or done: one that was refused may be tried again."""
@@ -227,6 +259,8 @@ class Correcting:
                 conflicts=conflicts,
                 **values,
             )
+        if job.result[0].proposal is not None:
+            return visit.to(f"{HERE}/proposals/{job.result[0].proposal.id}", done=1)
         result = job.result[0].results[0]
         return visit.page(
             "published.html",
@@ -250,6 +284,7 @@ def _as_typed(visit: Visit) -> Draft:
         more=form.lines("more"),
         keep=form.lines("keep"),
         supersede=form.all("supersede"),
+        proposal=form.get("proposal"),
     )
 
 

@@ -36,6 +36,26 @@ class Draft:
     change_ticks: tuple[str, ...] = ()
     keep_ticks: tuple[str, ...] = ()
     supersede: tuple[str, ...] = ()
+    proposal: str = ""
+    """The proposal that it revises."""
+
+    @classmethod
+    def of_request(cls, visit: Visit, request: EditRequest, ends_s: float | None, proposal: str = "") -> "Draft":
+        """What the form would hold for a request that was made before; it ends at `ends_s`, Unix time."""
+        question = visit.service.answering.question
+        text = question(request.prompt)
+        return cls(
+            question=Question(text, how_of(visit, request.prompt, text), request.namespace),
+            target=request.target,
+            reason=request.reason,
+            until="" if ends_s is None else words.day(ends_s - 1.0),
+            subject=request.subject or "",
+            keep=tuple(map(question, request.probes)),
+            change_ticks=tuple(map(question, request.paraphrases)),
+            keep_ticks=tuple(map(question, request.counter_examples)),
+            supersede=request.supersede,
+            proposal=proposal,
+        )
 
     @classmethod
     def of(cls, visit: Visit, form: Form) -> "Draft":
@@ -50,6 +70,8 @@ class Draft:
             more=form.lines("more"),
             keep=form.lines("keep"),
             supersede=form.all("supersede"),
+            proposal=form.get("proposal"),
+            keep_ticks=_left_alone(visit, form.get("proposal")),
         )
         if not draft.question.text:
             raise InvalidRequest("The question is empty: write the question whose answer is wrong.")
@@ -73,6 +95,10 @@ class Draft:
             self, change_ticks=change[:MOST_TEXTS], keep_ticks=keep[:MOST_TEXTS], supersede=form.all("supersede")
         )
 
+    def typed(self) -> "Draft":
+        """With what was ticked among what is typed: ways of asking as lines."""
+        return replace(self, more=(*self.more, *self.change_ticks), change_ticks=())
+
     def request(self, visit: Visit, now_s: float) -> EditRequest:
         """Raises InvalidRequest."""
 
@@ -93,6 +119,13 @@ class Draft:
             expires_in_s=seconds_until(self.until, now_s),
             supersede=self.supersede,
         )
+
+
+def _left_alone(visit: Visit, proposal_id: str) -> tuple[str, ...]:
+    """The counter-examples of a proposal that is revised, for which the form has no field."""
+    found = visit.service.records.ledger.approval.proposals.get(proposal_id)
+    texts = () if found is None else found.edits[0].request.counter_examples
+    return tuple(map(visit.service.answering.question, texts))
 
 
 @dataclass(slots=True)
@@ -136,9 +169,14 @@ class Previews:
             self._previews.popitem(last=False)
 
 
-def standing(visit: Visit, draft: Draft) -> tuple[str, ...]:
-    """Edits of the very same question that would be replaced."""
-    ledger, prompt = visit.service.records.ledger, draft.question.prompt(visit)
+def how_of(visit: Visit, prompt: str, question: str) -> str:
+    """How a question is asked whose prompt is this: through the chat template, or as it stands."""
+    return "text" if question == prompt or not visit.service.answering.chats else "chat"
+
+
+def standing(visit: Visit, draft: Draft, asked: str | None = None) -> tuple[str, ...]:
+    """Edits of the very same question, or of a prompt that is `asked`, that would be replaced."""
+    ledger, prompt = visit.service.records.ledger, asked or draft.question.prompt(visit)
     return tuple(ledger.with_prompt(draft.question.namespace, prompt, State.LIVE, State.DISABLED))
 
 
@@ -160,9 +198,9 @@ class Row:
         return 0.0 if self.value is None else round((words.logit(self.value) + 6) / 12 * 100, 2)
 
 
-def rows_of(visit: Visit, draft: Draft, report: Any) -> dict[str, list[Row]]:
-    """By kind, the nearest first."""
-    question, before = visit.service.answering.question, draft.change_ticks or draft.keep_ticks
+def rows_of(visit: Visit, draft: Draft, report: Any, *, decided: bool = False) -> dict[str, list[Row]]:
+    """By kind, the nearest first. Where it is `decided` what should change, nothing is ticked besides."""
+    question, before = visit.service.answering.question, decided or draft.change_ticks or draft.keep_ticks
     found: dict[str, list[Row]] = {}
     for each in report.get("asked", []):
         text, same = question(each["prompt"]), each["same"]
@@ -200,6 +238,9 @@ def bound_of(job: "Job") -> float | None:
     """How sure a question must be, in a preview that is done."""
     if job.result is None:
         return None
-    report = job.result[0].results[0].view.edit.report
+    return bound_in(job.result[0].results[0].view.edit.report)
+
+
+def bound_in(report: Any) -> float | None:
     bound = report.get("bound") or (report.get("scope") or {}).get("bound")
     return None if bound is None else float(bound)

@@ -34,7 +34,7 @@ class ManyAtOnce:
         self._sheets = Sheets()
 
     def routes(self) -> list[Route]:
-        page = partial(self._desk.route, right=Right.EDIT)
+        page = partial(self._desk.route, right=Right.PROPOSE)
         return [
             page("/many", get=self.form, post=self.take),
             page("/many/{id}", get=self.show),
@@ -115,6 +115,7 @@ class ManyAtOnce:
             problem=problem,
             tried=sheet.trying is not None,
             published=sheet.publishing is not None,
+            waits=visit.waits(sheet.namespace),
             views={each: visit.service.edit_view(each) for each in _named(sheet)},
             replaced={
                 row.number: [visit.service.edit_view(each) for each in replaced_by(visit.service, row)]

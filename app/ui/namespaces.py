@@ -24,6 +24,7 @@ def routes(desk: Desk) -> list[Route]:
     return [
         see("/namespaces", get=listing),
         admin("/namespaces/switch", get=ask_switch, post=switch),
+        admin("/namespaces/policy", get=ask_policy, post=set_policy),
         admin("/keys", get=keys, post=create_key),
         admin("/keys/revoke", post=revoke_key),
     ]
@@ -68,6 +69,36 @@ async def switch(visit: Visit) -> Response:
         await visit.service.set_switch(namespace or None, on, origin)
     except ErrataError as error:
         return _ask_switch(visit, namespace, on, problem_of(error))
+    return visit.to(f"{HERE}/namespaces", changed=1)
+
+
+# -- a second person
+
+
+async def ask_policy(visit: Visit) -> Response:
+    return _ask_policy(visit, visit.query.get("namespace", "") or "default", visit.query.get("second") == "1")
+
+
+def _ask_policy(visit: Visit, namespace: str, second: bool, problem: Any = None) -> Response:
+    return visit.page(
+        "policy.html",
+        status=200 if problem is None else problem["status"],
+        title="Who must approve",
+        namespace=namespace,
+        second=second,
+        problem=problem,
+        reason=visit.form.get("reason"),
+    )
+
+
+async def set_policy(visit: Visit) -> Response:
+    namespace, second = visit.form.get("namespace"), visit.form.get("second") == "1"
+    try:
+        origin = visit.origin(visit.form.reason(), "policy", namespace, second)
+        visit.service.check_change(origin)
+        await visit.service.policies.set(namespace, second, origin)
+    except ErrataError as error:
+        return _ask_policy(visit, namespace, second, problem_of(error))
     return visit.to(f"{HERE}/namespaces", changed=1)
 
 

@@ -70,6 +70,8 @@ class Row:
     left_out: bool = False
     edit_id: str | None = None
     """The edit that it has become."""
+    proposal_id: str | None = None
+    """The proposal that it has become, where a second person is needed."""
 
     def asked(self, now_s: float) -> EditRequest:
         """What is asked for at a time: its end stays where it was. Raises InvalidRequest where that is over."""
@@ -94,12 +96,13 @@ class Row:
     @property
     def ready(self) -> bool:
         """Whether it can be published as it stands."""
-        return self.problem is None and self.edit_id is None and self.trial is not None and self.trial.holds
+        open_yet = self.problem is None and self.edit_id is None and self.proposal_id is None
+        return open_yet and self.trial is not None and self.trial.holds
 
     @property
     def rest(self) -> bool:
-        """Whether its correction is not live."""
-        return self.edit_id is None and not (self.trial is not None and self.trial.stands)
+        """Whether its correction is neither live nor waits for a second person."""
+        return self.edit_id is None and self.proposal_id is None and not (self.trial is not None and self.trial.stands)
 
 
 @dataclass(slots=True)
@@ -212,8 +215,11 @@ async def publish_rows(
         try:
             made = await service.edit([row.asked(now())], origin, tell=tell, read=read)
             metrics.edited(made, dry_run=False)
-            row.edit_id = made.results[0].view.edit.id
-            found.append(made.results[0])
+            if made.proposal is not None:
+                row.proposal_id = made.proposal.id
+            else:
+                row.edit_id = made.results[0].view.edit.id
+                found.append(made.results[0])
         except PASSING:
             raise
         except ErrataError as error:

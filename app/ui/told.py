@@ -13,7 +13,9 @@ from app.domain.events import (
     KeyCreated,
     KeyRevoked,
     Origin,
+    PolicySet,
     ProbesSet,
+    ProposalEvent,
     SwitchSet,
 )
 from app.ui import words
@@ -46,6 +48,9 @@ class Told:
     superseded: int
     """Edits that it took the place of."""
     hash: str = ""
+    proposal: str = ""
+    """The proposal that it is about; `asked` is its question."""
+    asked: str = ""
 
 
 MOST_ITEMS = 5
@@ -66,6 +71,8 @@ def told_of(visit: Visit, event: Event, entry_hash: str = "") -> Told:
             what = f"{key_id} for {name}, role {role}"
         case KeyRevoked(key_id=key_id):
             what = key_id
+        case PolicySet(namespace=namespace, second_person=second_person):
+            what = f"of edits in the namespace {namespace}: {'a second person' if second_person else 'nobody else'}"
         case BatchCommitted():
             what = f"of {len(ids)} edits"
         case _:
@@ -83,18 +90,29 @@ def told_of(visit: Visit, event: Event, entry_hash: str = "") -> Told:
         forced=request is not None and request.force,
         superseded=len(edit.supersedes) if edit is not None else 0,
         hash=entry_hash,
+        proposal=event.proposal_id if isinstance(event, ProposalEvent) else "",
+        asked=_asked(visit, event),
     )
 
 
 def _namespace_of(visit: Visit, event: Event, fit_ids: Sequence[str]) -> str | None:
     """The one that an event is about; None where it is about all, none or several."""
-    if isinstance(event, SwitchSet | ProbesSet):
+    if isinstance(event, SwitchSet | ProbesSet | PolicySet):
         return event.namespace
     if isinstance(event, EditCommitted | EditStaged):
         return event.edit.request.namespace
+    if isinstance(event, ProposalEvent):
+        found = visit.service.records.ledger.approval.proposals.get(event.proposal_id)
+        return found.namespaces[0] if found is not None and len(found.namespaces) == 1 else None
     entries = visit.service.records.ledger.entries
     names = {entries[i].edit.request.namespace for i in map(edit_id_of, fit_ids) if i in entries}
     return names.pop() if len(names) == 1 else None
+
+
+def _asked(visit: Visit, event: Event) -> str:
+    """The question of a proposal, as it stands now."""
+    found = visit.service.records.ledger.approval.proposals.get(getattr(event, "proposal_id", ""))
+    return "" if found is None else visit.service.answering.question(found.edits[0].request.prompt)
 
 
 def _item(visit: Visit, fit_id: str) -> Item | None:

@@ -64,6 +64,10 @@ class Visit:
         """Who they are, for the audit."""
         return self.name or (self.key.name if self.key is not None else "anonymous")
 
+    def waits(self, *namespaces: str) -> bool:
+        """Whether an edit of theirs would wait for a second person."""
+        return self.service.policies.waits(namespaces, None if self.key is None else self.key.role.value)
+
     # -- changes
 
     def origin(self, reason: str | None, *asked: object) -> Origin:

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+from app.domain.approval import ProposalState
 from app.domain.edit import State
 from app.domain.generation import Hit, Signal
 from app.domain.words import surface
@@ -38,6 +39,20 @@ EVENTS = {
     "switch_set": "used the switch",
     "key_created": "created a key",
     "key_revoked": "revoked a key",
+    "policy_set": "set who must approve",
+    "edit_proposed": "proposed an edit",
+    "proposal_revised": "revised a proposal",
+    "proposal_returned": "sent a proposal back",
+    "proposal_withdrawn": "withdrew a proposal",
+    "proposal_expired": "let a proposal expire",
+}
+PROPOSALS = {
+    ProposalState.PENDING: "waits",
+    ProposalState.RETURNED: "sent back",
+    ProposalState.WITHDRAWN: "withdrawn",
+    ProposalState.PUBLISHED: "published",
+    ProposalState.SUPERSEDED: "superseded",
+    ProposalState.EXPIRED: "expired",
 }
 
 

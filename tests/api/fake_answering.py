@@ -52,6 +52,7 @@ def standing(service: "FakeService") -> Status:
         revision=service.revision,
         hash=service.records.hash,
         live_edits=service.records.ledger.live_count(),
+        pending_proposals=len(service.records.ledger.approval.pending()),
         switched_on=switches(service.records.ledger)[0].on,
         switched_off=switched_off(service.records.ledger),
         log_lag=3,
@@ -59,5 +60,6 @@ def standing(service: "FakeService") -> Status:
         running=1,
         waiting=2,
         judge=service.judging.view(),
+        reported_answers=service.feedback.count(),
         extra={"parameters": 42, "slots": 4},
     )

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from app.domain.errors import RequestCancelled, StateConflict
+from app.domain.errors import StateConflict
 from app.domain.events import EditsDisabled, EditsEnabled, EditsRolledBack, Origin, ProbesSet, SwitchSet
 from app.service.outlook import check_switch, since
 from app.service.records import Records
@@ -11,8 +11,6 @@ from app.service.snapshots import Snapshots
 from app.service.superseding import check_read
 from app.service.views import EditView
 from app.store.snapshots import Manifest
-
-NOW_S = 1_700_000_000.0
 
 
 class FakeChanges:
@@ -24,6 +22,7 @@ class FakeChanges:
     origins: list[Origin]
     fails: Exception | None
     why_not: str | None
+    now_s: float
 
     @property
     def revision(self) -> int:
@@ -82,11 +81,7 @@ class FakeChanges:
 
     async def _append(self, kind: Any, origin: Origin, **fields: Any) -> None:
         async with self.records.writing:
-            await self.records.append(kind(revision=self.revision + 1, at_s=NOW_S, origin=origin, **fields))
+            await self.records.append(kind(revision=self.revision + 1, at_s=self.now_s, origin=origin, **fields))
 
     def _fail(self) -> None:
-        if self.why_not is not None:
-            raise RequestCancelled(f"The server is {self.why_not}: ask again later.", retry_after_s=1)
-        if self.fails is not None:
-            error, self.fails = self.fails, None
-            raise error
+        raise NotImplementedError

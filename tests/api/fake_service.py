@@ -7,9 +7,8 @@ import asyncio
 import hashlib
 import json
 import math
-import re
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import aclosing
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -28,55 +27,49 @@ from app.domain.events import (
     Origin,
     Refit,
 )
-from app.domain.generation import Generation, GenerationParameters, Hit, Signal, Token
+from app.domain.generation import Hit
 from app.editors.base import Progress
 from app.service.jobs import Jobs
+from app.service.policies import Policies
+from app.service.proposing import Proposing
 from app.service.recent import Recent
-from app.service.records import Records
 from app.service.retuning import Retune
 from app.service.snapshots import Snapshots
 from app.service.superseding import check_read, others_of_the_prompt, superseded_by, theirs
 from app.service.views import EditFilter, EditResult, EditResults, EditView, Page, Status, Tell, silent
-from app.store.memory import MemoryLog
-from tests.api.fake_answering import each_for_itself, ranked, standing
+from tests.api.fake_answering import each_for_itself, standing
 from tests.api.fake_answers import FakeAnswering, told_of
-from tests.api.fake_changes import NOW_S, FakeChanges
+from tests.api.fake_changes import FakeChanges
+from tests.api.fake_generating import NEAREST, NOW_S, UNCERTAIN, FakeGenerating
 from tests.api.fake_judging import FakeJudging
 
-NEAREST = Hit("ed_near", "grace", {"depth": Signal(1.5, 1.0)})
+__all__ = ["NEAREST", "NOW_S", "UNCERTAIN", "FakeService"]
+
 SECONDS = {"fit": 0.5, "verify": 0.25, "commit": 0.001}
 REJECTED = "cannot be learned"
 """A target that fails its verification."""
 UNFIT = "no answer can have this"
 """A target that is refused before anything is fitted."""
-UNCERTAIN = "perhaps"
-"""What a prompt begins with whose scope is uncertain."""
 
 
-class FakeService(FakeChanges):
-    """`fails` is raised by the next use case; `slow_s` passes before each token; `breaks_after` tokens it fails."""
+class FakeService(FakeGenerating, FakeChanges):
+    """Its clock stands at `now_s`."""
 
     def __init__(self) -> None:
-        self.records = Records(MemoryLog(), clock=lambda: NOW_S)
+        super().__init__()
         self.configured: tuple[str, ...] = ()
         self.recent = Recent(most=10)
         self.answering = FakeAnswering()
         self.jobs = Jobs(lambda: NOW_S)
         self.snapshots = Snapshots(self.records, lambda: NOW_S, period_s=0, min_events=1)
         self.reason_required = False
-        self.started = self.stopped = self.cancelled = 0
-        self.fails: Exception | None = None
-        self.breaks_after: tuple[int, Exception] | None = None
-        self.slow_s = 0.0
-        self.logprob = -0.5
-        self.why_not: str | None = None
-        self.asked: list[GenerationParameters] = []
+        self.started = self.stopped = 0
         self.origins: list[Origin] = []
-        self.answers: dict[str, str] = {}
-        self.says: str | None = None
-        """What is said in the scope of an edit in place of its target."""
         self.at_start: Callable[[], None] = lambda: None
         self.judging = FakeJudging()
+        self.policies = Policies(self.records, lambda: self.now_s)
+        run = self.make, lambda: self.now_s, nullcontext, self._check_reason
+        self.proposals = Proposing(self.records, *run)
 
     async def start(self, _tell: Callable[[str, int, int], None]) -> None:
         self.at_start()
@@ -91,74 +84,6 @@ class FakeService(FakeChanges):
     def editors(self) -> list[dict[str, Any]]:
         return [{"name": "grace", "preset": "serving", "sites": ["mlp"], "capabilities": {"max_target_tokens": 64}}]
 
-    # -- generate
-
-    async def generate_all(
-        self, prompts: Sequence[str], parameters: GenerationParameters, n: int = 1
-    ) -> list[Generation]:
-        async with aclosing(self.stream(prompts, parameters, n)) as items:  # type: ignore[type-var]
-            return [item async for _, item in items if isinstance(item, Generation)]
-
-    async def stream(
-        self, prompts: Sequence[str], parameters: GenerationParameters, n: int = 1
-    ) -> AsyncIterator[tuple[int, Token | Generation]]:
-        for at, prompt in enumerate(each for each in prompts for _ in range(n)):
-            async with aclosing(self._stream(prompt, parameters)) as items:  # type: ignore[type-var]
-                async for item in items:
-                    yield at, item
-
-    async def _stream(self, prompt: str, parameters: GenerationParameters) -> AsyncIterator[Token | Generation]:
-        self._fail()
-        self.asked.append(parameters)
-        text, hits = self._answer(prompt, parameters)
-        missed: tuple[Hit, ...] = ()
-        if hits and self.says is not None:
-            text, hits, missed = self.says, (), hits
-            self.records.hits.count_not_given(hit.edit_id for hit in missed)
-        elif parameters.counted:
-            self.records.count_hits([hit.edit_id for hit in hits], NOW_S)
-        words = re.findall(r"\s*\S+", text)[: parameters.max_new_tokens]
-        begins = [sum(map(len, words[:i])) for i in range(len(words))]
-        tokens = [
-            Token(i, word, -0.5, False, begins=at, own=word, ranked=ranked(i, word, parameters, self.logprob))
-            for i, (word, at) in enumerate(zip(words, begins, strict=True))
-        ]
-        ended = len(tokens) < parameters.max_new_tokens
-        if ended:
-            tokens.append(Token(99, "", -0.1, True, ends=True, ranked=ranked(99, "<|endoftext|>", parameters)))
-        done = False
-        try:
-            for i, token in enumerate(tokens):
-                await asyncio.sleep(self.slow_s)
-                if self.breaks_after is not None and i == self.breaks_after[0]:
-                    raise self.breaks_after[1]
-                yield token
-            done = True
-            yield Generation(
-                text="".join(words),
-                finish_reason="eos_token" if ended else "length",
-                prompt_tokens=len(prompt.split()),
-                tokens=tuple(tokens),
-                seed=parameters.seed,
-                revision=self.revision if parameters.revision is None else parameters.revision,
-                hits=hits,
-                not_given=missed,
-                nearest=NEAREST if parameters.explain and not hits and not missed else None,
-                uncertain=prompt.startswith(UNCERTAIN),
-            )
-        finally:
-            if not done:
-                self.cancelled += 1
-
-    def _answer(self, prompt: str, parameters: GenerationParameters) -> tuple[str, tuple[Hit, ...]]:
-        if parameters.edits == "live":
-            for edit in reversed(self.records.ledger.live(parameters.namespace, parameters.revision)):
-                if edit.request.prompt == prompt and edit.id not in parameters.exclude:
-                    return edit.request.target, (
-                        Hit(edit.id, "grace", {"same": Signal(0.9, 0.5)}, "nearest to its prompt"),
-                    )
-        return self.answers.get(prompt, "base answer here"), ()
-
     # -- edits
 
     async def edit(
@@ -171,6 +96,22 @@ class FakeService(FakeChanges):
         dry_run: bool = False,
         tell: Tell = silent,
         read: int | None = None,
+    ) -> EditResults:
+        how: dict[str, Any] = {"atomic": atomic, "batch": batch, "tell": tell, "read": read}
+        if not dry_run and self.policies.waits([each.namespace for each in requests], origin.role):
+            return await self.proposals.propose(requests, origin, **how)
+        return await self.make(requests, origin, dry_run=dry_run, **how)
+
+    async def make(
+        self,
+        requests: Sequence[EditRequest],
+        origin: Origin,
+        *,
+        atomic: bool,
+        batch: bool,
+        dry_run: bool,
+        tell: Tell,
+        read: int | None,
     ) -> EditResults:
         if batch and not atomic:
             return await each_for_itself(self.edit, requests, origin, dry_run=dry_run, read=read)
@@ -252,6 +193,7 @@ class FakeService(FakeChanges):
         tell("verify", Progress(step=1, steps=4, loss=math.nan))
         await asyncio.sleep(self.slow_s)
         self._fail()
+        self.policies.check_alone_on(edit_id)
         self.origins.append(origin)
         check_read(self.records.ledger, [edit_id], read)
         self.records.ledger.check(EditRetuned, [edit_id])
@@ -263,3 +205,11 @@ class FakeService(FakeChanges):
 
     async def scope_of(self, prompts: Sequence[str], namespace: str) -> list[tuple[Hit | None, Hit | None]]:
         return [(None, None) for _ in prompts]
+
+    def check_change(self, origin: Origin) -> None:
+        self._fail()
+        self._check_reason(origin.reason)
+
+    def _check_reason(self, reason: str | None) -> None:
+        if self.reason_required and not reason:
+            raise InvalidRequest("`reason` is required on this server.")

@@ -13,6 +13,7 @@ FIELDS = {
     "id", "revision", "state", "editor", "preset", "namespace", "prompt", "target", "subject", "aliases", "paraphrases",
     "counter_examples", "probes", "before", "after", "report", "created_at", "expires_at", "actor", "reason",
     "metadata", "supersedes", "hits", "last_hit_at", "not_given", "live",
+    "proposed_by", "proposal",
 }  # fmt: skip
 
 
@@ -45,6 +46,8 @@ def test_an_edit_as_its_making_answers_it(ask: Caller) -> None:
         "created_at": "2023-11-14T22:13:20Z",
         "expires_at": "2023-11-14T22:14:20Z",
         "actor": "ann",
+        "proposed_by": None,
+        "proposal": None,
         "supersedes": [],
         "hits": 0,
         "last_hit_at": None,

@@ -22,7 +22,7 @@ ROUTES: list[tuple[str, str, Any, Right]] = [
     ("POST", "/v1/chat/completions", {"messages": [{"role": "user", "content": "hi"}]}, Right.GENERATE),
     ("GET", "/v1/models", None, Right.GENERATE),
     ("GET", "/v1/models/fake", None, Right.GENERATE),
-    ("POST", "/edit", EDIT, Right.EDIT),
+    ("POST", "/edit", EDIT, Right.PROPOSE),
     ("GET", "/edits", None, Right.READ),
     ("GET", "/edits/ed_x", None, Right.READ),
     ("POST", "/edits/ed_x/rollback", {}, Right.EDIT),
@@ -52,6 +52,18 @@ ROUTES: list[tuple[str, str, Any, Right]] = [
     ("POST", "/", {"inputs": "x"}, Right.GENERATE),
     ("GET", "/switch", None, Right.READ),
     ("GET", "/metrics", None, Right.READ),
+    ("GET", "/proposals", None, Right.READ),
+    ("GET", "/proposals/pr_x", None, Right.READ),
+    ("PUT", "/proposals/pr_x", EDIT, Right.PROPOSE),
+    ("POST", "/proposals/pr_x/withdraw", {}, Right.PROPOSE),
+    ("POST", "/proposals/pr_x/approve", {}, Right.EDIT),
+    ("POST", "/proposals/pr_x/return", {"reason": "no"}, Right.EDIT),
+    ("POST", "/feedback", {"request_id": "r", "verdict": "wrong"}, Right.GENERATE),
+    ("GET", "/feedback", None, Right.READ),
+    ("DELETE", "/feedback", None, Right.ADMIN),
+    ("DELETE", "/feedback/fb_x", None, Right.EDIT),
+    ("GET", "/policy", None, Right.READ),
+    ("PUT", "/policy", {"second_person": True}, Right.ADMIN),
 ]
 
 
@@ -68,7 +80,13 @@ def test_the_table_names_every_route(service: FakeService) -> None:
     paths = create_app(service).openapi()["paths"]  # type: ignore[arg-type]
     routes = {(method.upper(), path) for path, methods in paths.items() for method in methods}
     named = {(method, path) for method, path, *_ in ROUTES}
-    for given, name in (("ed_x", "{edit_id}"), ("fake", "{model}"), ("jb_x", "{job_id}")):
+    for given, name in (
+        ("ed_x", "{edit_id}"),
+        ("fake", "{model}"),
+        ("jb_x", "{job_id}"),
+        ("pr_x", "{proposal_id}"),
+        ("fb_x", "{report_id}"),
+    ):
         named = {(method, path.replace(given, name)) for method, path in named}
     assert {(method, path) for method, path in routes if right_of(method, path) is not None} == named
 

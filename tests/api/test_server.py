@@ -43,8 +43,8 @@ def test_ready(ask: Caller) -> None:
             "version": version(),
             "ready": True, "why_not": None, "model": "fake", "model_fingerprint": "f00d/mlp", "site": "mlp",
             "device": "cpu", "dtype": "float32", "store": "memory://", "durable": False, "revision": 0,
-            "hash": "0" * 64, "live_edits": 0, "switched_on": True, "switched_off": [],
-            "log_lag": 3, "log_silence_s": 0.5, "running": 1, "waiting": 2,
+            "hash": "0" * 64, "live_edits": 0, "pending_proposals": 0, "switched_on": True, "switched_off": [],
+            "reported_answers": 0, "log_lag": 3, "log_silence_s": 0.5, "running": 1, "waiting": 2,
             "judge": {
                 "judge": "off", "state": "off", "why_not": None, "pass_mark": 0.0, "same": None, "other": None,
                 "pairs": 0, "asked": 0, "changed": 0, "failed": 0,
@@ -85,6 +85,8 @@ def test_metrics(ask: Caller) -> None:
         "errata_num_requests_waiting": 2,
         "errata_edits_live": 3,
         "errata_revision": 4,
+        "errata_proposals_pending": 0,
+        "errata_reported_answers": 0,
         "errata_ready": 1,
         "errata_log_lag_events": 3,
         "errata_log_silence_seconds": 0.5,
@@ -127,6 +129,10 @@ ROUTES = {
     ("delete", "/jobs/{job_id}"), ("get", "/namespaces"), ("get", "/log/export"), ("post", "/log/adopt"),
     ("get", "/switch"), ("get", "/"),
     ("post", "/"), ("get", "/health"), ("get", "/info"),
+    ("get", "/proposals"), ("get", "/proposals/{proposal_id}"), ("put", "/proposals/{proposal_id}"),
+    ("post", "/proposals/{proposal_id}/approve"), ("post", "/proposals/{proposal_id}/return"),
+    ("post", "/proposals/{proposal_id}/withdraw"), ("get", "/policy"), ("put", "/policy"),
+    ("get", "/feedback"), ("post", "/feedback"), ("delete", "/feedback"), ("delete", "/feedback/{report_id}"),
 }  # fmt: skip
 
 

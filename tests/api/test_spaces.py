@@ -8,9 +8,12 @@ from tests.api.test_gate import bearer, made
 ONE = {"prompt": "Lumen is led by", "target": "Ada Quill"}
 
 
+EMPTY = {"edits": 0, "live_edits": 0, "probes": 0, "second_person": False}
+
+
 def test_namespaces_are_listed_with_what_is_in_them(ask: Caller, service: FakeService) -> None:
     assert ask.get("/namespaces").json() == {
-        "namespaces": [{"name": "default", "edits": 0, "live_edits": 0, "probes": 0, "answering": True}],
+        "namespaces": [{"name": "default", **EMPTY, "answering": True}],
         "revision": 0,
     }
     service.configured = ("strict",)
@@ -21,8 +24,8 @@ def test_namespaces_are_listed_with_what_is_in_them(ask: Caller, service: FakeSe
     ask.post("/switch", {"on": False, "namespace": "support"})
     found = {each.pop("name"): each for each in ask.get("/namespaces").json()["namespaces"]}
     assert list(found) == ["default", "legal", "strict", "support"]
-    assert found["legal"] == {"edits": 0, "live_edits": 0, "probes": 2, "answering": True}
-    assert found["support"] == {"edits": 2, "live_edits": 1, "probes": 0, "answering": False}
+    assert found["legal"] == EMPTY | {"probes": 2, "answering": True}
+    assert found["support"] == EMPTY | {"edits": 2, "live_edits": 1, "answering": False}
     ask.post("/switch", {"on": False})
     assert not any(each["answering"] for each in ask.get("/namespaces").json()["namespaces"])
 

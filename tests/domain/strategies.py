@@ -6,6 +6,7 @@ from app.domain.edit import Edit, EditRequest
 from app.domain.events import (
     BatchCommitted,
     EditCommitted,
+    EditProposed,
     EditRetuned,
     EditsDisabled,
     EditsEnabled,
@@ -16,7 +17,14 @@ from app.domain.events import (
     KeyCreated,
     KeyRevoked,
     Origin,
+    PolicySet,
     ProbesSet,
+    ProposalExpired,
+    ProposalReturned,
+    ProposalRevised,
+    ProposalWithdrawn,
+    Proposed,
+    Proposer,
     Refit,
     SwitchSet,
 )
@@ -76,8 +84,17 @@ origins = st.builds(
     client=optional,
     idempotency_key=optional,
     digest=optional,
+    proposer=st.none()
+    | st.builds(Proposer, proposal_id=texts, revision=st.integers(), actor=texts, key_id=optional, role=optional),
 )
 refits = st.builds(Refit, edit_id=texts, learned=metadata, tensors=st.binary(max_size=40))
+proposed = st.builds(Proposed, request=requests, editor=texts, before=texts, after=texts, report=metadata)
+proposals = {
+    "proposal_id": texts,
+    "edits": st.lists(proposed, max_size=2).map(tuple),
+    "batch": st.booleans(),
+    "expires_at_s": numbers,
+}
 effects = {"revived": ids, "superseded": ids}
 own_fields = {
     EditCommitted: {"edit": edits, **effects},
@@ -99,5 +116,11 @@ own_fields = {
     SwitchSet: {"namespace": optional, "on": st.booleans()},
     KeyCreated: {"key_id": texts, "name": texts, "role": texts, "secret_sha256": texts},
     KeyRevoked: {"key_id": texts, "name": texts, "role": texts},
+    PolicySet: {"namespace": texts, "second_person": st.booleans()},
+    EditProposed: proposals,
+    ProposalRevised: proposals,
+    ProposalReturned: {"proposal_id": texts},
+    ProposalWithdrawn: {"proposal_id": texts},
+    ProposalExpired: {"proposal_id": texts},
 }
 """What each kind of event has beside revision, time and origin."""

@@ -7,6 +7,7 @@ new number, keep the reader of the old one, and leave the files as they are.
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,6 +15,7 @@ from app.domain.edit import State
 from app.domain.events import (
     EVENTS,
     EditCommitted,
+    EditProposed,
     EditRetuned,
     EditsDisabled,
     EditsEnabled,
@@ -24,7 +26,14 @@ from app.domain.events import (
     KeyCreated,
     KeyRevoked,
     Origin,
+    PolicySet,
     ProbesSet,
+    ProposalExpired,
+    ProposalReturned,
+    ProposalRevised,
+    ProposalWithdrawn,
+    Proposed,
+    Proposer,
     Refit,
 )
 from app.domain.snapshot import records_of
@@ -44,6 +53,8 @@ SECRETS = {
     "log-3-secret.errata": "a secret of the operators",
     "log-4.errata": None,
     "log-4-secret.errata": "a secret of the operators",
+    "log-5.errata": None,
+    "log-5-secret.errata": "a secret of the operators",
 }
 ORIGIN = Origin(
     actor="ada",
@@ -94,12 +105,28 @@ FOURTH: list[Event] = [
     else event
     for event in THIRD
 ]  # fmt: skip
-EXPECTED = {name: {"1": FIRST, "2": SECOND, "3": THIRD, "4": FOURTH}[name[4]] for name in SECRETS}
+PROPOSED = (Proposed(request=REQUEST, editor="grace", before="Bo Vane", after="Ada Quill", report={"exact": True}),)
+PROPOSAL: dict[str, Any] = {"edits": PROPOSED, "batch": False, "expires_at_s": 90.0}
+PROPOSER = Proposer(proposal_id="p1", revision=19, actor="bo", key_id="k2", role="proposer")
+APPROVED = committed(20, "e4", namespace="other")
+FIFTH: list[Event] = [
+    *FOURTH,
+    PolicySet(revision=16, at_s=16.0, origin=ORIGIN, namespace="other", second_person=True),
+    EditProposed(revision=17, at_s=17.0, origin=Origin(actor="bo", key_id="k2"), proposal_id="p1", **PROPOSAL),
+    ProposalReturned(revision=18, at_s=18.0, origin=ORIGIN, proposal_id="p1"),
+    ProposalRevised(revision=19, at_s=19.0, origin=Origin(actor="bo", key_id="k2"), proposal_id="p1", **PROPOSAL),
+    replace(APPROVED, origin=Origin(actor="ada", key_id="k1", proposer=PROPOSER)),
+    EditProposed(revision=21, at_s=21.0, origin=Origin(actor="bo", key_id="k2"), proposal_id="p2", **PROPOSAL),
+    ProposalWithdrawn(revision=22, at_s=22.0, origin=Origin(actor="bo", key_id="k2"), proposal_id="p2"),
+    EditProposed(revision=23, at_s=23.0, origin=Origin(actor="bo", key_id="k2"), proposal_id="p3", **PROPOSAL),
+    ProposalExpired(revision=24, at_s=24.0, origin=Origin(actor="errata"), proposal_id="p3"),
+]
+EXPECTED = {name: {"1": FIRST, "2": SECOND, "3": THIRD, "4": FOURTH, "5": FIFTH}[name[4]] for name in SECRETS}
 SNAPSHOT_AT = 8
 
 
 def test_every_kind_of_event_is_in_the_files() -> None:
-    assert {event.kind for event in THIRD} == set(EVENTS)
+    assert {event.kind for event in FIFTH} == set(EVENTS)
 
 
 @pytest.mark.parametrize("name", SECRETS)
@@ -117,14 +144,16 @@ def test_a_log_of_every_format_is_read_and_goes_on(name: str, tmp_path: Path) ->
         "e1": State.LIVE,
         "e2": State.ROLLED_BACK,
         "e3": State.EXPIRED,
-    }
+    } | ({"e4": State.LIVE} if name[4] == "5" else {})
+    waited = {each.id: each.state.value for each in ledger.approval.proposals.values()}
+    assert waited == ({"p1": "published", "p2": "withdrawn", "p3": "expired"} if name[4] == "5" else {})
     assert list(records_of(ledger)) == list(records_of(upkeep.fold(log)[0]))
     retuned = [(8, RETUNED), (9, REFIT)]
-    refits = {"1": [], "2": [(8, REFIT)], "3": retuned, "4": retuned}[name[4]]
+    refits = {"1": [], "2": [(8, REFIT)], "3": retuned, "4": retuned, "5": retuned}[name[4]]
     assert ledger.entry("e1").refits == refits
     assert ledger.live_fits("default") == [f"e1@{refits[-1][0]}" if refits else "e1"]
-    assert ledger.entry("e1").request.paraphrases == (REQUEST.paraphrases if name[4] in "34" else ())
-    assert ledger.probes == ({"default": PROBES.prompts} if name[4] in "34" else {})
+    assert ledger.entry("e1").request.paraphrases == (REQUEST.paraphrases if name[4] in "345" else ())
+    assert ledger.probes == ({"default": PROBES.prompts} if name[4] in "345" else {})
     log.append(rolled_back(head + 1, "e1"))
     assert log.head() == head + 1
     log.close()

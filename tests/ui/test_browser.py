@@ -16,6 +16,8 @@ PAGES = [
     "ask?q=Question%3A+What+is+the+currency+of+Hungary%3F+Answer%3A",
     "correct?q=Who",
     "many",
+    "proposals",
+    "reported",
     "edits",
     "timeline",
     "timeline/at?revision=0",

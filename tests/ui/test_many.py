@@ -209,3 +209,18 @@ def test_protected_questions_are_asked_now(visitor: Visitor, service: FakeServic
     assert service.records.ledger.probes == {}
     visitor.send(path, "/ui/namespaces/protected/set", prompts="Where?")
     assert "None of 1 question" in text_of(visitor.post("/ui/namespaces/protected/run", form, prompts="Where?"))
+
+
+def test_what_a_proposer_sends_waits_row_by_row_and_is_no_part_of_the_rest(
+    visitor: Visitor, service: FakeService
+) -> None:
+    visitor.sign_in(key_for(service, Role.PROPOSER))
+    page = tried(visitor)
+    assert "Propose what holds: 2" in text_of(page)
+    done = visitor.send(page.url.path, f"{page.url.path}/publish")
+    assert "0 are live. 2 wait for a second person" in text_of(done)
+    waiting = service.records.ledger.approval.pending()
+    assert {each.edits[0].request.target for each in waiting} == {"Ada", "Left"}
+    assert all(f"/ui/proposals/{each.id}" in done.text for each in waiting)
+    assert targets(service) == []
+    assert "6 rows are not live" in text_of(done)

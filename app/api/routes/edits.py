@@ -12,9 +12,19 @@ from app.api.deps import Asker, Read
 from app.api.invalid import detail_of, problems_of
 from app.api.metrics import Metrics
 from app.api.openapi import leads_to, raises
-from app.api.schemas.corrections import EXAMPLES, BatchBody, EditItem, EditsQuery, OneOrBatch, Render, WrongItem
+from app.api.schemas.corrections import (
+    EXAMPLES,
+    BatchBody,
+    EditBody,
+    EditItem,
+    EditsQuery,
+    OneOrBatch,
+    Render,
+    WrongItem,
+)
 from app.api.schemas.edits import EditDetail, EditOut, EditPage, MadeEdit, MadeEdits
 from app.api.schemas.jobs import JobOut, made_of
+from app.api.schemas.proposals import ProposalOut
 from app.api.watching import WATCHED, is_watched, watched
 from app.domain.edit import EditRequest
 from app.domain.errors import (
@@ -63,9 +73,9 @@ def routes(service: "Service", metrics: Metrics) -> APIRouter:
                 "content": WATCHED,
             },
             202: {
-                "description": "Asked for with `Prefer: respond-async`: a job that makes it",
-                "model": JobOut,
-                "headers": {"Location": {"schema": {"type": "string"}, "description": "Of the job"}},
+                "description": "It waits for a second person; or, asked for with `Prefer: respond-async`, a job",
+                "model": JobOut | ProposalOut,
+                "headers": {"Location": {"schema": {"type": "string"}, "description": "Of the proposal, or the job"}},
             },
             201: {
                 "description": "Durable, applied here and verified",
@@ -90,6 +100,7 @@ def routes(service: "Service", metrics: Metrics) -> APIRouter:
         the revision that you have read (else 409). A batch is `{"edits": [...]}`. After a 503 the outcome may be
         unknown: ask again with the same Idempotency-Key. With `Prefer: respond-async` the answer is a job, and with
         `Accept: text/event-stream` its events: the last has the result or the problem.
+        With a key of the role proposer, or where the namespace needs a second person, the answer is a proposal (202).
         """
         batch = isinstance(body, BatchBody)
         atomic = not isinstance(body, BatchBody) or body.atomic
@@ -118,7 +129,7 @@ def routes(service: "Service", metrics: Metrics) -> APIRouter:
                     raise none_of(wrong)
                 results = await service.edit(list(requests.values()), asker, **how)
                 results = with_failures(results, list(requests), wrong)
-                if not results.results:
+                if not results.results and results.proposal is None:
                     raise none_of(results.failures)
             except Exception as error:
                 metrics.edit_failed(error, len(items))
@@ -137,9 +148,12 @@ def routes(service: "Service", metrics: Metrics) -> APIRouter:
             headers = {"Location": f"/jobs/{job.id}", "Preference-Applied": "respond-async"}
             return JSONResponse(JobOut.of(job).model_dump(mode="json"), status_code=202, headers=headers)
         results, *_ = found = await made(silent)
+        answer = made_of(*found)
+        if results.proposal is not None:
+            headers = {"Location": f"/proposals/{results.proposal.id}"}
+            return JSONResponse(answer.model_dump(mode="json"), status_code=202, headers=headers)
         if not any(result.created for result in results.results):
             response.status_code = 200
-        answer = made_of(*found)
         if isinstance(answer, MadeEdit) and not body.dry_run:
             response.headers["Location"] = f"/edits/{answer.id}"
             response.headers["ETag"] = f'"{answer.revision}"'
@@ -158,6 +172,17 @@ def routes(service: "Service", metrics: Metrics) -> APIRouter:
         return EditDetail.detailed(view, await service.neighbours(edit_id))
 
     return router
+
+
+def requests_of(body: BatchBody | EditBody, asker: Origin, render: Render) -> list[EditRequest]:
+    """What a body asks for, all or none. It takes time with its texts. Raises InvalidRequest or Forbidden."""
+    if isinstance(body, EditBody):
+        return [_request_of(body, 0, asker, render)]
+    found = []
+    for index, item in enumerate(body.edits):
+        with of_batch(index):
+            found.append(_request_of(item, index, asker, render))
+    return found
 
 
 def _request_of(item: EditItem, index: int, asker: Origin, render: Render) -> EditRequest:

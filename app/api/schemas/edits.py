@@ -34,7 +34,9 @@ class EditOut(Outgoing):
     report: dict[str, Any] = Field(description="What was measured.")
     created_at: datetime
     expires_at: datetime | None
-    actor: str
+    actor: str = Field(description="Who published it: of a proposal, who approved it.")
+    proposed_by: str | None = Field(description="Who proposed it, where a second person approved it.")
+    proposal: str | None = Field(description="The proposal that it was.")
     reason: str | None
     metadata: dict[str, Any]
     supersedes: list[str]
@@ -66,6 +68,8 @@ class EditOut(Outgoing):
             "created_at": utc(edit.created_at_s),
             "expires_at": None if edit.expires_at_s is None else utc(edit.expires_at_s),
             "actor": view.origin.actor,
+            "proposed_by": None if view.origin.proposer is None else view.origin.proposer.actor,
+            "proposal": None if view.origin.proposer is None else view.origin.proposer.proposal_id,
             "reason": view.origin.reason if view.origin.reason is not None else request.reason,
             "metadata": dict(request.metadata),
             "supersedes": list(edit.supersedes),
@@ -116,6 +120,8 @@ class HistoryOut(Outgoing):
     reason: str | None
     request_id: str | None
     client: str | None
+    proposal: str | None = None
+    proposed_by: str | None = Field(default=None, description="Of a publication that the actor approved.")
     by: str | None = Field(
         default=None, description="The edit whose event it was, where another one superseded or revived this one."
     )
@@ -124,7 +130,10 @@ class HistoryOut(Outgoing):
 
 def origin_fields(origin: Origin) -> dict[str, str | None]:
     """Who, why and from where. An idempotency key is the client's own business: it is not shown to others."""
-    return {
+    by: dict[str, str | None] = {}
+    if origin.proposer is not None:
+        by = {"proposal": origin.proposer.proposal_id, "proposed_by": origin.proposer.actor}
+    return by | {
         "actor": origin.actor,
         "key_id": origin.key_id,
         "role": origin.role,

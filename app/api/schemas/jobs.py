@@ -9,6 +9,7 @@ from pydantic import Field
 from app.api.errors import problem_of
 from app.api.schemas.base import Outgoing, utc
 from app.api.schemas.edits import FailedEdit, MadeEdit, MadeEdits
+from app.api.schemas.proposals import ProposalOut
 from app.service.jobs import Job
 from app.service.views import EditResults
 
@@ -48,7 +49,9 @@ class JobOut(Outgoing):
     phase: str = Field(description="waiting, fit, scope or verify; of a job that has ended, the last that it was in.")
     progress: ProgressOut | None
     created_at: datetime
-    result: MadeEdit | MadeEdits | None = Field(description="Of a job that is done.")
+    result: MadeEdit | MadeEdits | ProposalOut | None = Field(
+        description="Of a job that is done; a proposal where the edit waits for a second person."
+    )
     problem: dict[str, Any] | None = Field(description="Of a job that failed.")
 
     @classmethod
@@ -64,8 +67,10 @@ class JobOut(Outgoing):
         )
 
 
-def made_of(results: EditResults, batch: bool, dry_run: bool) -> MadeEdit | MadeEdits:
+def made_of(results: EditResults, batch: bool, dry_run: bool) -> MadeEdit | MadeEdits | ProposalOut:
     """What POST /edit answers."""
+    if results.proposal is not None:
+        return ProposalOut.of(results.proposal)
     made = [MadeEdit.made(result, dry_run=dry_run, revision=results.revision) for result in results.results]
     if not batch:
         return made[0]

@@ -12,12 +12,17 @@ from app.domain.edit import Edit
 from app.domain.events import (
     BatchCommitted,
     EditCommitted,
+    EditProposed,
     EditRetuned,
     EditStaged,
     Event,
     KeyCreated,
     KeyRevoked,
+    PolicySet,
     ProbesSet,
+    ProposalEvent,
+    ProposalRevised,
+    Proposed,
     SwitchSet,
     Turning,
 )
@@ -122,6 +127,20 @@ class LoggedEdit(Outgoing):
         )
 
 
+class ProposedText(Outgoing):
+    """An edit that is proposed; GET /proposals/{id} has the rest."""
+
+    namespace: str
+    prompt: str
+    target: str
+    reason: str | None
+
+    @classmethod
+    def of(cls, proposed: Proposed) -> "ProposedText":
+        asked = proposed.request
+        return cls(namespace=asked.namespace, prompt=plain(asked.prompt), target=asked.target, reason=asked.reason)
+
+
 class EventOut(Outgoing):
     """One event of the log. The fields from `edit` on are there where the kind of event has them."""
 
@@ -135,6 +154,8 @@ class EventOut(Outgoing):
     reason: str | None
     request_id: str | None
     client: str | None
+    proposal: str | None = Field(default=None, description="The proposal that it is about, or that it publishes.")
+    proposed_by: str | None = Field(default=None, description="Of a publication: who proposed what the actor approved.")
     edit: LoggedEdit | None = None
     edits: list[LoggedEdit] | None = Field(default=None, description="Of a batch, each with its reason.")
     edit_ids: list[str] | None = None
@@ -150,6 +171,8 @@ class EventOut(Outgoing):
     namespace: str | None = None
     on: bool | None = None
     prompts: list[str] | None = None
+    second_person: bool | None = Field(default=None, description="Whether edits of the namespace need one.")
+    proposed: list[ProposedText] | None = Field(default=None, description="What a proposal asks for.")
     key: str | None = None
     key_name: str | None = None
     key_role: str | None = None
@@ -175,8 +198,14 @@ class EventOut(Outgoing):
             fields |= {"namespace": event.namespace, "prompts": shown(event.prompts)}
         elif isinstance(event, SwitchSet):
             fields |= {"namespace": event.namespace, "on": event.on}
+        elif isinstance(event, PolicySet):
+            fields |= {"namespace": event.namespace, "second_person": event.second_person}
+        elif isinstance(event, ProposalEvent):
+            fields["proposal"] = event.proposal_id
         else:
             fields["edit_ids"] = list(getattr(event, "edit_ids", ()))
+        if isinstance(event, EditProposed | ProposalRevised):
+            fields["proposed"] = [ProposedText.of(each) for each in event.edits]
         if isinstance(event, EditStaged | BatchCommitted):
             fields["batch_id"] = event.batch_id
         if isinstance(event, BatchCommitted):

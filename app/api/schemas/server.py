@@ -121,10 +121,12 @@ class StatusOut(Outgoing):
     revision: int
     hash: str = Field(description="Of the log's entry at this revision: it stands for the whole log up to it.")
     live_edits: int
+    pending_proposals: int = Field(description="Proposals that wait for a second person.")
     switched_on: bool = Field(description="Whether the kill switch of all namespaces is on.")
     switched_off: list[str] = Field(description="Namespaces that are off by a kill switch of their own.")
     log_lag: int = Field(description="Events of the log that are not applied here yet, as far as it has told.")
     log_silence_s: float = Field(description="Seconds since the log last answered; edits wait for it, answers do not.")
+    reported_answers: int = Field(description="Answers that readers reported as wrong, and that are kept.")
     running: int
     waiting: int
     judge: JudgeOut

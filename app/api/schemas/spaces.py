@@ -16,6 +16,7 @@ class NamespaceOut(Outgoing):
     live_edits: int
     probes: int
     answering: bool = Field(description="Whether its edits may answer: no switch that it is under is off.")
+    second_person: bool = Field(description="Whether each of its edits needs a second person, who approves it.")
 
     @classmethod
     def of(cls, space: Space) -> "NamespaceOut":

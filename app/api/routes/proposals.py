@@ -1,0 +1,136 @@
+"""Proposals: what waits for a second person, and the policy that asks for one. Knows no editor."""
+
+import asyncio
+from typing import TYPE_CHECKING, Annotated
+
+from fastapi import APIRouter, Body, Path, Query, Response
+
+from app.api.deps import Asker, Read, because
+from app.api.metrics import Metrics
+from app.api.openapi import raises
+from app.api.routes.changes import Why
+from app.api.routes.edits import requests_of
+from app.api.schemas.base import Namespace
+from app.api.schemas.corrections import EXAMPLES, BatchBody, OneOrBatch
+from app.api.schemas.edits import MadeEdit, MadeEdits
+from app.api.schemas.jobs import made_of
+from app.api.schemas.proposals import (
+    PolicyBody,
+    PolicyOut,
+    ProposalOut,
+    ProposalsOut,
+    ProposalsQuery,
+    ReturnBody,
+)
+from app.domain.errors import (
+    EditRejected,
+    Forbidden,
+    IdempotencyMismatch,
+    InvalidRequest,
+    LostRace,
+    PreconditionFailed,
+    QueueFull,
+    RequestCancelled,
+    ScopeConflict,
+    StateConflict,
+    StoreUnavailable,
+    UnknownEdit,
+    UnknownProposal,
+)
+from app.service.queue import ProposalFilter, page_of
+
+if TYPE_CHECKING:
+    from app.service.service import Service
+
+Id = Annotated[str, Path(max_length=64, examples=["pr_0123456789abcdef"])]
+DECIDING = (UnknownProposal, StateConflict, PreconditionFailed, Forbidden, StoreUnavailable, LostRace, RequestCancelled)
+MAKING = (*DECIDING, EditRejected, IdempotencyMismatch, UnknownEdit, ScopeConflict, QueueFull)
+POLICY = {"on": {"value": {"namespace": "support", "second_person": True, "reason": "Four eyes, ticket 12"}}}
+RETURN = {"why": {"value": {"reason": "The source says April, not March"}}}
+
+
+def routes(service: "Service", metrics: Metrics) -> APIRouter:
+    router = APIRouter(tags=["edits"])
+
+    @router.get("/proposals", responses=raises(), summary="List proposals, newest first")
+    async def list_proposals(query: Annotated[ProposalsQuery, Query()]) -> ProposalsOut:
+        where = ProposalFilter(state=query.state, namespace=query.namespace, actor=query.actor)
+        ledger = service.records.ledger
+        found, onwards = page_of(ledger, where, query.limit, query.cursor)
+        return ProposalsOut.of(found, len(ledger.approval.pending()), onwards)
+
+    @router.get("/proposals/{proposal_id}", responses=raises(UnknownProposal), summary="One proposal, with its history")
+    async def one_proposal(proposal_id: Id, response: Response) -> ProposalOut:
+        """`ETag` is its revision, for `If-Match`."""
+        found = service.records.ledger.approval.proposal(proposal_id)
+        response.headers["ETag"] = f'"{found.revision}"'
+        return ProposalOut.of(found)
+
+    @router.put("/proposals/{proposal_id}", responses=raises(*MAKING, body=True), summary="Revise your proposal")
+    async def revise(
+        proposal_id: Id,
+        asker: Asker,
+        read: Read,
+        body: Annotated[OneOrBatch, Body(openapi_examples=EXAMPLES)],
+    ) -> ProposalOut:
+        """What `POST /edit` takes, in place of what was proposed. It is previewed, and waits anew."""
+        if body.dry_run:
+            raise InvalidRequest("A proposal is previewed by POST /edit with `dry_run`: leave it out here.")
+        batch = isinstance(body, BatchBody)
+        if isinstance(body, BatchBody) and not body.atomic:
+            raise InvalidRequest("A batch is proposed, and approved, as a whole: leave `atomic` out.")
+        requests = await asyncio.to_thread(requests_of, body, asker, service.answering.render)
+        results = await service.proposals.revise(proposal_id, requests, asker, batch=batch, read=read)
+        assert results.proposal is not None
+        return ProposalOut.of(results.proposal)
+
+    @router.post(
+        "/proposals/{proposal_id}/approve", responses=raises(*MAKING, body=True), summary="Publish somebody's proposal"
+    )
+    async def approve(proposal_id: Id, asker: Asker, read: Read, body: Why = None) -> MadeEdit | MadeEdits:
+        """Verified anew, it goes live, and the log names both persons. With `If-Match` only as it was read (412)."""
+        origin = because(asker, None if body is None else body.reason, "approve", proposal_id)
+        try:
+            results = await service.proposals.approve(proposal_id, origin, read=read)
+        except Exception as error:
+            metrics.edit_failed(error, 1)
+            raise
+        metrics.edited(results, dry_run=False)
+        return made_of(results, service.records.ledger.approval.proposal(proposal_id).batch, False)  # type: ignore[return-value]
+
+    @router.post(
+        "/proposals/{proposal_id}/return", responses=raises(*DECIDING, body=True), summary="Send a proposal back"
+    )
+    async def send_back(
+        proposal_id: Id, asker: Asker, read: Read, body: Annotated[ReturnBody, Body(openapi_examples=RETURN)]
+    ) -> ProposalOut:
+        """Its proposer sees why, and can revise or withdraw it."""
+        origin = because(asker, body.reason, "return", proposal_id, body)
+        return ProposalOut.of(await service.proposals.send_back(proposal_id, origin, read))
+
+    @router.post(
+        "/proposals/{proposal_id}/withdraw", responses=raises(*DECIDING, body=True), summary="Withdraw your proposal"
+    )
+    async def withdraw(proposal_id: Id, asker: Asker, body: Why = None) -> ProposalOut:
+        origin = because(asker, None if body is None else body.reason, "withdraw", proposal_id)
+        return ProposalOut.of(await service.proposals.withdraw(proposal_id, origin))
+
+    @router.get("/policy", responses=raises(), summary="Whether edits of a namespace need a second person")
+    async def policy(namespace: Annotated[Namespace, Query()] = "default") -> PolicyOut:
+        needed = service.records.ledger.approval.needs_second_person((namespace,))
+        return PolicyOut(namespace=namespace, second_person=needed, revision=service.revision)
+
+    @router.put(
+        "/policy",
+        responses=raises(StateConflict, StoreUnavailable, LostRace, RequestCancelled, body=True),
+        summary="Ask for a second person",
+    )
+    async def set_policy(asker: Asker, body: Annotated[PolicyBody, Body(openapi_examples=POLICY)]) -> PolicyOut:
+        """While it is set, every edit of the namespace is proposed, an admin's too, and goes live when another key that
+        may edit approves it. Rollbacks, disabling and the kill switch take one person as ever."""
+        service.check_change(because(asker, body.reason))
+        origin = because(asker, body.reason, "policy", body)
+        revision = await service.policies.set(body.namespace, body.second_person, origin)
+        return PolicyOut(namespace=body.namespace, second_person=body.second_person, revision=revision)
+
+    return router

@@ -1,0 +1,76 @@
+"""What readers say of answers, on the wire. Knows no service."""
+
+from datetime import datetime
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from app.api.schemas.base import MOST_ANSWERS, Incoming, Outgoing, Reason, utc
+from app.engine.controls import plain
+from app.service.feedback import Reported
+
+MAX_ID_CHARS = 160
+"""Of a request's id, with what OpenAI's routes put before it."""
+
+
+class FeedbackBody(Incoming):
+    """What a reader says of an answer."""
+
+    request_id: Annotated[str, Field(min_length=1, max_length=MAX_ID_CHARS)] = Field(
+        description="The `X-Request-Id` of the answer, or the `id` that OpenAI's routes give it."
+    )
+    verdict: Literal["wrong", "right"] = Field(
+        description="`right` is only counted; `wrong` is kept for people to see."
+    )
+    note: Reason | None = Field(default=None, description="What is wrong with it, in the reader's words.")
+    index: int = Field(default=0, ge=0, lt=MOST_ANSWERS, description="Which answer, of a request that has several.")
+
+
+class FeedbackTaken(Outgoing):
+    id: str | None = Field(description="Of the reported answer; null where it is only counted.")
+    kept: bool
+
+
+class ReportedOut(Outgoing):
+    """An answer that was reported as wrong."""
+
+    id: str
+    request_id: str
+    index: int
+    namespace: str
+    prompt: str
+    answer: str
+    edits: list[str] = Field(description="The edits in whose scope its prompt was.")
+    revision: int
+    answered_at: datetime
+    note: str | None
+    actor: str = Field(description="Who reported it.")
+    key_id: str | None
+    at: datetime
+
+    @classmethod
+    def of(cls, reported: Reported) -> "ReportedOut":
+        answer = reported.answer
+        return cls(
+            id=reported.id,
+            request_id=answer.request_id,
+            index=answer.index,
+            namespace=answer.namespace,
+            prompt=plain(answer.prompt),
+            answer=answer.said,
+            edits=list(answer.edit_ids),
+            revision=answer.revision,
+            answered_at=utc(answer.at_s),
+            note=reported.note,
+            actor=reported.actor,
+            key_id=reported.key_id,
+            at=utc(reported.at_s),
+        )
+
+
+class FeedbackOut(Outgoing):
+    """Reported answers, those whose questions are alike together: the largest group first, in each the newest first."""
+
+    groups: list[list[ReportedOut]]
+    kept: int
+    at_most: int = Field(description="0: none are kept here.")

@@ -1,0 +1,149 @@
+"""Proposals, and the policy that asks for them, on the wire. Knows no service."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from app.api.schemas.base import Incoming, Namespace, Outgoing, Reason, utc
+from app.api.schemas.corrections import MAX_NAME_CHARS
+from app.api.schemas.edits import HistoryOut, origin_fields
+from app.domain.approval import Proposal, ProposalState
+from app.domain.events import Proposed
+from app.engine.controls import plain, shown
+
+MAX_REPORTED = 500
+
+
+class ProposedEdit(Outgoing):
+    """An edit that waits, and what its preview found."""
+
+    namespace: str
+    prompt: str
+    target: str
+    subject: str | None
+    aliases: list[str]
+    paraphrases: list[str]
+    counter_examples: list[str]
+    probes: list[str]
+    editor: str
+    preset: str
+    before: str = Field(description="What the prompt was answered with when it was proposed.")
+    after: str = Field(description="What it was answered with in the preview.")
+    report: dict[str, Any]
+    reason: str | None
+    expires_in: float | None = Field(description="Seconds until the edit ends by itself, from the proposal on.")
+    supersede: list[str]
+    force: bool
+    metadata: dict[str, Any]
+
+    @classmethod
+    def of(cls, proposed: Proposed) -> "ProposedEdit":
+        request = proposed.request
+        return cls(
+            namespace=request.namespace,
+            prompt=plain(request.prompt),
+            target=request.target,
+            subject=request.subject,
+            aliases=list(request.aliases),
+            paraphrases=shown(request.paraphrases),
+            counter_examples=shown(request.counter_examples),
+            probes=shown(request.probes),
+            editor=proposed.editor,
+            preset=request.preset,
+            before=proposed.before,
+            after=proposed.after,
+            report=shown(proposed.report),
+            reason=request.reason,
+            expires_in=request.expires_in_s,
+            supersede=list(request.supersede),
+            force=request.force,
+            metadata=dict(request.metadata),
+        )
+
+
+class ProposalOut(Outgoing):
+    """An edit, or a batch, that waits or has waited for a second person."""
+
+    id: str = Field(examples=["pr_0123456789abcdef"])
+    revision: int = Field(description="Of the newest event that touched it.")
+    state: ProposalState
+    batch: bool
+    edits: list[ProposedEdit]
+    actor: str = Field(description="Who proposed it.")
+    key_id: str | None
+    reason: str | None
+    proposed_at: datetime = Field(description="When it was proposed, or revised last.")
+    expires_at: datetime = Field(description="When it ends if nobody has decided on it by then.")
+    edit_ids: list[str] = Field(description="The edits that were published of it.")
+    superseded_by: str | None = Field(description="The edit, or the proposal, that took its question over.")
+    history: list[HistoryOut]
+
+    @classmethod
+    def of(cls, proposal: Proposal) -> "ProposalOut":
+        origin = proposal.origin
+        return cls(
+            id=proposal.id,
+            revision=proposal.revision,
+            state=proposal.state,
+            batch=proposal.batch,
+            edits=[ProposedEdit.of(each) for each in proposal.edits],
+            actor=origin.actor,
+            key_id=origin.key_id,
+            reason=origin.reason,
+            proposed_at=utc(proposal.proposed[1]),
+            expires_at=utc(proposal.expires_at_s),
+            edit_ids=list(proposal.edit_ids),
+            superseded_by=proposal.superseded_by,
+            history=[
+                HistoryOut.model_validate({"revision": at, "kind": kind, "at": utc(at_s), **origin_fields(by)})
+                for at, kind, at_s, by in proposal.history
+            ],
+        )
+
+
+class ProposalsQuery(BaseModel):
+    """Filters of GET /proposals; those that are left out let everything through."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    state: ProposalState | None = None
+    namespace: Annotated[str | None, Field(max_length=MAX_NAME_CHARS)] = None
+    actor: Annotated[str | None, Field(max_length=200, description="Who proposed it, or the id of their key.")] = None
+    limit: int = Field(default=50, ge=1, le=500)
+    cursor: Annotated[str | None, Field(max_length=64)] = Field(
+        default=None, description="`next_cursor` of the page before."
+    )
+
+
+class ProposalsOut(Outgoing):
+    """Proposals, newest first."""
+
+    proposals: list[ProposalOut]
+    pending: int = Field(description="Proposals in all that wait for a second person.")
+    next_cursor: str | None
+
+    @classmethod
+    def of(cls, found: Sequence[Proposal], pending: int, next_cursor: str | None) -> "ProposalsOut":
+        return cls(proposals=[ProposalOut.of(each) for each in found], pending=pending, next_cursor=next_cursor)
+
+
+class ReturnBody(Incoming):
+    """Why a proposal is sent back; its proposer sees it."""
+
+    reason: Annotated[Reason, Field(min_length=1)]
+
+
+class PolicyBody(Incoming):
+    """Whether each edit of a namespace needs a second person, who approves it."""
+
+    second_person: bool
+    namespace: Namespace = "default"
+    reason: Reason | None = None
+
+
+class PolicyOut(Outgoing):
+    namespace: str
+    second_person: bool
+    revision: int

@@ -1,0 +1,164 @@
+"""`errata proposals` and `errata policy`: what waits for a second person, and whether one is asked for."""
+
+from collections.abc import Iterable
+from typing import Annotated, Any
+
+import typer
+from rich.text import Text
+
+from app.cli import render
+from app.cli.client import Client, path_of
+from app.cli.exits import Exit
+from app.cli.options import Json, Reason
+from app.cli.tables import Column, print_table
+
+proposals = typer.Typer(help="Edits that wait for a second person, newest first.", invoke_without_command=True)
+ProposalId = Annotated[
+    str, typer.Argument(metavar="ID", help="The proposal: its id, or a beginning of it that no other has.")
+]
+COLUMNS = (
+    Column(name="ID"),
+    Column(name="STATE", drop=1),
+    Column(name="PROMPT", least=14),
+    Column(name="TARGET", least=8),
+    Column(name="BY", least=6, drop=2),
+    Column(name="PROPOSED (UTC)", drop=3),
+)
+PAGE = 500
+"""The most that the server answers at once."""
+
+
+@proposals.callback()
+def listing(
+    context: typer.Context,
+    state: Annotated[
+        str | None, typer.Option(help="pending, returned, withdrawn, published, superseded or expired.")
+    ] = None,
+    namespace: Annotated[str | None, typer.Option(help="Only of this namespace.")] = None,
+    actor: Annotated[str | None, typer.Option(help="Only of this person, or of the key with this id.")] = None,
+    limit: Annotated[int, typer.Option(min=1, max=PAGE, help="The most to show.")] = 50,
+    json_: Json = False,
+) -> None:
+    """List proposals, newest first."""
+    if context.invoked_subcommand is not None:
+        return
+    client: Client = context.obj
+    found = client.get("/proposals", state=state, namespace=namespace, actor=actor, limit=limit)
+    if json_:
+        render.as_json(found["proposals"])
+    elif found["proposals"]:
+        print_table(render.out(), COLUMNS, [_cells(each) for each in found["proposals"]])
+        render.say(f"{found['pending']} in all wait for a second person.")
+    else:
+        typer.echo("No proposals.")
+
+
+@proposals.command("show")
+def show(context: typer.Context, proposal_id: ProposalId, json_: Json = False) -> None:
+    """Show one in full: what it asks for, what its preview found, and its history."""
+    found = context.obj.get(path_of("proposals", _whole_id(context.obj, proposal_id)))
+    if json_:
+        render.as_json(found)
+        return
+    proposal(found)
+    for edit in found["edits"]:
+        for told in render.report_lines(edit["report"]):
+            render.say(told)
+    render.event_table(found["history"])
+
+
+@proposals.command()
+def approve(context: typer.Context, proposal_id: ProposalId, reason: Reason = None, json_: Json = False) -> None:
+    """Publish somebody's proposal: it is verified anew, and goes live."""
+    client: Client = context.obj
+    path = path_of("proposals", _whole_id(client, proposal_id))
+    answer = client.post(f"{path}/approve", {"reason": reason}, if_match=client.get(path)["revision"])
+    if json_:
+        render.as_json(answer)
+        return
+    for edit in answer.get("edits", [answer]):
+        render.made(edit)
+
+
+@proposals.command("return")
+def send_back(
+    context: typer.Context,
+    proposal_id: ProposalId,
+    reason: Annotated[str, typer.Option(help="Why: its proposer sees it.")],
+    json_: Json = False,
+) -> None:
+    """Send a proposal back to its proposer, who can revise it."""
+    _decide(context.obj, proposal_id, "return", reason, json_=json_)
+
+
+@proposals.command()
+def withdraw(context: typer.Context, proposal_id: ProposalId, reason: Reason = None, json_: Json = False) -> None:
+    """Withdraw your own proposal."""
+    _decide(context.obj, proposal_id, "withdraw", reason, json_=json_)
+
+
+def policy(
+    context: typer.Context,
+    namespace: Annotated[str, typer.Argument(help="The namespace.")] = "default",
+    second_person: Annotated[
+        bool | None,
+        typer.Option("--second-person/--one-person", help="Set whether its edits need one; if left out, it is shown."),
+    ] = None,
+    reason: Reason = None,
+    json_: Json = False,
+) -> None:
+    """Show, or set, whether each edit of a namespace needs a second person, who approves it."""
+    client: Client = context.obj
+    if second_person is None:
+        found = client.get("/policy", namespace=namespace)
+    else:
+        found = client.put("/policy", {"namespace": namespace, "second_person": second_person, "reason": reason})
+    needs = "need a second person" if found["second_person"] else "need no second person"
+    render.answer(found, f"Edits of the namespace {namespace} {needs}; revision {found['revision']}", json_=json_)
+
+
+def made(answer: dict[str, Any]) -> None:
+    """What POST /edit answers: an edit, or a proposal in its place."""
+    if "proposed_at" not in answer:
+        render.made(answer)
+        return
+    proposal(answer)
+    render.say(f"  It waits for a second person: errata proposals approve {answer['id']}")
+
+
+def proposal(found: dict[str, Any]) -> None:
+    """What is asked for, and where it stands."""
+    console = render.out()
+    for edit in found["edits"]:
+        console.print(render.line(edit["prompt"]), style="bold")
+        before = render.line(edit["before"]) or Text("(nothing)")
+        console.print(Text.assemble("  ", before, (" -> ", "bold"), (render.line(edit["after"]).plain, "green")))
+    text = f"  {found['id']} is {found['state']}, proposed by {found['actor']}, revision {found['revision']}"
+    console.print(render.line(text))
+
+
+def _decide(client: Client, proposal_id: str, verb: str, reason: str | None, *, json_: bool) -> None:
+    answer = client.post(path_of("proposals", _whole_id(client, proposal_id), verb), {"reason": reason})
+    render.as_json(answer) if json_ else proposal(answer)
+
+
+def _whole_id(client: Client, given: str) -> str:
+    """The id of the one proposal whose id begins so; `pr_` may be left out."""
+    beginning = given if given.startswith("pr_") else f"pr_{given}"
+    known: Iterable[dict[str, Any]] = client.get("/proposals", limit=PAGE)["proposals"]
+    found = [each["id"] for each in known if each["id"].startswith(beginning)]
+    if len(found) > 1:
+        render.fail(f"More than one proposal's id begins with {beginning!r}: {', '.join(found)}.", code=Exit.UNKNOWN)
+    return found[0] if found else beginning
+
+
+def _cells(found: dict[str, Any]) -> tuple[str | Text, ...]:
+    first, more = found["edits"][0], len(found["edits"]) - 1
+    return (
+        found["id"],
+        found["state"],
+        render.line(first["prompt"] + (f" (and {more} more)" if more else "")),
+        render.line(first["target"]),
+        render.line(found["actor"]),
+        render.moment(found["proposed_at"]),
+    )

@@ -1,0 +1,58 @@
+"""Whom an edit needs: one person or two, by its maker's role and by its namespace's policy. Free of torch."""
+
+from collections.abc import Sequence
+
+from app.domain.edit import NAMESPACE, NAMESPACE_RULE
+from app.domain.errors import Forbidden, InvalidRequest, StateConflict
+from app.domain.events import Event, Origin, PolicySet
+from app.domain.keys import RIGHTS, Right, Role
+from app.service.records import Clock, Records
+
+
+class Policies:
+    def __init__(self, records: Records, clock: Clock) -> None:
+        self._records, self._clock = records, clock
+
+    def waits(self, namespaces: Sequence[str], role: str | None) -> bool:
+        """Whether an edit of these namespaces, made by a key of this role, waits for a second person."""
+        alone = role is None or Right.EDIT in RIGHTS[Role(role)]
+        return not alone or self._records.ledger.approval.needs_second_person(namespaces)
+
+    def check_alone(self, namespaces: Sequence[str], what: str) -> None:
+        """Raises Forbidden for a change that one person would make where two are needed."""
+        approval = self._records.ledger.approval
+        if found := [name for name in namespaces if approval.needs_second_person((name,))]:
+            raise Forbidden(
+                f"Edits of the namespace {found[0]} need a second person, so that {what}: propose an edit by POST "
+                f"/edit, or have an admin lift the rule for as long as it takes (PUT /policy), which the log tells."
+            )
+
+    def check_alone_on(self, edit_id: str) -> None:
+        """The same for a change of an edit's scope."""
+        namespace = self._records.ledger.entry(edit_id).edit.request.namespace
+        self.check_alone([namespace], "nobody changes alone whom one of them reaches")
+
+    async def set(self, namespace: str, second_person: bool, origin: Origin) -> int:
+        """Whether edits of a namespace need a second person. -> the revision. Raises StateConflict without any key."""
+        if not NAMESPACE.fullmatch(namespace):
+            raise InvalidRequest(f"`namespace` is not a name: use {NAMESPACE_RULE}.")
+        done = 0
+
+        def policy() -> Event | None:
+            nonlocal done
+            ledger, before = self._records.ledger, self._records.done_under(origin)
+            if second_person and not ledger.keys:
+                raise StateConflict(
+                    "A second person is known by another key, and no key was ever made: make keys first (`errata keys "
+                    "create`), two of them for people who edit."
+                )
+            if before is not None or ledger.approval.policies.get(namespace, False) == second_person:
+                done = self._records.revision if before is None else before.revision
+                return None
+            done = self._records.revision + 1
+            return PolicySet(
+                revision=done, at_s=self._clock(), origin=origin, namespace=namespace, second_person=second_person
+            )
+
+        await self._records.write(policy)
+        return done

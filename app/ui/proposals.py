@@ -1,0 +1,206 @@
+"""Proposals: the queue of what waits for a second person, each with its preview, and the decision on it."""
+
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from starlette.responses import Response
+from starlette.routing import Route
+
+from app.api.errors import problem_of
+from app.domain.approval import REVISABLE, Proposal, ProposalState
+from app.domain.edit import EditRequest
+from app.domain.errors import ErrataError, InvalidRequest
+from app.domain.events import Proposed
+from app.domain.keys import Right
+from app.service.queue import ProposalFilter, page_of
+from app.service.views import EditResults, EditView, Tell
+from app.ui.desk import HERE, Desk
+from app.ui.drafts import Draft, Row, bound_in, rows_of, standing
+from app.ui.visit import Visit
+
+if TYPE_CHECKING:
+    from app.service.jobs import Job
+
+PER_PAGE = 50
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One edit of a proposal as its page shows it. `until` is Unix time."""
+
+    proposed: Proposed
+    draft: Draft
+    bound: float | None
+    rows: dict[str, list[Row]]
+    stood: list[EditView]
+    until: float | None
+
+    @property
+    def request(self) -> EditRequest:
+        return self.proposed.request
+
+
+class Deciding:
+    """`_jobs`: the job that publishes each proposal, or did last."""
+
+    def __init__(self, desk: Desk) -> None:
+        self._desk = desk
+        self._jobs: dict[str, str] = {}
+
+    def routes(self) -> list[Route]:
+        see = partial(self._desk.route, right=Right.READ)
+        edit, own = partial(self._desk.route, right=Right.EDIT), partial(self._desk.route, right=Right.PROPOSE)
+        return [
+            see("/proposals", get=self.listing),
+            see("/proposals/{id}", get=self.show),
+            edit("/proposals/{id}/approve", post=self.approve),
+            edit("/proposals/{id}/publishing", get=self.publishing),
+            edit("/proposals/{id}/return", post=self.send_back),
+            own("/proposals/{id}/withdraw", post=self.withdraw),
+        ]
+
+    async def listing(self, visit: Visit) -> Response:
+        """Those that wait, unless another state is asked for."""
+        asked = {"state": "pending", "namespace": "", "actor": ""}
+        asked |= {name: visit.query.get(name, "").strip() for name in asked if name in visit.query}
+        if asked["state"] and asked["state"] not in set(ProposalState):
+            raise InvalidRequest("There is no such state: choose one from the list.")
+        where = ProposalFilter(
+            state=ProposalState(asked["state"]) if asked["state"] else None,
+            namespace=asked["namespace"] or None,
+            actor=asked["actor"] or None,
+        )
+        ledger = visit.service.records.ledger
+        found, older = page_of(ledger, where, PER_PAGE, visit.query.get("cursor") or None)
+        returned = (p for p in ledger.approval.proposals.values() if p.state is ProposalState.RETURNED)
+        return visit.page(
+            "proposals.html",
+            title="Proposals",
+            asked=asked,
+            found=found,
+            older=older,
+            mine=[each for each in returned if is_own(visit, each)],
+            states=list(ProposalState),
+            namespaces=visit.desk.known_namespaces(),
+            question=visit.service.answering.question,
+        )
+
+    async def show(self, visit: Visit) -> Response:
+        return self._shown(visit, _proposal(visit))
+
+    def _shown(self, visit: Visit, proposal: Proposal, problem: Any = None) -> Response:
+        own = is_own(visit, proposal)
+        parts = [_part(visit, each, proposal) for each in proposal.edits]
+        return visit.page(
+            "proposal.html",
+            status=200 if problem is None else problem["status"],
+            title="Proposal",
+            proposal=proposal,
+            parts=parts,
+            own=own,
+            decides=visit.key is not None and not own and visit.can(Right.EDIT),
+            revisable=proposal.state in REVISABLE,
+            revise_here=revised_here(visit, proposal),
+            problem=problem,
+            reason=visit.form.get("reason"),
+            done="done" in visit.query,
+            question=visit.service.answering.question,
+        )
+
+    # -- the second person
+
+    async def approve(self, visit: Visit) -> Response:
+        """It is fitted and checked anew, so it takes seconds; a form that is sent twice publishes once."""
+        proposal = _proposal(visit)
+        job = self._job(proposal.id)
+        if job is None or job.outcome != "running":
+            origin, read = visit.origin(visit.form.reason(), "approve", proposal.id), visit.read()
+            metrics, proposals = self._desk.metrics, visit.service.proposals
+
+            async def made(tell: Tell) -> tuple[EditResults, bool, bool]:
+                try:
+                    results = await proposals.approve(proposal.id, origin, tell=tell, read=read)
+                except Exception as error:
+                    metrics.edit_failed(error, 1)
+                    raise
+                metrics.edited(results, dry_run=False)
+                return results, proposal.batch, False
+
+            self._jobs[proposal.id] = visit.service.jobs.start(made).id
+        return visit.to(f"{HERE}/proposals/{proposal.id}/publishing")
+
+    async def publishing(self, visit: Visit) -> Response:
+        proposal = _proposal(visit)
+        job = self._job(proposal.id)
+        if job is None:
+            return visit.to(f"{HERE}/proposals/{proposal.id}")
+        if job.outcome == "running":
+            template = "_progress.html" if visit.partial else "edit_progress.html"
+            url, doing = f"{HERE}/proposals/{proposal.id}/publishing", "Publishing the proposal"
+            asked = visit.service.answering.question(proposal.edits[0].request.prompt)
+            return visit.page(template, title=doing, job=job, url=url, doing=doing, q=asked)
+        if visit.partial:
+            return Response(status_code=204, headers={"HX-Refresh": "true"})
+        if job.error is not None:
+            return self._shown(visit, proposal, problem_of(job.error))
+        return visit.to(f"{HERE}/proposals/{proposal.id}", done=1)
+
+    def _job(self, proposal_id: str) -> "Job | None":
+        try:
+            return self._desk.service.jobs.job(self._jobs.get(proposal_id, ""))
+        except ErrataError:
+            return None
+
+    async def send_back(self, visit: Visit) -> Response:
+        proposal = _proposal(visit)
+        try:
+            origin = visit.origin(visit.form.reason(), "return", proposal.id)
+            if visit.service.records.done_under(origin) is None:
+                await visit.service.proposals.send_back(proposal.id, origin, visit.read())
+        except ErrataError as error:
+            return self._shown(visit, proposal, problem_of(error))
+        return visit.to(f"{HERE}/proposals/{proposal.id}", done=1)
+
+    # -- its proposer
+
+    async def withdraw(self, visit: Visit) -> Response:
+        proposal = _proposal(visit)
+        try:
+            origin = visit.origin(visit.form.reason(), "withdraw", proposal.id)
+            if visit.service.records.done_under(origin) is None:
+                await visit.service.proposals.withdraw(proposal.id, origin)
+        except ErrataError as error:
+            return self._shown(visit, proposal, problem_of(error))
+        return visit.to(f"{HERE}/proposals/{proposal.id}", done=1)
+
+
+def is_own(visit: Visit, proposal: Proposal) -> bool:
+    return visit.key is not None and visit.key.id == proposal.origin.key_id
+
+
+def revised_here(visit: Visit, proposal: Proposal) -> bool:
+    """Whether the form for corrections can hold it: one question, asked in one turn or as bare text."""
+    if proposal.batch:
+        return False
+    request = proposal.edits[0].request
+    return Draft.of_request(visit, request, None).question.prompt(visit) == request.prompt
+
+
+def _proposal(visit: Visit) -> Proposal:
+    return visit.service.records.ledger.approval.proposal(visit.request.path_params["id"])
+
+
+def _part(visit: Visit, proposed: Proposed, proposal: Proposal) -> Part:
+    request, report = proposed.request, proposed.report
+    ends_s = None if request.expires_in_s is None else proposal.proposed[1] + request.expires_in_s
+    draft = Draft.of_request(visit, request, ends_s)
+    waits = proposal.state is ProposalState.PENDING
+    return Part(
+        proposed,
+        draft,
+        bound_in(report),
+        rows_of(visit, draft, report, decided=True),
+        [visit.service.edit_view(each) for each in standing(visit, draft, request.prompt)] if waits else [],
+        ends_s,
+    )
