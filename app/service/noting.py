@@ -14,6 +14,7 @@ from app.domain.errors import ErrataError, QueueFull, RequestCancelled, StoreUna
 from app.domain.events import (
     BatchCommitted,
     EditCommitted,
+    EditProposed,
     EditRetuned,
     EditsDisabled,
     EditsEnabled,
@@ -25,7 +26,13 @@ from app.domain.events import (
     KeyCreated,
     KeyRevoked,
     Origin,
+    PolicySet,
     ProbesSet,
+    ProposalEvent,
+    ProposalExpired,
+    ProposalReturned,
+    ProposalRevised,
+    ProposalWithdrawn,
     SwitchSet,
 )
 from app.domain.keys import Key
@@ -47,6 +54,11 @@ DONE = {
     EditsDisabled: "disabled",
     EditsEnabled: "enabled",
     EditsExpired: "expired",
+    EditProposed: "made",
+    ProposalRevised: "revised",
+    ProposalReturned: "sent back",
+    ProposalWithdrawn: "withdrawn",
+    ProposalExpired: "expired",
 }
 
 _FACTS: ContextVar[dict[str, Any] | None] = ContextVar("facts", default=None)
@@ -104,6 +116,13 @@ def _of(event: Event, ledger: Ledger) -> tuple[str, dict[str, Any]]:
             return f"Edits switched {'on' if event.on else 'off'} {where}", {"namespace": event.namespace}
         case ProbesSet():
             return "Probes set", {"namespace": event.namespace, "count": len(event.prompts)}
+        case PolicySet():
+            said = f"A second person {'is' if event.second_person else 'is no longer'} needed"
+            return said, {"namespace": event.namespace}
+        case ProposalEvent():
+            names = ledger.approval.proposal(event.proposal_id).namespaces
+            fields = {"proposal": event.proposal_id} | ({"namespace": names[0]} if len(names) == 1 else {})
+            return f"Proposal {DONE[type(event)]}", fields
         case KeyCreated() | KeyRevoked():
             done = "created" if isinstance(event, KeyCreated) else "revoked"
             return f"Key {done}", {"key_name": event.name, "role": event.role}
@@ -117,6 +136,8 @@ def _of(event: Event, ledger: Ledger) -> tuple[str, dict[str, Any]]:
 def _by(origin: Origin, keys: Mapping[str, Key]) -> dict[str, Any]:
     key = None if origin.key_id is None else keys.get(origin.key_id)
     told = {"actor": who(origin, keys), "key": None if key is None else key.name, "request_id": origin.request_id}
+    if origin.proposer is not None:
+        told |= {"proposal": origin.proposer.proposal_id, "proposed_by": origin.proposer.actor}
     return {name: value for name, value in told.items() if value is not None}
 
 

@@ -133,6 +133,7 @@ ROUTES = {
     ("post", "/proposals/{proposal_id}/approve"), ("post", "/proposals/{proposal_id}/return"),
     ("post", "/proposals/{proposal_id}/withdraw"), ("get", "/policy"), ("put", "/policy"),
     ("get", "/feedback"), ("post", "/feedback"), ("delete", "/feedback"), ("delete", "/feedback/{report_id}"),
+    ("post", "/probes/check"),
 }  # fmt: skip
 
 
