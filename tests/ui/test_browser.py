@@ -188,3 +188,14 @@ def check(page: Any) -> None:
     ]
     assert bad == [], page.url
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), f"{page.url} scrolls sideways"
+
+
+def test_the_documentation_is_shown_with_its_drawing_and_at_a_heading(page: Any) -> None:
+    page.goto("/help/scope#too-narrow")
+    assert (
+        page.locator("article img").evaluate("async image => { await image.decode(); return image.naturalWidth }") > 0
+    )
+    seen = "({top}) => top >= -1 && top < innerHeight / 2"
+    page.wait_for_function(f"({seen})(document.querySelector('#too-narrow').getBoundingClientRect())")
+    page.get_by_label("Documentation").get_by_role("link", name="Troubleshooting").click()
+    page.get_by_role("heading", name="Troubleshooting", level=1).wait_for()
