@@ -143,6 +143,8 @@ class Progress:
     share: float | None = None
     """The share of the work that is done, from 0 to 1, as estimated from the steps so far. None means that the steps
     themselves tell it."""
+    timed: bool = True
+    """Whether the time that is left can be estimated from the share."""
 
     @property
     def done(self) -> float:

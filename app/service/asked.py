@@ -9,6 +9,9 @@ from dataclasses import dataclass
 from app.editors.base import Progress
 from app.service.views import Tell
 
+MANY = 64
+"""Fewer prompts are answered side by side and end together: those that have ended say nothing about the others."""
+
 
 @dataclass(slots=True)
 class _Asked:
@@ -41,4 +44,5 @@ def counted() -> Iterator[None]:
     yield
     if asked is not None:
         asked.done += 1
-        asked.tell("verify", Progress(step=asked.done, steps=asked.of, loss=math.nan))
+        timed = asked.of >= MANY
+        asked.tell("verify", Progress(step=asked.done, steps=asked.of, loss=math.nan, timed=timed))

@@ -24,31 +24,42 @@ def share(of_all: float) -> Progress:
     return Progress(step=0, steps=60, loss=math.nan, share=of_all)
 
 
-def test_it_goes_on_as_it_went_so_far() -> None:
+def test_it_goes_on_as_it_went_since_its_first_step() -> None:
     clock = Clock()
     pace = Pace(clock)
-    assert pace.left_s(share(0.0)) is None, "nothing is known yet"
+    assert pace.left_s(share(0.0)) is None
+    clock.after(100)
+    assert pace.left_s(share(0.2)) is None, "what came before the first step comes once"
     clock.after(2)
-    assert pace.left_s(share(0.25)) == pytest.approx(6)
+    assert pace.left_s(share(0.4)) == pytest.approx(6)
     clock.after(2)
-    assert pace.left_s(share(0.25)) == pytest.approx(12), "a long step makes it longer"
-    clock.after(1)
-    assert pace.left_s(share(0.5)) == pytest.approx(5)
+    assert pace.left_s(share(0.4)) == pytest.approx(4), "it counts down until the next step"
+    clock.after(10)
+    assert pace.left_s(share(0.4)) == 0
+    assert pace.left_s(share(0.9)) == pytest.approx(2)
     assert pace.left_s(share(1.0)) == 0
 
 
 def test_what_begins_anew_is_timed_anew() -> None:
     clock = Clock()
     pace = Pace(clock)
-    pace.left_s(share(0.0))
+    pace.left_s(share(0.1))
     clock.after(100)
-    pace.left_s(share(0.9))
+    assert pace.left_s(share(0.9)) is not None
     assert pace.left_s(share(0.0)) is None
+    assert pace.left_s(share(0.5)) is None
     clock.after(1)
-    assert pace.left_s(share(0.5)) == pytest.approx(1)
-    assert pace.left_s(None) is None
-    clock.after(3)
     assert pace.left_s(share(0.75)) == pytest.approx(1)
+    assert pace.left_s(None) is None
+    assert pace.left_s(share(0.5)) is None
+
+
+def test_what_cannot_be_timed_is_not() -> None:
+    clock = Clock()
+    pace = Pace(clock)
+    for done in (1, 2, 3):
+        clock.after(1)
+        assert pace.left_s(Progress(step=done, steps=7, loss=math.nan, timed=False)) is None
 
 
 def test_without_a_better_measure_it_is_the_share_of_the_steps() -> None:
