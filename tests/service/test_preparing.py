@@ -1,9 +1,12 @@
 """From what a client asked for to what an editor, and the scope index, learn from."""
 
+from pathlib import Path
+
 import pytest
 
 from app.domain.edit import EditRequest
 from app.domain.errors import InvalidRequest
+from app.editors.lora_mixture.serving import export_lora
 from app.engine.editions import Edition
 from app.scope.phrasebook import load_phrasebook
 from app.service.preparing import PREFIXES, Preparing
@@ -99,3 +102,12 @@ def test_a_subject_that_the_prompt_does_not_name_is_refused(preparing: Preparing
         preparing.editors(request)
     assert "grace" in preparing.editors(EditRequest(prompt=KING, target="R", subject="Graustark", aliases=("Zenda",)))
     assert "grace" in preparing.editors(EditRequest(prompt=KING, target="R", subject="Graustark", force=True))
+
+
+def test_a_lora_is_read_as_the_edit_that_is_asked_for(rig: Rig, preparing: Preparing, tmp_path: Path) -> None:
+    fitted = rig.fit("lora_mixture", [rig.fit_request(KING, "R")])[0]
+    export_lora(tmp_path / "lora", fitted.learned, fitted.tensors["key"], fitted.tensors)
+    request = EditRequest(prompt=KING, target="R", editor="lora_mixture")
+    rig.load("lora_mixture", "e0", preparing.take_lora(request, tmp_path / "lora"))
+    (outcome,) = rig.ask([KING], Edition("default", 1, ("e0",)))
+    assert [hit.edit_id for hit in outcome.generation.reached] == ["e0"]
