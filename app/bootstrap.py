@@ -150,6 +150,7 @@ def assemble(
         recent_prompts=settings.recent_prompts,
         feedback=(settings.feedback, settings.feedback_days),
         namespaces=({*settings.thresholds, *settings.false_hits} - {"*"}),
+        webhook_hosts=settings.webhook_hosts,
         judging=Judging(_judge(settings, owner), ExamResults(settings.cache_dir), at_once=max(1, slots // 8)),
         clock=clock,
         describe=lambda: {

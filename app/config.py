@@ -200,6 +200,11 @@ class Settings(BaseSettings):
     proposal_days: float = Field(
         30.0, gt=0, le=3650, description="Days that a proposal waits for a second person before it expires."
     )
+    webhook_hosts: Annotated[tuple[str, ...], NoDecode] = Field(
+        (),
+        description="Names, addresses or networks that webhooks may reach though they are not public, with commas "
+        "between them, such as `hooks.internal,10.1.0.0/16`.",
+    )
     reason_required: bool = Field(False, description="Refuse changes without a reason.")
     allow_anonymous: bool = Field(
         False, description="Listen beyond loopback although there is no key, because something else restricts access."
@@ -243,7 +248,7 @@ class Settings(BaseSettings):
     def _by_namespace(cls, given: Any) -> Any:
         return {"*": given} if isinstance(given, int | float) else given
 
-    @field_validator("cors_origins", "allowed_hosts", "trusted_proxies", mode="before")
+    @field_validator("cors_origins", "allowed_hosts", "trusted_proxies", "webhook_hosts", mode="before")
     @classmethod
     def _split_commas(cls, given: Any) -> Any:
         return tuple(filter(None, map(str.strip, given.split(",")))) if isinstance(given, str) else given
@@ -266,7 +271,7 @@ class Settings(BaseSettings):
                 raise ValueError(f"{each!r} is no address and no network: use 10.0.0.7 or 10.0.0.0/24") from None
         return given
 
-    @field_validator("allowed_hosts")
+    @field_validator("allowed_hosts", "webhook_hosts")
     @classmethod
     def _check_hosts(cls, given: tuple[str, ...]) -> tuple[str, ...]:
         for each in given:

@@ -24,12 +24,15 @@ from app.api.routes import (
     generate,
     health,
     jobs,
+    keys,
     log,
     openai,
+    promote,
     proposals,
     scope,
     snapshots,
     spaces,
+    webhooks,
     welcome,
 )
 from app.api.strangers import Strangers
@@ -126,12 +129,15 @@ def create_app(
     app.include_router(generate.routes(service, metrics))
     app.include_router(openai.routes(service, metrics))
     app.include_router(edits.routes(service, metrics))
+    app.include_router(promote.routes(service, metrics))
     app.include_router(jobs.routes(service))
     app.include_router(feedback.routes(service, metrics))
     app.include_router(proposals.routes(service, metrics))
     app.include_router(changes.routes(service))
     app.include_router(scope.routes(service))
     app.include_router(spaces.routes(service))
+    app.include_router(keys.routes(service))
+    app.include_router(webhooks.routes(service))
     app.include_router(log.routes(service))
     app.include_router(snapshots.routes(service))
     app.include_router(health.routes(service, metrics, app.version))

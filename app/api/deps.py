@@ -76,6 +76,15 @@ def read_of(
     return int(found[1] or found[2])
 
 
+def holder_of(request: Request) -> Key | None:
+    """The key that the request came with; None where none is asked for."""
+    key: Key | None = getattr(request.state, "key", None)
+    return key
+
+
+Holder = Annotated[Key | None, Depends(holder_of)]
+"""A route that is about namespaces checks them against it (`check_reach`): see `REACHED` in the gate."""
+
 Read = Annotated[int | None, Depends(read_of)]
 
 

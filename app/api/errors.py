@@ -51,6 +51,7 @@ TABLE: Mapping[type[domain.ErrataError], tuple[int, str, str]] = {
     domain.Forbidden: (403, "forbidden", "The key's role does not allow this"),
     domain.RateLimited: (429, "rate-limited", "Too many requests"),
     domain.UnknownKey: (404, "unknown-key", "Unknown key"),
+    domain.UnknownWebhook: (404, "unknown-webhook", "Unknown webhook"),
     domain.RevisionGone: (410, "revision-gone", "The revision is no longer kept"),
     domain.RevisionAhead: (503, "revision-ahead", "The revision is not applied here yet"),
     domain.QueueFull: (429, "queue-full", "Too many requests wait"),

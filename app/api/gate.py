@@ -15,7 +15,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app.api.strangers import Strangers
 from app.domain.errors import Forbidden, RateLimited, Unauthenticated
-from app.domain.keys import RIGHTS, Key, Right, key_of
+from app.domain.keys import RIGHTS, Key, Right, check_reach, key_of
 
 OPEN = frozenset({"/healthz", "/readyz", "/health", "/info", "/docs", "/openapi.json"})
 """What orchestrators ask, and the description of the API: no key, no limit."""
@@ -29,13 +29,22 @@ LOOKED_AT = frozenset(
 """What a reader may see: the first part of a path."""
 
 
+REACHED = frozenset(
+    {
+        "", "generate", "generate_stream", "v1", "edit", "edits", "rollback", "probes", "recent", "scope", "jobs",
+        "namespaces", "switch", "editors",
+    }
+)  # fmt: skip
+"""What a key for some namespaces may ask at all: each route there looks at the namespaces that it is about."""
+
+
 def right_of(method: str, path: str) -> Right | None:
     """The right that a request needs; None for none."""
     if path in OPEN or path.startswith(OPEN_BELOW) or (path == "/" and method in ("GET", "HEAD")):
         return None
     if path in ("/", "/generate", "/generate_stream") or path.startswith("/v1/"):
         return Right.GENERATE
-    first = path.split("/")[1] if path.startswith("/") else ""
+    first = _first(path)
     if method == "POST" and path == "/feedback":
         return Right.GENERATE
     if (method in ("GET", "HEAD") and first in LOOKED_AT) or (method == "POST" and first == "scope"):
@@ -59,6 +68,11 @@ def right_of(method: str, path: str) -> Right | None:
 def _is_own(path: str) -> bool:
     """What a proposal's maker does with it."""
     return path.endswith("/withdraw")
+
+
+def _first(path: str) -> str:
+    """The first part of a path."""
+    return path.split("/")[1] if path.startswith("/") else ""
 
 
 class Door:
@@ -137,7 +151,7 @@ class Gate:
                 client = scope.get("client")
                 address = client[0] if client else ""
                 try:
-                    key = self._key(Headers(scope=scope), right)
+                    key = self._key(Headers(scope=scope), right, scope["path"])
                 except Unauthenticated:
                     self._door.count(f"refused {address}")  # or keys could be tried as fast as they can be sent
                     raise
@@ -148,7 +162,7 @@ class Gate:
     def _is_page(self, path: str) -> bool:
         return any(path == each or path.startswith(f"{each}/") for each in self._pages)
 
-    def _key(self, headers: Headers, right: Right) -> Key | None:
+    def _key(self, headers: Headers, right: Right, path: str) -> Key | None:
         if not self._door.asks_for_keys:
             return None
         scheme, _, text = headers.get("authorization", "").partition(" ")
@@ -158,4 +172,6 @@ class Gate:
             )
         key = self._door.key(text)
         check_right(key, right)
+        if _first(path) not in REACHED:
+            check_reach(key, None)
         return key

@@ -1,4 +1,4 @@
-"""`errata rollback`, `disable`, `enable`, `switch`, `namespaces`: take edits out, and let them back in."""
+"""`errata rollback`, `disable`, `enable`, `switch`: take edits out, and let them back in."""
 
 from enum import StrEnum
 from typing import Annotated, Any
@@ -8,7 +8,7 @@ import typer
 from app.cli import render
 from app.cli.client import Client, path_of
 from app.cli.options import DryRun, EditIds, Json, Reason, Yes
-from app.cli.outlook import confirm, namespace_table, revived, rollback_outlook, switch_table
+from app.cli.outlook import confirm, revived, rollback_outlook, switch_table
 
 
 class Position(StrEnum):
@@ -122,9 +122,3 @@ def switch(
     answer = client.post("/switch", {**body, "reason": reason})
     text = f"Edits {where} are switched {position.value}; revision {answer['revision']}"
     render.answer(answer, text, json_=json_)
-
-
-def namespaces(context: typer.Context, json_: Json = False) -> None:
-    """List the namespaces, with what is in them and whether their edits answer."""
-    found = context.obj.get("/namespaces")
-    render.as_json(found) if json_ else namespace_table(found["namespaces"])

@@ -17,7 +17,7 @@ from app.cli.settings import open_store
 from app.cli.tables import Column, print_table
 from app.domain.errors import ErrataError
 from app.domain.events import Origin
-from app.domain.keys import RIGHTS, Key, Right, Role
+from app.domain.keys import RIGHTS, Key, Right, Role, told_namespaces
 from app.service.keyring import Keyring
 from app.service.records import Records
 
@@ -36,6 +36,7 @@ COLUMNS = (
     Column(name="ID"),
     Column(name="ROLE"),
     Column(name="NAME", least=8),
+    Column(name="NAMESPACES", least=8),
     Column(name="CREATED (UTC)", drop=2),
     Column(name="REVOKED (UTC)", drop=1),
 )
@@ -46,19 +47,24 @@ def create(
     context: typer.Context,
     role: Annotated[Role, typer.Option(help="generator, reader, proposer, editor or admin.")],
     name: Annotated[str, typer.Option(help="Whose key it is: stands in the audit trail.")],
+    namespace: Annotated[
+        list[str] | None, typer.Option(help="A namespace that it opens; may be repeated. [default: all]")
+    ] = None,
     store: Store = None,
     json_: Json = False,
 ) -> None:
     """Make a key and show it, this once."""
     with _records(store, must_exist=False) as records:
-        key, text = asyncio.run(_keyring(records).create(role, name, _origin(context)))
+        key, text = asyncio.run(_keyring(records).create(role, name, _origin(context), namespace or ()))
         url = records.log.url
         locked = _locked(records)
     typer.echo(locked, err=True, nl=bool(locked))
     if json_:
-        render.as_json({"id": key.id, "role": key.role, "name": key.name, "store": where_of(url), "key": text})
+        told = {"id": key.id, "role": key.role, "name": key.name, "namespaces": list(key.namespaces)}
+        render.as_json({**told, "store": where_of(url), "key": text})
         return
-    typer.echo(f"{key.id} ({key.role}, {key.name}) in {where_of(url)}. Keep this, it is not shown again:", err=True)
+    who = f"{key.id} ({key.role} of {told_namespaces(key.namespaces)}, {key.name})"
+    typer.echo(f"{who} in {where_of(url)}. Keep this, it is not shown again:", err=True)
     typer.echo(text)
 
 
@@ -71,7 +77,14 @@ def list_keys(store: Store = None, json_: Json = False) -> None:
         render.as_json([_fields(key) for key in found])
     elif found:
         rows = [
-            (key.id, key.role, render.line(key.name), _moment(key.created_at_s), _moment(key.revoked_at_s))
+            (
+                key.id,
+                key.role,
+                render.line(key.name),
+                ", ".join(key.namespaces) or "all",
+                _moment(key.created_at_s),
+                _moment(key.revoked_at_s),
+            )
             for key in found
         ]
         print_table(render.out(), COLUMNS, rows)
@@ -96,13 +109,15 @@ def revoke(
 
 def _locked(records: Records) -> str:
     """What nobody may do over HTTP any more, as there are keys and none of them may; nothing where some key may all."""
-    roles = {key.role for key in records.ledger.keys.values() if key.revoked_at_s is None}
+    live = [key for key in records.ledger.keys.values() if key.revoked_at_s is None]
+    roles = {key.role for key in live if not key.namespaces}
     missing = frozenset(Right).difference(*(RIGHTS[role] for role in roles))
     if not missing:
         return ""
+    whole = " for all namespaces" if any(key.namespaces for key in live) else ""
     told = [DOING[right] for right in Right if right in missing]
     return (
-        f"From now on every request needs a key, and no key may {'; or '.join(told)}. "
+        f"From now on every request needs a key, and no key{whole} may {'; or '.join(told)}. "
         f"Make one that may: errata keys create --role admin --name NAME"
     )
 
@@ -126,6 +141,7 @@ def _fields(key: Key) -> dict[str, Any]:
         "id": key.id,
         "role": key.role,
         "name": key.name,
+        "namespaces": list(key.namespaces),
         "created_at": _moment(key.created_at_s),
         "revoked_at": None if key.revoked_at_s is None else _moment(key.revoked_at_s),
     }

@@ -10,7 +10,7 @@ from typer.core import TyperGroup
 
 from app.cli import render
 from app.cli.bench import bench
-from app.cli.change import disable, enable, namespaces, rollback, switch
+from app.cli.change import disable, enable, rollback, switch
 from app.cli.client import DEFAULT_URL, Client
 from app.cli.demo import demo
 from app.cli.edit import edit
@@ -24,6 +24,7 @@ from app.cli.keys import keys
 from app.cli.log import log
 from app.cli.look import edits, status
 from app.cli.lora import lora
+from app.cli.namespaces import namespaces, promote
 from app.cli.proposals import policy, proposals
 from app.cli.scope import check, probes, retune, traffic, why
 from app.cli.serve import serve
@@ -31,6 +32,7 @@ from app.cli.settings import read_client, settings
 from app.cli.snapshot import snapshot
 from app.cli.stopping import on_ctrl_c
 from app.cli.store import store
+from app.cli.webhooks import webhooks
 from app.version import version
 
 
@@ -102,7 +104,7 @@ def options(
 
 
 for command in (
-    serve, settings, status, generate, edit, retune, edits, rollback, disable, enable, switch, namespaces, policy,
+    serve, settings, status, generate, edit, retune, edits, rollback, disable, enable, switch, promote, policy,
     probes, why, traffic, job, demo, fit, prepare,
 ):  # fmt: skip
     app.command()(command)
@@ -113,12 +115,14 @@ app.add_typer(log, name="log")
 app.add_typer(lora, name="lora")
 app.add_typer(keys, name="keys")
 app.add_typer(proposals, name="proposals")
+app.add_typer(namespaces, name="namespaces")
 scope = typer.Typer(help="Whom edits reach.", no_args_is_help=True)
 scope.command("check")(check)
 scope.command("exam")(exam)
 app.add_typer(scope, name="scope")
 app.add_typer(snapshot, name="snapshot")
 app.add_typer(store, name="store")
+app.add_typer(webhooks, name="webhooks")
 
 
 def main() -> None:

@@ -26,6 +26,7 @@ NAMESPACES = (
     Column(name="PROBES", drop=1, right=True),
     Column(name="ANSWERING"),
     Column(name="EDITS NEED", drop=3),
+    Column(name="WHAT FOR", least=8, drop=3),
 )
 
 
@@ -77,6 +78,7 @@ def namespace_table(found: Iterable[dict[str, Any]]) -> None:
             str(each["probes"]),
             _answering(each),
             "two persons" if each["second_person"] else "one person",
+            render.line(each["description"]),
         )
         for each in found
     ]

@@ -15,6 +15,9 @@ NAMESPACE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 NAMESPACE_RULE = "1 to 64 letters, digits, '_', '.' or '-', beginning with a letter or digit"
 
 
+SINCE = "since"
+"""In a field's metadata: the schema of the log that it came with. Entries that are older do not have it."""
+
 FIT_MARK = "@"
 
 
@@ -59,6 +62,8 @@ class EditRequest:
     metadata: Mapping[str, Any] = field(default_factory=dict)
     supersede: tuple[str, ...] = ()
     force: bool = False
+    promoted_from: str | None = field(default=None, metadata={SINCE: 6})
+    """The edit, in another namespace, that it was made of."""
 
     def __post_init__(self) -> None:
         if not self.prompt.strip():
@@ -77,7 +82,12 @@ class EditRequest:
 
     def digest(self) -> str:
         """Hash of all fields; tells a repeated request from a different one under the same idempotency key."""
-        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True, default=str).encode()).hexdigest()
+        asked = asdict(self)
+        if self.promoted_from is None:  # as it was hashed before there was this field
+            del asked["promoted_from"]
+        else:  # its end is that of the edit that it is made of: what is left until then shrinks
+            del asked["expires_in_s"]
+        return hashlib.sha256(json.dumps(asked, sort_keys=True, default=str).encode()).hexdigest()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -19,6 +19,7 @@ ErrataError
 ├── Forbidden                 the key's role does not allow this
 ├── RateLimited               the key or address sent too many requests
 ├── UnknownKey                no key has this id
+├── UnknownWebhook            no webhook has this id
 ├── RevisionGone              the revision is outside the history window
 ├── RevisionAhead             `min_revision` was not reached in time
 ├── QueueFull                 too many requests wait
@@ -96,6 +97,9 @@ class RateLimited(ErrataError): ...
 
 
 class UnknownKey(ErrataError): ...
+
+
+class UnknownWebhook(ErrataError): ...
 
 
 class RevisionGone(ErrataError): ...

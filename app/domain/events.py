@@ -4,10 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-from app.domain.edit import Edit, EditRequest
-
-SINCE = "since"
-"""In a field's metadata: the schema of the log that it came with. Entries that are older do not have it."""
+from app.domain.edit import SINCE, Edit, EditRequest
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -181,6 +178,8 @@ class KeyCreated(Event):
     name: str
     role: str
     secret_sha256: str
+    namespaces: tuple[str, ...] = field(default=(), metadata={SINCE: 6})
+    """Those that it opens; none named: all."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -255,6 +254,33 @@ class ProposalExpired(ProposalEvent):
     kind: ClassVar[str] = "proposal_expired"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NamespaceSet(Event):
+    """A namespace is there, and what it is for, in place of what was said of it before."""
+
+    kind: ClassVar[str] = "namespace_set"
+    namespace: str
+    description: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WebhookSet(Event):
+    """Changes of these kinds, in these namespaces (none named: all), are told to an address from now on."""
+
+    kind: ClassVar[str] = "webhook_set"
+    hook_id: str
+    url: str
+    kinds: tuple[str, ...]
+    namespaces: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WebhookRemoved(Event):
+    kind: ClassVar[str] = "webhook_removed"
+    hook_id: str
+    url: str
+
+
 EVENTS: dict[str, type[Event]] = {
     event.kind: event
     for event in (
@@ -277,6 +303,9 @@ EVENTS: dict[str, type[Event]] = {
         ProposalReturned,
         ProposalWithdrawn,
         ProposalExpired,
+        NamespaceSet,
+        WebhookSet,
+        WebhookRemoved,
     )
 }
 

@@ -6,9 +6,11 @@ A key reads `errata_<id>_<secret>`. The secret is 256 random bits, so a plain SH
 import hashlib
 import hmac
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+
+from app.domain.errors import Forbidden
 
 PREFIX = "errata"
 _NOBODY = hashlib.sha256(b"nobody").hexdigest()
@@ -54,12 +56,38 @@ class Key:
     secret_sha256: str
     created_at_s: float
     revoked_at_s: float | None = None
+    namespaces: tuple[str, ...] = ()
+    """Those that it opens; none named: all."""
+
+    def opens(self, namespace: str | None) -> bool:
+        """Whether it may see and touch a namespace, or (None) what is of all of them."""
+        return not self.namespaces or namespace in self.namespaces
 
 
-def new_key(role: Role, name: str, now_s: float) -> tuple[Key, str]:
+def check_reach(key: Key | None, *namespaces: str | None) -> None:
+    """Raises Forbidden for namespaces that the key does not open; None stands for all of them. Without a key, on a
+    server that asks for none, everything is open."""
+    for namespace in namespaces:
+        if key is not None and not key.opens(namespace):
+            what = "all namespaces together" if namespace is None else f"the namespace {namespace!r}"
+            raise Forbidden(
+                f"This key is for {told_namespaces(key.namespaces)}, and this is about {what}: name a namespace that "
+                f"the key is for, or use another key.",
+                namespaces=list(key.namespaces),
+            )
+
+
+def told_namespaces(namespaces: Sequence[str]) -> str:
+    """The namespaces of a key, in words."""
+    if not namespaces:
+        return "all namespaces"
+    return f"the namespace{'s' if len(namespaces) > 1 else ''} {', '.join(namespaces)}"
+
+
+def new_key(role: Role, name: str, now_s: float, namespaces: tuple[str, ...] = ()) -> tuple[Key, str]:
     """A new key, and its text, which is shown to the owner once."""
     key_id, secret = secrets.token_hex(6), secrets.token_urlsafe(32)
-    key = Key(id=key_id, name=name, role=role, secret_sha256=_hash(secret), created_at_s=now_s)
+    key = Key(id=key_id, name=name, role=role, secret_sha256=_hash(secret), created_at_s=now_s, namespaces=namespaces)
     return key, f"{PREFIX}_{key_id}_{secret}"
 
 

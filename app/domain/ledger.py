@@ -1,12 +1,11 @@
 """The ledger: which edits are live at which revision, as a pure fold over events."""
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import replace
 
 from app.domain.approval import Approval
 from app.domain.edit import Edit, State
 from app.domain.entry import NEVER, Entry, Use
-from app.domain.errors import StateConflict, StoreCorrupt, UnknownEdit, UnknownKey
+from app.domain.errors import StateConflict, StoreCorrupt, UnknownEdit
 from app.domain.events import (
     BatchCommitted,
     EditCommitted,
@@ -18,8 +17,6 @@ from app.domain.events import (
     EditsRolledBack,
     EditStaged,
     Event,
-    KeyCreated,
-    KeyRevoked,
     Origin,
     PolicySet,
     ProbesSet,
@@ -27,7 +24,7 @@ from app.domain.events import (
     SwitchSet,
     Turning,
 )
-from app.domain.keys import Key, Role
+from app.domain.rolls import Rolls
 from app.domain.settling import is_live, settle, with_effects
 
 
@@ -35,18 +32,17 @@ def _is_ended(entry: Entry) -> bool:
     return entry.rolled_back or entry.expired
 
 
-class Ledger:
+class Ledger(Rolls):
     """The fold of the log. Only `apply` changes it; a refused event leaves it as it was."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.revision = 0
         self.entries: dict[str, Entry] = {}
         self.off: dict[str | None, list[tuple[int, int]]] = {}
         """Namespace (None: all of them) -> revision intervals [from, to) in which its edits are switched off."""
         self.by_idempotency_key: dict[tuple[str | None, str], Use] = {}
         """(API key id, idempotency key) -> the outcome recorded under it."""
-        self.keys: dict[str, Key] = {}
-        """Every key ever created. Once one exists, requests need a key; with all of them revoked, none is accepted."""
         self.probes: dict[str, tuple[str, ...]] = {}
         """Namespace -> prompts whose answers none of its edits may change."""
         self.approval = Approval()
@@ -179,12 +175,9 @@ class Ledger:
                 touched = self._flag(ids, "expire", lambda e: e.rolled_back or e.expired, "expired", True)
             case SwitchSet(namespace=namespace, on=on):
                 self._switch(namespace, on, event.revision)
-            case KeyCreated():
-                self._add_key(event)
-            case KeyRevoked(key_id=key_id):
-                self.keys[key_id] = replace(self.check_revoke(key_id), revoked_at_s=event.at_s)
             case _:
-                raise StoreCorrupt(f"Event {event.revision} is of the unknown kind {type(event).__name__}.")
+                self._enroll(event)
+                touched = ()
         self.revision = event.revision
         self._settle(touched)
         self._note(event, touched)
@@ -222,36 +215,6 @@ class Ledger:
         if on == (not is_off):
             where = "this namespace" if namespace else "all namespaces"
             raise StateConflict(f"Edits of {where} are switched {'on' if on else 'off'} already.")
-
-    def check_revoke(self, key_id: str) -> Key:
-        """The key, if it may be revoked. Raises UnknownKey or StateConflict otherwise."""
-        if key_id not in self.keys:
-            raise UnknownKey(f"No key has the id {key_id!r}: `errata keys list` shows the ids.")
-        if self.keys[key_id].revoked_at_s is not None:
-            raise StateConflict(f"The key {key_id} is revoked already.")
-        return self.keys[key_id]
-
-    def check_key_name(self, name: str) -> None:
-        """Raises StateConflict for a name that any other key has ever had: the audit could not tell the two apart."""
-        same = [key for key in self.keys.values() if key.name.casefold() == name.casefold()]
-        if same:
-            raise StateConflict(
-                f"The key {same[0].id} is named {same[0].name!r} already, and names are unique, those of revoked keys "
-                f"included: take another, such as {name + '-2'!r}."
-            )
-
-    def _add_key(self, event: KeyCreated) -> None:
-        if event.key_id in self.keys:
-            raise StateConflict(f"The key {event.key_id} is in the log already.")
-        if event.role not in set(Role):
-            raise StoreCorrupt(f"The key {event.key_id} has the role {event.role!r}, which this version does not know.")
-        self.keys[event.key_id] = Key(
-            id=event.key_id,
-            name=event.name,
-            role=Role(event.role),
-            secret_sha256=event.secret_sha256,
-            created_at_s=event.at_s,
-        )
 
     def _add(self, edit: Edit, staged_in: str | None, revision: int) -> None:
         if edit.id in self.entries:

@@ -5,15 +5,16 @@ from a snapshot would differ from one that folded the whole log: `tests/domain/t
 """
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from app.domain.approval import Proposal, ProposalState
-from app.domain.edit import Edit, EditRequest
+from app.domain.edit import SINCE, Edit, EditRequest
 from app.domain.entry import Entry, Use
 from app.domain.events import Origin, Proposed, Refit
 from app.domain.keys import Key, Role
 from app.domain.ledger import Ledger
+from app.domain.webhooks import Webhook
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,6 +113,23 @@ class KeyRecord(Record):
     secret_sha256: str
     created_at_s: float
     revoked_at_s: float | None
+    namespaces: tuple[str, ...] = field(default=(), metadata={SINCE: 6})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NamespaceRecord(Record):
+    namespace: str
+    description: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WebhookRecord(Record):
+    id: str
+    url: str
+    kinds: tuple[str, ...]
+    namespaces: tuple[str, ...]
+    created_at_s: float
+    since: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,6 +163,8 @@ RECORDS: dict[str, type[Record]] = {
     "key": KeyRecord,
     "policy": PolicyRecord,
     "proposal": ProposalRecord,
+    "namespace": NamespaceRecord,
+    "webhook": WebhookRecord,
 }
 
 
@@ -189,6 +209,7 @@ def records_of(ledger: Ledger) -> Iterator[Record]:
             secret_sha256=key.secret_sha256,
             created_at_s=key.created_at_s,
             revoked_at_s=key.revoked_at_s,
+            namespaces=key.namespaces,
         )
     for namespace_name, second_person in ledger.approval.policies.items():
         yield PolicyRecord(namespace=namespace_name, second_person=second_person)
@@ -203,6 +224,10 @@ def records_of(ledger: Ledger) -> Iterator[Record]:
             superseded_by=each.superseded_by,
             history=_touches(each.history),
         )
+    for name, description in ledger.described.items():
+        yield NamespaceRecord(namespace=name, description=description)
+    for hook in ledger.webhooks.values():
+        yield WebhookRecord(**{each.name: getattr(hook, each.name) for each in fields(hook)})
 
 
 def ledger_of(revision: int, records: Iterable[Record]) -> Ledger:
@@ -241,6 +266,7 @@ def ledger_of(revision: int, records: Iterable[Record]) -> Ledger:
                     secret_sha256=record.secret_sha256,
                     created_at_s=record.created_at_s,
                     revoked_at_s=record.revoked_at_s,
+                    namespaces=record.namespaces,
                 )
             case PolicyRecord():
                 ledger.approval.policies[record.namespace] = record.second_person
@@ -255,6 +281,11 @@ def ledger_of(revision: int, records: Iterable[Record]) -> Ledger:
                     superseded_by=record.superseded_by,
                     history=_items(record.history),
                 )
+            case NamespaceRecord():
+                ledger.described[record.namespace] = record.description
+            case WebhookRecord():
+                told = {each.name: getattr(record, each.name) for each in fields(record)}
+                ledger.webhooks[record.id] = Webhook(**told)
             case _:
                 raise ValueError(f"it holds a {type(record).__name__}")
     ledger.resume(revision)

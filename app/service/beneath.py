@@ -1,4 +1,4 @@
-"""What measurements and commands ask of the engine beneath the service, beside what clients ask for."""
+"""What measurements, commands and checks ask of the engine beneath the service; nothing is committed."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -39,3 +39,8 @@ class Beneath:
     def take_lora(self, request: EditRequest, folder: Path) -> "Future[Fitted]":
         """A LoRA in PEFT's format as what the request's edit would own: for `adopt`. Raises InvalidRequest."""
         return self._owner.call(partial(self._preparing.take_lora, request, folder))
+
+    def check_edit(self, request: EditRequest) -> None:
+        """Whether it could be fitted at all; nothing is. It blocks. Raises InvalidRequest."""
+        self._preparing.editors(request)
+        self._preparing.fit_request(request)

@@ -44,6 +44,8 @@ class Job:
     error: Exception | None = None
     previews: frozenset[str] = frozenset()
     """Of a preview its namespaces: it may tell of their recent prompts."""
+    namespaces: frozenset[str] = frozenset()
+    """Those that it is about."""
     changes: int = 0
     """Counts what there was to tell, so that who listens knows whether there is more."""
 
@@ -58,11 +60,18 @@ class Jobs:
         self._jobs: dict[str, Job] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
 
-    def start(self, work: Callable[[Tell], Awaitable[Any]], *, previews: Iterable[str] = ()) -> Job:
+    def start(
+        self,
+        work: Callable[[Tell], Awaitable[Any]],
+        *,
+        previews: Iterable[str] = (),
+        namespaces: Iterable[str] = (),
+    ) -> Job:
         """Begins the work at once; it is told where to tell its progress. Raises QueueFull."""
         if len(self._tasks) >= MOST_RUNNING:
             raise QueueFull(f"{len(self._tasks)} jobs run already: try again shortly.", retry_after_s=1)
         job = Job(f"jb_{uuid.uuid4().hex[:16]}", self._clock(), previews=frozenset(previews))
+        job.namespaces = frozenset(namespaces) | job.previews
         self._jobs[job.id] = job
         self._tasks[job.id] = task = asyncio.create_task(self._run(job, work))
         task.add_done_callback(lambda _: self._ended(job))

@@ -1,11 +1,15 @@
 """Making and revoking keys: events in the log like any change, known to every server and to the audit."""
 
+from collections.abc import Sequence
+
+from app.domain.edit import NAMESPACE, NAMESPACE_RULE
 from app.domain.errors import InvalidRequest
 from app.domain.events import Event, KeyCreated, KeyRevoked, Origin
 from app.domain.keys import Key, Role, new_key
 from app.service.records import Clock, Records
 
 MAX_NAME_CHARS = 100
+MAX_NAMESPACES = 100
 
 
 class Keyring:
@@ -15,18 +19,23 @@ class Keyring:
         self._records = records
         self._clock = clock
 
-    async def create(self, role: Role, name: str, origin: Origin) -> tuple[Key, str]:
-        """The key, and the text that its owner is to be given: nobody can find it out again.
+    async def create(self, role: Role, name: str, origin: Origin, namespaces: Sequence[str] = ()) -> tuple[Key, str]:
+        """The key, and the text that its owner is to be given: nobody can find it out again. `namespaces` are those
+        that it opens; none named: all.
 
-        Raises InvalidRequest for a name that cannot stand for one person in the audit: taken, empty or unreadable.
+        Raises InvalidRequest for a name that cannot stand for one person in the audit (taken, empty or unreadable),
+        and for what no namespace can be called.
         """
+        names = tuple(dict.fromkeys(namespaces))
+        if len(names) > MAX_NAMESPACES or any(not NAMESPACE.fullmatch(each) for each in names):
+            raise InvalidRequest(f"A key is for at most {MAX_NAMESPACES} namespaces, each of {NAMESPACE_RULE}.")
         name = name.strip()
         if not name or len(name) > MAX_NAME_CHARS or not name.isprintable() or any(each in name for each in "()"):
             raise InvalidRequest(
                 f"The name of a key has 1 to {MAX_NAME_CHARS} printable characters, and no parentheses: it stands in "
                 f"the audit for whose key it is."
             )
-        key, text = new_key(role, name, self._clock())
+        key, text = new_key(role, name, self._clock(), names)
 
         def created() -> Event:
             self._records.ledger.check_key_name(name)
@@ -38,6 +47,7 @@ class Keyring:
                 name=key.name,
                 role=key.role.value,
                 secret_sha256=key.secret_sha256,
+                namespaces=key.namespaces,
             )
 
         await self._records.write(created)

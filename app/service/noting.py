@@ -25,6 +25,7 @@ from app.domain.events import (
     Event,
     KeyCreated,
     KeyRevoked,
+    NamespaceSet,
     Origin,
     PolicySet,
     ProbesSet,
@@ -34,9 +35,12 @@ from app.domain.events import (
     ProposalRevised,
     ProposalWithdrawn,
     SwitchSet,
+    WebhookRemoved,
+    WebhookSet,
 )
 from app.domain.keys import Key
 from app.domain.ledger import Ledger
+from app.domain.webhooks import server_of
 from app.service.histories import who
 from app.service.views import EditFailure
 
@@ -126,6 +130,11 @@ def _of(event: Event, ledger: Ledger) -> tuple[str, dict[str, Any]]:
         case KeyCreated() | KeyRevoked():
             done = "created" if isinstance(event, KeyCreated) else "revoked"
             return f"Key {done}", {"key_name": event.name, "role": event.role}
+        case NamespaceSet():
+            return "Namespace set up", {"namespace": event.namespace}
+        case WebhookSet() | WebhookRemoved():
+            done = "set up" if isinstance(event, WebhookSet) else "removed"
+            return f"Webhook {done}", {"webhook": event.hook_id, "host": server_of(event.url)}
         case _:
             edit_ids: Sequence[str] = getattr(event, "edit_ids", ())
             spaces = {ledger.entry(each).request.namespace for each in edit_ids}

@@ -68,6 +68,11 @@ class Records:
         return self.ledger.revision
 
     @property
+    def now_s(self) -> float:
+        """By the clock that edits end by."""
+        return self._clock()
+
+    @property
     def lag(self) -> int:
         """Events of the log that are not folded here yet, as far as it has told."""
         return max(0, self._head - self.revision)
@@ -258,6 +263,8 @@ class Records:
         if where.id_prefix is not None and not entry.edit.id.startswith(where.id_prefix):
             return False
         if where.namespace is not None and request.namespace != where.namespace:
+            return False
+        if where.namespaces is not None and request.namespace not in where.namespaces:
             return False
         if where.editor is not None and entry.edit.editor != where.editor:
             return False

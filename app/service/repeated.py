@@ -39,7 +39,11 @@ def twin_of(records: Records, request: EditRequest) -> str | None:
     if request.expires_in_s is not None:
         return None
     ids = records.ledger.with_prompt(request.namespace, request.prompt, State.LIVE)
-    asked = {i: replace(records.ledger.entry(i).request, reason=request.reason) for i in ids}
+    asked = {
+        # where it came from, and why, say nothing of what it does
+        i: replace(records.ledger.entry(i).request, reason=request.reason, promoted_from=request.promoted_from)
+        for i in ids
+    }
     return next((i for i, stands in asked.items() if stands == request), None)
 
 

@@ -25,6 +25,7 @@ from app.service.editing import Editing
 from app.service.feedback import Feedback
 from app.service.fitting import Fitter
 from app.service.following import Follower
+from app.service.founding import set_namespace
 from app.service.jobs import Jobs
 from app.service.judging import Judging
 from app.service.likeness import QuestionLikeness
@@ -43,10 +44,12 @@ from app.service.serving import Pins
 from app.service.snapshots import Snapshots
 from app.service.standing import editors_of, status_of
 from app.service.surroundings import Surroundings
+from app.service.targets import Targets
 from app.service.tidying import tidy
 from app.service.under_way import STOPPING, Kind, UnderWay, refused
 from app.service.verifying import Thresholds, Verifier
 from app.service.views import Doing, EditFilter, EditResults, EditView, Page, Status, Tell, quietly, silent
+from app.service.webhooks import Webhooks
 from app.store.base import Log
 from app.store.snapshots import Manifest
 
@@ -56,6 +59,7 @@ class Service(Beneath):
 
     `fingerprints` are by editor: model, tokenizer and sites that its edits are made for; `namespaces` those that the
     settings name; `feedback` is how many reported answers are kept, and for how many days.
+    settings name; `webhook_hosts` what webhooks may reach though it is not public.
     """
 
     def __init__(
@@ -75,6 +79,7 @@ class Service(Beneath):
         recent_prompts: int = 0,
         feedback: tuple[int, float] = (0, 30.0),
         namespaces: Collection[str] = (),
+        webhook_hosts: Sequence[str] = (),
         judging: Judging | None = None,
         clock: Clock = time.time,
         describe: Callable[[], Mapping[str, Any]] = dict,
@@ -104,6 +109,7 @@ class Service(Beneath):
         self.configured = namespaces
         self._changing = Changing(self.records, self._pins, self._verifier, making.turns, clock, namespaces)
         self.jobs = Jobs(clock)
+        self.webhooks = Webhooks(self.records, clock, Targets(webhook_hosts))
         self._follower = Follower(self.records, self._rebuild)
         self.snapshots = Snapshots(self.records, clock, period_s=snapshot_period_s, min_events=snapshot_min_events)
         self._tasks: list[asyncio.Task[None]] = []
@@ -121,7 +127,7 @@ class Service(Beneath):
             await self.loading.load_all(self.records.ledger, tell)
         tidying = tidy(self.records, self.loading, self._pins, self.expire, self._clock)
         work = (tidying, self._follower.run(), self.snapshots.run(), self._refitting.run(), self.judging.run())
-        self._tasks = [asyncio.create_task(each) for each in (*work, self.records.hits.run())]
+        self._tasks = [asyncio.create_task(each) for each in (*work, self.records.hits.run(), self.webhooks.run())]
         self._why_not = None
 
     async def stop(self) -> None:
@@ -267,11 +273,6 @@ class Service(Beneath):
             failures.extend(results.failures)
             return results
 
-    def check_edit(self, request: EditRequest) -> None:
-        """Whether it could be fitted at all; nothing is. It blocks. Raises InvalidRequest."""
-        self._preparing.editors(request)
-        self._preparing.fit_request(request)
-
     async def retune(
         self, edit_id: str, change: Retune, origin: Origin, read: int | None = None, tell: Tell = silent
     ) -> EditView:
@@ -327,6 +328,11 @@ class Service(Beneath):
         """The kill switch: `on` false stops every edit of a namespace, or of all. Returns the new revision."""
         self.check_change(origin)
         return await self._changing.set_switch(namespace, on, origin)
+
+    async def set_namespace(self, namespace: str, description: str, origin: Origin) -> int:
+        """Set up a namespace, or say anew what it is for. -> the revision."""
+        self.check_change(origin)
+        return await set_namespace(self.records, self._clock, namespace, description, origin)
 
     async def expire(self) -> tuple[str, ...]:
         await self.proposals.expire()

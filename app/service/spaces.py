@@ -26,6 +26,8 @@ class Space:
     answering: bool
     second_person: bool = False
     """Whether each of its edits needs one."""
+    description: str = ""
+    """What it is for, where somebody said so."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +55,7 @@ def namespaces(ledger: Ledger, configured: Collection[str] = ()) -> list[Space]:
             probes=len(ledger.probes.get(name, ())),
             answering=ledger.switched_on(name),
             second_person=ledger.approval.needs_second_person((name,)),
+            description=ledger.described.get(name, ""),
         )
         for name, count in edits.items()
     ]
@@ -107,4 +110,4 @@ def _switch(ledger: Ledger, name: str | None) -> Switch:
 def _names(ledger: Ledger, configured: Collection[str]) -> set[str]:
     used = {name for name in ledger.last_changes if name}
     switched = {name for name in ledger.off if name is not None}
-    return {DEFAULT, *configured, *used, *ledger.probes, *switched, *ledger.approval.policies}
+    return {DEFAULT, *configured, *used, *ledger.probes, *switched, *ledger.approval.policies, *ledger.described}

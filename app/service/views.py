@@ -107,6 +107,8 @@ class EditFilter:
 
     state: State | None = None
     namespace: str | None = None
+    namespaces: frozenset[str] | None = None
+    """Only edits of these."""
     editor: str | None = None
     actor: str | None = None
     text: str | None = None

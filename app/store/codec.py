@@ -22,7 +22,7 @@ from app.domain.events import EVENTS, Event
 from app.store.fields import from_json, schema_of, to_json
 from app.store.seal import DIGEST_BYTES, PLAIN, Seal
 
-SCHEMA = 5
+SCHEMA = 6
 """Newest schema. Each event is written in the oldest schema that can hold it, so that older versions can go on
 reading."""
 _SINCE = {
@@ -31,6 +31,9 @@ _SINCE = {
     "probes_set": 3,
     **dict.fromkeys(("policy_set", "edit_proposed", "proposal_revised", "proposal_returned"), 5),
     **dict.fromkeys(("proposal_withdrawn", "proposal_expired"), 5),
+    "namespace_set": 6,
+    "webhook_set": 6,
+    "webhook_removed": 6,
 }
 GENESIS = "0" * 64
 """Hash that the first entry names as its predecessor's."""

@@ -11,8 +11,8 @@ from io import BytesIO
 from types import UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
+from app.domain.edit import SINCE
 from app.domain.errors import InvalidRequest
-from app.domain.events import SINCE
 
 NEWEST = 2**15
 """Stands above every schema, so that all fields are included."""
@@ -128,13 +128,20 @@ def schema_of(value: Any) -> int:
     """The oldest schema that can hold a dataclass value: fields introduced later must have their defaults. 0: any
     schema."""
     kind: Any = type(value)
-    return max((since for name, since in _later(kind) if getattr(value, name)), default=0)
+    own = (since for name, since in _later(kind) if getattr(value, name))
+    return max(*own, *(schema_of(getattr(value, name)) for name in _inside(kind)), 0, 0)
 
 
 @cache
 def _later(kind: Any) -> tuple[tuple[str, int], ...]:
     """(name, schema) of the fields introduced by a later schema; their defaults are all empty or false."""
     return tuple((field.name, field.metadata[SINCE]) for field in fields(kind) if SINCE in field.metadata)
+
+
+@cache
+def _inside(kind: Any) -> tuple[str, ...]:
+    """Fields that hold a dataclass."""
+    return tuple(name for name, of in shape(kind).items() if isinstance(of, type) and is_dataclass(of))
 
 
 def _inner(optional: Any) -> Any:

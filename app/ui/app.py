@@ -11,16 +11,18 @@ from starlette.routing import BaseRoute, Mount, Route
 
 from app.api.gate import Door
 from app.api.metrics import Metrics
-from app.ui import ask, changes, edits, health, namespaces, reported, sign_in, timeline
+from app.ui import ask, changes, edits, health, namespaces, reported, sign_in, timeline, webhooks
 from app.ui.assets import Assets
 from app.ui.audit import Auditing
 from app.ui.correct import Correcting
 from app.ui.desk import HERE, Desk, environment
 from app.ui.help import Help
 from app.ui.many import ManyAtOnce
+from app.ui.promote import Promoting
 from app.ui.proposals import Deciding
 from app.ui.protected import Protecting
 from app.ui.sessions import Sessions
+from app.ui.sheets import Sheets
 from app.ui.visit import Visit
 
 if TYPE_CHECKING:
@@ -31,6 +33,8 @@ def pages(service: "Service", door: Door, metrics: Metrics, *, leaving: asyncio.
     """`leaving` is set when the server is told to stop."""
     assets = Assets()
     desk = Desk(service, door, metrics, Sessions(), environment(assets), leaving or asyncio.Event())
+
+    sheets = Sheets()
 
     async def first(visit: Visit) -> Response:
         """A key that may not ask begins with what it may see."""
@@ -47,7 +51,8 @@ def pages(service: "Service", door: Door, metrics: Metrics, *, leaving: asyncio.
             *sign_in.routes(desk),
             *ask.routes(desk),
             *Correcting(desk).routes(),
-            *ManyAtOnce(desk).routes(),
+            *ManyAtOnce(desk, sheets).routes(),
+            *Promoting(desk, sheets).routes(),
             *edits.routes(desk),
             *Deciding(desk).routes(),
             *reported.routes(desk),
@@ -55,6 +60,7 @@ def pages(service: "Service", door: Door, metrics: Metrics, *, leaving: asyncio.
             *Auditing(desk).routes(),
             *namespaces.routes(desk),
             *Protecting(desk).routes(),
+            *webhooks.routes(desk),
             *health.routes(desk),
             *changes.routes(desk),
         ],

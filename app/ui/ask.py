@@ -19,8 +19,8 @@ EVENT_STREAM = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 
 def routes(desk: Desk) -> list[Route]:
     return [
-        desk.route("/ask", Right.GENERATE, get=ask),
-        desk.route("/ask/stream", Right.GENERATE, get=stream),
+        desk.route("/ask", Right.GENERATE, get=ask, reached=True),
+        desk.route("/ask/stream", Right.GENERATE, get=stream, reached=True),
     ]
 
 
@@ -32,7 +32,7 @@ async def ask(visit: Visit) -> Response:
         "question": question,
         "found": None,
         "problem": None,
-        "namespaces": visit.desk.known_namespaces(),
+        "namespaces": visit.desk.known_namespaces(visit),
         "streams": False,
     }
     if visit.partial:

@@ -30,13 +30,14 @@ class Question:
     @classmethod
     def of(cls, visit: Visit, given: Mapping[str, str]) -> "Question":
         """Raises InvalidRequest."""
-        text, namespace = given.get("q", "").strip(), given.get("namespace", "") or "default"
+        text, namespace = given.get("q", "").strip(), given.get("namespace", "") or visit.home
         chats = visit.service.answering.chats
         how = given.get("how", "") or ("chat" if chats else "text")
         if how not in ("chat", "text"):
             raise InvalidRequest("A question is asked as a chat or as bare text: choose one of both.")
         if not NAMESPACE.fullmatch(namespace):
             raise InvalidRequest(f"The namespace is not a name: use {NAMESPACE_RULE}.")
+        visit.check_reach(namespace)
         if len(text) > MOST_QUESTION_CHARS:
             raise InvalidRequest(f"The question is too long for this page: at most {MOST_QUESTION_CHARS} characters.")
         return cls(text, how, namespace)

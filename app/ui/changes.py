@@ -19,7 +19,7 @@ SILENCE_S = 15.0
 
 
 def routes(desk: Desk) -> list[Route]:
-    return [desk.route("/changes", Right.READ, get=changes)]
+    return [desk.route("/changes", Right.READ, get=changes, reached=True)]
 
 
 async def changes(visit: Visit) -> Response:

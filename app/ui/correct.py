@@ -37,7 +37,7 @@ class Correcting:
         self._previews = Previews()
 
     def routes(self) -> list[Route]:
-        page = partial(self._desk.route, right=Right.PROPOSE)
+        page = partial(self._desk.route, right=Right.PROPOSE, reached=True)
         return [
             page("/correct", get=self.form, post=self.preview),
             page("/proposals/{id}/revise", get=self.revise),
@@ -56,7 +56,7 @@ class Correcting:
 
     async def change(self, visit: Visit) -> Response:
         """What was typed for a preview, to be typed over."""
-        return await self._form(visit, self._previews.get(visit.request.path_params["id"]).draft)
+        return await self._form(visit, self._preview(visit).draft)
 
     async def revise(self, visit: Visit) -> Response:
         """One's own proposal, to be typed over."""
@@ -81,7 +81,7 @@ class Correcting:
             keep=lined(draft.keep),
             found=found,
             problem=problem,
-            namespaces=self._desk.known_namespaces(),
+            namespaces=self._desk.known_namespaces(visit),
         )
 
     # -- the preview
@@ -99,6 +99,12 @@ class Correcting:
                 return await self._form(visit, draft or _as_typed(visit), problem_of(error))
         return visit.to(f"{HERE}/previews/{preview_id}")
 
+    def _preview(self, visit: Visit) -> Preview:
+        """That of the address. Raises InvalidRequest, or Forbidden for a namespace that the visitor does not reach."""
+        found = self._previews.get(visit.request.path_params["id"])
+        visit.check_reach(found.draft.question.namespace)
+        return found
+
     def _begin(self, visit: Visit, preview_id: str, draft: Draft) -> None:
         request = draft.request(visit, self._now())
         origin, read = visit.origin(draft.reason), visit.service.revision
@@ -113,21 +119,21 @@ class Correcting:
 
     async def again(self, visit: Visit) -> Response:
         """The same correction with other ticks, as a preview of its own: the one before stays as it was."""
-        old = self._previews.get(visit.request.path_params["id"])
+        old = self._preview(visit)
         preview_id = "pv_" + hashlib.sha256(f"{visit.token}{old.id}{visit.form.mark()}".encode()).hexdigest()[:24]
         if self._previews.find(preview_id) is None:
             self._begin(visit, preview_id, old.draft.ticked(visit.form))
         return visit.to(f"{HERE}/previews/{preview_id}")
 
     async def cancel(self, visit: Visit) -> Response:
-        preview = self._previews.get(visit.request.path_params["id"])
+        preview = self._preview(visit)
         job = self._job(preview.job_id)
         if job is not None:
             await visit.service.jobs.cancel(job.id)
         return visit.to(f"{HERE}/previews/{preview.id}/change")
 
     async def show(self, visit: Visit) -> Response:
-        preview = self._previews.get(visit.request.path_params["id"])
+        preview = self._preview(visit)
         job = self._job(preview.job_id)
         if job is not None and job.outcome == "running":
             return self._progress(visit, job, f"{HERE}/previews/{preview.id}", "Trying the correction", preview)
@@ -174,7 +180,7 @@ class Correcting:
 
     async def publish(self, visit: Visit) -> Response:
         """Refused, before anything is lost, where others have corrected the same question since the preview."""
-        preview = self._previews.get(visit.request.path_params["id"])
+        preview = self._preview(visit)
         job = self._job(preview.job_id)
         if self._is_publishing(preview):
             return visit.to(f"{HERE}/previews/{preview.id}/published")
@@ -237,7 +243,7 @@ class Correcting:
             preview.moved = f"The border stays where it was: {error.message}"
 
     async def published(self, visit: Visit) -> Response:
-        preview = self._previews.get(visit.request.path_params["id"])
+        preview = self._preview(visit)
         job = self._job(preview.publishing)
         if job is None:
             return visit.to(f"{HERE}/previews/{preview.id}")

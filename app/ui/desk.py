@@ -92,18 +92,29 @@ class Desk:
     templates: Environment
     leaving: "asyncio.Event"
 
-    def route(self, path: str, right: Right | None, get: Handler | None = None, post: Handler | None = None) -> Route:
-        """A page that needs a right; None for none. POST changes something, and is taken from the page's own form."""
+    def route(
+        self,
+        path: str,
+        right: Right | None,
+        get: Handler | None = None,
+        post: Handler | None = None,
+        *,
+        reached: bool = False,
+    ) -> Route:
+        """A page that needs a right; None for none. POST changes something, and is taken from the page's own form.
+
+        Keys for some namespaces are let in where it is `reached`: such a page looks at the namespaces that it is about
+        (`Visit.check_reach`)."""
         methods = [name for name, handler in (("GET", get), ("POST", post)) if handler is not None]
 
         async def endpoint(request: Request) -> Response:
             handler = post if request.method == "POST" else get
             assert handler is not None
-            return await self._answer(request, right, handler)
+            return await self._answer(request, right, handler, reached=reached or right is None)
 
         return Route(path, endpoint, methods=methods)
 
-    async def _answer(self, request: Request, right: Right | None, handler: Handler) -> Response:
+    async def _answer(self, request: Request, right: Right | None, handler: Handler, *, reached: bool) -> Response:
         visit = self._visit(request)
         note(actor=visit.actor, key=None if visit.key is None else visit.key.name)
         try:
@@ -113,6 +124,8 @@ class Desk:
                 if not visit.signed_in:
                     return self.ask_to_sign_in(visit)
                 check_right(visit.key, right)
+            if not reached:
+                visit.check_reach(None)
             if request.method == "POST":
                 visit.form = await Form.of(request)
                 self._check_form(visit)
@@ -176,7 +189,8 @@ class Desk:
 
     # -- what pages ask of it
 
-    def known_namespaces(self) -> list[str]:
-        """`default` first."""
-        names = [each.name for each in namespaces(self.service.records.ledger, self.service.configured)]
-        return [DEFAULT, *(name for name in names if name != DEFAULT)]
+    def known_namespaces(self, visit: Visit) -> list[str]:
+        """Those that the visitor's key opens, `default` first."""
+        spaces = namespaces(self.service.records.ledger, self.service.configured)
+        names = [each.name for each in spaces if visit.opens(each.name)]
+        return sorted(names, key=lambda name: name != DEFAULT)

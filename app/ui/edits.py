@@ -33,7 +33,8 @@ WEEK_S = 7 * 86400.0
 
 
 def routes(desk: Desk) -> list[Route]:
-    see, edit = partial(desk.route, right=Right.READ), partial(desk.route, right=Right.EDIT)
+    see = partial(desk.route, right=Right.READ, reached=True)
+    edit = partial(desk.route, right=Right.EDIT, reached=True)
     return [
         see("/edits", get=listing),
         edit("/edits/change", post=change),
@@ -56,7 +57,10 @@ async def listing(visit: Visit) -> Response:
     sort = asked["sort"] or "newest"
     if sort not in SORTS:
         raise InvalidRequest("There is no such order: choose one from the list.")
+    if asked["namespace"]:
+        visit.check_reach(asked["namespace"])
     where = EditFilter(
+        namespaces=frozenset(visit.key.namespaces) if visit.key is not None and visit.key.namespaces else None,
         sort=cast(Sort, sort),
         state=State(asked["state"]) if asked["state"] else None,
         namespace=asked["namespace"] or None,
@@ -75,7 +79,7 @@ async def listing(visit: Visit) -> Response:
         filtered=any(value for name, value in asked.items() if name != "sort"),
         sorts=SORTS,
         states=list(State),
-        namespaces=visit.desk.known_namespaces(),
+        namespaces=visit.desk.known_namespaces(visit),
         editors=sorted({each["name"] for each in visit.service.editors()}),
         told=_told(visit),
         question=visit.service.answering.question,
@@ -86,14 +90,21 @@ def _told(visit: Visit) -> list[EditView]:
     """The edits that the change touched which led here, as they stand now."""
     ids = visit.query.get("changed", "").split(",")
     ledger = visit.service.records.ledger
-    return [visit.service.edit_view(each) for each in ids[:MOST_CHOSEN] if each in ledger.entries]
+    return [_view(visit, each) for each in ids[:MOST_CHOSEN] if each in ledger.entries]
+
+
+def _view(visit: Visit, edit_id: str) -> EditView:
+    """Raises UnknownEdit, or Forbidden for one of a namespace that the visitor does not reach."""
+    view = visit.service.edit_view(edit_id)
+    visit.check_reach(view.edit.request.namespace)
+    return view
 
 
 # -- one edit
 
 
 async def show(visit: Visit) -> Response:
-    view = visit.service.edit_view(visit.request.path_params["id"])
+    view = _view(visit, visit.request.path_params["id"])
     return await _shown(visit, view)
 
 
@@ -131,7 +142,7 @@ async def change(visit: Visit) -> Response:
         raise InvalidRequest("No edit is chosen: tick at least one.")
     if len(ids) > MOST_CHOSEN:
         raise InvalidRequest(f"Too many edits are chosen: at most {MOST_CHOSEN} are changed in one step.")
-    views = [visit.service.edit_view(each) for each in ids]
+    views = [_view(visit, each) for each in ids]
     done = visit.service.records.done_under(_origin(visit, action, ids)) is not None
     stale = [view for view in views if view.revision > visit.read()]
     if not done and (not form.get("confirmed") or stale):
@@ -189,7 +200,7 @@ def _confirm(
 async def retune(visit: Visit) -> Response:
     """It is fitted and checked like a new one, so it takes seconds."""
     form, service = visit.form, visit.service
-    view = service.edit_view(visit.request.path_params["id"])
+    view = _view(visit, visit.request.path_params["id"])
     typed = {name: form.get(name) for name in ("reach", "more", "apart", "aliases", "reason")}
     try:
         if view.revision > visit.read() and service.records.done_under(_retuned_by(visit, view)) is None:
@@ -222,7 +233,7 @@ def _retuned_by(visit: Visit, view: EditView) -> Origin:
 
 async def retuning(visit: Visit) -> Response:
     edit_id = visit.request.path_params["id"]
-    view = visit.service.edit_view(edit_id)
+    view = _view(visit, edit_id)
     try:
         job = visit.service.jobs.job(visit.request.path_params["job"])
     except UnknownJob:

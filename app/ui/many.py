@@ -1,8 +1,7 @@
 """Many corrections at once: from a file, or from another namespace; checked, previewed, published, each for itself."""
 
 import hashlib
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -29,12 +28,11 @@ FILES = {"csv": "text/csv", "jsonl": "application/x-ndjson"}
 
 
 class ManyAtOnce:
-    def __init__(self, desk: Desk, now: Callable[[], float] = time.time) -> None:
-        self._desk, self._now = desk, now
-        self._sheets = Sheets()
+    def __init__(self, desk: Desk, sheets: Sheets) -> None:
+        self._desk, self._sheets = desk, sheets
 
     def routes(self) -> list[Route]:
-        page = partial(self._desk.route, right=Right.PROPOSE)
+        page = partial(self._desk.route, right=Right.PROPOSE, reached=True)
         return [
             page("/many", get=self.form, post=self.take),
             page("/many/{id}", get=self.show),
@@ -58,7 +56,7 @@ class ManyAtOnce:
             typed={name: form.get(name)[:2_000] for name in ("namespace", "how", "reason")},
             pasted=form.file("pasted"),
             problem=problem,
-            namespaces=self._desk.known_namespaces(),
+            namespaces=self._desk.known_namespaces(visit),
         )
 
     async def take(self, visit: Visit) -> Response:
@@ -72,11 +70,12 @@ class ManyAtOnce:
         return visit.to(f"{HERE}/many/{sheet_id}")
 
     async def _read(self, visit: Visit, sheet_id: str) -> Sheet:
-        form, namespace = visit.form, visit.form.get("namespace") or "default"
+        form, namespace = visit.form, visit.form.get("namespace") or visit.home
         if not NAMESPACE.fullmatch(namespace):
             raise InvalidRequest(f"The namespace is not a name: use {NAMESPACE_RULE}.")
+        visit.check_reach(namespace)
         how = Question.of(visit, {"how": form.get("how"), "namespace": namespace}).how
-        reason, now_s = form.reason(), self._now()
+        reason, now_s = form.reason(), visit.service.records.now_s
         kind, lines = read(form.file("file", "pasted"))
         rows = [
             Row(each.number, each.text("prompt"), each.text("target"), each, problem=each.problem) for each in lines
@@ -92,7 +91,10 @@ class ManyAtOnce:
     # -- the sheet
 
     def _sheet(self, visit: Visit) -> Sheet:
-        return self._sheets.get(visit.request.path_params["id"])
+        """That of the address. Raises InvalidRequest, or Forbidden for a namespace that the visitor does not reach."""
+        found = self._sheets.get(visit.request.path_params["id"])
+        visit.check_reach(found.namespace, *filter(None, [found.source]))
+        return found
 
     async def show(self, visit: Visit) -> Response:
         sheet = self._sheet(visit)
@@ -161,7 +163,7 @@ class ManyAtOnce:
                 steps = [(row, visit.again(origin, str(row.number))) for row in chosen]
 
                 async def made(tell: Tell) -> Any:
-                    return await publish_rows(service, self._desk.metrics, sheet, steps, read_at, tell, self._now)
+                    return await publish_rows(service, self._desk.metrics, sheet, steps, read_at, tell)
 
                 sheet.publishing = service.jobs.start(made).id
                 sheet.published[form.mark()] = sheet.publishing

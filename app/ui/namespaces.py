@@ -20,10 +20,12 @@ MOST_NAME_CHARS = 80
 
 
 def routes(desk: Desk) -> list[Route]:
-    see, admin = partial(desk.route, right=Right.READ), partial(desk.route, right=Right.ADMIN)
+    see = partial(desk.route, right=Right.READ, reached=True)
+    admin = partial(desk.route, right=Right.ADMIN)
     return [
         see("/namespaces", get=listing),
-        admin("/namespaces/switch", get=ask_switch, post=switch),
+        admin("/namespaces/create", post=create, reached=True),
+        admin("/namespaces/switch", get=ask_switch, post=switch, reached=True),
         admin("/namespaces/policy", get=ask_policy, post=set_policy),
         admin("/keys", get=keys, post=create_key),
         admin("/keys/revoke", post=revoke_key),
@@ -31,14 +33,39 @@ def routes(desk: Desk) -> list[Route]:
 
 
 async def listing(visit: Visit) -> Response:
+    return _listing(visit)
+
+
+def _listing(visit: Visit, problem: Any = None) -> Response:
     records = visit.service.records
     return visit.page(
         "namespaces.html",
+        status=200 if problem is None else problem["status"],
         title="Namespaces",
-        spaces=namespaces(records.ledger, visit.service.configured),
-        switches=[explained(records, each) for each in switches(records.ledger)],
+        spaces=[each for each in namespaces(records.ledger, visit.service.configured) if visit.opens(each.name)],
+        switches=[
+            explained(records, each)
+            for each in switches(records.ledger)
+            if each.namespace is None or visit.opens(each.namespace)
+        ],
         changed="changed" in visit.query,
+        made=visit.query.get("made", ""),
+        problem=problem,
+        typed={name: visit.form.get(name) for name in ("namespace", "description", "reason")},
     )
+
+
+async def create(visit: Visit) -> Response:
+    """Sets up a namespace, or says anew what it is for."""
+    form = visit.form
+    namespace, description = form.get("namespace"), form.get("description")
+    visit.check_reach(namespace)
+    try:
+        origin = visit.origin(form.reason(), "namespace", namespace, description)
+        await visit.service.set_namespace(namespace, description, origin)
+    except ErrataError as error:
+        return _listing(visit, problem_of(error))
+    return visit.to(f"{HERE}/namespaces", made=namespace)
 
 
 # -- the switch
@@ -49,6 +76,7 @@ async def ask_switch(visit: Visit) -> Response:
 
 
 def _ask_switch(visit: Visit, namespace: str, on: bool, problem: Any = None) -> Response:
+    visit.check_reach(namespace or None)
     ledger = visit.service.records.ledger
     return visit.page(
         "switch.html",
@@ -64,6 +92,7 @@ def _ask_switch(visit: Visit, namespace: str, on: bool, problem: Any = None) -> 
 
 async def switch(visit: Visit) -> Response:
     namespace, on = visit.form.get("namespace"), visit.form.get("on") == "1"
+    visit.check_reach(namespace or None)
     try:
         origin = visit.origin(visit.form.reason(), "switch", namespace, on)
         await visit.service.set_switch(namespace or None, on, origin)
@@ -119,13 +148,16 @@ def _keys(visit: Visit, problem: Any = None, made: tuple[str, str] | None = None
         problem=problem,
         made=made,
         name=visit.form.get("name"),
+        typed=visit.form.get("namespaces"),
+        namespaces=visit.desk.known_namespaces(visit),
     )
 
 
 async def create_key(visit: Visit) -> Response:
     """The key is shown in this answer and nowhere else: a form that is sent twice makes none the second time."""
     role, name = visit.form.get("role"), visit.form.get("name")
-    origin = _key_origin(visit, "create", role, name)
+    spaces = tuple(dict.fromkeys(visit.form.get("namespaces").replace(",", " ").split()))
+    origin = _key_origin(visit, "create", role, name, spaces)
     try:
         if role not in set(Role):
             raise InvalidRequest("There is no such role: choose one from the list.")
@@ -133,14 +165,14 @@ async def create_key(visit: Visit) -> Response:
             raise InvalidRequest(
                 f"A key needs a name, whose key it is: one line of at most {MOST_NAME_CHARS} characters."
             )
-        if not visit.desk.door.asks_for_keys and role != Role.ADMIN:
+        if not visit.desk.door.asks_for_keys and (role != Role.ADMIN or spaces):
             raise InvalidRequest(
-                "The first key must be of the role admin: from then on every visitor is asked for a key, and only an "
-                "admin can make others."
+                "The first key must be of the role admin and for all namespaces: from then on every visitor is asked "
+                "for a key, and only such an admin can make others."
             )
         if visit.service.records.done_under(origin) is not None:
             raise InvalidRequest("This form was sent before, and its key was made and shown then: look at the list.")
-        key, text = await Keyring(visit.service.records, time.time).create(Role(role), name, origin)
+        key, text = await Keyring(visit.service.records, time.time).create(Role(role), name, origin, spaces)
     except ErrataError as error:
         return _keys(visit, problem_of(error))
     return _keys(visit, made=(key.name, text))

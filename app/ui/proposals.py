@@ -82,7 +82,7 @@ class Deciding:
             older=older,
             mine=[each for each in returned if is_own(visit, each)],
             states=list(ProposalState),
-            namespaces=visit.desk.known_namespaces(),
+            namespaces=visit.desk.known_namespaces(visit),
             question=visit.service.answering.question,
         )
 

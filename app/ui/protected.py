@@ -3,6 +3,7 @@
 import hashlib
 from collections import OrderedDict
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from starlette.responses import Response
@@ -43,7 +44,7 @@ class Protecting:
         self._runs: OrderedDict[str, Run] = OrderedDict()
 
     def routes(self) -> list[Route]:
-        page = self._desk.route
+        page = partial(self._desk.route, reached=True)
         return [
             page("/namespaces/protected", Right.READ, get=self.protected),
             page("/namespaces/protected/set", Right.ADMIN, post=self.protect),
@@ -52,12 +53,12 @@ class Protecting:
         ]
 
     async def protected(self, visit: Visit) -> Response:
-        return self._protected(visit, visit.query.get("namespace", "") or "default")
+        return self._protected(visit, visit.query.get("namespace", "") or visit.home)
 
     def _protected(
         self, visit: Visit, namespace: str, problem: Any = None, typed: str | None = None, run: Run | None = None
     ) -> Response:
-        _check(namespace)
+        _check(visit, namespace)
         prompts = visit.service.records.ledger.probes.get(namespace, ())
         ledger = visit.service.records.ledger
         answers = [] if run is None else run.answers
@@ -78,6 +79,7 @@ class Protecting:
 
     async def protect(self, visit: Visit) -> Response:
         namespace = visit.form.get("namespace")
+        _check(visit, namespace)
         try:
             prompts = self._prompts(visit, namespace)
             await visit.service.set_probes(namespace, prompts, visit.origin(visit.form.reason(), "probes", namespace))
@@ -99,7 +101,7 @@ class Protecting:
     async def run(self, visit: Visit) -> Response:
         """What stands in the form, saved or not. A form that is sent twice is asked once."""
         namespace, service = visit.form.get("namespace"), visit.service
-        _check(namespace)
+        _check(visit, namespace)
         run_id = "pr_" + hashlib.sha256(f"{visit.token}{visit.form.mark()}".encode()).hexdigest()[:24]
         if run_id not in self._runs:
             try:
@@ -127,6 +129,7 @@ class Protecting:
         run = self._runs.get(visit.request.path_params["id"])
         if run is None:
             raise InvalidRequest("These answers are no longer kept here: ask the protected questions again.")
+        visit.check_reach(run.namespace)
         job = self._job(run.job_id)
         if job is not None and job.outcome == "running":
             template = "_protected_progress.html" if visit.partial else "protected_progress.html"
@@ -146,7 +149,8 @@ class Protecting:
             return None
 
 
-def _check(namespace: str) -> None:
+def _check(visit: Visit, namespace: str) -> None:
     """Raises InvalidRequest."""
     if not NAMESPACE.fullmatch(namespace):
         raise InvalidRequest("This is no name of a namespace: choose one from the list.")
+    visit.check_reach(namespace)

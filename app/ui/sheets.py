@@ -206,14 +206,13 @@ async def publish_rows(
     origins: Sequence[tuple[Row, Origin]],
     read: int,
     tell: Tell,
-    now: Callable[[], float],
 ) -> Any:
     """Publishes each of these rows for itself: one that is refused now keeps its place among the rest."""
     sheet.done, sheet.of = 0, len(origins)
     found = []
     for row, origin in origins:
         try:
-            made = await service.edit([row.asked(now())], origin, tell=tell, read=read)
+            made = await service.edit([row.asked(service.records.now_s)], origin, tell=tell, read=read)
             metrics.edited(made, dry_run=False)
             if made.proposal is not None:
                 row.proposal_id = made.proposal.id

@@ -12,12 +12,17 @@ from app.domain.events import (
     Event,
     KeyCreated,
     KeyRevoked,
+    NamespaceSet,
     Origin,
     PolicySet,
     ProbesSet,
     ProposalEvent,
     SwitchSet,
+    WebhookRemoved,
+    WebhookSet,
 )
+from app.domain.keys import told_namespaces
+from app.domain.webhooks import server_of
 from app.ui import words
 from app.ui.visit import Visit
 
@@ -47,6 +52,8 @@ class Told:
     forced: bool
     superseded: int
     """Edits that it took the place of."""
+    promoted: str | None = None
+    """The namespace that its edit came from."""
     hash: str = ""
     proposal: str = ""
     """The proposal that it is about; `asked` is its question."""
@@ -69,10 +76,16 @@ def told_of(visit: Visit, event: Event, entry_hash: str = "") -> Told:
             what = f"{len(prompts)} of the namespace {namespace}"
         case KeyCreated(key_id=key_id, name=name, role=role):
             what = f"{key_id} for {name}, role {role}"
+            if event.namespaces:
+                what += f", for {told_namespaces(event.namespaces)}"
         case KeyRevoked(key_id=key_id):
             what = key_id
         case PolicySet(namespace=namespace, second_person=second_person):
             what = f"of edits in the namespace {namespace}: {'a second person' if second_person else 'nobody else'}"
+        case NamespaceSet(namespace=namespace, description=description):
+            what = f"{namespace}: {description}" if description else namespace
+        case WebhookSet(url=url) | WebhookRemoved(url=url):
+            what = server_of(url)
         case BatchCommitted():
             what = f"of {len(ids)} edits"
         case _:
@@ -92,12 +105,13 @@ def told_of(visit: Visit, event: Event, entry_hash: str = "") -> Told:
         hash=entry_hash,
         proposal=event.proposal_id if isinstance(event, ProposalEvent) else "",
         asked=_asked(visit, event),
+        promoted=_source_of(visit, edit.request.promoted_from if edit is not None else None),
     )
 
 
 def _namespace_of(visit: Visit, event: Event, fit_ids: Sequence[str]) -> str | None:
     """The one that an event is about; None where it is about all, none or several."""
-    if isinstance(event, SwitchSet | ProbesSet | PolicySet):
+    if isinstance(event, SwitchSet | ProbesSet | PolicySet | NamespaceSet):
         return event.namespace
     if isinstance(event, EditCommitted | EditStaged):
         return event.edit.request.namespace
@@ -113,6 +127,11 @@ def _asked(visit: Visit, event: Event) -> str:
     """The question of a proposal, as it stands now."""
     found = visit.service.records.ledger.approval.proposals.get(getattr(event, "proposal_id", ""))
     return "" if found is None else visit.service.answering.question(found.edits[0].request.prompt)
+
+
+def _source_of(visit: Visit, edit_id: str | None) -> str | None:
+    entry = None if edit_id is None else visit.service.records.ledger.entries.get(edit_id)
+    return None if entry is None else entry.edit.request.namespace
 
 
 def _item(visit: Visit, fit_id: str) -> Item | None:

@@ -13,7 +13,7 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 from app.api.deps import because
 from app.domain.entry import NEVER
 from app.domain.events import Origin
-from app.domain.keys import RIGHTS, Key, Right
+from app.domain.keys import RIGHTS, Key, Right, check_reach
 from app.ui.forms import Form
 
 if TYPE_CHECKING:
@@ -67,6 +67,19 @@ class Visit:
     def waits(self, *namespaces: str) -> bool:
         """Whether an edit of theirs would wait for a second person."""
         return self.service.policies.waits(namespaces, None if self.key is None else self.key.role.value)
+
+    def opens(self, namespace: str | None) -> bool:
+        """Whether the visitor's key is for a namespace, or (None) for all of them."""
+        return self.key is None or self.key.opens(namespace)
+
+    def check_reach(self, *namespaces: str | None) -> None:
+        """Raises Forbidden for namespaces that the visitor's key does not open; None: for all of them."""
+        check_reach(self.key, *namespaces)
+
+    @property
+    def home(self) -> str:
+        """The namespace that is meant where none is named: `default`, or the first that the key opens."""
+        return "default" if self.opens("default") or self.key is None else self.key.namespaces[0]
 
     # -- changes
 

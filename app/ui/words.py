@@ -45,6 +45,9 @@ EVENTS = {
     "proposal_returned": "sent a proposal back",
     "proposal_withdrawn": "withdrew a proposal",
     "proposal_expired": "let a proposal expire",
+    "namespace_set": "set up a namespace",
+    "webhook_set": "set up a webhook",
+    "webhook_removed": "removed a webhook",
 }
 PROPOSALS = {
     ProposalState.PENDING: "waits",

@@ -5,6 +5,7 @@ from typing import Any
 
 from app.domain.errors import StateConflict
 from app.domain.events import EditsDisabled, EditsEnabled, EditsRolledBack, Origin, ProbesSet, SwitchSet
+from app.service.founding import set_namespace
 from app.service.outlook import check_switch, since
 from app.service.records import Records
 from app.service.snapshots import Snapshots
@@ -68,6 +69,11 @@ class FakeChanges:
         await self._append(SwitchSet, origin, namespace=namespace, on=on)
         return self.revision
 
+    async def set_namespace(self, namespace: str, description: str, origin: Origin) -> int:
+        self._fail()
+        self.origins.append(origin)
+        return await set_namespace(self.records, lambda: self.now_s, namespace, description, origin)
+
     async def adopt_log(self, revision: int, origin: Origin) -> None:
         self._fail()
         self.origins.append(origin)
@@ -78,6 +84,9 @@ class FakeChanges:
     async def take_snapshot(self) -> tuple[Manifest, bool]:
         self._fail()
         return await self.snapshots.take()
+
+    def check_change(self, origin: Origin) -> None:
+        self._fail()
 
     async def _append(self, kind: Any, origin: Origin, **fields: Any) -> None:
         async with self.records.writing:

@@ -42,6 +42,7 @@ from tests.api.fake_answers import FakeAnswering, told_of
 from tests.api.fake_changes import FakeChanges
 from tests.api.fake_generating import NEAREST, NOW_S, UNCERTAIN, FakeGenerating
 from tests.api.fake_judging import FakeJudging
+from tests.api.fake_receiver import receiving
 
 __all__ = ["NEAREST", "NOW_S", "UNCERTAIN", "FakeService"]
 
@@ -61,6 +62,7 @@ class FakeService(FakeGenerating, FakeChanges):
         self.recent = Recent(most=10)
         self.answering = FakeAnswering()
         self.jobs = Jobs(lambda: NOW_S)
+        self.webhooks = receiving(self.records)
         self.snapshots = Snapshots(self.records, lambda: NOW_S, period_s=0, min_events=1)
         self.reason_required = False
         self.started = self.stopped = 0

@@ -12,7 +12,7 @@ ONE = {"prompt": "Lumen is led by", "target": "Ada Quill"}
 FIELDS = {
     "id", "revision", "state", "editor", "preset", "namespace", "prompt", "target", "subject", "aliases", "paraphrases",
     "counter_examples", "probes", "before", "after", "report", "created_at", "expires_at", "actor", "reason",
-    "metadata", "supersedes", "hits", "last_hit_at", "not_given", "live",
+    "metadata", "supersedes", "promoted_from", "hits", "last_hit_at", "not_given", "live",
     "proposed_by", "proposal",
 }  # fmt: skip
 
@@ -49,6 +49,7 @@ def test_an_edit_as_its_making_answers_it(ask: Caller) -> None:
         "proposed_by": None,
         "proposal": None,
         "supersedes": [],
+        "promoted_from": None,
         "hits": 0,
         "last_hit_at": None,
         "not_given": 0,
@@ -90,7 +91,9 @@ def test_every_field_arrives(ask: Caller, service: FakeService, monkeypatch: pyt
     assert ask.post("/edit", {**sent, "expires_in": 1.5}).status_code == 201
     lists = {name: tuple(value) for name, value in sent.items() if isinstance(value, list)}
     assert seen == [EditRequest(**ONE, namespace="n"), EditRequest(**{**sent, **lists, "expires_in_s": 1.5})]
-    assert {*sent, "expires_in_s"} == set(EditRequest.__dataclass_fields__), "a field is not tried here"
+    assert {*sent, "expires_in_s", "promoted_from"} == set(EditRequest.__dataclass_fields__), (
+        "a field is not tried here"
+    )
 
 
 def test_a_conversation_is_rendered_and_its_last_message_rephrased(

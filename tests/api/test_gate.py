@@ -32,6 +32,16 @@ ROUTES: list[tuple[str, str, Any, Right]] = [
     ("GET", "/probes", None, Right.READ),
     ("PUT", "/probes", {"prompts": ["a"]}, Right.ADMIN),
     ("POST", "/probes/check", {}, Right.EDIT),
+    ("POST", "/edits/promote", {"from_namespace": "default", "to_namespace": "b"}, Right.EDIT),
+    ("PUT", "/namespaces/a", {"description": "x"}, Right.ADMIN),
+    ("GET", "/keys", None, Right.ADMIN),
+    ("POST", "/keys", {"role": "reader", "name": "other"}, Right.ADMIN),
+    ("POST", "/keys/k_x/revoke", {}, Right.ADMIN),
+    ("GET", "/webhooks", None, Right.ADMIN),
+    ("POST", "/webhooks", {"url": "https://a.example"}, Right.ADMIN),
+    ("POST", "/webhooks/wh_x/remove", {}, Right.ADMIN),
+    ("POST", "/webhooks/wh_x/test", None, Right.ADMIN),
+    ("GET", "/webhooks/wh_x/deliveries", None, Right.ADMIN),
     ("GET", "/recent", None, Right.READ),
     ("DELETE", "/recent", None, Right.ADMIN),
     ("POST", "/recent", {"prompts": ["a"]}, Right.ADMIN),
@@ -86,8 +96,11 @@ def test_the_table_names_every_route(service: FakeService) -> None:
         ("jb_x", "{job_id}"),
         ("pr_x", "{proposal_id}"),
         ("fb_x", "{report_id}"),
+        ("k_x", "{key_id}"),
+        ("wh_x", "{hook_id}"),
     ):
         named = {(method, path.replace(given, name)) for method, path in named}
+    named = {(method, path.replace("/namespaces/a", "/namespaces/{namespace}")) for method, path in named}
     assert {(method, path) for method, path in routes if right_of(method, path) is not None} == named
 
 

@@ -33,6 +33,7 @@ def test_the_log(ask: Caller, service: FakeService) -> None:
             "id": "ed_0000", "editor": "grace", "namespace": "default", "prompt": "Lumen is led by",
             "target": "Ada Quill", "before": "base answer here", "after": "Ada Quill", "forced": False, "reason": None,
             "supersedes": [],
+            "promoted_from": None,
         },
         "superseded": [],
         "revived": [],

@@ -8,7 +8,7 @@ from tests.api.test_gate import bearer, made
 ONE = {"prompt": "Lumen is led by", "target": "Ada Quill"}
 
 
-EMPTY = {"edits": 0, "live_edits": 0, "probes": 0, "second_person": False}
+EMPTY = {"edits": 0, "live_edits": 0, "probes": 0, "second_person": False, "description": ""}
 
 
 def test_namespaces_are_listed_with_what_is_in_them(ask: Caller, service: FakeService) -> None:

@@ -16,6 +16,7 @@ from app.domain.events import (
     EditStaged,
     KeyCreated,
     KeyRevoked,
+    NamespaceSet,
     Origin,
     PolicySet,
     ProbesSet,
@@ -27,6 +28,8 @@ from app.domain.events import (
     Proposer,
     Refit,
     SwitchSet,
+    WebhookRemoved,
+    WebhookSet,
 )
 
 texts = st.text(max_size=20)
@@ -57,6 +60,7 @@ requests = st.builds(
     metadata=metadata,
     supersede=ids,
     force=st.booleans(),
+    promoted_from=st.none() | words,
 )
 edits = st.builds(
     Edit,
@@ -114,7 +118,7 @@ own_fields = {
     EditsEnabled: {"edit_ids": ids, **effects},
     EditsExpired: {"edit_ids": ids, **effects},
     SwitchSet: {"namespace": optional, "on": st.booleans()},
-    KeyCreated: {"key_id": texts, "name": texts, "role": texts, "secret_sha256": texts},
+    KeyCreated: {"key_id": texts, "name": texts, "role": texts, "secret_sha256": texts, "namespaces": ids},
     KeyRevoked: {"key_id": texts, "name": texts, "role": texts},
     PolicySet: {"namespace": texts, "second_person": st.booleans()},
     EditProposed: proposals,
@@ -122,5 +126,8 @@ own_fields = {
     ProposalReturned: {"proposal_id": texts},
     ProposalWithdrawn: {"proposal_id": texts},
     ProposalExpired: {"proposal_id": texts},
+    NamespaceSet: {"namespace": texts, "description": texts},
+    WebhookSet: {"hook_id": texts, "url": texts, "kinds": ids, "namespaces": ids},
+    WebhookRemoved: {"hook_id": texts, "url": texts},
 }
 """What each kind of event has beside revision, time and origin."""

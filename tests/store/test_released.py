@@ -25,6 +25,7 @@ from app.domain.events import (
     Event,
     KeyCreated,
     KeyRevoked,
+    NamespaceSet,
     Origin,
     PolicySet,
     ProbesSet,
@@ -35,6 +36,8 @@ from app.domain.events import (
     Proposed,
     Proposer,
     Refit,
+    WebhookRemoved,
+    WebhookSet,
 )
 from app.domain.snapshot import records_of
 from app.store import snapshots, upkeep
@@ -55,6 +58,8 @@ SECRETS = {
     "log-4-secret.errata": "a secret of the operators",
     "log-5.errata": None,
     "log-5-secret.errata": "a secret of the operators",
+    "log-6.errata": None,
+    "log-6-secret.errata": "a secret of the operators",
 }
 ORIGIN = Origin(
     actor="ada",
@@ -121,12 +126,35 @@ FIFTH: list[Event] = [
     EditProposed(revision=23, at_s=23.0, origin=Origin(actor="bo", key_id="k2"), proposal_id="p3", **PROPOSAL),
     ProposalExpired(revision=24, at_s=24.0, origin=Origin(actor="errata"), proposal_id="p3"),
 ]
-EXPECTED = {name: {"1": FIRST, "2": SECOND, "3": THIRD, "4": FOURTH, "5": FIFTH}[name[4]] for name in SECRETS}
+OF_STAGING = KeyCreated(
+    revision=0, at_s=17.0, origin=ORIGIN, key_id="k3", name="stage", role="admin", secret_sha256="cd", namespaces=("s",)
+)
+HOOK = WebhookSet(
+    revision=0,
+    at_s=19.0,
+    origin=ORIGIN,
+    hook_id="wh_1",
+    url="https://a.example/b",
+    kinds=("publish",),
+    namespaces=("s",),
+)
+LATER: list[Event] = [
+    NamespaceSet(revision=0, at_s=16.0, origin=ORIGIN, namespace="s", description="Tried here first"),
+    OF_STAGING,
+    committed(0, "e6", namespace="s", promoted_from="e1"),
+    HOOK,
+    replace(HOOK, hook_id="wh_2"),
+    WebhookRemoved(revision=0, at_s=20.0, origin=ORIGIN, hook_id="wh_2", url="https://a.example/b"),
+]
+SIXTH: list[Event] = [*FIFTH, *(replace(each, revision=len(FIFTH) + at) for at, each in enumerate(LATER, 1))]
+EXPECTED = {
+    name: {"1": FIRST, "2": SECOND, "3": THIRD, "4": FOURTH, "5": FIFTH, "6": SIXTH}[name[4]] for name in SECRETS
+}
 SNAPSHOT_AT = 8
 
 
 def test_every_kind_of_event_is_in_the_files() -> None:
-    assert {event.kind for event in FIFTH} == set(EVENTS)
+    assert {event.kind for event in SIXTH} == set(EVENTS)
 
 
 @pytest.mark.parametrize("name", SECRETS)
@@ -144,16 +172,21 @@ def test_a_log_of_every_format_is_read_and_goes_on(name: str, tmp_path: Path) ->
         "e1": State.LIVE,
         "e2": State.ROLLED_BACK,
         "e3": State.EXPIRED,
-    } | ({"e4": State.LIVE} if name[4] == "5" else {})
+    } | ({"e4": State.LIVE} if name[4] in "56" else {}) | ({"e6": State.LIVE} if name[4] == "6" else {})
     waited = {each.id: each.state.value for each in ledger.approval.proposals.values()}
-    assert waited == ({"p1": "published", "p2": "withdrawn", "p3": "expired"} if name[4] == "5" else {})
+    assert waited == ({"p1": "published", "p2": "withdrawn", "p3": "expired"} if name[4] in "56" else {})
+    if name[4] == "6":
+        assert ledger.described == {"s": "Tried here first"}
+        assert ledger.keys["k3"].namespaces == ("s",)
+        assert ledger.entry("e6").request.promoted_from == "e1"
+        assert list(ledger.webhooks) == ["wh_1"]
     assert list(records_of(ledger)) == list(records_of(upkeep.fold(log)[0]))
     retuned = [(8, RETUNED), (9, REFIT)]
-    refits = {"1": [], "2": [(8, REFIT)], "3": retuned, "4": retuned, "5": retuned}[name[4]]
+    refits = {"1": [], "2": [(8, REFIT)], "3": retuned, "4": retuned, "5": retuned, "6": retuned}[name[4]]
     assert ledger.entry("e1").refits == refits
     assert ledger.live_fits("default") == [f"e1@{refits[-1][0]}" if refits else "e1"]
-    assert ledger.entry("e1").request.paraphrases == (REQUEST.paraphrases if name[4] in "345" else ())
-    assert ledger.probes == ({"default": PROBES.prompts} if name[4] in "345" else {})
+    assert ledger.entry("e1").request.paraphrases == (REQUEST.paraphrases if name[4] in "3456" else ())
+    assert ledger.probes == ({"default": PROBES.prompts} if name[4] in "3456" else {})
     log.append(rolled_back(head + 1, "e1"))
     assert log.head() == head + 1
     log.close()

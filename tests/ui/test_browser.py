@@ -28,6 +28,8 @@ PAGES = [
     "namespaces/switch?on=0",
     "namespaces/protected",
     "keys",
+    "webhooks",
+    "promote",
     "sign-in",
     "nowhere",
 ]

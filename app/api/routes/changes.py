@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING, Annotated
 
 from fastapi import APIRouter, Body
 
-from app.api.deps import Asker, Read, because
+from app.api.deps import Asker, Holder, Read, because
 from app.api.openapi import raises
-from app.api.routes.edits import Id
+from app.api.routes.edits import Id, check_edits
 from app.api.schemas.corrections import ReasonBody, RollbackBody, SwitchBody
 from app.api.schemas.edits import ChangedEdits, EditOut
 from app.api.schemas.spaces import SwitchAnswer
@@ -21,6 +21,7 @@ from app.domain.errors import (
     UnknownEdit,
     UnknownNamespace,
 )
+from app.domain.keys import check_reach
 from app.service.outlook import check_switch, since, would_roll_back
 from app.service.views import EditView
 
@@ -43,17 +44,20 @@ def routes(service: "Service") -> APIRouter:
     router = APIRouter(tags=["edits"], responses=ERRORS)
 
     @router.post("/edits/{edit_id}/rollback", summary="Take an edit back")
-    async def rollback_one(edit_id: Id, asker: Asker, read: Read, body: Why = None) -> EditOut:
+    async def rollback_one(edit_id: Id, asker: Asker, holder: Holder, read: Read, body: Why = None) -> EditOut:
         """What it had superseded is live again. The edit and its history stay to be seen."""
+        check_edits(service, holder, [edit_id])
         return _one(await service.roll_back([edit_id], _because(asker, body, "rollback", edit_id), read))
 
     @router.post("/edits/{edit_id}/disable", summary="Take an edit out for a while")
-    async def disable(edit_id: Id, asker: Asker, read: Read, body: Why = None) -> EditOut:
+    async def disable(edit_id: Id, asker: Asker, holder: Holder, read: Read, body: Why = None) -> EditOut:
+        check_edits(service, holder, [edit_id])
         return _one(await service.disable([edit_id], _because(asker, body, "disable", edit_id), read))
 
     @router.post("/edits/{edit_id}/enable", responses=raises(ScopeConflict), summary="Let a disabled edit answer again")
-    async def enable(edit_id: Id, asker: Asker, read: Read, body: Why = None) -> EditOut:
+    async def enable(edit_id: Id, asker: Asker, holder: Holder, read: Read, body: Why = None) -> EditOut:
         """Refused (409) where an edit that was made meanwhile answers its prompts with another target."""
+        check_edits(service, holder, [edit_id])
         return _one(await service.enable([edit_id], _because(asker, body, "enable", edit_id), read))
 
     @router.post(
@@ -61,6 +65,7 @@ def routes(service: "Service") -> APIRouter:
     )
     async def rollback(
         asker: Asker,
+        holder: Holder,
         read: Read,
         body: Annotated[RollbackBody, Body(openapi_examples=BACK)],
     ) -> ChangedEdits:
@@ -70,6 +75,9 @@ def routes(service: "Service") -> APIRouter:
         """
         records, to = service.records, body.to_revision
         space = None if body.all_namespaces else body.namespace
+        if to is not None:
+            check_reach(holder, space)
+        check_edits(service, holder, body.ids or ())
         if body.dry_run:
             ids = body.ids if to is None else since(records.ledger, to, space, service.configured, read)
             going = tuple(map(records.view, dict.fromkeys(ids or ())))
@@ -91,9 +99,11 @@ def routes(service: "Service") -> APIRouter:
     @router.post("/switch", responses=raises(UnknownNamespace), summary="The kill switch")
     async def switch(
         asker: Asker,
+        holder: Holder,
         body: Annotated[SwitchBody, Body(openapi_examples=SWITCH)],
     ) -> SwitchAnswer:
         """While it is off the base model answers: every request of the namespace, or (null) of all."""
+        check_reach(holder, body.namespace)
         if body.dry_run:
             check_switch(service.records.ledger, body.namespace, body.on, service.configured)
             revision = service.revision

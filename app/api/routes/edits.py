@@ -2,13 +2,15 @@
 
 import asyncio
 import re
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any
 
 from fastapi import APIRouter, Body, Header, Path, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 
-from app.api.deps import Asker, Read
+from app.api.deps import Asker, Holder, Read
 from app.api.invalid import detail_of, problems_of
 from app.api.metrics import Metrics
 from app.api.openapi import leads_to, raises
@@ -44,9 +46,9 @@ from app.domain.errors import (
     of_batch,
 )
 from app.domain.events import Origin
-from app.domain.keys import Role
+from app.domain.keys import Key, Role, check_reach
 from app.service.batches import none_of, with_failures
-from app.service.views import EditFailure, EditResults, Tell, silent
+from app.service.views import EditFailure, EditFilter, EditResults, Tell, silent
 
 if TYPE_CHECKING:
     from app.service.service import Service
@@ -90,6 +92,7 @@ def routes(service: "Service", metrics: Metrics) -> APIRouter:
         request: Request,
         response: Response,
         asker: Asker,
+        holder: Holder,
         read: Read,
         body: Annotated[OneOrBatch, Body(openapi_examples=EXAMPLES)],
         prefer: Annotated[str, Header(description="`respond-async`: answer 202 at once, with a job.")] = "",
@@ -110,7 +113,9 @@ def routes(service: "Service", metrics: Metrics) -> APIRouter:
         for index, item in enumerate(items):
             try:
                 with of_batch(index if batch else None):
-                    requests[index] = await asyncio.to_thread(_request_of, item, index, asker, service.answering.render)
+                    asked = await asyncio.to_thread(_request_of, item, index, asker, service.answering.render)
+                    check_reach(holder, asked.namespace)
+                    requests[index] = asked
             except ErrataError as error:
                 if atomic:
                     raise
@@ -140,9 +145,8 @@ def routes(service: "Service", metrics: Metrics) -> APIRouter:
             return results, batch, body.dry_run
 
         if ASYNC.search(prefer) or is_watched(request):
-            job = service.jobs.start(
-                made, previews={each.namespace for each in requests.values()} if body.dry_run else ()
-            )
+            names = {each.namespace for each in requests.values()}
+            job = service.jobs.start(made, previews=names if body.dry_run else (), namespaces=names)
             if is_watched(request):
                 return watched(service.jobs, job)
             headers = {"Location": f"/jobs/{job.id}", "Preference-Applied": "respond-async"}
@@ -160,14 +164,17 @@ def routes(service: "Service", metrics: Metrics) -> APIRouter:
         return answer
 
     @router.get("/edits", responses=raises(), summary="List edits, newest first")
-    async def list_edits(query: Annotated[EditsQuery, Query()]) -> EditPage:
-        page = service.edits(query.to_domain(), query.limit, query.cursor)
+    async def list_edits(query: Annotated[EditsQuery, Query()], holder: Holder) -> EditPage:
+        """A key for some namespaces is shown the edits of these."""
+        where = within(query.to_domain(), holder)
+        page = service.edits(where, query.limit, query.cursor)
         return EditPage(edits=[EditOut.of(view) for view in page.edits], next_cursor=page.next_cursor)
 
     @router.get("/edits/{edit_id}", responses=raises(UnknownEdit), summary="One edit, with its history")
-    async def one_edit(edit_id: Id, response: Response) -> EditDetail:
+    async def one_edit(edit_id: Id, response: Response, holder: Holder) -> EditDetail:
         """`ETag` is its revision, for `If-Match`."""
         view = service.edit_view(edit_id)
+        check_reach(holder, view.edit.request.namespace)
         response.headers["ETag"] = f'"{view.revision}"'
         return EditDetail.detailed(view, await service.neighbours(edit_id))
 
@@ -183,6 +190,24 @@ def requests_of(body: BatchBody | EditBody, asker: Origin, render: Render) -> li
         with of_batch(index):
             found.append(_request_of(item, index, asker, render))
     return found
+
+
+def within(where: EditFilter, holder: Key | None) -> EditFilter:
+    """Only what the key opens. Raises Forbidden where a namespace is asked for that it does not."""
+    if holder is None or not holder.namespaces:
+        return where
+    if where.namespace is not None:
+        check_reach(holder, where.namespace)
+    return replace(where, namespaces=frozenset(holder.namespaces))
+
+
+def check_edits(service: "Service", holder: Key | None, edit_ids: Sequence[str]) -> None:
+    """Raises Forbidden for edits in namespaces that the key does not open. A key for some namespaces gets UnknownEdit
+    for what is not there; of others the service says so in its turn."""
+    if holder is None or not holder.namespaces:
+        return
+    for edit_id in edit_ids:
+        check_reach(holder, service.records.ledger.entry(edit_id).edit.request.namespace)
 
 
 def _request_of(item: EditItem, index: int, asker: Origin, render: Render) -> EditRequest:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from fastapi import APIRouter, Body, Depends, Request
 from fastapi.responses import Response, StreamingResponse
 
-from app.api.deps import while_connected
+from app.api.deps import holder_of, while_connected
 from app.api.errors import problem_of
 from app.api.metrics import Metrics
 from app.api.openapi import EDITS_HEADERS, EVENT_STREAM, STREAM_HEADERS, edits_headers, raises
@@ -26,6 +26,7 @@ from app.domain.errors import (
     UnknownEdit,
 )
 from app.domain.generation import Generation, GenerationParameters, Token
+from app.domain.keys import check_reach
 
 if TYPE_CHECKING:
     from app.service.service import Service
@@ -53,6 +54,7 @@ def routes(service: "Service", metrics: Metrics) -> APIRouter:
     async def streaming(request: Request, body: GenerateBody) -> AsyncIterator[Opened]:
         began = time.perf_counter()
         parameters = body.parameters.to_domain()
+        check_reach(holder_of(request), parameters.namespace)
         if (body.parameters.n or 1) > 1:
             raise InvalidRequest("`parameters.n` must be 1 in a stream: ask /generate, or stream them one by one.")
         async with aclosing(service.stream([body.inputs], parameters)) as stream:  # type: ignore[type-var]
@@ -74,6 +76,7 @@ def routes(service: "Service", metrics: Metrics) -> APIRouter:
     async def whole(request: Request, body: GenerateBody, response: Response) -> GenerateAnswer:
         began = time.perf_counter()
         parameters, n = body.parameters.to_domain(), body.parameters.n or 1
+        check_reach(holder_of(request), parameters.namespace)
         generations = await while_connected(request, service.generate_all([body.inputs], parameters, n))
         for generation in generations:
             metrics.generated(generation, began)

@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, Annotated
 from fastapi import APIRouter, Depends, Path
 from fastapi.sse import EventSourceResponse
 
+from app.api.deps import Holder
 from app.api.openapi import raises
 from app.api.schemas.jobs import JobOut
 from app.domain.errors import UnknownJob
+from app.domain.keys import check_reach
 
 if TYPE_CHECKING:
     from app.service.jobs import Job
@@ -21,13 +23,16 @@ Id = Annotated[str, Path(max_length=64, examples=["jb_0123456789abcdef"])]
 def routes(service: "Service") -> APIRouter:
     router = APIRouter(tags=["edits"])
 
-    async def known(job_id: Id) -> "Job":
-        return service.jobs.job(job_id)
+    async def known(job_id: Id, holder: Holder) -> "Job":
+        found = service.jobs.job(job_id)
+        if holder is not None and holder.namespaces:
+            check_reach(holder, *(found.namespaces or (None,)))
+        return found
 
     @router.get("/jobs/{job_id}", responses=raises(UnknownJob), summary="How far a job has come")
-    async def job(job_id: Id) -> JobOut:
+    async def job(found: Annotated["Job", Depends(known)]) -> JobOut:
         """`result` is there once it is done, `problem` if it failed."""
-        return JobOut.of(service.jobs.job(job_id))
+        return JobOut.of(found)
 
     @router.get(
         "/jobs/{job_id}/events",
@@ -42,8 +47,8 @@ def routes(service: "Service") -> APIRouter:
                 yield JobOut.of(each)
 
     @router.delete("/jobs/{job_id}", responses=raises(UnknownJob), summary="Cancel a job")
-    async def cancel_job(job_id: Id) -> JobOut:
+    async def cancel_job(found: Annotated["Job", Depends(known)]) -> JobOut:
         """Its fit ends at its next micro-step, and nothing of it goes live; what is committed already stays."""
-        return JobOut.of(await service.jobs.cancel(job_id))
+        return JobOut.of(await service.jobs.cancel(found.id))
 
     return router

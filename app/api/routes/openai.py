@@ -12,7 +12,7 @@ from fastapi import APIRouter, Body, Depends, Request
 from fastapi.responses import Response, StreamingResponse
 from pydantic_core import to_json
 
-from app.api.deps import while_connected
+from app.api.deps import holder_of, while_connected
 from app.api.errors import problem_of
 from app.api.metrics import Metrics
 from app.api.openai_choices import Chats, Completions
@@ -30,6 +30,7 @@ from app.domain.errors import (
     UnknownModel,
 )
 from app.domain.generation import Generation, GenerationParameters, Token
+from app.domain.keys import check_reach
 
 if TYPE_CHECKING:
     from app.service.service import Service
@@ -68,6 +69,7 @@ def routes(service: "Service", metrics: Metrics) -> APIRouter:
         request: Request, body: _Body, prompts: list[str], parameters: GenerationParameters, shape: _Shape
     ) -> AsyncIterator[Opened]:
         began = time.perf_counter()
+        check_reach(holder_of(request), parameters.namespace)
         async with aclosing(service.stream(prompts, parameters, body.answers)) as stream:  # type: ignore[type-var]
             first = await while_connected(request, anext(stream))
             metrics.first_token(began)

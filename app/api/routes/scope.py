@@ -4,9 +4,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from fastapi import APIRouter, Body, Query, Request
 
-from app.api.deps import Asker, Read, because
+from app.api.deps import Asker, Holder, Read, because
 from app.api.openapi import raises
-from app.api.routes.edits import Id, check_force
+from app.api.routes.edits import Id, check_edits, check_force
 from app.api.schemas.base import Namespace
 from app.api.schemas.edits import EditOut
 from app.api.schemas.scope import (
@@ -36,6 +36,7 @@ from app.domain.errors import (
     StoreUnavailable,
     UnknownEdit,
 )
+from app.domain.keys import Key, check_reach
 from app.engine.controls import shown
 from app.service.protecting import guarded
 from app.service.views import EditResult, EditResults, Tell
@@ -79,11 +80,13 @@ def routes(service: "Service") -> APIRouter:
         request: Request,
         edit_id: Id,
         asker: Asker,
+        holder: Holder,
         read: Read,
         body: Annotated[RetuneBody, Body(openapi_examples=RETUNE)],
     ) -> Any:
         """A new revision of the edit under its id, verified as a new one would be. What it has learned stays where it
         can; `GET /edits/{id}` shows its history. With `Accept: text/event-stream` it answers with a job's events."""
+        check_edits(service, holder, [edit_id])
         if body.force:
             check_force(asker, body.reason)
         origin = because(asker, body.reason, edit_id, body)
@@ -94,26 +97,33 @@ def routes(service: "Service") -> APIRouter:
             return EditResults(results=(EditResult(view=view, seconds={}),), revision=service.revision), False, False
 
         if is_watched(request):
-            return watched(service.jobs, service.jobs.start(made))
+            return watched(service.jobs, service.jobs.start(made, namespaces=_namespaces_of(service, edit_id)))
         return EditOut.of(await service.retune(edit_id, change, origin, read))
 
     @router.get("/probes", responses=raises(), summary="The probes of a namespace")
-    async def probes(namespace: Annotated[Namespace, Query()] = "default") -> ProbesOut:
+    async def probes(holder: Holder, namespace: Annotated[Namespace, Query()] = "default") -> ProbesOut:
+        check_reach(holder, namespace)
         found = service.records.ledger.probes.get(namespace, ())
         return ProbesOut(namespace=namespace, prompts=shown(found), revision=service.revision)
 
     @router.put("/probes", responses=CHANGES, summary="Set the probes of a namespace")
-    async def set_probes(asker: Asker, body: Annotated[ProbesBody, Body(openapi_examples=PROBES)]) -> ProbesOut:
+    async def set_probes(
+        asker: Asker, holder: Holder, body: Annotated[ProbesBody, Body(openapi_examples=PROBES)]
+    ) -> ProbesOut:
         """Every edit of the namespace is tried on them before it goes live: one that changes an answer is refused."""
+        check_reach(holder, body.namespace)
         origin = because(asker, body.reason, "probes", body)
         revision = await service.set_probes(body.namespace, body.prompts, origin)
         kept = service.records.ledger.probes[body.namespace]
         return ProbesOut(namespace=body.namespace, prompts=shown(kept), revision=revision)
 
     @router.post("/probes/check", responses=raises(RequestCancelled, QueueFull, body=True), summary="Ask the probes")
-    async def check_probes(body: Annotated[ProbesCheckBody, Body(openapi_examples=CHECK)]) -> ProbesCheckOut:
+    async def check_probes(
+        holder: Holder, body: Annotated[ProbesCheckBody, Body(openapi_examples=CHECK)]
+    ) -> ProbesCheckOut:
         """Each with the namespace's live edits and without: which of them are answered otherwise, and by which edit.
         It changes nothing, and counts as no question."""
+        check_reach(holder, body.namespace)
         asked = service.records.ledger.probes.get(body.namespace, ()) if body.prompts is None else body.prompts
         revision = service.revision
         found = [GuardedOut.of(each) async for each in guarded(service, asked, body.namespace)]
@@ -121,8 +131,9 @@ def routes(service: "Service") -> APIRouter:
         return ProbesCheckOut(namespace=body.namespace, probes=found, changed=changed, revision=revision)
 
     @router.post("/scope", responses=raises(RequestCancelled, body=True), summary="Which edit prompts ask for")
-    async def scope(body: Annotated[ScopeBody, Body(openapi_examples=SCOPE)]) -> ScopesOut:
+    async def scope(holder: Holder, body: Annotated[ScopeBody, Body(openapi_examples=SCOPE)]) -> ScopesOut:
         """Decided as for `POST /generate`, without an answer: the edit or the nearest one, and why in words."""
+        check_reach(holder, body.namespace)
         found = await service.scope_of(body.prompts, body.namespace)
         return ScopesOut(
             decisions=[ScopeOut.of(prompt, *hits) for prompt, hits in zip(body.prompts, found, strict=True)],
@@ -136,22 +147,34 @@ def routes(service: "Service") -> APIRouter:
         return ExamOut.of(service.judging.view())
 
     @router.post("/recent", responses=raises(RequestCancelled, body=True), summary="Add recent prompts")
-    async def hear(body: Annotated[TrafficBody, Body(openapi_examples=TRAFFIC)]) -> RecentOut:
+    async def hear(holder: Holder, body: Annotated[TrafficBody, Body(openapi_examples=TRAFFIC)]) -> RecentOut:
         """Previews look at these prompts, questions are weighed in contrast to them, and, where no edit is to answer
         them (`others`), the bounds of edits made from then on are calibrated on them."""
+        check_reach(holder, body.namespace)
         service.recent.add_all(body.namespace, body.prompts, others=body.others)
-        return RecentOut(kept=service.recent.counts(), at_most=service.recent.most)
+        return _kept(service, holder)
 
     @router.get("/recent", responses=raises(), summary="How many recent prompts are kept")
-    async def recent() -> RecentOut:
+    async def recent(holder: Holder) -> RecentOut:
         """Kept only where the operator turned it on (`ERRATA_RECENT_PROMPTS`), in this server's memory."""
-        return RecentOut(kept=service.recent.counts(), at_most=service.recent.most)
+        return _kept(service, holder)
 
     @router.delete("/recent", responses=raises(), summary="Delete recent prompts")
-    async def forget(namespace: Annotated[Namespace | None, Query()] = None) -> ForgottenOut:
+    async def forget(holder: Holder, namespace: Annotated[Namespace | None, Query()] = None) -> ForgottenOut:
         """Previews that were made as jobs tell of them, and go with them."""
+        check_reach(holder, namespace)
         forgotten = service.recent.forget(namespace)
         await service.jobs.forget_previews(namespace)
         return ForgottenOut(forgotten=forgotten)
 
     return router
+
+
+def _kept(service: "Service", holder: Key | None) -> RecentOut:
+    counts = {name: count for name, count in service.recent.counts().items() if holder is None or holder.opens(name)}
+    return RecentOut(kept=counts, at_most=service.recent.most)
+
+
+def _namespaces_of(service: "Service", edit_id: str) -> list[str]:
+    entry = service.records.ledger.entries.get(edit_id)
+    return [] if entry is None else [entry.edit.request.namespace]

@@ -1,35 +1,65 @@
-"""Namespaces, and the kill switches as they stand. Changes nothing."""
+"""Namespaces, listed and set up, and the kill switches as they stand."""
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Body, Path
 
+from app.api.deps import Asker, Holder, because
 from app.api.openapi import raises
-from app.api.schemas.spaces import NamespaceOut, NamespacesOut, SwitchesOut, SwitchOut
-from app.domain.errors import StoreCorrupt, StoreUnavailable
+from app.api.schemas.base import Namespace
+from app.api.schemas.spaces import NamespaceBody, NamespaceOut, NamespacesOut, SwitchesOut, SwitchOut
+from app.domain.errors import LostRace, RequestCancelled, StateConflict, StoreCorrupt, StoreUnavailable
+from app.domain.keys import check_reach
 from app.service.spaces import explained, namespaces, switched_off, switches
 
 if TYPE_CHECKING:
     from app.service.service import Service
+
+STAGING = {"staging": {"value": {"description": "Edits are tried here before they are promoted to production"}}}
 
 
 def routes(service: "Service") -> APIRouter:
     router = APIRouter(tags=["server"])
 
     @router.get("/namespaces", responses=raises(), summary="The namespaces")
-    async def list_namespaces() -> NamespacesOut:
-        found = namespaces(service.records.ledger, service.configured)
+    async def list_namespaces(holder: Holder) -> NamespacesOut:
+        """A key for some namespaces is shown these."""
+        everything = namespaces(service.records.ledger, service.configured)
+        found = [each for each in everything if holder is None or holder.opens(each.name)]
         return NamespacesOut(namespaces=[NamespaceOut.of(each) for each in found], revision=service.revision)
 
+    @router.put(
+        "/namespaces/{namespace}",
+        responses=raises(StateConflict, StoreUnavailable, LostRace, RequestCancelled, body=True),
+        summary="Set up a namespace",
+    )
+    async def set_namespace(
+        asker: Asker,
+        holder: Holder,
+        namespace: Annotated[Namespace, Path(examples=["staging"])],
+        body: Annotated[NamespaceBody, Body(openapi_examples=STAGING)],
+    ) -> NamespaceOut:
+        """It is listed from now on, with what it is for, whether or not anything was done in it. The same again changes
+        nothing; another description takes the place of the one before."""
+        check_reach(holder, namespace)
+        await service.set_namespace(namespace, body.description, because(asker, body.reason, namespace, body))
+        found = namespaces(service.records.ledger, service.configured)
+        return NamespaceOut.of(next(each for each in found if each.name == namespace))
+
     @router.get("/switch", responses=raises(StoreUnavailable, StoreCorrupt), summary="The kill switches as they stand")
-    async def read_switch() -> SwitchesOut:
+    async def read_switch(holder: Holder) -> SwitchesOut:
+        """A key for some namespaces is shown that of all, and those of its own."""
         ledger, revision = service.records.ledger, service.revision
-        found = switches(ledger)
+        found = [
+            each
+            for each in switches(ledger)
+            if each.namespace is None or holder is None or holder.opens(each.namespace)
+        ]
         told = await asyncio.to_thread(lambda: [explained(service.records, each) for each in found])
         return SwitchesOut(
             on=found[0].on,
-            off=list(switched_off(ledger)),
+            off=[name for name in switched_off(ledger) if holder is None or holder.opens(name)],
             switches=[SwitchOut.of(each) for each in told],
             revision=revision,
         )

@@ -40,6 +40,7 @@ class EditOut(Outgoing):
     reason: str | None
     metadata: dict[str, Any]
     supersedes: list[str]
+    promoted_from: str | None = Field(description="The edit, in another namespace, that it was made of.")
     hits: int = Field(description="Answers it gave, over all servers and restarts; each tells its own every 10 s.")
     last_hit_at: datetime | None
     not_given: int = Field(description="Answers in its scope that did not say its target; counted as hits are.")
@@ -73,6 +74,7 @@ class EditOut(Outgoing):
             "reason": view.origin.reason if view.origin.reason is not None else request.reason,
             "metadata": dict(request.metadata),
             "supersedes": list(edit.supersedes),
+            "promoted_from": request.promoted_from,
             "hits": view.hits,
             "not_given": view.not_given,
             "last_hit_at": None if view.last_hit_s is None else utc(view.last_hit_s),

@@ -18,6 +18,7 @@ from app.domain.events import (
     Event,
     KeyCreated,
     KeyRevoked,
+    NamespaceSet,
     PolicySet,
     ProbesSet,
     ProposalEvent,
@@ -25,8 +26,11 @@ from app.domain.events import (
     Proposed,
     SwitchSet,
     Turning,
+    WebhookRemoved,
+    WebhookSet,
 )
 from app.domain.ledger import Ledger
+from app.domain.webhooks import server_of
 from app.engine.controls import plain, shown
 from app.service.histories import changed_by, who
 from app.service.reading import EventQuery
@@ -110,6 +114,7 @@ class LoggedEdit(Outgoing):
     forced: bool = Field(description="Whether it was committed whatever its verification said.")
     reason: str | None
     supersedes: list[str]
+    promoted_from: str | None = Field(description="The edit, in another namespace, that it was made of.")
 
     @classmethod
     def of(cls, edit: Edit, reason: str | None) -> "LoggedEdit":
@@ -124,6 +129,7 @@ class LoggedEdit(Outgoing):
             forced=edit.request.force,
             reason=edit.request.reason or reason,
             supersedes=list(edit.supersedes),
+            promoted_from=edit.request.promoted_from,
         )
 
 
@@ -176,6 +182,12 @@ class EventOut(Outgoing):
     key: str | None = None
     key_name: str | None = None
     key_role: str | None = None
+    key_namespaces: list[str] | None = Field(default=None, description="Those that the key opens; empty: all.")
+    description: str | None = Field(default=None, description="What a namespace is for.")
+    webhook: str | None = None
+    url: str | None = Field(default=None, description="The server that a webhook's changes are told to.")
+    kinds: list[str] | None = Field(default=None, description="What a webhook tells.")
+    namespaces: list[str] | None = Field(default=None, description="Those whose changes a webhook tells; empty: all.")
 
     @classmethod
     def of(cls, event: Event, entry_hash: str, ledger: Ledger, effects: tuple[list[str], list[str]]) -> "EventOut":
@@ -194,6 +206,14 @@ class EventOut(Outgoing):
             key = ledger.keys.get(event.key_id)  # of a revocation from before it told them
             name, role = (event.name, event.role) if key is None else (key.name, key.role.value)
             fields |= {"key": event.key_id, "key_name": name or None, "key_role": role or None}
+            fields["key_namespaces"] = [] if key is None else list(key.namespaces)
+        elif isinstance(event, NamespaceSet):
+            fields |= {"namespace": event.namespace, "description": event.description}
+        elif isinstance(event, WebhookSet):
+            fields |= {"kinds": list(event.kinds), "namespaces": list(event.namespaces)}
+            fields |= {"webhook": event.hook_id, "url": server_of(event.url)}
+        elif isinstance(event, WebhookRemoved):
+            fields |= {"webhook": event.hook_id, "url": server_of(event.url)}
         elif isinstance(event, ProbesSet):
             fields |= {"namespace": event.namespace, "prompts": shown(event.prompts)}
         elif isinstance(event, SwitchSet):

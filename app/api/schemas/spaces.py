@@ -1,10 +1,12 @@
 """Namespaces and kill switches on the wire. Knows no service."""
 
 from datetime import datetime
+from typing import Annotated
 
 from pydantic import Field
 
-from app.api.schemas.base import Outgoing, utc
+from app.api.schemas.base import Incoming, Outgoing, Reason, utc
+from app.service.founding import MAX_DESCRIPTION_CHARS
 from app.service.spaces import Space, Switch
 
 
@@ -17,14 +19,22 @@ class NamespaceOut(Outgoing):
     probes: int
     answering: bool = Field(description="Whether its edits may answer: no switch that it is under is off.")
     second_person: bool = Field(description="Whether each of its edits needs a second person, who approves it.")
+    description: str = Field(description="What it is for, as `PUT /namespaces/{namespace}` said; empty: nobody did.")
 
     @classmethod
     def of(cls, space: Space) -> "NamespaceOut":
         return cls(**{name: getattr(space, name) for name in cls.model_fields})
 
 
+class NamespaceBody(Incoming):
+    """What a namespace is for."""
+
+    description: Annotated[str, Field(max_length=MAX_DESCRIPTION_CHARS)] = ""
+    reason: Reason | None = None
+
+
 class NamespacesOut(Outgoing):
-    """By name. A namespace comes into being with the first edit, or the first probes, that name it."""
+    """By name. A namespace comes into being with the first edit, or the first probes, that name it, or is set up."""
 
     namespaces: list[NamespaceOut]
     revision: int

@@ -1,0 +1,87 @@
+"""Promotion of edits from one namespace into another: each is made there as any edit is."""
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+from fastapi import APIRouter, Body, Header
+from fastapi.responses import JSONResponse
+
+from app.api.deps import Asker, Holder, Read, because
+from app.api.metrics import Metrics
+from app.api.openapi import raises
+from app.api.routes.edits import ASYNC, MAKING
+from app.api.schemas.edits import MadeEdits
+from app.api.schemas.jobs import JobOut, made_of
+from app.api.schemas.promote import PromoteBody
+from app.domain.errors import UnknownNamespace
+from app.domain.keys import check_reach
+from app.service.batches import none_of
+from app.service.promoting import promotable, promoted
+from app.service.views import EditResults, Tell, silent
+
+if TYPE_CHECKING:
+    from app.service.service import Service
+
+EXAMPLES = {
+    "all": {
+        "summary": "All live edits, previewed",
+        "value": {"from_namespace": "staging", "to_namespace": "production", "dry_run": True},
+    },
+    "these": {
+        "value": {
+            "from_namespace": "staging",
+            "to_namespace": "production",
+            "ids": ["ed_0123456789abcdef"],
+            "reason": "Release 12",
+        }
+    },
+}
+_MAKING = {**MAKING, 404: raises(UnknownNamespace)[404]}
+
+
+def routes(service: "Service", metrics: Metrics) -> APIRouter:
+    router = APIRouter(tags=["edits"])
+
+    @router.post(
+        "/edits/promote",
+        responses={
+            202: {"description": "Asked for with `Prefer: respond-async`: a job that makes them", "model": JobOut},
+            **_MAKING,
+        },
+        summary="Promote edits into another namespace",
+    )
+    async def promote(
+        asker: Asker,
+        holder: Holder,
+        read: Read,
+        body: Annotated[PromoteBody, Body(openapi_examples=EXAMPLES)],
+        prefer: Annotated[str, Header(description="`respond-async`: answer 202 at once, with a job.")] = "",
+    ) -> MadeEdits:
+        """Each is fitted and verified in the other namespace, and committed for itself; `promoted_from` of an edit, and
+        of the log's entry, names the one that it was made of. What was refused is under `failures`, whose `index` is
+        the place among `ids`, or among the live edits, the oldest first."""
+        check_reach(holder, body.from_namespace, body.to_namespace)
+        source, to, ledger = body.from_namespace, body.to_namespace, service.records.ledger
+        entries = promotable(ledger, source, to, body.ids, service.configured)
+        requests = [promoted(entry, to, body.reason, service.records.now_s) for entry in entries]
+        origin = because(asker, None, "promote", body)
+
+        async def made(tell: Tell) -> tuple[EditResults, bool, bool]:
+            how: dict[str, Any] = {"dry_run": body.dry_run, "tell": tell, "read": read}
+            results = await service.edit(requests, origin, atomic=False, batch=True, **how)
+            metrics.edited(results, dry_run=body.dry_run)
+            for failure in results.failures:
+                failure.error.details["promoted_from"] = requests[failure.index].promoted_from
+                metrics.edit_failed(failure.error, 1)
+            if not results.results:
+                raise none_of(results.failures)
+            return results, True, body.dry_run
+
+        if ASYNC.search(prefer):
+            job = service.jobs.start(made, previews=[to] if body.dry_run else (), namespaces=[source, to])
+            headers = {"Location": f"/jobs/{job.id}", "Preference-Applied": "respond-async"}
+            return JSONResponse(JobOut.of(job).model_dump(mode="json"), status_code=202, headers=headers)  # type: ignore[return-value]
+        answer = made_of(*await made(silent))
+        assert isinstance(answer, MadeEdits)
+        return answer
+
+    return router

@@ -1,0 +1,74 @@
+"""Webhooks: set up, listed, tried, removed, by admins whose key opens all namespaces."""
+
+from typing import TYPE_CHECKING, Annotated
+
+from fastapi import APIRouter, Body, Path
+
+from app.api.deps import Asker, because
+from app.api.openapi import raises
+from app.api.routes.changes import Why
+from app.api.schemas.webhooks import DeliveriesOut, DeliveryOut, MadeWebhook, WebhookBody, WebhookOut, WebhooksOut
+from app.domain.errors import LostRace, RequestCancelled, StateConflict, StoreUnavailable, UnknownWebhook
+
+if TYPE_CHECKING:
+    from app.service.service import Service
+
+Id = Annotated[str, Path(max_length=64, examples=["wh_0123456789ab"])]
+EXAMPLES = {
+    "a channel": {
+        "value": {
+            "url": "https://hooks.example.com/errata",
+            "kinds": ["publish", "rollback", "switch"],
+            "namespaces": ["production"],
+            "reason": "The support team's channel",
+        }
+    }
+}
+CHANGES = raises(UnknownWebhook, StateConflict, StoreUnavailable, LostRace, RequestCancelled, body=True)
+
+
+def routes(service: "Service") -> APIRouter:
+    router = APIRouter(tags=["server"])
+
+    @router.get("/webhooks", responses=raises(), summary="The webhooks")
+    async def list_webhooks() -> WebhooksOut:
+        found = list(map(WebhookOut.of, service.records.ledger.webhooks.values()))
+        return WebhooksOut(webhooks=found, revision=service.revision)
+
+    @router.post("/webhooks", status_code=201, responses=CHANGES, summary="Set up a webhook")
+    async def create_webhook(
+        asker: Asker, body: Annotated[WebhookBody, Body(openapi_examples=EXAMPLES)]
+    ) -> MadeWebhook:
+        """Each change of these kinds is posted there once it is in the log, signed with the secret, which this answer
+        shows and no other. See the guide for the message, its signature and what addresses are refused."""
+        origin = because(asker, body.reason, "webhook", body)
+        service.check_change(origin)
+        hook, secret = await service.webhooks.create(body.url, body.kinds, body.namespaces, origin)
+        return MadeWebhook(**WebhookOut.fields_of(hook), secret=secret)
+
+    @router.post("/webhooks/{hook_id}/remove", responses=CHANGES, summary="Remove a webhook")
+    async def remove_webhook(hook_id: Id, asker: Asker, body: Why = None) -> WebhooksOut:
+        """Nothing more is sent to it, and its secret is forgotten. The answer lists those that are left."""
+        origin = because(asker, None if body is None else body.reason, "webhook-removed", hook_id)
+        service.check_change(origin)
+        await service.webhooks.remove(hook_id, origin)
+        return await list_webhooks()
+
+    @router.post(
+        "/webhooks/{hook_id}/test", responses=raises(UnknownWebhook, RequestCancelled), summary="Try a webhook"
+    )
+    async def test_webhook(hook_id: Id, asker: Asker) -> DeliveryOut:
+        """Sends a message of the kind `test` now, once, and tells what became of it."""
+        return DeliveryOut.of(await service.webhooks.test(hook_id, asker.actor))
+
+    @router.get(
+        "/webhooks/{hook_id}/deliveries",
+        responses=raises(UnknownWebhook, StoreUnavailable),
+        summary="What a webhook was told",
+    )
+    async def webhook_deliveries(hook_id: Id) -> DeliveriesOut:
+        """The last 50 messages, with how often they were sent and what came back."""
+        told_to, found = await service.webhooks.told(hook_id)
+        return DeliveriesOut(deliveries=list(map(DeliveryOut.of, found)), told_to=told_to, revision=service.revision)
+
+    return router

@@ -1,0 +1,60 @@
+"""Keys on the wire. Knows no service; a key's secret goes out once, where it is made."""
+
+from datetime import datetime
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from app.api.schemas.base import Incoming, Namespace, Outgoing, Reason, utc
+from app.domain.keys import Key, Role
+from app.service.keyring import MAX_NAME_CHARS, MAX_NAMESPACES
+
+
+class KeyBody(Incoming):
+    """A key that is to be made."""
+
+    role: Annotated[Role, Field(strict=False)] = Field(description="What it may do.")
+    name: Annotated[str, Field(min_length=1, max_length=MAX_NAME_CHARS)] = Field(
+        description="Whose it is: it stands in the audit, and no other key has it."
+    )
+    namespaces: Annotated[list[Namespace], Field(max_length=MAX_NAMESPACES)] = Field(
+        default=[], description="Those that it opens, with its role; none named: all."
+    )
+    reason: Reason | None = None
+
+
+class KeyOut(Outgoing):
+    """A key without its secret, which is kept nowhere."""
+
+    id: str
+    name: str
+    role: Role
+    namespaces: list[str] = Field(description="Those that it opens; empty: all.")
+    created_at: datetime
+    revoked_at: datetime | None
+
+    @staticmethod
+    def fields_of(key: Key) -> dict[str, Any]:
+        return {
+            "id": key.id,
+            "name": key.name,
+            "role": key.role,
+            "namespaces": list(key.namespaces),
+            "created_at": utc(key.created_at_s),
+            "revoked_at": None if key.revoked_at_s is None else utc(key.revoked_at_s),
+        }
+
+    @classmethod
+    def of(cls, key: Key) -> "KeyOut":
+        return cls(**cls.fields_of(key))
+
+
+class MadeKey(KeyOut):
+    key: str = Field(description="The key itself, this once.")
+
+
+class KeysOut(Outgoing):
+    """All keys ever made, the oldest first."""
+
+    keys: list[KeyOut]
+    revision: int

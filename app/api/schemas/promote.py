@@ -1,0 +1,19 @@
+"""What clients send to promote edits. Knows no service."""
+
+from typing import Annotated
+
+from pydantic import Field
+
+from app.api.schemas.base import MAX_BATCH_EDITS, EditId, Incoming, Namespace, Reason
+
+
+class PromoteBody(Incoming):
+    """Edits of one namespace that shall be made in another."""
+
+    from_namespace: Namespace
+    to_namespace: Namespace
+    ids: Annotated[list[EditId], Field(min_length=1, max_length=MAX_BATCH_EDITS)] | None = Field(
+        default=None, description="These; if left out, all live edits of `from_namespace`."
+    )
+    dry_run: bool = Field(default=False, description="Fit, verify and report each, but do not commit.")
+    reason: Reason | None = Field(default=None, description="In place of the reason that each edit has.")

@@ -1,0 +1,93 @@
+"""Webhooks on the wire. Knows no service; a webhook's secret goes out once, where it is set up."""
+
+from datetime import datetime
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from app.api.schemas.base import Incoming, Namespace, Outgoing, Reason, utc
+from app.domain.webhooks import Webhook
+from app.service.targets import MAX_URL_CHARS
+from app.service.webhooks import Delivery
+
+Kind = Literal["publish", "retune", "rollback", "disable", "enable", "expire", "switch"]
+
+
+class WebhookBody(Incoming):
+    """An address that is to be told of changes."""
+
+    url: Annotated[str, Field(min_length=1, max_length=MAX_URL_CHARS)] = Field(
+        description="Of http or https. What is no public address must be allowed by `ERRATA_WEBHOOK_HOSTS`."
+    )
+    kinds: Annotated[list[Kind], Field(min_length=1, max_length=20)] = Field(
+        default=["publish", "rollback", "switch"], description="Of which changes it is told."
+    )
+    namespaces: Annotated[list[Namespace], Field(max_length=100)] = Field(
+        default=[], description="Those whose changes it is told; none named: all."
+    )
+    reason: Reason | None = None
+
+
+class WebhookOut(Outgoing):
+    """A webhook without its secret."""
+
+    id: str
+    url: str
+    kinds: list[str]
+    namespaces: list[str] = Field(description="Those whose changes it is told; empty: all.")
+    created_at: datetime
+
+    @staticmethod
+    def fields_of(hook: Webhook) -> dict[str, Any]:
+        return {
+            "id": hook.id,
+            "url": hook.url,
+            "kinds": list(hook.kinds),
+            "namespaces": list(hook.namespaces),
+            "created_at": utc(hook.created_at_s),
+        }
+
+    @classmethod
+    def of(cls, hook: Webhook) -> "WebhookOut":
+        return cls(**cls.fields_of(hook))
+
+
+class MadeWebhook(WebhookOut):
+    secret: str = Field(description="What its messages are signed with, this once.")
+
+
+class WebhooksOut(Outgoing):
+    webhooks: list[WebhookOut]
+    revision: int
+
+
+class DeliveryOut(Outgoing):
+    """A message that was sent, or tried to be."""
+
+    id: str = Field(description="The same each time that it is sent: `X-Errata-Delivery`.")
+    kind: str
+    at: datetime = Field(description="Of the last attempt.")
+    attempts: int
+    outcome: str = Field(description="delivered, waiting (it is tried again) or given_up.")
+    status: int | None = Field(description="Of the last answer, if one came.")
+    problem: str | None
+
+    @classmethod
+    def of(cls, delivery: Delivery) -> "DeliveryOut":
+        return cls(
+            id=delivery.id,
+            kind=delivery.kind,
+            at=utc(delivery.at_s),
+            attempts=delivery.attempts,
+            outcome=delivery.outcome,
+            status=delivery.status,
+            problem=delivery.problem,
+        )
+
+
+class DeliveriesOut(Outgoing):
+    """The last deliveries, the newest first."""
+
+    deliveries: list[DeliveryOut]
+    told_to: int = Field(description="The revision up to which the webhook has been told.")
+    revision: int

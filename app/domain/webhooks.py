@@ -1,0 +1,54 @@
+"""Webhooks: which changes are told to which address. Pure: a webhook's secret is never here."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from app.domain.events import (
+    BatchCommitted,
+    EditCommitted,
+    EditRetuned,
+    EditsDisabled,
+    EditsEnabled,
+    EditsExpired,
+    EditsRolledBack,
+    SwitchSet,
+)
+
+KINDS: Mapping[str, frozenset[str]] = {
+    "publish": frozenset({EditCommitted.kind, BatchCommitted.kind}),
+    "retune": frozenset({EditRetuned.kind}),
+    "rollback": frozenset({EditsRolledBack.kind}),
+    "disable": frozenset({EditsDisabled.kind}),
+    "enable": frozenset({EditsEnabled.kind}),
+    "expire": frozenset({EditsExpired.kind}),
+    "switch": frozenset({SwitchSet.kind}),
+}
+"""What can be told -> the events that it is told of."""
+TEST = "test"
+"""What is told where somebody only wants to see whether it arrives."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Webhook:
+    """`kinds` are names of KINDS; `namespaces` those whose changes are told, none named: all."""
+
+    id: str
+    url: str
+    kinds: tuple[str, ...]
+    namespaces: tuple[str, ...]
+    created_at_s: float
+    since: int
+    """The revision that set it up: what comes after it is told."""
+
+
+def kind_of(event_kind: str) -> str | None:
+    """The name under which an event is told, if it is."""
+    return next((name for name, events in KINDS.items() if event_kind in events), None)
+
+
+def server_of(url: str) -> str:
+    """What may be told of a webhook's address to those who do not set webhooks up: paths and queries may hold secrets
+    of the receiver."""
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc}"

@@ -1,0 +1,116 @@
+"""Where webhooks may be sent: public addresses, and those that the operator named. One request, to what was looked at.
+
+Whoever may set up a webhook makes this server send requests, so that without care it would reach what only this server
+can (SSRF): its own loopback, a cloud's metadata, a company's inner network. A name is resolved once, each address that
+it has is looked at, and the request goes to one of these: a name that resolves otherwise a moment later (DNS rebinding)
+changes nothing. Redirects are not followed, proxies of the environment not used, and of an answer only the status is
+kept.
+"""
+
+import asyncio
+import socket
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from contextlib import suppress
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx
+
+from app.domain.errors import InvalidRequest
+
+MAX_URL_CHARS = 2_000
+TIMEOUT_S = 10.0
+PORTS = {"http": 80, "https": 443}
+NAT64 = ip_network("64:ff9b::/96")
+"""Addresses of IPv6 that stand for those of IPv4, whichever these are."""
+
+Address = IPv4Address | IPv6Address
+Resolve = Callable[[str, int], Coroutine[Any, Any, list[str]]]
+
+
+class Unreachable(Exception):
+    """It was not sent, or not answered; the message says why."""
+
+
+async def resolve(host: str, port: int) -> list[str]:
+    """The addresses of a name. Raises OSError."""
+    loop = asyncio.get_running_loop()
+    found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    return list(dict.fromkeys(str(each[4][0]) for each in found))
+
+
+class Targets:
+    """`allowed`: names, addresses and networks that are reached though they are not public."""
+
+    def __init__(
+        self,
+        allowed: Sequence[str] = (),
+        *,
+        resolve: Resolve = resolve,
+        transport: httpx.AsyncBaseTransport | None = None,
+    ) -> None:
+        self._names = {each.casefold() for each in allowed}
+        self._networks = []
+        for each in allowed:
+            with suppress(ValueError):  # a name
+                self._networks.append(ip_network(each, strict=False))
+        self._resolve, self._transport = resolve, transport
+
+    def check(self, url: str) -> None:
+        """Raises InvalidRequest for an address to which nothing may be sent, as far as it can be told by itself."""
+        try:
+            parts = urlsplit(url)
+            host, _port = parts.hostname or "", parts.port
+        except ValueError:
+            raise InvalidRequest("The URL cannot be read: give one such as https://hooks.example.com/errata.") from None
+        if parts.scheme not in PORTS or not host or len(url) > MAX_URL_CHARS or not url.isascii() or " " in url:
+            raise InvalidRequest(
+                "The URL must be one of http or https, such as https://hooks.example.com/errata, of at most "
+                f"{MAX_URL_CHARS} ASCII characters."
+            )
+        if parts.username is not None or parts.fragment:
+            raise InvalidRequest("The URL must have neither a name and password nor a fragment: leave them out.")
+        with suppress(ValueError):  # a name is looked at when it is resolved
+            self._check_address(host, ip_address(host))
+
+    def _check_address(self, host: str, address: Address) -> None:
+        mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
+        seen = mapped or address
+        if host.casefold() in self._names or any(seen in each for each in self._networks):
+            return
+        inner = isinstance(seen, IPv6Address) and (seen in NAT64 or seen.sixtofour or seen.teredo)
+        if not seen.is_global or seen.is_multicast or inner:
+            raise InvalidRequest(
+                f"{host} is no public address ({seen}), and nothing is sent there unless the operator allows it: name "
+                "the host or its network in ERRATA_WEBHOOK_HOSTS."
+            )
+
+    async def send(self, url: str, body: bytes, headers: Mapping[str, str]) -> int:
+        """-> the status of the answer. Raises Unreachable."""
+        try:
+            self.check(url)
+            parts = httpx.URL(url)
+            addresses = await self._resolve(parts.host, parts.port or PORTS[parts.scheme])
+            for each in addresses:
+                self._check_address(parts.host, ip_address(each.partition("%")[0]))
+        except InvalidRequest as error:
+            raise Unreachable(error.message) from None
+        except OSError as error:
+            raise Unreachable(f"Its name cannot be resolved: {error.strerror or error}.") from None
+        if not addresses:
+            raise Unreachable("Its name has no address.")
+        pinned = parts.copy_with(host=addresses[0])
+        named = {**headers, "Host": parts.netloc.decode("ascii"), "User-Agent": "Errata"}
+        extensions = {"sni_hostname": parts.host} if parts.scheme == "https" else {}
+        try:
+            async with (
+                httpx.AsyncClient(timeout=TIMEOUT_S, trust_env=False, transport=self._transport) as client,
+                asyncio.timeout(2 * TIMEOUT_S),
+                client.stream("POST", pinned, content=body, headers=named, extensions=extensions) as answer,
+            ):
+                return answer.status_code
+        except TimeoutError:
+            raise Unreachable(f"It did not answer within {2 * TIMEOUT_S:g} seconds.") from None
+        except httpx.HTTPError as error:
+            raise Unreachable(f"It did not answer: {type(error).__name__}.") from None

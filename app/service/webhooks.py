@@ -1,0 +1,286 @@
+"""Webhooks: set up as events, told from the log, one server at a time, each change in its order until it arrives.
+
+Nothing waits for a delivery: it is read from the log after the commit. How far a webhook has been told (its cursor) is
+kept beside the log, as are its secret and its last deliveries, so that a restart loses none; what was sent and not
+noted before a crash is sent again, under the same delivery id.
+"""
+
+import asyncio
+import json
+import logging
+import secrets
+import uuid
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from app.domain.edit import NAMESPACE, NAMESPACE_RULE
+from app.domain.errors import ErrataError, InvalidRequest, RevisionGone, StateConflict
+from app.domain.events import Event, Origin, WebhookRemoved, WebhookSet
+from app.domain.webhooks import KINDS, Webhook
+from app.service.records import Clock, Records
+from app.service.targets import Targets, Unreachable
+from app.service.telling import Message, headers_of, message_of, test_message
+
+PREFIX = "webhook-"
+LEASE = "webhooks-lease"
+LEASE_S = 30.0
+"""A server that has not said for so long that it delivers has stopped: another goes on."""
+POLL_S = 1.0
+MOST_HOOKS = 100
+MOST_KEPT = 50
+"""Deliveries that are listed, the newest."""
+MOST_ATTEMPTS = 15
+LONGEST_WAIT_S = 3600.0
+"""After an attempt that failed: 1 s, 2 s, 4 s, ... up to this; 15 attempts take about three hours."""
+EVENTS_AT_ONCE = 50
+_log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True, kw_only=True)
+class Delivery:
+    """`outcome`: delivered, waiting (it is tried again) or given_up. `status` is of the last answer, if one came."""
+
+    id: str
+    kind: str
+    at_s: float
+    """Of the last attempt."""
+    attempts: int
+    outcome: str
+    status: int | None = None
+    problem: str | None = None
+
+
+@dataclass(slots=True)
+class Progress:
+    """How far a webhook has been told. `wait_until_s` is when a delivery that failed is tried again."""
+
+    cursor: int
+    deliveries: list[Delivery] = field(default_factory=list)
+    attempts: int = 0
+    wait_until_s: float = 0.0
+
+
+class Webhooks:
+    def __init__(self, records: Records, clock: Clock, targets: Targets) -> None:
+        self._records, self._clock, self._targets = records, clock, targets
+        self._server = uuid.uuid4().hex[:16]
+        self._leased_until_s = 0.0
+        self._under_way: dict[str, asyncio.Task[None]] = {}
+        self._tests: dict[str, list[Delivery]] = {}
+
+    # -- setting up
+
+    async def create(
+        self, url: str, kinds: Sequence[str], namespaces: Sequence[str], origin: Origin
+    ) -> tuple[Webhook, str]:
+        """The webhook, and the secret that its messages are signed with: nobody is told it again.
+
+        Raises InvalidRequest, or StateConflict under an idempotency key that made one before.
+        """
+        self._targets.check(url)
+        wanted, names = tuple(dict.fromkeys(kinds)), tuple(dict.fromkeys(namespaces))
+        if not wanted or any(each not in KINDS for each in wanted):
+            raise InvalidRequest(f"A webhook tells of {', '.join(KINDS)}: name at least one of them.")
+        if any(not NAMESPACE.fullmatch(each) for each in names):
+            raise InvalidRequest(f"A namespace of a webhook is not a name: use {NAMESPACE_RULE}.")
+        hook_id, secret = f"wh_{uuid.uuid4().hex[:12]}", f"whsec_{secrets.token_urlsafe(32)}"
+        log = self._records.log
+        await asyncio.to_thread(log.put, f"{PREFIX}{hook_id}-secret", secret.encode())
+
+        def made() -> Event:
+            if self._records.done_under(origin) is not None:
+                raise StateConflict("Under this Idempotency-Key a webhook was set up, and its secret shown then.")
+            if len(self._records.ledger.webhooks) >= MOST_HOOKS:
+                raise StateConflict(f"There are {MOST_HOOKS} webhooks already: remove one first.")
+            return WebhookSet(
+                revision=self._records.revision + 1,
+                at_s=self._clock(),
+                origin=origin,
+                hook_id=hook_id,
+                url=url,
+                kinds=wanted,
+                namespaces=names,
+            )
+
+        try:
+            await self._records.write(made)
+        except StateConflict:
+            await asyncio.to_thread(log.drop, [f"{PREFIX}{hook_id}-secret"])
+            raise
+        return self._records.ledger.check_webhook(hook_id), secret
+
+    async def remove(self, hook_id: str, origin: Origin) -> None:
+        """Nothing more is sent to it. Raises UnknownWebhook."""
+
+        def removed() -> Event | None:
+            if self._records.done_under(origin) is not None:
+                return None
+            hook = self._records.ledger.check_webhook(hook_id)
+            return WebhookRemoved(
+                revision=self._records.revision + 1, at_s=self._clock(), origin=origin, hook_id=hook_id, url=hook.url
+            )
+
+        await self._records.write(removed)
+        task = self._under_way.pop(hook_id, None)
+        if task is not None:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+        await asyncio.to_thread(self._records.log.drop, [f"{PREFIX}{hook_id}-{each}" for each in ("secret", "told")])
+
+    async def test(self, hook_id: str, actor: str) -> Delivery:
+        """Sends a message now, once, beside what is due. Raises UnknownWebhook."""
+        hook = self._records.ledger.check_webhook(hook_id)
+        delivery = await self._attempt(hook, test_message(hook, uuid.uuid4().hex[:8], actor), 1)
+        if delivery.outcome != "delivered":
+            delivery.outcome = "given_up"
+        self._tests[hook_id] = [*self._tests.get(hook_id, []), delivery][-MOST_KEPT:]
+        return delivery
+
+    async def told(self, hook_id: str) -> tuple[int, list[Delivery]]:
+        """The revision up to which it has been told, and the last deliveries, the newest first. Raises
+        UnknownWebhook."""
+        hook = self._records.ledger.check_webhook(hook_id)
+        progress = await asyncio.to_thread(self._progress, hook)
+        found = [*progress.deliveries, *self._tests.get(hook_id, [])]
+        found.reverse()  # of those of one moment the later ones first
+        found.sort(key=lambda each: -each.at_s)
+        return progress.cursor, found[:MOST_KEPT]
+
+    # -- delivering
+
+    async def run(self) -> None:
+        try:
+            while True:
+                try:
+                    await self.advance()
+                except ErrataError as error:
+                    _log.info("Webhooks wait: %s", error.message)
+                except Exception:
+                    _log.exception("Webhooks wait")
+                await self._records.wait_for(self._records.revision + 1, POLL_S)
+        finally:
+            for task in self._under_way.values():
+                task.cancel()
+            await asyncio.gather(*self._under_way.values(), return_exceptions=True)
+
+    async def advance(self) -> None:
+        """Has each webhook told what it has not been told, where this server is the one that does so."""
+        hooks = self._records.ledger.webhooks
+        if not hooks or not await asyncio.to_thread(self._leads):
+            return
+        for hook in list(hooks.values()):
+            if hook.id not in self._under_way:
+                task = asyncio.create_task(self._tell(hook))
+                self._under_way[hook.id] = task
+                task.add_done_callback(self._ended(hook.id))
+
+    def _ended(self, hook_id: str) -> Callable[[asyncio.Task[None]], None]:
+        def ended(task: asyncio.Task[None]) -> None:
+            self._under_way.pop(hook_id, None)
+            if not task.cancelled() and (error := task.exception()) is not None:
+                _log.warning("The webhook %s waits: %s", hook_id, error)
+
+        return ended
+
+    async def settled(self) -> None:
+        """Until nothing is under way."""
+        while self._under_way:
+            await asyncio.gather(*self._under_way.values(), return_exceptions=True)
+
+    def _leads(self) -> bool:
+        """Whether this server delivers: one does at a time, as long as it says so. Two may for a moment, where both
+        begin at once; a delivery's id tells the receiver."""
+        now_s, log = self._clock(), self._records.log
+        held = _read(log.get(LEASE))
+        if held.get("server") not in (None, self._server) and held.get("until_s", 0.0) > now_s:
+            self._leased_until_s = 0.0
+            return False
+        if held.get("server") != self._server or self._leased_until_s - now_s < LEASE_S / 2:
+            self._leased_until_s = now_s + LEASE_S
+            log.put(LEASE, json.dumps({"server": self._server, "until_s": self._leased_until_s}).encode())
+        return True
+
+    async def _tell(self, hook: Webhook) -> None:
+        progress = await asyncio.to_thread(self._progress, hook)
+        while progress.wait_until_s <= self._clock() and self._leased_until_s > self._clock():
+            events = await asyncio.to_thread(self._events, progress)
+            if not events:
+                return
+            before = progress.cursor
+            for event in events:
+                message = message_of(hook, event, self._records.ledger)
+                if message is not None and not await self._deliver(hook, message, progress):
+                    return
+                progress.cursor = event.revision
+                if message is not None:
+                    await self._keep(hook, progress)
+            if progress.cursor > before:
+                await self._keep(hook, progress)
+
+    def _events(self, progress: Progress) -> list[Event]:
+        """Those that it has not been told; it blocks. What was trimmed from the log is passed over."""
+        try:
+            return [event for event, _ in self._records.events(progress.cursor, EVENTS_AT_ONCE)]
+        except RevisionGone as error:
+            _log.warning("A webhook missed what was trimmed from the log: %s", error.message)
+            progress.cursor = error.details["oldest"] - 1
+            return [event for event, _ in self._records.events(progress.cursor, EVENTS_AT_ONCE)]
+
+    async def _deliver(self, hook: Webhook, message: Message, progress: Progress) -> bool:
+        """Whether to go on: it arrived, or was given up."""
+        delivery = await self._attempt(hook, message, progress.attempts + 1)
+        progress.deliveries = [each for each in progress.deliveries if each.id != delivery.id][-MOST_KEPT + 1 :]
+        progress.deliveries.append(delivery)
+        if delivery.outcome == "waiting" and delivery.attempts < MOST_ATTEMPTS:
+            progress.attempts = delivery.attempts
+            progress.wait_until_s = self._clock() + min(2.0 ** (delivery.attempts - 1), LONGEST_WAIT_S)
+            await self._keep(hook, progress)
+            return False
+        if delivery.outcome == "waiting":
+            delivery.outcome = "given_up"
+            _log.warning("The webhook %s gives up %s: %s", hook.id, message.id, delivery.problem)
+        progress.attempts, progress.wait_until_s = 0, 0.0
+        return True
+
+    async def _attempt(self, hook: Webhook, message: Message, attempt: int) -> Delivery:
+        found = Delivery(id=message.id, kind=message.kind, at_s=self._clock(), attempts=attempt, outcome="waiting")
+        secret = await asyncio.to_thread(self._records.log.get, f"{PREFIX}{hook.id}-secret")
+        if secret is None:
+            found.problem = "Its secret is not beside the log, which was copied without it: set the webhook up anew."
+            return found
+        try:
+            headers = headers_of(message, secret.decode(), self._clock())
+            found.status = await self._targets.send(hook.url, message.body, headers)
+        except Unreachable as error:
+            found.problem = str(error)
+            return found
+        if 200 <= found.status < 300:
+            found.outcome = "delivered"
+        else:
+            found.problem = f"It answered {found.status}, where 200 to 299 says that it arrived."
+        return found
+
+    # -- what is kept beside the log; these block
+
+    def _progress(self, hook: Webhook) -> Progress:
+        found = _read(self._records.log.get(f"{PREFIX}{hook.id}-told"))
+        try:
+            deliveries = [Delivery(**each) for each in found.get("deliveries", [])]
+            return Progress(int(found["cursor"]), deliveries, int(found["attempts"]), float(found["wait_until_s"]))
+        except (KeyError, TypeError, ValueError):  # nothing was told yet
+            return Progress(hook.since)
+
+    async def _keep(self, hook: Webhook, progress: Progress) -> None:
+        if hook.id in self._records.ledger.webhooks:
+            data = json.dumps(asdict(progress)).encode()
+            await asyncio.to_thread(self._records.log.put, f"{PREFIX}{hook.id}-told", data)
+
+
+def _read(data: bytes | None) -> dict[str, Any]:
+    """Nothing for what is not there, or damaged: a webhook then begins where it was set up."""
+    try:
+        found = json.loads(data or b"{}")
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}

@@ -1,0 +1,104 @@
+"""Promotion: edits of one namespace chosen, and taken as a sheet of another, where each is tried and published."""
+
+import hashlib
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+from starlette.responses import Response
+from starlette.routing import Route
+
+from app.api.errors import problem_of
+from app.domain.edit import EditRequest, State
+from app.domain.entry import Entry
+from app.domain.errors import ErrataError, InvalidRequest, UnknownEdit
+from app.domain.keys import Right
+from app.service.promoting import promotable, promoted
+from app.service.spaces import check_known
+from app.ui.desk import HERE, Desk
+from app.ui.sheets import Row, Sheet, Sheets, check
+from app.ui.visit import Visit
+
+
+class Promoting:
+    def __init__(self, desk: Desk, sheets: Sheets) -> None:
+        self._desk, self._sheets = desk, sheets
+
+    def routes(self) -> list[Route]:
+        page = partial(self._desk.route, right=Right.EDIT, reached=True)
+        return [page("/promote", get=self.form, post=self.take)]
+
+    async def form(self, visit: Visit) -> Response:
+        source, to = visit.query.get("from", "").strip(), visit.query.get("to", "").strip()
+        return self._form(visit, source, to, None)
+
+    def _form(self, visit: Visit, source: str, to: str, chosen: Sequence[str] | None, problem: Any = None) -> Response:
+        visit.check_reach(*filter(None, (source, to)))
+        ledger, configured = visit.service.records.ledger, visit.service.configured
+        found: list[Entry] = []
+        if source and to and problem is None:
+            for name in (source, to):
+                check_known(ledger, name, configured)
+            if source == to:
+                raise InvalidRequest("Edits are promoted from one namespace into another: choose two.")
+        if source:
+            found = [
+                entry
+                for entry in ledger.entries.values()
+                if entry.edit.request.namespace == source and ledger.state(entry.edit.id) is State.LIVE
+            ]
+        same = {
+            entry.edit.id: there
+            for entry in found
+            for there in ledger.with_prompt(to, entry.request.prompt, State.LIVE, State.DISABLED)
+        }
+        return visit.page(
+            "promote.html",
+            status=200 if problem is None else problem["status"],
+            title="Promote edits",
+            source=source,
+            to=to,
+            views=[visit.service.edit_view(entry.edit.id) for entry in found],
+            there={edit_id: visit.service.edit_view(other) for edit_id, other in same.items()},
+            chosen=chosen,
+            reason=visit.form.get("reason"),
+            problem=problem,
+            namespaces=self._desk.known_namespaces(visit),
+            question=visit.service.answering.question,
+        )
+
+    async def take(self, visit: Visit) -> Response:
+        """Sent twice, it is taken once."""
+        form = visit.form
+        source, to, ids = form.get("from"), form.get("to"), form.all("id")
+        visit.check_reach(source, to)
+        sheet_id = "sh_" + hashlib.sha256(f"{visit.token}{form.mark()}".encode()).hexdigest()[:24]
+        if self._sheets.find(sheet_id) is None:
+            try:
+                self._sheets.keep(await self._read(visit, sheet_id, source, to, ids))
+            except ErrataError as error:
+                return self._form(visit, source, to, ids, problem_of(error))
+        return visit.to(f"{HERE}/many/{sheet_id}")
+
+    async def _read(self, visit: Visit, sheet_id: str, source: str, to: str, ids: Sequence[str]) -> Sheet:
+        service, reason = visit.service, visit.form.reason()
+        if not ids:
+            raise InvalidRequest("No edit is chosen: tick at least one.")
+        if any(each not in service.records.ledger.entries for each in ids):
+            raise UnknownEdit("One of the edits is not there: load the page anew.")
+        entries = promotable(service.records.ledger, source, to, ids, service.configured)
+        of = {entry.edit.id: entry for entry in entries}
+        rows = [
+            Row(at, service.answering.question(e.request.prompt), e.request.target, source=e.edit.id)
+            for at, e in enumerate(entries, 1)
+        ]
+        now_s = service.records.now_s
+
+        def made(row: Row) -> EditRequest:
+            request = promoted(of[row.source or ""], to, reason, now_s)
+            if service.reason_required and not request.reason:
+                raise InvalidRequest("The reason is missing: this server wants to know why, for the audit trail.")
+            return request
+
+        await check(service, rows, made, now_s)
+        return Sheet(sheet_id, to, rows, source=source)

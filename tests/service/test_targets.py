@@ -1,0 +1,77 @@
+"""Where webhooks may be sent: nowhere that only the server can reach, unless the operator says so."""
+
+import asyncio
+
+import httpx
+import pytest
+
+from app.domain.errors import InvalidRequest
+from app.service.targets import Targets, Unreachable
+from tests.service.test_webhooks import PRIVATE, PUBLIC, URL, Receiver
+
+
+@pytest.fixture
+def receiver() -> Receiver:
+    return Receiver()
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "ftp://hooks.example.com/",
+        "file:///etc/passwd",
+        "hooks.example.com",
+        "https:///x",
+        "https://user:secret@hooks.example.com/",
+        "https://hooks.example.com/#x",
+        "https://hooks.example.com:99999/",
+        "https://hooks.example.com/a b",
+        "http://127.0.0.1/",
+        "http://[::1]/",
+        "http://[::ffff:127.0.0.1]/",
+        "http://169.254.169.254/latest/meta-data",
+        "http://10.1.2.3/",
+        "http://100.64.0.1/",
+        "http://0.0.0.0/",
+        "http://224.0.0.1/",
+        "http://[64:ff9b::7f00:1]/",
+        "https://hooks.example.com/" + "a" * 2_000,
+    ],
+)
+def test_what_no_webhook_may_be_sent_to_is_refused_at_once(url: str) -> None:
+    with pytest.raises(InvalidRequest):
+        Targets().check(url)
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", PRIVATE, "169.254.169.254", "::1", "fe80::1%eth0", "fd00::1"])
+def test_a_name_that_resolves_to_an_inner_address_is_not_reached(receiver: Receiver, address: str) -> None:
+    receiver.addresses = [PUBLIC, address]
+    targets = Targets(resolve=receiver.resolve, transport=httpx.MockTransport(receiver.answer))
+    with pytest.raises(Unreachable, match="ERRATA_WEBHOOK_HOSTS"):
+        asyncio.run(targets.send(URL, b"{}", {}))
+    assert receiver.requests == []
+
+
+@pytest.mark.parametrize("allowed", ["hooks.example.com", "10.0.0.0/8", PRIVATE])
+def test_what_the_operator_names_is_reached(receiver: Receiver, allowed: str) -> None:
+    receiver.addresses = [PRIVATE]
+    targets = Targets([allowed], resolve=receiver.resolve, transport=httpx.MockTransport(receiver.answer))
+    assert asyncio.run(targets.send(URL, b"{}", {})) == 204
+
+
+def test_a_redirect_is_not_followed(receiver: Receiver) -> None:
+    def answer(request: httpx.Request) -> httpx.Response:
+        receiver.requests.append(request)
+        return httpx.Response(302, headers={"Location": "http://127.0.0.1/"})
+
+    targets = Targets(resolve=receiver.resolve, transport=httpx.MockTransport(answer))
+    assert asyncio.run(targets.send(URL, b"{}", {})) == 302
+    assert len(receiver.requests) == 1
+
+
+def test_a_name_that_cannot_be_resolved_says_so() -> None:
+    async def nowhere(_host: str, _port: int) -> list[str]:
+        raise OSError(-2, "Name or service not known")
+
+    with pytest.raises(Unreachable, match="cannot be resolved"):
+        asyncio.run(Targets(resolve=nowhere).send(URL, b"{}", {}))
