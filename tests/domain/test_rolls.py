@@ -9,7 +9,7 @@ from app.domain.events import Event, KeyCreated, NamespaceSet, Origin, WebhookRe
 from app.domain.keys import Role, check_reach, new_key
 from app.domain.ledger import Ledger
 from app.domain.snapshot import ledger_of, records_of
-from app.store.codec import GENESIS, encode, take_apart
+from app.store.codec import GENESIS, disassemble, encode
 from tests.domain.samples import committed, request
 
 
@@ -84,7 +84,7 @@ def test_entries_that_need_nothing_new_are_written_as_before() -> None:
     """An older Errata reads them on."""
 
     def schema(each: Event) -> int:
-        return take_apart(encode(each, GENESIS)).schema
+        return disassemble(encode(each, GENESIS)).schema
 
     assert schema(committed(1)) == schema(event(KeyCreated, 1, **KEY)) == 1
     newer = (
