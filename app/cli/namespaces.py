@@ -9,6 +9,7 @@ from app.cli.client import Client, path_of
 from app.cli.exits import Exit
 from app.cli.options import DryRun, Json, Reason
 from app.cli.outlook import namespace_table
+from app.cli.proposals import made
 
 namespaces = typer.Typer(help="The namespaces, with what is in them and whether their edits answer.")
 
@@ -31,9 +32,9 @@ def create(
 ) -> None:
     """Set up a namespace, or say anew what it is for."""
     body = {"description": description, "reason": reason}
-    made = context.obj.put(path_of("namespaces", name), body)
-    told = f"{made['name']}: {made['description']}" if made["description"] else made["name"]
-    render.answer(made, f"The namespace {told} is set up.", json_=json_)
+    found = context.obj.put(path_of("namespaces", name), body)
+    told = f"{found['name']}: {found['description']}" if found["description"] else found["name"]
+    render.answer(found, f"The namespace {told} is set up.", json_=json_)
 
 
 def promote(
@@ -53,6 +54,9 @@ def promote(
     whole = [client.whole_id(each) for each in ids or ()] or None
     body: dict[str, Any] = {"from_namespace": source, "to_namespace": to, "ids": whole, "reason": reason}
     answer = client.post("/edits/promote", {**body, "dry_run": dry_run or None})
+    if "proposed_at" in answer:
+        render.as_json(answer) if json_ else made(answer)
+        return
     refused = [each for each in answer["edits"] if dry_run and not each["report"].get("would_commit", True)]
     if json_:
         render.as_json(answer)

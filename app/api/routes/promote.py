@@ -12,6 +12,7 @@ from app.api.routes.edits import ASYNC, MAKING
 from app.api.schemas.edits import MadeEdits
 from app.api.schemas.jobs import JobOut, made_of
 from app.api.schemas.promote import PromoteBody
+from app.api.schemas.proposals import ProposalOut
 from app.domain.errors import UnknownNamespace
 from app.domain.keys import check_reach
 from app.service.batches import none_of
@@ -44,7 +45,10 @@ def routes(service: "Service", metrics: Metrics) -> APIRouter:
     @router.post(
         "/edits/promote",
         responses={
-            202: {"description": "Asked for with `Prefer: respond-async`: a job that makes them", "model": JobOut},
+            202: {
+                "description": "A proposal, where a second person is needed; with `Prefer: respond-async` a job",
+                "model": JobOut | ProposalOut,
+            },
             **_MAKING,
         },
         summary="Promote edits into another namespace",
@@ -72,7 +76,7 @@ def routes(service: "Service", metrics: Metrics) -> APIRouter:
             for failure in results.failures:
                 failure.error.details["promoted_from"] = requests[failure.index].promoted_from
                 metrics.edit_failed(failure.error, 1)
-            if not results.results:
+            if not results.results and results.proposal is None:
                 raise none_of(results.failures)
             return results, True, body.dry_run
 
@@ -81,6 +85,9 @@ def routes(service: "Service", metrics: Metrics) -> APIRouter:
             headers = {"Location": f"/jobs/{job.id}", "Preference-Applied": "respond-async"}
             return JSONResponse(JobOut.of(job).model_dump(mode="json"), status_code=202, headers=headers)  # type: ignore[return-value]
         answer = made_of(*await made(silent))
+        if isinstance(answer, ProposalOut):
+            headers = {"Location": f"/proposals/{answer.id}"}
+            return JSONResponse(answer.model_dump(mode="json"), status_code=202, headers=headers)  # type: ignore[return-value]
         assert isinstance(answer, MadeEdits)
         return answer
 
