@@ -71,7 +71,8 @@ def routes(service: "Service", metrics: Metrics) -> APIRouter:
 
         async def made(tell: Tell) -> tuple[EditResults, bool, bool]:
             how: dict[str, Any] = {"dry_run": body.dry_run, "tell": tell, "read": read}
-            results = await service.edit(requests, origin, atomic=False, batch=True, **how)
+            waits = not body.dry_run and service.policies.waits([to], origin.role)  # a proposal is decided as a whole
+            results = await service.edit(requests, origin, atomic=waits, batch=True, **how)
             metrics.edited(results, dry_run=body.dry_run)
             for failure in results.failures:
                 failure.error.details["promoted_from"] = requests[failure.index].promoted_from
