@@ -131,14 +131,3 @@ def test_a_namespace_is_set_up_with_what_it_is_for(ask: Caller, service: FakeSer
     assert ask("POST", "/switch", json={"on": False, "namespace": "staging"}).status_code == 200
     assert ask("PUT", "/namespaces/-x", json={}).status_code == 422
     assert ask("PUT", "/namespaces/x", json={"description": "two\nlines"}).status_code == 422
-
-
-def test_where_a_second_person_is_needed_a_promotion_is_a_proposal(
-    ask: Caller, service: FakeService, staged: list[str]
-) -> None:
-    assert ask("PUT", "/policy", json={"namespace": "production", "second_person": True}).status_code == 200
-    answer = ask.post("/edits/promote", WAYS)
-    assert (answer.status_code, answer.headers["location"]) == (202, f"/proposals/{answer.json()['id']}")
-    assert service.records.ledger.live_count("production") == 0
-    (proposal,) = service.records.ledger.approval.proposals.values()
-    assert [each.request.promoted_from for each in proposal.edits] == staged
