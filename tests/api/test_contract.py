@@ -55,10 +55,11 @@ def test_every_operation_answers_as_it_is_described(label: str) -> None:
 
 
 def test_sequences_of_requests_are_answered_as_they_are_described() -> None:
-    """Edits that were made are looked at, taken back, switched off and on: the links of the description."""
+    """Edits that were made are looked at, taken back, switched off and on: the links of the description. Among all
+    operations too few of the steps that are drawn would make an edit."""
     seen: Counter[tuple[str, int]] = Counter()
 
-    class Client(SCHEMA.as_state_machine()):  # type: ignore[misc]
+    class Client(SCHEMA.include(path_regex="^/edit").as_state_machine()):  # type: ignore[misc]
         def setup(self) -> None:
             SERVICE.__init__()  # type: ignore[misc]
 
