@@ -129,7 +129,12 @@ def schema_of(value: Any) -> int:
     schema."""
     kind: Any = type(value)
     own = (since for name, since in _later(kind) if getattr(value, name))
-    return max(*own, *(schema_of(getattr(value, name)) for name in _inside(kind)), 0, 0)
+    inner = (schema_of(item) for name in _inside(kind) for item in _items(getattr(value, name)))
+    return max(*own, *inner, 0, 0)
+
+
+def _items(value: Any) -> tuple[Any, ...]:
+    return value if isinstance(value, tuple) else (value,)
 
 
 @cache
@@ -140,8 +145,13 @@ def _later(kind: Any) -> tuple[tuple[str, int], ...]:
 
 @cache
 def _inside(kind: Any) -> tuple[str, ...]:
-    """Fields that hold a dataclass."""
-    return tuple(name for name, of in shape(kind).items() if isinstance(of, type) and is_dataclass(of))
+    """Fields that hold a dataclass, or a tuple of them."""
+    found = []
+    for name, of in shape(kind).items():
+        inner = get_args(of)[0] if get_origin(of) is tuple else of
+        if isinstance(inner, type) and is_dataclass(inner):
+            found.append(name)
+    return tuple(found)
 
 
 def _inner(optional: Any) -> Any:

@@ -22,6 +22,7 @@ EXPECTED = {
     "UnknownProposal": 404,
     "UnknownAnswer": 404,
     "UnknownReport": 404,
+    "UnknownWebhook": 404,
     "PreconditionFailed": 412,
     "ScopeConflict": 409,
     "IdempotencyMismatch": 422,
