@@ -9,7 +9,7 @@ from struct import Struct
 import pytest
 
 from app.domain.errors import InvalidRequest, StoreCorrupt
-from app.store.codec import GENESIS, decode, encode
+from app.store.codec import GENESIS, SCHEMA, decode, encode
 from tests.domain.samples import committed, switched
 
 PREFIX = Struct(">6sHIQ")
@@ -64,8 +64,8 @@ def test_tuples_in_json_values_come_back_as_lists():
 
 
 def test_an_entry_of_a_newer_schema_says_so():
-    with pytest.raises(StoreCorrupt, match=r"Entry 7 .* newer version of Errata \(schema 6"):
-        decode(sealed({"anything": 1}, schema=6), GENESIS, 7)
+    with pytest.raises(StoreCorrupt, match=rf"Entry 7 .* newer version of Errata \(schema {SCHEMA + 1}"):
+        decode(sealed({"anything": 1}, schema=SCHEMA + 1), GENESIS, 7)
 
 
 def test_an_entry_after_another_one_or_of_another_revision_is_refused():
