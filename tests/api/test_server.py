@@ -133,7 +133,10 @@ ROUTES = {
     ("post", "/proposals/{proposal_id}/approve"), ("post", "/proposals/{proposal_id}/return"),
     ("post", "/proposals/{proposal_id}/withdraw"), ("get", "/policy"), ("put", "/policy"),
     ("get", "/feedback"), ("post", "/feedback"), ("delete", "/feedback"), ("delete", "/feedback/{report_id}"),
-    ("post", "/probes/check"),
+    ("post", "/probes/check"), ("put", "/namespaces/{namespace}"), ("post", "/edits/promote"),
+    ("get", "/keys"), ("post", "/keys"), ("post", "/keys/{key_id}/revoke"), ("get", "/webhooks"), ("post", "/webhooks"),
+    ("post", "/webhooks/{hook_id}/test"), ("post", "/webhooks/{hook_id}/remove"),
+    ("get", "/webhooks/{hook_id}/deliveries"),
 }  # fmt: skip
 
 
@@ -174,7 +177,8 @@ def test_every_body_has_examples_that_are_taken(description: Any, ask: Caller) -
         examples = operation["requestBody"]["content"]["application/json"]["examples"]
         assert examples, path
         for name, example in examples.items():
-            answer = ask(method.upper(), path.replace("{edit_id}", "ed_0"), json=example["value"])
+            there = path.replace("{edit_id}", "ed_0").replace("{namespace}", "staging")
+            answer = ask(method.upper(), there, json=example["value"])
             refused = answer.status_code in (400, 422) and ("errors" in answer.json() or path.startswith("/v1/"))
             assert not refused, (path, name, answer.text)
 

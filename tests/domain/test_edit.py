@@ -61,6 +61,7 @@ def test_every_difference_changes_the_digest():
         "metadata": {"ticket": 7},
         "supersede": ("e0",),
         "force": True,
+        "promoted_from": "e1",
     }
     assert other.keys() == {field.name for field in fields(EditRequest)}
     digests = [base.digest(), *(request(**{name: value}).digest() for name, value in other.items())]

@@ -159,7 +159,7 @@ def test_a_question_is_shown_as_it_was_written() -> None:
     rig.hosted.tokenizer.chat_template = TEMPLATE
     owner: Any = SimpleNamespace(engine=rig.engine)
     nothing: Any = None
-    answering = Answering(owner, nothing, nothing, nothing, nothing, 16)
+    answering = Answering(owner, nothing, nothing, nothing, nothing, nothing, 16)
     asked = f"What does {EOS} mean?"
     prompt = answering.render([{"role": "user", "content": asked}])
     assert MARK in prompt
