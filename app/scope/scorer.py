@@ -4,6 +4,7 @@ Each token looks for its like in the other text, and what it finds there, and fi
 of two layers. It runs on the few keys that lie nearest to a question; `python -m app.scope.training` trains it.
 """
 
+import copy
 import hashlib
 import json
 import math
@@ -229,6 +230,10 @@ class PairScorer:
         for name in sorted(weights):
             digest.update(weights[name].half().numpy().tobytes())
         self.fingerprint = digest.hexdigest()[:16]
+
+    def network(self) -> PairNet:
+        """A copy, to be trained on."""
+        return copy.deepcopy(self._net)
 
     def score(self, asked: Encoded, keys: Sequence[Encoded]) -> Tensor:
         """(N,) fp32 logits, above 0 where `asked` asks the same as that key."""
