@@ -35,7 +35,7 @@ KINDS = {
     "time": Kind(FIRMS, same=0.7, other=0.15),
     "a relation on top": Kind(FIRMS, same=0.8, other=0.25),
     "another attribute, object or subject": Kind(PEOPLE, same=0.8, other=0.1),
-    "words that look alike": Kind(PLACES, same=0.75, other=0.4),
+    "words that look alike": Kind(PLACES, same=0.75, other=0.25),
 }
 
 
