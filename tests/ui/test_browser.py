@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from playwright.sync_api import expect
 
 from app.ui.help import ORDER
 from tests.server import Server
@@ -197,7 +198,6 @@ def test_the_documentation_is_shown_with_its_drawing_and_at_a_heading(page: Any)
     assert (
         page.locator("article img").evaluate("async image => { await image.decode(); return image.naturalWidth }") > 0
     )
-    seen = "({top}) => top >= -1 && top < innerHeight / 2"
-    page.wait_for_function(f"({seen})(document.querySelector('#too-narrow').getBoundingClientRect())")
+    expect(page.locator("#too-narrow")).to_be_in_viewport()
     page.get_by_label("Documentation").get_by_role("link", name="Troubleshooting").click()
     page.get_by_role("heading", name="Troubleshooting", level=1).wait_for()
