@@ -199,7 +199,7 @@ def _step(model: Any, optimizer: Any, batch: Batch) -> float:
         logits = model.lm_head(hidden[graded])
     loss = functional.cross_entropy(logits.float(), batch.targets[graded])
     optimizer.zero_grad(set_to_none=True)
-    loss.backward()  # type: ignore[no-untyped-call]
+    torch.autograd.backward(loss)
     torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
     optimizer.step()
     return loss.item()

@@ -1,15 +1,14 @@
 """Making edits, and looking at them. Knows no editor: what an edit is made of is decided below."""
 
 import asyncio
-import re
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any
 
 from fastapi import APIRouter, Body, Header, Path, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
 
+from app.api.accepted import job_accepted, prefers_job, proposal_accepted
 from app.api.deps import Asker, Holder, Read
 from app.api.invalid import detail_of, problems_of
 from app.api.metrics import Metrics
@@ -54,7 +53,6 @@ if TYPE_CHECKING:
     from app.service.service import Service
 
 Id = Annotated[str, Path(max_length=64, examples=["ed_0123456789abcdef"])]
-ASYNC = re.compile(r"(^|,)\s*respond-async\s*($|[,;])", re.IGNORECASE)
 MAKING = raises(
     EditRejected, IdempotencyMismatch, UnknownEdit, ScopeConflict, StateConflict, PreconditionFailed, QueueFull,
     StoreUnavailable, LostRace, RequestCancelled, body=True,
@@ -144,18 +142,16 @@ def routes(service: "Service", metrics: Metrics) -> APIRouter:
                 metrics.edit_failed(failure.error, 1)
             return results, batch, body.dry_run
 
-        if ASYNC.search(prefer) or is_watched(request):
+        if prefers_job(prefer) or is_watched(request):
             names = {each.namespace for each in requests.values()}
             job = service.jobs.start(made, previews=names if body.dry_run else (), namespaces=names)
             if is_watched(request):
                 return watched(service.jobs, job)
-            headers = {"Location": f"/jobs/{job.id}", "Preference-Applied": "respond-async"}
-            return JSONResponse(JobOut.of(job).model_dump(mode="json"), status_code=202, headers=headers)
+            return job_accepted(job)
         results, *_ = found = await made(silent)
         answer = made_of(*found)
-        if results.proposal is not None:
-            headers = {"Location": f"/proposals/{results.proposal.id}"}
-            return JSONResponse(answer.model_dump(mode="json"), status_code=202, headers=headers)
+        if isinstance(answer, ProposalOut):
+            return proposal_accepted(answer)
         if not any(result.created for result in results.results):
             response.status_code = 200
         if isinstance(answer, MadeEdit) and not body.dry_run:

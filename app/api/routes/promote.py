@@ -3,12 +3,12 @@
 from typing import TYPE_CHECKING, Annotated, Any
 
 from fastapi import APIRouter, Body, Header
-from fastapi.responses import JSONResponse
 
+from app.api.accepted import job_accepted, prefers_job, proposal_accepted
 from app.api.deps import Asker, Holder, Read, because
 from app.api.metrics import Metrics
 from app.api.openapi import raises
-from app.api.routes.edits import ASYNC, MAKING
+from app.api.routes.edits import MAKING
 from app.api.schemas.edits import MadeEdits
 from app.api.schemas.jobs import JobOut, made_of
 from app.api.schemas.promote import PromoteBody
@@ -44,6 +44,7 @@ def routes(service: "Service", metrics: Metrics) -> APIRouter:
 
     @router.post(
         "/edits/promote",
+        response_model=MadeEdits,
         responses={
             202: {
                 "description": "A proposal, where a second person is needed; with `Prefer: respond-async` a job",
@@ -59,7 +60,7 @@ def routes(service: "Service", metrics: Metrics) -> APIRouter:
         read: Read,
         body: Annotated[PromoteBody, Body(openapi_examples=EXAMPLES)],
         prefer: Annotated[str, Header(description="`respond-async`: answer 202 at once, with a job.")] = "",
-    ) -> MadeEdits:
+    ) -> Any:
         """Each is fitted and verified in the other namespace, and committed for itself; `promoted_from` of an edit, and
         of the log's entry, names the one that it was made of. What was refused is under `failures`, whose `index` is
         the place among `ids`, or among the live edits, the oldest first."""
@@ -81,15 +82,12 @@ def routes(service: "Service", metrics: Metrics) -> APIRouter:
                 raise none_of(results.failures)
             return results, True, body.dry_run
 
-        if ASYNC.search(prefer):
+        if prefers_job(prefer):
             job = service.jobs.start(made, previews=[to] if body.dry_run else (), namespaces=[source, to])
-            headers = {"Location": f"/jobs/{job.id}", "Preference-Applied": "respond-async"}
-            return JSONResponse(JobOut.of(job).model_dump(mode="json"), status_code=202, headers=headers)  # type: ignore[return-value]
+            return job_accepted(job)
         answer = made_of(*await made(silent))
         if isinstance(answer, ProposalOut):
-            headers = {"Location": f"/proposals/{answer.id}"}
-            return JSONResponse(answer.model_dump(mode="json"), status_code=202, headers=headers)  # type: ignore[return-value]
-        assert isinstance(answer, MadeEdits)
+            return proposal_accepted(answer)
         return answer
 
     return router

@@ -13,7 +13,7 @@ from app.api.routes.edits import requests_of
 from app.api.schemas.base import Namespace
 from app.api.schemas.corrections import EXAMPLES, BatchBody, OneOrBatch
 from app.api.schemas.edits import MadeEdit, MadeEdits
-from app.api.schemas.jobs import made_of
+from app.api.schemas.jobs import edits_made
 from app.api.schemas.proposals import (
     PolicyBody,
     PolicyOut,
@@ -73,7 +73,7 @@ def routes(service: "Service", metrics: Metrics) -> APIRouter:
         read: Read,
         body: Annotated[OneOrBatch, Body(openapi_examples=EXAMPLES)],
     ) -> ProposalOut:
-        """What `POST /edit` takes, in place of what was proposed. It is previewed, and waits anew."""
+        """Replaces the proposed edits by a body of `POST /edit`. The proposal is previewed, and waits anew."""
         if body.dry_run:
             raise InvalidRequest("A proposal is previewed by POST /edit with `dry_run`: leave it out here.")
         batch = isinstance(body, BatchBody)
@@ -96,7 +96,7 @@ def routes(service: "Service", metrics: Metrics) -> APIRouter:
             metrics.edit_failed(error, 1)
             raise
         metrics.edited(results, dry_run=False)
-        return made_of(results, service.records.ledger.approval.proposal(proposal_id).batch, False)  # type: ignore[return-value]
+        return edits_made(results, service.records.ledger.approval.proposal(proposal_id).batch, dry_run=False)
 
     @router.post(
         "/proposals/{proposal_id}/return", responses=raises(*DECIDING, body=True), summary="Send a proposal back"

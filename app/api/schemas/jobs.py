@@ -68,9 +68,14 @@ class JobOut(Outgoing):
 
 
 def made_of(results: EditResults, batch: bool, dry_run: bool) -> MadeEdit | MadeEdits | ProposalOut:
-    """What POST /edit answers."""
+    """The answer of POST /edit: what was made, or the proposal that waits."""
     if results.proposal is not None:
         return ProposalOut.of(results.proposal)
+    return edits_made(results, batch, dry_run=dry_run)
+
+
+def edits_made(results: EditResults, batch: bool, *, dry_run: bool) -> MadeEdit | MadeEdits:
+    """The edits of a request that became no proposal."""
     made = [MadeEdit.made(result, dry_run=dry_run, revision=results.revision) for result in results.results]
     if not batch:
         return made[0]

@@ -118,7 +118,7 @@ class GracePaper(EditorBase):
             yield Progress(step=step, steps=options.steps, loss=loss.item())
             if step < options.steps:
                 optimiser.zero_grad()
-                loss.backward()  # type: ignore[no-untyped-call]
+                torch.autograd.backward(loss)
                 optimiser.step()
         correct = ((logits.argmax(-1) == batch.target) | ~batch.real).all(1).tolist()
         least = torch.exp(-nll.detach().view_as(batch.real)).masked_fill(~batch.real, 1.0).amin(1).tolist()

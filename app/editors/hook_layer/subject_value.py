@@ -128,7 +128,7 @@ class SubjectSpread:
             if bool(done.all()) or step == parameters.steps:
                 break
             optimiser.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
+            torch.autograd.backward(loss)
             previous = delta.detach().clone()
             optimiser.step()
             with torch.no_grad():

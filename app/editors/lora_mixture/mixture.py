@@ -204,7 +204,7 @@ def fit_mixture(
                     break
         if step < parameters.steps:
             optimiser.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
+            torch.autograd.backward(loss)
             optimiser.step()
             steps_taken += 1
     if parameters.probability is None:

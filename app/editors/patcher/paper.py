@@ -179,7 +179,7 @@ class PatcherPaper(EditorBase):
                     break
                 best = checked, [each.detach().clone() for each in parameters]
             optimiser.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
+            torch.autograd.backward(loss)
             torch.nn.utils.clip_grad_norm_(parameters, CLIP)
             optimiser.step()
             # Called at every step, the scheduler would halve the rate away within some fifty steps.
