@@ -1,4 +1,4 @@
-"""uvicorn's server without its signal handlers: whoever runs it says when it ends, and what may not outlast it."""
+"""uvicorn's server without its signal handlers: the caller decides when it ends and which connections are dropped."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -7,7 +7,7 @@ import uvicorn
 
 
 class Server(uvicorn.Server):
-    """It takes no new connection once `leave` was called, and `serve` returns when the last one is closed."""
+    """A server that accepts no new connections once `leave` was called. `serve` returns when the last one is closed."""
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -15,14 +15,14 @@ class Server(uvicorn.Server):
 
     @property
     def open_requests(self) -> int:
-        """Those that are being read or answered."""
+        """The number of requests that are being read or answered."""
         return len(self.server_state.tasks)
 
     def leave(self) -> None:
         self.should_exit = True
 
     def drop_connections(self) -> None:
-        """Close those that are left, as of clients that do not read what they are sent."""
+        """Close the remaining connections, such as those of clients that do not read their answers."""
         for connection in list(self.server_state.connections):
             if connection.transport is not None:
                 connection.transport.abort()

@@ -1,4 +1,4 @@
-"""Work that a client waits for and watches: the events of its job in place of its result. Knows no route."""
+"""Answers to clients that watch their work: the events of its job in place of its result. Independent of the routes."""
 
 from collections.abc import AsyncIterator
 from contextlib import aclosing
@@ -13,7 +13,7 @@ from app.api.schemas.jobs import JobOut
 from app.service.jobs import Job, Jobs
 
 EVERY_S = 1.0
-"""An event comes at least so often: proxies take a silent connection for a dead one."""
+"""The longest interval between two events, in seconds: proxies close a connection that stays silent."""
 WATCHED: dict[str, Any] = {
     EVENT_STREAM: {
         "itemSchema": {
@@ -29,7 +29,7 @@ WATCHED: dict[str, Any] = {
         }
     }
 }
-"""For the description of a route: what it answers to `Accept: text/event-stream`."""
+"""The response to `Accept: text/event-stream`, for the OpenAPI description of a route."""
 
 
 def is_watched(request: Request) -> bool:
@@ -38,8 +38,8 @@ def is_watched(request: Request) -> bool:
 
 
 def watched(jobs: Jobs, job: Job) -> StreamingResponse:
-    """The job whenever there is something new to tell, the last time with its result or problem. It goes on where the
-    client leaves."""
+    """Stream the job each time it has news, the last time with its result or problem. The job continues if the client
+    disconnects."""
 
     async def events() -> AsyncIterator[bytes]:
         async with aclosing(jobs.listen(job.id, EVERY_S)) as found:  # type: ignore[type-var]

@@ -1,4 +1,5 @@
-"""What readers say of answers: taken from applications, listed for people who correct, deleted. Knows no page."""
+"""Routes for readers' verdicts on answers: applications submit them; people who correct list and delete them.
+Independent of the pages."""
 
 from typing import TYPE_CHECKING, Annotated
 
@@ -32,8 +33,9 @@ def routes(service: "Service", metrics: Metrics) -> APIRouter:
         summary="Say that an answer is wrong",
     )
     async def judge(asker: Asker, body: Annotated[FeedbackBody, Body(openapi_examples=WRONG)]) -> FeedbackTaken:
-        """For applications: their readers' verdicts. Kept only where the operator turned it on (`ERRATA_FEEDBACK`), in
-        this server's memory, with the prompt and the answer; an answer can be judged for an hour."""
+        """Records a reader's verdict on an answer, as sent by an application. Reports are kept only if the operator
+        enabled them (`ERRATA_FEEDBACK`), in this server's memory, with the prompt and the answer. An answer can be
+        judged for an hour after it was given."""
         if body.verdict == "right":
             service.feedback.answer(body.request_id, body.index)
             found = None
@@ -53,12 +55,12 @@ def routes(service: "Service", metrics: Metrics) -> APIRouter:
 
     @router.delete("/feedback", responses=raises(), summary="Delete all reported answers")
     async def forget_reported() -> ForgottenOut:
-        """The answers that could be reported go with them."""
+        """Answers that could still have been reported are deleted as well."""
         return ForgottenOut(forgotten=service.feedback.forget_all())
 
     @router.delete("/feedback/{report_id}", responses=raises(UnknownReport), summary="Delete a reported answer")
     async def forget_one_reported(report_id: Id) -> ForgottenOut:
-        """It is seen to."""
+        """Deletes one report, for example once its answer has been corrected."""
         service.feedback.forget(report_id)
         return ForgottenOut(forgotten=1)
 

@@ -1,4 +1,4 @@
-"""Keys: made, listed, revoked, by admins whose own key opens all namespaces."""
+"""Routes that create, list and revoke API keys. They require an admin key for all namespaces."""
 
 import time
 from typing import TYPE_CHECKING, Annotated
@@ -39,8 +39,9 @@ def routes(service: "Service") -> APIRouter:
         summary="Make a key",
     )
     async def create_key(asker: Asker, body: Annotated[KeyBody, Body(openapi_examples=EXAMPLES)]) -> MadeKey:
-        """It is shown in this answer and nowhere else: under an Idempotency-Key that was used before, none is made.
-        The first key closes the door, so it must be an admin's, for all namespaces."""
+        """The key itself is shown in this answer and nowhere else; an Idempotency-Key that was used before therefore
+        creates none. Once the first key exists every request needs one, so the first must be an admin's, for all
+        namespaces."""
         origin = because(asker, body.reason, "key", body)
         service.check_change(origin)
         if not service.records.ledger.keys and (body.role is not Role.ADMIN or body.namespaces):
@@ -59,7 +60,7 @@ def routes(service: "Service") -> APIRouter:
         summary="Revoke a key",
     )
     async def revoke_key(key_id: Id, asker: Asker, body: Why = None) -> KeyOut:
-        """From then on it opens nothing, on any server over the log."""
+        """From then on the key is refused by every server over the log."""
         origin = because(asker, None if body is None else body.reason, "revoke", key_id)
         service.check_change(origin)
         if service.records.done_under(origin) is None:

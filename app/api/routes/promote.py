@@ -1,4 +1,4 @@
-"""Promotion of edits from one namespace into another: each is made there as any edit is."""
+"""The route that promotes edits from one namespace into another, where each is made like any other edit."""
 
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -61,9 +61,9 @@ def routes(service: "Service", metrics: Metrics) -> APIRouter:
         body: Annotated[PromoteBody, Body(openapi_examples=EXAMPLES)],
         prefer: Annotated[str, Header(description="`respond-async`: answer 202 at once, with a job.")] = "",
     ) -> Any:
-        """Each is fitted and verified in the other namespace, and committed for itself; `promoted_from` of an edit, and
-        of the log's entry, names the one that it was made of. What was refused is under `failures`, whose `index` is
-        the place among `ids`, or among the live edits, the oldest first."""
+        """Each edit is fitted and verified in the other namespace and committed on its own; `promoted_from` of an edit,
+        and of the log's entry, names the edit that it was made from. Edits that were refused are listed under
+        `failures`, whose `index` is the position among `ids`, or among the live edits, oldest first."""
         check_reach(holder, body.from_namespace, body.to_namespace)
         source, to, ledger = body.from_namespace, body.to_namespace, service.records.ledger
         entries = promotable(ledger, source, to, body.ids, service.configured)

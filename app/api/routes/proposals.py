@@ -1,4 +1,5 @@
-"""Proposals: what waits for a second person, and the policy that asks for one. Knows no editor."""
+"""Routes for proposals, which wait for a second person, and for the policy that requires one. Independent of the
+editors."""
 
 import asyncio
 from typing import TYPE_CHECKING, Annotated
@@ -61,7 +62,7 @@ def routes(service: "Service", metrics: Metrics) -> APIRouter:
 
     @router.get("/proposals/{proposal_id}", responses=raises(UnknownProposal), summary="One proposal, with its history")
     async def one_proposal(proposal_id: Id, response: Response) -> ProposalOut:
-        """`ETag` is its revision, for `If-Match`."""
+        """`ETag` is the proposal's revision, for use in `If-Match`."""
         found = service.records.ledger.approval.proposal(proposal_id)
         response.headers["ETag"] = f'"{found.revision}"'
         return ProposalOut.of(found)
@@ -88,7 +89,8 @@ def routes(service: "Service", metrics: Metrics) -> APIRouter:
         "/proposals/{proposal_id}/approve", responses=raises(*MAKING, body=True), summary="Publish somebody's proposal"
     )
     async def approve(proposal_id: Id, asker: Asker, read: Read, body: Why = None) -> MadeEdit | MadeEdits:
-        """Verified anew, it goes live, and the log names both persons. With `If-Match` only as it was read (412)."""
+        """The edit is verified again and goes live; the log names both persons. With `If-Match` the proposal is
+        published only if it has not changed since it was read (412 otherwise)."""
         origin = because(asker, None if body is None else body.reason, "approve", proposal_id)
         try:
             results = await service.proposals.approve(proposal_id, origin, read=read)
@@ -104,7 +106,7 @@ def routes(service: "Service", metrics: Metrics) -> APIRouter:
     async def send_back(
         proposal_id: Id, asker: Asker, read: Read, body: Annotated[ReturnBody, Body(openapi_examples=RETURN)]
     ) -> ProposalOut:
-        """Its proposer sees why, and can revise or withdraw it."""
+        """The proposer sees the reason and can revise or withdraw the proposal."""
         origin = because(asker, body.reason, "return", proposal_id, body)
         return ProposalOut.of(await service.proposals.send_back(proposal_id, origin, read))
 
@@ -126,8 +128,8 @@ def routes(service: "Service", metrics: Metrics) -> APIRouter:
         summary="Ask for a second person",
     )
     async def set_policy(asker: Asker, body: Annotated[PolicyBody, Body(openapi_examples=POLICY)]) -> PolicyOut:
-        """While it is set, every edit of the namespace is proposed, an admin's too, and goes live when another key that
-        may edit approves it. Rollbacks, disabling and the kill switch take one person as ever."""
+        """While the policy is set, every edit of the namespace is proposed, including an admin's, and goes live when
+        another key that may edit approves it. Rollbacks, disabling and the kill switch still take one person."""
         service.check_change(because(asker, body.reason))
         origin = because(asker, body.reason, "policy", body)
         revision = await service.policies.set(body.namespace, body.second_person, origin)

@@ -1,4 +1,4 @@
-"""Webhooks: set up, listed, tried, removed, by admins whose key opens all namespaces."""
+"""Routes that set up, list, test and remove webhooks. They require an admin key for all namespaces."""
 
 from typing import TYPE_CHECKING, Annotated
 
@@ -39,8 +39,8 @@ def routes(service: "Service") -> APIRouter:
     async def create_webhook(
         asker: Asker, body: Annotated[WebhookBody, Body(openapi_examples=EXAMPLES)]
     ) -> MadeWebhook:
-        """Each change of these kinds is posted there once it is in the log, signed with the secret, which this answer
-        shows and no other. See the guide for the message, its signature and what addresses are refused."""
+        """Each change of these kinds is posted to the address once it is in the log, signed with the secret, which only
+        this answer shows. The guide describes the message, its signature and the addresses that are refused."""
         origin = because(asker, body.reason, "webhook", body)
         service.check_change(origin)
         hook, secret = await service.webhooks.create(body.url, body.kinds, body.namespaces, origin)
@@ -48,7 +48,7 @@ def routes(service: "Service") -> APIRouter:
 
     @router.post("/webhooks/{hook_id}/remove", responses=CHANGES, summary="Remove a webhook")
     async def remove_webhook(hook_id: Id, asker: Asker, body: Why = None) -> WebhooksOut:
-        """Nothing more is sent to it, and its secret is forgotten. The answer lists those that are left."""
+        """Nothing more is sent to the webhook, and its secret is deleted. The answer lists the webhooks that remain."""
         origin = because(asker, None if body is None else body.reason, "webhook-removed", hook_id)
         service.check_change(origin)
         await service.webhooks.remove(hook_id, origin)
@@ -58,7 +58,7 @@ def routes(service: "Service") -> APIRouter:
         "/webhooks/{hook_id}/test", responses=raises(UnknownWebhook, RequestCancelled), summary="Try a webhook"
     )
     async def test_webhook(hook_id: Id, asker: Asker) -> DeliveryOut:
-        """Sends a message of the kind `test` now, once, and tells what became of it."""
+        """Sends one message of the kind `test` immediately and returns its outcome."""
         return DeliveryOut.of(await service.webhooks.test(hook_id, asker.actor))
 
     @router.get(
@@ -67,7 +67,7 @@ def routes(service: "Service") -> APIRouter:
         summary="What a webhook was told",
     )
     async def webhook_deliveries(hook_id: Id) -> DeliveriesOut:
-        """The last 50 messages, with how often they were sent and what came back."""
+        """The last 50 messages, with the number of attempts and the outcome of each."""
         told_to, found = await service.webhooks.told(hook_id)
         return DeliveriesOut(deliveries=list(map(DeliveryOut.of, found)), told_to=told_to, revision=service.revision)
 

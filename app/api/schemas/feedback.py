@@ -1,4 +1,4 @@
-"""What readers say of answers, on the wire. Knows no service."""
+"""Request and response bodies for readers' verdicts on answers. Independent of the service."""
 
 from datetime import datetime
 from typing import Annotated, Literal
@@ -10,11 +10,11 @@ from app.engine.controls import plain
 from app.service.feedback import Reported
 
 MAX_ID_CHARS = 160
-"""Of a request's id, with what OpenAI's routes put before it."""
+"""Maximum length of a request id, including the prefix that OpenAI's routes add."""
 
 
 class FeedbackBody(Incoming):
-    """What a reader says of an answer."""
+    """A reader's verdict on an answer."""
 
     request_id: Annotated[str, Field(min_length=1, max_length=MAX_ID_CHARS)] = Field(
         description="The `X-Request-Id` of the answer, or the `id` that OpenAI's routes give it."
@@ -69,7 +69,7 @@ class ReportedOut(Outgoing):
 
 
 class FeedbackOut(Outgoing):
-    """Reported answers, those whose questions are alike together: the largest group first, in each the newest first."""
+    """Reported answers, grouped by similar questions: the largest group first, the newest first within each."""
 
     groups: list[list[ReportedOut]]
     kept: int

@@ -1,4 +1,5 @@
-"""Keys on the wire. Knows no service; a key's secret goes out once, where it is made."""
+"""Request and response bodies for API keys. Independent of the service. A key's secret leaves the server only in the
+answer that creates the key."""
 
 from datetime import datetime
 from typing import Annotated, Any
@@ -11,7 +12,7 @@ from app.service.keyring import MAX_NAME_CHARS, MAX_NAMESPACES
 
 
 class KeyBody(Incoming):
-    """A key that is to be made."""
+    """A key to create."""
 
     role: Annotated[Role, Field(strict=False)] = Field(description="What it may do.")
     name: Annotated[str, Field(min_length=1, max_length=MAX_NAME_CHARS)] = Field(
@@ -24,7 +25,7 @@ class KeyBody(Incoming):
 
 
 class KeyOut(Outgoing):
-    """A key without its secret, which is kept nowhere."""
+    """A key without its secret, which is not stored anywhere."""
 
     id: str
     name: str
@@ -54,7 +55,7 @@ class MadeKey(KeyOut):
 
 
 class KeysOut(Outgoing):
-    """All keys ever made, the oldest first."""
+    """All keys ever created, oldest first."""
 
     keys: list[KeyOut]
     revision: int

@@ -1,4 +1,4 @@
-"""What clients send to promote edits. Knows no service."""
+"""Request body for promoting edits. Independent of the service."""
 
 from typing import Annotated
 
@@ -8,7 +8,7 @@ from app.api.schemas.base import MAX_BATCH_EDITS, EditId, Incoming, Namespace, R
 
 
 class PromoteBody(Incoming):
-    """Edits of one namespace that shall be made in another."""
+    """Edits of one namespace to make in another."""
 
     from_namespace: Namespace
     to_namespace: Namespace

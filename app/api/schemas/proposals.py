@@ -1,4 +1,4 @@
-"""Proposals, and the policy that asks for them, on the wire. Knows no service."""
+"""Request and response bodies for proposals and for the policy that requires them. Independent of the service."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -17,7 +17,7 @@ MAX_REPORTED = 500
 
 
 class ProposedEdit(Outgoing):
-    """An edit that waits, and what its preview found."""
+    """An edit that waits for a second person, with the results of its preview."""
 
     namespace: str
     prompt: str
@@ -104,7 +104,7 @@ class ProposalOut(Outgoing):
 
 
 class ProposalsQuery(BaseModel):
-    """Filters of GET /proposals; those that are left out let everything through."""
+    """Filters of GET /proposals. A filter that is left out matches every proposal."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -130,13 +130,13 @@ class ProposalsOut(Outgoing):
 
 
 class ReturnBody(Incoming):
-    """Why a proposal is sent back; its proposer sees it."""
+    """The reason for sending a proposal back; its proposer sees it."""
 
     reason: Annotated[Reason, Field(min_length=1)]
 
 
 class PolicyBody(Incoming):
-    """Whether each edit of a namespace needs a second person, who approves it."""
+    """Whether each edit of a namespace needs a second person to approve it."""
 
     second_person: bool
     namespace: Namespace = "default"

@@ -1,4 +1,5 @@
-"""Webhooks on the wire. Knows no service; a webhook's secret goes out once, where it is set up."""
+"""Request and response bodies for webhooks. Independent of the service. A webhook's secret leaves the server only in
+the answer that sets it up."""
 
 from datetime import datetime
 from typing import Annotated, Any, Literal
@@ -14,7 +15,7 @@ Kind = Literal["publish", "retune", "rollback", "disable", "enable", "expire", "
 
 
 class WebhookBody(Incoming):
-    """An address that is to be told of changes."""
+    """An address to notify of changes."""
 
     url: Annotated[str, Field(min_length=1, max_length=MAX_URL_CHARS)] = Field(
         description="Of http or https. What is no public address must be allowed by `ERRATA_WEBHOOK_HOSTS`."
@@ -62,7 +63,7 @@ class WebhooksOut(Outgoing):
 
 
 class DeliveryOut(Outgoing):
-    """A message that was sent, or tried to be."""
+    """A message that was sent to a webhook, or that the server tried to send."""
 
     id: str = Field(description="The same each time that it is sent: `X-Errata-Delivery`.")
     kind: str
@@ -86,7 +87,7 @@ class DeliveryOut(Outgoing):
 
 
 class DeliveriesOut(Outgoing):
-    """The last deliveries, the newest first."""
+    """The last deliveries, newest first."""
 
     deliveries: list[DeliveryOut]
     told_to: int = Field(description="The revision up to which the webhook has been told.")
