@@ -1,4 +1,4 @@
-"""`errata job`: how far an edit has come that somebody did not wait for; and its end."""
+"""`errata job`: shows the progress of an edit that nobody waits for, and cancels it."""
 
 from typing import Annotated
 
@@ -16,7 +16,7 @@ def job(
     cancel: Annotated[bool, typer.Option("--cancel", help="End it: nothing more of it goes live.")] = False,
     json_: Json = False,
 ) -> None:
-    """Tell how far a job is, an edit that the server makes while nobody waits; or cancel it."""
+    """Show the progress of a job, an edit that the server makes while nobody waits; or cancel it."""
     client: Client = context.obj
     path = path_of("jobs", job_id)
     found = client.delete(path) if cancel else client.get(path)

@@ -1,4 +1,5 @@
-"""Ctrl-C and SIGTERM on a server: the first lets what runs end, for a while, a second ends the process at once."""
+"""Handling of Ctrl-C and SIGTERM on a server: the first signal lets running work end, for a limited time; a second one
+ends the process at once."""
 
 import asyncio
 import signal
@@ -12,14 +13,16 @@ from typing import Any, Self
 from app.cli.stopping import SIGNALS, TWICE_S, end_now, tell_stopped
 
 LOADING_S = 2.0
-"""What is loading gets to clean up in. There is nothing to lose: nothing was acknowledged yet."""
+"""The time that interrupted loading has for cleaning up, in seconds. Nothing can be lost: nothing was acknowledged
+yet."""
 
 
 class Leaving:
-    """While it is entered it handles both signals. A second one ends the process with the signal's exit code: what was
-    acknowledged is in the log by then.
+    """A context manager that handles both signals while it is entered. A second signal ends the process with the
+    signal's exit code; everything that was acknowledged is in the log by then.
 
-    Until `on_loop` is called the first one raises KeyboardInterrupt in the main thread. `doing` tells what is loading.
+    Until `on_loop` is called the first signal raises KeyboardInterrupt in the main thread. `doing` returns a
+    description of what is being loaded.
     """
 
     def __init__(self, doing: Callable[[], str], clock: Callable[[], float] = time.monotonic) -> None:
@@ -30,7 +33,7 @@ class Leaving:
         self._before: list[Any] = []
         self._timer: threading.Timer | None = None
         self.number: signal.Signals | None = None
-        """Of the first signal."""
+        """The first signal that was received."""
 
     def __enter__(self) -> Self:
         self._before = [signal.signal(number, self._hear) for number in SIGNALS]
@@ -47,21 +50,23 @@ class Leaving:
         return 0 if self.number is None else 128 + self.number
 
     def on_loop(self, then: Callable[[], Any]) -> None:
-        """What the first signal does from now on, on the running event loop: at once where it has come already."""
+        """Set what the first signal does from now on, on the running event loop; if it has already come, do it at
+        once."""
         loop = asyncio.get_running_loop()
         self._then = lambda: _post(loop, then)
         if self.number is not None:
             self._then()
 
     def end_loading(self) -> None:
-        """Loading has been told to end. Threads and libraries that do not hear of it end with the process."""
+        """Called once loading was told to end: threads and libraries that do not react end with the process, after
+        LOADING_S."""
         if self._timer is None:
             self._timer = threading.Timer(LOADING_S, self._give_up)
             self._timer.daemon = True
             self._timer.start()
 
     def say(self) -> None:
-        """What was stopped, in one line, once."""
+        """Print what was stopped, in one line, once only."""
         if self.number is not None and self._said.acquire(blocking=False):
             doing = self._doing()
             tell_stopped(f"while {doing}" if doing else "", self.number)
@@ -85,13 +90,13 @@ class Leaving:
 
 
 def _post(loop: asyncio.AbstractEventLoop, then: Callable[[], Any]) -> None:
-    with suppress(RuntimeError):  # the loop is closed: all has ended
+    with suppress(RuntimeError):  # the loop is closed: all work has ended
         loop.call_soon_threadsafe(then)
 
 
 def farewell(answers: int, edits: int, requests: int, grace_s: float, number: signal.Signals | None) -> str:
-    """What a server that was told to stop waits for, how long, and what ends the wait. `requests` are those of any kind
-    that are open, told where they are neither."""
+    """A line that says what a stopping server waits for, for how long, and how to end the wait. `requests` counts open
+    requests of any kind; it is shown only if there are neither answers nor edits."""
     counts = {"answer": answers, "edit": edits} if answers or edits else {"request": requests}
     counted = " and ".join(f"{count} {name}{'' if count == 1 else 's'}" for name, count in counts.items() if count)
     if not counted:

@@ -1,4 +1,4 @@
-"""`errata namespaces` and `errata promote`: where edits are, and from where to where they go."""
+"""`errata namespaces` and `errata promote`: list namespaces, set them up, and promote edits between them."""
 
 from typing import Annotated, Any
 
@@ -30,7 +30,7 @@ def create(
     reason: Reason = None,
     json_: Json = False,
 ) -> None:
-    """Set up a namespace, or say anew what it is for."""
+    """Set up a namespace, or change its description."""
     body = {"description": description, "reason": reason}
     found = context.obj.put(path_of("namespaces", name), body)
     told = f"{found['name']}: {found['description']}" if found["description"] else found["name"]
@@ -49,7 +49,7 @@ def promote(
     reason: Reason = None,
     json_: Json = False,
 ) -> None:
-    """Make edits of one namespace in another, each verified there. Exits with 6 where one of them was refused."""
+    """Make edits of one namespace in another, each verified there. Exits with 6 if one of them was refused."""
     client: Client = context.obj
     whole = [client.whole_id(each) for each in ids or ()] or None
     body: dict[str, Any] = {"from_namespace": source, "to_namespace": to, "ids": whole, "reason": reason}

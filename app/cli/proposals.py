@@ -1,4 +1,4 @@
-"""`errata proposals` and `errata policy`: what waits for a second person, and whether one is asked for."""
+"""`errata proposals` and `errata policy`: the edits that wait for a second person, and whether one is required."""
 
 from collections.abc import Iterable
 from typing import Annotated, Any
@@ -25,7 +25,7 @@ COLUMNS = (
     Column(name="PROPOSED (UTC)", drop=3),
 )
 PAGE = 500
-"""The most that the server answers at once."""
+"""The most proposals that the server returns in one answer."""
 
 
 @proposals.callback()
@@ -55,7 +55,7 @@ def listing(
 
 @proposals.command("show")
 def show(context: typer.Context, proposal_id: ProposalId, json_: Json = False) -> None:
-    """Show one in full: what it asks for, what its preview found, and its history."""
+    """Show one proposal in full: what it asks for, what its preview found, and its history."""
     found = context.obj.get(path_of("proposals", _whole_id(context.obj, proposal_id)))
     if json_:
         render.as_json(found)
@@ -69,7 +69,7 @@ def show(context: typer.Context, proposal_id: ProposalId, json_: Json = False) -
 
 @proposals.command()
 def approve(context: typer.Context, proposal_id: ProposalId, reason: Reason = None, json_: Json = False) -> None:
-    """Publish somebody's proposal: it is verified anew, and goes live."""
+    """Publish somebody's proposal: it is verified again and goes live."""
     client: Client = context.obj
     path = path_of("proposals", _whole_id(client, proposal_id))
     answer = client.post(f"{path}/approve", {"reason": reason}, if_match=client.get(path)["revision"])
@@ -118,7 +118,7 @@ def policy(
 
 
 def made(answer: dict[str, Any]) -> None:
-    """What POST /edit answers: an edit, or a proposal in its place."""
+    """Print the answer of POST /edit: an edit, or a proposal in its place."""
     if "proposed_at" not in answer:
         render.made(answer)
         return
@@ -127,7 +127,7 @@ def made(answer: dict[str, Any]) -> None:
 
 
 def proposal(found: dict[str, Any]) -> None:
-    """What is asked for, and where it stands."""
+    """Print what a proposal asks for and its state."""
     console = render.out()
     for edit in found["edits"]:
         console.print(render.line(edit["prompt"]), style="bold")
@@ -143,7 +143,7 @@ def _decide(client: Client, proposal_id: str, verb: str, reason: str | None, *, 
 
 
 def _whole_id(client: Client, given: str) -> str:
-    """The id of the one proposal whose id begins so; `pr_` may be left out."""
+    """The id of the only proposal whose id begins with `given`; the prefix `pr_` may be left out."""
     beginning = given if given.startswith("pr_") else f"pr_{given}"
     known: Iterable[dict[str, Any]] = client.get("/proposals", limit=PAGE)["proposals"]
     found = [each["id"] for each in known if each["id"].startswith(beginning)]

@@ -1,5 +1,5 @@
-"""Waiting for a change that the server carries out: a bar on a terminal; elsewhere a line now and then, on standard
-error; nothing where it is quick. Knows jobs as the wire has them."""
+"""The display while a change is carried out by the server, on standard error: a bar on a terminal, elsewhere a line
+from time to time, and nothing for a quick change. Takes jobs as the API returns them."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -14,9 +14,9 @@ from app.cli.stopping import on_ctrl_c
 
 PREVIEW = "preview"
 QUICK_S = 1.0
-"""What takes no longer shows nothing."""
+"""A change that takes no longer than this, in seconds, shows no progress."""
 PERIOD_S = 5.0
-"""Between two plain lines."""
+"""The interval between two plain lines, in seconds."""
 DOING = {
     "waiting": "waiting for its turn",
     "fit": "fitting the answer",
@@ -26,7 +26,7 @@ DOING = {
 
 
 class Waiting:
-    """Shows one job. Use it as a context manager."""
+    """The progress of one job, shown while used as a context manager."""
 
     def __init__(self, console: Console, clock: Callable[[], float] = time.monotonic) -> None:
         self._console, self._clock = console, clock
@@ -69,7 +69,7 @@ def percent(job: dict[str, Any]) -> str:
 
 
 def left(job: dict[str, Any]) -> str:
-    """How much longer its phase takes, where that is known and worth telling."""
+    """The time that its phase still takes, as text; empty if unknown or under a second."""
     seconds = (job["progress"] or {}).get("seconds_left")
     return "" if seconds is None or seconds < 1 else f"about {seconds:.0f} s left"
 
@@ -77,7 +77,7 @@ def left(job: dict[str, Any]) -> str:
 def carried_out(
     client: Client, method: str, path: str, body: dict[str, Any], what: str, if_match: int | None = None
 ) -> Any:
-    """What a change answers, once the server has carried it out. Ctrl-C ends the wait, and says what goes on."""
+    """The result of a change, once the server has carried it out. Ctrl-C ends the wait and prints what continues."""
     job: dict[str, Any] = {}
 
     def goes_on() -> str:
@@ -94,14 +94,15 @@ def carried_out(
 
 
 def quietly() -> Console:
-    """Standard error for a command that answers in JSON: a bar may come and go there, lines are for problems alone."""
+    """Standard error for a command that answers in JSON: a terminal may show a bar, while lines are reserved for
+    problems."""
     console = Console(stderr=True)
     console.quiet = not console.is_terminal
     return console
 
 
 def result_of(job: dict[str, Any]) -> Any:
-    """Of a job that has ended. A problem ends the program."""
+    """The result of a job that has ended. A problem ends the program."""
     if job["problem"] is not None:
         render.fail_with_problem(job["problem"])
     if job["outcome"] == "cancelled":
@@ -110,7 +111,7 @@ def result_of(job: dict[str, Any]) -> Any:
 
 
 def told(job: dict[str, Any]) -> Iterator[str]:
-    """A job in words, in parts."""
+    """Describe a job in words, in parts."""
     yield f"The job {job['id']} is {job['outcome']}"
     if job["outcome"] == "running":
         yield DOING.get(job["phase"], job["phase"])

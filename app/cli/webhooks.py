@@ -1,4 +1,4 @@
-"""`errata webhooks`: who is told of changes."""
+"""`errata webhooks`: the addresses that are notified of changes."""
 
 from typing import Annotated, Any
 
@@ -44,7 +44,7 @@ def create(
     reason: Reason = None,
     json_: Json = False,
 ) -> None:
-    """Set up a webhook, and show its secret, this once."""
+    """Set up a webhook and show its secret, this once."""
     body = {"url": url, "kinds": on or None, "namespaces": namespace or None, "reason": reason}
     made = context.obj.post("/webhooks", body)
     if json_:
@@ -69,7 +69,7 @@ def remove(context: typer.Context, hook_id: HookId, reason: Reason = None, json_
 
 @webhooks.command("test")
 def try_(context: typer.Context, hook_id: HookId, json_: Json = False) -> None:
-    """Send a message now, and tell what became of it. Exits with 1 where it did not arrive."""
+    """Send a message now and show its outcome. Exits with 1 if it did not arrive."""
     found = context.obj.post(path_of("webhooks", hook_id, "test"), {})
     arrived = found["outcome"] == "delivered"
     text = f"It arrived: {found['status']}." if arrived else f"It did not arrive. {found['problem']}"
@@ -80,7 +80,7 @@ def try_(context: typer.Context, hook_id: HookId, json_: Json = False) -> None:
 
 @webhooks.command()
 def deliveries(context: typer.Context, hook_id: HookId, json_: Json = False) -> None:
-    """List the last messages, with what became of them."""
+    """List the last messages and their outcomes."""
     found = context.obj.get(path_of("webhooks", hook_id, "deliveries"))
     if json_:
         render.as_json(found)
