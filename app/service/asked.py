@@ -1,4 +1,4 @@
-"""How many prompts of a verification were asked, for whoever waits for it. Knows no prompt."""
+"""The count of prompts that a verification has asked, for clients that wait for it. Independent of the prompts."""
 
 import math
 from collections.abc import Iterator
@@ -10,7 +10,8 @@ from app.editors.base import Progress
 from app.service.views import Tell
 
 MANY = 64
-"""Fewer prompts are answered side by side and end together: those that have ended say nothing about the others."""
+"""From this many prompts on, the remaining time is estimated. Fewer are answered side by side and end together, so that
+those that have ended say nothing about the others."""
 
 
 @dataclass(slots=True)
@@ -25,7 +26,7 @@ _ASKED: ContextVar[_Asked | None] = ContextVar("asked", default=None)
 
 @contextmanager
 def telling(tell: Tell) -> Iterator[None]:
-    """What is asked in it, also by tasks that begin in it, is told as the progress of its verification."""
+    """Report the prompts asked within this context, also by tasks started in it, as the progress of a verification."""
     token = _ASKED.set(_Asked(tell))
     tell("verify", None)
     try:
@@ -36,8 +37,8 @@ def telling(tell: Tell) -> Iterator[None]:
 
 @contextmanager
 def counted() -> Iterator[None]:
-    """One prompt: known from its beginning on, told once it is answered. Most are known at once, as they are asked
-    together."""
+    """Count one prompt: as known when it begins, as done once it is answered. Most are known at once, because they are
+    asked together."""
     asked = _ASKED.get()
     if asked is not None:
         asked.of += 1

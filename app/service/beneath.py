@@ -1,4 +1,4 @@
-"""What measurements, commands and checks ask of the engine beneath the service; nothing is committed."""
+"""Access to the engine beneath the service, for measurements, commands and checks; commits nothing."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -21,7 +21,7 @@ class Beneath:
     _preparing: Preparing
 
     async def prepare(self) -> AsyncIterator[tuple[str, Progress]]:
-        """Have every editor compute what it wants to know of generic text: (editor, how far) as it goes."""
+        """Have every editor compute its statistics of generic text; yields (editor, progress) as it goes."""
         for key, editor in self._owner.engine.editors.items():
             steps = editor.prepare()
             while (step := await asyncio.wrap_future(self._owner.call(partial(next, steps, None)))) is not None:
@@ -29,7 +29,7 @@ class Beneath:
 
     @property
     def engine(self) -> Engine:
-        """For measurements, before a start: after it only its own thread may touch it."""
+        """The engine itself, for measurements before a start: after it, only the engine's own thread may touch it."""
         return self._owner.engine
 
     def on_engine(self, function: Callable[[Engine], T]) -> "Future[T]":
@@ -37,10 +37,10 @@ class Beneath:
         return self._owner.call(partial(function, self._owner.engine))
 
     def take_lora(self, request: EditRequest, folder: Path) -> "Future[Fitted]":
-        """A LoRA in PEFT's format as what the request's edit would own: for `adopt`. Raises InvalidRequest."""
+        """Read a LoRA in PEFT's format into what the request's edit would own, for `adopt`. Raises InvalidRequest."""
         return self._owner.call(partial(self._preparing.take_lora, request, folder))
 
     def check_edit(self, request: EditRequest) -> None:
-        """Whether it could be fitted at all; nothing is. It blocks. Raises InvalidRequest."""
+        """Check that an edit could be fitted at all, without fitting it. Blocks. Raises InvalidRequest."""
         self._preparing.editors(request)
         self._preparing.fit_request(request)

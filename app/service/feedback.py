@@ -1,7 +1,7 @@
-"""Answers that their readers report as wrong: people correct from them.
+"""Answers that their readers reported as wrong, as starting points for corrections.
 
-They are kept only where the operator turns it on, in memory, bounded in number and age, and deleted at a word. Free of
-torch.
+They are kept only if the operator enables it, in memory, with a limit on number and age, and are deleted on request.
+Does not import torch.
 """
 
 import asyncio
@@ -17,31 +17,32 @@ from app.domain.events import Origin
 from app.domain.generation import Generation, GenerationParameters
 
 ASKED_UNDER: ContextVar[str | None] = ContextVar("asked_under", default=None)
-"""The id of the request that is being answered: whoever takes requests sets it."""
+"""The id of the request that is being answered, set by the code that accepts requests."""
 MOST_ANSWERS = 10_000
 MOST_CHARS = 20_000
-"""Of a prompt and its answer together: longer ones cannot be reported, or they would fill the memory."""
+"""The maximum length of a prompt and its answer together, in characters. Longer ones cannot be reported, because they
+would fill the memory."""
 ANSWERS_S = 3600.0
 DAY_S = 86_400.0
 LIKE = 0.7
-"""Cosine from which on two questions are shown together. It decides about nothing but the order of a list."""
+"""The cosine from which on two questions are shown together. It affects nothing but the order of a list."""
 _PREFIXES = ("chatcmpl-", "cmpl-")
-"""What the answers of OpenAI's routes put before the request's id."""
+"""The prefixes that OpenAI's routes add to the request's id in their answers."""
 
 
 class Likeness(Protocol):
-    """How alike questions are. Both may take milliseconds, on any thread."""
+    """The similarity of questions. Both methods may take milliseconds and may be called on any thread."""
 
     def vector(self, prompt: str) -> Any: ...
 
     def nearest(self, vector: Any, others: Sequence[Any]) -> tuple[int, float]:
-        """Which of the others, of which there is one at least, lies nearest, and its cosine."""
+        """The index of the nearest of the others, of which there is at least one, and its cosine."""
         ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """One that was given lately. `index` is its place among the answers to its request."""
+    """An answer that was given recently. `index` is its position among the answers to its request."""
 
     request_id: str
     index: int
@@ -55,7 +56,7 @@ class Answer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reported:
-    """An answer that was reported as wrong; `group` is shared by those whose questions are alike."""
+    """An answer that was reported as wrong. Reports whose questions are alike share a `group`."""
 
     id: str
     answer: Answer
@@ -68,7 +69,7 @@ class Reported:
 
 @dataclass(slots=True)
 class Feedback:
-    """`most` reported answers are kept, none where it is 0, for `days`; only this server's."""
+    """The reported answers of this server: at most `most` of them (0 keeps none), each for `days` days."""
 
     most: int
     likeness: Likeness
@@ -77,11 +78,11 @@ class Feedback:
     _answers: OrderedDict[tuple[str, int], Answer] = field(default_factory=OrderedDict)
     _reported: OrderedDict[str, Reported] = field(default_factory=OrderedDict)
     _groups: dict[int, Any] = field(default_factory=dict)
-    """Group -> the vector of the first that came into it."""
+    """Maps a group to the vector of its first question."""
     _next: int = 0
 
     def remember(self, prompt: str, at: int, parameters: GenerationParameters, generation: Generation) -> None:
-        """An answer that may be reported for a while: one that a reader was given, under a request's id."""
+        """Keep an answer for ANSWERS_S so that it can be reported, if it was given to a reader under a request's id."""
         request_id = ASKED_UNDER.get()
         shown = parameters.edits == "live" and parameters.counted and not parameters.forced
         if not self.most or request_id is None or not shown:
@@ -102,15 +103,15 @@ class Feedback:
         self._forget_old()
 
     async def report(self, request_id: str, index: int, note: str | None, origin: Origin) -> Reported:
-        """Reported again, an answer keeps its place and takes the new note. Raises InvalidRequest where none are kept,
-        UnknownAnswer."""
+        """Report an answer as wrong. An answer that is reported again keeps its id and takes the new note. Raises
+        InvalidRequest if reports are not kept, and UnknownAnswer."""
         answer = self.answer(request_id, index)
         vector = await asyncio.to_thread(self.likeness.vector, answer.prompt)
         known = next((each for each in self._reported.values() if each.answer == answer), None)
         if known is not None:
             again = replace(known, note=note, actor=origin.actor, key_id=origin.key_id, at_s=self.clock())
             self._reported[known.id] = again
-            self._reported.move_to_end(known.id)  # in their age: what is forgotten stands first
+            self._reported.move_to_end(known.id)  # in the order of age: the oldest report is dropped first
             return again
         found = Reported(
             id=f"fb_{uuid.uuid4().hex[:16]}",
@@ -127,7 +128,8 @@ class Feedback:
         return found
 
     def answer(self, request_id: str, index: int) -> Answer:
-        """Raises InvalidRequest where none are kept, UnknownAnswer for one that is not, or no longer, known."""
+        """The remembered answer. Raises InvalidRequest if reports are not kept, and UnknownAnswer for an answer that is
+        unknown or no longer remembered."""
         if not self.most:
             raise InvalidRequest("Reported answers are not kept here: set ERRATA_FEEDBACK to how many of them may be.")
         self._forget_old()
@@ -142,7 +144,8 @@ class Feedback:
         return found
 
     def groups(self, namespace: str | None = None) -> list[list[Reported]]:
-        """Of a namespace, or of all: the largest group first, in each the newest first."""
+        """The reports of a namespace, or of all, by group: the largest group first, the newest report first within
+        each."""
         self._forget_old()
         found: dict[int, list[Reported]] = {}
         for each in reversed(self._reported.values()):
@@ -155,13 +158,13 @@ class Feedback:
         return len(self._reported)
 
     def forget(self, report_id: str) -> None:
-        """Delete one. Raises UnknownReport."""
+        """Delete one report. Raises UnknownReport."""
         if report_id not in self._reported:
             raise UnknownReport(f"No reported answer here has the id {report_id!r}: GET /feedback lists them.")
         self._drop([report_id])
 
     def forget_all(self) -> int:
-        """Delete them, and the answers that might have been reported. -> how many were reported."""
+        """Delete all reports and all answers that could still be reported; returns the number of reports deleted."""
         gone = len(self._reported)
         self._answers.clear()
         self._drop(list(self._reported))

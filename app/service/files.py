@@ -1,6 +1,6 @@
-"""Files of corrections, as people have them: CSV or JSON lines, read into rows, and rows written again as such a file.
+"""Files of corrections, in CSV or JSON lines: reading them into rows, and writing rows back in the same format.
 
-Free of torch, and of the service: what a row asks of a server is decided elsewhere.
+Imports neither torch nor the service: the meaning of a row as a request is decided elsewhere.
 """
 
 import csv
@@ -15,22 +15,22 @@ from app.domain.errors import InvalidRequest
 
 COLUMNS = ("prompt", "target", "subject", "paraphrases", "counter_examples", "reason", "expires")
 LISTS = frozenset({"paraphrases", "counter_examples"})
-"""Columns of several texts: one a line within a cell of CSV, a list in JSON."""
+"""The columns that hold several texts: one on each line of a CSV cell, or a list in JSON."""
 PROBLEM = "problem"
-"""The column in which a file of refused rows tells why. It is passed over when the file comes again."""
+"""The column in which a file of refused rows gives the reason. It is ignored when the file is read again."""
 NEEDED = ("prompt", "target")
 MOST_ROWS = 1_000
 DELIMITERS = (",", ";", "\t")
-"""Spreadsheets write one or another, by their language."""
+"""The delimiters that spreadsheets write, depending on their locale."""
 FORMULA = re.compile(r"'*[=+\-@\t\r]")
-"""What a spreadsheet takes for a formula, and a text that an apostrophe already keeps from being one."""
+"""The start of a text that a spreadsheet would take for a formula, or that an apostrophe already protects from it."""
 
 Kind = Literal["csv", "jsonl"]
 
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One row: the line of the file on which it begins, from 1, what it holds, and why it cannot be read, if so."""
+    """One row of a file: the line on which it begins (from 1), its contents, and why it cannot be read, if so."""
 
     number: int
     texts: Mapping[str, str] = field(default_factory=dict)
@@ -45,9 +45,9 @@ class Line:
 
 
 def read(text: str) -> tuple[Kind, list[Line]]:
-    """The rows of a file. A row that cannot be read is among them with its problem.
+    """Read a file's rows. A row that cannot be read is included, with its problem.
 
-    Raises InvalidRequest for a file of which no row can be read, or with more than MOST_ROWS.
+    Raises InvalidRequest for a file of which no row can be read, or that has more than MOST_ROWS rows.
     """
     text = text.removeprefix("\ufeff")
     if not text.strip():
@@ -61,7 +61,7 @@ def read(text: str) -> tuple[Kind, list[Line]]:
     return kind, lines
 
 
-# -- CSV
+# -- reading CSV
 
 
 def _csv_lines(text: str) -> Iterator[Line]:
@@ -98,7 +98,7 @@ def _csv_lines(text: str) -> Iterator[Line]:
 def _header(head: str, delimiter: str) -> list[str]:
     cells = next(csv.reader([head.rstrip("\r")], delimiter=delimiter), [])
     names = [cell.strip().casefold().replace(" ", "_") for cell in cells]
-    while names and not names[-1]:  # a spreadsheet's empty columns
+    while names and not names[-1]:  # a spreadsheet writes empty columns at the end
         names.pop()
     return names
 
@@ -121,7 +121,7 @@ def _csv_line(number: int, names: Sequence[str], cells: Sequence[str]) -> Line:
 
 
 def _guarded(cell: str) -> str:
-    """As a cell that no spreadsheet takes for a formula. `_unguarded` takes it back."""
+    """The cell in a form that no spreadsheet takes for a formula. `_unguarded` reverses it."""
     return f"'{cell}" if FORMULA.match(cell) else cell
 
 
@@ -129,7 +129,7 @@ def _unguarded(cell: str) -> str:
     return cell[1:] if cell.startswith("'") and FORMULA.match(cell) else cell
 
 
-# -- JSON lines
+# -- reading JSON lines
 
 
 def _json_lines(text: str) -> Iterator[Line]:
@@ -180,11 +180,11 @@ def _known() -> str:
     return f"use {', '.join(COLUMNS)}"
 
 
-# -- written again
+# -- writing
 
 
 def write(kind: Kind, rows: Iterable[tuple[Line, str]]) -> str:
-    """Rows, each with its problem, as a file that `read` takes: to be repaired and sent again."""
+    """Write rows, each with its problem, in a form that `read` accepts, so that they can be repaired and sent again."""
     if kind == "jsonl":
         return "".join(f"{json.dumps(_object(*row), ensure_ascii=False)}\n" for row in rows)
     out = io.StringIO(newline="")

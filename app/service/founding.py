@@ -1,4 +1,4 @@
-"""Namespaces set up before anything is done in them: an event in the log like any change."""
+"""The setting up of namespaces, as an event in the log like any other change, before anything is done in them."""
 
 from app.domain.edit import NAMESPACE, NAMESPACE_RULE
 from app.domain.errors import InvalidRequest
@@ -9,9 +9,9 @@ MAX_DESCRIPTION_CHARS = 500
 
 
 async def set_namespace(records: Records, clock: Clock, namespace: str, description: str, origin: Origin) -> int:
-    """-> the revision from which on the namespace is there with this description, in place of any that it had.
+    """Give a namespace a description, replacing any that it had; returns the revision from which on it holds.
 
-    Where it stands so already, nothing is appended. Raises InvalidRequest.
+    Appends nothing if the description is already in place. Raises InvalidRequest.
     """
     description = description.strip()
     if not NAMESPACE.fullmatch(namespace):

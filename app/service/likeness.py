@@ -1,4 +1,4 @@
-"""How alike two questions are: by the sentence encoder of the scope."""
+"""The similarity of two questions, measured by the scope's sentence encoder."""
 
 from collections.abc import Sequence
 
@@ -9,13 +9,13 @@ from app.engine.engine import Engine
 
 
 class QuestionLikeness:
-    """Of prompts, by what their last turn asks. Nothing of them is kept on a disk."""
+    """The similarity of prompts by the question of their last turn. Nothing about them is stored on disk."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
     def vector(self, prompt: str) -> Tensor:
-        """(E,) fp32 of length 1."""
+        """The question's embedding: (E,) fp32 of length 1."""
         return self._engine.scope.vectors([self._engine.text.turns(prompt)[-1]])[0]
 
     def nearest(self, vector: Tensor, others: Sequence[Tensor]) -> tuple[int, float]:

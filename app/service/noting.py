@@ -1,6 +1,6 @@
-"""The log's line for each change and each refusal, and what a request's own line tells of it. Free of torch.
+"""The log lines for changes and refusals, and the facts that a request's own line carries. Does not import torch.
 
-Prompts, targets and reasons stay out of log lines: the audit has them, behind keys.
+Prompts, targets and reasons stay out of log lines: they are in the audit, which requires a key.
 """
 
 import logging
@@ -46,9 +46,9 @@ from app.service.views import EditFailure
 
 _log = logging.getLogger(__name__)
 MOST_NAMED = 20
-"""Edits that one line names; the others it counts."""
+"""The most edits that one line names; it gives the number of all."""
 NOT_REFUSED = (RequestCancelled, QueueFull, StoreUnavailable)
-"""What keeps an edit from being made that is no fault of its own."""
+"""Errors that prevent an edit without any fault of the edit itself."""
 DONE = {
     EditCommitted: "published",
     BatchCommitted: "published",
@@ -70,7 +70,7 @@ _FACTS: ContextVar[dict[str, Any] | None] = ContextVar("facts", default=None)
 
 @contextmanager
 def collected() -> Iterator[dict[str, Any]]:
-    """What is noted in it, and in tasks that begin in it, until its line is written."""
+    """Collect the facts noted within this context, also by tasks started in it, until the request's line is written."""
     facts: dict[str, Any] = {}
     token = _FACTS.set(facts)
     try:
@@ -80,27 +80,28 @@ def collected() -> Iterator[dict[str, Any]]:
 
 
 def noted(name: str) -> Any:
-    """A fact of the request that this is done for; None where there is none."""
+    """A fact noted for the current request; None if there is none."""
     return (_FACTS.get() or {}).get(name)
 
 
 def note(**facts: Any) -> None:
-    """For the line of the request that this is done for; without one, nothing. None tells nothing."""
+    """Note facts for the line of the current request; outside of a request this does nothing. Values of None are
+    omitted."""
     found = _FACTS.get()
     if found is not None:
         found.update({name: value for name, value in facts.items() if value is not None})
 
 
 def edits_told(edit_ids: Sequence[str]) -> dict[str, Any]:
-    """Edits as fields: `edit` is one, `edits` are several, as far as a line has room, and `count` says how many."""
+    """The log fields for edits: `edit` for one; for several `edits`, up to MOST_NAMED of them, and their `count`."""
     if len(edit_ids) < 2:
         return {"edit": edit_ids[0]} if edit_ids else {}
     return {"edits": list(edit_ids[:MOST_NAMED]), "count": len(edit_ids)}
 
 
 def tell_change(event: Event, ledger: Ledger, *, here: bool) -> None:
-    """One line, once the ledger has the event. Of what another server over the log has done (`here` is false), and of
-    parts of a batch, only where debug lines are asked for."""
+    """Write one line for a change, once the ledger has its event. Events of other servers over the log (`here` is
+    false) and parts of a batch are written at debug level only."""
     said, fields = _of(event, ledger)
     fields = {"change": event.kind, "revision": event.revision, **_by(event.origin, ledger.keys), **fields}
     if here:
@@ -151,7 +152,8 @@ def _by(origin: Origin, keys: Mapping[str, Key]) -> dict[str, Any]:
 
 
 def tell_refusal(error: ErrataError, what: str, namespaces: set[str], origin: Origin, keys: Mapping[str, Key]) -> None:
-    """One line about an edit that does not go live. Its message stays out, for it quotes prompts."""
+    """Write one line about an edit that does not go live. The error's message is left out, because it quotes
+    prompts."""
     said = f"{what} {'not made' if isinstance(error, NOT_REFUSED) else 'refused'}: {type(error).__name__}"
     fields: dict[str, Any] = {"change": "edit_refused", "error": type(error).__name__, **_by(origin, keys)}
     if len(namespaces) == 1:
@@ -166,7 +168,8 @@ def tell_refusal(error: ErrataError, what: str, namespaces: set[str], origin: Or
 def refusals(
     what: str, requests: Sequence[EditRequest], origin: Origin, keys: Mapping[str, Key], *, unless: bool = False
 ) -> Iterator[list[EditFailure]]:
-    """Tells of a refusal, also of those that are put into the list, `unless` nothing was to go live."""
+    """Write a line for each refusal, raised or put into the yielded list; none if `unless`, when nothing was to go
+    live."""
     failures: list[EditFailure] = []
     spaces = {request.namespace for request in requests}
     try:

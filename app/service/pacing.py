@@ -1,18 +1,19 @@
-"""How much longer a job's work goes on, as far as can be told from what it took so far. Free of torch."""
+"""An estimate of the remaining time of a job, from the time that it has taken so far. Does not import torch."""
 
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from app.editors.base import Progress  # imports torch: estimates do without
+    from app.editors.base import Progress  # imports torch, which estimates do without
 
 
 class Pace:
-    """Of one job. What is done of a phase grows to 1; where it falls, something else has begun and is timed anew.
+    """The pace of one job. The completed share of a phase grows to 1; if it falls, a new phase has begun and is timed
+    from there.
 
-    Time counts from the first share that is done: what comes before it, such as a fit's pass over its contexts, comes
-    once and says nothing about the steps. Between two shares the estimate counts down.
+    Time counts from the first completed share: what precedes it, such as a fit's pass over its contexts, happens once
+    and says nothing about the steps. Between two shares the estimate counts down.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -22,7 +23,7 @@ class Pace:
         self._left_s: float | None = None
 
     def left_s(self, progress: "Progress | None") -> float | None:
-        """Seconds; None while nothing is known."""
+        """The remaining time in seconds; None while it is unknown."""
         now_s, done = self._clock(), 0.0 if progress is None else progress.done
         if done < self._done or not self._done:
             self._began_s, self._first, self._done, self._left_s = now_s, done, done, None

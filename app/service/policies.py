@@ -1,4 +1,4 @@
-"""Whom an edit needs: one person or two, by its maker's role and by its namespace's policy. Free of torch."""
+"""The number of people that an edit needs, by its maker's role and its namespace's policy. Does not import torch."""
 
 from collections.abc import Sequence
 
@@ -19,7 +19,7 @@ class Policies:
         return not alone or self._records.ledger.approval.needs_second_person(namespaces)
 
     def check_alone(self, namespaces: Sequence[str], what: str) -> None:
-        """Raises Forbidden for a change that one person would make where two are needed."""
+        """Check that one person may make this change alone. Raises Forbidden if the namespace needs a second person."""
         approval = self._records.ledger.approval
         if found := [name for name in namespaces if approval.needs_second_person((name,))]:
             raise Forbidden(
@@ -28,12 +28,13 @@ class Policies:
             )
 
     def check_alone_on(self, edit_id: str) -> None:
-        """The same for a change of an edit's scope."""
+        """Check that one person may change the scope of this edit alone. Raises Forbidden."""
         namespace = self._records.ledger.entry(edit_id).edit.request.namespace
         self.check_alone([namespace], "nobody changes alone whom one of them reaches")
 
     async def set(self, namespace: str, second_person: bool, origin: Origin) -> int:
-        """Whether edits of a namespace need a second person. -> the revision. Raises StateConflict without any key."""
+        """Set whether edits of a namespace need a second person; returns the revision. Raises InvalidRequest, and
+        StateConflict if no key exists."""
         if not NAMESPACE.fullmatch(namespace):
             raise InvalidRequest(f"`namespace` is not a name: use {NAMESPACE_RULE}.")
         done = 0

@@ -1,6 +1,6 @@
-"""Promotion: edits of one namespace asked for in another. Each is fitted and verified there, as any edit is.
+"""Promotion: requests for edits of one namespace in another, where each is fitted and verified like any other edit.
 
-Pure over the ledger: it makes requests, and what becomes of them is decided as of all others.
+Pure functions of the ledger: they build requests, which are then decided like all others.
 """
 
 from collections.abc import Collection, Sequence
@@ -18,9 +18,9 @@ MOST_AT_ONCE = 1_000
 def promotable(
     ledger: Ledger, source: str, to: str, edit_ids: Sequence[str] | None, configured: Collection[str] = ()
 ) -> list[Entry]:
-    """The edits that are to be promoted, the oldest first: these, or (None) all live ones of `source`.
+    """The edits to promote, oldest first: those named, or all live ones of `source` if `edit_ids` is None.
 
-    Raises UnknownNamespace, UnknownEdit, InvalidRequest or StateConflict for what cannot be promoted.
+    Raises UnknownNamespace, UnknownEdit, InvalidRequest or StateConflict for edits that cannot be promoted.
     """
     if source == to:
         raise InvalidRequest("Edits are promoted from one namespace into another: name two.")
@@ -54,8 +54,8 @@ def _check(ledger: Ledger, entry: Entry, source: str) -> None:
 
 
 def promoted(entry: Entry, to: str, reason: str | None, now_s: float) -> EditRequest:
-    """What is asked for in the other namespace: the whole request as it stands now, retunes included, with its end
-    where it was. What it was forced into, or replaced, in its own namespace says nothing about the other."""
+    """The request for the other namespace: the whole request as it stands now, including retunes, ending at the same
+    time. `force` and `supersede` are cleared, because they concerned its own namespace only."""
     ends_s = entry.edit.expires_at_s
     return replace(
         entry.request,

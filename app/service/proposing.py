@@ -1,6 +1,6 @@
-"""Approval by a second person: edits that wait for one are proposed, and approved, sent back, revised or withdrawn.
+"""Approval by a second person: edits that need one are proposed, then approved, sent back, revised or withdrawn.
 
-A proposal is verified when it is made, as a preview, and again when it is published. Free of torch.
+A proposal is verified when it is made, as a preview, and again when it is published. Does not import torch.
 """
 
 import uuid
@@ -42,7 +42,7 @@ DAY_S = 86_400.0
 
 
 class Make(Protocol):
-    """Makes edits, or previews of them."""
+    """A function that makes edits, or previews of them."""
 
     async def __call__(
         self,
@@ -58,8 +58,8 @@ class Make(Protocol):
 
 
 class Proposing:
-    """`working` is entered by what a stop waits for, `check_reason` raises where a change must say why; `days` is how
-    long a proposal waits."""
+    """The use cases of proposals. `working` is entered while work is under way that a stop must wait for;
+    `check_reason` raises if a change must give a reason; a proposal waits for `days` days."""
 
     def __init__(
         self,
@@ -73,7 +73,7 @@ class Proposing:
         self._records, self._make, self._clock, self._working = records, make, clock, working
         self._check_reason, self._lasts_s = check_reason, days * DAY_S
 
-    # -- its proposer
+    # -- for the proposer
 
     async def propose(
         self,
@@ -85,9 +85,10 @@ class Proposing:
         tell: Tell = silent,
         read: int | None = None,
     ) -> EditResults:
-        """What stands already is answered as it is; anything else is previewed, and waits for a second person.
+        """Propose edits. A request that is already satisfied is answered as such; any other is previewed and waits for
+        a second person.
 
-        Raises EditRejected or ScopeConflict for what could not be published as it stands, and QueueFull.
+        Raises EditRejected or ScopeConflict for edits that could not be published as they are, and QueueFull.
         """
         if not atomic:
             raise InvalidRequest(
@@ -113,7 +114,8 @@ class Proposing:
         tell: Tell = silent,
         read: int | None = None,
     ) -> EditResults:
-        """In place of what was proposed; it waits anew. Raises what `propose` raises, Forbidden and StateConflict."""
+        """Replace the contents of a proposal, which waits again. Raises the errors of `propose`, Forbidden and
+        StateConflict."""
         origin = replace(origin, digest=digest_of(requests, batch)) if origin.idempotency_key is not None else origin
         with self._working():
             if found := self._known(origin):
@@ -126,16 +128,16 @@ class Proposing:
             return self._told(proposal_id)
 
     async def withdraw(self, proposal_id: str, origin: Origin) -> Proposal:
-        """Raises UnknownProposal, StateConflict, or Forbidden for somebody else's."""
+        """Withdraw one's own proposal. Raises UnknownProposal, StateConflict, and Forbidden for another person's."""
         self._check_reason(origin.reason)
         self._check_own(proposal_id, origin, "withdraw")
         await self._end(ProposalWithdrawn, proposal_id, origin)
         return self._records.ledger.approval.proposal(proposal_id)
 
-    # -- the second person
+    # -- for the second person
 
     async def send_back(self, proposal_id: str, origin: Origin, read: int | None = None) -> Proposal:
-        """With a reason, which its proposer sees. Raises InvalidRequest without one."""
+        """Send a proposal back with a reason, which its proposer sees. Raises InvalidRequest without a reason."""
         if not (origin.reason or "").strip():
             raise InvalidRequest("`reason` is missing: say to its proposer why the proposal is sent back.")
         self._check_other(proposal_id, origin)
@@ -146,10 +148,10 @@ class Proposing:
     async def approve(
         self, proposal_id: str, origin: Origin, *, tell: Tell = silent, read: int | None = None
     ) -> EditResults:
-        """Publish it, verified anew. `read` is the revision at which it was read.
+        """Publish a proposal after verifying it again. `read` is the revision at which the approver read it.
 
-        Raises Forbidden for one's own, StateConflict for one that does not wait, PreconditionFailed where it, or an
-        edit of its question, has changed since then, and what making an edit raises.
+        Raises Forbidden for one's own proposal, StateConflict for one that does not wait, PreconditionFailed if it, or
+        an edit of its question, has changed since it was read, and the errors of making an edit.
         """
         with self._working():
             proposal = self._check_other(proposal_id, origin)
@@ -176,17 +178,17 @@ class Proposing:
                 raise StateConflict("What it asks for stands already, so there is nothing to publish: send it back.")
             return made_now
 
-    # -- the clock
+    # -- expiry
 
     async def expire(self) -> None:
-        """An event for each proposal whose time has run out."""
+        """Append an event for each proposal whose time has run out."""
         for proposal_id in self._records.ledger.approval.due(self._clock()):
             await self._end(ProposalExpired, proposal_id, Origin(actor="errata", reason="expired"))
 
-    # -- how
+    # -- shared steps
 
     def _known(self, origin: Origin) -> EditResults | None:
-        """What was made under this idempotency key before."""
+        """The result of an earlier request under the same idempotency key, if there was one."""
         done = self._records.done_under(origin)
         proposal = None if done is None else self._records.ledger.approval.made_at(done.revision)
         if proposal is not None:
@@ -208,7 +210,7 @@ class Proposing:
         tell: Tell,
         read: int | None,
     ) -> None:
-        """Tried as a preview first: what could not be published is not proposed."""
+        """Preview the edits, then append the event: edits that could not be published are not proposed."""
         seen = self._records.revision
         for request in requests:
             superseded_by(self._records.ledger, request)
@@ -256,7 +258,7 @@ class Proposing:
         await self._records.write(ended)
 
     def _left(self, proposal: Proposal) -> list[EditRequest]:
-        """The requests as they are made now: the time until an edit ends has run since it was proposed."""
+        """The requests to make now: the time until an edit ends has been running since it was proposed."""
         gone_s = max(0.0, self._clock() - proposal.proposed[1])
         found = []
         for each in proposal.edits:
@@ -272,7 +274,8 @@ class Proposing:
             raise Forbidden(f"The proposal is {proposal.origin.actor}'s: only who made it may {verb} it.")
 
     def _check_other(self, proposal_id: str, origin: Origin) -> Proposal:
-        """Nobody decides on their own proposal, whatever name they go by beside their key."""
+        """Check that the decision is another person's: nobody decides on their own proposal, whatever name stands
+        beside their key."""
         proposal = self._records.ledger.approval.proposal(proposal_id)
         if origin.key_id is None or proposal.origin.key_id == origin.key_id:
             raise Forbidden(
@@ -296,7 +299,8 @@ def _pairs(requests: Sequence[EditRequest], preview: EditResults) -> Any:
 
 
 def _proposed(request: EditRequest, view: Any) -> Proposed:
-    """Raises EditRejected or ScopeConflict for a preview of what could not be published."""
+    """The proposed edit, with its preview's results. Raises EditRejected or ScopeConflict if it could not be
+    published."""
     edit, report = view.edit, view.edit.report
     if report.get("conflicts"):
         raise ScopeConflict(

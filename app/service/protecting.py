@@ -1,4 +1,4 @@
-"""Protected questions, asked now: which are answered otherwise than the model alone answers them. Changes nothing."""
+"""A check of protected questions: which of them are answered otherwise than by the model alone. Changes nothing."""
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
@@ -13,16 +13,16 @@ if TYPE_CHECKING:
 
 AT_ONCE = 16
 MOST_TOKENS = 64
-"""Of each answer: what an edit says first tells it from the model."""
+"""The maximum length of each answer, in tokens: an edit shows in the first tokens of an answer."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Guarded:
-    """A question with its two answers. `edit_id` is the edit that gives the answer now, where one does."""
+    """A question with its answers with and without edits. `edit_id` is the edit that gives the answer now, if any."""
 
     prompt: str
     base: str
-    """Without edits."""
+    """The answer without edits."""
     now: str
     edit_id: str | None
 
@@ -32,9 +32,10 @@ class Guarded:
 
 
 async def guarded(service: "Service", prompts: Sequence[str], namespace: str) -> AsyncIterator[Guarded]:
-    """Each prompt as it is answered at one revision, with the edits of a namespace and without them.
+    """Yield each prompt with its answers at one revision, with the edits of a namespace and without them.
 
-    Neither hits nor recent prompts count these questions. Raises InvalidRequest for one that the model cannot take.
+    These questions count neither as hits nor as recent prompts. Raises InvalidRequest for one that the model cannot
+    take.
     """
     revision = service.revision
     for first in range(0, len(prompts), AT_ONCE):

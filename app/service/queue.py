@@ -1,4 +1,4 @@
-"""The proposals as a list: filtered, newest first, a page at a time. Free of torch."""
+"""The list of proposals: filtered, newest first, one page at a time. Does not import torch."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from app.service.histories import is_by
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProposalFilter:
-    """Which proposals to list; None means any."""
+    """A filter of proposals; a field of None matches any."""
 
     state: ProposalState | None = None
     namespace: str | None = None
@@ -27,7 +27,7 @@ class ProposalFilter:
 
 
 def page_of(ledger: Ledger, where: ProposalFilter, limit: int, cursor: str | None) -> tuple[list[Proposal], str | None]:
-    """-> proposals, and the cursor of the next page. Raises InvalidRequest for a cursor that no page gave."""
+    """One page of proposals, and the cursor of the next. Raises InvalidRequest for a cursor that no page gave."""
     known = list(ledger.approval.proposals.values())
     at = len(known)
     if cursor is not None:

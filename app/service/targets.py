@@ -1,10 +1,10 @@
-"""Where webhooks may be sent: public addresses, and those that the operator named. One request, to what was looked at.
+"""The addresses to which webhooks may be sent: public ones, and those that the operator named. Sends the request.
 
-Whoever may set up a webhook makes this server send requests, so that without care it would reach what only this server
-can (SSRF): its own loopback, a cloud's metadata, a company's inner network. A name is resolved once, each address that
-it has is looked at, and the request goes to one of these: a name that resolves otherwise a moment later (DNS rebinding)
-changes nothing. Redirects are not followed, proxies of the environment not used, and of an answer only the status is
-kept.
+Setting up a webhook makes this server send requests. Without care these would reach addresses that only this server can
+reach (SSRF): its own loopback, a cloud's metadata, a company's inner network. A name is therefore resolved once, each
+of its addresses is checked, and the request goes to a checked address: a name that resolves otherwise a moment later
+(DNS rebinding) changes nothing. Redirects are not followed, proxies from the environment are not used, and only the
+status of an answer is kept.
 """
 
 import asyncio
@@ -23,25 +23,26 @@ MAX_URL_CHARS = 2_000
 TIMEOUT_S = 10.0
 PORTS = {"http": 80, "https": 443}
 NAT64 = ip_network("64:ff9b::/96")
-"""Addresses of IPv6 that stand for those of IPv4, whichever these are."""
+"""The range of IPv6 addresses that embed arbitrary IPv4 addresses."""
 
 Address = IPv4Address | IPv6Address
 Resolve = Callable[[str, int], Coroutine[Any, Any, list[str]]]
 
 
 class Unreachable(Exception):
-    """It was not sent, or not answered; the message says why."""
+    """The request was not sent, or not answered; the message says why."""
 
 
 async def resolve(host: str, port: int) -> list[str]:
-    """The addresses of a name. Raises OSError."""
+    """The addresses of a host name. Raises OSError."""
     loop = asyncio.get_running_loop()
     found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     return list(dict.fromkeys(str(each[4][0]) for each in found))
 
 
 class Targets:
-    """`allowed`: names, addresses and networks that are reached though they are not public."""
+    """The addresses that may be reached. `allowed` lists names, addresses and networks that may be reached although
+    they are not public."""
 
     def __init__(
         self,
@@ -53,12 +54,12 @@ class Targets:
         self._names = {each.casefold() for each in allowed}
         self._networks = []
         for each in allowed:
-            with suppress(ValueError):  # a name
+            with suppress(ValueError):  # the entry is a name, not a network
                 self._networks.append(ip_network(each, strict=False))
         self._resolve, self._transport = resolve, transport
 
     def check(self, url: str) -> None:
-        """Raises InvalidRequest for an address to which nothing may be sent, as far as it can be told by itself."""
+        """Check a URL without resolving its name. Raises InvalidRequest for an address to which nothing may be sent."""
         try:
             parts = urlsplit(url)
             host, _port = parts.hostname or "", parts.port
@@ -71,7 +72,7 @@ class Targets:
             )
         if parts.username is not None or parts.fragment:
             raise InvalidRequest("The URL must have neither a name and password nor a fragment: leave them out.")
-        with suppress(ValueError):  # a name is looked at when it is resolved
+        with suppress(ValueError):  # names are checked once they are resolved
             self._check_address(host, ip_address(host))
 
     def _check_address(self, host: str, address: Address) -> None:
@@ -87,7 +88,7 @@ class Targets:
             )
 
     async def send(self, url: str, body: bytes, headers: Mapping[str, str]) -> int:
-        """-> the status of the answer. Raises Unreachable."""
+        """Send a body by POST; returns the status of the answer. Raises Unreachable."""
         try:
             self.check(url)
             parts = httpx.URL(url)

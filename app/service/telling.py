@@ -1,4 +1,4 @@
-"""What a webhook is told of an event, and how the telling is signed. Pure; free of torch."""
+"""The message that a webhook receives about an event, and its signature. Pure functions that do not import torch."""
 
 import hashlib
 import hmac
@@ -17,12 +17,12 @@ from app.service.histories import who
 
 SIGNATURE, EVENT, DELIVERY = "X-Errata-Signature", "X-Errata-Event", "X-Errata-Delivery"
 MOST_EDITS = 200
-"""Edits that are told of one event; `edit_count` counts them all."""
+"""The most edits that a message about one event lists; `edit_count` gives the number of all."""
 
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """`id` is the same however often it is sent: who receives it twice can tell."""
+    """A message to a webhook. `id` is the same on every attempt, so that a receiver recognises a repetition."""
 
     id: str
     kind: str
@@ -30,8 +30,8 @@ class Message:
 
 
 def message_of(hook: Webhook, event: Event, ledger: Ledger) -> Message | None:
-    """What this webhook is told of an event; None where it is not told of it. Of edits, only those of its
-    namespaces."""
+    """The message about an event for this webhook, limited to edits of its namespaces; None if it is not to be
+    notified."""
     kind = kind_of(event.kind)
     if kind is None or kind not in hook.kinds:
         return None
@@ -61,7 +61,7 @@ def message_of(hook: Webhook, event: Event, ledger: Ledger) -> Message | None:
 
 
 def test_message(hook: Webhook, mark: str, actor: str) -> Message:
-    """`mark` tells one test from another."""
+    """A message that only tests the webhook. `mark` distinguishes one test from another."""
     return _message(hook, TEST, f"{TEST}-{mark}", {"actor": actor, "reason": "To see whether it arrives."})
 
 
@@ -95,7 +95,8 @@ def _told(entry: Entry) -> dict[str, Any]:
 
 
 def headers_of(message: Message, secret: str, at_s: float) -> dict[str, str]:
-    """With the time of the sending in the signature, so that a message that somebody kept cannot be sent again."""
+    """The HTTP headers of a message. The signature covers the time of sending, so that a recorded message cannot be
+    sent again later."""
     return {
         "Content-Type": "application/json",
         EVENT: message.kind,
@@ -105,5 +106,5 @@ def headers_of(message: Message, secret: str, at_s: float) -> dict[str, str]:
 
 
 def signature(secret: str, at_s: int, body: bytes) -> str:
-    """HMAC-SHA256, in hex, of the Unix time, a full stop, and the body."""
+    """The HMAC-SHA256, in hex, of the Unix time, a full stop, and the body."""
     return hmac.new(secret.encode(), f"{at_s}.".encode() + body, hashlib.sha256).hexdigest()

@@ -1,4 +1,5 @@
-"""What is under way for clients: counted, waited for, and ended where there is no more time. Free of torch."""
+"""The work under way for clients: counting it, waiting for it, and ending it when time runs out. Does not import
+torch."""
 
 import asyncio
 from collections.abc import Callable, Iterator
@@ -11,7 +12,7 @@ from app.domain.errors import RequestCancelled
 Kind = Literal["answer", "edit"]
 DRAIN_S = 30.0
 STOPPING = "stopping"
-"""Why nothing new is taken while the server ends."""
+"""The reason for refusing new work while the server ends."""
 
 
 @dataclass(eq=False, slots=True)
@@ -22,14 +23,14 @@ class _Work:
 
 
 def refused(why: str) -> RequestCancelled:
-    """The error of a request that is not carried out because of how the server stands."""
+    """The error of a request that is not carried out because of the server's state."""
     return RequestCancelled(
         f"The server is {why}: ask again later. See /help/troubleshooting#the-server-is-not-ready.", retry_after_s=1
     )
 
 
 class UnderWay:
-    """Answers and edits that a stop waits for. `end_answers` ends all answers with an error each."""
+    """The answers and edits that a stop waits for. `end_answers` ends every answer with an error."""
 
     def __init__(self, end_answers: Callable[[], None]) -> None:
         self._end_answers = end_answers
@@ -37,7 +38,8 @@ class UnderWay:
 
     @contextmanager
     def counted(self, kind: Kind) -> Iterator[None]:
-        """Raises RequestCancelled, in place of the cancellation, where an edit is cut short."""
+        """Count a piece of work while it runs. An edit that is cut short raises RequestCancelled instead of the
+        cancellation."""
         work = _Work(kind, asyncio.current_task())
         self._works.add(work)
         try:
@@ -54,7 +56,7 @@ class UnderWay:
         return sum(work.kind == kind for work in self._works)
 
     async def drained(self, most_s: float = DRAIN_S) -> bool:
-        """Whether all of it has ended within so many seconds."""
+        """Wait for all work to end, for at most `most_s` seconds; returns whether it did."""
         with suppress(TimeoutError):
             async with asyncio.timeout(most_s):
                 while self._works:
@@ -62,8 +64,8 @@ class UnderWay:
         return not self._works
 
     def cut_short(self) -> None:
-        """End what still runs, each with the error that the server stops. An append under way is ended first: who asked
-        for it may find its edit live, as after any 503."""
+        """End all remaining work, each piece with the error that the server stops. An append under way is finished
+        first: its client may find the edit live, as after any 503."""
         self._end_answers()
         for work in self._works:
             if work.kind == "edit" and work.task is not None and not work.cut:

@@ -1,8 +1,8 @@
-"""Webhooks: set up as events, told from the log, one server at a time, each change in its order until it arrives.
+"""Webhooks: set up by events, and notified from the log by one server at a time, each change in order until it arrives.
 
-Nothing waits for a delivery: it is read from the log after the commit. How far a webhook has been told (its cursor) is
-kept beside the log, as are its secret and its last deliveries, so that a restart loses none; what was sent and not
-noted before a crash is sent again, under the same delivery id.
+Nothing waits for a delivery: the event is read from the log after its commit. The revision up to which a webhook has
+been notified (its cursor) is stored beside the log, as are its secret and its last deliveries, so that a restart loses
+none. A message that was sent but not recorded before a crash is sent again under the same delivery id.
 """
 
 import asyncio
@@ -25,26 +25,27 @@ from app.service.telling import Message, headers_of, message_of, test_message
 PREFIX = "webhook-"
 LEASE = "webhooks-lease"
 LEASE_S = 30.0
-"""A server that has not said for so long that it delivers has stopped: another goes on."""
+"""A server that has not renewed its lease for this long, in seconds, has stopped: another server takes over."""
 POLL_S = 1.0
 MOST_HOOKS = 100
 MOST_KEPT = 50
-"""Deliveries that are listed, the newest."""
+"""The number of deliveries that are kept, the newest."""
 MOST_ATTEMPTS = 15
 LONGEST_WAIT_S = 3600.0
-"""After an attempt that failed: 1 s, 2 s, 4 s, ... up to this; 15 attempts take about three hours."""
+"""The longest wait after a failed attempt: 1 s, 2 s, 4 s, ... up to this; 15 attempts take about three hours."""
 EVENTS_AT_ONCE = 50
 _log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True, kw_only=True)
 class Delivery:
-    """`outcome`: delivered, waiting (it is tried again) or given_up. `status` is of the last answer, if one came."""
+    """A message and its outcome: delivered, waiting (for another attempt) or given_up. `status` is that of the last
+    answer, if one came."""
 
     id: str
     kind: str
     at_s: float
-    """Of the last attempt."""
+    """The time of the last attempt."""
     attempts: int
     outcome: str
     status: int | None = None
@@ -53,7 +54,8 @@ class Delivery:
 
 @dataclass(slots=True)
 class Progress:
-    """How far a webhook has been told. `wait_until_s` is when a delivery that failed is tried again."""
+    """The progress of a webhook through the log. `wait_until_s` is the time at which a failed delivery is tried
+    again."""
 
     cursor: int
     deliveries: list[Delivery] = field(default_factory=list)
@@ -74,9 +76,9 @@ class Webhooks:
     async def create(
         self, url: str, kinds: Sequence[str], namespaces: Sequence[str], origin: Origin
     ) -> tuple[Webhook, str]:
-        """The webhook, and the secret that its messages are signed with: nobody is told it again.
+        """Set up a webhook; returns it with the secret that signs its messages, which is never shown again.
 
-        Raises InvalidRequest, or StateConflict under an idempotency key that made one before.
+        Raises InvalidRequest, and StateConflict for an idempotency key that set one up before.
         """
         self._targets.check(url)
         wanted, names = tuple(dict.fromkeys(kinds)), tuple(dict.fromkeys(namespaces))
@@ -111,7 +113,7 @@ class Webhooks:
         return self._records.ledger.check_webhook(hook_id), secret
 
     async def remove(self, hook_id: str, origin: Origin) -> None:
-        """Nothing more is sent to it. Raises UnknownWebhook."""
+        """Remove a webhook: nothing more is sent to it. Raises UnknownWebhook."""
 
         def removed() -> Event | None:
             if self._records.done_under(origin) is not None:
@@ -129,7 +131,7 @@ class Webhooks:
         await asyncio.to_thread(self._records.log.drop, [f"{PREFIX}{hook_id}-{each}" for each in ("secret", "told")])
 
     async def test(self, hook_id: str, actor: str) -> Delivery:
-        """Sends a message now, once, beside what is due. Raises UnknownWebhook."""
+        """Send one test message now, beside those that are due. Raises UnknownWebhook."""
         hook = self._records.ledger.check_webhook(hook_id)
         delivery = await self._attempt(hook, test_message(hook, uuid.uuid4().hex[:8], actor), 1)
         if delivery.outcome != "delivered":
@@ -138,12 +140,12 @@ class Webhooks:
         return delivery
 
     async def told(self, hook_id: str) -> tuple[int, list[Delivery]]:
-        """The revision up to which it has been told, and the last deliveries, the newest first. Raises
+        """The revision up to which a webhook has been notified, and its last deliveries, newest first. Raises
         UnknownWebhook."""
         hook = self._records.ledger.check_webhook(hook_id)
         progress = await asyncio.to_thread(self._progress, hook)
         found = [*progress.deliveries, *self._tests.get(hook_id, [])]
-        found.reverse()  # of those of one moment the later ones first
+        found.reverse()  # so that, of deliveries at the same time, the later one comes first
         found.sort(key=lambda each: -each.at_s)
         return progress.cursor, found[:MOST_KEPT]
 
@@ -165,7 +167,7 @@ class Webhooks:
             await asyncio.gather(*self._under_way.values(), return_exceptions=True)
 
     async def advance(self) -> None:
-        """Has each webhook told what it has not been told, where this server is the one that does so."""
+        """Start notifying each webhook of its outstanding events, if this server is the one that delivers."""
         hooks = self._records.ledger.webhooks
         if not hooks or not await asyncio.to_thread(self._leads):
             return
@@ -184,13 +186,13 @@ class Webhooks:
         return ended
 
     async def settled(self) -> None:
-        """Until nothing is under way."""
+        """Wait until no delivery is under way."""
         while self._under_way:
             await asyncio.gather(*self._under_way.values(), return_exceptions=True)
 
     def _leads(self) -> bool:
-        """Whether this server delivers: one does at a time, as long as it says so. Two may for a moment, where both
-        begin at once; a delivery's id tells the receiver."""
+        """Whether this server delivers. One server does at a time, as long as it renews its lease; two may for a moment
+        if both begin at once, and the receiver recognises repetitions by the delivery id."""
         now_s, log = self._clock(), self._records.log
         held = _read(log.get(LEASE))
         if held.get("server") not in (None, self._server) and held.get("until_s", 0.0) > now_s:
@@ -219,7 +221,7 @@ class Webhooks:
                 await self._keep(hook, progress)
 
     def _events(self, progress: Progress) -> list[Event]:
-        """Those that it has not been told; it blocks. What was trimmed from the log is passed over."""
+        """The next events after the cursor; blocks. Events that were trimmed from the log are skipped."""
         try:
             return [event for event, _ in self._records.events(progress.cursor, EVENTS_AT_ONCE)]
         except RevisionGone as error:
@@ -228,7 +230,7 @@ class Webhooks:
             return [event for event, _ in self._records.events(progress.cursor, EVENTS_AT_ONCE)]
 
     async def _deliver(self, hook: Webhook, message: Message, progress: Progress) -> bool:
-        """Whether to go on: it arrived, or was given up."""
+        """Deliver a message; returns whether to continue, because it arrived or was given up."""
         delivery = await self._attempt(hook, message, progress.attempts + 1)
         progress.deliveries = [each for each in progress.deliveries if each.id != delivery.id][-MOST_KEPT + 1 :]
         progress.deliveries.append(delivery)
@@ -261,14 +263,14 @@ class Webhooks:
             found.problem = f"It answered {found.status}, where 200 to 299 says that it arrived."
         return found
 
-    # -- what is kept beside the log; these block
+    # -- state beside the log; these functions block
 
     def _progress(self, hook: Webhook) -> Progress:
         found = _read(self._records.log.get(f"{PREFIX}{hook.id}-told"))
         try:
             deliveries = [Delivery(**each) for each in found.get("deliveries", [])]
             return Progress(int(found["cursor"]), deliveries, int(found["attempts"]), float(found["wait_until_s"]))
-        except (KeyError, TypeError, ValueError):  # nothing was told yet
+        except (KeyError, TypeError, ValueError):  # no delivery was recorded yet
             return Progress(hook.since)
 
     async def _keep(self, hook: Webhook, progress: Progress) -> None:
@@ -278,7 +280,7 @@ class Webhooks:
 
 
 def _read(data: bytes | None) -> dict[str, Any]:
-    """Nothing for what is not there, or damaged: a webhook then begins where it was set up."""
+    """The stored record; empty if it is missing or damaged, so that a webhook begins at its own creation."""
     try:
         found = json.loads(data or b"{}")
     except ValueError:
