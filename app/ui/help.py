@@ -1,4 +1,5 @@
-"""The documentation that ships: pages of Markdown in `app/docs`, rendered once, shown at /help without internet."""
+"""The documentation that ships: Markdown pages in `app/docs`, rendered once and shown at /help without internet
+access."""
 
 import ipaddress
 import re
@@ -23,7 +24,7 @@ DRAWING = {
     "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; sandbox",
     "Cache-Control": "private, max-age=3600",
 }
-"""A drawing brings its own style, for light and dark, and may do nothing else."""
+"""The headers of a drawing, which brings its own style for light and dark and may do nothing else."""
 _LINK = re.compile(r"(?P<page>[a-z]+)\.md(?P<anchor>#[\w-]+)?|(?P<file>[a-z-]+\.svg)|#[\w-]+|https://\S+")
 
 
@@ -37,7 +38,7 @@ class Section:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """`lead` is its first paragraph as text, `html` all that stands below its title."""
+    """A page of documentation. `lead` is its first paragraph as text, `html` everything below its title."""
 
     name: str
     title: str
@@ -48,13 +49,13 @@ class Page:
 
 
 def slug(title: str) -> str:
-    """The anchor of a heading, as GitHub makes it: links hold there and here."""
+    """The anchor of a heading, as GitHub builds it, so that links work both there and here."""
     return re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-")
 
 
 def rendered(name: str, text: str) -> Page:
-    """Raises ValueError for a page that has no title or no lead, two headings of one anchor, or a link that leads out
-    of the documentation by a relative path."""
+    """Render a page. Raises ValueError if it has no title or no lead, if two headings have the same anchor, or if a
+    relative link leads out of the documentation."""
     markdown = MarkdownIt("commonmark", {"html": False}).enable("table")
     tokens = markdown.parse(text)
     headings = list(_headings(tokens))
@@ -80,8 +81,8 @@ def rendered(name: str, text: str) -> Page:
 
 
 def _scrolling(html: str) -> str:
-    """What is wider than the page is scrolled alone, by keyboard too. Text in a page cannot look like these tags: it is
-    escaped."""
+    """The page's HTML with wide blocks scrolling on their own, by keyboard too. Text in a page cannot look like these
+    tags, because it is escaped."""
     html = html.replace("<pre>", '<pre tabindex="0">').replace("</table>", "</table></div>")
     return html.replace("<table>", '<div class="table" tabindex="0"><table>')
 
@@ -103,7 +104,7 @@ def _all(tokens: Sequence[Token]) -> Iterator[Token]:
 
 
 def _settle(name: str, token: Token) -> None:
-    """Links between files become links between pages; what a column's alignment would set as a style is a class."""
+    """Turn links between files into links between pages, and the style of a column's alignment into a class."""
     for attribute in ("href", "src"):
         if attribute not in token.attrs:
             continue
@@ -120,13 +121,13 @@ def _settle(name: str, token: Token) -> None:
 
 
 def read(folder: Path = FOLDER) -> Mapping[str, Page]:
-    """All pages, in the order in which they are listed."""
+    """All pages, in their listed order."""
     return {name: rendered(name, (folder / f"{name}.md").read_text(encoding="utf-8")) for name in ORDER}
 
 
 class Help:
-    """Whoever may call the server may read: from its own machine, or while it asks for no key, without one; otherwise
-    with a key of any role, as a session or as a Bearer."""
+    """The pages under /help, open to everyone who may call the server: without a key from this machine or while the
+    server asks for none, otherwise with a key of any role, from a session or as a Bearer token."""
 
     def __init__(self, desk: Desk) -> None:
         self._desk = desk
@@ -156,7 +157,8 @@ class Help:
         return visit.page("help.html", title=page.title, pages=self._pages, page=page)
 
     def _may_read(self, visit: Visit) -> bool:
-        """Raises Unauthenticated for a Bearer that is no live key."""
+        """Whether the visitor may read the documentation. Raises Unauthenticated for a Bearer token that is no live
+        key."""
         if visit.signed_in or _is_loopback(visit.request.client.host if visit.request.client else ""):
             return True
         scheme, _, text = visit.request.headers.get("authorization", "").partition(" ")

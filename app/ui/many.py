@@ -1,4 +1,4 @@
-"""Many corrections at once: from a file, or from another namespace; checked, previewed, published, each for itself."""
+"""Many corrections at once, from a file or another namespace: checked, previewed and published one by one."""
 
 import hashlib
 from collections.abc import Mapping
@@ -60,7 +60,7 @@ class ManyAtOnce:
         )
 
     async def take(self, visit: Visit) -> Response:
-        """Sent twice, it is taken once."""
+        """Accept a sheet. A form that is sent twice creates one sheet."""
         sheet_id = "sh_" + hashlib.sha256(f"{visit.token}{visit.form.mark()}".encode()).hexdigest()[:24]
         if self._sheets.find(sheet_id) is None:
             try:
@@ -91,7 +91,8 @@ class ManyAtOnce:
     # -- the sheet
 
     def _sheet(self, visit: Visit) -> Sheet:
-        """That of the address. Raises InvalidRequest, or Forbidden for a namespace that the visitor does not reach."""
+        """The sheet of the address. Raises InvalidRequest, and Forbidden for a namespace that the visitor may not
+        reach."""
         found = self._sheets.get(visit.request.path_params["id"])
         visit.check_reach(found.namespace, *filter(None, [found.source]))
         return found
@@ -137,7 +138,7 @@ class ManyAtOnce:
         return any(job is not None and job.outcome == "running" for job in jobs)
 
     async def preview(self, visit: Visit) -> Response:
-        """Begun once; again only where it was stopped, or the server could not go on."""
+        """Start the preview once; start it again only if it was stopped or failed."""
         sheet, service = self._sheet(visit), visit.service
         job = self._job(sheet.trying)
         tried = job is not None and job.outcome == "done"
@@ -151,7 +152,7 @@ class ManyAtOnce:
         return visit.to(f"{HERE}/many/{sheet.id}")
 
     async def publish(self, visit: Visit) -> Response:
-        """What holds and is not ticked to be left out. A form that is sent twice publishes once."""
+        """Publish the rows that hold, except those ticked to be left out. A form that is sent twice publishes once."""
         sheet, service, form = self._sheet(visit), visit.service, visit.form
         if form.mark() not in sheet.published and not self._runs(sheet):
             left = set(form.all("leave"))
@@ -177,7 +178,8 @@ class ManyAtOnce:
         return visit.to(f"{HERE}/many/{sheet.id}")
 
     async def rest(self, visit: Visit) -> Response:
-        """What is not live, as a file of the same kind, each row with why: to be repaired and sent again."""
+        """Download the rows that are not live, in the same format, each with its problem, to be repaired and sent
+        again."""
         sheet = self._sheet(visit)
         if sheet.kind is None:
             raise InvalidRequest("These corrections did not come from a file.")
@@ -187,14 +189,14 @@ class ManyAtOnce:
 
 
 def _named(sheet: Sheet) -> set[str]:
-    """The edits that its page tells of."""
+    """The ids of the edits that the sheet's page mentions."""
     trials = [row.trial for row in sheet.rows if row.trial is not None]
     made = {row.edit_id for row in sheet.rows} | {trial.stands for trial in trials}
     return {each for trial in trials for each in trial.conflicts} | {each for each in made if each is not None}
 
 
 def _request(visit: Visit, line: Line, how: str, namespace: str, reason: str | None, now_s: float) -> EditRequest:
-    """What a row of a file asks for. Raises InvalidRequest, in the words of the file."""
+    """The edit request for a row of a file. Raises InvalidRequest, worded in terms of the file."""
     given: Mapping[str, str] = {"q": line.text("prompt"), "how": how, "namespace": namespace}
     question = Question.of(visit, given)
     if not question.text:

@@ -1,4 +1,4 @@
-"""Promotion: edits of one namespace chosen, and taken as a sheet of another, where each is tried and published."""
+"""Promotion: chosen edits of one namespace become a sheet of another, where each is tried and published."""
 
 import hashlib
 from collections.abc import Sequence
@@ -68,7 +68,7 @@ class Promoting:
         )
 
     async def take(self, visit: Visit) -> Response:
-        """Sent twice, it is taken once."""
+        """Accept a promotion. A form that is sent twice creates one sheet."""
         form = visit.form
         source, to, ids = form.get("from"), form.get("to"), form.all("id")
         visit.check_reach(source, to)

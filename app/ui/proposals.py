@@ -1,4 +1,4 @@
-"""Proposals: the queue of what waits for a second person, each with its preview, and the decision on it."""
+"""Proposals: the queue of edits that wait for a second person, each with its preview, and the decision on it."""
 
 from dataclasses import dataclass
 from functools import partial
@@ -27,7 +27,7 @@ PER_PAGE = 50
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One edit of a proposal as its page shows it. `until` is Unix time."""
+    """One edit of a proposal, as its page shows it. `until` is Unix time, in seconds."""
 
     proposed: Proposed
     draft: Draft
@@ -42,7 +42,7 @@ class Part:
 
 
 class Deciding:
-    """`_jobs`: the job that publishes each proposal, or did last."""
+    """The pages for deciding on proposals. `_jobs` maps a proposal to the newest job that publishes it."""
 
     def __init__(self, desk: Desk) -> None:
         self._desk = desk
@@ -61,7 +61,7 @@ class Deciding:
         ]
 
     async def listing(self, visit: Visit) -> Response:
-        """Those that wait, unless another state is asked for."""
+        """List the pending proposals, unless another state is asked for."""
         asked = {"state": "pending", "namespace": "", "actor": ""}
         asked |= {name: visit.query.get(name, "").strip() for name in asked if name in visit.query}
         if asked["state"] and asked["state"] not in set(ProposalState):
@@ -108,10 +108,11 @@ class Deciding:
             question=visit.service.answering.question,
         )
 
-    # -- the second person
+    # -- for the second person
 
     async def approve(self, visit: Visit) -> Response:
-        """It is fitted and checked anew, so it takes seconds; a form that is sent twice publishes once."""
+        """Publish a proposal by a job, because fitting and checking it again takes seconds. A form that is sent twice
+        publishes once."""
         proposal = _proposal(visit)
         job = self._job(proposal.id)
         if job is None or job.outcome != "running":
@@ -162,7 +163,7 @@ class Deciding:
             return self._shown(visit, proposal, problem_of(error))
         return visit.to(f"{HERE}/proposals/{proposal.id}", done=1)
 
-    # -- its proposer
+    # -- for the proposer
 
     async def withdraw(self, visit: Visit) -> Response:
         proposal = _proposal(visit)
@@ -180,7 +181,7 @@ def is_own(visit: Visit, proposal: Proposal) -> bool:
 
 
 def revised_here(visit: Visit, proposal: Proposal) -> bool:
-    """Whether the form for corrections can hold it: one question, asked in one turn or as bare text."""
+    """Whether the correction form can hold the proposal: one question, in a single turn or as bare text."""
     if proposal.batch:
         return False
     request = proposal.edits[0].request

@@ -1,4 +1,4 @@
-"""Protected questions of a namespace: seen, set, and asked now, to see which of them edits change."""
+"""The protected questions of a namespace: shown, set, and asked now, to see which of them edits change."""
 
 import hashlib
 from collections import OrderedDict
@@ -29,7 +29,7 @@ MOST_KEPT = 50
 
 @dataclass(slots=True)
 class Run:
-    """Questions that are being asked, by a job; `answers` are there as far as it has come."""
+    """A run of questions, asked by a job; `answers` grows as the job proceeds."""
 
     id: str
     namespace: str
@@ -89,17 +89,18 @@ class Protecting:
 
     @staticmethod
     def _prompts(visit: Visit, namespace: str) -> list[str]:
-        """What was a conversation stays one, as long as its line stays. Raises InvalidRequest."""
+        """The prompts typed into the form. A conversation is kept as long as its line is unchanged. Raises
+        InvalidRequest."""
         known = {lined([plain(each)]): each for each in visit.service.records.ledger.probes.get(namespace, ())}
         prompts = [known.get(line, line) for line in visit.form.lines("prompts")]
         if len(prompts) > MOST_PROBES:
             raise InvalidRequest(f"There are too many lines: at most {MOST_PROBES} questions are protected.")
         return prompts
 
-    # -- asked now
+    # -- asking now
 
     async def run(self, visit: Visit) -> Response:
-        """What stands in the form, saved or not. A form that is sent twice is asked once."""
+        """Ask the questions in the form, saved or not. A form that is sent twice is asked once."""
         namespace, service = visit.form.get("namespace"), visit.service
         _check(visit, namespace)
         run_id = "pr_" + hashlib.sha256(f"{visit.token}{visit.form.mark()}".encode()).hexdigest()[:24]
@@ -150,7 +151,7 @@ class Protecting:
 
 
 def _check(visit: Visit, namespace: str) -> None:
-    """Raises InvalidRequest."""
+    """Check that the visitor may reach the namespace. Raises InvalidRequest for a malformed name, and Forbidden."""
     if not NAMESPACE.fullmatch(namespace):
         raise InvalidRequest("This is no name of a namespace: choose one from the list.")
     visit.check_reach(namespace)

@@ -1,4 +1,5 @@
-"""Reported answers: what readers called wrong, like questions together, each one click from its correction."""
+"""Reported answers: answers that readers called wrong, grouped by similar questions, each one click from its
+correction."""
 
 from contextlib import suppress
 from dataclasses import dataclass
@@ -16,12 +17,13 @@ from app.ui.drafts import how_of
 from app.ui.visit import Visit
 
 MOST_SHOWN = 100
-"""Groups on the page, the largest."""
+"""The number of groups on the page, the largest."""
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A reported answer with its question as a reader wrote it; `fits`: whether the form can hold it."""
+    """A reported answer with its question as a reader wrote it. `fits` tells whether the correction form can hold
+    it."""
 
     reported: Reported
     question: str
@@ -63,7 +65,7 @@ def _row(visit: Visit, reported: Reported) -> Row:
 
 
 async def delete(visit: Visit) -> Response:
-    """Those that somebody else has seen to meanwhile are gone already."""
+    """Delete the ticked reports. A report that somebody else has deleted meanwhile is ignored."""
     gone = 0
     for report_id in visit.form.all("id"):
         with suppress(UnknownReport):

@@ -1,6 +1,7 @@
-"""A sheet: corrections that are made many at once. Its rows are checked, tried and published, each for itself.
+"""Sheets: many corrections at once, whose rows are checked, tried and published one by one.
 
-Knows the service and no page. In this server's memory, as previews are; what was published is in the log.
+Uses the service, independent of the pages. Sheets live in this server's memory, as previews do; published edits are in
+the log.
 """
 
 import asyncio
@@ -21,22 +22,22 @@ if TYPE_CHECKING:
 
 MOST_KEPT = 50
 PASSING = (StoreUnavailable, RequestCancelled, QueueFull, LostRace)
-"""Nothing is wrong with the row: the server cannot take it now, nor those that follow."""
+"""Errors that are not the row's fault: the server can take neither this row nor the following ones now."""
 
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """What a preview told of a row, without the recent prompts that it told of: these must stay deletable."""
+    """The result of a row's preview, without the recent prompts that it mentions, which must remain deletable."""
 
     before: str
     after: str
     diff: list[dict[str, str]]
     holds: bool
     stands: str | None
-    """The live edit that says the very same."""
+    """The live edit that already says the same."""
     problems: tuple[str, ...]
     conflicts: tuple[str, ...]
-    """Edits that are in the way."""
+    """The edits that conflict with this one."""
 
     @classmethod
     def of(cls, view: EditView) -> "Trial":
@@ -54,27 +55,28 @@ class Trial:
 
 @dataclass(slots=True)
 class Row:
-    """One correction. `request` is there once it was checked; `problem` says in words why it goes no further."""
+    """One correction. `request` is set once it was checked; `problem` says in words why it cannot go on."""
 
     number: int
     question: str
     target: str
     line: Line | None = None
-    """As it stood in its file."""
+    """The row of the file that it was read from."""
     source: str | None = None
-    """The edit that it is of, in another namespace."""
+    """The edit of another namespace that it was promoted from."""
     request: EditRequest | None = None
     expires_at_s: float | None = None
     problem: str | None = None
     trial: Trial | None = None
     left_out: bool = False
     edit_id: str | None = None
-    """The edit that it has become."""
+    """The edit that was made from it."""
     proposal_id: str | None = None
-    """The proposal that it has become, where a second person is needed."""
+    """The proposal that was made from it, if a second person is needed."""
 
     def asked(self, now_s: float) -> EditRequest:
-        """What is asked for at a time: its end stays where it was. Raises InvalidRequest where that is over."""
+        """The edit request as of `now_s`, with the remaining time until its end. Raises InvalidRequest if it has
+        ended."""
         assert self.request is not None
         if self.expires_at_s is None:
             return self.request
@@ -84,7 +86,7 @@ class Row:
 
     @property
     def why(self) -> str:
-        """Why it is not published, for a file of the rest."""
+        """The reason why the row is not published, for the file of remaining rows."""
         if self.problem is not None:
             return self.problem
         if self.trial is not None and self.trial.conflicts:
@@ -95,19 +97,20 @@ class Row:
 
     @property
     def ready(self) -> bool:
-        """Whether it can be published as it stands."""
+        """Whether the row can be published as it is."""
         open_yet = self.problem is None and self.edit_id is None and self.proposal_id is None
         return open_yet and self.trial is not None and self.trial.holds
 
     @property
     def rest(self) -> bool:
-        """Whether its correction is neither live nor waits for a second person."""
+        """Whether the correction is neither live nor waiting for a second person."""
         return self.edit_id is None and self.proposal_id is None and not (self.trial is not None and self.trial.stands)
 
 
 @dataclass(slots=True)
 class Sheet:
-    """`trying` and `publishing` are the jobs that do so. `kind` is that of its file; None: it came from a namespace."""
+    """Corrections of one namespace. `trying` and `publishing` are the ids of the jobs that do so. `kind` is the format
+    of its file; None if it came from a namespace."""
 
     id: str
     namespace: str
@@ -118,10 +121,10 @@ class Sheet:
     trying: str | None = None
     publishing: str | None = None
     published: dict[str, str] = field(default_factory=dict)
-    """The job of each form that was sent to publish, by the form's mark."""
+    """Maps the mark of each form that was sent to publish to its job."""
     done: int = 0
     of: int = 0
-    """Rows that the job under way has been through, and all that it goes through."""
+    """The total number of rows of the current job, of which `done` are completed."""
 
     @property
     def checked(self) -> list[Row]:
@@ -137,13 +140,13 @@ class Sheet:
 
 
 class Sheets:
-    """The newest."""
+    """The newest sheets, at most MOST_KEPT."""
 
     def __init__(self) -> None:
         self._sheets: OrderedDict[str, Sheet] = OrderedDict()
 
     def get(self, sheet_id: str) -> Sheet:
-        """Raises InvalidRequest."""
+        """The sheet with this id. Raises InvalidRequest if it is no longer kept."""
         if sheet_id not in self._sheets:
             raise InvalidRequest(
                 "These corrections are no longer kept here: the server was started anew, or many others came after "
@@ -161,8 +164,8 @@ class Sheets:
 
 
 async def check(service: "Service", rows: Sequence[Row], make: Callable[[Row], EditRequest], now_s: float) -> None:
-    """Checks each row before anything is fitted: whether it is a request at all, whether the model can take it, and
-    whether it is the only one of its prompt."""
+    """Check each row before anything is fitted: that it is a valid request, that the model can take it, and that no
+    other row has its prompt."""
     first: dict[tuple[str, str], int] = {}
     for row in rows:
         if row.problem is not None:
@@ -181,7 +184,7 @@ async def check(service: "Service", rows: Sequence[Row], make: Callable[[Row], E
 
 
 async def try_rows(service: "Service", metrics: Metrics, sheet: Sheet, origin: Origin, read: int, tell: Tell) -> Any:
-    """Previews every row that was checked, one after the other: nothing changes for anybody."""
+    """Preview each checked row, one after the other. Nothing is committed."""
     rows = sheet.checked
     sheet.done, sheet.of = 0, len(rows)
     for row in rows:
@@ -207,7 +210,7 @@ async def publish_rows(
     read: int,
     tell: Tell,
 ) -> Any:
-    """Publishes each of these rows for itself: one that is refused now keeps its place among the rest."""
+    """Publish each of these rows on its own. A row that is refused remains among the rest."""
     sheet.done, sheet.of = 0, len(origins)
     found = []
     for row, origin in origins:
@@ -229,7 +232,7 @@ async def publish_rows(
 
 
 def replaced_by(service: "Service", row: Row) -> list[str]:
-    """Edits of the very same prompt that stand now, and that it would take the place of."""
+    """The live or disabled edits of the same prompt, which this row would replace."""
     request = row.request
     if request is None or row.edit_id is not None:
         return []

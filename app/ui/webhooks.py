@@ -1,4 +1,4 @@
-"""Webhooks, for admins: set up, tried, removed, and what each was told last."""
+"""Webhooks, for admins: set up, tested, removed, and shown with their last deliveries."""
 
 from functools import partial
 from typing import Any
@@ -47,7 +47,8 @@ def _listing(visit: Visit, problem: Any = None, made: tuple[str, str] | None = N
 
 
 async def create(visit: Visit) -> Response:
-    """The secret is shown in this answer and nowhere else: a form that is sent twice sets up none the second time."""
+    """Set up a webhook. The secret is shown in this answer only; a form that is sent twice sets up no second
+    webhook."""
     form = visit.form
     url, kinds = form.get("url"), form.all("kind")
     spaces = tuple(dict.fromkeys(form.get("namespaces").replace(",", " ").split()))
