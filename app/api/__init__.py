@@ -1,1 +1,1 @@
-"""The HTTP API: requests become domain values, domain values become JSON. Knows no model and no log."""
+"""The HTTP API: translates requests into domain values, and domain values into JSON. Independent of model and log."""

@@ -1,4 +1,4 @@
-"""The app around a service: its life, its middleware, its routes. Knows no model and no setting."""
+"""The app around a service: its life, middleware and routes. Independent of model and settings."""
 
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -39,16 +39,16 @@ from app.api.strangers import Strangers
 from app.version import version
 
 if TYPE_CHECKING:
-    from app.service.service import Service  # imports torch: the API itself does without
+    from app.service.service import Service  # imports torch, which the API itself does without
 
 DESCRIPTION = """\
 A frozen model serves `/generate`; a correction posted to `/edit` is live seconds later for every request that asks the
 same thing, and for no other; `/edits` shows who changed what, and takes it back. Every change raises the **revision**
 by one; every answer tells it in `X-Errata-Revision`. Errors are `application/problem+json`."""
 PAGES = "/ui"
-"""Where the pages for people begin, on an app that has them."""
+"""The path of the pages for people, on an app that has them."""
 BELOW = (PAGES, "/help")
-"""Paths at and below which pages decide who may see them."""
+"""The paths at and below which the pages themselves decide who may see them."""
 TAGS = [
     {"name": "generate", "description": "Ask the model."},
     {"name": "openai", "description": "Ask the model as OpenAI is asked: point OpenAI's clients at `/v1`."},
@@ -57,7 +57,7 @@ TAGS = [
 ]
 
 EXPOSED = (REQUEST_ID, REVISION, EDITS, NOT_GIVEN, "Location", "ETag", "Retry-After", "Preference-Applied")
-"""Headers of an answer that the pages of other origins may read."""
+"""The headers of an answer that pages of other origins may read."""
 
 
 def create_app(
@@ -72,11 +72,11 @@ def create_app(
     started: Callable[[], None] = lambda: None,
     pages: "Callable[[Service, Door, Metrics], Sequence[BaseRoute]] | None" = None,
 ) -> FastAPI:
-    """An app that starts the service when it starts and stops it when it stops. `starting` is told what the service is
-    doing until then, `started` that it has started. `cors_origins`: those whose pages may call it; `*`: all.
-    `allowed_hosts`: names by which it may be called while it has no key, besides localhost; `trusted_proxies`:
-    addresses and networks whose X-Forwarded-For is believed. `pages` makes the routes of the pages for
-    people, which stand at and below BELOW."""
+    """An app that starts the service when it starts and stops it when it stops. `starting` is called with what the
+    service is doing (text, steps done, steps in total), `started` once it has started. `cors_origins` are the origins
+    whose pages may call the app, `*` all. `allowed_hosts` are the names by which it may be called while it has no key,
+    besides localhost; `trusted_proxies` are the addresses and networks whose X-Forwarded-For is believed. `pages` makes
+    the routes of the pages for people, which are at and below BELOW."""
 
     @asynccontextmanager
     async def life(app: FastAPI) -> AsyncIterator[None]:
@@ -106,7 +106,7 @@ def create_app(
     app.add_middleware(
         Envelope, revision=lambda: service.revision, max_body_bytes=max_body_bytes, on_error=metrics.error
     )
-    if cors_origins:  # outermost: a browser shows a page only those errors that carry its headers
+    if cors_origins:  # outermost: a browser shows a page only errors that carry its headers
         app.add_middleware(
             CORSMiddleware,
             allow_origins=cors_origins,
@@ -123,7 +123,7 @@ def create_app(
                 "Preference-Applied",
             ],
         )
-    if trusted_proxies:  # before the gate counts addresses, and before any is written down
+    if trusted_proxies:  # before the gate counts addresses, and before any is logged
         app.add_middleware(ProxyHeadersMiddleware, trusted_hosts=[*trusted_proxies])
     errors.install(app)
     app.include_router(generate.routes(service, metrics))

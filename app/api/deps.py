@@ -1,4 +1,5 @@
-"""What routes share: who asks, and whether they still listen. Knows no service and no body."""
+"""Dependencies shared by the routes: the requester, and whether the client is still connected. Independent of the
+service and of bodies."""
 
 import asyncio
 import hashlib
@@ -37,7 +38,7 @@ def origin_of(
         Header(description="Any text of the client's. The same request under the same key is carried out once."),
     ] = None,
 ) -> Origin:
-    """Raises InvalidRequest for a header that is too long or not printable."""
+    """The origin of a request. Raises InvalidRequest for a header that is too long or not printable."""
     actor = _header("X-Errata-Actor", x_errata_actor, MAX_ACTOR_CHARS)
     key: Key | None = getattr(request.state, "key", None)
     who = (actor or "anonymous") if key is None else signed(key, actor)
@@ -64,7 +65,7 @@ def read_of(
         ),
     ] = None,
 ) -> int | None:
-    """Raises InvalidRequest for what is no revision."""
+    """The revision that the client has read. Raises InvalidRequest for a header that is no revision."""
     if if_match is None:
         return None
     given = if_match.strip()
@@ -77,19 +78,19 @@ def read_of(
 
 
 def holder_of(request: Request) -> Key | None:
-    """The key that the request came with; None where none is asked for."""
+    """The key that the request came with; None if no key is required."""
     key: Key | None = getattr(request.state, "key", None)
     return key
 
 
 Holder = Annotated[Key | None, Depends(holder_of)]
-"""A route that is about namespaces checks them against it (`check_reach`): see `REACHED` in the gate."""
+"""The key against which a route about namespaces checks them (`check_reach`): see `REACHED` in the gate."""
 
 Read = Annotated[int | None, Depends(read_of)]
 
 
 def because(origin: Origin, reason: str | None, *asked: object) -> Origin:
-    """The origin of a change with its reason and, under a key, a hash of what was asked."""
+    """The origin of a change with its reason and, under an idempotency key, a hash of the request's arguments."""
     digest = None
     if origin.idempotency_key is not None:
         digest = hashlib.sha256(repr(asked).encode()).hexdigest()
@@ -108,7 +109,8 @@ def _header(name: str, value: str | None, max_chars: int) -> str | None:
 
 
 async def while_connected(request: Request, work: Awaitable[T]) -> T:
-    """The work's result. Cancels it and raises ClientGone if the client leaves first. The body must be read already."""
+    """The result of the work. Cancels it and raises ClientGone if the client disconnects first. The body must have been
+    read already."""
     task = asyncio.ensure_future(work)
     gone = asyncio.ensure_future(_disconnect(request))
     try:

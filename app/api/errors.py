@@ -1,4 +1,4 @@
-"""Errors on the wire: one table from what went wrong to a status and a problem (RFC 9457). Knows no route."""
+"""Errors in HTTP answers: one table maps an error to a status and a problem (RFC 9457). Independent of the routes."""
 
 import json
 import logging
@@ -23,7 +23,7 @@ _log = logging.getLogger(__name__)
 PROBLEM_JSON = "application/problem+json"
 PREFIX = "urn:errata:problem:"
 CLIENT_GONE = 499
-"""What the log and the metrics call a request whose client left; nobody receives it."""
+"""The status in the log and the metrics for a request whose client left; nobody receives it."""
 RETRY_AFTER_S = 1
 INTERNAL = "The server met an error of its own. Its log has more, under this X-Request-Id."
 
@@ -63,19 +63,20 @@ TABLE: Mapping[type[domain.ErrataError], tuple[int, str, str]] = {
     domain.IncompatibleEdit: (409, "incompatible-edit", "The edit was made for another model"),
     domain.ErrataError: (500, "server-error", "The server failed"),
 }
-"""(status, problem type, title) of each; a class that is not listed takes its nearest base's."""
+"""Maps an error to (status, problem type, title); a class that is not listed takes the row of its nearest base."""
 
 HTTP_TITLES = {408: "Request timeout", 413: "Content too large"}
-"""Where Python's own phrase differs between its versions."""
+"""The titles of statuses whose phrase in Python differs between Python's versions."""
 HTTP_DETAILS = {
     404: "There is nothing at this path: /docs lists every route.",
     405: "This path does not take this method; the Allow header names those it takes.",
 }
-"""In place of a detail that only repeats the status."""
+"""The details that replace one that only repeats the status."""
 
 
 class ProblemResponse(Response):
-    """Escapes all but ASCII: a problem may quote what the client sent, even half of a surrogate pair."""
+    """A problem as an answer, with all but ASCII escaped: it may quote what the client sent, even half of a surrogate
+    pair."""
 
     media_type = PROBLEM_JSON
 
@@ -95,9 +96,8 @@ def row_of(error: type[domain.ErrataError]) -> tuple[int, str, str]:
 
 
 def problem_of(error: Exception, body: Any = None) -> dict[str, Any]:
-    """Any exception as a problem. What is not the caller's doing is logged here, and told without its inside.
-
-    `body`: the type of the body that the route takes, for advice on names that it does not know."""
+    """Any exception as a problem. A fault of the server is logged here, and reported without its internals. `body` is
+    the type of the route's body, for advice on unknown field names."""
     if isinstance(error, domain.ErrataError):
         status, kind, title = row_of(type(error))
         if status == 500:
@@ -106,7 +106,7 @@ def problem_of(error: Exception, body: Any = None) -> dict[str, Any]:
         return problem(status, kind, title, error.message, shown(details))
     if isinstance(error, ClientGone):
         return problem(CLIENT_GONE, "client-gone", "The client went away", "The connection was closed.")
-    if isinstance(error, HTTPException) and error.status_code == 400:  # FastAPI's word for bytes that are no text
+    if isinstance(error, HTTPException) and error.status_code == 400:  # FastAPI's answer to bytes that are not text
         return problem(422, "invalid-request", "Invalid request", "The body cannot be read: send JSON, in UTF-8.")
     if isinstance(error, HTTPException):
         phrase = HTTPStatus(error.status_code).phrase
@@ -121,19 +121,19 @@ def problem_of(error: Exception, body: Any = None) -> dict[str, Any]:
 
 
 def headers_of(error: Exception, status: int) -> dict[str, str]:
-    """Retry-After where asking again may help; what an HTTP error brings along, such as Allow."""
+    """The headers of an error: Retry-After if a repetition may help, and those of an HTTP error, such as Allow."""
     if isinstance(error, HTTPException) and error.headers:
         return dict(error.headers)
     if isinstance(error, domain.Unauthenticated):
         return {"WWW-Authenticate": 'Bearer realm="errata"'}
     if isinstance(error, domain.ErrataError) and status in (429, 503):
-        # whole seconds, and never 0: the header knows no less
+        # whole seconds, and never 0: the header has no finer unit
         return {"Retry-After": str(max(RETRY_AFTER_S, round(error.details.get("retry_after_s", RETRY_AFTER_S))))}
     return {}
 
 
 def answer_to(error: Exception, path: str = "", body: Any = None) -> Response:
-    """In the form that is expected at a path: a problem, or OpenAI's `error`."""
+    """The answer to an error, in the form that its path uses: a problem, or OpenAI's `error`."""
     found = problem_of(error, body)
     headers = headers_of(error, found["status"])
     if path.startswith(openai_errors.PREFIX):
@@ -158,6 +158,7 @@ async def _handle(request: Request, error: Exception) -> Response:
 
 
 def install(app: FastAPI) -> None:
-    """Everything but unexpected errors, which `middleware` answers: only there does the answer get its headers."""
+    """Handle all errors except unexpected ones, which `middleware` answers: only there does the answer get its
+    headers."""
     for kind in (domain.ErrataError, HTTPException, RequestValidationError, ClientGone):
         app.add_exception_handler(kind, _handle)

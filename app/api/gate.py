@@ -1,6 +1,7 @@
-"""Who may come in: keys, roles and rates, decided from the head of a request before a byte of its body is read.
+"""Access control: keys, roles and rates, decided from the head of a request before any byte of its body is read.
 
-Pure ASGI. Knows paths, no service. What the table does not name needs an admin, so that a new route is closed at first.
+Pure ASGI. Depends on paths, not on the service. A path that the table does not name requires an admin, so that a new
+route starts out closed.
 """
 
 import math
@@ -18,15 +19,15 @@ from app.domain.errors import Forbidden, RateLimited, Unauthenticated
 from app.domain.keys import RIGHTS, Key, Right, check_reach, key_of
 
 OPEN = frozenset({"/healthz", "/readyz", "/health", "/info", "/docs", "/openapi.json"})
-"""What orchestrators ask, and the description of the API: no key, no limit."""
+"""The paths for orchestrators and the description of the API, which have neither key nor limit."""
 OPEN_BELOW = ("/docs/",)
-"""What those pages show."""
+"""The paths of the assets that those pages show."""
 
 LOOKED_AT = frozenset(
     {"edits", "log", "editors", "metrics", "snapshots", "probes", "recent", "jobs", "scope", "namespaces", "switch"}
     | {"policy", "proposals", "feedback"}
 )
-"""What a reader may see: the first part of a path."""
+"""The first parts of the paths that a reader may see."""
 
 
 REACHED = frozenset(
@@ -35,11 +36,11 @@ REACHED = frozenset(
         "namespaces", "switch", "editors",
     }
 )  # fmt: skip
-"""What a key for some namespaces may ask at all: each route there looks at the namespaces that it is about."""
+"""The first parts of the paths open to a key for some namespaces: each route there checks the namespaces concerned."""
 
 
 def right_of(method: str, path: str) -> Right | None:
-    """The right that a request needs; None for none."""
+    """The right that a request needs; None if it needs none."""
     if path in OPEN or path.startswith(OPEN_BELOW) or (path == "/" and method in ("GET", "HEAD")):
         return None
     if path in ("/", "/generate", "/generate_stream") or path.startswith("/v1/"):
@@ -60,13 +61,13 @@ def right_of(method: str, path: str) -> Right | None:
     if method == "DELETE" and first in (
         "jobs",
         "edits",
-    ):  # edits: no route takes it, and the answer names the right one
+    ):  # for edits: no route takes it, and the answer names the right one
         return Right.EDIT
     return Right.ADMIN
 
 
 def _is_own(path: str) -> bool:
-    """What a proposal's maker does with it."""
+    """Whether the path is an action of the proposal's own maker."""
     return path.endswith("/withdraw")
 
 
@@ -76,10 +77,10 @@ def _first(path: str) -> str:
 
 
 class Door:
-    """Who is let in, and how often: one for all entrances of an app.
+    """The check of keys and rates that all entrances of an app share.
 
-    `keys` are those of the ledger: while none was ever created, whoever reaches the server is let in. `rate` is such as
-    `600/minute`, for each key, or for each address where keys are not asked for.
+    `keys` returns those of the ledger: while none was ever created, everybody who reaches the server is admitted.
+    `rate` is a limit such as `600/minute`, per key, or per address if no key is required.
     """
 
     def __init__(self, *, keys: Callable[[], Mapping[str, Key]], rate: str | None) -> None:
@@ -90,13 +91,13 @@ class Door:
 
     @property
     def asks_for_keys(self) -> bool:
-        """Once there was a key, for good: a log that was wiped or restored while the server runs must not open the
-        door."""
+        """Whether a key is required. This stays true once there was a key: a log that is wiped or restored while the
+        server runs must not open the door."""
         self._asked_for = self._asked_for or bool(self._keys())
         return self._asked_for
 
     def key(self, text: str) -> Key:
-        """The live key that a text is. Raises Unauthenticated."""
+        """The live key with this text. Raises Unauthenticated."""
         key = key_of(text.strip(), self._keys())
         if key is None:
             raise Unauthenticated(
@@ -106,12 +107,12 @@ class Door:
         return key
 
     def known(self, key_id: str) -> Key | None:
-        """A key that was shown before, as long as it is not revoked."""
+        """A key that was presented before, if it is not revoked."""
         key = self._keys().get(key_id)
         return None if key is None or key.revoked_at_s is not None else key
 
     def count(self, who: str) -> None:
-        """Raises RateLimited."""
+        """Count a request against the rate. Raises RateLimited."""
         if self._rate is None or self._limiter.hit(self._rate, who):
             return
         reset_at_s = self._limiter.get_window_stats(self._rate, who).reset_time
@@ -122,7 +123,8 @@ class Door:
 
 
 def check_right(key: Key | None, right: Right) -> None:
-    """Raises Forbidden. Without a key, on a server that asks for none, everything is allowed."""
+    """Check that a key has a right. Raises Forbidden. Without a key, on a server that requires none, everything is
+    allowed."""
     if key is not None and right not in RIGHTS[key.role]:
         proposes = right is Right.EDIT and Right.PROPOSE in RIGHTS[key.role]
         raise Forbidden(
@@ -133,9 +135,8 @@ def check_right(key: Key | None, right: Right) -> None:
 
 
 class Gate:
-    """The API's entrance. Pages have one of their own: what is at or below one of `pages` is let through. While no key
-    is asked for, neither serves `strangers`: web pages of others.
-    """
+    """The API's entrance. Paths at or below one of `pages` are let through, as pages have an entrance of their own.
+    While no key is required, neither entrance serves `strangers`: web pages of other sites."""
 
     def __init__(self, app: ASGIApp, *, door: Door, strangers: Strangers, pages: Sequence[str] = ()) -> None:
         self._app = app
@@ -153,7 +154,7 @@ class Gate:
                 try:
                     key = self._key(Headers(scope=scope), right, scope["path"])
                 except Unauthenticated:
-                    self._door.count(f"refused {address}")  # or keys could be tried as fast as they can be sent
+                    self._door.count(f"refused {address}")  # otherwise keys could be tried as fast as they can be sent
                     raise
                 scope.setdefault("state", {})["key"] = key
                 self._door.count(address if key is None else key.id)

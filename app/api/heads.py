@@ -1,15 +1,15 @@
-"""`HEAD` as HTTP has it: whatever GET would answer, without its body. Pure ASGI; knows no route."""
+"""`HEAD` as HTTP defines it: the answer of GET without its body. Pure ASGI; independent of the routes."""
 
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 
 class _Enough(OSError):
-    """Raised to a stream that goes on after its head was sent; servers raise the like when a client has left."""
+    """Raised to a stream that continues after its head was sent, as servers do when a client has left."""
 
 
 class Heads:
-    """Asks the app inside for GET, and passes on the beginning of its answer."""
+    """Middleware that calls the app with GET and passes on only the head of its answer."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app

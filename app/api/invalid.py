@@ -1,4 +1,4 @@
-"""What is wrong with a body, a query or a header, in words of the client's own: its fields, never the validator's."""
+"""Problems of a body, a query or a header, described by the client's own fields, never in the validator's terms."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -8,16 +8,16 @@ from fastapi.exceptions import RequestValidationError
 from app.api.wayfinding import meant, names_of
 
 MOST = 20
-"""Problems that are told of one body: who sends thousands of unknown fields is not told of each."""
+"""The most problems reported for one body: a client that sends thousands of unknown fields is not told of each."""
 TELLING = {"too_short", "too_long", "value_error", "string_too_short", "string_too_long"}
-"""Kinds of errors that say more of a field than that its type is not one of those that are taken."""
+"""The kinds of errors that are more specific than a wrong type among several that a field takes."""
 TAGS = {"one", "batch"}
-"""Parts of a location that name a choice of the validator's, not a field of the client's."""
+"""Parts of a location that name a choice made by the validator, not a field of the client."""
 
 
 def problems_of(error: RequestValidationError, body: Any = None) -> list[dict[str, Any]]:
-    """Each thing that is wrong: where it stands, the field, a message, in a batch the index. `body`: the type of body
-    that is taken. Of more than MOST, the first ones."""
+    """The problems of a request: for each its place, field and message, and in a batch the index. `body` is the type of
+    the body that the route takes. At most MOST of them are returned, the first ones."""
     known = names_of(body)
     told = [(each, _Place(each["loc"], error.body, body, known)) for each in error.errors()[:MOST]]
     telling = {place.field for each, place in told if each["type"] in TELLING}
@@ -32,14 +32,15 @@ def problems_of(error: RequestValidationError, body: Any = None) -> list[dict[st
 
 
 def detail_of(found: Sequence[Mapping[str, Any]], error: RequestValidationError) -> str:
-    """Everything that was found, as one text, which says how many more problems there are."""
+    """All problems as one text, which gives the number of further ones."""
     left = len(error.errors()) - MOST
     more = [f"And there {'is 1 more problem' if left == 1 else f'are {left} more problems'}."] if left > 0 else []
     return " ".join([*(each["message"] for each in found), *more])
 
 
 def _without_wrong_guesses(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Each form of a field that takes several complains; a form that an error stands deeper in is the one meant."""
+    """The problems without those of the wrong alternatives: every form of a field with several complains, and the form
+    with an error deeper inside is the one that was meant."""
     deep = {each["field"] for each in found}
 
     def outdone(field: str) -> bool:
@@ -49,10 +50,10 @@ def _without_wrong_guesses(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 class _Place:
-    """Where an error stands, read beside what the client sent: names that the validator gives to its choices go."""
+    """The location of an error in the body as sent, without the names that the validator gives to its choices."""
 
     def __init__(self, loc: Sequence[int | str], sent: Any, body: Any, known: frozenset[str]) -> None:
-        """`known`: all names of fields of the body."""
+        """`known` holds the names of all fields of the body."""
         self.where, *path = loc
         self.body = body
         self.path: list[int | str] = []
@@ -68,7 +69,7 @@ class _Place:
 
     @property
     def in_batch(self) -> dict[str, Any]:
-        """The index of the edit that it is about, where it is about one of several."""
+        """The index of the edit concerned, if it is one of a batch."""
         match self.path:
             case ["edits", int(index), *_]:
                 return {"index": index}
@@ -76,7 +77,7 @@ class _Place:
 
     @property
     def field(self) -> str:
-        """("parameters", "stop", 3) -> "parameters.stop[3]"."""
+        """The path as text: ("parameters", "stop", 3) gives "parameters.stop[3]"."""
         field = ""
         for part in self.path:
             field += (f"[{part}]" if field else str(part)) if isinstance(part, int) else f".{part}" if field else part

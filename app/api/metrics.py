@@ -1,4 +1,4 @@
-"""What Prometheus is told. One registry an app; knows no route."""
+"""The metrics for Prometheus, one registry for each app. Independent of the routes."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -16,7 +16,7 @@ SLOW_S = (0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
 
 
 class _Standing(Collector):
-    """How the server stands, read once a scrape."""
+    """Gauges of the server's state, read once per scrape."""
 
     def __init__(self, status: Callable[[], Status]) -> None:
         self._status = status
@@ -52,11 +52,11 @@ class _Standing(Collector):
         yield switches
 
     def describe(self) -> Iterator[Metric]:
-        return iter(())  # registering must not ask a service that has not started
+        return iter(())  # registration must not ask a service that has not started
 
 
 class Metrics:
-    """Counters and histograms of one app. Tokens are those of requests, not of verifications."""
+    """Counters and histograms of one app. Tokens are counted for requests, not for verifications."""
 
     def __init__(self, status: Callable[[], Status]) -> None:
         self._registry = CollectorRegistry()
@@ -85,7 +85,7 @@ class Metrics:
         return Histogram(f"errata_{name}", about, labels, registry=self._registry, buckets=buckets)
 
     def generated(self, generation: Generation, began: float) -> None:
-        """`began` is of `time.perf_counter`."""
+        """Count a finished answer. `began` is a time of `time.perf_counter`."""
         self._prompt_tokens.inc(generation.prompt_tokens)
         self._generation_tokens.inc(len(generation.tokens))
         self._success.labels(generation.finish_reason).inc()
@@ -122,8 +122,8 @@ class Metrics:
         self._errors.labels(str(status)).inc()
 
     def latencies(self) -> dict[str, tuple[int, float | None, float | None]]:
-        """Of answers and of edits since the start: how many, the median and the 95th percentile, in seconds, read off
-        the histograms' buckets; None where there was none, or beyond the last bucket."""
+        """For answers and edits since the start: the number, the median and the 95th percentile in seconds, read from
+        the histograms' buckets; None without any value, or beyond the last bucket."""
         told: dict[str, tuple[Histogram, dict[str, str]]] = {
             "First token": (self._first_token, {}),
             "Whole answer": (self._latency, {}),

@@ -1,6 +1,6 @@
-"""Around every request, whatever its route: its id, the size of its body, the headers of its answer, its log line.
+"""Handling around every request: its id, the size of its body, the headers of its answer, its log line.
 
-Pure ASGI, so that streams pass through untouched. Knows no route and no service.
+Pure ASGI, so that streams pass through untouched. Independent of routes and service.
 """
 
 import asyncio
@@ -24,12 +24,12 @@ _log = logging.getLogger(__name__)
 REQUEST_ID = "X-Request-Id"
 REVISION = "X-Errata-Revision"
 BODY_S = 30.0
-"""What a body may take to arrive, from the moment it is asked for."""
+"""The time that a body may take to arrive, in seconds, from the start of its request."""
 _SANE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/+=-]{0,127}")
 
 
 class Envelope:
-    """Outermost: whatever happens inside, what goes out is one answer with these headers."""
+    """The outermost middleware: whatever happens inside, exactly one answer with these headers goes out."""
 
     def __init__(
         self, app: ASGIApp, *, revision: Callable[[], int], max_body_bytes: int, on_error: Callable[[int], None]
@@ -67,7 +67,7 @@ class Envelope:
                     _check_encoding(headers)
                     await self._app(scope, self._limited(receive), send_with_headers)
                 except Exception as error:
-                    if status:  # half an answer is out: all that is left is to break it off
+                    if status:  # half an answer is out: it can only be broken off
                         raise
                     await answer_to(error, scope["path"])(scope, receive, send_with_headers)
             finally:
@@ -85,7 +85,7 @@ class Envelope:
 
         async def counted() -> Message:
             nonlocal taken, whole
-            if whole:  # what is waited for now is the client's leaving
+            if whole:  # the only message left is the client's disconnect
                 return await receive()
             try:
                 async with asyncio.timeout(due_s - time.monotonic()):
@@ -96,7 +96,7 @@ class Envelope:
             if message["type"] == "http.request":
                 taken += len(message.get("body", b""))
                 if taken > self._max_body_bytes:
-                    raise self._too_large()  # an HTTPException: FastAPI lets it through while it reads a body
+                    raise self._too_large()  # an HTTPException, which FastAPI lets through while it reads a body
             return message
 
         return counted
@@ -106,8 +106,8 @@ class Envelope:
 
 
 def _tell(scope: Scope, status: int, seconds: float, facts: dict[str, Any]) -> None:
-    """The request's line. Its query stays out, which may hold what was asked."""
-    # raw_path: decoded it could hold a line break
+    """Write the request's log line, without its query, which may contain a prompt."""
+    # raw_path, because a decoded path could contain a line break
     path = scope.get("raw_path", b"").decode("latin-1")
     fields: dict[str, Any] = {"method": scope["method"], "path": path, "status": status, "seconds": round(seconds, 4)}
     template = getattr(scope.get("route"), "path", None)
@@ -121,12 +121,12 @@ def _tell(scope: Scope, status: int, seconds: float, facts: dict[str, Any]) -> N
 
 
 def _check_encoding(headers: Headers) -> None:
-    """A compressed body is refused by name: read as it came it would be no JSON, and unpacked it may be of any size."""
+    """Refuse a compressed body by name: unpacked it may be of any size, and as it came it is not JSON."""
     encoding = headers.get("content-encoding", "identity").strip().lower()
     if encoding not in ("", "identity"):
         raise HTTPException(415, f"Bodies compressed with {encoding[:40]!r} are not taken: send the JSON as it is.")
 
 
 def sane_id(given: str | None) -> str:
-    """The client's own request id where it can stand in a log line, else a new one."""
+    """The client's own request id if it is fit for a log line, otherwise a new one."""
     return given if given is not None and _SANE.fullmatch(given) else uuid.uuid4().hex

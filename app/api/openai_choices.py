@@ -1,4 +1,4 @@
-"""A generation as OpenAI's choices, whole and in chunks. Knows no HTTP."""
+"""A generation as OpenAI's choices, whole and in chunks. Independent of HTTP."""
 
 from typing import Any
 
@@ -18,7 +18,7 @@ from app.domain.generation import Generation, Token
 
 
 class Completions:
-    """Choices of /v1/completions. With `echo` an answer begins with its prompt."""
+    """The choices of /v1/completions. With `echo` an answer begins with its prompt."""
 
     kinds = "text_completion", "text_completion"
 
@@ -65,7 +65,7 @@ class Completions:
 
 
 class Chats:
-    """Choices of /v1/chat/completions."""
+    """The choices of /v1/chat/completions."""
 
     kinds = "chat.completion", "chat.completion.chunk"
 
@@ -83,7 +83,7 @@ class Chats:
         }
 
     def opening(self, answers: int) -> list[ChatDelta]:
-        """Each answer says first who speaks."""
+        """The first part of each answer, which names the role of its speaker."""
         return [self._part(at, {"role": "assistant", "content": ""}) for at in range(answers)]
 
     def chunk(self, at: int, token: Token) -> ChatDelta | None:

@@ -1,4 +1,4 @@
-"""The same errors in OpenAI's form, for whoever asks under /v1. Knows the table of problems, no route."""
+"""The same errors in OpenAI's form, for requests under /v1. Depends on the table of problems, not on the routes."""
 
 import re
 from collections.abc import Mapping
@@ -12,13 +12,13 @@ CODES = {
     "queue-full": "rate_limit_exceeded",
     "invalid-request": None,
 }
-"""OpenAI's word where it has one; any other is the problem's own."""
+"""OpenAI's code for a kind of problem, where it has one; any other keeps the problem's own name."""
 TYPES = {401: "authentication_error", 403: "permission_error", 404: "not_found_error", 429: "rate_limit_error"}
 _FIELD = re.compile(r"`([a-z_]+)")
 
 
 def openai_problem(problem: Mapping[str, Any]) -> dict[str, Any]:
-    """A problem -> its status and `error`. What the client did wrong is 400 with OpenAI, where it is 422 here."""
+    """Translate a problem into its status and OpenAI's `error`. A client's mistake is 422 here, but 400 with OpenAI."""
     status, kind = int(problem["status"]), str(problem["type"]).rpartition(":")[2]
     message = str(problem["detail"]).replace("`max_new_tokens`", "`max_tokens`")
     found = problem.get("errors")

@@ -1,4 +1,5 @@
-"""The description of the API: every route with its errors, as problems. Knows the table of errors, no route."""
+"""The OpenAPI description: every route with its errors, as problems. Depends on the table of errors, not on the
+routes."""
 
 import copy
 from collections.abc import Callable, Iterable
@@ -18,7 +19,7 @@ from app.domain.generation import Generation
 Responses = dict[int | str, dict[str, Any]]
 EVENT_STREAM = "text/event-stream"
 STREAM_HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
-"""A proxy that holds tokens back makes a stream of none."""
+"""The headers of a stream, which tell proxies not to buffer it."""
 EDITS, NOT_GIVEN = "X-Errata-Edits", "X-Errata-Not-Given"
 EDITS_HEADERS = {
     EDITS: {"schema": {"type": "string"}, "description": "Ids of the edits that answered, if any did. Not in streams."},
@@ -28,9 +29,10 @@ EDITS_HEADERS = {
         "streams.",
     },
 }
-"""Headers of a whole answer. A stream's go out before it is known what is said: its last event has the same."""
+"""The headers of a whole answer. A stream sends its headers before the answer is known; its last event has the same
+fields."""
 STREAMS = frozenset({"/generate_stream"})
-"""Routes that write server-sent events themselves."""
+"""The routes that write server-sent events themselves."""
 _SCHEMA = {"$ref": "#/components/schemas/Problem"}
 HEADERS = {
     REQUEST_ID: {"schema": {"type": "string"}, "description": "The request's own id where it had a sane one."},
@@ -39,7 +41,8 @@ HEADERS = {
 
 
 def raises(*kinds: type[ErrataError], body: bool = False) -> Responses:
-    """What a route may answer besides success; every route may answer InvalidRequest, one with a body 408 and 413."""
+    """The errors that a route may answer with. Every route may raise InvalidRequest; one with a body may also answer
+    408 and 413."""
     found: dict[int, dict[str, Any]] = {}
     for kind in (*kinds, InvalidRequest):
         status, name, title = row_of(kind)
@@ -59,7 +62,7 @@ def raises(*kinds: type[ErrataError], body: bool = False) -> Responses:
 
 
 def edits_headers(generations: Iterable[Generation]) -> dict[str, str]:
-    """Values of EDITS_HEADERS: those that would be empty are left out."""
+    """The values of EDITS_HEADERS; empty ones are left out."""
     every = list(generations)
     found = {
         EDITS: dict.fromkeys(hit.edit_id for each in every for hit in each.hits),
@@ -69,7 +72,7 @@ def edits_headers(generations: Iterable[Generation]) -> dict[str, str]:
 
 
 def leads_to(**operations: str) -> dict[str, Any]:
-    """OpenAPI links from an answer that has the `id` of an edit: name -> the operation that takes it."""
+    """OpenAPI links from an answer that has an edit's `id`: link name -> id of the operation that takes it."""
     return {
         name: {"operationId": operation, "parameters": {"edit_id": "$response.body#/id"}}
         for name, operation in operations.items()
@@ -77,7 +80,7 @@ def leads_to(**operations: str) -> dict[str, Any]:
 
 
 def describe(app: FastAPI) -> Callable[[], dict[str, Any]]:
-    """Takes the place of `app.openapi`: adds the problem's schema, 500, and the headers that every answer has."""
+    """A replacement for `app.openapi` that adds the problem's schema, status 500, and the headers of every answer."""
 
     def openapi() -> dict[str, Any]:
         if app.openapi_schema is None:
@@ -109,11 +112,11 @@ def describe(app: FastAPI) -> Callable[[], dict[str, Any]]:
 
 
 GATE = {str(status): response for status, response in raises(Unauthenticated, Forbidden, RateLimited).items()}
-"""What the gate may answer before any route."""
+"""The errors that the gate may answer with before any route runs."""
 
 
 def _as_events(response: dict[str, Any]) -> None:
-    """Each event's `data` is what the route names as its model."""
+    """Describe the answer as events, each with `data` of the model that the route names."""
     schema = response["content"].pop("application/json")["schema"]
     data = {"type": "string", "contentMediaType": "application/json", "contentSchema": schema}
     response["content"][EVENT_STREAM] = {
@@ -122,7 +125,7 @@ def _as_events(response: dict[str, Any]) -> None:
 
 
 def _as_openai(responses: dict[str, Any]) -> dict[str, Any]:
-    """The same errors as they are told under /v1."""
+    """The same errors in the form used under /v1."""
     content = {"application/json": {"schema": {"$ref": "#/components/schemas/OpenAIProblem"}}}
     found = {status: response for status, response in responses.items() if status < "400"}
     for status, response in responses.items():

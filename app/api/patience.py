@@ -1,7 +1,7 @@
-"""Clients that dawdle: a connection whose next request has not begun in earnest after a while is closed.
+"""A time limit on slow clients: a connection whose next request does not send its whole head in time is closed.
 
-uvicorn waits for the head of a request as long as its sender likes, with a file descriptor held. How long a body may
-take is `middleware`'s to say; a reader that stops reading holds a socket's buffer and nothing of the model.
+uvicorn waits for the head of a request indefinitely, with a file descriptor held. The time for a body is limited by
+`middleware`; a client that stops reading holds a socket's buffer and nothing of the model.
 """
 
 import asyncio
@@ -14,7 +14,7 @@ HEAD_S = 10.0
 
 
 class Patience(H11Protocol):
-    """uvicorn's own protocol, for `uvicorn.Config(http=...)`."""
+    """uvicorn's own protocol with a time limit for heads, for `uvicorn.Config(http=...)`."""
 
     _due: asyncio.TimerHandle | None = None
 
@@ -31,7 +31,7 @@ class Patience(H11Protocol):
         begun = bool(self.conn.trailing_data[0])
         if self.conn.their_state is not h11.IDLE:
             self._at_ease()
-        elif begun and self._due is None:  # the head of a further request; without a byte, keep-alive has its own time
+        elif begun and self._due is None:  # the head of a further request; keep-alive limits the wait before it
             self._due = self.loop.call_later(HEAD_S, self._give_up)
 
     def _give_up(self) -> None:

@@ -1,4 +1,4 @@
-"""Whom a server serves while it has no key: those who name it as its operator does, and no foreign web page.
+"""The protection of a server without keys: it serves only requests under its operator's names, and no foreign web page.
 
 A page of any site may have its name resolve to this machine (DNS rebinding), and a browser then sends its requests here
 under that name. Nothing but the name tells them apart.
@@ -18,8 +18,8 @@ SEE = "See /help/troubleshooting#requests-for-another-host."
 
 
 class Strangers:
-    """`hosts` are names, addresses or networks by which the server may be called besides LOCAL, or `*`; `origins` those
-    of pages that may call it, or `*`."""
+    """The check of hosts and origins. `hosts` are names, addresses or networks by which the server may be called
+    besides LOCAL, or `*`; `origins` are those of pages that may call it, or `*`."""
 
     def __init__(self, hosts: Collection[str] = (), origins: Collection[str] = ()) -> None:
         given = {*LOCAL, *(host.casefold().strip("[]") for host in hosts)}
@@ -28,7 +28,7 @@ class Strangers:
         self._origins = origins
 
     def check(self, headers: Headers) -> None:
-        """Raises Forbidden for a request that may be a foreign page's."""
+        """Raises Forbidden for a request that may come from a foreign page."""
         called = headers.get("host", "")
         host = _hostname(called)
         if not self._known(host):
@@ -65,7 +65,7 @@ def _hostname(netloc: str) -> str:
 
 
 def _netloc(origin: str) -> str | None:
-    """None of what is no URL, which then is nobody's own origin."""
+    """The host and port of an origin; None for a text that is no URL and so nobody's own origin."""
     try:
         return urlsplit(origin).netloc.casefold()
     except ValueError:

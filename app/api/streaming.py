@@ -1,4 +1,4 @@
-"""A generation as the events of a stream. Knows no HTTP."""
+"""A generation as the events of a stream. Independent of HTTP."""
 
 from collections.abc import AsyncIterator
 
@@ -9,9 +9,9 @@ from app.domain.generation import Generation, GenerationParameters, Token
 async def events_of(
     body: GenerateBody, parameters: GenerationParameters, items: AsyncIterator[Token | Generation]
 ) -> AsyncIterator[StreamEvent]:
-    """One event a token, as soon as it is there; the last token's event has the whole text.
+    """One event for each token, as soon as it is known; the event of the last token has the whole text.
 
-    A token that may be the last is held until what follows it is known; any other would only be late for it.
+    A token that may be the last is held until what follows it is known; holding any other would only delay it.
     """
     held: Token | None = None
     count = told = 0
@@ -41,7 +41,7 @@ def _may_be_last(token: Token, count: int, parameters: GenerationParameters) -> 
 
 
 def _last(body: GenerateBody, generation: Generation, held: Token | None, index: int) -> StreamEvent:
-    # shown already, against expectation: the event still has a token, with nothing more to show
+    # if the token was shown already, against expectation, the event still has a token, with an empty text
     token = held or Token(generation.tokens[-1].id, "", generation.tokens[-1].logprob, True)
     top = bool(body.parameters.top_n_tokens)
     return _event(body, token, index).model_copy(

@@ -1,4 +1,4 @@
-"""What is told to somebody who took a wrong turn: the route that was meant, the field that was misspelt."""
+"""Advice for mistaken requests: the route that was meant, the field that was misspelt."""
 
 import difflib
 import re
@@ -9,7 +9,7 @@ from typing import Annotated, Any, Union, get_args, get_origin
 from pydantic import BaseModel
 
 NEAR = 0.75
-"""How alike two names must be, from 0 to 1, for one to be taken for a slip of the other."""
+"""The similarity, from 0 to 1, from which on one name counts as a misspelling of another."""
 
 _MISTAKEN: Sequence[tuple[str, str, str]] = (
     ("POST|PUT", "/edits", "Edits are made by POST /edit."),
@@ -34,11 +34,12 @@ _MISTAKEN: Sequence[tuple[str, str, str]] = (
     (".*", "/models(/.*)?", "OpenAI's routes are below /v1: GET /v1/models."),
     (".*", "/v1/(edits?|generate|log|scope)", "Errata's own routes stand at the top, without /v1."),
 )
-"""(methods, path, the way) of turns that are often taken: patterns, each matched whole."""
+"""Frequent mistakes as (methods, path, advice); both patterns must match in full."""
 
 
 def way(method: str, path: str, routes: Iterable[str]) -> str | None:
-    """Where to go in place of a path that is not there, or does not take the method. `routes`: all paths there are."""
+    """The path to use in place of one that does not exist or does not take the method. `routes` are all existing
+    paths."""
     for methods, pattern, told in _MISTAKEN:
         if re.fullmatch(methods, method) and re.fullmatch(pattern, path.rstrip("/") or "/"):
             return told
@@ -47,8 +48,8 @@ def way(method: str, path: str, routes: Iterable[str]) -> str | None:
 
 
 def meant(name: str, location: Sequence[int | str], body: Any) -> str | None:
-    """Advice on a field that is not known at a location of a body of this type: the name that it is a slip of, or the
-    place where it belongs."""
+    """Advice on a field that is unknown at a location of a body of this type: the name that it misspells, or the place
+    where it belongs."""
     models = list(_models_at(body, location))
     known = [field for model in models for field in _fields(model)]
     near = difflib.get_close_matches(name, known, n=1, cutoff=NEAR)
@@ -62,7 +63,7 @@ def meant(name: str, location: Sequence[int | str], body: Any) -> str | None:
 
 
 def names_of(body: Any) -> frozenset[str]:
-    """All names of fields that a body of this type may have, at whatever depth."""
+    """The names of all fields that a body of this type may have, at any depth."""
     found: dict[type[BaseModel], None] = {}
     waiting = list(_models_in(body))
     while waiting:
@@ -74,12 +75,12 @@ def names_of(body: Any) -> frozenset[str]:
 
 
 def _fields(model: type[BaseModel]) -> dict[str, Any]:
-    """The annotations of its fields, by the names that clients know."""
+    """The annotations of its fields, by the names that clients use."""
     return {info.alias or name: info.annotation for name, info in model.model_fields.items()}
 
 
 def _models_at(annotation: Any, location: Sequence[int | str]) -> Iterator[type[BaseModel]]:
-    """The models that may stand at a location: a union may hold several."""
+    """The models that may stand at a location; a union may hold several."""
     if not location:
         yield from _models_in(annotation)
         return

@@ -1,1 +1,1 @@
-"""The routes, one file a subject. Each file's `routes` makes a router around a service: no app, no globals."""
+"""The routes, one file for each subject. The `routes` of each file makes a router for a service: no app, no globals."""

@@ -1,4 +1,4 @@
-"""Taking edits back, switching them off and on. Nothing here makes an edit, and nothing is ever erased."""
+"""Routes that roll edits back, disable and enable them. They make no edits and erase nothing."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
@@ -45,7 +45,7 @@ def routes(service: "Service") -> APIRouter:
 
     @router.post("/edits/{edit_id}/rollback", summary="Take an edit back")
     async def rollback_one(edit_id: Id, asker: Asker, holder: Holder, read: Read, body: Why = None) -> EditOut:
-        """What it had superseded is live again. The edit and its history stay to be seen."""
+        """Edits that it superseded become live again. The edit and its history remain visible."""
         check_edits(service, holder, [edit_id])
         return _one(await service.roll_back([edit_id], _because(asker, body, "rollback", edit_id), read))
 
@@ -56,7 +56,7 @@ def routes(service: "Service") -> APIRouter:
 
     @router.post("/edits/{edit_id}/enable", responses=raises(ScopeConflict), summary="Let a disabled edit answer again")
     async def enable(edit_id: Id, asker: Asker, holder: Holder, read: Read, body: Why = None) -> EditOut:
-        """Refused (409) where an edit that was made meanwhile answers its prompts with another target."""
+        """Refused (409) if an edit that was made meanwhile answers its prompts with another target."""
         check_edits(service, holder, [edit_id])
         return _one(await service.enable([edit_id], _because(asker, body, "enable", edit_id), read))
 
@@ -69,9 +69,11 @@ def routes(service: "Service") -> APIRouter:
         read: Read,
         body: Annotated[RollbackBody, Body(openapi_examples=BACK)],
     ) -> ChangedEdits:
-        """Those named, or every edit of a namespace that was committed after a revision. It is a new revision itself.
+        """Rolls back the edits named, or every edit of a namespace that was committed after a revision, as one new
+        revision.
 
-        With `If-Match` nothing is taken back that changed, or came, since the revision that was read (412).
+        With `If-Match` nothing is rolled back if any of it changed, or was added, since the revision that was read
+        (412).
         """
         records, to = service.records, body.to_revision
         space = None if body.all_namespaces else body.namespace
@@ -102,7 +104,7 @@ def routes(service: "Service") -> APIRouter:
         holder: Holder,
         body: Annotated[SwitchBody, Body(openapi_examples=SWITCH)],
     ) -> SwitchAnswer:
-        """While it is off the base model answers: every request of the namespace, or (null) of all."""
+        """While the switch is off, the base model answers every request of the namespace, or of all (null)."""
         check_reach(holder, body.namespace)
         if body.dry_run:
             check_switch(service.records.ledger, body.namespace, body.on, service.configured)

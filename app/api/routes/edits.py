@@ -1,4 +1,4 @@
-"""Making edits, and looking at them. Knows no editor: what an edit is made of is decided below."""
+"""Routes that make edits and show them. Independent of the editors: the layers below decide how an edit is made."""
 
 import asyncio
 from collections.abc import Sequence
@@ -97,11 +97,12 @@ def routes(service: "Service", metrics: Metrics) -> APIRouter:
     ) -> Any:
         """Fits the edit beside serving, verifies it by generating, and commits it: seconds later it is live.
 
-        Your own edit of the same prompt is superseded; somebody else's only where `supersede` names it, or `If-Match`
-        the revision that you have read (else 409). A batch is `{"edits": [...]}`. After a 503 the outcome may be
-        unknown: ask again with the same Idempotency-Key. With `Prefer: respond-async` the answer is a job, and with
-        `Accept: text/event-stream` its events: the last has the result or the problem.
-        With a key of the role proposer, or where the namespace needs a second person, the answer is a proposal (202).
+        Your own edit of the same prompt is superseded. Another person's edit is superseded only if `supersede` names
+        it, or `If-Match` gives the revision that you have read (otherwise 409). A batch is `{"edits": [...]}`. After a
+        503 the outcome may be unknown: ask again with the same Idempotency-Key. With `Prefer: respond-async` the answer
+        is a job, and with `Accept: text/event-stream` its events, the last of which has the result or the problem.
+
+        With a key of the role proposer, or if the namespace needs a second person, the answer is a proposal (202).
         """
         batch = isinstance(body, BatchBody)
         atomic = not isinstance(body, BatchBody) or body.atomic
@@ -161,14 +162,14 @@ def routes(service: "Service", metrics: Metrics) -> APIRouter:
 
     @router.get("/edits", responses=raises(), summary="List edits, newest first")
     async def list_edits(query: Annotated[EditsQuery, Query()], holder: Holder) -> EditPage:
-        """A key for some namespaces is shown the edits of these."""
+        """A key for some namespaces sees only their edits."""
         where = within(query.to_domain(), holder)
         page = service.edits(where, query.limit, query.cursor)
         return EditPage(edits=[EditOut.of(view) for view in page.edits], next_cursor=page.next_cursor)
 
     @router.get("/edits/{edit_id}", responses=raises(UnknownEdit), summary="One edit, with its history")
     async def one_edit(edit_id: Id, response: Response, holder: Holder) -> EditDetail:
-        """`ETag` is its revision, for `If-Match`."""
+        """`ETag` is the edit's revision, for use in `If-Match`."""
         view = service.edit_view(edit_id)
         check_reach(holder, view.edit.request.namespace)
         response.headers["ETag"] = f'"{view.revision}"'
@@ -178,7 +179,7 @@ def routes(service: "Service", metrics: Metrics) -> APIRouter:
 
 
 def requests_of(body: BatchBody | EditBody, asker: Origin, render: Render) -> list[EditRequest]:
-    """What a body asks for, all or none. It takes time with its texts. Raises InvalidRequest or Forbidden."""
+    """The edit requests of a body, all or none. Rendering long texts takes time. Raises InvalidRequest or Forbidden."""
     if isinstance(body, EditBody):
         return [_request_of(body, 0, asker, render)]
     found = []
@@ -189,7 +190,8 @@ def requests_of(body: BatchBody | EditBody, asker: Origin, render: Render) -> li
 
 
 def within(where: EditFilter, holder: Key | None) -> EditFilter:
-    """Only what the key opens. Raises Forbidden where a namespace is asked for that it does not."""
+    """The filter limited to what the key opens. Raises Forbidden if it asks for a namespace that the key does not
+    open."""
     if holder is None or not holder.namespaces:
         return where
     if where.namespace is not None:
@@ -198,8 +200,8 @@ def within(where: EditFilter, holder: Key | None) -> EditFilter:
 
 
 def check_edits(service: "Service", holder: Key | None, edit_ids: Sequence[str]) -> None:
-    """Raises Forbidden for edits in namespaces that the key does not open. A key for some namespaces gets UnknownEdit
-    for what is not there; of others the service says so in its turn."""
+    """Check that the key opens the namespaces of these edits. Raises Forbidden, and UnknownEdit for a missing edit
+    under a key for some namespaces; under other keys the service reports missing edits itself."""
     if holder is None or not holder.namespaces:
         return
     for edit_id in edit_ids:
@@ -219,7 +221,8 @@ def _request_of(item: EditItem, index: int, asker: Origin, render: Render) -> Ed
 
 
 def check_force(asker: Origin, reason: str | None) -> None:
-    """Who is asked for a key overrides verification only as an admin, and says why."""
+    """Check that the requester may override verification: if keys are required, only an admin may, and must give a
+    reason."""
     if asker.role not in (None, Role.ADMIN):
         raise Forbidden(
             "`force` overrides verification: it needs a key of the role admin. See /help/operation#keys-and-roles."

@@ -1,4 +1,5 @@
-"""Asking the model: whole answers and streams. Knows no engine: a request is pinned and decoded below."""
+"""Routes that ask the model: whole answers and streams. Independent of the engine: the layers below pin and decode a
+request."""
 
 import time
 from collections.abc import AsyncIterator
@@ -39,7 +40,7 @@ OR_STREAM = {**ERRORS, 200: {"content": {EVENT_STREAM: {"itemSchema": EVENT}}, "
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """A stream whose first token is there: from here on errors can no longer be a status."""
+    """A stream whose first token has arrived: from here on an error can no longer be a status."""
 
     body: GenerateBody
     parameters: GenerationParameters
@@ -85,15 +86,15 @@ def routes(service: "Service", metrics: Metrics) -> APIRouter:
 
     @router.post("/generate", responses=OR_STREAM, response_model_exclude_unset=True, summary="Answer a prompt")
     async def generate(answer: Annotated[Any, Depends(answered)]) -> GenerateAnswer:
-        """The whole answer at once, or with `stream` as /generate_stream gives it. A client that goes away ends the
-        generation."""
+        """Returns the whole answer at once, or with `stream` the events of /generate_stream. A client that disconnects
+        ends the generation."""
         return _streamed(answer, metrics) if isinstance(answer, Opened) else answer  # type: ignore[return-value]
 
     @router.post(
         "/", responses=OR_STREAM, response_model_exclude_unset=True, summary="Answer a prompt, at TGI's own address"
     )
     async def generate_compat(answer: Annotated[Any, Depends(answered)]) -> list[GenerateAnswer]:
-        """As /generate, in a list of one, as TGI answers there."""
+        """The answer of /generate in a list of one, as TGI answers there."""
         return _streamed(answer, metrics) if isinstance(answer, Opened) else [answer]  # type: ignore[return-value]
 
     @router.post(
@@ -102,9 +103,9 @@ def routes(service: "Service", metrics: Metrics) -> APIRouter:
         summary="Answer a prompt, token by token",
     )
     async def generate_stream(stream: Annotated[Opened, Depends(opened)]) -> Response:
-        """Server-sent events: one `data:` a token; the last has `generated_text` and `details`.
+        """Server-sent events, one `data:` for each token; the last has `generated_text` and `details`.
 
-        An error after the first token comes as a last `data:` that is a problem. A client that goes away ends the
+        An error after the first token comes as a last `data:` that is a problem. A client that disconnects ends the
         generation.
         """
         return _streamed(stream, metrics)
@@ -117,7 +118,8 @@ def _streamed(stream: Opened, metrics: Metrics) -> Response:
 
 
 async def _lines(stream: Opened, metrics: Metrics) -> AsyncIterator[str]:
-    # written here, not by FastAPI: its events pass through two tasks and a queue, a twentieth of the throughput
+    # written here rather than by FastAPI, whose events pass through two tasks and a queue, at a twentieth of the
+    # throughput
     try:
         async with aclosing(events_of(stream.body, stream.parameters, _counted(stream, metrics))) as events:  # type: ignore[type-var]
             async for event in events:
@@ -125,7 +127,7 @@ async def _lines(stream: Opened, metrics: Metrics) -> AsyncIterator[str]:
     except Exception as error:
         found = problem_of(error)
         metrics.error(found["status"])
-        told = {"error": found["detail"], "error_type": "generation"}  # where TGI's clients look for it
+        told = {"error": found["detail"], "error_type": "generation"}  # where TGI's clients look for an error
         yield f"data: {Problem(**found, **told).model_dump_json()}\n\n"
 
 

@@ -1,4 +1,4 @@
-"""What orchestrators and Prometheus ask. Knows nothing of edits."""
+"""Routes for orchestrators and Prometheus. Independent of edits."""
 
 from typing import TYPE_CHECKING
 
@@ -28,7 +28,7 @@ def routes(service: "Service", metrics: Metrics, version: str) -> APIRouter:
         summary="Whether it serves, as TGI is asked",
     )
     async def health() -> Response:
-        """No body where it does."""
+        """Has no body if the server is ready."""
         status = service.status()
         if not status.ready:
             raise RequestCancelled(

@@ -1,4 +1,4 @@
-"""Jobs: edits that a client asked for without waiting. How far they have come, once or as a stream; and their end."""
+"""Jobs: edits that a client does not wait for. The routes show their progress, once or as a stream, and cancel them."""
 
 from collections.abc import AsyncIterator
 from contextlib import aclosing
@@ -31,7 +31,7 @@ def routes(service: "Service") -> APIRouter:
 
     @router.get("/jobs/{job_id}", responses=raises(UnknownJob), summary="How far a job has come")
     async def job(found: Annotated["Job", Depends(known)]) -> JobOut:
-        """`result` is there once it is done, `problem` if it failed."""
+        """`result` is set once the job is done, `problem` if it failed."""
         return JobOut.of(found)
 
     @router.get(
@@ -41,14 +41,14 @@ def routes(service: "Service") -> APIRouter:
         summary="Listen to a job",
     )
     async def job_events(found: Annotated["Job", Depends(known)]) -> AsyncIterator[JobOut]:
-        """Server-sent events: the job whenever there is something new to tell; the last when it has ended."""
+        """Server-sent events: the job whenever it has news, the last one when it has ended."""
         async with aclosing(service.jobs.listen(found.id)) as jobs:  # type: ignore[type-var]
             async for each in jobs:
                 yield JobOut.of(each)
 
     @router.delete("/jobs/{job_id}", responses=raises(UnknownJob), summary="Cancel a job")
     async def cancel_job(found: Annotated["Job", Depends(known)]) -> JobOut:
-        """Its fit ends at its next micro-step, and nothing of it goes live; what is committed already stays."""
+        """The fit ends at its next micro-step and nothing of it goes live; what is committed already stays."""
         return JobOut.of(await service.jobs.cancel(found.id))
 
     return router

@@ -1,4 +1,4 @@
-"""The log and the editors, to read. Changes nothing."""
+"""Routes that read the log and list the editors, and one that adopts another log."""
 
 import asyncio
 from itertools import chain, islice
@@ -32,7 +32,7 @@ def routes(service: "Service") -> APIRouter:
         summary="Every event, oldest or newest first",
     )
     async def log(query: Annotated[LogQuery, Query()]) -> LogPage:
-        """Read from the log itself, not from memory: what is shown is what would be found after a restart."""
+        """Reads from the log itself, not from memory: the answer is what would be found after a restart."""
         records = service.records
         page = await asyncio.to_thread(read_page, records, query.to_domain())
         told = effects(records.ledger, [event for event, _ in page.events])
@@ -57,8 +57,8 @@ def routes(service: "Service") -> APIRouter:
         summary="The log as lines that prove themselves",
     )
     async def export_log(query: Annotated[ExportQuery, Query()]) -> StreamingResponse:
-        """Each line has all that its hash is of, tensors included: who knows SHA-256 and JSON can check that nothing
-        was changed, left out or put in (`errata log verify FILE`, `deploy/verify-log.py`)."""
+        """Each line has everything that its hash covers, tensors included, so that anybody with SHA-256 and JSON can
+        check that nothing was changed, left out or inserted (`errata log verify FILE`, `deploy/verify-log.py`)."""
         rows = await asyncio.to_thread(service.records.exported, query.after)
         begun = await asyncio.to_thread(list, islice(rows, 1))  # a log that cannot be read still has a status to say so
         return StreamingResponse((f"{row}\n" for row in chain(begun, rows)), media_type=NDJSON)
@@ -69,8 +69,8 @@ def routes(service: "Service") -> APIRouter:
         summary="Adopt another log",
     )
     async def adopt_log(asker: Asker, body: Annotated[AdoptBody, Body(openapi_examples=ADOPT)]) -> Adopted:
-        """Where an empty, older or other log stands in the place of the one that was applied, the server is not ready
-        (`why_not`) until it is put right, or said to be right here. What only the lost one held is gone."""
+        """If an empty, older or different log stands in place of the one that was applied, the server is not ready
+        (`why_not`) until the log is repaired or adopted here. Events that only the lost log held are gone."""
         await service.adopt_log(body.revision, because(asker, body.reason))
         return Adopted(revision=service.revision, hash=service.records.hash)
 

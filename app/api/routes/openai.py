@@ -1,4 +1,4 @@
-"""/v1 as OpenAI serves it: completions, chats, models. The same prompts, edits and errors as everywhere else."""
+"""/v1 as OpenAI serves it: completions, chats, models. Prompts, edits and errors are the same as everywhere else."""
 
 import asyncio
 import time
@@ -42,8 +42,8 @@ EVENT = {"type": "object", "properties": {"data": {"type": "string"}}, "required
 STREAMED = {EVENT_STREAM: {"itemSchema": EVENT}}
 
 UNNAMED = ("tgi", "dummy")
-"""What Hugging Face's clients call a model that they know by its server's address only. Answers are asked for under
-these names; no model is found under them."""
+"""Names that Hugging Face's clients give to a model that they know only by its server's address. Answers may be asked
+for under these names; no model is listed under them."""
 
 _Body = CompletionBody | ChatBody
 _Shape = Completions | Chats
@@ -51,7 +51,7 @@ _Shape = Completions | Chats
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """A request whose first token is there: from here on a stream's errors can no longer be a status."""
+    """A request whose first token has arrived: from here on a stream's error can no longer be a status."""
 
     body: _Body
     shape: _Shape
@@ -91,7 +91,7 @@ def routes(service: "Service", metrics: Metrics) -> APIRouter:
         request: Request, body: Annotated[ChatBody, Body(openapi_examples=CHATS)]
     ) -> AsyncIterator[Opened]:
         check_served(body.model, *UNNAMED)
-        # both take time with their length, and other people's streams pass through this thread
+        # both take time with their length, and this thread also carries other requests' streams
         prompt = await asyncio.to_thread(service.answering.render, body.turns, continues=body.continues)
         parameters = await asyncio.to_thread(body.to_domain, partial(service.answering.room, prompt))
         async with opened(request, body, [prompt], parameters, Chats(body)) as each:
@@ -103,7 +103,8 @@ def routes(service: "Service", metrics: Metrics) -> APIRouter:
         responses={**ERRORS, 200: {"model": Completion, "content": STREAMED, "headers": EDITS_HEADERS}},
     )
     async def openai_completion(request: Request, asked: Annotated[Opened, Depends(completing)]) -> Response:
-        """Prompts as they are, no template; whole answers, or with `stream` token by token."""
+        """Takes prompts as they are, without a template; returns whole answers, or with `stream` one event for each
+        token."""
         return await _answer(service.answering.model_name, metrics, request, asked)
 
     @router.post(
@@ -112,7 +113,8 @@ def routes(service: "Service", metrics: Metrics) -> APIRouter:
         responses={**ERRORS, 200: {"model": ChatCompletion, "content": STREAMED, "headers": EDITS_HEADERS}},
     )
     async def openai_chat(request: Request, asked: Annotated[Opened, Depends(chatting)]) -> Response:
-        """The conversation through the model's chat template; an edit answers what the last user turn asks."""
+        """Renders the conversation with the model's chat template; an edit answers the question of the last user
+        turn."""
         return await _answer(service.answering.model_name, metrics, request, asked)
 
     def served() -> Model:
@@ -151,7 +153,8 @@ async def _answer(model: str, metrics: Metrics, request: Request, opened: Opened
 
 
 async def _events(opened: Opened, begin: dict[str, Any], metrics: Metrics) -> AsyncIterator[bytes]:
-    """One chunk a token, one that says why an answer ended, one with the usage if it was asked for; then [DONE]."""
+    """One chunk for each token, one with the reason why an answer ended, one with the usage if it was asked for; then
+    [DONE]."""
     options = opened.body.stream_options
     usage = options is not None and options.include_usage
     begin = {**begin, "usage": None} if usage else begin
@@ -168,7 +171,7 @@ async def _events(opened: Opened, begin: dict[str, Any], metrics: Metrics) -> As
         if usage:
             found = [generations[at] for at in range(opened.answers)]
             yield _event({**begin, "choices": [], "usage": Usage.of(found, opened.body.answers).model_dump()})
-    except Exception as error:  # the status is sent: what is left is to tell it in the stream
+    except Exception as error:  # the status is sent: the error can only be reported in the stream
         found_problem = openai_problem(problem_of(error))
         metrics.error(found_problem["status"])
         yield _event({"error": found_problem["error"]})
@@ -180,7 +183,7 @@ def _event(data: dict[str, Any]) -> bytes:
 
 
 def _json(data: dict[str, Any]) -> bytes:
-    return to_json(data, inf_nan_mode="null")  # JSON has no word for them
+    return to_json(data, inf_nan_mode="null")  # JSON has no notation for them
 
 
 async def _counted(

@@ -74,7 +74,7 @@ def routes(service: "Service", metrics: Metrics) -> APIRouter:
         read: Read,
         body: Annotated[OneOrBatch, Body(openapi_examples=EXAMPLES)],
     ) -> ProposalOut:
-        """Replaces the proposed edits by a body of `POST /edit`. The proposal is previewed, and waits anew."""
+        """Replaces the proposed edits by a body of `POST /edit`. The proposal is previewed and waits again."""
         if body.dry_run:
             raise InvalidRequest("A proposal is previewed by POST /edit with `dry_run`: leave it out here.")
         batch = isinstance(body, BatchBody)

@@ -1,4 +1,4 @@
-"""Whom edits reach: an edit's scope retuned, the probes that none may touch, the prompts that previews look at."""
+"""Routes about the scope of edits: retuning it, the probes of a namespace, and the prompts that previews look at."""
 
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -84,8 +84,9 @@ def routes(service: "Service") -> APIRouter:
         read: Read,
         body: Annotated[RetuneBody, Body(openapi_examples=RETUNE)],
     ) -> Any:
-        """A new revision of the edit under its id, verified as a new one would be. What it has learned stays where it
-        can; `GET /edits/{id}` shows its history. With `Accept: text/event-stream` it answers with a job's events."""
+        """A new revision of the edit under the same id, verified like a new edit. What it has learned is kept if
+        possible; `GET /edits/{id}` shows its history. With `Accept: text/event-stream` the answer is the events of a
+        job."""
         check_edits(service, holder, [edit_id])
         if body.force:
             check_force(asker, body.reason)
@@ -121,8 +122,8 @@ def routes(service: "Service") -> APIRouter:
     async def check_probes(
         holder: Holder, body: Annotated[ProbesCheckBody, Body(openapi_examples=CHECK)]
     ) -> ProbesCheckOut:
-        """Each with the namespace's live edits and without: which of them are answered otherwise, and by which edit.
-        It changes nothing, and counts as no question."""
+        """Asks each probe with the namespace's live edits and without them, and shows which are answered differently,
+        and by which edit. Nothing is changed, and the questions are not counted."""
         check_reach(holder, body.namespace)
         asked = service.records.ledger.probes.get(body.namespace, ()) if body.prompts is None else body.prompts
         revision = service.revision
@@ -132,7 +133,8 @@ def routes(service: "Service") -> APIRouter:
 
     @router.post("/scope", responses=raises(RequestCancelled, body=True), summary="Which edit prompts ask for")
     async def scope(holder: Holder, body: Annotated[ScopeBody, Body(openapi_examples=SCOPE)]) -> ScopesOut:
-        """Decided as for `POST /generate`, without an answer: the edit or the nearest one, and why in words."""
+        """Decides as `POST /generate` does, without answering: the edit, or the nearest one, with the reason in
+        words."""
         check_reach(holder, body.namespace)
         found = await service.scope_of(body.prompts, body.namespace)
         return ScopesOut(
@@ -142,26 +144,26 @@ def routes(service: "Service") -> APIRouter:
 
     @router.get("/scope/exam", responses=raises(), summary="How the judge did in its exam")
     async def exam() -> ExamOut:
-        """The judge (`ERRATA_JUDGE`) decides what scope is uncertain of, once it has passed an exam on pairs of
-        questions that ship; the pairs that it got wrong are listed."""
+        """The judge (`ERRATA_JUDGE`) decides questions that the scope is uncertain of, once it has passed an exam on
+        built-in pairs of questions. The answer lists the pairs that it got wrong."""
         return ExamOut.of(service.judging.view())
 
     @router.post("/recent", responses=raises(RequestCancelled, body=True), summary="Add recent prompts")
     async def hear(holder: Holder, body: Annotated[TrafficBody, Body(openapi_examples=TRAFFIC)]) -> RecentOut:
-        """Previews look at these prompts, questions are weighed in contrast to them, and, where no edit is to answer
-        them (`others`), the bounds of edits made from then on are calibrated on them."""
+        """Previews look at these prompts, and questions are weighed in contrast to them. If no edit should answer them
+        (`others`), the bounds of edits made from then on are calibrated on them."""
         check_reach(holder, body.namespace)
         service.recent.add_all(body.namespace, body.prompts, others=body.others)
         return _kept(service, holder)
 
     @router.get("/recent", responses=raises(), summary="How many recent prompts are kept")
     async def recent(holder: Holder) -> RecentOut:
-        """Kept only where the operator turned it on (`ERRATA_RECENT_PROMPTS`), in this server's memory."""
+        """Prompts are kept only if the operator enabled it (`ERRATA_RECENT_PROMPTS`), in this server's memory."""
         return _kept(service, holder)
 
     @router.delete("/recent", responses=raises(), summary="Delete recent prompts")
     async def forget(holder: Holder, namespace: Annotated[Namespace | None, Query()] = None) -> ForgottenOut:
-        """Previews that were made as jobs tell of them, and go with them."""
+        """Previews that were made as jobs quote these prompts and are deleted with them."""
         check_reach(holder, namespace)
         forgotten = service.recent.forget(namespace)
         await service.jobs.forget_previews(namespace)

@@ -1,4 +1,4 @@
-"""Snapshots: taken and listed. They are restored by starting a server over the log that they stand beside."""
+"""Routes that take and list snapshots. A snapshot is restored by starting a server over the log beside it."""
 
 from typing import TYPE_CHECKING
 
@@ -25,7 +25,8 @@ def routes(service: "Service") -> APIRouter:
         summary="Take a snapshot",
     )
     async def take_snapshot(response: Response) -> SnapshotOut:
-        """What a server starts from in place of a long log. It is kept beside the log, and read back before the 201."""
+        """A server starts from the snapshot instead of a long log. It is stored beside the log, and read back before
+        the 201."""
         manifest, new = await service.take_snapshot()
         if not new:
             response.status_code = 200

@@ -1,4 +1,4 @@
-"""Namespaces, listed and set up, and the kill switches as they stand."""
+"""Routes that list and set up namespaces, and show the kill switches."""
 
 import asyncio
 from typing import TYPE_CHECKING, Annotated
@@ -24,7 +24,7 @@ def routes(service: "Service") -> APIRouter:
 
     @router.get("/namespaces", responses=raises(), summary="The namespaces")
     async def list_namespaces(holder: Holder) -> NamespacesOut:
-        """A key for some namespaces is shown these."""
+        """A key for some namespaces sees only these."""
         everything = namespaces(service.records.ledger, service.configured)
         found = [each for each in everything if holder is None or holder.opens(each.name)]
         return NamespacesOut(namespaces=[NamespaceOut.of(each) for each in found], revision=service.revision)
@@ -40,8 +40,8 @@ def routes(service: "Service") -> APIRouter:
         namespace: Annotated[Namespace, Path(examples=["staging"])],
         body: Annotated[NamespaceBody, Body(openapi_examples=STAGING)],
     ) -> NamespaceOut:
-        """It is listed from now on, with what it is for, whether or not anything was done in it. The same again changes
-        nothing; another description takes the place of the one before."""
+        """From now on the namespace is listed, with its description, whether or not it has any edits. Repeating the
+        request changes nothing; another description replaces the previous one."""
         check_reach(holder, namespace)
         await service.set_namespace(namespace, body.description, because(asker, body.reason, namespace, body))
         found = namespaces(service.records.ledger, service.configured)
@@ -49,7 +49,7 @@ def routes(service: "Service") -> APIRouter:
 
     @router.get("/switch", responses=raises(StoreUnavailable, StoreCorrupt), summary="The kill switches as they stand")
     async def read_switch(holder: Holder) -> SwitchesOut:
-        """A key for some namespaces is shown that of all, and those of its own."""
+        """A key for some namespaces sees the switch of all namespaces and those of its own."""
         ledger, revision = service.records.ledger, service.revision
         found = [
             each

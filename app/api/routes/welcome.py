@@ -1,4 +1,4 @@
-"""The way in for somebody with a browser: `/`, and the description of the API with all that it shows in the package."""
+"""The entrance for browsers: `/`, and the description of the API with its assets, which ship in the package."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,11 +13,11 @@ if TYPE_CHECKING:
     from app.service.service import Service
 
 ASSETS = Path(__file__).parents[1] / "assets"
-"""Swagger UI, as its authors publish it: a server without internet must still show its API."""
+"""The folder of Swagger UI as its authors publish it: a server without internet access must still show its API."""
 
 
 def routes(service: "Service", version: str, *, first: str = "docs") -> APIRouter:
-    """`first` is where a browser that asks for `/` is led."""
+    """`first` is the path to which a browser that asks for `/` is redirected."""
     router = APIRouter(tags=["server"])
 
     @router.get(
@@ -28,7 +28,7 @@ def routes(service: "Service", version: str, *, first: str = "docs") -> APIRoute
         summary="What this server is, and where to go on",
     )
     async def greeting(request: Request) -> Response:
-        """JSON, or a redirect where the client accepts HTML, as a browser does."""
+        """JSON, or a redirect if the client accepts HTML, as a browser does."""
         if "text/html" in request.headers.get("accept", ""):
             return RedirectResponse(first)
         found = Greeting(version=version, model=service.answering.model_name)
@@ -36,7 +36,7 @@ def routes(service: "Service", version: str, *, first: str = "docs") -> APIRoute
 
     @router.get("/docs", include_in_schema=False)
     async def docs() -> HTMLResponse:
-        # addresses without a leading slash: behind a proxy the server may stand below a path of the proxy's own
+        # addresses without a leading slash: behind a proxy the server may be below a path of the proxy's own
         return get_swagger_ui_html(
             openapi_url="openapi.json",
             title="Errata: API",

@@ -1,1 +1,2 @@
-"""The wire's shapes. What comes in is refused if it is not exactly as described; what goes out names every field."""
+"""The bodies of requests and answers. A request's body must be exactly as described; an answer's body names every
+field."""

@@ -1,4 +1,4 @@
-"""What every shape on the wire shares. Knows no route and no use case."""
+"""The base of all bodies, and their common types. Independent of routes and use cases."""
 
 import json
 from datetime import UTC, datetime
@@ -13,10 +13,10 @@ MAX_PROMPT_CHARS = 100_000
 MAX_TARGET_CHARS = 10_000
 MAX_REASON_CHARS = 2_000
 MAX_TEXTS = 100
-"""Of each kind in one edit: every one of them is fitted or generated before the answer."""
+"""The most texts of each kind in one edit: each of them is fitted or generated before the answer."""
 MAX_IDS = 1_000
 MOST_ANSWERS = 128
-"""To one request, each of them a sequence of its own."""
+"""The most answers to one request; each of them is a sequence of its own."""
 MAX_METADATA_BYTES = 64 * 2**10
 MAX_METADATA_DEPTH = 16
 MAX_BATCH_EDITS = 1_000
@@ -36,7 +36,7 @@ class Outgoing(BaseModel):
 
 
 def _checked_metadata(value: dict[str, Any]) -> dict[str, Any]:
-    # here, and not at the commit: by then a fit's seconds would be spent
+    # checked here and not at the commit, when the time of a fit would already be spent
     try:
         size = len(json.dumps(value, allow_nan=False, ensure_ascii=False).encode())
     except (ValueError, RecursionError) as error:
@@ -68,14 +68,14 @@ Metadata = Annotated[dict[str, Any], AfterValidator(_checked_metadata)]
 
 
 def documented(**schema: Any) -> Any:
-    """A bound that OpenAPI shows and the domain checks, with a better message than a schema has."""
+    """A bound that OpenAPI shows and the domain checks, with a clearer message than a schema gives."""
     return Field(json_schema_extra=schema)
 
 
 LATEST_S = 253_402_300_799.0
-"""The end of the year 9999, where datetime ends: a moment beyond it must not make its edit unreadable."""
+"""The end of the year 9999, where datetime ends, in Unix seconds: a later moment must not make its edit unreadable."""
 
 
 def utc(at_s: float) -> datetime:
-    """Unix time as a moment: JSON shows it as ISO 8601 in UTC."""
+    """Unix time in seconds as a datetime, which JSON shows as ISO 8601 in UTC."""
     return datetime.fromtimestamp(min(max(at_s, 0.0), LATEST_S), UTC)

@@ -1,4 +1,4 @@
-"""What clients send to make, list and take back edits. Knows no service."""
+"""Request bodies for making, listing and rolling back edits. Independent of the service."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any, Self
@@ -32,11 +32,11 @@ MAX_EXPIRES_IN_S = 100 * 365 * 86_400
 
 
 Render = Callable[[Sequence[Mapping[str, Any]]], str]
-"""A conversation -> the prompt that is served."""
+"""A function that renders a conversation into the prompt that is served."""
 
 
 def _either(schema: dict[str, Any]) -> None:
-    """OpenAPI is told what the validator below says: one of the two, and not null."""
+    """Describe in OpenAPI what the validator below checks: exactly one of the two, and not null."""
     schema["oneOf"] = [{"required": ["prompt"]}, {"required": ["messages"]}]
     for name in ("prompt", "messages"):
         field = schema["properties"][name]
@@ -46,7 +46,7 @@ def _either(schema: dict[str, Any]) -> None:
 
 
 class EditItem(Incoming):
-    """A correction: this prompt, and whatever asks the same, shall be answered with `target`."""
+    """A correction: this prompt, and every question that asks the same, shall be answered with `target`."""
 
     model_config = ConfigDict(json_schema_extra=_either)
 
@@ -94,7 +94,7 @@ class EditItem(Incoming):
         return self
 
     def to_domain(self, render: Render) -> EditRequest:
-        """Raises InvalidRequest."""
+        """The edit request. Raises InvalidRequest."""
 
         def as_asked(text: str) -> str:
             if self.messages is None:
@@ -129,7 +129,7 @@ class EditBody(EditItem):
 
 
 class WrongItem(EditItem):
-    """In the place of an item of a batch that is no correction: what was sent, and what is wrong with it."""
+    """The placeholder for an item of a batch that is no correction: what was sent, and its errors."""
 
     given: Any = None
     errors: tuple[Any, ...] = ()
@@ -171,13 +171,13 @@ OneOrBatch = Annotated[
 
 
 class ReasonBody(Incoming):
-    """Why a change is made; the body may be left out."""
+    """The reason for a change; the body may be left out."""
 
     reason: Reason | None = None
 
 
 class RollbackBody(Incoming):
-    """Either the edits to take back, or the revision that a namespace shall go back to."""
+    """Either the edits to roll back, or the revision to which a namespace shall go back."""
 
     to_revision: Revision | None = Field(
         default=None, description="Take back every edit of the namespace that was committed after this revision."
@@ -211,7 +211,7 @@ class SwitchBody(Incoming):
 
 
 class EditsQuery(BaseModel):
-    """Filters of GET /edits; those that are left out let everything through."""
+    """Filters of GET /edits. A filter that is left out matches every edit."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 

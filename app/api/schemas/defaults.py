@@ -1,5 +1,5 @@
-"""Bodies in which null asks for the default, and fields of other servers that are taken only where they ask for no more
-than there is. Knows no route."""
+"""Bodies in which null asks for the default, and fields of other servers that are accepted only with the values that
+change nothing. Independent of the routes."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -12,7 +12,7 @@ from app.api.schemas.base import Incoming
 
 
 class Defaulting(Incoming):
-    """A body in which null stands for the default: clients send every field that they know."""
+    """A body in which null stands for the default, because clients send every field that they know."""
 
     @model_validator(mode="before")
     @classmethod
@@ -45,8 +45,8 @@ def _nullable(schema: Mapping[str, Any]) -> dict[str, Any]:
 
 
 class Only:
-    """Of an annotation: the field is taken where it has one of these values, or null, which ask for what is done
-    anyway."""
+    """The annotation of a field that is accepted with one of these values, or null, all of which ask for the usual
+    behaviour."""
 
     def __init__(self, *values: Any) -> None:
         self._values = values

@@ -1,4 +1,4 @@
-"""What the server answers about edits. Knows no service."""
+"""Response bodies about edits. Independent of the service."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -14,7 +14,7 @@ from app.service.views import EditResult, EditView
 
 
 class EditOut(Outgoing):
-    """An edit, and where it stands."""
+    """An edit and its state."""
 
     id: str | None = Field(description="null for a dry run: nothing was committed.")
     revision: int = Field(description="Of the newest event that touched it; for a dry run, the one it was tried on.")
@@ -87,7 +87,7 @@ class EditOut(Outgoing):
 
 
 class MadeEdit(EditOut):
-    """An edit as its making answers it."""
+    """An edit, as the request that made it is answered."""
 
     seconds: dict[str, float] = Field(description="What its fit, verification and commit took.")
 
@@ -131,7 +131,7 @@ class HistoryOut(Outgoing):
 
 
 def origin_fields(origin: Origin) -> dict[str, str | None]:
-    """Who, why and from where. An idempotency key is the client's own business: it is not shown to others."""
+    """The person, reason and client of a change. The idempotency key is the client's own and is not shown to others."""
     by: dict[str, str | None] = {}
     if origin.proposer is not None:
         by = {"proposal": origin.proposer.proposal_id, "proposed_by": origin.proposer.actor}
@@ -187,7 +187,7 @@ class EditPage(Outgoing):
 
 
 class ChangedEdits(Outgoing):
-    """The edits that one event changed, or, of a dry run, would change, and the server's revision after it."""
+    """The edits that one event changed (or would change, in a dry run), and the server's revision after it."""
 
     edits: list[EditOut]
     revived: list[EditOut] = Field(

@@ -1,4 +1,4 @@
-"""The form of an answer, as OpenAI's clients ask for it: text, any JSON object, or JSON of a schema."""
+"""The format of an answer, as OpenAI's clients ask for it: text, any JSON object, or JSON of a schema."""
 
 import json
 from typing import Annotated, Any, Literal
@@ -22,7 +22,7 @@ def _checked(schema: dict[str, Any]) -> dict[str, Any]:
 
 
 class JSONSchema(Incoming):
-    """`name` and `description` are for the client's own books, and `strict` is always on here."""
+    """A JSON schema. `name` and `description` are for the client's own use; `strict` is always on here."""
 
     name: str | None = Field(default=None, max_length=64)
     description: str | None = Field(default=None, max_length=10_000)
@@ -33,7 +33,7 @@ class JSONSchema(Incoming):
 
 
 class ResponseFormat(Incoming):
-    """What the answer is: any text, any JSON object, or JSON that a schema allows."""
+    """The format of an answer: any text, any JSON object, or JSON that a schema allows."""
 
     type: Literal["text", "json_object", "json_schema"]
     json_schema: JSONSchema | None = Field(default=None, validate_default=True)
@@ -49,7 +49,7 @@ class ResponseFormat(Incoming):
 
     @property
     def schema_text(self) -> str | None:
-        """The schema that an answer is held to; None for any text."""
+        """The schema to which an answer is held; None for any text."""
         if self.json_schema is not None:
             return json.dumps(self.json_schema.body)
         return ANY_OBJECT if self.type == "json_object" else None

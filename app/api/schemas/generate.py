@@ -1,4 +1,4 @@
-"""Bodies of /generate and /generate_stream: TGI's, with Errata's own parameters beside them. Knows no service."""
+"""Bodies of /generate and /generate_stream: TGI's, with Errata's own parameters added. Independent of the service."""
 
 from collections.abc import Sequence
 from typing import Annotated, Any
@@ -12,7 +12,7 @@ from app.domain.generation import FinishReason, Generation, GenerationParameters
 
 
 class Parameters(Seeing):
-    """How to decode, and which edits to see. Greedy unless `do_sample` or a `temperature` is given."""
+    """How to decode, and which edits to see. Decoding is greedy unless `do_sample` or a `temperature` is given."""
 
     max_new_tokens: Annotated[int, documented(minimum=1)] = Field(
         default=100, description="The most tokens to answer with."
@@ -43,7 +43,7 @@ class Parameters(Seeing):
         default=None, description="Tell under `top_tokens` so many of the likeliest tokens in each place."
     )
 
-    # of TGI's, only what asks for no more than there is
+    # TGI's parameters, accepted only with values that change nothing
     best_of: Annotated[Any, Only(1)] = None
     decoder_input_details: Annotated[Any, Only(False)] = None
     watermark: Annotated[Any, Only(False)] = None
@@ -53,7 +53,7 @@ class Parameters(Seeing):
     adapter_id: Annotated[Any, Only()] = None
 
     def to_domain(self) -> GenerationParameters:
-        """Raises InvalidRequest for a value out of bounds."""
+        """The domain's parameters. Raises InvalidRequest for a value out of bounds."""
         return GenerationParameters(
             max_new_tokens=self.max_new_tokens,
             do_sample=self.do_sample,
@@ -81,7 +81,7 @@ class Parameters(Seeing):
 
     @property
     def likeliest(self) -> int | None:
-        """How many of the likeliest tokens to tell in each place."""
+        """The number of likeliest tokens to report for each position; None for none."""
         counted = 0 if isinstance(self.logprobs, bool) else self.logprobs or 0
         return max(counted, self.top_n_tokens or 0, key=abs) or None
 
@@ -99,7 +99,7 @@ class GenerateBody(Defaulting):
 
 
 class TopToken(Outgoing):
-    """A token that could stand in a place; `text` is its own."""
+    """A candidate token for a position; `text` is its own text."""
 
     id: int
     text: str
@@ -113,7 +113,7 @@ class TopToken(Outgoing):
 
 
 class TokenOut(Outgoing):
-    """One token; `text` is what it adds to the answer (bytes of a character are held back until it is whole)."""
+    """One token. `text` is what it adds to the answer: the bytes of a character are held back until it is whole."""
 
     id: int
     text: str
@@ -132,20 +132,20 @@ class TokenOut(Outgoing):
 
 
 class SignalOut(Outgoing):
-    """One measurement of the scope decision, and the bound it was held against."""
+    """One measurement of the scope decision, and the bound that it is compared with."""
 
     value: float
     bound: float
 
 
 class HitOut(Outgoing):
-    """The edit that answered, and why it was in scope."""
+    """An edit and its scope decision."""
 
     id: str
     editor: str
     signals: dict[str, SignalOut]
     why: str = ""
-    """The same in words."""
+    """The reason for the decision, in words."""
 
     @classmethod
     def of(cls, hit: Hit) -> "HitOut":
@@ -154,7 +154,7 @@ class HitOut(Outgoing):
 
 
 class Details(Outgoing):
-    """How an answer came about. `edits` has the edit whose target it is; it is empty where the base model answered."""
+    """Details of an answer. `edits` has the edit whose target it is, and is empty if the base model answered."""
 
     finish_reason: FinishReason
     prompt_tokens: int
@@ -194,7 +194,8 @@ class Details(Outgoing):
 
 
 class GenerateAnswer(Outgoing):
-    """`details` is there when it was asked for, `answers` where `n` asked for several: all of them, this the first."""
+    """An answer. `details` is present if it was asked for; `answers` has all answers if `n` asked for several, and this
+    one is the first."""
 
     generated_text: str
     details: Details | None = None
@@ -204,7 +205,7 @@ class GenerateAnswer(Outgoing):
     def of(cls, body: GenerateBody, generations: Sequence[Generation]) -> "GenerateAnswer":
         answers = [cls._one(body, each) for each in generations]
         if len(answers) == 1:
-            return answers[0]  # what is unset is left out by the route
+            return answers[0]  # unset fields are left out by the route
         return GenerateAnswer(
             **{name: getattr(answers[0], name) for name in answers[0].model_fields_set}, answers=answers
         )
@@ -213,13 +214,13 @@ class GenerateAnswer(Outgoing):
     def _one(cls, body: GenerateBody, generation: Generation) -> "GenerateAnswer":
         text = shown_text(body, generation)
         if not body.parameters.wants_details:
-            return cls(generated_text=text)  # `details` stays unset: the route leaves out what is unset
+            return cls(generated_text=text)  # `details` stays unset, and the route leaves unset fields out
         details = Details.of(generation, top=bool(body.parameters.top_n_tokens))
         return cls(generated_text=text, details=details)
 
 
 class StreamEvent(Outgoing):
-    """One token of a stream; the last one has the whole text and, when asked for, `details`."""
+    """One token of a stream; the last event has the whole text and, if asked for, `details`."""
 
     index: int = Field(description="From 1 on.")
     token: TokenOut
@@ -231,7 +232,7 @@ class StreamEvent(Outgoing):
 
 
 def shown_text(body: GenerateBody, generation: Generation) -> str:
-    """The answer, after its prompt where the full text is wanted."""
+    """The answer, preceded by its prompt if the full text is wanted."""
     return body.inputs + generation.text if body.parameters.return_full_text else generation.text
 
 

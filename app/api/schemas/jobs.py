@@ -1,4 +1,4 @@
-"""What the server answers about jobs. Knows no service."""
+"""Response bodies about jobs. Independent of the service."""
 
 import math
 from datetime import datetime
@@ -15,7 +15,7 @@ from app.service.views import EditResults
 
 
 class ProgressOut(Outgoing):
-    """How far the phase has come."""
+    """The progress of a job's phase."""
 
     done: int = Field(description="Steps of a fit, texts whose scope is learned, or prompts asked to verify.")
     of: int = Field(description="Of so many, as far as is known; a fit ends early once every edit is right.")
@@ -42,7 +42,7 @@ class ProgressOut(Outgoing):
 
 
 class JobOut(Outgoing):
-    """Edits in the making, for whoever does not wait: what POST /edit would have answered, once it is known."""
+    """Edits in the making, for clients that do not wait; `result` is the answer that POST /edit would have given."""
 
     id: str
     outcome: Literal["running", "done", "failed", "cancelled"]
@@ -68,14 +68,14 @@ class JobOut(Outgoing):
 
 
 def made_of(results: EditResults, batch: bool, dry_run: bool) -> MadeEdit | MadeEdits | ProposalOut:
-    """The answer of POST /edit: what was made, or the proposal that waits."""
+    """The answer of POST /edit: the edits that were made, or the proposal that waits."""
     if results.proposal is not None:
         return ProposalOut.of(results.proposal)
     return edits_made(results, batch, dry_run=dry_run)
 
 
 def edits_made(results: EditResults, batch: bool, *, dry_run: bool) -> MadeEdit | MadeEdits:
-    """The edits of a request that became no proposal."""
+    """The edits of a request that did not become a proposal."""
     made = [MadeEdit.made(result, dry_run=dry_run, revision=results.revision) for result in results.results]
     if not batch:
         return made[0]

@@ -1,4 +1,4 @@
-"""The log on the wire: pages of it, exports of it, another one adopted. Knows no service."""
+"""Request and response bodies about the log: pages and exports of it, and its adoption. Independent of the service."""
 
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -83,19 +83,19 @@ class LogQuery(ExportQuery):
 
 
 def _unix(at: datetime) -> float:
-    """A time without a zone is UTC, as all times in answers are."""
+    """Unix time in seconds. A time without a zone is UTC, as all times in answers are."""
     return (at if at.tzinfo is not None else at.replace(tzinfo=UTC)).timestamp()
 
 
 class AdoptBody(Incoming):
-    """The log that is to be adopted."""
+    """The log to adopt."""
 
     revision: Revision = Field(description="The revision at which it ends, as `why_not` tells it: 0 of an empty one.")
     reason: Reason | None = None
 
 
 class Adopted(Outgoing):
-    """The log as it is applied now."""
+    """The log that is applied now."""
 
     revision: int
     hash: str
@@ -148,7 +148,7 @@ class ProposedText(Outgoing):
 
 
 class EventOut(Outgoing):
-    """One event of the log. The fields from `edit` on are there where the kind of event has them."""
+    """One event of the log. The fields from `edit` on are set if the kind of event has them."""
 
     revision: int
     hash: str = Field(description="Of the log's entry: it stands for this event and for all before it.")
@@ -191,7 +191,8 @@ class EventOut(Outgoing):
 
     @classmethod
     def of(cls, event: Event, entry_hash: str, ledger: Ledger, effects: tuple[list[str], list[str]]) -> "EventOut":
-        """`effects`: edits that it revived and superseded, for an event from before they were told in it."""
+        """An event for the answer. `effects` are the edits that it revived and superseded, for an event from before
+        events recorded them."""
         origin = replace(event.origin, actor=who(event.origin, ledger.keys))
         fields: dict[str, Any] = {
             "revision": event.revision,
@@ -203,7 +204,7 @@ class EventOut(Outgoing):
         if isinstance(event, EditCommitted | EditStaged):
             fields["edit"] = LoggedEdit.of(event.edit, event.origin.reason)
         elif isinstance(event, KeyCreated | KeyRevoked):
-            key = ledger.keys.get(event.key_id)  # of a revocation from before it told them
+            key = ledger.keys.get(event.key_id)  # for a revocation from before revocations recorded the key
             name, role = (event.name, event.role) if key is None else (key.name, key.role.value)
             fields |= {"key": event.key_id, "key_name": name or None, "key_role": role or None}
             fields["key_namespaces"] = [] if key is None else list(key.namespaces)
@@ -241,7 +242,7 @@ class EventOut(Outgoing):
 
 
 class LogPage(Outgoing):
-    """Events in the order that was asked for."""
+    """Events in the requested order."""
 
     events: list[EventOut]
     next_after: int | None = Field(description="The `after` of the next page; null at the head.")

@@ -1,4 +1,4 @@
-"""The messages of a conversation, as OpenAI's clients send them to be answered, and to be corrected."""
+"""The messages of a conversation, in OpenAI's form, both in questions and in corrections."""
 
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal
@@ -16,9 +16,9 @@ class TextPart(Incoming):
 
 
 class Message(Incoming):
-    """One turn. Images and sound are not taken."""
+    """One turn. Images and sound are not accepted."""
 
-    model_config = ConfigDict(extra="ignore")  # clients send back what they were given: refusal, annotations, audio
+    model_config = ConfigDict(extra="ignore")  # clients send back what they received: refusal, annotations, audio
 
     role: Literal["system", "developer", "user", "assistant"]
     content: Text | Annotated[list[TextPart], Field(min_length=1)] | None = Field(default=None, validate_default=True)
@@ -27,7 +27,7 @@ class Message(Incoming):
     @field_validator("content")
     @classmethod
     def _said(cls, content: Any, info: ValidationInfo) -> Any:
-        """An assistant's message may lack it, where it called tools or refused; whoever asks says something."""
+        """Only an assistant's message may lack a content, when it called tools or refused."""
         role = info.data.get("role", "assistant")
         if content is None and role != "assistant":
             raise ValueError(f"is missing: a message of the role {role!r} needs a text")
@@ -35,13 +35,13 @@ class Message(Incoming):
 
     @property
     def turn(self) -> dict[str, Any]:
-        """As chat templates take it: `developer` is OpenAI's newer word for `system`."""
+        """The turn in the form of chat templates; `developer` is OpenAI's newer word for `system`."""
         content = [part.model_dump() for part in self.content] if isinstance(self.content, list) else self.content or ""
         return {"role": "system" if self.role == "developer" else self.role, "content": content}
 
     @property
     def length(self) -> int:
-        """In characters."""
+        """The length of the message, in characters."""
         parts = self.content if isinstance(self.content, list) else ()
         return sum(len(part.text) for part in parts) if parts else len(self.turn["content"])
 

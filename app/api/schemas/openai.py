@@ -1,7 +1,7 @@
-"""What is asked of /v1: OpenAI's bodies, with Errata's own parameters beside them. Knows no service.
+"""Request bodies of /v1: OpenAI's, with Errata's own parameters added. Independent of the service.
 
-What would change the answer and is not done here (tools, images) is refused by name; what only labels a
-request for OpenAI's own books is taken and left alone.
+Fields that would change the answer but are not supported (tools, images) are refused by name; fields that only label a
+request for OpenAI's own records are accepted and ignored.
 """
 
 from collections.abc import Callable
@@ -28,9 +28,9 @@ class StreamOptions(Defaulting):
 
 
 class _Asked(Seeing):
-    """What both routes take, Errata's own parameters too: OpenAI's clients send those as `extra_body`.
+    """The parameters of both routes, including Errata's own, which OpenAI's clients send as `extra_body`.
 
-    As with OpenAI a temperature of 1 is the default, and 0 is greedy.
+    As with OpenAI, the default temperature is 1, and 0 is greedy.
     """
 
     model: str | None = Field(default=None, description="The model's name as `/v1/models` tells it; may be left out.")
@@ -46,7 +46,7 @@ class _Asked(Seeing):
         default=False, description="Errata's own: `errata.nearest` tells the edit that was nearest, where none answers."
     )
 
-    # for OpenAI's own books
+    # for OpenAI's own records
     user: str | None = None
     metadata: dict[str, str] | None = None
     store: bool | None = None
@@ -56,7 +56,8 @@ class _Asked(Seeing):
     prompt_cache_retention: str | None = None
 
     def parameters(self, most: int, top_logprobs: int | None) -> GenerationParameters:
-        """Raises InvalidRequest for a value out of bounds. `most`: tokens."""
+        """The domain's parameters. Raises InvalidRequest for a value out of bounds. `most` is the maximum number of
+        tokens."""
         if self.temperature is not None and not 0 <= self.temperature <= 2:
             raise InvalidRequest("`temperature` must be between 0 and 2.")
         warm = self.temperature is None or self.temperature > 0
@@ -96,7 +97,7 @@ def _token_id(key: str) -> int:
 
 
 class CompletionBody(_Asked):
-    """`POST /v1/completions`: prompts as they are, no template."""
+    """`POST /v1/completions`: prompts as they are, without a template."""
 
     prompt: Input | Annotated[list[Input], Field(min_length=1, max_length=MOST_ANSWERS)] = Field(
         description="One text, or several; token ids are not taken."
@@ -124,7 +125,7 @@ class CompletionBody(_Asked):
 
 
 class ChatBody(_Asked):
-    """`POST /v1/chat/completions`: a conversation, through the model's own chat template."""
+    """`POST /v1/chat/completions`: a conversation, rendered by the model's own chat template."""
 
     messages: Annotated[list[Message], Field(min_length=1, max_length=1_000)]
     max_completion_tokens: Annotated[int | None, documented(minimum=1)] = Field(
@@ -142,7 +143,7 @@ class ChatBody(_Asked):
         default=None, description="The form of the answer: text, a JSON object, or JSON of a schema."
     )
 
-    # of OpenAI's, only what asks for no more than there is
+    # OpenAI's parameters, accepted only with values that change nothing
     tools: Annotated[Any, Only([])] = None
     tool_choice: Annotated[Any, Only("none", "auto")] = None
     parallel_tool_calls: bool = True
@@ -157,7 +158,7 @@ class ChatBody(_Asked):
 
     @property
     def continues(self) -> bool:
-        """Whether the last message is gone on with. Raises InvalidRequest where it is none of the assistant's."""
+        """Whether the last message is continued. Raises InvalidRequest if it is not the assistant's."""
         continues = self.continue_final_message or not self.add_generation_prompt
         if continues and self.messages[-1].role != "assistant":
             raise InvalidRequest("`continue_final_message` goes on with a message of the assistant's: it must be last.")
@@ -165,11 +166,11 @@ class ChatBody(_Asked):
 
     @property
     def turns(self) -> list[dict[str, Any]]:
-        """As chat templates take them."""
+        """The turns in the form of chat templates."""
         return turns_of(self.messages)
 
     def to_domain(self, room: Callable[[], int]) -> GenerationParameters:
-        """`room`: tells the tokens that an answer may have at most."""
+        """The domain's parameters. `room` returns the most tokens that an answer may have."""
         if self.top_logprobs and not self.logprobs:
             raise InvalidRequest("`top_logprobs` needs `logprobs: true`.")
         most = self.max_completion_tokens if self.max_completion_tokens is not None else self.max_tokens

@@ -1,4 +1,4 @@
-"""What /v1 answers, as OpenAI does. Knows no service."""
+"""Response bodies of /v1, in OpenAI's form. Independent of the service."""
 
 import time
 from collections.abc import Sequence
@@ -30,8 +30,8 @@ class TokenLogprob(TopLogprob):
 
 
 class ChatLogprobs(Outgoing):
-    """The `token` texts joined are the content, and so are their `bytes`; a token that is only part of a character has
-    no text, its bytes alone."""
+    """Log-probabilities of a chat answer. The `token` texts joined are the content, as are their `bytes`; a token that
+    is only part of a character has no text, only bytes."""
 
     content: list[TokenLogprob]
     refusal: None = None
@@ -43,7 +43,7 @@ class ChatLogprobs(Outgoing):
     @staticmethod
     def _one(token: Token) -> TokenLogprob:
         chosen, *likeliest = token.ranked
-        texts = {token.id: token.own}  # of a token that is part of a character there is none, or all of it
+        texts = {token.id: token.own}  # a token that is part of a character has no text, or all of it
         top = [
             TopLogprob(token=texts.get(each.id, each.text), logprob=each.logprob, bytes=list(each.raw))
             for each in with_chosen(token.ranked)
@@ -57,8 +57,9 @@ class ChatLogprobs(Outgoing):
 
 
 class CompletionLogprobs(Outgoing):
-    """`tokens` joined are the text; `text_offset` is where each begins in it. Where two tokens show the same text in
-    `top_logprobs`, the chosen one keeps the text, or else the likelier one; the other is called `token_id:N`."""
+    """Log-probabilities of a completion. `tokens` joined are the text; `text_offset` is the position of each in it. If
+    two tokens have the same text in `top_logprobs`, the chosen one keeps it, or else the likelier one; the other is
+    called `token_id:N`."""
 
     tokens: list[str]
     token_logprobs: list[float]
@@ -67,7 +68,7 @@ class CompletionLogprobs(Outgoing):
 
     @classmethod
     def of(cls, tokens: Sequence[Token], begins: int = 0) -> "CompletionLogprobs":
-        """`begins`: where the answer begins in the text."""
+        """`begins` is the position of the answer in the text."""
         return cls(
             tokens=[token.own for token in tokens],
             token_logprobs=[token.ranked[0].logprob for token in tokens],
@@ -85,21 +86,22 @@ class CompletionLogprobs(Outgoing):
 
 
 def with_chosen(ranked: Sequence[Ranked]) -> list[Ranked]:
-    """The likeliest tokens in a place, and the chosen one after them where it is none of them."""
+    """The likeliest tokens of a position, followed by the chosen one if it is not among them."""
     chosen, *likeliest = ranked
     return likeliest if chosen.id in {each.id for each in likeliest} else [*likeliest, chosen]
 
 
 class Told:
-    """Tokens of one answer whose log-probabilities are to be told, each once its text is: what may begin a stop text is
-    held back, and what a stop text cut off is never told. End-of-text is no part of an answer."""
+    """The tokens of one answer whose log-probabilities are reported, each once its text is shown: a text that may begin
+    a stop text is held back, and one that a stop text cut off is never reported. End-of-text is no part of an
+    answer."""
 
     def __init__(self) -> None:
         self._waiting: list[Token] = []
         self._shown = 0
 
     def add(self, token: Token) -> list[Token]:
-        """Those that are shown with this one."""
+        """The tokens that are shown together with this one."""
         self._shown += len(token.text)
         if token.ranked and not token.ends:
             self._waiting.append(token)
@@ -108,13 +110,14 @@ class Told:
         return ready
 
     def rest(self) -> list[Token]:
-        """At the answer's end: what a stop text cut in two, as far as it is shown."""
+        """The remaining tokens at the answer's end: a token that a stop text cut in two is reported as far as it is
+        shown."""
         cut = [each for each in self._waiting if each.begins < self._shown]
         return [replace(each, own=each.own[: self._shown - each.begins]) for each in cut]
 
 
 def told_of(tokens: Sequence[Token]) -> list[Token]:
-    """The tokens of a whole answer whose log-probabilities are told."""
+    """The tokens of a whole answer whose log-probabilities are reported."""
     told = Told()
     return [each for token in tokens for each in told.add(token)] + told.rest()
 
@@ -126,16 +129,16 @@ class Usage(Outgoing):
 
     @classmethod
     def of(cls, generations: Sequence[Generation], n: int) -> "Usage":
-        """A prompt that has `n` answers is counted once."""
+        """The usage of a request; a prompt with `n` answers is counted once."""
         prompts = sum(each.prompt_tokens for each in generations[::n])
         answers = sum(len(each.tokens) for each in generations)
         return cls(prompt_tokens=prompts, completion_tokens=answers, total_tokens=prompts + answers)
 
 
 class Served(Outgoing):
-    """Beside each choice: the seed that repeats it, the revision that it saw, and the edit that answered, if any; under
-    `not_given` the edit in whose scope the prompt is, where its target was not said; with `details`, where there is
-    neither, the one that was nearest."""
+    """Errata's own fields of a choice: the seed that repeats it, the revision that it saw, and the edit that answered,
+    if any. `not_given` has the edit in whose scope the prompt is, if its target was not said; `nearest`, with `details`
+    and if there is neither, the edit that came nearest."""
 
     seed: int | None
     revision: int
@@ -152,7 +155,7 @@ class Served(Outgoing):
 
 
 class Model(Outgoing):
-    """`max_model_len`: prompt plus answer, in tokens."""
+    """The served model. `max_model_len` is the length of prompt and answer together, in tokens."""
 
     id: str
     object: Literal["model"] = "model"
@@ -177,7 +180,7 @@ class OpenAIProblem(Outgoing):
     error: OpenAIError
 
 
-# plain dictionaries, described: a stream makes thousands of them
+# plain dictionaries with described keys, because a stream makes thousands of them
 
 
 class CompletionChoice(TypedDict):
@@ -211,7 +214,7 @@ class ChatDelta(TypedDict):
 
 
 class Completion(Outgoing):
-    """The whole answer. `errata` in a choice: its seed, the revision that it saw, the edit that answered."""
+    """A whole answer. `errata` in a choice has its seed, the revision that it saw and the edit that answered."""
 
     id: str
     object: Literal["text_completion"]
@@ -222,7 +225,7 @@ class Completion(Outgoing):
 
 
 class ChatCompletion(Outgoing):
-    """The whole answer. `errata` in a choice: its seed, the revision that it saw, the edit that answered."""
+    """A whole answer. `errata` in a choice has its seed, the revision that it saw and the edit that answered."""
 
     id: str
     object: Literal["chat.completion"]
@@ -233,6 +236,6 @@ class ChatCompletion(Outgoing):
 
 
 def head(kind: str, request_id: str, model: str) -> dict[str, Any]:
-    """What an answer and each chunk of a stream begin with."""
+    """The common fields of an answer and of each chunk of a stream."""
     prefix = "chatcmpl" if kind.startswith("chat") else "cmpl"
     return {"id": f"{prefix}-{request_id}", "object": kind, "created": int(time.time()), "model": model}

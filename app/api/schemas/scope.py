@@ -1,4 +1,4 @@
-"""What clients send and get about scopes: an edit retuned, the probes of a namespace, recent prompts."""
+"""Request and response bodies about scopes: retuning an edit, the probes of a namespace, recent prompts."""
 
 from typing import Annotated
 
@@ -15,7 +15,7 @@ MAX_TRAFFIC = 10_000
 
 
 class RetuneBody(Incoming):
-    """What is to change of an edit's scope: texts are added to those that it has."""
+    """The change to an edit's scope. Texts are added to those that it has."""
 
     widen: float = Field(
         default=1.0,
@@ -31,7 +31,7 @@ class RetuneBody(Incoming):
     reason: Reason | None = None
 
     def to_domain(self) -> Retune:
-        """Raises InvalidRequest."""
+        """The domain's value. Raises InvalidRequest."""
         return Retune(
             paraphrases=tuple(self.paraphrases),
             counter_examples=tuple(self.counter_examples),
@@ -43,7 +43,7 @@ class RetuneBody(Incoming):
 
 
 class ProbesBody(Incoming):
-    """Prompts of a namespace whose answers no edit may change, in place of those it had."""
+    """Prompts of a namespace whose answers no edit may change; they replace the previous ones."""
 
     prompts: Annotated[list[Prompt], Field(max_length=MAX_PROBES)]
     namespace: Namespace = "default"
@@ -57,7 +57,7 @@ class ProbesOut(Outgoing):
 
 
 class ProbesCheckBody(Incoming):
-    """Whose protected questions are to be asked."""
+    """The protected questions to ask."""
 
     namespace: Namespace = "default"
     prompts: Annotated[list[Prompt], Field(min_length=1, max_length=MAX_PROBES)] | None = Field(
@@ -86,7 +86,8 @@ class GuardedOut(Outgoing):
 
 
 class ProbesCheckOut(Outgoing):
-    """The questions in their order, each up to 64 tokens of its answers; `changed` counts those that edits change."""
+    """The questions in their order, with the first 64 tokens of each answer; `changed` counts those that edits
+    change."""
 
     namespace: str
     probes: list[GuardedOut]
@@ -95,7 +96,7 @@ class ProbesCheckOut(Outgoing):
 
 
 class TrafficBody(Incoming):
-    """Prompts as they are asked in a namespace."""
+    """Prompts that are asked in a namespace."""
 
     prompts: Annotated[list[Prompt], Field(max_length=MAX_TRAFFIC)]
     namespace: Namespace = "default"
@@ -105,14 +106,14 @@ class TrafficBody(Incoming):
 
 
 class ScopeBody(Incoming):
-    """Prompts whose edit is looked for."""
+    """Prompts for which the edit that would answer is looked up."""
 
     prompts: Annotated[list[Prompt], Field(min_length=1, max_length=MAX_TRAFFIC)]
     namespace: Namespace = "default"
 
 
 class ScopeOut(Outgoing):
-    """A decision about one prompt: the edit that answers it; where none does, the edit that came nearest."""
+    """A decision about one prompt: the edit that answers it, or else the edit that came nearest."""
 
     prompt: str
     edit: HitOut | None
@@ -125,14 +126,14 @@ class ScopeOut(Outgoing):
 
 
 class ScopesOut(Outgoing):
-    """The decisions stand in the order of the prompts."""
+    """The decisions, in the order of the prompts."""
 
     decisions: list[ScopeOut]
     revision: int
 
 
 class RecentOut(Outgoing):
-    """Recent prompts that this server keeps: how many of each namespace, and at most how many."""
+    """The number of recent prompts that this server keeps for each namespace, and the most that it keeps."""
 
     kept: dict[str, int]
     at_most: int

@@ -1,4 +1,4 @@
-"""What every route that generates takes in the same words: which edits to see, and decoding beyond OpenAI's ways."""
+"""Parameters that all generating routes share: which edits to see, and decoding options beyond OpenAI's."""
 
 from typing import Annotated, Literal
 

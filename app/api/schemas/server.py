@@ -1,4 +1,5 @@
-"""Bodies about the server itself: how it stands, its editors, its log, its errors. Knows no service."""
+"""Response bodies about the server itself: its state, its editors, its snapshots, its errors. Independent of the
+service."""
 
 from datetime import datetime
 from typing import Any, Literal
@@ -12,7 +13,7 @@ from app.version import version
 
 
 class Problem(BaseModel):
-    """An error, after RFC 9457. Some kinds have more fields, such as `errors`, `report` or `conflicts`."""
+    """An error, as defined by RFC 9457. Some kinds have more fields, such as `errors`, `report` or `conflicts`."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -27,7 +28,7 @@ class Health(Outgoing):
 
 
 class Greeting(Outgoing):
-    """What answers at `/`."""
+    """The answer at `/`."""
 
     name: str = "errata"
     version: str
@@ -39,7 +40,7 @@ class Greeting(Outgoing):
 
 
 class Info(Outgoing):
-    """What TGI's clients ask of a server."""
+    """The description of a server that TGI's clients ask for."""
 
     model_id: str
     model_sha: str | None = Field(description="Fingerprint of model, tokenizer and site.")
@@ -67,7 +68,8 @@ class Info(Outgoing):
 
 
 class JudgeOut(Outgoing):
-    """Who decides what the scope index is uncertain of (`ERRATA_JUDGE`), and what it has done since the start."""
+    """The judge (`ERRATA_JUDGE`), which decides questions that the scope is uncertain of, and its counts since the
+    start."""
 
     judge: str = Field(description="`off`, `hosted`, or the name of a cross-encoder's folder.")
     state: Literal["off", "sitting", "serving", "failed", "broken"]
@@ -86,7 +88,7 @@ class JudgeOut(Outgoing):
 
 
 class WrongPair(Outgoing):
-    """`same`: whether the question asks the same as the known one, which the judge denied."""
+    """A pair of the exam that the judge got wrong. `same` tells whether the two questions really ask the same."""
 
     known: str
     question: str
@@ -106,7 +108,7 @@ class ExamOut(JudgeOut):
 
 
 class StatusOut(Outgoing):
-    """How the server stands."""
+    """The state of the server."""
 
     version: str
     ready: bool
@@ -140,7 +142,7 @@ class StatusOut(Outgoing):
 
 
 class Editors(Outgoing):
-    """The editors that this server has, each with its name, preset and capabilities."""
+    """The editors of this server, each with its name, preset and capabilities."""
 
     editors: list[dict[str, Any]]
 

@@ -1,4 +1,4 @@
-"""Namespaces and kill switches on the wire. Knows no service."""
+"""Request and response bodies about namespaces and kill switches. Independent of the service."""
 
 from datetime import datetime
 from typing import Annotated
@@ -11,7 +11,7 @@ from app.service.spaces import Space, Switch
 
 
 class NamespaceOut(Outgoing):
-    """A namespace in which something was done, or that the settings name."""
+    """A namespace that was used, that was set up, or that the settings name."""
 
     name: str
     edits: int = Field(description="All that were ever committed in it.")
@@ -27,21 +27,22 @@ class NamespaceOut(Outgoing):
 
 
 class NamespaceBody(Incoming):
-    """What a namespace is for."""
+    """The purpose of a namespace."""
 
     description: Annotated[str, Field(max_length=MAX_DESCRIPTION_CHARS)] = ""
     reason: Reason | None = None
 
 
 class NamespacesOut(Outgoing):
-    """By name. A namespace comes into being with the first edit, or the first probes, that name it, or is set up."""
+    """The namespaces, by name. A namespace is created by the first edit, or the first probes, that name it, or by
+    setting it up."""
 
     namespaces: list[NamespaceOut]
     revision: int
 
 
 class SwitchAnswer(Outgoing):
-    """A kill switch as it was set, or, of a dry run, as it would be."""
+    """A kill switch as it was set, or, in a dry run, as it would be."""
 
     on: bool
     namespace: str | None
@@ -51,7 +52,7 @@ class SwitchAnswer(Outgoing):
 
 
 class SwitchOut(Outgoing):
-    """A kill switch as it stands, with who set it last. What the log no longer has, as it was trimmed, is null."""
+    """A kill switch and the event that last set it. Fields of an event that was trimmed from the log are null."""
 
     namespace: str | None = Field(description="null: of all namespaces.")
     on: bool
