@@ -1,4 +1,4 @@
-"""What people see, around one service, beside the API: pages under /ui, documentation under /help."""
+"""The pages for people, around one service, beside the API: pages under /ui, documentation under /help."""
 
 import asyncio
 from typing import TYPE_CHECKING
@@ -30,14 +30,14 @@ if TYPE_CHECKING:
 
 
 def pages(service: "Service", door: Door, metrics: Metrics, *, leaving: asyncio.Event | None = None) -> list[BaseRoute]:
-    """`leaving` is set when the server is told to stop."""
+    """The routes of the pages. `leaving` is set when the server is told to stop."""
     assets = Assets()
     desk = Desk(service, door, metrics, Sessions(), environment(assets), leaving or asyncio.Event())
 
     sheets = Sheets()
 
     async def first(visit: Visit) -> Response:
-        """A key that may not ask begins with what it may see."""
+        """Redirect to the first page: a visitor whose key may only read begins with the list of edits."""
         return visit.to(f"{HERE}/edits" if visit.can("read") and not visit.can("generate") else f"{HERE}/ask")
 
     async def lost(request: Request, error: Exception) -> Response:

@@ -1,4 +1,4 @@
-"""Ask and see: a question, the live answer beside the answer without edits, and which edit spoke."""
+"""Ask and see: a question, the live answer beside the answer without edits, and the edit that answered."""
 
 import json
 from collections.abc import AsyncIterator
@@ -25,7 +25,7 @@ def routes(desk: Desk) -> list[Route]:
 
 
 async def ask(visit: Visit) -> Response:
-    """Whole, for a browser without scripts or that loads the page anew; htmx is given panes that fill themselves."""
+    """The whole page, for a browser without scripts or on a reload; htmx is given panes that fill themselves."""
     question = Question.of(visit, visit.query)
     values: dict[str, Any] = {
         "title": "Ask and fix",
@@ -46,7 +46,7 @@ async def ask(visit: Visit) -> Response:
 
 
 async def stream(visit: Visit) -> Response:
-    """Server-sent events: `live` and `base` carry text, `done` what is said beneath, `problem` what went wrong."""
+    """Server-sent events: `live` and `base` carry text, `done` the verdict below the answers, `problem` an error."""
     question = Question.of(visit, visit.query)
     return StreamingResponse(_events(visit, question), media_type="text/event-stream", headers=EVENT_STREAM)
 

@@ -1,4 +1,4 @@
-"""A question as it is asked from a page, and its two answers: with the edits, and without."""
+"""A question as asked from a page, and its two answers: with the edits, and without."""
 
 import asyncio
 import time
@@ -15,13 +15,13 @@ from app.ui import words
 from app.ui.visit import Visit
 
 MOST_QUESTION_CHARS = 4_000
-"""Of a question in an address; longer ones are for the API."""
+"""The maximum length of a question in an address, in characters; longer ones are for the API."""
 MOST_TOKENS = 200
 
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """`how`: `chat`, through the model's template, or `text`, as it stands."""
+    """A question in a namespace. `how` is `chat`, through the model's template, or `text`, as it is."""
 
     text: str
     how: str
@@ -29,7 +29,7 @@ class Question:
 
     @classmethod
     def of(cls, visit: Visit, given: Mapping[str, str]) -> "Question":
-        """Raises InvalidRequest."""
+        """The question in a form or query. Raises InvalidRequest."""
         text, namespace = given.get("q", "").strip(), given.get("namespace", "") or visit.home
         chats = visit.service.answering.chats
         how = given.get("how", "") or ("chat" if chats else "text")
@@ -47,7 +47,7 @@ class Question:
         return {"q": self.text, "how": self.how, "namespace": self.namespace}
 
     def prompt(self, visit: Visit, text: str | None = None) -> str:
-        """This question, or another asked in the same way, as it is served. Raises InvalidRequest."""
+        """The prompt of this question, or of another text asked in the same way. Raises InvalidRequest."""
         asked = self.text if text is None else text
         if self.how == "text":
             return asked
@@ -56,7 +56,7 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class Chip:
-    """The edit that answered, or the one that came nearest, with why in a sentence."""
+    """The edit that answered, or the one that came nearest, with the reason in a sentence."""
 
     id: str
     question: str
@@ -76,7 +76,7 @@ def chips_of(visit: Visit, generation: Generation) -> list[Chip]:
 def _chip(visit: Visit, hit: Hit, *, answered: bool, left: bool = False) -> Chip | None:
     try:
         request = visit.service.edit_view(hit.edit_id).edit.request
-    except UnknownEdit:  # an edit that is gone from this server's memory has nothing to show
+    except UnknownEdit:  # an edit that is gone from this server's memory cannot be shown
         return None
     why = words.why_hit(hit.signals, request.subject) if answered or left else words.why_not(hit)
     if left:
@@ -85,7 +85,7 @@ def _chip(visit: Visit, hit: Hit, *, answered: bool, left: bool = False) -> Chip
 
 
 async def answers(visit: Visit, question: Question) -> dict[str, Any]:
-    """Both, whole."""
+    """Both answers, complete, as `shown` describes them."""
     live, base = await asyncio.gather(_answer(visit, question, "live"), _answer(visit, question, "off"))
     return shown(visit, live, base)
 
@@ -118,7 +118,8 @@ async def _items(visit: Visit, question: Question, edits: Any) -> AsyncIterator[
 
 
 async def streamed(visit: Visit, question: Question) -> AsyncIterator[tuple[str, Any]]:
-    """Tokens of both answers as they come: (live or base, text); last (done, what `answers` returns)."""
+    """Yields the tokens of both answers as they come, as (live or base, text), and last (done, the value of
+    `answers`)."""
     arrived: asyncio.Queue[tuple[str, Any]] = asyncio.Queue()
 
     async def read(pane: str, edits: str) -> None:
@@ -134,7 +135,7 @@ async def streamed(visit: Visit, question: Question) -> AsyncIterator[tuple[str,
         while going:
             pane, item = await arrived.get()
             if pane == "ended":
-                item.result()  # raises what went wrong
+                item.result()  # raises the task's error
                 going -= 1
             elif isinstance(item, Generation):
                 ended[pane] = item

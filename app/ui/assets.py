@@ -1,4 +1,4 @@
-"""Static files of the package: read once, compressed once, named by their content so that browsers keep them."""
+"""Static files of the package, read and compressed once, with names that contain a hash so that browsers cache them."""
 
 import gzip
 import hashlib

@@ -1,4 +1,4 @@
-"""The audit: who did what, when and why; whether the chain of the log is whole; and the whole of it to take along."""
+"""The audit: a searchable list of changes, a check of the log's chain of hashes, and exports of the whole log."""
 
 import asyncio
 import csv
@@ -26,13 +26,13 @@ from app.ui.visit import Visit
 
 PER_PAGE = 50
 LOOKED_THROUGH = 20_000
-"""Events that one page looks through for its filters."""
+"""The most events that one page searches for its filters."""
 AT_ONCE = 500
 
 
 @dataclass(frozen=True, slots=True)
 class Chain:
-    """What the last check of the log found. `problem`: None where every entry names the one before it."""
+    """The result of the last check of the log. `problem` is None if every entry names its predecessor's hash."""
 
     at_s: float
     entries: int
@@ -66,7 +66,7 @@ class Auditing:
         problem, found, older = None, list[Told](), None
         try:
             found, older = await asyncio.to_thread(self._found, visit, asked, newest)
-        except (StoreCorrupt, StoreUnavailable) as error:  # the page that tells of a broken chain must not break
+        except (StoreCorrupt, StoreUnavailable) as error:  # the page that reports a broken chain must not fail itself
             problem = problem_of(error)
         return visit.page(
             "_audit.html" if visit.partial else "audit.html",
@@ -81,7 +81,7 @@ class Auditing:
         )
 
     def _found(self, visit: Visit, asked: dict[str, str], newest: int) -> tuple[list[Told], int | None]:
-        """Events that the filters let through, the newest first, and where to look on. It blocks."""
+        """The events that pass the filters, newest first, and the revision at which to continue. Blocks."""
         since_s, until_s = _day_s(asked["since"], "Since"), _day_s(asked["until"], "Until")
         found: list[Told] = []
         looked, at = 0, newest
@@ -99,7 +99,7 @@ class Auditing:
         return found, at or None
 
     async def check(self, visit: Visit) -> Response:
-        """Every entry of the log is read and held against the one before it, from the store and not from memory."""
+        """Read every entry of the log from the store, not from memory, and compare it with its predecessor."""
         self._chain = await asyncio.to_thread(self._checked, visit)
         return visit.to(f"{HERE}/audit")
 
@@ -115,11 +115,11 @@ class Auditing:
             return Chain(self._now(), count, revision, last, error.message)
         return Chain(self._now(), count, revision, last, None)
 
-    # -- to take along
+    # -- exports
 
     async def jsonl(self, visit: Visit) -> Response:
-        """Each line with the entry as the log keeps it, which ends with the SHA-256 of what is before it in the entry
-        and names the hash before: whoever has the file can hold every line against the next, without a server."""
+        """Export JSON lines, each with the entry as the log keeps it. An entry ends with the SHA-256 of its content and
+        contains its predecessor's hash, so that the file can be verified line by line without a server."""
         log = visit.service.records.log
         lines = (
             json.dumps(_fields(visit, *each) | {"entry": b64encode(log.entry(each[0].revision)).decode()}) + "\n"
@@ -136,7 +136,7 @@ class Auditing:
 
 
 def _all(visit: Visit) -> Iterator[tuple[Event, str, str]]:
-    """Events, the hash before each, and its own; from the log itself, a page at a time."""
+    """Yields (event, its predecessor's hash, its own hash), read from the log itself, a page at a time."""
     log = visit.service.records.log
     after = log.first() - 1
     prev = log.hash_of(after)
@@ -196,7 +196,7 @@ def _csv(visit: Visit) -> Iterator[str]:
 
 
 def _plain(value: Any) -> str:
-    """A text that a spreadsheet does not take for a formula."""
+    """The value in a form that no spreadsheet takes for a formula."""
     text = "" if value is None else str(value)
     return f"'{text}" if text[:1] in ("=", "+", "-", "@", "\t", "\r") else text
 
@@ -224,7 +224,7 @@ def _matches(told: Told, asked: dict[str, str], since_s: float | None, until_s: 
 
 
 def _day_s(text: str, name: str) -> float | None:
-    """The beginning of a day, in UTC."""
+    """The beginning of a day (UTC), in Unix seconds; None for no day. Raises InvalidRequest."""
     if not text:
         return None
     try:

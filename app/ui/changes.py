@@ -1,4 +1,4 @@
-"""What others change while somebody looks: an event for each new revision. Knows no other page."""
+"""Notifications of others' changes while a page is open: an event for each new revision. Independent of other pages."""
 
 import asyncio
 import json
@@ -15,7 +15,7 @@ from app.ui.desk import Desk
 from app.ui.visit import Visit
 
 SILENCE_S = 15.0
-"""A comment is sent so often, by which a dead connection is noticed."""
+"""The interval between comments, in seconds; they reveal a dead connection."""
 
 
 def routes(desk: Desk) -> list[Route]:

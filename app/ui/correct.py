@@ -1,4 +1,4 @@
-"""Correct: the form, the preview, and the publication. What is refused says what to do, and nothing typed is lost."""
+"""The correction form, its preview and its publication. A refusal says what to do, and no typed text is lost."""
 
 import hashlib
 import time
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 KEPT = ("aliases", "metadata", "editor", "preset", "seed")
-"""What of a proposal the form has no place for."""
+"""The parts of a proposal for which the form has no field."""
 
 
 class Correcting:
@@ -55,11 +55,11 @@ class Correcting:
         return await self._form(visit, draft)
 
     async def change(self, visit: Visit) -> Response:
-        """What was typed for a preview, to be typed over."""
+        """Show the form with what was typed for a preview, for changes."""
         return await self._form(visit, self._preview(visit).draft)
 
     async def revise(self, visit: Visit) -> Response:
-        """One's own proposal, to be typed over."""
+        """Show the form with the visitor's own proposal, for changes."""
         proposal = visit.service.records.ledger.approval.proposal(visit.request.path_params["id"])
         if not (is_own(visit, proposal) and revised_here(visit, proposal)):
             raise Forbidden("This proposal is not yours to revise here: only who made it may revise it.")
@@ -87,7 +87,7 @@ class Correcting:
     # -- the preview
 
     async def preview(self, visit: Visit) -> Response:
-        """Sent twice, it is made once."""
+        """Make a preview. A form that is sent twice makes one."""
         form = visit.form
         preview_id = "pv_" + hashlib.sha256(f"{visit.token}{form.mark()}".encode()).hexdigest()[:24]
         if self._previews.find(preview_id) is None:
@@ -100,7 +100,8 @@ class Correcting:
         return visit.to(f"{HERE}/previews/{preview_id}")
 
     def _preview(self, visit: Visit) -> Preview:
-        """That of the address. Raises InvalidRequest, or Forbidden for a namespace that the visitor does not reach."""
+        """The preview of the address. Raises InvalidRequest, and Forbidden for a namespace that the visitor may not
+        reach."""
         found = self._previews.get(visit.request.path_params["id"])
         visit.check_reach(found.draft.question.namespace)
         return found
@@ -118,7 +119,8 @@ class Correcting:
         self._previews.keep(Preview(preview_id, draft, job.id))
 
     async def again(self, visit: Visit) -> Response:
-        """The same correction with other ticks, as a preview of its own: the one before stays as it was."""
+        """Preview the same correction with other ticks, under an id of its own; the previous preview stays as it
+        was."""
         old = self._preview(visit)
         preview_id = "pv_" + hashlib.sha256(f"{visit.token}{old.id}{visit.form.mark()}".encode()).hexdigest()[:24]
         if self._previews.find(preview_id) is None:
@@ -179,7 +181,8 @@ class Correcting:
     # -- the publication
 
     async def publish(self, visit: Visit) -> Response:
-        """Refused, before anything is lost, where others have corrected the same question since the preview."""
+        """Publish a preview by a job. If others have corrected the same question since the preview, refuse and ask
+        again."""
         preview = self._preview(visit)
         job = self._job(preview.job_id)
         if self._is_publishing(preview):
@@ -191,7 +194,7 @@ class Correcting:
             preview.draft = draft
             return self._shown(visit, preview, job, meanwhile, status=409)
         preview.draft, preview.border = draft, _border(visit.form.get("border"), visit.form.get("border-was"))
-        # kept, as its seconds until an end would be others when the same form comes again
+        # kept, because the seconds until its end would differ when the same form comes again
         request = preview.asked.setdefault(visit.form.mark(), draft.request(visit, self._now()))
         origin = visit.origin(draft.reason)
         bound = None if job is None else bound_of(job)
@@ -215,7 +218,7 @@ class Correcting:
     async def _published(
         visit: Visit, draft: Draft, request: EditRequest, origin: Origin, tell: Tell, read: int
     ) -> EditResults:
-        """What the form has no place for stays as it was proposed."""
+        """Publish the edit, or revise a proposal, which keeps the parts for which the form has no field."""
         if not draft.proposal:
             return await visit.service.edit([request], origin, tell=tell, read=read)
         was = visit.service.records.ledger.approval.proposal(draft.proposal).edits[0].request
@@ -224,14 +227,15 @@ class Correcting:
         return await revise(draft.proposal, [replace(request, **kept)], origin, tell=tell, read=read)
 
     def _is_publishing(self, preview: Preview) -> bool:
-        """Whether it is under way or done: one that was refused may be tried again."""
+        """Whether the publication is running or done; one that was refused may be tried again."""
         job = self._job(preview.publishing)
         return job is not None and job.outcome in ("running", "done")
 
     async def _move_border(
         self, visit: Visit, preview: Preview, results: EditResults, bound: float | None, origin: Origin
     ) -> None:
-        """The correction is live by now: a border that cannot be moved is told, and takes nothing back."""
+        """Move the border of the published edit. The correction is live already: a failure is reported and undoes
+        nothing."""
         change = None if bound is None else widening(bound, preview.border)
         if change is None:
             return
@@ -278,7 +282,7 @@ class Correcting:
 
 
 def _as_typed(visit: Visit) -> Draft:
-    """What a form holds that is refused, to be shown once more."""
+    """The contents of a form that was refused, to be shown again."""
     form = visit.form
     how = form.get("how")
     return Draft(
@@ -295,7 +299,7 @@ def _as_typed(visit: Visit) -> Draft:
 
 
 def _border(text: str, before: str) -> float | None:
-    """A border that was dragged, as a logit."""
+    """The border that was dragged to, as a logit; None if it was not moved."""
     try:
         return None if not text or text == before else max(-8.0, min(8.0, float(text)))
     except ValueError:

@@ -1,4 +1,4 @@
-"""What all pages share: the service, who comes in, templates; and what is done around every page, whatever it shows."""
+"""The base of all pages: the service, sessions and templates, and the handling around every request."""
 
 import re
 from collections.abc import Awaitable, Callable
@@ -33,7 +33,8 @@ if TYPE_CHECKING:
 
 HERE, HELP = "/ui", "/help"
 COOKIES = {COOKIE: HERE, f"{COOKIE}_help": HELP}
-"""The session's cookie, by name, and the path below which browsers send it: nothing else of the host is shown it."""
+"""Maps the name of a session's cookie to the path below which browsers send it; no other part of the host receives
+it."""
 Handler = Callable[[Visit], Awaitable[Response]]
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
@@ -46,14 +47,13 @@ HEADERS = {
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
 }
-"""A page loads nothing from elsewhere and runs no script of its own text: whatever a model or a client wrote, it is
-text."""
+"""A page loads nothing from elsewhere and runs no inline script: whatever a model or a client wrote remains text."""
 UNKEPT = {"Cache-Control": "no-store"}
 _HELP = re.compile(r"(?<![\w/])/help/[a-z]+(?:#[a-z0-9_-]+)?")
 
 
 def environment(assets: Assets) -> Environment:
-    """Every value is escaped; a name that a page does not give is an error, not a gap."""
+    """The template environment. Every value is escaped; a name that a page does not provide is an error, not a gap."""
     folder = Path(__file__).parent / "templates"
     made = Environment(
         loader=FileSystemLoader(folder),
@@ -77,13 +77,14 @@ def environment(assets: Assets) -> Environment:
 
 
 def linked(text: str) -> Markup:
-    """A message whose addresses of the documentation can be followed."""
+    """A message in which the addresses of the documentation are links."""
     return Markup(_HELP.sub(r'<a href="\g<0>">\g<0></a>', str(escape(text))))
 
 
 @dataclass(slots=True)
 class Desk:
-    """`leaving` is set when the server is told to stop: streams that have no end of their own end then."""
+    """The parts that all pages share. `leaving` is set when the server is told to stop, and ends streams that would not
+    end by themselves."""
 
     service: "Service"
     door: Door
@@ -101,9 +102,8 @@ class Desk:
         *,
         reached: bool = False,
     ) -> Route:
-        """A page that needs a right; None for none. POST changes something, and is taken from the page's own form.
-
-        Keys for some namespaces are let in where it is `reached`: such a page looks at the namespaces that it is about
+        """The route of a page that needs a right; None for none. POST changes something, and is accepted only from the
+        page's own form. Keys for some namespaces are admitted if `reached`: such a page checks the namespaces concerned
         (`Visit.check_reach`)."""
         methods = [name for name, handler in (("GET", get), ("POST", post)) if handler is not None]
 
@@ -142,7 +142,7 @@ class Desk:
         return response
 
     async def error(self, request: Request, error: Exception) -> Response:
-        """For an address that no page has."""
+        """The answer for an address that no page has."""
         visit = self._visit(request)
         return self._finished(visit, self.failed(visit, error))
 
@@ -165,8 +165,8 @@ class Desk:
             )
 
     def give_cookie(self, visit: Visit, response: Response, token: str) -> None:
-        """Browsers send it to the pages alone, never along with another site's request, and show it to no script. Over
-        TLS, of which the browser tells by its Origin, it is never sent without."""
+        """Set the session's cookies. Browsers send them only to the pages, never with another site's request, and hide
+        them from scripts. If the browser's Origin says TLS, they are sent over TLS only."""
         secure = visit.request.headers.get("origin", "").startswith("https://") or visit.request.url.scheme == "https"
         for name, path in COOKIES.items():
             response.set_cookie(name, token, path=path, httponly=True, samesite="strict", secure=secure)
@@ -180,17 +180,17 @@ class Desk:
         return visit.to(f"{HERE}/sign-in")
 
     def failed(self, visit: Visit, error: Exception) -> Response:
-        """What went wrong, as a page; to htmx as a part of one, which it shows where the answer would be."""
+        """An error as a page; for htmx as a part of one, which it shows in place of the answer."""
         found = problem_of(error)
         came = urlsplit(visit.request.headers.get("referer", ""))
         back = f"{came.path}?{came.query}" if came.path.startswith((f"{HERE}/", f"{HELP}/")) else None
         template = "_problem.html" if visit.partial else "problem.html"
         return visit.page(template, status=found["status"], problem=found, back=back, title=found["title"])
 
-    # -- what pages ask of it
+    # -- queries of the pages
 
     def known_namespaces(self, visit: Visit) -> list[str]:
-        """Those that the visitor's key opens, `default` first."""
+        """The names of the namespaces that the visitor's key opens, `default` first."""
         spaces = namespaces(self.service.records.ledger, self.service.configured)
         names = [each.name for each in spaces if visit.opens(each.name)]
         return sorted(names, key=lambda name: name != DEFAULT)

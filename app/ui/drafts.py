@@ -1,4 +1,5 @@
-"""A correction on its way: what was filled in, ticked and dragged, and the request that it makes of the service."""
+"""A correction before its publication: the fields, ticks and border of its form, and the edit request made from
+them."""
 
 import math
 from collections import OrderedDict
@@ -24,7 +25,8 @@ MOST_TARGET_CHARS = 10_000
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """Texts are questions as they were written, without a chat template around them. `until` is a day."""
+    """The contents of the correction form. Texts are questions as written, without a chat template. `until` is a
+    day."""
 
     question: Question
     target: str = ""
@@ -37,11 +39,11 @@ class Draft:
     keep_ticks: tuple[str, ...] = ()
     supersede: tuple[str, ...] = ()
     proposal: str = ""
-    """The proposal that it revises."""
+    """The proposal that it revises; empty for none."""
 
     @classmethod
     def of_request(cls, visit: Visit, request: EditRequest, ends_s: float | None, proposal: str = "") -> "Draft":
-        """What the form would hold for a request that was made before; it ends at `ends_s`, Unix time."""
+        """The form's contents for an earlier request, which ends at `ends_s`, Unix time in seconds."""
         question = visit.service.answering.question
         text = question(request.prompt)
         return cls(
@@ -59,7 +61,7 @@ class Draft:
 
     @classmethod
     def of(cls, visit: Visit, form: Form) -> "Draft":
-        """Raises InvalidRequest for what cannot be taken as it stands."""
+        """The contents of a submitted form. Raises InvalidRequest for contents that cannot be accepted."""
         names = ("q", "how", "namespace")
         draft = cls(
             question=Question.of(visit, {name: form.get(name) for name in names}),
@@ -86,7 +88,7 @@ class Draft:
         return draft
 
     def ticked(self, form: Form) -> "Draft":
-        """With the ticks of a preview's form: `t-N` are the texts, `a-N` whether they should change."""
+        """The draft with the ticks of a preview's form: `t-N` are the texts, `a-N` whether they should change."""
         texts = {name[2:]: value for name, value in form.pairs if name.startswith("t-")}
         wanted = {name[2:]: value for name, value in form.pairs if name.startswith("a-")}
         change = tuple(text for at, text in texts.items() if wanted.get(at) == "change")
@@ -96,11 +98,11 @@ class Draft:
         )
 
     def typed(self) -> "Draft":
-        """With what was ticked among what is typed: ways of asking as lines."""
+        """The draft with its ticked paraphrases moved into the typed lines."""
         return replace(self, more=(*self.more, *self.change_ticks), change_ticks=())
 
     def request(self, visit: Visit, now_s: float) -> EditRequest:
-        """Raises InvalidRequest."""
+        """The edit request. Raises InvalidRequest."""
 
         def asked(texts: Sequence[str]) -> tuple[str, ...]:
             return tuple(dict.fromkeys(self.question.prompt(visit, text) for text in texts))
@@ -122,7 +124,7 @@ class Draft:
 
 
 def _left_alone(visit: Visit, proposal_id: str) -> tuple[str, ...]:
-    """The counter-examples of a proposal that is revised, for which the form has no field."""
+    """The counter-examples of the proposal that is revised, for which the form has no field."""
     found = visit.service.records.ledger.approval.proposals.get(proposal_id)
     texts = () if found is None else found.edits[0].request.counter_examples
     return tuple(map(visit.service.answering.question, texts))
@@ -130,29 +132,29 @@ def _left_alone(visit: Visit, proposal_id: str) -> tuple[str, ...]:
 
 @dataclass(slots=True)
 class Preview:
-    """What was tried, by a job of its own, and what became of it."""
+    """A correction that is tried by a job, and the state of its publication."""
 
     id: str
     draft: Draft
     job_id: str
     publishing: str | None = None
-    """The job that publishes it."""
+    """The id of the job that publishes it."""
     border: float | None = None
-    """Where the border was dragged to, as a logit; None: where it was."""
+    """The border that was dragged to, as a logit; None if it was not moved."""
     moved: str | None = None
-    """What became of the border after the publication, where it was dragged."""
+    """The outcome of moving the border after the publication, in words."""
     asked: dict[str, EditRequest] = field(default_factory=dict)
-    """What was asked to be published, by the mark of the form."""
+    """Maps the mark of a form to the request that it published."""
 
 
 class Previews:
-    """In this server's memory, the newest; the draft outlives its job, so that nothing that was typed is lost."""
+    """The newest previews, in this server's memory. A draft outlives its job, so that no typed text is lost."""
 
     def __init__(self) -> None:
         self._previews: OrderedDict[str, Preview] = OrderedDict()
 
     def get(self, preview_id: str) -> Preview:
-        """Raises InvalidRequest."""
+        """The preview with this id. Raises InvalidRequest if it is no longer kept."""
         if preview_id not in self._previews:
             raise InvalidRequest(
                 "This preview is no longer kept: the server was started anew, or many others came after it. "
@@ -170,19 +172,19 @@ class Previews:
 
 
 def how_of(visit: Visit, prompt: str, question: str) -> str:
-    """How a question is asked whose prompt is this: through the chat template, or as it stands."""
+    """The way in which a question with this prompt is asked: `chat`, through the template, or `text`, as it is."""
     return "text" if question == prompt or not visit.service.answering.chats else "chat"
 
 
 def standing(visit: Visit, draft: Draft, asked: str | None = None) -> tuple[str, ...]:
-    """Edits of the very same question, or of a prompt that is `asked`, that would be replaced."""
+    """The ids of the edits that would be replaced: those of the same question, or of the prompt `asked`."""
     ledger, prompt = visit.service.records.ledger, asked or draft.question.prompt(visit)
     return tuple(ledger.with_prompt(draft.question.namespace, prompt, State.LIVE, State.DISABLED))
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A question of the preview with its tick: `wanted` is change, keep or empty."""
+    """A question of the preview with its tick; `wanted` is `change`, `keep` or empty."""
 
     text: str
     answer: str
@@ -194,12 +196,12 @@ class Row:
 
     @property
     def place(self) -> float:
-        """Where it lies on the strip, from 0 to 100."""
+        """The position on the strip, from 0 to 100."""
         return 0.0 if self.value is None else round((words.logit(self.value) + 6) / 12 * 100, 2)
 
 
 def rows_of(visit: Visit, draft: Draft, report: Any, *, decided: bool = False) -> dict[str, list[Row]]:
-    """By kind, the nearest first. Where it is `decided` what should change, nothing is ticked besides."""
+    """The questions by kind, nearest first. If `decided`, the choice is final and nothing is ticked by default."""
     question, before = visit.service.answering.question, decided or draft.change_ticks or draft.keep_ticks
     found: dict[str, list[Row]] = {}
     for each in report.get("asked", []):
@@ -217,7 +219,7 @@ def rows_of(visit: Visit, draft: Draft, report: Any, *, decided: bool = False) -
     for each in (report.get("recent") or {}).get("shown", []):
         same = each["signals"].get("same")
         text = question(each["prompt"])
-        if text == draft.question.text:  # what was asked just now, to see that it is wrong
+        if text == draft.question.text:  # the question that was just asked to see its wrong answer
             continue
         wanted = "change" if text in draft.change_ticks else "keep" if text in draft.keep_ticks else ""
         diff = [{"op": "delete", "text": each["before"]}, {"op": "insert", "text": each["now"]}]
@@ -227,7 +229,7 @@ def rows_of(visit: Visit, draft: Draft, report: Any, *, decided: bool = False) -
 
 
 def widening(bound: float, border: float | None) -> Retune | None:
-    """What moves an edit's border from a share to a logit; None where it stays."""
+    """The retune that moves an edit's border from a share to a logit; None if it stays."""
     if border is None:
         return None
     factor = math.exp(words.logit(bound) - border)
@@ -235,7 +237,7 @@ def widening(bound: float, border: float | None) -> Retune | None:
 
 
 def bound_of(job: "Job") -> float | None:
-    """How sure a question must be, in a preview that is done."""
+    """The probability that a question must reach, from a finished preview; None without one."""
     if job.result is None:
         return None
     return bound_in(job.result[0].results[0].view.edit.report)

@@ -1,4 +1,4 @@
-"""The edits: listed, searched, each with its page, and taken back, switched off and on, or given another reach."""
+"""The edits: a searchable list, a page for each, and their rollback, disabling, enabling and retuning."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -87,14 +87,14 @@ async def listing(visit: Visit) -> Response:
 
 
 def _told(visit: Visit) -> list[EditView]:
-    """The edits that the change touched which led here, as they stand now."""
+    """The edits touched by the change that led to this page, in their present state."""
     ids = visit.query.get("changed", "").split(",")
     ledger = visit.service.records.ledger
     return [_view(visit, each) for each in ids[:MOST_CHOSEN] if each in ledger.entries]
 
 
 def _view(visit: Visit, edit_id: str) -> EditView:
-    """Raises UnknownEdit, or Forbidden for one of a namespace that the visitor does not reach."""
+    """The edit's view. Raises UnknownEdit, and Forbidden if the visitor may not reach its namespace."""
     view = visit.service.edit_view(edit_id)
     visit.check_reach(view.edit.request.namespace)
     return view
@@ -133,7 +133,8 @@ async def _shown(visit: Visit, view: EditView, problem: Any = None, typed: Any =
 
 
 async def change(visit: Visit) -> Response:
-    """Asks once more, with a place for the reason; then carries it out. What others changed meanwhile is told first."""
+    """Ask for confirmation and a reason, then carry out the change. Changes that others made meanwhile are shown
+    first."""
     form = visit.form
     action, ids = form.get("action"), form.all("id")
     if action not in ACTIONS:
@@ -198,7 +199,7 @@ def _confirm(
 
 
 async def retune(visit: Visit) -> Response:
-    """It is fitted and checked like a new one, so it takes seconds."""
+    """Retune an edit by a job, because fitting and checking it again takes seconds."""
     form, service = visit.form, visit.service
     view = _view(visit, visit.request.path_params["id"])
     typed = {name: form.get(name) for name in ("reach", "more", "apart", "aliases", "reason")}

@@ -1,4 +1,4 @@
-"""What people fill in: forms as browsers send them, read into the values that the service takes. Knows no page."""
+"""Submitted forms, read into the values that the service takes. Independent of the pages."""
 
 import hashlib
 from collections.abc import Sequence
@@ -17,18 +17,18 @@ MOST_CHARS = 100_000
 MOST_REASON_CHARS = 2_000
 MOST_FILE_CHARS = 4_000_000
 UNSIGNED = frozenset({"csrf", "once", "read"})
-"""Fields that do not say what is asked for."""
+"""The fields that say nothing about what is asked for."""
 
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """Names and values in their order; a name may come several times."""
+    """The names and values of a form, in order; a name may occur several times."""
 
     pairs: tuple[tuple[str, str], ...] = ()
 
     @classmethod
     async def of(cls, request: Request) -> "Form":
-        """Raises InvalidRequest for a body that is no form."""
+        """The form in a request's body. Raises InvalidRequest for a body that is no form."""
         kind = request.headers.get("content-type", "").partition(";")[0].strip()
         if kind == "multipart/form-data":
             return cls(_parts(request.headers["content-type"], await request.body()))
@@ -37,19 +37,19 @@ class Form:
         try:
             text = (await request.body()).decode("ascii")
             pairs = parse_qsl(text, keep_blank_values=True, errors="strict", max_num_fields=MOST_FIELDS)
-        except ValueError:  # UnicodeError is one
+        except ValueError:  # UnicodeError is a ValueError
             raise InvalidRequest("The form cannot be read: open its page and send it from there.") from None
         return cls(tuple((name, value.replace("\r\n", "\n")) for name, value in pairs))
 
     def get(self, name: str, otherwise: str = "") -> str:
-        """Without blanks at its ends. Raises InvalidRequest beyond MOST_CHARS."""
+        """A field's first value, without surrounding blanks. Raises InvalidRequest if it is longer than MOST_CHARS."""
         value = next((value for key, value in self.pairs if key == name), otherwise).strip()
         if len(value) > MOST_CHARS:
             raise InvalidRequest(f"The field {name} is too long: at most {MOST_CHARS} characters are taken.")
         return value
 
     def file(self, *names: str) -> str:
-        """The first of these fields that holds a text, which may be a whole file. Raises InvalidRequest."""
+        """The first of these fields that has a text, which may be a whole file. Raises InvalidRequest."""
         texts = [value for name in names for key, value in self.pairs if key == name and value.strip()]
         if texts and len(texts[0]) > MOST_FILE_CHARS:
             raise InvalidRequest(f"The file is too long: at most {MOST_FILE_CHARS:,} characters are taken at a time.")
@@ -59,11 +59,11 @@ class Form:
         return tuple(dict.fromkeys(value for key, value in self.pairs if key == name and value.strip()))
 
     def lines(self, name: str) -> tuple[str, ...]:
-        """One text a line."""
+        """The lines of a field, one text per line."""
         return tuple(dict.fromkeys(line.strip() for line in self.get(name).split("\n") if line.strip()))
 
     def number(self, name: str, otherwise: int) -> int:
-        """Raises InvalidRequest for what is no whole number."""
+        """A field as a whole number. Raises InvalidRequest for anything else."""
         text = self.get(name)
         if not text:
             return otherwise
@@ -78,8 +78,8 @@ class Form:
         return text or None
 
     def mark(self) -> str:
-        """The same for the same form filled in the same way: a form that is sent twice is carried out once, and one
-        that is changed and sent again is another request."""
+        """A hash of the form and its contents: a form that is sent twice is carried out once, and one that was changed
+        and sent again is another request."""
         asked = [pair for pair in self.pairs if pair[0] not in UNSIGNED]
         return hashlib.sha256(repr((self.get("once"), asked)).encode(errors="surrogatepass")).hexdigest()[:32]
 
@@ -105,7 +105,7 @@ def _parts(kind: str, body: bytes) -> tuple[tuple[str, str], ...]:
 
 
 def seconds_until(day: str, now_s: float, name: str = "Until") -> float | None:
-    """From now to the end of a day (UTC), as a date field gives it; None for no day. Raises InvalidRequest."""
+    """The seconds from now to the end of a day (UTC) from a date field; None for no day. Raises InvalidRequest."""
     if not day:
         return None
     try:
@@ -119,5 +119,5 @@ def seconds_until(day: str, now_s: float, name: str = "Until") -> float | None:
 
 
 def lined(texts: Sequence[str]) -> str:
-    """For a field that takes one text a line."""
+    """The text of a field that takes one text per line."""
     return "\n".join(" ".join(text.split()) for text in texts)

@@ -1,4 +1,4 @@
-"""Health: the model, the log, what runs and waits, memory and latencies."""
+"""Health: the model, the log, running and waiting work, memory and latencies."""
 
 import resource
 
@@ -28,7 +28,7 @@ async def show(visit: Visit) -> Response:
 
 
 def resident_bytes() -> int:
-    """Of this process now, or, where the system does not tell, the most that it ever was."""
+    """The resident bytes of this process now, or, if the system does not tell, their maximum so far."""
     try:
         with open("/proc/self/statm") as file:
             return int(file.read().split()[1]) * resource.getpagesize()

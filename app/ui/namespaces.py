@@ -1,4 +1,4 @@
-"""Namespaces and their switches; and the keys, for admins."""
+"""Namespaces with their switches and policies, and the keys, for admins."""
 
 import time
 from functools import partial
@@ -56,7 +56,7 @@ def _listing(visit: Visit, problem: Any = None) -> Response:
 
 
 async def create(visit: Visit) -> Response:
-    """Sets up a namespace, or says anew what it is for."""
+    """Set up a namespace, or change its description."""
     form = visit.form
     namespace, description = form.get("namespace"), form.get("description")
     visit.check_reach(namespace)
@@ -101,7 +101,7 @@ async def switch(visit: Visit) -> Response:
     return visit.to(f"{HERE}/namespaces", changed=1)
 
 
-# -- a second person
+# -- the second person
 
 
 async def ask_policy(visit: Visit) -> Response:
@@ -154,7 +154,7 @@ def _keys(visit: Visit, problem: Any = None, made: tuple[str, str] | None = None
 
 
 async def create_key(visit: Visit) -> Response:
-    """The key is shown in this answer and nowhere else: a form that is sent twice makes none the second time."""
+    """Create a key. It is shown in this answer only; a form that is sent twice creates no second key."""
     role, name = visit.form.get("role"), visit.form.get("name")
     spaces = tuple(dict.fromkeys(visit.form.get("namespaces").replace(",", " ").split()))
     origin = _key_origin(visit, "create", role, name, spaces)

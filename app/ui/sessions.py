@@ -1,4 +1,5 @@
-"""Who looks at the pages: sessions on the server, found by a cookie; and tokens against forged forms. Knows no page."""
+"""Visitors' sessions, kept on the server and found by a cookie, and tokens against forged forms. Independent of the
+pages."""
 
 import hmac
 import secrets
@@ -9,14 +10,14 @@ from dataclasses import dataclass, field
 
 COOKIE = "errata_session"
 MOST = 10_000
-"""Sessions that are kept; of more, the one that was used longest ago ends."""
+"""The most sessions kept; beyond it the least recently used one ends."""
 IDLE_S = 12 * 3600.0
 LONGEST_S = 7 * 86400.0
 
 
 @dataclass(slots=True)
 class Session:
-    """`key_id` is of the key that was shown at sign-in; `name` is what the person said of themselves."""
+    """A session. `key_id` is the id of the key presented at sign-in; `name` is what the visitor calls themselves."""
 
     key_id: str | None
     name: str | None
@@ -25,7 +26,7 @@ class Session:
 
 
 class Sessions:
-    """In this server's memory: who was signed in when it stops signs in again. The key itself is not kept."""
+    """The sessions in this server's memory; a restart signs everybody out. The keys themselves are not kept."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -33,11 +34,11 @@ class Sessions:
         self._sessions: OrderedDict[str, Session] = OrderedDict()
 
     def new_token(self) -> str:
-        """For a visitor's cookie. It names a session only once one has begun."""
+        """A token for a visitor's cookie. It names a session only once one has begun."""
         return secrets.token_urlsafe(32)
 
     def begin(self, key_id: str | None, name: str | None) -> str:
-        """-> the token of a new session; never one that a visitor brought along."""
+        """Begin a session; returns its token, which is never one that a visitor brought along."""
         token, now_s = self.new_token(), self._clock()
         self._sessions[token] = Session(key_id, name, now_s, now_s)
         if len(self._sessions) > MOST:
@@ -59,7 +60,7 @@ class Sessions:
         self._sessions.pop(token, None)
 
     def csrf(self, token: str) -> str:
-        """What a form must bring along to be taken from the visitor with this cookie."""
+        """The token that a form must contain to be accepted from the visitor with this cookie."""
         return hmac.new(self._secret, token.encode(), "sha256").hexdigest()
 
     def is_csrf(self, token: str, given: str) -> bool:

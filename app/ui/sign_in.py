@@ -1,4 +1,4 @@
-"""Coming in and leaving: a key is shown once and kept nowhere; a session remembers which it was."""
+"""Signing in and out: a key is presented once and not stored; a session remembers its id."""
 
 from starlette.responses import Response
 from starlette.routing import Route
@@ -18,8 +18,8 @@ def routes(desk: Desk) -> list[Route]:
 
 
 async def show(visit: Visit) -> Response:
-    """A link from another site does not bring the cookie along, as it is SameSite=Strict: a visitor who is signed in
-    all the same is found out by asking once more from here."""
+    """Show the sign-in form. A link from another site does not send the cookie, which is SameSite=Strict; a visitor who
+    is signed in all the same is recognised by a second request from here."""
     if visit.request.headers.get("sec-fetch-site") == "cross-site" and "again" not in visit.query:
         return visit.page("bounce.html", title="One moment", target=_target(visit.query.get("next", "")))
     if visit.key is not None:
@@ -28,7 +28,7 @@ async def show(visit: Visit) -> Response:
 
 
 async def sign_in(visit: Visit) -> Response:
-    """A new cookie each time: one that was set before, by whomever, does not become a session."""
+    """Sign in, with a new cookie each time: one that was set before, by anybody, never becomes a session."""
     desk, target, name = visit.desk, visit.form.get("next"), visit.form.get("name")
     try:
         if len(name) > MOST_NAME_CHARS or not name.isprintable():
@@ -59,7 +59,7 @@ async def sign_out(visit: Visit) -> Response:
 
 
 def _target(given: str) -> str:
-    """Where to go on: a page here, whatever the address says."""
+    """The page to continue at after sign-in; addresses of other sites are ignored."""
     plain = (
         given.startswith((f"{HERE}/", f"{HELP}/"))
         and given.isprintable()

@@ -1,4 +1,5 @@
-"""The timeline: every revision, what was live at it, two compared, and the way back to one in a namespace."""
+"""The timeline: every revision, the edits live at it, two revisions compared, and the way back to one in a
+namespace."""
 
 import asyncio
 from collections import Counter
@@ -53,7 +54,7 @@ async def timeline(visit: Visit) -> Response:
 
 
 def events_down(visit: Visit, newest: int, count: int) -> list[Event]:
-    """From a revision down, the newest first. It blocks."""
+    """The events from a revision downwards, newest first. Blocks."""
     records = visit.service.records
     after = max(records.log.first() - 1, newest - count)
     return [event for event, _ in reversed(records.events(after, newest - after))] if newest > after else []
@@ -65,7 +66,7 @@ def _changed(visit: Visit) -> int | None:
 
 
 def _revision(visit: Visit, name: str, otherwise: int) -> int:
-    """Raises InvalidRequest."""
+    """A revision from the query. Raises InvalidRequest."""
     text, head = visit.query.get(name, "").strip(), visit.service.revision
     if not text:
         return otherwise
@@ -74,11 +75,11 @@ def _revision(visit: Visit, name: str, otherwise: int) -> int:
     return int(text)
 
 
-# -- what was live
+# -- the edits live at a revision
 
 
 async def at(visit: Visit) -> Response:
-    """What was live at a revision; htmx asks for it while the slider moves."""
+    """Show the edits that were live at a revision; htmx asks for it while the slider moves."""
     revision = _revision(visit, "revision", visit.service.revision)
     live = [entry for entry in visit.service.records.ledger.entries.values() if entry.live_at(revision)]
     event: Told | None = None
@@ -86,7 +87,7 @@ async def at(visit: Visit) -> Response:
         try:
             events = await asyncio.to_thread(events_down, visit, revision, 1)
             event = told_of(visit, events[0]) if events else None
-        except RevisionGone:  # it was trimmed: what was live is known all the same
+        except RevisionGone:  # the event was trimmed, but the edits live at it are still known
             pass
     return visit.page(
         "_timeline_at.html" if visit.partial else "timeline_at.html",
@@ -105,7 +106,7 @@ def _views(visit: Visit, entries: Sequence[Entry]) -> list[EditView]:
 
 
 async def compare(visit: Visit) -> Response:
-    """Edits that came, went, or act otherwise, between two revisions."""
+    """Show the edits that were added, removed or changed between two revisions."""
     head = visit.service.revision
     one, other = sorted((_revision(visit, "a", max(0, head - 1)), _revision(visit, "b", head)))
     entries = visit.service.records.ledger.entries.values()
@@ -132,14 +133,14 @@ async def compare(visit: Visit) -> Response:
 
 
 def leaving(visit: Visit, revision: int, namespace: str) -> list[Entry]:
-    """Edits of a namespace that a way back to a revision takes back. Raises UnknownNamespace."""
+    """The edits of a namespace that going back to a revision would roll back. Raises UnknownNamespace."""
     service = visit.service
     ids = since(service.records.ledger, revision, namespace, service.configured, None)
     return [service.records.ledger.entries[each] for each in ids]
 
 
 def _other_namespaces(visit: Visit, revision: int, namespace: str) -> dict[str, int]:
-    """How many edits a way back would take back in each other namespace that has any."""
+    """The number of edits that going back would roll back in each other namespace that has any."""
     service = visit.service
     ids = since(service.records.ledger, revision, None, service.configured, None)
     names = Counter(service.records.ledger.entries[each].edit.request.namespace for each in ids)
@@ -182,7 +183,7 @@ async def _ask_back(
 
 
 async def back(visit: Visit) -> Response:
-    """What the preview showed, and nothing that came after it was shown."""
+    """Roll back the edits that the preview showed, and none that were made after it."""
     service, form = visit.service, visit.form
     revision, namespace = form.number("revision", service.revision), form.get("namespace") or DEFAULT
     origin = visit.origin(form.reason(), "back", revision, namespace)

@@ -1,4 +1,4 @@
-"""An event as people read it: who did what to what, when and why."""
+"""An event as people read it: the person, the change, its time and its reason."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -46,17 +46,17 @@ class Told:
     origin: Origin
     items: tuple[Item, ...]
     more: int
-    """Edits beyond those that are shown."""
+    """The number of edits beyond those that are shown."""
     what: str
     namespace: str | None
     forced: bool
     superseded: int
-    """Edits that it took the place of."""
+    """The number of edits that it replaced."""
     promoted: str | None = None
-    """The namespace that its edit came from."""
+    """The namespace that its edit was promoted from."""
     hash: str = ""
     proposal: str = ""
-    """The proposal that it is about; `asked` is its question."""
+    """The proposal that it is about; `asked` is the proposal's question."""
     asked: str = ""
 
 
@@ -110,7 +110,7 @@ def told_of(visit: Visit, event: Event, entry_hash: str = "") -> Told:
 
 
 def _namespace_of(visit: Visit, event: Event, fit_ids: Sequence[str]) -> str | None:
-    """The one that an event is about; None where it is about all, none or several."""
+    """The namespace that an event is about; None if it is about all, none or several."""
     if isinstance(event, SwitchSet | ProbesSet | PolicySet | NamespaceSet):
         return event.namespace
     if isinstance(event, EditCommitted | EditStaged):
@@ -124,7 +124,7 @@ def _namespace_of(visit: Visit, event: Event, fit_ids: Sequence[str]) -> str | N
 
 
 def _asked(visit: Visit, event: Event) -> str:
-    """The question of a proposal, as it stands now."""
+    """The present question of the event's proposal; empty without one."""
     found = visit.service.records.ledger.approval.proposals.get(getattr(event, "proposal_id", ""))
     return "" if found is None else visit.service.answering.question(found.edits[0].request.prompt)
 

@@ -1,4 +1,4 @@
-"""One request for a page: who asks, what they may do, what they sent, and how they are answered. Knows no page."""
+"""One request for a page: the visitor, their rights, their input and the answer. Independent of the pages."""
 
 import hashlib
 import secrets
@@ -21,12 +21,13 @@ if TYPE_CHECKING:
     from app.ui.desk import Desk
 
 SILENT_S = 10.0
-"""The log has not answered for so long: pages say that it is away."""
+"""The silence of the log, in seconds, after which pages say that it is away."""
 
 
 @dataclass(slots=True)
 class Visit:
-    """`token` is the visitor's cookie; `key` the live key of their session; `name` what they call themselves."""
+    """A visitor's request. `token` is their cookie, `key` the live key of their session, `name` what they call
+    themselves."""
 
     desk: "Desk"
     request: Request
@@ -61,7 +62,7 @@ class Visit:
 
     @property
     def actor(self) -> str:
-        """Who they are, for the audit."""
+        """The visitor's name in the audit."""
         return self.name or (self.key.name if self.key is not None else "anonymous")
 
     def waits(self, *namespaces: str) -> bool:
@@ -73,18 +74,18 @@ class Visit:
         return self.key is None or self.key.opens(namespace)
 
     def check_reach(self, *namespaces: str | None) -> None:
-        """Raises Forbidden for namespaces that the visitor's key does not open; None: for all of them."""
+        """Raises Forbidden for namespaces that the visitor's key does not open; None stands for all of them."""
         check_reach(self.key, *namespaces)
 
     @property
     def home(self) -> str:
-        """The namespace that is meant where none is named: `default`, or the first that the key opens."""
+        """The namespace to use if none is named: `default`, or the first that the key opens."""
         return "default" if self.opens("default") or self.key is None else self.key.namespaces[0]
 
     # -- changes
 
     def origin(self, reason: str | None, *asked: object) -> Origin:
-        """Who makes a change. The same form, sent again, is carried out once."""
+        """The origin of a change by the visitor. A form that is sent again is carried out once."""
         origin = Origin(
             actor=self.actor,
             key_id=None if self.key is None else self.key.id,
@@ -96,16 +97,16 @@ class Visit:
         return because(origin, reason, *asked)
 
     def again(self, origin: Origin, step: str) -> Origin:
-        """The same caller's next step within one form."""
+        """The origin of a further step within the same form."""
         return replace(origin, idempotency_key=f"{origin.idempotency_key}-{step}")
 
     def read(self) -> int:
-        """The revision that the form's page showed: what has changed since then is not changed unread."""
+        """The revision that the form's page showed; a change made since then is not overridden unread."""
         return self.form.number("read", 0)
 
     @property
     def token_mark(self) -> str:
-        """Names the visitor to the idempotency of the log, and opens nothing."""
+        """A name for the visitor in the log's idempotency keys, which gives no access."""
         return hashlib.sha256(self.token.encode()).hexdigest()[:12]
 
     # -- answers
@@ -124,7 +125,7 @@ class Visit:
         return HTMLResponse(text, status_code=status, headers=dict(headers or {}))
 
     def to(self, path: str, **query: object) -> Response:
-        """Leads on, so that reloading repeats nothing."""
+        """Redirect to another page, so that reloading repeats nothing."""
         text = urlencode({name: str(value) for name, value in query.items() if value is not None})
         url = f"{path}?{text}" if text else path
         if "hx-request" in self.request.headers:
@@ -132,7 +133,7 @@ class Visit:
         return RedirectResponse(url, 303)
 
     def _standing(self) -> dict[str, Any]:
-        """How the server stands, for the head of every page and its banner."""
+        """The state of the server, for the head of every page and its banner."""
         status, off = self.service.status(), self.service.records.ledger.off
         return {
             "status": status,

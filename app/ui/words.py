@@ -1,4 +1,4 @@
-"""What the pages say in plain words: scopes, events, moments, shares. Knows no page."""
+"""The pages' plain words for scopes, events, moments and shares. Independent of the pages."""
 
 import math
 from collections.abc import Mapping
@@ -73,7 +73,7 @@ def share(value: float) -> str:
 
 
 def why_hit(signals: Mapping[str, Signal], subject: str | None) -> str:
-    """Why an edit answered, in a sentence."""
+    """The reason why an edit answered, in a sentence."""
     same = signals.get("same")
     if same is None:
         told = [f"{name} {signal.value:.2f}, needs {signal.bound:.2f}" for name, signal in signals.items()]
@@ -86,7 +86,7 @@ def why_hit(signals: Mapping[str, Signal], subject: str | None) -> str:
 
 
 def why_not(hit: Hit) -> str:
-    """What the nearest edit lacked, in a sentence."""
+    """The reason why the nearest edit did not answer, in a sentence."""
     same = hit.signals.get("same")
     against = hit.why.partition("; but ")[2]
     if same is None:
@@ -98,7 +98,7 @@ def why_not(hit: Hit) -> str:
 
 
 def scope_words(report: Mapping[str, Any], question: str, subject: str | None) -> list[str]:
-    """Whom an edit reaches, as it was measured when it was made or retuned."""
+    """An edit's scope in sentences, as measured when it was made or retuned."""
     told = []
     bound, scope = report.get("bound"), report.get("scope") or {}
     if bound is None:
@@ -121,7 +121,8 @@ def scope_words(report: Mapping[str, Any], question: str, subject: str | None) -
 
 
 def least_share(rate: float, among: int) -> str:
-    """A share of others in words; none seen is not none at all."""
+    """A share of other questions, as "1 in N"; a share of 0 among N is given as at most 1 in N, since it may not be
+    exactly 0."""
     return f"1 in {min(among, round(1 / rate)):,}" if rate > 0 else f"1 in {among:,}"
 
 
@@ -143,7 +144,7 @@ def day_s(text: str) -> float:
 
 
 def ago(at_s: float, now_s: float) -> str:
-    """How long since, or how long until."""
+    """The time since, or until, a moment, in words."""
     gone_s = abs(now_s - at_s)
     for unit_s, name in ((86400.0, "day"), (3600.0, "hour"), (60.0, "minute"), (1.0, "second")):
         if gone_s >= unit_s:
@@ -170,11 +171,11 @@ def size(count: float) -> str:
 
 
 def logit(value: float) -> float:
-    """A share on the scale of the strip, from -6 to 6."""
+    """A share as a logit, between -6 and 6, the ends of the strip."""
     value = min(max(value, 0.0025), 0.9975)
     return math.log(value / (1 - value))
 
 
 def phase(name: str) -> str:
-    """What a job is doing."""
+    """A job's phase in words."""
     return PHASES.get(name, name)
