@@ -40,6 +40,8 @@ OPEN = frozenset({ProposalState.PENDING, ProposalState.RETURNED})
 """Somebody has yet to do something about it."""
 REVISABLE = OPEN | {ProposalState.SUPERSEDED, ProposalState.EXPIRED}
 _CONTENT = (EditProposed.kind, ProposalRevised.kind)
+SUPERSEDED = "proposal_superseded"
+"""The kind under which a proposal's history has the event of another proposal, or of an edit, that superseded it."""
 _ENDS: Mapping[type[ProposalEvent], ProposalState] = {
     ProposalReturned: ProposalState.RETURNED,
     ProposalWithdrawn: ProposalState.WITHDRAWN,
@@ -63,7 +65,7 @@ class Proposal:
     superseded_by: str | None = None
     """The edit, or the proposal, that took its question over."""
     history: list[tuple[int, str, float, Origin]] = field(default_factory=list)
-    """(revision, event kind, Unix time, origin) of every event that touched it."""
+    """(revision, event kind or SUPERSEDED, Unix time, origin) of every event that touched it."""
 
     @property
     def origin(self) -> Origin:
@@ -118,8 +120,11 @@ class Approval:
         return [each.id for each in self.proposals.values() if each.state in OPEN and each.expires_at_s <= now_s]
 
     def made_at(self, revision: int) -> Proposal | None:
-        """The proposal that an event of this revision is about."""
-        return next((p for p in self.proposals.values() if any(at == revision for at, *_ in p.history)), None)
+        """The proposal that the event of this revision is about; one that the event only superseded is not meant."""
+        found = (
+            p for p in self.proposals.values() for at, kind, *_ in p.history if at == revision and kind != SUPERSEDED
+        )
+        return next(found, None)
 
     # -- folding
 
@@ -190,7 +195,7 @@ class Approval:
             by = next((taken[question] for question in sorted(each.questions) if question in taken), None)
             if by is not None:
                 each.state, each.superseded_by = ProposalState.SUPERSEDED, by
-                each.history.append(_item(event))
+                each.history.append((event.revision, SUPERSEDED, event.at_s, event.origin))
 
     def _allowed(self, proposal_id: str, verb: str, states: frozenset[ProposalState]) -> Proposal:
         found = self.proposal(proposal_id)

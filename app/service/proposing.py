@@ -34,7 +34,7 @@ from app.domain.events import (
 from app.domain.keys import Role
 from app.service.records import Clock, Records
 from app.service.repeated import digest_of, existing, known_under, standing
-from app.service.superseding import check_read, others_of_the_prompt, superseded_by, theirs
+from app.service.superseding import others_of_the_prompt, superseded_by, theirs
 from app.service.views import EditResults, Tell, kept_report, silent
 
 MOST_PENDING = 1_000
@@ -90,11 +90,8 @@ class Proposing:
 
         Raises EditRejected or ScopeConflict for edits that could not be published as they are, and QueueFull.
         """
-        if not atomic:
-            raise InvalidRequest(
-                "A batch is proposed, and approved, as a whole: leave `atomic` out, or send each alone."
-            )
-        origin = replace(origin, digest=digest_of(requests, batch)) if origin.idempotency_key is not None else origin
+        _check_whole(atomic)
+        origin = _marked(origin, digest_of(requests, batch))
         with self._working():
             if found := self._known(origin) or standing(self._records, requests):
                 return found
@@ -102,7 +99,7 @@ class Proposing:
                 raise QueueFull(f"{MOST_PENDING} proposals wait already: somebody has to decide some of them first.")
             proposal_id = f"pr_{uuid.uuid4().hex[:16]}"
             await self._write(EditProposed, proposal_id, requests, origin, batch=batch, tell=tell, read=read)
-            return self._told(proposal_id)
+            return self._known(origin) or self._told(proposal_id)  # a repetition may have been first
 
     async def revise(
         self,
@@ -110,13 +107,15 @@ class Proposing:
         requests: Sequence[EditRequest],
         origin: Origin,
         *,
+        atomic: bool = True,
         batch: bool = False,
         tell: Tell = silent,
         read: int | None = None,
     ) -> EditResults:
         """Replace the contents of a proposal, which waits again. Raises the errors of `propose`, Forbidden and
         StateConflict."""
-        origin = replace(origin, digest=digest_of(requests, batch)) if origin.idempotency_key is not None else origin
+        _check_whole(atomic)
+        origin = _marked(origin, digest_of(requests, batch, proposal_id))
         with self._working():
             if found := self._known(origin):
                 return found
@@ -211,11 +210,7 @@ class Proposing:
         read: int | None,
     ) -> None:
         """Preview the edits, then append the event: edits that could not be published are not proposed."""
-        seen = self._records.revision
-        for request in requests:
-            superseded_by(self._records.ledger, request)
-            if others := others_of_the_prompt(self._records.ledger, request, origin, read):
-                raise theirs(self._records.ledger, others)
+        self._check_standing(requests, origin, read)
         asked = replace(origin, idempotency_key=None)
         preview = await self._make(requests, asked, atomic=True, batch=batch, dry_run=True, tell=tell, read=read)
         edits = tuple(_proposed(request, result.view) for request, result in _pairs(requests, preview))
@@ -224,8 +219,7 @@ class Proposing:
             ledger = self._records.ledger
             if self._records.done_under(origin) is not None:
                 return None
-            for request in requests:
-                check_read(ledger, ledger.with_prompt(request.namespace, request.prompt), seen)
+            self._check_standing(requests, origin, read)  # others have published while it was previewed
             now_s = self._clock()
             event = kind(
                 revision=ledger.revision + 1,
@@ -240,6 +234,14 @@ class Proposing:
             return event
 
         await self._records.write(proposed)
+
+    def _check_standing(self, requests: Sequence[EditRequest], origin: Origin, read: int | None) -> None:
+        """Raise unless the requests may take the place of the edits of their prompts that stand now."""
+        ledger = self._records.ledger
+        for request in requests:
+            superseded_by(ledger, request)
+            if others := others_of_the_prompt(ledger, request, origin, read):
+                raise theirs(ledger, others)
 
     async def _end(
         self,
@@ -292,6 +294,16 @@ class Proposing:
                 f"again.",
                 revision=proposal.revision,
             )
+
+
+def _check_whole(atomic: bool) -> None:
+    if not atomic:
+        raise InvalidRequest("A batch is proposed, and approved, as a whole: leave `atomic` out, or send each alone.")
+
+
+def _marked(origin: Origin, digest: str) -> Origin:
+    """The origin with the digest of what is asked for, if it has an idempotency key."""
+    return origin if origin.idempotency_key is None else replace(origin, digest=digest)
 
 
 def _pairs(requests: Sequence[EditRequest], preview: EditResults) -> Any:

@@ -10,9 +10,10 @@ from app.service.records import Records
 from app.service.views import EditResult, EditResults
 
 
-def digest_of(requests: Sequence[EditRequest], batch: bool) -> str:
-    """Tells a request that is repeated under its idempotency key from another one."""
-    marks = "".join(request.digest() for request in requests) + str(batch)
+def digest_of(requests: Sequence[EditRequest], batch: bool, target: str = "") -> str:
+    """Tells a request that is repeated under its idempotency key from another one. `target` is the id of what the
+    request changes, if it changes anything that is there already."""
+    marks = "".join(request.digest() for request in requests) + str(batch) + target
     return hashlib.sha256(marks.encode()).hexdigest()
 
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from app.domain.approval import ProposalState
+from app.domain.approval import SUPERSEDED, ProposalState
 from app.domain.edit import State
 from app.domain.generation import Hit, Signal
 from app.domain.words import surface
@@ -45,6 +45,7 @@ EVENTS = {
     "proposal_returned": "sent a proposal back",
     "proposal_withdrawn": "withdrew a proposal",
     "proposal_expired": "let a proposal expire",
+    SUPERSEDED: "superseded the proposal",
     "namespace_set": "set up a namespace",
     "webhook_set": "set up a webhook",
     "webhook_removed": "removed a webhook",

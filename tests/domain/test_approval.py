@@ -144,6 +144,20 @@ def test_ones_own_newer_proposal_takes_the_older_one_over_and_nobody_elses(story
     assert story.ledger.approval.proposal("p1").superseded_by == "p3"
 
 
+def test_what_supersedes_a_proposal_is_told_as_such_and_leaves_its_own_time_and_event(story: Story) -> None:
+    story.tell(EditProposed, "p2")
+    approval = story.ledger.approval
+    older = approval.proposal("p1")
+    assert [kind for _, kind, _, _ in older.history] == ["edit_proposed", "proposal_superseded"]
+    assert (older.proposed, older.revision) == ((1, 1.0), 2)
+    made = [approval.made_at(revision) for revision in (1, 2)]
+    assert [each and each.id for each in made] == ["p1", "p2"]
+    story.apply(committed(3, "e1"))
+    assert approval.made_at(3) is None, "nobody proposed what was published past the queue"
+    again = ledger_of(3, list(records_of(story.ledger)))
+    assert again.approval == approval
+
+
 def test_a_snapshot_has_proposals_and_policies(story: Story) -> None:
     story.tell(ProposalReturned, "p1", ED)
     story.apply(PolicySet(revision=3, at_s=3.0, origin=ED, namespace="support", second_person=True))

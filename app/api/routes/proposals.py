@@ -2,7 +2,7 @@
 editors."""
 
 import asyncio
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from fastapi import APIRouter, Body, Path, Query, Response
 
@@ -78,10 +78,10 @@ def routes(service: "Service", metrics: Metrics) -> APIRouter:
         if body.dry_run:
             raise InvalidRequest("A proposal is previewed by POST /edit with `dry_run`: leave it out here.")
         batch = isinstance(body, BatchBody)
-        if isinstance(body, BatchBody) and not body.atomic:
-            raise InvalidRequest("A batch is proposed, and approved, as a whole: leave `atomic` out.")
+        atomic = not isinstance(body, BatchBody) or body.atomic
         requests = await asyncio.to_thread(requests_of, body, asker, service.answering.render)
-        results = await service.proposals.revise(proposal_id, requests, asker, batch=batch, read=read)
+        how: dict[str, Any] = {"atomic": atomic, "batch": batch, "read": read}
+        results = await service.proposals.revise(proposal_id, requests, asker, **how)
         assert results.proposal is not None
         return ProposalOut.of(results.proposal)
 
