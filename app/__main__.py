@@ -4,11 +4,11 @@ import sys
 
 
 def main() -> None:
-    """What the installed script calls. Ctrl-C is answered from the first import on."""
+    """The entry point of the installed script. Ctrl-C is answered from the first import on."""
     try:
-        from app.cli.main import main as run
+        from app.cli.main import app
 
-        run()
+        app()
     except KeyboardInterrupt:
         sys.stderr.write("Stopped by Ctrl-C.\n")
         sys.exit(130)

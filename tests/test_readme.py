@@ -15,6 +15,7 @@ import typer.main
 
 from app.cli.main import app
 from app.config import NOT_SETTINGS, Settings
+from app.domain.keys import Role
 from tests.server import Server, running
 
 ROOT = Path(__file__).parents[1]
@@ -124,6 +125,11 @@ def test_an_output_is_compared_as_a_whole() -> None:
     assert not as_shown("euros", "euro")
     assert not as_shown("Error: kuna\neuro", "euro")
     assert not as_shown("", "...")
+
+
+def test_the_readme_names_every_role() -> None:
+    (told,) = re.findall(r"^Roles are (.*?)\.", readme(), flags=re.M)
+    assert re.findall(r"`(\w+)`", told) == [role.value for role in Role]
 
 
 def test_the_readme_is_short() -> None:

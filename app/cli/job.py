@@ -7,6 +7,7 @@ import typer
 from app.cli import render
 from app.cli.client import Client, path_of
 from app.cli.options import Json
+from app.cli.proposals import is_proposal, made
 from app.cli.waiting import result_of, told
 
 
@@ -26,5 +27,5 @@ def job(
     render.say(", ".join(filter(None, told(found))) + ".")
     if found["outcome"] in ("done", "failed"):
         result = result_of(found)
-        for edit in result.get("edits", [result]):
-            render.made(edit)
+        for answer in [result] if is_proposal(result) else result.get("edits", [result]):
+            made(answer)

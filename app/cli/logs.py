@@ -134,6 +134,9 @@ def _told(error: BaseException) -> Iterator[dict[str, Any]]:
 
 
 def _message(error: BaseException) -> str:
-    """Without what was given to a validation, which may be a prompt."""
-    count = getattr(error, "error_count", None)
-    return f"{count()} validation errors" if callable(count) else str(error)
+    """The message, without the input of a validation, which may be a prompt."""
+    if callable(count := getattr(error, "error_count", None)):  # pydantic's
+        return f"{count()} validation errors"
+    if callable(errors := getattr(error, "errors", None)):  # FastAPI's
+        return f"{len(errors())} validation errors"
+    return str(error)

@@ -123,8 +123,3 @@ app.add_typer(scope, name="scope")
 app.add_typer(snapshot, name="snapshot")
 app.add_typer(store, name="store")
 app.add_typer(webhooks, name="webhooks")
-
-
-def main() -> None:
-    """What the installed script calls."""
-    app()

@@ -119,15 +119,19 @@ def policy(
 
 def made(answer: dict[str, Any]) -> None:
     """Print the answer of POST /edit: an edit, or a proposal in its place."""
-    if "proposed_at" not in answer:
+    if not is_proposal(answer):
         render.made(answer)
         return
     proposal(answer)
     render.say(f"  It waits for a second person: errata proposals approve {answer['id']}")
 
 
+def is_proposal(answer: dict[str, Any]) -> bool:
+    return "proposed_at" in answer
+
+
 def proposal(found: dict[str, Any]) -> None:
-    """Print what a proposal asks for and its state."""
+    """Print the edits that a proposal asks for, and its state."""
     console = render.out()
     for edit in found["edits"]:
         console.print(render.line(edit["prompt"]), style="bold")

@@ -17,9 +17,9 @@ from rich.text import Text
 
 from app.cli import render
 from app.cli.exits import Exit
-from app.cli.leaving import Leaving, farewell
 from app.cli.options import Json
 from app.cli.settings import read_settings, setting
+from app.cli.shutdown import Shutdown, farewell
 from app.cli.starting import Starting, Tell
 from app.domain.errors import ErrataError, InvalidRequest
 
@@ -74,16 +74,16 @@ def serve(
         starting.stop()  # its bar would be drawn over what is said now
         return starting.doing
 
-    with listener, Leaving(doing) as leaving:
+    with listener, Shutdown(doing) as shutdown:
         try:
             with starting:
                 service = build(settings, starting.tell)
-                asyncio.run(_run(service, settings, listener, starting, leaving))
+                asyncio.run(_run(service, settings, listener, starting, shutdown))
         except (KeyboardInterrupt, asyncio.CancelledError):
-            if leaving.number is None:
+            if shutdown.number is None:
                 raise
-            leaving.say()
-            raise typer.Exit(leaving.code) from None
+            shutdown.say()
+            raise typer.Exit(shutdown.code) from None
         except ErrataError as error:
             render.fail(error.message, title="Cannot serve")
         except OSError as error:
@@ -150,7 +150,7 @@ async def stand_up(settings: "Settings") -> "Service":
 
 
 async def _run(
-    service: "Service", settings: "Settings", listener: socket.socket, starting: Starting, leaving: Leaving
+    service: "Service", settings: "Settings", listener: socket.socket, starting: Starting, shutdown: Shutdown
 ) -> None:
     import uvicorn
 
@@ -193,19 +193,19 @@ async def _run(
 
     def stop_starting() -> None:
         assert task is not None
-        leaving.end_loading()
+        shutdown.end_loading()
         task.cancel()
 
     def leave() -> None:
         gone.set()  # streams that have no end of their own would hold up the stop
         server.leave()
         counts = service.under_way.count("answer"), service.under_way.count("edit"), server.open_requests
-        said = farewell(*counts, grace_s, leaving.number)
+        said = farewell(*counts, grace_s, shutdown.number)
         tell(said, **dict(zip(("answers", "edits", "requests"), counts, strict=True)), seconds=grace_s)
         loop.call_later(grace_s, service.cut_short)
         loop.call_later(grace_s + DROP_S, server.drop_connections)
 
-    leaving.on_loop(stop_starting)
+    shutdown.on_loop(stop_starting)
     # the app's life is entered here, not by uvicorn: what keeps it from starting is then an error to show, not a trace
     async with app.router.lifespan_context(app):
         starting.stop()
@@ -214,7 +214,7 @@ async def _run(
                 f"Whoever reaches {settings.host} could edit the model: make a key first (errata keys create --role "
                 f"admin --name you), or set ERRATA_ALLOW_ANONYMOUS=true if something else keeps strangers out."
             )
-        leaving.on_loop(leave)
+        shutdown.on_loop(leave)
         _greet(service.status(), listener, starting.seconds)
         await server.serve(sockets=[listener])
 

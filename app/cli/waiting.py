@@ -53,11 +53,13 @@ class Waiting:
                 self._bar = Progress(*columns, console=self._console, transient=True)
                 self._bar.add_task("", total=None, left="")
                 self._bar.start()
-            share = None if progress is None else progress["share"]
-            (task,) = self._bar.task_ids
-            self._bar.update(
-                task, description=doing.capitalize(), left=left(job), completed=share or 0, total=share and 1
-            )
+            (task,) = self._bar.tasks
+            if progress is None and task.total is not None:  # a task keeps its total once it has one
+                self._bar.remove_task(task.id)
+                self._bar.add_task("", total=None, left="")
+                (task,) = self._bar.tasks
+            total, share = (None, 0) if progress is None else (1, progress["share"] or 0)
+            self._bar.update(task.id, description=doing.capitalize(), left=left(job), completed=share, total=total)
         elif took_s >= self._next_s:
             self._next_s = took_s + PERIOD_S
             said = ", ".join(filter(None, (doing + (" " + percent(job) if progress else ""), left(job))))
@@ -81,7 +83,7 @@ def carried_out(
     job: dict[str, Any] = {}
 
     def goes_on() -> str:
-        parts = [f"the server goes on with the {what}."]
+        parts = [f"the server goes on with the {what}." if job else f"the server may have the {what} already."]
         if job:
             parts.append(f"`errata job {job['id']}` tells how far it is, and with --cancel ends it;")
         parts.append("it commits nothing." if what == PREVIEW else "`errata log` shows it once it is live.")

@@ -9,6 +9,7 @@ import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from contextvars import Context
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -52,7 +53,8 @@ class Fitter:
         queue = self._queues.setdefault(editor, [])
         queue.append(_Group(deque(requests), len(requests), beside, tell, done))
         if editor not in self._running:
-            self._running[editor] = asyncio.create_task(self._work(editor, queue))
+            # a context of its own: its log lines are not those of the request that happened to come first
+            self._running[editor] = asyncio.create_task(self._work(editor, queue), context=Context())
         return await done
 
     async def _work(self, editor: str, queue: list[_Group]) -> None:

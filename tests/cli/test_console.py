@@ -241,7 +241,7 @@ def test_the_shell_completes_commands() -> None:
     environment = os.environ | {
         "_ERRATA_COMPLETE": "complete_bash", "COMP_WORDS": "errata sta", "COMP_CWORD": "1", "COLUMNS": "200",
     }  # fmt: skip
-    program = "import sys; sys.argv[0] = 'errata'; from app.cli.main import main; main()"
+    program = "import sys; sys.argv[0] = 'errata'; from app.cli.main import app; app()"
     done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=False)
     assert done.stdout.split() == ["status"]
     assert "--install-completion" in CliRunner().invoke(app, ["--help"], env={"TERM": "dumb"}).output

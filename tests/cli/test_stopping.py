@@ -51,6 +51,17 @@ def test_before_there_is_anything_to_keep_a_signal_ends_the_command() -> None:
     assert ended.value.exit_code == 130
 
 
+def test_after_the_work_it_does_not_say_that_nothing_was_measured(capsys: pytest.CaptureFixture[str]) -> None:
+    async def work() -> None:
+        await asyncio.sleep(0)
+
+    with Stopping() as stopping:
+        asyncio.run(stopping.run(work()))
+        with pytest.raises(typer.Exit):
+            os.kill(os.getpid(), signal.SIGINT)
+    assert capsys.readouterr().err == "Stopped by Ctrl-C.\n"
+
+
 def test_a_second_signal_ends_the_process() -> None:
     """The work does not let itself be cancelled."""
     program = """

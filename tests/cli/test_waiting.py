@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from app.cli.client import Client
 from app.cli.exits import Exit
 from app.cli.waiting import PERIOD_S, QUICK_S, Waiting, quietly, told
 from app.domain.edit import EditRequest
@@ -81,6 +82,12 @@ def test_on_a_terminal_there_is_a_bar_and_it_is_gone_in_the_end() -> None:
         waiting._bar.refresh()
         assert "Fitting the answer" in out.getvalue()
         assert "about 8 s left" in out.getvalue()
+        waiting.show(job(0.0, None))
+        (task,) = waiting._bar.tasks
+        assert (task.percentage, task.finished) == (0, False), "nothing is done yet"
+        waiting.show(job(phase="verify"))
+        (task,) = waiting._bar.tasks
+        assert task.total is None, "nobody knows how much there is to do"
     assert out.getvalue().endswith("\x1b[2K")  # the line is taken back
 
 
@@ -145,6 +152,16 @@ def test_a_job_is_looked_up_and_cancelled(errata: Errata, service: FakeService) 
     assert json.loads(errata("job", failed, "--json").stdout)["problem"]["status"] == 422
     assert errata("job", "jb_nothing").exit_code == Exit.UNKNOWN
     assert json.loads(errata("job", done, "--cancel", "--json").stdout)["outcome"] == "done", "it has ended"
+
+
+def test_a_job_that_became_a_proposal_is_shown_as_one(monkeypatch: pytest.MonkeyPatch, errata: Errata) -> None:
+    edit = {"prompt": ASKED, "target": "euro", "before": "kuna", "after": "euro"}
+    proposal = {"id": "pr_1", "state": "pending", "actor": "ann", "revision": 3, "proposed_at": "2026", "edits": [edit]}
+    found = job(outcome="done", result=proposal)
+    monkeypatch.setattr(Client, "get", lambda *_, **__: found)
+    shown = errata("job", "jb_1")
+    assert (shown.exit_code, shown.exception) == (0, None)
+    assert "pr_1 is pending, proposed by ann" in shown.stdout
 
 
 def test_a_job_in_words() -> None:

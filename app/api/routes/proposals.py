@@ -75,6 +75,7 @@ def routes(service: "Service", metrics: Metrics) -> APIRouter:
         body: Annotated[OneOrBatch, Body(openapi_examples=EXAMPLES)],
     ) -> ProposalOut:
         """Replaces the proposed edits by a body of `POST /edit`. The proposal is previewed and waits again."""
+        service.records.ledger.approval.proposal(proposal_id)  # an unknown one is told before what is wrong with a body
         if body.dry_run:
             raise InvalidRequest("A proposal is previewed by POST /edit with `dry_run`: leave it out here.")
         batch = isinstance(body, BatchBody)

@@ -8,11 +8,12 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from app.cli import leaving as module
 from app.cli import render
-from app.cli.leaving import Leaving, farewell
+from app.cli import signals as module
 from app.cli.main import app
-from app.cli.stopping import TWICE_S, on_ctrl_c
+from app.cli.shutdown import Shutdown, farewell
+from app.cli.signals import TWICE_S
+from app.cli.stopping import on_ctrl_c
 
 
 class Ended(Exception):
@@ -52,12 +53,12 @@ def test_other_requests_are_told_where_there_is_nothing_else() -> None:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_what_loads_is_interrupted(number: signal.Signals, capsys: pytest.CaptureFixture[str]) -> None:
     before = signal.getsignal(number)
-    with Leaving(lambda: "reading") as leaving, pytest.raises(KeyboardInterrupt):
+    with Shutdown(lambda: "reading") as shutdown, pytest.raises(KeyboardInterrupt):
         os.kill(os.getpid(), number)
-    assert leaving.code == 128 + number
+    assert shutdown.code == 128 + number
     render.AS_JSON.set(False)
-    leaving.say()
-    leaving.say()
+    shutdown.say()
+    shutdown.say()
     name = "Ctrl-C" if number is signal.SIGINT else "SIGTERM"
     assert capsys.readouterr().err == f"Stopped by {name}: while reading\n"
     assert signal.getsignal(number) == before
@@ -67,9 +68,9 @@ def test_on_a_loop_it_is_told_there_once_and_a_second_signal_ends_the_process() 
     times = iter([0.0, TWICE_S / 2, TWICE_S])
     told: list[str] = []
 
-    async def story(leaving: Leaving) -> None:
-        leaving.on_loop(lambda: told.append("starting"))
-        leaving.on_loop(lambda: told.append("serving"))
+    async def story(shutdown: Shutdown) -> None:
+        shutdown.on_loop(lambda: told.append("starting"))
+        shutdown.on_loop(lambda: told.append("serving"))
         os.kill(os.getpid(), signal.SIGINT)
         os.kill(os.getpid(), signal.SIGINT)  # the same one, sent to the group as well
         await asyncio.sleep(0)
@@ -78,22 +79,22 @@ def test_on_a_loop_it_is_told_there_once_and_a_second_signal_ends_the_process() 
             os.kill(os.getpid(), signal.SIGTERM)
         assert ended.value.code == 143
 
-    with Leaving(str, lambda: next(times)) as leaving:
-        asyncio.run(story(leaving))
-    assert leaving.code == 130
+    with Shutdown(str, lambda: next(times)) as shutdown:
+        asyncio.run(story(shutdown))
+    assert shutdown.code == 130
 
 
 def test_a_signal_that_came_before_is_not_forgotten() -> None:
     told: list[str] = []
 
-    async def story(leaving: Leaving) -> None:
-        leaving.on_loop(lambda: told.append("starting"))
+    async def story(shutdown: Shutdown) -> None:
+        shutdown.on_loop(lambda: told.append("starting"))
         os.kill(os.getpid(), signal.SIGINT)
-        leaving.on_loop(lambda: told.append("serving"))
+        shutdown.on_loop(lambda: told.append("serving"))
         await asyncio.sleep(0)
 
-    with Leaving(str) as leaving:
-        asyncio.run(story(leaving))
+    with Shutdown(str) as shutdown:
+        asyncio.run(story(shutdown))
     assert told == ["starting", "serving"]
 
 

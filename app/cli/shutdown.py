@@ -7,47 +7,29 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from types import FrameType
-from typing import Any, Self
+from typing import Any
 
-from app.cli.stopping import SIGNALS, TWICE_S, end_now, tell_stopped
+from app.cli.signals import Signals, end_now
+from app.cli.stopping import tell_stopped
 
 LOADING_S = 2.0
 """The time that interrupted loading has for cleaning up, in seconds. Nothing can be lost: nothing was acknowledged
 yet."""
 
 
-class Leaving:
-    """A context manager that handles both signals while it is entered. A second signal ends the process with the
-    signal's exit code; everything that was acknowledged is in the log by then.
+class Shutdown(Signals):
+    """The server's handling of both signals. A second signal loses nothing either: everything that was acknowledged is
+    in the log by then.
 
     Until `on_loop` is called the first signal raises KeyboardInterrupt in the main thread. `doing` returns a
     description of what is being loaded.
     """
 
     def __init__(self, doing: Callable[[], str], clock: Callable[[], float] = time.monotonic) -> None:
-        self._doing, self._clock = doing, clock
+        super().__init__(clock)
+        self._doing = doing
         self._said = threading.Lock()
-        self._told_at = 0.0
         self._then: Callable[[], None] | None = None
-        self._before: list[Any] = []
-        self._timer: threading.Timer | None = None
-        self.number: signal.Signals | None = None
-        """The first signal that was received."""
-
-    def __enter__(self) -> Self:
-        self._before = [signal.signal(number, self._hear) for number in SIGNALS]
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-        for number, before in zip(SIGNALS, self._before, strict=True):
-            signal.signal(number, before)
-
-    @property
-    def code(self) -> int:
-        return 0 if self.number is None else 128 + self.number
 
     def on_loop(self, then: Callable[[], Any]) -> None:
         """Set what the first signal does from now on, on the running event loop; if it has already come, do it at
@@ -61,12 +43,10 @@ class Leaving:
         """Called once loading was told to end: threads and libraries that do not react end with the process, after
         LOADING_S."""
         if self._timer is None:
-            self._timer = threading.Timer(LOADING_S, self._give_up)
-            self._timer.daemon = True
-            self._timer.start()
+            self._end_after(LOADING_S, self._give_up)
 
     def say(self) -> None:
-        """Print what was stopped, in one line, once only."""
+        """Tells once, in one line, what was stopped."""
         if self.number is not None and self._said.acquire(blocking=False):
             doing = self._doing()
             tell_stopped(f"while {doing}" if doing else "", self.number)
@@ -75,13 +55,7 @@ class Leaving:
         self.say()
         end_now(self.code)
 
-    def _hear(self, number: int, _: FrameType | None) -> None:
-        if self.number is not None:
-            if self._clock() >= self._told_at + TWICE_S:
-                end_now(128 + number)
-            return
-        self._told_at = self._clock()
-        self.number = signal.Signals(number)
+    def _first(self) -> None:
         if self._then is not None:
             self._then()
             return
