@@ -1,4 +1,4 @@
-"""`python -m app.cli`: the command where no script is installed, or where a process of this very code is started."""
+"""`python -m app.cli`: the command without an installed script, or in a subprocess that runs this very code."""
 
 from app.__main__ import main
 

@@ -1,4 +1,4 @@
-"""The audit as a file: written from a server, and verified anywhere. Knows no other command."""
+"""The audit as a file, written from a server and verifiable anywhere. Independent of the other commands."""
 
 from pathlib import Path
 
@@ -16,7 +16,8 @@ HASH_CHARS = 64
 
 
 def export_log(client: Client, file: Path, *, json_: bool) -> None:
-    """Each event on a line with all that its hash is of. What breaks off does not look like an export."""
+    """Write one line for each event, with everything that its hash covers. An export that breaks off keeps another
+    name."""
     partial = file.with_name(f"{file.name}.partial")
     if file.exists():
         render.fail(f"{file} is there already: name a new file.")
@@ -33,7 +34,7 @@ def export_log(client: Client, file: Path, *, json_: bool) -> None:
 
 
 def verify_file(file: Path, known: str | None, *, json_: bool) -> None:
-    """Ends with exit code 1 for the first line that is not what was exported."""
+    """Verify an exported log. Ends with exit code 1 at the first line that differs from what was exported."""
     secret = read_settings({}).log_secret
     try:
         with file.open(encoding="utf-8", newline="\n") as rows:
@@ -58,7 +59,7 @@ def verify_file(file: Path, known: str | None, *, json_: bool) -> None:
 
 
 def checked_hash(given: str | None) -> str | None:
-    """Raises BadParameter for what is no hash."""
+    """The hash that was given, if any. Raises BadParameter for a text that is no hash."""
     if given is not None and (len(given) != HASH_CHARS or not all(char in "0123456789abcdef" for char in given)):
         raise typer.BadParameter("a hash has 64 digits, 0 to 9 and a to f.")
     return given

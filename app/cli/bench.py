@@ -1,4 +1,4 @@
-"""`errata bench`: how fast the server is on this machine, beside transformers or vLLM. Imports torch, late."""
+"""`errata bench`: the speed of the server on this machine, beside transformers or vLLM. Imports torch late."""
 
 import asyncio
 from pathlib import Path

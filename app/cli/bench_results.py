@@ -1,4 +1,4 @@
-"""What a bench has found: shown as tables, and kept in files that are replaced whole as each figure comes."""
+"""The results of a bench, shown as tables and kept in files, which are replaced as a whole with each new figure."""
 
 import json
 import platform
@@ -17,7 +17,8 @@ RESULTS, PICTURE, TABLES = "bench.json", "bench.svg", "bench.md"
 
 
 class Results:
-    """`model`: the line that names it; `machine`: what it runs on; `clock`: seconds of the run."""
+    """The results of one run. `model` is the line that names the model, `machine` describes the hardware and libraries,
+    and `clock` returns the seconds since the run's start."""
 
     def __init__(
         self,
@@ -40,7 +41,7 @@ class Results:
         }
 
     def keep(self, name: str, found: dict[str, Any], why: str | None) -> None:
-        """A section's figures so far; `why` they are not all: None where they are."""
+        """Keep a section's figures so far. `why` says why they are incomplete; None if they are complete."""
         from app.bench.sections import UNDER_WAY
 
         self.found["seconds"] = round(self._clock(), 1)
@@ -52,7 +53,7 @@ class Results:
             show({"sections": {name: found}})
 
     def end(self, stopping: Stopping) -> None:
-        """The picture, last: it takes the time of a measurement."""
+        """Write the files and draw the picture last, because drawing takes as long as a measurement."""
         from app.bench.report import draw, incomplete
 
         if stopping.number is not None:
@@ -71,7 +72,7 @@ class Results:
         stopping.end()
 
     def _write(self) -> None:
-        """Files are replaced whole: a kill leaves the old or the new."""
+        """Write the files, each replaced as a whole, so that a kill leaves the old or the new one."""
         from app.bench.report import markdown
 
         if self._out is None:

@@ -1,4 +1,4 @@
-"""`errata rollback`, `disable`, `enable`, `switch`: take edits out, and let them back in."""
+"""`errata rollback`, `disable`, `enable` and `switch`: take edits out, and let them answer again."""
 
 from enum import StrEnum
 from typing import Annotated, Any
@@ -12,7 +12,7 @@ from app.cli.outlook import confirm, revived, rollback_outlook, switch_table
 
 
 class Position(StrEnum):
-    """Of the kill switch."""
+    """A position of the kill switch."""
 
     ON = "on"
     OFF = "off"
@@ -37,7 +37,7 @@ def rollback(
     reason: Reason = None,
     json_: Json = False,
 ) -> None:
-    """Take edits back: those named, in one step, or all of a namespace since a revision, after a question."""
+    """Take edits back: those named, in one step, or all of a namespace since a revision, after a confirmation."""
     if (to_revision is None) == (not ids):
         raise typer.BadParameter("Give the ids of edits, or --to-revision.")
     if ids and (namespace or all_namespaces):
@@ -61,7 +61,7 @@ def rollback(
     if to_revision is not None and outlook["edits"]:
         where = "of all namespaces" if all_namespaces else f"of the namespace {namespace or 'default'}"
         confirm(f"Take back {len(outlook['edits'])} edits {where}?", yes=yes)
-    # what came between the question and the answer is not taken back unseen
+    # edits committed between the question and the answer are not taken back unseen
     answer = client.post("/rollback", {**body, "reason": reason}, if_match=seen)
     if json_:
         render.as_json(answer)
@@ -82,7 +82,7 @@ def enable(context: typer.Context, ids: EditIds, reason: Reason = None, json_: J
 
 def _each(context: typer.Context, verb: str, ids: list[str], reason: str | None, *, json_: bool) -> None:
     client: Client = context.obj
-    whole = [client.whole_id(each) for each in ids]  # all of them first: a mistyped one must not leave half done
+    whole = [client.whole_id(each) for each in ids]  # all of them first: a mistyped id must not leave half done
     done = []
     for edit_id in whole:
         edit = client.post(path_of("edits", edit_id, verb), {"reason": reason})
@@ -105,7 +105,7 @@ def switch(
     reason: Reason = None,
     json_: Json = False,
 ) -> None:
-    """The kill switch: while it is off no edit answers. Setting it asks first."""
+    """Show or set the kill switch: while it is off no edit answers. Setting it asks for confirmation."""
     client: Client = context.obj
     if position is None:
         found = client.get("/switch")

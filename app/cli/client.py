@@ -1,4 +1,4 @@
-"""The HTTP side of the command line: sends, and turns every failure into a readable end. Knows no command."""
+"""The HTTP side of the command line: sends requests and turns failures into messages. Independent of the commands."""
 
 import json
 import re
@@ -13,19 +13,19 @@ from app.cli.render import fail, fail_with_problem
 
 DEFAULT_URL = "http://127.0.0.1:8000"
 TIMEOUT = httpx.Timeout(600, connect=5)
-"""A large batch of edits takes minutes; a server that is not there is known at once."""
+"""The time limits in seconds: a large batch of edits takes minutes, while a missing server shows at once."""
 LOOPBACK = {"127.0.0.1", "localhost", "::1"}
 WHOLE_ID = re.compile(r"ed_[0-9a-f]{16}")
 CANDIDATES = 5
 _HELP = re.compile(r"(?<![\w/])/help/[a-z]+")
-"""Where a message leads into the documentation of the server."""
+"""A path into the server's documentation within a message."""
 
 
 class Client:
-    """Requests to one server on one actor's behalf."""
+    """Requests to one server on behalf of one actor."""
 
     def __init__(self, url: str, actor: str, key: str | None = None, *, claims: bool = True) -> None:
-        """`claims`: whether the actor is named to the server. A key says who it is without that."""
+        """`claims` tells whether to name the actor to the server; a key identifies its holder without that."""
         self._claims = claims
         self.url = url.rstrip("/")
         self.actor = actor
@@ -35,12 +35,13 @@ class Client:
         return self._json(self._send("GET", path, params=_given(params)))
 
     def get_whatever(self, path: str) -> tuple[int, Any]:
-        """The status and body of an answer that is not an error to us, such as that of a server which is not ready."""
+        """The status and body of an answer that may have any status, such as that of a server which is not ready."""
         answer = self._request("GET", path)
         return answer.status_code, self._json(answer)
 
     def post(self, path: str, body: dict[str, Any], if_match: int | None = None) -> Any:
-        """`if_match` is the revision that was read: what has changed since is not touched."""
+        """Send a body. `if_match` is the revision that was read; the server refuses to change what has changed
+        since."""
         more = {} if if_match is None else {"headers": {"If-Match": f'"{if_match}"'}}
         return self._json(self._send("POST", path, json=_given(body), **more))
 
@@ -51,7 +52,7 @@ class Client:
         return self._json(self._send("PUT", path, json=_given(body)))
 
     def whole_id(self, given: str) -> str:
-        """The id of the one edit whose id begins so, as in git; `ed_` may be left out."""
+        """The id of the only edit whose id begins with `given`, as in git; the prefix `ed_` may be left out."""
         beginning = given if given.startswith("ed_") else f"ed_{given}"
         if WHOLE_ID.fullmatch(beginning):
             return beginning
@@ -71,7 +72,7 @@ class Client:
             self._stranger(answer)
 
     def stream(self, path: str, body: dict[str, Any]) -> Iterator[Any]:
-        """The `data:` of each event. A problem ends the program."""
+        """Yields the `data:` of each event. A problem ends the program."""
         try:
             with self._open() as http, http.stream("POST", path, json=body) as answer:
                 if not answer.is_success:
@@ -87,8 +88,8 @@ class Client:
             self._unreachable(error)
 
     def watch(self, method: str, path: str, body: dict[str, Any], if_match: int | None = None) -> Iterator[Any]:
-        """The job that carries a change out, whenever there is something new to tell; the last has its result. A
-        problem ends the program."""
+        """Yields the job that carries a change out each time it has news; the last has its result. A problem ends the
+        program."""
         headers = {"Accept": "text/event-stream"} | ({} if if_match is None else {"If-Match": f'"{if_match}"'})
         job: Any = {"outcome": "running"}
         try:
@@ -106,7 +107,7 @@ class Client:
             self._unreachable(httpx.RemoteProtocolError("the events ended before the job"))
 
     def lines(self, path: str) -> Iterator[str]:
-        """The lines of an answer that may be long."""
+        """Yields the lines of an answer, which may be long."""
         try:
             with self._open() as http, http.stream("GET", path) as answer:
                 if not answer.is_success:
@@ -129,7 +130,7 @@ class Client:
             self._unreachable(error)
 
     def _open(self) -> httpx.Client:
-        # a proxy of the environment is of no use on the way to this machine itself
+        # a proxy from the environment does not help to reach this machine itself
         local = _host(self.url) in LOOPBACK
         headers = {b"X-Errata-Actor": self.actor.encode()} if self._claims else {}
         if self._key is not None:
@@ -179,9 +180,9 @@ def _host(url: str) -> str | None:
     try:
         return urlsplit(url).hostname
     except ValueError:
-        return None  # httpx says what is wrong with it
+        return None  # httpx reports what is wrong with it
 
 
 def path_of(*parts: str) -> str:
-    """A path from parts that the user typed."""
+    """A path from parts that the user typed, escaped."""
     return "/" + "/".join(quote(part, safe="") for part in parts)

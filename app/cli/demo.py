@@ -1,6 +1,6 @@
-"""`errata demo`: the whole story on a real server of its own, which leaves nothing behind.
+"""`errata demo`: a guided demonstration on a temporary server, which leaves nothing behind.
 
-Knows the HTTP interface only: everything it shows, any client can do.
+Uses the HTTP interface only: any client can do everything that it shows.
 """
 
 import os
@@ -32,11 +32,11 @@ START_TIMEOUT_S = 180.0
 
 
 class DemoFailed(Exception):
-    """The story did not go as told."""
+    """The demonstration did not go as expected."""
 
 
 def demo(json_: Json = False) -> None:
-    """Ask, correct, audit, roll back, kill -9 and restart: the story, on a server that is started for it."""
+    """Ask, correct, audit, kill -9, restart and roll back: the whole story, on a server that is started for it."""
     try:
         with tempfile.TemporaryDirectory(prefix="errata-demo-") as folder:
             edit = tell(render.out(), Path(folder))
@@ -47,7 +47,7 @@ def demo(json_: Json = False) -> None:
 
 
 def tell(console: Console, folder: Path) -> dict[str, Any]:
-    """The story; the edit that it is about, as it was made. Raises DemoFailed where the server does otherwise."""
+    """Run the demonstration; returns the edit as it was made. Raises DemoFailed if the server behaves otherwise."""
     console.print(Panel("A frozen model, a stale fact, a correction, and the way back", title="errata demo"))
     with _server(console, folder) as (client, process):
         console.print("\n[bold]1. The model answers from what it learned, and is out of date.[/]")
@@ -83,7 +83,7 @@ def tell(console: Console, folder: Path) -> dict[str, Any]:
 
 @contextmanager
 def _server(console: Console, folder: Path) -> Iterator[tuple[httpx.Client, subprocess.Popen[bytes]]]:
-    """A server on a free port of loopback, with its log in the folder; ended when the block ends."""
+    """A server on a free port of loopback, with its log in the folder; it ends with the block."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]

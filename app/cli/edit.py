@@ -1,4 +1,4 @@
-"""`errata edit`: correct an answer. Knows no editor."""
+"""`errata edit`: correct an answer. Independent of the editors."""
 
 import re
 from typing import Annotated
@@ -15,7 +15,7 @@ UNITS_S = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
 def duration_s(text: str) -> float:
-    """90, 30m, 12h or 7d, in seconds."""
+    """A duration such as 90, 30m, 12h or 7d, in seconds."""
     found = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd]?)", text.strip())
     if found is None:
         raise typer.BadParameter(f"{text!r} is no time: use 90 (seconds), 30m, 12h or 7d.")
@@ -52,7 +52,7 @@ def edit(
     force: Annotated[bool, typer.Option("--force", help="Commit even if verification fails.")] = False,
     json_: Json = False,
 ) -> None:
-    """Correct an answer: PROMPT, and whatever asks the same, shall be answered with TARGET."""
+    """Correct an answer: PROMPT, and every question that asks the same, shall be answered with TARGET."""
     client: Client = context.obj
     body = {
         "prompt": prompt,

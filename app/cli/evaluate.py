@@ -1,4 +1,4 @@
-"""`errata eval`: how well edits hold on a model, measured by real generation. Imports torch, late."""
+"""`errata eval`: the effect of edits on a model, measured by real generation. Imports torch late."""
 
 import asyncio
 import platform
@@ -206,7 +206,7 @@ async def _run(
     mark = name.replace("/", "-")
     pacing = Pacing(seconds)
     service = await stand_up(read_settings({**settings, "store": f"sqlite:///{folder.path / mark}.db"}))
-    folder.keep(options)  # not before the model is there: a mistyped run must not claim the folder
+    folder.keep(options)  # kept only once the model is loaded: a mistyped run must not claim the folder
     results = folder.results()
 
     def keep(figures: list[dict[str, Any]]) -> None:

@@ -1,4 +1,4 @@
-"""`errata eval` for the kinds of cases that ask which questions an edit reaches. Imports torch, late."""
+"""`errata eval` for the kinds of cases that ask which questions an edit reaches. Imports torch late."""
 
 import asyncio
 import hashlib
@@ -32,11 +32,11 @@ FOREIGN: Mapping[str, frozenset[str]] = {
     "pairs": OF_EDITS | OF_SUPPORT | {"ask"},
     "conversations": OF_EDITS | OF_SUPPORT | {"ask"},
 }
-"""Options that a kind of cases does not have."""
+"""The options that a kind of cases does not have."""
 
 
 def cases_of(context: typer.Context, files: list[Path] | None, kind: "Kind | None") -> "tuple[list[Path], Kind]":
-    """The files of a run, those that ship where none is named, and their kind. Raises InvalidRequest."""
+    """The files of a run, or the built-in ones if none is named, and their kind. Raises InvalidRequest."""
     from app.domain.errors import InvalidRequest
     from app.evaluation.kinds import SHIPPED, kind_of
 
@@ -58,7 +58,7 @@ def evaluate_scope(
     kind: "Kind", files: Sequence[Path], out: Path, editors: Sequence[str], choosing: "Choosing", template: str,
     settings: Mapping[str, Any], *, decisions: bool,
 ) -> None:  # fmt: skip
-    """Raises InvalidRequest before a model is loaded where cases cannot be read."""
+    """Evaluate scopes. Raises InvalidRequest for cases that cannot be read, before a model is loaded."""
     from app.domain.errors import InvalidRequest
     from app.evaluation.folder import opened
     from app.evaluation.trying import Trials, check_editor
@@ -94,7 +94,7 @@ def evaluate_scope(
 
 
 def digest(content: bytes) -> str:
-    """Tells whether something has changed between two runs."""
+    """A digest that shows whether a file has changed between two runs."""
     return hashlib.sha256(content).hexdigest()[:16]
 
 
@@ -124,7 +124,7 @@ async def _run(
 
     try:
         putting_for(plan, service)
-        folder.keep(options)  # not before the model is there and can be asked: a mistyped run must not claim the folder
+        folder.keep(options)  # kept only once the model is loaded and ready: a mistyped run must not claim the folder
         with Counting() as counting:
             journal = Journal(folder.path / f"{mark}.jsonl")
 

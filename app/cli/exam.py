@@ -1,4 +1,4 @@
-"""`errata scope exam`: how the judge of uncertain questions did in its exam."""
+"""`errata scope exam`: the result of the exam of the judge of uncertain questions."""
 
 import time
 from typing import Annotated, Any
@@ -26,7 +26,7 @@ def exam(
     wrong: Annotated[bool, typer.Option("--wrong", help="List the pairs that it got wrong.")] = False,
     json_: Json = False,
 ) -> None:
-    """Show how the judge (ERRATA_JUDGE) did in its exam. Exits with 1 where it failed, with 7 while it sits."""
+    """Show the result of the judge's exam (ERRATA_JUDGE). Exits with 1 if it failed, with 7 while the exam runs."""
     client: Client = context.obj
     found: dict[str, Any] = client.get("/scope/exam")
     while wait and found["state"] == "sitting":

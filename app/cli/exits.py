@@ -1,4 +1,5 @@
-"""Exit codes: what a script can tell apart without reading a message. Listed in docs/operation.md and by `--help`."""
+"""Exit codes, by which a script distinguishes outcomes without reading messages; `--help` and docs/operation.md list
+them."""
 
 from collections.abc import Mapping
 from enum import IntEnum
@@ -16,7 +17,8 @@ from app.domain.errors import (
 
 
 class Exit(IntEnum):
-    """0 is success; a signal ends a command with 128 and its number, as shells have it (Ctrl-C: 130)."""
+    """The exit codes of failures. 0 is success; a signal ends a command with 128 plus its number, as in shells (Ctrl-C:
+    130)."""
 
     FAILED = 1
     USAGE = 2
@@ -56,14 +58,14 @@ BY_STATUS: Mapping[int, Exit] = {
 
 
 def exit_of_problem(problem: Mapping[str, Any]) -> Exit:
-    """The exit code for a problem of the server's."""
+    """The exit code for a problem that the server answered with."""
     if str(problem.get("type", "")).endswith(":edit-rejected"):
         return Exit.REFUSED
     return BY_STATUS.get(problem["status"], Exit.FAILED)
 
 
 def exit_of_error(error: ErrataError) -> Exit:
-    """The exit code for what went wrong on this machine, where no server was asked."""
+    """The exit code for an error on this machine, without a server."""
     if isinstance(error, UnknownEdit | UnknownKey):
         return Exit.UNKNOWN
     if isinstance(error, EditRejected | ScopeConflict | StateConflict | IncompatibleEdit):

@@ -1,4 +1,4 @@
-"""`errata fit`, `errata import`, `errata prepare`: edits learned away from a server. Imports torch, late."""
+"""`errata fit`, `errata import`, `errata prepare`: edits learned away from a server. Imports torch late."""
 
 import asyncio
 from collections.abc import Iterator, Sequence
@@ -110,7 +110,7 @@ def import_(
 
 
 def _end(told: dict[str, Any], text: str, refused: Sequence[tuple[EditRequest, ErrataError]], *, json_: bool) -> None:
-    """What was done and what was refused; 6 where anything was."""
+    """Report what was done and what was refused; exits with 6 if anything was refused."""
     if json_:
         reasons = [{"prompt": each.prompt, "target": each.target, "why": error.message} for each, error in refused]
         render.as_json(told | {"refused": reasons})
@@ -123,7 +123,8 @@ def _end(told: dict[str, Any], text: str, refused: Sequence[tuple[EditRequest, E
 
 
 def prepare(model: Model = None, device: Device = None, dtype: Dtype = None, json_: Json = False) -> None:
-    """Compute, and keep for the next start, what editors want to know of generic text (ERRATA_CORPUS) on this model."""
+    """Compute the editors' statistics of generic text (ERRATA_CORPUS) on this model, and keep them for the next
+    start."""
 
     async def work(service: "Service") -> None:
         tasks: dict[str, Any] = {}
@@ -138,7 +139,7 @@ def prepare(model: Model = None, device: Device = None, dtype: Dtype = None, jso
 
 
 def read_requests(file: Path) -> list[EditRequest]:
-    """A line each; what is wrong is said with its line."""
+    """The edit requests of a file with one on each line. An error names its line and ends the command."""
     from app.api.schemas.corrections import EditItem
 
     requests: list[EditRequest] = []
@@ -162,7 +163,7 @@ def _no_messages(_messages: object) -> str:
 
 
 def read_fitted(file: Path) -> list[list[Edit]]:
-    """Live edits of a file of fitted edits, oldest first; those that share tensors together."""
+    """The live edits of a file of fitted edits, oldest first, grouped by shared tensors."""
     with opened(f"sqlite:///{file.absolute()}", must_exist=True) as log:
         ledger, _ = upkeep.fold(log)
     groups: dict[str, list[Edit]] = {}
@@ -184,7 +185,7 @@ def told() -> Iterator[None]:
 
 
 def run_service(work: Any, given: dict[str, Any]) -> None:
-    """Start a service on this machine, without HTTP, do the work, stop it. What goes wrong ends the command."""
+    """Start a service on this machine without HTTP, do the work, and stop it. An error ends the command."""
     settings = read_settings({name: value for name, value in given.items() if value is not None})
 
     async def whole() -> None:

@@ -1,4 +1,4 @@
-"""`errata generate`: ask the model. Knows no decoding: parameters go as they are typed."""
+"""`errata generate`: ask the model. Passes the decoding parameters on as typed."""
 
 import json
 from typing import Annotated, Any
@@ -54,20 +54,20 @@ def generate(
         if json_:
             render.as_json(answer)
             return
-        typer.echo(render.plain(answer["generated_text"]).strip())  # the blank that it begins with is for programs
+        typer.echo(render.plain(answer["generated_text"]).strip())  # the leading blank is for programs
     if details:
         how_it_came(answer["details"])
 
 
 def _why(hit: dict[str, Any]) -> str:
-    """In words; of editors as published, which have none, the signals."""
+    """The reason in words; for editors as published, which give none, the signals."""
     if hit.get("why"):
         return str(hit["why"])
     return ", ".join(f"{name} {s['value']:.4g} (bound {s['bound']:.4g})" for name, s in hit["signals"].items())
 
 
 def how_it_came(found: dict[str, Any]) -> None:
-    """How an answer came about."""
+    """Print the details of an answer."""
     grid = Table.grid(padding=(0, 2))
     grid.add_column(style="bold", no_wrap=True)
     grid.add_column(overflow="fold")

@@ -1,4 +1,4 @@
-"""`errata keys`: who may come in. Works on the log itself: the first key is made before there is a server."""
+"""`errata keys`: API keys. Works on the log itself, because the first key is made before there is a server."""
 
 import asyncio
 import time
@@ -70,7 +70,7 @@ def create(
 
 @keys.command("list")
 def list_keys(store: Store = None, json_: Json = False) -> None:
-    """List all keys ever made. Their secrets are nowhere."""
+    """List all keys ever made. Their secrets are not stored anywhere."""
     with _records(store) as records:
         found = list(records.ledger.keys.values())
     if json_:
@@ -99,7 +99,7 @@ def revoke(
     store: Store = None,
     json_: Json = False,
 ) -> None:
-    """Close a key, on every server over this log, within a second."""
+    """Revoke a key, on every server over this log, within a second."""
     with _records(store) as records:
         key = asyncio.run(_keyring(records).revoke(_whole_id(records, key_id), _origin(context)))
         locked = _locked(records)
@@ -108,7 +108,8 @@ def revoke(
 
 
 def _locked(records: Records) -> str:
-    """What nobody may do over HTTP any more, as there are keys and none of them may; nothing where some key may all."""
+    """A warning that names the actions for which there is no key left, once keys are required; empty if some key may do
+    each."""
     live = [key for key in records.ledger.keys.values() if key.revoked_at_s is None]
     roles = {key.role for key in live if not key.namespaces}
     missing = frozenset(Right).difference(*(RIGHTS[role] for role in roles))
@@ -123,12 +124,13 @@ def _locked(records: Records) -> str:
 
 
 def where_of(url: str) -> str:
-    """A log's address, that of a file as a path that can be found again."""
+    """The address of a log; for a file its absolute path."""
     return str(Path(url.removeprefix("sqlite:///")).absolute()) if url.startswith("sqlite:///") else url
 
 
 def _whole_id(records: Records, given: str) -> str:
-    """The one id that begins so; what is no beginning of any stays, to be refused by its own name."""
+    """The id of the only key whose id begins so; a text that begins none is returned, to be refused under its own
+    name."""
     found = [each for each in records.ledger.keys if each.startswith(given)]
     if given not in found and len(found) > 1:
         render.fail(f"More than one key's id begins with {given!r}: {', '.join(found)}.", code=Exit.UNKNOWN)
@@ -136,7 +138,7 @@ def _whole_id(records: Records, given: str) -> str:
 
 
 def _fields(key: Key) -> dict[str, Any]:
-    """What may be told of a key: all but its hash."""
+    """The fields of a key that may be shown: all but its hash."""
     return {
         "id": key.id,
         "role": key.role,

@@ -1,4 +1,4 @@
-"""`errata log`: every change, shown, followed, exported for an audit, or verified entry by entry."""
+"""`errata log`: shows every change, follows new ones, exports the log for an audit, or verifies it entry by entry."""
 
 import json
 import time
@@ -18,14 +18,14 @@ from app.cli.outlook import confirm
 from app.cli.store import Url, check
 
 PAGE = 500
-"""The most that the server answers at once."""
+"""The most events that the server returns in one answer."""
 FOLLOW_S = 1.0
 
 log = typer.Typer(help="Every change, newest first, with who made it and why.", invoke_without_command=True)
 
 
 def moment(text: str) -> datetime:
-    """A time such as 2026-11-29T12:30, in UTC unless it says otherwise, or one so long ago: 30m, 12h, 7d."""
+    """A time such as 2026-11-29T12:30, in UTC unless it says otherwise, or a time ago such as 30m, 12h or 7d."""
     try:
         found = datetime.fromisoformat(text)
     except ValueError:
@@ -94,7 +94,8 @@ def export(
     file: Annotated[Path, typer.Argument(help="A new file.", dir_okay=False)],
     json_: Json = False,
 ) -> None:
-    """Write the whole log to a file that proves itself: JSON, one event a line, with all that its hash is of."""
+    """Write the whole log to a file that can be verified on its own: JSON, one event on each line, with all that its
+    hash covers."""
     export_log(context.obj, file, json_=json_)
 
 
@@ -106,7 +107,7 @@ def adopt(
     reason: Reason = None,
     json_: Json = False,
 ) -> None:
-    """Tell the server that the log in the place of the one that it has applied is right. It asks first."""
+    """Accept the log that stands in place of the one that the server has applied. Asks for confirmation."""
     confirm(f"Adopt the log that ends at revision {revision}? What only the lost one held is gone.", yes=yes)
     done = context.obj.post("/log/adopt", {"revision": revision, "reason": reason})
     render.answer(done, f"The log is adopted, at revision {done['revision']}.", json_=json_)
@@ -143,7 +144,7 @@ def _cut(limit: int) -> None:
 
 
 def _follow(client: Client, filters: dict[str, Any], after: int | None, limit: int, *, json_: bool) -> None:
-    """The last changes, oldest first, and then each as it comes, until Ctrl-C."""
+    """Show the last changes, oldest first, and then each new one, until Ctrl-C."""
     head = client.get("/log", order="newest", limit=1)["events"]
     told = head[0]["revision"] if head else 0
     listed, more = _last(client, filters, after, limit, before=told + 1)
@@ -165,7 +166,7 @@ def _follow(client: Client, filters: dict[str, Any], after: int | None, limit: i
 def _last(
     client: Client, filters: dict[str, Any], after: int | None, limit: int, before: int | None = None
 ) -> tuple[list[Any], bool]:
-    """The newest events, the newest first, and whether there are more of them."""
+    """The newest events, newest first, and whether there are more of them."""
     listed: list[Any] = []
     for event in _newest(client, filters, before):
         if after is not None and event["revision"] <= after:

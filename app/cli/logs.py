@@ -1,6 +1,7 @@
-"""What a running server logs, and how: lines for people on a terminal, JSON with a field for each fact for programs.
+"""The log lines of a running server and their format: readable lines on a terminal, JSON with named fields for
+programs.
 
-No line holds what variables held: tracebacks that show it have shown keys.
+No line contains the values of variables: tracebacks that show them have revealed keys.
 """
 
 import logging
@@ -17,20 +18,20 @@ from structlog.typing import EventDict, ExcInfo, Processor
 from app.service.noting import noted
 
 TOLD_BY_MESSAGE = ("kind", "method", "route", "path", "status", "seconds", "change", "error")
-"""Fields whose facts a line for people has in words."""
+"""Fields whose contents the message of a readable line already has in words."""
 MOST_FRAMES = 30
-"""Of one exception, the innermost."""
+"""The most frames shown for one exception, the innermost."""
 LIBRARIES = ("transformers", "huggingface_hub", "torch")
-"""Their loggers write to standard error by themselves."""
+"""Libraries whose loggers write to standard error by themselves."""
 
 
 def as_json(form: str) -> bool:
-    """Whether lines are for programs; `form` is console, json or auto."""
+    """Whether lines are for programs. `form` is console, json or auto."""
     return form == "json" or (form == "auto" and not sys.stderr.isatty())
 
 
 def configure(level: str, form: str = "auto") -> None:
-    """Sends every library's lines and warnings to stderr in one form. For commands that own the process."""
+    """Send every library's lines and warnings to stderr in one format. For commands that own the process."""
     shared: list[Processor] = [
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
@@ -57,14 +58,14 @@ def configure(level: str, form: str = "auto") -> None:
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     for chatty in ("httpx", "httpcore", "urllib3", "filelock", "huggingface_hub"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
-    # its start and stop are told in our own words; its errors are not
+    # its start and stop are reported in our own words, its errors are not
     logging.getLogger("uvicorn").setLevel(max(logging.getLogger().level, logging.WARNING))
     warnings.showwarning = _warn
     take_over_libraries()
 
 
 def take_over_libraries() -> None:
-    """To be called once more when they were imported: that is when they make handlers of their own."""
+    """Redirect the libraries' loggers. Call it again after importing them: they create their handlers on import."""
     for name in LIBRARIES:
         logger = logging.getLogger(name)
         logger.handlers.clear()
@@ -79,13 +80,13 @@ def _warn(
     file: TextIO | None = None,
     line: str | None = None,
 ) -> None:
-    """In place of Python's own lines, of which there are two for each warning."""
+    """Log a warning as one line, where Python would print two."""
     fields = {"category": category.__name__, "where": f"{filename}:{lineno}"}
     logging.getLogger("py.warnings").warning("%s", message, extra=fields)
 
 
 def _of_a_request(_logger: Any, _name: str, event: EventDict) -> EventDict:
-    """Whatever is logged while a request is answered can be found by the id that its client was given."""
+    """Add the request's id to a line logged while the request is answered, so that its client can refer to it."""
     request_id = noted("request_id")
     if request_id is not None:
         event.setdefault("request_id", request_id)
@@ -96,7 +97,7 @@ def _for_people(_logger: Any, _name: str, event: EventDict) -> EventDict:
     for name in TOLD_BY_MESSAGE:
         event.pop(name, None)
     if str(event.get("logger", "")).startswith("app."):
-        del event["logger"]  # of a library it says whose line it is
+        del event["logger"]  # of use for a library's line only
     return event
 
 
@@ -110,7 +111,7 @@ def _exception_as_field(_logger: Any, _name: str, event: EventDict) -> EventDict
 
 
 def _write(out: TextIO, info: ExcInfo) -> None:
-    """An exception for people: what it came from first, as Python has it, without the frames of libraries between."""
+    """Write an exception for people: its causes first, as Python does, but without the frames of libraries between."""
     for each in reversed(list(_told(info[1]))):
         *outer, last = each["frames"] or [""]
         frames = [frame for frame in outer if "site-packages" not in frame] + [last]
@@ -119,7 +120,7 @@ def _write(out: TextIO, info: ExcInfo) -> None:
 
 
 def _told(error: BaseException) -> Iterator[dict[str, Any]]:
-    """The exception and those that it came from, each with its type, its message and where it was raised."""
+    """The exception and its causes, each with its type, its message and the frames where it was raised."""
     seen: set[int] = set()
     found: BaseException | None = error
     while found is not None and id(found) not in seen:

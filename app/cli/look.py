@@ -1,4 +1,4 @@
-"""`errata edits` and `errata status`: look, change nothing."""
+"""`errata edits` and `errata status`: show the edits and the server's state without changing anything."""
 
 from typing import Annotated, Any
 
@@ -11,7 +11,7 @@ from app.cli.exits import Exit
 from app.cli.options import Json
 
 PAGE = 500
-"""The most that the server answers at once."""
+"""The most edits that the server returns in one answer."""
 
 
 def edits(
@@ -60,7 +60,7 @@ def edits(
 
 
 def status(context: typer.Context, json_: Json = False) -> None:
-    """Tell how the server stands. Exits with 7 where it is not ready."""
+    """Show the state of the server. Exits with 7 if it is not ready."""
     client: Client = context.obj
     code, found = client.get_whatever("/readyz")
     if not isinstance(found, dict) or "ready" not in found:

@@ -1,4 +1,4 @@
-"""`errata lora`: LoRAs between Errata and PEFT. Imports torch, late."""
+"""`errata lora`: LoRAs exchanged between Errata and PEFT. Imports torch late."""
 
 import asyncio
 from collections.abc import Iterable
@@ -31,7 +31,7 @@ def export(
     url: Url = None,
     json_: Json = False,
 ) -> None:
-    """Write what an edit does to its own prompt as one LoRA. PEFT knows no scope: there it acts on everything."""
+    """Write an edit's effect on its own prompt as one LoRA. PEFT has no scope, so that there it acts on everything."""
     from app.editors.lora_mixture.serving import export_lora
     from app.editors.packing import unpack
 
@@ -50,7 +50,8 @@ def export(
 
 
 def whole_id(given: str, known: Iterable[str]) -> str:
-    """The one edit of a log whose id begins so; what is no beginning of any stays, to be refused by its own name."""
+    """The id of the only edit of a log whose id begins so; a text that begins none is returned, to be refused under its
+    own name."""
     beginning = given if given.startswith("ed_") else f"ed_{given}"
     found = [each for each in known if each.startswith(beginning)]
     if len(found) > 1 and beginning not in found:
@@ -71,7 +72,7 @@ def import_(
     dtype: Dtype = None,
     json_: Json = False,
 ) -> None:
-    """Make an edit of a LoRA that was learned elsewhere: verified, and acting in its own scope only."""
+    """Make an edit from a LoRA that was learned elsewhere: verified, and acting in its own scope only."""
     request = EditRequest(prompt=prompt, target=target, paraphrases=tuple(paraphrase or ()), editor="lora_mixture")
     origin = Origin(actor=context.obj.actor, reason=f"errata lora import {folder.name}")
 

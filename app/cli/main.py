@@ -1,4 +1,4 @@
-"""`errata`: the commands together. Imports no torch: only `serve` does, once it runs."""
+"""`errata`: all commands together. Does not import torch; `serve` does, once it runs."""
 
 import getpass
 import os
@@ -37,7 +37,7 @@ from app.version import version
 
 
 class Commands(TyperGroup):
-    """Ctrl-C ends any command with one line."""
+    """A group of commands, each of which Ctrl-C ends with one line."""
 
     def invoke(self, ctx: Any) -> Any:
         with on_ctrl_c(str):
@@ -50,14 +50,14 @@ app = typer.Typer(
     help="A hotfix channel for language models: correct a served answer in seconds, see who did, take it back.",
     epilog=f"Exit codes: {'; '.join(f'{code} {meaning}' for code, meaning in MEANINGS.items())}.",
     no_args_is_help=True,
-    pretty_exceptions_enable=False,  # they show what variables hold: keys among them
+    pretty_exceptions_enable=False,  # they show the values of variables, including keys
     pretty_exceptions_show_locals=False,
-    rich_markup_mode="markdown",  # in the other, `[default: 8000]` is a tag, and is not shown
+    rich_markup_mode="markdown",  # in the other mode `[default: 8000]` is a tag and is not shown
 )
 
 
 def os_user() -> str:
-    """Who runs this; `anonymous` where the system has no name for it, as in many containers."""
+    """The system's name of the user; `anonymous` if it has none, as in many containers."""
     try:
         return getpass.getuser()
     except (KeyError, OSError):
@@ -96,7 +96,7 @@ def options(
 ) -> None:
     render.AS_JSON.set(False)
     if config is not None:
-        os.environ["ERRATA_CONFIG"] = str(config)  # for every reader of settings, in processes that are started too
+        os.environ["ERRATA_CONFIG"] = str(config)  # for every reader of settings, including processes that are started
     client = read_client({"url": url, "actor": actor, "key": key})
     secret = None if client.key is None else client.key.get_secret_value()
     claims = client.actor is not None or secret is None

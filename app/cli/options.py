@@ -1,4 +1,4 @@
-"""Options that several commands take, each defined once."""
+"""Options that several commands share, each defined once."""
 
 from typing import Annotated
 

@@ -1,4 +1,4 @@
-"""What a change would do and how switches and namespaces stand, in a terminal; and the question before a change."""
+"""The effects of a change, the switches and the namespaces in a terminal, and the confirmation of a change."""
 
 import sys
 from collections.abc import Iterable
@@ -31,7 +31,7 @@ NAMESPACES = (
 
 
 def confirm(question: str, *, yes: bool) -> None:
-    """Ends the program unless whoever sits at the terminal agrees. Where nobody does, --yes has to say so."""
+    """End the program unless the user at the terminal agrees. Without a terminal, --yes has to confirm."""
     if yes:
         return
     if not sys.stdin.isatty():
@@ -40,7 +40,7 @@ def confirm(question: str, *, yes: bool) -> None:
 
 
 def rollback_outlook(found: dict[str, Any]) -> None:
-    """Which edits would go, and which would answer again."""
+    """Show the edits that would be rolled back, and those that would answer again."""
     console = render.out()
     for edit in found["edits"]:
         console.print(Text.assemble(edit["id"], " would be taken back: ", _change(edit)))

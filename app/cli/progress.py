@@ -1,4 +1,4 @@
-"""What is under way: a status line on a terminal; elsewhere, as in a pipe or a file, a line each with the time."""
+"""The progress of a run: a status line on a terminal; elsewhere, such as in a pipe or a file, lines with the time."""
 
 import time
 from collections.abc import Callable
@@ -14,11 +14,11 @@ from rich.text import Text
 from app.cli import render
 
 SPACED_S = 2.0
-"""Thousands of quick edits are not told one by one."""
+"""The least time between two lines of one kind, in seconds, so that thousands of quick edits do not fill the output."""
 
 
 class Progress:
-    """`tell` is told what begins, `figure` each figure that comes. Lines are written out at once."""
+    """The display of a run. `tell` takes the step that begins, `figure` each new figure. Lines are flushed at once."""
 
     def __init__(self) -> None:
         self._console = render.out()
@@ -36,7 +36,7 @@ class Progress:
             self._status.stop()
 
     def begin(self, part: str) -> None:
-        """What the lines begin with from now on: a section, a candidate."""
+        """Set the section or candidate with which the lines begin from now on."""
         self._part = part
 
     def tell(self, what: str) -> None:
@@ -56,15 +56,15 @@ class Progress:
 
 
 class Counting:
-    """What is done of a number of things: a bar on a terminal; elsewhere a line each, but no more than one in SPACED_S
-    of the same kind."""
+    """The count of completed things: a bar on a terminal; elsewhere a line for each, but at most one of a kind in
+    SPACED_S seconds."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._console, self._clock = render.out(), clock
         self._bar: Bar | None = None
         self._task = TaskID(0)
         self._told_at: dict[str, float] = {}
-        """Of each kind of line, its digits apart."""
+        """The time of the last line of each kind, which is the line without its digits."""
 
     def __enter__(self) -> Self:
         if self._console.is_terminal:

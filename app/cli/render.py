@@ -1,4 +1,4 @@
-"""How things look in a terminal. Knows the wire's shapes, no command and no connection."""
+"""The presentation in a terminal. Depends on the API's bodies, not on commands or connections."""
 
 import json
 import os
@@ -27,15 +27,15 @@ STATES = {
 
 
 AS_JSON: ContextVar[bool] = ContextVar("as_json", default=False)
-"""Whether the command was asked for `--json`: standard output is then for programs alone."""
+"""Whether the command was given `--json`, which reserves standard output for programs."""
 UNBOUNDED = 10_000
-"""Columns of a pipe or a file: nothing that a program reads is cut to the width of a terminal that is not there."""
+"""The width of a pipe or a file in columns: nothing that a program reads is cut to the width of a terminal."""
 
 
 def out() -> Console:
-    """Standard output, for people; standard error where the command answers in JSON.
+    """Standard output, for people; standard error if the command answers in JSON.
 
-    Made anew each time: the streams may have been swapped since, as tests do.
+    Created anew each time: the streams may have been replaced since, as tests do.
     """
     stream = sys.stderr if AS_JSON.get() else sys.stdout
     bounded = stream.isatty() or "COLUMNS" in os.environ
@@ -43,12 +43,12 @@ def out() -> Console:
 
 
 def say(text: str | Text) -> None:
-    """One line for people, whole: the terminal wraps it."""
+    """Print one whole line for people, which the terminal wraps."""
     out().print(Text(plain(text)) if isinstance(text, str) else text, soft_wrap=True)
 
 
 def fail(message: str, *hints: str, title: str = "Error", code: int = Exit.FAILED) -> NoReturn:
-    """Says on stderr, in one line, what is wrong and what to do, and ends with an exit code."""
+    """Say on stderr, in one line, what is wrong and what to do, and end with an exit code."""
     if AS_JSON.get():
         _fail_as_json({"title": title, "detail": " ".join((message, *hints))}, code)
     said = Text.assemble((f"{plain(title)}: ", "bold red"), plain(" ".join((message, *hints))))
@@ -57,7 +57,7 @@ def fail(message: str, *hints: str, title: str = "Error", code: int = Exit.FAILE
 
 
 def fail_with_problem(problem: Mapping[str, Any], request_id: str | None = None) -> NoReturn:
-    """Ends the command with what a problem of the server's says, and below it what else it tells."""
+    """End the command with the message of a problem from the server, followed by its other fields."""
     code = exit_of_problem(problem)
     if AS_JSON.get():
         _fail_as_json(problem, code)
@@ -77,7 +77,7 @@ def fail_with_problem(problem: Mapping[str, Any], request_id: str | None = None)
 
 
 def fail_with_error(error: ErrataError) -> NoReturn:
-    """Ends the command with what went wrong on this machine."""
+    """End the command with an error that occurred on this machine."""
     fail(error.message, code=exit_of_error(error))
 
 
@@ -87,7 +87,8 @@ def _fail_as_json(problem: Mapping[str, Any], code: int) -> NoReturn:
 
 
 def _report(console: Console, report: Mapping[str, Any]) -> None:
-    """What was measured of edits that failed their verification, by prompt; whatever else a report is, as it is."""
+    """Print the measurements of edits that failed their verification, by prompt; any other report is printed as it
+    is."""
     told = {prompt: found for prompt, found in report.items() if isinstance(found, Mapping)}
     if not told:
         console.print(Text(f"  report: {plain(json.dumps(report, ensure_ascii=False))}"), soft_wrap=True)
@@ -98,12 +99,12 @@ def _report(console: Console, report: Mapping[str, Any]) -> None:
 
 
 def plain(text: str) -> str:
-    """Text that cannot steer the terminal: prompts and answers are other people's words."""
+    """The text without characters that could control the terminal: prompts and answers come from other people."""
     return "".join(char if char in "\n\t" or char.isprintable() else "�" for char in text)
 
 
 def line(text: str) -> Text:
-    """Text on one line."""
+    """The text on one line."""
     return Text(plain(" ".join(text.split())))
 
 
@@ -117,7 +118,7 @@ def state(name: str) -> Text:
 
 
 def answer(value: Any, text: str, *, json_: bool) -> None:
-    """What a command has done: a value for programs, or a line for people."""
+    """Print a command's result: a value for programs, or a line for people."""
     as_json(value) if json_ else say(text)
 
 
@@ -126,7 +127,7 @@ def as_json(value: Any) -> None:
 
 
 def made(edit: dict[str, Any]) -> None:
-    """An edit as it was made: before -> after, how long it took, where it stands."""
+    """Print an edit as it was made: its answers before and after, its time in seconds, its state."""
     console = out()
     change = Text.assemble(
         line(edit["before"]) or Text("(nothing)"), (" -> ", "bold"), (line(edit["after"]).plain, "green")
@@ -144,7 +145,7 @@ def made(edit: dict[str, Any]) -> None:
 
 
 def preview(report: dict[str, Any]) -> None:
-    """What stands against an edit that is only tried, and whom it would reach."""
+    """Print the objections to an edit that is only tried, and the questions that it would reach."""
     verdict = "would be committed" if report.get("would_commit") else "would be refused"
     say(Text(f"  {verdict}", style="green" if report.get("would_commit") else "red"))
     for each in report_lines(report):
@@ -152,7 +153,7 @@ def preview(report: dict[str, Any]) -> None:
 
 
 def report_lines(report: Mapping[str, Any]) -> Iterator[Text]:
-    """What was measured of an edit, a line each."""
+    """The measurements of an edit, one on each line."""
     for problem in report.get("problems", ()):
         yield Text("  problem: ") + line(problem)
     for edit_id in report.get("conflicts", ()):
@@ -174,7 +175,7 @@ def report_lines(report: Mapping[str, Any]) -> Iterator[Text]:
 
 
 def changed(edits: Iterable[dict[str, Any]], revision: int) -> None:
-    """Edits after a change of their state."""
+    """Print edits after a change of their state."""
     console = out()
     count = 0
     for edit in edits:
@@ -214,7 +215,7 @@ def edit_table(edits: Iterable[dict[str, Any]]) -> None:
 
 
 def edit_detail(edit: dict[str, Any]) -> None:
-    """One edit in full, with its history."""
+    """Print one edit in full, with its history."""
     grid = Table.grid(padding=(0, 2))
     grid.add_column(style="bold", no_wrap=True)
     grid.add_column(overflow="fold")
@@ -240,13 +241,13 @@ def edit_detail(edit: dict[str, Any]) -> None:
 
 
 def switched_off(switched_on: bool, namespaces: Iterable[str]) -> str:
-    """What kill switches say beside a count of edits; nothing where none is off."""
+    """The state of the kill switches, shown beside a count of edits; empty if none is off."""
     off = ", ".join(namespaces) if switched_on else "all namespaces"
     return f"; SWITCHED OFF in {off}" if off else ""
 
 
 def standing(url: str, found: dict[str, Any]) -> None:
-    """How a server stands, as GET /readyz tells it."""
+    """Print the state of a server, as GET /readyz returns it."""
     grid = Table.grid(padding=(0, 2))
     grid.add_column(style="bold", no_wrap=True)
     grid.add_column(overflow="fold")
@@ -285,7 +286,7 @@ def event_table(events: Iterable[dict[str, Any]]) -> None:
 
 
 def event_line(event: dict[str, Any]) -> None:
-    """One event as it comes, on one line."""
+    """Print one event on one line."""
     revision, at, kind, actor, what = event_cells(event)
     say(Text.assemble(revision, "  ", at, "  ", kind, "  ", actor, "  ", what))
 

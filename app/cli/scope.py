@@ -1,4 +1,5 @@
-"""`errata retune` and `errata probes`: whom edits reach, and whom none may."""
+"""`errata retune`, `probes`, `why`, `traffic` and `scope check`: the scope of edits, and the prompts that none may
+change."""
 
 from pathlib import Path
 from typing import Annotated
@@ -61,7 +62,7 @@ def probes(
     reason: Reason = None,
     json_: Json = False,
 ) -> None:
-    """Show, set or ask the prompts whose answers no edit may change. --check exits with 1 where one is changed."""
+    """Show, set or ask the prompts whose answers no edit may change. --check exits with 1 if an edit changes one."""
     client: Client = context.obj
     if check:
         _check_probes(client, None if file is None else _lines(file), namespace, json_=json_)
@@ -124,7 +125,7 @@ def check(
     most: Annotated[float, typer.Option(help="Share of them that edits may answer.", min=0, max=1)] = 0.002,
     json_: Json = False,
 ) -> None:
-    """Measure how many questions of a log edits would answer, and tell which edits. Exits with 1 beyond the bound."""
+    """Measure how many of a log's questions edits would answer, and name these edits. Exits with 1 above the bound."""
     client: Client = context.obj
     asked = _lines(file)
     hits: dict[str, list[tuple[str, str]]] = {}
@@ -156,7 +157,7 @@ def traffic(
     ] = False,
     json_: Json = False,
 ) -> None:
-    """Tell the server what is asked in a namespace anyway: scope is taken in contrast to it."""
+    """Tell the server what is asked in a namespace anyway: scopes are set in contrast to these questions."""
     client: Client = context.obj
     asked = _lines(file)
     kept: dict[str, int] = {}

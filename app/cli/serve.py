@@ -1,4 +1,4 @@
-"""`errata serve`: settings, an address, a model, a server. Imports torch, late; knows no route."""
+"""`errata serve`: settings, an address, a model, a server. Imports torch late; independent of the routes."""
 
 import asyncio
 import errno
@@ -30,9 +30,10 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 DROP_S = 2.0
-"""Connections that are still open so long after what ran on them was ended are closed: their clients do not read."""
+"""The time after the end of all work, in seconds, at which connections still open are closed: their clients do not
+read."""
 LAST_RESORT_S = 10
-"""uvicorn gives up so long after that."""
+"""The further time, in seconds, after which uvicorn gives up."""
 
 
 def serve(
@@ -59,19 +60,20 @@ def serve(
     json_: Json = False,
 ) -> None:
     """Serve a model. `errata settings` lists more settings; each may come from an ERRATA_* variable, `.env` or
-    errata.toml. Ctrl-C lets what runs end first, for `--stop-grace-s` at most; a second one stops at once."""
+    errata.toml. Ctrl-C lets running work end first, for `--stop-grace-s` seconds at most; a second one stops at
+    once."""
     given = {
         "model": model, "served_model_name": served_model_name, "host": host, "port": port, "store": store,
         "device": device, "dtype": dtype, "site_layer": site_layer, "slots": slots, "log_level": log_level,
         "log_format": "json" if json_ else log_format, "stop_grace_s": stop_grace_s,
     }  # fmt: skip
     settings = read_settings({name: value for name, value in given.items() if value is not None})
-    # first of all: nobody should wait for a model to load to learn that the port is taken
+    # first, so that a port that is taken is reported before a model is loaded
     listener = listen(settings.host, settings.port)
     starting = Starting(render.out())
 
     def doing() -> str:
-        starting.stop()  # its bar would be drawn over what is said now
+        starting.stop()  # its bar would be drawn over the next message
         return starting.doing
 
     with listener, Shutdown(doing) as shutdown:
@@ -98,7 +100,7 @@ def serve(
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """A socket that holds the address and takes no connection yet: until the model is there, clients are refused."""
+    """A socket that holds the address but accepts no connection: until the model is loaded, clients are refused."""
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
@@ -124,7 +126,7 @@ def _in_use(host: str, port: int) -> None:
 
 
 def build(settings: "Settings", tell: Tell) -> "Service":
-    """The service, its model loaded. Raises what the model or the store raises."""
+    """The service with its model loaded. Raises the errors of the model or the store."""
     from app.cli.logs import configure, take_over_libraries
 
     configure(settings.log_level, settings.log_format)
@@ -145,7 +147,7 @@ async def stand_up(settings: "Settings") -> "Service":
         await service.start(starting.tell)
         if not service.judging.known:
             starting.tell("the judge sits its exam", 0, 0)
-            await service.judging.settled()  # all that is measured shall be decided in one way
+            await service.judging.settled()  # every measurement shall be decided in the same way
     return service
 
 
@@ -197,7 +199,7 @@ async def _run(
         task.cancel()
 
     def leave() -> None:
-        gone.set()  # streams that have no end of their own would hold up the stop
+        gone.set()  # otherwise streams without an end of their own would delay the stop
         server.leave()
         counts = service.under_way.count("answer"), service.under_way.count("edit"), server.open_requests
         said = farewell(*counts, grace_s, shutdown.number)
@@ -206,7 +208,7 @@ async def _run(
         loop.call_later(grace_s + DROP_S, server.drop_connections)
 
     shutdown.on_loop(stop_starting)
-    # the app's life is entered here, not by uvicorn: what keeps it from starting is then an error to show, not a trace
+    # the app's life is entered here and not by uvicorn, so that a failed start shows an error, not a traceback
     async with app.router.lifespan_context(app):
         starting.stop()
         if not (_is_loopback(listener) or service.records.ledger.keys or settings.allow_anonymous):

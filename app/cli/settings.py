@@ -1,4 +1,4 @@
-"""Settings and the log for commands that work on this machine, not through a server. Imports no torch."""
+"""Settings and the log, for commands that work on this machine without a server. Does not import torch."""
 
 import difflib
 import json
@@ -37,14 +37,15 @@ WHERE = "`errata settings` lists all of them, and where each comes from."
 
 
 def read_settings(given: Mapping[str, Any]) -> Settings:
-    """Options first, then the environment, `.env`, the config file, defaults; what is wrong is said by name."""
+    """The settings from options, the environment, `.env`, the config file and defaults, in this order. An error ends
+    the command and names the setting."""
     if unknown := unknown_variables(variables()):
         _wrong(*unknown)
     return _read(Settings, given)
 
 
 def read_client(given: Mapping[str, Any]) -> ClientSettings:
-    """Where the server is and who asks, from the same sources."""
+    """The server's address and the actor, from the same sources."""
     return _read(ClientSettings, given)
 
 
@@ -78,18 +79,18 @@ def _told(kind: type[BaseSettings], error: "ErrorDetails") -> str:
 
 
 def _not_json(error: SettingsError) -> str:
-    """The library's message names the field and its source; its cause is what the JSON parser said."""
+    """The message for a value that is no JSON: the library's names the field and its source, its cause the parser's
+    error."""
     found = re.search(r'field "(\w+)"', str(error))
     name = f"ERRATA_{found[1].upper()}" if found else str(error)
     return f"{name} is not JSON: {error.__cause__}. Quote it as a whole in a shell: {name}='{{...}}'."
 
 
 def open_store(url: str | None, *, must_exist: bool = False, secret: str | None = None) -> Log:
-    """The log that `errata serve` would use, or that of a URL. Raises what the store raises.
+    """The log that `errata serve` would use, or that of a URL. Raises the store's errors.
 
-    `secret` in place of the settings' (empty: none) opens one that was closed in another way.
-
-    Where a log is only looked at, one of a mistyped name must not come into being, empty and whole.
+    `secret` opens a log that is sealed with another secret than that of the settings (empty: with none). If
+    `must_exist`, a mistyped name ends the command, instead of creating an empty log.
     """
     settings = read_settings({} if url is None else {"store": url})
     file = settings.store.removeprefix("sqlite:///")
@@ -100,7 +101,7 @@ def open_store(url: str | None, *, must_exist: bool = False, secret: str | None 
 
 
 def settings(json_: Json = False) -> None:
-    """List every setting: its value here, where it comes from, and what it means."""
+    """List every setting: its value here, its source, and its meaning."""
     found = read_settings({})
     rows = [
         {
@@ -119,21 +120,21 @@ def settings(json_: Json = False) -> None:
 
 
 def setting(name: str, about: str, default: str | None = None) -> Any:
-    """An option that sets a setting, with its default told in its help: the option itself has none, or it would hide
-    what the environment and files say."""
+    """An option for a setting, with the setting's default in its help. The option itself has no default, which would
+    override the environment and files."""
     value = shown(Settings.model_fields[name].get_default()) if default is None else default
     return typer.Option(help=f"{about} [default: {value}]")
 
 
 def shown(value: object) -> str:
-    """A value as it is written in a variable; a secret is not shown."""
+    """A value as it is written in a variable; a secret is hidden."""
     if value is None or isinstance(value, str):
         return re.sub(r"//[^@/]*@", "//***@", value or "")
     return json.dumps(value) if isinstance(value, bool | int | float | dict) else str(value)
 
 
 def source_of(name: str) -> str:
-    """Which of the sources sets it: the strongest that has it."""
+    """The source that sets the setting, the strongest if there are several."""
     names = {f"ERRATA_{name.upper()}"} | ({"REDIS_URL"} if name == "store" else set())
     if given := names & set(os.environ):
         return min(given)

@@ -1,4 +1,4 @@
-"""`errata snapshot`: taken by the server, listed, or written to a file of its own from the store."""
+"""`errata snapshot`: snapshots taken by the server, listed, or written from the store to a separate file."""
 
 import time
 from pathlib import Path
@@ -27,7 +27,7 @@ snapshot = typer.Typer(
 
 @snapshot.callback()
 def take(context: typer.Context, json_: Json = False) -> None:
-    """Have the server take a snapshot now. It is kept beside the log."""
+    """Have the server take a snapshot now. It is stored beside the log."""
     if context.invoked_subcommand is None:
         client: Client = context.obj
         made = client.post("/snapshots", {})

@@ -1,4 +1,4 @@
-"""What a server is doing until it is ready: a bar on a terminal, plain lines where the output is a pipe or a file."""
+"""The progress of a server's start: a bar on a terminal, plain lines in a pipe or a file."""
 
 import time
 from collections.abc import Callable
@@ -9,12 +9,12 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 PERIOD_S = 5.0
-"""Between two plain lines about the same work."""
+"""The interval between two plain lines about the same work, in seconds."""
 Tell = Callable[[str, int, int], None]
 
 
 class Starting:
-    """Shows one piece of work at a time, from `tell` on until the next. Use it as a context manager."""
+    """The display of one piece of work at a time, from one `tell` to the next. Use it as a context manager."""
 
     def __init__(self, console: Console, clock: Callable[[], float] = time.monotonic) -> None:
         self._console, self._clock = console, clock
@@ -22,7 +22,7 @@ class Starting:
         self._what = ""
         self._said_at = 0.0
         columns = SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()
-        # the log's handler keeps the stream that it is given: it must not be given one that ends with the bar
+        # the log's handler keeps the stream that it is given, which must not be one that ends with the bar
         self._bar = Progress(
             *columns,
             TimeElapsedColumn(),
@@ -35,7 +35,7 @@ class Starting:
 
     @property
     def doing(self) -> str:
-        """What was told last."""
+        """The work that was reported last."""
         return self._what
 
     @property
@@ -43,7 +43,7 @@ class Starting:
         return self._clock() - self._began
 
     def tell(self, what: str, done: int, of: int) -> None:
-        """What is done now, and how much of it; 0 of 0 where nobody knows."""
+        """Report the current work and its progress; 0 of 0 if that is unknown."""
         is_new, self._what = what != self._what, what
         if self._console.is_terminal:
             if is_new:
@@ -65,6 +65,6 @@ class Starting:
         self.stop()
 
     def stop(self) -> None:
-        """What follows is printed below, and the bar is gone."""
+        """Remove the bar; further output is printed below."""
         if self._console.is_terminal:
             self._bar.stop()

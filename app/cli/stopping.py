@@ -1,4 +1,5 @@
-"""Ctrl-C and SIGTERM on work that has something to keep: the first ends it with what it has, a second the process."""
+"""Ctrl-C and SIGTERM on work with results to keep: the first signal ends the work and keeps them, a second the
+process."""
 
 import asyncio
 import json
@@ -16,11 +17,11 @@ from app.cli import render
 from app.cli.signals import Signals, end_now
 
 PATIENCE_S = 10.0
-"""What is left of a stopped process, such as a fit on another thread, gets to end in."""
+"""The time that the rest of a stopped process, such as a fit on another thread, has to end, in seconds."""
 
 
 def stopped(detail: str = "", number: int = signal.SIGINT) -> NoReturn:
-    """Ends the command with the signal's exit code and one line, on standard error."""
+    """End the command with the signal's exit code and one line on standard error."""
     tell_stopped(detail, number)
     raise typer.Exit(128 + number)
 
@@ -37,7 +38,7 @@ def tell_stopped(detail: str, number: int) -> None:
 
 @contextmanager
 def on_ctrl_c(tell: Callable[[], str]) -> Iterator[None]:
-    """Ctrl-C in it ends the command with a line that says what goes on without it."""
+    """Ctrl-C within this context ends the command with a line that says what continues without it."""
     try:
         yield
     except KeyboardInterrupt:
@@ -53,7 +54,7 @@ class Stopping(Signals):
         self._has_run = False
 
     async def run(self, work: Coroutine[Any, Any, None]) -> None:
-        """Until it has ended, or until a signal has cancelled it: `number` tells which."""
+        """Run the work until it ends or a signal cancels it; `number` tells which signal."""
         self._task, self._has_run = asyncio.ensure_future(work), True
         try:
             await self._task
@@ -64,7 +65,7 @@ class Stopping(Signals):
             self._task = None
 
     def end(self) -> None:
-        """To be called once everything is kept and shown. Raises typer.Exit with the signal's code after a signal."""
+        """Finish, once everything is kept and shown. After a signal it raises typer.Exit with the signal's code."""
         if self.number is not None:
             self._end_after(PATIENCE_S, lambda: end_now(self.code))
             raise typer.Exit(self.code)

@@ -1,4 +1,4 @@
-"""`errata store`: a log looked after on this machine, without a server or a model."""
+"""`errata store`: maintenance of a log on this machine, without a server or a model."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -49,8 +49,8 @@ def migrate(
 ) -> None:
     """Copy a log, entry for entry: the same revisions, the same hashes. The source is only read.
 
-    A source that is closed with another secret than ERRATA_LOG_SECRET is opened with ERRATA_SOURCE_LOG_SECRET (empty:
-    with none); the copy is closed with ERRATA_LOG_SECRET, and its hashes are its own.
+    A source that is sealed with another secret than ERRATA_LOG_SECRET is opened with ERRATA_SOURCE_LOG_SECRET (empty:
+    with none); the copy is sealed with ERRATA_LOG_SECRET, and its hashes are its own.
     """
     with opened(source, must_exist=True, secret=os.environ.get(SOURCE_SECRET)) as old, opened(target) as new:
         _copy(old, new, json_=json_)
@@ -62,7 +62,7 @@ def export(
     url: Url = None,
     json_: Json = False,
 ) -> None:
-    """Copy the log into one file (of SQLite), for keeping or carrying."""
+    """Copy the log into one file (of SQLite), to keep or to transfer it."""
     with opened(url, must_exist=True) as log, new_file(file) as new:
         _copy(log, new, shown_as=file, json_=json_)
 
@@ -84,7 +84,7 @@ def trim(
     url: Url = None,
     json_: Json = False,
 ) -> None:
-    """Forget the entries below the oldest snapshot, for good. All is checked first, and the archive must hold them."""
+    """Delete the entries below the oldest snapshot, for good. All is checked first, and the archive must hold them."""
     kept = f"sqlite:///{archive.absolute()}"
     with opened(url, must_exist=True) as log, opened(kept) as archived, _progress(log) as advance:
         before, now = upkeep.trim(log, archived, advance)
@@ -95,7 +95,8 @@ def trim(
 
 @contextmanager
 def new_file(file: Path) -> Iterator[Log]:
-    """An empty log in a file. It has another name until it is whole: what breaks off does not look like an export."""
+    """An empty log in a new file. Until it is complete it has another name, so that an interrupted one is not mistaken
+    for an export."""
     if file.exists():
         render.fail(f"{file} is there already: name a new file.")
     partial = file.with_name(f"{file.name}.partial")
@@ -107,7 +108,7 @@ def new_file(file: Path) -> Iterator[Log]:
 
 @contextmanager
 def opened(url: str | None, *, must_exist: bool = False, secret: str | None = None) -> Iterator[Log]:
-    """A log for the time of a command; what goes wrong with it ends the command with the reason."""
+    """A log for the duration of a command; an error ends the command with its reason."""
     try:
         log = open_store(url, must_exist=must_exist, secret=secret)
         try:

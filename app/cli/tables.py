@@ -1,4 +1,4 @@
-"""Tables that fit the terminal: the least important columns go first, and an id is shown whole or not at all."""
+"""Tables that fit the terminal: the least important columns are dropped first; an id is shown whole or not at all."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,10 +12,11 @@ GAP = 2
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Column:
-    """`least`: the characters below which it is not worth showing; None: it is shown whole, on one line.
+    """A column. `least` is the number of characters below which it is not worth showing; None shows it whole, on one
+    line.
 
-    Where the terminal is too narrow, the column with the highest `drop` goes first. 0 is never dropped. A text that is
-    too long ends in an ellipsis, or goes on below where the column is to `fold`.
+    If the terminal is too narrow, the column with the highest `drop` is removed first; 0 is never removed. A text that
+    is too long ends in an ellipsis, or continues below if the column is to `fold`.
     """
 
     name: str
@@ -26,7 +27,7 @@ class Column:
 
 
 def print_table(console: Console, columns: Sequence[Column], rows: Sequence[Sequence[str | Text]]) -> None:
-    """Prints rows of cells, one for each column."""
+    """Print rows of cells, one cell for each column."""
     cells = [[Text(cell) if isinstance(cell, str) else cell for cell in row] for row in rows]
     natural = [
         max(len(column.name), *(row[at].cell_len for row in cells), 0) if cells else len(column.name)
@@ -64,7 +65,8 @@ def _that_fit(columns: Sequence[Column], natural: Sequence[int], width: int) -> 
 
 
 def _widths(columns: Sequence[Column], natural: Sequence[int], width: int) -> list[int]:
-    """What is left of the line goes to columns that are cut short, the same share to each, until they are whole."""
+    """The columns' widths: the space that remains is shared equally among the columns that are cut short, until they
+    are whole."""
     widths = [_floor(column, wanted) for column, wanted in zip(columns, natural, strict=True)]
     left = width - sum(widths) - GAP * (len(widths) - 1)
     while left > 0 and (short := [at for at, wanted in enumerate(natural) if widths[at] < wanted]):
