@@ -82,6 +82,10 @@ class Proposal:
         """(revision, Unix time) of the event that made it what it is."""
         return next((at, at_s) for at, kind, at_s, _ in reversed(self.history) if kind in _CONTENT)
 
+    def is_due(self, now_s: float) -> bool:
+        """Whether it waits beyond its time."""
+        return self.state in OPEN and self.expires_at_s <= now_s
+
     @property
     def namespaces(self) -> tuple[str, ...]:
         return tuple(dict.fromkeys(each.request.namespace for each in self.edits))
@@ -117,7 +121,7 @@ class Approval:
 
     def due(self, now_s: float) -> list[str]:
         """Ids of open proposals whose time has run out."""
-        return [each.id for each in self.proposals.values() if each.state in OPEN and each.expires_at_s <= now_s]
+        return [each.id for each in self.proposals.values() if each.is_due(now_s)]
 
     def made_at(self, revision: int) -> Proposal | None:
         """The proposal that the event of this revision is about; one that the event only superseded is not meant."""

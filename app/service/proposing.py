@@ -32,6 +32,7 @@ from app.domain.events import (
     Proposer,
 )
 from app.domain.keys import Role
+from app.service.noting import refusals
 from app.service.records import Clock, Records
 from app.service.repeated import digest_of, existing, known_under, standing
 from app.service.superseding import others_of_the_prompt, superseded_by, theirs
@@ -95,9 +96,8 @@ class Proposing:
         with self._working():
             if found := self._known(origin) or standing(self._records, requests):
                 return found
-            if len(self._records.ledger.approval.pending()) >= MOST_PENDING:
-                raise QueueFull(f"{MOST_PENDING} proposals wait already: somebody has to decide some of them first.")
             proposal_id = f"pr_{uuid.uuid4().hex[:16]}"
+            self._check_room(proposal_id)
             await self._write(EditProposed, proposal_id, requests, origin, batch=batch, tell=tell, read=read)
             return self._known(origin) or self._told(proposal_id)  # a repetition may have been first
 
@@ -116,21 +116,23 @@ class Proposing:
         StateConflict."""
         _check_whole(atomic)
         origin = _marked(origin, digest_of(requests, batch, proposal_id))
-        with self._working():
+        with self._working(), refusals("Proposal", requests, origin, self._records.ledger.keys):
             if found := self._known(origin):
                 return found
             for request in requests:
                 self._check_reason(request.reason or origin.reason)
             self._check_own(proposal_id, origin, "revise")
             self._records.ledger.approval.check_revision(proposal_id)
+            self._check_room(proposal_id)
             await self._write(ProposalRevised, proposal_id, requests, origin, batch=batch, tell=tell, read=read)
             return self._told(proposal_id)
 
     async def withdraw(self, proposal_id: str, origin: Origin) -> Proposal:
         """Withdraw one's own proposal. Raises UnknownProposal, StateConflict, and Forbidden for another person's."""
-        self._check_reason(origin.reason)
-        self._check_own(proposal_id, origin, "withdraw")
-        await self._end(ProposalWithdrawn, proposal_id, origin)
+        with self._working():
+            self._check_reason(origin.reason)
+            self._check_own(proposal_id, origin, "withdraw")
+            await self._end(ProposalWithdrawn, proposal_id, origin)
         return self._records.ledger.approval.proposal(proposal_id)
 
     # -- for the second person
@@ -139,9 +141,10 @@ class Proposing:
         """Send a proposal back with a reason, which its proposer sees. Raises InvalidRequest without a reason."""
         if not (origin.reason or "").strip():
             raise InvalidRequest("`reason` is missing: say to its proposer why the proposal is sent back.")
-        self._check_other(proposal_id, origin)
-        self._check_unchanged(proposal_id, read)
-        await self._end(ProposalReturned, proposal_id, origin)
+        with self._working():
+            self._check_other(proposal_id, origin)
+            self._check_unchanged(proposal_id, read)
+            await self._end(ProposalReturned, proposal_id, origin)
         return self._records.ledger.approval.proposal(proposal_id)
 
     async def approve(
@@ -152,11 +155,15 @@ class Proposing:
         Raises Forbidden for one's own proposal, StateConflict for one that does not wait, PreconditionFailed if it, or
         an edit of its question, has changed since it was read, and the errors of making an edit.
         """
-        with self._working():
-            proposal = self._check_other(proposal_id, origin)
+        proposal = self._records.ledger.approval.proposal(proposal_id)
+        asked = [each.request for each in proposal.edits]
+        with self._working(), refusals("Approval", asked, origin, self._records.ledger.keys):
+            self._check_other(proposal_id, origin)
             if proposal.state is ProposalState.PUBLISHED and proposal.history[-1][3].key_id == origin.key_id:
                 made = tuple(existing(self._records, edit_id) for edit_id in proposal.edit_ids)
                 return EditResults(results=made, revision=proposal.revision)
+            for request in asked:
+                self._check_reason(origin.reason or request.reason)
             first = {name: getattr(proposal.origin, name) for name in ("actor", "key_id", "role")}
             proposer = Proposer(proposal_id=proposal_id, revision=proposal.proposed[0], **first)
             self._records.ledger.approval.check_approval(proposer)
@@ -181,7 +188,7 @@ class Proposing:
 
     async def expire(self) -> None:
         """Append an event for each proposal whose time has run out."""
-        for proposal_id in self._records.ledger.approval.due(self._clock()):
+        for proposal_id in self._records.ledger.approval.due(self._clock()):  # another server may be first
             await self._end(ProposalExpired, proposal_id, Origin(actor="errata", reason="expired"))
 
     # -- shared steps
@@ -213,13 +220,16 @@ class Proposing:
         self._check_standing(requests, origin, read)
         asked = replace(origin, idempotency_key=None)
         preview = await self._make(requests, asked, atomic=True, batch=batch, dry_run=True, tell=tell, read=read)
-        edits = tuple(_proposed(request, result.view) for request, result in _pairs(requests, preview))
+        edits = tuple(
+            _proposed(request, result.view) for request, result in zip(requests, preview.results, strict=True)
+        )
 
         def proposed() -> Event | None:
             ledger = self._records.ledger
             if self._records.done_under(origin) is not None:
                 return None
             self._check_standing(requests, origin, read)  # others have published while it was previewed
+            self._check_room(proposal_id)
             now_s = self._clock()
             event = kind(
                 revision=ledger.revision + 1,
@@ -234,6 +244,11 @@ class Proposing:
             return event
 
         await self._records.write(proposed)
+
+    def _check_room(self, proposal_id: str) -> None:
+        """Raise QueueFull if as many other proposals wait as may."""
+        if sum(each.id != proposal_id for each in self._records.ledger.approval.pending()) >= MOST_PENDING:
+            raise QueueFull(f"{MOST_PENDING} proposals wait already: somebody has to decide some of them first.")
 
     def _check_standing(self, requests: Sequence[EditRequest], origin: Origin, read: int | None) -> None:
         """Raise unless the requests may take the place of the edits of their prompts that stand now."""
@@ -252,6 +267,8 @@ class Proposing:
         def ended() -> Event | None:
             ledger = self._records.ledger
             if self._records.done_under(origin) is not None:
+                return None
+            if kind is ProposalExpired and not ledger.approval.proposal(proposal_id).is_due(self._clock()):
                 return None
             event = kind(revision=ledger.revision + 1, at_s=self._clock(), origin=origin, proposal_id=proposal_id)
             ledger.approval.check(event)
@@ -275,7 +292,7 @@ class Proposing:
         if proposal.origin.key_id != origin.key_id:
             raise Forbidden(f"The proposal is {proposal.origin.actor}'s: only who made it may {verb} it.")
 
-    def _check_other(self, proposal_id: str, origin: Origin) -> Proposal:
+    def _check_other(self, proposal_id: str, origin: Origin) -> None:
         """Check that the decision is another person's: nobody decides on their own proposal, whatever name stands
         beside their key."""
         proposal = self._records.ledger.approval.proposal(proposal_id)
@@ -284,7 +301,6 @@ class Proposing:
                 "It takes a second person, with another key, to decide on a proposal. "
                 "See /help/operation#a-second-person."
             )
-        return proposal
 
     def _check_unchanged(self, proposal_id: str, read: int | None) -> None:
         proposal = self._records.ledger.approval.proposal(proposal_id)
@@ -304,10 +320,6 @@ def _check_whole(atomic: bool) -> None:
 def _marked(origin: Origin, digest: str) -> Origin:
     """The origin with the digest of what is asked for, if it has an idempotency key."""
     return origin if origin.idempotency_key is None else replace(origin, digest=digest)
-
-
-def _pairs(requests: Sequence[EditRequest], preview: EditResults) -> Any:
-    return zip(requests, preview.results, strict=True)
 
 
 def _proposed(request: EditRequest, view: Any) -> Proposed:

@@ -208,6 +208,11 @@ class Retuning:
                 made.append(0)
                 return None
             self._check(edit_id)
+            if self._records.ledger.approval.needs_second_person([request.namespace]):
+                raise StateConflict(
+                    f"Edits of {request.namespace} have come to need a second person, so that nobody changes a scope "
+                    f"alone: propose an edit by POST /edit."
+                )
             if entry.fit_id() != stands.id or self._pins.standing(request.namespace).revision != now.revision:
                 return None
             made.append(self._records.revision + 1)

@@ -10,6 +10,7 @@ from app.domain.approval import ProposalState
 from app.domain.edit import EditRequest
 from app.domain.errors import ScopeConflict, StateConflict
 from app.domain.events import Origin, PolicySet
+from app.service.retuning import Retune
 from app.service.service import Service
 from app.store.memory import MemoryLog
 from app.store.sqlite import SqliteLog
@@ -99,6 +100,24 @@ def test_a_policy_that_comes_while_an_edit_is_fitted_holds_for_it() -> None:
             with pytest.raises(StateConflict, match="second person"):
                 await making
             assert not service.records.ledger.entries
+
+    asyncio.run(story())
+
+
+def test_a_policy_that_comes_while_a_scope_is_changed_holds_for_it() -> None:
+    async def story() -> None:
+        async with serving() as service:
+            made = await edit(service, PROMPT, " one", origin=ED)
+            async with service.records.writing:
+                retuning = asyncio.create_task(service.retune(made.edit.id, Retune(widen=1.5), ED))
+                while not service.engine.scheduler.running and not retuning.done():
+                    await asyncio.sleep(0)
+                at = service.revision + 1
+                event = PolicySet(revision=at, at_s=0.0, origin=ED, namespace="default", second_person=True)
+                await service.records.append(event)
+            with pytest.raises(StateConflict, match="second person"):
+                await retuning
+            assert service.revision == at
 
     asyncio.run(story())
 
