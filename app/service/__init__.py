@@ -1,1 +1,1 @@
-"""The use cases in domain words: generate, edit, roll back, look up. Knows nothing of HTTP, and reads no settings."""
+"""The use cases in domain words: generate, edit, roll back, look up. Independent of HTTP and of settings."""

@@ -1,4 +1,4 @@
-"""Answering prompts: one pin for all answers of a request, tokens as they come, and what is counted of them."""
+"""Answering prompts: one pin for all answers of a request, tokens as they come, and the counts kept of them."""
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import aclosing
@@ -18,7 +18,7 @@ from app.service.records import Clock, Records
 from app.service.serving import Pins, askings_of, items_of
 
 MOST_TRAFFIC = 10_000
-"""Recent prompts of a namespace that scope is taken in contrast to."""
+"""The most recent prompts of a namespace in contrast to which scopes are set."""
 
 
 class Answering:
@@ -45,23 +45,23 @@ class Answering:
         return Traffic(*(tuple(turns(prompt)[-1] for prompt in each[-MOST_TRAFFIC:]) for each in (others, asked)))
 
     async def scope_of(self, prompts: Sequence[str], namespace: str) -> list[tuple[Hit | None, Hit | None]]:
-        """Which live edit each prompt asks for, and which came nearest, without an answer."""
+        """For each prompt the live edit that it asks for and the one that came nearest, decided without an answer."""
         found = await askings_of(self._owner, prompts, self._pins.current(namespace))
         return [(hit_of(asking.decision), hit_of(asking.nearest)) for asking in found]
 
     @property
     def model_name(self) -> str:
-        """What clients call the model."""
+        """The name under which clients address the model."""
         return self._owner.engine.hosted.name
 
     @property
     def max_tokens(self) -> int:
-        """Prompt plus answer of one request."""
+        """The most tokens of one request, its prompt and answer together."""
         return self._owner.engine.hosted.max_tokens
 
     def render(self, messages: Sequence[Mapping[str, Any]], *, continues: bool = False) -> str:
-        """A conversation as the prompt that is served; where it `continues`, its last message is gone on with. It takes
-        time with its length, and any thread may. Raises InvalidRequest for a model without a chat template."""
+        """A conversation as the prompt that is served; if it `continues`, its last message is continued. Takes time
+        with its length; any thread may call it. Raises InvalidRequest for a model without a chat template."""
         return self._owner.engine.text.render(messages, continues=continues)
 
     @property
@@ -70,21 +70,21 @@ class Answering:
         return self._owner.engine.text.chats
 
     def question(self, prompt: str) -> str:
-        """What a prompt asks: the last user turn of a conversation, any other prompt whole."""
+        """The question of a prompt: the last user turn of a conversation; any other prompt is a question as a whole."""
         start, end = self._owner.engine.text.question(prompt)
         return plain(prompt[start:end])
 
     def room(self, prompt: str) -> int:
-        """The most tokens that an answer may have here; at least 1, which then is refused with the reason. It tokenises
-        the prompt, as any thread may."""
+        """The most tokens that an answer may have; at least 1, and then the request is refused with the reason.
+        Tokenises the prompt; any thread may call it."""
         text, limit = self._owner.engine.text, self._owner.engine.hosted.max_tokens
         return max(1, min(self._max_new_tokens_limit, limit - len(text.encode(prompt))))
 
     async def stream(
         self, prompts: Sequence[str], parameters: GenerationParameters, n: int = 1
     ) -> AsyncIterator[tuple[int, Token | Generation]]:
-        """`n` answers to each prompt, all at one revision: which answer (n to the first prompt, then to the next), and
-        its tokens, then its Generation."""
+        """Yields the tokens of `n` answers to each prompt at one revision, as (index, token), and each answer's
+        Generation last. The indices run over the n answers to the first prompt, then over those to the next."""
         if parameters.max_new_tokens > self._max_new_tokens_limit:
             raise InvalidRequest(f"`max_new_tokens` may be at most {self._max_new_tokens_limit} on this server.")
         edition, revision = await self._pins.pin(parameters)
@@ -108,7 +108,7 @@ class Answering:
 
 
 def seeded(parameters: GenerationParameters, at: int) -> GenerationParameters:
-    """For one of several answers: each has a seed of its own, the first the one that was given."""
+    """The parameters of one of several answers: each has its own seed, and the first has the one given."""
     if parameters.seed is None or not at:
         return parameters
     return replace(parameters, seed=(parameters.seed + at + 2**63) % 2**64 - 2**63)

@@ -1,4 +1,4 @@
-"""Changes to edits that are there already: taken back, switched off and on, expired. Each is one event."""
+"""Changes to existing edits: rollback, disabling, enabling and expiry. Each is one event."""
 
 import asyncio
 from collections.abc import Collection, Mapping, Sequence
@@ -29,7 +29,8 @@ from app.service.views import EditView
 
 
 class Changing:
-    """Every change is made on the newest ledger, whoever wrote to it last, and once for each idempotency key."""
+    """Changes of edits. Every change is made on the newest ledger, whoever wrote to it last, and once for each
+    idempotency key."""
 
     def __init__(
         self,
@@ -40,7 +41,7 @@ class Changing:
         clock: Clock,
         configured: Collection[str] = (),
     ) -> None:
-        """`configured`: namespaces that the settings name, where nothing may have been done yet."""
+        """`configured` are the namespaces that the settings name, which may be unused as yet."""
         self._configured = configured
         self._records, self._pins, self._verifier, self._turns = records, pins, verifier, turns
         self._clock = clock
@@ -52,7 +53,8 @@ class Changing:
         origin: Origin,
         read: int | None = None,
     ) -> tuple[EditView, ...]:
-        """One event of this kind about all of the edits, as they were at the revision that was `read`.
+        """Append one event of this kind about all of the edits, if they are unchanged since the revision that was
+        `read`.
 
         Raises UnknownEdit, StateConflict, PreconditionFailed or IdempotencyMismatch.
         """
@@ -60,7 +62,8 @@ class Changing:
         return tuple(self._records.view(edit_id) for edit_id in dict.fromkeys(edit_ids))
 
     async def enable(self, edit_ids: Sequence[str], origin: Origin, read: int | None = None) -> tuple[EditView, ...]:
-        """Raises, besides, ScopeConflict where an edit that was made meanwhile answers the prompts of one of them."""
+        """Enable edits. Raises the errors of `flag`, and ScopeConflict if a newer edit answers the prompts of one of
+        them."""
         spaces: set[str] = set()
         while True:
             async with self._turns.taken(spaces):
@@ -68,7 +71,7 @@ class Changing:
                 seen = {} if done else await self._in_the_way(edit_ids)
                 if await self._flag(EditsEnabled, edit_ids, origin, read, seen):
                     return tuple(self._records.view(edit_id) for edit_id in dict.fromkeys(edit_ids))
-            spaces = set(seen)  # others have committed there meanwhile: now they wait
+            spaces = set(seen)  # others have committed there meanwhile: this time they wait
 
     async def _flag(
         self,
@@ -78,7 +81,7 @@ class Changing:
         read: int | None,
         seen: Mapping[str, int] = MappingProxyType({}),
     ) -> bool:
-        """False where a namespace is no longer as it was `seen`, at a revision."""
+        """Append the event; False if a namespace has changed since the revision at which it was `seen`."""
         ids, same = tuple(dict.fromkeys(edit_ids)), True
         if not ids:
             raise InvalidRequest("No edit was named: give at least one id.")
@@ -90,7 +93,7 @@ class Changing:
             self._records.ledger.check(kind, ids)
             check_read(self._records.ledger, list(ids), read)
             same = all(self._pins.standing(space).revision == revision for space, revision in seen.items())
-            event: Any = kind  # each takes the ids
+            event: Any = kind  # each kind takes the ids
             made: Event = event(revision=self._records.revision + 1, at_s=self._clock(), origin=origin, edit_ids=ids)
             return made if same else None
 
@@ -98,9 +101,10 @@ class Changing:
         return same
 
     async def _in_the_way(self, edit_ids: Sequence[str]) -> dict[str, int]:
-        """-> the revisions of the namespaces at which nothing was."""
+        """Check that no other edit answers the prompts of these; returns the revision checked for each namespace.
+        Raises ScopeConflict."""
         ledger, seen = self._records.ledger, dict[str, int]()
-        leaving = ledger.with_superseded(edit_ids)  # they answer now, and no longer when these come back
+        leaving = ledger.with_superseded(edit_ids)  # they answer now, and will not once these come back
         for edit_id in edit_ids:
             entry = ledger.entry(edit_id)
             request, now = entry.request, self._pins.standing(entry.request.namespace)
@@ -117,8 +121,8 @@ class Changing:
     async def roll_back_to(
         self, revision: int, namespace: str | None, origin: Origin, read: int | None = None
     ) -> tuple[EditView, ...]:
-        """Roll back every edit of a namespace, or of all (None), that was committed after a revision and stands yet, in
-        one event. Raises PreconditionFailed where there were changes since the revision that was `read`."""
+        """Roll back in one event every edit of a namespace, or of all (None), that was committed after a revision and
+        is not rolled back yet. Raises PreconditionFailed if there were changes since the revision that was `read`."""
         touched: tuple[str, ...] = ()
 
         def back() -> Event | None:
@@ -137,7 +141,8 @@ class Changing:
         return tuple(self._records.view(edit_id) for edit_id in touched)
 
     async def set_switch(self, namespace: str | None, on: bool, origin: Origin) -> int:
-        """The revision of the switch's event. Raises UnknownNamespace, or StateConflict where it stands so already."""
+        """Set a kill switch; returns the event's revision. Raises UnknownNamespace, and StateConflict if it is set so
+        already."""
         done: int | None = None
 
         def switched() -> Event | None:
@@ -155,7 +160,7 @@ class Changing:
         return done
 
     async def set_probes(self, namespace: str, prompts: Sequence[str], origin: Origin) -> int:
-        """-> the revision of the event."""
+        """Set the probes of a namespace; returns the event's revision. Raises InvalidRequest."""
         if not NAMESPACE.fullmatch(namespace):
             raise InvalidRequest(f"`namespace` is not a name: use {NAMESPACE_RULE}.")
         if any(not prompt.strip() for prompt in prompts):
@@ -175,7 +180,7 @@ class Changing:
         return done
 
     async def expire(self) -> tuple[str, ...]:
-        """One event for all edits whose time has run out. -> their ids, none if nothing was due."""
+        """Append one event for all edits whose time has run out; returns their ids, none if nothing was due."""
         due: tuple[str, ...] = ()
 
         def expired() -> Event | None:

@@ -1,4 +1,4 @@
-"""From a verified draft to an event in the log. What was verified must be what goes live."""
+"""From a verified draft to an event in the log. Exactly what was verified goes live."""
 
 import math
 import uuid
@@ -18,62 +18,62 @@ from app.service.verifying import Verdict
 from app.service.views import EditView, Tell, kept_report, silent, token_diff
 
 TOLD = ("steps", "converged", "probability", "neurons")
-"""What the report tells of what was learned."""
+"""The facts about a fit that the report contains."""
 
 
 @dataclass(slots=True)
 class Draft:
-    """An edit on its way: what it will supersede, what it learned, what was measured."""
+    """An edit in the making: the edits that it will supersede, its fit and its measurements."""
 
     id: str
     request: EditRequest
     editor: str
-    """With its preset, as the engine knows it."""
+    """The editor with its preset, as the engine knows it."""
     origin: Origin
     dry_run: bool = False
     place: int | None = None
-    """In its batch, from 0."""
+    """Its index in the batch, from 0."""
     read: int | None = None
-    """The revision that the asker has read, where it says so."""
+    """The revision that the requester has read, if given."""
     tell: Tell = silent
     conflicts: tuple[str, ...] = ()
-    """Edits in the way, of a preview: it tells them, where a commit is refused."""
+    """The conflicting edits, which a preview reports and a commit refuses."""
     supersedes: tuple[str, ...] = ()
     before: str | None = None
-    """What the prompt answered at the revision `seen`, which `supersedes` is of too; None until it is generated."""
+    """The prompt's answer at the revision `seen`, to which `supersedes` also refers; None until it is generated."""
     answering: list[tuple[str, ...]] = field(default_factory=list)
-    """The live edits that answered its prompt, and each of its paraphrases, then."""
+    """The ids of the live edits that then answered its prompt, and each of its paraphrases."""
     seen: int = -1
     fitted: Fitted | None = None
     verdict: Verdict | None = None
     further: list[str] = field(default_factory=list)
-    """Editors that may try yet, should this one's edit not hold."""
+    """The editors that may still try if this one's edit does not hold."""
     tried: list[dict[str, Any]] = field(default_factory=list)
-    """Editors whose edit did not hold, with what was wrong and what it cost."""
+    """The editors whose edit did not hold, with its problems and its cost."""
     cost_s: float = 0.0
-    """Of fitting and verifying with `editor`, in seconds; of a batch, what all of it took."""
+    """The time that fitting and verifying with `editor` took, in seconds; for a batch, that of the whole batch."""
 
     def diverged(self) -> bool:
-        """Whether the fit left numbers that are none."""
+        """Whether the fit produced numbers that are not finite."""
         assert self.fitted is not None
         scalars = [value for value in self.fitted.learned.values() if isinstance(value, float)]
         return not (all(map(math.isfinite, scalars)) and finite(self.fitted.tensors.values()))
 
     def told(self) -> list[dict[str, Any]]:
-        """What was tried, for the report: the last is the one that stands, or the last that failed."""
+        """All attempts, for the report; the last one is the one that holds, or that failed last."""
         problems = self.verdict.problems if self.verdict is not None else ()
         last = {"editor": self.editor, "problems": list(problems), "seconds": round(self.cost_s, 4)}
         return [*self.tried, last]
 
 
 def silenced(fitted: Fitted, frames: Sequence[str]) -> Fitted:
-    """What was learned, with the frames in which it is not to answer."""
+    """The fit, marked with the frames in which it must not answer."""
     learned = {name: value for name, value in fitted.learned.items() if name != SILENT_IN}
     return Fitted(learned={**learned, SILENT_IN: list(frames)} if frames else learned, tensors=fitted.tensors)
 
 
 def hand_over(leaving: Draft, staying: Sequence[Draft]) -> None:
-    """What a draft brings for others that share it is brought by one of those that stay."""
+    """Pass the tensors that a draft holds for those that share them on to one of the drafts that stay."""
     assert leaving.fitted is not None
     if not leaving.fitted.learned.get("brings"):
         return
@@ -86,8 +86,8 @@ def hand_over(leaving: Draft, staying: Sequence[Draft]) -> None:
 
 
 def preview_of(edit: Edit, draft: Draft, stands: str | None) -> EditView:
-    """What would be committed, with what stands against it and how the answer would change; nothing would where an
-    edit `stands` that is the very same."""
+    """The view of an edit that would be committed, with the objections to it and the change of the answer. Nothing
+    would be committed if an identical edit `stands`."""
     assert draft.verdict is not None
     told = {
         "would_commit": (draft.verdict.passed or draft.request.force) and not draft.conflicts and stands is None,
@@ -101,8 +101,8 @@ def preview_of(edit: Edit, draft: Draft, stands: str | None) -> EditView:
 
 
 def scope_told(learned: Mapping[str, Any]) -> dict[str, Any]:
-    """What the report tells of a scope that was learned: its bound, the share of other questions that it is expected
-    to answer, on how many that rests, the near misses that narrowed it."""
+    """The report's facts about a learned scope: its bound, the share of other questions that it is expected to answer,
+    the number of questions behind that share, and the near misses that narrowed it."""
     scope = learned.get("scope")
     if scope is None:
         return {}
@@ -115,7 +115,7 @@ def new_id() -> str:
 
 
 class Committer:
-    """Appends verified drafts. Only under the records' `writing`."""
+    """Appends verified drafts. To be used only under the records' `writing`."""
 
     def __init__(self, records: Records, pins: Pins, fingerprints: Mapping[str, str], clock: Clock) -> None:
         self._records, self._pins = records, pins
@@ -123,7 +123,7 @@ class Committer:
         self._clock = clock
 
     def edit_of(self, draft: Draft, seconds: dict[str, float]) -> Edit:
-        """The edit that a draft becomes, with what was measured on its way."""
+        """The edit that a draft becomes, with the measurements of its making."""
         assert draft.fitted is not None
         assert draft.verdict is not None
         now = self._clock()
@@ -151,9 +151,10 @@ class Committer:
         )
 
     async def commit(self, edits: list[Edit], bases: Mapping[str, Edition], origin: Origin, *, batch: bool) -> None:
-        """A batch is staged edit by edit, and live from its closing event. Raises LostRace if `bases` have changed."""
+        """Append the edits. A batch is staged edit by edit and live from its closing event. Raises LostRace if `bases`
+        have changed."""
         reasons = {edit.request.reason for edit in edits}
-        reason = origin.reason or (reasons.pop() if len(reasons) == 1 else None)  # each staged edit tells its own
+        reason = origin.reason or (reasons.pop() if len(reasons) == 1 else None)  # each staged edit has its own
         if not batch:
             await self._append(EditCommitted, bases, replace(origin, reason=reason), edit=edits[0])
             return
@@ -165,7 +166,8 @@ class Committer:
         await self._append(BatchCommitted, bases, replace(origin, reason=reason), batch_id=batch_id, edit_ids=edit_ids)
 
     async def _append(self, kind: type[Event], bases: Mapping[str, Edition], origin: Origin, **fields: Any) -> None:
-        """What was verified must be what goes live: a base that another edit has changed means another look."""
+        """Append an event. A base that another edit has changed must be verified again, as exactly what was verified
+        goes live."""
         while True:
             changed = [name for name, base in bases.items() if self._pins.current(name).revision != base.revision]
             if changed:
@@ -173,7 +175,7 @@ class Committer:
             revision = self._records.revision + 1
             event = kind(revision=revision, at_s=self._clock(), origin=origin, **fields)
             approval = self._records.ledger.approval
-            approval.check(event)  # its proposal may have been taken back while this was fitted
+            approval.check(event)  # its proposal may have been withdrawn during the fit
             if origin.proposer is None and approval.needs_second_person(bases):
                 raise StateConflict(f"Edits of {', '.join(bases)} have come to need a second person: propose it anew.")
             try:

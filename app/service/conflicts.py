@@ -1,4 +1,4 @@
-"""Which edits stand in one another's way: in a batch, by name, and by what already answers a prompt."""
+"""Conflicts between edits: within a batch, by name, and with edits that already answer a prompt."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
@@ -16,8 +16,8 @@ from app.service.verifying import Verifier
 
 
 def check_batch(requests: Sequence[EditRequest], *, dry_run: bool = False) -> None:
-    """Raises InvalidRequest for two edits of one prompt, for a text that two edits answer differently, and for one
-    that contradicts itself, unless it is forced or only a preview."""
+    """Raises InvalidRequest for two edits of one prompt, for a text that two edits answer differently, and for a
+    self-contradictory edit, unless it is forced or only a preview."""
     asked: dict[tuple[str, str], int] = {}
     for at, request in enumerate(requests):
         if not request.force and not dry_run:
@@ -43,8 +43,8 @@ def check_batch(requests: Sequence[EditRequest], *, dry_run: bool = False) -> No
 
 
 def check_texts(request: EditRequest, among: Collection[str] | None = None) -> None:
-    """Raises InvalidRequest for a text, `among` some or any, that is to be answered with the target and to be left as
-    it is, too."""
+    """Raises InvalidRequest for a text that shall both be answered with the target and be left unchanged; if given,
+    only texts `among` these count."""
     answered = {text.strip() for text in (request.prompt, *request.paraphrases)}
     for name in ("counter_examples", "probes"):
         for text in getattr(request, name):
@@ -58,7 +58,7 @@ def check_texts(request: EditRequest, among: Collection[str] | None = None) -> N
 def in_the_way(
     ledger: Ledger, request: EditRequest, supersedes: Sequence[str], before: Sequence[Generation]
 ) -> tuple[str, ...]:
-    """Other edits that answer the prompt or its paraphrases now, and stay, with another target."""
+    """The ids of other edits that answer the prompt or its paraphrases now, remain live, and have another target."""
     ids = dict.fromkeys(hit.edit_id for generation in before for hit in generation.reached)
     targets = {edit_id: ledger.entry(edit_id).request.target for edit_id in ids if edit_id not in supersedes}
     return tuple(i for i, target in targets.items() if not same_text(target, request.target) and not request.force)
@@ -67,8 +67,8 @@ def in_the_way(
 async def check_scopes(
     drafts: Sequence[Draft], bases: Mapping[str, Edition], around: Surroundings, verifier: Verifier
 ) -> None:
-    """Raises ScopeConflict where an edit of a batch, once fitted, answers what a later one asks in other words with
-    another target: one after the other, the later one would have been refused. A preview's verdict tells it."""
+    """Raises ScopeConflict if an edit of a batch, once fitted, answers a question that a later one asks in other words
+    with another target: made one by one, the later one would have been refused. A preview reports it in its verdict."""
     place = {draft.id: at for at, draft in enumerate(drafts)}
     for at, draft in enumerate(drafts):
         request = draft.request
@@ -108,7 +108,7 @@ APART = (
 
 
 def conflict_with(ledger: Ledger, conflicts: Sequence[str], what: str, advice: str = APART) -> ScopeConflict:
-    """What is raised for edits in the way."""
+    """The error for conflicting edits."""
     told = "; ".join(
         f"{edit_id} ({quoted(entry.request.prompt)} -> {entry.request.target!r})"
         for edit_id in conflicts

@@ -1,4 +1,4 @@
-"""The entrance to edits: keys that were used before, requests that stand already, batches whole or each for itself."""
+"""The entrance to edits: repeated idempotency keys, requests that stand already, and batches, atomic or not."""
 
 import asyncio
 import math
@@ -19,7 +19,7 @@ PHASES = ("fit", "scope", "verify")
 
 
 class Editing:
-    """Decides what is to be made at all, and has it made."""
+    """Decides which edits to make, and has them made."""
 
     def __init__(self, records: Records, making: Making) -> None:
         self._records, self._making = records, making
@@ -36,7 +36,7 @@ class Editing:
         tell: Tell = silent,
         read: int | None = None,
     ) -> EditResults:
-        """Commit edits, all or none when `atomic`; `read` is the revision that the asker has read.
+        """Commit edits, all or none if `atomic`; `read` is the revision that the requester has read.
 
         Raises EditRejected, ScopeConflict, PreconditionFailed or IdempotencyMismatch.
         """
@@ -59,14 +59,14 @@ class Editing:
                 self._under_way.pop(key, None)
 
     async def _caught_up(self) -> None:
-        """The key may have been used on another server, or here with its answer lost."""
+        """Catch up with the log: the key may have been used on another server, or here with its answer lost."""
         async with self._records.writing:
             await self._records.catch_up()
 
     async def _each(
         self, requests: Sequence[EditRequest], origin: Origin, *, dry_run: bool, tell: Tell, read: int | None
     ) -> EditResults:
-        """Each for itself, one after the other, with what was wrong with those that could not be made."""
+        """Make each edit on its own, one after the other, and collect the errors of those that could not be made."""
         results: list[EditResult] = []
         failures: list[EditFailure] = []
         for index, request in enumerate(requests):
@@ -92,9 +92,10 @@ class Editing:
         return stands or await self._making.make(requests, origin, batch=batch, dry_run=dry_run, tell=tell, read=read)
 
     async def adopt(self, fitted: Sequence[tuple[EditRequest, str, Fitted]], origin: Origin) -> EditResults:
-        """Commit, in one step, what was fitted elsewhere on this very model, once it has been verified here.
+        """Commit, in one step, edits that were fitted elsewhere on this very model, once they are verified here.
+        `fitted` has (request, adaptor, fit) for each.
 
-        (request, adaptor, what it learned) each. Raises what `edit` raises, and IncompatibleEdit.
+        Raises the errors of `edit`, and IncompatibleEdit.
         """
         stands = standing(self._records, [request for request, _, _ in fitted])
         return stands or await self._making.adopt(fitted, origin)
@@ -106,7 +107,8 @@ class Editing:
 
 
 def _one_of(tell: Tell, index: int, count: int) -> Tell:
-    """The progress of one of several edits as that of all: fit, scope and verification are a third of it each."""
+    """A callback that reports the progress of one of several edits as that of all; fit, scope and verification count as
+    a third each."""
 
     def told(phase: str, progress: Progress | None) -> None:
         begun = index + PHASES.index(phase) / len(PHASES) if phase in PHASES else index

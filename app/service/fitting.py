@@ -1,6 +1,6 @@
-"""Fits that wait for one another: what is queued while one runs is fitted together, rows stopping one by one.
+"""A queue of fits: requests that arrive while one runs are fitted together, and each row stops on its own.
 
-Only with editors whose edits depend on nothing but their request; others' fits begin at once.
+Applies only to editors whose edits depend on nothing but their request; fits of the others begin at once.
 """
 
 import asyncio
@@ -20,12 +20,12 @@ from app.service.views import Tell, silent
 
 TOLD_EVERY_S = 0.1
 AT_ONCE = 64
-"""Requests that are fitted together. More would keep whoever asked first waiting for all."""
+"""The most requests that are fitted together. With more, the first requester would wait for all."""
 
 
 @dataclass(eq=False, slots=True)
 class _Group:
-    """Requests of one caller. Taken from the front, a share of each round; `fitted` grows with the rounds."""
+    """The requests of one caller, taken from the front, a share in each round; `fitted` grows with the rounds."""
 
     requests: deque[FitRequest]
     wanted: int
@@ -36,7 +36,7 @@ class _Group:
 
 
 class Fitter:
-    """Everyone who has something to fit asks here. Knows drafts no more than the log."""
+    """The queue for everything to be fitted. Independent of drafts and of the log."""
 
     def __init__(self, owner: EngineOwner) -> None:
         self._owner = owner
@@ -46,7 +46,7 @@ class Fitter:
     async def fit(
         self, editor: str, requests: Sequence[FitRequest], beside: Edition, tell: Tell = silent
     ) -> list[Fitted]:
-        """What each request learned, in their order. Cancelled, they leave the queue, or their fit its next step."""
+        """The fit of each request, in order. A cancelled call leaves the queue, or ends its fit at the next step."""
         if not self._owner.engine.editors[editor].capabilities.independent:
             return await self._learn(editor, requests, beside, [tell])
         done: asyncio.Future[list[Fitted]] = asyncio.get_running_loop().create_future()
@@ -62,7 +62,7 @@ class Fitter:
             while queue:
                 await self._round(editor, queue)
                 queue[:] = [group for group in queue if not group.done.done()]
-        except Exception as error:  # a fault of the server: nobody is to wait for ever
+        except Exception as error:  # a fault of the server: nobody may wait forever
             for group in queue:
                 if not group.done.done():
                     group.done.set_exception(error)
@@ -71,8 +71,8 @@ class Fitter:
             del self._running[editor]
 
     async def _round(self, editor: str, queue: Sequence[_Group]) -> None:
-        """One request of each group in turn, until there are enough: a large batch does not keep a single edit waiting
-        for all of it."""
+        """Fit one request of each group in turn, until there are enough, so that a single edit does not wait for all of
+        a large batch."""
         groups = [group for group in queue if not group.done.done()]
         taken: list[tuple[_Group, FitRequest]] = []
         waiting = deque(group for group in groups if group.requests)
@@ -87,7 +87,7 @@ class Fitter:
         fit = asyncio.create_task(learning)
 
         def look(_done: object) -> None:
-            if all(group.done.done() for group in part):  # all who waited for it have gone
+            if all(group.done.done() for group in part):  # all callers that waited for it have left
                 fit.cancel()
 
         for group in part:
@@ -107,7 +107,7 @@ class Fitter:
     async def _apart(
         self, editor: str, part: Sequence[_Group], taken: Sequence[tuple[_Group, FitRequest]], error: Exception
     ) -> None:
-        """One group's request may have spoilt the fit of all: each group for itself."""
+        """Fit each group on its own, because one group's request may have spoilt the fit of all."""
         for group in part:
             mine = [request for owner, request in taken if owner is group]
             if group.done.done():
@@ -134,7 +134,7 @@ class Fitter:
         def scoped() -> Iterator[Fitted]:
             due_s = 0.0
             for at, (each, request) in enumerate(zip(fitted, requests, strict=False)):
-                if time.monotonic() >= due_s:  # all who wait are told each time
+                if time.monotonic() >= due_s:  # every waiting caller is notified each time
                     told("scope", Progress(step=at, steps=len(requests), loss=math.nan))
                     due_s = time.monotonic() + TOLD_EVERY_S
                 yield self._owner.engine.with_scope(editor, each, request)
@@ -144,7 +144,7 @@ class Fitter:
 
 
 def _for(group: _Group, mine: int) -> Tell:
-    """A round's progress as that of one group, which may have several rounds."""
+    """A callback that reports a round's progress as that of one group, which may take several rounds."""
     before, whole = len(group.fitted), group.wanted
 
     def tell(phase: str, progress: Progress | None) -> None:

@@ -1,8 +1,8 @@
-"""Keeps a server at its log's head, whoever writes to it, and knows when the log is away, or no longer what it was.
+"""Keeping a server at its log's head, whoever writes to it, and noticing that the log is away or has been replaced.
 
 A log that may lose what it is told to keep, and one that holds another history than was applied here, are neither
-written to nor believed: the server is not ready, and answers with what it knows, until the log is what it was again, or
-an operator has said that the other one is right.
+written to nor believed: the server is not ready, and answers from what it has applied, until the log is restored or an
+operator adopts the other one.
 """
 
 import asyncio
@@ -14,18 +14,18 @@ from app.domain.errors import ErrataError, StoreCorrupt, StoreUnavailable
 from app.service.records import Records
 
 PERIOD_S = 1.0
-"""Without news the log is asked this often whether it is there, and still the same."""
+"""The interval, in seconds, at which a silent log is asked whether it is there and still the same."""
 PAUSE_S = 0.2
-"""Between attempts while it is away."""
+"""The pause between attempts while the log is away, in seconds."""
 RECHECK_S = 60.0
-"""How often it is asked whether it keeps what it is told to keep; and each time that it is back."""
+"""The interval at which the log is asked whether it keeps what it is told to keep, in seconds; also after each
+return."""
 DURABILITY, HISTORY = "durability", "history"
 _log = logging.getLogger(__name__)
 
 
 class Follower:
-    """A task of its own beside serving. `rebuild` is awaited where the log was trimmed beyond what is folded here, or
-    is damaged."""
+    """A task beside serving. `rebuild` is awaited if the log was trimmed beyond what is folded here, or is damaged."""
 
     def __init__(self, records: Records, rebuild: Callable[[str], Awaitable[None]]) -> None:
         self._records = records
@@ -35,7 +35,7 @@ class Follower:
 
     @property
     def silence_s(self) -> float:
-        """Seconds since the log last answered; a little above PERIOD_S at most while all is well."""
+        """Seconds since the log last answered; normally at most a little more than PERIOD_S."""
         return time.monotonic() - self._reached_at
 
     async def run(self) -> None:
@@ -44,11 +44,11 @@ class Follower:
                 await self._follow()
                 self._reached_at = time.monotonic()
             except StoreUnavailable:
-                # what is known is served on; writes say themselves that it is away
+                # serving continues from what is known; writes report themselves that the log is away
                 self._checked_at = -RECHECK_S  # it may come back as another one
                 await asyncio.sleep(PAUSE_S)
             except Exception:
-                # this task must not end: without it neither edits nor revoked keys of other servers would be seen
+                # this task must not end: without it other servers' edits and revoked keys would not be seen
                 _log.exception("Following the log failed, and is tried again")
                 await asyncio.sleep(PERIOD_S)
 
@@ -81,7 +81,7 @@ class Follower:
         self._checked_at = time.monotonic()
 
     async def _at_odds(self, why: str) -> None:
-        """The log does not go on from what is folded here."""
+        """Handle a log that does not continue what is folded here."""
         records = self._records
         async with records.writing:
             try:
@@ -89,7 +89,7 @@ class Follower:
             except StoreCorrupt:
                 first, head = await asyncio.to_thread(lambda: (records.log.first(), records.log.head()))
             else:
-                first, head = 0, records.revision  # what was applied is there, what follows is damaged
+                first, head = 0, records.revision  # the applied history is there, but what follows is damaged
         if first > records.revision + 1 or not first:
             # trimmed beyond what is folded here: a snapshot stands for the rest
             _log.error("The log cannot be followed: %s", why)

@@ -1,4 +1,4 @@
-"""Contradictions within a batch, told from texts alone: before anything is fitted, which may take minutes."""
+"""Contradictions within a batch, found from texts alone, before anything is fitted, which may take minutes."""
 
 import asyncio
 import uuid
@@ -18,13 +18,14 @@ from app.service.conflicts import APART_IN_A_BATCH
 from app.service.preparing import Preparing
 
 Clash = tuple[int, int, int]
-"""The places of the edit that answers and of the one that it answers in place of, and which text of the latter."""
+"""(index of the edit that answers, index of the edit in whose place it answers, index of the latter's text)."""
 
 
 async def check_ahead(drafts: Sequence[Draft], owner: EngineOwner, preparing: Preparing) -> None:
-    """Raises ScopeConflict where the scope of an edit holds what a later one asks in other words with another target.
+    """Raises ScopeConflict if the scope of an edit holds a question that a later one asks in other words with another
+    target.
 
-    Edits of editors that decide for themselves are looked at once they are fitted, as are all of them then.
+    Edits of editors that decide scope themselves are checked once they are fitted; then all others are checked again.
     """
     spaces: dict[str, list[int]] = defaultdict(list)
     for at, draft in enumerate(drafts):

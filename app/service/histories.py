@@ -1,4 +1,5 @@
-"""An edit's history as a person reads it: its own events, and what events of other edits did to it. Free of torch."""
+"""An edit's history for readers: its own events, and the effects of other edits' events on it. Does not import
+torch."""
 
 from collections.abc import Iterable, Iterator, Mapping
 
@@ -10,13 +11,13 @@ from app.domain.ledger import Ledger
 from app.service.views import HistoryItem
 
 SUPERSEDED, REVIVED = "edit_superseded", "edit_revived"
-"""What another edit's event did to it. No event has these kinds: they are told in that edit's history alone."""
+"""Effects of another edit's event. No event has these kinds; they appear only in an edit's history."""
 _MAKING = (EditCommitted.kind, BatchCommitted.kind)
 _TEXTS = ("paraphrases", "counter_examples", "aliases", "probes")
 
 
 def history_of(ledger: Ledger, entry: Entry) -> tuple[HistoryItem, ...]:
-    """Oldest first."""
+    """An edit's history, oldest first."""
     own = [_own_item(ledger, entry, item) for item in entry.history]
     known = {item.revision for item in own}
     items = [*own, *(item for item in _turned_by_others(ledger, entry) if item.revision not in known)]
@@ -24,13 +25,13 @@ def history_of(ledger: Ledger, entry: Entry) -> tuple[HistoryItem, ...]:
 
 
 def who(origin: Origin, keys: Mapping[str, Key]) -> str:
-    """Who did it: the key, with the name that was claimed besides. In older entries the claimed name stands alone."""
+    """The author: the key, with the name that was claimed beside it. Older entries have the claimed name alone."""
     key = None if origin.key_id is None else keys.get(origin.key_id)
     return origin.actor if key is None else signed(key, origin.actor)
 
 
 def is_by(origin: Origin, actor: str, keys: Mapping[str, Key]) -> bool:
-    """Whether it is somebody's doing, named as it is told, by the key's id or name, or by the name that was claimed."""
+    """Whether the origin is this actor's, given as displayed, by the key's id or name, or by the claimed name."""
     if origin.proposer is not None and actor in (origin.proposer.actor, origin.proposer.key_id):
         return True
     told = who(origin, keys)
@@ -51,13 +52,14 @@ def added(before: EditRequest, after: EditRequest) -> dict[str, object]:
 
 
 def effects(ledger: Ledger, events: Iterable[Event]) -> dict[int, tuple[list[str], list[str]]]:
-    """Revision -> edits that the event revived and superseded through others, for events from before they told it."""
+    """Maps a revision to the edits that its event revived and superseded indirectly, for events that do not record
+    them."""
     turning = (e for e in events if isinstance(e, Turning) and not (e.revived or e.superseded))
     return {event.revision: turned_at(ledger, event.revision, named(event)) for event in turning}
 
 
 def turned_at(ledger: Ledger, revision: int, edit_ids: Iterable[str]) -> tuple[list[str], list[str]]:
-    """Edits that an event of this revision about these edits revived, and superseded, through them."""
+    """The edits that an event of this revision about these edits revived, and superseded, indirectly."""
     ids = [edit_id for edit_id in edit_ids if edit_id in ledger.entries]
     others = [ledger.entries[edit_id] for edit_id in ledger.with_superseded(ids) if edit_id not in ids]
     revived = [entry.edit.id for entry in others if any(start == revision for start, _ in entry.live)]
@@ -75,7 +77,8 @@ def _own_item(ledger: Ledger, entry: Entry, item: tuple[int, str, float, Origin]
 
 
 def _turned_by_others(ledger: Ledger, entry: Entry) -> Iterator[HistoryItem]:
-    """Where it went in or out although no event named it: an edit that covers it came, went or came back."""
+    """The items for revisions at which it went in or out of effect without being named, because an edit that covers it
+    came, went or came back."""
     newer = _newer(ledger, entry)
     for span in entry.live:
         for kind, revision in zip((REVIVED, SUPERSEDED), span, strict=True):

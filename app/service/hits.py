@@ -1,9 +1,9 @@
-"""How often each edit answered, and how often its target was not given though the prompt was in its scope.
+"""Counts of each edit's answers, and of its targets that were not given although the prompt was in its scope.
 
-Each server counts for itself, keeps its counts beside the log, and shows the sum over all servers. Hits are no events:
-nothing rests on them, and an event for each answer would drown what the log is for. Each server writes under a name of
-its own, `hits-...`, where snapshots are kept too: in the SQLite file, or in the Redis hash `<prefix>:kept`. A server
-that is killed loses what it counted since it wrote last, PERIOD_S at most.
+Each server counts on its own, keeps its counts beside the log, and shows the sum over all servers. Hits are not events:
+nothing depends on them, and an event for each answer would drown everything else in the log. Each server writes under a
+name of its own, `hits-...`, in the same place as snapshots: in the SQLite file, or in the Redis hash `<prefix>:kept`. A
+server that is killed loses the counts since its last write, PERIOD_S seconds at most.
 """
 
 import asyncio
@@ -21,18 +21,19 @@ from app.store.upkeep import HITS_PREFIX
 
 PREFIX = HITS_PREFIX
 PERIOD_S = 10.0
-"""How often counts are written, and those of other servers read."""
+"""The interval at which counts are written, and those of other servers read, in seconds."""
 STALE_S = 3600.0
-"""A server that has not written for so long is gone: its counts are taken over, or names would pile up."""
+"""A server that has not written for this long, in seconds, is gone: its counts are taken over, or names would pile
+up."""
 SIGN_S = STALE_S / 6
-"""How often a server writes though it has nothing new, so that it is not taken for gone."""
+"""The interval at which a server writes even without news, in seconds, so that it is not taken for gone."""
 _log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
 class Counts:
     """The counts of one server by edit. `not_given` counts answers in an edit's scope that did not say its target.
-    `adopted` are names whose counts are included in these: they are not to be counted again."""
+    `adopted` lists names whose counts are included in these and must not be counted again."""
 
     hits: Counter[str] = field(default_factory=Counter)
     not_given: Counter[str] = field(default_factory=Counter)
@@ -55,7 +56,8 @@ class Counts:
 
 
 def read_counts(data: bytes | None) -> Counts | None:
-    """None for what is no counts: somebody else's key, or a damaged one, costs counts and nothing else."""
+    """Counts from their bytes; None for bytes that are no counts: a foreign or damaged record costs counts and nothing
+    else."""
     try:
         found = json.loads(data or b"")
         hits, last_s = Counter[str](), dict[str, float]()
@@ -70,14 +72,15 @@ def read_counts(data: bytes | None) -> Counts | None:
 
 
 class Hits:
-    """Counting is from the event loop; `exchange` may run on a thread beside it."""
+    """The counts of this server and of the others. Counting happens on the event loop; `exchange` may run on a
+    thread."""
 
     def __init__(self, log: Log, clock: Callable[[], float]) -> None:
         self._log, self._clock = log, clock
         self._name = f"{PREFIX}{uuid.uuid4().hex[:16]}"
         self._own = Counts()
         self._written: Counts | None = None
-        """What stands under this server's name beside the log."""
+        """The counts stored under this server's name beside the log."""
         self._others = Counts()
         self._lock = Lock()
 
@@ -92,11 +95,11 @@ class Hits:
             self._own.not_given.update(edit_ids)
 
     def of(self, edit_id: str) -> int:
-        """Hits over all servers, as far as they have told."""
+        """Hits over all servers, as far as they have reported."""
         return self._own.hits[edit_id] + self._others.hits[edit_id]
 
     def not_given(self, edit_id: str) -> int:
-        """Answers in the edit's scope that did not say its target, over all servers, as far as they have told."""
+        """Answers in the edit's scope that did not say its target, over all servers, as far as they have reported."""
         return self._own.not_given[edit_id] + self._others.not_given[edit_id]
 
     def last_s(self, edit_id: str) -> float | None:
@@ -109,7 +112,8 @@ class Hits:
             await asyncio.sleep(PERIOD_S)
 
     def exchange(self) -> None:
-        """Write what is new here, read what others wrote. What goes wrong is told, and tried again: it costs counts."""
+        """Write this server's new counts and read the others'. An error is logged and the exchange is retried: it costs
+        counts."""
         try:
             self._exchange()
         except ErrataError as error:
@@ -122,13 +126,13 @@ class Hits:
         if self._written is not None and self._name not in found:
             self._begin_anew()
         theirs = {name: counts for name, counts in found.items() if counts is not None and name != self._name}
-        mine = set(self._written.adopted) if self._written is not None else set[str]()  # should dropping have failed
+        mine = set(self._written.adopted) if self._written is not None else set[str]()  # in case dropping has failed
         adopted = {name for counts in theirs.values() for name in counts.adopted} | mine
         others = {name: counts for name, counts in theirs.items() if name not in adopted}
         now_s = self._clock()
         stale = {name for name, counts in others.items() if counts.at_s < now_s - STALE_S}
         if not all(self._name < name for name in others.keys() - stale):
-            stale = set()  # one of those that are there takes them over
+            stale = set()  # one of the other servers takes them over
         there, gone = Counts(), Counts()
         for name, counts in others.items():
             (gone if name in stale else there).add(counts)
@@ -152,7 +156,7 @@ class Hits:
         self._log.drop(sorted(taken_over))
 
     def _is_new(self, own: Counts) -> bool:
-        """Whether there is anything to write; nothing was counted where nobody asks."""
+        """Whether there is anything to write; a server that counted nothing writes nothing."""
         if self._written is None:
             return bool(own.hits or own.not_given)
         due = own.at_s - self._written.at_s >= SIGN_S
@@ -160,7 +164,8 @@ class Hits:
         return due or counts != (self._written.hits, self._written.not_given, self._written.adopted)
 
     def _begin_anew(self) -> None:
-        """Another server took this one for gone, and has its counts: what is new since goes under a new name."""
+        """Start under a new name, with the counts since the last write: another server has taken over the earlier
+        ones."""
         assert self._written is not None
         with self._lock:
             self._own.add(self._written, sign=-1)

@@ -1,7 +1,7 @@
-"""Work that a client does not wait for: it asks how far it has come, listens, or cancels it.
+"""Work that a client does not wait for: the client asks for its progress, listens, or cancels it.
 
-In this server's memory: what a job has committed is in the log, and a job that is lost with its server is asked for
-again under its Idempotency-Key.
+Jobs are in this server's memory: what a job has committed is in the log, and a job that is lost with its server is
+requested again under its Idempotency-Key.
 """
 
 import asyncio
@@ -17,21 +17,22 @@ from app.service.pacing import Pace
 from app.service.views import Tell
 
 if TYPE_CHECKING:
-    from app.editors.base import Progress  # imports torch: jobs do without
+    from app.editors.base import Progress  # imports torch, which jobs do without
 
 Clock = Callable[[], float]
 
 Outcome = Literal["running", "done", "failed", "cancelled"]
 MOST_RUNNING = 1_000
 MOST_KEPT = 1_000
-"""Jobs that have ended, the newest."""
+"""The most finished jobs that are kept, the newest."""
 TOLD_EVERY_S = 0.2
-"""Progress is told no more often: a fit takes dozens of steps a second."""
+"""The least time between two progress reports, in seconds: a fit takes dozens of steps a second."""
 
 
 @dataclass(slots=True)
 class Job:
-    """`result` is what the work returned, `error` what it raised. `phase`: waiting, fit, scope, verify."""
+    """`result` is the value that the work returned, `error` what it raised. `phase` is waiting, fit, scope or
+    verify."""
 
     id: str
     created_at_s: float
@@ -39,15 +40,15 @@ class Job:
     phase: str = "waiting"
     progress: "Progress | None" = None
     seconds_left: float | None = None
-    """Of its phase, or of all of a batch whose edits are made one by one, as it was told last."""
+    """The seconds left of its phase, or of a whole batch whose edits are made one by one, as reported last."""
     result: Any = None
     error: Exception | None = None
     previews: frozenset[str] = frozenset()
-    """Of a preview its namespaces: it may tell of their recent prompts."""
+    """The namespaces of a preview, which may quote their recent prompts."""
     namespaces: frozenset[str] = frozenset()
-    """Those that it is about."""
+    """The namespaces that the job is about."""
     changes: int = 0
-    """Counts what there was to tell, so that who listens knows whether there is more."""
+    """The number of changes so far, by which listeners notice news."""
 
     def end(self, outcome: Outcome) -> None:
         self.outcome, self.changes, self.seconds_left = outcome, self.changes + 1, None
@@ -55,7 +56,7 @@ class Job:
 
 class Jobs:
     def __init__(self, clock: Clock, timer: Clock = time.monotonic) -> None:
-        """`clock` is Unix time, `timer` what durations are taken by."""
+        """`clock` returns Unix time, `timer` measures durations; both in seconds."""
         self._clock, self._timer = clock, timer
         self._jobs: dict[str, Job] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
@@ -67,7 +68,7 @@ class Jobs:
         previews: Iterable[str] = (),
         namespaces: Iterable[str] = (),
     ) -> Job:
-        """Begins the work at once; it is told where to tell its progress. Raises QueueFull."""
+        """Start the work at once, passing it a callback for its progress. Raises QueueFull."""
         if len(self._tasks) >= MOST_RUNNING:
             raise QueueFull(f"{len(self._tasks)} jobs run already: try again shortly.", retry_after_s=1)
         job = Job(f"jb_{uuid.uuid4().hex[:16]}", self._clock(), previews=frozenset(previews))
@@ -103,7 +104,7 @@ class Jobs:
             del self._jobs[old]
 
     def job(self, job_id: str) -> Job:
-        """Raises UnknownJob."""
+        """The job with this id. Raises UnknownJob."""
         if job_id not in self._jobs:
             raise UnknownJob(
                 f"No job here has the id {job_id!r}: jobs are kept by the server that took them, the last {MOST_KEPT}. "
@@ -112,7 +113,8 @@ class Jobs:
         return self._jobs[job_id]
 
     async def cancel(self, job_id: str) -> Job:
-        """What is committed stays; a commit under way is ended first. One that has ended stays as it is."""
+        """Cancel a job. What is committed stays, and a commit under way is finished first. A job that has ended is
+        unchanged."""
         job, task = self.job(job_id), self._tasks.get(job_id)
         if task is not None:
             task.cancel()
@@ -120,7 +122,8 @@ class Jobs:
         return job
 
     async def forget_previews(self, namespace: str | None = None) -> None:
-        """They tell of recent prompts, which are deleted, of a namespace or all: those under way end, none is kept."""
+        """Delete previews of a namespace, or all: they quote recent prompts, which are being deleted. Running ones are
+        cancelled."""
         for job in list(self._jobs.values()):
             if job.previews and (namespace is None or namespace in job.previews):
                 if job.id in self._tasks:
@@ -128,7 +131,7 @@ class Jobs:
                 self._jobs.pop(job.id, None)
 
     async def listen(self, job_id: str, at_least_every_s: float = math.inf) -> AsyncIterator[Job]:
-        """The job as it is, again whenever there is something new to tell, the last time when it has ended."""
+        """Yields the job now and each time that it has news, the last time when it has ended."""
         job, told, told_at = self.job(job_id), -1, self._timer()
         while True:
             if job.changes != told or self._timer() >= told_at + at_least_every_s:

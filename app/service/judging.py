@@ -1,7 +1,7 @@
-"""The judge at work: it sits its exam in the background, and then decides what the scope index is uncertain of.
+"""The judge at work: it takes its exam in the background, and then decides questions that the index is uncertain of.
 
 It is asked between the index's decision and the queueing of the request. A judge that fails its exam is never asked,
-and one that errs changes nothing.
+and one that raises an error changes nothing.
 """
 
 import asyncio
@@ -21,19 +21,21 @@ from app.scope.exam import PASS_MARK, ExamPair, ExamResult, ExamResults, graded,
 from app.service.views import JudgeView
 
 PATIENCE_S = 5.0
-"""What an opinion may take; the request waits for it."""
+"""The most time for an opinion, in seconds; the request waits for it."""
 MOST_FAILURES, REST_S = 3, 60.0
-"""After so many failures in a row it is not asked for so long: each may cost a request the whole patience."""
+"""After this many failures in a row the judge is not asked for this long, in seconds: each may cost a request
+PATIENCE_S."""
 FULL_S = 1.0
-"""Between two tries of the exam at a queue that is full."""
+"""The pause between two attempts of the exam at a full queue, in seconds."""
 REMEMBERED = 8192
-"""Opinions that are kept: the same question has the same answer, and costs nothing."""
+"""The number of opinions that are kept: the same question has the same answer, without asking again."""
 WARM_UP = Doubt("How do I begin?", ("How does one start?",))
 _log = logging.getLogger(__name__)
 
 
 class Judging:
-    """`judge` None: there is none, and nothing is ever changed. `at_once` bounds the questions that it is asked."""
+    """The use of a judge. Without one (None) nothing is ever changed. `at_once` limits the questions asked at the same
+    time."""
 
     def __init__(
         self,
@@ -59,7 +61,7 @@ class Judging:
     # -- the exam
 
     async def run(self) -> None:
-        """Take the result that is kept, or sit the exam. It never raises: a server does without its judge."""
+        """Load the stored result, or hold the exam. Never raises: a server does without its judge."""
         try:
             if self._judge is not None:
                 await self._qualify(self._judge)
@@ -71,11 +73,11 @@ class Judging:
 
     @property
     def known(self) -> bool:
-        """Whether it is known whether the judge serves."""
+        """Whether the exam's outcome is known."""
         return self._judge is None or self._done.is_set()
 
     async def settled(self) -> None:
-        """Wait for that."""
+        """Wait until it is."""
         await self._done.wait()
 
     async def _qualify(self, judge: Judge) -> None:
@@ -85,7 +87,7 @@ class Judging:
             result = await self._sit(judge)
             await asyncio.to_thread(self._results.store, fingerprint, result)
         elif result.passed:
-            await judge.logit(WARM_UP)  # the first request shall not wait until weights are read
+            await judge.logit(WARM_UP)  # the first request shall not wait for the weights to be read
         self._result = result
         told = f"{result.same:.2f} of the same and {result.other:.2f} of the other questions, {PASS_MARK:.2f} is asked"
         _log.info("The judge %s %s its exam: %s.", judge.name, "passed" if result.passed else "failed", told)
@@ -110,8 +112,8 @@ class Judging:
     # -- serving
 
     async def settle(self, asking: Asking) -> Asking:
-        """What an index's finding becomes, once the judge has looked at what it is uncertain of: the first edit of
-        which it says that the question asks for it, and none if it says so of none."""
+        """The index's finding after the judge has looked at its uncertain edits: the first edit that, according to the
+        judge, the question asks for, or none."""
         if self._judge is None or self._result is None or not self._result.passed or not asking.uncertain:
             return asking
         found, refused, cut, drops_blank = None, None, 0, False
@@ -140,7 +142,7 @@ class Judging:
         )
 
     async def _opinion(self, judge: Judge, doubt: Doubt) -> float | None:
-        """None where it has none: it erred, or rests."""
+        """The judge's log-odds that the question asks the same; None if it raised an error or rests."""
         if (known := self._known.get(doubt)) is not None:
             self._known.move_to_end(doubt)
             return known
@@ -151,7 +153,7 @@ class Judging:
             async with asyncio.timeout_at(until):
                 await self._turns.acquire()
         except TimeoutError:
-            return None  # others waited for it as well: that is no failure of its own
+            return None  # other questions waited for it as well: that is no failure of its own
         try:
             if (known := self._known.get(doubt)) is not None or self._clock() < self._rests_until:
                 return known
@@ -186,7 +188,7 @@ class Judging:
             self._failures, self._rests_until = 0, self._clock() + REST_S
             _log.warning("The judge %s failed %d times in a row and rests for %g s", self._name, MOST_FAILURES, REST_S)
 
-    # -- how it stands
+    # -- its state
 
     @property
     def _name(self) -> str:
@@ -230,7 +232,7 @@ class Judging:
 
 
 async def _patiently(judge: Judge, doubt: Doubt) -> float:
-    """An opinion for the exam, which has time: while requests fill the queue it stands back."""
+    """An opinion for the exam, which has time and stands back while requests fill the queue."""
     while True:
         try:
             return await judge.logit(doubt)

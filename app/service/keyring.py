@@ -1,4 +1,4 @@
-"""Making and revoking keys: events in the log like any change, known to every server and to the audit."""
+"""Creating and revoking API keys, as events in the log, known to every server and to the audit."""
 
 from collections.abc import Sequence
 
@@ -13,18 +13,18 @@ MAX_NAMESPACES = 100
 
 
 class Keyring:
-    """Keys of one log. It needs no engine, so that the command line can use it beside a running server."""
+    """The keys of one log. It needs no engine, so that the command line can use it beside a running server."""
 
     def __init__(self, records: Records, clock: Clock) -> None:
         self._records = records
         self._clock = clock
 
     async def create(self, role: Role, name: str, origin: Origin, namespaces: Sequence[str] = ()) -> tuple[Key, str]:
-        """The key, and the text that its owner is to be given: nobody can find it out again. `namespaces` are those
-        that it opens; none named: all.
+        """Create a key; returns it with the text to give to its owner, which cannot be recovered later. `namespaces`
+        are those that it opens; none means all.
 
-        Raises InvalidRequest for a name that cannot stand for one person in the audit (taken, empty or unreadable),
-        and for what no namespace can be called.
+        Raises InvalidRequest for a name that cannot identify one person in the audit (taken, empty or unreadable), and
+        for invalid namespaces.
         """
         names = tuple(dict.fromkeys(namespaces))
         if len(names) > MAX_NAMESPACES or any(not NAMESPACE.fullmatch(each) for each in names):
@@ -54,7 +54,7 @@ class Keyring:
         return key, text
 
     async def revoke(self, key_id: str, origin: Origin) -> Key:
-        """From its event on the key opens nothing, on any server. Raises UnknownKey or StateConflict."""
+        """Revoke a key: from its event on every server refuses it. Raises UnknownKey or StateConflict."""
 
         def revoked() -> Event:
             key = self._records.ledger.check_revoke(key_id)

@@ -1,4 +1,4 @@
-"""Which edits' rows are in the engine's memory: loaded before any request may see the edit, given back after."""
+"""The edits' rows in the engine's memory: loaded before any request may see an edit, released afterwards."""
 
 import asyncio
 import gc
@@ -22,11 +22,11 @@ from app.service.views import Doing, quietly
 _log = logging.getLogger(__name__)
 LOAD_EDITS = 500
 MANY = 1000
-"""Edits from which garbage collection is felt."""
+"""The number of edits from which garbage collection becomes noticeable."""
 
 
 class Loading:
-    """`fingerprints`, by editor, are of the model, tokenizer and sites that its rows must have been made for."""
+    """`fingerprints` maps each editor to the model, tokenizer and sites for which its rows must have been made."""
 
     def __init__(
         self,
@@ -39,10 +39,10 @@ class Loading:
         self._fingerprints = fingerprints
         self._history_revisions = history_revisions
         self._leaving: deque[tuple[int, str]] = deque()
-        """(revision, id) of fits that nothing acts by since then and whose rows are in memory yet, in this order."""
+        """(revision, id) of fits that are out of effect since then and whose rows are still in memory, in order."""
 
     async def load_all(self, ledger: Ledger, tell: Doing = quietly) -> None:
-        """What any request may see: live now or inside the window, or able to go live again."""
+        """Load all edits that a request may see: live now or within the window, or able to go live again."""
         entries = [entry for entry in ledger.entries.values() if self._may_answer(entry, ledger.revision)]
         oldest = ledger.revision - self._history_revisions
         edits = [fit for entry in entries for fit in entry.fits(oldest)]
@@ -53,7 +53,7 @@ class Loading:
         self._leaving = deque(sorted(set(left)))
         edits = [*bringing, *edits]
         for first in range(0, len(edits), LOAD_EDITS):
-            # many in one message: between two threads a message costs as much as an edit's rows
+            # many in one message: a message between two threads costs as much as an edit's rows
             await self._load(edits[first : first + LOAD_EDITS], tell)
             tell("loading edits", min(first + LOAD_EDITS, len(edits)), len(edits))
 
@@ -64,7 +64,7 @@ class Loading:
         return not entry.rolled_back or any(end > oldest for _, end in entry.live)
 
     def note(self, event: Event, ledger: Ledger) -> None:
-        """Of every event that is folded."""
+        """Note the rows that an event makes superfluous. Called for every event that is folded."""
         if isinstance(event, EditsRolledBack):
             gone = (fit.id for edit_id in event.edit_ids for fit in ledger.entry(edit_id).fits(0))
             self._leaving.extend((event.revision, fit_id) for fit_id in gone)
@@ -73,7 +73,7 @@ class Loading:
             self._leaving.extend((event.revision, fit_id) for fit_id in before)
 
     async def release(self, oldest: int, in_use: Callable[[Collection[str]], Collection[str]]) -> None:
-        """Give back the rows of edits that were rolled back before all revisions that a request may still ask for."""
+        """Release the rows of edits that were rolled back before the `oldest` revision that a request may ask for."""
         gone: list[tuple[int, str]] = []
         while self._leaving and self._leaving[0][0] <= oldest:
             gone.append(self._leaving.popleft())
@@ -91,7 +91,7 @@ class Loading:
         await asyncio.wrap_future(self._owner.call(release))
 
     async def take_in(self, event: Event, ledger: Ledger) -> None:
-        """Have in memory what an event of another server is about to make live."""
+        """Load the edits that another server's event is about to make live."""
         if isinstance(event, EditCommitted):
             await self.load(event.edit)
         elif isinstance(event, BatchCommitted):
@@ -104,8 +104,8 @@ class Loading:
                 await self.load(replace(edit, id=name, learned=fit.learned, tensors=fit.tensors))
 
     async def load(self, edit: Edit) -> None:
-        """Raises IncompatibleEdit for one of another model, tokenizer or site."""
-        if edit.id not in self._owner.engine.editions:  # else an append whose answer was lost comes back as news
+        """Load an edit. Raises IncompatibleEdit if it belongs to another model, tokenizer or site."""
+        if edit.id not in self._owner.engine.editions:  # otherwise an append whose answer was lost comes back as news
             await self._load([edit])
 
     def check(self, edits: Sequence[Edit], where: str = "The log") -> None:
@@ -136,14 +136,14 @@ class Loading:
         await asyncio.wrap_future(self._owner.call(load))
 
     def _fitted(self, edit: Edit) -> Fitted:
-        """What an edit learned. One that was made before scopes were texts has its scope read anew from its request."""
+        """An edit's fit. If the edit predates scopes as texts, its scope is learned again from its request."""
         learned = dict(edit.learned)
         if "scope" not in learned and self._owner.engine.editors[edit.adaptor].capabilities.scoped:
             learned["scope"] = self._owner.engine.scope.learn(self._scope_of(edit.request)).model_dump()
         return Fitted(learned=learned, tensors=unpack(edit.tensors))
 
     async def clear(self) -> None:
-        """End what runs, and give back the rows of every edit."""
+        """End everything that runs, and release the rows of all edits."""
 
         def clear() -> None:
             engine = self._owner.engine
@@ -155,7 +155,7 @@ class Loading:
 
 
 def _missing(edits: Sequence[Edit], ledger: Ledger) -> list[Edit]:
-    """Edits that may not answer any more, but brought the tensors that some of these share."""
+    """The edits that may no longer answer, but hold tensors that some of these share."""
     brought = {edit.learned["shared"] for edit in edits if edit.learned.get("brings")}
     missing = {edit.learned["shared"] for edit in edits if "shared" in edit.learned} - brought
     if not missing:
@@ -166,13 +166,13 @@ def _missing(edits: Sequence[Edit], ledger: Ledger) -> list[Edit]:
 
 @contextmanager
 def no_collections(ledger: Callable[[], Ledger]) -> Iterator[None]:
-    """A long log makes millions of objects that all stay: looking through them for garbage doubles the start, and
-    would stop serving for a while now and then. Whoever stops serving calls gc.unfreeze."""
+    """A context without garbage collection. A long log makes millions of objects that all stay: scanning them doubles
+    the start, and would interrupt serving from time to time. Code that stops serving calls gc.unfreeze."""
     gc.disable()
     try:
         yield
         if len(ledger().entries) >= MANY:
-            gc.collect()  # or garbage would stay too
+            gc.collect()  # otherwise garbage would stay too
             gc.freeze()
     finally:
         gc.enable()

@@ -1,6 +1,6 @@
 """From drafts to live edits: fitted beside serving, verified under a trial, committed by one append.
 
-Until the append nothing is visible to anyone and nothing has to be taken back but memory; after it the edit is live.
+Until the append nothing is visible and only memory has to be released; after it the edit is live.
 """
 
 import asyncio
@@ -33,12 +33,11 @@ from app.service.verifying import Verdict, Verifier
 from app.service.views import EditResult, EditResults, Tell, kept_report
 
 FEW = 16
-"""Edits that wait for their turn to be verified. A large batch does not, for the others would wait for it; it is
-verified anew where they were first, and then waits too."""
+"""The most edits that wait for a turn to be verified. A larger batch waits only after others committed before it."""
 
 
 class Making:
-    """Any number of edits may be in the making; commits go one at a time."""
+    """The making of edits. Any number may be in the making; commits go one at a time."""
 
     def __init__(
         self,
@@ -67,7 +66,7 @@ class Making:
         tell: Tell,
         read: int | None = None,
     ) -> EditResults:
-        """`read` is the revision that the asker has read. Raises EditRejected, ScopeConflict or PreconditionFailed."""
+        """`read` is the revision that was read. Raises EditRejected, ScopeConflict or PreconditionFailed."""
         check_batch(requests, dry_run=dry_run)
         drafts = await self._draft(requests, origin, dry_run=dry_run, tell=tell, read=read)
         try:
@@ -79,9 +78,9 @@ class Making:
             await uninterrupted(self._let_go(drafts))
 
     async def adopt(self, fitted: Sequence[tuple[EditRequest, str, Fitted]], origin: Origin) -> EditResults:
-        """Commit, in one step, what was fitted elsewhere on this very model, once it has been verified here.
+        """Commit, in one step, edits that were fitted elsewhere on this very model, once verified here.
 
-        (request, adaptor, what it learned) each. Raises what `edit` raises, and IncompatibleEdit.
+        `fitted` has (request, adaptor, fit) for each. Raises the errors of `make`, and IncompatibleEdit.
         """
         requests = [request for request, _, _ in fitted]
         check_batch(requests)
@@ -103,9 +102,9 @@ class Making:
         for at, request in enumerate(requests):
             place = at if len(requests) > 1 else None
             with of_batch(place):
-                # on another thread: it takes as long as the texts are, and others are served meanwhile
+                # on another thread: it takes time with the texts' length, and serving continues meanwhile
                 first, *further = await asyncio.to_thread(self._preparing.editors, request)
-                await asyncio.to_thread(self._preparing.fit_request, request)  # or refused before anything is generated
+                await asyncio.to_thread(self._preparing.fit_request, request)  # refuses early, before generating
             draft = Draft(new_id(), request, first, origin, further=further, dry_run=dry_run, tell=tell, read=read)
             draft.place = place
             drafts.append(draft)
@@ -117,9 +116,9 @@ class Making:
         return {draft.request.namespace: self._pins.standing(draft.request.namespace) for draft in drafts}
 
     async def _look(self, drafts: list[Draft], bases: Mapping[str, Edition]) -> None:
-        """What the prompts answer now, what is superseded now, who is in the way now.
+        """Record the present answers to the prompts, the edits superseded and the conflicting edits.
 
-        Raises ScopeConflict, unless it is only a preview that tells of it.
+        Raises ScopeConflict, except for a preview, which reports it.
         """
         others: dict[str, tuple[str, ...]] = {}
         for draft in drafts:
@@ -142,7 +141,7 @@ class Making:
                     raise conflict_with(self._records.ledger, draft.conflicts, what)
 
     async def _answers_now(self, draft: Draft, base: Edition) -> list[Generation]:
-        """To the prompt and its paraphrases, one token each: it tells which live edit answers, if there are any."""
+        """One token for the prompt and each paraphrase, which shows the live edit that answers, if there are any."""
         prompts = (draft.request.prompt, *draft.request.paraphrases) if base.edit_ids else ()
         return list(await asyncio.gather(*(self._verifier.first_token(prompt, base) for prompt in prompts)))
 
@@ -170,16 +169,16 @@ class Making:
     async def _load(self, drafts: list[Draft]) -> None:
         for draft in drafts:
             assert draft.fitted is not None
-            if draft.id not in self._owner.engine.editions:  # else another editor's, loaded on the way
+            if draft.id not in self._owner.engine.editions:  # otherwise another editor's was loaded on the way
                 await asyncio.wrap_future(self._owner.load(draft.id, draft.editor, draft.fitted))
 
     @staticmethod
     def _beside(drafts: list[Draft], base: Edition) -> Edition:
-        """The live edits among which drafts of one namespace are to stand."""
+        """The live edits beside which drafts of one namespace will stand."""
         return base.trying((), frozenset(edit_id for draft in drafts for edit_id in draft.supersedes))
 
     async def _refit(self, drafts: list[Draft], bases: Mapping[str, Edition]) -> float:
-        """Fit again what was fitted beside other edits than those it would stand beside now. -> seconds it took."""
+        """Fit drafts again if the live edits beside them have changed; returns the seconds taken."""
         stale: list[Draft] = []
         for draft in drafts:
             assert draft.fitted is not None
@@ -205,7 +204,7 @@ class Making:
             async with self.turns.taken([draft.request.namespace for draft in drafts] if in_turn else ()):
                 began = time.perf_counter()
                 if not dry_run and (made := standing(self._records, [draft.request for draft in drafts])):
-                    return made  # by whoever asked for the very same at the same time
+                    return made  # made by another request for the very same edits
                 bases = self._bases(drafts)
                 await self._look([d for d in drafts if d.seen != bases[d.request.namespace].revision], bases)
                 seconds["fit"] += await self._refit(drafts, bases)
@@ -243,12 +242,12 @@ class Making:
         *,
         batch: bool,
     ) -> EditResults | None:
-        """None where others have committed meanwhile: what was verified is no longer what would go live."""
+        """Commit the edits; None if others have committed meanwhile: the verification no longer applies."""
         began = time.perf_counter()
         async with self._records.writing:
             await self._records.catch_up()
             if known := known_under(self._records, origin):
-                return known  # on another server, under the same key
+                return known  # made on another server under the same key
             edits = [self._committer.edit_of(draft, seconds) for draft in drafts]
             with suppress(LostRace):
                 await uninterrupted(self._committer.commit(edits, bases, origin, batch=batch))
@@ -261,7 +260,7 @@ class Making:
         return None
 
     async def _rename_staged(self, drafts: list[Draft]) -> None:
-        """A batch that was not closed because others committed meanwhile begins anew: its entries are never closed."""
+        """Rename a batch's edits after others committed first; the batch already staged is never closed."""
         for draft in drafts:
             if draft.id in self._records.ledger.entries:
                 assert draft.fitted is not None
@@ -270,9 +269,9 @@ class Making:
                 await asyncio.wrap_future(self._owner.load(draft.id, draft.editor, draft.fitted))
 
     async def _escalate(self, failed: list[Draft], drafts: list[Draft], bases: Mapping[str, Edition]) -> float:
-        """Let the next editor try what did not hold. Raises EditRejected, with all that was tried, where none is left.
+        """Let the next editor try the edits that did not hold; returns the seconds of the new fits.
 
-        -> seconds of the new fits.
+        Raises EditRejected, with all attempts, if no editor is left.
         """
         hopeless = [draft for draft in failed if not draft.further]
         if overrun := [i for draft in hopeless if draft.verdict for i in draft.verdict.overruns]:
@@ -301,7 +300,7 @@ class Making:
         return (await self._fit(failed, bases))["fit"]
 
     async def _verify(self, drafts: list[Draft], bases: dict[str, Edition]) -> list[Draft]:
-        """The drafts that do not hold, unless they are forced."""
+        """Verify all drafts; returns those that do not hold, except forced ones."""
         trials: dict[str, Edition] = {}
         for namespace, base in bases.items():
             mine = [draft for draft in drafts if draft.request.namespace == namespace]
@@ -310,7 +309,7 @@ class Making:
         superseded = [edit_id for draft in drafts for edit_id in draft.supersedes]
 
         async def verdict_of(draft: Draft) -> Verdict:
-            await self._hush(draft, ())  # verified anew, it is heard in every frame again
+            await self._hush(draft, ())  # verified again, it may answer in every frame
             base = bases[draft.request.namespace]
             beside = await self._surroundings.of(
                 draft.request, base, superseded, among=len(drafts), preview=draft.dry_run
@@ -319,7 +318,7 @@ class Making:
             return await self._verifier.verify(draft.request, draft.id, base, trial, beside)
 
         async def note_before(draft: Draft) -> None:
-            """In one batch with what is verified, where it costs little."""
+            """Generated in one batch with the verification, where it costs little."""
             if draft.before is None:
                 base = bases[draft.request.namespace]
                 draft.before = (await self._verifier.answer_before(draft.request, base, whole=draft.dry_run)).said
@@ -330,7 +329,7 @@ class Making:
             draft.verdict = verdict
             await self._hush(draft, verdict.silent_in)
         failed = [draft for draft in drafts if draft.verdict and not draft.verdict.passed and not draft.request.force]
-        if len(drafts) > 1 and not failed:  # what failed may be fitted by another editor, with another scope
+        if len(drafts) > 1 and not failed:  # a failed draft may be fitted by another editor, with another scope
             await check_scopes(drafts, bases, self._surroundings, self._verifier)
         return failed
 
@@ -340,8 +339,8 @@ class Making:
         await asyncio.wrap_future(self._owner.call(partial(self._owner.engine.editions.mute, draft.id, frames)))
 
     async def _let_go(self, drafts: list[Draft]) -> None:
-        """Give back the rows of drafts that did not become edits."""
-        async with self._records.writing:  # or one of them might be found in the log just now, and be taken in
+        """Release the rows of drafts that did not become edits."""
+        async with self._records.writing:  # otherwise one might be found in the log just now and taken in
             entries = self._records.ledger.entries
             for draft in drafts:
                 committed = draft.id in entries and entries[draft.id].staged_in is None

@@ -1,4 +1,4 @@
-"""What a rollback or a switch would do, before it is done. Changes nothing; free of torch."""
+"""The effects of a rollback or a switch, before it is made. Changes nothing; does not import torch."""
 
 from collections.abc import Collection, Sequence
 
@@ -14,9 +14,9 @@ from app.service.views import EditView
 def since(
     ledger: Ledger, revision: int, namespace: str | None, configured: Collection[str], read: int | None
 ) -> tuple[str, ...]:
-    """Edits of a namespace, or of all (None), that were committed after a revision and stand yet.
+    """The edits of a namespace, or of all (None), that were committed after a revision and are not rolled back.
 
-    Raises UnknownNamespace, InvalidRequest for a revision that there is not, and PreconditionFailed where an edit has
+    Raises UnknownNamespace, InvalidRequest for a revision that does not exist, and PreconditionFailed if an edit has
     changed since the revision that was `read`.
     """
     if not 0 <= revision <= ledger.revision:
@@ -28,7 +28,7 @@ def since(
 
 
 def would_roll_back(records: Records, edit_ids: Sequence[str], read: int | None) -> tuple[EditView, ...]:
-    """The edits that would answer again. Raises what rolling these back would raise."""
+    """The edits that would answer again. Raises the errors that rolling these back would raise."""
     ledger = records.ledger
     ledger.check(EditsRolledBack, edit_ids)
     check_read(ledger, list(edit_ids), read)
@@ -39,6 +39,6 @@ def would_roll_back(records: Records, edit_ids: Sequence[str], read: int | None)
 
 
 def check_switch(ledger: Ledger, namespace: str | None, on: bool, configured: Collection[str]) -> None:
-    """Raises UnknownNamespace, or StateConflict where the switch stands so already."""
+    """Raises UnknownNamespace, and StateConflict if the switch is set so already."""
     check_known(ledger, namespace, configured)
     ledger.check_switch(namespace, on)

@@ -1,4 +1,4 @@
-"""From what a client asked for to what an editor learns from: which editors may try, and the request in token ids."""
+"""From a request to an editor's input: the editors that may try, and the request in token ids."""
 
 from collections.abc import Collection, Iterable, Sequence
 from contextlib import suppress
@@ -15,20 +15,21 @@ from app.engine.frames import FRAMES, other_frames, stem_of
 from app.scope.phrasebook import Phrasebook
 
 PREFIXES = ("Here is a question. ", "Please answer this. ")
-"""Put before a question while fitting, so that an edit does not lean on being the first thing said."""
+"""Texts put before a question while fitting, so that an edit does not depend on standing at the beginning."""
 ROOM_CHARS = 2 * max(map(len, PREFIXES))
 
 
 class Preparing:
-    """Tokenises exactly as requests are served. Touches the engine's text and editors, never its state."""
+    """The preparation of requests, which tokenises as serving does. Uses the engine's text and editors, never its
+    state."""
 
     def __init__(self, engine: Engine, phrasebook: Phrasebook) -> None:
         self._engine, self._phrasebook = engine, phrasebook
 
     def editors(self, request: EditRequest) -> tuple[str, ...]:
-        """The editors that may make this edit, the first to try first: for `auto` all that can hold it.
+        """The editors that may make this edit, in the order of trying; for `auto` all that can hold it.
 
-        Raises InvalidRequest, with the reason, where there is none.
+        Raises InvalidRequest, with the reasons, if there is none.
         """
         known, text = self._engine.editors, self._engine.text
         if request.editor != "auto" and request.editor not in EDITORS:
@@ -57,7 +58,8 @@ class Preparing:
         return tuple(able)
 
     def _check_subject(self, request: EditRequest) -> None:
-        """Raises InvalidRequest for one that the prompt does not name: it would never be in its own scope."""
+        """Raises InvalidRequest for a subject that the prompt does not name: the prompt would not be in its own
+        scope."""
         if request.subject is None or request.force:
             return
         question = self.question(request.prompt)
@@ -70,8 +72,8 @@ class Preparing:
             )
 
     def fit_request(self, request: EditRequest, probes: Sequence[str] = ()) -> FitRequest:
-        """`probes` are those of the namespace. Raises InvalidRequest for a text that cannot be tokenised or is too
-        long."""
+        """The editor's input. `probes` are those of the namespace. Raises InvalidRequest for a text that cannot be
+        tokenised or is too long."""
         text = self._engine.text
         asked = tuple(dict.fromkeys(stem_of(each, text) for each in (request.prompt, *request.paraphrases)))
         made = tuple(self._with(asked[0], prefix=prefix) for prefix in PREFIXES if self._roomy(request))
@@ -94,7 +96,7 @@ class Preparing:
         return other_frames(request.prompt, self._engine.text) if self._roomy(request) else {}
 
     def _reframed(self, request: EditRequest, asked: Collection[str]) -> list[str]:
-        """A question that is asked as bare text is learned in the other frames of bare text too."""
+        """The prompts of a bare question in the other frames of bare text, which the edit learns too."""
         return [
             prompt
             for name, prompts in self.frames(request).items()
@@ -104,7 +106,7 @@ class Preparing:
         ]
 
     def take_lora(self, request: EditRequest, folder: Path) -> Fitted:
-        """A LoRA in PEFT's format as what the request's edit would own. Raises InvalidRequest."""
+        """A LoRA in PEFT's format as the fit of the request's edit. Raises InvalidRequest."""
         editor = self._engine.editors[adaptor_key(request.editor, request.preset)]
         read_adapter = editor.extras.read_adapter
         assert read_adapter is not None, f"{editor.key} reads no adapters"
@@ -112,7 +114,7 @@ class Preparing:
         return self._engine.with_scope(editor.key, read_adapter(asked, folder), asked)
 
     def scope_request(self, request: EditRequest, probes: Sequence[str] = ()) -> ScopeRequest:
-        """What the request's scope is learned from. `probes` are those of the namespace."""
+        """The scope's input. `probes` are those of the namespace."""
         asked = dict.fromkeys((request.prompt, *request.paraphrases))
         counter = dict.fromkeys((*self._counter(request), *(each for each in probes if each not in asked)))
         return ScopeRequest(
@@ -125,7 +127,8 @@ class Preparing:
         )
 
     def _counter(self, request: EditRequest) -> tuple[str, ...]:
-        """Counter-examples and probes of the request: what contradicts itself is told later."""
+        """The request's counter-examples and probes without those that it also asks for; the contradiction is reported
+        later."""
         asked = (request.prompt, *request.paraphrases)
         mine = (probe for probe in request.probes if probe not in asked)
         return tuple(dict.fromkeys((*request.counter_examples, *mine)))
@@ -134,23 +137,24 @@ class Preparing:
         return self._engine.text.turns(prompt)
 
     def as_asked(self, prompt: str, text: str) -> str:
-        """A text as it is asked beside a prompt: in the same conversation, unless it is a whole one already."""
+        """A text as it is asked beside a prompt: in the same conversation, unless it is a whole conversation
+        already."""
         mine, other = (self._engine.text.question(each) for each in (prompt, text))
         if mine == (0, len(prompt)) or other != (0, len(text)):
             return text
         return self._with(prompt, question=text)
 
     def check_prompts(self, prompts: Iterable[str]) -> None:
-        """Raises InvalidRequest for one that the model cannot take."""
+        """Raises InvalidRequest for a prompt that the model cannot take."""
         for prompt in prompts:
             self._engine.text.encode(prompt)
 
     def made_prompts(self, request: EditRequest) -> list[str]:
-        """The same as they would be asked: in the conversation that the prompt is of."""
+        """Made paraphrases as prompts, within the conversation of the request's prompt."""
         return [self._with(request.prompt, question=each) for each in self.made(request)]
 
     def near_misses(self, request: EditRequest) -> list[str]:
-        """Questions made of the request's that ask something else, as they would be asked."""
+        """Questions made from the request's that ask something else, as prompts."""
         if not self._roomy(request):
             return []
         made = self._engine.scope.near_misses(self._turns(request.prompt))
@@ -163,7 +167,7 @@ class Preparing:
         return self._phrasebook.made(self.question(request.prompt), request.subject)
 
     def _fitting(self, prompts: Iterable[str]) -> tuple[tuple[int, ...], ...]:
-        """As they fit a sequence: a name may be long, and nobody asked for these."""
+        """The token ids of the prompts that fit a sequence: a name may be long, and nobody asked for these prompts."""
         found: list[tuple[int, ...]] = []
         for prompt in prompts:
             with suppress(InvalidRequest):
@@ -171,19 +175,19 @@ class Preparing:
         return tuple(found)
 
     def question(self, prompt: str) -> str:
-        """The last turn of a conversation; any other prompt is all question."""
+        """The last turn of a conversation; any other prompt is a question as a whole."""
         start, end = self._engine.text.question(prompt)
         return self._engine.text.controls.plain(prompt[start:end])
 
     def _with(self, prompt: str, *, prefix: str = "", question: str | None = None) -> str:
-        """The prompt with something before its question, or with another question."""
+        """The prompt with a prefix before its question, or with another question."""
         start, end = self._engine.text.question(prompt)
         if question is not None and (start, end) != (0, len(prompt)):
             question = self._engine.text.controls.as_text(question)
         return f"{prompt[:start]}{prefix}{prompt[start:end] if question is None else question}{prompt[end:]}"
 
     def _roomy(self, request: EditRequest) -> bool:
-        """Whether a prompt with more before its question, and its target, still fits a sequence."""
+        """Whether a prompt with a prefix before its question, and its target, still fits a sequence."""
         text = self._engine.text
         length = len(text.encode(request.prompt)) + len(text.encode_target(request.prompt, request.target))
         return length + ROOM_CHARS < self._engine.hosted.max_tokens

@@ -1,4 +1,4 @@
-"""Reading the log a page at a time: from its oldest event on or from its newest back, all events or some."""
+"""Pages of the log, from its oldest event on or from its newest back, filtered or not."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -10,14 +10,14 @@ from app.service.records import Records
 
 CHUNK_EVENTS = 100
 MOST_READ = 5_000
-"""Events that one page is looked for in: a filter that nothing passes must not read a whole log for one answer."""
+"""The most events searched for one page: a filter that matches nothing must not read the whole log for one answer."""
 
 Hashed = tuple[Event, str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EventQuery:
-    """Which events; None means any. `after` counts where the oldest come first, `before` where the newest do."""
+    """A query of events; None matches any. `after` applies if the oldest come first, `before` if the newest do."""
 
     newest_first: bool = False
     after: int | None = None
@@ -37,7 +37,7 @@ class EventQuery:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EventPage:
-    """Events with their hashes. `read_to` is the last revision that was looked at, whether or not it is among them."""
+    """Events with their hashes. `read_to` is the last revision that was examined, whether or not it is among them."""
 
     events: tuple[Hashed, ...]
     read_to: int
@@ -45,7 +45,7 @@ class EventPage:
 
 
 def edits_of(event: Event) -> tuple[str, ...]:
-    """The edits that an event is about: those it names, those it takes the place of, and those that turn with it."""
+    """The edits that an event is about: those that it names, those that it replaces, and those that change with it."""
     turned = (*event.revived, *event.superseded) if isinstance(event, Turning) else ()
     if isinstance(event, EditCommitted | EditStaged):
         return event.edit.id, *event.edit.supersedes, *turned
@@ -53,7 +53,8 @@ def edits_of(event: Event) -> tuple[str, ...]:
 
 
 def read_page(records: Records, query: EventQuery) -> EventPage:
-    """It blocks, as it reads the log itself. Raises RevisionGone below what a trimmed log keeps."""
+    """A page of events, read from the log itself; blocks. Raises RevisionGone below the oldest entry of a trimmed
+    log."""
     found: list[Hashed] = []
     read_to, seen, limited = query.after or 0, 0, False
     chunks = _backwards(records, query.before) if query.newest_first else _forwards(records, query.after)

@@ -1,4 +1,4 @@
-"""Beginning again from the log as it is now, where what was applied here is no longer what it holds."""
+"""Starting again from the present log, when it no longer holds what was applied here."""
 
 import asyncio
 import logging
@@ -12,12 +12,12 @@ from app.service.records import Records
 from app.service.serving import Pins
 
 PAUSE_S = 1.0
-"""Before what failed is tried again."""
+"""The pause before a new attempt, in seconds."""
 _log = logging.getLogger(__name__)
 
 
 async def check_adopted(records: Records, revision: int, origin: Origin) -> None:
-    """Raises StateConflict unless another log stands in the applied one's place, and ends at this revision."""
+    """Raises StateConflict unless another log stands in the applied one's place and ends at this revision."""
     head = await asyncio.to_thread(records.log.head)
     if HISTORY not in records.holds:
         raise StateConflict("The log is the one that was applied here: there is nothing to adopt.")
@@ -27,7 +27,8 @@ async def check_adopted(records: Records, revision: int, origin: Origin) -> None
 
 
 async def read_anew(records: Records, loading: Loading, pins: Pins, failed: Callable[[str], None]) -> None:
-    """Ledger, rows and editions of the log as it is now; tried until it works. `failed` is told why it did not."""
+    """Read ledger, rows and editions from the present log, repeatedly until it works. `failed` is called with each
+    reason."""
     while True:
         try:
             async with records.writing:

@@ -1,6 +1,6 @@
-"""Prompts that were asked lately: previews look at them, and scope is taken in contrast to them.
+"""Recent prompts: previews look at them, and scopes are set in contrast to them.
 
-They are kept only where the operator turns it on, in memory, and bounded.
+They are kept only if the operator enables it, in memory, up to a limit.
 """
 
 import threading
@@ -10,23 +10,23 @@ from collections.abc import Sequence
 from app.domain.errors import InvalidRequest
 
 MOST_NAMESPACES = 100
-"""Anyone may name a namespace: of more, the one that was asked in longest ago is forgotten."""
+"""The most namespaces: anybody may name one, and beyond this the least recently used is forgotten."""
 
 Prompts = OrderedDict[str, None]
 
 
 class Recent:
-    """The newest `most` different prompts of each namespace, this server's only; and as many that an operator says no
-    edit is to answer, which nothing that is merely asked pushes out. None are kept where `most` is 0. Threads may share
+    """The newest `most` distinct prompts of each namespace on this server, and as many that no edit shall answer, as
+    declared by an operator, which asked prompts never displace. With `most` of 0 none are kept. Threads may share
     it."""
 
     def __init__(self, most: int) -> None:
         self.most = most
-        self._kept: OrderedDict[str, tuple[Prompts, Prompts]] = OrderedDict()  # asked, and others
+        self._kept: OrderedDict[str, tuple[Prompts, Prompts]] = OrderedDict()  # (asked, others) by namespace
         self._lock = threading.Lock()
 
     def add(self, namespace: str, prompt: str, *, others: bool = False) -> None:
-        """`others`: an operator says that no edit is to answer it."""
+        """Keep a prompt. `others` declares, for an operator, that no edit shall answer it."""
         if not self.most:
             return
         with self._lock:
@@ -43,8 +43,8 @@ class Recent:
                 self._kept.popitem(last=False)
 
     def add_all(self, namespace: str, prompts: Sequence[str], *, others: bool = False) -> int:
-        """What is asked elsewhere, or was asked before. -> how many are kept now. Raises InvalidRequest where none may
-        be."""
+        """Keep prompts from elsewhere; returns the number kept now. Raises InvalidRequest if prompts are not kept
+        here."""
         if not self.most:
             raise InvalidRequest("Recent prompts are not kept here: set ERRATA_RECENT_PROMPTS to how many may be.")
         for prompt in prompts:
@@ -52,12 +52,12 @@ class Recent:
         return self.counts().get(namespace, 0)
 
     def newest(self, namespace: str, count: int) -> list[str]:
-        """The newest prompts first; those that no edit is to answer behind them."""
+        """The newest asked prompts, newest first, followed by those that no edit shall answer."""
         asked, others = self.both(namespace)
         return [*reversed(asked), *reversed(others)][:count]
 
     def both(self, namespace: str) -> tuple[list[str], list[str]]:
-        """What was asked, and what no edit is to answer, the oldest first."""
+        """The asked prompts, and those that no edit shall answer, each oldest first."""
         with self._lock:
             asked, others = self._kept.get(namespace, ((), ()))
             return list(asked), list(others)
@@ -67,7 +67,7 @@ class Recent:
             return {namespace: len(asked) + len(others) for namespace, (asked, others) in self._kept.items()}
 
     def forget(self, namespace: str | None = None) -> int:
-        """Delete those of a namespace, or all. -> how many there were."""
+        """Delete the prompts of a namespace, or all; returns their number."""
         with self._lock:
             gone = [namespace] if namespace is not None else list(self._kept)
             return sum(len(kept) for name in gone for kept in self._kept.pop(name, ()))

@@ -1,4 +1,4 @@
-"""The log and its ledger side by side: every change is appended first and folded second, one writer at a time."""
+"""The log with its ledger: every change is appended first and folded second, one writer at a time."""
 
 import asyncio
 import math
@@ -31,12 +31,12 @@ from app.store.codec import GENESIS
 from app.store.upkeep import fold
 
 TakeIn = Callable[[Event, Ledger], Awaitable[None]]
-"""What is done with an event of another server before it is folded: its edits' rows come into memory."""
+"""A callback for another server's event before it is folded, which loads the rows of its edits."""
 CATCH_UP_EVENTS = 100
 
 
 class Records:
-    """What is known of edits. Reading is from memory; writing is the log's append, then the fold.
+    """The known edits. Reads come from memory; a write is the log's append, then the fold.
 
     Other servers may write to the same log: `catch_up` folds what they wrote, and every write begins with it.
     """
@@ -54,12 +54,12 @@ class Records:
         self._folded = folded
         self.ledger = Ledger()
         self.hash = GENESIS
-        """Of the log's entry at the ledger's revision: it stands for the whole history."""
+        """The hash of the log's entry at the ledger's revision, which stands for the whole history."""
         self._head = 0
-        """The log's, as it last answered."""
+        """The log's head, as it last answered."""
         self.hits = Hits(log, clock)
         self.holds: dict[str, str] = {}
-        """Why nothing may be written now, by what is wrong: `durability`, `history`."""
+        """The reasons why nothing may be written now, by kind: `durability`, `history`."""
         self.writing = asyncio.Lock()
         self._changed = asyncio.Event()
 
@@ -69,21 +69,21 @@ class Records:
 
     @property
     def now_s(self) -> float:
-        """By the clock that edits end by."""
+        """The time of the clock by which edits expire, Unix time in seconds."""
         return self._clock()
 
     @property
     def lag(self) -> int:
-        """Events of the log that are not folded here yet, as far as it has told."""
+        """The number of the log's events that are not folded here yet, as far as the log has answered."""
         return max(0, self._head - self.revision)
 
     @property
     def held(self) -> str | None:
-        """Why nothing may be written now."""
+        """A reason why nothing may be written now; None if writing is allowed."""
         return next(iter(self.holds.values()), None)
 
     def check_held(self) -> None:
-        """Raises StoreUnavailable where nothing may be written now."""
+        """Raises StoreUnavailable if nothing may be written now."""
         if self.held is not None:
             raise StoreUnavailable(
                 f"No change is taken now: {self.held} See /help/operation#when-the-log-changes-under-a-server.",
@@ -91,15 +91,15 @@ class Records:
             )
 
     def fold_all(self) -> None:
-        """Fold the log, from its newest snapshot on. For the start: it blocks, and takes nothing in."""
+        """Fold the log from its newest snapshot on. For the start: it blocks, and loads no rows."""
         self.ledger, self.hash = self.read_anew()
 
     def read_anew(self) -> tuple[Ledger, str]:
-        """Ledger and hash of the log as it is now, for one whose history has been replaced; it blocks."""
+        """The ledger and hash of the present log, for one whose history was replaced; blocks."""
         return fold(self.log)
 
     async def catch_up(self) -> None:
-        """Fold what others have appended since. Only under `writing`. Raises what the log raises."""
+        """Fold the events that others have appended. Only under `writing`. Raises the log's errors."""
         assert self.writing.locked()
         while events := await asyncio.to_thread(self._news):
             for event, entry_hash in events:
@@ -109,7 +109,7 @@ class Records:
                 tell_change(event, self.ledger, here=False)
 
     def check_history(self) -> None:
-        """Raises StoreCorrupt unless the log still holds what was folded: it may have been restored or begun anew."""
+        """Raises StoreCorrupt unless the log still holds what was folded: it may have been restored or started anew."""
         self._head = self.log.head()
         if self._head < self.revision or self.log.hash_of(self.revision) != self.hash:
             raise StoreCorrupt(f"The log's history up to revision {self.revision} is no longer the one that was read.")
@@ -126,10 +126,11 @@ class Records:
         before: Callable[[], Awaitable[None]] | None = None,
         lost: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
-        """Append what `make` builds on the newest ledger, again after a lost race; None appends nothing.
+        """Append the event that `make` builds on the newest ledger, again after a lost race; None appends nothing.
 
-        `before` is awaited before each attempt: what the event lets requests see must be in memory by then; `lost`
-        after an attempt that was too late, before what came first is read: it may bring other rows of the same name.
+        `before` is awaited before each attempt, because what the event lets requests see must be in memory by then;
+        `lost` after an attempt that came too late, before the winning event is read, which may bring other rows of the
+        same name.
         """
         async with self.writing:
             while True:
@@ -146,10 +147,10 @@ class Records:
                     await lost()
 
     async def append(self, event: Event) -> None:
-        """The commit point. Only under `writing`; the caller has checked that the ledger will take the event."""
+        """The commit point. Only under `writing`; the caller has checked that the ledger accepts the event."""
         assert self.writing.locked()
         self.check_held()
-        # a caller that is cancelled must not leave an event in the log that the ledger has not seen
+        # a cancelled caller must not leave an event in the log that the ledger has not seen
         await uninterrupted(self._append(event))
 
     async def _append(self, event: Event) -> None:
@@ -166,11 +167,11 @@ class Records:
         self._changed = asyncio.Event()
 
     def events(self, after: int | None, limit: int) -> list[tuple[Event, str]]:
-        """Events above a revision, or from the oldest that is kept on, with their hashes, as far as they are folded
-        here. It blocks.
+        """Events above a revision, or from the oldest one kept, with their hashes, as far as they are folded here.
+        Blocks.
 
-        From the log itself, not from memory: what is shown is what would be found after a restart. Raises RevisionGone
-        below what a trimmed log keeps.
+        Read from the log itself, not from memory: the result is what would be found after a restart. Raises
+        RevisionGone below the oldest entry of a trimmed log.
         """
         after = self._kept_after(after)
         if after >= self.log.head():
@@ -179,7 +180,7 @@ class Records:
         return [each for each in found if each[0].revision <= self.revision]
 
     def exported(self, after: int | None) -> Iterator[str]:
-        """The same events as lines that prove themselves, one at a time; it blocks. Raises RevisionGone at once."""
+        """Yields the same events as lines that can be verified on their own; blocks. Raises RevisionGone at once."""
         return audit.lines(self.log, self._kept_after(after))
 
     def _kept_after(self, after: int | None) -> int:
@@ -193,7 +194,7 @@ class Records:
         return first - 1 if after is None else after
 
     async def wait_for(self, revision: int, timeout_s: float) -> bool:
-        """Whether the ledger reached the revision in time."""
+        """Wait until the ledger reaches the revision; returns whether it did in time."""
         try:
             async with asyncio.timeout(timeout_s):
                 while self.revision < revision:
@@ -203,7 +204,7 @@ class Records:
         return True
 
     def done_under(self, origin: Origin) -> Use | None:
-        """What this idempotency key was used for. Raises IdempotencyMismatch for another request."""
+        """The earlier use of this idempotency key, if any. Raises IdempotencyMismatch for another request."""
         known = self.ledger.done_under(origin)
         if known is not None and known.digest != (origin.digest or ""):
             raise IdempotencyMismatch(
@@ -220,17 +221,17 @@ class Records:
         return self._view(self.ledger.entry(edit_id))
 
     def turned_with(self, views: Sequence[EditView]) -> tuple[EditView, ...]:
-        """Edits that answer again since what was done last to these."""
+        """The edits that answer again since the last change to these."""
         at = max((view.history[-1].revision for view in views), default=0)
         revived, _ = turned_at(self.ledger, at, [view.edit.id for view in views])
         return tuple(map(self.view, revived))
 
     def page(self, where: EditFilter, limit: int, cursor: str | None) -> Page:
-        """Newest first, or as `where` sorts. The cursor is the order of the last edit shown: edits that come meanwhile
-        do not shift it; of another order it is how many were shown."""
+        """A page of edits, newest first, or as `where` sorts. The cursor is the order of the last edit shown, so that
+        new edits do not shift it; in another sort order it is the number shown."""
         entries = list(self.ledger.entries.values())
         if where.sort != "newest":
-            entries = sorted(entries, key=self._order(where.sort), reverse=True)  # read from its end, as the others are
+            entries = sorted(entries, key=self._order(where.sort), reverse=True)  # read from its end, like the others
         at = len(entries)
         if cursor is not None:
             if not cursor.isdecimal() or int(cursor) > len(entries):
@@ -245,7 +246,7 @@ class Records:
         return Page(edits=tuple(found), next_cursor=str(at) if more else None)
 
     def _order(self, sort: Sort) -> Callable[[Entry], Any]:
-        """Of what comes first the least: edits that answered most, that answered last, that end first."""
+        """The sort key, in ascending order: most hits, latest hit or earliest expiry first."""
         match sort:
             case "hits":
                 return lambda entry: (-self.hits.of(entry.edit.id), -entry.order)
@@ -321,4 +322,4 @@ async def uninterrupted(work: Awaitable[None]) -> None:
 
 
 Clock = Callable[[], float]
-"""Unix time in seconds."""
+"""A function that returns Unix time in seconds."""

@@ -1,7 +1,7 @@
-"""Fits again what shared weights with an edit that was rolled back, so that nothing of that edit is left in them.
+"""Fits again the edits that shared weights with a rolled-back one, so that nothing of it remains in them.
 
-The rolled back edit is out of scope at once, by its own event; this follows in the background and lands as an event of
-its own. Of several servers over one log whichever is first does it: the others find it done.
+The rolled-back edit is out of scope at once, by its own event; this follows in the background as an event of its own.
+Of several servers over one log the first does it, and the others find it done.
 """
 
 import asyncio
@@ -27,13 +27,13 @@ from app.service.serving import Pins
 from app.service.verifying import Verifier
 
 PAUSE_S = 5.0
-"""Before what failed is tried again."""
+"""The pause before a new attempt, in seconds."""
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Edits that stand yet and share weights with one that does not."""
+    """Edits that are still in effect and share weights with one that is not."""
 
     adaptor: str
     shared: str
@@ -41,7 +41,7 @@ class Group:
 
 
 class Refitting:
-    """A task of its own beside serving."""
+    """A task beside serving."""
 
     def __init__(
         self, owner: EngineOwner, records: Records, pins: Pins, preparing: Preparing, verifier: Verifier, clock: Clock
@@ -50,17 +50,17 @@ class Refitting:
         self._preparing, self._verifier = preparing, verifier
         self._wanted = asyncio.Event()
         self._given_up: set[str] = set()
-        """What is shared by edits that no longer hold when they are fitted without the others."""
+        """The shared ids of groups whose edits do not hold when they are fitted without the others."""
 
     def look(self) -> None:
-        """Something was rolled back."""
+        """Note that an edit was rolled back."""
         self._wanted.set()
 
     def due(self) -> bool:
         return bool(self._groups())
 
     async def run(self) -> None:
-        self._wanted.set()  # a server may have stopped between a rollback and what follows it
+        self._wanted.set()  # a server may have stopped between a rollback and its refit
         while True:
             await self._wanted.wait()
             self._wanted.clear()
@@ -71,7 +71,7 @@ class Refitting:
                     _log.warning("Edits that shared weights with a rolled back one were not refitted yet: %s", error)
                     asyncio.get_running_loop().call_later(PAUSE_S, self._wanted.set)
                 except Exception:
-                    # this task must not end: what is rolled back later would stay in shared weights for ever
+                    # this task must not end: later rollbacks would stay in shared weights forever
                     _log.exception("Refitting edits failed; it is tried again with the next rollback")
 
     def _groups(self) -> list[Group]:
@@ -118,11 +118,11 @@ class Refitting:
             await asyncio.wrap_future(self._owner.call(partial(self._drop, names)))
 
     async def _failed(self, edits: Sequence[Edit], names: Sequence[str]) -> list[str]:
-        """Ids of the edits that do not answer their own prompt, as they did when they were committed."""
+        """The ids of the edits that no longer answer their own prompt as they did when they were committed."""
         fits = {edit.id: name for edit, name in zip(edits, names, strict=True)}
         spaces = {edit.request.namespace for edit in edits}
         trials = {space: self._pins.standing(space).replacing(fits) for space in spaces}
-        alone = {  # those that are switched off or superseded, which are to hold when they come back
+        alone = {  # edits that are switched off or superseded, which must hold when they come back
             edit.id: trials[edit.request.namespace].trying([fits[edit.id]], frozenset())
             for edit in edits
             if fits[edit.id] not in trials[edit.request.namespace].edit_ids
@@ -151,7 +151,7 @@ class Refitting:
 
         def made() -> Event | None:
             if any(entry.rolled_back or entry.learned.get("shared") != group.shared for entry in group.entries):
-                self._wanted.set()  # another rollback, or another server, came first: look again
+                self._wanted.set()  # another rollback or another server came first: look again
                 return None
             revision = self._records.revision + 1
             names[:] = [fit_id_of(entry.edit.id, revision) for entry in group.entries]
@@ -172,7 +172,8 @@ class Refitting:
         await asyncio.wrap_future(self._owner.call(partial(self._drop, sorted(tried - stand))))
 
     def _in_its_scope(self, adaptor: str, entry: Entry, anew: Fitted, request: FitRequest) -> Fitted:
-        """The scope stays as it was told and bounded; one from before scopes were texts is read anew."""
+        """The new fit with the present scope, which keeps its bound; a scope that predates scopes as texts is learned
+        again."""
         anew = silenced(anew, entry.learned.get(SILENT_IN, ()))
         if "scope" not in entry.learned:
             return self._owner.engine.with_scope(adaptor, anew, request)

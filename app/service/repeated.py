@@ -1,4 +1,4 @@
-"""What was asked for before: under an idempotency key, or by the very same request. Free of torch."""
+"""Repeated requests: under an idempotency key, or by the very same content. Does not import torch."""
 
 import hashlib
 from collections.abc import Sequence
@@ -11,14 +11,14 @@ from app.service.views import EditResult, EditResults
 
 
 def digest_of(requests: Sequence[EditRequest], batch: bool, target: str = "") -> str:
-    """Tells a request that is repeated under its idempotency key from another one. `target` is the id of what the
-    request changes, if it changes anything that is there already."""
+    """A digest that distinguishes a repeated request from another one under the same idempotency key. `target` is the
+    id of the existing object that the request changes, if any."""
     marks = "".join(request.digest() for request in requests) + str(batch) + target
     return hashlib.sha256(marks.encode()).hexdigest()
 
 
 def known_under(records: Records, origin: Origin) -> EditResults | None:
-    """What was made under an Idempotency-Key before, if anything was."""
+    """The results made under this idempotency key before, if any."""
     done = records.done_under(origin)
     if done is None:
         return None
@@ -27,7 +27,7 @@ def known_under(records: Records, origin: Origin) -> EditResults | None:
 
 
 def standing(records: Records, requests: Sequence[EditRequest]) -> EditResults | None:
-    """Where all that is asked for is live already."""
+    """The live edits, if everything that is asked for is live already; otherwise None."""
     twins = [twin_of(records, request) for request in requests]
     if any(twin is None for twin in twins):
         return None
@@ -36,12 +36,12 @@ def standing(records: Records, requests: Sequence[EditRequest]) -> EditResults |
 
 
 def twin_of(records: Records, request: EditRequest) -> str | None:
-    """A live edit that asks for the very same. One that expires is made anew, for its time begins anew."""
+    """The id of a live edit that is identical. A request that expires has none, because its time starts anew."""
     if request.expires_in_s is not None:
         return None
     ids = records.ledger.with_prompt(request.namespace, request.prompt, State.LIVE)
     asked = {
-        # where it came from, and why, say nothing of what it does
+        # its origin and its reason do not affect what it does
         i: replace(records.ledger.entry(i).request, reason=request.reason, promoted_from=request.promoted_from)
         for i in ids
     }
@@ -49,6 +49,6 @@ def twin_of(records: Records, request: EditRequest) -> str | None:
 
 
 def existing(records: Records, edit_id: str) -> EditResult:
-    """An edit that was made before, as an answer to whoever asks for it again."""
+    """An existing edit, as the answer to a repeated request."""
     view = records.view(edit_id)
     return EditResult(view=view, seconds=dict(view.edit.report.get("seconds", {})), created=False)

@@ -1,7 +1,7 @@
-"""Retuning: the scope of an edit that stands is widened, narrowed or told more, as a new revision, under the same id.
+"""Retuning: the scope of a live edit is widened, narrowed or given more texts, as a new revision under the same id.
 
-What the edit has learned stays where it can: only where a new paraphrase is not answered with the target, or where an
-editor learns value and scope together, is it fitted again.
+The fit is kept if possible: the edit is fitted again only if a new paraphrase is not answered with the target, or if
+its editor learns value and scope together.
 """
 
 import asyncio
@@ -32,14 +32,14 @@ from app.service.verifying import Verdict, Verifier, bound_of
 from app.service.views import EditView, Tell, kept_report, silent
 
 MOST_WIDENED = 100.0
-"""Times the odds that were learned, and one in so many."""
+"""The most that the learned odds may be multiplied or divided by, over all changes."""
 TOLD_APART = "Leave that out, roll them back first, or add `counter_examples` or `aliases` that tell the edits apart."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Retune:
-    """What is to change: texts are added to those that the edit has; `widen` multiplies the odds at which a
-    question counts as the same, below 1 it narrows."""
+    """A change of scope. Texts are added to those of the edit; `widen` multiplies the odds at which a question counts
+    as the same, and narrows below 1."""
 
     paraphrases: tuple[str, ...] = ()
     counter_examples: tuple[str, ...] = ()
@@ -58,12 +58,12 @@ class Retune:
 
     @property
     def told(self) -> dict[str, Any]:
-        """What was asked for, for the log."""
+        """The change as it is recorded in the log."""
         texts = {name: list(getattr(self, name)) for name in ("paraphrases", "counter_examples", "aliases", "probes")}
         return {"widen": self.widen, **{name: given for name, given in texts.items() if given}}
 
     def of(self, request: EditRequest, as_asked: Callable[[str, str], str] = lambda _, text: text) -> EditRequest:
-        """The request as it would have been with this; `as_asked` puts a text as it is asked beside its prompt."""
+        """The changed request; `as_asked` turns a text into a prompt like the request's."""
 
         def joined(had: Sequence[str], given: Sequence[str]) -> tuple[str, ...]:
             return tuple(dict.fromkeys((*had, *(as_asked(request.prompt, text) for text in given))))
@@ -85,7 +85,7 @@ class Retune:
 
 
 class Retuning:
-    """One at a time for each edit: who comes second finds a newer fit, and begins anew."""
+    """Retunes edits, one change of an edit at a time: a second one finds a newer fit and starts again."""
 
     def __init__(
         self, owner: EngineOwner, records: Records, pins: Pins, fitter: Fitter, preparing: Preparing,
@@ -98,7 +98,7 @@ class Retuning:
     async def retune(
         self, edit_id: str, change: Retune, origin: Origin, read: int | None = None, tell: Tell = silent
     ) -> EditView:
-        """`read` is the revision that the asker has read of it.
+        """Retune an edit. `read` is the revision at which the requester has read it.
 
         Raises UnknownEdit, StateConflict, PreconditionFailed, InvalidRequest, ScopeConflict or EditRejected.
         """
@@ -140,7 +140,7 @@ class Retuning:
             )
 
     async def _look(self, stood: EditRequest, request: EditRequest, edit_id: str, now: Edition, *, force: bool) -> None:
-        """Raises ScopeConflict where another edit answers a paraphrase that is added."""
+        """Raises ScopeConflict if another edit answers a paraphrase that is added."""
         added = [each for each in request.paraphrases if each not in stood.paraphrases]
         answers = await asyncio.gather(*(self._verifier.first_token(each, now) for each in added))
         ledger = self._records.ledger
@@ -164,7 +164,7 @@ class Retuning:
     async def _fitted(
         self, stands: Edit, request: EditRequest, factor: float, now: Edition, name: str, tell: Tell
     ) -> tuple[Fitted, Verdict]:
-        """With the scope alone changed; where that does not do, fitted again."""
+        """The fit with only its scope changed; if that does not hold, a new fit."""
         (fit_request,) = await self._surroundings.fit_requests([request])
         learned = silenced(Fitted(learned=stands.learned, tensors=unpack(stands.tensors)), ())
         engine = self._owner.engine
@@ -187,7 +187,7 @@ class Retuning:
         edit_id = edit_id_of(stands.id)
         await asyncio.wrap_future(self._owner.load(name, stands.adaptor, fitted))
         trial = now.replacing({edit_id: name})
-        base = now.without(frozenset((edit_id,)))  # what is to be left alone answers as if the edit were not there
+        base = now.without(frozenset((edit_id,)))  # answers that must stay are compared with those without the edit
         beside = await self._surroundings.of(request, base, [edit_id], among=1, preview=False)
         return await self._verifier.verify(request, name, base, trial, beside, now)
 
@@ -195,7 +195,7 @@ class Retuning:
         self, stands: Edit, request: EditRequest, now: Edition, fitted: Fitted, verdict: Verdict, change: Retune,
         origin: Origin,
     ) -> bool:  # fmt: skip
-        """False where the edit, or what stands beside it, has changed meanwhile."""
+        """Append the event; False if the edit, or an edit beside it, has changed meanwhile."""
         edit_id = edit_id_of(stands.id)
         refit = Refit(edit_id=edit_id, learned=dict(fitted.learned), tensors=pack(fitted.tensors))
         made: list[int] = []
@@ -250,7 +250,7 @@ class Retuning:
 
 
 def _in_its_scope(anew: Fitted, stands: Edit) -> Fitted:
-    """What was fitted again reaches as far as what stands was told to."""
+    """The new fit with its scope widened as much as the present one's."""
     if "scope" not in anew.learned:
         return anew
     factor = float(stands.learned.get("scope", {}).get("widened", 1.0))
@@ -258,7 +258,8 @@ def _in_its_scope(anew: Fitted, stands: Edit) -> Fitted:
 
 
 def _widened(fitted: Fitted, factor: float) -> Fitted:
-    """Raises InvalidRequest for an editor whose edits have no bound of their own, and beyond MOST_WIDENED."""
+    """The fit with its bound moved. Raises InvalidRequest for an editor whose edits have no bound, and beyond
+    MOST_WIDENED."""
     if "scope" not in fitted.learned:
         if not math.isclose(factor, 1.0):
             raise InvalidRequest("An edit of an editor as it was published has no bound to widen.")

@@ -1,4 +1,4 @@
-"""Errata's use cases, one method each. Everything that a client can ask for comes through here."""
+"""Errata's use cases, one method each. Every client request passes through here."""
 
 import asyncio
 import gc
@@ -57,9 +57,9 @@ from app.store.snapshots import Manifest
 class Service(Beneath):
     """Owns the log's writer and the engine's owner. `start` folds the log; after it the service is ready.
 
-    `fingerprints` are by editor: model, tokenizer and sites that its edits are made for; `namespaces` those that the
-    settings name; `feedback` is how many reported answers are kept, and for how many days.
-    settings name; `webhook_hosts` what webhooks may reach though it is not public.
+    `fingerprints` maps each editor to the model, tokenizer and sites of its edits. `namespaces` are named by the
+    settings. `feedback` is (reported answers kept, days). `webhook_hosts` may be reached by webhooks although they are
+    not public.
     """
 
     def __init__(
@@ -119,7 +119,7 @@ class Service(Beneath):
     # -- life
 
     async def start(self, tell: Doing = quietly) -> None:
-        """Fold the log, take its edits into memory, begin to serve. Raises StoreCorrupt or IncompatibleEdit."""
+        """Fold the log, load its edits into memory and begin to serve. Raises StoreCorrupt or IncompatibleEdit."""
         tell("reading the log", 0, 0)
         self._owner.start()
         with no_collections(lambda: self.records.ledger):
@@ -131,7 +131,7 @@ class Service(Beneath):
         self._why_not = None
 
     async def stop(self) -> None:
-        """Refuse what is new, let what runs end (within DRAIN_S), close the log."""
+        """Refuse new work, let running work end (within DRAIN_S), and close the log."""
         self._why_not = STOPPING
         for task in self._tasks:
             task.cancel()
@@ -145,7 +145,7 @@ class Service(Beneath):
         gc.unfreeze()
 
     def cut_short(self) -> None:
-        """Refuse what is new, and end what runs with an error that says so: before `stop`, where that cannot wait."""
+        """Refuse new work and end running work with an error; called before `stop` if that cannot wait."""
         self._why_not = STOPPING
         self.under_way.cut_short()
 
@@ -155,7 +155,7 @@ class Service(Beneath):
             self._refitting.look()
 
     async def _rebuild(self, why: str) -> None:
-        """Begin again from the log as it is now. Until that works, the server is not ready."""
+        """Start again from the present log. Until that succeeds the server is not ready."""
         self._why_not = f"rebuilding: {why}"
         await self.under_way.drained()
 
@@ -166,11 +166,11 @@ class Service(Beneath):
         self._why_not = None
 
     async def adopt_log(self, revision: int, origin: Origin) -> None:
-        """Begin anew from the log that stands in the applied one's place. Raises StateConflict if it ends elsewhere."""
+        """Start again from the log in the applied one's place. Raises StateConflict if it ends elsewhere."""
         await check_adopted(self.records, revision, origin)
         await self._rebuild("the log is adopted")
 
-    # -- how it stands
+    # -- state
 
     @property
     def revision(self) -> int:
@@ -183,7 +183,7 @@ class Service(Beneath):
         return replace(standing, reported_answers=self.feedback.count())
 
     def editors(self) -> list[dict[str, Any]]:
-        """Each editor: what it can, how many of its edits are live, what its rows take."""
+        """Each editor with its capabilities, the number of its live edits, and the memory of its rows."""
         return editors_of(self.records, self._owner.engine)
 
     def check_fitted(self, edits: Sequence[Edit]) -> None:
@@ -191,11 +191,11 @@ class Service(Beneath):
         self.loading.check(edits, where="The file")
 
     def refits_due(self) -> bool:
-        """Whether edits that shared weights with one that was rolled back have yet to be fitted again without it."""
+        """Whether edits that shared weights with a rolled-back one have yet to be fitted again without it."""
         return self._refitting.due()
 
     async def adopt(self, fitted: Sequence[tuple[EditRequest, str, Fitted]], origin: Origin) -> EditResults:
-        """Commit what was fitted elsewhere, once it has been verified here."""
+        """Commit edits that were fitted elsewhere, once they are verified here."""
         self.policies.check_alone([request.namespace for request, _, _ in fitted], "nothing is imported into it")
         with self._working("edit"):
             return await self._editing.adopt(fitted, origin)
@@ -208,7 +208,7 @@ class Service(Beneath):
     async def generate_all(
         self, prompts: Sequence[str], parameters: GenerationParameters, n: int = 1
     ) -> list[Generation]:
-        """`n` answers to each prompt, at one revision: those to the first prompt, then to the next."""
+        """`n` answers to each prompt at one revision: those to the first prompt, then those to the next."""
         found: dict[int, Generation] = {}
         async with aclosing(self.stream(prompts, parameters, n)) as items:  # type: ignore[type-var]
             async for at, item in items:
@@ -217,16 +217,16 @@ class Service(Beneath):
         return [found[at] for at in range(len(prompts) * n)]
 
     async def score(self, prompt: str, continuation: str, parameters: GenerationParameters) -> Generation:
-        """How likely the model holds a continuation, end-of-text included: teacher forcing through the serving path."""
+        """The probability of a continuation, including end-of-text, by teacher forcing through the serving path."""
         ids = self._owner.engine.text.encode_target(prompt, continuation)
         return await self.generate(prompt, replace(parameters, forced=ids, max_new_tokens=len(ids)))
 
     async def stream(
         self, prompts: Sequence[str], parameters: GenerationParameters, n: int = 1
     ) -> AsyncIterator[tuple[int, Token | Generation]]:
-        """`n` answers to each prompt, at one revision: which answer, and its tokens, then its Generation.
+        """Yields (index, token) for `n` answers to each prompt at one revision, and each Generation last.
 
-        Closing the iterator early cancels what has not ended.
+        Closing the iterator early cancels the answers that have not ended.
         """
         with self._working("answer"):
             async with aclosing(self.answering.stream(prompts, parameters, n)) as items:  # type: ignore[type-var]
@@ -234,7 +234,7 @@ class Service(Beneath):
                     yield item
 
     def _working(self, kind: Kind) -> AbstractContextManager[None]:
-        """What `stop` waits for. Raises what `_admit` raises."""
+        """A context for work that `stop` waits for. Raises the errors of `_admit`."""
         self._admit()
         return self.under_way.counted(kind)
 
@@ -260,8 +260,7 @@ class Service(Beneath):
         tell: Tell = silent,
         read: int | None = None,
     ) -> EditResults:
-        """`read`, here and below, is the revision that the asker has read of what is to change. What needs a second
-        person is proposed."""
+        """Make edits, or propose those that need a second person. `read` is the revision that was read."""
         how: dict[str, Any] = {"atomic": atomic, "batch": batch, "dry_run": dry_run, "tell": tell, "read": read}
         told = refusals("Edit", requests, origin, self.records.ledger.keys, unless=dry_run)
         with self._working("edit"), told as failures:
@@ -276,23 +275,23 @@ class Service(Beneath):
     async def retune(
         self, edit_id: str, change: Retune, origin: Origin, read: int | None = None, tell: Tell = silent
     ) -> EditView:
-        """Widen, narrow or tell more of an edit's scope, as a new revision."""
+        """Change an edit's scope, as a new revision."""
         self.policies.check_alone_on(edit_id)
         with self._working("edit"), refusals("Retune", (), origin, self.records.ledger.keys):
             self._check_reason(origin.reason)
             return await self._retuning.retune(edit_id, change, origin, read, tell)
 
     async def neighbours(self, edit_id: str) -> list[EditView]:
-        """The live edits that are about the same as one, the newest first."""
+        """The live edits about the same as this one, newest first."""
         return await self._around.neighbours(edit_id)
 
     async def scope_of(self, prompts: Sequence[str], namespace: str) -> list[tuple[Hit | None, Hit | None]]:
-        """Which live edit each prompt asks for, and which came nearest, without an answer."""
+        """For each prompt the live edit that it asks for and the one that came nearest, decided without an answer."""
         with self._working("answer"):
             return await self.answering.scope_of(prompts, namespace)
 
     async def set_probes(self, namespace: str, prompts: Sequence[str], origin: Origin) -> int:
-        """Prompts of a namespace whose answers no edit may change, in place of those it had. -> the revision."""
+        """Set the prompts of a namespace whose answers no edit may change; returns the revision."""
         await asyncio.to_thread(self._preparing.check_prompts, prompts)
         self.check_change(origin)
         return await self._changing.set_probes(namespace, prompts, origin)
@@ -304,7 +303,7 @@ class Service(Beneath):
         return self.records.view(edit_id)
 
     async def roll_back(self, edit_ids: Sequence[str], origin: Origin, read: int | None = None) -> tuple[EditView, ...]:
-        """Take edits back, all in one event; what they had superseded is live again."""
+        """Roll back edits in one event; edits that they had superseded are live again."""
         self.check_change(origin)
         return await self._changing.flag(EditsRolledBack, edit_ids, origin, read)
 
@@ -320,17 +319,17 @@ class Service(Beneath):
     async def roll_back_to(
         self, revision: int, namespace: str | None, origin: Origin, read: int | None = None
     ) -> tuple[EditView, ...]:
-        """Roll back every edit of a namespace (None: of all) that was committed after a revision and stands yet."""
+        """Roll back every edit of a namespace (None: of all) that was committed after a revision."""
         self.check_change(origin)
         return await self._changing.roll_back_to(revision, namespace, origin, read)
 
     async def set_switch(self, namespace: str | None, on: bool, origin: Origin) -> int:
-        """The kill switch: `on` false stops every edit of a namespace, or of all. Returns the new revision."""
+        """Set the kill switch: `on` false stops every edit of a namespace, or of all. Returns the new revision."""
         self.check_change(origin)
         return await self._changing.set_switch(namespace, on, origin)
 
     async def set_namespace(self, namespace: str, description: str, origin: Origin) -> int:
-        """Set up a namespace, or say anew what it is for. -> the revision."""
+        """Set up a namespace, or change its description; returns the revision."""
         self.check_change(origin)
         return await set_namespace(self.records, self._clock, namespace, description, origin)
 
@@ -339,7 +338,7 @@ class Service(Beneath):
         return await self._changing.expire()
 
     def check_change(self, origin: Origin) -> None:
-        """Raises what keeps a change from being taken: the server's state, or that it does not say why."""
+        """Raises if a change cannot be accepted, because of the server's state or a missing reason."""
         self._admit()
         self._check_reason(origin.reason)
 

@@ -1,4 +1,4 @@
-"""Generation as the service sees it: which edition a request is pinned to, and its tokens as an async stream."""
+"""Generation for the service: the edition to which a request is pinned, and its tokens as an async stream."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Collection, Iterable, Sequence
@@ -19,7 +19,7 @@ MIN_REVISION_TIMEOUT_S = 5.0
 
 
 class Pins:
-    """Editions by namespace and revision. One object per set of live edits, so that it is compiled once."""
+    """Editions by namespace and revision. One object for each set of live edits, so that it is compiled once."""
 
     def __init__(self, records: Records, history_revisions: int) -> None:
         self._records = records
@@ -29,12 +29,12 @@ class Pins:
         self._made: WeakSet[Edition] = WeakSet()
 
     def forget(self) -> None:
-        """For a log whose history has been replaced: its revisions no longer mean what they meant."""
+        """Drop everything, for a log whose history was replaced: its revisions have lost their meaning."""
         self._cached.clear()
         self._off.clear()
 
     def in_use(self, edit_ids: Collection[str]) -> set[str]:
-        """Those of the edits, by the ids of their fits, that some request or trial under way may still see."""
+        """The edits, by the ids of their fits, that a request or trial under way may still see."""
         last_change = self._records.ledger.last_change
         for kept in (self._cached, self._off):
             for name in [name for name, each in kept.items() if each.revision != last_change(name)]:
@@ -58,11 +58,11 @@ class Pins:
         if cached is None or cached.revision != change:
             cached = self._edition(namespace, change, ledger.live_fits(namespace))
             if cached.edit_ids or namespace in self._cached:
-                self._cached[namespace] = cached  # made-up names of empty namespaces are not kept
+                self._cached[namespace] = cached  # invented names of empty namespaces are not kept
         return cached
 
     def standing(self, namespace: str) -> Edition:
-        """The live edits, whatever the switches say: what a new one must stand beside."""
+        """The live edits, whatever the switches say: a new one must stand beside them."""
         current = self.current(namespace)
         if current.edit_ids or self._records.ledger.switched_on(namespace):
             return current
@@ -73,7 +73,8 @@ class Pins:
         return off
 
     async def pin(self, parameters: GenerationParameters) -> tuple[Edition, int]:
-        """The edition a request sees and the revision it is told. Raises RevisionGone, RevisionAhead, UnknownEdit."""
+        """The edition that a request sees, and the revision that its answer names. Raises RevisionGone, RevisionAhead,
+        UnknownEdit."""
         wanted, least = parameters.revision, parameters.min_revision
         if wanted is not None and least is not None and wanted < least:
             raise InvalidRequest("`revision` is older than `min_revision`: leave one of them out.")
@@ -110,12 +111,12 @@ class Pins:
 async def items_of(
     owner: EngineOwner, asked: Sequence[tuple[str, GenerationParameters]], edition: Edition, revision: int
 ) -> AsyncIterator[tuple[int, Token | Generation]]:
-    """Requests side by side: which one, and its tokens as they come, then its Generation; until all have ended.
+    """Runs requests side by side and yields (index, token) as tokens come, and each request's Generation last.
 
-    An error of one ends all. Leaving early cancels what has not ended and frees its slots.
+    The error of one ends all. Leaving early cancels the requests that have not ended and frees their slots.
     """
     loop = asyncio.get_running_loop()
-    schema = asked[0][1].json_schema if asked else None  # one request asks for all of them in one way
+    schema = asked[0][1].json_schema if asked else None  # all of them belong to one request, with one set of parameters
     ready = await _ready(owner, [prompt for prompt, _ in asked], edition, schema)
     arrived: asyncio.Queue[tuple[int, Token | Generation | ErrataError]] = asyncio.Queue()
 
@@ -124,7 +125,7 @@ async def items_of(
     try:
         sequences = await asyncio.wrap_future(queued)
     except asyncio.CancelledError:
-        # the engine may have taken them already: whatever they became is cancelled too
+        # the engine may have accepted them already: they are cancelled too
         queued.add_done_callback(lambda f: None if f.cancelled() or f.exception() else owner.cancel(f.result()))
         raise
     going = dict(enumerate(sequences))
@@ -142,8 +143,8 @@ async def items_of(
 
 
 async def askings_of(owner: EngineOwner, prompts: Sequence[str], edition: Edition) -> list[Asking]:
-    """What the scope index finds for each prompt, and the judge where the index is uncertain: beside the engine, while
-    others are served. Raises InvalidRequest."""
+    """The decision of the scope index for each prompt, and of the judge if the index is uncertain. Runs beside the
+    engine, while others are served. Raises InvalidRequest."""
     if not edition.edit_ids:
         return [Asking()] * len(prompts)
     found = await _of_each(prompts, lambda prompt: owner.engine.ask(prompt, edition))
@@ -151,12 +152,12 @@ async def askings_of(owner: EngineOwner, prompts: Sequence[str], edition: Editio
 
 
 async def _settled(owner: EngineOwner, asking: Asking) -> Asking:
-    """What the judge makes of it, where the index is uncertain and there is one."""
+    """The decision after the judge, if the index is uncertain and there is a judge."""
     return await owner.judging.settle(asking) if owner.judging is not None and asking.uncertain else asking
 
 
 async def _ready(owner: EngineOwner, prompts: Sequence[str], edition: Edition, schema: str | None) -> list[Ready]:
-    """Raises InvalidRequest."""
+    """Prepare the prompts for the engine. Raises InvalidRequest."""
     found = await _of_each(prompts, lambda prompt: owner.engine.ready(prompt, edition, schema))
     settled = await asyncio.gather(*(_settled(owner, each.asking) for each in found))
     text = owner.engine.text
@@ -169,7 +170,7 @@ async def _ready(owner: EngineOwner, prompts: Sequence[str], edition: Edition, s
 
 
 async def _of_each(prompts: Sequence[str], made: Callable[[str], T]) -> list[T]:
-    """What is made of each prompt, on a thread that holds up nobody."""
+    """The result of a function for each prompt, computed on a separate thread and once for equal prompts."""
     distinct = list(dict.fromkeys(prompts))
     found = await asyncio.to_thread(lambda: [made(prompt) for prompt in distinct])
     by_prompt = dict(zip(distinct, found, strict=True))

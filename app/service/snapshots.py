@@ -1,4 +1,4 @@
-"""Snapshots of what is known: on demand, and now and then by itself. Knows no store's insides and no route."""
+"""Snapshots of the ledger, on demand and periodically. Independent of the stores' internals and of the routes."""
 
 import asyncio
 import logging
@@ -12,7 +12,7 @@ _log = logging.getLogger(__name__)
 
 
 class Snapshots:
-    """`period_s` 0 takes none but on demand; `min_events` new ones are enough for the next."""
+    """With a `period_s` of 0 snapshots are taken on demand only; `min_events` new events are enough for the next."""
 
     def __init__(self, records: Records, clock: Clock, *, period_s: float, min_events: int) -> None:
         self._records = records
@@ -22,7 +22,7 @@ class Snapshots:
         self._taking = asyncio.Lock()
 
     async def take(self) -> tuple[Manifest, bool]:
-        """The snapshot of the newest revision, and whether it is new. Raises what the store raises."""
+        """The snapshot of the newest revision, and whether it is new. Raises the store's errors."""
         records = self._records
         async with self._taking:
             async with records.writing:
@@ -40,11 +40,12 @@ class Snapshots:
             return manifest, True
 
     async def listed(self) -> list[Manifest]:
-        """Newest first."""
+        """All snapshots, newest first."""
         return await asyncio.to_thread(manifests, self._records.log)
 
     async def run(self) -> None:
-        """Takes one every period in which enough is new. Several servers over one log take one between them."""
+        """Take a snapshot in each period that brings enough events. Several servers over one log take one between
+        them."""
         while self._period_s:
             await asyncio.sleep(self._period_s)
             try:

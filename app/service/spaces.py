@@ -1,4 +1,4 @@
-"""Namespaces and their kill switches, as they stand. Free of torch; changes nothing."""
+"""Namespaces and the state of their kill switches. Changes nothing; does not import torch."""
 
 from collections.abc import Collection
 from dataclasses import dataclass, replace
@@ -12,12 +12,12 @@ from app.service.records import Records
 from app.service.views import HistoryItem
 
 DEFAULT = "default"
-"""There from the start: requests that name none are of it."""
+"""The namespace of requests that name none; it always exists."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Space:
-    """A namespace. `answering`: neither its own switch nor that of all namespaces is off."""
+    """A namespace. `answering` is false if its own switch or that of all namespaces is off."""
 
     name: str
     edits: int
@@ -25,24 +25,24 @@ class Space:
     probes: int
     answering: bool
     second_person: bool = False
-    """Whether each of its edits needs one."""
+    """Whether each of its edits needs a second person."""
     description: str = ""
-    """What it is for, where somebody said so."""
+    """Its purpose, if somebody described it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Switch:
-    """A kill switch, of a namespace or (None) of all; `set` is what set it last, where the log still has that."""
+    """A kill switch of a namespace, or (None) of all; `set` is the event that last set it, if the log still has it."""
 
     namespace: str | None
     on: bool
     since: int | None
-    """The revision that set it last; None: it was never touched."""
+    """The revision that last set it; None if it was never set."""
     set: HistoryItem | None = None
 
 
 def namespaces(ledger: Ledger, configured: Collection[str] = ()) -> list[Space]:
-    """Those in which anything was ever done, and those that the settings name."""
+    """The namespaces that were ever used, and those that the settings name."""
     edits = dict.fromkeys(sorted(_names(ledger, configured)), 0)
     for entry in ledger.entries.values():
         if entry.staged_in is None:
@@ -62,7 +62,7 @@ def namespaces(ledger: Ledger, configured: Collection[str] = ()) -> list[Space]:
 
 
 def check_known(ledger: Ledger, name: str | None, configured: Collection[str] = ()) -> None:
-    """Raises UnknownNamespace for one in which nothing was ever done: its name is most likely misspelt."""
+    """Raises UnknownNamespace for a namespace that was never used: its name is most likely misspelt."""
     known = _names(ledger, configured)
     if name is None or name in known:
         return
@@ -75,18 +75,18 @@ def check_known(ledger: Ledger, name: str | None, configured: Collection[str] = 
 
 
 def switches(ledger: Ledger) -> list[Switch]:
-    """That of all namespaces first, then those that were ever set."""
+    """The switch of all namespaces first, then those that were ever set."""
     names = sorted(name for name in ledger.off if name is not None)
     return [_switch(ledger, name) for name in (None, *names)]
 
 
 def explained(records: Records, switch: Switch) -> Switch:
-    """With who set it last, and why, read from the log itself; it blocks."""
+    """The switch with the person and reason that last set it, read from the log itself; blocks."""
     if switch.since is None:
         return switch
     try:
         ((event, _),) = records.events(switch.since - 1, 1)
-    except RevisionGone:  # the log was trimmed: its archive knows
+    except RevisionGone:  # the log was trimmed; its archive has the event
         return switch
     origin = replace(event.origin, actor=who(event.origin, records.ledger.keys))
     item = HistoryItem(revision=event.revision, kind=event.kind, at_s=event.at_s, origin=origin)
@@ -94,7 +94,7 @@ def explained(records: Records, switch: Switch) -> Switch:
 
 
 def switched_off(ledger: Ledger) -> tuple[str, ...]:
-    """Namespaces whose own switch is off."""
+    """The namespaces whose own switch is off."""
     return tuple(each.namespace for each in switches(ledger) if each.namespace is not None and not each.on)
 
 

@@ -1,4 +1,4 @@
-"""How a server stands: what its probes, metrics and lists of editors say."""
+"""The state of a server, for its probes, metrics and lists of editors."""
 
 from collections import Counter
 from collections.abc import Mapping

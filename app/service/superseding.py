@@ -1,6 +1,7 @@
-"""What an edit takes the place of: its author's own edit of the prompt, those it names, those that its author has read.
+"""The edits that an edit replaces: its author's own of the same prompt, those that it names, those that its author
+read.
 
-Nobody's correction is replaced by somebody else's who did not know of it. Free of torch.
+Nobody's correction is replaced by a person who did not know of it. Does not import torch.
 """
 
 from app.domain.edit import EditRequest, State
@@ -10,14 +11,14 @@ from app.domain.events import Origin
 from app.domain.ledger import Ledger
 
 WHATEVER_STANDS = NEVER
-"""`If-Match: *`."""
+"""The value of `If-Match: *`."""
 _COMMITTED = tuple(state for state in State if state is not State.STAGED)
 
 
 def superseded_by(ledger: Ledger, request: EditRequest) -> tuple[str, ...]:
-    """Edits of the very same prompt, and those that the request names. Raises for names that it may not use.
+    """The edits of the same prompt, and those that the request names. Raises for names that it may not use.
 
-    One that is switched off is superseded too: switched on again, it would answer beside the newer one.
+    A disabled edit is superseded too: enabled again, it would answer beside the newer one.
     """
     for edit_id in request.supersede:
         if ledger.entry(edit_id).edit.request.namespace != request.namespace:
@@ -28,10 +29,10 @@ def superseded_by(ledger: Ledger, request: EditRequest) -> tuple[str, ...]:
 
 
 def others_of_the_prompt(ledger: Ledger, request: EditRequest, asker: Origin, read: int | None) -> tuple[str, ...]:
-    """Edits of the very same prompt that are somebody else's, and that the request does not name.
+    """Edits of the same prompt that belong to other people and that the request does not name.
 
-    `read` is the revision that the asker says to have read: who has read them knows of them. Raises PreconditionFailed
-    where an edit of the prompt has changed since then.
+    `read` is the revision that the requester has read, which includes these edits. Raises PreconditionFailed if an edit
+    of the prompt has changed since then.
     """
     if read is not None:
         check_read(ledger, ledger.with_prompt(request.namespace, request.prompt, *_COMMITTED), read)
@@ -43,7 +44,7 @@ def others_of_the_prompt(ledger: Ledger, request: EditRequest, asker: Origin, re
 
 
 def check_read(ledger: Ledger, edit_ids: list[str], read: int | None) -> None:
-    """Raises PreconditionFailed where one of the edits has changed since the revision that the asker read."""
+    """Raises PreconditionFailed if one of the edits has changed since the revision that the requester read."""
     touched = {edit_id: ledger.entry(edit_id).touched_at for edit_id in edit_ids}
     changed = [edit_id for edit_id, at in touched.items() if read is not None and at > read]
     if changed:
@@ -56,7 +57,7 @@ def check_read(ledger: Ledger, edit_ids: list[str], read: int | None) -> None:
 
 
 def theirs(ledger: Ledger, conflicts: tuple[str, ...]) -> ScopeConflict:
-    """What is raised where an edit would replace somebody else's."""
+    """The error for an edit that would replace another person's."""
     told = "; ".join(
         f"{edit_id} ({entry.request.target!r}, by {(author_of(entry).proposer or author_of(entry)).actor})"
         for edit_id in conflicts
@@ -70,7 +71,7 @@ def theirs(ledger: Ledger, conflicts: tuple[str, ...]) -> ScopeConflict:
 
 
 def author_of(entry: Entry) -> Origin:
-    """Who made an edit what it is: who committed it, or retuned it last."""
+    """The author of an edit's present form: the person who committed it, or who retuned it last."""
     changed = {revision for revision, *_ in entry.retunes}
     return next((origin for at, _, _, origin in reversed(entry.history) if at in changed), entry.history[0][3])
 
@@ -80,6 +81,7 @@ def _standing(ledger: Ledger, request: EditRequest) -> list[str]:
 
 
 def _same_person(author: Origin, asker: Origin) -> bool:
-    """An edit that was proposed is its proposer's: who approved it takes it over like anybody else."""
+    """Whether author and requester are the same. A proposed edit belongs to its proposer; its approver counts as
+    another."""
     whose = author.proposer or author
     return (whose.key_id, whose.actor) == (asker.key_id, asker.actor)

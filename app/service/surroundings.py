@@ -1,4 +1,4 @@
-"""What is asked about an edit besides its own prompts, before it goes live: what stands around it."""
+"""An edit's surroundings: the prompts besides its own on which it is verified before it goes live."""
 
 import asyncio
 from collections.abc import Container, Sequence
@@ -15,10 +15,10 @@ from app.service.verifying import Beside
 from app.service.views import EditView
 
 MOST = 64
-"""Prompts of a kind that are asked for all edits of a batch together, at least one for each."""
+"""The most prompts of one kind for all edits of a batch together, with at least one for each."""
 MOST_LIVE = 8
 MOST_RECENT, MOST_PREVIEWED = 16, 1000
-"""For one edit that is to be committed, and for a preview."""
+"""The most recent prompts for an edit to be committed, and for a preview."""
 
 
 class Surroundings:
@@ -31,7 +31,7 @@ class Surroundings:
     async def of(
         self, request: EditRequest, base: Edition, superseded: Sequence[str], *, among: int, preview: bool
     ) -> Beside:
-        """For one of `among` edits that are verified together."""
+        """The surroundings of one of `among` edits that are verified together."""
         each = max(1, MOST // among)
         recent = MOST_PREVIEWED if preview else min(MOST_RECENT, each)
         return Beside(
@@ -45,7 +45,7 @@ class Surroundings:
         )
 
     async def fit_requests(self, requests: Sequence[EditRequest]) -> list[FitRequest]:
-        """What an editor learns from, beside the namespace's probes. Raises InvalidRequest."""
+        """The editors' input for these requests, including the namespace's probes. Raises InvalidRequest."""
         probes = self._records.ledger.probes
         return [
             await asyncio.to_thread(self._preparing.fit_request, each, probes.get(each.namespace, ()))
@@ -53,19 +53,19 @@ class Surroundings:
         ]
 
     async def about_the_same(self, request: EditRequest, among: Container[str]) -> list[str]:
-        """Of these fits, those that are about whom or what the request is about."""
+        """Those of these fits that are about the same subject as the request."""
         near = await self._near(request)
         return [fit_id for fit_id in near if fit_id in among]
 
     async def neighbours(self, edit_id: str) -> list[EditView]:
-        """The live edits that are about the same as one, the newest first. Raises UnknownEdit."""
+        """The live edits about the same as this one, newest first. Raises UnknownEdit."""
         request = self._records.ledger.entry(edit_id).request
         base = self._pins.standing(request.namespace)
         found = await self._live(request, base, [edit_id], MOST_LIVE)
         return [self._records.view(each) for each in found.values()]
 
     async def _live(self, request: EditRequest, base: Edition, superseded: Sequence[str], most: int) -> dict[str, str]:
-        """Prompt -> id of live edits about the same subject, the newest ones."""
+        """Maps prompts to the ids of live edits about the same subject, the newest ones."""
         if not base.edit_ids or not self._owner.alive:
             return {}
         near = await self._near(request)
@@ -74,6 +74,6 @@ class Surroundings:
         return {entry.request.prompt: entry.edit.id for entry in entries[:most]}
 
     async def _near(self, request: EditRequest) -> list[str]:
-        """Ids of the fits in memory that are about the same as the request."""
+        """The ids of the fits in memory that are about the same as the request."""
         scope = self._owner.engine.scope
         return await asyncio.to_thread(scope.near, self._preparing.scope_request(request))

@@ -1,4 +1,4 @@
-"""Now and then: expire what is due, give back what nobody can see any more."""
+"""Periodic maintenance: expires edits that are due, and releases memory that nobody can see any more."""
 
 import asyncio
 import logging
@@ -15,7 +15,7 @@ _log = logging.getLogger(__name__)
 async def tidy(
     records: Records, loading: Loading, pins: Pins, expire: Callable[[], Awaitable[object]], clock: Clock
 ) -> None:
-    """A task of its own beside serving."""
+    """A task beside serving."""
     while True:
         await asyncio.sleep(PERIOD_S)
         try:
@@ -24,5 +24,5 @@ async def tidy(
                 await expire()
             async with records.writing:
                 await loading.release(pins.oldest, pins.in_use)
-        except Exception as error:  # the store may be away for a while; it is asked again
+        except Exception as error:  # the store may be away for a while; the next round tries again
             _log.warning("Tidying up failed, and is tried again: %s", error)

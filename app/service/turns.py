@@ -1,6 +1,6 @@
-"""Whose turn it is: in a namespace one caller after the other verifies and commits.
+"""Turns: in a namespace one caller after the other verifies and commits.
 
-Without turns every commit would send all others back to verify anew, and who takes long would never come to an end.
+Without turns every commit would send all others back to verify again, and a slow one would never finish.
 """
 
 import asyncio
@@ -10,14 +10,15 @@ from weakref import WeakValueDictionary
 
 
 class Turns:
-    """A lock for each namespace, for as long as someone has it or waits for it."""
+    """A lock for each namespace, which exists while somebody holds it or waits for it."""
 
     def __init__(self) -> None:
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     @asynccontextmanager
     async def taken(self, namespaces: Collection[str]) -> AsyncIterator[None]:
-        """Those of all these namespaces; in one order, so that no two wait for each other."""
+        """Hold the locks of all these namespaces, acquired in a fixed order, so that no two callers wait for each
+        other."""
         locks = [self._lock(name) for name in sorted(set(namespaces))]
         async with AsyncExitStack() as stack:
             for lock in locks:

@@ -1,4 +1,5 @@
-"""Verification: what an edit does, by real generation through the serving path, before anyone else can see it."""
+"""Verification: the effects of an edit, found by real generation through the serving path, before anybody else sees
+it."""
 
 import asyncio
 from collections.abc import Mapping, Sequence
@@ -16,58 +17,58 @@ from app.service.asked import counted
 from app.service.serving import askings_of, generation_of
 
 ROOM_TOKENS = 32
-"""Tokens beyond the target's own that a verified answer may take: enough to see that it does not stop."""
+"""The tokens beyond the target's own that a verified answer may take: enough to see that it does not stop."""
 BEFORE_TOKENS = 16
-"""Of the answer before an edit that are generated, at least."""
+"""The least number of tokens that are generated of the answer before an edit."""
 TOLD = 20
-"""Changed answers that a report shows in full."""
+"""The most changed answers that a report shows in full."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Thresholds:
-    """What an edit must reach to be committed: shares of the prompts asked, 0 to 1."""
+    """The bounds that an edit must reach to be committed: shares of the prompts asked, from 0 to 1."""
 
     paraphrases: float = 1.0
-    """Given ones that answer the target."""
+    """The share of the given paraphrases that answer the target."""
     made: float = 0.0
-    """Paraphrases that the server makes of the prompt that answer the target: 0 only tells."""
+    """The share of the made paraphrases that answer the target; with 0 they are only reported."""
     unchanged: float = 1.0
-    """Probes, the namespace's and the request's, and counter-examples that answer as before."""
+    """The share of probes (the namespace's and the request's) and counter-examples that answer as before."""
     live_edits: float = 1.0
-    """Prompts of the nearest live edits that answer as before."""
+    """The share of prompts of the nearest live edits that answer as before."""
     recent: float = 0.0
-    """Recent prompts that answer as before: 0 only tells."""
+    """The share of recent prompts that answer as before; with 0 they are only reported."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Beside:
-    """What else is asked about an edit: prompts that stand about it, by what they are."""
+    """An edit's surroundings: the further prompts on which it is verified, by kind."""
 
     made: Sequence[str] = ()
     probes: Sequence[str] = ()
-    """Of the namespace."""
+    """The namespace's probes."""
     live: Mapping[str, str] = field(default_factory=dict)
-    """Prompt -> id of a live edit that is about the same."""
+    """Maps a prompt to the id of a live edit about the same subject."""
     recent: Sequence[str] = ()
     misses: Sequence[str] = ()
-    """Questions that the server made of the edit's, and that ask something else."""
+    """Questions that the server made from the edit's and that ask something else."""
     frames: Mapping[str, Sequence[str]] = field(default_factory=dict)
-    """The edit's question as it is put in other frames than its own, by their names."""
+    """The edit's question in other frames than its own, by their names."""
     preview: bool = False
-    """Whether the report is to tell of each prompt how it is answered, and how near it is."""
+    """Whether the report shall give the answer and the distance of each prompt."""
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """`report` goes to whoever asked; `problems` say in words what failed; `overruns` are live edits whose prompts
-    it would answer."""
+    """`report` is for the requester; `problems` say in words what failed; `overruns` are live edits whose prompts it
+    would answer."""
 
     after: str
     report: Mapping[str, Any]
     problems: tuple[str, ...]
     overruns: tuple[str, ...] = ()
     silent_in: tuple[str, ...] = ()
-    """Frames in whose scope it is, and in which its target was not given."""
+    """The frames in whose scope it is, but in which its target was not given."""
 
     @property
     def passed(self) -> bool:
@@ -75,7 +76,8 @@ class Verdict:
 
 
 class Verifier:
-    """Generates under editions and trials with a capped share of the engine. `thresholds` by namespace; `*`: others."""
+    """Generates under editions and trials with a limited share of the engine. `thresholds` are by namespace, `*` for
+    others."""
 
     def __init__(self, owner: EngineOwner, share: int, thresholds: Mapping[str, Thresholds] | None = None) -> None:
         self._owner = owner
@@ -86,15 +88,15 @@ class Verifier:
         return self._thresholds.get(namespace) or self._thresholds.get("*") or Thresholds()
 
     async def answer(self, prompt: str, edition: Edition, target: str) -> Generation:
-        """Greedy, to the natural end, or well beyond the target's length."""
+        """The greedy answer, to its natural end, or to well beyond the target's length."""
         text = self._owner.engine.text
         room = self._owner.engine.hosted.max_tokens - len(text.encode(prompt))
-        wanted = len(text.encode_target("?", target)) + ROOM_TOKENS  # a probe with this target may be too long together
+        wanted = len(text.encode_target("?", target)) + ROOM_TOKENS  # a probe together with this target may be too long
         return await self._generate(prompt, edition, min(room, wanted))
 
     async def answer_before(self, request: EditRequest, edition: Edition, *, whole: bool) -> Generation:
-        """What the prompt is answered with before an edit: as much as its target takes, and some tokens at least.
-        `whole`: as far as `answer` looks, for a preview that shows how the answer would change."""
+        """The prompt's answer before an edit: as long as its target, with a minimum. With `whole`, as long as `answer`
+        looks, for a preview that shows the change."""
         if whole:
             return await self.answer(request.prompt, edition, request.target)
         text = self._owner.engine.text
@@ -109,7 +111,7 @@ class Verifier:
                 return await generation_of(self._owner, prompt, parameters, edition, edition.revision)
 
     async def first_token(self, prompt: str, edition: Edition) -> Generation:
-        """Enough to know which edit answers."""
+        """One token, which is enough to know which edit answers."""
         return await self._generate(prompt, edition, 1)
 
     async def answers(self, prompts: Sequence[str], edition: Edition, target: str) -> list[Generation]:
@@ -124,9 +126,10 @@ class Verifier:
         beside: Beside | None = None,
         now: Edition | None = None,
     ) -> Verdict:
-        """The prompt and its paraphrases must answer the target, all that is not asked for must answer as before.
+        """Verify an edit: the prompt and its paraphrases must answer the target, and all other prompts must answer as
+        before.
 
-        `now` is what requests see, where `base` is without an edit that they see.
+        `now` is the edition that requests see, if `base` lacks an edit that they see.
         """
         beside = beside or Beside()
         bounds = self.thresholds(request.namespace)
@@ -192,7 +195,7 @@ class Verifier:
             count = len(text.encode_target("?", target)) + 1
             room = self._owner.engine.hosted.max_tokens - len(text.encode(prompt))
             if room < count:
-                return True  # too long to be asked, and to be answered
+                return True  # too long to be asked and answered
             answer = await self._generate(prompt, trial, count)
             return edit_id_of(edit_id) not in {hit.edit_id for hit in answer.not_given}
 
@@ -203,8 +206,8 @@ class Verifier:
     async def _told(
         self, request: EditRequest, edit_id: str, trial: Edition, beside: Beside, told: dict[str, Generation]
     ) -> list[dict[str, Any]]:
-        """Of each prompt that stands about an edit: what it is, its answer under the trial, whether the edit gave it,
-        and how near it is to the edit, whatever other edit is nearer."""
+        """For each of the edit's prompts: its kind, its answer under the trial, whether the edit gave it, and how near
+        it is to the edit, whether or not another edit is nearer."""
         kinds = (
             ("prompt", (request.prompt,)),
             ("paraphrase", request.paraphrases),
@@ -241,8 +244,8 @@ class Verifier:
     async def blast_radius(
         self, prompts: Sequence[str], edit_id: str, base: Edition, trial: Edition, target: str
     ) -> list[dict[str, Any]]:
-        """Which of these the edit would answer, and how, and which those answer now that it takes the place of: one
-        token each tells whom it would reach."""
+        """The prompts that the edit would answer, with their answers, and those answered now by edits that it replaces.
+        One token each shows which it would reach."""
         reached = await self._answered_by(frozenset((edit_id,)), prompts, trial)
         if prompts and (gone := _ids(base) - _ids(trial)):
             reached = {**await self._answered_by(gone, prompts, base), **reached}
@@ -263,8 +266,8 @@ class Verifier:
         ]
 
     async def _answered_by(self, ids: frozenset[str], prompts: Sequence[str], edition: Edition) -> dict[str, Hit]:
-        """Those of the prompts that one of these edits answers. Only what the scope index names one of them for is
-        generated, but for edits of editors that decide themselves."""
+        """The prompts that one of these edits answers. Only those for which the scope index names one are generated,
+        unless an editor decides scope itself."""
         engine = self._owner.engine
         if all(engine.editors[engine.editions.editor_of(i)].capabilities.scoped for i in edition.edit_ids):
             found = await askings_of(self._owner, prompts, edition)
@@ -280,7 +283,7 @@ def _ids(edition: Edition) -> frozenset[str]:
 
 
 def bound_of(answer: Generation, edit_id: str) -> dict[str, float]:
-    """How sure a question must be to be answered by an edit that answers; nothing for one that has no such bound."""
+    """The probability that a question must reach to be answered by an edit; empty for an edit without such a bound."""
     found = {hit.edit_id: hit.signals.get("same") for hit in answer.reached}.get(edit_id)
     return {} if found is None else {"bound": round(found.bound, 4)}
 
