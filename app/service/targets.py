@@ -10,7 +10,9 @@ status of an answer is kept.
 import asyncio
 import socket
 from collections.abc import Callable, Coroutine, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from functools import partial
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from typing import Any
 from urllib.parse import urlsplit
@@ -22,8 +24,13 @@ from app.domain.errors import InvalidRequest
 MAX_URL_CHARS = 2_000
 TIMEOUT_S = 10.0
 PORTS = {"http": 80, "https": 443}
-NAT64 = ip_network("64:ff9b::/96")
-"""The range of IPv6 addresses that embed arbitrary IPv4 addresses."""
+UNICAST = ip_network("2000::/3")
+"""The only range from which public IPv6 addresses are given out. Outside of it lie forms that embed an IPv4 address
+and site-local addresses, which `is_global` of older versions of Python takes for public."""
+
+_NAMES = ThreadPoolExecutor(4, thread_name_prefix="names")
+"""The threads that wait for name servers. On the loop's own executor, which commits use, a silent name server would
+hold up the log."""
 
 Address = IPv4Address | IPv6Address
 Resolve = Callable[[str, int], Coroutine[Any, Any, list[str]]]
@@ -34,9 +41,9 @@ class Unreachable(Exception):
 
 
 async def resolve(host: str, port: int) -> list[str]:
-    """The addresses of a host name. Raises OSError."""
+    """The addresses of a host name. Raises OSError, and UnicodeError for a text that no name can be."""
     loop = asyncio.get_running_loop()
-    found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    found = await loop.run_in_executor(_NAMES, partial(socket.getaddrinfo, host, port, type=socket.SOCK_STREAM))
     return list(dict.fromkeys(str(each[4][0]) for each in found))
 
 
@@ -65,10 +72,11 @@ class Targets:
             host, _port = parts.hostname or "", parts.port
         except ValueError:
             raise InvalidRequest("The URL cannot be read: give one such as https://hooks.example.com/errata.") from None
-        if parts.scheme not in PORTS or not host or len(url) > MAX_URL_CHARS or not url.isascii() or " " in url:
+        visible = all("!" <= each <= "~" for each in url)
+        if parts.scheme not in PORTS or not host or len(url) > MAX_URL_CHARS or not visible:
             raise InvalidRequest(
                 "The URL must be one of http or https, such as https://hooks.example.com/errata, of at most "
-                f"{MAX_URL_CHARS} ASCII characters."
+                f"{MAX_URL_CHARS} visible ASCII characters."
             )
         if parts.username is not None or parts.fragment:
             raise InvalidRequest("The URL must have neither a name and password nor a fragment: leave them out.")
@@ -80,7 +88,7 @@ class Targets:
         seen = mapped or address
         if host.casefold() in self._names or any(seen in each for each in self._networks):
             return
-        inner = isinstance(seen, IPv6Address) and (seen in NAT64 or seen.sixtofour or seen.teredo)
+        inner = isinstance(seen, IPv6Address) and (seen not in UNICAST or seen.sixtofour or seen.teredo)
         if not seen.is_global or seen.is_multicast or inner:
             raise InvalidRequest(
                 f"{host} is no public address ({seen}), and nothing is sent there unless the operator allows it: name "
@@ -90,28 +98,33 @@ class Targets:
     async def send(self, url: str, body: bytes, headers: Mapping[str, str]) -> int:
         """Send a body by POST; returns the status of the answer. Raises Unreachable."""
         try:
-            self.check(url)
-            parts = httpx.URL(url)
-            addresses = await self._resolve(parts.host, parts.port or PORTS[parts.scheme])
-            for each in addresses:
-                self._check_address(parts.host, ip_address(each.partition("%")[0]))
+            async with asyncio.timeout(2 * TIMEOUT_S):
+                return await self._sent(url, body, headers)
+        except TimeoutError:
+            raise Unreachable(f"It did not answer within {2 * TIMEOUT_S:g} seconds.") from None
         except InvalidRequest as error:
             raise Unreachable(error.message) from None
+        except (UnicodeError, httpx.InvalidURL):
+            raise Unreachable("Its URL holds a name that no host can have.") from None
+        except httpx.HTTPError as error:
+            raise Unreachable(f"It did not answer: {type(error).__name__}.") from None
+
+    async def _sent(self, url: str, body: bytes, headers: Mapping[str, str]) -> int:
+        self.check(url)
+        parts = httpx.URL(url)
+        try:
+            addresses = await self._resolve(parts.host, parts.port or PORTS[parts.scheme])
         except OSError as error:
             raise Unreachable(f"Its name cannot be resolved: {error.strerror or error}.") from None
+        for each in addresses:
+            self._check_address(parts.host, ip_address(each.partition("%")[0]))
         if not addresses:
             raise Unreachable("Its name has no address.")
         pinned = parts.copy_with(host=addresses[0])
         named = {**headers, "Host": parts.netloc.decode("ascii"), "User-Agent": "Errata"}
         extensions = {"sni_hostname": parts.host} if parts.scheme == "https" else {}
-        try:
-            async with (
-                httpx.AsyncClient(timeout=TIMEOUT_S, trust_env=False, transport=self._transport) as client,
-                asyncio.timeout(2 * TIMEOUT_S),
-                client.stream("POST", pinned, content=body, headers=named, extensions=extensions) as answer,
-            ):
-                return answer.status_code
-        except TimeoutError:
-            raise Unreachable(f"It did not answer within {2 * TIMEOUT_S:g} seconds.") from None
-        except httpx.HTTPError as error:
-            raise Unreachable(f"It did not answer: {type(error).__name__}.") from None
+        async with (
+            httpx.AsyncClient(timeout=TIMEOUT_S, trust_env=False, transport=self._transport) as client,
+            client.stream("POST", pinned, content=body, headers=named, extensions=extensions) as answer,
+        ):
+            return answer.status_code

@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from app.domain.edit import NAMESPACE, NAMESPACE_RULE
-from app.domain.errors import ErrataError, InvalidRequest, RevisionGone, StateConflict
+from app.domain.errors import ErrataError, IdempotencyMismatch, InvalidRequest, RevisionGone, StateConflict
 from app.domain.events import Event, Origin, WebhookRemoved, WebhookSet
 from app.domain.webhooks import KINDS, Webhook
 from app.service.records import Clock, Records
@@ -78,7 +78,7 @@ class Webhooks:
     ) -> tuple[Webhook, str]:
         """Set up a webhook; returns it with the secret that signs its messages, which is never shown again.
 
-        Raises InvalidRequest, and StateConflict for an idempotency key that set one up before.
+        Raises InvalidRequest, and StateConflict or IdempotencyMismatch for an idempotency key that was used before.
         """
         self._targets.check(url)
         wanted, names = tuple(dict.fromkeys(kinds)), tuple(dict.fromkeys(namespaces))
@@ -107,7 +107,7 @@ class Webhooks:
 
         try:
             await self._records.write(made)
-        except StateConflict:
+        except (StateConflict, IdempotencyMismatch):
             await asyncio.to_thread(log.drop, [f"{PREFIX}{hook_id}-secret"])
             raise
         return self._records.ledger.check_webhook(hook_id), secret
@@ -124,6 +124,7 @@ class Webhooks:
             )
 
         await self._records.write(removed)
+        self._tests.pop(hook_id, None)
         task = self._under_way.pop(hook_id, None)
         if task is not None:
             task.cancel()
@@ -136,7 +137,9 @@ class Webhooks:
         delivery = await self._attempt(hook, test_message(hook, uuid.uuid4().hex[:8], actor), 1)
         if delivery.outcome != "delivered":
             delivery.outcome = "given_up"
-        self._tests[hook_id] = [*self._tests.get(hook_id, []), delivery][-MOST_KEPT:]
+        known = self._records.ledger.webhooks  # one may have been removed meanwhile, here or on another server
+        found = {**self._tests, hook_id: [*self._tests.get(hook_id, []), delivery][-MOST_KEPT:]}
+        self._tests = {each: tests for each, tests in found.items() if each in known}
         return delivery
 
     async def told(self, hook_id: str) -> tuple[int, list[Delivery]]:
@@ -211,6 +214,8 @@ class Webhooks:
                 return
             before = progress.cursor
             for event in events:
+                if self._leased_until_s <= self._clock():
+                    return  # another server may have taken over while an earlier event was sent
                 message = message_of(hook, event, self._records.ledger)
                 if message is not None and not await self._deliver(hook, message, progress):
                     return

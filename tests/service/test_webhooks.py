@@ -5,12 +5,13 @@ import hashlib
 import hmac
 import json
 from collections.abc import Callable, Coroutine
+from dataclasses import replace
 from typing import Any
 
 import httpx
 import pytest
 
-from app.domain.errors import StateConflict, UnknownWebhook
+from app.domain.errors import IdempotencyMismatch, StateConflict, UnknownWebhook
 from app.domain.events import EditsRolledBack, Origin, SwitchSet
 from app.service.records import Records
 from app.service.targets import Targets
@@ -30,10 +31,11 @@ class Receiver:
         self.status: int | Exception = 204
         self.requests: list[httpx.Request] = []
         self.addresses = [PUBLIC]
-        self.now_s = 1_000.0
+        self.now_s, self.takes_s = 1_000.0, 0.0
 
     def answer(self, request: httpx.Request) -> httpx.Response:
         self.requests.append(request)
+        self.now_s += self.takes_s
         if isinstance(self.status, Exception):
             raise self.status
         return httpx.Response(self.status, content=b"thanks")
@@ -208,6 +210,40 @@ def test_what_never_arrives_is_given_up_and_the_rest_goes_on(receiver: Receiver,
     run(story())
 
 
+def test_a_name_that_no_host_can_have_is_a_failed_delivery(receiver: Receiver, log: MemoryLog) -> None:
+    async def story() -> None:
+        server = receiver.server(log)
+
+        async def unreadable(_host: str, _port: int) -> list[str]:
+            return ["a..b".encode("idna").decode()]
+
+        server.webhooks._targets._resolve = unreadable
+        hook_id, _ = await hooked(server)
+        await server.write(lambda at: committed(at, "e1"))
+        await server.advance()
+        found = await server.webhooks.test(hook_id, "ada")
+        _, deliveries = await server.webhooks.told(hook_id)
+        assert {(each.kind, each.outcome) for each in deliveries} == {("publish", "waiting"), ("test", "given_up")}
+        assert "no host" in (found.problem or "")
+
+    run(story())
+
+
+def test_a_server_that_lost_its_lease_sends_no_further_event(receiver: Receiver, log: MemoryLog) -> None:
+    async def story() -> None:
+        server = receiver.server(log)
+        hook_id, _ = await hooked(server)
+        for name in ("e1", "e2"):
+            await server.write(lambda at, name=name: committed(at, name, prompt=name))
+        receiver.takes_s = LEASE_S + 1
+        await server.advance()
+        assert [each["delivery"] for each in receiver.told] == [f"{hook_id}-2"]
+        await server.advance()
+        assert [each["delivery"] for each in receiver.told] == [f"{hook_id}-2", f"{hook_id}-3"]
+
+    run(story())
+
+
 def test_a_restart_loses_none_and_repeats_none_that_was_noted(receiver: Receiver, log: MemoryLog) -> None:
     async def story() -> None:
         server = receiver.server(log)
@@ -297,6 +333,8 @@ def test_a_test_is_sent_once_and_listed(receiver: Receiver, log: MemoryLog) -> N
         assert len(receiver.requests) == 2
         _, deliveries = await server.webhooks.told(hook_id)
         assert {each.id for each in deliveries} == {arrived.id, lost.id}
+        await server.webhooks.remove(hook_id, Origin())
+        assert hook_id not in server.webhooks._tests
 
     run(story())
 
@@ -308,6 +346,8 @@ def test_the_same_again_under_a_key_sets_up_none(receiver: Receiver, log: Memory
         await server.webhooks.create(URL, ["publish"], (), origin)
         with pytest.raises(StateConflict):
             await server.webhooks.create(URL, ["publish"], (), origin)
+        with pytest.raises(IdempotencyMismatch):
+            await server.webhooks.create(URL, ["rollback"], (), replace(origin, digest="other"))
         assert len(server.records.ledger.webhooks) == 1
         assert len([name for name in log.names() if name.endswith("-secret")]) == 1
 
