@@ -9,7 +9,7 @@ import pytest
 from app.domain.errors import InvalidRequest
 from app.service import targets as module
 from app.service.targets import Targets, Unreachable, resolve
-from tests.service.test_webhooks import PRIVATE, PUBLIC, URL, Receiver
+from tests.service.webhook_receiver import PRIVATE, PUBLIC, URL, Receiver
 
 
 @pytest.fixture
