@@ -1,6 +1,6 @@
 """Access control: keys, roles and rates, decided from the head of a request before any byte of its body is read.
 
-Pure ASGI. Depends on paths, not on the service. A path that the table does not name requires an admin, so that a new
+Pure ASGI. Depends on paths, not on the use cases. A path that the table does not name requires an admin, so that a new
 route starts out closed.
 """
 
@@ -17,6 +17,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from app.api.strangers import Strangers
 from app.domain.errors import Forbidden, RateLimited, Unauthenticated
 from app.domain.keys import RIGHTS, Key, Right, check_reach, key_of
+from app.service.feedback import ASKED_BY
 
 OPEN = frozenset({"/healthz", "/readyz", "/health", "/info", "/docs", "/openapi.json"})
 """The paths for orchestrators and the description of the API, which have neither key nor limit."""
@@ -157,6 +158,7 @@ class Gate:
                     self._door.count(f"refused {address}")  # otherwise keys could be tried as fast as they can be sent
                     raise
                 scope.setdefault("state", {})["key"] = key
+                ASKED_BY.set(None if key is None else key.id)
                 self._door.count(address if key is None else key.id)
         await self._app(scope, receive, send)
 

@@ -16,6 +16,14 @@ proposals = typer.Typer(help="Edits that wait for a second person, newest first.
 ProposalId = Annotated[
     str, typer.Argument(metavar="ID", help="The proposal: its id, or a beginning of it that no other has.")
 ]
+Revision = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        help="The revision at which you read it, which `errata proposals show` tells: if it has changed since, nothing "
+        "happens. If left out, its newest.",
+    ),
+]
 COLUMNS = (
     Column(name="ID"),
     Column(name="STATE", drop=1),
@@ -68,11 +76,17 @@ def show(context: typer.Context, proposal_id: ProposalId, json_: Json = False) -
 
 
 @proposals.command()
-def approve(context: typer.Context, proposal_id: ProposalId, reason: Reason = None, json_: Json = False) -> None:
+def approve(
+    context: typer.Context,
+    proposal_id: ProposalId,
+    revision: Revision = None,
+    reason: Reason = None,
+    json_: Json = False,
+) -> None:
     """Publish somebody's proposal: it is verified again and goes live."""
     client: Client = context.obj
     path = path_of("proposals", _whole_id(client, proposal_id))
-    answer = client.post(f"{path}/approve", {"reason": reason}, if_match=client.get(path)["revision"])
+    answer = client.post(f"{path}/approve", {"reason": reason}, if_match=_read(client, path, revision))
     if json_:
         render.as_json(answer)
         return
@@ -85,16 +99,22 @@ def send_back(
     context: typer.Context,
     proposal_id: ProposalId,
     reason: Annotated[str, typer.Option(help="Why: its proposer sees it.")],
+    revision: Revision = None,
     json_: Json = False,
 ) -> None:
     """Send a proposal back to its proposer, who can revise it."""
-    _decide(context.obj, proposal_id, "return", reason, json_=json_)
+    client: Client = context.obj
+    path = path_of("proposals", _whole_id(client, proposal_id))
+    answer = client.post(f"{path}/return", {"reason": reason}, if_match=_read(client, path, revision))
+    render.as_json(answer) if json_ else proposal(answer)
 
 
 @proposals.command()
 def withdraw(context: typer.Context, proposal_id: ProposalId, reason: Reason = None, json_: Json = False) -> None:
     """Withdraw your own proposal."""
-    _decide(context.obj, proposal_id, "withdraw", reason, json_=json_)
+    client: Client = context.obj
+    answer = client.post(path_of("proposals", _whole_id(client, proposal_id), "withdraw"), {"reason": reason})
+    render.as_json(answer) if json_ else proposal(answer)
 
 
 def policy(
@@ -141,9 +161,9 @@ def proposal(found: dict[str, Any]) -> None:
     console.print(render.line(text))
 
 
-def _decide(client: Client, proposal_id: str, verb: str, reason: str | None, *, json_: bool) -> None:
-    answer = client.post(path_of("proposals", _whole_id(client, proposal_id), verb), {"reason": reason})
-    render.as_json(answer) if json_ else proposal(answer)
+def _read(client: Client, path: str, revision: int | None) -> int:
+    """The revision that a decision is about: the one that was given, otherwise the proposal's newest."""
+    return int(client.get(path)["revision"]) if revision is None else revision
 
 
 def _whole_id(client: Client, given: str) -> str:

@@ -18,7 +18,11 @@ from app.domain.generation import Generation, GenerationParameters
 
 ASKED_UNDER: ContextVar[str | None] = ContextVar("asked_under", default=None)
 """The id of the request that is being answered, set by the code that accepts requests."""
+ASKED_BY: ContextVar[str | None] = ContextVar("asked_by", default=None)
+"""The id of the key of the request that is being answered, set by the code that checks keys."""
 MOST_ANSWERS = 10_000
+MOST_CHARS_IN_ALL = 20_000_000
+"""The maximum length of all remembered prompts and answers together, in characters."""
 MOST_CHARS = 20_000
 """The maximum length of a prompt and its answer together, in characters. Longer ones cannot be reported, because they
 would fill the memory."""
@@ -42,16 +46,69 @@ class Likeness(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """An answer that was given recently. `index` is its position among the answers to its request."""
+    """An answer that was given recently. `index` is its position among the answers to its request, and `key_id` the
+    key that asked, if the server requires keys."""
 
     request_id: str
     index: int
+    key_id: str | None
     namespace: str
     prompt: str
     said: str
     edit_ids: tuple[str, ...]
     revision: int
     at_s: float
+
+    @property
+    def place(self) -> tuple[str, int, str | None, str]:
+        return self.request_id, self.index, self.key_id, self.namespace
+
+    @property
+    def chars(self) -> int:
+        return len(self.prompt) + len(self.said)
+
+
+@dataclass(slots=True)
+class Answers:
+    """The answers that may still be reported, the oldest first. Applications choose the ids of their requests, and two
+    may choose the same: an answer is told apart by its key and namespace, too."""
+
+    _kept: OrderedDict[tuple[str, int, str | None, str], Answer] = field(default_factory=OrderedDict)
+    _chars: int = 0
+
+    def add(self, answer: Answer) -> None:
+        """Remember an answer, in place of an earlier one of the same request."""
+        self._drop(answer.place)
+        self._kept[answer.place] = answer
+        self._chars += answer.chars
+
+    def drop(self, answer: Answer) -> None:
+        if self.holds(answer):
+            self._drop(answer.place)
+
+    def holds(self, answer: Answer) -> bool:
+        return self._kept.get(answer.place) is answer
+
+    def under(self, request_id: str, index: int) -> list[Answer]:
+        """The answers with an id, over all keys and namespaces."""
+        return [each for each in self._kept.values() if (each.request_id, each.index) == (request_id, index)]
+
+    def bound(self, before_s: float) -> None:
+        """Forget the answers given before a time, and the oldest of those that exceed the limits."""
+        while self._kept:
+            place, oldest = next(iter(self._kept.items()))
+            full = len(self._kept) > MOST_ANSWERS or self._chars > MOST_CHARS_IN_ALL
+            if not full and oldest.at_s >= before_s:
+                break
+            self._drop(place)
+
+    def clear(self) -> None:
+        self._kept.clear()
+        self._chars = 0
+
+    def _drop(self, place: tuple[str, int, str | None, str]) -> None:
+        if (gone := self._kept.pop(place, None)) is not None:
+            self._chars -= gone.chars
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,7 +132,7 @@ class Feedback:
     likeness: Likeness
     clock: Callable[[], float]
     days: float = 30.0
-    _answers: OrderedDict[tuple[str, int], Answer] = field(default_factory=OrderedDict)
+    _answers: Answers = field(default_factory=Answers)
     _reported: OrderedDict[str, Reported] = field(default_factory=OrderedDict)
     _groups: dict[int, Any] = field(default_factory=dict)
     """Maps a group to the vector of its first question."""
@@ -89,9 +146,10 @@ class Feedback:
             return
         if len(prompt) + len(generation.said) > MOST_CHARS:
             return
-        self._answers[request_id, at] = Answer(
+        answer = Answer(
             request_id=request_id,
             index=at,
+            key_id=ASKED_BY.get(),
             namespace=parameters.namespace,
             prompt=prompt,
             said=generation.said,
@@ -99,14 +157,18 @@ class Feedback:
             revision=generation.revision,
             at_s=self.clock(),
         )
-        self._answers.move_to_end((request_id, at))
+        self._answers.add(answer)
         self._forget_old()
 
-    async def report(self, request_id: str, index: int, note: str | None, origin: Origin) -> Reported:
+    async def report(
+        self, request_id: str, index: int, note: str | None, origin: Origin, namespace: str | None = None
+    ) -> Reported:
         """Report an answer as wrong. An answer that is reported again keeps its id and takes the new note. Raises
         InvalidRequest if reports are not kept, and UnknownAnswer."""
-        answer = self.answer(request_id, index)
+        answer = self.answer(request_id, index, origin.key_id, namespace)
         vector = await asyncio.to_thread(self.likeness.vector, answer.prompt)
+        if not self._answers.holds(answer):  # deleted meanwhile, and what was deleted must not come back
+            raise _unknown(request_id, index)
         known = next((each for each in self._reported.values() if each.answer == answer), None)
         if known is not None:
             again = replace(known, note=note, actor=origin.actor, key_id=origin.key_id, at_s=self.clock())
@@ -127,21 +189,26 @@ class Feedback:
             self._drop([next(iter(self._reported))])
         return found
 
-    def answer(self, request_id: str, index: int) -> Answer:
-        """The remembered answer. Raises InvalidRequest if reports are not kept, and UnknownAnswer for an answer that is
-        unknown or no longer remembered."""
+    def answer(self, request_id: str, index: int, key_id: str | None, namespace: str | None = None) -> Answer:
+        """The remembered answer to a request, which a key asked to report. Where several requests have the id, the one
+        of the key itself is meant. Raises InvalidRequest if reports are not kept, and UnknownAnswer for an answer that
+        is unknown, no longer remembered, or not the only one."""
         if not self.most:
             raise InvalidRequest("Reported answers are not kept here: set ERRATA_FEEDBACK to how many of them may be.")
         self._forget_old()
         bare = next((request_id[len(each) :] for each in _PREFIXES if request_id.startswith(each)), request_id)
-        found = self._answers.get((bare, index)) or self._answers.get((request_id, index))
-        if found is None:
+        found = self._answers.under(bare, index) or self._answers.under(request_id, index)
+        found = [each for each in found if namespace is None or each.namespace == namespace]
+        found = [each for each in found if each.key_id == key_id] or found
+        if not found:
+            raise _unknown(request_id, index)
+        if len(found) > 1:
             raise UnknownAnswer(
-                f"No answer {index} to the request {request_id!r} is known here: send the X-Request-Id of an answer of "
-                f"the last {ANSWERS_S / 60:.0f} minutes, to the server that gave it.",
+                f"{len(found)} requests of the last {ANSWERS_S / 60:.0f} minutes have the id {request_id!r}: report "
+                "the answer with the key that asked for it, and name its `namespace`.",
                 request_id=request_id,
             )
-        return found
+        return found[0]
 
     def groups(self, namespace: str | None = None) -> list[list[Reported]]:
         """The reports of a namespace, or of all, by group: the largest group first, the newest report first within
@@ -158,9 +225,10 @@ class Feedback:
         return len(self._reported)
 
     def forget(self, report_id: str) -> None:
-        """Delete one report. Raises UnknownReport."""
+        """Delete one report with its answer, which cannot be reported again. Raises UnknownReport."""
         if report_id not in self._reported:
             raise UnknownReport(f"No reported answer here has the id {report_id!r}: GET /feedback lists them.")
+        self._answers.drop(self._reported[report_id].answer)
         self._drop([report_id])
 
     def forget_all(self) -> int:
@@ -181,10 +249,7 @@ class Feedback:
 
     def _forget_old(self) -> None:
         now_s = self.clock()
-        while self._answers and (
-            len(self._answers) > MOST_ANSWERS or next(iter(self._answers.values())).at_s + ANSWERS_S < now_s
-        ):
-            self._answers.popitem(last=False)
+        self._answers.bound(now_s - ANSWERS_S)
         while self._reported and (oldest := next(iter(self._reported.values()))).at_s + self.days * DAY_S < now_s:
             self._drop([oldest.id])
 
@@ -194,3 +259,11 @@ class Feedback:
         if report_ids:
             used = {each.group for each in self._reported.values()}
             self._groups = {group: vector for group, vector in self._groups.items() if group in used}
+
+
+def _unknown(request_id: str, index: int) -> UnknownAnswer:
+    return UnknownAnswer(
+        f"No answer {index} to the request {request_id!r} is known here: send the X-Request-Id of an answer of the "
+        f"last {ANSWERS_S / 60:.0f} minutes, to the server that gave it. What was deleted cannot be reported again.",
+        request_id=request_id,
+    )

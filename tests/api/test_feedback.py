@@ -157,6 +157,64 @@ def test_answers_that_may_be_reported_are_bounded(
     assert [report(ask, each).status_code for each in ids] == [404, 201, 201]
 
 
+def test_the_characters_of_answers_that_may_be_reported_are_bounded_too(
+    ask: Caller, service: FakeService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = len("base answer here")
+    monkeypatch.setattr(feedback, "MOST_CHARS_IN_ALL", 2 * (1_000 + said))
+    first, second, third = (answered(ask, letter * 1_000) for letter in "abc")
+    assert [report(ask, each).status_code for each in (first, second, third)] == [404, 201, 201]
+    fourth = answered(ask, "d" * 500)
+    assert [report(ask, each).status_code for each in (second, third, fourth)] == [404, 201, 201]
+    assert ask("DELETE", "/feedback").status_code == 200
+    ids = [answered(ask, letter * 1_000) for letter in "ef"]
+    assert [report(ask, each).status_code for each in ids] == [201, 201], "what was deleted takes no room"
+
+
+def test_one_that_is_deleted_is_gone_and_cannot_be_reported_again(ask: Caller, service: FakeService) -> None:
+    request_id = answered(ask)
+    ask("DELETE", f"/feedback/{report(ask, request_id).json()['id']}")
+    assert report(ask, request_id).status_code == 404
+
+
+def test_what_is_deleted_while_it_is_being_reported_stays_deleted(ask: Caller, service: FakeService) -> None:
+    request_id = answered(ask)
+    vector = service.feedback.likeness.vector
+
+    def deleting(prompt: str) -> Any:
+        service.feedback.forget_all()
+        return vector(prompt)
+
+    service.feedback.likeness.vector = deleting  # type: ignore[method-assign]
+    assert report(ask, request_id).status_code == 404
+    assert service.feedback.count() == 0
+
+
+def test_applications_that_number_their_requests_alike_report_their_own(ask: Caller, service: FakeService) -> None:
+    one, two, three = (bearer(made(service, Role.GENERATOR, name)) for name in ("one", "two", "three"))
+    reader = bearer(made(service, Role.READER, "reader"))
+    body = {"request_id": "1", "verdict": "wrong"}
+    for key, prompt in ((one, "Who?"), (two, "Where?")):
+        ask("POST", "/generate", json={"inputs": prompt}, headers=key | {"X-Request-Id": "1"})
+    assert ask("POST", "/feedback", json=body, headers=three).status_code == 404, "it may be either"
+    assert ask("POST", "/feedback", json=body, headers=one).status_code == 201
+    ((found,),) = ask("GET", "/feedback", headers=reader).json()["groups"]
+    assert found["prompt"] == "Who?"
+    ask("POST", "/generate", json={"inputs": "When?"}, headers=one | {"X-Request-Id": "2"})
+    assert ask("POST", "/feedback", json=body | {"request_id": "2"}, headers=three).status_code == 201
+
+
+def test_a_namespace_tells_apart_requests_that_are_numbered_alike(ask: Caller) -> None:
+    for namespace in ("east", "west"):
+        body = {"inputs": f"Who leads {namespace}?", "parameters": {"namespace": namespace}}
+        ask("POST", "/generate", json=body, headers={"X-Request-Id": "1"})
+    refused = report(ask, "1")
+    assert refused.status_code == 404
+    assert "`namespace`" in refused.json()["detail"]
+    assert report(ask, "1", namespace="east").status_code == 201
+    assert [each["prompt"] for group in listed(ask) for each in group] == ["Who leads east?"]
+
+
 def test_one_is_deleted_or_all_and_what_could_be_reported_with_them(ask: Caller) -> None:
     first, second = answered(ask, "Who?"), answered(ask, "Where?")
     one = report(ask, first).json()["id"]

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from dataclasses import replace
 
 from app.cli.exits import Exit
 from app.domain.events import Origin
@@ -41,6 +42,24 @@ def test_the_story_of_a_proposal(errata: Errata, service: FakeService) -> None:
     log = errata("log", ERRATA_KEY=by["ed"]).output
     assert "proposed by pat" in log
     assert f"{newest}: {ASKED} -> euro" in log
+
+
+def test_a_decision_on_what_was_revised_since_it_was_read_is_refused(errata: Errata, service: FakeService) -> None:
+    by = keys(service)
+    errata("edit", ASKED, "euro", ERRATA_KEY=by["pat"])
+    (found,) = service.records.ledger.approval.proposals.values()
+    read = found.revision
+    request = replace(found.edits[0].request, target="kuna")
+    origin = replace(found.origin, reason=None)
+    asyncio.run(service.proposals.revise(found.id, [request], origin))
+    for decision in (("approve",), ("return", "--reason", "say EUR")):
+        stale = errata("proposals", *decision, found.id, "--revision", str(read), ERRATA_KEY=by["ed"])
+        assert stale.exit_code != 0
+        assert "read it again" in " ".join(stale.output.split()), stale.output
+    newest = service.records.ledger.approval.proposal(found.id)
+    assert newest.state == "pending"
+    done = errata("proposals", "approve", found.id, "--revision", str(newest.revision), ERRATA_KEY=by["ed"])
+    assert "is live" in done.output, done.output
 
 
 def test_ones_own_is_withdrawn_and_not_approved(errata: Errata, service: FakeService) -> None:

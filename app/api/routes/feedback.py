@@ -37,10 +37,10 @@ def routes(service: "Service", metrics: Metrics) -> APIRouter:
         enabled them (`ERRATA_FEEDBACK`), in this server's memory, with the prompt and the answer. An answer can be
         judged for an hour after it was given."""
         if body.verdict == "right":
-            service.feedback.answer(body.request_id, body.index)
+            service.feedback.answer(body.request_id, body.index, asker.key_id, body.namespace)
             found = None
         else:
-            found = await service.feedback.report(body.request_id, body.index, body.note, asker)
+            found = await service.feedback.report(body.request_id, body.index, body.note, asker, body.namespace)
         metrics.judged(body.verdict)
         return FeedbackTaken(id=None if found is None else found.id, kept=found is not None)
 
@@ -60,7 +60,7 @@ def routes(service: "Service", metrics: Metrics) -> APIRouter:
 
     @router.delete("/feedback/{report_id}", responses=raises(UnknownReport), summary="Delete a reported answer")
     async def forget_one_reported(report_id: Id) -> ForgottenOut:
-        """Deletes one report, for example once its answer has been corrected."""
+        """Deletes one report, for example once its answer has been corrected. The answer cannot be reported again."""
         service.feedback.forget(report_id)
         return ForgottenOut(forgotten=1)
 

@@ -130,7 +130,8 @@ def routes(service: "Service", metrics: Metrics) -> APIRouter:
     )
     async def set_policy(asker: Asker, body: Annotated[PolicyBody, Body(openapi_examples=POLICY)]) -> PolicyOut:
         """While the policy is set, every edit of the namespace is proposed, including an admin's, and goes live when
-        another key that may edit approves it. Rollbacks, disabling and the kill switch still take one person."""
+        another key that may edit approves it. Rollbacks, disabling, enabling and the kill switch still take one
+        person."""
         service.check_change(because(asker, body.reason))
         origin = because(asker, body.reason, "policy", body)
         revision = await service.policies.set(body.namespace, body.second_person, origin)

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from app.api.schemas.base import MOST_ANSWERS, Incoming, Outgoing, Reason, utc
+from app.api.schemas.base import MOST_ANSWERS, Incoming, Namespace, Outgoing, Reason, utc
 from app.engine.controls import plain
 from app.service.feedback import Reported
 
@@ -23,6 +23,9 @@ class FeedbackBody(Incoming):
         description="`right` is only counted; `wrong` is kept for people to see."
     )
     note: Reason | None = Field(default=None, description="What is wrong with it, in the reader's words.")
+    namespace: Namespace | None = Field(
+        default=None, description="The namespace of the request, where requests of several may have the same id."
+    )
     index: int = Field(default=0, ge=0, lt=MOST_ANSWERS, description="Which answer, of a request that has several.")
 
 

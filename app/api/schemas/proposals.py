@@ -13,8 +13,6 @@ from app.domain.approval import Proposal, ProposalState
 from app.domain.events import Proposed
 from app.engine.controls import plain, shown
 
-MAX_REPORTED = 500
-
 
 class ProposedEdit(Outgoing):
     """An edit that waits for a second person, with the results of its preview."""
