@@ -67,6 +67,6 @@ def test_sequences_of_requests_are_answered_as_they_are_described() -> None:
             seen[case.operation.label, response.status_code] += 1
             case.validate_response(response, checks=wanted(response))
 
-    Client.run(settings=settings(max_examples=300, stateful_step_count=10, **QUICK))
+    Client.run(settings=settings(max_examples=100, stateful_step_count=10, **QUICK))
     for label in ("GET /edits/{edit_id}", "POST /edits/{edit_id}/rollback"):
         assert seen[label, 200], seen
