@@ -83,6 +83,10 @@ class ServerProcess:
         if self._process is not None:
             self._signal(signal.SIGKILL)  # also ends orphans in the group
             await self._process.wait()
+            # the kernel ends orphans a moment later; until then they take processor time from what is measured next
+            async with asyncio.timeout(END_S):
+                while any(fields[0] != "Z" for fields in self._stats()):
+                    await asyncio.sleep(0.01)
         if self._output is not None:
             self._output.close()
 
@@ -97,14 +101,17 @@ class ServerProcess:
 
     def cpu_s(self) -> float:
         """Processor time of the whole group so far, in seconds."""
+        ticks = sum(int(fields[11]) + int(fields[12]) for fields in self._stats())
+        return ticks / os.sysconf("SC_CLK_TCK")
+
+    def _stats(self) -> Iterator[list[str]]:
+        """The fields of `/proc/PID/stat` from the state on, of each process of the group."""
         assert self._process is not None
-        ticks = 0
         for stat in Path("/proc").glob("[0-9]*/stat"):
             with suppress(OSError):
                 fields = stat.read_text().rpartition(")")[2].split()
                 if int(fields[2]) == self._process.pid:
-                    ticks += int(fields[11]) + int(fields[12])
-        return ticks / os.sysconf("SC_CLK_TCK")
+                    yield fields
 
     def _signal(self, number: signal.Signals) -> None:
         if self._process is not None:
