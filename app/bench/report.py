@@ -45,6 +45,8 @@ def tables(results: Mapping[str, Any]) -> list[Table]:
         found.append(_fits(sections["fits"]))
         if "chat_edits" in sections["fits"]:
             found.append(_chat_edits(sections["fits"]["chat_edits"]))
+    if sections.get("scope"):
+        found.append(_scope(sections["scope"]))
     if sections.get("roofline"):
         found.append(_roofline(sections["roofline"]))
     return found
@@ -106,6 +108,12 @@ def _chat_edits(figures: Mapping[str, Any]) -> Table:
     parts = ("whole", "most", "look", "fit", "scope", "verify", "commit", "edits")
     rows = [[length, *(f"{each[part]:g}" for part in parts)] for length, each in figures.items()]
     return ["chat edits, median seconds", "whole", "at most", *parts[2:4], "of it scope", *parts[5:]], rows
+
+
+def _scope(figures: Mapping[str, Any]) -> Table:
+    parts = ("nearest_ms", "most_ms", "whole_ms", "times_as_fast")
+    rows = [[name, *(f"{each[part]:.2f}" for part in parts)] for name, each in figures.items()]
+    return ["the nearest keys of a question", "ms, median", "at most", "one product over all", "times as fast"], rows
 
 
 def _roofline(figures: Mapping[str, Any]) -> Table:

@@ -10,6 +10,7 @@ from app.bench import decoding, editing
 from app.bench.comparing import Bench
 from app.bench.fitting import fits
 from app.bench.peer_vllm import Beside
+from app.bench.scope_index import scope_index
 
 Section = Callable[[Bench], Awaitable[dict[str, Any]]]
 B = TypeVar("B", Bench, Beside)
@@ -22,11 +23,22 @@ SECTIONS: Mapping[str, Section] = MappingProxyType(
         "edits": editing.live_edits,
         "editing": editing.while_editing,
         "fits": fits,
+        "scope": scope_index,
         "roofline": decoding.roofline,
     }
 )
 WEIGHTS: Mapping[str, float] = MappingProxyType(
-    {"peers": 4, "decode": 2, "concurrency": 2, "http": 1, "edits": 2, "editing": 2, "fits": 3, "roofline": 0.5}
+    {
+        "peers": 4,
+        "decode": 2,
+        "concurrency": 2,
+        "http": 1,
+        "edits": 2,
+        "editing": 2,
+        "fits": 3,
+        "scope": 1,
+        "roofline": 0.5,
+    }
 )
 """Relative shares of the time."""
 

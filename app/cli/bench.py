@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from app.config import Settings
 
 MINUTES = 5.0
-SECTIONS = ("peers", "decode", "concurrency", "http", "edits", "editing", "fits", "roofline")
+SECTIONS = ("peers", "decode", "concurrency", "http", "edits", "editing", "fits", "scope", "roofline")
 
 
 def bench(

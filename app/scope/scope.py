@@ -12,7 +12,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from app.domain.errors import IncompatibleEdit
@@ -204,25 +203,24 @@ class Scope:
 
     def _shortlist(self, question: Question, part: ScopePart) -> list[tuple[int, int]]:
         """(row, which of its keys) of those that are read: the nearest, and those of edits whose names are said."""
-        cosines = self._keys.similarity(question.queries, part.places)
         taken: dict[tuple[int, int], None] = {}
         counts: dict[int, int] = {}
 
-        def take(order: Iterable[int], most: int) -> None:
-            for at in order:
-                row, key = self._keys.place(int(part.places[at]))
+        def take(places: Iterable[int], most: int) -> None:
+            for place in places:
+                row, key = self._keys.place(place)
                 if row not in part.order or counts.get(row, 0) >= OF_ONE or len(taken) >= most:
                     continue  # a row that is given back while this is decided is none of the edition's
                 if (row, key) not in taken:
                     counts[row] = counts.get(row, 0) + 1
                     taken[row, key] = None
 
-        near = cosines.topk(min(4 * SHORTLIST, len(cosines)))
-        take(near.indices[near.values > PLAUSIBLE].tolist(), SHORTLIST)
+        near, _ = self._keys.nearest(question.queries, part.places, 4 * SHORTLIST, PLAUSIBLE)
+        take(near.tolist(), SHORTLIST)
         named = [row for row in self._mentions.found(question.words) if row in part.order and row not in counts]
         if named:
-            places = torch.searchsorted(part.places, self._keys.of(named))
-            take(places[cosines[places].argsort(descending=True)].tolist(), 2 * SHORTLIST)
+            places = self._keys.of(named)
+            take(places[self._keys.cosines(question.queries, places).argsort(descending=True)].tolist(), 2 * SHORTLIST)
         return list(taken)
 
     # -- what stands beside
@@ -232,14 +230,8 @@ class Scope:
         question = self.question(request.keys[0])
         with self._lock:
             rows = self._mentions.found(question.words)
-            if len(self._row_of):
-                places = self._keys.of(list(self._rows))
-                near = self._keys.similarity(question.queries, places).topk(min(MOST_NEAR, len(places)))
-                rows |= {
-                    self._keys.place(int(places[at]))[0]
-                    for at, value in zip(near.indices.tolist(), near.values.tolist(), strict=True)
-                    if value >= ABOUT_THE_SAME
-                }
+            near, _ = self._keys.nearest(question.queries, self._keys.of(list(self._rows)), MOST_NEAR, ABOUT_THE_SAME)
+            rows |= {self._keys.place(place)[0] for place in near.tolist()}
             return [self._rows[row].edit_id for row in sorted(rows)]
 
 

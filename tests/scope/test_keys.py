@@ -6,7 +6,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from app.scope import keys as keys_module
 from app.scope.keys import SPARE, Keys
+from app.scope.outline import Outline
 
 WIDTH = 8
 
@@ -27,7 +29,7 @@ def test_each_place_is_of_the_edit_and_key_that_it_was_given() -> None:
     assert keys.of([]).tolist() == []
     for row, key, vectors in ((4, 2, unit(3, 1)), (9, 0, unit(2, 2))):
         places = torch.tensor([keys.row_places(row)[key]])
-        assert keys.similarity(vectors[key][None], places).item() == pytest.approx(1, abs=1e-6)
+        assert keys.cosines(vectors[key][None], places).item() == pytest.approx(1, abs=1e-6)
 
 
 def test_places_are_used_again_and_more_are_made_when_there_are_none() -> None:
@@ -61,7 +63,7 @@ def test_the_nearest_is_found_exactly_among_those_that_may_be_seen(share: float)
     seen = rng.sample(sorted(stand), int(share * len(stand)))
     places = keys.of(seen)
     queries = unit(3, 10_000)
-    found = keys.similarity(queries, places)
+    found = keys.cosines(queries, places)
     assert found.shape == (sum(len(stand[row]) for row in seen),)
     for place, value in zip(places.tolist(), found.tolist(), strict=True):
         row, key = keys.place(place)
@@ -70,3 +72,59 @@ def test_the_nearest_is_found_exactly_among_those_that_may_be_seen(share: float)
     by_hand = max(((row, key) for row in seen for key in range(len(stand[row]))),
                   key=lambda at: float((stand[at[0]][at[1]] @ queries.T).max()))  # fmt: skip
     assert nearest == by_hand
+
+
+def like_questions(count: int, seed: int, width: int = 160) -> Tensor:
+    """Unit vectors whose variance lies mostly in few directions, and in clusters, as that of sentence vectors does."""
+    made = torch.Generator().manual_seed(seed)
+    scale = torch.arange(1, width + 1).float().pow(-0.7)
+    centres = torch.randn(40, width, generator=made) * scale
+    which = torch.randint(len(centres), (count,), generator=made)
+    return torch.nn.functional.normalize(
+        centres[which] + 0.5 * torch.randn(count, width, generator=made) * scale, dim=-1
+    )
+
+
+def by_hand(vectors: Tensor, queries: Tensor, places: Tensor, most: int, floor: float) -> list[float]:
+    every = sorted((vectors[places].double() @ queries.double().T).amax(1).tolist(), reverse=True)
+    return [value for value in every[:most] if value > floor]
+
+
+@pytest.mark.parametrize(("floor", "share"), [(0.2, 1.0), (0.2, 0.7), (-1.0, 1.0), (0.9, 1.0)])
+def test_the_nearest_of_many_are_those_of_a_comparison_with_all(
+    monkeypatch: pytest.MonkeyPatch, floor: float, share: float
+) -> None:
+    monkeypatch.setattr(keys_module, "MANY", 2 * SPARE)
+    vectors = like_questions(6_000, 1)
+    keys, every = Keys(vectors.shape[1]), torch.zeros(20_000, vectors.shape[1])
+    for row in range(0, 6_000, 3):
+        keys.add(row, vectors[row : row + 3])
+    for row in range(0, 1_500, 3):  # their places are given to others
+        keys.remove(row)
+    others = like_questions(1_500, 2)
+    for row in range(0, 1_500, 3):
+        keys.add(row, others[row : row + 3])
+        vectors[row : row + 3] = others[row : row + 3]
+    for row in range(0, 6_000, 3):
+        every[keys.row_places(row)] = vectors[row : row + 3]
+    places = keys.of(random.Random(4).sample(range(0, 6_000, 3), int(share * 2_000)))
+    whole = 0
+    for queries in (*like_questions(40, 3).split(2), *torch.nn.functional.normalize(torch.randn(20, 160)).split(2)):
+        found, cosines = keys.nearest(queries, places, 64, floor)
+        assert cosines.tolist() == pytest.approx(by_hand(every, queries, places, 64, floor), abs=1e-5)
+        assert (every[found] @ queries.T).amax(1).tolist() == pytest.approx(cosines.tolist(), abs=1e-5)
+        assert set(found.tolist()) <= set(places.tolist())
+        whole += len(keys.candidates(queries, places, 64, floor)) == len(places)
+    assert whole < 30, "the outline rules nothing out"
+
+
+def test_no_cosine_is_above_what_the_outline_allows() -> None:
+    vectors, queries = like_questions(3_000, 5), like_questions(7, 6)
+    outline = Outline(vectors, vectors[:500])
+    later = like_questions(100, 7)
+    vectors[200:300] = later
+    outline.set(list(range(200, 300)), later)
+    bounds = outline.at_most(queries)
+    cosines = (vectors.double() @ queries.double().T).amax(1)
+    assert (bounds >= cosines).all()
+    assert (bounds - cosines).mean() < 0.2, "bounds as loose as these rule nothing out"
