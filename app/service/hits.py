@@ -3,7 +3,8 @@
 Each server counts on its own, keeps its counts beside the log, and shows the sum over all servers. Hits are not events:
 nothing depends on them, and an event for each answer would drown everything else in the log. Each server writes under a
 name of its own, `hits-...`, in the same place as snapshots: in the SQLite file, or in the Redis hash `<prefix>:kept`. A
-server that is killed loses the counts since its last write, PERIOD_S seconds at most.
+server that is killed loses the counts since its last write, PERIOD_S seconds at most. Hits are counted by
+day (UTC), too, for the last DAYS days.
 """
 
 import asyncio
@@ -27,15 +28,23 @@ STALE_S = 3600.0
 up."""
 SIGN_S = STALE_S / 6
 """The interval at which a server writes even without news, in seconds, so that it is not taken for gone."""
+DAY_S = 86_400.0
+DAYS = 90
+"""The number of days, today included, whose hits are kept by day."""
+MOST_DAILY = 100_000
+"""The maximum number of counts by edit and day that a server keeps, because all are written at each interval. The
+earliest days are dropped first."""
 _log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
 class Counts:
-    """The counts of one server by edit. `not_given` counts answers in an edit's scope that did not say its target.
-    `adopted` lists names whose counts are included in these and must not be counted again."""
+    """The counts of one server by edit. `daily` counts hits by edit and day, in days since 1970. `not_given` counts
+    answers in an edit's scope that did not say its target. `adopted` lists names whose counts are included in these and
+    must not be counted again."""
 
     hits: Counter[str] = field(default_factory=Counter)
+    daily: Counter[tuple[str, int]] = field(default_factory=Counter)
     not_given: Counter[str] = field(default_factory=Counter)
     last_s: dict[str, float] = field(default_factory=dict)
     at_s: float = 0.0
@@ -44,6 +53,8 @@ class Counts:
     def add(self, other: "Counts", sign: int = 1) -> None:
         for edit_id, count in other.hits.items():
             self.hits[edit_id] += sign * count
+        for place, count in other.daily.items():
+            self.daily[place] += sign * count
         for edit_id, count in other.not_given.items():
             self.not_given[edit_id] += sign * count
         for edit_id, at_s in other.last_s.items():
@@ -51,8 +62,18 @@ class Counts:
 
     def dumped(self) -> bytes:
         hits = {edit_id: [count, self.last_s.get(edit_id)] for edit_id, count in self.hits.items()}
-        told = {"at_s": self.at_s, "adopted": list(self.adopted), "hits": hits, "not_given": dict(self.not_given)}
-        return json.dumps(told).encode()
+        daily: dict[str, dict[int, int]] = {}
+        for (edit_id, day), count in self.daily.items():
+            daily.setdefault(edit_id, {})[day] = count
+        told = {"at_s": self.at_s, "adopted": list(self.adopted), "hits": hits, "daily": daily}
+        return json.dumps(told | {"not_given": dict(self.not_given)}, separators=(",", ":")).encode()
+
+    def bound(self, today: int) -> None:
+        """Drop the hits by day that are older than DAYS, and the earliest days of those beyond MOST_DAILY."""
+        first = today - DAYS + 1
+        if len(self.daily) > MOST_DAILY:  # a day is dropped as a whole, but never the present one
+            first = min(today, max(first, sorted(day for _, day in self.daily)[-MOST_DAILY - 1] + 1))
+        self.daily = Counter({place: count for place, count in self.daily.items() if place[1] >= first})
 
 
 def read_counts(data: bytes | None) -> Counts | None:
@@ -66,7 +87,15 @@ def read_counts(data: bytes | None) -> Counts | None:
             if at_s is not None:
                 last_s[edit_id] = float(at_s)
         missed = Counter({edit_id: int(count) for edit_id, count in found.get("not_given", {}).items()})
-        return Counts(hits, missed, last_s, float(found["at_s"]), tuple(map(str, found["adopted"])))
+        daily = Counter(
+            {
+                (edit_id, int(day)): int(count)
+                for edit_id, days in found.get("daily", {}).items()
+                for day, count in days.items()
+            }
+        )
+        at_s, adopted = float(found["at_s"]), tuple(map(str, found["adopted"]))
+        return Counts(hits, daily, missed, last_s, at_s, adopted)
     except (ValueError, TypeError, KeyError, AttributeError):
         return None
 
@@ -82,12 +111,15 @@ class Hits:
         self._written: Counts | None = None
         """The counts stored under this server's name beside the log."""
         self._others = Counts()
+        self._bounded_on = 0
+        """The day on which counts by day were last dropped."""
         self._lock = Lock()
 
     def count(self, edit_ids: Iterable[str], now_s: float) -> None:
         ids = list(edit_ids)
         with self._lock:
             self._own.hits.update(ids)
+            self._own.daily.update((edit_id, day_of(now_s)) for edit_id in ids)
             self._own.last_s.update(dict.fromkeys(ids, now_s))
 
     def count_not_given(self, edit_ids: Iterable[str]) -> None:
@@ -101,6 +133,17 @@ class Hits:
     def not_given(self, edit_id: str) -> int:
         """Answers in the edit's scope that did not say its target, over all servers, as far as they have reported."""
         return self._own.not_given[edit_id] + self._others.not_given[edit_id]
+
+    def by_day(self, edit_id: str) -> list[int]:
+        """Hits on each of the last DAYS days, today last, over all servers, as far as they have reported."""
+        today = day_of(self._clock())
+        places = [(edit_id, day) for day in range(today - DAYS + 1, today + 1)]
+        return [self._own.daily[place] + self._others.daily[place] for place in places]
+
+    @property
+    def now_s(self) -> float:
+        """The present time by the clock that hits are counted by, as Unix time in seconds."""
+        return self._clock()
 
     def last_s(self, edit_id: str) -> float | None:
         found = [each.last_s[edit_id] for each in (self._own, self._others) if edit_id in each.last_s]
@@ -141,17 +184,24 @@ class Hits:
             own = replace(
                 self._own,
                 hits=Counter(self._own.hits),
+                daily=Counter(self._own.daily),
                 not_given=Counter(self._own.not_given),
                 last_s=dict(self._own.last_s),
                 at_s=now_s,
                 adopted=tuple(sorted(taken_over)),
             )
         own.add(gone)
+        today = day_of(now_s)
+        if full := today != self._bounded_on or len(own.daily) > MOST_DAILY:
+            own.bound(today)
+            self._bounded_on = today
         if self._is_new(own):
             self._log.put(self._name, own.dumped())
             self._written = own
         with self._lock:
             self._own.add(gone)
+            if full:
+                self._own.bound(today)
             self._others = there
         self._log.drop(sorted(taken_over))
 
@@ -170,4 +220,10 @@ class Hits:
         with self._lock:
             self._own.add(self._written, sign=-1)
             self._own.hits, self._own.not_given = +self._own.hits, +self._own.not_given
+            self._own.daily = +self._own.daily
         self._name, self._written = f"{PREFIX}{uuid.uuid4().hex[:16]}", None
+
+
+def day_of(at_s: float) -> int:
+    """The day (UTC) of a Unix time, in days since 1970."""
+    return int(at_s // DAY_S)

@@ -14,6 +14,7 @@ from app.domain.events import Origin
 from app.domain.keys import Right
 from app.service.retuning import Retune
 from app.service.views import EditFilter, EditResult, EditResults, EditView, Sort, Tell
+from app.ui.chart import chart
 from app.ui.desk import HERE, Desk
 from app.ui.visit import Visit
 
@@ -118,6 +119,7 @@ async def _shown(visit: Visit, view: EditView, problem: Any = None, typed: Any =
         request=request,
         question=visit.service.answering.question,
         neighbours=await visit.service.neighbours(view.edit.id),
+        hits=chart(visit.service.records.hits.by_day(view.edit.id), visit.service.records.hits.now_s),
         replaced=[visit.service.edit_view(each) for each in view.edit.supersedes],
         replaced_by=[
             visit.service.edit_view(each) for each in visit.service.records.ledger.entry(view.edit.id).superseded_by

@@ -131,6 +131,10 @@ def moment(at_s: float | None) -> str:
     return "" if at_s is None else _utc(at_s).strftime("%-d %b %Y, %H:%M UTC")
 
 
+def date(at_s: float) -> str:
+    return _utc(at_s).strftime("%-d %b %Y")
+
+
 def iso(at_s: float | None) -> str:
     return "" if at_s is None else _utc(at_s).strftime("%Y-%m-%dT%H:%M:%SZ")
 

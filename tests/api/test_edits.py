@@ -232,7 +232,8 @@ def test_one_edit_has_its_history(ask: Caller) -> None:
     ask.post("/edits/ed_0000/disable", {"reason": "wait"}, headers={"X-Errata-Actor": "bob"})
     ask.post("/generate", {"inputs": ONE["prompt"]})
     body = ask.get("/edits/ed_0000").json()
-    assert set(body) == FIELDS | {"history", "neighbours"}
+    assert set(body) == FIELDS | {"history", "neighbours", "hits_by_day"}
+    assert (len(body["hits_by_day"]), sum(body["hits_by_day"])) == (90, body["hits"])
     assert (body["state"], body["actor"], body["live"]) == ("disabled", "ann", [[1, 2]])
     assert [(item["revision"], item["kind"], item["actor"], item["reason"]) for item in body["history"]] == [
         (1, "edit_committed", "ann", None),

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from app.domain.errors import StoreUnavailable
-from app.service.hits import PREFIX, STALE_S, Hits
+from app.service import hits as module
+from app.service.hits import DAY_S, DAYS, PREFIX, STALE_S, Hits, day_of, read_counts
 from app.service.views import EditFilter
 from app.store import upkeep
 from app.store.base import Log
@@ -102,6 +103,69 @@ def test_a_server_that_was_only_slow_does_not_count_twice() -> None:
     for hits in (slow, other, slow):
         hits.exchange()
     assert [both(slow), both(other)] == [7, 7]
+
+
+def test_hits_are_kept_by_day_over_servers_and_restarts() -> None:
+    log, clock = MemoryLog(), Clock()
+    one, other = Hits(log, clock), Hits(log, clock)
+    for hits in (one, other, one):
+        counted(hits, "e1", 2, now_s=clock.now)
+        counted(hits, "e2", 1, now_s=clock.now)
+        hits.exchange()
+        clock.now += DAY_S
+    clock.now += 2 * DAY_S
+    after = Hits(log, clock)
+    counted(after, "e1", 5, now_s=clock.now)
+    for _ in range(2):
+        after.exchange()
+    assert after.by_day("e1")[-6:] == [2, 2, 2, 0, 0, 5]
+    assert (sum(after.by_day("e2")), after.by_day("e3")) == (3, [0] * DAYS)
+    assert len(kept(log)) == 1
+    clock.now += (DAYS - 2) * DAY_S
+    counted(after, "e2", 1, now_s=clock.now)
+    after.exchange()
+    assert (after.by_day("e1")[1], sum(after.by_day("e1")), after.of("e1")) == (5, 5, 11), "only the newest days stay"
+    found = read_counts(log.get(kept(log)[0]))
+    assert found is not None
+    assert found.daily == {("e1", day_of(clock.now) - DAYS + 2): 5, ("e2", day_of(clock.now)): 1}
+
+
+def test_a_server_that_was_only_slow_does_not_count_its_days_twice() -> None:
+    log, clock = MemoryLog(), Clock()
+    slow, other = Hits(log, clock), Hits(log, clock)
+    counted(slow, "e1", 4, now_s=clock.now)
+    slow.exchange()
+    clock.now += STALE_S + 1
+    counted(other, "e1", 1, now_s=clock.now)
+    other.exchange()
+    counted(slow, "e1", 2, now_s=clock.now)
+    for hits in (slow, other, slow):
+        hits.exchange()
+    assert [sum(hits.by_day("e1")) for hits in (slow, other)] == [7, 7]
+
+
+def test_counts_by_day_are_bounded_the_earliest_days_go_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MOST_DAILY", 5)
+    log, clock = MemoryLog(), Clock()
+    hits = Hits(log, clock)
+    for edits in (3, 2, 3):
+        for number in range(edits):
+            counted(hits, f"e{number}", 1, now_s=clock.now)
+        hits.exchange()
+        clock.now += DAY_S
+    assert [hits.by_day(f"e{number}")[-4:] for number in range(3)] == [[0, 1, 1, 0], [0, 1, 1, 0], [0, 0, 1, 0]]
+    for number in range(9):
+        counted(hits, f"e{number}", 1, now_s=clock.now)
+    hits.exchange()
+    assert [sum(hits.by_day(f"e{number}")) for number in range(9)] == [1] * 9, "the present day stays"
+
+
+def test_counts_that_an_earlier_version_wrote_have_no_days() -> None:
+    log, clock = MemoryLog(), Clock()
+    log.put(f"{PREFIX}0", b'{"at_s": 1e12, "adopted": [], "hits": {"e1": [3, 1.0]}, "not_given": {"e1": 3}}')
+    hits = Hits(log, clock)
+    hits.exchange()
+    assert (both(hits), sum(hits.by_day("e1"))) == (3, 0)
 
 
 class Flaky(MemoryLog):

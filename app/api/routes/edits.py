@@ -173,7 +173,7 @@ def routes(service: "Service", metrics: Metrics) -> APIRouter:
         view = service.edit_view(edit_id)
         check_reach(holder, view.edit.request.namespace)
         response.headers["ETag"] = f'"{view.revision}"'
-        return EditDetail.detailed(view, await service.neighbours(edit_id))
+        return EditDetail.detailed(view, await service.neighbours(edit_id), service.records.hits.by_day(edit_id))
 
     return router
 

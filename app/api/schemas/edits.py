@@ -156,9 +156,10 @@ class EditDetail(EditOut):
 
     history: list[HistoryOut]
     neighbours: list[NeighbourOut] = Field(description="Live edits that are about the same, the newest first.")
+    hits_by_day: list[int] = Field(description="Hits on each of the last 90 days (UTC), today last; counted as `hits`.")
 
     @classmethod
-    def detailed(cls, view: EditView, neighbours: Sequence[EditView]) -> "EditDetail":
+    def detailed(cls, view: EditView, neighbours: Sequence[EditView], by_day: list[int]) -> "EditDetail":
         history = [
             HistoryOut.model_validate(
                 {
@@ -176,7 +177,7 @@ class EditDetail(EditOut):
             NeighbourOut(id=v.edit.id, prompt=plain(v.edit.request.prompt), target=v.edit.request.target)
             for v in neighbours
         ]
-        return cls(**cls.fields_of(view), history=history, neighbours=near)
+        return cls(**cls.fields_of(view), history=history, neighbours=near, hits_by_day=by_day)
 
 
 class EditPage(Outgoing):
