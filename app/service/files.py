@@ -25,6 +25,9 @@ DELIMITERS = (",", ";", "\t")
 FORMULA = re.compile(r"'*[=+\-@\t\r]")
 """The start of a text that a spreadsheet would take for a formula, or that an apostrophe already protects from it."""
 
+LINE_END = re.compile(r"[\r\n]")
+"""The end of a line; some spreadsheets write a carriage return alone."""
+
 Kind = Literal["csv", "jsonl"]
 
 
@@ -65,7 +68,7 @@ def read(text: str) -> tuple[Kind, list[Line]]:
 
 
 def _csv_lines(text: str) -> Iterator[Line]:
-    head = text.lstrip().partition("\n")[0]
+    head = LINE_END.split(text.lstrip(), maxsplit=1)[0]
     delimiter = max(DELIMITERS, key=lambda each: sum(name in _header(head, each) for name in COLUMNS))
     names = _header(head, delimiter)
     for name in NEEDED:
@@ -89,14 +92,21 @@ def _csv_lines(text: str) -> Iterator[Line]:
                 yield _csv_line(number, names, cells)
             headed = True
     except csv.Error as error:
-        raise InvalidRequest(
-            f"The file cannot be read as CSV from line {began} on ({error}): a cell with a quotation mark stands in "
-            "quotation marks, and each mark in it is doubled."
-        ) from None
+        raise _unreadable(began, error) from None
+
+
+def _unreadable(line: int, error: csv.Error) -> InvalidRequest:
+    return InvalidRequest(
+        f"The file cannot be read as CSV from line {line} on ({error}): a cell with a quotation mark stands in "
+        f"quotation marks, each mark in it is doubled, and a cell holds at most {csv.field_size_limit():,} characters."
+    )
 
 
 def _header(head: str, delimiter: str) -> list[str]:
-    cells = next(csv.reader([head.rstrip("\r")], delimiter=delimiter), [])
+    try:
+        cells = next(csv.reader([head], delimiter=delimiter), [])
+    except csv.Error as error:
+        raise _unreadable(1, error) from None
     names = [cell.strip().casefold().replace(" ", "_") for cell in cells]
     while names and not names[-1]:  # a spreadsheet writes empty columns at the end
         names.pop()

@@ -158,7 +158,8 @@ class Sheets:
         return self._sheets.get(sheet_id)
 
     def keep(self, sheet: Sheet) -> None:
-        self._sheets[sheet.id] = sheet
+        """Keep a sheet. If the same form was sent twice at once, the first to be read stays: it may be in use."""
+        self._sheets.setdefault(sheet.id, sheet)
         if len(self._sheets) > MOST_KEPT:
             self._sheets.popitem(last=False)
 

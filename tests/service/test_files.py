@@ -1,8 +1,11 @@
 """Files of corrections: what is read of them, what is told of rows that cannot be, and that a file comes back whole."""
 
 import json
+from contextlib import suppress
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from app.domain.errors import InvalidRequest
 from app.service.files import COLUMNS, Line, read, write
@@ -11,7 +14,7 @@ CSV = 'prompt,target,paraphrases\nWho?,Ada,"Who is it?\nWho was it?"\n\n"Where, 
 
 
 @pytest.mark.parametrize("delimiter", [",", ";", "\t"])
-@pytest.mark.parametrize("ends", ["\n", "\r\n"])
+@pytest.mark.parametrize("ends", ["\n", "\r\n", "\r"])
 @pytest.mark.parametrize("mark", ["", "\ufeff"])
 def test_spreadsheets_files_are_read(delimiter: str, ends: str, mark: str) -> None:
     rows = ["Prompt,Target,Counter Examples,", '"Who, ""he""?",Ada,"A?\nB?",', ",,,", "Where?,Bern,,"]
@@ -44,12 +47,20 @@ def test_rows_know_the_line_on_which_they_begin() -> None:
         ("prompt,target,target\na,b,c\n", "stands twice"),
         ('prompt,target\n"a" b,c\n', "cannot be read as CSV from line 2 on"),
         ("prompt,target\n" + "a,b\n" * 1001, "1001 rows"),
+        ("prompt,target," + "c" * 200_000 + "\na,b,c\n", "from line 1 on"),
+        ("prompt,target\na," + "b" * 200_000 + "\n", "at most 131,072 characters"),
     ],
 )
 def test_a_file_that_is_none_says_what_to_do(text: str, told: str) -> None:
     with pytest.raises(InvalidRequest) as raised:
         read(text)
     assert told in raised.value.message
+
+
+@given(st.text('prompt,target;\t\r\n"{}a\x00\x85\u2028', max_size=60), st.sampled_from(["", "prompt,target\n"]))
+def test_any_text_is_read_or_refused(text: str, head: str) -> None:
+    with suppress(InvalidRequest):
+        assert read(head + text)[1]
 
 
 @pytest.mark.parametrize(

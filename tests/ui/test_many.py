@@ -1,18 +1,21 @@
 """Many corrections at once: checked by row, tried, published as far as they hold; the rest comes back as a file."""
 
+import asyncio
 import json
+import threading
 from typing import Any
 
 import httpx
 import pytest
 
+from app.domain.edit import EditRequest
 from app.domain.errors import StoreUnavailable
 from app.domain.keys import Role
 from app.service.files import read
 from tests.api.fake_answers import DOUBTFUL
 from tests.api.fake_service import REJECTED, UNFIT, FakeService
 from tests.ui.test_coming_in import EVIL, corrected, key_for
-from tests.ui.visitor import Forms, Visitor, text_of
+from tests.ui.visitor import BASE, Forms, Visitor, text_of
 
 FILE = f"""prompt,target,paraphrases,reason,expires
 Who?,Ada,"Who is it?
@@ -105,6 +108,37 @@ def test_forms_that_are_sent_twice_are_carried_out_once(visitor: Visitor, servic
     assert service.revision == 1
     late = visitor.post(f"{path}/preview", preview)
     assert "Every row is live" in text_of(late), "what is published is not tried again"
+
+
+def test_a_form_that_arrives_twice_at_once_makes_one_sheet(visitor: Visitor, service: FakeService) -> None:
+    form = httpx.QueryParams(
+        [*Forms(visitor.get("/ui/many").text).found["/ui/many"], ("pasted", "prompt,target\nQ?,A\n")]
+    )
+    held, check = threading.Event(), service.check_edit
+
+    def slow(request: EditRequest) -> None:
+        service.check_edit = check  # type: ignore[method-assign]
+        assert held.wait(30)
+
+    service.check_edit = slow  # type: ignore[method-assign]
+
+    async def story() -> str:
+        headers = {**visitor.headers, "Content-Type": "application/x-www-form-urlencoded"}
+        async with httpx.AsyncClient(
+            transport=httpx.ASGITransport(visitor.app), base_url=BASE, cookies=visitor.cookies, headers=headers
+        ) as client:
+            first = asyncio.create_task(client.post("/ui/many", content=str(form)))
+            while service.check_edit is slow:
+                await asyncio.sleep(0.01)
+            path = (await client.post("/ui/many", content=str(form))).headers["location"]
+            preview = httpx.QueryParams(Forms((await client.get(path)).text).found[f"{path}/preview"])
+            await client.post(f"{path}/preview", content=str(preview))
+            held.set()
+            assert (await first).headers["location"] == path
+            return path
+
+    path = asyncio.run(story())
+    assert "Publish what holds: 1" in text_of(visitor.get(path)), "the second is not in the place of the first"
 
 
 def test_json_lines_are_pasted_and_come_back_as_such(visitor: Visitor, service: FakeService) -> None:
