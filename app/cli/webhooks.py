@@ -9,6 +9,7 @@ from app.cli.client import path_of
 from app.cli.exits import Exit
 from app.cli.options import Json, Reason
 from app.cli.tables import Column, print_table
+from app.domain.webhooks import KINDS, USUAL
 
 webhooks = typer.Typer(help="Addresses that are told of changes, signed.", no_args_is_help=True)
 HookId = Annotated[str, typer.Argument(metavar="ID", help="The webhook's id: `errata webhooks list` shows it.")]
@@ -34,8 +35,7 @@ def create(
     on: Annotated[
         list[str] | None,
         typer.Option(
-            help="publish, retune, rollback, disable, enable, expire or switch; may be repeated. "
-            "[default: publish, rollback, switch]"
+            help=f"{', '.join(KINDS)}; may be repeated. [default: {', '.join(USUAL)}]",
         ),
     ] = None,
     namespace: Annotated[

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal
 from urllib.parse import urlsplit
 
 from app.domain.events import (
@@ -15,7 +16,8 @@ from app.domain.events import (
     SwitchSet,
 )
 
-KINDS: Mapping[str, frozenset[str]] = {
+Kind = Literal["publish", "retune", "rollback", "disable", "enable", "expire", "switch"]
+KINDS: Mapping[Kind, frozenset[str]] = {
     "publish": frozenset({EditCommitted.kind, BatchCommitted.kind}),
     "retune": frozenset({EditRetuned.kind}),
     "rollback": frozenset({EditsRolledBack.kind}),
@@ -25,6 +27,8 @@ KINDS: Mapping[str, frozenset[str]] = {
     "switch": frozenset({SwitchSet.kind}),
 }
 """What can be told -> the events that it is told of."""
+USUAL: tuple[Kind, ...] = ("publish", "rollback", "switch")
+"""The kinds that a webhook is told of if none is named."""
 TEST = "test"
 """What is told where somebody only wants to see whether it arrives."""
 
@@ -42,7 +46,7 @@ class Webhook:
     """The revision that set it up: what comes after it is told."""
 
 
-def kind_of(event_kind: str) -> str | None:
+def kind_of(event_kind: str) -> Kind | None:
     """The name under which an event is told, if it is."""
     return next((name for name, events in KINDS.items() if event_kind in events), None)
 

@@ -1,6 +1,5 @@
 """The correction form, its preview and its publication. A refusal says what to do, and no typed text is lost."""
 
-import hashlib
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -12,7 +11,7 @@ from starlette.routing import Route
 
 from app.api.errors import problem_of
 from app.domain.edit import EditRequest
-from app.domain.errors import ErrataError, Forbidden, InvalidRequest, UnknownJob
+from app.domain.errors import ErrataError, Forbidden, InvalidRequest
 from app.domain.events import Origin
 from app.domain.keys import Right
 from app.service.views import EditResults, Tell
@@ -89,7 +88,7 @@ class Correcting:
     async def preview(self, visit: Visit) -> Response:
         """Make a preview. A form that is sent twice makes one."""
         form = visit.form
-        preview_id = "pv_" + hashlib.sha256(f"{visit.token}{form.mark()}".encode()).hexdigest()[:24]
+        preview_id = visit.made_id("pv_")
         if self._previews.find(preview_id) is None:
             draft = None
             try:
@@ -122,21 +121,21 @@ class Correcting:
         """Preview the same correction with other ticks, under an id of its own; the previous preview stays as it
         was."""
         old = self._preview(visit)
-        preview_id = "pv_" + hashlib.sha256(f"{visit.token}{old.id}{visit.form.mark()}".encode()).hexdigest()[:24]
+        preview_id = visit.made_id("pv_", old.id)
         if self._previews.find(preview_id) is None:
             self._begin(visit, preview_id, old.draft.ticked(visit.form))
         return visit.to(f"{HERE}/previews/{preview_id}")
 
     async def cancel(self, visit: Visit) -> Response:
         preview = self._preview(visit)
-        job = self._job(preview.job_id)
+        job = visit.job(preview.job_id)
         if job is not None:
             await visit.service.jobs.cancel(job.id)
         return visit.to(f"{HERE}/previews/{preview.id}/change")
 
     async def show(self, visit: Visit) -> Response:
         preview = self._preview(visit)
-        job = self._job(preview.job_id)
+        job = visit.job(preview.job_id)
         if job is not None and job.outcome == "running":
             return self._progress(visit, job, f"{HERE}/previews/{preview.id}", "Trying the correction", preview)
         if visit.partial:
@@ -172,20 +171,14 @@ class Correcting:
         template = "_progress.html" if visit.partial else "progress.html"
         return visit.page(template, title=doing, job=job, url=url, doing=doing, preview=preview)
 
-    def _job(self, job_id: str | None) -> "Job | None":
-        try:
-            return None if job_id is None else self._desk.service.jobs.job(job_id)
-        except UnknownJob:
-            return None
-
     # -- the publication
 
     async def publish(self, visit: Visit) -> Response:
         """Publish a preview by a job. If others have corrected the same question since the preview, refuse and ask
         again."""
         preview = self._preview(visit)
-        job = self._job(preview.job_id)
-        if self._is_publishing(preview):
+        job = visit.job(preview.job_id)
+        if self._is_publishing(visit, preview):
             return visit.to(f"{HERE}/previews/{preview.id}/published")
         draft = preview.draft.ticked(visit.form)
         read = visit.read()
@@ -226,9 +219,10 @@ class Correcting:
         revise = visit.service.proposals.revise
         return await revise(draft.proposal, [replace(request, **kept)], origin, tell=tell, read=read)
 
-    def _is_publishing(self, preview: Preview) -> bool:
+    @staticmethod
+    def _is_publishing(visit: Visit, preview: Preview) -> bool:
         """Whether the publication is running or done; one that was refused may be tried again."""
-        job = self._job(preview.publishing)
+        job = visit.job(preview.publishing)
         return job is not None and job.outcome in ("running", "done")
 
     async def _move_border(
@@ -248,7 +242,7 @@ class Correcting:
 
     async def published(self, visit: Visit) -> Response:
         preview = self._preview(visit)
-        job = self._job(preview.publishing)
+        job = visit.job(preview.publishing)
         if job is None:
             return visit.to(f"{HERE}/previews/{preview.id}")
         if job.outcome == "running":

@@ -9,7 +9,7 @@ from starlette.routing import Route
 
 from app.api.errors import problem_of
 from app.domain.edit import State
-from app.domain.errors import ErrataError, InvalidRequest, UnknownJob
+from app.domain.errors import ErrataError, InvalidRequest
 from app.domain.events import Origin
 from app.domain.keys import Right
 from app.service.retuning import Retune
@@ -237,9 +237,8 @@ def _retuned_by(visit: Visit, view: EditView) -> Origin:
 async def retuning(visit: Visit) -> Response:
     edit_id = visit.request.path_params["id"]
     view = _view(visit, edit_id)
-    try:
-        job = visit.service.jobs.job(visit.request.path_params["job"])
-    except UnknownJob:
+    job = visit.job(visit.request.path_params["job"])
+    if job is None:
         return visit.to(f"{HERE}/edits/{edit_id}")
     if job.outcome == "running":
         template = "_progress.html" if visit.partial else "edit_progress.html"

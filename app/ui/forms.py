@@ -62,6 +62,10 @@ class Form:
         """The lines of a field, one text per line."""
         return tuple(dict.fromkeys(line.strip() for line in self.get(name).split("\n") if line.strip()))
 
+    def names(self, name: str) -> tuple[str, ...]:
+        """A field's names, which blanks or commas separate."""
+        return tuple(dict.fromkeys(self.get(name).replace(",", " ").split()))
+
     def number(self, name: str, otherwise: int) -> int:
         """A field as a whole number. Raises InvalidRequest for anything else."""
         text = self.get(name)

@@ -1,16 +1,15 @@
 """Many corrections at once, from a file or another namespace: checked, previewed and published one by one."""
 
-import hashlib
 from collections.abc import Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from starlette.responses import Response
 from starlette.routing import Route
 
 from app.api.errors import problem_of
 from app.domain.edit import NAMESPACE, NAMESPACE_RULE, EditRequest
-from app.domain.errors import ErrataError, InvalidRequest, UnknownJob
+from app.domain.errors import ErrataError, InvalidRequest
 from app.domain.keys import Right
 from app.service.files import Line, read, write
 from app.service.views import Tell
@@ -20,9 +19,6 @@ from app.ui.drafts import MOST_TARGET_CHARS, MOST_TEXTS
 from app.ui.forms import MOST_REASON_CHARS, seconds_until
 from app.ui.sheets import Row, Sheet, Sheets, check, publish_rows, replaced_by, try_rows
 from app.ui.visit import Visit
-
-if TYPE_CHECKING:
-    from app.service.jobs import Job
 
 FILES = {"csv": "text/csv", "jsonl": "application/x-ndjson"}
 
@@ -61,7 +57,7 @@ class ManyAtOnce:
 
     async def take(self, visit: Visit) -> Response:
         """Accept a sheet. A form that is sent twice creates one sheet."""
-        sheet_id = "sh_" + hashlib.sha256(f"{visit.token}{visit.form.mark()}".encode()).hexdigest()[:24]
+        sheet_id = visit.made_id("sh_")
         if self._sheets.find(sheet_id) is None:
             try:
                 self._sheets.keep(await self._read(visit, sheet_id))
@@ -99,7 +95,7 @@ class ManyAtOnce:
 
     async def show(self, visit: Visit) -> Response:
         sheet = self._sheet(visit)
-        job = self._job(sheet.publishing or sheet.trying)
+        job = visit.job(sheet.publishing or sheet.trying)
         if job is not None and job.outcome == "running":
             doing = "Publishing the corrections" if sheet.publishing else "Trying the corrections"
             template = "_sheet_progress.html" if visit.partial else "sheet_progress.html"
@@ -127,22 +123,17 @@ class ManyAtOnce:
             question=visit.service.answering.question,
         )
 
-    def _job(self, job_id: str | None) -> "Job | None":
-        try:
-            return None if job_id is None else self._desk.service.jobs.job(job_id)
-        except UnknownJob:
-            return None
-
-    def _runs(self, sheet: Sheet) -> bool:
-        jobs = (self._job(sheet.trying), self._job(sheet.publishing))
+    @staticmethod
+    def _runs(visit: Visit, sheet: Sheet) -> bool:
+        jobs = (visit.job(sheet.trying), visit.job(sheet.publishing))
         return any(job is not None and job.outcome == "running" for job in jobs)
 
     async def preview(self, visit: Visit) -> Response:
         """Start the preview once; start it again only if it was stopped or failed."""
         sheet, service = self._sheet(visit), visit.service
-        job = self._job(sheet.trying)
+        job = visit.job(sheet.trying)
         tried = job is not None and job.outcome == "done"
-        if sheet.checked and not tried and not sheet.publishing and not self._runs(sheet):
+        if sheet.checked and not tried and not sheet.publishing and not self._runs(visit, sheet):
             origin, read_at = visit.origin(None), service.revision
 
             async def made(tell: Tell) -> Any:
@@ -154,7 +145,7 @@ class ManyAtOnce:
     async def publish(self, visit: Visit) -> Response:
         """Publish the rows that hold, except those ticked to be left out. A form that is sent twice publishes once."""
         sheet, service, form = self._sheet(visit), visit.service, visit.form
-        if form.mark() not in sheet.published and not self._runs(sheet):
+        if form.mark() not in sheet.published and not self._runs(visit, sheet):
             left = set(form.all("leave"))
             for row in sheet.rows:
                 row.left_out = str(row.number) in left
@@ -172,7 +163,7 @@ class ManyAtOnce:
 
     async def stop(self, visit: Visit) -> Response:
         sheet = self._sheet(visit)
-        for job in (self._job(sheet.trying), self._job(sheet.publishing)):
+        for job in (visit.job(sheet.trying), visit.job(sheet.publishing)):
             if job is not None and job.outcome == "running":
                 await visit.service.jobs.cancel(job.id)
         return visit.to(f"{HERE}/many/{sheet.id}")

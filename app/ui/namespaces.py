@@ -11,12 +11,10 @@ from app.api.errors import problem_of
 from app.domain.errors import ErrataError, InvalidRequest
 from app.domain.events import Origin
 from app.domain.keys import Right, Role
-from app.service.keyring import Keyring
+from app.service.keyring import MAX_NAME_CHARS, Keyring
 from app.service.spaces import explained, namespaces, switches
 from app.ui.desk import HERE, Desk
 from app.ui.visit import Visit
-
-MOST_NAME_CHARS = 80
 
 
 def routes(desk: Desk) -> list[Route]:
@@ -148,6 +146,7 @@ def _keys(visit: Visit, problem: Any = None, made: tuple[str, str] | None = None
         problem=problem,
         made=made,
         name=visit.form.get("name"),
+        most_name_chars=MAX_NAME_CHARS,
         typed=visit.form.get("namespaces"),
         namespaces=visit.desk.known_namespaces(visit),
     )
@@ -156,15 +155,11 @@ def _keys(visit: Visit, problem: Any = None, made: tuple[str, str] | None = None
 async def create_key(visit: Visit) -> Response:
     """Create a key. It is shown in this answer only; a form that is sent twice creates no second key."""
     role, name = visit.form.get("role"), visit.form.get("name")
-    spaces = tuple(dict.fromkeys(visit.form.get("namespaces").replace(",", " ").split()))
+    spaces = visit.form.names("namespaces")
     origin = _key_origin(visit, "create", role, name, spaces)
     try:
         if role not in set(Role):
             raise InvalidRequest("There is no such role: choose one from the list.")
-        if not name or len(name) > MOST_NAME_CHARS or not name.isprintable():
-            raise InvalidRequest(
-                f"A key needs a name, whose key it is: one line of at most {MOST_NAME_CHARS} characters."
-            )
         if not visit.desk.door.asks_for_keys and (role != Role.ADMIN or spaces):
             raise InvalidRequest(
                 "The first key must be of the role admin and for all namespaces: from then on every visitor is asked "

@@ -1,6 +1,5 @@
 """Promotion: chosen edits of one namespace become a sheet of another, where each is tried and published."""
 
-import hashlib
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
@@ -72,7 +71,7 @@ class Promoting:
         form = visit.form
         source, to, ids = form.get("from"), form.get("to"), form.all("id")
         visit.check_reach(source, to)
-        sheet_id = "sh_" + hashlib.sha256(f"{visit.token}{form.mark()}".encode()).hexdigest()[:24]
+        sheet_id = visit.made_id("sh_")
         if self._sheets.find(sheet_id) is None:
             try:
                 self._sheets.keep(await self._read(visit, sheet_id, source, to, ids))

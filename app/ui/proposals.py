@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from starlette.responses import Response
 from starlette.routing import Route
@@ -18,9 +18,6 @@ from app.service.views import EditResults, EditView, Tell
 from app.ui.desk import HERE, Desk
 from app.ui.drafts import Draft, Row, bound_in, rows_of, standing
 from app.ui.visit import Visit
-
-if TYPE_CHECKING:
-    from app.service.jobs import Job
 
 PER_PAGE = 50
 
@@ -114,7 +111,7 @@ class Deciding:
         """Publish a proposal by a job, because fitting and checking it again takes seconds. A form that is sent twice
         publishes once."""
         proposal = _proposal(visit)
-        job = self._job(proposal.id)
+        job = visit.job(self._jobs.get(proposal.id))
         if job is None or job.outcome != "running":
             origin, read = visit.origin(visit.form.reason(), "approve", proposal.id), visit.read()
             metrics, proposals = self._desk.metrics, visit.service.proposals
@@ -133,7 +130,7 @@ class Deciding:
 
     async def publishing(self, visit: Visit) -> Response:
         proposal = _proposal(visit)
-        job = self._job(proposal.id)
+        job = visit.job(self._jobs.get(proposal.id))
         if job is None:
             return visit.to(f"{HERE}/proposals/{proposal.id}")
         if job.outcome == "running":
@@ -146,12 +143,6 @@ class Deciding:
         if job.error is not None:
             return self._shown(visit, proposal, problem_of(job.error))
         return visit.to(f"{HERE}/proposals/{proposal.id}", done=1)
-
-    def _job(self, proposal_id: str) -> "Job | None":
-        try:
-            return self._desk.service.jobs.job(self._jobs.get(proposal_id, ""))
-        except ErrataError:
-            return None
 
     async def send_back(self, visit: Visit) -> Response:
         proposal = _proposal(visit)

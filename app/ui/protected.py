@@ -1,17 +1,16 @@
 """The protected questions of a namespace: shown, set, and asked now, to see which of them edits change."""
 
-import hashlib
 from collections import OrderedDict
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from starlette.responses import Response
 from starlette.routing import Route
 
 from app.api.errors import problem_of
 from app.domain.edit import NAMESPACE
-from app.domain.errors import ErrataError, InvalidRequest, UnknownJob
+from app.domain.errors import ErrataError, InvalidRequest
 from app.domain.keys import Right
 from app.engine.controls import plain, shown
 from app.service.protecting import Guarded, guarded
@@ -19,9 +18,6 @@ from app.service.views import EditResults, Tell
 from app.ui.desk import HERE, Desk
 from app.ui.forms import lined
 from app.ui.visit import Visit
-
-if TYPE_CHECKING:
-    from app.service.jobs import Job
 
 MOST_PROBES = 1_000
 MOST_KEPT = 50
@@ -103,7 +99,7 @@ class Protecting:
         """Ask the questions in the form, saved or not. A form that is sent twice is asked once."""
         namespace, service = visit.form.get("namespace"), visit.service
         _check(visit, namespace)
-        run_id = "pr_" + hashlib.sha256(f"{visit.token}{visit.form.mark()}".encode()).hexdigest()[:24]
+        run_id = visit.made_id("pr_")
         if run_id not in self._runs:
             try:
                 run = Run(run_id, namespace, tuple(self._prompts(visit, namespace)))
@@ -131,7 +127,7 @@ class Protecting:
         if run is None:
             raise InvalidRequest("These answers are no longer kept here: ask the protected questions again.")
         visit.check_reach(run.namespace)
-        job = self._job(run.job_id)
+        job = visit.job(run.job_id)
         if job is not None and job.outcome == "running":
             template = "_protected_progress.html" if visit.partial else "protected_progress.html"
             return visit.page(template, title="Asking the protected questions", run=run)
@@ -142,12 +138,6 @@ class Protecting:
             error = job.error or InvalidRequest("It was stopped: ask the questions again.")
             return self._protected(visit, run.namespace, problem_of(error), typed)
         return self._protected(visit, run.namespace, typed=typed, run=run)
-
-    def _job(self, job_id: str) -> "Job | None":
-        try:
-            return self._desk.service.jobs.job(job_id)
-        except UnknownJob:
-            return None
 
 
 def _check(visit: Visit, namespace: str) -> None:

@@ -4,10 +4,9 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from app.domain.errors import ErrataError, InvalidRequest
+from app.service.keyring import MAX_NAME_CHARS
 from app.ui.desk import HELP, HERE, Desk
 from app.ui.visit import Visit
-
-MOST_NAME_CHARS = 80
 
 
 def routes(desk: Desk) -> list[Route]:
@@ -24,26 +23,31 @@ async def show(visit: Visit) -> Response:
         return visit.page("bounce.html", title="One moment", target=_target(visit.query.get("next", "")))
     if visit.key is not None:
         return visit.to(_target(visit.query.get("next", "")))
-    return visit.page("sign_in.html", title="Sign in", target=visit.query.get("next", ""), problem=None, name="")
+    return _form(visit, visit.query.get("next", ""))
+
+
+def _form(visit: Visit, target: str, problem: str | None = None, name: str = "") -> Response:
+    return visit.page(
+        "sign_in.html",
+        status=200 if problem is None else 422,
+        title="Sign in",
+        target=target,
+        problem=problem,
+        name=name[:MAX_NAME_CHARS],
+        most_name_chars=MAX_NAME_CHARS,
+    )
 
 
 async def sign_in(visit: Visit) -> Response:
     """Sign in, with a new cookie each time: one that was set before, by anybody, never becomes a session."""
     desk, target, name = visit.desk, visit.form.get("next"), visit.form.get("name")
     try:
-        if len(name) > MOST_NAME_CHARS or not name.isprintable():
-            raise InvalidRequest(f"Your name must be one line of at most {MOST_NAME_CHARS} characters.")
+        if len(name) > MAX_NAME_CHARS or not name.isprintable():
+            raise InvalidRequest(f"Your name must be one line of at most {MAX_NAME_CHARS} characters.")
         key = desk.door.key(visit.form.get("key")) if desk.door.asks_for_keys else None
     except ErrataError as error:
         desk.door.count(f"refused {visit.request.client.host if visit.request.client else ''}")
-        return visit.page(
-            "sign_in.html",
-            status=422,
-            title="Sign in",
-            target=target,
-            problem=error.message,
-            name=name[:MOST_NAME_CHARS],
-        )
+        return _form(visit, target, error.message, name)
     desk.sessions.end(visit.token)
     response = visit.to(_target(target))
     visit.new_token = False

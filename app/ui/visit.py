@@ -12,11 +12,13 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from app.api.deps import because
 from app.domain.entry import NEVER
+from app.domain.errors import UnknownJob
 from app.domain.events import Origin
 from app.domain.keys import RIGHTS, Key, Right, check_reach
 from app.ui.forms import Form
 
 if TYPE_CHECKING:
+    from app.service.jobs import Job
     from app.service.service import Service
     from app.ui.desk import Desk
 
@@ -103,6 +105,18 @@ class Visit:
     def read(self) -> int:
         """The revision that the form's page showed; a change made since then is not overridden unread."""
         return self.form.number("read", 0)
+
+    def made_id(self, prefix: str, within: str = "") -> str:
+        """The id of what this form makes, `within` something that was made before: the same form sent twice finds what
+        the first one made."""
+        return prefix + hashlib.sha256(f"{self.token}{within}{self.form.mark()}".encode()).hexdigest()[:24]
+
+    def job(self, job_id: str | None) -> "Job | None":
+        """The job with this id; None if there is none, or it is no longer kept."""
+        try:
+            return None if job_id is None else self.service.jobs.job(job_id)
+        except UnknownJob:
+            return None
 
     @property
     def token_mark(self) -> str:

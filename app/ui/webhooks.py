@@ -9,11 +9,9 @@ from starlette.routing import Route
 from app.api.errors import problem_of
 from app.domain.errors import ErrataError
 from app.domain.keys import Right
-from app.domain.webhooks import KINDS
+from app.domain.webhooks import KINDS, USUAL
 from app.ui.desk import HERE, Desk
 from app.ui.visit import Visit
-
-USUAL = ("publish", "rollback", "switch")
 
 
 def routes(desk: Desk) -> list[Route]:
@@ -51,7 +49,7 @@ async def create(visit: Visit) -> Response:
     webhook."""
     form = visit.form
     url, kinds = form.get("url"), form.all("kind")
-    spaces = tuple(dict.fromkeys(form.get("namespaces").replace(",", " ").split()))
+    spaces = form.names("namespaces")
     try:
         origin = visit.origin(form.reason(), "webhook", url, kinds, spaces)
         visit.service.check_change(origin)

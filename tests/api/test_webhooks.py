@@ -3,6 +3,7 @@
 import pytest
 
 from app.domain.keys import Role
+from app.domain.webhooks import KINDS, USUAL
 from tests.api.fake_service import FakeService
 from tests.api.serving import Caller
 from tests.api.test_gate import bearer, made
@@ -57,3 +58,9 @@ def test_only_admins_of_all_namespaces_see_them(ask: Caller, service: FakeServic
         assert ask("GET", "/webhooks", headers=key).status_code == 403
         assert ask("POST", "/webhooks", json={"url": URL}, headers=key).status_code == 403
     assert ask("POST", "/webhooks", json={"url": URL}, headers=boss).status_code == 201
+
+
+def test_the_description_of_the_api_knows_every_kind(ask: Caller) -> None:
+    body = ask.get("/openapi.json").json()["components"]["schemas"]["WebhookBody"]["properties"]["kinds"]
+    assert body["items"]["enum"] == list(KINDS)
+    assert body["default"] == list(USUAL)

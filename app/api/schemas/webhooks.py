@@ -2,16 +2,14 @@
 the answer that sets it up."""
 
 from datetime import datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import Field
 
 from app.api.schemas.base import Incoming, Namespace, Outgoing, Reason, utc
-from app.domain.webhooks import Webhook
+from app.domain.webhooks import USUAL, Kind, Webhook
 from app.service.targets import MAX_URL_CHARS
 from app.service.webhooks import Delivery
-
-Kind = Literal["publish", "retune", "rollback", "disable", "enable", "expire", "switch"]
 
 
 class WebhookBody(Incoming):
@@ -21,7 +19,7 @@ class WebhookBody(Incoming):
         description="Of http or https. What is no public address must be allowed by `ERRATA_WEBHOOK_HOSTS`."
     )
     kinds: Annotated[list[Kind], Field(min_length=1, max_length=20)] = Field(
-        default=["publish", "rollback", "switch"], description="Of which changes it is told."
+        default=list(USUAL), description="Of which changes it is told."
     )
     namespaces: Annotated[list[Namespace], Field(max_length=100)] = Field(
         default=[], description="Those whose changes it is told; none named: all."
