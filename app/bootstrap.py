@@ -44,17 +44,17 @@ from app.scope.scope import Scope
 from app.scope.scorer import load_scorer
 from app.scope.vectors import Vectors
 from app.scope.weighing import load_weighing
+from app.service.examined_judge import ExaminedJudge
 from app.service.hosted_judge import HostedJudge
-from app.service.judging import Judging
 from app.service.records import Clock
 from app.service.service import Service
-from app.service.verifying import Thresholds
-from app.service.views import Doing, quietly
+from app.service.verification import Thresholds
+from app.service.views import OnStep, quietly
 from app.store.base import Log
 from app.store.open import open_log
 
 
-def build_service(settings: Settings, clock: Clock = time.time, tell: Doing = quietly) -> Service:
+def build_service(settings: Settings, clock: Clock = time.time, tell: OnStep = quietly) -> Service:
     """Loads the model and opens the log. Blocking; raises UnknownModel, UnsupportedModel or what the store raises."""
     threads = engine_threads(settings)
     log = open_log(settings.store, **settings.log_options())
@@ -151,7 +151,9 @@ def assemble(
         feedback=(settings.feedback, settings.feedback_days),
         namespaces=({*settings.thresholds, *settings.false_hits} - {"*"}),
         webhook_hosts=settings.webhook_hosts,
-        judging=Judging(_judge(settings, owner), ExamResults(settings.cache_dir), at_once=max(1, slots // 8)),
+        examined_judge=ExaminedJudge(
+            _judge(settings, owner), ExamResults(settings.cache_dir), at_once=max(1, slots // 8)
+        ),
         clock=clock,
         describe=lambda: {
             "slots": slots,
@@ -203,7 +205,7 @@ def _judge(settings: Settings, owner: EngineOwner) -> Judge | None:
     return HostedJudge(owner, f"{hosted.fingerprint}/{hosted.dtype}/{hosted.device.type}")
 
 
-def load(settings: Settings, tell: Doing = quietly) -> HostedModel:
+def load(settings: Settings, tell: OnStep = quietly) -> HostedModel:
     """The model that the settings name, unpacked first where it is a GGUF file."""
     device = pick_device(settings.device)
     dtype = pick_dtype(settings.dtype, device)

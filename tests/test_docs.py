@@ -21,7 +21,7 @@ from app.cli.main import app as commands
 from app.config import NOT_SETTINGS, ClientSettings, Settings, default_cache
 from app.domain.keys import RIGHTS, Right, Role
 from app.editors.registry import EDITORS
-from app.service.verifying import Thresholds
+from app.service.verification import Thresholds
 from app.ui.help import FOLDER, ORDER, read
 from tests.api.fake_service import FakeService
 from tests.api.serving import Caller

@@ -15,8 +15,8 @@ from app.api.errors import ClientGone
 from app.domain.errors import InvalidRequest
 from app.domain.events import Origin
 from app.domain.keys import Key, signed
-from app.service.noting import note
-from app.service.superseding import WHATEVER_STANDS
+from app.service.log_lines import note
+from app.service.supersession import WHATEVER_STANDS
 
 T = TypeVar("T")
 MAX_ACTOR_CHARS = 200

@@ -17,7 +17,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.api.errors import answer_to
 from app.service.feedback import ASKED_UNDER
-from app.service.noting import collected, note
+from app.service.log_lines import collected, note
 
 _log = logging.getLogger(__name__)
 

@@ -12,7 +12,7 @@ from app.domain.events import Origin
 from app.editors.base import FitRequest, Fitted
 from app.editors.packing import unpack
 from app.engine.engine import Engine
-from app.service.preparing import Preparing
+from app.service.fit_requests import FitRequestBuilder
 
 EDITS = 5
 """Number of edits of each length per round."""
@@ -54,17 +54,17 @@ def has_template(bench: Bench) -> bool:
     return getattr(bench.hosted.tokenizer, "chat_template", None) is not None
 
 
-async def chat_edits(bench: Bench, preparing: Preparing) -> dict[str, Any]:
+async def chat_edits(bench: Bench, request_builder: FitRequestBuilder) -> dict[str, Any]:
     """Seconds per edit by GRACE through `POST /edit`, for as many edits as fit the time. `look` precedes the fit,
     `verify` generates, and `scope` is the part of `fit` that learns the scope."""
-    await _timed(bench, preparing, _request(bench, 0, max(LENGTHS.values())))  # warm-up, not counted
+    await _timed(bench, request_builder, _request(bench, 0, max(LENGTHS.values())))  # warm-up, not counted
     found: dict[str, Any] = {}
     for share, (length, most) in zip((SHARE / 2, SHARE), LENGTHS.items(), strict=True):
         seconds, began = bench.pace.part(share), bench.pace.clock()
         took: list[dict[str, float]] = []
         for number in range(1, 1 + bench.rounds * EDITS):
             bench.tell(f"chat edits of {length}, {number} of {bench.rounds * EDITS}")
-            took.append(await _timed(bench, preparing, _request(bench, number, most)))
+            took.append(await _timed(bench, request_builder, _request(bench, number, most)))
             medians = {name: round(statistics.median(each[name] for each in took), 3) for name in took[0]}
             found[length] = {**medians, "most": round(max(each["whole"] for each in took), 3), "edits": len(took)}
             bench.keep({"chat_edits": found})
@@ -84,7 +84,7 @@ def _request(bench: Bench, number: int, most: int) -> EditRequest:
     return EditRequest(prompt=prompt, target=target, editor="grace", namespace="bench-chat", force=True)
 
 
-async def _timed(bench: Bench, preparing: Preparing, request: EditRequest) -> dict[str, float]:
+async def _timed(bench: Bench, request_builder: FitRequestBuilder, request: EditRequest) -> dict[str, float]:
     began = time.perf_counter()
     made = (await bench.service.edit([request], Origin(actor="bench"))).results[0]
     whole = time.perf_counter() - began
@@ -92,7 +92,7 @@ async def _timed(bench: Bench, preparing: Preparing, request: EditRequest) -> di
     edit = made.view.edit
     learned = Fitted(learned=edit.learned, tensors=unpack(edit.tensors))
     began = time.perf_counter()
-    again = partial(_rescope, learned, preparing.fit_request(request))
+    again = partial(_rescope, learned, request_builder.fit_request(request))
     await asyncio.wrap_future(bench.service.on_engine(again))
     scope = time.perf_counter() - began
     return {"whole": whole, "look": whole - sum(phases.values()), **phases, "scope": scope}

@@ -21,7 +21,7 @@ from app.editors.fitting.view import placing
 from app.engine.editions import Edition
 from app.engine.engine import Engine
 from app.scope.phrasebook import load_phrasebook
-from app.service.preparing import Preparing
+from app.service.fit_requests import FitRequestBuilder
 
 T = TypeVar("T")
 SCOPE = "learning its scope"
@@ -36,12 +36,12 @@ TOGETHER, ALONE, AS_PUBLISHED = 64, 8, 2
 async def fits(bench: Bench) -> dict[str, Any]:
     """Seconds per edit. `grace` as served also learns its scope; the published recipe runs a hundred steps of the whole
     model. (The preset `paper` takes the same steps but computes the layers below its site once.)"""
-    preparing = Preparing(bench.service.engine, load_phrasebook())
-    found = {"chat_edits": await chat_edits(bench, preparing)} if has_template(bench) else {}
-    return await _fits_only(bench, preparing, found)
+    request_builder = FitRequestBuilder(bench.service.engine, load_phrasebook())
+    found = {"chat_edits": await chat_edits(bench, request_builder)} if has_template(bench) else {}
+    return await _fits_only(bench, request_builder, found)
 
 
-async def _fits_only(bench: Bench, preparing: Preparing, before: dict[str, Any]) -> dict[str, Any]:
+async def _fits_only(bench: Bench, request_builder: FitRequestBuilder, before: dict[str, Any]) -> dict[str, Any]:
     """Fits alone, of prompts as they are; `before` holds what the section has found already."""
     ways = {"one by one": ("grace", ALONE, 1), "64 together": ("grace", TOGETHER, TOGETHER)}
     ways["as published"] = (PUBLISHED, AS_PUBLISHED, 1)
@@ -53,7 +53,7 @@ async def _fits_only(bench: Bench, preparing: Preparing, before: dict[str, Any])
         for name, (editor, whole, at_once) in ways.items():
             count = max(1, round(whole * scale))
             bench.tell(f"fits {name}, {count} edits")
-            asked = [preparing.fit_request(_request(f"Zq{len(rounds)}{name[0]}{at}w")) for at in range(count)]
+            asked = [request_builder.fit_request(_request(f"Zq{len(rounds)}{name[0]}{at}w")) for at in range(count)]
             parts = [asked[at : at + at_once] for at in range(0, count, at_once)]
             began = time.perf_counter()
             fitted = [each for part in parts for each in await _on_engine(bench, partial(_fit, editor, part))]

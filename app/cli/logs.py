@@ -15,7 +15,7 @@ from typing import Any, TextIO
 import structlog
 from structlog.typing import EventDict, ExcInfo, Processor
 
-from app.service.noting import noted
+from app.service.log_lines import noted
 
 TOLD_BY_MESSAGE = ("kind", "method", "route", "path", "status", "seconds", "change", "error")
 """Fields whose contents the message of a readable line already has in words."""

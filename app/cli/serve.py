@@ -145,9 +145,9 @@ async def stand_up(settings: "Settings") -> "Service":
     with Starting(Console(stderr=True, highlight=False)) as starting:
         service = build(settings, starting.tell)
         await service.start(starting.tell)
-        if not service.judging.known:
+        if not service.examined_judge.known:
             starting.tell("the judge sits its exam", 0, 0)
-            await service.judging.settled()  # every measurement shall be decided in the same way
+            await service.examined_judge.settled()  # every measurement shall be decided in the same way
     return service
 
 
@@ -201,7 +201,7 @@ async def _run(
     def leave() -> None:
         gone.set()  # otherwise streams without an end of their own would delay the stop
         server.leave()
-        counts = service.under_way.count("answer"), service.under_way.count("edit"), server.open_requests
+        counts = service.work_in_progress.count("answer"), service.work_in_progress.count("edit"), server.open_requests
         said = farewell(*counts, grace_s, shutdown.number)
         tell(said, **dict(zip(("answers", "edits", "requests"), counts, strict=True)), seconds=grace_s)
         loop.call_later(grace_s, service.cut_short)

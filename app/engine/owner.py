@@ -38,7 +38,7 @@ class EngineOwner:
 
     def __init__(self, engine: Engine, threads: int | None = None) -> None:
         self.engine, self.threads = engine, threads
-        self.judging: Settler | None = None
+        self.examined_judge: Settler | None = None
         self._mailbox: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
         self._stopping = False

@@ -235,7 +235,7 @@ class Measuring:
         cases = [outcome.case for outcome in edited]
         refused = {outcome.case.id for outcome in edited if outcome.refused}
         others = self._held_out or [prompt for case in cases for _, prompt in case.untouched]
-        asked = list(slices_of(cases, others, self._asking.service.answering.render, self._seed))
+        asked = list(slices_of(cases, others, self._asking.service.answers.render, self._seed))
         answers = await self._candidate.answers([each.prompt for each in asked])
         bare = await self._asking.bare([each.prompt for each in asked])
         counted: dict[str, Tally] = defaultdict(Tally)

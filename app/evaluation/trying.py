@@ -17,7 +17,7 @@ from app.evaluation.journal import Journal
 from app.evaluation.running import RUN_ON_TOKENS, Tell, longest_target
 from app.evaluation.trials import Putting, Question, Trial, Wanted
 from app.evaluation.verdicts import Answer, figures_of, last
-from app.service.recent import Recent
+from app.service.recent_prompts import RecentPrompts
 from app.service.service import Service
 
 MAX_CONCURRENT_EDITS = 8
@@ -46,7 +46,7 @@ class Trials:
 
 def putting_for(plan: Trials, service: Service) -> Putting:
     """The rendering of questions. Raises InvalidRequest for conversations if the model has no chat template."""
-    putting = Putting(service.answering.render, plan.template)
+    putting = Putting(service.answers.render, plan.template)
     for trial in plan.trials:
         if trial.questions:
             putting.prompt(trial.questions[0].messages)
@@ -81,7 +81,7 @@ async def run_trials(
     return figures
 
 
-def with_traffic(recent: Recent, traffic: Mapping[str, Iterator[str]], *, others: bool) -> None:
+def with_traffic(recent: RecentPrompts, traffic: Mapping[str, Iterator[str]], *, others: bool) -> None:
     """Registers prompts as recent ones of their namespaces, with `others` as questions that no edit answers. Recording
     then stops, so that no question of the run is compared with itself."""
     for namespace, prompts in traffic.items():

@@ -10,9 +10,9 @@ from app.domain.ledger import Ledger
 from app.domain.words import same_text
 from app.engine.controls import quoted
 from app.engine.editions import Edition
-from app.service.committing import Draft
-from app.service.surroundings import Surroundings
-from app.service.verifying import Verifier
+from app.service.commits import Draft
+from app.service.neighbourhood import Neighbourhood
+from app.service.verification import Verifier
 
 
 def check_batch(requests: Sequence[EditRequest], *, dry_run: bool = False) -> None:
@@ -65,7 +65,7 @@ def in_the_way(
 
 
 async def check_scopes(
-    drafts: Sequence[Draft], bases: Mapping[str, Edition], around: Surroundings, verifier: Verifier
+    drafts: Sequence[Draft], bases: Mapping[str, Edition], around: Neighbourhood, verifier: Verifier
 ) -> None:
     """Raises ScopeConflict if an edit of a batch, once fitted, answers a question that a later one asks in other words
     with another target: made one by one, the later one would have been refused. A preview reports it in its verdict."""

@@ -34,7 +34,7 @@ _PREFIXES = ("chatcmpl-", "cmpl-")
 """The prefixes that OpenAI's routes add to the request's id in their answers."""
 
 
-class Likeness(Protocol):
+class Similarity(Protocol):
     """The similarity of questions. Both methods may take milliseconds and may be called on any thread."""
 
     def vector(self, prompt: str) -> Any: ...
@@ -45,7 +45,7 @@ class Likeness(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
+class GivenAnswer:
     """An answer that was given recently. `index` is its position among the answers to its request, and `key_id` the
     key that asked, if the server requires keys."""
 
@@ -69,27 +69,27 @@ class Answer:
 
 
 @dataclass(slots=True)
-class Answers:
+class RememberedAnswers:
     """The answers that may still be reported, the oldest first. Applications choose the ids of their requests, and two
     may choose the same: an answer is told apart by its key and namespace, too."""
 
-    _kept: OrderedDict[tuple[str, int, str | None, str], Answer] = field(default_factory=OrderedDict)
+    _kept: OrderedDict[tuple[str, int, str | None, str], GivenAnswer] = field(default_factory=OrderedDict)
     _chars: int = 0
 
-    def add(self, answer: Answer) -> None:
+    def add(self, answer: GivenAnswer) -> None:
         """Remember an answer, in place of an earlier one of the same request."""
         self._drop(answer.place)
         self._kept[answer.place] = answer
         self._chars += answer.chars
 
-    def drop(self, answer: Answer) -> None:
+    def drop(self, answer: GivenAnswer) -> None:
         if self.holds(answer):
             self._drop(answer.place)
 
-    def holds(self, answer: Answer) -> bool:
+    def holds(self, answer: GivenAnswer) -> bool:
         return self._kept.get(answer.place) is answer
 
-    def under(self, request_id: str, index: int) -> list[Answer]:
+    def under(self, request_id: str, index: int) -> list[GivenAnswer]:
         """The answers with an id, over all keys and namespaces."""
         return [each for each in self._kept.values() if (each.request_id, each.index) == (request_id, index)]
 
@@ -112,11 +112,11 @@ class Answers:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Reported:
+class ReportedAnswer:
     """An answer that was reported as wrong. Reports whose questions are alike share a `group`."""
 
     id: str
-    answer: Answer
+    answer: GivenAnswer
     note: str | None
     actor: str
     key_id: str | None
@@ -129,11 +129,11 @@ class Feedback:
     """The reported answers of this server: at most `most` of them (0 keeps none), each for `days` days."""
 
     most: int
-    likeness: Likeness
+    likeness: Similarity
     clock: Callable[[], float]
     days: float = 30.0
-    _answers: Answers = field(default_factory=Answers)
-    _reported: OrderedDict[str, Reported] = field(default_factory=OrderedDict)
+    _answers: RememberedAnswers = field(default_factory=RememberedAnswers)
+    _reported: OrderedDict[str, ReportedAnswer] = field(default_factory=OrderedDict)
     _groups: dict[int, Any] = field(default_factory=dict)
     """Maps a group to the vector of its first question."""
     _next: int = 0
@@ -146,7 +146,7 @@ class Feedback:
             return
         if len(prompt) + len(generation.said) > MOST_CHARS:
             return
-        answer = Answer(
+        answer = GivenAnswer(
             request_id=request_id,
             index=at,
             key_id=ASKED_BY.get(),
@@ -162,7 +162,7 @@ class Feedback:
 
     async def report(
         self, request_id: str, index: int, note: str | None, origin: Origin, namespace: str | None = None
-    ) -> Reported:
+    ) -> ReportedAnswer:
         """Report an answer as wrong. An answer that is reported again keeps its id and takes the new note. Raises
         InvalidRequest if reports are not kept, and UnknownAnswer."""
         answer = self.answer(request_id, index, origin.key_id, namespace)
@@ -175,7 +175,7 @@ class Feedback:
             self._reported[known.id] = again
             self._reported.move_to_end(known.id)  # in the order of age: the oldest report is dropped first
             return again
-        found = Reported(
+        found = ReportedAnswer(
             id=f"fb_{uuid.uuid4().hex[:16]}",
             answer=answer,
             note=note,
@@ -189,7 +189,7 @@ class Feedback:
             self._drop([next(iter(self._reported))])
         return found
 
-    def answer(self, request_id: str, index: int, key_id: str | None, namespace: str | None = None) -> Answer:
+    def answer(self, request_id: str, index: int, key_id: str | None, namespace: str | None = None) -> GivenAnswer:
         """The remembered answer to a request, which a key asked to report. Where several requests have the id, the one
         of the key itself is meant. Raises InvalidRequest if reports are not kept, and UnknownAnswer for an answer that
         is unknown, no longer remembered, or not the only one."""
@@ -210,11 +210,11 @@ class Feedback:
             )
         return found[0]
 
-    def groups(self, namespace: str | None = None) -> list[list[Reported]]:
+    def groups(self, namespace: str | None = None) -> list[list[ReportedAnswer]]:
         """The reports of a namespace, or of all, by group: the largest group first, the newest report first within
         each."""
         self._forget_old()
-        found: dict[int, list[Reported]] = {}
+        found: dict[int, list[ReportedAnswer]] = {}
         for each in reversed(self._reported.values()):
             if namespace is None or each.answer.namespace == namespace:
                 found.setdefault(each.group, []).append(each)

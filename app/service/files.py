@@ -32,7 +32,7 @@ Kind = Literal["csv", "jsonl"]
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class FileRow:
     """One row of a file: the line on which it begins (from 1), its contents, and why it cannot be read, if so."""
 
     number: int
@@ -47,7 +47,7 @@ class Line:
         return tuple(dict.fromkeys(each.strip() for each in self.lists.get(name, ()) if each.strip()))
 
 
-def read(text: str) -> tuple[Kind, list[Line]]:
+def read(text: str) -> tuple[Kind, list[FileRow]]:
     """Read a file's rows. A row that cannot be read is included, with its problem.
 
     Raises InvalidRequest for a file of which no row can be read, or that has more than MOST_ROWS rows.
@@ -67,7 +67,7 @@ def read(text: str) -> tuple[Kind, list[Line]]:
 # -- reading CSV
 
 
-def _csv_lines(text: str) -> Iterator[Line]:
+def _csv_lines(text: str) -> Iterator[FileRow]:
     head = LINE_END.split(text.lstrip(), maxsplit=1)[0]
     delimiter = max(DELIMITERS, key=lambda each: sum(name in _header(head, each) for name in COLUMNS))
     names = _header(head, delimiter)
@@ -113,9 +113,9 @@ def _header(head: str, delimiter: str) -> list[str]:
     return names
 
 
-def _csv_line(number: int, names: Sequence[str], cells: Sequence[str]) -> Line:
+def _csv_line(number: int, names: Sequence[str], cells: Sequence[str]) -> FileRow:
     if any(cell.strip() for cell in cells[len(names) :]):
-        return Line(
+        return FileRow(
             number,
             dict(zip(names, cells, strict=False)),
             problem="It has more cells than the first line has columns: put texts that hold the separator in "
@@ -127,7 +127,7 @@ def _csv_line(number: int, names: Sequence[str], cells: Sequence[str]) -> Line:
             lists[name] = tuple(cell.splitlines())
         elif name != PROBLEM:
             texts[name] = cell
-    return Line(number, texts, lists)
+    return FileRow(number, texts, lists)
 
 
 def _guarded(cell: str) -> str:
@@ -142,21 +142,21 @@ def _unguarded(cell: str) -> str:
 # -- reading JSON lines
 
 
-def _json_lines(text: str) -> Iterator[Line]:
+def _json_lines(text: str) -> Iterator[FileRow]:
     for number, row in enumerate(text.split("\n"), 1):
         if row.strip():
             yield _json_line(number, row)
 
 
-def _json_line(number: int, row: str) -> Line:
+def _json_line(number: int, row: str) -> FileRow:
     try:
         given = json.loads(row)
     except (ValueError, RecursionError) as error:
-        return Line(
+        return FileRow(
             number, {"prompt": row.strip()[:200]}, problem=f"It is not JSON ({error}): write one object a line."
         )
     if not isinstance(given, dict):
-        return Line(number, problem='It is not a JSON object: write one object a line, such as {"prompt": ...}.')
+        return FileRow(number, problem='It is not a JSON object: write one object a line, such as {"prompt": ...}.')
     texts: dict[str, str] = {}
     lists: dict[str, tuple[str, ...]] = {}
     problem: str | None = None
@@ -174,8 +174,8 @@ def _json_line(number: int, row: str) -> Line:
         else:
             problem = problem or f"{name!r} must be {'a list of texts' if name in LISTS else 'a text'}."
     if _is_broken([*texts.values(), *(each for texts_ in lists.values() for each in texts_)]):
-        return Line(number, problem="A text holds half of a surrogate pair, which is no character: remove it.")
-    return Line(number, texts, lists, problem)
+        return FileRow(number, problem="A text holds half of a surrogate pair, which is no character: remove it.")
+    return FileRow(number, texts, lists, problem)
 
 
 def _is_broken(texts: Iterable[str]) -> bool:
@@ -193,7 +193,7 @@ def _known() -> str:
 # -- writing
 
 
-def write(kind: Kind, rows: Iterable[tuple[Line, str]]) -> str:
+def write(kind: Kind, rows: Iterable[tuple[FileRow, str]]) -> str:
     """Write rows, each with its problem, in a form that `read` accepts, so that they can be repaired and sent again."""
     if kind == "jsonl":
         return "".join(f"{json.dumps(_object(*row), ensure_ascii=False)}\n" for row in rows)
@@ -206,7 +206,7 @@ def write(kind: Kind, rows: Iterable[tuple[Line, str]]) -> str:
     return out.getvalue()
 
 
-def _object(line: Line, problem: str) -> dict[str, Any]:
+def _object(line: FileRow, problem: str) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name in COLUMNS:
         value: Any = list(line.list(name)) if name in LISTS else line.text(name)

@@ -9,7 +9,7 @@ from app.domain.generation import MAX_TOP_LOGPROBS, GenerationParameters, Token
 from app.engine.editions import Edition
 from app.engine.owner import EngineOwner
 from app.scope.doubt import Doubt
-from app.service.serving import generation_of
+from app.service.pins import generation_of
 
 YES, NO = "Yes", "No"
 BARE = Edition("default", 0, ())

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from app.domain.errors import QueueFull, UnknownJob
-from app.service.pacing import Pace
-from app.service.views import Tell
+from app.service.time_estimate import TimeEstimate
+from app.service.views import OnProgress
 
 if TYPE_CHECKING:
     from app.editors.base import Progress  # imports torch, which jobs do without
@@ -63,7 +63,7 @@ class Jobs:
 
     def start(
         self,
-        work: Callable[[Tell], Awaitable[Any]],
+        work: Callable[[OnProgress], Awaitable[Any]],
         *,
         previews: Iterable[str] = (),
         namespaces: Iterable[str] = (),
@@ -78,8 +78,8 @@ class Jobs:
         task.add_done_callback(lambda _: self._ended(job))
         return job
 
-    async def _run(self, job: Job, work: Callable[[Tell], Awaitable[Any]]) -> None:
-        pace = Pace(self._timer)
+    async def _run(self, job: Job, work: Callable[[OnProgress], Awaitable[Any]]) -> None:
+        pace = TimeEstimate(self._timer)
 
         def tell(phase: str, progress: "Progress | None") -> None:
             if job.outcome == "running":

@@ -5,9 +5,9 @@ from collections.abc import Collection, Sequence
 from app.domain.errors import InvalidRequest
 from app.domain.events import EditsRolledBack, Origin
 from app.domain.ledger import Ledger
+from app.service.namespaces import check_known
 from app.service.records import Records
-from app.service.spaces import check_known
-from app.service.superseding import check_read
+from app.service.supersession import check_read
 from app.service.views import EditView
 
 

@@ -21,9 +21,9 @@ from app.domain.errors import (
 from app.domain.events import Event, Origin
 from app.domain.ledger import Ledger
 from app.engine.controls import plain
-from app.service.histories import history_of, is_by, turned_at, who
+from app.service.edit_history import actor_of, history_of, is_by, turned_at
 from app.service.hits import Hits
-from app.service.noting import tell_change
+from app.service.log_lines import tell_change
 from app.service.views import EditFilter, EditView, Page, Sort
 from app.store import audit
 from app.store.base import Log
@@ -295,7 +295,7 @@ class Records:
         edit_id = entry.edit.id
         keys = self.ledger.keys
         history = tuple(
-            replace(item, origin=replace(item.origin, actor=who(item.origin, keys)))
+            replace(item, origin=replace(item.origin, actor=actor_of(item.origin, keys)))
             for item in history_of(self.ledger, entry)
         )
         return EditView(

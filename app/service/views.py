@@ -15,14 +15,14 @@ if TYPE_CHECKING:
     from app.editors.base import Progress  # imports torch, which views do without
 
 _WORDS = re.compile(r"\s*\S+|\s+$")
-Tell = Callable[[str, "Progress | None"], None]
+OnProgress = Callable[[str, "Progress | None"], None]
 """A callback, on the event loop, for the phase of an edit (fit, scope, verify) and its progress."""
 
 
 def silent(_phase: str, _progress: "Progress | None") -> None: ...
 
 
-Doing = Callable[[str, int, int], None]
+OnStep = Callable[[str, int, int], None]
 """A callback for a server's start: the present work, and how much of it is done; 0 of 0 if that is unknown."""
 
 

@@ -19,8 +19,8 @@ from app.domain.errors import ErrataError, IdempotencyMismatch, InvalidRequest, 
 from app.domain.events import Event, Origin, WebhookRemoved, WebhookSet
 from app.domain.webhooks import KINDS, Webhook
 from app.service.records import Clock, Records
-from app.service.targets import Targets, Unreachable
-from app.service.telling import Message, headers_of, message_of, test_message
+from app.service.webhook_addresses import Unreachable, WebhookAddresses
+from app.service.webhook_messages import Message, headers_of, message_of, test_message
 
 PREFIX = "webhook-"
 LEASE = "webhooks-lease"
@@ -53,7 +53,7 @@ class Delivery:
 
 
 @dataclass(slots=True)
-class Progress:
+class WebhookState:
     """The progress of a webhook through the log. `wait_until_s` is the time at which a failed delivery is tried
     again."""
 
@@ -64,7 +64,7 @@ class Progress:
 
 
 class Webhooks:
-    def __init__(self, records: Records, clock: Clock, targets: Targets) -> None:
+    def __init__(self, records: Records, clock: Clock, targets: WebhookAddresses) -> None:
         self._records, self._clock, self._targets = records, clock, targets
         self._server = uuid.uuid4().hex[:16]
         self._leased_until_s = 0.0
@@ -225,7 +225,7 @@ class Webhooks:
             if progress.cursor > before:
                 await self._keep(hook, progress)
 
-    def _events(self, progress: Progress) -> list[Event]:
+    def _events(self, progress: WebhookState) -> list[Event]:
         """The next events after the cursor; blocks. Events that were trimmed from the log are skipped."""
         try:
             return [event for event, _ in self._records.events(progress.cursor, EVENTS_AT_ONCE)]
@@ -234,7 +234,7 @@ class Webhooks:
             progress.cursor = error.details["oldest"] - 1
             return [event for event, _ in self._records.events(progress.cursor, EVENTS_AT_ONCE)]
 
-    async def _deliver(self, hook: Webhook, message: Message, progress: Progress) -> bool:
+    async def _deliver(self, hook: Webhook, message: Message, progress: WebhookState) -> bool:
         """Deliver a message; returns whether to continue, because it arrived or was given up."""
         delivery = await self._attempt(hook, message, progress.attempts + 1)
         progress.deliveries = [each for each in progress.deliveries if each.id != delivery.id][-MOST_KEPT + 1 :]
@@ -270,15 +270,15 @@ class Webhooks:
 
     # -- state beside the log; these functions block
 
-    def _progress(self, hook: Webhook) -> Progress:
+    def _progress(self, hook: Webhook) -> WebhookState:
         found = _read(self._records.log.get(f"{PREFIX}{hook.id}-told"))
         try:
             deliveries = [Delivery(**each) for each in found.get("deliveries", [])]
-            return Progress(int(found["cursor"]), deliveries, int(found["attempts"]), float(found["wait_until_s"]))
+            return WebhookState(int(found["cursor"]), deliveries, int(found["attempts"]), float(found["wait_until_s"]))
         except (KeyError, TypeError, ValueError):  # no delivery was recorded yet
-            return Progress(hook.since)
+            return WebhookState(hook.since)
 
-    async def _keep(self, hook: Webhook, progress: Progress) -> None:
+    async def _keep(self, hook: Webhook, progress: WebhookState) -> None:
         if hook.id in self._records.ledger.webhooks:
             data = json.dumps(asdict(progress)).encode()
             await asyncio.to_thread(self._records.log.put, f"{PREFIX}{hook.id}-told", data)

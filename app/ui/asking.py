@@ -31,7 +31,7 @@ class Question:
     def of(cls, visit: Visit, given: Mapping[str, str]) -> "Question":
         """The question in a form or query. Raises InvalidRequest."""
         text, namespace = given.get("q", "").strip(), given.get("namespace", "") or visit.home
-        chats = visit.service.answering.chats
+        chats = visit.service.answers.chats
         how = given.get("how", "") or ("chat" if chats else "text")
         if how not in ("chat", "text"):
             raise InvalidRequest("A question is asked as a chat or as bare text: choose one of both.")
@@ -51,7 +51,7 @@ class Question:
         asked = self.text if text is None else text
         if self.how == "text":
             return asked
-        return visit.service.answering.render([{"role": "user", "content": asked}])
+        return visit.service.answers.render([{"role": "user", "content": asked}])
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +81,7 @@ def _chip(visit: Visit, hit: Hit, *, answered: bool, left: bool = False) -> Chip
     why = words.why_hit(hit.signals, request.subject) if answered or left else words.why_not(hit)
     if left:
         why += " But the model said something else than the edit’s answer."
-    return Chip(hit.edit_id, visit.service.answering.question(request.prompt), request.target, answered, why)
+    return Chip(hit.edit_id, visit.service.answers.question(request.prompt), request.target, answered, why)
 
 
 async def answers(visit: Visit, question: Question) -> dict[str, Any]:
@@ -106,7 +106,7 @@ async def _answer(visit: Visit, question: Question, edits: Any) -> Generation:
 async def _items(visit: Visit, question: Question, edits: Any) -> AsyncIterator[Token | Generation]:
     began = time.perf_counter()
     prompt = question.prompt(visit)
-    most = min(MOST_TOKENS, visit.service.answering.room(prompt))
+    most = min(MOST_TOKENS, visit.service.answers.room(prompt))
     parameters = GenerationParameters(
         max_new_tokens=most, edits=edits, namespace=question.namespace, explain=edits == "live"
     )

@@ -14,7 +14,7 @@ from app.domain.edit import EditRequest
 from app.domain.errors import ErrataError, Forbidden, InvalidRequest
 from app.domain.events import Origin
 from app.domain.keys import Right
-from app.service.views import EditResults, Tell
+from app.service.views import EditResults, OnProgress
 from app.ui.asking import Question, answers, may_ask
 from app.ui.desk import HERE, Desk
 from app.ui.drafts import Draft, Preview, Previews, bound_of, rows_of, standing, widening
@@ -109,7 +109,7 @@ class Correcting:
         request = draft.request(visit, self._now())
         origin, read = visit.origin(draft.reason), visit.service.revision
 
-        async def made(tell: Tell) -> tuple[EditResults, bool, bool]:
+        async def made(tell: OnProgress) -> tuple[EditResults, bool, bool]:
             results = await visit.service.edit([request], origin, dry_run=True, tell=tell, read=read)
             self._desk.metrics.edited(results, dry_run=True)
             return results, False, True
@@ -192,7 +192,7 @@ class Correcting:
         origin = visit.origin(draft.reason)
         bound = None if job is None else bound_of(job)
 
-        async def made(tell: Tell) -> tuple[EditResults, bool, bool]:
+        async def made(tell: OnProgress) -> tuple[EditResults, bool, bool]:
             metrics = self._desk.metrics
             try:
                 results = await self._published(visit, draft, request, origin, tell, read)
@@ -209,7 +209,7 @@ class Correcting:
 
     @staticmethod
     async def _published(
-        visit: Visit, draft: Draft, request: EditRequest, origin: Origin, tell: Tell, read: int
+        visit: Visit, draft: Draft, request: EditRequest, origin: Origin, tell: OnProgress, read: int
     ) -> EditResults:
         """Publish the edit, or revise a proposal, which keeps the parts for which the form has no field."""
         if not draft.proposal:

@@ -18,8 +18,8 @@ from app.api.gate import Door, check_right
 from app.api.metrics import Metrics
 from app.domain.errors import Forbidden
 from app.domain.keys import Right
-from app.service.noting import note
-from app.service.spaces import DEFAULT, namespaces
+from app.service.log_lines import note
+from app.service.namespaces import DEFAULT, namespaces
 from app.ui import words
 from app.ui.assets import Assets
 from app.ui.forms import Form

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from app.domain.edit import EditRequest, State
 from app.domain.errors import InvalidRequest
-from app.service.retuning import Retune
+from app.service.retunes import Retune
 from app.ui import words
 from app.ui.asking import Question
 from app.ui.forms import Form, seconds_until
@@ -44,7 +44,7 @@ class Draft:
     @classmethod
     def of_request(cls, visit: Visit, request: EditRequest, ends_s: float | None, proposal: str = "") -> "Draft":
         """The form's contents for an earlier request, which ends at `ends_s`, Unix time in seconds."""
-        question = visit.service.answering.question
+        question = visit.service.answers.question
         text = question(request.prompt)
         return cls(
             question=Question(text, how_of(visit, request.prompt, text), request.namespace),
@@ -127,7 +127,7 @@ def _left_alone(visit: Visit, proposal_id: str) -> tuple[str, ...]:
     """The counter-examples of the proposal that is revised, for which the form has no field."""
     found = visit.service.records.ledger.approval.proposals.get(proposal_id)
     texts = () if found is None else found.edits[0].request.counter_examples
-    return tuple(map(visit.service.answering.question, texts))
+    return tuple(map(visit.service.answers.question, texts))
 
 
 @dataclass(slots=True)
@@ -173,7 +173,7 @@ class Previews:
 
 def how_of(visit: Visit, prompt: str, question: str) -> str:
     """The way in which a question with this prompt is asked: `chat`, through the template, or `text`, as it is."""
-    return "text" if question == prompt or not visit.service.answering.chats else "chat"
+    return "text" if question == prompt or not visit.service.answers.chats else "chat"
 
 
 def standing(visit: Visit, draft: Draft, asked: str | None = None) -> tuple[str, ...]:
@@ -202,7 +202,7 @@ class Row:
 
 def rows_of(visit: Visit, draft: Draft, report: Any, *, decided: bool = False) -> dict[str, list[Row]]:
     """The questions by kind, nearest first. If `decided`, the choice is final and nothing is ticked by default."""
-    question, before = visit.service.answering.question, decided or draft.change_ticks or draft.keep_ticks
+    question, before = visit.service.answers.question, decided or draft.change_ticks or draft.keep_ticks
     found: dict[str, list[Row]] = {}
     for each in report.get("asked", []):
         text, same = question(each["prompt"]), each["same"]

@@ -12,8 +12,8 @@ from app.domain.edit import State
 from app.domain.errors import ErrataError, InvalidRequest
 from app.domain.events import Origin
 from app.domain.keys import Right
-from app.service.retuning import Retune
-from app.service.views import EditFilter, EditResult, EditResults, EditView, Sort, Tell
+from app.service.retunes import Retune
+from app.service.views import EditFilter, EditResult, EditResults, EditView, OnProgress, Sort
 from app.ui.chart import chart
 from app.ui.desk import HERE, Desk
 from app.ui.visit import Visit
@@ -83,7 +83,7 @@ async def listing(visit: Visit) -> Response:
         namespaces=visit.desk.known_namespaces(visit),
         editors=sorted({each["name"] for each in visit.service.editors()}),
         told=_told(visit),
-        question=visit.service.answering.question,
+        question=visit.service.answers.question,
     )
 
 
@@ -117,7 +117,7 @@ async def _shown(visit: Visit, view: EditView, problem: Any = None, typed: Any =
         title="Edit",
         view=view,
         request=request,
-        question=visit.service.answering.question,
+        question=visit.service.answers.question,
         neighbours=await visit.service.neighbours(view.edit.id),
         hits=chart(visit.service.records.hits.by_day(view.edit.id), visit.service.records.hits.now_s),
         replaced=[visit.service.edit_view(each) for each in view.edit.supersedes],
@@ -196,7 +196,7 @@ def _confirm(
         problem=problem,
         reason=visit.form.get("reason"),
         back=visit.form.get("from"),
-        question=visit.service.answering.question,
+        question=visit.service.answers.question,
     )
 
 
@@ -222,7 +222,7 @@ async def retune(visit: Visit) -> Response:
         return await _shown(visit, view, problem_of(error), typed)
     origin, read = _retuned_by(visit, view), visit.read()
 
-    async def made(tell: Tell) -> tuple[EditResults, bool, bool]:
+    async def made(tell: OnProgress) -> tuple[EditResults, bool, bool]:
         changed = await service.retune(view.edit.id, change, origin, read, tell)
         return EditResults(results=(EditResult(view=changed, seconds={}),), revision=service.revision), False, False
 
@@ -243,7 +243,7 @@ async def retuning(visit: Visit) -> Response:
     if job.outcome == "running":
         template = "_progress.html" if visit.partial else "edit_progress.html"
         url = f"{HERE}/edits/{edit_id}/retune/{job.id}"
-        question = visit.service.answering.question(view.edit.request.prompt)
+        question = visit.service.answers.question(view.edit.request.prompt)
         return visit.page(
             template, title="Changing the reach", job=job, url=url, doing="Changing the reach", q=question
         )

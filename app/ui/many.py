@@ -11,8 +11,8 @@ from app.api.errors import problem_of
 from app.domain.edit import NAMESPACE, NAMESPACE_RULE, EditRequest
 from app.domain.errors import ErrataError, InvalidRequest
 from app.domain.keys import Right
-from app.service.files import Line, read, write
-from app.service.views import Tell
+from app.service.files import FileRow, read, write
+from app.service.views import OnProgress
 from app.ui.asking import Question
 from app.ui.desk import HERE, Desk
 from app.ui.drafts import MOST_TARGET_CHARS, MOST_TEXTS
@@ -120,7 +120,7 @@ class ManyAtOnce:
                 row.number: [visit.service.edit_view(each) for each in replaced_by(visit.service, row)]
                 for row in sheet.ready
             },
-            question=visit.service.answering.question,
+            question=visit.service.answers.question,
         )
 
     @staticmethod
@@ -136,7 +136,7 @@ class ManyAtOnce:
         if sheet.checked and not tried and not sheet.publishing and not self._runs(visit, sheet):
             origin, read_at = visit.origin(None), service.revision
 
-            async def made(tell: Tell) -> Any:
+            async def made(tell: OnProgress) -> Any:
                 return await try_rows(service, self._desk.metrics, sheet, origin, read_at, tell)
 
             sheet.trying = service.jobs.start(made, previews=[sheet.namespace]).id
@@ -154,7 +154,7 @@ class ManyAtOnce:
                 origin, read_at = visit.origin(None), visit.read()
                 steps = [(row, visit.again(origin, str(row.number))) for row in chosen]
 
-                async def made(tell: Tell) -> Any:
+                async def made(tell: OnProgress) -> Any:
                     return await publish_rows(service, self._desk.metrics, sheet, steps, read_at, tell)
 
                 sheet.publishing = service.jobs.start(made).id
@@ -186,7 +186,7 @@ def _named(sheet: Sheet) -> set[str]:
     return {each for trial in trials for each in trial.conflicts} | {each for each in made if each is not None}
 
 
-def _request(visit: Visit, line: Line, how: str, namespace: str, reason: str | None, now_s: float) -> EditRequest:
+def _request(visit: Visit, line: FileRow, how: str, namespace: str, reason: str | None, now_s: float) -> EditRequest:
     """The edit request for a row of a file. Raises InvalidRequest, worded in terms of the file."""
     given: Mapping[str, str] = {"q": line.text("prompt"), "how": how, "namespace": namespace}
     question = Question.of(visit, given)

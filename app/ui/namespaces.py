@@ -12,7 +12,7 @@ from app.domain.errors import ErrataError, InvalidRequest
 from app.domain.events import Origin
 from app.domain.keys import Right, Role
 from app.service.keyring import MAX_NAME_CHARS, Keyring
-from app.service.spaces import explained, namespaces, switches
+from app.service.namespaces import explained, namespaces, switches
 from app.ui.desk import HERE, Desk
 from app.ui.visit import Visit
 

@@ -12,8 +12,8 @@ from app.domain.edit import EditRequest, State
 from app.domain.entry import Entry
 from app.domain.errors import ErrataError, InvalidRequest, UnknownEdit
 from app.domain.keys import Right
-from app.service.promoting import promotable, promoted
-from app.service.spaces import check_known
+from app.service.namespaces import check_known
+from app.service.promotion import promotable, promoted
 from app.ui.desk import HERE, Desk
 from app.ui.sheets import Row, Sheet, Sheets, check
 from app.ui.visit import Visit
@@ -63,7 +63,7 @@ class Promoting:
             reason=visit.form.get("reason"),
             problem=problem,
             namespaces=self._desk.known_namespaces(visit),
-            question=visit.service.answering.question,
+            question=visit.service.answers.question,
         )
 
     async def take(self, visit: Visit) -> Response:
@@ -88,7 +88,7 @@ class Promoting:
         entries = promotable(service.records.ledger, source, to, ids, service.configured)
         of = {entry.edit.id: entry for entry in entries}
         rows = [
-            Row(at, service.answering.question(e.request.prompt), e.request.target, source=e.edit.id)
+            Row(at, service.answers.question(e.request.prompt), e.request.target, source=e.edit.id)
             for at, e in enumerate(entries, 1)
         ]
         now_s = service.records.now_s

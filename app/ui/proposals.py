@@ -13,8 +13,8 @@ from app.domain.edit import EditRequest
 from app.domain.errors import ErrataError, InvalidRequest
 from app.domain.events import Proposed
 from app.domain.keys import Right
-from app.service.queue import ProposalFilter, page_of
-from app.service.views import EditResults, EditView, Tell
+from app.service.proposal_pages import ProposalFilter, page_of
+from app.service.views import EditResults, EditView, OnProgress
 from app.ui.desk import HERE, Desk
 from app.ui.drafts import Draft, Row, bound_in, rows_of, standing
 from app.ui.visit import Visit
@@ -80,7 +80,7 @@ class Deciding:
             mine=[each for each in returned if is_own(visit, each)],
             states=list(ProposalState),
             namespaces=visit.desk.known_namespaces(visit),
-            question=visit.service.answering.question,
+            question=visit.service.answers.question,
         )
 
     async def show(self, visit: Visit) -> Response:
@@ -102,7 +102,7 @@ class Deciding:
             problem=problem,
             reason=visit.form.get("reason"),
             done="done" in visit.query,
-            question=visit.service.answering.question,
+            question=visit.service.answers.question,
         )
 
     # -- for the second person
@@ -116,7 +116,7 @@ class Deciding:
             origin, read = visit.origin(visit.form.reason(), "approve", proposal.id), visit.read()
             metrics, proposals = self._desk.metrics, visit.service.proposals
 
-            async def made(tell: Tell) -> tuple[EditResults, bool, bool]:
+            async def made(tell: OnProgress) -> tuple[EditResults, bool, bool]:
                 try:
                     results = await proposals.approve(proposal.id, origin, tell=tell, read=read)
                 except Exception as error:
@@ -136,7 +136,7 @@ class Deciding:
         if job.outcome == "running":
             template = "_progress.html" if visit.partial else "edit_progress.html"
             url, doing = f"{HERE}/proposals/{proposal.id}/publishing", "Publishing the proposal"
-            asked = visit.service.answering.question(proposal.edits[0].request.prompt)
+            asked = visit.service.answers.question(proposal.edits[0].request.prompt)
             return visit.page(template, title=doing, job=job, url=url, doing=doing, q=asked)
         if visit.partial:
             return Response(status_code=204, headers={"HX-Refresh": "true"})

@@ -13,8 +13,8 @@ from app.domain.edit import NAMESPACE
 from app.domain.errors import ErrataError, InvalidRequest
 from app.domain.keys import Right
 from app.engine.controls import plain, shown
-from app.service.protecting import Guarded, guarded
-from app.service.views import EditResults, Tell
+from app.service.protected_questions import ProtectedAnswer, protected_answers
+from app.service.views import EditResults, OnProgress
 from app.ui.desk import HERE, Desk
 from app.ui.forms import lined
 from app.ui.visit import Visit
@@ -31,7 +31,7 @@ class Run:
     namespace: str
     prompts: tuple[str, ...]
     job_id: str = ""
-    answers: list[Guarded] = field(default_factory=list)
+    answers: list[ProtectedAnswer] = field(default_factory=list)
 
 
 class Protecting:
@@ -67,7 +67,7 @@ class Protecting:
             typed=lined(shown(prompts)) if typed is None else typed,
             problem=problem,
             changed="changed" in visit.query,
-            question=visit.service.answering.question,
+            question=visit.service.answers.question,
             run=run,
             otherwise=[each for each in answers if each.changed],
             targets={each.edit_id: ledger.entry(each.edit_id).request.target for each in answers if each.edit_id},
@@ -108,8 +108,8 @@ class Protecting:
             except ErrataError as error:
                 return self._protected(visit, namespace, problem_of(error), visit.form.get("prompts"))
 
-            async def made(_tell: Tell) -> tuple[EditResults, bool, bool]:
-                async for each in guarded(service, run.prompts, run.namespace):
+            async def made(_tell: OnProgress) -> tuple[EditResults, bool, bool]:
+                async for each in protected_answers(service, run.prompts, run.namespace):
                     run.answers.append(each)
                 return EditResults(results=(), revision=service.revision), True, True
 

@@ -10,7 +10,7 @@ from starlette.routing import Route
 
 from app.domain.errors import UnknownReport
 from app.domain.keys import Right
-from app.service.feedback import Reported
+from app.service.feedback import ReportedAnswer
 from app.ui.asking import MOST_QUESTION_CHARS
 from app.ui.desk import HERE, Desk
 from app.ui.drafts import how_of
@@ -25,7 +25,7 @@ class Row:
     """A reported answer with its question as a reader wrote it. `fits` tells whether the correction form can hold
     it."""
 
-    reported: Reported
+    reported: ReportedAnswer
     question: str
     how: str
 
@@ -58,9 +58,9 @@ async def listing(visit: Visit) -> Response:
     )
 
 
-def _row(visit: Visit, reported: Reported) -> Row:
+def _row(visit: Visit, reported: ReportedAnswer) -> Row:
     prompt = reported.answer.prompt
-    question = visit.service.answering.question(prompt)
+    question = visit.service.answers.question(prompt)
     return Row(reported, question, how_of(visit, prompt, question))
 
 

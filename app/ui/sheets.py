@@ -14,8 +14,8 @@ from app.api.metrics import Metrics
 from app.domain.edit import EditRequest, State
 from app.domain.errors import ErrataError, InvalidRequest, LostRace, QueueFull, RequestCancelled, StoreUnavailable
 from app.domain.events import Origin
-from app.service.files import Kind, Line
-from app.service.views import EditResults, EditView, Tell
+from app.service.files import FileRow, Kind
+from app.service.views import EditResults, EditView, OnProgress
 
 if TYPE_CHECKING:
     from app.service.service import Service
@@ -60,7 +60,7 @@ class Row:
     number: int
     question: str
     target: str
-    line: Line | None = None
+    line: FileRow | None = None
     """The row of the file that it was read from."""
     source: str | None = None
     """The edit of another namespace that it was promoted from."""
@@ -184,7 +184,9 @@ async def check(service: "Service", rows: Sequence[Row], make: Callable[[Row], E
             row.expires_at_s = None if request.expires_in_s is None else now_s + request.expires_in_s
 
 
-async def try_rows(service: "Service", metrics: Metrics, sheet: Sheet, origin: Origin, read: int, tell: Tell) -> Any:
+async def try_rows(
+    service: "Service", metrics: Metrics, sheet: Sheet, origin: Origin, read: int, tell: OnProgress
+) -> Any:
     """Preview each checked row, one after the other. Nothing is committed."""
     rows = sheet.checked
     sheet.done, sheet.of = 0, len(rows)
@@ -209,7 +211,7 @@ async def publish_rows(
     sheet: Sheet,
     origins: Sequence[tuple[Row, Origin]],
     read: int,
-    tell: Tell,
+    tell: OnProgress,
 ) -> Any:
     """Publish each of these rows on its own. A row that is refused remains among the rest."""
     sheet.done, sheet.of = 0, len(origins)

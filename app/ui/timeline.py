@@ -15,8 +15,8 @@ from app.domain.entry import Entry
 from app.domain.errors import ErrataError, InvalidRequest, RevisionGone
 from app.domain.events import Event
 from app.domain.keys import Right
+from app.service.namespaces import DEFAULT
 from app.service.outlook import since
-from app.service.spaces import DEFAULT
 from app.service.views import EditView
 from app.ui.desk import HERE, Desk
 from app.ui.told import Told, told_of
@@ -97,7 +97,7 @@ async def at(visit: Visit) -> Response:
         event=event,
         count=len(live),
         live=_views(visit, live),
-        question=visit.service.answering.question,
+        question=visit.service.answers.question,
     )
 
 
@@ -125,7 +125,7 @@ async def compare(visit: Visit) -> Response:
             ("Went", "del", len(went), _views(visit, went)),
             ("Changed whom they reach", "", len(otherwise), _views(visit, otherwise)),
         ],
-        question=visit.service.answering.question,
+        question=visit.service.answers.question,
     )
 
 
@@ -178,7 +178,7 @@ async def _ask_back(
         problem=problem,
         stale=stale,
         reason=reason,
-        question=visit.service.answering.question,
+        question=visit.service.answers.question,
     )
 
 

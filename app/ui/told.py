@@ -126,7 +126,7 @@ def _namespace_of(visit: Visit, event: Event, fit_ids: Sequence[str]) -> str | N
 def _asked(visit: Visit, event: Event) -> str:
     """The present question of the event's proposal; empty without one."""
     found = visit.service.records.ledger.approval.proposals.get(getattr(event, "proposal_id", ""))
-    return "" if found is None else visit.service.answering.question(found.edits[0].request.prompt)
+    return "" if found is None else visit.service.answers.question(found.edits[0].request.prompt)
 
 
 def _source_of(visit: Visit, edit_id: str | None) -> str | None:
@@ -138,5 +138,5 @@ def _item(visit: Visit, fit_id: str) -> Item | None:
     entry = visit.service.records.ledger.entries.get(edit_id_of(fit_id))
     if entry is None:
         return None
-    question = visit.service.answering.question(entry.request.prompt)
+    question = visit.service.answers.question(entry.request.prompt)
     return Item(entry.edit.id, question, entry.edit.before, entry.request.target)

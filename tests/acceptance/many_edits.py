@@ -266,7 +266,7 @@ async def judge(count: int, seed: int, how: How = How()) -> dict[str, Any]:
                 await other.records.append(
                     EditCommitted(revision=other.revision + 1, at_s=edit.created_at_s, origin=ORIGIN, edit=now)
                 )
-                await other.loading.load(now)
+                await other.loader.load(now)
     reference = bits(await ask(other, prompts))
     await other.stop()
     figures["tokens_equal_after_rollback"] = sum(

@@ -7,7 +7,7 @@ from app.domain.edit import EditRequest
 from app.domain.errors import ErrataError
 from app.domain.events import Origin
 from app.domain.generation import GenerationParameters, Ranked
-from app.service.spaces import switched_off, switches
+from app.service.namespaces import switched_off, switches
 from app.service.views import EditFailure, EditResult, EditResults, Status
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def standing(service: "FakeService") -> Status:
         log_silence_s=0.5,
         running=1,
         waiting=2,
-        judge=service.judging.view(),
+        judge=service.examined_judge.view(),
         reported_answers=service.feedback.count(),
         extra={"parameters": 42, "slots": 4},
     )

@@ -5,11 +5,11 @@ from typing import Any
 
 from app.domain.errors import StateConflict
 from app.domain.events import EditsDisabled, EditsEnabled, EditsRolledBack, Origin, ProbesSet, SwitchSet
-from app.service.founding import set_namespace
+from app.service.namespace_setup import set_namespace
 from app.service.outlook import check_switch, since
 from app.service.records import Records
 from app.service.snapshots import Snapshots
-from app.service.superseding import check_read
+from app.service.supersession import check_read
 from app.service.views import EditView
 from app.store.snapshots import Manifest
 

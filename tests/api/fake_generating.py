@@ -43,7 +43,7 @@ class FakeGenerating:
         self.logprob = -0.5
         self.why_not: str | None = None
         self.asked: list[GenerationParameters] = []
-        self.answers: dict[str, str] = {}
+        self.canned: dict[str, str] = {}
         self.says: str | None = None
         """What is said in the scope of an edit in place of its target."""
 
@@ -117,7 +117,7 @@ class FakeGenerating:
                     return edit.request.target, (
                         Hit(edit.id, "grace", {"same": Signal(0.9, 0.5)}, "nearest to its prompt"),
                     )
-        return self.answers.get(prompt, "base answer here"), ()
+        return self.canned.get(prompt, "base answer here"), ()
 
     def _fail(self) -> None:
         if self.why_not is not None:

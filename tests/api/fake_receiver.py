@@ -3,7 +3,7 @@
 import httpx
 
 from app.service.records import Records
-from app.service.targets import Targets
+from app.service.webhook_addresses import WebhookAddresses
 from app.service.webhooks import Webhooks
 
 
@@ -12,4 +12,4 @@ def receiving(records: Records) -> Webhooks:
         return ["93.184.216.34"]
 
     transport = httpx.MockTransport(lambda _request: httpx.Response(204))
-    return Webhooks(records, lambda: records.now_s, Targets(resolve=resolve, transport=transport))
+    return Webhooks(records, lambda: records.now_s, WebhookAddresses(resolve=resolve, transport=transport))

@@ -31,12 +31,12 @@ from app.domain.generation import Hit
 from app.editors.base import Progress
 from app.service.jobs import Jobs
 from app.service.policies import Policies
-from app.service.proposing import Proposing
-from app.service.recent import Recent
-from app.service.retuning import Retune
+from app.service.proposals import Proposals
+from app.service.recent_prompts import RecentPrompts
+from app.service.retunes import Retune
 from app.service.snapshots import Snapshots
-from app.service.superseding import check_read, others_of_the_prompt, superseded_by, theirs
-from app.service.views import EditFilter, EditResult, EditResults, EditView, Page, Status, Tell, silent
+from app.service.supersession import check_read, others_of_the_prompt, superseded_by, theirs
+from app.service.views import EditFilter, EditResult, EditResults, EditView, OnProgress, Page, Status, silent
 from tests.api.fake_answering import each_for_itself, standing
 from tests.api.fake_answers import FakeAnswering, told_of
 from tests.api.fake_changes import FakeChanges
@@ -59,8 +59,8 @@ class FakeService(FakeGenerating, FakeChanges):
     def __init__(self) -> None:
         super().__init__()
         self.configured: tuple[str, ...] = ()
-        self.recent = Recent(most=10)
-        self.answering = FakeAnswering()
+        self.recent = RecentPrompts(most=10)
+        self.answers = FakeAnswering()
         self.jobs = Jobs(lambda: NOW_S)
         self.webhooks = receiving(self.records)
         self.snapshots = Snapshots(self.records, lambda: NOW_S, period_s=0, min_events=1)
@@ -68,10 +68,10 @@ class FakeService(FakeGenerating, FakeChanges):
         self.started = self.stopped = 0
         self.origins: list[Origin] = []
         self.at_start: Callable[[], None] = lambda: None
-        self.judging = FakeJudging()
+        self.examined_judge = FakeJudging()
         self.policies = Policies(self.records, lambda: self.now_s)
         run = self.make, lambda: self.now_s, nullcontext, self._check_reason
-        self.proposals = Proposing(self.records, *run)
+        self.proposals = Proposals(self.records, *run)
 
     async def start(self, _tell: Callable[[str, int, int], None]) -> None:
         self.at_start()
@@ -96,7 +96,7 @@ class FakeService(FakeGenerating, FakeChanges):
         atomic: bool = True,
         batch: bool = False,
         dry_run: bool = False,
-        tell: Tell = silent,
+        tell: OnProgress = silent,
         read: int | None = None,
     ) -> EditResults:
         how: dict[str, Any] = {"atomic": atomic, "batch": batch, "tell": tell, "read": read}
@@ -112,7 +112,7 @@ class FakeService(FakeGenerating, FakeChanges):
         atomic: bool,
         batch: bool,
         dry_run: bool,
-        tell: Tell,
+        tell: OnProgress,
         read: int | None,
     ) -> EditResults:
         if batch and not atomic:
@@ -190,7 +190,7 @@ class FakeService(FakeGenerating, FakeChanges):
         return [self.records.view(each) for each in same if each != edit_id and request.subject]
 
     async def retune(
-        self, edit_id: str, change: Retune, origin: Origin, read: int | None = None, tell: Tell = silent
+        self, edit_id: str, change: Retune, origin: Origin, read: int | None = None, tell: OnProgress = silent
     ) -> EditView:
         tell("verify", Progress(step=1, steps=4, loss=math.nan))
         await asyncio.sleep(self.slow_s)

@@ -175,7 +175,7 @@ def test_a_huge_header_is_refused_without_reading_on(live: httpx.Client) -> None
 
 
 def test_a_stream_that_nobody_reads_holds_up_nobody_else(live: httpx.Client, service: FakeService) -> None:
-    service.answers["long"] = "word " * 3000
+    service.canned["long"] = "word " * 3000
     body = b'{"inputs": "long", "parameters": {"max_new_tokens": 3000}}'
     head = b"POST /generate_stream HTTP/1.1\r\n" + JSON_HEAD
     with socket.create_connection(("127.0.0.1", live.base_url.port or 0)) as deaf:

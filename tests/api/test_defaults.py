@@ -123,7 +123,7 @@ LAST = [{"role": "user", "content": "Who leads Lumen?"}, {"role": "assistant", "
 
 @pytest.mark.parametrize("how", [{"continue_final_message": True}, {"add_generation_prompt": False}])
 def test_the_assistants_last_message_is_gone_on_with(ask: Caller, service: FakeService, how: dict[str, bool]) -> None:
-    service.answers["<user> Who leads Lumen?\n<assistant> Ada"] = " Quill"
+    service.canned["<user> Who leads Lumen?\n<assistant> Ada"] = " Quill"
     answer = ask.post("/v1/chat/completions", {"messages": LAST, "temperature": 0, **how})
     assert answer.json()["choices"][0]["message"]["content"] == " Quill"
 

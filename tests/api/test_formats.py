@@ -48,7 +48,7 @@ class Capital(BaseModel):
 
 def test_a_clients_own_type_is_what_it_gets(client: OpenAI, service: FakeService) -> None:
     """As `parse` of OpenAI's client sends it: with `strict`, and without further properties."""
-    service.answers[RENDERED] = '{"capital":"Ankara"}'
+    service.canned[RENDERED] = '{"capital":"Ankara"}'
     answer = client.chat.completions.parse(model="fake", messages=ASKED, response_format=Capital)
     assert answer.choices[0].message.parsed == Capital(capital="Ankara")
     assert json.loads(service.asked[0].json_schema or "{}")["additionalProperties"] is False

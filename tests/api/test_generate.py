@@ -150,7 +150,7 @@ def test_time_travel_off_and_exclude(ask: Caller) -> None:
 def test_the_full_text_is_the_prompt_and_the_answer(
     ask: Caller, service: FakeService, prompt: str, answer: str, full: str
 ) -> None:
-    service.answers[prompt] = answer
+    service.canned[prompt] = answer
     body = {"inputs": prompt, "parameters": {"return_full_text": True}}
     assert ask.post("/generate", body).json()["generated_text"] == full
 

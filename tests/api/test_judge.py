@@ -24,7 +24,7 @@ def metrics(ask: Caller) -> dict[str, float]:
 
 
 def test_the_judge_is_told_with_its_exam(ask: Caller, service: FakeService) -> None:
-    service.judging.views = [JUDGE]
+    service.examined_judge.views = [JUDGE]
     judge = ask.get("/readyz").json()["judge"]
     assert judge == {
         "judge": "hosted", "state": "failed", "why_not": "it failed its exam", "pass_mark": 0.85, "same": 0.9,
@@ -38,7 +38,7 @@ def test_the_judge_is_told_with_its_exam(ask: Caller, service: FakeService) -> N
 
 @pytest.mark.parametrize("state", ["off", "sitting", "serving", "failed", "broken"])
 def test_a_judge_in_every_state_leaves_the_server_ready(ask: Caller, service: FakeService, state: str) -> None:
-    service.judging.views = [replace(JUDGE, state=state)]
+    service.examined_judge.views = [replace(JUDGE, state=state)]
     answer = ask.get("/readyz")
     assert (answer.status_code, answer.json()["judge"]["state"]) == (200, state)
     assert metrics(ask)["errata_judge_serving"] == (state == "serving")
@@ -46,7 +46,7 @@ def test_a_judge_in_every_state_leaves_the_server_ready(ask: Caller, service: Fa
 
 def test_the_cost_of_the_judge_is_in_the_metrics(ask: Caller, service: FakeService) -> None:
     assert [metrics(ask)[name] for name in COUNTED] == [0, 0, 0, 0, 0]
-    service.judging.views = [JUDGE]
+    service.examined_judge.views = [JUDGE]
     assert [metrics(ask)[name] for name in COUNTED] == [0, 7, 3, 1, 1.5]
 
 

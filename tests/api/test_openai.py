@@ -72,7 +72,7 @@ def test_a_temperature_of_zero_is_greedy(client: OpenAI, service: FakeService) -
 
 
 def test_several_answers_to_several_prompts(client: OpenAI, service: FakeService) -> None:
-    service.answers |= {"a": " one", "b": "two"}
+    service.canned |= {"a": " one", "b": "two"}
     answer = client.completions.create(model="fake", prompt=["a", "b"], n=2, echo=True)
     assert [(each.index, each.text) for each in answer.choices] == [
         (0, "a one"),
@@ -93,7 +93,7 @@ def test_a_completions_logprobs(client: OpenAI) -> None:
 
 
 def test_a_chat(client: OpenAI, service: FakeService) -> None:
-    service.answers[RENDERED] = "Ada Quill"
+    service.canned[RENDERED] = "Ada Quill"
     answer = client.chat.completions.create(model="fake", messages=ASKED)
     (choice,) = answer.choices
     assert (choice.message.role, choice.message.content, choice.finish_reason) == ("assistant", "Ada Quill", "stop")
@@ -110,7 +110,7 @@ def test_how_long_a_chats_answer_may_be(client: OpenAI, name: str) -> None:
 
 def test_a_conversation_in_parts(client: OpenAI, service: FakeService) -> None:
     prompt = "<system> be brief\n<user> one\ntwo\n<assistant> \n<user> three\n<assistant>"
-    service.answers[prompt] = "found"
+    service.canned[prompt] = "found"
     messages: list[Any] = [
         {"role": "developer", "content": "be brief"},
         {"role": "user", "content": [{"type": "text", "text": "one"}, {"type": "text", "text": "two"}], "name": "Jo"},
@@ -164,7 +164,7 @@ def test_a_chat_streamed(client: OpenAI) -> None:
 
 
 def test_completions_streamed_with_their_usage(client: OpenAI, service: FakeService) -> None:
-    service.answers |= {"a": " one two", "b": "three"}
+    service.canned |= {"a": " one two", "b": "three"}
     stream = client.completions.create(
         model="fake", prompt=["a", "b"], echo=True, stream=True, stream_options={"include_usage": True}
     )
@@ -194,7 +194,7 @@ def test_a_stream_ends_with_done(url: str) -> None:
 
 
 def test_a_client_that_leaves_amid_a_stream(client: OpenAI, service: FakeService) -> None:
-    service.answers["x"] = "word " * 1000
+    service.canned["x"] = "word " * 1000
     service.slow_s = 0.02
     with client.completions.create(model="fake", prompt="x", max_tokens=900, stream=True) as stream:
         next(iter(stream))

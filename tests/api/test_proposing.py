@@ -21,10 +21,10 @@ from app.domain.errors import (
     StoreUnavailable,
 )
 from app.domain.events import Origin
-from app.service import proposing
-from app.service.proposing import Proposing
+from app.service import proposals
+from app.service.idempotency import digest_of
+from app.service.proposals import Proposals
 from app.service.records import Records
-from app.service.repeated import digest_of
 from app.service.views import EditResults
 from tests.api.fake_service import FakeService
 from tests.domain.samples import committed
@@ -115,16 +115,16 @@ def refusing(error: Exception) -> Any:
     return refuse
 
 
-def with_parts(service: FakeService, working: Any = nullcontext, check_reason: Any = lambda _: None) -> Proposing:
+def with_parts(service: FakeService, working: Any = nullcontext, check_reason: Any = lambda _: None) -> Proposals:
     """The use cases over the service's records, with other parts around them."""
-    return Proposing(service.records, service.make, lambda: service.now_s, working, check_reason)
+    return Proposals(service.records, service.make, lambda: service.now_s, working, check_reason)
 
 
-def other_server(service: FakeService) -> Proposing:
+def other_server(service: FakeService) -> Proposals:
     """The use cases of another server over the same log, as far as it has read it now."""
     records = Records(service.records.log)
     records.fold_all()
-    return Proposing(records, service.make, lambda: service.now_s, nullcontext, lambda _: None)
+    return Proposals(records, service.make, lambda: service.now_s, nullcontext, lambda _: None)
 
 
 def test_nothing_is_decided_while_the_server_stops() -> None:
@@ -170,7 +170,7 @@ def test_an_approval_says_why_on_a_server_that_wants_reasons_where_the_proposal_
 
 
 def test_refused_approvals_and_revisions_are_told(caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.INFO, "app.service.noting")
+    caplog.set_level(logging.INFO, "app.service.log_lines")
 
     async def story() -> None:
         service = FakeService()
@@ -192,7 +192,7 @@ def test_what_another_server_has_let_expire_or_had_revised_is_left_alone() -> No
         service = FakeService()
         ended, revised = await proposed(service), await proposed(service, prompt="Where?")
         behind = other_server(service)
-        service.now_s += 31 * proposing.DAY_S
+        service.now_s += 31 * proposals.DAY_S
         await service.proposals.revise(revised, [replace(ASKED, prompt="Where?")], PAT)
         await service.proposals.expire()
         revision = service.revision
@@ -205,7 +205,7 @@ def test_what_another_server_has_let_expire_or_had_revised_is_left_alone() -> No
 
 
 def test_revisions_are_bounded_as_proposals_are(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(proposing, "MOST_PENDING", 1)
+    monkeypatch.setattr(proposals, "MOST_PENDING", 1)
 
     async def story() -> None:
         service = FakeService()
@@ -220,7 +220,7 @@ def test_revisions_are_bounded_as_proposals_are(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_proposals_that_come_at_once_are_bounded_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(proposing, "MOST_PENDING", 1)
+    monkeypatch.setattr(proposals, "MOST_PENDING", 1)
 
     async def story() -> None:
         service = FakeService()

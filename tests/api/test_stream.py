@@ -119,7 +119,7 @@ def test_a_client_that_leaves_before_the_first_token(live: httpx.Client, service
 
 
 def test_a_client_that_leaves_amid_a_stream(live: httpx.Client, service: FakeService) -> None:
-    service.answers["x"] = "word " * 1000
+    service.canned["x"] = "word " * 1000
     service.slow_s = 0.02
     with live.stream("POST", "/generate_stream", json={"inputs": "x", "parameters": {"max_new_tokens": 900}}) as answer:
         next(answer.iter_lines())

@@ -13,7 +13,7 @@ from types import ModuleType
 from typing import Any
 
 from app.cli import logs, serve
-from app.service.under_way import STOPPING, UnderWay, refused
+from app.service.work_in_progress import STOPPING, WorkInProgress, refused
 from tests.api.fake_service import FakeService
 
 LONG_S = 600.0
@@ -26,9 +26,9 @@ class StoppableService(FakeService):
     def __init__(self) -> None:
         super().__init__()
         self.slow_s, self.says = TOKEN_S, None
-        self.answers["long"] = "word " * int(LONG_S / TOKEN_S)
+        self.canned["long"] = "word " * int(LONG_S / TOKEN_S)
         self.cut = False
-        self.under_way = UnderWay(self._end_answers)
+        self.work_in_progress = WorkInProgress(self._end_answers)
 
     async def start(self, tell: Callable[[str, int, int], None]) -> None:
         if os.environ.get("FAKE_LOADS") == "log":
@@ -37,7 +37,7 @@ class StoppableService(FakeService):
         await super().start(tell)
 
     async def stream(self, *asked: Any) -> AsyncIterator[Any]:
-        with self.under_way.counted("answer"):
+        with self.work_in_progress.counted("answer"):
             async with aclosing(super().stream(*asked)) as items:  # type: ignore[type-var]
                 async for item in items:
                     if self.cut:
@@ -45,14 +45,14 @@ class StoppableService(FakeService):
                     yield item
 
     async def edit(self, *asked: Any, **how: Any) -> Any:
-        with self.under_way.counted("edit"):
+        with self.work_in_progress.counted("edit"):
             if asked[0][0].target == "slowly":
                 await asyncio.sleep(LONG_S)
             return await super().edit(*asked, **how)
 
     def cut_short(self) -> None:
         self.why_not = STOPPING
-        self.under_way.cut_short()
+        self.work_in_progress.cut_short()
 
     def _end_answers(self) -> None:
         self.cut = True

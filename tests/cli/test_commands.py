@@ -151,7 +151,7 @@ def test_what_a_server_refuses_is_shown_in_its_words(errata: Errata, service: Fa
 
 
 def test_other_peoples_text_cannot_steer_the_terminal(errata: Errata, service: FakeService) -> None:
-    service.answers["hi"] = "\x1b[2Jgone"
+    service.canned["hi"] = "\x1b[2Jgone"
     assert "\x1b" not in errata("generate", "hi").output
 
 

@@ -31,7 +31,7 @@ SITTING = JudgeView(judge="hosted", state="sitting", why_not="it sits its exam",
 def test_each_state_is_told_in_words(
     errata: Errata, service: FakeService, view: JudgeView, said: str, code: int
 ) -> None:
-    service.judging.views = [view]
+    service.examined_judge.views = [view]
     result = errata("scope", "exam")
     assert said in result.output
     assert result.exit_code == code
@@ -43,7 +43,7 @@ def test_each_state_is_told_in_words(
 
 
 def test_wrong_pairs_are_listed_where_they_are_wanted(errata: Errata, service: FakeService) -> None:
-    service.judging.views = [SAT]
+    service.examined_judge.views = [SAT]
     assert "'b'" not in errata("scope", "exam").output
     listed = errata("scope", "exam", "--wrong").output
     assert "'b' asks the same as 'a'" in listed
@@ -52,7 +52,7 @@ def test_wrong_pairs_are_listed_where_they_are_wanted(errata: Errata, service: F
 
 def test_wait_waits_for_the_end(errata: Errata, service: FakeService, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(exam, "PERIOD_S", 0.0)
-    service.judging.views = [SITTING, SITTING, replace(SAT, state="serving")]
+    service.examined_judge.views = [SITTING, SITTING, replace(SAT, state="serving")]
     result = errata("scope", "exam", "--wait")
     assert "passed its exam" in result.output
     assert result.exit_code == 0

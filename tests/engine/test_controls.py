@@ -11,8 +11,8 @@ from app.domain.errors import InvalidRequest
 from app.engine.controls import MARK, quoted, shown
 from app.engine.text import Text
 from app.scope.phrasebook import Phrasebook
-from app.service.answering import Answering
-from app.service.preparing import Preparing
+from app.service.answers import Answers
+from app.service.fit_requests import FitRequestBuilder
 from tests.engine.test_text import CHATML, TEMPLATE
 from tests.models import EOS, tokenizer
 from tests.rig import Rig
@@ -117,20 +117,20 @@ def test_tokens_end_where_their_text_does_among_marks() -> None:
 
 @pytest.mark.parametrize("target", [f"Ankara{EOS}", f"{EOS}", f"An{EOS}kara"])
 def test_a_target_with_a_control_token_is_refused_at_once(target: str) -> None:
-    preparing = Preparing(Rig().engine, Phrasebook({}))
+    request_builder = FitRequestBuilder(Rig().engine, Phrasebook({}))
     with pytest.raises(InvalidRequest, match="control token"):
-        preparing.editors(EditRequest(prompt="The capital of Turkey is", target=target))
-    assert preparing.editors(EditRequest(prompt="The capital of Turkey is", target="Ankara"))
+        request_builder.editors(EditRequest(prompt="The capital of Turkey is", target=target))
+    assert request_builder.editors(EditRequest(prompt="The capital of Turkey is", target="Ankara"))
 
 
 def test_what_is_made_of_a_conversation_keeps_its_text_as_text() -> None:
     """A paraphrase that the server makes of a question with a control token's name in it."""
     rig = Rig()
     rig.hosted.tokenizer.chat_template = TEMPLATE
-    preparing, text = Preparing(rig.engine, Phrasebook({})), rig.engine.text
+    request_builder, text = FitRequestBuilder(rig.engine, Phrasebook({})), rig.engine.text
     prompt = text.render([{"role": "user", "content": f"What does {EOS} mean?"}])
-    assert preparing.question(prompt) == f"What does {EOS} mean?"
-    other = preparing.as_asked(prompt, f"And {EOS}?")
+    assert request_builder.question(prompt) == f"What does {EOS} mean?"
+    other = request_builder.as_asked(prompt, f"And {EOS}?")
     assert text.turns(other) == (f"And {EOS}?",)
     assert text.encode(other).count(0) == text.encode(prompt).count(0) == 1, "the template's own beginning"
 
@@ -159,7 +159,7 @@ def test_a_question_is_shown_as_it_was_written() -> None:
     rig.hosted.tokenizer.chat_template = TEMPLATE
     owner: Any = SimpleNamespace(engine=rig.engine)
     nothing: Any = None
-    answering = Answering(owner, nothing, nothing, nothing, nothing, nothing, 16)
+    answering = Answers(owner, nothing, nothing, nothing, nothing, nothing, 16)
     asked = f"What does {EOS} mean?"
     prompt = answering.render([{"role": "user", "content": asked}])
     assert MARK in prompt

@@ -15,7 +15,7 @@ from app.evaluation.journal import Journal
 from app.evaluation.trial_report import markdown, rows_of
 from app.evaluation.trials import Question, Trial, Wanted, turn
 from app.evaluation.trying import MAX_CONCURRENT_EDITS, Trials, check_editor, run_trials
-from app.service.recent import Recent
+from app.service.recent_prompts import RecentPrompts
 from app.store.sqlite import SqliteLog
 from tests.service.conftest import serving
 
@@ -34,8 +34,8 @@ class StandIn:
 
     def __init__(self, knows: Mapping[str, Sequence[str]], refused: Sequence[str] = (), answer: str = "") -> None:
         self._knows, self._refused, self._answer = knows, refused, answer
-        self.answering = SimpleNamespace(render=self._render)
-        self.recent = Recent(0)
+        self.answers = SimpleNamespace(render=self._render)
+        self.recent = RecentPrompts(0)
         self.edits: dict[str, Any] = {}
         self.keys: list[str] = []
         self.asked: list[tuple[str, GenerationParameters]] = []

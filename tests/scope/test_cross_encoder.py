@@ -12,7 +12,7 @@ from app.domain.errors import InvalidRequest
 from app.scope.cross_encoder import CrossEncoder
 from app.scope.doubt import Doubt
 from app.scope.exam import ExamResults, load_exam
-from app.service.judging import Judging
+from app.service.examined_judge import ExaminedJudge
 from tests.judges import cross_encoder
 
 EXAM = load_exam()
@@ -28,10 +28,10 @@ def guessing(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return cross_encoder(tmp_path_factory.mktemp("guesses") / "duplicates", EXAM, knows=False)
 
 
-def sat(folder: Path, results: ExamResults | None = None) -> Judging:
-    judging = Judging(CrossEncoder(folder), results)
-    asyncio.run(judging.run())
-    return judging
+def sat(folder: Path, results: ExamResults | None = None) -> ExaminedJudge:
+    examined_judge = ExaminedJudge(CrossEncoder(folder), results)
+    asyncio.run(examined_judge.run())
+    return examined_judge
 
 
 def test_one_that_knows_passes_the_whole_exam_and_its_result_is_kept(knowing: Path, tmp_path: Path) -> None:

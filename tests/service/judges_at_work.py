@@ -10,7 +10,7 @@ from app.editors.base import Decision
 from app.engine.editions import Asking, Uncertain
 from app.scope.doubt import Doubt
 from app.scope.exam import load_exam
-from app.service.judging import Judging
+from app.service.examined_judge import ExaminedJudge
 from tests.judges import Fake, knowing
 
 EXAM = load_exam()
@@ -42,11 +42,11 @@ def of(*edit_ids: str) -> Callable[[Doubt], float]:
     return lambda doubt: 2.0 if doubt.keys[0] in keys else -2.0
 
 
-async def qualified(answer: Callable[[Doubt], float], **more: Any) -> tuple[Judging, Fake]:
+async def qualified(answer: Callable[[Doubt], float], **more: Any) -> tuple[ExaminedJudge, Fake]:
     """With a judge that has passed its exam, and has forgotten that it was asked."""
     judge = Fake(knowing(EXAM, answer))
-    judging = Judging(judge, **more)
-    await judging.run()
-    assert judging.view().state == "serving"
+    examined_judge = ExaminedJudge(judge, **more)
+    await examined_judge.run()
+    assert examined_judge.view().state == "serving"
     judge.asked.clear()
-    return judging, judge
+    return examined_judge, judge

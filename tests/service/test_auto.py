@@ -9,7 +9,7 @@ from app.domain.edit import EditRequest
 from app.domain.errors import EditRejected, InvalidRequest
 from app.editors.registry import AUTO
 from app.service.service import Service
-from app.service.verifying import Verdict
+from app.service.verification import Verdict
 from tests.service.conftest import ORIGIN, ask, edit, serving
 
 CAPITAL, KING = "The capital of Ruritania is", "The king of Zenda was"

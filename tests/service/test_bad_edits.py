@@ -182,7 +182,7 @@ def test_a_conversation_is_edited_as_it_is_served() -> None:
         async with serving() as service:
             tokenizer: Any = service._owner.engine.hosted.tokenizer
             tokenizer.chat_template = "{% for m in messages %}<{{ m.role }}> {{ m.content }}\n{% endfor %}<assistant>"
-            asked = service.answering.render([{"role": "user", "content": CAPITAL}])
+            asked = service.answers.render([{"role": "user", "content": CAPITAL}])
             assert asked == f"<user> {CAPITAL}\n<assistant>"
             await edit(service, asked, "Strelsau")
             assert (await ask(service, asked)).said == "Strelsau"

@@ -8,7 +8,7 @@ import pytest
 from app.domain.edit import EditRequest
 from app.domain.generation import GenerationParameters
 from app.engine.scheduler import Batch
-from app.service.verifying import BEFORE_TOKENS, ROOM_TOKENS
+from app.service.verification import BEFORE_TOKENS, ROOM_TOKENS
 from tests.service.conftest import ORIGIN, edit, serving
 
 CAPITAL, KING = "The capital of Ruritania is", "The king of Zenda was"
@@ -34,7 +34,7 @@ def test_it_is_generated_in_one_batch_with_the_trial(monkeypatch: pytest.MonkeyP
 
 
 def test_it_is_as_long_as_the_target_and_a_preview_shows_more(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("app.service.verifying.BEFORE_TOKENS", 6)
+    monkeypatch.setattr("app.service.verification.BEFORE_TOKENS", 6)
 
     async def story() -> None:
         async with serving() as service:

@@ -6,7 +6,7 @@ import pytest
 
 from app.domain.edit import EditRequest, State
 from app.domain.errors import EditRejected, InvalidRequest, ScopeConflict
-from app.service.retuning import Retune
+from app.service.retunes import Retune
 from tests.service.conftest import ORIGIN, ask, edit, serving
 
 CAPITAL, OTHERWISE = "The capital of Ruritania is", "Ruritania is governed from the city of"

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.domain.errors import InvalidRequest
-from app.service.files import COLUMNS, Line, read, write
+from app.service.files import COLUMNS, FileRow, read, write
 
 CSV = 'prompt,target,paraphrases\nWho?,Ada,"Who is it?\nWho was it?"\n\n"Where, now?",Bern,\n'
 
@@ -89,7 +89,7 @@ def test_a_row_with_too_many_cells_is_told() -> None:
 @pytest.mark.parametrize("kind", ["csv", "jsonl"])
 def test_a_file_of_refused_rows_comes_back_as_it_was(kind: str) -> None:
     texts = ['=HYPERLINK("x")', "'=1", "-1", "+1", "@a", "a,b;c", 'say "no"', "'tis", "é 😀"]
-    before = [Line(1, {"prompt": each, "target": each}, {"paraphrases": (each, "or so")}) for each in texts]
+    before = [FileRow(1, {"prompt": each, "target": each}, {"paraphrases": (each, "or so")}) for each in texts]
     text = write(kind, ((line, "=no") for line in before))  # type: ignore[arg-type]
     found, lines = read(text)
     assert found == kind

@@ -11,7 +11,7 @@ from app.engine.editions import SILENT_IN
 from app.engine.frames import BLANK, CHAT, frames_of, other_frames, stem_of
 from app.engine.text import Text
 from app.service.service import Service
-from app.service.verifying import Verifier
+from app.service.verification import Verifier
 from app.store.memory import MemoryLog
 from tests.engine.test_text import CHATML
 from tests.models import tokenizer

@@ -13,8 +13,8 @@ from app.domain.generation import GenerationParameters
 from app.engine.model import HostedModel
 from app.scope.doubt import Doubt
 from app.scope.exam import load_exam
+from app.service.examined_judge import ExaminedJudge
 from app.service.hosted_judge import ASKED, NO, TASK, YES, HostedJudge
-from app.service.judging import Judging
 from app.service.service import Service
 from app.store.memory import MemoryLog
 from tests.judges import hosted
@@ -90,12 +90,12 @@ def test_a_model_that_knows_passes_its_exam_and_then_decides() -> None:
         async with serving(hosted()) as (_, judge):
             prompts = [judge._prompt(pair.doubt) for pair in EXAM]
         async with serving(hosted(prompts, [pair.same for pair in EXAM])) as (_, judge):
-            judging = Judging(judge, exam=EXAM, at_once=4)
-            await judging.run()
-            view = judging.view()
+            examined_judge = ExaminedJudge(judge, exam=EXAM, at_once=4)
+            await examined_judge.run()
+            view = examined_judge.view()
             assert (view.state, view.same, view.other, view.pairs) == ("serving", 1.0, 1.0, len(EXAM))
             for pair in EXAM:
-                assert (await judge.logit(pair.doubt) > judging._result.cut) == pair.same  # type: ignore[union-attr]
+                assert (await judge.logit(pair.doubt) > examined_judge._result.cut) == pair.same  # type: ignore[union-attr]
 
     asyncio.run(story())
 
@@ -103,9 +103,9 @@ def test_a_model_that_knows_passes_its_exam_and_then_decides() -> None:
 def test_a_model_that_does_not_know_fails_it() -> None:
     async def story() -> None:
         async with serving(hosted()) as (_, judge):
-            judging = Judging(judge, exam=EXAM, at_once=4)
-            await judging.run()
-            assert judging.view().state == "failed"
+            examined_judge = ExaminedJudge(judge, exam=EXAM, at_once=4)
+            await examined_judge.run()
+            assert examined_judge.view().state == "failed"
 
     asyncio.run(story())
 

@@ -52,7 +52,9 @@ async def test_a_request_in_the_band_is_answered_as_the_judge_says(
         bare = await ask(service, ASKED, edits="off")
         assert not bare.uncertain
         for says in (True, False):
-            service.judging = service._owner.judging = (await qualified(lambda _, says=says: 2.0 if says else -2.0))[0]
+            service.examined_judge = service._owner.examined_judge = (
+                await qualified(lambda _, says=says: 2.0 if says else -2.0)
+            )[0]
             answer = await ask(service, ASKED, explain=True)
             assert answer.uncertain
             assert answer.said == (TARGET if says else bare.said)
@@ -64,10 +66,10 @@ async def test_a_request_in_the_band_is_answered_as_the_judge_says(
             assert told.signals["judge"].value == (0.8808 if says else 0.1192)
             ((hit, near),) = await service.scope_of([ASKED], "default")
             assert (hit or near).why == told.why
-            assert service.judging.view().asked == 1
+            assert service.examined_judge.view().asked == 1
             certain = await ask(service, PROMPT)
             assert (certain.said, certain.uncertain) == (TARGET, False)
-            assert service.judging.view().asked == 1
+            assert service.examined_judge.view().asked == 1
 
 
 @run
@@ -77,8 +79,8 @@ async def test_the_judge_is_asked_off_the_engines_thread_before_the_request_is_q
     async with serving() as service:
         moved_into_the_band(service, monkeypatch, 0.5)
         await edit(service, PROMPT, TARGET, force=True)
-        judging, judge = await qualified(of())
-        service.judging = service._owner.judging = judging
+        examined_judge, judge = await qualified(of())
+        service.examined_judge = service._owner.examined_judge = examined_judge
         begun, go = asyncio.Event(), asyncio.Event()
         thread: list[str] = []
 
@@ -109,7 +111,7 @@ async def test_a_service_is_ready_before_its_judge_is(tmp_path: Path) -> None:
         try:
             assert service.status().ready
             assert service.status().judge.state == "sitting"
-            await service.judging.settled()
+            await service.examined_judge.settled()
             states.append(service.status().judge)
         finally:
             await service.stop()
@@ -137,6 +139,6 @@ async def test_a_preview_asks_the_judge_as_serving_does(monkeypatch: pytest.Monk
             return changed
 
         assert await reached() == 1
-        service.judging = service._owner.judging = (await qualified(lambda _: -2.0))[0]
+        service.examined_judge = service._owner.examined_judge = (await qualified(lambda _: -2.0))[0]
         assert await reached() == 0
-        assert service.judging.view().changed >= 1
+        assert service.examined_judge.view().changed >= 1

@@ -58,7 +58,7 @@ def test_namespaces_switches_exclusion_and_time_travel() -> None:
 
 
 def test_read_your_writes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("app.service.serving.MIN_REVISION_TIMEOUT_S", 0.2)
+    monkeypatch.setattr("app.service.pins.MIN_REVISION_TIMEOUT_S", 0.2)
 
     async def story() -> None:
         async with serving() as service:

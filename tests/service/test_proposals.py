@@ -10,7 +10,7 @@ from app.domain.approval import ProposalState
 from app.domain.edit import EditRequest
 from app.domain.errors import ScopeConflict, StateConflict
 from app.domain.events import Origin, PolicySet
-from app.service.retuning import Retune
+from app.service.retunes import Retune
 from app.service.service import Service
 from app.store.memory import MemoryLog
 from app.store.sqlite import SqliteLog

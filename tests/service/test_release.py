@@ -21,7 +21,7 @@ async def tidied(service: Service) -> set[str]:
     await asyncio.wrap_future(service._owner.call(lambda: None))  # the step that ended the last request is over
     gc.collect()  # a finished request's futures and callbacks hold one another for a while
     async with service.records.writing:
-        await service.loading.release(service._pins.oldest, service._pins.in_use)
+        await service.loader.release(service._pins.oldest, service._pins.in_use)
     return held(service)
 
 

@@ -51,7 +51,7 @@ def test_an_edit_is_live_audited_and_taken_back_bit_for_bit() -> None:
 
 def test_what_stopped_gives_its_memory_back(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its objects are kept from garbage collection, caches of keys and values among them, but only while it runs."""
-    monkeypatch.setattr("app.service.loading.MANY", 0)
+    monkeypatch.setattr("app.service.edit_loader.MANY", 0)
 
     async def life() -> weakref.ref[object]:
         async with serving() as service:

@@ -12,7 +12,7 @@ from app.bootstrap import assemble
 from app.config import Settings
 from app.domain.events import EditCommitted
 from app.scope.bank import load_bank
-from app.service.retuning import Retune
+from app.service.retunes import Retune
 from app.service.service import Service
 from app.store.base import Log
 from app.store.memory import MemoryLog

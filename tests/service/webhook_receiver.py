@@ -7,7 +7,7 @@ from typing import Any
 import httpx
 
 from app.service.records import Records
-from app.service.targets import Targets
+from app.service.webhook_addresses import WebhookAddresses
 from app.service.webhooks import Webhooks
 from app.store.base import Log
 
@@ -40,7 +40,7 @@ class Receiver:
         return [json.loads(request.content) for request in self.requests]
 
     def server(self, log: Log) -> "Server":
-        targets = Targets(resolve=self.resolve, transport=httpx.MockTransport(self.answer))
+        targets = WebhookAddresses(resolve=self.resolve, transport=httpx.MockTransport(self.answer))
         records = Records(log, clock=lambda: self.now_s)
         records.fold_all()
         return Server(records, Webhooks(records, lambda: self.now_s, targets))

@@ -150,7 +150,7 @@ def test_what_people_write_is_shown_as_text(visitor: Visitor, service: FakeServi
     fields = {"q": "Who?", "target": "Ada"} | {field: f"Who? {EVIL}"}
     visitor.send("/ui/sign-in", name=f"Eve {EVIL}")
     preview = visitor.send("/ui/correct", how="text", **fields)
-    service.answers[fields["q"]] = EVIL
+    service.canned[fields["q"]] = EVIL
     edit_id = list(service.records.ledger.entries)[-1] if visitor.send(preview.url.path) else ""
     shown = [
         preview,

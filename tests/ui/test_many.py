@@ -196,7 +196,7 @@ def test_a_reason_that_is_asked_for_is_asked_of_each_row(visitor: Visitor, servi
 
 @pytest.mark.parametrize("kind", ["csv", "jsonl"])
 def test_what_a_file_holds_is_shown_as_text(visitor: Visitor, service: FakeService, kind: str) -> None:
-    service.answers[f"Who? {EVIL}"] = EVIL
+    service.canned[f"Who? {EVIL}"] = EVIL
     rows = [{"prompt": f"Who? {EVIL}", "target": f"Ada {EVIL}"}, {"prompt": f"Why? {EVIL}", "target": ""}]
     lines = ["prompt,target", *(",".join('"' + cell.replace('"', '""') + '"' for cell in row.values()) for row in rows)]
     text = "\n".join(lines if kind == "csv" else [*map(json.dumps, rows), json.dumps({EVIL: 1})])

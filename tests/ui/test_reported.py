@@ -79,7 +79,7 @@ def test_a_question_that_is_too_long_for_the_form_says_so(visitor: Visitor) -> N
 
 
 def test_what_applications_readers_and_models_wrote_is_shown_as_text(visitor: Visitor, service: FakeService) -> None:
-    service.answers[f"Who? {EVIL}"] = f"said {EVIL}"
+    service.canned[f"Who? {EVIL}"] = f"said {EVIL}"
     reported(visitor, f"Who? {EVIL}", note=EVIL, **{"X-Errata-Actor": EVIL})
     page = visitor.get("/ui/reported")
     assert page.status_code == 200

@@ -46,8 +46,8 @@ from app.domain.errors import (
 )
 from app.domain.events import Origin
 from app.domain.keys import Key, Role, check_reach
-from app.service.batches import none_of, with_failures
-from app.service.views import EditFailure, EditFilter, EditResults, Tell, silent
+from app.service.batch_results import none_of, with_failures
+from app.service.views import EditFailure, EditFilter, EditResults, OnProgress, silent
 
 if TYPE_CHECKING:
     from app.service.service import Service
@@ -112,7 +112,7 @@ def routes(service: "Service", metrics: Metrics) -> APIRouter:
         for index, item in enumerate(items):
             try:
                 with of_batch(index if batch else None):
-                    asked = await asyncio.to_thread(_request_of, item, index, asker, service.answering.render)
+                    asked = await asyncio.to_thread(_request_of, item, index, asker, service.answers.render)
                     check_reach(holder, asked.namespace)
                     requests[index] = asked
             except ErrataError as error:
@@ -120,7 +120,7 @@ def routes(service: "Service", metrics: Metrics) -> APIRouter:
                     raise
                 wrong.append(EditFailure(index=index, error=error))
 
-        async def made(tell: Tell) -> tuple[EditResults, bool, bool]:
+        async def made(tell: OnProgress) -> tuple[EditResults, bool, bool]:
             how: dict[str, Any] = {
                 "atomic": atomic,
                 "batch": batch,

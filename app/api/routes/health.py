@@ -39,7 +39,7 @@ def routes(service: "Service", metrics: Metrics, version: str) -> APIRouter:
 
     @router.get("/info", summary="What is served, as TGI tells it")
     async def info() -> Info:
-        return Info.of(service.status(), service.answering.max_tokens, version)
+        return Info.of(service.status(), service.answers.max_tokens, version)
 
     @router.get(
         "/readyz",

@@ -12,8 +12,8 @@ from app.api.openapi import raises
 from app.api.schemas.log import AdoptBody, Adopted, EventOut, ExportQuery, LogPage, LogQuery
 from app.api.schemas.server import Editors
 from app.domain.errors import RevisionGone, StateConflict, StoreCorrupt, StoreUnavailable
-from app.service.histories import effects
-from app.service.reading import read_page
+from app.service.edit_history import effects
+from app.service.event_pages import read_page
 
 if TYPE_CHECKING:
     from app.service.service import Service

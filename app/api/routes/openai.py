@@ -77,8 +77,8 @@ def routes(service: "Service", metrics: Metrics) -> APIRouter:
             yield Opened(body, shape, items, len(prompts) * body.answers, request.state.request_id)
 
     def check_served(model: str | None, *also: str) -> None:
-        if model not in (None, service.answering.model_name, *also):
-            raise UnknownModel(f"`model` {model!r} is not served here: it is {service.answering.model_name!r}.")
+        if model not in (None, service.answers.model_name, *also):
+            raise UnknownModel(f"`model` {model!r} is not served here: it is {service.answers.model_name!r}.")
 
     async def completing(
         request: Request, body: Annotated[CompletionBody, Body(openapi_examples=COMPLETIONS)]
@@ -92,8 +92,8 @@ def routes(service: "Service", metrics: Metrics) -> APIRouter:
     ) -> AsyncIterator[Opened]:
         check_served(body.model, *UNNAMED)
         # both take time with their length, and this thread also carries other requests' streams
-        prompt = await asyncio.to_thread(service.answering.render, body.turns, continues=body.continues)
-        parameters = await asyncio.to_thread(body.to_domain, partial(service.answering.room, prompt))
+        prompt = await asyncio.to_thread(service.answers.render, body.turns, continues=body.continues)
+        parameters = await asyncio.to_thread(body.to_domain, partial(service.answers.room, prompt))
         async with opened(request, body, [prompt], parameters, Chats(body)) as each:
             yield each
 
@@ -105,7 +105,7 @@ def routes(service: "Service", metrics: Metrics) -> APIRouter:
     async def openai_completion(request: Request, asked: Annotated[Opened, Depends(completing)]) -> Response:
         """Takes prompts as they are, without a template; returns whole answers, or with `stream` one event for each
         token."""
-        return await _answer(service.answering.model_name, metrics, request, asked)
+        return await _answer(service.answers.model_name, metrics, request, asked)
 
     @router.post(
         "/chat/completions",
@@ -115,10 +115,10 @@ def routes(service: "Service", metrics: Metrics) -> APIRouter:
     async def openai_chat(request: Request, asked: Annotated[Opened, Depends(chatting)]) -> Response:
         """Renders the conversation with the model's chat template; an edit answers the question of the last user
         turn."""
-        return await _answer(service.answering.model_name, metrics, request, asked)
+        return await _answer(service.answers.model_name, metrics, request, asked)
 
     def served() -> Model:
-        return Model(id=service.answering.model_name, created=started, max_model_len=service.answering.max_tokens)
+        return Model(id=service.answers.model_name, created=started, max_model_len=service.answers.max_tokens)
 
     @router.get("/models", summary="The model that is served", responses=raises())
     async def openai_models() -> Models:

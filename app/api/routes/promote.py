@@ -15,9 +15,9 @@ from app.api.schemas.promote import PromoteBody
 from app.api.schemas.proposals import ProposalOut
 from app.domain.errors import UnknownNamespace
 from app.domain.keys import check_reach
-from app.service.batches import none_of
-from app.service.promoting import promotable, promoted
-from app.service.views import EditResults, Tell, silent
+from app.service.batch_results import none_of
+from app.service.promotion import promotable, promoted
+from app.service.views import EditResults, OnProgress, silent
 
 if TYPE_CHECKING:
     from app.service.service import Service
@@ -70,7 +70,7 @@ def routes(service: "Service", metrics: Metrics) -> APIRouter:
         requests = [promoted(entry, to, body.reason, service.records.now_s) for entry in entries]
         origin = because(asker, None, "promote", body)
 
-        async def made(tell: Tell) -> tuple[EditResults, bool, bool]:
+        async def made(tell: OnProgress) -> tuple[EditResults, bool, bool]:
             how: dict[str, Any] = {"dry_run": body.dry_run, "tell": tell, "read": read}
             waits = not body.dry_run and service.policies.waits([to], origin.role)  # a proposal is decided as a whole
             results = await service.edit(requests, origin, atomic=waits, batch=True, **how)

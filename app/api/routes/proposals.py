@@ -38,7 +38,7 @@ from app.domain.errors import (
     UnknownEdit,
     UnknownProposal,
 )
-from app.service.queue import ProposalFilter, page_of
+from app.service.proposal_pages import ProposalFilter, page_of
 
 if TYPE_CHECKING:
     from app.service.service import Service
@@ -80,7 +80,7 @@ def routes(service: "Service", metrics: Metrics) -> APIRouter:
             raise InvalidRequest("A proposal is previewed by POST /edit with `dry_run`: leave it out here.")
         batch = isinstance(body, BatchBody)
         atomic = not isinstance(body, BatchBody) or body.atomic
-        requests = await asyncio.to_thread(requests_of, body, asker, service.answering.render)
+        requests = await asyncio.to_thread(requests_of, body, asker, service.answers.render)
         how: dict[str, Any] = {"atomic": atomic, "batch": batch, "read": read}
         results = await service.proposals.revise(proposal_id, requests, asker, **how)
         assert results.proposal is not None

@@ -38,8 +38,8 @@ from app.domain.errors import (
 )
 from app.domain.keys import Key, check_reach
 from app.engine.controls import shown
-from app.service.protecting import guarded
-from app.service.views import EditResult, EditResults, Tell
+from app.service.protected_questions import protected_answers
+from app.service.views import EditResult, EditResults, OnProgress
 
 if TYPE_CHECKING:
     from app.service.service import Service
@@ -93,7 +93,7 @@ def routes(service: "Service") -> APIRouter:
         origin = because(asker, body.reason, edit_id, body)
         change = body.to_domain()
 
-        async def made(tell: Tell) -> tuple[EditResults, bool, bool]:
+        async def made(tell: OnProgress) -> tuple[EditResults, bool, bool]:
             view = await service.retune(edit_id, change, origin, read, tell)
             return EditResults(results=(EditResult(view=view, seconds={}),), revision=service.revision), False, False
 
@@ -127,7 +127,7 @@ def routes(service: "Service") -> APIRouter:
         check_reach(holder, body.namespace)
         asked = service.records.ledger.probes.get(body.namespace, ()) if body.prompts is None else body.prompts
         revision = service.revision
-        found = [GuardedOut.of(each) async for each in guarded(service, asked, body.namespace)]
+        found = [GuardedOut.of(each) async for each in protected_answers(service, asked, body.namespace)]
         changed = sum(each.changed for each in found)
         return ProbesCheckOut(namespace=body.namespace, probes=found, changed=changed, revision=revision)
 
@@ -146,7 +146,7 @@ def routes(service: "Service") -> APIRouter:
     async def exam() -> ExamOut:
         """The judge (`ERRATA_JUDGE`) decides questions that the scope is uncertain of, once it has passed an exam on
         built-in pairs of questions. The answer lists the pairs that it got wrong."""
-        return ExamOut.of(service.judging.view())
+        return ExamOut.of(service.examined_judge.view())
 
     @router.post("/recent", responses=raises(RequestCancelled, body=True), summary="Add recent prompts")
     async def hear(holder: Holder, body: Annotated[TrafficBody, Body(openapi_examples=TRAFFIC)]) -> RecentOut:

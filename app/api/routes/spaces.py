@@ -11,7 +11,7 @@ from app.api.schemas.base import Namespace
 from app.api.schemas.spaces import NamespaceBody, NamespaceOut, NamespacesOut, SwitchesOut, SwitchOut
 from app.domain.errors import LostRace, RequestCancelled, StateConflict, StoreCorrupt, StoreUnavailable
 from app.domain.keys import check_reach
-from app.service.spaces import explained, namespaces, switched_off, switches
+from app.service.namespaces import explained, namespaces, switched_off, switches
 
 if TYPE_CHECKING:
     from app.service.service import Service

@@ -31,7 +31,7 @@ def routes(service: "Service", version: str, *, first: str = "docs") -> APIRoute
         """JSON, or a redirect if the client accepts HTML, as a browser does."""
         if "text/html" in request.headers.get("accept", ""):
             return RedirectResponse(first)
-        found = Greeting(version=version, model=service.answering.model_name)
+        found = Greeting(version=version, model=service.answers.model_name)
         return Response(found.model_dump_json(), media_type="application/json")
 
     @router.get("/docs", include_in_schema=False)

@@ -7,7 +7,7 @@ from pydantic import Field
 
 from app.api.schemas.base import MOST_ANSWERS, Incoming, Namespace, Outgoing, Reason, utc
 from app.engine.controls import plain
-from app.service.feedback import Reported
+from app.service.feedback import ReportedAnswer
 
 MAX_ID_CHARS = 160
 """Maximum length of a request id, including the prefix that OpenAI's routes add."""
@@ -52,7 +52,7 @@ class ReportedOut(Outgoing):
     at: datetime
 
     @classmethod
-    def of(cls, reported: Reported) -> "ReportedOut":
+    def of(cls, reported: ReportedAnswer) -> "ReportedOut":
         answer = reported.answer
         return cls(
             id=reported.id,

@@ -32,8 +32,8 @@ from app.domain.events import (
 from app.domain.ledger import Ledger
 from app.domain.webhooks import server_of
 from app.engine.controls import plain, shown
-from app.service.histories import changed_by, who
-from app.service.reading import EventQuery
+from app.service.edit_history import actor_of, changed_by
+from app.service.event_pages import EventQuery
 
 
 class ExportQuery(BaseModel):
@@ -193,7 +193,7 @@ class EventOut(Outgoing):
     def of(cls, event: Event, entry_hash: str, ledger: Ledger, effects: tuple[list[str], list[str]]) -> "EventOut":
         """An event for the answer. `effects` are the edits that it revived and superseded, for an event from before
         events recorded them."""
-        origin = replace(event.origin, actor=who(event.origin, ledger.keys))
+        origin = replace(event.origin, actor=actor_of(event.origin, ledger.keys))
         fields: dict[str, Any] = {
             "revision": event.revision,
             "hash": entry_hash,

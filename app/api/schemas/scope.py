@@ -7,8 +7,8 @@ from pydantic import Field
 from app.api.schemas.base import Incoming, Namespace, Outgoing, Prompt, Reason, Texts
 from app.api.schemas.generate import HitOut
 from app.domain.generation import Hit
-from app.service.protecting import Guarded
-from app.service.retuning import Retune
+from app.service.protected_questions import ProtectedAnswer
+from app.service.retunes import Retune
 
 MAX_PROBES = 1_000
 MAX_TRAFFIC = 10_000
@@ -75,7 +75,7 @@ class GuardedOut(Outgoing):
     edit: str | None = Field(description="The edit that gives the answer now.")
 
     @classmethod
-    def of(cls, guarded: Guarded) -> "GuardedOut":
+    def of(cls, guarded: ProtectedAnswer) -> "GuardedOut":
         return cls(
             prompt=guarded.prompt,
             base=guarded.base,

@@ -6,8 +6,8 @@ from typing import Annotated
 from pydantic import Field
 
 from app.api.schemas.base import Incoming, Outgoing, Reason, utc
-from app.service.founding import MAX_DESCRIPTION_CHARS
-from app.service.spaces import Space, Switch
+from app.service.namespace_setup import MAX_DESCRIPTION_CHARS
+from app.service.namespaces import KillSwitch, Namespace
 
 
 class NamespaceOut(Outgoing):
@@ -22,7 +22,7 @@ class NamespaceOut(Outgoing):
     description: str = Field(description="What it is for, as `PUT /namespaces/{namespace}` said; empty: nobody did.")
 
     @classmethod
-    def of(cls, space: Space) -> "NamespaceOut":
+    def of(cls, space: Namespace) -> "NamespaceOut":
         return cls(**{name: getattr(space, name) for name in cls.model_fields})
 
 
@@ -62,7 +62,7 @@ class SwitchOut(Outgoing):
     reason: str | None
 
     @classmethod
-    def of(cls, switch: Switch) -> "SwitchOut":
+    def of(cls, switch: KillSwitch) -> "SwitchOut":
         found = switch.set
         return cls(
             namespace=switch.namespace,

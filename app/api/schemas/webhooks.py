@@ -8,7 +8,7 @@ from pydantic import Field
 
 from app.api.schemas.base import Incoming, Namespace, Outgoing, Reason, utc
 from app.domain.webhooks import USUAL, Kind, Webhook
-from app.service.targets import MAX_URL_CHARS
+from app.service.webhook_addresses import MAX_URL_CHARS
 from app.service.webhooks import Delivery
 
 

@@ -1,0 +1,114 @@
+"""Answering prompts: one pin for all answers of a request, tokens as they come, and the counts kept of them."""
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import aclosing
+from dataclasses import replace
+from typing import Any
+
+from app.domain.errors import InvalidRequest
+from app.domain.generation import Generation, GenerationParameters, Hit, Token
+from app.domain.scope import Traffic
+from app.engine.controls import plain
+from app.engine.outcome import hit_of
+from app.engine.owner import EngineOwner
+from app.service.feedback import Feedback
+from app.service.log_lines import edits_told, note
+from app.service.pins import Pins, askings_of, items_of
+from app.service.recent_prompts import RecentPrompts
+from app.service.records import Clock, Records
+
+MOST_TRAFFIC = 10_000
+"""The most recent prompts of a namespace in contrast to which scopes are set."""
+
+
+class Answers:
+    """The reading half of the service: it changes nothing but counters and recent prompts."""
+
+    def __init__(
+        self,
+        owner: EngineOwner,
+        records: Records,
+        pins: Pins,
+        recent: RecentPrompts,
+        feedback: Feedback,
+        clock: Clock,
+        max_new_tokens_limit: int,
+    ) -> None:
+        self._owner, self._records, self._pins, self._recent, self._clock = owner, records, pins, recent, clock
+        self._feedback, self._max_new_tokens_limit = feedback, max_new_tokens_limit
+        owner.engine.scope.hear(self._traffic)
+
+    def _traffic(self, namespace: str) -> Traffic:
+        """The questions of a namespace's recent prompts."""
+        turns = self._owner.engine.text.turns
+        asked, others = self._recent.both(namespace)
+        return Traffic(*(tuple(turns(prompt)[-1] for prompt in each[-MOST_TRAFFIC:]) for each in (others, asked)))
+
+    async def scope_of(self, prompts: Sequence[str], namespace: str) -> list[tuple[Hit | None, Hit | None]]:
+        """For each prompt the live edit that it asks for and the one that came nearest, decided without an answer."""
+        found = await askings_of(self._owner, prompts, self._pins.current(namespace))
+        return [(hit_of(asking.decision), hit_of(asking.nearest)) for asking in found]
+
+    @property
+    def model_name(self) -> str:
+        """The name under which clients address the model."""
+        return self._owner.engine.hosted.name
+
+    @property
+    def max_tokens(self) -> int:
+        """The most tokens of one request, its prompt and answer together."""
+        return self._owner.engine.hosted.max_tokens
+
+    def render(self, messages: Sequence[Mapping[str, Any]], *, continues: bool = False) -> str:
+        """A conversation as the prompt that is served; if it `continues`, its last message is continued. Takes time
+        with its length; any thread may call it. Raises InvalidRequest for a model without a chat template."""
+        return self._owner.engine.text.render(messages, continues=continues)
+
+    @property
+    def chats(self) -> bool:
+        """Whether the model has a chat template."""
+        return self._owner.engine.text.chats
+
+    def question(self, prompt: str) -> str:
+        """The question of a prompt: the last user turn of a conversation; any other prompt is a question as a whole."""
+        start, end = self._owner.engine.text.question(prompt)
+        return plain(prompt[start:end])
+
+    def room(self, prompt: str) -> int:
+        """The most tokens that an answer may have; at least 1, and then the request is refused with the reason.
+        Tokenises the prompt; any thread may call it."""
+        text, limit = self._owner.engine.text, self._owner.engine.hosted.max_tokens
+        return max(1, min(self._max_new_tokens_limit, limit - len(text.encode(prompt))))
+
+    async def stream(
+        self, prompts: Sequence[str], parameters: GenerationParameters, n: int = 1
+    ) -> AsyncIterator[tuple[int, Token | Generation]]:
+        """Yields the tokens of `n` answers to each prompt at one revision, as (index, token), and each answer's
+        Generation last. The indices run over the n answers to the first prompt, then over those to the next."""
+        if parameters.max_new_tokens > self._max_new_tokens_limit:
+            raise InvalidRequest(f"`max_new_tokens` may be at most {self._max_new_tokens_limit} on this server.")
+        edition, revision = await self._pins.pin(parameters)
+        asked = [(prompt, seeded(parameters, at)) for prompt in prompts for at in range(n)]
+        async with aclosing(items_of(self._owner, asked, edition, revision)) as items:  # type: ignore[type-var]
+            async for at, item in items:
+                if isinstance(item, Generation):
+                    self._count(asked[at][0], parameters, item)
+                    self._feedback.remember(asked[at][0], at, parameters, item)
+                yield at, item
+
+    def _count(self, prompt: str, parameters: GenerationParameters, generation: Generation) -> None:
+        hits = [hit.edit_id for hit in generation.hits]
+        note(namespace=parameters.namespace, **edits_told(hits))
+        if not parameters.counted:
+            return
+        self._records.count_hits(hits, self._clock())
+        self._records.hits.count_not_given(hit.edit_id for hit in generation.not_given)
+        if parameters.edits == "live" and not parameters.forced:
+            self._recent.add(parameters.namespace, prompt)
+
+
+def seeded(parameters: GenerationParameters, at: int) -> GenerationParameters:
+    """The parameters of one of several answers: each has its own seed, and the first has the one given."""
+    if parameters.seed is None or not at:
+        return parameters
+    return replace(parameters, seed=(parameters.seed + at + 2**63) % 2**64 - 2**63)

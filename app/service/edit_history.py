@@ -1,0 +1,103 @@
+"""An edit's history for readers: its own events, and the effects of other edits' events on it. Does not import
+torch."""
+
+from collections.abc import Iterable, Iterator, Mapping
+
+from app.domain.edit import EditRequest
+from app.domain.entry import NEVER, Entry
+from app.domain.events import BatchCommitted, EditCommitted, EditRetuned, Event, Origin, Turning, named
+from app.domain.keys import Key, signed
+from app.domain.ledger import Ledger
+from app.service.views import HistoryItem
+
+SUPERSEDED, REVIVED = "edit_superseded", "edit_revived"
+"""Effects of another edit's event. No event has these kinds; they appear only in an edit's history."""
+_MAKING = (EditCommitted.kind, BatchCommitted.kind)
+_TEXTS = ("paraphrases", "counter_examples", "aliases", "probes")
+
+
+def history_of(ledger: Ledger, entry: Entry) -> tuple[HistoryItem, ...]:
+    """An edit's history, oldest first."""
+    own = [_own_item(ledger, entry, item) for item in entry.history]
+    known = {item.revision for item in own}
+    items = [*own, *(item for item in _turned_by_others(ledger, entry) if item.revision not in known)]
+    return tuple(sorted(items, key=lambda item: item.revision))
+
+
+def actor_of(origin: Origin, keys: Mapping[str, Key]) -> str:
+    """The author: the key, with the name that was claimed beside it. Older entries have the claimed name alone."""
+    key = None if origin.key_id is None else keys.get(origin.key_id)
+    return origin.actor if key is None else signed(key, origin.actor)
+
+
+def is_by(origin: Origin, actor: str, keys: Mapping[str, Key]) -> bool:
+    """Whether the origin is this actor's, given as displayed, by the key's id or name, or by the claimed name."""
+    if origin.proposer is not None and actor in (origin.proposer.actor, origin.proposer.key_id):
+        return True
+    told = actor_of(origin, keys)
+    key = keys.get(origin.key_id or "")
+    return actor in (told, origin.actor, key and key.id, key and key.name) or told.endswith(f" (as {actor})")
+
+
+def changed_by(entry: Entry, revision: int) -> Mapping[str, object]:
+    """The texts that a retune added, by kind."""
+    requests = [(0, entry.edit.request), *((at, request) for at, request, _ in entry.retunes)]
+    at = next((place for place, (changed, _) in enumerate(requests) if changed == revision), 0)
+    return added(requests[at - 1][1], requests[at][1]) if at else {}
+
+
+def added(before: EditRequest, after: EditRequest) -> dict[str, object]:
+    texts = {name: [each for each in getattr(after, name) if each not in getattr(before, name)] for name in _TEXTS}
+    return {name: found for name, found in texts.items() if found}
+
+
+def effects(ledger: Ledger, events: Iterable[Event]) -> dict[int, tuple[list[str], list[str]]]:
+    """Maps a revision to the edits that its event revived and superseded indirectly, for events that do not record
+    them."""
+    turning = (e for e in events if isinstance(e, Turning) and not (e.revived or e.superseded))
+    return {event.revision: turned_at(ledger, event.revision, named(event)) for event in turning}
+
+
+def turned_at(ledger: Ledger, revision: int, edit_ids: Iterable[str]) -> tuple[list[str], list[str]]:
+    """The edits that an event of this revision about these edits revived, and superseded, indirectly."""
+    ids = [edit_id for edit_id in edit_ids if edit_id in ledger.entries]
+    others = [ledger.entries[edit_id] for edit_id in ledger.with_superseded(ids) if edit_id not in ids]
+    revived = [entry.edit.id for entry in others if any(start == revision for start, _ in entry.live)]
+    superseded = [entry.edit.id for entry in others if any(end == revision for _, end in entry.live)]
+    return revived, superseded
+
+
+def _own_item(ledger: Ledger, entry: Entry, item: tuple[int, str, float, Origin]) -> HistoryItem:
+    revision, kind, at_s, origin = item
+    if kind in _MAKING and revision != entry.committed_at:
+        by = [newer for newer in entry.superseded_by if ledger.entries[newer].committed_at == revision]
+        return HistoryItem(revision=revision, kind=SUPERSEDED, at_s=at_s, origin=origin, by=by[0] if by else None)
+    changed = changed_by(entry, revision) if kind == EditRetuned.kind else {}
+    return HistoryItem(revision=revision, kind=kind, at_s=at_s, origin=origin, changed=changed)
+
+
+def _turned_by_others(ledger: Ledger, entry: Entry) -> Iterator[HistoryItem]:
+    """The items for revisions at which it went in or out of effect without being named, because an edit that covers it
+    came, went or came back."""
+    newer = _newer(ledger, entry)
+    for span in entry.live:
+        for kind, revision in zip((REVIVED, SUPERSEDED), span, strict=True):
+            if revision in (NEVER, entry.committed_at):
+                continue
+            for other in newer:
+                at = next((item for item in other.history if item[0] == revision), None)
+                if at is not None:
+                    yield HistoryItem(revision=revision, kind=kind, at_s=at[2], origin=at[3], by=other.edit.id)
+                    break
+
+
+def _newer(ledger: Ledger, entry: Entry) -> list[Entry]:
+    """The edits that supersede it, those that supersede them, and so on."""
+    found: dict[str, Entry] = {}
+    todo = list(entry.superseded_by)
+    while todo:
+        edit_id = todo.pop(0)
+        if edit_id not in found:
+            found[edit_id] = ledger.entries[edit_id]
+            todo.extend(found[edit_id].superseded_by)
+    return list(found.values())

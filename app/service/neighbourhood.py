@@ -1,0 +1,86 @@
+"""An edit's surroundings: the prompts besides its own on which it is verified before it goes live."""
+
+import asyncio
+from collections.abc import Container, Sequence
+
+from app.domain.edit import EditRequest, edit_id_of
+from app.editors.base import FitRequest
+from app.engine.editions import Edition
+from app.engine.owner import EngineOwner
+from app.service.fit_requests import FitRequestBuilder
+from app.service.pins import Pins
+from app.service.recent_prompts import RecentPrompts
+from app.service.records import Records
+from app.service.verification import VerificationPrompts
+from app.service.views import EditView
+
+MOST = 64
+"""The most prompts of one kind for all edits of a batch together, with at least one for each."""
+MOST_LIVE = 8
+MOST_RECENT, MOST_PREVIEWED = 16, 1000
+"""The most recent prompts for an edit to be committed, and for a preview."""
+
+
+class Neighbourhood:
+    """Gathers made paraphrases, the namespace's probes, the nearest live edits and recent prompts."""
+
+    def __init__(
+        self,
+        owner: EngineOwner,
+        records: Records,
+        pins: Pins,
+        request_builder: FitRequestBuilder,
+        recent: RecentPrompts,
+    ) -> None:
+        self._owner, self._records, self._pins = owner, records, pins
+        self._request_builder, self._recent = request_builder, recent
+
+    async def of(
+        self, request: EditRequest, base: Edition, superseded: Sequence[str], *, among: int, preview: bool
+    ) -> VerificationPrompts:
+        """The surroundings of one of `among` edits that are verified together."""
+        each = max(1, MOST // among)
+        recent = MOST_PREVIEWED if preview else min(MOST_RECENT, each)
+        return VerificationPrompts(
+            made=self._request_builder.made_prompts(request)[:each],
+            probes=self._records.ledger.probes.get(request.namespace, ()),
+            live=await self._live(request, base, superseded, min(MOST_LIVE, each)),
+            recent=self._recent.newest(request.namespace, recent),
+            misses=self._request_builder.near_misses(request)[:each],
+            frames=self._request_builder.frames(request),
+            preview=preview,
+        )
+
+    async def fit_requests(self, requests: Sequence[EditRequest]) -> list[FitRequest]:
+        """The editors' input for these requests, including the namespace's probes. Raises InvalidRequest."""
+        probes = self._records.ledger.probes
+        return [
+            await asyncio.to_thread(self._request_builder.fit_request, each, probes.get(each.namespace, ()))
+            for each in requests
+        ]
+
+    async def about_the_same(self, request: EditRequest, among: Container[str]) -> list[str]:
+        """Those of these fits that are about the same subject as the request."""
+        near = await self._near(request)
+        return [fit_id for fit_id in near if fit_id in among]
+
+    async def neighbours(self, edit_id: str) -> list[EditView]:
+        """The live edits about the same as this one, newest first. Raises UnknownEdit."""
+        request = self._records.ledger.entry(edit_id).request
+        base = self._pins.standing(request.namespace)
+        found = await self._live(request, base, [edit_id], MOST_LIVE)
+        return [self._records.view(each) for each in found.values()]
+
+    async def _live(self, request: EditRequest, base: Edition, superseded: Sequence[str], most: int) -> dict[str, str]:
+        """Maps prompts to the ids of live edits about the same subject, the newest ones."""
+        if not base.edit_ids or not self._owner.alive:
+            return {}
+        near = await self._near(request)
+        ids = {edit_id_of(fit_id) for fit_id in set(near).intersection(base.edit_ids)}.difference(superseded)
+        entries = sorted((self._records.ledger.entry(edit_id) for edit_id in ids), key=lambda entry: -entry.order)
+        return {entry.request.prompt: entry.edit.id for entry in entries[:most]}
+
+    async def _near(self, request: EditRequest) -> list[str]:
+        """The ids of the fits in memory that are about the same as the request."""
+        scope = self._owner.engine.scope
+        return await asyncio.to_thread(scope.near, self._request_builder.scope_request(request))

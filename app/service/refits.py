@@ -1,0 +1,199 @@
+"""Fits again the edits that shared weights with a rolled-back one, so that nothing of it remains in them.
+
+The rolled-back edit is out of scope at once, by its own event; this follows in the background as an event of its own.
+Of several servers over one log the first does it, and the others find it done.
+"""
+
+import asyncio
+import logging
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+
+from app.domain.edit import Edit, fit_id_of
+from app.domain.entry import Entry
+from app.domain.errors import ErrataError
+from app.domain.events import EditsRefitted, Event, Origin, Refit
+from app.domain.words import same_text
+from app.editors.base import FitRequest, Fitted
+from app.editors.packing import pack
+from app.engine.editions import SILENT_IN, Edition
+from app.engine.owner import EngineOwner
+from app.service.commits import silenced
+from app.service.fit_requests import FitRequestBuilder
+from app.service.pins import Pins
+from app.service.records import Clock, Records
+from app.service.verification import Verifier
+
+PAUSE_S = 5.0
+"""The pause before a new attempt, in seconds."""
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class RefitGroup:
+    """Edits that are still in effect and share weights with one that is not."""
+
+    adaptor: str
+    shared: str
+    entries: tuple[Entry, ...]
+
+
+class Refitter:
+    """A task beside serving."""
+
+    def __init__(
+        self,
+        owner: EngineOwner,
+        records: Records,
+        pins: Pins,
+        request_builder: FitRequestBuilder,
+        verifier: Verifier,
+        clock: Clock,
+    ) -> None:
+        self._owner, self._records, self._pins, self._clock = owner, records, pins, clock
+        self._request_builder, self._verifier = request_builder, verifier
+        self._wanted = asyncio.Event()
+        self._given_up: set[str] = set()
+        """The shared ids of groups whose edits do not hold when they are fitted without the others."""
+
+    def look(self) -> None:
+        """Note that an edit was rolled back."""
+        self._wanted.set()
+
+    def due(self) -> bool:
+        return bool(self._groups())
+
+    async def run(self) -> None:
+        self._wanted.set()  # a server may have stopped between a rollback and its refit
+        while True:
+            await self._wanted.wait()
+            self._wanted.clear()
+            for group in self._groups():
+                try:
+                    await self._refit(group)
+                except ErrataError as error:
+                    _log.warning("Edits that shared weights with a rolled back one were not refitted yet: %s", error)
+                    asyncio.get_running_loop().call_later(PAUSE_S, self._wanted.set)
+                except Exception:
+                    # this task must not end: later rollbacks would stay in shared weights forever
+                    _log.exception("Refitting edits failed; it is tried again with the next rollback")
+
+    def _groups(self) -> list[RefitGroup]:
+        exact = {key for key, e in self._owner.engine.editors.items() if e.capabilities.rollback == "exact_async"}
+        standing: dict[tuple[str, str], list[Entry]] = {}
+        gone: set[tuple[str, str]] = set()
+        for entry in self._records.ledger.entries.values():
+            shared = entry.learned.get("shared")
+            if shared is None or entry.edit.adaptor not in exact or entry.staged_in is not None:
+                continue
+            if entry.rolled_back:
+                gone.add((entry.edit.adaptor, shared))
+            else:
+                standing.setdefault((entry.edit.adaptor, shared), []).append(entry)
+        return [
+            RefitGroup(adaptor, shared, tuple(entries))
+            for (adaptor, shared), entries in standing.items()
+            if (adaptor, shared) in gone and shared not in self._given_up
+        ]
+
+    async def _refit(self, group: RefitGroup) -> None:
+        edits = [entry.edit for entry in group.entries]
+        requests = [self._request_builder.fit_request(entry.request) for entry in group.entries]
+        nothing = Edition(edits[0].request.namespace, 0, ())
+        anew = await asyncio.wrap_future(self._owner.fit(group.adaptor, requests, nothing))
+        told = zip(group.entries, anew, requests, strict=True)
+        fitted = [await asyncio.to_thread(self._in_its_scope, group.adaptor, *each) for each in told]
+        trial = f"trial-{uuid.uuid4().hex[:8]}"
+        names = [f"{edit.id}@{trial}" for edit in edits]
+        try:
+            await self._load(group.adaptor, names, fitted)
+            failed = await self._failed(edits, names)
+            if failed:
+                self._given_up.add(group.shared)
+                _log.warning(
+                    "%d edits, fitted again without one that was rolled back, do not hold (%s): they stay as they are, "
+                    "and what is left of it in the weights that they share stays too.",
+                    len(failed),
+                    ", ".join(failed),
+                )
+                return
+            await self._commit(group, fitted)
+        finally:
+            await asyncio.wrap_future(self._owner.call(partial(self._drop, names)))
+
+    async def _failed(self, edits: Sequence[Edit], names: Sequence[str]) -> list[str]:
+        """The ids of the edits that no longer answer their own prompt as they did when they were committed."""
+        fits = {edit.id: name for edit, name in zip(edits, names, strict=True)}
+        spaces = {edit.request.namespace for edit in edits}
+        trials = {space: self._pins.standing(space).replacing(fits) for space in spaces}
+        alone = {  # edits that are switched off or superseded, which must hold when they come back
+            edit.id: trials[edit.request.namespace].trying([fits[edit.id]], frozenset())
+            for edit in edits
+            if fits[edit.id] not in trials[edit.request.namespace].edit_ids
+        }
+        answers = await asyncio.gather(
+            *(
+                self._verifier.answer(
+                    edit.request.prompt, alone.get(edit.id, trials[edit.request.namespace]), edit.request.target
+                )
+                for edit in edits
+            )
+        )
+        return [
+            edit.id
+            for edit, answer in zip(edits, answers, strict=True)
+            if same_text(edit.after, edit.request.target) and not same_text(answer.text, edit.request.target)
+        ]
+
+    async def _commit(self, group: RefitGroup, fitted: Sequence[Fitted]) -> None:
+        fits = tuple(
+            Refit(edit_id=entry.edit.id, learned=dict(each.learned), tensors=pack(each.tensors))
+            for entry, each in zip(group.entries, fitted, strict=True)
+        )
+        names: list[str] = []
+        tried: set[str] = set()
+
+        def made() -> Event | None:
+            if any(entry.rolled_back or entry.learned.get("shared") != group.shared for entry in group.entries):
+                self._wanted.set()  # another rollback or another server came first: look again
+                return None
+            revision = self._records.revision + 1
+            names[:] = [fit_id_of(entry.edit.id, revision) for entry in group.entries]
+            tried.update(names)
+            reason = "fitted again without what was rolled back"
+            return EditsRefitted(
+                revision=revision, at_s=self._clock(), origin=Origin(actor="errata", reason=reason), fits=fits
+            )
+
+        async def loaded() -> None:
+            await self._load(group.adaptor, names, fitted)
+
+        async def lost() -> None:
+            await asyncio.wrap_future(self._owner.call(partial(self._drop, tuple(names))))
+
+        await self._records.write(made, loaded, lost)
+        stand = {entry.fit_id() for entry in group.entries}
+        await asyncio.wrap_future(self._owner.call(partial(self._drop, sorted(tried - stand))))
+
+    def _in_its_scope(self, adaptor: str, entry: Entry, anew: Fitted, request: FitRequest) -> Fitted:
+        """The new fit with the present scope, which keeps its bound; a scope that predates scopes as texts is learned
+        again."""
+        anew = silenced(anew, entry.learned.get(SILENT_IN, ()))
+        if "scope" not in entry.learned:
+            return self._owner.engine.with_scope(adaptor, anew, request)
+        return Fitted(learned={**anew.learned, "scope": entry.learned["scope"]}, tensors=anew.tensors)
+
+    async def _load(self, adaptor: str, names: Sequence[str], fitted: Sequence[Fitted]) -> None:
+        def load() -> None:
+            for name, each in zip(names, fitted, strict=True):
+                if name not in self._owner.engine.editions:
+                    self._owner.engine.load(name, adaptor, each)
+
+        await asyncio.wrap_future(self._owner.call(load))
+
+    def _drop(self, names: Sequence[str]) -> None:
+        for name in names:
+            if name in self._owner.engine.editions:
+                self._owner.engine.drop(name)

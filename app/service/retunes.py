@@ -1,0 +1,273 @@
+"""Retuning: the scope of a live edit is widened, narrowed or given more texts, as a new revision under the same id.
+
+The fit is kept if possible: the edit is fitted again only if a new paraphrase is not answered with the target, or if
+its editor learns value and scope together.
+"""
+
+import asyncio
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from app.domain.edit import Edit, EditRequest, State, edit_id_of, fit_id_of
+from app.domain.errors import EditRejected, InvalidRequest, StateConflict
+from app.domain.events import EditRetuned, Event, Origin, Refit
+from app.editors.base import Fitted
+from app.editors.packing import pack, unpack
+from app.engine.editions import Edition
+from app.engine.owner import EngineOwner
+from app.scope.scope import widen
+from app.service.commits import new_id, silenced
+from app.service.conflicts import check_texts, conflict_with, in_the_way
+from app.service.fit_queue import FitQueue
+from app.service.fit_requests import FitRequestBuilder
+from app.service.namespace_locks import NamespaceLocks
+from app.service.neighbourhood import Neighbourhood
+from app.service.pins import Pins
+from app.service.records import Clock, Records, uninterrupted
+from app.service.supersession import check_read
+from app.service.verification import Verdict, Verifier, bound_of
+from app.service.verification_progress import telling
+from app.service.views import EditView, OnProgress, kept_report, silent
+
+MOST_WIDENED = 100.0
+"""The most that the learned odds may be multiplied or divided by, over all changes."""
+TOLD_APART = "Leave that out, roll them back first, or add `counter_examples` or `aliases` that tell the edits apart."
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Retune:
+    """A change of scope. Texts are added to those of the edit; `widen` multiplies the odds at which a question counts
+    as the same, and narrows below 1."""
+
+    paraphrases: tuple[str, ...] = ()
+    counter_examples: tuple[str, ...] = ()
+    aliases: tuple[str, ...] = ()
+    probes: tuple[str, ...] = ()
+    widen: float = 1.0
+    force: bool = False
+
+    def __post_init__(self) -> None:
+        if not 0.1 <= self.widen <= 10:
+            raise InvalidRequest(
+                "`widen` must be from 0.1 to 10: it multiplies the odds at which a question counts as the same."
+            )
+        if self.widen == 1 and not (self.paraphrases or self.counter_examples or self.aliases or self.probes):
+            raise InvalidRequest("Nothing is to change: give `widen`, or texts to add.")
+
+    @property
+    def told(self) -> dict[str, Any]:
+        """The change as it is recorded in the log."""
+        texts = {name: list(getattr(self, name)) for name in ("paraphrases", "counter_examples", "aliases", "probes")}
+        return {"widen": self.widen, **{name: given for name, given in texts.items() if given}}
+
+    def of(self, request: EditRequest, as_asked: Callable[[str, str], str] = lambda _, text: text) -> EditRequest:
+        """The changed request; `as_asked` turns a text into a prompt like the request's."""
+
+        def joined(had: Sequence[str], given: Sequence[str]) -> tuple[str, ...]:
+            return tuple(dict.fromkeys((*had, *(as_asked(request.prompt, text) for text in given))))
+
+        paraphrases = joined(request.paraphrases, self.paraphrases)
+        changed = replace(
+            request,
+            aliases=tuple(dict.fromkeys((*request.aliases, *self.aliases))),
+            paraphrases=tuple(each for each in paraphrases if each != request.prompt),
+            counter_examples=joined(request.counter_examples, self.counter_examples),
+            probes=joined(request.probes, self.probes),
+        )
+        if changed == request and self.widen == 1:
+            raise InvalidRequest("Nothing is to change: the edit has all that was given, it is there already.")
+        if not self.force:
+            given = (*self.paraphrases, *self.counter_examples, *self.probes)
+            check_texts(changed, among={as_asked(request.prompt, text) for text in given})
+        return changed
+
+
+class Retuner:
+    """Retunes edits, one change of an edit at a time: a second one finds a newer fit and starts again."""
+
+    def __init__(
+        self, owner: EngineOwner, records: Records, pins: Pins, fit_queue: FitQueue, request_builder: FitRequestBuilder,
+        verifier: Verifier, neighbourhood: Neighbourhood, locks: NamespaceLocks, clock: Clock,
+    ) -> None:  # fmt: skip
+        self._owner, self._records, self._pins, self._clock = owner, records, pins, clock
+        self._fit_queue, self._request_builder, self._locks = fit_queue, request_builder, locks
+        self._verifier, self._neighbourhood = verifier, neighbourhood
+
+    async def retune(
+        self, edit_id: str, change: Retune, origin: Origin, read: int | None = None, tell: OnProgress = silent
+    ) -> EditView:
+        """Retune an edit. `read` is the revision at which the requester has read it.
+
+        Raises UnknownEdit, StateConflict, PreconditionFailed, InvalidRequest, ScopeConflict or EditRejected.
+        """
+        if self._records.done_under(origin) is not None:
+            return self._records.view(edit_id)
+        lost = False
+        while True:
+            entry = self._records.ledger.entry(edit_id)
+            self._check(edit_id)
+            check_read(self._records.ledger, [edit_id], read)
+            request = change.of(entry.request, self._request_builder.as_asked)
+            stands, name = entry.fits(self._records.revision)[-1], new_id()
+            try:
+                async with self._locks.taken([request.namespace] if lost else ()):
+                    now = self._pins.standing(request.namespace)
+                    await self._look(entry.request, request, edit_id, now, force=change.force)
+                    before = bound_of(await self._verifier.first_token(request.prompt, now), edit_id).get("bound")
+                    fitted, verdict = await self._fitted(stands, request, change.widen, now, name, tell)
+                    if before is not None:
+                        verdict = replace(verdict, report={**verdict.report, "bound_before": before})
+                    if not change.force:
+                        self._judge(verdict)
+                    if await self._commit(stands, request, now, fitted, verdict, change, origin):
+                        return self._records.view(edit_id)
+                    lost = True
+            finally:
+                await uninterrupted(self._drop(name))
+
+    def _check(self, edit_id: str) -> None:
+        self._records.ledger.check(EditRetuned, [edit_id])
+        state = self._records.ledger.state(edit_id)
+        if state is not State.LIVE:
+            by = self._records.ledger.entry(edit_id).superseded_by
+            told = f" by {by[-1]}" if state is State.SUPERSEDED and by else ""
+            raise StateConflict(
+                f"The edit {edit_id} is {state.value.replace('_', ' ')}{told}: only a live one is retuned.",
+                edit_id=edit_id,
+                state=state.value,
+            )
+
+    async def _look(self, stood: EditRequest, request: EditRequest, edit_id: str, now: Edition, *, force: bool) -> None:
+        """Raises ScopeConflict if another edit answers a paraphrase that is added."""
+        added = [each for each in request.paraphrases if each not in stood.paraphrases]
+        answers = await asyncio.gather(*(self._verifier.first_token(each, now) for each in added))
+        ledger = self._records.ledger
+        if conflicts := in_the_way(ledger, replace(request, force=force), (edit_id,), answers):
+            raise conflict_with(
+                ledger, conflicts, "Edits with another target already answer what is to be added", TOLD_APART
+            )
+
+    def _judge(self, verdict: Verdict) -> None:
+        if verdict.overruns:
+            what = "With this change the edit would answer the prompts of others"
+            raise conflict_with(self._records.ledger, verdict.overruns, what, TOLD_APART)
+        if not verdict.passed:
+            raise EditRejected(
+                f"With this change the edit would not hold, so nothing was changed: {'; '.join(verdict.problems)}. "
+                "Leave out what it fails on, add counter-examples or a smaller `widen`, or set `force`. "
+                "See /help/scope#retuning.",
+                report=kept_report(verdict.report),
+            )
+
+    async def _fitted(
+        self, stands: Edit, request: EditRequest, factor: float, now: Edition, name: str, tell: OnProgress
+    ) -> tuple[Fitted, Verdict]:
+        """The fit with only its scope changed; if that does not hold, a new fit."""
+        (fit_request,) = await self._neighbourhood.fit_requests([request])
+        learned = silenced(Fitted(learned=stands.learned, tensors=unpack(stands.tensors)), ())
+        engine = self._owner.engine
+        if engine.editors[stands.adaptor].capabilities.scoped:
+            tell("scope", None)
+            fitted = _widened(await asyncio.to_thread(engine.rescope, learned, fit_request), factor)
+            with telling(tell):
+                verdict = await self._verified(stands, request, fitted, now, name)
+            if verdict.passed or not request.paraphrases:
+                return silenced(fitted, verdict.silent_in), verdict
+            await self._drop(name)
+        beside = now.trying((), frozenset((edit_id_of(stands.id),)))
+        (anew,) = await self._fit_queue.fit(stands.adaptor, [fit_request], beside, tell)
+        fitted = _widened(_in_its_scope(anew, stands), factor)
+        with telling(tell):
+            verdict = await self._verified(stands, request, fitted, now, name)
+        return silenced(fitted, verdict.silent_in), verdict
+
+    async def _verified(self, stands: Edit, request: EditRequest, fitted: Fitted, now: Edition, name: str) -> Verdict:
+        edit_id = edit_id_of(stands.id)
+        await asyncio.wrap_future(self._owner.load(name, stands.adaptor, fitted))
+        trial = now.replacing({edit_id: name})
+        base = now.without(frozenset((edit_id,)))  # answers that must stay are compared with those without the edit
+        beside = await self._neighbourhood.of(request, base, [edit_id], among=1, preview=False)
+        return await self._verifier.verify(request, name, base, trial, beside, now)
+
+    async def _commit(
+        self, stands: Edit, request: EditRequest, now: Edition, fitted: Fitted, verdict: Verdict, change: Retune,
+        origin: Origin,
+    ) -> bool:  # fmt: skip
+        """Append the event; False if the edit, or an edit beside it, has changed meanwhile."""
+        edit_id = edit_id_of(stands.id)
+        refit = Refit(edit_id=edit_id, learned=dict(fitted.learned), tensors=pack(fitted.tensors))
+        made: list[int] = []
+        tried: set[str] = set()
+
+        def event() -> Event | None:
+            made.clear()
+            entry = self._records.ledger.entry(edit_id)
+            if self._records.done_under(origin) is not None:
+                made.append(0)
+                return None
+            self._check(edit_id)
+            if self._records.ledger.approval.needs_second_person([request.namespace]):
+                raise StateConflict(
+                    f"Edits of {request.namespace} have come to need a second person, so that nobody changes a scope "
+                    f"alone: propose an edit by POST /edit."
+                )
+            if entry.fit_id() != stands.id or self._pins.standing(request.namespace).revision != now.revision:
+                return None
+            made.append(self._records.revision + 1)
+            tried.add(fit_id_of(edit_id, made[0]))
+            return EditRetuned(
+                revision=made[0],
+                at_s=self._clock(),
+                origin=origin,
+                fit=refit,
+                request=request,
+                report=kept_report(verdict.report),
+                changed=change.told,
+                forced=change.force,
+            )
+
+        async def loaded() -> None:
+            await asyncio.wrap_future(self._owner.load(fit_id_of(edit_id, made[0]), stands.adaptor, fitted))
+
+        async def lost() -> None:
+            await self._drop(fit_id_of(edit_id, made[0]))
+
+        try:
+            await self._records.write(event, loaded, lost)
+        finally:
+            await self._drop(*tried - {self._records.ledger.entry(edit_id).fit_id()})
+        return bool(made)
+
+    async def _drop(self, *names: str) -> None:
+        def drop() -> None:
+            for name in names:
+                if name in self._owner.engine.editions:
+                    self._owner.engine.drop(name)
+
+        await asyncio.wrap_future(self._owner.call(drop))
+
+
+def _in_its_scope(anew: Fitted, stands: Edit) -> Fitted:
+    """The new fit with its scope widened as much as the present one's."""
+    if "scope" not in anew.learned:
+        return anew
+    factor = float(stands.learned.get("scope", {}).get("widened", 1.0))
+    return Fitted(learned={**anew.learned, "scope": widen(anew.learned["scope"], factor)}, tensors=anew.tensors)
+
+
+def _widened(fitted: Fitted, factor: float) -> Fitted:
+    """The fit with its bound moved. Raises InvalidRequest for an editor whose edits have no bound, and beyond
+    MOST_WIDENED."""
+    if "scope" not in fitted.learned:
+        if not math.isclose(factor, 1.0):
+            raise InvalidRequest("An edit of an editor as it was published has no bound to widen.")
+        return fitted
+    scope = widen(fitted.learned["scope"], factor)
+    if not 1 / MOST_WIDENED <= scope["widened"] <= MOST_WIDENED and factor != 1:
+        raise InvalidRequest(
+            f"With this `widen` the edit would answer at {scope['widened']:g} times the odds that it learned; it may "
+            f"be from {1 / MOST_WIDENED:g} to {MOST_WIDENED:g} times, over all changes."
+        )
+    return Fitted(learned={**fitted.learned, "scope": scope}, tensors=fitted.tensors)
