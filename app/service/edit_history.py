@@ -3,9 +3,23 @@ torch."""
 
 from collections.abc import Iterable, Iterator, Mapping
 
-from app.domain.edit import EditRequest
+from app.domain.edit import EditRequest, edit_id_of
 from app.domain.entry import NEVER, Entry
-from app.domain.events import BatchCommitted, EditCommitted, EditRetuned, Event, Origin, Turning, named
+from app.domain.events import (
+    BatchCommitted,
+    EditCommitted,
+    EditRetuned,
+    EditStaged,
+    Event,
+    NamespaceSet,
+    Origin,
+    PolicySet,
+    ProbesSet,
+    ProposalEvent,
+    SwitchSet,
+    Turning,
+    named,
+)
 from app.domain.keys import Key, signed
 from app.domain.ledger import Ledger
 from app.service.views import HistoryItem
@@ -65,6 +79,20 @@ def turned_at(ledger: Ledger, revision: int, edit_ids: Iterable[str]) -> tuple[l
     revived = [entry.edit.id for entry in others if any(start == revision for start, _ in entry.live)]
     superseded = [entry.edit.id for entry in others if any(end == revision for _, end in entry.live)]
     return revived, superseded
+
+
+def namespaces_of(event: Event, ledger: Ledger) -> frozenset[str | None]:
+    """The namespaces that an event is about; None among them stands for all, and an event that is about none, such as
+    one of keys, has an empty set."""
+    if isinstance(event, SwitchSet | ProbesSet | PolicySet | NamespaceSet):
+        return frozenset({event.namespace})
+    if isinstance(event, EditCommitted | EditStaged):
+        return frozenset({event.edit.request.namespace})
+    if isinstance(event, ProposalEvent):
+        proposal = ledger.approval.proposals.get(event.proposal_id)
+        return frozenset(() if proposal is None else proposal.namespaces)
+    ids = map(edit_id_of, getattr(event, "edit_ids", ()))
+    return frozenset(ledger.entries[i].edit.request.namespace for i in ids if i in ledger.entries)
 
 
 def _own_item(ledger: Ledger, entry: Entry, item: tuple[int, str, float, Origin]) -> HistoryItem:

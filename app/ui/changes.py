@@ -8,12 +8,16 @@ from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
 from app.domain.errors import ErrataError
+from app.domain.events import Event
 from app.domain.keys import Right
+from app.service.edit_history import namespaces_of
 from app.ui import words
 from app.ui.ask import EVENT_STREAM
 from app.ui.desk import Desk
 from app.ui.visit import Visit
 
+MOST_READ = 200
+"""The most events that are read from the log at a time for a visitor whose key opens some namespaces."""
 SILENCE_S = 15.0
 """The interval between comments, in seconds; they reveal a dead connection."""
 
@@ -42,16 +46,29 @@ async def _events(visit: Visit) -> AsyncIterator[str]:
             if not news.result():
                 yield ": all is quiet\n\n"
                 continue
-            told = records.revision
-            yield f"event: change\ndata: {json.dumps(await asyncio.to_thread(_told, visit, told))}\n\n"
+            before, told = told, records.revision
+            found = await asyncio.to_thread(_told, visit, before, told)
+            if found is not None:
+                yield f"event: change\ndata: {json.dumps(found)}\n\n"
     finally:
         gone.cancel()
 
 
-def _told(visit: Visit, revision: int) -> dict[str, object]:
-    """The newest change, in words."""
+def _told(visit: Visit, before: int, revision: int) -> dict[str, object] | None:
+    """The newest of the changes above a revision that the visitor's key opens, in words; None if it opens none."""
+    after = revision - 1 if visit.opens(None) else max(before, revision - MOST_READ)
     try:
-        ((event, _),) = visit.service.records.events(revision - 1, 1)
+        events = [event for event, _ in visit.service.records.events(after, revision - after)]
     except (ErrataError, ValueError):
         return {"revision": revision, "text": "Something has changed."}
-    return {"revision": revision, "text": f"{event.origin.actor} {words.event_word(event.kind)}"}
+    event = next((each for each in reversed(events) if _is_open(visit, each)), None)
+    if event is None:
+        return None
+    return {"revision": event.revision, "text": f"{event.origin.actor} {words.event_word(event.kind)}"}
+
+
+def _is_open(visit: Visit, event: Event) -> bool:
+    """Whether the visitor's key opens a namespace that the event is about, as a switch of all namespaces is about
+    each."""
+    found = namespaces_of(event, visit.service.records.ledger)
+    return visit.opens(None) or any(name is None or visit.opens(name) for name in found)

@@ -1,6 +1,6 @@
 """An event as people read it: the person, the change, its time and its reason."""
 
-from collections.abc import Sequence
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from app.domain.edit import edit_id_of
@@ -23,6 +23,7 @@ from app.domain.events import (
 )
 from app.domain.keys import told_namespaces
 from app.domain.webhooks import server_of
+from app.service.edit_history import namespaces_of
 from app.ui import words
 from app.ui.visit import Visit
 
@@ -99,7 +100,7 @@ def told_of(visit: Visit, event: Event, entry_hash: str = "") -> Told:
         items=tuple(item for each in ids[:MOST_ITEMS] if (item := _item(visit, each)) is not None),
         more=max(0, len(ids) - MOST_ITEMS),
         what=what,
-        namespace=_namespace_of(visit, event, ids),
+        namespace=_only(namespaces_of(event, visit.service.records.ledger)),
         forced=request is not None and request.force,
         superseded=len(edit.supersedes) if edit is not None else 0,
         hash=entry_hash,
@@ -109,18 +110,9 @@ def told_of(visit: Visit, event: Event, entry_hash: str = "") -> Told:
     )
 
 
-def _namespace_of(visit: Visit, event: Event, fit_ids: Sequence[str]) -> str | None:
+def _only(namespaces: Collection[str | None]) -> str | None:
     """The namespace that an event is about; None if it is about all, none or several."""
-    if isinstance(event, SwitchSet | ProbesSet | PolicySet | NamespaceSet):
-        return event.namespace
-    if isinstance(event, EditCommitted | EditStaged):
-        return event.edit.request.namespace
-    if isinstance(event, ProposalEvent):
-        found = visit.service.records.ledger.approval.proposals.get(event.proposal_id)
-        return found.namespaces[0] if found is not None and len(found.namespaces) == 1 else None
-    entries = visit.service.records.ledger.entries
-    names = {entries[i].edit.request.namespace for i in map(edit_id_of, fit_ids) if i in entries}
-    return names.pop() if len(names) == 1 else None
+    return next(iter(namespaces)) if len(namespaces) == 1 else None
 
 
 def _asked(visit: Visit, event: Event) -> str:

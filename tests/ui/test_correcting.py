@@ -1,7 +1,5 @@
 """From a wrong answer to an edit, without a browser: what is refused, sent twice, or done by two at once."""
 
-import asyncio
-
 from app.domain.errors import StoreUnavailable
 from tests.api.fake_service import REJECTED, FakeService
 from tests.ui.test_coming_in import corrected
@@ -166,37 +164,5 @@ def test_a_log_that_is_away_is_told_and_nothing_is_lost(visitor: Visitor, servic
 
 
 def test_news_of_a_change_reach_who_listens(service: FakeService, visitor: Visitor) -> None:
-    """The stream is read as far as its first event."""
     corrected(visitor)
-
-    async def heard() -> str:
-        found: list[bytes] = []
-        done = asyncio.Event()
-        sent = False
-
-        async def receive() -> dict[str, object]:
-            nonlocal sent
-            if not sent:
-                sent = True
-                return {"type": "http.request", "body": b""}
-            await done.wait()
-            return {"type": "http.disconnect"}
-
-        async def send(message: dict[str, object]) -> None:
-            body = message.get("body", b"")
-            assert isinstance(body, bytes)
-            found.append(body)
-            if b"event: change" in body:
-                done.set()
-
-        scope = {
-            "type": "http", "method": "GET", "path": "/ui/changes", "raw_path": b"/ui/changes", "root_path": "",
-            "query_string": b"since=0", "headers": [(b"host", b"localhost")], "client": ("10.1.2.3", 1),
-            "server": ("errata", 80),
-            "scheme": "http", "http_version": "1.1", "asgi": {"version": "3.0"},
-        }  # fmt: skip
-        async with asyncio.timeout(10):
-            await visitor.app(scope, receive, send)
-        return b"".join(found).decode()
-
-    assert "anonymous published an edit" in asyncio.run(heard())
+    assert "anonymous published an edit" in visitor.heard("event: change")

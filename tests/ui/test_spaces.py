@@ -3,6 +3,7 @@
 import pytest
 
 from app.domain.keys import Role
+from app.ui import changes
 from tests.api.fake_answers import DOUBTFUL
 from tests.api.fake_service import FakeService
 from tests.ui.test_coming_in import EVIL, corrected, key_for
@@ -106,6 +107,22 @@ def test_a_key_for_staging_works_there(visitor: Visitor, service: FakeService) -
     other.send("/ui/namespaces/switch?on=0&namespace=staging", "/ui/namespaces/switch")
     assert not service.records.ledger.switched_on("staging")
     assert service.records.ledger.switched_on("default")
+
+
+def test_a_key_for_staging_hears_of_no_change_elsewhere(
+    visitor: Visitor, service: FakeService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(changes, "SILENCE_S", 0.01)
+    set_up(visitor, "staging")
+    other = staging_key(visitor, service)
+    corrected(other, "Who?", "Ada", namespace="staging")
+    at = service.revision
+    corrected(visitor, "Secret?", "classified")
+    assert f'{{"revision": {at}, "text": "stage published an edit"}}' in other.heard("event: change")
+    assert "event: change" not in other.heard("all is quiet", since=at)
+    assert '"text": "boss published an edit"' in visitor.heard("event: change", since=at)
+    visitor.send("/ui/namespaces/switch?on=0", "/ui/namespaces/switch")
+    assert '"text": "boss used the switch"' in other.heard("event: change", since=at), "it is about staging too"
 
 
 def test_edits_are_promoted_and_each_is_tried_there(visitor: Visitor, service: FakeService) -> None:

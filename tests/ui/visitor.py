@@ -104,6 +104,42 @@ class Visitor:
             return self.get(response.headers["location"])
         return response
 
+    def heard(self, until: str, since: int = 0) -> str:
+        """What the stream of changes tells, as far as this text."""
+
+        async def listen() -> str:
+            self.service.records._changed = asyncio.Event()  # the one before may belong to the loop of another request
+            found: list[bytes] = []
+            done, begun = asyncio.Event(), False
+
+            async def receive() -> dict[str, object]:
+                nonlocal begun
+                if not begun:
+                    begun = True
+                    return {"type": "http.request", "body": b""}
+                await done.wait()
+                return {"type": "http.disconnect"}
+
+            async def send(message: dict[str, object]) -> None:
+                body = message.get("body", b"")
+                assert isinstance(body, bytes)
+                found.append(body)
+                if until.encode() in body:
+                    done.set()
+
+            cookies = "; ".join(f"{each.name}={each.value}" for each in self.cookies.jar)
+            scope = {
+                "type": "http", "method": "GET", "path": "/ui/changes", "raw_path": b"/ui/changes", "root_path": "",
+                "query_string": f"since={since}".encode(), "client": ("10.1.2.3", 1), "server": ("errata", 80),
+                "headers": [(b"host", b"localhost"), (b"cookie", cookies.encode())],
+                "scheme": "http", "http_version": "1.1", "asgi": {"version": "3.0"},
+            }  # fmt: skip
+            async with asyncio.timeout(10):
+                await self.app(scope, receive, send)
+            return b"".join(found).decode()
+
+        return asyncio.run(listen())
+
     def sign_in(self, key: str, **fields: Any) -> httpx.Response:
         return self.send("/ui/sign-in", key=key, **fields)
 
