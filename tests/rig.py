@@ -122,10 +122,12 @@ class Rig:
             scope=a_scope(),
         )
 
-    def add(self, prompt: str, edition: Edition = NOTHING, count: int = 8, **parameters: Any) -> Outcome:
+    def add(
+        self, prompt: str, edition: Edition = NOTHING, count: int = 8, began: float | None = None, **parameters: Any
+    ) -> Outcome:
         outcome = Outcome()
         settings = GenerationParameters(max_new_tokens=count, **parameters)
-        self.engine.add(prompt, settings, edition, edition.revision, outcome.items.append)
+        self.engine.add(prompt, settings, edition, edition.revision, outcome.items.append, began=began)
         return outcome
 
     def run(self) -> None:

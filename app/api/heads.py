@@ -26,7 +26,10 @@ class Heads:
             elif message.get("more_body"):
                 raise _Enough
 
+        asked = {**scope, "method": "GET"}
         try:
-            await self._app({**scope, "method": "GET"}, receive, send_head)
+            await self._app(asked, receive, send_head)
         except (_Enough, ClientDisconnect):
             return
+        finally:  # where it was routed, which the log line tells
+            scope.update({name: asked[name] for name in ("route", "root_path") if name in asked})

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from app.domain.edit import NAMESPACE, NAMESPACE_RULE
-from app.domain.errors import InvalidRequest
+from app.domain.errors import DeadlineExceeded, InvalidRequest
 
 FinishReason = Literal["length", "eos_token", "stop_sequence"]
 MAX_TOP_LOGPROBS = 20
@@ -91,6 +91,17 @@ class GenerationParameters:
     @property
     def samples(self) -> bool:
         return self.do_sample or self.temperature is not None
+
+    def due(self, began: float) -> float | None:
+        """The time at which the timeout of a request that came at `began` runs out, on the same clock."""
+        return None if self.timeout_s is None else began + self.timeout_s
+
+    def too_late(self, generated_tokens: int) -> DeadlineExceeded:
+        """The error of a request whose timeout ran out after so many tokens."""
+        return DeadlineExceeded(
+            f"The answer was not whole within {self.timeout_s:g} s: ask for fewer tokens, or give more time.",
+            generated_tokens=generated_tokens,
+        )
 
 
 @dataclass(frozen=True, slots=True)

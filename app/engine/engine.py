@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from app.domain.errors import DeadlineExceeded, ErrataError, InvalidRequest, RequestCancelled
+from app.domain.errors import ErrataError, InvalidRequest, RequestCancelled
 from app.domain.generation import FinishReason, GenerationParameters, Ranked
 from app.editors.base import Decision, Editor, FitRequest, Fitted, Observer, Progress, PromptView, Site
 from app.editors.fitting.hooks import SiteHooks
@@ -153,8 +153,10 @@ class Engine:
         revision: int,
         emit: Emit,
         ready: Ready | None = None,
+        began: float | None = None,
     ) -> Sequence:
-        """Queues a request pinned to the edition of `revision`. Raises InvalidRequest or QueueFull."""
+        """Queues a request pinned to the edition of `revision`. Its timeout runs from `began`, on the clock of
+        `time.monotonic`; None: from now. Raises InvalidRequest or QueueFull."""
         ready = ready or self.ready(prompt, edition, parameters.json_schema)
         ids = ready.ids
         check_request(ids, parameters, self.hosted)
@@ -170,7 +172,7 @@ class Engine:
             sampler=sampler,
             answer=Detokenizer(self.text.decode, parameters.stop, ready.fed, drops_blank=ready.asking.drops_blank),
             seed=sampler.seed,
-            due=None if parameters.timeout_s is None else time.monotonic() + parameters.timeout_s,
+            due=parameters.due(time.monotonic() if began is None else began),
             asking=ready.asking,
         )
         self.scheduler.add(sequence)
@@ -325,14 +327,7 @@ class Engine:
             self.end(sequence, RequestCancelled("The request was cancelled."))
         now = time.monotonic()
         for sequence in [s for s in under_way if s.due is not None and s.due <= now]:
-            self.end(
-                sequence,
-                DeadlineExceeded(
-                    f"The answer was not whole within {sequence.parameters.timeout_s:g} s: ask for fewer tokens, or "
-                    "give more time.",
-                    generated_tokens=len(sequence.generated),
-                ),
-            )
+            self.end(sequence, sequence.parameters.too_late(len(sequence.generated)))
 
     def end(self, sequence: Sequence, error: ErrataError) -> None:
         """Ends a sequence with an error and frees its slot; an ended sequence is left alone."""

@@ -79,15 +79,16 @@ class EngineOwner:
         revision: int,
         emits: Sequence[Emit],
         ready: Sequence[Ready],
+        began: float,
     ) -> "Future[list[Running]]":
-        """Queues requests, all or none, with their prepared parts. Each `emit` is called on the engine's thread until
-        its one terminal event."""
+        """Queues requests, all or none, with their prepared parts; their timeouts run from `began`. Each `emit` is
+        called on the engine's thread until its one terminal event."""
 
         def add() -> list[Running]:
             added: list[Running] = []
             try:
                 for (prompt, parameters), emit, one in zip(asked, emits, ready, strict=True):
-                    added.append(self.engine.add(prompt, parameters, edition, revision, emit, one))
+                    added.append(self.engine.add(prompt, parameters, edition, revision, emit, one, began))
             except ErrataError:
                 for sequence in added:
                     sequence.cancelled = True

@@ -1,5 +1,6 @@
 """Answering prompts: one pin for all answers of a request, tokens as they come, and the counts kept of them."""
 
+import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import replace
@@ -80,6 +81,10 @@ class Answers:
         text, limit = self._owner.engine.text, self._owner.engine.hosted.max_tokens
         return max(1, min(self._max_new_tokens_limit, limit - len(text.encode(prompt))))
 
+    def prompt_tokens(self, prompts: Sequence[str]) -> int:
+        """The tokens of all prompts together. Tokenises them; any thread may call it."""
+        return sum(len(self._owner.engine.text.encode(prompt)) for prompt in prompts)
+
     async def stream(
         self, prompts: Sequence[str], parameters: GenerationParameters, n: int = 1
     ) -> AsyncIterator[tuple[int, Token | Generation]]:
@@ -87,9 +92,10 @@ class Answers:
         Generation last. The indices run over the n answers to the first prompt, then over those to the next."""
         if parameters.max_new_tokens > self._max_new_tokens_limit:
             raise InvalidRequest(f"`max_new_tokens` may be at most {self._max_new_tokens_limit} on this server.")
+        began = time.monotonic()
         edition, revision = await self._pins.pin(parameters)
         asked = [(prompt, seeded(parameters, at)) for prompt in prompts for at in range(n)]
-        async with aclosing(items_of(self._owner, asked, edition, revision)) as items:  # type: ignore[type-var]
+        async with aclosing(items_of(self._owner, asked, edition, revision, began)) as items:  # type: ignore[type-var]
             async for at, item in items:
                 if isinstance(item, Generation):
                     self._count(asked[at][0], parameters, item)

@@ -1,7 +1,8 @@
 """Generation for the service: the edition to which a request is pinned, and its tokens as an async stream."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Collection, Iterable, Sequence
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Sequence
 from contextlib import aclosing
 from dataclasses import replace
 from typing import TypeVar
@@ -78,9 +79,10 @@ class Pins:
         wanted, least = parameters.revision, parameters.min_revision
         if wanted is not None and least is not None and wanted < least:
             raise InvalidRequest("`revision` is older than `min_revision`: leave one of them out.")
-        if least is not None and not await self._records.wait_for(least, MIN_REVISION_TIMEOUT_S):
+        patience_s = min(MIN_REVISION_TIMEOUT_S, parameters.timeout_s or MIN_REVISION_TIMEOUT_S)
+        if least is not None and not await self._records.wait_for(least, patience_s):
             raise RevisionAhead(
-                f"Revision {least} was not applied here within {MIN_REVISION_TIMEOUT_S:g} s; "
+                f"Revision {least} was not applied here within {patience_s:g} s; "
                 f"this server is at {self._records.revision}. See /help/operation#several-servers.",
                 revision=self._records.revision,
                 retry_after_s=1,
@@ -109,19 +111,25 @@ class Pins:
 
 
 async def items_of(
-    owner: EngineOwner, asked: Sequence[tuple[str, GenerationParameters]], edition: Edition, revision: int
+    owner: EngineOwner,
+    asked: Sequence[tuple[str, GenerationParameters]],
+    edition: Edition,
+    revision: int,
+    began: float | None = None,
 ) -> AsyncIterator[tuple[int, Token | Generation]]:
     """Runs requests side by side and yields (index, token) as tokens come, and each request's Generation last.
 
-    The error of one ends all. Leaving early cancels the requests that have not ended and frees their slots.
+    Their timeouts run from `began`, on the clock of `time.monotonic`; None: from now. The error of one ends all.
+    Leaving early cancels the requests that have not ended and frees their slots.
     """
     loop = asyncio.get_running_loop()
-    schema = asked[0][1].json_schema if asked else None  # all of them belong to one request, with one set of parameters
-    ready = await _ready(owner, [prompt for prompt, _ in asked], edition, schema)
+    began = time.monotonic() if began is None else began
+    shared = asked[0][1] if asked else GenerationParameters()  # all of them belong to one request
+    ready = await _in_time(_ready(owner, [prompt for prompt, _ in asked], edition, shared.json_schema), shared, began)
     arrived: asyncio.Queue[tuple[int, Token | Generation | ErrataError]] = asyncio.Queue()
 
     emits = [owner.emitting_to(loop, arrived, at) for at in range(len(asked))]
-    queued = owner.generate(asked, edition, revision, emits, ready)
+    queued = owner.generate(asked, edition, revision, emits, ready, began)
     try:
         sequences = await asyncio.wrap_future(queued)
     except asyncio.CancelledError:
@@ -169,6 +177,16 @@ async def _ready(owner: EngineOwner, prompts: Sequence[str], edition: Edition, s
         else replace(each, asking=asking, fed=text.encode(prompt[: -asking.cut]) if asking.cut else each.ids)
         for prompt, each, asking in zip(prompts, found, settled, strict=True)
     ]
+
+
+async def _in_time(preparing: Awaitable[T], parameters: GenerationParameters, began: float) -> T:
+    """The result, if it is there before the timeout of the request runs out. Raises DeadlineExceeded."""
+    due = parameters.due(began)
+    try:
+        async with asyncio.timeout(None if due is None else due - time.monotonic()):
+            return await preparing
+    except TimeoutError:
+        raise parameters.too_late(0) from None
 
 
 async def _of_each(prompts: Sequence[str], made: Callable[[str], T]) -> list[T]:

@@ -1,5 +1,6 @@
 """What the service without a model says of questions, and what its previews report."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from app.domain.edit import Edit
@@ -10,7 +11,7 @@ DOUBTFUL = "does not hold"
 
 
 class FakeAnswering:
-    """Each character is a token."""
+    """There is room for so many characters; a prompt's words are its tokens."""
 
     model_name, max_tokens, chats = "fake", 100, True
 
@@ -23,6 +24,9 @@ class FakeAnswering:
 
     def room(self, prompt: str) -> int:
         return max(1, self.max_tokens - len(prompt))
+
+    def prompt_tokens(self, prompts: Sequence[str]) -> int:
+        return sum(len(prompt.split()) for prompt in prompts)
 
 
 def told_of(edit: Edit) -> dict[str, Any]:

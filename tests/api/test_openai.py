@@ -3,6 +3,7 @@
 import json
 import math
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import Any
 
 import httpx
@@ -176,6 +177,31 @@ def test_completions_streamed_with_their_usage(client: OpenAI, service: FakeServ
     assert texts == ["a one two", "bthree"]
     assert usage is not None
     assert (usage.prompt_tokens, usage.completion_tokens) == (2, 5)
+
+
+@pytest.mark.parametrize("chats", [True, False])
+def test_each_chunk_tells_the_usage_so_far_where_it_is_asked_for(client: OpenAI, chats: bool) -> None:
+    options: Any = {"include_usage": True, "continuous_usage_stats": True}
+    stream: Any = (
+        client.chat.completions.create(model="fake", messages=ASKED, stream=True, stream_options=options)
+        if chats
+        else client.completions.create(model="fake", prompt=["a b", "c"], n=2, stream=True, stream_options=options)
+    )
+    chunks = list(stream)
+    said = [chunk.usage.completion_tokens for chunk in chunks]
+    steps = {later - earlier for earlier, later in pairwise(said)}
+    assert said[0] == (0 if chats else 1)
+    assert steps == {0, 1}
+    assert said[-2] == said[-1], "the last chunk with a choice has counted them all"
+    assert {chunk.usage.prompt_tokens for chunk in chunks} == {chunks[-1].usage.prompt_tokens}
+    assert all(each.total_tokens == each.prompt_tokens + each.completion_tokens for each in (c.usage for c in chunks))
+
+
+def test_without_the_usage_no_chunk_tells_it(client: OpenAI) -> None:
+    options: Any = {"continuous_usage_stats": True}
+    chunks = list(client.completions.create(model="fake", prompt="ab", stream=True, stream_options=options))
+    assert [chunk.usage for chunk in chunks if chunk.usage is not None] == []
+    assert all(chunk.choices for chunk in chunks)
 
 
 def test_streamed_logprobs(client: OpenAI) -> None:

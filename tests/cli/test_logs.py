@@ -89,6 +89,22 @@ def test_a_page_is_told_by_its_route_too(written: Callable[[str], Lines]) -> Non
     assert "route" not in nowhere
 
 
+def test_head_is_told_by_its_route_as_get_is(written: Callable[[str], Lines]) -> None:
+    from functools import partial
+
+    from app.ui.app import pages
+
+    ask = Caller(FakeService(), pages=partial(pages, leaving=None))
+    lines = written("json")
+    for path in ("/edits/ed_1", "/ui/edits"):
+        ask("HEAD", path)
+        ask.get(path)
+    told = [(each["method"], each["route"]) for each in parsed(lines, "request")]
+    assert told == [
+        ("HEAD", "/edits/{edit_id}"), ("GET", "/edits/{edit_id}"), ("HEAD", "/ui/edits"), ("GET", "/ui/edits"),
+    ]  # fmt: skip
+
+
 def test_each_change_is_a_line(written: Callable[[str], Lines]) -> None:
     ask = Caller(FakeService())
     lines = written("json")

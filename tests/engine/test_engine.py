@@ -1,6 +1,7 @@
 """The engine's own laws: batching is solitude, slots come back, every request ends exactly once."""
 
 import random
+import time
 
 import pytest
 
@@ -159,6 +160,16 @@ def test_a_deadline_ends_a_request_wherever_it_is() -> None:
     assert isinstance(again.end, DeadlineExceeded)
     assert again.tokens == []
     assert rig.ask(["there"])[0].generation, "its slot is free"
+
+
+def test_a_deadline_is_counted_from_when_the_request_began() -> None:
+    rig = Rig()
+    began = time.monotonic() - 60
+    late = rig.add("hello", count=3, began=began, timeout_s=30)
+    in_time = rig.add("hello", count=3, began=began, timeout_s=3600)
+    rig.run()
+    assert isinstance(late.end, DeadlineExceeded)
+    assert len(in_time.tokens) == 3
 
 
 def test_ranked_tokens_are_told_where_they_are_asked_for() -> None:

@@ -1,12 +1,14 @@
 """Several answers to one request: one revision, a seed each, all or none."""
 
 import asyncio
+import threading
 from dataclasses import replace
 
 import pytest
 
-from app.domain.errors import InvalidRequest, QueueFull
+from app.domain.errors import DeadlineExceeded, InvalidRequest, QueueFull, RevisionAhead
 from app.domain.generation import Generation, GenerationParameters
+from app.engine.text import Text
 from tests.service.conftest import ORIGIN, ask, edit, serving
 
 CAPITAL, KING = "The capital of Ruritania is", "The king of Zenda was"
@@ -77,5 +79,33 @@ def test_room_is_what_the_prompt_leaves() -> None:
             assert service.answers.room("x" * 100) == service.answers.max_tokens - 100
             assert service.answers.room("x") == 200
             assert service.answers.room("x" * (service.answers.max_tokens - 1)) == 1
+
+    asyncio.run(story())
+
+
+def test_the_time_of_a_request_runs_while_it_is_prepared(monkeypatch: pytest.MonkeyPatch) -> None:
+    prepared, whole = threading.Event(), Text._whole
+
+    def slowly(text: Text, prompt: str) -> list[int]:
+        assert prepared.wait(30)
+        return whole(text, prompt)
+
+    async def story() -> None:
+        async with serving() as service:
+            with monkeypatch.context() as slow:
+                slow.setattr(Text, "_whole", slowly)
+                with pytest.raises(DeadlineExceeded, match=r"not whole within 0\.01 s"):
+                    await service.generate(KING, GenerationParameters(timeout_s=0.01))
+                prepared.set()
+            assert await ask(service, KING)
+
+    asyncio.run(story())
+
+
+def test_no_request_waits_for_a_revision_longer_than_it_has_time() -> None:
+    async def story() -> None:
+        async with serving() as service:
+            with pytest.raises(RevisionAhead, match=r"not applied here within 0\.01 s"):
+                await service.generate(KING, GenerationParameters(min_revision=1, timeout_s=0.01))
 
     asyncio.run(story())

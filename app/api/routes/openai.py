@@ -58,6 +58,8 @@ class Opened:
     items: AsyncIterator[tuple[int, Token | Generation]]
     answers: int
     request_id: str
+    prompt_tokens: int | None
+    """The tokens of all prompts, if every chunk tells the usage so far."""
 
 
 def routes(service: "Service", metrics: Metrics) -> APIRouter:
@@ -74,7 +76,8 @@ def routes(service: "Service", metrics: Metrics) -> APIRouter:
             first = await while_connected(request, anext(stream))
             metrics.first_token(began)
             items = _counted(first, stream, metrics, began)
-            yield Opened(body, shape, items, len(prompts) * body.answers, request.state.request_id)
+            fed = await asyncio.to_thread(service.answering.prompt_tokens, prompts) if body.counts_as_it_goes else None
+            yield Opened(body, shape, items, len(prompts) * body.answers, request.state.request_id, fed)
 
     def check_served(model: str | None, *also: str) -> None:
         if model not in (None, service.answers.model_name, *also):
@@ -154,20 +157,30 @@ async def _answer(model: str, metrics: Metrics, request: Request, opened: Opened
 
 async def _events(opened: Opened, begin: dict[str, Any], metrics: Metrics) -> AsyncIterator[bytes]:
     """One chunk for each token, one with the reason why an answer ended, one with the usage if it was asked for; then
-    [DONE]."""
+    [DONE]. Each chunk has the usage so far, if that was asked for."""
     options = opened.body.stream_options
     usage = options is not None and options.include_usage
     begin = {**begin, "usage": None} if usage else begin
     generations: dict[int, Generation] = {}
+    said = 0
+
+    def part(choice: Any) -> bytes:
+        so_far = (
+            {} if opened.prompt_tokens is None else {"usage": Usage.counted(opened.prompt_tokens, said).model_dump()}
+        )
+        return _event({**begin, **so_far, "choices": [choice]})
+
     try:
         for choice in opened.shape.opening(opened.answers):
-            yield _event({**begin, "choices": [choice]})
+            yield part(choice)
         async for at, item in opened.items:
             if isinstance(item, Generation):
                 generations[at] = item
-                yield _event({**begin, "choices": [opened.shape.last(at, item)]})
-            elif (chunk := opened.shape.chunk(at, item)) is not None:
-                yield _event({**begin, "choices": [chunk]})
+                yield part(opened.shape.last(at, item))
+            else:
+                said += 1
+                if (chunk := opened.shape.chunk(at, item)) is not None:
+                    yield part(chunk)
         if usage:
             found = [generations[at] for at in range(opened.answers)]
             yield _event({**begin, "choices": [], "usage": Usage.of(found, opened.body.answers).model_dump()})

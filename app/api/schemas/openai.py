@@ -24,6 +24,9 @@ Stop = Annotated[str, Field(max_length=1_000)]
 
 class StreamOptions(Defaulting):
     include_usage: bool = False
+    continuous_usage_stats: bool = Field(
+        default=False, description="With `include_usage`: tell the usage so far in every chunk, as vLLM does."
+    )
     include_obfuscation: bool = False
 
 
@@ -88,6 +91,12 @@ class _Asked(Seeing):
     @property
     def answers(self) -> int:
         return 1 if self.n is None else self.n
+
+    @property
+    def counts_as_it_goes(self) -> bool:
+        """Whether every chunk of a stream tells the usage so far."""
+        asked = self.stream_options
+        return asked is not None and asked.include_usage and asked.continuous_usage_stats
 
 
 def _token_id(key: str) -> int:

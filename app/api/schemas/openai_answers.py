@@ -131,7 +131,10 @@ class Usage(Outgoing):
     def of(cls, generations: Sequence[Generation], n: int) -> "Usage":
         """The usage of a request; a prompt with `n` answers is counted once."""
         prompts = sum(each.prompt_tokens for each in generations[::n])
-        answers = sum(len(each.tokens) for each in generations)
+        return cls.counted(prompts, sum(len(each.tokens) for each in generations))
+
+    @classmethod
+    def counted(cls, prompts: int, answers: int) -> "Usage":
         return cls(prompt_tokens=prompts, completion_tokens=answers, total_tokens=prompts + answers)
 
 

@@ -22,7 +22,8 @@ class Seeing(Defaulting):
     min_p: Annotated[float | None, documented(minimum=0, maximum=1)] = None
     repetition_penalty: Annotated[float | None, documented(exclusiveMinimum=0)] = None
     timeout: Annotated[float | None, documented(exclusiveMinimum=0)] = Field(
-        default=None, description="Seconds within which the answer must be whole; else 504."
+        default=None,
+        description="Seconds from the arrival of a request within which its answer must be whole; else 504.",
     )
     ignore_eos: bool = Field(default=False, description="Go on past end-of-text, to measure speed.")
     edits: Literal["live", "off"] = Field(default="live", description="`off`: what the model says without any edit.")
