@@ -76,7 +76,7 @@ def routes(service: "Service", metrics: Metrics) -> APIRouter:
             first = await while_connected(request, anext(stream))
             metrics.first_token(began)
             items = _counted(first, stream, metrics, began)
-            fed = await asyncio.to_thread(service.answering.prompt_tokens, prompts) if body.counts_as_it_goes else None
+            fed = await asyncio.to_thread(service.answers.prompt_tokens, prompts) if body.counts_as_it_goes else None
             yield Opened(body, shape, items, len(prompts) * body.answers, request.state.request_id, fed)
 
     def check_served(model: str | None, *also: str) -> None:
