@@ -32,18 +32,18 @@ from app.engine.owner import EngineOwner
 from app.engine.source import find_source
 from app.scope.background import Background
 from app.scope.bank import BankPrompt, load_bank, plain
-from app.scope.closed import load_closed_words
+from app.scope.closed_words import load_closed_words
 from app.scope.cross_encoder import CrossEncoder
-from app.scope.deciding import Deciding
+from app.scope.decision import ScopeDecider
 from app.scope.doubt import Judge
 from app.scope.encoder import Encoder, find_encoder
 from app.scope.exam import ExamResults
-from app.scope.learning import FALSE_HITS
+from app.scope.index import ScopeIndex
+from app.scope.match_model import load_match_model
 from app.scope.phrasebook import load_phrasebook
-from app.scope.scope import Scope
+from app.scope.scope_learner import FALSE_HITS
 from app.scope.scorer import load_scorer
 from app.scope.vectors import Vectors
-from app.scope.weighing import load_weighing
 from app.service.examined_judge import ExaminedJudge
 from app.service.hosted_judge import HostedJudge
 from app.service.records import Clock
@@ -173,7 +173,7 @@ def _encoder(name: str) -> Encoder:
     return Encoder(find_encoder(name), load_scorer().learned)
 
 
-def _scope(settings: Settings, bank: Sequence[BankPrompt]) -> Scope:
+def _scope(settings: Settings, bank: Sequence[BankPrompt]) -> ScopeIndex:
     encoder = _encoder(settings.encoder)
     scorer = load_scorer()
     if scorer.encoder != encoder.fingerprint:
@@ -185,9 +185,9 @@ def _scope(settings: Settings, bank: Sequence[BankPrompt]) -> Scope:
     background = Background(vectors, [plain(each) for each in bank])
     closed = load_closed_words()
     names = sorted({each.subject for each in bank})
-    return Scope(
+    return ScopeIndex(
         encoder,
-        Deciding(encoder, scorer, load_weighing(), closed),
+        ScopeDecider(encoder, scorer, load_match_model(), closed),
         closed,
         vectors,
         background,

@@ -23,13 +23,13 @@ from app.engine.fits import Fitting
 from app.engine.graphs import Record
 from app.engine.model import HostedModel
 from app.scope.background import Background
-from app.scope.closed import load_closed_words
-from app.scope.deciding import Deciding
+from app.scope.closed_words import load_closed_words
+from app.scope.decision import ScopeDecider
 from app.scope.encoder import Encoder, find_encoder
-from app.scope.scope import Scope
+from app.scope.index import ScopeIndex
+from app.scope.match_model import load_match_model
 from app.scope.scorer import load_scorer
 from app.scope.vectors import Vectors
-from app.scope.weighing import load_weighing
 from tests.models import tiny
 
 CORPUS = [
@@ -48,11 +48,11 @@ def an_encoder() -> Encoder:
     return Encoder(find_encoder("minilm"), load_scorer().learned)
 
 
-def a_scope(shipped: Sequence[str] = ()) -> Scope:
+def a_scope(shipped: Sequence[str] = ()) -> ScopeIndex:
     vectors = Vectors(an_encoder())
     closed = load_closed_words()
-    deciding = Deciding(an_encoder(), load_scorer(), load_weighing(), closed)
-    return Scope(an_encoder(), deciding, closed, vectors, Background(vectors, shipped))
+    decider = ScopeDecider(an_encoder(), load_scorer(), load_match_model(), closed)
+    return ScopeIndex(an_encoder(), decider, closed, vectors, Background(vectors, shipped))
 
 
 @dataclass

@@ -13,8 +13,8 @@ from torch.nn.functional import normalize
 from app.bench.comparing import Bench
 from app.scope.bank import load_bank
 from app.scope.encoder import Encoder, find_encoder
-from app.scope.keys import Keys
-from app.scope.scope import PLAUSIBLE, SHORTLIST
+from app.scope.index import PLAUSIBLE, SHORTLIST
+from app.scope.keys import KeyIndex
 
 SIZES = ((10_000, 1), (100_000, 1), (100_000, 4))
 """(edits, keys of each)."""
@@ -41,7 +41,7 @@ async def scope_index(bench: Bench) -> dict[str, Any]:
 def measure(real: Tensor, edits: int, each: int) -> dict[str, float]:
     """Figures of an index of so many keys, made of `real` (N, E)."""
     made = torch.Generator().manual_seed(0)
-    keys = Keys(real.shape[1])
+    keys = KeyIndex(real.shape[1])
     vectors = _mixed(real, edits * each, made)
     for row in range(edits):
         keys.add(row, vectors[row * each : (row + 1) * each])

@@ -12,9 +12,9 @@ from app.domain.words import same_text
 from app.editors.base import Decision, Editor, PromptView
 from app.engine.frames import frames_of, stem_of
 from app.engine.text import Text
-from app.scope.deciding import Question
+from app.scope.decision import EncodedQuestion
 from app.scope.doubt import Doubt, is_uncertain
-from app.scope.scope import Found, Scope, ScopePart
+from app.scope.index import Match, ScopeIndex, ScopePart
 
 SILENT_IN = "silent_in"
 """Key, in an edit's learned values, of the frames in which it does not answer."""
@@ -89,7 +89,7 @@ class _Near:
     """A near edit: how it would answer, for which reading of the question, and whether it is barred from answering."""
 
     decision: Decision
-    question: Question
+    question: EncodedQuestion
     barred: bool
     cut: int
     blank: bool
@@ -116,7 +116,7 @@ class Latest:
 class Editions:
     """Compiles editions when a request first needs them, and drops them with their last request."""
 
-    def __init__(self, editors: Mapping[str, Editor], scope: Scope) -> None:
+    def __init__(self, editors: Mapping[str, Editor], scope: ScopeIndex) -> None:
         self._editors, self._scope = editors, scope
         self._editor_of: dict[str, str] = {}
         self._targets: dict[str, tuple[int, ...]] = {}
@@ -200,7 +200,7 @@ class Editions:
         doubt = self._scope.doubt(near.question, near.decision.edit_id or "")
         return Uncertain(near.decision, doubt, near.cut, near.blank)
 
-    def _near(self, prompt: str, text: Text, question: Question, found: Found, part: ScopePart) -> _Near:
+    def _near(self, prompt: str, text: Text, question: EncodedQuestion, found: Match, part: ScopePart) -> _Near:
         """How a near edit would answer a prompt, and what bars it beyond the scope index's decision."""
         edit_id, turns = found.edit_id, text.turns(prompt)
         stem, opened, against = stem_of(prompt, text), text.begun(prompt), ""

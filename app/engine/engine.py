@@ -31,7 +31,7 @@ from app.engine.sampler import Sampler, choose_all
 from app.engine.scheduler import Batch, Scheduler
 from app.engine.sequence import Emit, Phase, Ready, Sequence
 from app.engine.text import Text
-from app.scope.scope import Scope
+from app.scope.index import ScopeIndex
 
 DEFERS = "it defers, for its target does not fit the schema of the answer"
 
@@ -61,7 +61,7 @@ class Engine:
         batch_tokens: int = 2048,
         queue_limit: int = 1024,
         room_tokens: int | None = None,
-        scope: Scope,
+        scope: ScopeIndex,
         fit_share: float = 0.5,
         record: Record | None = None,
     ) -> None:

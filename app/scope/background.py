@@ -27,7 +27,7 @@ MANY = 200
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Beside:
+class NearbyBackground:
     """What is asked anyway beside one question: cosines (N,) to the question, and vectors (N, E), of what lies nearest
     to it. `traffic`: whether the question's own namespace keeps many."""
 
@@ -47,7 +47,7 @@ class Beside:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Usual:
+class CompiledBackground:
     """What is asked anyway, as it was known when an edition was compiled: what an edition decides does not change with
     each request. texts, and their vectors (N, E)."""
 
@@ -58,12 +58,12 @@ class Usual:
     """So many of them, the first, no edit is to answer: those that ship, and those that an operator names. Of what was
     merely asked some may ask for an edit, in words of their own."""
 
-    def near(self, queries: Tensor) -> Beside:
+    def near(self, queries: Tensor) -> NearbyBackground:
         """(W, E) -> what lies nearest to the question that is read so."""
         near = (self.vectors @ queries.T).amax(1) if len(self.vectors) else torch.zeros(0)
         near = near.masked_fill(near >= SAME, -1.0)  # what is asked in the same words is no contrast
         found = near.topk(min(LOOKED_AT, int((near > -1).sum())))
-        return Beside(found.values, self.vectors[found.indices], self.traffic)
+        return NearbyBackground(found.values, self.vectors[found.indices], self.traffic)
 
 
 class Background:
@@ -73,15 +73,17 @@ class Background:
         self, vectors: Vectors, shipped: Sequence[str] = (), traffic: Callable[[str], Traffic] = lambda _: Traffic()
     ) -> None:
         self._vectors, self._shipped, self.traffic = vectors, tuple(dict.fromkeys(shipped)), traffic
-        self._of_shipped: Usual | None = None
-        self._held: OrderedDict[str, tuple[Traffic, Usual]] = OrderedDict()
+        self._of_shipped: CompiledBackground | None = None
+        self._held: OrderedDict[str, tuple[Traffic, CompiledBackground]] = OrderedDict()
         self._lock = threading.Lock()
 
-    def of(self, namespace: str) -> Usual:
+    def of(self, namespace: str) -> CompiledBackground:
         """What is known now."""
         with self._lock:
             if self._of_shipped is None:
-                self._of_shipped = Usual(self._shipped, self._vectors.of(self._shipped), False, len(self._shipped))
+                self._of_shipped = CompiledBackground(
+                    self._shipped, self._vectors.of(self._shipped), False, len(self._shipped)
+                )
             told = self.traffic(namespace)
             traffic = tuple(dict.fromkeys((*told.others, *told.asked)))
             if not traffic:
@@ -91,14 +93,14 @@ class Background:
             if held is None or held[0] != told:
                 vectors = torch.cat([self._of_shipped.vectors, self._asked(traffic, held)])
                 others = len(self._shipped) + len(set(told.others))
-                usual = Usual((*self._shipped, *traffic), vectors, len(traffic) >= MANY, others)
+                usual = CompiledBackground((*self._shipped, *traffic), vectors, len(traffic) >= MANY, others)
                 held = self._held[namespace] = (told, usual)
             self._held.move_to_end(namespace)
             if len(self._held) > MOST_HELD:
                 self._held.popitem(last=False)
             return held[1]
 
-    def _asked(self, texts: Sequence[str], held: tuple[Traffic, Usual] | None) -> Tensor:
+    def _asked(self, texts: Sequence[str], held: tuple[Traffic, CompiledBackground] | None) -> Tensor:
         """(N, E): those that were held already, and new ones, which are in memory alone, as the prompts are."""
         known = {} if held is None else {text: held[1].vectors[at] for at, text in enumerate(held[1].texts)}
         new = [text for text in texts if text not in known]

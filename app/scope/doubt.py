@@ -10,7 +10,7 @@ from typing import Protocol
 
 import torch
 
-from app.scope.deciding import Question
+from app.scope.decision import EncodedQuestion
 from app.scope.encoder import Encoder
 from app.scope.record import ScopeRecord
 
@@ -59,7 +59,7 @@ def is_uncertain(margin: float) -> bool:
     return abs(margin) < BAND
 
 
-def doubt_of(question: Question, record: ScopeRecord, encoder: Encoder) -> Doubt:
+def doubt_of(question: EncodedQuestion, record: ScopeRecord, encoder: Encoder) -> Doubt:
     """What a judge is shown: the reading of the question that is nearest to the edit's keys, and those of its given
     keys and counter-examples that are nearest to the question."""
     similarity = question.queries @ torch.stack([each.vector for each in encoder.encode(record.keys)]).T  # (W, K)

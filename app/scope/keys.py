@@ -20,7 +20,7 @@ SHARE = 0.2
 """Share of the keys that may be left by the outline; beyond it, one product over all of them is faster."""
 
 
-class Keys:
+class KeyIndex:
     """vectors (N, E) fp32 of length 1, `owner` (N,) their edit's row, -1 where a place is free."""
 
     def __init__(self, width: int) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from app.domain.words import Span, placed_words, plain_words, surface
-from app.scope.closed import ClosedWords, Grammar
+from app.scope.closed_words import ClosedWords, Grammar
 
 LONG_AGO = 1990
 """The year that a question without a number is asked about."""
@@ -20,7 +20,7 @@ LONGEST = 300
 
 
 @dataclass(frozen=True, slots=True)
-class Miss:
+class NearMiss:
     """`kind` in words, for reports."""
 
     kind: str
@@ -29,51 +29,51 @@ class Miss:
 
 def near_misses(
     question: str, names: Sequence[Span], others: Sequence[str], closed: ClosedWords, most: int = 16
-) -> list[Miss]:
+) -> list[NearMiss]:
     """`names` are those that the question says, `others` names of others to put in their place."""
     made = _all(question, names, others, closed) if len(question) <= LONGEST else iter(())
     distinct = {miss.text: miss for miss in made if miss.text.casefold() != question.casefold()}
     return list(distinct.values())[:most]
 
 
-def _all(question: str, names: Sequence[Span], others: Sequence[str], closed: ClosedWords) -> Iterator[Miss]:
+def _all(question: str, names: Sequence[Span], others: Sequence[str], closed: ClosedWords) -> Iterator[NearMiss]:
     grammar = closed.grammar(plain_words(question))
     yield from _numbers(question, grammar)
     for at, (_, begin, end) in enumerate(placed_words(question)):
         if at:  # the first word often opens the question and says nothing else
             for other in closed.opposites(question[begin:end]):
-                yield Miss("the opposite", f"{question[:begin]}{other}{question[end:]}")
+                yield NearMiss("the opposite", f"{question[:begin]}{other}{question[end:]}")
     written = [name for span in names if (name := surface(question, span))]
     yield from _reversed(question, written, grammar)
     for name in written[:1]:
         for other in [each for each in others if each not in question][:2]:
-            yield Miss("another subject", question.replace(name, other))
+            yield NearMiss("another subject", question.replace(name, other))
     article = re.search(rf"(?i)\b(?:{'|'.join(map(re.escape, grammar.articles))}) (?=\w)", question)
     if article:
         for word in grammar.qualifiers:
-            yield Miss("another time", f"{question[: article.end()]}{word} {question[article.end() :]}")
+            yield NearMiss("another time", f"{question[: article.end()]}{word} {question[article.end() :]}")
 
 
-def _numbers(question: str, grammar: Grammar) -> Iterator[Miss]:
+def _numbers(question: str, grammar: Grammar) -> Iterator[NearMiss]:
     """Another year or number where the question says one; else the question about a year long ago."""
     if year := _YEAR.search(question):
         for beside in (int(year[0]) - 1, int(year[0]) + 1):
-            yield Miss("another year", f"{question[: year.start()]}{beside}{question[year.end() :]}")
+            yield NearMiss("another year", f"{question[: year.start()]}{beside}{question[year.end() :]}")
     elif number := _NUMBER.search(question):
-        yield Miss("another number", f"{question[: number.start()]}{int(number[0]) + 1}{question[number.end() :]}")
+        yield NearMiss("another number", f"{question[: number.start()]}{int(number[0]) + 1}{question[number.end() :]}")
     else:
         asked = question.rstrip(" ?.!")
-        yield Miss("another year", f"{asked} {grammar.year} {LONG_AGO}{question[len(asked) :]}")
+        yield NearMiss("another year", f"{asked} {grammar.year} {LONG_AGO}{question[len(asked) :]}")
 
 
-def _reversed(question: str, written: Sequence[str], grammar: Grammar) -> Iterator[Miss]:
+def _reversed(question: str, written: Sequence[str], grammar: Grammar) -> Iterator[NearMiss]:
     """The way back, and the first two names in each other's place."""
     begin, end = map(re.escape, grammar.route)
     if way := re.search(rf"(?i)\b({begin}) (.+?) ({end}) (.+?)(?=\s*[?.!]*$)", question):
         back = f"{way[1]} {way[4]} {way[3]} {way[2]}"
-        yield Miss("the reverse", f"{question[: way.start()]}{back}{question[way.end() :]}")
+        yield NearMiss("the reverse", f"{question[: way.start()]}{back}{question[way.end() :]}")
     if len(written) > 1:
-        yield Miss("the reverse", _swapped(question, written[0], written[1]))
+        yield NearMiss("the reverse", _swapped(question, written[0], written[1]))
 
 
 def _swapped(question: str, one: str, other: str) -> str:

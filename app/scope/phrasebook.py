@@ -26,7 +26,7 @@ _NOUN = re.compile(r"The (.+) of \{\} (?:is|was)$")
 
 
 @dataclass(frozen=True, slots=True)
-class Recognised:
+class RecognisedPrompt:
     """A prompt that asks for a relation of `name`, with what stands before and after its question."""
 
     relation: str
@@ -73,7 +73,7 @@ class Phrasebook:
         return next((f"the {noun} of {asked.name}" for noun in named), None)
 
     @lru_cache(maxsize=256)  # asked several times for one edit  # noqa: B019
-    def recognised(self, prompt: str, subject: str | None) -> Recognised | None:
+    def recognised(self, prompt: str, subject: str | None) -> RecognisedPrompt | None:
         """What it asks for, if that is one relation of someone named: by the subject given, or with a capital."""
         match = _LABELLED.match(prompt)
         assert match is not None
@@ -87,7 +87,7 @@ class Phrasebook:
                 found = self._relations.get((before, words[stop:]), set())
                 name = question[placed[len(before)][1] : placed[stop - 1][2]]
                 if len(found) == 1 and self._named(name, subject):
-                    return Recognised(next(iter(found)), name, question, start, end)
+                    return RecognisedPrompt(next(iter(found)), name, question, start, end)
         return None
 
     @staticmethod

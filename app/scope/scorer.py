@@ -36,7 +36,7 @@ _NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
 
 
 @dataclass(frozen=True, slots=True)
-class Words:
+class TextWords:
     """What the letters of a text tell and an uncased encoder does not see."""
 
     every: frozenset[str]
@@ -46,7 +46,7 @@ class Words:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Sheet:
+class TextBatch:
     """Texts side by side, padded: vectors (M, E); states (M, T, 2, E) of length 1 each; marks (M, T, MARKS); ids and
     real (M, T), where a text has a token."""
 
@@ -55,10 +55,10 @@ class Sheet:
     marks: Tensor
     ids: Tensor
     real: Tensor
-    words: Sequence[Words]
+    words: Sequence[TextWords]
 
 
-def lay_out(texts: Sequence[Encoded], upper: Sequence[Tensor] | None = None) -> Sheet:
+def batch_of(texts: Sequence[Encoded], upper: Sequence[Tensor] | None = None) -> TextBatch:
     """The sheet of these texts, with their upper states or with these. A text without a token gets one of zeros, so
     that there is something to attend to."""
     longest = max(1, *(len(text.ids) for text in texts))
@@ -76,10 +76,10 @@ def lay_out(texts: Sequence[Encoded], upper: Sequence[Tensor] | None = None) -> 
             marks[row, :size] = torch.tensor(_marks(text))
             ids[row, :size] = torch.tensor(text.ids)
             real[row, :size] = True
-    return Sheet(vectors, normalize(states, dim=-1), marks, ids, real, [words_of(text.text) for text in texts])
+    return TextBatch(vectors, normalize(states, dim=-1), marks, ids, real, [words_of(text.text) for text in texts])
 
 
-def words_of(text: str) -> Words:
+def words_of(text: str) -> TextWords:
     """The words, names and numbers of a text. Names keep no capitals: the other text may be written small."""
     words = list(_WORD.finditer(text))
     large = sum(word[0].isupper() for word in words) > len(words) / 2
@@ -91,7 +91,7 @@ def words_of(text: str) -> Words:
         and text[: word.start()].rstrip(" \"'“‘(")[-1:] not in ("", ".", "!", "?", ":")
     }
     every = {word[0].casefold().removesuffix("'s").removesuffix("’s") for word in words}
-    return Words(frozenset(every), frozenset(names), frozenset(_NUMBER.findall(text)))
+    return TextWords(frozenset(every), frozenset(names), frozenset(_NUMBER.findall(text)))
 
 
 def _marks(text: Encoded) -> list[list[float]]:
@@ -113,7 +113,7 @@ def _marks(text: Encoded) -> list[list[float]]:
     return found
 
 
-class Block(nn.Module):
+class TransformerBlock(nn.Module):
     """A transformer layer, norms first."""
 
     def __init__(self, width: int) -> None:
@@ -152,13 +152,13 @@ class PairNet(nn.Module):
         self.own, self.like = nn.Linear(width + MARKS, width), nn.Linear(width, width, bias=False)
         self.beside = nn.Linear(2 * width + MATCHES, width, bias=False)
         self.side = nn.Parameter(torch.zeros(2, width))
-        self.blocks = nn.ModuleList(Block(width) for _ in range(layers))
+        self.blocks = nn.ModuleList(TransformerBlock(width) for _ in range(layers))
         self.last = nn.LayerNorm(width)
         self.weigh = nn.Linear(width, HEADS)
         self.whole = nn.Linear((HEADS + 1) * width + SCALARS, width)
         self.judge = nn.Linear(width, 1)
 
-    def forward(self, sheet: Sheet, left: Tensor, right: Tensor, drop: float = 0.0) -> Tensor:
+    def forward(self, sheet: TextBatch, left: Tensor, right: Tensor, drop: float = 0.0) -> Tensor:
         """The logits (P,) of the pairs of texts left[i] (P,) and right[i] (P,)."""
         states = sheet.states.flatten(2)  # (M, T, 2E)
         said = self.project(dropout(states, drop, self.training) * math.sqrt(states.shape[-1] / 2))
@@ -192,7 +192,7 @@ class PairNet(nn.Module):
         judged: Tensor = self.judge(dropout(gelu(self.whole(joined)), drop, self.training))
         return judged[:, 0]
 
-    def _scalars(self, sheet: Sheet, left: Tensor, right: Tensor, best: Sequence[Tensor]) -> Tensor:
+    def _scalars(self, sheet: TextBatch, left: Tensor, right: Tensor, best: Sequence[Tensor]) -> Tensor:
         """(P, SCALARS): the cosine; the mean and the least of the tokens' best cosines, each layer and side; names of
         each that the other does not say; numbers that differ."""
         found = [(sheet.vectors[left] * sheet.vectors[right]).sum(-1)]
@@ -244,7 +244,7 @@ class PairScorer:
         """(A, N) fp32 logits of each text beside each key."""
         if not keys or not asked:
             return torch.zeros(len(asked), len(keys))
-        sheet = lay_out([*asked, *keys])
+        sheet = batch_of([*asked, *keys])
         left, right = torch.cartesian_prod(torch.arange(len(asked)), torch.arange(len(keys))).T
         parts = zip(left.split(PAIRS_AT_ONCE), right.split(PAIRS_AT_ONCE), strict=True)
         return torch.cat([self._net(sheet, one, len(asked) + other) for one, other in parts]).view(len(asked), -1)

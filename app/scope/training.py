@@ -18,11 +18,11 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 from torch.nn.utils.rnn import pad_sequence
 
 from app.scope.encoder import Encoded, Encoder, find_encoder
-from app.scope.fitting_weights import fit_weights
 from app.scope.items import PAIRS, Item, all_items, with_noise
-from app.scope.scorer import TUNED, WEIGHTS, PairNet, lay_out, load_scorer
-from app.scope.tuning import TunedLayers
-from app.scope.weighing import FILE
+from app.scope.match_model import FILE
+from app.scope.match_model_training import fit_weights
+from app.scope.scorer import TUNED, WEIGHTS, PairNet, batch_of, load_scorer
+from app.scope.tuned_layers import TunedLayers
 
 NOISY = 0.3
 """Share of the texts that have a version with noise, made once: to encode costs more than to learn."""
@@ -30,7 +30,7 @@ TUNED_RATE, TUNED_DECAY = 5e-4, 0.01
 READ_AT_ONCE = 48
 
 
-class Material:
+class TrainingTexts:
     """The items with their texts encoded, as they are and some with noise."""
 
     def __init__(self, items: Sequence[Item], encode: Callable[[Sequence[str]], Sequence[Encoded]]) -> None:
@@ -54,7 +54,9 @@ class Material:
         return self._encoded[self._versions[text][0]], self._encoded[self._versions[text][-1]]
 
 
-def drawn_pairs(material: Material, items: Sequence[Item], rng: random.Random) -> tuple[list[Encoded], Tensor, Tensor]:
+def drawn_pairs(
+    material: TrainingTexts, items: Sequence[Item], rng: random.Random
+) -> tuple[list[Encoded], Tensor, Tensor]:
     """The texts of a step, the pairs of them (P, 2) and the labels (P,)."""
     texts: list[Encoded] = []
     pairs: list[tuple[int, int]] = []
@@ -101,7 +103,7 @@ def by_length(texts: Sequence[Encoded], pairs: Tensor) -> Iterator[Tensor]:
 
 
 def train(
-    material: Material,
+    material: TrainingTexts,
     seed: int,
     epochs: int,
     *,
@@ -146,7 +148,7 @@ def train(
                 used, places = torch.unique(pairs[part], return_inverse=True)
                 some = [texts[at] for at in used.tolist()]
                 with torch.autocast("cpu", torch.bfloat16):
-                    logits = net(lay_out(some, upper.of(some)), places[:, 0], places[:, 1], drop).float()
+                    logits = net(batch_of(some, upper.of(some)), places[:, 0], places[:, 1], drop).float()
                 wanted = labels[part] * (1 - 2 * smooth) + smooth
                 loss = binary_cross_entropy_with_logits(logits, wanted, weights[part], reduction="sum") / len(pairs)
                 torch.autograd.backward(loss)
@@ -218,7 +220,7 @@ def main() -> None:
     folder = find_encoder(told.encoder)
     encoder = Encoder(folder)
     tuned = encoder.tunable()
-    material = Material(all_items(told.pairs, told.made), encoder.encode)
+    material = TrainingTexts(all_items(told.pairs, told.made), encoder.encode)
     print(f"{len(material.items)} items are encoded", flush=True)
     net = None
     if told.onward:

@@ -12,7 +12,7 @@ from app.domain.scope import ScopeRequest
 from app.domain.words import same_text
 from app.engine.controls import quoted
 from app.engine.owner import EngineOwner
-from app.scope.scope import ABOUT_THE_SAME, Scope
+from app.scope.index import ABOUT_THE_SAME, ScopeIndex
 from app.service.commits import Draft
 from app.service.conflicts import APART_IN_A_BATCH
 from app.service.fit_requests import FitRequestBuilder
@@ -42,7 +42,7 @@ async def check_ahead(drafts: Sequence[Draft], owner: EngineOwner, request_build
             raise _contradiction(own[first], own[at], (places[first], places[at]), text)
 
 
-def _clash(scope: Scope, drafts: Sequence[Draft], asked: Sequence[ScopeRequest]) -> Clash | None:
+def _clash(scope: ScopeIndex, drafts: Sequence[Draft], asked: Sequence[ScopeRequest]) -> Clash | None:
     questions = [[scope.question(turns) for turns in each.keys] for each in asked]
     vectors = torch.cat([question.queries for mine in questions for question in mine])
     counts = [sum(len(question.queries) for question in mine) for mine in questions]

@@ -17,7 +17,7 @@ from app.editors.base import Fitted
 from app.editors.packing import pack, unpack
 from app.engine.editions import Edition
 from app.engine.owner import EngineOwner
-from app.scope.scope import widen
+from app.scope.index import widen
 from app.service.commits import new_id, silenced
 from app.service.conflicts import check_texts, conflict_with, in_the_way
 from app.service.fit_queue import FitQueue

@@ -9,13 +9,13 @@ from app.scope import keys
 
 def test_the_figures_are_of_both_ways_over_all_keys(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[int] = []
-    cosines = keys.Keys.cosines
+    cosines = keys.KeyIndex.cosines
 
-    def counted(self: keys.Keys, queries: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
+    def counted(self: keys.KeyIndex, queries: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
         seen.append(len(places))
         return cosines(self, queries, places)
 
-    monkeypatch.setattr(keys.Keys, "cosines", counted)
+    monkeypatch.setattr(keys.KeyIndex, "cosines", counted)
     monkeypatch.setattr(keys, "MANY", 1024)
     real = torch.nn.functional.normalize(torch.randn(100, 64, generator=torch.Generator().manual_seed(1)), dim=-1)
     found = scope_index.measure(real, 700, 3)

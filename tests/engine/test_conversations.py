@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 
 from app.engine.editions import Edition
-from app.scope.closed import load_closed_words
-from app.scope.reading import read
+from app.scope.closed_words import load_closed_words
+from app.scope.parsed_question import read
 from tests.engine.test_text import CHATML
 from tests.rig import Rig
 

@@ -8,7 +8,7 @@ from app.domain.scope import ScopeRequest
 from app.editors.base import Capabilities, EditorBase, Fitted
 from app.engine.editions import Asking, Edition, Editions
 from app.engine.text import Text
-from app.scope.scope import Scope
+from app.scope.index import ScopeIndex
 from tests.models import tokenizer
 from tests.rig import a_scope
 
@@ -56,12 +56,12 @@ def other() -> Counting:
 
 
 @pytest.fixture
-def scope() -> Scope:
+def scope() -> ScopeIndex:
     return a_scope()
 
 
 @pytest.fixture
-def editions(editor: Counting, other: Counting, scope: Scope) -> Editions:
+def editions(editor: Counting, other: Counting, scope: ScopeIndex) -> Editions:
     return Editions({"counting": editor, "other": other}, scope)  # type: ignore[dict-item]
 
 
@@ -135,13 +135,13 @@ def answered(editions: Editions, question: str, *edit_ids: str) -> str | None:
     return None if decision is None else decision.edit_id
 
 
-def own(editions: Editions, editor: Counting, scope: Scope, edit_id: str, question: str) -> None:
+def own(editions: Editions, editor: Counting, scope: ScopeIndex, edit_id: str, question: str) -> None:
     editor.load(edit_id)
     scope.load(edit_id, scope.learn(ScopeRequest(keys=((question,),))).model_dump())
     editions.own(edit_id, "counting")
 
 
-def test_an_edition_is_asked_about_its_own_edits_alone(editor: Counting, scope: Scope, editions: Editions) -> None:
+def test_an_edition_is_asked_about_its_own_edits_alone(editor: Counting, scope: ScopeIndex, editions: Editions) -> None:
     names = ("a", "b", "c", "d")
     for name, question in zip(names, QUESTIONS, strict=True):
         own(editions, editor, scope, name, question)
@@ -157,7 +157,7 @@ def test_an_edition_is_asked_about_its_own_edits_alone(editor: Counting, scope: 
 
 
 def test_of_two_edits_of_one_question_the_newest_in_the_edition_answers(
-    editor: Counting, scope: Scope, editions: Editions
+    editor: Counting, scope: ScopeIndex, editions: Editions
 ) -> None:
     for name in ("a", "b", "a@2"):
         own(editions, editor, scope, name, QUESTIONS[0])
@@ -167,7 +167,7 @@ def test_of_two_edits_of_one_question_the_newest_in_the_edition_answers(
 
 
 def test_an_edit_that_was_loaded_again_is_found_by_editions_that_are_made_then(
-    editor: Counting, scope: Scope, editions: Editions
+    editor: Counting, scope: ScopeIndex, editions: Editions
 ) -> None:
     for _ in range(2):
         own(editions, editor, scope, "a", QUESTIONS[0])

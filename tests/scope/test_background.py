@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from app.domain.scope import Traffic
-from app.scope.background import MANY, NEAREST, Background, Beside, Usual
+from app.scope.background import MANY, NEAREST, Background, CompiledBackground, NearbyBackground
 from app.scope.vectors import Vectors
 from tests.rig import an_encoder
 
@@ -22,7 +22,7 @@ def turned(*degrees: float) -> Tensor:
 
 
 def test_contrast_is_the_mean_of_the_nearest_few() -> None:
-    usual = Usual((), turned(20, 30, 40, 50, 60, 70, 80), traffic=True)
+    usual = CompiledBackground((), turned(20, 30, 40, 50, 60, 70, 80), traffic=True)
     found = usual.near(turned(0)).contrast(turned(-45))
     assert found == torch.deg2rad(torch.tensor([20.0, 30, 40, 50, 60])).cos().mean()
     assert NEAREST == 5
@@ -30,24 +30,24 @@ def test_contrast_is_the_mean_of_the_nearest_few() -> None:
 
 def test_what_may_ask_for_the_edit_itself_is_no_contrast() -> None:
     """A key at 60 degrees: what lies at 40 is nearer to it than to the question at 0."""
-    usual = Usual((), turned(-20, -22, -24, -26, -28, 40), traffic=True)
+    usual = CompiledBackground((), turned(-20, -22, -24, -26, -28, 40), traffic=True)
     found = usual.near(turned(0)).contrast(turned(60))
     assert found == torch.deg2rad(torch.tensor([20.0, 22, 24, 26, 28])).cos().mean()
 
 
 def test_where_hardly_anything_is_nearer_to_the_question_all_is_contrast() -> None:
     """What resembles nothing must not be taken for the edit's."""
-    found = Usual((), turned(40, 42, 44, 46, 48), traffic=True).near(turned(0)).contrast(turned(60))
+    found = CompiledBackground((), turned(40, 42, 44, 46, 48), traffic=True).near(turned(0)).contrast(turned(60))
     assert found == torch.deg2rad(torch.tensor([40.0, 42, 44, 46, 48])).cos().mean()
 
 
 def test_what_is_asked_in_the_same_words_is_no_contrast() -> None:
-    assert Usual((), turned(0, 3), traffic=True).near(turned(0)).contrast(turned(90)) == 0
+    assert CompiledBackground((), turned(0, 3), traffic=True).near(turned(0)).contrast(turned(90)) == 0
 
 
 def test_without_anything_asked_there_is_no_contrast() -> None:
-    assert Beside(torch.zeros(0), torch.zeros(0, 2)).contrast(turned(0)) == 0
-    assert Usual((), torch.zeros(0, 2), traffic=False).near(turned(0)).contrast(turned(0)) == 0
+    assert NearbyBackground(torch.zeros(0), torch.zeros(0, 2)).contrast(turned(0)) == 0
+    assert CompiledBackground((), torch.zeros(0, 2), traffic=False).near(turned(0)).contrast(turned(0)) == 0
 
 
 def test_many_prompts_of_a_namespace_say_what_is_usual_there(tmp_path: Path) -> None:

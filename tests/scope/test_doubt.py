@@ -6,7 +6,7 @@ import pytest
 
 from app.domain.scope import ScopeRequest
 from app.scope.doubt import BAND, MOST_EXAMPLES, Doubt, doubt_of, is_uncertain
-from app.scope.scope import Found, Scope
+from app.scope.index import Match, ScopeIndex
 from tests.rig import a_scope, an_encoder
 
 QUESTION = "Who founded Lumen?"
@@ -14,15 +14,15 @@ ASKED = "By whom was Lumen set up?"
 
 
 @pytest.fixture
-def scope() -> Scope:
+def scope() -> ScopeIndex:
     return a_scope()
 
 
-def ranked(scope: Scope, question: str, *edit_ids: str) -> list[Found]:
+def ranked(scope: ScopeIndex, question: str, *edit_ids: str) -> list[Match]:
     return scope.ranked(scope.question((question,)), scope.compile("default", edit_ids))
 
 
-def load(scope: Scope, edit_id: str, question: str = QUESTION, widened: float = 1.0, **more: object) -> None:
+def load(scope: ScopeIndex, edit_id: str, question: str = QUESTION, widened: float = 1.0, **more: object) -> None:
     scope.load(edit_id, scope.learn(ScopeRequest(keys=((question,),), **more), widened).model_dump())  # type: ignore[arg-type]
 
 
@@ -34,7 +34,7 @@ def test_the_band_is_about_the_bound() -> None:
     assert not is_uncertain(-BAND)
 
 
-def test_a_margin_becomes_uncertain_as_the_bound_is_moved_to_it(scope: Scope) -> None:
+def test_a_margin_becomes_uncertain_as_the_bound_is_moved_to_it(scope: ScopeIndex) -> None:
     load(scope, "a")
     (before,) = ranked(scope, ASKED, "a")
     for wanted in (0.5, -0.5):
@@ -56,7 +56,7 @@ def test_a_margin_becomes_uncertain_as_the_bound_is_moved_to_it(scope: Scope) ->
 )
 @pytest.mark.parametrize("widened", [0.1, 1.0, 10.0, 1e4])
 def test_what_has_a_veto_is_never_uncertain(
-    scope: Scope, known: str, asked: str, more: dict[str, object], widened: float
+    scope: ScopeIndex, known: str, asked: str, more: dict[str, object], widened: float
 ) -> None:
     """However near its margin would else lie: nobody may be asked to overrule a veto."""
     load(scope, "a", known, widened, **more)
@@ -65,7 +65,7 @@ def test_what_has_a_veto_is_never_uncertain(
     assert not is_uncertain(found.margin)
 
 
-def test_of_several_edits_the_nearest_comes_first_and_is_the_one_that_answers(scope: Scope) -> None:
+def test_of_several_edits_the_nearest_comes_first_and_is_the_one_that_answers(scope: ScopeIndex) -> None:
     load(scope, "a", QUESTION)
     load(scope, "b", "Who bought Lumen?")
     load(scope, "c", "How long does it take to ship a sofa?")
@@ -77,7 +77,7 @@ def test_of_several_edits_the_nearest_comes_first_and_is_the_one_that_answers(sc
     assert ranked(scope, QUESTION) == []
 
 
-def test_a_judge_is_shown_the_reading_that_is_nearest_and_the_nearest_examples(scope: Scope) -> None:
+def test_a_judge_is_shown_the_reading_that_is_nearest_and_the_nearest_examples(scope: ScopeIndex) -> None:
     keys = (QUESTION, "Lumen's founder?", "Who started Lumen?", "What is the name of Lumen's founder?")
     counter = ("How long is the Nile?", "Who founded Tessel?", "Who bought Lumen?", "Who left Lumen?", "A sofa, please")
     request = ScopeRequest(keys=tuple((key,) for key in keys), counter=tuple((text,) for text in counter))
@@ -94,6 +94,6 @@ def test_a_judge_is_shown_the_reading_that_is_nearest_and_the_nearest_examples(s
     assert set(doubt.counter) == {"Who founded Tessel?", "Who bought Lumen?", "Who left Lumen?"}
 
 
-def test_an_edit_with_nothing_but_its_question_has_nothing_else_to_show(scope: Scope) -> None:
+def test_an_edit_with_nothing_but_its_question_has_nothing_else_to_show(scope: ScopeIndex) -> None:
     load(scope, "a")
     assert scope.doubt(scope.question((ASKED,)), "a") == Doubt(ASKED, (QUESTION,), ())

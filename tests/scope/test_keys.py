@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from app.scope import keys as keys_module
-from app.scope.keys import SPARE, Keys
+from app.scope.keys import SPARE, KeyIndex
 from app.scope.outline import Outline
 
 WIDTH = 8
@@ -19,7 +19,7 @@ def unit(count: int, seed: int) -> Tensor:
 
 
 def test_each_place_is_of_the_edit_and_key_that_it_was_given() -> None:
-    keys = Keys(WIDTH)
+    keys = KeyIndex(WIDTH)
     keys.add(4, unit(3, 1))
     keys.add(9, unit(2, 2))
     assert [keys.place(place) for place in keys.row_places(4)] == [(4, 0), (4, 1), (4, 2)]
@@ -33,7 +33,7 @@ def test_each_place_is_of_the_edit_and_key_that_it_was_given() -> None:
 
 
 def test_places_are_used_again_and_more_are_made_when_there_are_none() -> None:
-    keys = Keys(WIDTH)
+    keys = KeyIndex(WIDTH)
     keys.add(0, unit(SPARE, 0))
     held = keys.held_bytes
     keys.remove(0)
@@ -50,7 +50,7 @@ def test_places_are_used_again_and_more_are_made_when_there_are_none() -> None:
 @pytest.mark.parametrize("share", [0.05, 0.9])
 def test_the_nearest_is_found_exactly_among_those_that_may_be_seen(share: float) -> None:
     """With few of all keys, and with most: the two are computed in different ways."""
-    rng, keys = random.Random(3), Keys(WIDTH)
+    rng, keys = random.Random(3), KeyIndex(WIDTH)
     stand: dict[int, Tensor] = {}
     for number in range(900):
         if stand and rng.random() < 0.3:
@@ -96,7 +96,7 @@ def test_the_nearest_of_many_are_those_of_a_comparison_with_all(
 ) -> None:
     monkeypatch.setattr(keys_module, "MANY", 2 * SPARE)
     vectors = like_questions(6_000, 1)
-    keys, every = Keys(vectors.shape[1]), torch.zeros(20_000, vectors.shape[1])
+    keys, every = KeyIndex(vectors.shape[1]), torch.zeros(20_000, vectors.shape[1])
     for row in range(0, 6_000, 3):
         keys.add(row, vectors[row : row + 3])
     for row in range(0, 1_500, 3):  # their places are given to others

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from app.domain.scope import ScopeRequest
-from app.scope.scope import Scope
+from app.scope.index import ScopeIndex
 from tests.rig import a_scope
 
 PLACES = ("Halvik", "Orlaheim", "Port Merrow", "San Tibo", "Kestwick", "Belmora")
@@ -55,7 +55,7 @@ def filled(text: str, fill: tuple[str, ...], at: int = 0) -> str:
     return text.replace("{}", fill[at]).replace("{other}", fill[(at + 1) % len(fill)])
 
 
-def answered(scope: Scope, edit: str, *asked: str) -> list[bool]:
+def answered(scope: ScopeIndex, edit: str, *asked: str) -> list[bool]:
     scope.load(edit, scope.learn(ScopeRequest(keys=((edit,),))).model_dump())
     part = scope.compile("default", [edit])
     found = [scope.nearest(scope.question((text,)), part) for text in asked]

@@ -2,9 +2,9 @@
 
 import pytest
 
-from app.scope.closed import ClosedWords, load_closed_words
+from app.scope.closed_words import ClosedWords, load_closed_words
 from app.scope.misses import near_misses
-from app.scope.reading import names_in
+from app.scope.parsed_question import names_in
 
 
 @pytest.fixture(scope="module")

@@ -10,8 +10,8 @@ from app.config import Settings
 from app.domain.errors import InvalidRequest
 from app.scope.encoder import Encoder, find_encoder
 from app.scope.items import all_items, read_items
-from app.scope.scorer import WEIGHTS, PairScorer, lay_out, load_scorer, words_of
-from app.scope.training import Material, save, train
+from app.scope.scorer import WEIGHTS, PairScorer, batch_of, load_scorer, words_of
+from app.scope.training import TrainingTexts, save, train
 
 
 @pytest.fixture(scope="module")
@@ -90,7 +90,7 @@ def test_names_are_words_with_a_capital_inside_a_sentence() -> None:
 
 
 def test_texts_are_padded_by_what_is_not_read(encoder: Encoder) -> None:
-    sheet = lay_out(encoder.encode(["Why?", "Why does the lamp of the printer blink?"]))
+    sheet = batch_of(encoder.encode(["Why?", "Why does the lamp of the printer blink?"]))
     assert sheet.real[0].sum() == 2
     assert not sheet.states[0, 2:].any()
 
@@ -108,7 +108,7 @@ def test_the_same_seed_trains_the_same(encoder: Encoder, tmp_path: Path) -> None
     files = [tmp_path / name for name in ("a.safetensors", "b.safetensors")]
     for file in files:
         torch.manual_seed(3)
-        material, tuned = Material(items, encoder.encode), encoder.tunable(rank=2)
+        material, tuned = TrainingTexts(items, encoder.encode), encoder.tunable(rank=2)
         net = train(material, 3, 1, width=16, layers=1)
         before = {name: each.clone() for name, each in tuned.learned().items()}
         train(material, 3, 1, net=net, tuned=tuned)

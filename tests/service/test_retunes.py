@@ -10,8 +10,8 @@ import pytest
 from app.domain.errors import EditRejected, InvalidRequest, ScopeConflict, StateConflict, UnknownEdit
 from app.domain.events import Origin
 from app.domain.scope import ScopeRequest
+from app.scope.index import ScopeIndex
 from app.scope.record import ScopeRecord
-from app.scope.scope import Scope
 from app.service.retunes import Retune
 from app.service.service import Service
 from app.store.sqlite import SqliteLog
@@ -27,9 +27,9 @@ NEAR = "Tell me what the seat of Ruritania is"
 @pytest.fixture
 def just_outside(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every bound that is learned is a little above what NEAR reaches, whatever the scorer makes of NEAR."""
-    learn = Scope.learn
+    learn = ScopeIndex.learn
 
-    def learned(scope: Scope, request: ScopeRequest, widened: float = 1.0) -> ScopeRecord:
+    def learned(scope: ScopeIndex, request: ScopeRequest, widened: float = 1.0) -> ScopeRecord:
         record = learn(scope, request, widened)
         free = record.model_copy(update={"bound": 0.5, "widened": 1.0, "counter": [], "misses": []})
         scope.load("measured", free.model_dump())
@@ -40,7 +40,7 @@ def just_outside(monkeypatch: pytest.MonkeyPatch) -> None:
         odds = math.exp(found.margin + 0.5)
         return record.model_copy(update={"bound": odds / (1 + odds)})
 
-    monkeypatch.setattr(Scope, "learn", learned)
+    monkeypatch.setattr(ScopeIndex, "learn", learned)
 
 
 def _odds(share: float) -> float:

@@ -6,12 +6,12 @@ import torch
 
 from app.domain.scope import ScopeRequest
 from app.domain.words import Span, says, words_of
-from app.scope.background import SAME, Background, Beside, Usual
-from app.scope.closed import ClosedWords
-from app.scope.deciding import Deciding, Row, share
+from app.scope.background import SAME, Background, CompiledBackground, NearbyBackground
+from app.scope.closed_words import ClosedWords
+from app.scope.decision import ScopeDecider, ScopedEdit, share
 from app.scope.encoder import Encoder
 from app.scope.misses import near_misses
-from app.scope.reading import Asked, names_in, read
+from app.scope.parsed_question import ParsedQuestion, names_in, read
 from app.scope.record import ScopeRecord
 from app.scope.vectors import Vectors
 
@@ -28,17 +28,17 @@ FEW_EDITS = 32
 """Edits that a namespace is expected to get: the first ones must not use up the false hits of all."""
 CLEAR = 0.05
 """By which a bound, as a logit, stands above what it is to keep out."""
-ALONE = Beside(torch.zeros(0), torch.zeros(0, 0))
+ALONE = NearbyBackground(torch.zeros(0), torch.zeros(0, 0))
 """Nothing is known of what else is asked."""
 
 
-class Learning:
+class ScopeLearner:
     """Knows no index: an edit is held against questions that it would see."""
 
     def __init__(
         self,
         encoder: Encoder,
-        deciding: Deciding,
+        decider: ScopeDecider,
         closed: ClosedWords,
         vectors: Vectors,
         background: Background,
@@ -47,7 +47,7 @@ class Learning:
     ) -> None:
         """`others` are names to make near misses with; `false_hits`, by namespace, the share of other questions that
         all edits together may answer."""
-        self._encoder, self._deciding, self._closed = encoder, deciding, closed
+        self._encoder, self._decider, self._closed = encoder, decider, closed
         self._vectors, self._background = vectors, background
         self._others, self._false_hits = others, false_hits
 
@@ -80,7 +80,7 @@ class Learning:
 
     def _narrowed(self, record: ScopeRecord, names: Sequence[Span]) -> ScopeRecord:
         """With the near misses that it would answer without them."""
-        row = self._deciding.row("", record)
+        row = self._decider.row("", record)
         made = near_misses(record.keys[0], names, self._others, self._closed)
         asked = [miss.text for miss in made if miss.text not in (*record.keys, *record.made)]
         self._encoder.encode(asked)  # together, which is several times as fast as one by one
@@ -91,7 +91,7 @@ class Learning:
         """With a bound that is exceeded by no more of the questions that no edit is to answer than the edit's part of
         the stated share, which all edits have together; never below the bound that ships. What asks the very same is
         none of these questions."""
-        row = self._deciding.row("", record.model_copy(update={"widened": 1.0}))  # what an operator widens comes on top
+        row = self._decider.row("", record.model_copy(update={"widened": 1.0}))  # what an operator widens comes on top
         usual = self._background.of(namespace)
         texts, vectors = usual.texts[: usual.others], usual.vectors[: usual.others]
         if not texts:
@@ -109,16 +109,16 @@ class Learning:
         told = {"bound": share(bound), "rate": round(expected, 6), "rests_on": len(texts)}
         return record.model_copy(update=told)
 
-    def _margin(self, text: str, row: Row, usual: Usual | None = None) -> float:
+    def _margin(self, text: str, row: ScopedEdit, usual: CompiledBackground | None = None) -> float:
         """By how much a text would exceed the bound of an edit that is not loaded."""
-        question = self._deciding.question((text,))
+        question = self._decider.question((text,))
         names = [tuple(span) for span in row.record.names]
         named = not names or any(says(question.words, span) for span in names)
         near = ALONE if usual is None else usual.near(question.queries)
-        return self._deciding.weigh(question, row, near, named=named).margin(row.bound)
+        return self._decider.weigh(question, row, near, named=named).margin(row.bound)
 
 
-def _texts(asked: Iterable[Asked]) -> list[str]:
+def _texts(asked: Iterable[ParsedQuestion]) -> list[str]:
     """The fullest reading of each, without repeats."""
     return list(dict.fromkeys(each.texts[0] for each in asked))
 
@@ -133,7 +133,7 @@ def _spans(names: Iterable[str]) -> tuple[Span, ...]:
     return tuple(span for name in names if (span := tuple(words_of(name))))
 
 
-def _found(asked: Sequence[Asked], closed: ClosedWords) -> tuple[Span, ...]:
+def _found(asked: Sequence[ParsedQuestion], closed: ClosedWords) -> tuple[Span, ...]:
     """Names in the question; those of a paraphrase that says none of them are names of it too."""
     names = names_in(asked[0].said, closed)
     for each in asked[1:]:
@@ -142,5 +142,5 @@ def _found(asked: Sequence[Asked], closed: ClosedWords) -> tuple[Span, ...]:
     return names
 
 
-def _said(asked: Asked, span: Span) -> bool:
+def _said(asked: ParsedQuestion, span: Span) -> bool:
     return f" {' '.join(span)} " in f" {' '.join(asked.words)} "

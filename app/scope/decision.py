@@ -10,13 +10,13 @@ from torch import Tensor
 
 from app.domain.generation import Signal
 from app.domain.words import Span, plain_words, words_of
-from app.scope.background import Beside
-from app.scope.closed import ClosedWords
+from app.scope.background import NearbyBackground
+from app.scope.closed_words import ClosedWords
 from app.scope.encoder import Encoded, Encoder
-from app.scope.reading import Asked, called_by_name, exchanged, names_in, read
+from app.scope.match_model import MatchFeatures, MatchModel
+from app.scope.parsed_question import ParsedQuestion, called_by_name, exchanged, names_in, read
 from app.scope.record import ScopeRecord
 from app.scope.scorer import PairScorer
-from app.scope.weighing import Figures, Weighing
 
 NEARER = 1.0
 """By how much, as a logit, a made near miss must be nearer than the edit's own keys: it is not a person's word."""
@@ -27,10 +27,10 @@ MOST_KEYS, MOST_COUNTERS = 8, 6
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Question:
+class EncodedQuestion:
     """A prompt's question, encoded: one `Encoded` for each of its readings, and its words, folded."""
 
-    asked: Asked
+    asked: ParsedQuestion
     readings: tuple[Encoded, ...]
     words: Sequence[str]
 
@@ -41,7 +41,7 @@ class Question:
 
 
 @dataclass(frozen=True, eq=False)
-class Row:
+class ScopedEdit:
     """An edit in memory: its record, the texts of its keys in the order of the matrix, its counter-examples."""
 
     edit_id: str
@@ -60,12 +60,12 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True)
-class Weighed:
+class Assessment:
     """`score` as a logit, the `key` that was nearest, what speaks against it all the same."""
 
     score: float
     key: str
-    figures: Figures
+    figures: MatchFeatures
     against: str | None
 
     def margin(self, bound: float) -> float:
@@ -84,23 +84,23 @@ class Weighed:
         return told if self.against is None else f"{told}; but {self.against}"
 
 
-class Deciding:
+class ScopeDecider:
     """Knows no index: which edits are worth a closer look is for others to say."""
 
-    def __init__(self, encoder: Encoder, scorer: PairScorer, weighing: Weighing, closed: ClosedWords) -> None:
-        self._encoder, self._scorer, self._weighing, self._closed = encoder, scorer, weighing, closed
+    def __init__(self, encoder: Encoder, scorer: PairScorer, match_model: MatchModel, closed: ClosedWords) -> None:
+        self._encoder, self._scorer, self._match_model, self._closed = encoder, scorer, match_model, closed
         self._cohesion = lru_cache(maxsize=4096)(self._compared)
 
-    def question(self, turns: Sequence[str]) -> Question:
+    def question(self, turns: Sequence[str]) -> EncodedQuestion:
         """What a conversation's last turn, or a bare prompt, asks."""
         asked = read(turns, self._closed)
-        return Question(asked, tuple(self._encoder.encode(asked.texts)), asked.words)
+        return EncodedQuestion(asked, tuple(self._encoder.encode(asked.texts)), asked.words)
 
-    def row(self, edit_id: str, record: ScopeRecord) -> Row:
+    def row(self, edit_id: str, record: ScopeRecord) -> ScopedEdit:
         """An edit as it is decided by."""
-        return Row(edit_id, record, self._closed.free([plain_words(key) for key in record.keys[:MOST_KEYS]]))
+        return ScopedEdit(edit_id, record, self._closed.free([plain_words(key) for key in record.keys[:MOST_KEYS]]))
 
-    def scores(self, question: Question, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
+    def scores(self, question: EncodedQuestion, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
         """Of each text the pair scorer's logit and the cosine (N,), in the reading that is nearest to it."""
         keys = self._encoder.encode(texts)
         cosines = torch.stack([each.vector for each in keys]) @ question.queries.T  # (N, W)
@@ -111,14 +111,14 @@ class Deciding:
                 logits[mine] = self._scorer.score(reading, [keys[n] for n in mine])
         return logits, cosines.amax(1)
 
-    def weigh(self, question: Question, row: Row, beside: Beside, *, named: bool) -> Weighed:
+    def weigh(self, question: EncodedQuestion, row: ScopedEdit, beside: NearbyBackground, *, named: bool) -> Assessment:
         """`named`: whether the question says one of the edit's names."""
         record = row.record
         keys = [row.texts[0], *self._nearest(question, row.texts[1:], MOST_KEYS - 1)]
         counter = self._nearest(question, record.counter, MOST_COUNTERS)
         logits, cosines = self.scores(question, [*keys, *counter])
         count = len(keys)
-        figures = Figures.of(
+        figures = MatchFeatures.of(
             logits[:count],
             cosines[:count],
             logits[count:],
@@ -130,15 +130,15 @@ class Deciding:
         )
         key = keys[int(logits[:count].argmax())]
         against = self._against(question, row, key, float(logits[:count].max()), named=named)
-        score = self._weighing.logit(figures)
+        score = self._match_model.logit(figures)
         asked = {bare(text) for text in question.asked.texts}
         if (same := next((text for text in keys if bare(text) in asked), None)) is not None:
             score, key = max(score, SURE), same
         if (same := next((text for text in counter if bare(text) in asked), None)) is not None:
             against = f"it is {same!r}, which the edit leaves alone"
-        return Weighed(score, key, figures, against)
+        return Assessment(score, key, figures, against)
 
-    def _against(self, question: Question, row: Row, key: str, best: float, *, named: bool) -> str | None:
+    def _against(self, question: EncodedQuestion, row: ScopedEdit, key: str, best: float, *, named: bool) -> str | None:
         record = row.record
         if record.given and not named:
             return f"it says none of the names {', '.join(' '.join(name) for name in record.names)}"
@@ -164,18 +164,18 @@ class Deciding:
         keys = self._encoder.encode(texts)
         return float(self._scorer.table(keys, keys).clone().fill_diagonal_(-torch.inf).amax(1).mean())
 
-    def _another(self, question: Question, key: str) -> Span | None:
+    def _another(self, question: EncodedQuestion, key: str) -> Span | None:
         """Someone whom the question names and the key does not."""
         said = plain_words(key)
         others = called_by_name(self._reading(question, key), self._closed)
         return next((span for span in others if not any(word in said for word in span)), None)
 
-    def _reading(self, question: Question, key: str) -> str:
+    def _reading(self, question: EncodedQuestion, key: str) -> str:
         """The reading that is nearest to a key."""
         (encoded,) = self._encoder.encode([key])
         return question.asked.texts[int((question.queries @ encoded.vector).argmax())]
 
-    def _nearest(self, question: Question, texts: Sequence[str], most: int) -> list[str]:
+    def _nearest(self, question: EncodedQuestion, texts: Sequence[str], most: int) -> list[str]:
         if len(texts) <= most:
             return list(texts)
         vectors = torch.stack([each.vector for each in self._encoder.encode(texts)])

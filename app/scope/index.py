@@ -18,17 +18,17 @@ from app.domain.errors import IncompatibleEdit
 from app.domain.generation import Signal
 from app.domain.scope import ScopeRequest, Traffic
 from app.domain.words import surface
-from app.scope.background import Background, Usual
-from app.scope.closed import ClosedWords
-from app.scope.deciding import Deciding, Question, Row
+from app.scope.background import Background, CompiledBackground
+from app.scope.closed_words import ClosedWords
+from app.scope.decision import EncodedQuestion, ScopeDecider, ScopedEdit
 from app.scope.doubt import Doubt, doubt_of
 from app.scope.encoder import Encoder
-from app.scope.keys import Keys
-from app.scope.learning import FALSE_HITS, Learning
+from app.scope.keys import KeyIndex
 from app.scope.mentions import Mentions
-from app.scope.misses import Miss, near_misses
-from app.scope.reading import names_in, read
+from app.scope.misses import NearMiss, near_misses
+from app.scope.parsed_question import names_in, read
 from app.scope.record import ScopeRecord, read_record
+from app.scope.scope_learner import FALSE_HITS, ScopeLearner
 from app.scope.vectors import Vectors
 
 SHORTLIST = 16
@@ -49,13 +49,13 @@ class ScopePart:
     """What an edition sees of the index: each live edit's place in their age (row -> place), where their keys
     stand, and what is asked beside them anyway."""
 
-    usual: Usual
+    usual: CompiledBackground
     order: Mapping[int, int]
     places: Tensor
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Found:
+class Match:
     """An edit that a question may ask for; it does where `margin` is not negative. `why` tells it in words."""
 
     edit_id: str
@@ -64,13 +64,13 @@ class Found:
     why: str
 
 
-class Scope:
+class ScopeIndex:
     """Rows, never visible by themselves, and parts of editions. Threads may share it."""
 
     def __init__(
         self,
         encoder: Encoder,
-        deciding: Deciding,
+        decider: ScopeDecider,
         closed: ClosedWords,
         vectors: Vectors,
         background: Background,
@@ -79,13 +79,13 @@ class Scope:
     ) -> None:
         """`others` are names to make near misses with; `false_hits`, by namespace, the share of other questions that an
         edit may answer."""
-        self._encoder, self._deciding, self._closed = encoder, deciding, closed
+        self._encoder, self._decider, self._closed = encoder, decider, closed
         self._vectors, self._background = vectors, background
         self._others = tuple(others)
-        self._learning = Learning(encoder, deciding, closed, vectors, background, self._others, false_hits)
-        self._keys = Keys(encoder.width)
+        self._learner = ScopeLearner(encoder, decider, closed, vectors, background, self._others, false_hits)
+        self._keys = KeyIndex(encoder.width)
         self._mentions = Mentions()
-        self._rows: dict[int, Row] = {}
+        self._rows: dict[int, ScopedEdit] = {}
         self._row_of: dict[str, int] = {}
         self._next = 0
         self._lock = threading.RLock()
@@ -101,9 +101,9 @@ class Scope:
         """Questions that are asked in a namespace, as they are kept."""
         self._background.traffic = traffic
 
-    def question(self, turns: Sequence[str]) -> Question:
+    def question(self, turns: Sequence[str]) -> EncodedQuestion:
         """What a conversation's last turn, or a bare prompt, asks. It takes milliseconds, on any thread."""
-        return self._deciding.question(turns)
+        return self._decider.question(turns)
 
     def vectors(self, texts: Sequence[str]) -> Tensor:
         """(N, E) fp32 of length 1, computed now and kept nowhere: for what people ask."""
@@ -115,14 +115,14 @@ class Scope:
         spans = names_in(asked.said, self._closed)
         return surface(asked.said, spans[0]) if spans else None
 
-    def near_misses(self, turns: Sequence[str]) -> list[Miss]:
+    def near_misses(self, turns: Sequence[str]) -> list[NearMiss]:
         """Questions made of a conversation's last turn, or of a bare prompt, that ask something else."""
         question = turns[-1].strip()
         return near_misses(question, names_in(question, self._closed), self._others, self._closed)
 
     def learn(self, request: ScopeRequest, widened: float = 1.0) -> ScopeRecord:
         """The scope that is asked for, calibrated on the questions that are known to be others."""
-        return self._learning.learn(request, widened, beside=len(self._rows))
+        return self._learner.learn(request, widened, beside=len(self._rows))
 
     # -- rows
 
@@ -144,7 +144,7 @@ class Scope:
         with self._lock:
             assert edit_id not in self._row_of, f"{edit_id} is loaded already"
             row, self._next = self._next, self._next + 1
-            self._rows[row] = self._deciding.row(edit_id, record)
+            self._rows[row] = self._decider.row(edit_id, record)
             self._row_of[edit_id] = row
             self._keys.add(row, vectors)
             self._mentions.add(row, [tuple(span) for span in record.names])
@@ -165,12 +165,12 @@ class Scope:
 
     # -- deciding
 
-    def nearest(self, question: Question, part: ScopePart) -> Found | None:
+    def nearest(self, question: EncodedQuestion, part: ScopePart) -> Match | None:
         """The live edit that the question asks for or, where it asks for none (a negative margin), the one that came
         nearest. Of equal ones the newest."""
         return next(iter(self.ranked(question, part)), None)
 
-    def ranked(self, question: Question, part: ScopePart) -> list[Found]:
+    def ranked(self, question: EncodedQuestion, part: ScopePart) -> list[Match]:
         """The edits that came nearest, the nearest first."""
         if not part.order:
             return []
@@ -180,14 +180,14 @@ class Scope:
             named = {row: self._mentions.said(row, question.words) for row in rows}
         if not shortlist:
             return []
-        logits, cosines = self._deciding.scores(question, [rows[row].texts[at] for row, at in shortlist])
+        logits, cosines = self._decider.scores(question, [rows[row].texts[at] for row, at in shortlist])
         likely = _best([row for row, _ in shortlist], logits, part.order)
         near = _best([row for row, _ in shortlist], cosines, part.order)
         beside = part.usual.near(question.queries)
-        found: dict[int, Found] = {}
+        found: dict[int, Match] = {}
         for row in dict.fromkeys((*likely, *near)):
-            weighed, bound = self._deciding.weigh(question, rows[row], beside, named=named[row]), rows[row].bound
-            found[row] = Found(
+            weighed, bound = self._decider.weigh(question, rows[row], beside, named=named[row]), rows[row].bound
+            found[row] = Match(
                 edit_id=rows[row].edit_id,
                 margin=weighed.margin(bound),
                 signals=weighed.signals(bound, given=rows[row].record.given),
@@ -197,11 +197,11 @@ class Scope:
         order = sorted(found, key=lambda row: (round(found[row].margin, 3), part.order[row]), reverse=True)
         return [found[row] for row in order]
 
-    def doubt(self, question: Question, edit_id: str) -> Doubt:
+    def doubt(self, question: EncodedQuestion, edit_id: str) -> Doubt:
         """What a judge is shown of a question and an edit that it may ask for."""
         return doubt_of(question, self._rows[self._row_of[edit_id]].record, self._encoder)
 
-    def _shortlist(self, question: Question, part: ScopePart) -> list[tuple[int, int]]:
+    def _shortlist(self, question: EncodedQuestion, part: ScopePart) -> list[tuple[int, int]]:
         """(row, which of its keys) of those that are read: the nearest, and those of edits whose names are said."""
         taken: dict[tuple[int, int], None] = {}
         counts: dict[int, int] = {}

@@ -7,7 +7,7 @@ from itertools import permutations
 import pytest
 
 from app.domain.words import plain_words
-from app.scope.closed import EXCLUSIVE, LANGUAGES, QUALIFIED, ROUTE, YEAR, ClosedWords, load_closed_words
+from app.scope.closed_words import EXCLUSIVE, LANGUAGES, QUALIFIED, ROUTE, YEAR, ClosedWords, load_closed_words
 
 
 def rows(*kinds: str) -> list[tuple[str, str, str]]:

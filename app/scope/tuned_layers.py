@@ -17,7 +17,7 @@ from torch.nn.functional import scaled_dot_product_attention
 RANK, SCALE = 16, 2.0
 
 
-class LowRank(nn.Module):
+class LowRankLinear(nn.Module):
     """A linear layer, frozen, and what is learned beside it."""
 
     def __init__(self, linear: nn.Linear, rank: int) -> None:
@@ -45,7 +45,7 @@ class TunedLayers(nn.Module):
         self.layers = copy.deepcopy(layers).requires_grad_(requires_grad=False)
         self.rank = rank
         for holder, name in self._linear():
-            setattr(holder, name, LowRank(getattr(holder, name), rank))
+            setattr(holder, name, LowRankLinear(getattr(holder, name), rank))
 
     def _linear(self) -> list[tuple[Any, str]]:
         """Whose attribute, of which name, each linear layer is."""

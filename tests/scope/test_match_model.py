@@ -6,27 +6,29 @@ from itertools import product
 import pytest
 import torch
 
-from app.scope.fitting_weights import Seen, _logistic
-from app.scope.weighing import Figures, Weighing, load_weighing
+from app.scope.match_model import MatchFeatures, MatchModel, load_match_model
+from app.scope.match_model_training import LabelledMatch, _logistic
 
 
-def figures(own: float, *, keys: int = 1, counters: int = 0, traffic: bool = False, cosine: float = 0.7) -> Figures:
+def figures(
+    own: float, *, keys: int = 1, counters: int = 0, traffic: bool = False, cosine: float = 0.7
+) -> MatchFeatures:
     logits, cosines = torch.full((keys,), own), torch.full((keys,), cosine)
     against = torch.full((counters,), -3.0), torch.full((counters,), 0.3)
     cohesion = 2.0 if keys > 1 else 0.0
-    return Figures.of(logits, cosines, *against, contrast=0.4, traffic=traffic, cohesion=cohesion, unnamed=False)
+    return MatchFeatures.of(logits, cosines, *against, contrast=0.4, traffic=traffic, cohesion=cohesion, unnamed=False)
 
 
 @pytest.mark.parametrize(("keys", "counters", "traffic"), list(product((1, 4), (0, 3), (False, True))))
 def test_in_every_case_a_surer_scorer_means_surer(keys: int, counters: int, traffic: bool) -> None:
-    weighing = load_weighing()
+    match_model = load_match_model()
     low, high = (figures(own, keys=keys, counters=counters, traffic=traffic) for own in (-4.0, 4.0))
-    assert weighing.logit(low) < 0 < weighing.logit(high)
+    assert match_model.logit(low) < 0 < match_model.logit(high)
 
 
 def test_a_key_that_is_far_is_less_likely_the_same() -> None:
-    weighing = load_weighing()
-    assert weighing.logit(figures(2.0, cosine=0.2)) < weighing.logit(figures(2.0, cosine=0.7))
+    match_model = load_match_model()
+    assert match_model.logit(figures(2.0, cosine=0.2)) < match_model.logit(figures(2.0, cosine=0.7))
 
 
 def test_without_counter_examples_theirs_are_nothing() -> None:
@@ -39,16 +41,17 @@ def test_without_counter_examples_theirs_are_nothing() -> None:
 def test_weights_are_those_that_part_what_was_seen() -> None:
     """Figures as they are, not standardised: the weights that are kept are applied to them."""
     seen = [
-        Seen(replace(figures(own), contrast=0.1 * at), own > 0, 1.0) for at, own in enumerate((-3.0, -1.0, 1.0, 3.0))
+        LabelledMatch(replace(figures(own), contrast=0.1 * at), own > 0, 1.0)
+        for at, own in enumerate((-3.0, -1.0, 1.0, 3.0))
     ]
-    weighing = Weighing({"alone": _logistic(seen)})
-    assert [weighing.logit(each.figures) > 0 for each in seen] == [each.same for each in seen]
+    match_model = MatchModel({"alone": _logistic(seen)})
+    assert [match_model.logit(each.figures) > 0 for each in seen] == [each.same for each in seen]
 
 
 def test_a_broad_edit_answers_what_lies_nearer_to_it_than_other_questions_do() -> None:
     """However little the pair scorer thinks of it; not where the edit's keys are one question, or without traffic."""
-    weighing = load_weighing()
+    match_model = load_match_model()
     broad = replace(figures(-3.0, keys=5, traffic=True, cosine=0.7), cohesion=0.5)
-    assert weighing.logit(replace(broad, contrast=0.5)) > 0 > weighing.logit(replace(broad, contrast=0.69))
-    assert weighing.logit(replace(broad, contrast=0.5, cohesion=2.5)) < 0
-    assert weighing.logit(replace(broad, contrast=0.5, traffic=False)) < 0
+    assert match_model.logit(replace(broad, contrast=0.5)) > 0 > match_model.logit(replace(broad, contrast=0.69))
+    assert match_model.logit(replace(broad, contrast=0.5, cohesion=2.5)) < 0
+    assert match_model.logit(replace(broad, contrast=0.5, traffic=False)) < 0

@@ -5,8 +5,8 @@ from unicodedata import normalize
 import pytest
 
 from app.domain.words import Span, words_of
-from app.scope.closed import ClosedWords, load_closed_words
-from app.scope.reading import LONG_WORDS, MOST_TEXTS, exchanged, names_in, points_back, read, sentences_of
+from app.scope.closed_words import ClosedWords, load_closed_words
+from app.scope.parsed_question import LONG_WORDS, MOST_TEXTS, exchanged, names_in, points_back, read, sentences_of
 
 QUESTION = "Who founded Lumen?"
 MAIL = (

@@ -16,14 +16,14 @@ import torch
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from app.domain.words import says, words_of
-from app.scope.background import Usual
+from app.scope.background import CompiledBackground
 from app.scope.bank import load_bank, plain
-from app.scope.closed import load_closed_words
+from app.scope.closed_words import load_closed_words
 from app.scope.encoder import Encoder
 from app.scope.items import Item, held_out, read_intents, read_items
-from app.scope.reading import names_in
+from app.scope.match_model import MatchFeatures
+from app.scope.parsed_question import names_in
 from app.scope.scorer import PairScorer
-from app.scope.weighing import Figures
 
 GIVEN = ((0, 0), (3, 3), (3, 0), (0, 3), (2, 2), (4, 0), (9, 0))
 """Paraphrases and counter-examples that an item's edit has, by turns, as far as it has them."""
@@ -44,10 +44,10 @@ WEIGHT = {True: 1.5, False: 1.0}
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class LabelledMatch:
     """A question beside an edit, as serving sees it, and whether it asks the same."""
 
-    figures: Figures
+    figures: MatchFeatures
     same: bool
     weight: float
 
@@ -74,16 +74,16 @@ def fit_weights(encoder: Encoder, scorer: PairScorer, pairs: Path, out: Path) ->
         *served.of(broad, [helped], 1.0, rng),
         *served.of(broad[::2], [quiet], 1.0, rng, least=TELLING),
     ]
-    cases: dict[str, list[Seen]] = defaultdict(list)
+    cases: dict[str, list[LabelledMatch]] = defaultdict(list)
     for each in seen:
         cases[each.figures.case].append(each)
     weights = {case: [round(value, 4) for value in _logistic(those)] for case, those in sorted(cases.items())}
     out.write_text(json.dumps(weights, indent=1), encoding="utf-8")
 
 
-def _usual(encoder: Encoder, shipped: Sequence[str], traffic: Sequence[str] = ()) -> Usual:
+def _usual(encoder: Encoder, shipped: Sequence[str], traffic: Sequence[str] = ()) -> CompiledBackground:
     texts = tuple(dict.fromkeys((*shipped, *traffic)))
-    return Usual(texts, encoder.vectors(texts), bool(traffic))
+    return CompiledBackground(texts, encoder.vectors(texts), bool(traffic))
 
 
 def _bank_items(rng: random.Random) -> list[Item]:
@@ -118,8 +118,13 @@ class _Served:
         self._encoder, self._scorer, self._closed = encoder, scorer, load_closed_words()
 
     def of(
-        self, items: Sequence[Item], usuals: Sequence[Usual], weight: float, rng: random.Random, least: int = 0
-    ) -> Iterator[Seen]:
+        self,
+        items: Sequence[Item],
+        usuals: Sequence[CompiledBackground],
+        weight: float,
+        rng: random.Random,
+        least: int = 0,
+    ) -> Iterator[LabelledMatch]:
         """Beside each of `usuals`, where an edit has `least` paraphrases or more."""
         asks = [item.same[0] for item in items]
         vectors = self._encoder.vectors(asks)
@@ -134,12 +139,12 @@ class _Served:
         self,
         item: Item,
         strange: Sequence[str],
-        usuals: Sequence[Usual],
+        usuals: Sequence[CompiledBackground],
         weight: float,
         rng: random.Random,
         *,
         own_traffic: bool,
-    ) -> Iterator[Seen]:
+    ) -> Iterator[LabelledMatch]:
         """`own_traffic`: whether the item's own texts stay part of what is asked anyway, if they are."""
         names = names_in(item.same[0], self._closed)
         keys = self._encoder.encode([*item.same, *item.other])
@@ -153,7 +158,7 @@ class _Served:
             if usual.traffic:
                 near = (usual.vectors @ stacked[0]).masked_fill(~others, -1.0).topk(USUAL).indices
                 more += [usual.texts[at] for at in near.tolist()]
-            beside = usual if own_traffic else Usual((), usual.vectors[others], usual.traffic)
+            beside = usual if own_traffic else CompiledBackground((), usual.vectors[others], usual.traffic)
             encoded = self._encoder.encode(more)
             logits = dict(zip(more, self._scorer.table(encoded, keys), strict=True))
             logits |= {text: table[at] for text, at in place.items()}
@@ -172,7 +177,7 @@ class _Served:
                 questions += [(text, False) for text in (*other[counters:], *more)]
                 for text, is_same in questions:
                     cosines, logit = stacked @ vectors[text], logits[text]
-                    figures = Figures.of(
+                    figures = MatchFeatures.of(
                         logit[own],
                         cosines[own],
                         logit[against],
@@ -182,11 +187,11 @@ class _Served:
                         cohesion=cohesion,
                         unnamed=bool(names) and not any(says(words_of(text), span) for span in names),
                     )
-                    yield Seen(figures, is_same, weight * WEIGHT[is_same])
+                    yield LabelledMatch(figures, is_same, weight * WEIGHT[is_same])
 
 
-def _logistic(seen: Sequence[Seen]) -> list[float]:
-    """Weights in the order of `Figures.values`, then the constant, of figures as they are; with a ridge on what they
+def _logistic(seen: Sequence[LabelledMatch]) -> list[float]:
+    """Weights in the order of `MatchFeatures.values`, then the constant, of figures as they are; with a ridge on what they
     weigh when standardised."""
     values = torch.tensor([each.figures.values() for each in seen], dtype=torch.float64)
     wanted = torch.tensor([float(each.same) for each in seen], dtype=torch.float64)

@@ -17,7 +17,7 @@ FILE = "weights_v1.json"
 
 
 @dataclass(frozen=True, slots=True)
-class Figures:
+class MatchFeatures:
     """A question beside one edit: logits of the pair scorer and cosines, to the edit's own prompt, to the best and on
     average of all its keys, to its counter-examples; `contrast` to questions that are asked anyway; `cohesion`, the
     logits of its keys beside one another; whether none of its names is said. Without counter-examples theirs are 0, and
@@ -51,7 +51,7 @@ class Figures:
         traffic: bool,
         cohesion: float,
         unnamed: bool,
-    ) -> "Figures":
+    ) -> "MatchFeatures":
         """(K,) logits and cosines of its keys, the prompt first; (C,) of its counter-examples."""
         has = len(counter) > 0
         return cls(
@@ -118,13 +118,13 @@ FAR = (0.45, 0.65)
 """Cosines below which a key is ever less likely to be the same, whatever the pair scorer thinks."""
 
 
-class Weighing:
-    """case -> weights in the order of `Figures.values`, then the constant."""
+class MatchModel:
+    """case -> weights in the order of `MatchFeatures.values`, then the constant."""
 
     def __init__(self, weights: Mapping[str, Sequence[float]]) -> None:
         self._weights = weights
 
-    def logit(self, figures: Figures) -> float:
+    def logit(self, figures: MatchFeatures) -> float:
         """> 0: it asks for the edit more likely than not."""
         *weights, constant = self._weights[figures.case]
         weighed = constant + sum(w * value for w, value in zip(weights, figures.values(), strict=True))
@@ -132,6 +132,6 @@ class Weighing:
 
 
 @lru_cache(maxsize=1)
-def load_weighing() -> Weighing:
+def load_match_model() -> MatchModel:
     """That which ships."""
-    return Weighing(json.loads((files("app.scope") / FILE).read_text(encoding="utf-8")))
+    return MatchModel(json.loads((files("app.scope") / FILE).read_text(encoding="utf-8")))

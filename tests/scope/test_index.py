@@ -7,8 +7,8 @@ import pytest
 
 from app.domain.errors import IncompatibleEdit
 from app.domain.scope import ScopeRequest
+from app.scope.index import Match, ScopeIndex, widen
 from app.scope.record import ScopeRecord
-from app.scope.scope import Found, Scope, widen
 from tests.rig import a_scope, an_encoder
 
 FOUNDER, SHIPPING = "Who founded Lumen?", "How long does it take to ship a sofa?"
@@ -16,26 +16,26 @@ ALIEN = "What is the boiling point of mercury?"
 
 
 @pytest.fixture
-def scope() -> Scope:
+def scope() -> ScopeIndex:
     return a_scope()
 
 
-def learned(scope: Scope, question: str, *paraphrases: str, **more: Any) -> dict[str, Any]:
+def learned(scope: ScopeIndex, question: str, *paraphrases: str, **more: Any) -> dict[str, Any]:
     for name in ("made", "counter", "misses"):
         more[name] = tuple((text,) for text in more.get(name, ()))
     keys = tuple((text,) for text in (question, *paraphrases))
     return scope.learn(ScopeRequest(keys=keys, **more)).model_dump()
 
 
-def load(scope: Scope, edit_id: str, question: str, *paraphrases: str, **more: Any) -> None:
+def load(scope: ScopeIndex, edit_id: str, question: str, *paraphrases: str, **more: Any) -> None:
     scope.load(edit_id, learned(scope, question, *paraphrases, **more))
 
 
-def nearest(scope: Scope, question: str, *edit_ids: str, namespace: str = "default") -> Found | None:
+def nearest(scope: ScopeIndex, question: str, *edit_ids: str, namespace: str = "default") -> Match | None:
     return scope.nearest(scope.question((question,)), scope.compile(namespace, edit_ids))
 
 
-def answering(scope: Scope, question: str, *edit_ids: str) -> str | None:
+def answering(scope: ScopeIndex, question: str, *edit_ids: str) -> str | None:
     found = nearest(scope, question, *edit_ids)
     return found.edit_id if found is not None and found.margin >= 0 else None
 
@@ -43,7 +43,7 @@ def answering(scope: Scope, question: str, *edit_ids: str) -> str | None:
 # -- what is learned
 
 
-def test_what_is_learned_are_texts_and_a_bound(scope: Scope) -> None:
+def test_what_is_learned_are_texts_and_a_bound(scope: ScopeIndex) -> None:
     record = scope.learn(
         ScopeRequest(
             keys=((f"Hello. {FOUNDER}",), ("Lumen was founded by",), (f"Hello. {FOUNDER}",)),
@@ -62,7 +62,7 @@ def test_what_is_learned_are_texts_and_a_bound(scope: Scope) -> None:
     assert ScopeRecord.model_validate_json(record.model_dump_json()) == record, "it stands in a log"
 
 
-def test_names_are_those_given_or_those_that_are_found(scope: Scope) -> None:
+def test_names_are_those_given_or_those_that_are_found(scope: ScopeIndex) -> None:
     def names(*keys: str, **more: Any) -> list[list[str]]:
         return ScopeRecord.model_validate(learned(scope, *keys, **more)).names
 
@@ -74,7 +74,7 @@ def test_names_are_those_given_or_those_that_are_found(scope: Scope) -> None:
     assert names(FOUNDER, "Did Ada found Lumen?") == [["lumen"]]
 
 
-def test_the_first_name_is_told_as_it_is_written(scope: Scope) -> None:
+def test_the_first_name_is_told_as_it_is_written(scope: ScopeIndex) -> None:
     assert scope.name_in(("Who is Ada Quill's mother in Zenda?",)) == "Ada Quill"
     assert scope.name_in(("who is it?",)) is None
     assert scope.name_in((FOUNDER, "Ada Quill.", "How old is she?")) == "Lumen"
@@ -83,7 +83,7 @@ def test_the_first_name_is_told_as_it_is_written(scope: Scope) -> None:
 # -- rows and editions
 
 
-def test_an_edit_answers_its_question_and_no_other_one(scope: Scope) -> None:
+def test_an_edit_answers_its_question_and_no_other_one(scope: ScopeIndex) -> None:
     load(scope, "a", FOUNDER)
     load(scope, "b", SHIPPING)
     assert "a" in scope
@@ -94,13 +94,13 @@ def test_an_edit_answers_its_question_and_no_other_one(scope: Scope) -> None:
     assert answering(scope, "", "a", "b") is None
 
 
-def test_paraphrases_and_made_ones_are_answered_too(scope: Scope) -> None:
+def test_paraphrases_and_made_ones_are_answered_too(scope: ScopeIndex) -> None:
     load(scope, "a", FOUNDER, "The company Lumen was set up by", made=("Lumen's founder is",))
     for question in ("The company Lumen was set up by", "Lumen's founder is"):
         assert answering(scope, question, "a") == "a"
 
 
-def test_what_an_edition_does_not_see_does_not_answer_and_is_not_nearest(scope: Scope) -> None:
+def test_what_an_edition_does_not_see_does_not_answer_and_is_not_nearest(scope: ScopeIndex) -> None:
     load(scope, "a", FOUNDER, namespace="one")
     load(scope, "b", FOUNDER, namespace="other")
     load(scope, "c", SHIPPING)
@@ -114,7 +114,7 @@ def test_what_an_edition_does_not_see_does_not_answer_and_is_not_nearest(scope: 
     assert scope.compile("default", ["not here"]).order == {}, "an edit of an editor that decides itself"
 
 
-def test_an_edit_that_is_dropped_gives_its_place_to_another(scope: Scope) -> None:
+def test_an_edit_that_is_dropped_gives_its_place_to_another(scope: ScopeIndex) -> None:
     load(scope, "a", FOUNDER, "Lumen's founder is")
     held = scope.held_bytes
     part = scope.compile("default", ["a"])
@@ -131,20 +131,20 @@ def test_an_edit_that_is_dropped_gives_its_place_to_another(scope: Scope) -> Non
         load(scope, "a", FOUNDER)
 
 
-def test_of_equal_ones_the_newest_answers_whichever_was_loaded_first(scope: Scope) -> None:
+def test_of_equal_ones_the_newest_answers_whichever_was_loaded_first(scope: ScopeIndex) -> None:
     load(scope, "a", FOUNDER)
     load(scope, "b", FOUNDER)
     assert answering(scope, FOUNDER, "a", "b") == "b"
     assert answering(scope, FOUNDER, "b", "a") == "a"
 
 
-def test_one_edit_with_many_keys_does_not_crowd_out_another(scope: Scope) -> None:
+def test_one_edit_with_many_keys_does_not_crowd_out_another(scope: ScopeIndex) -> None:
     load(scope, "crowd", "Who founded Tessel?", *(f"Who founded Tessel number {at}?" for at in range(60)))
     load(scope, "a", FOUNDER)
     assert answering(scope, FOUNDER, "a", "crowd") == "a"
 
 
-def test_a_record_that_cannot_be_read_leaves_nothing(scope: Scope) -> None:
+def test_a_record_that_cannot_be_read_leaves_nothing(scope: ScopeIndex) -> None:
     for wrong in (None, 7, {}, {"keys": ["x"]}, {"keys": [], "bound": 0.5}, {"keys": ["x"], "bound": 1.0}):
         with pytest.raises(IncompatibleEdit, match="the edit a learned of its scope"):
             scope.load("a", wrong)
@@ -153,14 +153,14 @@ def test_a_record_that_cannot_be_read_leaves_nothing(scope: Scope) -> None:
     assert answering(scope, FOUNDER, "a") == "a"
 
 
-def test_what_is_read_ahead_may_be_wrong(scope: Scope) -> None:
+def test_what_is_read_ahead_may_be_wrong(scope: ScopeIndex) -> None:
     """It is told when it is loaded, with the edit's name."""
     scope.read_ahead([7, {"keys": 7}, {"keys": [7, "x"]}, {"keys": [["x"]]}, learned(scope, FOUNDER)])
     load(scope, "a", FOUNDER)
     assert answering(scope, FOUNDER, "a") == "a"
 
 
-def test_threads_may_load_and_drop_while_others_ask(scope: Scope) -> None:
+def test_threads_may_load_and_drop_while_others_ask(scope: ScopeIndex) -> None:
     load(scope, "a", FOUNDER)
     records = [learned(scope, f"Who painted the picture number {at}?") for at in range(20)]
     part, failed = scope.compile("default", ["a"]), []
@@ -192,7 +192,7 @@ def test_threads_may_load_and_drop_while_others_ask(scope: Scope) -> None:
 # -- deciding
 
 
-def test_a_subject_that_was_given_must_be_named(scope: Scope) -> None:
+def test_a_subject_that_was_given_must_be_named(scope: ScopeIndex) -> None:
     load(scope, "given", FOUNDER, subject="Lumen", aliases=("the lamp factory",))
     assert answering(scope, FOUNDER, "given") == "given"
     found = nearest(scope, "Who founded Lumin?", "given")
@@ -202,7 +202,7 @@ def test_a_subject_that_was_given_must_be_named(scope: Scope) -> None:
     assert (found.signals["named"].value, found.signals["named"].bound) == (0, 1)
 
 
-def test_a_question_that_says_an_alias_in_place_of_the_subject_is_answered(scope: Scope) -> None:
+def test_a_question_that_says_an_alias_in_place_of_the_subject_is_answered(scope: ScopeIndex) -> None:
     load(scope, "a", FOUNDER, subject="Lumen", aliases=("the old lamp factory",))
     found = nearest(scope, "Who founded the old lamp factory?", "a")
     assert found is not None
@@ -210,7 +210,7 @@ def test_a_question_that_says_an_alias_in_place_of_the_subject_is_answered(scope
     assert answering(scope, "Who founded the old lamp factory?", "a") == "a"
 
 
-def test_a_name_that_was_found_counts_and_is_no_must(scope: Scope) -> None:
+def test_a_name_that_was_found_counts_and_is_no_must(scope: ScopeIndex) -> None:
     load(scope, "a", FOUNDER)
     named, unnamed = nearest(scope, FOUNDER, "a"), nearest(scope, "who founded the company lumin", "a")
     assert named is not None
@@ -221,7 +221,7 @@ def test_a_name_that_was_found_counts_and_is_no_must(scope: Scope) -> None:
     assert unnamed.margin < named.margin
 
 
-def test_a_counter_example_is_left_alone(scope: Scope) -> None:
+def test_a_counter_example_is_left_alone(scope: ScopeIndex) -> None:
     near = "Who founded the Lumen Foundation?"
     load(scope, "free", FOUNDER, near)
     load(scope, "bounded", FOUNDER, counter=(near, ALIEN))
@@ -230,7 +230,7 @@ def test_a_counter_example_is_left_alone(scope: Scope) -> None:
     assert answering(scope, FOUNDER, "bounded") == "bounded"
 
 
-def test_a_counter_example_wins_over_a_key_that_is_no_nearer(scope: Scope) -> None:
+def test_a_counter_example_wins_over_a_key_that_is_no_nearer(scope: ScopeIndex) -> None:
     load(scope, "torn", FOUNDER, counter=(FOUNDER,))
     found = nearest(scope, FOUNDER, "torn")
     assert found is not None
@@ -248,7 +248,7 @@ def test_a_counter_example_wins_over_a_key_that_is_no_nearer(scope: Scope) -> No
     ],
 )
 def test_a_question_that_denies_the_key_is_not_answered_and_is_told_why(
-    scope: Scope, question: str, asked: str, told: str
+    scope: ScopeIndex, question: str, asked: str, told: str
 ) -> None:
     load(scope, "a", question)
     assert answering(scope, question, "a") == "a"
@@ -258,7 +258,7 @@ def test_a_question_that_denies_the_key_is_not_answered_and_is_told_why(
     assert told in found.why
 
 
-def test_a_key_that_is_denied_does_not_stand_before_one_that_is_not(scope: Scope) -> None:
+def test_a_key_that_is_denied_does_not_stand_before_one_that_is_not(scope: ScopeIndex) -> None:
     load(scope, "before", "Do I take the pill before meals?")
     load(scope, "after", "Do I take the pill after meals?")
     for order in (("before", "after"), ("after", "before")):
@@ -266,7 +266,7 @@ def test_a_key_that_is_denied_does_not_stand_before_one_that_is_not(scope: Scope
             assert answering(scope, f"Do I take the pill {name} meals?", *order) == name
 
 
-def test_what_is_told_of_a_decision(scope: Scope) -> None:
+def test_what_is_told_of_a_decision(scope: ScopeIndex) -> None:
     load(scope, "a", FOUNDER)
     found = nearest(scope, FOUNDER, "a")
     assert found is not None
@@ -277,7 +277,7 @@ def test_what_is_told_of_a_decision(scope: Scope) -> None:
     assert "but" not in found.why
 
 
-def test_widening_divides_the_odds_of_the_bound(scope: Scope) -> None:
+def test_widening_divides_the_odds_of_the_bound(scope: ScopeIndex) -> None:
     record = learned(scope, FOUNDER)
     scope.load("a", record)
     scope.load("wide", widen(record, 4.0))
@@ -292,7 +292,7 @@ def test_widening_divides_the_odds_of_the_bound(scope: Scope) -> None:
     assert bounds["narrow"] == pytest.approx(bounds["a"] * 4, rel=0.02)
 
 
-def test_a_turn_that_points_back_is_answered_as_it_is_meant(scope: Scope) -> None:
+def test_a_turn_that_points_back_is_answered_as_it_is_meant(scope: ScopeIndex) -> None:
     asked = (FOUNDER, "Ada Quill.", "How old is she?")
     scope.load("a", scope.learn(ScopeRequest(keys=(asked,))).model_dump())
     part = scope.compile("default", ["a"])
@@ -308,7 +308,7 @@ def test_a_turn_that_points_back_is_answered_as_it_is_meant(scope: Scope) -> Non
 # -- what stands beside
 
 
-def test_edits_about_the_same_are_found_live_or_not(scope: Scope) -> None:
+def test_edits_about_the_same_are_found_live_or_not(scope: ScopeIndex) -> None:
     load(scope, "a", FOUNDER)
     load(scope, "b", "Where is the head office of Lumen?")
     load(scope, "c", SHIPPING)
@@ -324,7 +324,7 @@ def test_edits_about_the_same_are_found_live_or_not(scope: Scope) -> None:
 @pytest.mark.parametrize(
     ("edit", "asked"), [("What does 😀 mean?", "What does 🚀 mean?"), ("鯖の値段は何ですか?", "鮪の価格は何ですか?")]
 )
-def test_what_the_encoder_cannot_read_is_not_word_for_word_the_same(scope: Scope, edit: str, asked: str) -> None:
+def test_what_the_encoder_cannot_read_is_not_word_for_word_the_same(scope: ScopeIndex, edit: str, asked: str) -> None:
     load(scope, "a", edit)
     same, other = (nearest(scope, text, "a") for text in (edit.upper().rstrip("?"), asked))
     assert same is not None

@@ -11,7 +11,7 @@ from itertools import combinations
 from unicodedata import normalize
 
 from app.domain.words import Span, fold, placed_words, plain_words, words_of
-from app.scope.closed import ClosedWords
+from app.scope.closed_words import ClosedWords
 
 _BREAK = re.compile(r"(?<=[.?!。？！])[\"”»)\]]*\s+|\n+")
 _QUOTED = re.compile(r"[\"“«]([^\"”»]{2,80})[\"”»]")
@@ -26,7 +26,7 @@ TITLE_WORDS = 6
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class ParsedQuestion:
     """What a prompt asks. `texts` are its readings, the fullest first; `said` all that may name someone: the question
     with the turns that it points back to."""
 
@@ -38,13 +38,13 @@ class Asked:
         return words_of(self.said)
 
 
-def read(turns: Sequence[str], closed: ClosedWords) -> Asked:
+def read(turns: Sequence[str], closed: ClosedWords) -> ParsedQuestion:
     """Of a conversation's turns, the user's and the model's by turns, the last one the user's; or of a bare prompt."""
     turns = [normalize("NFC", turn) for turn in turns]  # an accent of its own would cut a word in two
     question = turns[-1].strip()
     alone = _read_alone(question)
     if len(turns) < 3 or not leans_on_history(question, closed):
-        return Asked(alone, question)
+        return ParsedQuestion(alone, question)
     asked = len(turns) - 3
     while asked > 1 and points_back(turns[asked], closed):
         asked -= 2  # "And Sweden?" says no more than this one: what it points back to does
@@ -52,7 +52,7 @@ def read(turns: Sequence[str], closed: ClosedWords) -> Asked:
     words = plain_words(question)
     telling = [word for word in words if word not in closed.grammar(words).small]
     texts = (whole,) if points_back(question, closed) and len(telling) < 2 else (whole, *alone)
-    return Asked(tuple(dict.fromkeys(texts))[:MOST_TEXTS], whole)
+    return ParsedQuestion(tuple(dict.fromkeys(texts))[:MOST_TEXTS], whole)
 
 
 def _read_alone(question: str) -> tuple[str, ...]:
