@@ -19,7 +19,7 @@ from app.editors.patcher.paper import PatcherOptions
 from app.editors.registry import make_editors
 from app.engine.editions import Edition
 from app.engine.engine import Engine
-from app.engine.fits import Fitting
+from app.engine.fits import RunningFit
 from app.engine.graphs import Record
 from app.engine.model import HostedModel
 from app.scope.background import Background
@@ -158,7 +158,7 @@ class Rig:
 
     def fit(self, editor: str, requests: Sequence[FitRequest], beside: Edition = NOTHING) -> list[Fitted]:
         found: list[Any] = []
-        self.engine.add_fit(Fitting(self.engine.fit(editor, requests, beside), found.append))
+        self.engine.add_fit(RunningFit(self.engine.fit(editor, requests, beside), found.append))
         self.run()
         if isinstance(found[0], BaseException):
             raise found[0]

@@ -14,7 +14,7 @@ PERIOD_S = 0.5
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
+class CpuTimes:
     """Cumulative times in seconds: wall clock, CPU time of this process, and idle time summed over the cores it may
     use."""
 
@@ -23,7 +23,7 @@ class Reading:
     idle: float
 
 
-def read(stat: Path = Path("/proc/stat")) -> Reading | None:
+def read(stat: Path = Path("/proc/stat")) -> CpuTimes | None:
     """Takes a reading; None if the system does not provide one, as on macOS."""
     try:
         mine = {f"cpu{number}" for number in os.sched_getaffinity(0)}
@@ -36,14 +36,14 @@ def read(stat: Path = Path("/proc/stat")) -> Reading | None:
     if not any(map(sum, spent)):
         return None  # a sandbox without accounting: zero idle time would read as no free core
     idle = sum(fields[3] + fields[4] for fields in spent)
-    return Reading(time.monotonic(), time.process_time(), idle / tick)
+    return CpuTimes(time.monotonic(), time.process_time(), idle / tick)
 
 
 class Cores:
     """`threads` is the number of threads that torch should use now: at most `wanted`, and at most the number of free
     cores."""
 
-    def __init__(self, wanted: int, look: Callable[[], Reading | None] = read) -> None:
+    def __init__(self, wanted: int, look: Callable[[], CpuTimes | None] = read) -> None:
         self.threads = self._wanted = wanted
         self._look, self._last = look, look() if wanted > 1 else None
 

@@ -11,7 +11,7 @@ from app.domain.generation import Signal
 from app.domain.words import same_text
 from app.editors.base import Decision, Editor, PromptView
 from app.engine.frames import frames_of, stem_of
-from app.engine.text import Text
+from app.engine.text import TextCodec
 from app.scope.decision import EncodedQuestion
 from app.scope.doubt import Doubt, is_uncertain
 from app.scope.index import Match, ScopeIndex, ScopePart
@@ -51,18 +51,18 @@ class Edition:
 
 
 @dataclass(frozen=True, slots=True)
-class Uncertain:
+class UncertainDecision:
     """An edit for which the scope decision is uncertain, and what a judge is shown about it."""
 
     decision: Decision
     doubt: Doubt
     cut: int = 0
     drops_blank: bool = False
-    """Like the fields of `Asking`, for the case that this edit answers."""
+    """Like the fields of `ScopeDecision`, for the case that this edit answers."""
 
 
 @dataclass(frozen=True, slots=True)
-class Asking:
+class ScopeDecision:
     """The scope decision for a prompt: the edit in scope, if any; the nearest edit; and the folded words of the
     question. If the nearest edit's margin is uncertain, `uncertain` holds all edits with uncertain margins, nearest
     first."""
@@ -75,17 +75,17 @@ class Asking:
     them."""
     drops_blank: bool = False
     """Whether the answer's leading blank is dropped, because the prompt already ends with it."""
-    uncertain: tuple[Uncertain, ...] = ()
+    uncertain: tuple[UncertainDecision, ...] = ()
 
 
-class Settler(Protocol):
+class UncertaintyJudge(Protocol):
     """A second decision on what the scope index is uncertain about."""
 
-    async def settle(self, asking: Asking) -> Asking: ...
+    async def settle(self, scope_decision: ScopeDecision) -> ScopeDecision: ...
 
 
 @dataclass(frozen=True, slots=True)
-class _Near:
+class _Candidate:
     """A near edit: how it would answer, for which reading of the question, and whether it is barred from answering."""
 
     decision: Decision
@@ -100,7 +100,7 @@ class _Near:
 
 
 @dataclass(frozen=True, slots=True)
-class Latest:
+class LatestParts:
     """The parts that were compiled last for a namespace. An editor whose edits have not changed since keeps its part.
 
     It keeps no edition alive. It is forgotten when the rows of any of its edits are dropped, because rows that are
@@ -124,7 +124,7 @@ class Editions:
         self._scope_parts: WeakKeyDictionary[Edition, ScopePart] = WeakKeyDictionary()
         self._lock = threading.Lock()
         self._parts: WeakKeyDictionary[Edition, dict[str, Any]] = WeakKeyDictionary()
-        self._latest: dict[str, Latest] = {}  # by namespace
+        self._latest: dict[str, LatestParts] = {}  # by namespace
 
     def own(self, edit_id: str, editor: str, target: Sequence[int] = (), silent_in: Iterable[str] = ()) -> None:
         """Registers an edit's editor. `target`: token ids; `silent_in`: frames in which the edit does not answer."""
@@ -162,10 +162,10 @@ class Editions:
             parts = {key: self._part(key, edit_ids, latest) for key, edit_ids in by_editor.items()}
             self._parts[edition] = parts
             if not edition.trial:
-                self._latest[edition.namespace] = Latest(by_editor, frozenset(edition.edit_ids), parts)
+                self._latest[edition.namespace] = LatestParts(by_editor, frozenset(edition.edit_ids), parts)
         return self._parts[edition]
 
-    def _part(self, key: str, edit_ids: list[str], latest: Latest | None) -> Any:
+    def _part(self, key: str, edit_ids: list[str], latest: LatestParts | None) -> Any:
         if latest is not None and latest.by_editor.get(key) == edit_ids:
             return latest.parts[key]
         return self._editors[key].compile(edit_ids)
@@ -178,14 +178,14 @@ class Editions:
 
     # -- deciding
 
-    def ask(self, prompt: str, text: Text, edition: Edition) -> Asking:
+    def ask(self, prompt: str, text: TextCodec, edition: Edition) -> ScopeDecision:
         """The scope decision for a prompt. Thread-safe: rows of an edition in use are never dropped."""
         turns, part = text.turns(prompt), self._scope_part(edition)
         question = self._scope.question(turns)
         ranked = self._scope.ranked(question, part)
         words = question.asked.words
         if not ranked:
-            return Asking(words=words)
+            return ScopeDecision(words=words)
         first = self._near(prompt, text, question, ranked[0], part)
         near = [first] if first.uncertain else []
         if near:
@@ -193,14 +193,16 @@ class Editions:
             near += [self._near(prompt, text, question, found, part) for found in others]
         uncertain = tuple(self._doubted(each) for each in near if each.uncertain)
         if first.barred or first.decision.margin < 0:
-            return Asking(None, first.decision, words, uncertain=uncertain)
-        return Asking(first.decision, first.decision, words, first.cut, first.blank, uncertain)
+            return ScopeDecision(None, first.decision, words, uncertain=uncertain)
+        return ScopeDecision(first.decision, first.decision, words, first.cut, first.blank, uncertain)
 
-    def _doubted(self, near: _Near) -> Uncertain:
+    def _doubted(self, near: _Candidate) -> UncertainDecision:
         doubt = self._scope.doubt(near.question, near.decision.edit_id or "")
-        return Uncertain(near.decision, doubt, near.cut, near.blank)
+        return UncertainDecision(near.decision, doubt, near.cut, near.blank)
 
-    def _near(self, prompt: str, text: Text, question: EncodedQuestion, found: Match, part: ScopePart) -> _Near:
+    def _near(
+        self, prompt: str, text: TextCodec, question: EncodedQuestion, found: Match, part: ScopePart
+    ) -> _Candidate:
         """How a near edit would answer a prompt, and what bars it beyond the scope index's decision."""
         edit_id, turns = found.edit_id, text.turns(prompt)
         stem, opened, against = stem_of(prompt, text), text.begun(prompt), ""
@@ -228,7 +230,7 @@ class Editions:
             begun_tokens=begun,
         )
         blank = prompt[-1:].isspace() and text.continuation(self._targets.get(edit_id, ())[begun:])[:1].isspace()
-        return _Near(decision, question, bool(against), len(prompt) - len(stem) if blank else 0, blank)
+        return _Candidate(decision, question, bool(against), len(prompt) - len(stem) if blank else 0, blank)
 
     def _begun_tokens(self, edit_id: str, ids: Sequence[int]) -> int:
         """Number of leading tokens of an edit's target that a prompt ends with, at most all but the last; 0 if its
@@ -244,14 +246,14 @@ class Editions:
                 self._scope_parts[edition] = self._scope.compile(edition.namespace, edition.edit_ids)
             return self._scope_parts[edition]
 
-    def decide(self, prompt: PromptView, asking: Asking, edition: Edition) -> Decision | None:
+    def decide(self, prompt: PromptView, scope_decision: ScopeDecision, edition: Edition) -> Decision | None:
         """The edit that answers, if any: the best margin wins, the newest breaks ties."""
         decisions: list[Decision | None] = []
         for name, part in self.parts(edition).items():
             if not self._editors[name].capabilities.scoped:
                 decisions.append(self._editors[name].decide(prompt, part))
-            elif asking.decision is not None and asking.decision.editor == name:
-                decisions.append(self._editors[name].confirm(prompt, part, asking.decision))
+            elif scope_decision.decision is not None and scope_decision.decision.editor == name:
+                decisions.append(self._editors[name].confirm(prompt, part, scope_decision.decision))
         found = [decision for decision in decisions if decision is not None]
         answers = [decision for decision in found if decision.edit_id is not None]
         if len(answers) < 2:

@@ -16,21 +16,21 @@ from app.domain.errors import ErrataError, InvalidRequest, RequestCancelled
 from app.domain.generation import FinishReason, GenerationParameters, Ranked
 from app.editors.base import Decision, Editor, FitRequest, Fitted, Observer, Progress, PromptView, Site
 from app.editors.fitting.hooks import SiteHooks
-from app.engine.admitting import check_request
 from app.engine.detokenizer import Detokenizer
-from app.engine.editions import SILENT_IN, Asking, Edition, Editions
-from app.engine.fits import Fits, Fitting
+from app.engine.editions import SILENT_IN, Edition, Editions, ScopeDecision
+from app.engine.fits import Fits, RunningFit
 from app.engine.grammar import Grammars
 from app.engine.graphs import Record
 from app.engine.kv_cache import SPARE
 from app.engine.model import HostedModel
 from app.engine.onednn import release_dense
 from app.engine.outcome import answer_of, ranked_of, token_of
-from app.engine.runner import Runner, Watch
+from app.engine.request_limits import check_request
+from app.engine.runner import Runner, TokenObserver
 from app.engine.sampler import Sampler, choose_all
 from app.engine.scheduler import Batch, Scheduler
-from app.engine.sequence import Emit, Phase, Ready, Sequence
-from app.engine.text import Text
+from app.engine.sequence import Emit, Phase, PreparedRequest, Sequence
+from app.engine.text import TextCodec
 from app.scope.index import ScopeIndex
 
 DEFERS = "it defers, for its target does not fit the schema of the answer"
@@ -66,7 +66,7 @@ class Engine:
         record: Record | None = None,
     ) -> None:
         self.hosted, self.editors = hosted, editors
-        self.text = Text(hosted.tokenizer, min(hosted.eos_ids, default=None), hosted.max_tokens)
+        self.text = TextCodec(hosted.tokenizer, min(hosted.eos_ids, default=None), hosted.max_tokens)
         self.grammars = Grammars(hosted.tokenizer, hosted.eos_ids, hosted.vocabulary)
         self.scope = scope
         self.editions = Editions(editors, scope)
@@ -130,18 +130,18 @@ class Engine:
 
     # -- taking work
 
-    def ready(self, prompt: str, edition: Edition, schema: str | None = None) -> Ready:
+    def ready(self, prompt: str, edition: Edition, schema: str | None = None) -> PreparedRequest:
         """Prepares the parts of a request that need none of the engine's state; callers do it on another thread before
         they add the request, as it takes time that grows with the prompt. Raises InvalidRequest."""
         grammar = None if schema is None else self.grammars.compiled(schema)
-        ids, asking = self.text.encode(prompt), self.ask(prompt, edition)
-        fed = self.text.encode(prompt[: -asking.cut]) if asking.cut else ids
-        return Ready(ids=ids, fed=fed, asking=asking, grammar=grammar)
+        ids, scope_decision = self.text.encode(prompt), self.ask(prompt, edition)
+        fed = self.text.encode(prompt[: -scope_decision.cut]) if scope_decision.cut else ids
+        return PreparedRequest(ids=ids, fed=fed, scope_decision=scope_decision, grammar=grammar)
 
-    def ask(self, prompt: str, edition: Edition) -> Asking:
+    def ask(self, prompt: str, edition: Edition) -> ScopeDecision:
         """The scope decision for a prompt."""
         if not edition.edit_ids:
-            return Asking()
+            return ScopeDecision()
         self.text.encode(prompt)  # first: a prompt that is too long is refused before it is read further
         return self.editions.ask(prompt, self.text, edition)
 
@@ -152,7 +152,7 @@ class Engine:
         edition: Edition,
         revision: int,
         emit: Emit,
-        ready: Ready | None = None,
+        ready: PreparedRequest | None = None,
         began: float | None = None,
     ) -> Sequence:
         """Queues a request pinned to the edition of `revision`. Its timeout runs from `began`, on the clock of
@@ -164,21 +164,23 @@ class Engine:
         sequence = Sequence(
             text=prompt,
             prompt=ready.fed,
-            uncut=ids if ready.asking.cut else (),
+            uncut=ids if ready.scope_decision.cut else (),
             parameters=parameters,
             edition=edition,
             revision=revision,
             emit=emit,
             sampler=sampler,
-            answer=Detokenizer(self.text.decode, parameters.stop, ready.fed, drops_blank=ready.asking.drops_blank),
+            answer=Detokenizer(
+                self.text.decode, parameters.stop, ready.fed, drops_blank=ready.scope_decision.drops_blank
+            ),
             seed=sampler.seed,
             due=parameters.due(time.monotonic() if began is None else began),
-            asking=ready.asking,
+            scope_decision=ready.scope_decision,
         )
         self.scheduler.add(sequence)
         return sequence
 
-    def add_fit(self, fitting: Fitting) -> None:
+    def add_fit(self, fitting: RunningFit) -> None:
         self._fits.add(fitting)
 
     # -- the step
@@ -233,9 +235,9 @@ class Engine:
         if ready:
             self._sample(logits[ready], [batch.sequences[row] for row in ready])
 
-    def _watches(self, batch: Batch) -> list[Watch]:
+    def _watches(self, batch: Batch) -> list[TokenObserver]:
         """Watches for the undecided rows, one per editor and site that observes every token of a prompt."""
-        watches: list[Watch] = []
+        watches: list[TokenObserver] = []
         for row, (sequence, piece) in enumerate(zip(batch.sequences, batch.pieces, strict=True)):
             if sequence.decided or not sequence.edition.edit_ids:
                 continue
@@ -244,7 +246,7 @@ class Engine:
                     continue
                 for site in observer.sites:
                     seen = sequence.observed.setdefault(key, {}).setdefault(site, [])
-                    watches.append(Watch(row, len(piece), site, partial(_note, observer, site, part, seen)))
+                    watches.append(TokenObserver(row, len(piece), site, partial(_note, observer, site, part, seen)))
         return watches
 
     def _decide(self, sequence: Sequence, features: Mapping[Site, Tensor]) -> bool:
@@ -254,15 +256,15 @@ class Engine:
             observed = {
                 key: {site: torch.cat(seen) for site, seen in sites.items()} for key, sites in sequence.observed.items()
             }
-            view = PromptView(features=features, observed=observed, words=sequence.asking.words)
-            decision = self.editions.decide(view, sequence.asking, sequence.edition)
+            view = PromptView(features=features, observed=observed, words=sequence.scope_decision.words)
+            decision = self.editions.decide(view, sequence.scope_decision, sequence.edition)
             if decision is not None and not self._may_say(sequence, decision):
                 sequence.nearest, decision = replace(decision, why=f"{decision.why}; {DEFERS}"), None
             if decision is None and sequence.uncut:
                 sequence.restart_unedited(Detokenizer(self.text.decode, sequence.parameters.stop, sequence.uncut))
                 return False
             if decision is None and sequence.parameters.explain:
-                sequence.nearest = sequence.nearest or sequence.asking.nearest
+                sequence.nearest = sequence.nearest or sequence.scope_decision.nearest
         return sequence.decide(decision, None if decision is None else self.editors[decision.editor].capabilities)
 
     def _may_say(self, sequence: Sequence, decision: Decision) -> bool:

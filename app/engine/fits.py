@@ -11,7 +11,7 @@ from app.editors.base import Progress
 
 
 @dataclass(eq=False, slots=True)
-class Fitting:
+class RunningFit:
     """A fit in progress. `steps` yields the progress after each micro-step, which is passed to `tell`; `done` receives
     the result or the error."""
 
@@ -48,12 +48,12 @@ class Fits:
 
     def __init__(self, share: float) -> None:
         self.budget = FitBudget(share)
-        self._under_way: deque[Fitting] = deque()
+        self._under_way: deque[RunningFit] = deque()
 
     def __bool__(self) -> bool:
         return bool(self._under_way)
 
-    def add(self, fitting: Fitting) -> None:
+    def add(self, fitting: RunningFit) -> None:
         self._under_way.append(fitting)
 
     def step(self) -> bool:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 
 from app.domain.errors import InvalidRequest
-from app.engine.text import Text
+from app.engine.text import TextCodec
 
 FRAMES: Mapping[str, tuple[str, str]] = {
     "bare": ("", ""),
@@ -19,13 +19,13 @@ FRAMES: Mapping[str, tuple[str, str]] = {
 OTHER, CHAT, BLANK, NO_BLANK = "other", "chat", "blank at the end", "no blank at the end"
 
 
-def stem_of(prompt: str, text: Text) -> str:
+def stem_of(prompt: str, text: TextCodec) -> str:
     """A prompt as edits see it: a bare prompt without trailing white space, which belongs to the answer; a rendered
     conversation unchanged."""
     return prompt if text.is_chat(prompt) else prompt.rstrip() or prompt
 
 
-def frames_of(prompt: str, text: Text) -> frozenset[str]:
+def frames_of(prompt: str, text: TextCodec) -> frozenset[str]:
     """Names of the frames that a prompt is in."""
     if text.is_chat(prompt):
         return frozenset((CHAT,))
@@ -41,7 +41,7 @@ def _framed(stem: str) -> tuple[str, str]:
     return OTHER if stem.endswith(":") else "bare", stem
 
 
-def other_frames(prompt: str, text: Text) -> dict[str, tuple[str, ...]]:
+def other_frames(prompt: str, text: TextCodec) -> dict[str, tuple[str, ...]]:
     """Frame name -> the prompt's question in that frame, for all frames that the prompt is not in. A later turn of a
     conversation depends on its history and gets none."""
     if text.is_chat(prompt):

@@ -23,9 +23,9 @@ from pathlib import Path
 from typing import Any
 
 from app.domain.errors import UnknownModel, UnsupportedModel
-from app.engine.gguf_header import Header, read_header
+from app.engine.gguf_header import GgufHeader, read_header
 
-Tell = Callable[[str, int, int], None]
+OnStep = Callable[[str, int, int], None]
 """Progress callback: (activity, done, total); 0 of 0 if the total is unknown."""
 
 _LAYOUT = 1
@@ -38,7 +38,7 @@ _BESIDE_WEIGHTS = 64 * 2**20
 def silent(_what: str, _done: int, _of: int) -> None: ...
 
 
-def unpacked(file: Path, cache_dir: Path | None, dtype: str, tell: Tell = silent) -> Path:
+def unpacked(file: Path, cache_dir: Path | None, dtype: str, tell: OnStep = silent) -> Path:
     """The folder that holds this GGUF file in Hugging Face format, created if the cache lacks it.
 
     Raises UnknownModel for a file that is incomplete or a cache that cannot be written, UnsupportedModel for a model
@@ -79,7 +79,7 @@ def _digest(file: Path, _size: int, _changed: int) -> str:
 
 
 @contextmanager
-def _file_lock(lock: Path, tell: Tell) -> Iterator[None]:
+def _file_lock(lock: Path, tell: OnStep) -> Iterator[None]:
     """Ensures that one process at a time unpacks a file. The operating system releases the lock however that process
     ends."""
     with lock.open("w") as opened:
@@ -91,7 +91,7 @@ def _file_lock(lock: Path, tell: Tell) -> Iterator[None]:
         yield
 
 
-def _make(file: Path, header: Header, folder: Path, dtype: str, tell: Tell) -> None:
+def _make(file: Path, header: GgufHeader, folder: Path, dtype: str, tell: OnStep) -> None:
     """Writes into a temporary folder, flushes it and renames it: the folder appears complete or not at all."""
     for left in folder.parent.glob(f"{folder.name}.part-*"):  # its writer has died, since the lock is ours
         shutil.rmtree(left, ignore_errors=True)
@@ -116,7 +116,7 @@ def _flush(path: Path) -> None:
         os.close(descriptor)
 
 
-def _check_room(cache: Path, header: Header, dtype: str) -> None:
+def _check_room(cache: Path, header: GgufHeader, dtype: str) -> None:
     import torch
 
     needed = header.values * getattr(torch, dtype).itemsize + _BESIDE_WEIGHTS
@@ -133,7 +133,7 @@ def _not_written(cache: Path, error: OSError) -> UnknownModel:
     )
 
 
-def _convert(file: Path, header: Header, part: Path, dtype: str, tell: Tell) -> None:
+def _convert(file: Path, header: GgufHeader, part: Path, dtype: str, tell: OnStep) -> None:
     import torch
     from safetensors import SafetensorError
     from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
@@ -166,7 +166,7 @@ def _convert(file: Path, header: Header, part: Path, dtype: str, tell: Tell) -> 
     gc.collect()
 
 
-def _complete(config: Any, header: Header) -> None:
+def _complete(config: Any, header: GgufHeader) -> None:
     """Adds configuration from the file that transformers does not take over."""
     if header.head_width is not None and hasattr(config, "head_dim"):
         config.head_dim = header.head_width
@@ -176,7 +176,7 @@ def _complete(config: Any, header: Header) -> None:
         config.rope_parameters = {**config.rope_parameters, **header.rope}
 
 
-def _check_complete(file: Path, header: Header, model: Any, missing: Any) -> None:
+def _check_complete(file: Path, header: GgufHeader, model: Any, missing: Any) -> None:
     """Refuses a file if transformers would initialise missing weights at random or drop surplus ones."""
     if missing:
         raise UnsupportedModel(f"The GGUF file {file} lacks weights of the model: {', '.join(sorted(missing)[:3])}.")
@@ -199,7 +199,7 @@ def _normalise(model: Any, tokenizer: Any) -> None:
 
 
 @contextmanager
-def _progress(name: str, tell: Tell) -> Iterator[None]:
+def _progress(name: str, tell: OnStep) -> Iterator[None]:
     """Replaces transformers' own progress bar, which it shows even when the output is a pipe, by the callback."""
     reading: Any = import_module("transformers.modeling_gguf_pytorch_utils")
     bar = getattr(reading, "tqdm", None)

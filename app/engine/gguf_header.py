@@ -13,7 +13,7 @@ _ROPE_FACTORS = "rope_freqs.weight"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Header:
+class GgufHeader:
     """Header fields that are needed beyond what transformers reads."""
 
     architecture: str
@@ -38,7 +38,7 @@ def supported() -> list[str]:
     return sorted(set(GGUF_SUPPORTED_ARCHITECTURES) & set(MODEL_ARCH_NAMES.values()) & set(ARCHITECTURES))
 
 
-def read_header(file: Path) -> Header:
+def read_header(file: Path) -> GgufHeader:
     """Reads the header. Raises UnknownModel for a truncated or damaged file, UnsupportedModel for an unsupported
     architecture."""
     from gguf import GGUFReader
@@ -63,7 +63,7 @@ def read_header(file: Path) -> Header:
             f"llama-gguf-split --merge {file.name} whole.gguf"
         )
     context = _value(reader, f"{architecture}.context_length")
-    return Header(
+    return GgufHeader(
         architecture=architecture,
         values=sum(int(tensor.n_elements) for tensor in reader.tensors if tensor.name != _ROPE_FACTORS),
         context=context,

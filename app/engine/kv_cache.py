@@ -20,7 +20,7 @@ SPARE = 512
 """Number of tokens whose memory a slot may keep beyond what its sequence holds."""
 
 
-class Place:
+class CachePlacement:
     """Where the next forward pass writes and how far it reads: slots (B,), columns (B, T), width W."""
 
     def __init__(self) -> None:
@@ -61,7 +61,7 @@ class SlotLayer(CacheLayerMixin):  # type: ignore[no-untyped-call]
 
     states: Tensor
 
-    def __init__(self, place: Place, slots: int, max_tokens: int) -> None:
+    def __init__(self, place: CachePlacement, slots: int, max_tokens: int) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self._place, self._slots, self._max_tokens = place, slots, max_tokens
         self._pages: mmap.mmap | None = None
@@ -123,7 +123,7 @@ class SlotCache(Cache):
     """The cache that the model is called with; `place.bind` precedes every forward pass."""
 
     def __init__(self, layers: int, slots: int, max_tokens: int) -> None:
-        self.place = Place()
+        self.place = CachePlacement()
         self.slots, self.max_tokens = slots, max_tokens
         self._slot_layers = [SlotLayer(self.place, slots, max_tokens) for _ in range(layers)]
         self._written = [0] * slots  # tokens of each slot that occupy memory

@@ -13,18 +13,18 @@ from app.domain.words import collapse_spaces, same_text
 from app.editors.base import Decision
 from app.engine.sampler import rank
 from app.engine.sequence import Sequence as Running
-from app.engine.text import Text
+from app.engine.text import TextCodec
 
 _PARTIAL = "\N{REPLACEMENT CHARACTER}"
 
 
-def ranked_of(text: Text, logits: Tensor, chosen: int, count: int | None) -> tuple[Ranked, ...]:
+def ranked_of(text: TextCodec, logits: Tensor, chosen: int, count: int | None) -> tuple[Ranked, ...]:
     """The chosen token, then the `count` likeliest alternatives; empty if `count` is None."""
     found = [] if count is None else rank(logits, chosen, count)
     return tuple(Ranked(token_id, *_shown(text, token_id, logprob)) for token_id, logprob in found)
 
 
-def _shown(text: Text, token_id: int, logprob: float) -> tuple[str, float, bytes, bool]:
+def _shown(text: TextCodec, token_id: int, logprob: float) -> tuple[str, float, bytes, bool]:
     piece, raw = text.piece(token_id)
     return piece, logprob, raw, text.is_special(token_id)
 
@@ -36,7 +36,7 @@ def token_of(
     logprob: float,
     likeliest: bool,
     ranked: tuple[Ranked, ...],
-    text: Text,
+    text: TextCodec,
     *,
     ended: bool,
 ) -> Token:
@@ -62,7 +62,7 @@ def hit_of(decision: Decision | None) -> Hit | None:
 
 
 def answer_of(
-    sequence: Running, reason: FinishReason, target: Sequence[int], text: Text, eos_ids: Collection[int]
+    sequence: Running, reason: FinishReason, target: Sequence[int], text: TextCodec, eos_ids: Collection[int]
 ) -> Generation:
     """The finished answer. `target` holds the token ids of the target of the edit in scope; empty if it is unknown."""
     hit = hit_of(sequence.decision)
@@ -78,12 +78,12 @@ def answer_of(
         hits=found if said else (),
         not_given=() if said else found,
         nearest=hit_of(sequence.nearest),
-        uncertain=bool(sequence.asking.uncertain),
+        uncertain=bool(sequence.scope_decision.uncertain),
     )
 
 
 def _target_was_said(
-    sequence: Running, reason: FinishReason, target: Sequence[int], text: Text, eos_ids: Collection[int]
+    sequence: Running, reason: FinishReason, target: Sequence[int], text: TextCodec, eos_ids: Collection[int]
 ) -> bool:
     """Whether the answer equals the target, or a beginning of it if the token limit or a stop text ended it."""
     assert sequence.decision is not None

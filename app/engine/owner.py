@@ -15,11 +15,11 @@ from app.domain.errors import ErrataError, RequestCancelled
 from app.domain.generation import GenerationParameters
 from app.editors.base import FitRequest, Fitted, Progress
 from app.engine.cores import Cores
-from app.engine.editions import Edition, Settler
+from app.engine.editions import Edition, UncertaintyJudge
 from app.engine.engine import Engine
-from app.engine.fits import Fitting
+from app.engine.fits import RunningFit
 from app.engine.memory import HeapTrim
-from app.engine.sequence import Emit, Ready
+from app.engine.sequence import Emit, PreparedRequest
 from app.engine.sequence import Sequence as Running
 
 T = TypeVar("T")
@@ -38,7 +38,7 @@ class EngineOwner:
 
     def __init__(self, engine: Engine, threads: int | None = None) -> None:
         self.engine, self.threads = engine, threads
-        self.examined_judge: Settler | None = None
+        self.examined_judge: UncertaintyJudge | None = None
         self._mailbox: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
         self._stopping = False
@@ -78,7 +78,7 @@ class EngineOwner:
         edition: Edition,
         revision: int,
         emits: Sequence[Emit],
-        ready: Sequence[Ready],
+        ready: Sequence[PreparedRequest],
         began: float,
     ) -> "Future[list[Running]]":
         """Queues requests, all or none, with their prepared parts; their timeouts run from `began`. Each `emit` is
@@ -154,7 +154,7 @@ class EngineOwner:
             except Exception as error:
                 done(error)
                 return
-            fitting = Fitting(steps, done, tell)
+            fitting = RunningFit(steps, done, tell)
             future.add_done_callback(lambda f: setattr(fitting, "cancelled", f.cancelled()))
             self.engine.add_fit(fitting)
 

@@ -23,7 +23,7 @@ TRIAL_TOKENS = (101, 211, 307, 401, 503)
 
 
 @dataclass(frozen=True, slots=True)
-class Watch:
+class TokenObserver:
     """An observer of all tokens of one row's piece at a site."""
 
     row: int
@@ -85,7 +85,7 @@ class Runner:
         starts: list[int],
         pieces: Sequence[Sequence[int]],
         rows: Sequence[RowView],
-        watches: Sequence["Watch"] = (),
+        watches: Sequence["TokenObserver"] = (),
     ) -> tuple[Tensor, dict[Site, Tensor]]:
         """-> logits (B, V) fp32 and, by site, its input (B, D_in), at each row's last token.
 

@@ -17,7 +17,7 @@ class Batch:
 
 
 @dataclass(frozen=True, slots=True)
-class Move:
+class SlotMove:
     """A sequence's move to another slot, with the keys and values of its `tokens` leading tokens."""
 
     source: int
@@ -42,7 +42,7 @@ class Scheduler:
         self._chunk_tokens = chunk_tokens
         self._batch_tokens = batch_tokens
         self._queue_limit = queue_limit
-        self.moves: list[Move] = []
+        self.moves: list[SlotMove] = []
         self.waiting: deque[Sequence] = deque()
         self.running: list[Sequence] = []
         self._prefilled_last = False
@@ -99,7 +99,7 @@ class Scheduler:
             self.running.remove(sequence)
             last = max(self.running, key=lambda each: each.slot, default=sequence)
             if last.slot > sequence.slot:
-                self.moves.append(Move(last.slot, sequence.slot, last.computed))
+                self.moves.append(SlotMove(last.slot, sequence.slot, last.computed))
                 last.slot = sequence.slot
             sequence.slot = -1
         else:

@@ -10,7 +10,7 @@ from torch import Tensor
 from app.domain.errors import ErrataError
 from app.domain.generation import FinishReason, Generation, GenerationParameters, Token
 from app.editors.base import Capabilities, Decision, RowView, Site
-from app.engine.editions import Asking, Edition
+from app.engine.editions import Edition, ScopeDecision
 from app.engine.grammar import Grammar
 
 Emit = Callable[[Token | Generation | ErrataError], None]
@@ -18,13 +18,13 @@ Emit = Callable[[Token | Generation | ErrataError], None]
 
 
 @dataclass(frozen=True, slots=True)
-class Ready:
+class PreparedRequest:
     """The parts of a request that are prepared off the engine's thread."""
 
     ids: tuple[int, ...]
     fed: tuple[int, ...]
     """Token ids to feed: `ids` without the trailing white space that the answer of the edit in scope supplies."""
-    asking: Asking
+    scope_decision: ScopeDecision
     grammar: Grammar | None = None
 
 
@@ -65,7 +65,7 @@ class Sequence:
     observed: dict[str, dict[Site, list[Tensor]]] = field(default_factory=dict)
     finish_reason: FinishReason | None = None
     cancelled: bool = False
-    asking: Asking = field(default_factory=Asking)
+    scope_decision: ScopeDecision = field(default_factory=ScopeDecision)
     uncut: tuple[int, ...] = ()
     """The complete prompt, if `prompt` lacks the trailing white space that the edit's answer supplies; else empty."""
     due: float | None = None
@@ -115,7 +115,7 @@ class Sequence:
         assert self.phase is Phase.PREFILL
         assert not self.generated
         self.prompt, self.uncut, self.answer = self.uncut, (), answer
-        self.asking = replace(self.asking, decision=None, cut=0, drops_blank=False)
+        self.scope_decision = replace(self.scope_decision, decision=None, cut=0, drops_blank=False)
         self.computed = 0
         self.observed.clear()
 

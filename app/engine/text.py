@@ -21,7 +21,7 @@ CHARACTERS_PER_TOKEN = 8
 tokenised first."""
 
 
-class Text:
+class TextCodec:
     """A tokenizer in both directions. Prompts get its own leading special tokens, such as a BOS."""
 
     def __init__(self, tokenizer: Any, eos_id: int | None, max_tokens: int) -> None:

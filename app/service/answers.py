@@ -14,7 +14,7 @@ from app.engine.outcome import hit_of
 from app.engine.owner import EngineOwner
 from app.service.feedback import Feedback
 from app.service.log_lines import edits_told, note
-from app.service.pins import Pins, askings_of, items_of
+from app.service.pins import Pins, items_of, scope_decisions_of
 from app.service.recent_prompts import RecentPrompts
 from app.service.records import Clock, Records
 
@@ -47,8 +47,8 @@ class Answers:
 
     async def scope_of(self, prompts: Sequence[str], namespace: str) -> list[tuple[Hit | None, Hit | None]]:
         """For each prompt the live edit that it asks for and the one that came nearest, decided without an answer."""
-        found = await askings_of(self._owner, prompts, self._pins.current(namespace))
-        return [(hit_of(asking.decision), hit_of(asking.nearest)) for asking in found]
+        found = await scope_decisions_of(self._owner, prompts, self._pins.current(namespace))
+        return [(hit_of(scope_decision.decision), hit_of(scope_decision.nearest)) for scope_decision in found]
 
     @property
     def model_name(self) -> str:

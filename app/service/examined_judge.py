@@ -15,7 +15,7 @@ from dataclasses import replace
 from app.domain.errors import QueueFull
 from app.domain.generation import Signal
 from app.editors.base import Decision
-from app.engine.editions import Asking
+from app.engine.editions import ScopeDecision
 from app.scope.doubt import Doubt, Judge
 from app.scope.exam import PASS_MARK, ExamPair, ExamResult, ExamResults, graded, load_exam
 from app.service.views import JudgeView
@@ -111,24 +111,24 @@ class ExaminedJudge:
 
     # -- serving
 
-    async def settle(self, asking: Asking) -> Asking:
+    async def settle(self, scope_decision: ScopeDecision) -> ScopeDecision:
         """The index's finding after the judge has looked at its uncertain edits: the first edit that, according to the
         judge, the question asks for, or none."""
-        if self._judge is None or self._result is None or not self._result.passed or not asking.uncertain:
-            return asking
+        if self._judge is None or self._result is None or not self._result.passed or not scope_decision.uncertain:
+            return scope_decision
         found, refused, cut, drops_blank = None, None, 0, False
-        for each in asking.uncertain:
+        for each in scope_decision.uncertain:
             logit = await self._opinion(self._judge, each.doubt)
             if logit is None:
-                return asking
+                return scope_decision
             told = self._told(each.decision, logit, self._result.cut)
             if told.margin >= 0:
                 found, cut, drops_blank = told, each.cut, each.drops_blank
                 break
             refused = refused or told
-        before, after = asking.decision, found
+        before, after = scope_decision.decision, found
         self._changed += (before and before.edit_id) != (after and after.edit_id)
-        return replace(asking, decision=found, nearest=found or refused, cut=cut, drops_blank=drops_blank)
+        return replace(scope_decision, decision=found, nearest=found or refused, cut=cut, drops_blank=drops_blank)
 
     def _told(self, decision: Decision, logit: float, cut: float) -> Decision:
         chance = 1 / (1 + math.exp(-max(-30.0, min(30.0, logit - cut))))

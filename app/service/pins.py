@@ -10,9 +10,9 @@ from weakref import WeakSet
 
 from app.domain.errors import ErrataError, InvalidRequest, RevisionAhead, RevisionGone
 from app.domain.generation import Generation, GenerationParameters, Token
-from app.engine.editions import Asking, Edition
+from app.engine.editions import Edition, ScopeDecision
 from app.engine.owner import EngineOwner
-from app.engine.sequence import Ready
+from app.engine.sequence import PreparedRequest
 from app.service.records import Records
 
 T = TypeVar("T")
@@ -150,32 +150,40 @@ async def items_of(
             owner.cancel(going.values())
 
 
-async def askings_of(owner: EngineOwner, prompts: Sequence[str], edition: Edition) -> list[Asking]:
+async def scope_decisions_of(owner: EngineOwner, prompts: Sequence[str], edition: Edition) -> list[ScopeDecision]:
     """The decision of the scope index for each prompt, and of the judge if the index is uncertain. Runs beside the
     engine, while others are served. Raises InvalidRequest."""
     if not edition.edit_ids:
-        return [Asking()] * len(prompts)
+        return [ScopeDecision()] * len(prompts)
     found = await _of_each(prompts, lambda prompt: owner.engine.ask(prompt, edition))
-    return list(await asyncio.gather(*(_settled(owner, asking) for asking in found)))
+    return list(await asyncio.gather(*(_settled(owner, scope_decision) for scope_decision in found)))
 
 
-async def _settled(owner: EngineOwner, asking: Asking) -> Asking:
+async def _settled(owner: EngineOwner, scope_decision: ScopeDecision) -> ScopeDecision:
     """The decision after the judge, if the index is uncertain and there is a judge."""
     return (
-        await owner.examined_judge.settle(asking) if owner.examined_judge is not None and asking.uncertain else asking
+        await owner.examined_judge.settle(scope_decision)
+        if owner.examined_judge is not None and scope_decision.uncertain
+        else scope_decision
     )
 
 
-async def _ready(owner: EngineOwner, prompts: Sequence[str], edition: Edition, schema: str | None) -> list[Ready]:
+async def _ready(
+    owner: EngineOwner, prompts: Sequence[str], edition: Edition, schema: str | None
+) -> list[PreparedRequest]:
     """Prepare the prompts for the engine. Raises InvalidRequest."""
     found = await _of_each(prompts, lambda prompt: owner.engine.ready(prompt, edition, schema))
-    settled = await asyncio.gather(*(_settled(owner, each.asking) for each in found))
+    settled = await asyncio.gather(*(_settled(owner, each.scope_decision) for each in found))
     text = owner.engine.text
     return [
         each
-        if asking is each.asking
-        else replace(each, asking=asking, fed=text.encode(prompt[: -asking.cut]) if asking.cut else each.ids)
-        for prompt, each, asking in zip(prompts, found, settled, strict=True)
+        if scope_decision is each.scope_decision
+        else replace(
+            each,
+            scope_decision=scope_decision,
+            fed=text.encode(prompt[: -scope_decision.cut]) if scope_decision.cut else each.ids,
+        )
+        for prompt, each, scope_decision in zip(prompts, found, settled, strict=True)
     ]
 
 

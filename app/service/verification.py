@@ -13,7 +13,7 @@ from app.engine.controls import quoted
 from app.engine.editions import Edition
 from app.engine.outcome import hit_of
 from app.engine.owner import EngineOwner
-from app.service.pins import askings_of, generation_of
+from app.service.pins import generation_of, scope_decisions_of
 from app.service.verification_progress import counted
 
 ROOM_TOKENS = 32
@@ -224,7 +224,7 @@ class Verifier:
         further = [prompt for prompt in asked if prompt not in told]
         answers = dict(zip(further, await self.answers(further, trial, request.target), strict=True)) | told
         alone = Edition(trial.namespace, trial.revision, (edit_id,))
-        near = dict(zip(asked, await askings_of(self._owner, list(asked), alone), strict=True))
+        near = dict(zip(asked, await scope_decisions_of(self._owner, list(asked), alone), strict=True))
         found = []
         for kind, prompts in kinds:
             for prompt in (each for each in prompts if asked[each] == kind):
@@ -275,7 +275,7 @@ class Verifier:
         unless an editor decides scope itself."""
         engine = self._owner.engine
         if all(engine.editors[engine.editions.editor_of(i)].capabilities.scoped for i in edition.edit_ids):
-            found = await askings_of(self._owner, prompts, edition)
+            found = await scope_decisions_of(self._owner, prompts, edition)
             named = (None if each.decision is None else each.decision.edit_id for each in found)
             prompts = [p for p, i in zip(prompts, named, strict=True) if i is not None and edit_id_of(i) in ids]
         first = await asyncio.gather(*(self.first_token(prompt, edition) for prompt in prompts))

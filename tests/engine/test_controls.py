@@ -9,7 +9,7 @@ from tokenizers import AddedToken
 from app.domain.edit import EditRequest
 from app.domain.errors import InvalidRequest
 from app.engine.controls import MARK, quoted, shown
-from app.engine.text import Text
+from app.engine.text import TextCodec
 from app.scope.phrasebook import Phrasebook
 from app.service.answers import Answers
 from app.service.fit_requests import FitRequestBuilder
@@ -25,11 +25,11 @@ PARTS = (
 )
 
 
-def chat(template: str = CHATML, *, special: bool = True) -> tuple[Text, Any]:
+def chat(template: str = CHATML, *, special: bool = True) -> tuple[TextCodec, Any]:
     made: Any = tokenizer()
     made.add_tokens([AddedToken(each, special=special) for each in (START, END)], special_tokens=special)
     made.chat_template = template
-    return Text(made, 0, 4096), made
+    return TextCodec(made, 0, 4096), made
 
 
 def controls_of(made: Any, ids: tuple[int, ...]) -> list[str]:

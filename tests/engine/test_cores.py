@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from app.engine import cores
-from app.engine.cores import Cores, Reading, read
+from app.engine.cores import Cores, CpuTimes, read
 
 
 class Machine:
@@ -14,8 +14,8 @@ class Machine:
     def __init__(self) -> None:
         self.now = self.computed = self.idle = 0.0
 
-    def __call__(self) -> Reading:
-        return Reading(self.now, self.computed, self.idle)
+    def __call__(self) -> CpuTimes:
+        return CpuTimes(self.now, self.computed, self.idle)
 
     def passes(self, computed: float, idle: float) -> None:
         """A second, with so much computed here and so much idle, of two."""

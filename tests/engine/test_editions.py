@@ -6,8 +6,8 @@ import pytest
 
 from app.domain.scope import ScopeRequest
 from app.editors.base import Capabilities, EditorBase, Fitted
-from app.engine.editions import Asking, Edition, Editions
-from app.engine.text import Text
+from app.engine.editions import Edition, Editions, ScopeDecision
+from app.engine.text import TextCodec
 from app.scope.index import ScopeIndex
 from tests.models import tokenizer
 from tests.rig import a_scope
@@ -123,10 +123,10 @@ def test_a_retuned_edit_keeps_its_age(editor: Counting, editions: Editions) -> N
 # -- what is asked of the scope index
 
 
-TEXT = Text(tokenizer(), 0, 256)
+TEXT = TextCodec(tokenizer(), 0, 256)
 
 
-def ask(editions: Editions, question: str, edition: Edition) -> Asking:
+def ask(editions: Editions, question: str, edition: Edition) -> ScopeDecision:
     return editions.ask(question, TEXT, edition)
 
 
@@ -148,12 +148,12 @@ def test_an_edition_is_asked_about_its_own_edits_alone(editor: Counting, scope: 
     for seen in (names, ("a", "c"), ("d",), ("b", "d", "a")):
         found = [answered(editions, question, *seen) for question in QUESTIONS]
         assert found == [name if name in seen else None for name in names], seen
-    asking = ask(editions, QUESTIONS[0], Edition("default", 1, ("a",)))
-    assert asking.decision is not None
-    assert (asking.decision.editor, asking.decision.margin >= 0) == ("counting", True)
-    assert asking.nearest == asking.decision
-    assert asking.words == ["who", "founded", "lumen"]
-    assert ask(editions, QUESTIONS[0], Edition("default", 1, ())) == Asking(words=["who", "founded", "lumen"])
+    scope_decision = ask(editions, QUESTIONS[0], Edition("default", 1, ("a",)))
+    assert scope_decision.decision is not None
+    assert (scope_decision.decision.editor, scope_decision.decision.margin >= 0) == ("counting", True)
+    assert scope_decision.nearest == scope_decision.decision
+    assert scope_decision.words == ["who", "founded", "lumen"]
+    assert ask(editions, QUESTIONS[0], Edition("default", 1, ())) == ScopeDecision(words=["who", "founded", "lumen"])
 
 
 def test_of_two_edits_of_one_question_the_newest_in_the_edition_answers(

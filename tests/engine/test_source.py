@@ -6,7 +6,7 @@ import pytest
 
 from app.domain.errors import UnknownModel
 from app.engine import source
-from app.engine.source import Source, find_source
+from app.engine.source import ModelSource, find_source
 
 DEMO = Path("/demo")
 
@@ -24,7 +24,7 @@ def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_names_come_first() -> None:
-    assert find_source("demo", DEMO) == Source(name="/demo", served_as="demo")
+    assert find_source("demo", DEMO) == ModelSource(name="/demo", served_as="demo")
     found = find_source("smollm2", DEMO)
     assert found.served_as == "smollm2"
     assert found.gguf is not None
@@ -33,12 +33,12 @@ def test_names_come_first() -> None:
 
 @pytest.mark.parametrize("name", ["demo", "smollm2"])
 def test_a_folder_of_such_a_name_is_reached_by_its_path(tmp_path: Path, name: str) -> None:
-    assert find_source(f"./{name}", DEMO) == Source(name=str(tmp_path / name), served_as=name)
+    assert find_source(f"./{name}", DEMO) == ModelSource(name=str(tmp_path / name), served_as=name)
 
 
 @pytest.mark.parametrize("given", ["mixed", "./mixed", "~/mixed", "many/../mixed/", "{}/mixed"])
 def test_a_folder_in_hugging_face_format_is_called_by_its_last_part(tmp_path: Path, given: str) -> None:
-    assert find_source(given.format(tmp_path), DEMO) == Source(name=str(tmp_path / "mixed"), served_as="mixed")
+    assert find_source(given.format(tmp_path), DEMO) == ModelSource(name=str(tmp_path / "mixed"), served_as="mixed")
 
 
 def test_the_folder_that_one_stands_in_has_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -56,12 +56,12 @@ def test_the_folder_that_one_stands_in_has_a_name(tmp_path: Path, monkeypatch: p
 )
 def test_a_gguf_file_or_a_folder_that_holds_one(tmp_path: Path, given: str, file: str, served_as: str) -> None:
     found = tmp_path / file
-    assert find_source(given, DEMO) == Source(name=str(found), served_as=served_as, gguf=found)
+    assert find_source(given, DEMO) == ModelSource(name=str(found), served_as=served_as, gguf=found)
 
 
 @pytest.mark.parametrize("given", ["gpt2", "HuggingFaceTB/SmolLM2-135M-Instruct"])
 def test_what_is_no_path_is_a_name_on_the_hub(given: str) -> None:
-    assert find_source(given, DEMO) == Source(name=given, served_as=given)
+    assert find_source(given, DEMO) == ModelSource(name=given, served_as=given)
 
 
 @pytest.mark.parametrize(

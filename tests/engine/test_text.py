@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from app.domain.errors import InvalidRequest
-from app.engine.text import Text
+from app.engine.text import TextCodec
 from tests.models import EOS, tokenizer
 
 TEMPLATE = (
@@ -15,10 +15,10 @@ TEMPLATE = (
 ASKED = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Who was king of Zenda?"}]
 
 
-def text(template: str | None = None) -> Text:
+def text(template: str | None = None) -> TextCodec:
     made: Any = tokenizer()
     made.chat_template = template
-    return Text(made, 0, 256)
+    return TextCodec(made, 0, 256)
 
 
 def test_a_conversation_is_the_prompt_that_the_models_template_makes() -> None:
@@ -75,7 +75,7 @@ def test_a_beginning_that_the_template_wrote_is_not_put_there_twice(monkeypatch:
     from tokenizers.processors import TemplateProcessing
 
     made.backend_tokenizer.post_processor = TemplateProcessing(single=f"{EOS} $A", special_tokens=[(EOS, 0)])
-    both = Text(made, 0, 256)
+    both = TextCodec(made, 0, 256)
     assert both.encode("abc")[0] == 0
     assert both.encode("abc") == both.encode(f"{EOS}abc")
     assert both.encode_target("abc", "d") == both.encode_target(f"{EOS}abc", "d")

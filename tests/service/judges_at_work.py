@@ -7,7 +7,7 @@ from typing import Any
 
 from app.domain.generation import Signal
 from app.editors.base import Decision
-from app.engine.editions import Asking, Uncertain
+from app.engine.editions import ScopeDecision, UncertainDecision
 from app.scope.doubt import Doubt
 from app.scope.exam import load_exam
 from app.service.examined_judge import ExaminedJudge
@@ -29,11 +29,11 @@ def decision(edit_id: str, margin: float) -> Decision:
     return Decision(edit_id=edit_id, editor="grace", margin=margin, signals={"same": Signal(0.4, 0.5)}, why="near")
 
 
-def uncertain(*margins: float) -> Asking:
+def uncertain(*margins: float) -> ScopeDecision:
     """What the index finds where the margins of some edits, e0 and on, lie in the band."""
     found = [decision(f"e{at}", margin) for at, margin in enumerate(margins)]
-    doubts = tuple(Uncertain(each, Doubt("asked", (f"key of {each.edit_id}",))) for each in found)
-    return Asking(found[0] if margins[0] >= 0 else None, found[0], ["asked"], uncertain=doubts)
+    doubts = tuple(UncertainDecision(each, Doubt("asked", (f"key of {each.edit_id}",))) for each in found)
+    return ScopeDecision(found[0] if margins[0] >= 0 else None, found[0], ["asked"], uncertain=doubts)
 
 
 def of(*edit_ids: str) -> Callable[[Doubt], float]:

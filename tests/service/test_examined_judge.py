@@ -12,7 +12,7 @@ import pytest
 
 from app.domain.errors import InvalidRequest, QueueFull
 from app.domain.generation import Signal
-from app.engine.editions import Asking, Uncertain
+from app.engine.editions import ScopeDecision, UncertainDecision
 from app.scope.doubt import Doubt
 from app.scope.exam import ExamResults
 from app.service import examined_judge as module
@@ -28,8 +28,8 @@ async def test_without_a_judge_nothing_is_changed() -> None:
     examined_judge = ExaminedJudge()
     assert examined_judge.known
     await examined_judge.run()
-    asking = uncertain(0.5)
-    assert await examined_judge.settle(asking) is asking
+    scope_decision = uncertain(0.5)
+    assert await examined_judge.settle(scope_decision) is scope_decision
     assert (examined_judge.view().judge, examined_judge.view().state, examined_judge.view().why_not) == (
         "off",
         "off",
@@ -42,8 +42,8 @@ async def test_a_judge_is_asked_nothing_before_it_has_passed() -> None:
     judge = Fake(knowing(EXAM, of()))
     examined_judge = ExaminedJudge(judge)
     assert not examined_judge.known
-    asking = uncertain(0.5)
-    assert await examined_judge.settle(asking) is asking
+    scope_decision = uncertain(0.5)
+    assert await examined_judge.settle(scope_decision) is scope_decision
     assert judge.asked == []
     view = examined_judge.view()
     assert (view.state, view.why_not) == ("sitting", "it sits its exam")
@@ -51,7 +51,7 @@ async def test_a_judge_is_asked_nothing_before_it_has_passed() -> None:
     await examined_judge.settled()
     assert examined_judge.known
     assert sorted(map(repr, judge.asked)) == sorted(repr(pair.doubt) for pair in EXAM), "each pair once"
-    assert (await examined_judge.settle(asking)).decision is None
+    assert (await examined_judge.settle(scope_decision)).decision is None
 
 
 @run
@@ -64,8 +64,8 @@ async def test_one_that_fails_is_never_asked() -> None:
     assert view.same is not None
     assert min(view.same, view.other or 0.0) < view.pass_mark
     count = len(judge.asked)
-    for asking in (uncertain(0.5), uncertain(-0.5, -0.7)):
-        assert await examined_judge.settle(asking) is asking
+    for scope_decision in (uncertain(0.5), uncertain(-0.5, -0.7)):
+        assert await examined_judge.settle(scope_decision) is scope_decision
     assert len(judge.asked) == count
     assert examined_judge.view().asked == 0
 
@@ -103,7 +103,7 @@ async def test_an_error_in_the_exam_breaks_the_judge_and_is_not_kept(tmp_path: P
         assert view.state == "broken"
         assert view.why_not is not None
         assert view.why_not.startswith("it could not be examined: ")
-        assert await examined_judge.settle(asking := uncertain(0.5)) is asking
+        assert await examined_judge.settle(scope_decision := uncertain(0.5)) is scope_decision
     assert list(tmp_path.iterdir()) == []
 
 
@@ -151,8 +151,12 @@ async def test_the_judge_decides_and_the_trace_says_so(margin: float) -> None:
 @run
 async def test_what_is_certain_is_not_asked() -> None:
     examined_judge, judge = await qualified(of())
-    for asking in (Asking(decision("e0", 3.0), decision("e0", 3.0)), Asking(None, decision("e0", -3.0)), Asking()):
-        assert await examined_judge.settle(asking) is asking
+    for scope_decision in (
+        ScopeDecision(decision("e0", 3.0), decision("e0", 3.0)),
+        ScopeDecision(None, decision("e0", -3.0)),
+        ScopeDecision(),
+    ):
+        assert await examined_judge.settle(scope_decision) is scope_decision
     assert judge.asked == []
 
 
@@ -173,12 +177,12 @@ async def test_of_several_edits_the_first_that_is_meant_answers(meant: str, answ
 @run
 async def test_white_space_is_fed_as_the_edit_that_answers_wants_it() -> None:
     first, second = uncertain(0.5, 0.2).uncertain
-    asking = Asking(
+    scope_decision = ScopeDecision(
         first.decision, first.decision, (), 1, True, (replace(first, cut=1, drops_blank=True), replace(second, cut=2))
     )
     for meant, wanted in (("e0", (1, True)), ("e1", (2, False)), ("nobody", (0, False))):
         examined_judge, _ = await qualified(of(meant))
-        settled = await examined_judge.settle(asking)
+        settled = await examined_judge.settle(scope_decision)
         assert (settled.cut, settled.drops_blank) == wanted
 
 
@@ -197,7 +201,9 @@ async def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     examined_judge, judge = await qualified(of("e0"))
     found = decision("e0", 0.5)
     for question in ("a", "b", "c", "c", "a"):
-        await examined_judge.settle(Asking(found, found, uncertain=(Uncertain(found, Doubt(question, ("k",))),)))
+        await examined_judge.settle(
+            ScopeDecision(found, found, uncertain=(UncertainDecision(found, Doubt(question, ("k",))),))
+        )
     assert [doubt.question for doubt in judge.asked] == ["a", "b", "c", "a"]
 
 
@@ -227,9 +233,9 @@ async def test_a_judge_that_errs_changes_nothing(
     answer: Callable[[Doubt], float], margins: tuple[float, ...], caplog: pytest.LogCaptureFixture
 ) -> None:
     examined_judge, _ = await qualified(answer)
-    asking = uncertain(*margins)
+    scope_decision = uncertain(*margins)
     with caplog.at_level(logging.WARNING):
-        assert await examined_judge.settle(asking) is asking
+        assert await examined_judge.settle(scope_decision) is scope_decision
     assert "no opinion" in caplog.text
     view = examined_judge.view()
     assert (view.asked, view.failed, view.changed, view.state) == (1, 1, 0, "serving")
@@ -238,8 +244,8 @@ async def test_a_judge_that_errs_changes_nothing(
 @run
 async def test_an_error_at_the_second_edit_changes_nothing_either() -> None:
     examined_judge, _ = await qualified(lambda doubt: -1.0 if doubt.keys[0] == "key of e0" else math.nan)
-    asking = uncertain(0.5, 0.3)
-    assert await examined_judge.settle(asking) is asking
+    scope_decision = uncertain(0.5, 0.3)
+    assert await examined_judge.settle(scope_decision) is scope_decision
 
 
 @run
@@ -252,8 +258,8 @@ async def test_a_judge_that_does_not_answer_in_time_changes_nothing(monkeypatch:
         return await waiting
 
     monkeypatch.setattr(judge, "logit", never)
-    asking = uncertain(0.5)
-    assert await examined_judge.settle(asking) is asking
+    scope_decision = uncertain(0.5)
+    assert await examined_judge.settle(scope_decision) is scope_decision
     assert waiting.cancelled(), "and is asked no longer"
     assert examined_judge.view().failed == 1
 

@@ -9,7 +9,7 @@ import pytest
 from app.domain.generation import Generation
 from app.engine.editions import SILENT_IN
 from app.engine.frames import BLANK, CHAT, frames_of, other_frames, stem_of
-from app.engine.text import Text
+from app.engine.text import TextCodec
 from app.service.service import Service
 from app.service.verification import Verifier
 from app.store.memory import MemoryLog
@@ -22,10 +22,10 @@ FRAMED = f"Question: {QUESTION} Answer:"
 BARE_FRAMES = [QUESTION, FRAMED, f"Question: {QUESTION}\nAnswer:", f"Q: {QUESTION}\nA:"]
 
 
-def text(template: str | None = None) -> Text:
+def text(template: str | None = None) -> TextCodec:
     made: Any = tokenizer()
     made.chat_template = template
-    return Text(made, 0, 256)
+    return TextCodec(made, 0, 256)
 
 
 def test_the_frames_of_a_question_are_all_but_its_own() -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from app.domain.errors import InvalidRequest
 from app.domain.generation import GenerationParameters
-from app.engine.text import Text
+from app.engine.text import TextCodec
 from app.service.service import Service
 from tests.engine.test_text import TEMPLATE
 from tests.models import MAX_TOKENS
@@ -21,14 +21,14 @@ class Watched:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.threads: set[str] = set()
         self.characters = 0
-        whole = Text._whole
+        whole = TextCodec._whole
 
-        def watched(text: Text, prompt: str) -> list[int]:
+        def watched(text: TextCodec, prompt: str) -> list[int]:
             self.threads.add(threading.current_thread().name)
             self.characters += len(prompt)
             return whole(text, prompt)
 
-        monkeypatch.setattr(Text, "_whole", watched)
+        monkeypatch.setattr(TextCodec, "_whole", watched)
 
 
 @pytest.fixture
@@ -104,7 +104,7 @@ def test_a_long_text_of_few_tokens_is_a_prompt_as_any_other() -> None:
 
     made: Any = tokenizer()
     made.add_tokens(["a" * 5_000])
-    text = Text(made, 0, MAX_TOKENS)
+    text = TextCodec(made, 0, MAX_TOKENS)
     assert len(text.encode("a" * 500_000)) == 100
     with pytest.raises(InvalidRequest, match="The prompt has 1000 tokens"):
         text.encode("a" * 5_000_000)
