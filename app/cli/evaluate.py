@@ -21,7 +21,7 @@ from app.cli.stopping import Stopping
 if TYPE_CHECKING:
     from app.evaluation.folder import Folder
     from app.evaluation.report import Results
-    from app.evaluation.running import Plan
+    from app.evaluation.run import EvaluationPlan
 
 PICTURE, TABLES = "curves.svg", "results.md"
 NONE_HELD_OUT = (
@@ -125,12 +125,12 @@ def evaluate(
     Pairs: rephrasings and questions that differ by little (`prompt`, `target`, `same`, `other`; also `kind`, `half`,
     `paraphrases`, `counter_examples`). Conversations: histories (`messages`, `target`, `right`, `wrong`; also `half`).
     """
-    from app.evaluation.candidates import Carrying
-    from app.evaluation.choosing import Choice, generic_questions, load_cases
+    from app.evaluation.candidates import RequestContents
+    from app.evaluation.case_selection import CaseSelection, generic_questions, load_cases
     from app.evaluation.folder import opened
-    from app.evaluation.kinds import NAMES, Choosing
-    from app.evaluation.pacing import Extent
-    from app.evaluation.running import STEPS, Plan, check_candidate
+    from app.evaluation.kinds import NAMES, ScopeCaseSelection
+    from app.evaluation.run import STEPS, EvaluationPlan, check_candidate
+    from app.evaluation.time_limit import QuestionLimits
 
     given_settings = {"model": model, "device": device, "dtype": dtype}
     settings = {name: value for name, value in given_settings.items() if value is not None}
@@ -138,7 +138,7 @@ def evaluate(
     with told():
         files, found_kind = cases_of(context, files, kind)
         if found_kind != "edits":
-            choosing = Choosing(
+            choosing = ScopeCaseSelection(
                 edits=edits, half=None if half is None else NAMES[half], seed=seed, where=rows, known=known, ask=ask,
                 traffic=traffic, traffic_from=traffic_from,
             )  # fmt: skip
@@ -146,18 +146,18 @@ def evaluate(
             return
         for name in editor:
             check_candidate(name)
-        chosen = Choice(seed=seed, half=None if half is None else NAMES[half], where=rows, template=template)
+        chosen = CaseSelection(seed=seed, half=None if half is None else NAMES[half], where=rows, template=template)
         cases = load_cases(files, chosen)
         held_out = [case.prompt for case in cases[len(cases[:edits]) :]]
-        plan = Plan(
+        plan = EvaluationPlan(
             cases=cases[:edits],
             held_out=held_out,
             texts=_texts(text),
             generic=[] if held_out else generic_questions(cases),
             batch=batch,
             steps=step or (() if minutes else STEPS),
-            carrying=Carrying(paraphrases=given, subject=subject),
-            extent=Extent(edits=ask),
+            contents=RequestContents(paraphrases=given, subject=subject),
+            extent=QuestionLimits(edits=ask),
             seed=seed,
             papers=papers,
         )
@@ -192,7 +192,7 @@ def evaluate(
 
 async def _run(
     name: str,
-    plan: "Plan",
+    plan: "EvaluationPlan",
     folder: "Folder",
     settings: dict[str, Any],
     options: dict[str, Any],
@@ -200,11 +200,11 @@ async def _run(
     stopping: Stopping,
 ) -> None:
     from app.evaluation.journal import Journal
-    from app.evaluation.pacing import Pacing
-    from app.evaluation.running import run_candidate
+    from app.evaluation.run import run_candidate
+    from app.evaluation.time_limit import TimeLimit
 
     mark = name.replace("/", "-")
-    pacing = Pacing(seconds)
+    time_limit = TimeLimit(seconds)
     service = await stand_up(read_settings({**settings, "store": f"sqlite:///{folder.path / mark}.db"}))
     folder.keep(options)  # kept only once the model is loaded: a mistyped run must not claim the folder
     results = folder.results()
@@ -220,7 +220,7 @@ async def _run(
             journal = Journal(folder.path / f"{mark}.jsonl")
 
             async def work() -> None:
-                keep(await run_candidate(name, plan, service, journal, counting.tell, keep, pacing))
+                keep(await run_candidate(name, plan, service, journal, counting.tell, keep, time_limit))
 
             await stopping.run(work())
     finally:

@@ -18,10 +18,10 @@ from app.cli.stopping import Stopping
 
 if TYPE_CHECKING:
     from app.evaluation.folder import Folder
-    from app.evaluation.kinds import Choosing, Kind
+    from app.evaluation.kinds import Kind, ScopeCaseSelection
     from app.evaluation.trial_report import Results
+    from app.evaluation.trial_runs import TrialPlan
     from app.evaluation.trials import Trial
-    from app.evaluation.trying import Trials
 
 TABLES = "results.md"
 OF_EDITS = frozenset(("batch", "step", "minutes", "given", "subject", "text", "papers"))
@@ -55,19 +55,19 @@ def cases_of(context: typer.Context, files: list[Path] | None, kind: "Kind | Non
 
 
 def evaluate_scope(
-    kind: "Kind", files: Sequence[Path], out: Path, editors: Sequence[str], choosing: "Choosing", template: str,
+    kind: "Kind", files: Sequence[Path], out: Path, editors: Sequence[str], choosing: "ScopeCaseSelection", template: str,
     settings: Mapping[str, Any], *, decisions: bool,
 ) -> None:  # fmt: skip
     """Evaluate scopes. Raises InvalidRequest for cases that cannot be read, before a model is loaded."""
     from app.domain.errors import InvalidRequest
     from app.evaluation.folder import opened
-    from app.evaluation.trying import Trials, check_editor
+    from app.evaluation.trial_runs import TrialPlan, check_editor
 
     for name in editors:
         check_editor(name)
     if "{}" not in template:
         raise InvalidRequest(f"The template {template!r} has no {{}}: it stands where the question goes.")
-    plan = Trials(trials=_trials(kind, files, choosing), template=template, decisions=decisions)
+    plan = TrialPlan(trials=_trials(kind, files, choosing), template=template, decisions=decisions)
     found = read_settings(dict(settings))
     options = {
         "kind": kind, "files": [file.name for file in files], "edits": choosing.edits, "half": choosing.half,
@@ -98,7 +98,7 @@ def digest(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()[:16]
 
 
-def _trials(kind: "Kind", files: Sequence[Path], choosing: "Choosing") -> "list[Trial]":
+def _trials(kind: "Kind", files: Sequence[Path], choosing: "ScopeCaseSelection") -> "list[Trial]":
     from app.evaluation import conversations, pairs, support
 
     makers = {"support": support.trials_of, "pairs": pairs.trials_of, "conversations": conversations.trials_of}
@@ -106,11 +106,11 @@ def _trials(kind: "Kind", files: Sequence[Path], choosing: "Choosing") -> "list[
 
 
 async def _run(
-    kind: "Kind", name: str, plan: "Trials", folder: "Folder", settings: Mapping[str, Any], options: Mapping[str, Any],
+    kind: "Kind", name: str, plan: "TrialPlan", folder: "Folder", settings: Mapping[str, Any], options: Mapping[str, Any],
     traffic: int, stopping: Stopping,
 ) -> None:  # fmt: skip
     from app.evaluation.journal import Journal
-    from app.evaluation.trying import putting_for, run_trials
+    from app.evaluation.trial_runs import renderer_for, run_trials
 
     mark = name.replace("/", "-")
     store = f"sqlite:///{folder.path / mark}.db"
@@ -123,7 +123,7 @@ async def _run(
         folder.keep_results(results)
 
     try:
-        putting_for(plan, service)
+        renderer_for(plan, service)
         folder.keep(options)  # kept only once the model is loaded and ready: a mistyped run must not claim the folder
         with Counting() as counting:
             journal = Journal(folder.path / f"{mark}.jsonl")

@@ -12,15 +12,15 @@ from app.domain.edit import EditRequest
 from app.domain.errors import ErrataError, ScopeConflict
 from app.domain.events import Origin
 from app.editors.registry import EDITORS
-from app.evaluation.asking import Asking, Scored
 from app.evaluation.cases import Case
+from app.evaluation.questioner import ForcedScore, Questioner
 from app.service.views import EditResults
 
 ROUNDS = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Made:
+class EditAttempt:
     """Result of an edit. A refused edit has a `problem` and counts as a failure."""
 
     edit_id: str | None = None
@@ -46,7 +46,7 @@ class Candidate(Protocol):
         """Bytes that its edits take on the model's device."""
         ...
 
-    async def edit(self, cases: Sequence[Case], superseded: Sequence[Sequence[str]]) -> list[Made]:
+    async def edit(self, cases: Sequence[Case], superseded: Sequence[Sequence[str]]) -> list[EditAttempt]:
         """Makes edits, several as one batch; `superseded` holds, by case, the ids of edits to replace."""
         ...
 
@@ -58,7 +58,7 @@ class Candidate(Protocol):
         """Complete answers, greedy unless `how` says otherwise; None for a prompt that the model cannot take."""
         ...
 
-    async def scores(self, pairs: Sequence[tuple[str, str]]) -> list[Scored | None]:
+    async def scores(self, pairs: Sequence[tuple[str, str]]) -> list[ForcedScore | None]:
         """Scores of (prompt, continuation) pairs under teacher forcing."""
         ...
 
@@ -67,54 +67,54 @@ class Candidate(Protocol):
         ...
 
 
-class Bare:
+class BareModel:
     """The bare model."""
 
     held_bytes = 0
 
-    def __init__(self, asking: Asking) -> None:
-        self._asking = asking
+    def __init__(self, questioner: Questioner) -> None:
+        self._questioner = questioner
 
-    async def edit(self, cases: Sequence[Case], superseded: Sequence[Sequence[str]]) -> list[Made]:
-        return [Made() for _ in cases]
+    async def edit(self, cases: Sequence[Case], superseded: Sequence[Sequence[str]]) -> list[EditAttempt]:
+        return [EditAttempt() for _ in cases]
 
     async def restore(self, cases: Sequence[Case]) -> None:
         pass
 
     async def answers(self, prompts: Sequence[str], **how: Any) -> list[str | None]:
-        return await (self._asking.answers(prompts, edits="off", **how) if how else self._asking.bare(prompts))
+        return await (self._questioner.answers(prompts, edits="off", **how) if how else self._questioner.bare(prompts))
 
-    async def scores(self, pairs: Sequence[tuple[str, str]]) -> list[Scored | None]:
-        return await self._asking.scores(pairs, edits="off")
+    async def scores(self, pairs: Sequence[tuple[str, str]]) -> list[ForcedScore | None]:
+        return await self._questioner.scores(pairs, edits="off")
 
     async def overhead(self, prompts: Sequence[str]) -> float | None:
         return None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Carrying:
+class RequestContents:
     """What a request carries beyond prompt and target: the first `paraphrases` of a case, its subject and aliases."""
 
     paraphrases: int = 0
     subject: bool = False
 
 
-class Served:
+class ServedEditor:
     """Edits by one editor, or by `auto`. Paper presets are forced: edits that do not hold are judged by their answers.
 
     A case that corrects an earlier edit also supersedes other conflicting edits, as a client would after being told of
     them; any other conflicting edit is refused.
     """
 
-    def __init__(self, asking: Asking, editor: str, preset: str, carrying: Carrying) -> None:
-        self._asking, self._service = asking, asking.service
-        self._editor, self._preset, self._carrying = editor, preset, carrying
+    def __init__(self, questioner: Questioner, editor: str, preset: str, contents: RequestContents) -> None:
+        self._questioner, self._service = questioner, questioner.service
+        self._editor, self._preset, self._carrying = editor, preset, contents
 
     @property
     def held_bytes(self) -> int:
         return sum(each["held_bytes"] for each in self._service.editors() if each["live_edits"])
 
-    async def edit(self, cases: Sequence[Case], superseded: Sequence[Sequence[str]]) -> list[Made]:
+    async def edit(self, cases: Sequence[Case], superseded: Sequence[Sequence[str]]) -> list[EditAttempt]:
         """Makes edits. A refused batch is retried edit by edit, so that one bad edit does not fail the others.
 
         Under the same idempotency key, an edit made before an interruption is found rather than made again.
@@ -136,7 +136,7 @@ class Served:
                 in_the_way = error.details["conflicts"] if isinstance(error, ScopeConflict) else []
                 if not corrects or set(in_the_way) <= set(asked[0]):
                     took_s = time.perf_counter() - began
-                    return [Made(problem=f"{type(error).__name__}: {error.message}", seconds=took_s)]
+                    return [EditAttempt(problem=f"{type(error).__name__}: {error.message}", seconds=took_s)]
                 also.extend(in_the_way)
             else:
                 seconds = (time.perf_counter() - began) / len(cases)
@@ -144,11 +144,11 @@ class Served:
                 others = (i for i in results.results[0].view.edit.supersedes if i not in superseded[0])
                 return [replace(made[0], replaced=tuple(others))] if corrects else made
 
-    def _results(self, results: EditResults, seconds: float) -> list[Made]:
+    def _results(self, results: EditResults, seconds: float) -> list[EditAttempt]:
         """Reads the log and therefore blocks."""
         count, log = len(results.results), self._service.records.log
         return [
-            Made(
+            EditAttempt(
                 edit_id=result.view.edit.id,
                 editor=result.view.edit.adaptor,
                 seconds=seconds if result.created else sum(result.seconds.values()) / count,
@@ -175,10 +175,10 @@ class Served:
         """Does nothing: the log holds the edits."""
 
     async def answers(self, prompts: Sequence[str], **how: Any) -> list[str | None]:
-        return await self._asking.answers(prompts, **how)
+        return await self._questioner.answers(prompts, **how)
 
-    async def scores(self, pairs: Sequence[tuple[str, str]]) -> list[Scored | None]:
-        return await self._asking.scores(pairs)
+    async def scores(self, pairs: Sequence[tuple[str, str]]) -> list[ForcedScore | None]:
+        return await self._questioner.scores(pairs)
 
     async def overhead(self, prompts: Sequence[str]) -> float | None:
         """Ratio of the medians of alternating rounds."""
@@ -186,7 +186,7 @@ class Served:
         for _ in range(ROUNDS if prompts else 0):
             for edits, seconds in took.items():
                 began = time.perf_counter()
-                await self._asking.answers(prompts, edits=edits)
+                await self._questioner.answers(prompts, edits=edits)
                 seconds.append(time.perf_counter() - began)
         return statistics.median(took["live"]) / statistics.median(took["off"]) if prompts else None
 

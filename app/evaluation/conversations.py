@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from app.evaluation.choosing import Half
-from app.evaluation.kinds import Choosing, chosen, half_in, messages_in, read, text_in
-from app.evaluation.trials import Messages, Trial, Wanted, questions_about
+from app.evaluation.case_selection import Half
+from app.evaluation.kinds import ScopeCaseSelection, chosen, half_in, messages_in, read, text_in
+from app.evaluation.trials import EditSpec, Messages, Trial, questions_about
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,12 +39,12 @@ def _histories(row: Mapping[str, Any], name: str) -> tuple[Messages, ...]:
     return tuple(messages_in(each, name) for each in row[name])
 
 
-def trials_of(files: Sequence[Path], choosing: Choosing) -> list[Trial]:
+def trials_of(files: Sequence[Path], choosing: ScopeCaseSelection) -> list[Trial]:
     """A single trial, in which each edit has a namespace of its own. Raises InvalidRequest."""
     rows = read(files, "conversations", choosing.where, conversation_of)
     conversations = chosen(rows, choosing, lambda each: each.half)
     edits = [
-        Wanted(namespace=f"conversation-{at}", messages=each.messages, target=each.target)
+        EditSpec(namespace=f"conversation-{at}", messages=each.messages, target=each.target)
         for at, each in enumerate(conversations)
     ]
     questions = [

@@ -7,7 +7,7 @@ from random import Random
 from typing import Any, Literal, TypeVar
 
 from app.domain.errors import InvalidRequest
-from app.evaluation.choosing import Half, half_of
+from app.evaluation.case_selection import Half, half_of
 from app.evaluation.rows import rows_of
 from app.evaluation.trials import Messages
 
@@ -29,7 +29,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Choosing:
+class ScopeCaseSelection:
     """Which rows become edits, and what is asked. Fields about intents apply to support cases only."""
 
     edits: int | None = None
@@ -84,7 +84,7 @@ def read(
     return found
 
 
-def chosen(rows: Sequence[T], choosing: Choosing, half: Callable[[T], Half]) -> list[T]:
+def chosen(rows: Sequence[T], choosing: ScopeCaseSelection, half: Callable[[T], Half]) -> list[T]:
     """Rows of the selected half, shuffled by the seed and limited in number. Raises InvalidRequest if none is left."""
     left = [row for row in rows if choosing.half in (None, half(row))]
     if not left:

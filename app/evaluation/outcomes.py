@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from app.evaluation.candidates import Made
+from app.evaluation.candidates import EditAttempt
 from app.evaluation.cases import Case
 from app.evaluation.scores import contains, is_exact
 
@@ -16,7 +16,7 @@ class Outcome:
     """A case after its edit: the edit's result, and what was answered directly afterwards (SR and GR)."""
 
     case: Case
-    made: Made
+    made: EditAttempt
     right: bool
     paraphrases: tuple[bool, ...]
 

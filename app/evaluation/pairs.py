@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from app.evaluation.choosing import Half
-from app.evaluation.kinds import Choosing, chosen, half_in, read, text_in, texts_in
-from app.evaluation.trials import Trial, Wanted, questions_about, turn
+from app.evaluation.case_selection import Half
+from app.evaluation.kinds import ScopeCaseSelection, chosen, half_in, read, text_in, texts_in
+from app.evaluation.trials import EditSpec, Trial, questions_about, turn
 
 ALONE, TICKED = "alone", "ticked"
 """Names of the trials: requests with prompt and target only, and requests that carry paraphrases and counter-examples
@@ -42,7 +42,7 @@ def pair_of(row: Mapping[str, Any]) -> Pair:
     )
 
 
-def trials_of(files: Sequence[Path], choosing: Choosing) -> list[Trial]:
+def trials_of(files: Sequence[Path], choosing: ScopeCaseSelection) -> list[Trial]:
     """One trial with prompt and target only and, if any row has paraphrases or counter-examples, one whose requests
     carry them. Each edit has a namespace of its own. Raises InvalidRequest."""
     pairs = chosen(read(files, "pairs", choosing.where, pair_of), choosing, lambda pair: pair.half)
@@ -52,7 +52,7 @@ def trials_of(files: Sequence[Path], choosing: Choosing) -> list[Trial]:
 
 def _trial(pairs: Sequence[Pair], *, ticked: bool) -> Trial:
     edits = [
-        Wanted(
+        EditSpec(
             namespace=f"pair-{at}-ticked" if ticked else f"pair-{at}",
             messages=turn(pair.prompt),
             target=pair.target,

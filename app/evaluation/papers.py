@@ -9,40 +9,50 @@ reported beside them, since token match says little about those.
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
-from app.evaluation.asking import Asking
-from app.evaluation.candidates import Candidate, Made
+from app.evaluation.candidates import Candidate, EditAttempt
 from app.evaluation.cases import Case
-from app.evaluation.forced import locality_match, token_match
 from app.evaluation.outcomes import Outcome, alike, cost_of, not_carried, standing_of
-from app.evaluation.pacing import SCORED, Extent, Pacing, Part, SoFar, asking, no_one, paced, spread
+from app.evaluation.questioner import Questioner
 from app.evaluation.scores import tally
+from app.evaluation.teacher_forcing import locality_match, token_match
+from app.evaluation.time_limit import (
+    SCORED,
+    FigureGroup,
+    QuestionLimits,
+    SoFar,
+    TimeLimit,
+    measured_in_time,
+    no_one,
+    question_cost,
+    spread,
+)
 
 LOCAL_TOKENS = 8
 """Number of tokens of the bare model's answer that are scored for locality: the papers score answers of a few words."""
 
-Measure = Callable[[Extent], Awaitable[dict[str, Any]]]
+Measure = Callable[[QuestionLimits], Awaitable[dict[str, Any]]]
 Keep = Callable[[str, Mapping[str, Any]], None]
 """Callback (part name, figures), called as soon as a part is measured."""
 
 
-class PapersMeasuring:
+class PaperMeasurement:
     """The papers' figures. `known` holds parts measured before an interruption, except those cut short for want of
     time."""
 
     def __init__(
         self,
         candidate: Candidate,
-        asking: Asking,
+        question_cost: Questioner,
         given: int,
-        extent: Extent,
+        extent: QuestionLimits,
         known: Mapping[str, Any],
         keep: Keep,
-        pacing: Pacing | None = None,
+        time_limit: TimeLimit | None = None,
         tell: SoFar = no_one,
     ) -> None:
-        self._candidate, self._asking, self._given, self._extent = candidate, asking, given, extent
+        self._candidate, self._questioner, self._given, self._extent = candidate, question_cost, given, extent
         self._known, self._keep = dict(known), keep
-        self._pacing, self._tell = pacing or Pacing(), tell
+        self._time_limit, self._tell = time_limit or TimeLimit(), tell
         self.so_far: dict[str, Any] | None = None
         """Figures measured so far; left behind when `at` is cancelled."""
 
@@ -56,7 +66,7 @@ class PapersMeasuring:
                 figures |= self._known[key]
             else:
                 parts.append(part)
-        await paced(self._pacing, parts, self._extent, figures, self._tell)
+        await measured_in_time(self._time_limit, parts, self._extent, figures, self._tell)
         self.so_far = None
         return figures
 
@@ -75,43 +85,43 @@ class PapersMeasuring:
         """Number of questions that all figures ask after these edits."""
         return sum(part.questions(self._extent) for part in self._parts(outcomes))
 
-    def _parts(self, outcomes: Sequence[Outcome]) -> list[Part]:
+    def _parts(self, outcomes: Sequence[Outcome]) -> list[FigureGroup]:
         standing = standing_of(outcomes)
         edited = {alike(prompt) for each in standing for prompt in (each.case.prompt, *each.case.paraphrases)}
 
-        def some(extent: Extent) -> list[Outcome]:
+        def some(extent: QuestionLimits) -> list[Outcome]:
             return spread(standing, extent.edits)
 
-        def rephrased(extent: Extent) -> list[tuple[str, str]]:
+        def rephrased(extent: QuestionLimits) -> list[tuple[str, str]]:
             return [
                 (prompt, each.case.target)
                 for each in some(extent)
                 for prompt in not_carried(each.case, self._given)[: extent.paraphrases]
             ]
 
-        def untouched(extent: Extent) -> list[str]:
+        def untouched(extent: QuestionLimits) -> list[str]:
             found = (prompt for each in some(extent) for _, prompt in each.case.untouched[: extent.untouched])
             return [prompt for prompt in dict.fromkeys(found) if alike(prompt) not in edited]
 
-        def part(name: str, questions: Callable[[Extent], float], measure: Measure) -> Part:
-            async def measured(extent: Extent) -> dict[str, Any]:
+        def part(name: str, questions: Callable[[QuestionLimits], float], measure: Measure) -> FigureGroup:
+            async def measured(extent: QuestionLimits) -> dict[str, Any]:
                 found = await measure(extent)
                 if extent == self._extent:
                     self._known[_key(outcomes, name)] = found
                     self._keep(_key(outcomes, name), found)
                 return found
 
-            return Part(name, questions, measured)
+            return FigureGroup(name, questions, measured)
 
         return [
             part("reliability", lambda e: SCORED * len(some(e)), lambda e: self._reliability(some(e))),
             part("generality", lambda e: SCORED * len(rephrased(e)), lambda e: self._generality(rephrased(e))),
             part(
                 "locality",
-                lambda e: asking(n := len(untouched(e))) + 2 * SCORED * n,
+                lambda e: question_cost(n := len(untouched(e))) + 2 * SCORED * n,
                 lambda e: self._locality(untouched(e)),
             ),
-            part("exact", lambda e: asking(len(some(e))), lambda e: self._exact(some(e))),
+            part("exact", lambda e: question_cost(len(some(e))), lambda e: self._exact(some(e))),
         ]
 
     async def _reliability(self, asked: Sequence[Outcome]) -> dict[str, Any]:
@@ -122,8 +132,8 @@ class PapersMeasuring:
         return {"generality_asked": len(asked), "generality_token_match": await token_match(self._candidate, asked)}
 
     async def _locality(self, prompts: Sequence[str]) -> dict[str, Any]:
-        answers = await self._asking.answers(prompts, edits="off", max_new_tokens=LOCAL_TOKENS)
-        matched = await locality_match(self._candidate, self._asking, list(zip(prompts, answers, strict=True)))
+        answers = await self._questioner.answers(prompts, edits="off", max_new_tokens=LOCAL_TOKENS)
+        matched = await locality_match(self._candidate, self._questioner, list(zip(prompts, answers, strict=True)))
         return {"locality_asked": len(prompts), "locality_token_match": matched}
 
     async def _exact(self, asked: Sequence[Outcome]) -> dict[str, Any]:
@@ -142,7 +152,7 @@ def _key(outcomes: Sequence[Outcome], part: str) -> str:
 
 
 async def scored_directly(
-    candidate: Candidate, cases: Sequence[Case], made: Sequence[Made], given: int
+    candidate: Candidate, cases: Sequence[Case], made: Sequence[EditAttempt], given: int
 ) -> list[Outcome]:
     """Scores each edit and its paraphrases directly after it was made: right if every target token is the likeliest."""
     asked = [(prompt, case.target) for case in cases for prompt in (case.prompt, *not_carried(case, given))]

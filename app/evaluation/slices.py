@@ -21,7 +21,7 @@ Render = Callable[[Sequence[Mapping[str, str]]], str]
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class SliceQuestion:
     """One question of a slice; `target` is None if the answer must not change."""
 
     case: str
@@ -50,14 +50,14 @@ def paraphrase_slice(case: Case, paraphrase: str) -> str:
     return "paraphrase naming the subject" if names(paraphrase, case.subject) else "paraphrase without the subject"
 
 
-def slices_of(edited: Sequence[Case], others: Sequence[str], render: Render, seed: int) -> Iterator[Asked]:
+def slices_of(edited: Sequence[Case], others: Sequence[str], render: Render, seed: int) -> Iterator[SliceQuestion]:
     """All slices of the edited cases. `others` holds prompts that no edit is about."""
     rng = random.Random(seed)
     for case in edited:
         other = rng.choice(others) if others else None
         earlier = rng.choice(edited)
         for name, prompt, target in _of_case(case, other, earlier, render):
-            yield Asked(case.id, name, prompt, target)
+            yield SliceQuestion(case.id, name, prompt, target)
 
 
 def _of_case(case: Case, other: str | None, earlier: Case, render: Render) -> Iterator[tuple[str, str, str | None]]:

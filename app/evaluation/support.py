@@ -8,10 +8,10 @@ from random import Random
 from typing import Any
 
 from app.domain.errors import InvalidRequest
-from app.evaluation.choosing import half_of
-from app.evaluation.kinds import Choosing, read, text_in
+from app.evaluation.case_selection import half_of
+from app.evaluation.kinds import ScopeCaseSelection, read, text_in
 from app.evaluation.outcomes import alike
-from app.evaluation.trials import Question, Trial, Wanted, turn
+from app.evaluation.trials import EditSpec, Trial, TrialQuestion, turn
 
 EDITS = 50
 """Default number of intents with an edit; half of the intents if there are fewer than twice as many."""
@@ -29,7 +29,7 @@ def utterance_of(row: Mapping[str, Any]) -> Utterance:
     return Utterance(text_in(row, "text"), None if row["intent"] is None else text_in(row, "intent"))
 
 
-def trials_of(files: Sequence[Path], choosing: Choosing) -> list[Trial]:
+def trials_of(files: Sequence[Path], choosing: ScopeCaseSelection) -> list[Trial]:
     """One trial per number of known utterances; all edit the same intents and ask the same questions. Raises
     InvalidRequest."""
     utterances = read(files, "support", choosing.where, utterance_of)
@@ -56,7 +56,7 @@ def trials_of(files: Sequence[Path], choosing: Choosing) -> list[Trial]:
     return [replace(trial, others=choosing.traffic_from == "others") for trial in trials]
 
 
-def _intents(utterances: Sequence[Utterance], choosing: Choosing, most: int) -> list[str]:
+def _intents(utterances: Sequence[Utterance], choosing: ScopeCaseSelection, most: int) -> list[str]:
     """The intents that get an edit; each has utterances beyond the known ones."""
     counts: dict[str, int] = {}
     for each in utterances:
@@ -91,7 +91,7 @@ def _trial(
     namespace = f"support-{count}"
     place = {intent: at for at, intent in enumerate(known)}
     edits = [
-        Wanted(
+        EditSpec(
             namespace=namespace,
             messages=turn(utterances[0].text),
             target=f"Answer about: {' '.join(intent.replace('_', ' ').replace('-', ' ').split())}.",
@@ -100,13 +100,13 @@ def _trial(
         for intent, utterances in known.items()
     ]
     questions = [
-        *(Question(role="edited", messages=w.messages, namespace=namespace, edit=at) for at, w in enumerate(edits)),
+        *(TrialQuestion(role="edited", messages=w.messages, namespace=namespace, edit=at) for at, w in enumerate(edits)),
         *(
-            Question(role="same", messages=turn(each.text), namespace=namespace, edit=place[each.intent or ""])
+            TrialQuestion(role="same", messages=turn(each.text), namespace=namespace, edit=place[each.intent or ""])
             for each in own
         ),
         *(
-            Question(
+            TrialQuestion(
                 role="other", messages=turn(each.text), namespace=namespace, edit=None,
                 group=OTHERS if each.intent is not None else OUT_OF_SCOPE,
             )

@@ -21,7 +21,7 @@ def turn(text: str) -> Messages:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Wanted:
+class EditSpec:
     """An edit to be made. Paraphrases and counter-examples replace the last message."""
 
     namespace: str
@@ -32,7 +32,7 @@ class Wanted:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Question:
+class TrialQuestion:
     """A question of a trial. `edit` is the index, among the trial's edits, of the edit that it is about; None: no edit
     in particular. Figures are taken per `group` and over all."""
 
@@ -44,12 +44,12 @@ class Question:
 
 
 def questions_about(
-    edit: int, wanted: Wanted, same: Sequence[Messages], other: Sequence[Messages], group: str = ""
-) -> Iterator[Question]:
+    edit: int, wanted: EditSpec, same: Sequence[Messages], other: Sequence[Messages], group: str = ""
+) -> Iterator[TrialQuestion]:
     """The edited question, the same asked differently, and other questions, all in the edit's namespace."""
 
-    def question(role: Role, messages: Messages) -> Question:
-        return Question(role=role, messages=messages, namespace=wanted.namespace, edit=edit, group=group)
+    def question(role: Role, messages: Messages) -> TrialQuestion:
+        return TrialQuestion(role=role, messages=messages, namespace=wanted.namespace, edit=edit, group=group)
 
     yield question("edited", wanted.messages)
     yield from (question("same", messages) for messages in same)
@@ -61,15 +61,15 @@ class Trial:
     """Edits that are made in one way, and the questions asked once all of them are live."""
 
     name: str
-    edits: Sequence[Wanted]
-    questions: Sequence[Question]
+    edits: Sequence[EditSpec]
+    questions: Sequence[TrialQuestion]
     traffic: Mapping[str, Sequence[Messages]] = field(default_factory=dict)
     """Namespace -> conversations that were asked before the edits are made."""
     others: bool = False
     """Whether the operator declares that no edit answers any of the traffic."""
 
 
-class Putting:
+class PromptRenderer:
     """Renders questions as the model is served: as chats with a chat template, else as bare text. The template
     surrounds the last turn."""
 
@@ -94,7 +94,7 @@ class Putting:
             )
         return content
 
-    def request(self, wanted: Wanted, editor: str) -> EditRequest:
+    def request(self, wanted: EditSpec, editor: str) -> EditRequest:
         """The request for an edit. `editor` is NAME or NAME/PRESET. Edits of paper presets are forced, since they are
         not verified."""
         name, _, preset = editor.partition("/")

@@ -8,9 +8,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from app.evaluation.candidates import Made
+from app.evaluation.candidates import EditAttempt
 from app.evaluation.scores import Tally, is_exact
-from app.evaluation.trials import Messages, Question, Trial
+from app.evaluation.trials import Messages, Trial, TrialQuestion
 
 ALL = "all"
 MAX_LISTED = 200
@@ -18,7 +18,7 @@ MAX_LISTED = 200
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class TrialAnswer:
     """A whole answer and the ids of the edits that gave it; with `--decisions` the text is only its first token."""
 
     text: str
@@ -26,7 +26,7 @@ class Answer:
 
 
 def figures_of(
-    trial: Trial, made: Sequence[Made], answers: Sequence[Answer | None], *, decisions: bool
+    trial: Trial, made: Sequence[EditAttempt], answers: Sequence[TrialAnswer | None], *, decisions: bool
 ) -> dict[str, Any]:
     """Figures over the questions asked so far: `answers` belong to the first ones, and None stands for a question too
     long for the model, which is only counted.
@@ -72,7 +72,7 @@ def last(messages: Messages) -> str:
 
 
 def _verdicts(
-    trial: Trial, question: Question, answer: Answer, made: Sequence[Made], *, decisions: bool
+    trial: Trial, question: TrialQuestion, answer: TrialAnswer, made: Sequence[EditAttempt], *, decisions: bool
 ) -> Mapping[str, bool]:
     """Figure -> whether the question counts as positive in it."""
     role = question.role
@@ -88,14 +88,14 @@ def _verdicts(
     return found if decisions else {f"{role}/exact": exact and edit.problem is None, **found}
 
 
-def _sort_of(question: Question, answer: Answer, measured: Mapping[str, bool]) -> str | None:
+def _sort_of(question: TrialQuestion, answer: TrialAnswer, measured: Mapping[str, bool]) -> str | None:
     if question.role == "other":
         return "wrong" if measured["other/reached"] or measured.get("other/exact") else None
     right = measured.get(f"{question.role}/exact", measured[f"{question.role}/reached"])
     return None if right else "missed"
 
 
-def _listed(trial: Trial, question: Question, answer: Answer, by: Sequence[str]) -> dict[str, Any]:
+def _listed(trial: Trial, question: TrialQuestion, answer: TrialAnswer, by: Sequence[str]) -> dict[str, Any]:
     wanted = None if question.edit is None else trial.edits[question.edit]
     return {
         "question": last(question.messages),

@@ -9,8 +9,8 @@ import pytest
 
 from app.domain.errors import InvalidRequest
 from app.evaluation import conversations, pairs, support
-from app.evaluation.kinds import SHIPPED, Choosing, kind_of
-from app.evaluation.trials import Putting, Trial, Wanted, turn
+from app.evaluation.kinds import SHIPPED, ScopeCaseSelection, kind_of
+from app.evaluation.trials import EditSpec, PromptRenderer, Trial, turn
 
 PAIR = {
     "kind": "opposite",
@@ -63,7 +63,7 @@ def test_kinds_are_told_by_their_fields(file_of: Callable[..., Path]) -> None:
 
 def test_support_asks_neither_what_an_edit_knows_nor_what_is_traffic(file_of: Callable[..., Path]) -> None:
     file = file_of(*UTTERANCES)
-    choosing = Choosing(edits=2, known=(1, 4), ask=10, traffic=5)
+    choosing = ScopeCaseSelection(edits=2, known=(1, 4), ask=10, traffic=5)
     one, four = support.trials_of([file], choosing)
     assert (one.name, four.name) == ("1 known", "4 known")
     for trial, known in ((one, 1), (four, 4)):
@@ -93,28 +93,28 @@ def test_support_asks_neither_what_an_edit_knows_nor_what_is_traffic(file_of: Ca
 
 def test_traffic_may_come_from_intents_with_an_edit(file_of: Callable[..., Path]) -> None:
     file = file_of(*UTTERANCES)
-    (trial,) = support.trials_of([file], Choosing(edits=2, known=(2,), ask=8, traffic=15, traffic_from="all"))
+    (trial,) = support.trials_of([file], ScopeCaseSelection(edits=2, known=(2,), ask=8, traffic=15, traffic_from="all"))
     traffic = {each[0]["content"].rsplit(" ", 1)[0] for each in trial.traffic["support-2"]}
     assert traffic & {each.messages[0]["content"].rsplit(" ", 1)[0] for each in trial.edits}
     with pytest.raises(InvalidRequest, match="--traffic 15 is more than the 8 utterances"):
-        support.trials_of([file], Choosing(edits=2, known=(2,), ask=8, traffic=15))
+        support.trials_of([file], ScopeCaseSelection(edits=2, known=(2,), ask=8, traffic=15))
 
 
 def test_a_text_that_two_rows_say_is_not_known_and_asked(file_of: Callable[..., Path]) -> None:
     same = [{"intent": "fees", "text": text} for text in ("What is it?", "what  is it?", "How much?")]
-    (trial,) = support.trials_of([file_of(*same)], Choosing(known=(1,)))
+    (trial,) = support.trials_of([file_of(*same)], ScopeCaseSelection(known=(1,)))
     assert len(texts(trial, "same")) == 1
 
 
 @pytest.mark.parametrize("wanted", [{"edits": 4}, {"known": (12,)}])
 def test_more_edits_than_intents_are_refused(file_of: Callable[..., Path], wanted: dict[str, Any]) -> None:
     with pytest.raises(InvalidRequest, match="intents with more than"):
-        support.trials_of([file_of(*UTTERANCES)], Choosing(**wanted))
+        support.trials_of([file_of(*UTTERANCES)], ScopeCaseSelection(**wanted))
 
 
 def test_pairs_are_made_alone_and_with_what_their_author_ticks(file_of: Callable[..., Path]) -> None:
     plain = {name: PAIR[name] for name in ("prompt", "target", "same", "other")}
-    alone, ticked = pairs.trials_of([file_of(PAIR, {**plain, "prompt": "What is it?"})], Choosing())
+    alone, ticked = pairs.trials_of([file_of(PAIR, {**plain, "prompt": "What is it?"})], ScopeCaseSelection())
     assert len({wanted.namespace for wanted in (*alone.edits, *ticked.edits)}) == 4
     assert all(not wanted.paraphrases and not wanted.counter_examples for wanted in alone.edits)
     (told,) = [wanted for wanted in ticked.edits if wanted.messages[0]["content"] == PAIR["prompt"]]
@@ -123,19 +123,19 @@ def test_pairs_are_made_alone_and_with_what_their_author_ticks(file_of: Callable
         assert len(texts(trial, "same")) == 2
         assert len(texts(trial, "other")) == 4
         assert all(question.namespace == trial.edits[question.edit or 0].namespace for question in trial.questions)
-    assert [trial.name for trial in pairs.trials_of([file_of(plain)], Choosing())] == [pairs.ALONE]
+    assert [trial.name for trial in pairs.trials_of([file_of(plain)], ScopeCaseSelection())] == [pairs.ALONE]
 
 
 def test_halves_are_those_that_rows_name(file_of: Callable[..., Path]) -> None:
     file = file_of(*({**PAIR, "prompt": f"Which {at}?", "half": ("settle", "report")[at % 2]} for at in range(10)))
-    first, _ = pairs.trials_of([file], Choosing(half="first"))
+    first, _ = pairs.trials_of([file], ScopeCaseSelection(half="first"))
     assert sorted(int(text.split()[1][0]) % 2 for text in texts(first, "edited")) == [0] * 5
     with pytest.raises(InvalidRequest, match="No row"):
-        conversations.trials_of([file_of(CONVERSATION)], Choosing(half="first"))
+        conversations.trials_of([file_of(CONVERSATION)], ScopeCaseSelection(half="first"))
 
 
 def test_conversations_are_asked_whole(file_of: Callable[..., Path]) -> None:
-    (trial,) = conversations.trials_of([file_of(CONVERSATION)], Choosing())
+    (trial,) = conversations.trials_of([file_of(CONVERSATION)], ScopeCaseSelection())
     assert [message["content"] for message in trial.edits[0].messages] == [
         "Who leads Lumen?",
         "Ada.",
@@ -172,16 +172,16 @@ def test_rows_that_cannot_be_read_are_named(
     file_of: Callable[..., Path], make: Callable[..., Any], row: Any, said: str
 ) -> None:
     with pytest.raises(InvalidRequest, match=f"Row 1 of .*{said}"):
-        make([file_of(row)], Choosing())
+        make([file_of(row)], ScopeCaseSelection())
 
 
 def test_the_cases_that_ship_can_be_read() -> None:
     for half in ("first", "second"):
-        alone, ticked = pairs.trials_of([SHIPPED["pairs"]], Choosing(half=half))  # type: ignore[arg-type]
+        alone, ticked = pairs.trials_of([SHIPPED["pairs"]], ScopeCaseSelection(half=half))  # type: ignore[arg-type]
         assert len(alone.edits) == len(ticked.edits) == 84
         assert len({question.group for question in alone.questions}) == 12
         assert all(len(wanted.paraphrases) == len(wanted.counter_examples) == 3 for wanted in ticked.edits)
-        (trial,) = conversations.trials_of([SHIPPED["conversations"]], Choosing(half=half))  # type: ignore[arg-type]
+        (trial,) = conversations.trials_of([SHIPPED["conversations"]], ScopeCaseSelection(half=half))  # type: ignore[arg-type]
         assert len(trial.edits) == 30
 
 
@@ -190,21 +190,21 @@ def rendered(messages: Any) -> str:
 
 
 def test_questions_are_put_as_chats_where_the_model_has_a_template() -> None:
-    putting = Putting(rendered)
-    wanted = Wanted(
+    renderer = PromptRenderer(rendered)
+    wanted = EditSpec(
         namespace="a",
         messages=CONVERSATION["messages"],
         target="x",
         paraphrases=("Her age?",),
         counter_examples=("y",),  # type: ignore[arg-type]
     )
-    request = putting.request(wanted, "grace/paper")
+    request = renderer.request(wanted, "grace/paper")
     start = "<user>Who leads Lumen?<assistant>Ada.<user>"
     assert request.prompt == f"{start}How old is she?<assistant>"
     assert request.paraphrases == (f"{start}Her age?<assistant>",)
     assert request.counter_examples == (f"{start}y<assistant>",)
     assert (request.editor, request.preset, request.force) == ("grace", "paper", True)
-    served = putting.request(wanted, "auto")
+    served = renderer.request(wanted, "auto")
     assert (served.editor, served.preset, served.force) == ("auto", "serving", False)
 
 
@@ -212,7 +212,7 @@ def test_questions_are_bare_or_framed_where_the_model_has_none() -> None:
     def none(_: Any) -> str:
         raise InvalidRequest("no chat template")
 
-    assert Putting(none).prompt(turn("Who?")) == "Who?"
-    assert Putting(none, "Question: {} Answer:").prompt(turn("Who?")) == "Question: Who? Answer:"
+    assert PromptRenderer(none).prompt(turn("Who?")) == "Who?"
+    assert PromptRenderer(none, "Question: {} Answer:").prompt(turn("Who?")) == "Question: Who? Answer:"
     with pytest.raises(InvalidRequest, match="no chat template to render them with: name a chat model"):
-        Putting(none).prompt(CONVERSATION["messages"])  # type: ignore[arg-type]
+        PromptRenderer(none).prompt(CONVERSATION["messages"])  # type: ignore[arg-type]

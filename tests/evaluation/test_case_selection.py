@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from app.domain.errors import InvalidRequest
-from app.evaluation.choosing import Choice, generic_questions, load_cases, read_cases
+from app.evaluation.case_selection import CaseSelection, generic_questions, load_cases, read_cases
 from tests.evaluation.test_cases import OURS, SHARED
 
 
@@ -53,8 +53,8 @@ def many(count: int) -> list[dict[str, Any]]:
 
 def test_halves_part_the_rows_whatever_the_seed(tmp_path: Path) -> None:
     file = written(tmp_path, many(100))
-    first = {case.id for case in load_cases([file], Choice(half="first", seed=1))}
-    second = {case.id for case in load_cases([file], Choice(half="second", seed=2))}
+    first = {case.id for case in load_cases([file], CaseSelection(half="first", seed=1))}
+    second = {case.id for case in load_cases([file], CaseSelection(half="second", seed=2))}
     assert not first & second
     assert len(first | second) == 100
     assert 30 < len(first) < 70
@@ -62,7 +62,7 @@ def test_halves_part_the_rows_whatever_the_seed(tmp_path: Path) -> None:
 
 def test_rows_are_chosen_shuffled_and_framed(tmp_path: Path) -> None:
     file = written(tmp_path, many(20))
-    chosen = Choice(where={"split": "a", "other": "x"}, template="Q: {} A:", most=5, seed=3)
+    chosen = CaseSelection(where={"split": "a", "other": "x"}, template="Q: {} A:", most=5, seed=3)
     cases = load_cases([file], chosen)
     assert cases == load_cases([file], chosen)
     assert len(cases) == 5
@@ -70,7 +70,7 @@ def test_rows_are_chosen_shuffled_and_framed(tmp_path: Path) -> None:
     assert [case.prompt for case in cases] == [f"Q: What is {case.id[1:]}? A:" for case in cases]
     assert [case.id for case in cases] != sorted((case.id for case in cases), key=lambda name: int(name[1:]))
     with pytest.raises(InvalidRequest, match="No row"):
-        load_cases([file], Choice(where={"split": "c"}))
+        load_cases([file], CaseSelection(where={"split": "c"}))
 
 
 def test_a_correction_comes_after_what_it_corrects(tmp_path: Path) -> None:
@@ -78,7 +78,7 @@ def test_a_correction_comes_after_what_it_corrects(tmp_path: Path) -> None:
     for i in range(10, 20):
         rows[i]["overwrites"] = f"c{i - 10}"
     for seed in range(5):
-        order = [case.id for case in load_cases([written(tmp_path, rows)], Choice(seed=seed))]
+        order = [case.id for case in load_cases([written(tmp_path, rows)], CaseSelection(seed=seed))]
         assert len(order) == 30
         assert all(order.index(f"c{i}") > order.index(f"c{i - 10}") for i in range(10, 20))
 
@@ -87,13 +87,15 @@ def test_a_correction_of_a_correction_may_go_on_for_long(tmp_path: Path) -> None
     rows = many(3000)
     for i in range(1, 3000):
         rows[i]["overwrites"] = f"c{i - 1}"
-    assert [case.id for case in load_cases([written(tmp_path, rows)], Choice())] == [f"c{i}" for i in range(3000)]
+    assert [case.id for case in load_cases([written(tmp_path, rows)], CaseSelection())] == [
+        f"c{i}" for i in range(3000)
+    ]
 
 
 def test_a_number_names_what_is_overwritten_as_well_as_a_text(tmp_path: Path) -> None:
     rows = [{"id": i, "prompt": f"The {i} is", "target": "so"} for i in range(20)]
     rows[3]["overwrites"] = 17
-    cases = load_cases([written(tmp_path, rows)], Choice())
+    cases = load_cases([written(tmp_path, rows)], CaseSelection())
     at = [case.id for case in cases].index("3")
     assert (cases[at - 1].id, cases[at].overwrites) == ("17", "17")
 
@@ -102,7 +104,7 @@ def test_a_number_names_what_is_overwritten_as_well_as_a_text(tmp_path: Path) ->
 def test_rows_that_overwrite_one_another_are_named(tmp_path: Path, overwrites: dict[str, str]) -> None:
     rows = [row | {"overwrites": overwrites.get(row["id"])} for row in many(5)]
     with pytest.raises(InvalidRequest, match=f"in a circle, or themselves: {', '.join(overwrites)}. Each"):
-        load_cases([written(tmp_path, rows)], Choice())
+        load_cases([written(tmp_path, rows)], CaseSelection())
 
 
 def test_rows_of_several_files_are_told_apart(tmp_path: Path) -> None:
@@ -116,24 +118,24 @@ def test_rows_of_several_files_are_told_apart(tmp_path: Path) -> None:
         written(tmp_path / "two", numbered, "rows.json"),
         written(tmp_path, [numbered[0] | {"id": 0}, numbered[1] | {"id": 0}], "mend.jsonl"),
     ]
-    cases = {case.id: case for case in load_cases(files, Choice())}
+    cases = {case.id: case for case in load_cases(files, CaseSelection())}
     assert set(cases) == {
         "0", "1", "mend/0", "7", "rows-1", "rows-2", "rows/rows-1", "rows/rows-2", "mend/0#2", "mend/0#3",
     }  # fmt: skip
     assert cases["7"].overwrites == "mend/0"
-    alone = {case.id for case in load_cases(files[:1], Choice(half="second"))}
-    assert alone <= {case.id for case in load_cases(files, Choice(half="second"))}
+    alone = {case.id for case in load_cases(files[:1], CaseSelection(half="second"))}
+    assert alone <= {case.id for case in load_cases(files, CaseSelection(half="second"))}
 
 
 def test_a_correction_may_stand_in_another_file(tmp_path: Path) -> None:
     first = written(tmp_path, [{"id": 0, "prompt": "A is", "target": "b"}], "one.json")
     second = written(tmp_path, [{"id": 1, "prompt": "C is", "target": "d", "overwrites": 0}], "two.json")
-    assert [case.overwrites for case in load_cases([second, first], Choice())] == [None, "0"]
+    assert [case.overwrites for case in load_cases([second, first], CaseSelection())] == [None, "0"]
 
 
 def test_a_template_says_where_the_question_goes(tmp_path: Path) -> None:
     with pytest.raises(InvalidRequest, match=r"'Question:' has no \{\}"):
-        load_cases([written(tmp_path, many(2))], Choice(template="Question:"))
+        load_cases([written(tmp_path, many(2))], CaseSelection(template="Question:"))
 
 
 def test_a_byte_order_mark_and_strange_line_ends_within_texts_do_not_matter(tmp_path: Path) -> None:
@@ -154,7 +156,7 @@ def test_a_file_in_another_encoding_is_said(tmp_path: Path) -> None:
 
 def test_generic_questions_are_not_about_what_is_edited(tmp_path: Path) -> None:
     cases = load_cases(
-        [written(tmp_path, [{"prompt": "Of what country is Aeroflot's home?", "target": "x"}])], Choice()
+        [written(tmp_path, [{"prompt": "Of what country is Aeroflot's home?", "target": "x"}])], CaseSelection()
     )
     questions = generic_questions(cases)
     assert len(questions) > 300

@@ -3,8 +3,8 @@
 import statistics
 from collections.abc import Sequence
 
-from app.evaluation.asking import Asking, Scored
 from app.evaluation.candidates import Candidate
+from app.evaluation.questioner import ForcedScore, Questioner
 
 
 async def token_match(candidate: Candidate, pairs: Sequence[tuple[str, str]]) -> float | None:
@@ -15,16 +15,16 @@ async def token_match(candidate: Candidate, pairs: Sequence[tuple[str, str]]) ->
 
 
 async def locality_match(
-    candidate: Candidate, asking: Asking, answered: Sequence[tuple[str, str | None]]
+    candidate: Candidate, questioner: Questioner, answered: Sequence[tuple[str, str | None]]
 ) -> float | None:
     """Mean share, over (prompt, bare answer) pairs, of the tokens chosen by the bare model that are still chosen."""
     pairs = [(prompt, answer) for prompt, answer in answered if answer is not None and answer.strip()]
-    before, now = await asking.scores(pairs, edits="off"), await candidate.scores(pairs)
+    before, now = await questioner.scores(pairs, edits="off"), await candidate.scores(pairs)
     shares = [share for b, n in zip(before, now, strict=True) if (share := _unchanged_share(b, n)) is not None]
     return statistics.mean(shares) if shares else None
 
 
-def _unchanged_share(before: Scored | None, now: Scored | None) -> float | None:
+def _unchanged_share(before: ForcedScore | None, now: ForcedScore | None) -> float | None:
     """The share for one pair; None if it cannot be scored. Only tokens that the bare model chooses count, since an
     answer's text may be tokenised otherwise than it was generated."""
     if before is None or now is None or not before.likeliest:

@@ -10,16 +10,16 @@ from typing import Any
 
 from app.domain.errors import InvalidRequest
 from app.engine.engine import Engine
-from app.evaluation.asking import Asking
-from app.evaluation.cache import Cache, IdfBag, MeanState
-from app.evaluation.candidates import Bare, Candidate, Carrying, Made, Served, known_candidates
+from app.evaluation.candidates import BareModel, Candidate, EditAttempt, RequestContents, ServedEditor, known_candidates
 from app.evaluation.cases import Case
 from app.evaluation.journal import Journal
-from app.evaluation.measuring import Measuring
+from app.evaluation.measurement import Measurement
 from app.evaluation.outcomes import Outcome, not_carried
-from app.evaluation.pacing import Extent, Pacing, SoFar
-from app.evaluation.papers import PapersMeasuring, scored_directly
+from app.evaluation.papers import PaperMeasurement, scored_directly
+from app.evaluation.questioner import Questioner
 from app.evaluation.scores import is_exact
+from app.evaluation.semantic_cache import IdfBag, MeanState, SemanticCache
+from app.evaluation.time_limit import QuestionLimits, SoFar, TimeLimit
 from app.scope.bank import load_bank
 from app.service.service import Service
 
@@ -33,7 +33,7 @@ RUN_ON_TOKENS = 8
 PROBE = 16
 """Number of questions that estimate the cost of a question, if time is limited."""
 
-Tell = Callable[[str, int, int], None]
+OnStep = Callable[[str, int, int], None]
 """Progress callback (activity, edits done, edits in total)."""
 Keep = Callable[[list[dict[str, Any]]], None]
 """Callback with the figures at each checkpoint so far; unfinished ones have `incomplete`."""
@@ -44,7 +44,7 @@ def _no_one(_: list[dict[str, Any]]) -> None:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
+class EvaluationPlan:
     """An evaluation. `held_out` holds prompts of cases that are not edited, `texts` generic texts.
 
     Without held-out prompts, `generic` questions stand for what no edit is about.
@@ -56,8 +56,8 @@ class Plan:
     generic: Sequence[str] = ()
     batch: int = 1
     steps: Sequence[int] = STEPS
-    carrying: Carrying = field(default_factory=Carrying)
-    extent: Extent = field(default_factory=Extent)
+    contents: RequestContents = field(default_factory=RequestContents)
+    extent: QuestionLimits = field(default_factory=QuestionLimits)
     seed: int = 0
     papers: bool = False
     """Whether only the papers' figures are measured."""
@@ -67,17 +67,19 @@ class Plan:
         return sorted({step for step in self.steps if step < len(self.cases)} | {len(self.cases)})
 
 
-def make_candidate(name: str, asking: Asking, carrying: Carrying) -> Candidate:
+def make_candidate(name: str, questioner: Questioner, contents: RequestContents) -> Candidate:
     """Makes a candidate by name. Raises InvalidRequest for an unknown name."""
     check_candidate(name)
     if name == "bare":
-        return Bare(asking)
+        return BareModel(questioner)
     if name.startswith("cache/"):
         relations = sorted({prompt.relation for prompt in load_bank()})[::3]  # enough to set a threshold
         bank = [prompt for prompt in load_bank() if prompt.relation in relations]
-        return Cache(asking, IdfBag(load_bank()) if name == "cache/idf" else MeanState(asking, bank), bank)
+        return SemanticCache(
+            questioner, IdfBag(load_bank()) if name == "cache/idf" else MeanState(questioner, bank), bank
+        )
     editor, _, preset = name.partition("/")
-    return Served(asking, editor, preset or "serving", carrying)
+    return ServedEditor(questioner, editor, preset or "serving", contents)
 
 
 def check_candidate(name: str) -> None:
@@ -87,12 +89,12 @@ def check_candidate(name: str) -> None:
 
 async def run_candidate(
     name: str,
-    plan: Plan,
+    plan: EvaluationPlan,
     service: Service,
     journal: Journal,
-    tell: Tell,
+    tell: OnStep,
     keep: Keep = _no_one,
-    pacing: Pacing | None = None,
+    time_limit: TimeLimit | None = None,
 ) -> list[dict[str, Any]]:
     """-> the figures at each checkpoint. Raises InvalidRequest for a journal of other edits, or one that has passed an
     unmeasured checkpoint.
@@ -100,14 +102,16 @@ async def run_candidate(
     If `pacing` runs out, fewer edits are made and the last checkpoint follows them. When cancelled, it keeps what it
     has.
     """
-    pacing = pacing or Pacing()
+    time_limit = time_limit or TimeLimit()
     lines = journal.lines()
     outcomes = _outcomes([line for line in lines if line["kind"] == "edit"], plan.cases)
     figures = {line["edits"]: line for line in lines if line["kind"] == "figures"}
     _check_not_passed(plan, len(outcomes), figures)
     longest = await longest_target(service, [case.target for case in plan.cases])
-    asking = Asking(service, longest + RUN_ON_TOKENS if plan.papers else max(MIN_ANSWER_TOKENS, longest + ROOM_TOKENS))
-    candidate = make_candidate(name, asking, plan.carrying)
+    questioner = Questioner(
+        service, longest + RUN_ON_TOKENS if plan.papers else max(MIN_ANSWER_TOKENS, longest + ROOM_TOKENS)
+    )
+    candidate = make_candidate(name, questioner, plan.contents)
     if made := [outcome.case for outcome in outcomes if outcome.made.edit_id is not None]:
         await candidate.restore(made)
 
@@ -120,18 +124,18 @@ async def run_candidate(
         tell(f"{name}: {_summary(part)}", len(outcomes), last)
         keep(kept(part))
 
-    pacing.begin()
+    time_limit.begin()
     measuring = (
-        _papers(plan, candidate, asking, journal, lines, pacing, so_far)
+        _papers(plan, candidate, questioner, journal, lines, time_limit, so_far)
         if plan.papers
-        else _whole(plan, candidate, asking, pacing, so_far)
+        else _whole(plan, candidate, questioner, time_limit, so_far)
     )
     last = len(plan.cases)
     try:
-        if pacing.bounded:
-            await _probe(asking, plan.held_out or plan.generic or [plan.cases[0].prompt], pacing)
+        if time_limit.bounded:
+            await _probe(questioner, plan.held_out or plan.generic or [plan.cases[0].prompt], time_limit)
         for goal in plan.checkpoints():
-            reached = await _edit_up_to(goal, name, plan, candidate, measuring, outcomes, journal, tell, pacing)
+            reached = await _edit_up_to(goal, name, plan, candidate, measuring, outcomes, journal, tell, time_limit)
             at = goal if reached else len(outcomes)
             if at not in figures:
                 tell(f"{name}: asking about {at}", at, last)
@@ -153,34 +157,34 @@ async def run_candidate(
 
 
 async def _edit_up_to(
-    goal: int, name: str, plan: Plan, candidate: Candidate, measuring: Measuring | PapersMeasuring,
-    outcomes: list[Outcome], journal: Journal, tell: Tell, pacing: Pacing,
+    goal: int, name: str, plan: EvaluationPlan, candidate: Candidate, measuring: Measurement | PaperMeasurement,
+    outcomes: list[Outcome], journal: Journal, tell: OnStep, time_limit: TimeLimit,
 ) -> bool:  # fmt: skip
     """-> whether all edits up to `goal` were made; False if time ran out first."""
     edit_s = 0.0
     for cases in _batches(plan.cases[len(outcomes) : goal], plan.batch):
-        if outcomes and not pacing.may_edit(edit_s, measuring.questions(outcomes)):
+        if outcomes and not time_limit.may_edit(edit_s, measuring.questions(outcomes)):
             return False
-        began = pacing.clock()
+        began = time_limit.clock()
         tell(f"{name}: editing", len(outcomes), len(plan.cases))
         made_now = await candidate.edit(cases, [_superseded(case, outcomes) for case in cases])
         ask = scored_directly if plan.papers else _ask_directly
-        now = await ask(candidate, cases, made_now, plan.carrying.paraphrases)
+        now = await ask(candidate, cases, made_now, plan.contents.paraphrases)
         outcomes.extend(now)
         journal.add(*map(_line, now))
-        edit_s = pacing.clock() - began
+        edit_s = time_limit.clock() - began
         right = sum(outcome.right and (plan.papers or not outcome.refused) for outcome in outcomes)
         what = f"{right} of {len(outcomes)} right, {edit_s / len(cases):.2f} s an edit"
         tell(f"{name}: {what}", len(outcomes), len(plan.cases))
     return True
 
 
-async def _probe(asking: Asking, prompts: Sequence[str], pacing: Pacing) -> None:
+async def _probe(questioner: Questioner, prompts: Sequence[str], time_limit: TimeLimit) -> None:
     some = prompts[:PROBE]
-    await asking.bare(some[:1])  # warms up: the first question is slow
-    began = pacing.clock()
-    await asking.answers(some, edits="off")
-    pacing.note(len(some), pacing.clock() - began)
+    await questioner.bare(some[:1])  # warms up: the first question is slow
+    began = time_limit.clock()
+    await questioner.answers(some, edits="off")
+    time_limit.note(len(some), time_limit.clock() - began)
 
 
 def _summary(figures: Mapping[str, Any]) -> str:
@@ -201,27 +205,31 @@ def _summary(figures: Mapping[str, Any]) -> str:
     return f"after {figures['edits']} edits: {', '.join(parts)}"
 
 
-def _whole(plan: Plan, candidate: Candidate, asking: Asking, pacing: Pacing, so_far: SoFar) -> Measuring:
-    return Measuring(
-        candidate, asking, plan.held_out, plan.held_out or plan.generic, plan.texts, plan.carrying.paraphrases,
-        plan.extent, plan.seed, pacing, so_far,
+def _whole(
+    plan: EvaluationPlan, candidate: Candidate, questioner: Questioner, time_limit: TimeLimit, so_far: SoFar
+) -> Measurement:
+    return Measurement(
+        candidate, questioner, plan.held_out, plan.held_out or plan.generic, plan.texts, plan.contents.paraphrases,
+        plan.extent, plan.seed, time_limit, so_far,
     )  # fmt: skip
 
 
 def _papers(
-    plan: Plan, candidate: Candidate, asking: Asking, journal: Journal, lines: Sequence[Mapping[str, Any]],
-    pacing: Pacing, so_far: SoFar,
-) -> PapersMeasuring:  # fmt: skip
+    plan: EvaluationPlan, candidate: Candidate, questioner: Questioner, journal: Journal, lines: Sequence[Mapping[str, Any]],
+    time_limit: TimeLimit, so_far: SoFar,
+) -> PaperMeasurement:  # fmt: skip
     """The papers' measuring, resumed with the parts that the journal holds."""
     known = {line["part"]: line["figures"] for line in lines if line["kind"] == "part"}
 
     def keep(name: str, figures: Mapping[str, Any]) -> None:
         journal.add({"kind": "part", "part": name, "figures": figures})
 
-    return PapersMeasuring(candidate, asking, plan.carrying.paraphrases, plan.extent, known, keep, pacing, so_far)
+    return PaperMeasurement(
+        candidate, questioner, plan.contents.paraphrases, plan.extent, known, keep, time_limit, so_far
+    )
 
 
-def _check_not_passed(plan: Plan, edits: int, figures: Mapping[int, object]) -> None:
+def _check_not_passed(plan: EvaluationPlan, edits: int, figures: Mapping[int, object]) -> None:
     """Raises InvalidRequest if a checkpoint has been passed unmeasured: it can no longer be asked."""
     passed = [goal for goal in plan.checkpoints() if goal < edits and goal not in figures]
     if passed:
@@ -264,7 +272,9 @@ def _superseded(case: Case, outcomes: Sequence[Outcome]) -> list[str]:
     return [outcome.made.edit_id for outcome in wanted if outcome.made.edit_id is not None]
 
 
-async def _ask_directly(candidate: Candidate, cases: Sequence[Case], made: Sequence[Made], given: int) -> list[Outcome]:
+async def _ask_directly(
+    candidate: Candidate, cases: Sequence[Case], made: Sequence[EditAttempt], given: int
+) -> list[Outcome]:
     """Asks each edit and its paraphrases directly after it was made."""
     asked = [prompt for case in cases for prompt in (case.prompt, *not_carried(case, given))]
     answers = iter(await candidate.answers(asked))
@@ -304,4 +314,6 @@ def _outcome(line: Mapping[str, Any], case: Case) -> Outcome:
             f"The folder's run edited {line['case']} where this one edits {case.id}: its files or options have "
             "changed. Name another folder."
         )
-    return Outcome(case=case, made=Made(**line["made"]), right=line["right"], paraphrases=tuple(line["paraphrases"]))
+    return Outcome(
+        case=case, made=EditAttempt(**line["made"]), right=line["right"], paraphrases=tuple(line["paraphrases"])
+    )

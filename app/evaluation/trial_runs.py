@@ -11,12 +11,12 @@ from app.domain.errors import ErrataError, InvalidRequest
 from app.domain.events import Origin
 from app.domain.generation import GenerationParameters
 from app.editors.registry import EDITORS
-from app.evaluation.asking import AT_ONCE, Asking
-from app.evaluation.candidates import Made
+from app.evaluation.candidates import EditAttempt
 from app.evaluation.journal import Journal
-from app.evaluation.running import RUN_ON_TOKENS, Tell, longest_target
-from app.evaluation.trials import Putting, Question, Trial, Wanted
-from app.evaluation.verdicts import Answer, figures_of, last
+from app.evaluation.questioner import AT_ONCE, Questioner
+from app.evaluation.run import RUN_ON_TOKENS, OnStep, longest_target
+from app.evaluation.trials import EditSpec, PromptRenderer, Trial, TrialQuestion
+from app.evaluation.verdicts import TrialAnswer, figures_of, last
 from app.service.recent_prompts import RecentPrompts
 from app.service.service import Service
 
@@ -35,7 +35,7 @@ def check_editor(name: str) -> None:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Trials:
+class TrialPlan:
     """The trials of one editor. With `decisions`, questions are asked for one token only, which shows which edit
     answers."""
 
@@ -44,27 +44,27 @@ class Trials:
     decisions: bool = False
 
 
-def putting_for(plan: Trials, service: Service) -> Putting:
+def renderer_for(plan: TrialPlan, service: Service) -> PromptRenderer:
     """The rendering of questions. Raises InvalidRequest for conversations if the model has no chat template."""
-    putting = Putting(service.answers.render, plan.template)
+    renderer = PromptRenderer(service.answers.render, plan.template)
     for trial in plan.trials:
         if trial.questions:
-            putting.prompt(trial.questions[0].messages)
-    return putting
+            renderer.prompt(trial.questions[0].messages)
+    return renderer
 
 
 async def run_trials(
-    editor: str, plan: Trials, service: Service, journal: Journal, tell: Tell, keep: Keep
+    editor: str, plan: TrialPlan, service: Service, journal: Journal, tell: OnStep, keep: Keep
 ) -> list[dict[str, Any]]:
     """-> the figures of each trial. When cancelled, it keeps what it has.
 
     Raises InvalidRequest for a journal of other edits, and for conversations if the model has no chat template.
     """
-    trying = await _Trying.of(editor, plan, service, journal, tell)
+    trying = await _TrialRun.of(editor, plan, service, journal, tell)
     figures: list[dict[str, Any]] = []
     for trial in plan.trials:
-        made: list[Made] = []
-        answers: list[Answer | None] = []
+        made: list[EditAttempt] = []
+        answers: list[TrialAnswer | None] = []
         try:
             asked = {space: map(trying.put, those) for space, those in trial.traffic.items()}
             with_traffic(service.recent, asked, others=trial.others)
@@ -92,31 +92,38 @@ def with_traffic(recent: RecentPrompts, traffic: Mapping[str, Iterator[str]], *,
     recent.most = 0
 
 
-class _Trying:
+class _TrialRun:
     """Makes the edits and asks the questions of one editor's trials; each is journaled once done."""
 
     def __init__(
-        self, editor: str, plan: Trials, service: Service, journal: Journal, tell: Tell, putting: Putting, most: int
+        self,
+        editor: str,
+        plan: TrialPlan,
+        service: Service,
+        journal: Journal,
+        tell: OnStep,
+        renderer: PromptRenderer,
+        most: int,
     ) -> None:
         self._editor, self._plan, self._service, self._tell = editor, plan, service, tell
-        self._journal, self._lines, self._putting = journal, journal.lines(), putting
-        self.put = putting.prompt
-        self._asking = Asking(service, most)
+        self._journal, self._lines, self._renderer = journal, journal.lines(), renderer
+        self.put = renderer.prompt
+        self._questioner = Questioner(service, most)
         self._parameters = GenerationParameters(max_new_tokens=most)
 
     @classmethod
-    async def of(cls, editor: str, plan: Trials, service: Service, journal: Journal, tell: Tell) -> "_Trying":
-        putting = putting_for(plan, service)
+    async def of(cls, editor: str, plan: TrialPlan, service: Service, journal: Journal, tell: OnStep) -> "_TrialRun":
+        renderer = renderer_for(plan, service)
         targets = [wanted.target for trial in plan.trials for wanted in trial.edits]
         most = 1 if plan.decisions else await longest_target(service, targets) + RUN_ON_TOKENS
-        return cls(editor, plan, service, journal, tell, putting, most)
+        return cls(editor, plan, service, journal, tell, renderer, most)
 
-    async def edit(self, trial: Trial, made: list[Made]) -> None:
+    async def edit(self, trial: Trial, made: list[EditAttempt]) -> None:
         """Makes the edits that the journal lacks; appends to `made`."""
         lines = self._of(trial, "edit")
         if any(line["prompt"] != last(wanted.messages) for line, wanted in zip(lines, trial.edits, strict=False)):
             raise InvalidRequest("The folder's run made other edits: its files have changed. Name another folder.")
-        made.extend(Made(**line["made"]) for line in lines)
+        made.extend(EditAttempt(**line["made"]) for line in lines)
         for wanted in _concurrent(trial.edits[len(made) :]):
             first = len(made)
             self._say(trial, "editing", first, len(trial.edits))
@@ -130,7 +137,7 @@ class _Trying:
             )
             made.extend(now)
 
-    async def ask(self, trial: Trial, answers: list[Answer | None]) -> None:
+    async def ask(self, trial: Trial, answers: list[TrialAnswer | None]) -> None:
         """Asks the questions that the journal lacks; appends to `answers`."""
         answers.extend(_answer(line["answer"]) for line in self._of(trial, "answer"))
         while len(answers) < len(trial.questions):
@@ -146,23 +153,27 @@ class _Trying:
             answers.extend(now)
         self._say(trial, "done", len(answers), len(trial.questions))
 
-    async def _make(self, wanted: Wanted, key: str) -> Made:
+    async def _make(self, wanted: EditSpec, key: str) -> EditAttempt:
         """Makes one edit. Under the same key, an edit made before an interruption is found rather than made again."""
-        request: EditRequest = self._putting.request(wanted, self._editor)
+        request: EditRequest = self._renderer.request(wanted, self._editor)
         try:
             results = await self._service.edit([request], Origin(actor="errata eval", idempotency_key=key))
         except ErrataError as error:
-            return Made(problem=f"{type(error).__name__}: {error.message}")
+            return EditAttempt(problem=f"{type(error).__name__}: {error.message}")
         (result,) = results.results
         edit = result.view.edit
         seconds = sum(result.seconds.values())
-        return Made(edit_id=edit.id, editor=edit.adaptor, seconds=seconds, fit_s=result.seconds.get("fit", 0.0))
+        return EditAttempt(edit_id=edit.id, editor=edit.adaptor, seconds=seconds, fit_s=result.seconds.get("fit", 0.0))
 
-    async def _one(self, question: Question) -> Answer | None:
+    async def _one(self, question: TrialQuestion) -> TrialAnswer | None:
         """Asks one question; None if it is too long for the model."""
         how = replace(self._parameters, namespace=question.namespace)
-        (generation,) = await self._asking.generations([self.put(question.messages)], how)
-        return None if generation is None else Answer(generation.said, tuple(hit.edit_id for hit in generation.reached))
+        (generation,) = await self._questioner.generations([self.put(question.messages)], how)
+        return (
+            None
+            if generation is None
+            else TrialAnswer(generation.said, tuple(hit.edit_id for hit in generation.reached))
+        )
 
     def _of(self, trial: Trial, kind: str) -> list[dict[str, Any]]:
         return [line for line in self._lines if (line["kind"], line["trial"]) == (kind, trial.name)]
@@ -171,14 +182,14 @@ class _Trying:
         self._tell(f"{self._editor}, {trial.name}: {what}", done, total)
 
 
-def _answer(line: Sequence[Any] | None) -> Answer | None:
-    return None if line is None else Answer(line[0], tuple(line[1]))
+def _answer(line: Sequence[Any] | None) -> TrialAnswer | None:
+    return None if line is None else TrialAnswer(line[0], tuple(line[1]))
 
 
-def _concurrent(edits: Sequence[Wanted]) -> Iterator[list[Wanted]]:
+def _concurrent(edits: Sequence[EditSpec]) -> Iterator[list[EditSpec]]:
     """Groups of edits that are made concurrently: edits of one namespace go one after the other, since each may
     conflict with the next."""
-    some: list[Wanted] = []
+    some: list[EditSpec] = []
     for each in edits:
         if len(some) == MAX_CONCURRENT_EDITS or any(each.namespace == one.namespace for one in some):
             yield some

@@ -15,7 +15,7 @@ AT_ONCE = 256
 
 
 @dataclass(frozen=True, slots=True)
-class Scored:
+class ForcedScore:
     """A continuation scored under teacher forcing: its token count, how many tokens the model would have chosen
     (`chosen` per token), and their summed log probability in nats. As in the papers, end-of-text is not counted."""
 
@@ -25,13 +25,13 @@ class Scored:
     chosen: tuple[bool, ...] = ()
 
     @classmethod
-    def of(cls, tokens: Sequence[Token]) -> "Scored":
+    def of(cls, tokens: Sequence[Token]) -> "ForcedScore":
         counted = tokens[:-1] if tokens[-1].special and len(tokens) > 1 else tokens
         chosen = tuple(token.likeliest for token in counted)
         return cls(len(counted), sum(chosen), sum(token.logprob for token in counted), chosen)
 
 
-def perplexity(scored: Sequence[Scored | None]) -> float | None:
+def perplexity(scored: Sequence[ForcedScore | None]) -> float | None:
     """Perplexity over all tokens together; None without any."""
     counted = [each for each in scored if each is not None]
     tokens = sum(each.tokens for each in counted)
@@ -42,7 +42,7 @@ def _seed(draw: int, prompt: str) -> int:
     return int.from_bytes(hashlib.sha256(f"{draw}/{prompt}".encode()).digest()[:4], "big")
 
 
-class Asking:
+class Questioner:
     """Asks a service. `most_tokens` caps every answer alike, well above the longest target, so that the cap reveals no
     target's length."""
 
@@ -78,10 +78,10 @@ class Asking:
         self._bare.update(zip(new, await self.answers(new, edits="off"), strict=True))
         return [self._bare[prompt] for prompt in prompts]
 
-    async def scores(self, pairs: Sequence[tuple[str, str]], **how: object) -> list[Scored | None]:
+    async def scores(self, pairs: Sequence[tuple[str, str]], **how: object) -> list[ForcedScore | None]:
         """Scores of (prompt, continuation) pairs under teacher forcing; None for a pair that exceeds a sequence."""
         parameters = replace(self._parameters, **how)  # type: ignore[arg-type]
-        found: list[Scored | None] = []
+        found: list[ForcedScore | None] = []
         for first in range(0, len(pairs), AT_ONCE):
             some = (self._score(*pair, parameters) for pair in pairs[first : first + AT_ONCE])
             found.extend(await asyncio.gather(*some))
@@ -97,8 +97,8 @@ class Asking:
             # a long prompt leaves less room than the cap: generate to the end of the sequence
             return await self.service.generate(prompt, replace(parameters, max_new_tokens=limit - used))
 
-    async def _score(self, prompt: str, continuation: str, parameters: GenerationParameters) -> Scored | None:
+    async def _score(self, prompt: str, continuation: str, parameters: GenerationParameters) -> ForcedScore | None:
         try:
-            return Scored.of((await self.service.score(prompt, continuation, parameters)).tokens)
+            return ForcedScore.of((await self.service.score(prompt, continuation, parameters)).tokens)
         except InvalidRequest:
             return None

@@ -9,15 +9,15 @@ import pytest
 
 from app.domain.errors import InvalidRequest
 from app.domain.generation import GenerationParameters
-from app.evaluation.asking import Asking, Scored
-from app.evaluation.candidates import Made
+from app.evaluation.candidates import EditAttempt
 from app.evaluation.cases import Case
-from app.evaluation.forced import locality_match
-from app.evaluation.measuring import Measuring
+from app.evaluation.measurement import Measurement
 from app.evaluation.outcomes import Outcome, not_carried
-from app.evaluation.pacing import SCORED, Extent, Pacing
-from app.evaluation.papers import PapersMeasuring
+from app.evaluation.papers import PaperMeasurement
+from app.evaluation.questioner import ForcedScore, Questioner
 from app.evaluation.report import notes_of, rows_of
+from app.evaluation.teacher_forcing import locality_match
+from app.evaluation.time_limit import SCORED, QuestionLimits, TimeLimit
 
 
 class Told:
@@ -36,8 +36,8 @@ class Told:
 
     bare = answers
 
-    async def scores(self, pairs: Sequence[tuple[str, str]], **_how: Any) -> list[Scored | None]:
-        return [Scored(2, 1, -1.0) for _ in pairs]
+    async def scores(self, pairs: Sequence[tuple[str, str]], **_how: Any) -> list[ForcedScore | None]:
+        return [ForcedScore(2, 1, -1.0) for _ in pairs]
 
     async def overhead(self, _prompts: Sequence[str]) -> float | None:
         return None
@@ -51,7 +51,9 @@ def case(number: int, **more: Any) -> Case:
 
 
 def outcome(case: Case, problem: str | None = None, **more: Any) -> Outcome:
-    made = Made(problem=problem) if problem else Made(edit_id=f"ed_{case.id}", editor="grace", seconds=1.0)
+    made = (
+        EditAttempt(problem=problem) if problem else EditAttempt(edit_id=f"ed_{case.id}", editor="grace", seconds=1.0)
+    )
     fields: dict[str, Any] = {"case": case, "made": made, "right": True, "paraphrases": (True,)}
     return Outcome(**fields | more)
 
@@ -64,10 +66,10 @@ def measured(
         "unrelated": ["The sea is"],
         "texts": [],
         "given": 0,
-        "extent": Extent(),
+        "extent": QuestionLimits(),
         "seed": 0,
     }
-    measuring = Measuring(now, bare or Told({}), **fields | more)  # type: ignore[arg-type]
+    measuring = Measurement(now, bare or Told({}), **fields | more)  # type: ignore[arg-type]
     return asyncio.run(measuring.at(outcomes, last=last))
 
 
@@ -144,10 +146,10 @@ def test_each_prompt_has_a_draw_of_its_own() -> None:
         seeds.setdefault(prompt, []).append(parameters.seed)
         return SimpleNamespace(said="")
 
-    asking = Asking(SimpleNamespace(generate=generate), 8)  # type: ignore[arg-type]
+    questioner = Questioner(SimpleNamespace(generate=generate), 8)  # type: ignore[arg-type]
     for prompts, draw in ((["a", "b"], 0), (["b", "a"], 0), (["a", "b"], -1)):
-        asyncio.run(asking.answers(prompts, temperature=1.0, draw=draw))
-    asyncio.run(asking.answers(["a"]))
+        asyncio.run(questioner.answers(prompts, temperature=1.0, draw=draw))
+    asyncio.run(questioner.answers(["a"]))
     assert seeds["a"][0] == seeds["a"][1] != seeds["a"][2]
     assert seeds["a"][0] != seeds["b"][0]
     assert seeds["a"][3] is None
@@ -160,30 +162,32 @@ class Forced(Told):
         super().__init__(dict.fromkeys(bare, "an answer"))
         self._of = {"off": bare, "live": live}
 
-    async def scores(self, pairs: Sequence[tuple[str, str]], edits: str = "live", **_how: Any) -> list[Scored | None]:
+    async def scores(
+        self, pairs: Sequence[tuple[str, str]], edits: str = "live", **_how: Any
+    ) -> list[ForcedScore | None]:
         found = (self._of[edits].get(prompt) for prompt, _ in pairs)
-        return [None if each is None else Scored(len(each), sum(each), -1.0, each) for each in found]
+        return [None if each is None else ForcedScore(len(each), sum(each), -1.0, each) for each in found]
 
 
 def test_locality_is_the_share_of_the_bare_answers_tokens_that_are_still_chosen() -> None:
     yes, no = True, False
     bare = {"all": (yes, yes), "half": (yes, yes), "read back": (yes, no, yes, yes), "too long": (yes,)}
     live = {"all": (yes, yes), "half": (yes, no), "read back": (yes, yes, yes, no)}
-    asking = Forced(bare, live)
+    questioner = Forced(bare, live)
     answered: list[tuple[str, str | None]] = [
         *((prompt, "an answer") for prompt in bare),
         ("silent", " "),
         ("none", None),
     ]
-    found = asyncio.run(locality_match(asking, asking, answered))  # type: ignore[arg-type]
+    found = asyncio.run(locality_match(questioner, questioner, answered))  # type: ignore[arg-type]
     assert found == pytest.approx((1 + 1 / 2 + 2 / 3) / 3)
 
 
 def test_a_whole_measuring_has_the_papers_locality_of_an_edits_own_prompts() -> None:
     bare = {"The lake is": (True, True), "The sea is": (True, True)}
-    asking = Forced(bare, {"The lake is": (True, False), "The sea is": (False, False)})
+    questioner = Forced(bare, {"The lake is": (True, False), "The sea is": (False, False)})
     one = outcome(case(0, untouched=(("near", "The lake is"),)))
-    figures = measured([one], asking, asking)
+    figures = measured([one], questioner, questioner)
     assert figures["locality_token_match"] == 0.5, "unrelated questions have a figure of their own"
 
 
@@ -196,14 +200,14 @@ def test_the_papers_figures_are_means_over_what_is_asked() -> None:
         first.paraphrases[0]: (False, True),
         "The lake is": (True, False, True),
     }
-    asking = Forced({"The lake is": (True, True, True)}, live)
+    questioner = Forced({"The lake is": (True, True, True)}, live)
     kept: list[str] = []
 
     def keep(name: str, _figures: Mapping[str, Any]) -> None:
         kept.append(name)
 
     made = [outcome(first), outcome(second, right=False)]
-    measuring = PapersMeasuring(asking, asking, 0, Extent(), {}, keep)  # type: ignore[arg-type]
+    measuring = PaperMeasurement(questioner, questioner, 0, QuestionLimits(), {}, keep)  # type: ignore[arg-type]
     figures = asyncio.run(measuring.at(made, last=True))
     assert (figures["token_match"], figures["generality_token_match"]) == (0.75, 0.5)
     assert figures["locality_token_match"] == pytest.approx(2 / 3)
@@ -211,7 +215,7 @@ def test_the_papers_figures_are_means_over_what_is_asked() -> None:
     assert figures["exact"]["asked"] == 2
     assert kept == ["2/reliability", "2/generality", "2/locality", "2/exact"]
     known = {"2/reliability": {"token_match": 0.125}}
-    again = PapersMeasuring(asking, asking, 0, Extent(), known, keep)  # type: ignore[arg-type]
+    again = PaperMeasurement(questioner, questioner, 0, QuestionLimits(), known, keep)  # type: ignore[arg-type]
     assert asyncio.run(again.at(made, last=True))["token_match"] == 0.125, "what was measured is not measured again"
 
 
@@ -229,7 +233,9 @@ class Slow(Forced):
         self._pass(float(len(prompts)))
         return await super().answers(prompts, **how)
 
-    async def scores(self, pairs: Sequence[tuple[str, str]], edits: str = "live", **how: Any) -> list[Scored | None]:
+    async def scores(
+        self, pairs: Sequence[tuple[str, str]], edits: str = "live", **how: Any
+    ) -> list[ForcedScore | None]:
         self._pass(SCORED * len(pairs))
         return await super().scores(pairs, edits, **how)
 
@@ -239,14 +245,21 @@ class Slow(Forced):
             raise asyncio.CancelledError
 
 
-def papers_of(slow: Slow, seconds: float | None) -> tuple[PapersMeasuring, list[str], list[dict[str, Any]]]:
+def papers_of(slow: Slow, seconds: float | None) -> tuple[PaperMeasurement, list[str], list[dict[str, Any]]]:
     kept: list[str] = []
     told: list[dict[str, Any]] = []
-    pacing = Pacing(seconds, slow.clock)
-    pacing.note(1, 1.0)
+    time_limit = TimeLimit(seconds, slow.clock)
+    time_limit.note(1, 1.0)
     any_slow: Any = slow
-    measuring = PapersMeasuring(
-        any_slow, any_slow, 0, Extent(), {}, lambda name, _: kept.append(name), pacing, lambda now: told.append({**now})
+    measuring = PaperMeasurement(
+        any_slow,
+        any_slow,
+        0,
+        QuestionLimits(),
+        {},
+        lambda name, _: kept.append(name),
+        time_limit,
+        lambda now: told.append({**now}),
     )
     return measuring, kept, told
 

@@ -19,9 +19,9 @@ from torch import Tensor
 
 from app.domain.words import words_of
 from app.engine.engine import Engine
-from app.evaluation.asking import Asking, Scored
-from app.evaluation.candidates import Made
+from app.evaluation.candidates import EditAttempt
 from app.evaluation.cases import Case
+from app.evaluation.questioner import ForcedScore, Questioner
 from app.scope.bank import BankPrompt
 
 MAX_EMBEDDED_TOKENS = 512
@@ -57,8 +57,8 @@ class IdfBag:
 class MeanState:
     """The served model's last hidden states, averaged over a prompt, minus their mean over all generic prompts."""
 
-    def __init__(self, asking: Asking, bank: Sequence[BankPrompt]) -> None:
-        self._service, self._bank = asking.service, bank
+    def __init__(self, questioner: Questioner, bank: Sequence[BankPrompt]) -> None:
+        self._service, self._bank = questioner.service, bank
         self._common: Tensor | None = None
 
     async def __call__(self, prompts: Sequence[str]) -> Tensor:
@@ -80,11 +80,11 @@ def _mean_state(prompt: str, engine: Engine) -> Tensor:
     return mean
 
 
-class Cache:
+class SemanticCache:
     """A cache of answers in front of the model."""
 
-    def __init__(self, asking: Asking, embed: Embed, bank: Sequence[BankPrompt]) -> None:
-        self._asking, self._embed, self._bank = asking, embed, bank
+    def __init__(self, questioner: Questioner, embed: Embed, bank: Sequence[BankPrompt]) -> None:
+        self._questioner, self._embed, self._bank = questioner, embed, bank
         self._keys: list[Tensor] = []
         self._targets: list[str] = []
         self._threshold: float | None = None
@@ -93,9 +93,9 @@ class Cache:
     def held_bytes(self) -> int:
         return sum(key.nbytes for key in self._keys)
 
-    async def edit(self, cases: Sequence[Case], superseded: Sequence[Sequence[str]]) -> list[Made]:
+    async def edit(self, cases: Sequence[Case], superseded: Sequence[Sequence[str]]) -> list[EditAttempt]:
         await self.restore(cases)
-        return [Made(edit_id=case.id) for case in cases]
+        return [EditAttempt(edit_id=case.id) for case in cases]
 
     async def restore(self, cases: Sequence[Case]) -> None:
         for key, case in zip(await self._embed([case.prompt for case in cases]), cases, strict=True):
@@ -105,10 +105,12 @@ class Cache:
     async def answers(self, prompts: Sequence[str], **how: Any) -> list[str | None]:
         stored = await self._lookup(prompts)
         missed = [prompt for prompt, found in zip(prompts, stored, strict=True) if found is None]
-        bare = iter(await (self._asking.answers(missed, edits="off", **how) if how else self._asking.bare(missed)))
+        bare = iter(
+            await (self._questioner.answers(missed, edits="off", **how) if how else self._questioner.bare(missed))
+        )
         return [next(bare) if found is None else found for found in stored]
 
-    async def scores(self, pairs: Sequence[tuple[str, str]]) -> list[Scored | None]:
+    async def scores(self, pairs: Sequence[tuple[str, str]]) -> list[ForcedScore | None]:
         """None for every pair. A stored answer is certain and any other impossible, so there is nothing to force;
         scoring only the prompts without a stored answer would compare other prompts than an editor's figure does."""
         return [None] * len(pairs)

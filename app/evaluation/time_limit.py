@@ -31,7 +31,7 @@ def no_one(_: dict[str, Any]) -> None:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Extent:
+class QuestionLimits:
     """Limits on what is asked."""
 
     edits: int = 1000
@@ -47,7 +47,7 @@ class Extent:
     overhead: int = 32
     """Number of unrelated prompts answered with and without edits in turn."""
 
-    def scaled(self, scale: float, edits: int) -> "Extent":
+    def scaled(self, scale: float, edits: int) -> "QuestionLimits":
         """This share of all limits, of at least one each, and of at most `edits` edits. Limits per case stay."""
 
         def some(most: int) -> int:
@@ -60,16 +60,16 @@ class Extent:
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class FigureGroup:
     """Figures that are measured together: their cost in questions, and how they are measured."""
 
     name: str
-    questions: Callable[[Extent], float]
-    measure: Callable[[Extent], Any]
+    questions: Callable[[QuestionLimits], float]
+    measure: Callable[[QuestionLimits], Any]
     """Extent -> an awaitable of the figures."""
 
 
-class Pacing:
+class TimeLimit:
     """Time limit of one candidate. Without `seconds` there is none, and everything is asked."""
 
     def __init__(self, seconds: float | None = None, clock: Callable[[], float] = time.monotonic) -> None:
@@ -108,11 +108,11 @@ class Pacing:
             return True
         return self.left - edit_s >= min(self._seconds * ASKING, self.question_s * questions)
 
-    def fits(self, part: Part, whole: Extent, edits: int) -> bool:
+    def fits(self, part: FigureGroup, whole: QuestionLimits, edits: int) -> bool:
         """Whether there is time for the smallest extent of a part."""
         return self.left >= self.question_s * part.questions(whole.scaled(SCALES[-1], edits))
 
-    def extent(self, parts: Sequence[Part], whole: Extent, edits: int) -> tuple[Extent, float]:
+    def extent(self, parts: Sequence[FigureGroup], whole: QuestionLimits, edits: int) -> tuple[QuestionLimits, float]:
         """The extent at which all these parts fit into the time, and its scale."""
         for scale in SCALES if self.bounded else ():
             extent = whole.scaled(scale, edits)
@@ -123,21 +123,23 @@ class Pacing:
         return (whole, 1.0) if scale == 1.0 else (extent, scale)
 
 
-async def paced(pacing: Pacing, parts: list[Part], whole: Extent, figures: dict[str, Any], tell: SoFar) -> None:
+async def measured_in_time(
+    time_limit: TimeLimit, parts: list[FigureGroup], whole: QuestionLimits, figures: dict[str, Any], tell: SoFar
+) -> None:
     """Measures parts, in order, into `figures`, which must hold the number of edits. If time is short, `fitted` maps
     parts to the share of questions that they asked; `incomplete`, present until the end, lists parts not measured. The
     first part is always measured, since it yields `asked`."""
     figures["incomplete"] = [part.name for part in parts]
     left_out = list[str]()
     while parts:
-        extent, share = pacing.extent(parts, whole, figures["edits"])
+        extent, share = time_limit.extent(parts, whole, figures["edits"])
         part = parts.pop(0)
-        if "asked" in figures and not pacing.fits(part, whole, figures["edits"]):
+        if "asked" in figures and not time_limit.fits(part, whole, figures["edits"]):
             left_out.append(part.name)
             continue
-        began = pacing.clock()
+        began = time_limit.clock()
         found = await part.measure(extent)
-        pacing.note(part.questions(extent), pacing.clock() - began)
+        time_limit.note(part.questions(extent), time_limit.clock() - began)
         figures |= found
         figures["incomplete"] = left_out + [left.name for left in parts]
         if share < 1:
@@ -147,7 +149,7 @@ async def paced(pacing: Pacing, parts: list[Part], whole: Extent, figures: dict[
         del figures["incomplete"]
 
 
-def asking(*questions: float) -> float:
+def question_cost(*questions: float) -> float:
     """Cost of several calls, in questions."""
     return sum(max(FEW, each) for each in questions if each)
 

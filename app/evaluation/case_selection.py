@@ -19,7 +19,7 @@ Half = Literal["first", "second"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Choice:
+class CaseSelection:
     """Which rows are selected, and how their questions are put."""
 
     most: int | None = None
@@ -32,7 +32,7 @@ class Choice:
     """Template around prompts that end in a question mark, as the model is served."""
 
 
-def load_cases(files: Sequence[Path], choice: Choice) -> list[Case]:
+def load_cases(files: Sequence[Path], choice: CaseSelection) -> list[Case]:
     """The selected rows of all files, shuffled by the seed; a row that overwrites another stays behind it. Raises
     InvalidRequest for unreadable files."""
     if "{}" not in choice.template:

@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 
 from app.domain.errors import EditRejected, InvalidRequest, ScopeConflict
-from app.evaluation.candidates import Carrying, Served, known_candidates
+from app.evaluation.candidates import RequestContents, ServedEditor, known_candidates
 from app.evaluation.cases import Case
 from app.evaluation.journal import Journal
-from app.evaluation.pacing import Extent, Pacing
 from app.evaluation.report import markdown, notes_of
-from app.evaluation.running import Plan, make_candidate, run_candidate
+from app.evaluation.run import EvaluationPlan, make_candidate, run_candidate
 from app.evaluation.slices import _french, slices_of
+from app.evaluation.time_limit import QuestionLimits, TimeLimit
 from app.scope.phrasebook import load_phrasebook
 from app.store.sqlite import SqliteLog
 from tests.service.conftest import serving
@@ -41,19 +41,19 @@ TIMES = {"seconds_median", "seconds_mean", "fit_seconds_mean", "overhead", "stor
 """An entry of the log tells when it was made, in as many digits as that takes."""
 
 
-def plan(**more: Any) -> Plan:
+def plan(**more: Any) -> EvaluationPlan:
     fields: dict[str, Any] = {
         "cases": CASES,
         "held_out": ("The queen of Graustark was", "The lake of Evallonia is"),
         "texts": ("One two three four five six seven eight nine ten eleven twelve",),
         "steps": (1, 2),
-        "extent": Extent(texts=1),
+        "extent": QuestionLimits(texts=1),
     }
-    return Plan(**fields | more)
+    return EvaluationPlan(**fields | more)
 
 
 def run(
-    folder: Path, name: str = "grace", how: Plan | None = None, stop_after: int | None = None, **more: Any
+    folder: Path, name: str = "grace", how: EvaluationPlan | None = None, stop_after: int | None = None, **more: Any
 ) -> list[Any]:
     told = 0
 
@@ -125,7 +125,7 @@ def test_where_the_time_is_over_fewer_edits_are_made_and_the_same_run_goes_on(
     tmp_path: Path, expected: list[Any]
 ) -> None:
     kept: list[list[Any]] = []
-    figures = run(tmp_path, how=plan(steps=()), keep=kept.append, pacing=Pacing(1500.0, FakeClock()))
+    figures = run(tmp_path, how=plan(steps=()), keep=kept.append, time_limit=TimeLimit(1500.0, FakeClock()))
     (last,) = figures
     assert 1 <= last["edits"] < 4
     assert last.get("incomplete") or last.get("fitted")
@@ -232,7 +232,7 @@ def test_a_correction_that_is_refused_after_all_replaces_nothing() -> None:
             raise ScopeConflict("in the way", conflicts=["ed_other"])
         raise EditRejected("does not hold")
 
-    served = Served(SimpleNamespace(service=SimpleNamespace(edit=edit)), "grace", "serving", Carrying())  # type: ignore[arg-type]
+    served = ServedEditor(SimpleNamespace(service=SimpleNamespace(edit=edit)), "grace", "serving", RequestContents())  # type: ignore[arg-type]
     (made,) = asyncio.run(served.edit([CASES[2]], [["ed_named"]]))
     assert asked == [("ed_named",), ("ed_named", "ed_other")]
     assert (made.edit_id, made.problem, made.replaced) == (None, "EditRejected: does not hold", ())
@@ -274,7 +274,7 @@ def test_the_bare_model_and_the_caches_are_measured_alike(tmp_path: Path) -> Non
 
 
 def test_a_paraphrase_that_was_given_is_not_asked(tmp_path: Path) -> None:
-    how = plan(cases=CASES[:1], steps=(), carrying=Carrying(paraphrases=1, subject=True))
+    how = plan(cases=CASES[:1], steps=(), contents=RequestContents(paraphrases=1, subject=True))
     last = run(tmp_path, how=how)[-1]
     assert last["generality"]["asked"] == last["GR"]["asked"] == 0
 
@@ -282,7 +282,7 @@ def test_a_paraphrase_that_was_given_is_not_asked(tmp_path: Path) -> None:
 def test_names_of_candidates(tmp_path: Path) -> None:
     assert {"auto", "grace", "hook_layer/paper", "cache/idf", "bare"} <= set(known_candidates())
     with pytest.raises(InvalidRequest, match="no editor"):
-        make_candidate("grce", None, Carrying())  # type: ignore[arg-type]
+        make_candidate("grce", None, RequestContents())  # type: ignore[arg-type]
 
 
 def test_questions_in_french_ask_for_what_the_phrasebook_knows() -> None:
@@ -330,7 +330,7 @@ def test_the_bare_model_leaves_every_token_of_its_own_answers_in_place(tmp_path:
 def test_a_run_scored_as_papers_do_ends_with_its_time_and_goes_on(tmp_path: Path) -> None:
     how = plan(cases=(*CASES[:2], CASES[3]), steps=(), papers=True)
     kept: list[list[Any]] = []
-    (cut,) = run(tmp_path, "grace/paper", how, keep=kept.append, pacing=Pacing(1200.0, FakeClock()))
+    (cut,) = run(tmp_path, "grace/paper", how, keep=kept.append, time_limit=TimeLimit(1200.0, FakeClock()))
     assert cut["edits"] < 3 or cut.get("incomplete") or cut.get("fitted")
     assert kept[-1] == [cut]
     (figures,) = [each for each in run(tmp_path, "grace/paper", how) if each["edits"] == 3]

@@ -13,8 +13,8 @@ from app.domain.errors import EditRejected, InvalidRequest
 from app.domain.generation import Generation, GenerationParameters, Hit
 from app.evaluation.journal import Journal
 from app.evaluation.trial_report import markdown, rows_of
-from app.evaluation.trials import Question, Trial, Wanted, turn
-from app.evaluation.trying import MAX_CONCURRENT_EDITS, Trials, check_editor, run_trials
+from app.evaluation.trial_runs import MAX_CONCURRENT_EDITS, TrialPlan, check_editor, run_trials
+from app.evaluation.trials import EditSpec, Trial, TrialQuestion, turn
 from app.service.recent_prompts import RecentPrompts
 from app.store.sqlite import SqliteLog
 from tests.service.conftest import serving
@@ -90,11 +90,11 @@ def trial(name: str = "one", *, apart: bool = False) -> Trial:
     return Trial(
         name=name,
         edits=[
-            Wanted(namespace=space, messages=turn(text), target=target)
+            EditSpec(namespace=space, messages=turn(text), target=target)
             for space, (text, target) in zip(spaces, wanted, strict=True)
         ],
         questions=[
-            Question(role=role, messages=turn(text), namespace=spaces[edit or 0], edit=edit, group=group)
+            TrialQuestion(role=role, messages=turn(text), namespace=spaces[edit or 0], edit=edit, group=group)
             for role, text, edit, group in asked
         ],
     )
@@ -102,7 +102,7 @@ def trial(name: str = "one", *, apart: bool = False) -> Trial:
 
 def run(folder: Path, service: Any, *trials: Trial, kept: list[Any] | None = None, **more: Any) -> list[dict[str, Any]]:
     keep: Any = (lambda _: None) if kept is None else lambda figures: kept.append([*figures])
-    plan = Trials(trials=trials, **more)
+    plan = TrialPlan(trials=trials, **more)
     journal = Journal(folder / "run.jsonl")
     return asyncio.run(run_trials("grace", plan, service, journal, lambda *_: None, keep))
 
@@ -225,7 +225,7 @@ def test_what_makes_no_edits_is_refused(name: str) -> None:
 def test_edits_are_made_and_asked_through_a_real_service(tmp_path: Path) -> None:
     async def whole() -> list[dict[str, Any]]:
         async with serving(SqliteLog(tmp_path / "log.db")) as service:
-            plan = Trials(trials=[trial("one", apart=True)])
+            plan = TrialPlan(trials=[trial("one", apart=True)])
             return await run_trials("grace", plan, service, Journal(tmp_path / "run.jsonl"), lambda *_: None, print)
 
     (figures,) = asyncio.run(whole())

@@ -7,14 +7,24 @@ from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
-from app.evaluation.asking import Asking, perplexity
 from app.evaluation.candidates import ROUNDS, Candidate
 from app.evaluation.cases import Case
-from app.evaluation.forced import locality_match, token_match
 from app.evaluation.outcomes import Outcome, alike, cost_of, not_carried, standing_of
-from app.evaluation.pacing import SCORED, Extent, Pacing, Part, SoFar, asking, no_one, paced, spread
+from app.evaluation.questioner import Questioner, perplexity
 from app.evaluation.scores import Tally, is_exact, tally
 from app.evaluation.slices import paraphrase_slice, slices_of
+from app.evaluation.teacher_forcing import locality_match, token_match
+from app.evaluation.time_limit import (
+    SCORED,
+    FigureGroup,
+    QuestionLimits,
+    SoFar,
+    TimeLimit,
+    measured_in_time,
+    no_one,
+    question_cost,
+    spread,
+)
 
 AGE_GROUPS = 10
 """Number of age groups of edits, oldest first, in which retention is reported."""
@@ -32,18 +42,18 @@ WORDS = 100
 """Maximum number of words given of a generic text (at most half of it), and of words scored after them."""
 
 
-class Measuring:
+class Measurement:
     """Measures one candidate. `held_out` holds prompts of cases that are never edited, `unrelated` these or others that
     no edit is about, `texts` generic texts."""
 
     def __init__(
-        self, candidate: Candidate, asking: Asking, held_out: Sequence[str], unrelated: Sequence[str],
-        texts: Sequence[str], given: int, extent: Extent, seed: int, pacing: Pacing | None = None, tell: SoFar = no_one,
+        self, candidate: Candidate, question_cost: Questioner, held_out: Sequence[str], unrelated: Sequence[str],
+        texts: Sequence[str], given: int, extent: QuestionLimits, seed: int, time_limit: TimeLimit | None = None, tell: SoFar = no_one,
     ) -> None:  # fmt: skip
-        self._candidate, self._asking = candidate, asking
+        self._candidate, self._questioner = candidate, question_cost
         self._held_out, self._unrelated, self._texts = list(held_out), list(unrelated), texts
         self._given, self._extent, self._seed = given, extent, seed
-        self._pacing, self._tell = pacing or Pacing(), tell
+        self._time_limit, self._tell = time_limit or TimeLimit(), tell
         self.so_far: dict[str, Any] | None = None
         """Figures measured so far; left behind when `at` is cancelled."""
 
@@ -52,7 +62,7 @@ class Measuring:
         they asked, and `incomplete` lists parts left out."""
         figures = self.without_asking(outcomes)
         self.so_far = figures
-        await paced(self._pacing, self._parts(outcomes, last=last), self._extent, figures, self._tell)
+        await measured_in_time(self._time_limit, self._parts(outcomes, last=last), self._extent, figures, self._tell)
         if "exact" in figures:  # the names used by GRACE and Transformer-Patcher
             figures["ERR"] = figures["ER"] = figures["exact"]
         if "locality" in figures:
@@ -77,7 +87,7 @@ class Measuring:
         """Number of questions that all figures ask after these edits."""
         return sum(part.questions(self._extent) for part in self._parts(outcomes, last=True))
 
-    def _parts(self, outcomes: Sequence[Outcome], *, last: bool) -> list[Part]:
+    def _parts(self, outcomes: Sequence[Outcome], *, last: bool) -> list[FigureGroup]:
         """The parts in order of importance: if time is short, the last ones are left out."""
         rng = random.Random(f"{self._seed}/{len(outcomes)}")
         standing = asked = standing_of(outcomes)
@@ -85,59 +95,63 @@ class Measuring:
             asked = sorted(rng.sample(standing, self._extent.edits), key=standing.index)
         first, everyone = standing[:FIRST_EDITS], [outcome.case for outcome in standing]
 
-        def count(extent: Extent) -> int:
+        def count(extent: QuestionLimits) -> int:
             return min(extent.edits, len(asked))
 
-        def some(extent: Extent) -> list[Outcome]:
+        def some(extent: QuestionLimits) -> list[Outcome]:
             return spread(asked, extent.edits)
 
-        def rephrased(extent: Extent) -> int:
+        def rephrased(extent: QuestionLimits) -> int:
             return sum(min(extent.paraphrases, len(not_carried(o.case, self._given))) for o in some(extent))
 
-        def untouched(extent: Extent) -> int:
+        def untouched(extent: QuestionLimits) -> int:
             return sum(min(extent.untouched, len(o.case.untouched)) for o in some(extent))
 
-        async def reliability(extent: Extent) -> dict[str, Any]:
+        async def reliability(extent: QuestionLimits) -> dict[str, Any]:
             return {"asked": count(extent), **await self._reliability(some(extent))}
 
-        async def locality(extent: Extent) -> dict[str, Any]:
+        async def locality(extent: QuestionLimits) -> dict[str, Any]:
             return await self._locality(everyone, [outcome.case for outcome in some(extent)], extent, rng)
 
-        async def of_first(extent: Extent) -> dict[str, Any]:
+        async def of_first(extent: QuestionLimits) -> dict[str, Any]:
             early = spread(first, extent.edits)
             answers = await self._candidate.answers([outcome.case.prompt for outcome in early])
             return {"first_100": tally(outcome.is_right(a) for a, outcome in zip(answers, early, strict=True))}
 
-        async def modes(extent: Extent) -> dict[str, Any]:
+        async def modes(extent: QuestionLimits) -> dict[str, Any]:
             return {"modes": await self._modes(asked[: extent.modes])}
 
-        async def overhead(extent: Extent) -> dict[str, Any]:
+        async def overhead(extent: QuestionLimits) -> dict[str, Any]:
             return {"overhead": await self._candidate.overhead(self._unrelated[: extent.overhead])}
 
         parts = [
-            Part("reliability", lambda e: asking(count(e)) + SCORED * count(e), reliability),
-            Part(
+            FigureGroup("reliability", lambda e: question_cost(count(e)) + SCORED * count(e), reliability),
+            FigureGroup(
                 "generality",
-                lambda e: asking(rephrased(e)) + SCORED * rephrased(e),
+                lambda e: question_cost(rephrased(e)) + SCORED * rephrased(e),
                 lambda e: self._generality(some(e)),
             ),
-            Part(
+            FigureGroup(
                 "locality",
-                lambda e: 2 * asking(untouched(e) + min(e.unrelated, len(self._unrelated))) + 2 * SCORED * untouched(e),
+                lambda e: (
+                    2 * question_cost(untouched(e) + min(e.unrelated, len(self._unrelated))) + 2 * SCORED * untouched(e)
+                ),
                 locality,
             ),
-            Part("the first 100", lambda e: asking(min(e.edits, len(first))), of_first),
-            Part("perplexity", lambda e: 2 * SCORED * min(e.texts, len(self._texts)), self._perplexity),
+            FigureGroup("the first 100", lambda e: question_cost(min(e.edits, len(first))), of_first),
+            FigureGroup("perplexity", lambda e: 2 * SCORED * min(e.texts, len(self._texts)), self._perplexity),
         ]
         if last:
             parts += [
-                Part(
+                FigureGroup(
                     "slices",
-                    lambda e: asking(QUESTIONS_PER_SLICED_EDIT * min(e.modes, len(asked))),
+                    lambda e: question_cost(QUESTIONS_PER_SLICED_EDIT * min(e.modes, len(asked))),
                     lambda e: self._slices(asked[: e.modes]),
                 ),
-                Part("modes", lambda e: (len(MODES) + 1) * asking(min(e.modes, len(asked))), modes),
-                Part("overhead", lambda e: 2 * ROUNDS * asking(min(e.overhead, len(self._unrelated))), overhead),
+                FigureGroup("modes", lambda e: (len(MODES) + 1) * question_cost(min(e.modes, len(asked))), modes),
+                FigureGroup(
+                    "overhead", lambda e: 2 * ROUNDS * question_cost(min(e.overhead, len(self._unrelated))), overhead
+                ),
             ]
         return parts
 
@@ -195,7 +209,7 @@ class Measuring:
         }
 
     async def _locality(
-        self, standing: Sequence[Case], cases: Sequence[Case], extent: Extent, rng: random.Random
+        self, standing: Sequence[Case], cases: Sequence[Case], extent: QuestionLimits, rng: random.Random
     ) -> dict[str, Any]:
         """Locality by kind. Prompts that some edit asks in the same words are excluded; prompts too long for the model
         are counted apart."""
@@ -205,7 +219,7 @@ class Measuring:
         asked = [(kind, p) for kind, p in (*asked, *(("unrelated", p) for p in unrelated))]
         asked = [(kind, p) for kind, p in dict.fromkeys(asked) if alike(p) not in edited]
         prompts = [prompt for _, prompt in asked]
-        before, now = await self._asking.bare(prompts), await self._candidate.answers(prompts)
+        before, now = await self._questioner.bare(prompts), await self._candidate.answers(prompts)
         kinds: dict[str, Tally] = defaultdict(Tally)
         changed = []
         for (kind, prompt), b, n in zip(asked, before, now, strict=True):
@@ -217,27 +231,27 @@ class Measuring:
         own = [(prompt, answer) for (kind, prompt), answer in zip(asked, before, strict=True) if kind != "unrelated"]
         return {
             "locality": {kind: each.as_json() for kind, each in sorted(kinds.items())},
-            "locality_token_match": await locality_match(self._candidate, self._asking, own),
+            "locality_token_match": await locality_match(self._candidate, self._questioner, own),
             "locality_not_asked": before.count(None),
             "changed": changed[:50],
         }
 
-    async def _perplexity(self, extent: Extent) -> dict[str, Any]:
+    async def _perplexity(self, extent: QuestionLimits) -> dict[str, Any]:
         pairs = [
             (" ".join(words[:half]), " ".join(words[half : half + WORDS]))
             for text in self._texts[: extent.texts]
             if (half := min(WORDS, len(words := text.split())) // 2)
         ]
-        bare = await self._asking.scores(pairs, edits="off")
+        bare = await self._questioner.scores(pairs, edits="off")
         return {"perplexity": perplexity(await self._candidate.scores(pairs)), "perplexity_bare": perplexity(bare)}
 
     async def _slices(self, edited: Sequence[Outcome]) -> dict[str, Any]:
         cases = [outcome.case for outcome in edited]
         refused = {outcome.case.id for outcome in edited if outcome.refused}
         others = self._held_out or [prompt for case in cases for _, prompt in case.untouched]
-        asked = list(slices_of(cases, others, self._asking.service.answers.render, self._seed))
+        asked = list(slices_of(cases, others, self._questioner.service.answers.render, self._seed))
         answers = await self._candidate.answers([each.prompt for each in asked])
-        bare = await self._asking.bare([each.prompt for each in asked])
+        bare = await self._questioner.bare([each.prompt for each in asked])
         counted: dict[str, Tally] = defaultdict(Tally)
         not_asked = 0
         for each, answer, before in zip(asked, answers, bare, strict=True):
