@@ -13,15 +13,15 @@ from app.api.gate import Door
 from app.api.metrics import Metrics
 from app.ui import ask, changes, edits, health, namespaces, reported, sign_in, timeline, webhooks
 from app.ui.assets import Assets
-from app.ui.audit import Auditing
-from app.ui.correct import Correcting
+from app.ui.audit import AuditPages
+from app.ui.correction import CorrectionPages
 from app.ui.desk import HERE, Desk, environment
 from app.ui.help import Help
-from app.ui.many import ManyAtOnce
-from app.ui.promote import Promoting
-from app.ui.proposals import Deciding
-from app.ui.protected import Protecting
+from app.ui.promotion import PromotionPages
+from app.ui.proposals import ProposalPages
+from app.ui.protected import ProtectedPages
 from app.ui.sessions import Sessions
+from app.ui.sheet_pages import SheetPages
 from app.ui.sheets import Sheets
 from app.ui.visit import Visit
 
@@ -50,16 +50,16 @@ def pages(service: "Service", door: Door, metrics: Metrics, *, leaving: asyncio.
             Route("/static/{mark}/{name}", assets.answer, methods=["GET"]),
             *sign_in.routes(desk),
             *ask.routes(desk),
-            *Correcting(desk).routes(),
-            *ManyAtOnce(desk, sheets).routes(),
-            *Promoting(desk, sheets).routes(),
+            *CorrectionPages(desk).routes(),
+            *SheetPages(desk, sheets).routes(),
+            *PromotionPages(desk, sheets).routes(),
             *edits.routes(desk),
-            *Deciding(desk).routes(),
+            *ProposalPages(desk).routes(),
             *reported.routes(desk),
             *timeline.routes(desk),
-            *Auditing(desk).routes(),
+            *AuditPages(desk).routes(),
             *namespaces.routes(desk),
-            *Protecting(desk).routes(),
+            *ProtectedPages(desk).routes(),
             *webhooks.routes(desk),
             *health.routes(desk),
             *changes.routes(desk),

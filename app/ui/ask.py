@@ -10,8 +10,8 @@ from starlette.routing import Route
 from app.api.errors import problem_of
 from app.domain.errors import ErrataError
 from app.domain.keys import Right
-from app.ui.asking import Question, answers, streamed
 from app.ui.desk import Desk
+from app.ui.question import AskedQuestion, answers, streamed
 from app.ui.visit import Visit
 
 EVENT_STREAM = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
@@ -26,7 +26,7 @@ def routes(desk: Desk) -> list[Route]:
 
 async def ask(visit: Visit) -> Response:
     """The whole page, for a browser without scripts or on a reload; htmx is given panes that fill themselves."""
-    question = Question.of(visit, visit.query)
+    question = AskedQuestion.of(visit, visit.query)
     values: dict[str, Any] = {
         "title": "Ask and fix",
         "question": question,
@@ -47,11 +47,11 @@ async def ask(visit: Visit) -> Response:
 
 async def stream(visit: Visit) -> Response:
     """Server-sent events: `live` and `base` carry text, `done` the verdict below the answers, `problem` an error."""
-    question = Question.of(visit, visit.query)
+    question = AskedQuestion.of(visit, visit.query)
     return StreamingResponse(_events(visit, question), media_type="text/event-stream", headers=EVENT_STREAM)
 
 
-async def _events(visit: Visit, question: Question) -> AsyncIterator[str]:
+async def _events(visit: Visit, question: AskedQuestion) -> AsyncIterator[str]:
     try:
         async for name, value in streamed(visit, question):
             if name == "done":

@@ -20,8 +20,8 @@ from app.domain.events import EVENTS, Event
 from app.domain.keys import Right
 from app.ui import words
 from app.ui.desk import HERE, Desk
+from app.ui.event_view import EventView, event_view_of
 from app.ui.timeline import events_down
-from app.ui.told import Told, told_of
 from app.ui.visit import Visit
 
 PER_PAGE = 50
@@ -31,7 +31,7 @@ AT_ONCE = 500
 
 
 @dataclass(frozen=True, slots=True)
-class Chain:
+class ChainCheck:
     """The result of the last check of the log. `problem` is None if every entry names its predecessor's hash."""
 
     at_s: float
@@ -41,10 +41,10 @@ class Chain:
     problem: str | None
 
 
-class Auditing:
+class AuditPages:
     def __init__(self, desk: Desk, now: Callable[[], float] = time.time) -> None:
         self._desk, self._now = desk, now
-        self._chain: Chain | None = None
+        self._chain: ChainCheck | None = None
 
     def routes(self) -> list[Route]:
         see = partial(self._desk.route, right=Right.READ)
@@ -63,7 +63,7 @@ class Auditing:
         start = query.get("from", "")
         newest = int(start) if start.isdecimal() and len(start) < 18 else visit.service.revision
         newest = min(newest, visit.service.revision)
-        problem, found, older = None, list[Told](), None
+        problem, found, older = None, list[EventView](), None
         try:
             found, older = await asyncio.to_thread(self._found, visit, asked, newest)
         except (StoreCorrupt, StoreUnavailable) as error:  # the page that reports a broken chain must not fail itself
@@ -80,10 +80,10 @@ class Auditing:
             chain=self._chain,
         )
 
-    def _found(self, visit: Visit, asked: dict[str, str], newest: int) -> tuple[list[Told], int | None]:
+    def _found(self, visit: Visit, asked: dict[str, str], newest: int) -> tuple[list[EventView], int | None]:
         """The events that pass the filters, newest first, and the revision at which to continue. Blocks."""
         since_s, until_s = _day_s(asked["since"], "Since"), _day_s(asked["until"], "Until")
-        found: list[Told] = []
+        found: list[EventView] = []
         looked, at = 0, newest
         while at > 0 and looked < LOOKED_THROUGH:
             events = events_down(visit, at, AT_ONCE)
@@ -91,7 +91,7 @@ class Auditing:
                 return found, None
             for event in events:
                 at, looked = event.revision - 1, looked + 1
-                told = told_of(visit, event)
+                told = event_view_of(visit, event)
                 if _matches(told, asked, since_s, until_s):
                     found.append(told)
                 if len(found) == PER_PAGE:
@@ -103,7 +103,7 @@ class Auditing:
         self._chain = await asyncio.to_thread(self._checked, visit)
         return visit.to(f"{HERE}/audit")
 
-    def _checked(self, visit: Visit) -> Chain:
+    def _checked(self, visit: Visit) -> ChainCheck:
         log = visit.service.records.log
         count = revision = 0
         last = ""
@@ -112,8 +112,8 @@ class Auditing:
             for event, entry_hash in log.follow(first - 1, log.hash_of(first - 1)):
                 count, revision, last = count + 1, event.revision, entry_hash
         except ErrataError as error:
-            return Chain(self._now(), count, revision, last, error.message)
-        return Chain(self._now(), count, revision, last, None)
+            return ChainCheck(self._now(), count, revision, last, error.message)
+        return ChainCheck(self._now(), count, revision, last, None)
 
     # -- exports
 
@@ -154,7 +154,7 @@ COLUMNS = (
 
 
 def _fields(visit: Visit, event: Event, prev: str, entry_hash: str) -> dict[str, Any]:
-    told, origin = told_of(visit, event, entry_hash), event.origin
+    told, origin = event_view_of(visit, event, entry_hash), event.origin
     first = told.items[0] if told.items else None
     return {
         "revision": event.revision,
@@ -201,7 +201,7 @@ def _plain(value: Any) -> str:
     return f"'{text}" if text[:1] in ("=", "+", "-", "@", "\t", "\r") else text
 
 
-def _matches(told: Told, asked: dict[str, str], since_s: float | None, until_s: float | None) -> bool:
+def _matches(told: EventView, asked: dict[str, str], since_s: float | None, until_s: float | None) -> bool:
     if asked["kind"] and told.kind != asked["kind"]:
         return False
     who = asked["actor"].casefold()

@@ -11,8 +11,8 @@ from app.domain.edit import EditRequest, State
 from app.domain.errors import InvalidRequest
 from app.service.retunes import Retune
 from app.ui import words
-from app.ui.asking import Question
 from app.ui.forms import Form, seconds_until
+from app.ui.question import AskedQuestion
 from app.ui.visit import Visit
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ class Draft:
     """The contents of the correction form. Texts are questions as written, without a chat template. `until` is a
     day."""
 
-    question: Question
+    question: AskedQuestion
     target: str = ""
     reason: str | None = None
     until: str = ""
@@ -47,7 +47,7 @@ class Draft:
         question = visit.service.answers.question
         text = question(request.prompt)
         return cls(
-            question=Question(text, how_of(visit, request.prompt, text), request.namespace),
+            question=AskedQuestion(text, how_of(visit, request.prompt, text), request.namespace),
             target=request.target,
             reason=request.reason,
             until="" if ends_s is None else words.day(ends_s - 1.0),
@@ -64,7 +64,7 @@ class Draft:
         """The contents of a submitted form. Raises InvalidRequest for contents that cannot be accepted."""
         names = ("q", "how", "namespace")
         draft = cls(
-            question=Question.of(visit, {name: form.get(name) for name in names}),
+            question=AskedQuestion.of(visit, {name: form.get(name) for name in names}),
             target=form.get("target"),
             reason=form.reason(),
             until=form.get("until"),
@@ -183,7 +183,7 @@ def standing(visit: Visit, draft: Draft, asked: str | None = None) -> tuple[str,
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class PreviewRow:
     """A question of the preview with its tick; `wanted` is `change`, `keep` or empty."""
 
     text: str
@@ -200,10 +200,10 @@ class Row:
         return 0.0 if self.value is None else round((words.logit(self.value) + 6) / 12 * 100, 2)
 
 
-def rows_of(visit: Visit, draft: Draft, report: Any, *, decided: bool = False) -> dict[str, list[Row]]:
+def rows_of(visit: Visit, draft: Draft, report: Any, *, decided: bool = False) -> dict[str, list[PreviewRow]]:
     """The questions by kind, nearest first. If `decided`, the choice is final and nothing is ticked by default."""
     question, before = visit.service.answers.question, decided or draft.change_ticks or draft.keep_ticks
-    found: dict[str, list[Row]] = {}
+    found: dict[str, list[PreviewRow]] = {}
     for each in report.get("asked", []):
         text, same = question(each["prompt"]), each["same"]
         wanted = {"made": "change" if each["reached"] else "", "near_miss": "keep"}.get(each["kind"], "")
@@ -214,7 +214,7 @@ def rows_of(visit: Visit, draft: Draft, report: Any, *, decided: bool = False) -
             kind, wanted = "made", "change"
         if kind == "counter_example" and text in draft.keep_ticks:
             kind, wanted = "near_miss", "keep"
-        row = Row(text, each["answer"], same and same["value"], same and same["bound"], each["reached"], wanted)
+        row = PreviewRow(text, each["answer"], same and same["value"], same and same["bound"], each["reached"], wanted)
         found.setdefault(kind, []).append(row)
     for each in (report.get("recent") or {}).get("shown", []):
         same = each["signals"].get("same")
@@ -223,7 +223,7 @@ def rows_of(visit: Visit, draft: Draft, report: Any, *, decided: bool = False) -
             continue
         wanted = "change" if text in draft.change_ticks else "keep" if text in draft.keep_ticks else ""
         diff = [{"op": "delete", "text": each["before"]}, {"op": "insert", "text": each["now"]}]
-        row = Row(text, each["now"], same and same["value"], same and same["bound"], True, wanted, diff)
+        row = PreviewRow(text, each["now"], same and same["value"], same and same["bound"], True, wanted, diff)
         found.setdefault("recent", []).append(row)
     return {kind: sorted(rows, key=lambda row: -(row.value or 0.0)) for kind, rows in found.items()}
 

@@ -29,7 +29,7 @@ _LINK = re.compile(r"(?P<page>[a-z]+)\.md(?P<anchor>#[\w-]+)?|(?P<file>[a-z-]+\.
 
 
 @dataclass(frozen=True, slots=True)
-class Section:
+class HelpSection:
     """A heading of the second level."""
 
     anchor: str
@@ -37,13 +37,13 @@ class Section:
 
 
 @dataclass(frozen=True, slots=True)
-class Page:
+class HelpPage:
     """A page of documentation. `lead` is its first paragraph as text, `html` everything below its title."""
 
     name: str
     title: str
     lead: str
-    sections: Sequence[Section]
+    sections: Sequence[HelpSection]
     anchors: frozenset[str]
     html: Markup
 
@@ -53,7 +53,7 @@ def slug(title: str) -> str:
     return re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-")
 
 
-def rendered(name: str, text: str) -> Page:
+def rendered(name: str, text: str) -> HelpPage:
     """Render a page. Raises ValueError if it has no title or no lead, if two headings have the same anchor, or if a
     relative link leads out of the documentation."""
     markdown = MarkdownIt("commonmark", {"html": False}).enable("table")
@@ -70,11 +70,11 @@ def rendered(name: str, text: str) -> Page:
     for token in _all(tokens):
         _settle(name, token)
     html = markdown.renderer.render(tokens[3:], markdown.options, {})
-    return Page(
+    return HelpPage(
         name,
         headings[0][1],
         _text(first),
-        tuple(Section(slug(title), title) for token, title in headings if token.tag == "h2"),
+        tuple(HelpSection(slug(title), title) for token, title in headings if token.tag == "h2"),
         frozenset(anchors),
         Markup(_scrolling(html)),
     )
@@ -120,7 +120,7 @@ def _settle(name: str, token: Token) -> None:
         token.attrJoin("class", "num")
 
 
-def read(folder: Path = FOLDER) -> Mapping[str, Page]:
+def read(folder: Path = FOLDER) -> Mapping[str, HelpPage]:
     """All pages, in their listed order."""
     return {name: rendered(name, (folder / f"{name}.md").read_text(encoding="utf-8")) for name in ORDER}
 

@@ -16,20 +16,20 @@ from app.domain.keys import Right
 from app.service.proposal_pages import ProposalFilter, page_of
 from app.service.views import EditResults, EditView, OnProgress
 from app.ui.desk import HERE, Desk
-from app.ui.drafts import Draft, Row, bound_in, rows_of, standing
+from app.ui.drafts import Draft, PreviewRow, bound_in, rows_of, standing
 from app.ui.visit import Visit
 
 PER_PAGE = 50
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class ProposalPart:
     """One edit of a proposal, as its page shows it. `until` is Unix time, in seconds."""
 
     proposed: Proposed
     draft: Draft
     bound: float | None
-    rows: dict[str, list[Row]]
+    rows: dict[str, list[PreviewRow]]
     stood: list[EditView]
     until: float | None
 
@@ -38,7 +38,7 @@ class Part:
         return self.proposed.request
 
 
-class Deciding:
+class ProposalPages:
     """The pages for deciding on proposals. `_jobs` maps a proposal to the newest job that publishes it."""
 
     def __init__(self, desk: Desk) -> None:
@@ -183,12 +183,12 @@ def _proposal(visit: Visit) -> Proposal:
     return visit.service.records.ledger.approval.proposal(visit.request.path_params["id"])
 
 
-def _part(visit: Visit, proposed: Proposed, proposal: Proposal) -> Part:
+def _part(visit: Visit, proposed: Proposed, proposal: Proposal) -> ProposalPart:
     request, report = proposed.request, proposed.report
     ends_s = None if request.expires_in_s is None else proposal.proposed[1] + request.expires_in_s
     draft = Draft.of_request(visit, request, ends_s)
     waits = proposal.state is ProposalState.PENDING
-    return Part(
+    return ProposalPart(
         proposed,
         draft,
         bound_in(report),

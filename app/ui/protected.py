@@ -24,7 +24,7 @@ MOST_KEPT = 50
 
 
 @dataclass(slots=True)
-class Run:
+class ProtectedRun:
     """A run of questions, asked by a job; `answers` grows as the job proceeds."""
 
     id: str
@@ -34,10 +34,10 @@ class Run:
     answers: list[ProtectedAnswer] = field(default_factory=list)
 
 
-class Protecting:
+class ProtectedPages:
     def __init__(self, desk: Desk) -> None:
         self._desk = desk
-        self._runs: OrderedDict[str, Run] = OrderedDict()
+        self._runs: OrderedDict[str, ProtectedRun] = OrderedDict()
 
     def routes(self) -> list[Route]:
         page = partial(self._desk.route, reached=True)
@@ -52,7 +52,12 @@ class Protecting:
         return self._protected(visit, visit.query.get("namespace", "") or visit.home)
 
     def _protected(
-        self, visit: Visit, namespace: str, problem: Any = None, typed: str | None = None, run: Run | None = None
+        self,
+        visit: Visit,
+        namespace: str,
+        problem: Any = None,
+        typed: str | None = None,
+        run: ProtectedRun | None = None,
     ) -> Response:
         _check(visit, namespace)
         prompts = visit.service.records.ledger.probes.get(namespace, ())
@@ -102,7 +107,7 @@ class Protecting:
         run_id = visit.made_id("pr_")
         if run_id not in self._runs:
             try:
-                run = Run(run_id, namespace, tuple(self._prompts(visit, namespace)))
+                run = ProtectedRun(run_id, namespace, tuple(self._prompts(visit, namespace)))
                 if not run.prompts:
                     raise InvalidRequest("No question is there to be asked: write some, one a line.")
             except ErrataError as error:
@@ -117,7 +122,7 @@ class Protecting:
             self._keep(run)
         return visit.to(f"{HERE}/namespaces/protected/run/{run_id}")
 
-    def _keep(self, run: Run) -> None:
+    def _keep(self, run: ProtectedRun) -> None:
         self._runs[run.id] = run
         if len(self._runs) > MOST_KEPT:
             self._runs.popitem(last=False)

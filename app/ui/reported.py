@@ -11,9 +11,9 @@ from starlette.routing import Route
 from app.domain.errors import UnknownReport
 from app.domain.keys import Right
 from app.service.feedback import ReportedAnswer
-from app.ui.asking import MOST_QUESTION_CHARS
 from app.ui.desk import HERE, Desk
 from app.ui.drafts import how_of
+from app.ui.question import MOST_QUESTION_CHARS
 from app.ui.visit import Visit
 
 MOST_SHOWN = 100
@@ -21,7 +21,7 @@ MOST_SHOWN = 100
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class ReportedRow:
     """A reported answer with its question as a reader wrote it. `fits` tells whether the correction form can hold
     it."""
 
@@ -58,10 +58,10 @@ async def listing(visit: Visit) -> Response:
     )
 
 
-def _row(visit: Visit, reported: ReportedAnswer) -> Row:
+def _row(visit: Visit, reported: ReportedAnswer) -> ReportedRow:
     prompt = reported.answer.prompt
     question = visit.service.answers.question(prompt)
-    return Row(reported, question, how_of(visit, prompt, question))
+    return ReportedRow(reported, question, how_of(visit, prompt, question))
 
 
 async def delete(visit: Visit) -> Response:

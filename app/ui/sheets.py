@@ -26,7 +26,7 @@ PASSING = (StoreUnavailable, RequestCancelled, QueueFull, LostRace)
 
 
 @dataclass(frozen=True, slots=True)
-class Trial:
+class RowPreview:
     """The result of a row's preview, without the recent prompts that it mentions, which must remain deletable."""
 
     before: str
@@ -40,7 +40,7 @@ class Trial:
     """The edits that conflict with this one."""
 
     @classmethod
-    def of(cls, view: EditView) -> "Trial":
+    def of(cls, view: EditView) -> "RowPreview":
         report = view.edit.report
         return cls(
             before=view.edit.before,
@@ -54,7 +54,7 @@ class Trial:
 
 
 @dataclass(slots=True)
-class Row:
+class SheetRow:
     """One correction. `request` is set once it was checked; `problem` says in words why it cannot go on."""
 
     number: int
@@ -67,7 +67,7 @@ class Row:
     request: EditRequest | None = None
     expires_at_s: float | None = None
     problem: str | None = None
-    trial: Trial | None = None
+    trial: RowPreview | None = None
     left_out: bool = False
     edit_id: str | None = None
     """The edit that was made from it."""
@@ -114,7 +114,7 @@ class Sheet:
 
     id: str
     namespace: str
-    rows: list[Row]
+    rows: list[SheetRow]
     kind: Kind | None = None
     source: str | None = None
     """The namespace that its edits come from."""
@@ -127,15 +127,15 @@ class Sheet:
     """The total number of rows of the current job, of which `done` are completed."""
 
     @property
-    def checked(self) -> list[Row]:
+    def checked(self) -> list[SheetRow]:
         return [row for row in self.rows if row.request is not None]
 
     @property
-    def ready(self) -> list[Row]:
+    def ready(self) -> list[SheetRow]:
         return [row for row in self.rows if row.ready]
 
     @property
-    def rest(self) -> list[Row]:
+    def rest(self) -> list[SheetRow]:
         return [row for row in self.rows if row.rest]
 
 
@@ -164,7 +164,9 @@ class Sheets:
             self._sheets.popitem(last=False)
 
 
-async def check(service: "Service", rows: Sequence[Row], make: Callable[[Row], EditRequest], now_s: float) -> None:
+async def check(
+    service: "Service", rows: Sequence[SheetRow], make: Callable[[SheetRow], EditRequest], now_s: float
+) -> None:
     """Check each row before anything is fitted: that it is a valid request, that the model can take it, and that no
     other row has its prompt."""
     first: dict[tuple[str, str], int] = {}
@@ -195,7 +197,7 @@ async def try_rows(
         try:
             made = await service.edit([row.request], origin, dry_run=True, tell=tell, read=read)
             metrics.edited(made, dry_run=True)
-            row.trial, row.problem = Trial.of(made.results[0].view), None
+            row.trial, row.problem = RowPreview.of(made.results[0].view), None
         except PASSING:
             raise
         except ErrataError as error:
@@ -209,7 +211,7 @@ async def publish_rows(
     service: "Service",
     metrics: Metrics,
     sheet: Sheet,
-    origins: Sequence[tuple[Row, Origin]],
+    origins: Sequence[tuple[SheetRow, Origin]],
     read: int,
     tell: OnProgress,
 ) -> Any:
@@ -234,7 +236,7 @@ async def publish_rows(
     return EditResults(results=tuple(found), revision=service.revision), True, False
 
 
-def replaced_by(service: "Service", row: Row) -> list[str]:
+def replaced_by(service: "Service", row: SheetRow) -> list[str]:
     """The live or disabled edits of the same prompt, which this row would replace."""
     request = row.request
     if request is None or row.edit_id is not None:

@@ -19,7 +19,7 @@ from app.service.namespaces import DEFAULT
 from app.service.outlook import since
 from app.service.views import EditView
 from app.ui.desk import HERE, Desk
-from app.ui.told import Told, told_of
+from app.ui.event_view import EventView, event_view_of
 from app.ui.visit import Visit
 
 PER_PAGE = 50
@@ -46,7 +46,7 @@ async def timeline(visit: Visit) -> Response:
         "timeline.html",
         title="Timeline",
         head=head,
-        events=[told_of(visit, event) for event in events],
+        events=[event_view_of(visit, event) for event in events],
         older=oldest - 1 if oldest > first else None,
         newest=newest,
         changed=_changed(visit),
@@ -82,11 +82,11 @@ async def at(visit: Visit) -> Response:
     """Show the edits that were live at a revision; htmx asks for it while the slider moves."""
     revision = _revision(visit, "revision", visit.service.revision)
     live = [entry for entry in visit.service.records.ledger.entries.values() if entry.live_at(revision)]
-    event: Told | None = None
+    event: EventView | None = None
     if revision:
         try:
             events = await asyncio.to_thread(events_down, visit, revision, 1)
-            event = told_of(visit, events[0]) if events else None
+            event = event_view_of(visit, events[0]) if events else None
         except RevisionGone:  # the event was trimmed, but the edits live at it are still known
             pass
     return visit.page(

@@ -20,7 +20,7 @@ MOST_TOKENS = 200
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
+class AskedQuestion:
     """A question in a namespace. `how` is `chat`, through the model's template, or `text`, as it is."""
 
     text: str
@@ -28,7 +28,7 @@ class Question:
     namespace: str
 
     @classmethod
-    def of(cls, visit: Visit, given: Mapping[str, str]) -> "Question":
+    def of(cls, visit: Visit, given: Mapping[str, str]) -> "AskedQuestion":
         """The question in a form or query. Raises InvalidRequest."""
         text, namespace = given.get("q", "").strip(), given.get("namespace", "") or visit.home
         chats = visit.service.answers.chats
@@ -55,7 +55,7 @@ class Question:
 
 
 @dataclass(frozen=True, slots=True)
-class Chip:
+class EditChip:
     """The edit that answered, or the one that came nearest, with the reason in a sentence."""
 
     id: str
@@ -65,7 +65,7 @@ class Chip:
     why: str
 
 
-def chips_of(visit: Visit, generation: Generation) -> list[Chip]:
+def chips_of(visit: Visit, generation: Generation) -> list[EditChip]:
     found = [_chip(visit, hit, answered=True) for hit in generation.hits]
     found += [_chip(visit, hit, answered=False, left=True) for hit in generation.not_given]
     if not found and generation.nearest is not None:
@@ -73,7 +73,7 @@ def chips_of(visit: Visit, generation: Generation) -> list[Chip]:
     return [chip for chip in found if chip is not None]
 
 
-def _chip(visit: Visit, hit: Hit, *, answered: bool, left: bool = False) -> Chip | None:
+def _chip(visit: Visit, hit: Hit, *, answered: bool, left: bool = False) -> EditChip | None:
     try:
         request = visit.service.edit_view(hit.edit_id).edit.request
     except UnknownEdit:  # an edit that is gone from this server's memory cannot be shown
@@ -81,10 +81,10 @@ def _chip(visit: Visit, hit: Hit, *, answered: bool, left: bool = False) -> Chip
     why = words.why_hit(hit.signals, request.subject) if answered or left else words.why_not(hit)
     if left:
         why += " But the model said something else than the edit’s answer."
-    return Chip(hit.edit_id, visit.service.answers.question(request.prompt), request.target, answered, why)
+    return EditChip(hit.edit_id, visit.service.answers.question(request.prompt), request.target, answered, why)
 
 
-async def answers(visit: Visit, question: Question) -> dict[str, Any]:
+async def answers(visit: Visit, question: AskedQuestion) -> dict[str, Any]:
     """Both answers, complete, as `shown` describes them."""
     live, base = await asyncio.gather(_answer(visit, question, "live"), _answer(visit, question, "off"))
     return shown(visit, live, base)
@@ -94,7 +94,7 @@ def shown(visit: Visit, live: Generation, base: Generation) -> dict[str, Any]:
     return {"live": live, "base": base, "chips": chips_of(visit, live), "same": live.said == base.said}
 
 
-async def _answer(visit: Visit, question: Question, edits: Any) -> Generation:
+async def _answer(visit: Visit, question: AskedQuestion, edits: Any) -> Generation:
     generation: Generation | None = None
     async for item in _items(visit, question, edits):
         if isinstance(item, Generation):
@@ -103,7 +103,7 @@ async def _answer(visit: Visit, question: Question, edits: Any) -> Generation:
     return generation
 
 
-async def _items(visit: Visit, question: Question, edits: Any) -> AsyncIterator[Token | Generation]:
+async def _items(visit: Visit, question: AskedQuestion, edits: Any) -> AsyncIterator[Token | Generation]:
     began = time.perf_counter()
     prompt = question.prompt(visit)
     most = min(MOST_TOKENS, visit.service.answers.room(prompt))
@@ -117,7 +117,7 @@ async def _items(visit: Visit, question: Question, edits: Any) -> AsyncIterator[
             yield item
 
 
-async def streamed(visit: Visit, question: Question) -> AsyncIterator[tuple[str, Any]]:
+async def streamed(visit: Visit, question: AskedQuestion) -> AsyncIterator[tuple[str, Any]]:
     """Yields the tokens of both answers as they come, as (live or base, text), and last (done, the value of
     `answers`)."""
     arrived: asyncio.Queue[tuple[str, Any]] = asyncio.Queue()

@@ -15,11 +15,11 @@ from app.domain.errors import ErrataError, Forbidden, InvalidRequest
 from app.domain.events import Origin
 from app.domain.keys import Right
 from app.service.views import EditResults, OnProgress
-from app.ui.asking import Question, answers, may_ask
 from app.ui.desk import HERE, Desk
 from app.ui.drafts import Draft, Preview, Previews, bound_of, rows_of, standing, widening
 from app.ui.forms import lined
 from app.ui.proposals import is_own, revised_here
+from app.ui.question import AskedQuestion, answers, may_ask
 from app.ui.visit import Visit
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ KEPT = ("aliases", "metadata", "editor", "preset", "seed")
 """The parts of a proposal for which the form has no field."""
 
 
-class Correcting:
+class CorrectionPages:
     def __init__(self, desk: Desk, now: Callable[[], float] = time.time) -> None:
         self._desk, self._now = desk, now
         self._previews = Previews()
@@ -50,7 +50,9 @@ class Correcting:
     # -- the form
 
     async def form(self, visit: Visit) -> Response:
-        draft = Draft(Question.of(visit, visit.query), supersede=tuple(filter(None, [visit.query.get("supersede")])))
+        draft = Draft(
+            AskedQuestion.of(visit, visit.query), supersede=tuple(filter(None, [visit.query.get("supersede")]))
+        )
         return await self._form(visit, draft)
 
     async def change(self, visit: Visit) -> Response:
@@ -280,7 +282,9 @@ def _as_typed(visit: Visit) -> Draft:
     form = visit.form
     how = form.get("how")
     return Draft(
-        Question(form.get("q")[:4000], how if how in ("chat", "text") else "text", form.get("namespace") or "default"),
+        AskedQuestion(
+            form.get("q")[:4000], how if how in ("chat", "text") else "text", form.get("namespace") or "default"
+        ),
         target=form.get("target"),
         reason=form.get("reason") or None,
         until=form.get("until"),

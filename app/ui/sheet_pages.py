@@ -13,17 +13,17 @@ from app.domain.errors import ErrataError, InvalidRequest
 from app.domain.keys import Right
 from app.service.files import FileRow, read, write
 from app.service.views import OnProgress
-from app.ui.asking import Question
 from app.ui.desk import HERE, Desk
 from app.ui.drafts import MOST_TARGET_CHARS, MOST_TEXTS
 from app.ui.forms import MOST_REASON_CHARS, seconds_until
-from app.ui.sheets import Row, Sheet, Sheets, check, publish_rows, replaced_by, try_rows
+from app.ui.question import AskedQuestion
+from app.ui.sheets import Sheet, SheetRow, Sheets, check, publish_rows, replaced_by, try_rows
 from app.ui.visit import Visit
 
 FILES = {"csv": "text/csv", "jsonl": "application/x-ndjson"}
 
 
-class ManyAtOnce:
+class SheetPages:
     def __init__(self, desk: Desk, sheets: Sheets) -> None:
         self._desk, self._sheets = desk, sheets
 
@@ -70,14 +70,15 @@ class ManyAtOnce:
         if not NAMESPACE.fullmatch(namespace):
             raise InvalidRequest(f"The namespace is not a name: use {NAMESPACE_RULE}.")
         visit.check_reach(namespace)
-        how = Question.of(visit, {"how": form.get("how"), "namespace": namespace}).how
+        how = AskedQuestion.of(visit, {"how": form.get("how"), "namespace": namespace}).how
         reason, now_s = form.reason(), visit.service.records.now_s
         kind, lines = read(form.file("file", "pasted"))
         rows = [
-            Row(each.number, each.text("prompt"), each.text("target"), each, problem=each.problem) for each in lines
+            SheetRow(each.number, each.text("prompt"), each.text("target"), each, problem=each.problem)
+            for each in lines
         ]
 
-        def made(row: Row) -> EditRequest:
+        def made(row: SheetRow) -> EditRequest:
             assert row.line is not None
             return _request(visit, row.line, how, namespace, reason, now_s)
 
@@ -189,7 +190,7 @@ def _named(sheet: Sheet) -> set[str]:
 def _request(visit: Visit, line: FileRow, how: str, namespace: str, reason: str | None, now_s: float) -> EditRequest:
     """The edit request for a row of a file. Raises InvalidRequest, worded in terms of the file."""
     given: Mapping[str, str] = {"q": line.text("prompt"), "how": how, "namespace": namespace}
-    question = Question.of(visit, given)
+    question = AskedQuestion.of(visit, given)
     if not question.text:
         raise InvalidRequest("The prompt is empty: write the question whose answer is wrong.")
     target, why = line.text("target"), line.text("reason") or reason

@@ -29,7 +29,7 @@ from app.ui.visit import Visit
 
 
 @dataclass(frozen=True, slots=True)
-class Item:
+class EventEdit:
     """An edit that an event is about."""
 
     id: str
@@ -39,13 +39,13 @@ class Item:
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class EventView:
     revision: int
     kind: str
     verb: str
     at_s: float
     origin: Origin
-    items: tuple[Item, ...]
+    items: tuple[EventEdit, ...]
     more: int
     """The number of edits beyond those that are shown."""
     what: str
@@ -64,7 +64,7 @@ class Told:
 MOST_ITEMS = 5
 
 
-def told_of(visit: Visit, event: Event, entry_hash: str = "") -> Told:
+def event_view_of(visit: Visit, event: Event, entry_hash: str = "") -> EventView:
     edit = event.edit if isinstance(event, EditCommitted | EditStaged) else None
     ids = (edit.id,) if edit is not None else tuple(getattr(event, "edit_ids", ()))
     request = event.request if isinstance(event, EditRetuned) else edit.request if edit is not None else None
@@ -91,7 +91,7 @@ def told_of(visit: Visit, event: Event, entry_hash: str = "") -> Told:
             what = f"of {len(ids)} edits"
         case _:
             pass
-    return Told(
+    return EventView(
         revision=event.revision,
         kind=event.kind,
         verb=verb,
@@ -126,9 +126,9 @@ def _source_of(visit: Visit, edit_id: str | None) -> str | None:
     return None if entry is None else entry.edit.request.namespace
 
 
-def _item(visit: Visit, fit_id: str) -> Item | None:
+def _item(visit: Visit, fit_id: str) -> EventEdit | None:
     entry = visit.service.records.ledger.entries.get(edit_id_of(fit_id))
     if entry is None:
         return None
     question = visit.service.answers.question(entry.request.prompt)
-    return Item(entry.edit.id, question, entry.edit.before, entry.request.target)
+    return EventEdit(entry.edit.id, question, entry.edit.before, entry.request.target)

@@ -15,11 +15,11 @@ from app.domain.keys import Right
 from app.service.namespaces import check_known
 from app.service.promotion import promotable, promoted
 from app.ui.desk import HERE, Desk
-from app.ui.sheets import Row, Sheet, Sheets, check
+from app.ui.sheets import Sheet, SheetRow, Sheets, check
 from app.ui.visit import Visit
 
 
-class Promoting:
+class PromotionPages:
     def __init__(self, desk: Desk, sheets: Sheets) -> None:
         self._desk, self._sheets = desk, sheets
 
@@ -88,12 +88,12 @@ class Promoting:
         entries = promotable(service.records.ledger, source, to, ids, service.configured)
         of = {entry.edit.id: entry for entry in entries}
         rows = [
-            Row(at, service.answers.question(e.request.prompt), e.request.target, source=e.edit.id)
+            SheetRow(at, service.answers.question(e.request.prompt), e.request.target, source=e.edit.id)
             for at, e in enumerate(entries, 1)
         ]
         now_s = service.records.now_s
 
-        def made(row: Row) -> EditRequest:
+        def made(row: SheetRow) -> EditRequest:
             request = promoted(of[row.source or ""], to, reason, now_s)
             if service.reason_required and not request.reason:
                 raise InvalidRequest("The reason is missing: this server wants to know why, for the audit trail.")
