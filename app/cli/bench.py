@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from app.cli import render
-from app.cli.bench_results import Results, machine
+from app.cli.bench_results import BenchResults, machine
 from app.cli.fit import Device, Dtype, Model, told
+from app.cli.interruption import Interruption
 from app.cli.options import Json
-from app.cli.progress import Progress
+from app.cli.progress import RunProgress
 from app.cli.settings import read_settings
-from app.cli.stopping import Stopping
 
 if TYPE_CHECKING:
     from app.bench.budget import Pace
@@ -62,7 +62,7 @@ def bench(
         render.fail(f"There is no section {wrong[0]!r}: it is one of {', '.join(SECTIONS)}.")
     given = {"model": model, "device": device, "dtype": dtype}
     settings = read_settings({name: value for name, value in given.items() if value is not None})
-    with told(), Stopping() as stopping:
+    with told(), Interruption() as stopping:
         from app.bench.budget import Pace
 
         pace = Pace(60 * minutes)
@@ -90,7 +90,7 @@ async def _sections(
     out: Path | None,
     minutes: float,
     pace: "Pace",
-    stopping: Stopping,
+    stopping: Interruption,
 ) -> None:
     from transformers.utils import logging
 
@@ -100,12 +100,12 @@ async def _sections(
 
     logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-    with Progress() as progress:
+    with RunProgress() as progress:
         async with standing(settings, shape, counts, rounds, seed, progress.tell, progress.figure, pace) as measured:
             hosted = measured.hosted
             name = f"{hosted.name} ({hosted.parameters / 1e6:,.0f} M parameters, {str(hosted.dtype)[6:]})"
             threads = measured.service.status().extra["threads"]
-            results = Results(out, chosen, minutes, pace.passed, name, machine(hosted.device, threads))
+            results = BenchResults(out, chosen, minutes, pace.passed, name, machine(hosted.device, threads))
 
             async def work() -> None:
                 pace.loaded()
@@ -126,7 +126,7 @@ async def _beside(
     out: Path | None,
     minutes: float,
     pace: "Pace",
-    stopping: Stopping,
+    stopping: Interruption,
 ) -> None:
     import torch
 
@@ -136,8 +136,8 @@ async def _beside(
 
     name = f"{settings.model} ({dtype_of(settings)})" + (f", vllm with {arguments}" if arguments else "")
     where = machine(pick_device(settings.device), settings.torch_threads or torch.get_num_threads())
-    results = Results(out, ["vllm"], minutes, pace.passed, name, where)
-    with Progress() as progress:
+    results = BenchResults(out, ["vllm"], minutes, pace.passed, name, where)
+    with RunProgress() as progress:
 
         async def work() -> None:
             async with running_servers(

@@ -11,12 +11,12 @@ from typing import Any
 from rich.table import Table
 
 from app.cli import render
-from app.cli.stopping import Stopping
+from app.cli.interruption import Interruption
 
 RESULTS, PICTURE, TABLES = "bench.json", "bench.svg", "bench.md"
 
 
-class Results:
+class BenchResults:
     """The results of one run. `model` is the line that names the model, `machine` describes the hardware and libraries,
     and `clock` returns the seconds since the run's start."""
 
@@ -52,7 +52,7 @@ class Results:
         if found and why != UNDER_WAY:
             show({"sections": {name: found}})
 
-    def end(self, stopping: Stopping) -> None:
+    def end(self, stopping: Interruption) -> None:
         """Write the files and draw the picture last, because drawing takes as long as a measurement."""
         from app.bench.report import draw, incomplete
 

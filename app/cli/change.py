@@ -11,7 +11,7 @@ from app.cli.options import DryRun, EditIds, Json, Reason, Yes
 from app.cli.outlook import confirm, revived, rollback_outlook, switch_table
 
 
-class Position(StrEnum):
+class SwitchPosition(StrEnum):
     """A position of the kill switch."""
 
     ON = "on"
@@ -96,7 +96,7 @@ def _each(context: typer.Context, verb: str, ids: list[str], reason: str | None,
 def switch(
     context: typer.Context,
     position: Annotated[
-        Position | None,
+        SwitchPosition | None,
         typer.Argument(metavar="[on|off]", help="Whether edits may answer; if left out, how the switches stand."),
     ] = None,
     namespace: Annotated[str | None, typer.Option(help="Only in this namespace; all if left out.")] = None,
@@ -111,7 +111,7 @@ def switch(
         found = client.get("/switch")
         render.as_json(found) if json_ else switch_table(found)
         return
-    body = {"on": position is Position.ON, "namespace": namespace}
+    body = {"on": position is SwitchPosition.ON, "namespace": namespace}
     where = f"of the namespace {namespace}" if namespace else "of all namespaces"
     outlook = client.post("/switch", {**body, "dry_run": True})
     told = f"{outlook['live_edits']} live edits {where} would be switched {position.value}"

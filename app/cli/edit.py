@@ -7,9 +7,9 @@ import typer
 
 from app.cli import render
 from app.cli.client import Client
+from app.cli.job_progress import PREVIEW, carried_out
 from app.cli.options import Json, Reason
 from app.cli.proposals import made
-from app.cli.waiting import PREVIEW, carried_out
 
 UNITS_S = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
 

@@ -12,11 +12,11 @@ from rich.table import Table
 from app.cli import render
 from app.cli.evaluate_scope import cases_of, digest, evaluate_scope
 from app.cli.fit import Device, Dtype, Model, told
+from app.cli.interruption import Interruption
 from app.cli.options import Json
-from app.cli.progress import Counting
+from app.cli.progress import CountProgress
 from app.cli.serve import stand_up
 from app.cli.settings import read_settings
-from app.cli.stopping import Stopping
 
 if TYPE_CHECKING:
     from app.evaluation.folder import Folder
@@ -172,7 +172,7 @@ def evaluate(
             "text": digest("\n\n".join(plan.texts).encode()), "papers": papers,
         }  # fmt: skip
         try:
-            with opened(out) as folder, Stopping() as stopping:
+            with opened(out) as folder, Interruption() as stopping:
                 folder.check(options)
                 ends = None if minutes is None else time.monotonic() + 60 * minutes
                 for number, name in enumerate(editor):
@@ -197,7 +197,7 @@ async def _run(
     settings: dict[str, Any],
     options: dict[str, Any],
     seconds: float | None,
-    stopping: Stopping,
+    stopping: Interruption,
 ) -> None:
     from app.evaluation.journal import Journal
     from app.evaluation.run import run_candidate
@@ -216,7 +216,7 @@ async def _run(
         folder.keep_results(results)
 
     try:
-        with Counting() as counting:
+        with CountProgress() as counting:
             journal = Journal(folder.path / f"{mark}.jsonl")
 
             async def work() -> None:

@@ -11,10 +11,10 @@ import typer
 from rich.table import Table
 
 from app.cli import render
-from app.cli.progress import Counting
+from app.cli.interruption import Interruption
+from app.cli.progress import CountProgress
 from app.cli.serve import stand_up
 from app.cli.settings import read_settings
-from app.cli.stopping import Stopping
 
 if TYPE_CHECKING:
     from app.evaluation.folder import Folder
@@ -77,7 +77,7 @@ def evaluate_scope(
         "contents": [digest(file.read_bytes()) for file in files],
     }  # fmt: skip
     try:
-        with opened(out) as folder, Stopping() as stopping:
+        with opened(out) as folder, Interruption() as stopping:
             folder.check(options)
             for name in editors:
                 asyncio.run(_run(kind, name, plan, folder, settings, options, choosing.traffic, stopping))
@@ -107,7 +107,7 @@ def _trials(kind: "Kind", files: Sequence[Path], choosing: "ScopeCaseSelection")
 
 async def _run(
     kind: "Kind", name: str, plan: "TrialPlan", folder: "Folder", settings: Mapping[str, Any], options: Mapping[str, Any],
-    traffic: int, stopping: Stopping,
+    traffic: int, stopping: Interruption,
 ) -> None:  # fmt: skip
     from app.evaluation.journal import Journal
     from app.evaluation.trial_runs import renderer_for, run_trials
@@ -125,7 +125,7 @@ async def _run(
     try:
         renderer_for(plan, service)
         folder.keep(options)  # kept only once the model is loaded and ready: a mistyped run must not claim the folder
-        with Counting() as counting:
+        with CountProgress() as counting:
             journal = Journal(folder.path / f"{mark}.jsonl")
 
             async def work() -> None:

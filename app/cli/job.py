@@ -6,9 +6,9 @@ import typer
 
 from app.cli import render
 from app.cli.client import Client, path_of
+from app.cli.job_progress import result_of, told
 from app.cli.options import Json
 from app.cli.proposals import is_proposal, made
-from app.cli.waiting import result_of, told
 
 
 def job(

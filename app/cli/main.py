@@ -19,18 +19,18 @@ from app.cli.exam import exam
 from app.cli.exits import MEANINGS
 from app.cli.fit import fit, import_, prepare
 from app.cli.generate import generate
+from app.cli.interruption import on_ctrl_c
 from app.cli.job import job
 from app.cli.keys import keys
 from app.cli.log import log
-from app.cli.look import edits, status
 from app.cli.lora import lora
 from app.cli.namespaces import namespaces, promote
 from app.cli.proposals import policy, proposals
 from app.cli.scope import check, probes, retune, traffic, why
 from app.cli.serve import serve
 from app.cli.settings import read_client, settings
+from app.cli.show import edits, status
 from app.cli.snapshot import snapshot
-from app.cli.stopping import on_ctrl_c
 from app.cli.store import store
 from app.cli.webhooks import webhooks
 from app.version import version

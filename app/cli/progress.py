@@ -17,7 +17,7 @@ SPACED_S = 2.0
 """The least time between two lines of one kind, in seconds, so that thousands of quick edits do not fill the output."""
 
 
-class Progress:
+class RunProgress:
     """The display of a run. `tell` takes the step that begins, `figure` each new figure. Lines are flushed at once."""
 
     def __init__(self) -> None:
@@ -55,7 +55,7 @@ class Progress:
         _write_line(self._console, self._told(what))
 
 
-class Counting:
+class CountProgress:
     """The count of completed things: a bar on a terminal; elsewhere a line for each, but at most one of a kind in
     SPACED_S seconds."""
 

@@ -8,8 +8,8 @@ import typer
 
 from app.cli import render
 from app.cli.client import Client, path_of
+from app.cli.job_progress import carried_out
 from app.cli.options import EditId, Json, Namespace, Reason
-from app.cli.waiting import carried_out
 
 AT_ONCE, SHOWN = 1000, 5
 

@@ -20,7 +20,7 @@ from app.cli.exits import Exit
 from app.cli.options import Json
 from app.cli.settings import read_settings, setting
 from app.cli.shutdown import Shutdown, farewell
-from app.cli.starting import Starting, Tell
+from app.cli.start_progress import OnStep, StartProgress
 from app.domain.errors import ErrataError, InvalidRequest
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ def serve(
     settings = read_settings({name: value for name, value in given.items() if value is not None})
     # first, so that a port that is taken is reported before a model is loaded
     listener = listen(settings.host, settings.port)
-    starting = Starting(render.out())
+    starting = StartProgress(render.out())
 
     def doing() -> str:
         starting.stop()  # its bar would be drawn over the next message
@@ -125,7 +125,7 @@ def _in_use(host: str, port: int) -> None:
     )
 
 
-def build(settings: "Settings", tell: Tell) -> "Service":
+def build(settings: "Settings", tell: OnStep) -> "Service":
     """The service with its model loaded. Raises the errors of the model or the store."""
     from app.cli.logs import configure, take_over_libraries
 
@@ -142,7 +142,7 @@ def build(settings: "Settings", tell: Tell) -> "Service":
 
 async def stand_up(settings: "Settings") -> "Service":
     """A service that has started, without HTTP."""
-    with Starting(Console(stderr=True, highlight=False)) as starting:
+    with StartProgress(Console(stderr=True, highlight=False)) as starting:
         service = build(settings, starting.tell)
         await service.start(starting.tell)
         if not service.examined_judge.known:
@@ -152,7 +152,7 @@ async def stand_up(settings: "Settings") -> "Service":
 
 
 async def _run(
-    service: "Service", settings: "Settings", listener: socket.socket, starting: Starting, shutdown: Shutdown
+    service: "Service", settings: "Settings", listener: socket.socket, starting: StartProgress, shutdown: Shutdown
 ) -> None:
     import uvicorn
 

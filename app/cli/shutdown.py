@@ -9,8 +9,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
+from app.cli.interruption import tell_stopped
 from app.cli.signals import Signals, end_now
-from app.cli.stopping import tell_stopped
 
 LOADING_S = 2.0
 """The time that interrupted loading has for cleaning up, in seconds. Nothing can be lost: nothing was acknowledged

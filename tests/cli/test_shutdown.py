@@ -10,10 +10,10 @@ from typer.testing import CliRunner
 
 from app.cli import render
 from app.cli import signals as module
+from app.cli.interruption import on_ctrl_c
 from app.cli.main import app
 from app.cli.shutdown import Shutdown, farewell
 from app.cli.signals import TWICE_S
-from app.cli.stopping import on_ctrl_c
 
 
 class Ended(Exception):

@@ -10,7 +10,7 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
 
 from app.cli import render
 from app.cli.client import Client
-from app.cli.stopping import on_ctrl_c
+from app.cli.interruption import on_ctrl_c
 
 PREVIEW = "preview"
 QUICK_S = 1.0
@@ -25,7 +25,7 @@ DOING = {
 }
 
 
-class Waiting:
+class JobProgress:
     """The progress of one job, shown while used as a context manager."""
 
     def __init__(self, console: Console, clock: Callable[[], float] = time.monotonic) -> None:
@@ -89,7 +89,7 @@ def carried_out(
         parts.append("it commits nothing." if what == PREVIEW else "`errata log` shows it once it is live.")
         return " ".join(parts)
 
-    with on_ctrl_c(goes_on), Waiting(quietly() if render.AS_JSON.get() else Console(stderr=True)) as waiting:
+    with on_ctrl_c(goes_on), JobProgress(quietly() if render.AS_JSON.get() else Console(stderr=True)) as waiting:
         for job in client.watch(method, path, body, if_match):
             waiting.show(job)
     return result_of(job)

@@ -45,7 +45,7 @@ def on_ctrl_c(tell: Callable[[], str]) -> Iterator[None]:
         stopped(tell())
 
 
-class Stopping(Signals):
+class Interruption(Signals):
     """The first signal cancels the work of `run`, which keeps what it has; outside of it the command ends at once."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from app.cli.client import Client
 from app.cli.exits import Exit
-from app.cli.waiting import PERIOD_S, QUICK_S, Waiting, quietly, told
+from app.cli.job_progress import PERIOD_S, QUICK_S, JobProgress, quietly, told
 from app.domain.edit import EditRequest
 from app.domain.events import Origin
 from tests.api.fake_service import REJECTED, FakeService
@@ -34,7 +34,7 @@ def job(share: float | None = None, left_s: float | None = None, **more: Any) ->
 
 def test_what_is_quick_shows_nothing() -> None:
     out, clock = io.StringIO(), Clock()
-    with Waiting(Console(file=out), clock) as waiting:
+    with JobProgress(Console(file=out), clock) as waiting:
         waiting.show(job(0.1))
         clock.now += QUICK_S - 0.01
         waiting.show(job(0.9))
@@ -45,7 +45,7 @@ def test_what_is_quick_shows_nothing() -> None:
 
 def test_a_pipe_is_told_now_and_then_how_far_it_is_and_how_much_longer_it_takes() -> None:
     out, clock = io.StringIO(), Clock()
-    with Waiting(Console(file=out, width=40), clock) as waiting:
+    with JobProgress(Console(file=out, width=40), clock) as waiting:
         for tenths in range(121):
             clock.now = 100 + tenths / 10
             waiting.show(job(tenths / 120, 12 - tenths / 10, phase="fit" if tenths < 110 else "verify"))
@@ -57,7 +57,7 @@ def test_a_pipe_is_told_now_and_then_how_far_it_is_and_how_much_longer_it_takes(
 
 def test_what_is_not_known_is_not_told() -> None:
     out, clock = io.StringIO(), Clock()
-    with Waiting(Console(file=out), clock) as waiting:
+    with JobProgress(Console(file=out), clock) as waiting:
         clock.now += QUICK_S
         waiting.show(job(phase="waiting"))
         clock.now += PERIOD_S
@@ -74,7 +74,7 @@ def test_what_is_not_known_is_not_told() -> None:
 def test_on_a_terminal_there_is_a_bar_and_it_is_gone_in_the_end() -> None:
     out, clock = io.StringIO(), Clock()
     console = Console(file=out, width=100, force_terminal=True, color_system=None, legacy_windows=False)
-    with Waiting(console, clock) as waiting:
+    with JobProgress(console, clock) as waiting:
         clock.now += QUICK_S
         waiting.show(job(phase="waiting"))
         waiting.show(job(0.25, 8.2))
@@ -93,7 +93,7 @@ def test_on_a_terminal_there_is_a_bar_and_it_is_gone_in_the_end() -> None:
 
 def test_beside_json_lines_are_for_problems_alone(capsys: pytest.CaptureFixture[str]) -> None:
     clock = Clock()
-    with Waiting(quietly(), clock) as waiting:
+    with JobProgress(quietly(), clock) as waiting:
         clock.now += QUICK_S
         waiting.show(job(0.5, 10.0))
     assert capsys.readouterr().err == ""

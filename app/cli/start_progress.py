@@ -10,10 +10,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 
 PERIOD_S = 5.0
 """The interval between two plain lines about the same work, in seconds."""
-Tell = Callable[[str, int, int], None]
+OnStep = Callable[[str, int, int], None]
 
 
-class Starting:
+class StartProgress:
     """The display of one piece of work at a time, from one `tell` to the next. Use it as a context manager."""
 
     def __init__(self, console: Console, clock: Callable[[], float] = time.monotonic) -> None:

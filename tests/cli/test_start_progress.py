@@ -4,7 +4,7 @@ import io
 
 from rich.console import Console
 
-from app.cli.starting import PERIOD_S, Starting
+from app.cli.start_progress import PERIOD_S, StartProgress
 
 
 class Clock:
@@ -17,7 +17,7 @@ class Clock:
 
 def test_where_the_output_is_a_pipe_lines_come_at_steady_intervals() -> None:
     out, clock = io.StringIO(), Clock()
-    with Starting(Console(file=out, width=40), clock) as starting:
+    with StartProgress(Console(file=out, width=40), clock) as starting:
         starting.tell("reading the weights of a/model/with/a/rather/long/name", 0, 0)
         for done in range(0, 1776, 8):
             clock.now += 0.1
@@ -35,7 +35,7 @@ def test_where_the_output_is_a_pipe_lines_come_at_steady_intervals() -> None:
 def test_on_a_terminal_there_is_a_bar_and_it_is_gone_in_the_end() -> None:
     out = io.StringIO()
     console = Console(file=out, width=100, force_terminal=True, color_system=None, legacy_windows=False)
-    with Starting(console) as starting:
+    with StartProgress(console) as starting:
         starting.tell("computing scope keys", 888, 1776)
         starting._bar.refresh()
         assert "Computing scope keys" in out.getvalue()

@@ -10,8 +10,8 @@ import sys
 import pytest
 import typer
 
-from app.cli.progress import Progress
-from app.cli.stopping import Stopping
+from app.cli.interruption import Interruption
+from app.cli.progress import RunProgress
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -25,7 +25,7 @@ def test_a_signal_ends_the_work_and_what_it_had_is_there(number: signal.Signals)
         kept.append(2)
 
     before = signal.getsignal(number)
-    with Stopping() as stopping:
+    with Interruption() as stopping:
         asyncio.run(stopping.run(work()))
         assert kept == [1]
         assert stopping.number == number
@@ -39,14 +39,14 @@ def test_work_that_ends_by_itself_goes_on_after_it() -> None:
     async def work() -> None:
         await asyncio.sleep(0)
 
-    with Stopping() as stopping:
+    with Interruption() as stopping:
         asyncio.run(stopping.run(work()))
         stopping.end()
     assert stopping.code == 0
 
 
 def test_before_there_is_anything_to_keep_a_signal_ends_the_command() -> None:
-    with Stopping(), pytest.raises(typer.Exit) as ended:
+    with Interruption(), pytest.raises(typer.Exit) as ended:
         os.kill(os.getpid(), signal.SIGINT)
     assert ended.value.exit_code == 130
 
@@ -55,7 +55,7 @@ def test_after_the_work_it_does_not_say_that_nothing_was_measured(capsys: pytest
     async def work() -> None:
         await asyncio.sleep(0)
 
-    with Stopping() as stopping:
+    with Interruption() as stopping:
         asyncio.run(stopping.run(work()))
         with pytest.raises(typer.Exit):
             os.kill(os.getpid(), signal.SIGINT)
@@ -66,7 +66,7 @@ def test_a_second_signal_ends_the_process() -> None:
     """The work does not let itself be cancelled."""
     program = """
 import asyncio, os, signal
-from app.cli.stopping import Stopping
+from app.cli.interruption import Stopping
 
 async def work():
     while True:
@@ -76,7 +76,7 @@ async def work():
         except asyncio.CancelledError:
             print("cancelled", flush=True)
 
-with Stopping(iter(range(9)).__next__) as stopping:
+with Interruption(iter(range(9)).__next__) as stopping:
     asyncio.run(stopping.run(work()))
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=60)
@@ -96,13 +96,13 @@ def test_a_signal_that_comes_twice_at_once_is_one() -> None:
             kept.append(1)
             raise
 
-    with Stopping(lambda: 0.0) as stopping:
+    with Interruption(lambda: 0.0) as stopping:
         asyncio.run(stopping.run(work()))
     assert (kept, stopping.code) == ([1], 143)
 
 
 def test_a_pipe_is_told_line_by_line(capsys: pytest.CaptureFixture[str]) -> None:
-    with Progress() as progress:
+    with RunProgress() as progress:
         progress.tell("loading")
         progress.begin("peers")
         progress.figure(f"errata, round 1 of 3: 12.3 tokens/s {'x' * 200}")
