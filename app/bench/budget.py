@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from app.bench.workload import Ask
+from app.bench.workload import PromptSpec
 
 Clock = Callable[[], float]
 SCALES = (1.0, 0.75, 0.5, 0.375, 0.25, 0.1875, 0.125, 0.0625)
@@ -38,13 +38,13 @@ class Speed:
         (few, quick), (many, slow) = self.few, self.many
         return max(quick, quick + (slow - quick) * (rows - few) / (many - few))
 
-    def seconds(self, asked: Sequence[Ask], at_once: int | None) -> float:
+    def seconds(self, asked: Sequence[PromptSpec], at_once: int | None) -> float:
         rows = min(at_once or len(asked), len(asked))
         prompts, answers = sum(len(ask.ids) for ask in asked), sum(ask.tokens for ask in asked)
         return prompts * self.prompt_token_s + answers / rows * self.step_s(rows)
 
 
-def shrunk(asked: Sequence[Ask], scale: float, at_once: int | None = None) -> list[Ask]:
+def shrunk(asked: Sequence[PromptSpec], scale: float, at_once: int | None = None) -> list[PromptSpec]:
     """A smaller workload: shorter answers and fewer requests, but enough to keep `at_once` of them running; None: all
     run at once."""
     least = len(asked) if at_once is None else min(len(asked), at_once + at_once // 2)
@@ -53,7 +53,7 @@ def shrunk(asked: Sequence[Ask], scale: float, at_once: int | None = None) -> li
 
 
 @dataclass(frozen=True, slots=True)
-class Fit:
+class WorkloadFit:
     """A workload that fits the time. `warm`: a round at the same scale precedes the `rounds` that count. Zero rounds:
     there is only time for the first runs."""
 
@@ -62,7 +62,7 @@ class Fit:
     warm: bool = False
 
 
-def fitted(took_s: float, cost: Callable[[float], float], rounds: int, seconds: float) -> Fit:
+def fitted(took_s: float, cost: Callable[[float], float], rounds: int, seconds: float) -> WorkloadFit:
     """The largest fit. `took_s`: seconds of all contestants at the smallest scale; `cost`: modelled seconds at a scale,
     of which only ratios count."""
 
@@ -70,15 +70,15 @@ def fitted(took_s: float, cost: Callable[[float], float], rounds: int, seconds: 
         return took_s * max(1.0, cost(scale) / cost(SCALES[-1]))
 
     if round_s(1.0) * (rounds + 1) <= seconds:
-        return Fit(1.0, rounds, warm=True)
+        return WorkloadFit(1.0, rounds, warm=True)
     for fewer in range(rounds, 0, -1):
         scale = next((scale for scale in SCALES if round_s(scale) * fewer <= seconds), None)
         if scale is not None and (scale >= FEWER_ROUNDS_BELOW or fewer == 1):
-            return Fit(scale, fewer)
-    return Fit(SCALES[-1], 0)
+            return WorkloadFit(scale, fewer)
+    return WorkloadFit(SCALES[-1], 0)
 
 
-class Pace:
+class TimeBudget:
     """Time limits of a run, its sections and their parts. Without `seconds` there are none."""
 
     def __init__(self, seconds: float | None = None, clock: Clock = time.monotonic) -> None:

@@ -6,7 +6,7 @@ import time
 from functools import partial
 from typing import Any
 
-from app.bench.comparing import Bench
+from app.bench.comparison import Bench
 from app.domain.edit import EditRequest
 from app.domain.events import Origin
 from app.editors.base import FitRequest, Fitted

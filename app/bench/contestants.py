@@ -18,7 +18,7 @@ import torch
 from transformers import ContinuousBatchingConfig, GenerationConfig, StoppingCriteriaList
 
 from app.bench.timing import Run, Timed
-from app.bench.workload import Ask, tokens_of
+from app.bench.workload import PromptSpec, tokens_of
 from app.domain.generation import GenerationParameters, Token
 from app.engine.model import HostedModel
 from app.engine.onednn import without_onednn
@@ -35,22 +35,22 @@ class Contestant(Protocol):
     @property
     def name(self) -> str: ...
 
-    async def run(self, asked: Sequence[Ask], at_once: int | None = None) -> Run:
+    async def run(self, asked: Sequence[PromptSpec], at_once: int | None = None) -> Run:
         """Runs all requests, at most `at_once` concurrently; None: no bound."""
 
 
 @dataclass(slots=True)
-class Served:
+class InProcess:
     """This server, through the use case that its routes call. `more`: generation parameters."""
 
     service: Service
     more: dict[str, Any]
     name: str = "errata"
 
-    async def run(self, asked: Sequence[Ask], at_once: int | None = None) -> Run:
+    async def run(self, asked: Sequence[PromptSpec], at_once: int | None = None) -> Run:
         room = asyncio.Semaphore(at_once or len(asked))
 
-        async def one(ask: Ask) -> Timed:
+        async def one(ask: PromptSpec) -> Timed:
             async with room:
                 timed = Timed(time.perf_counter())
                 parameters = GenerationParameters(max_new_tokens=ask.tokens, ignore_eos=True, **self.more)
@@ -65,7 +65,7 @@ class Served:
         return Run(time.perf_counter() - began, sum(len(each.tokens) for each in found), found)
 
 
-def _generate_body(ask: Ask) -> dict[str, Any]:
+def _generate_body(ask: PromptSpec) -> dict[str, Any]:
     return {"inputs": ask.prompt, "parameters": {"max_new_tokens": ask.tokens, "ignore_eos": True}}
 
 
@@ -78,9 +78,9 @@ class OverHttp:
     name: str = "errata, HTTP"
     path: str = "/generate_stream"
     marker: str = "data: "
-    body: Callable[[Ask], dict[str, Any]] = _generate_body
+    body: Callable[[PromptSpec], dict[str, Any]] = _generate_body
 
-    async def run(self, asked: Sequence[Ask], at_once: int | None = None) -> Run:
+    async def run(self, asked: Sequence[PromptSpec], at_once: int | None = None) -> Run:
         work = {
             "url": self.url,
             "path": self.path,
@@ -118,7 +118,7 @@ class _Peer:
         self._service, self._hosted = service, hosted
         self._cancelled = threading.Event()
 
-    async def run(self, asked: Sequence[Ask], at_once: int | None = None) -> Run:
+    async def run(self, asked: Sequence[PromptSpec], at_once: int | None = None) -> Run:
         future = asyncio.wrap_future(self._service.on_engine(lambda _: self._run_without_onednn(asked, at_once)))
         try:
             return await asyncio.shield(future)
@@ -129,15 +129,15 @@ class _Peer:
             self._cancelled.clear()
             raise
 
-    def _run_without_onednn(self, asked: Sequence[Ask], at_once: int | None) -> Run:
+    def _run_without_onednn(self, asked: Sequence[PromptSpec], at_once: int | None) -> Run:
         with without_onednn(self._hosted.model):
             return self._run(asked, at_once)
 
-    def _run(self, asked: Sequence[Ask], at_once: int | None) -> Run:
+    def _run(self, asked: Sequence[PromptSpec], at_once: int | None) -> Run:
         raise NotImplementedError
 
     @torch.inference_mode()
-    def _generate(self, asked: Sequence[Ask]) -> None:
+    def _generate(self, asked: Sequence[PromptSpec]) -> None:
         """One call of `generate`: left-padded prompts, and as many tokens as the longest answer needs."""
         longest = max(len(ask.ids) for ask in asked)
         ids = torch.zeros(len(asked), longest, dtype=torch.long)
@@ -166,7 +166,7 @@ class OneByOne(_Peer):
 
     name = "transformers generate, one by one"
 
-    def _run(self, asked: Sequence[Ask], at_once: int | None) -> Run:
+    def _run(self, asked: Sequence[PromptSpec], at_once: int | None) -> Run:
         few = asked[:ALONE]
         return _timed(lambda: [self._generate([ask]) for ask in few], few)
 
@@ -174,7 +174,7 @@ class OneByOne(_Peer):
 class StaticBatches(_Peer):
     name = "transformers generate, batches"
 
-    def _run(self, asked: Sequence[Ask], at_once: int | None) -> Run:
+    def _run(self, asked: Sequence[PromptSpec], at_once: int | None) -> Run:
         size = at_once or len(asked)
         return _timed(lambda: [self._generate(asked[i : i + size]) for i in range(0, len(asked), size)], asked)
 
@@ -185,7 +185,7 @@ class ContinuousBatching(_Peer):
 
     name = "transformers continuous batching"
 
-    def _run(self, asked: Sequence[Ask], at_once: int | None) -> Run:
+    def _run(self, asked: Sequence[PromptSpec], at_once: int | None) -> Run:
         model = self._hosted.model
         attention = model.config._attn_implementation
         manager = model.init_continuous_batching(
@@ -194,13 +194,13 @@ class ContinuousBatching(_Peer):
         )
         try:
             manager.start()
-            self._serve(manager, [Ask(ask.prompt, ask.ids, WARM_TOKENS) for ask in asked[:2]], None)
+            self._serve(manager, [PromptSpec(ask.prompt, ask.ids, WARM_TOKENS) for ask in asked[:2]], None)
             return _timed(lambda: self._serve(manager, asked, at_once), asked)
         finally:
             manager.stop(block=True)
             model.set_attn_implementation(attention)
 
-    def _serve(self, manager: Any, asked: Sequence[Ask], at_once: int | None) -> None:
+    def _serve(self, manager: Any, asked: Sequence[PromptSpec], at_once: int | None) -> None:
         waiting = list(reversed(asked))
         under_way = done = 0
         while done < len(asked):
@@ -217,7 +217,7 @@ class ContinuousBatching(_Peer):
                 done, under_way = done + 1, under_way - 1
 
 
-def _blocks(asked: Sequence[Ask]) -> int:
+def _blocks(asked: Sequence[PromptSpec]) -> int:
     """Number of cache blocks that hold all requests at once, with slack: by default transformers takes nine tenths of
     the machine's memory."""
     return 4 + 2 * sum(-(-(len(ask.ids) + ask.tokens) // PAGE) for ask in asked)
@@ -228,7 +228,7 @@ def _greedy(tokens: int) -> Any:
     return config(max_new_tokens=tokens, do_sample=False, eos_token_id=-1, pad_token_id=0, use_cache=True)
 
 
-def _timed(work: Callable[[], Any], asked: Sequence[Ask]) -> Run:
+def _timed(work: Callable[[], Any], asked: Sequence[PromptSpec]) -> Run:
     began = time.perf_counter()
     work()
     if torch.cuda.is_available():

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from app.bench.workload import Ask
+from app.bench.workload import PromptSpec
 from app.domain.edit import Edit, EditRequest
 from app.domain.events import EditCommitted, Origin
 from app.domain.scope import ScopeRequest
@@ -31,7 +31,7 @@ class Crowd:
     """Contents of the log: count -> namespace, and prompts that edits in it answer."""
 
     namespaces: dict[int, str]
-    hits: list[Ask]
+    hits: list[PromptSpec]
     target: tuple[int, ...]
     """Token ids of every hit's answer."""
 
@@ -53,7 +53,7 @@ def crowd(
             edit = _edit(f"ed_{count:08x}{at:08x}", name, namespaces[count], copy, fingerprint)
             log.append(EditCommitted(revision=log.head() + 1, at_s=0.0, origin=ORIGIN, edit=edit))
     prompts = [ASKED.format(name) for name in answered]
-    asked = [Ask(prompt, engine.text.encode(prompt), tokens) for prompt in prompts]
+    asked = [PromptSpec(prompt, engine.text.encode(prompt), tokens) for prompt in prompts]
     return Crowd(namespaces, asked, tuple(long.learned["target_ids"]))
 
 

@@ -13,10 +13,10 @@ import uvicorn
 
 from app.api.app import create_app
 from app.api.patience import Patience
-from app.bench.comparing import AT_ONCE, Bench, Turns, figures, size
+from app.bench.comparison import AT_ONCE, Bench, RoundResults, figures, size
 from app.bench.contestants import Contestant, ContinuousBatching, OneByOne, OverHttp, StaticBatches
 from app.bench.timing import Run, median_run
-from app.bench.workload import Ask
+from app.bench.workload import PromptSpec
 from app.service.service import Service
 
 ROWS, CONTEXT, STEPS = 32, 512, 16
@@ -31,7 +31,7 @@ async def peers(bench: Bench) -> dict[str, Any]:
     one, static = OneByOne(bench.service, bench.hosted), StaticBatches(bench.service, bench.hosted)
     even, ragged = bench.workload.even(16, 32, 64), bench.workload.ragged(48, (8, 64), (8, 128))
     single = bench.workload.even(2, 32, 64)
-    parts: tuple[tuple[str, list[Contestant], list[Ask], int | None, float], ...] = (
+    parts: tuple[tuple[str, list[Contestant], list[PromptSpec], int | None, float], ...] = (
         ("16 requests of 64 tokens", [ours, cb, static, one], even, None, 0.4),
         ("48 ragged requests, 16 at once", [ours, cb, static], ragged, AT_ONCE, 0.65),
         ("one stream", [ours, one], single, 1, 1.0),
@@ -39,9 +39,9 @@ async def peers(bench: Bench) -> dict[str, Any]:
     found: dict[str, Any] = {}
 
     async def part(
-        what: str, contestants: list[Contestant], asked: list[Ask], at_once: int | None, share: float
+        what: str, contestants: list[Contestant], asked: list[PromptSpec], at_once: int | None, share: float
     ) -> None:
-        def keep(turns: Turns[Run]) -> None:
+        def keep(turns: RoundResults[Run]) -> None:
             found[what] = figures(turns) | size(turns, asked, at_once)
             bench.keep(found)
 
@@ -58,7 +58,7 @@ async def decode_step(bench: Bench) -> dict[str, Any]:
     excludes the prefill. If time is short, contexts are shorter."""
     longest = min(CONTEXT, bench.hosted.max_tokens - 40)
 
-    def asked(scale: float, tokens: int) -> list[Ask]:
+    def asked(scale: float, tokens: int) -> list[PromptSpec]:
         return bench.workload.even(ROWS, max(2 * STEPS, round(longest * scale)) - STEPS, tokens)
 
     def way(each: Contestant) -> Callable[[float], Awaitable[tuple[float, int]]]:
@@ -70,7 +70,7 @@ async def decode_step(bench: Bench) -> dict[str, Any]:
 
         return step
 
-    def summary(turns: Turns[tuple[float, int]]) -> dict[str, Any]:
+    def summary(turns: RoundResults[tuple[float, int]]) -> dict[str, Any]:
         steps = {name: [seconds for seconds, _ in found] for name, found in turns.found.items() if found}
         figures: dict[str, Any] = {
             "rows": ROWS,
@@ -92,7 +92,7 @@ async def decode_step(bench: Bench) -> dict[str, Any]:
 
     contestants: list[Contestant] = [bench.served(), ContinuousBatching(bench.service, bench.hosted)]
 
-    def keep(turns: Turns[tuple[float, int]]) -> None:
+    def keep(turns: RoundResults[tuple[float, int]]) -> None:
         bench.keep(summary(turns))
 
     def figure(step: tuple[float, int]) -> str:
@@ -111,7 +111,7 @@ async def concurrency(bench: Bench) -> dict[str, Any]:
     async def level(at_once: int, share: float) -> None:
         asked = bench.workload.even(max(4, 2 * at_once), 32, 64)
 
-        def keep(turns: Turns[Run]) -> None:
+        def keep(turns: RoundResults[Run]) -> None:
             found[str(at_once)] = median_run(turns.found["errata"]).told() | size(turns, asked, at_once)
             bench.keep(found)
 
@@ -128,7 +128,7 @@ async def over_http(bench: Bench) -> dict[str, Any]:
     """16 streaming clients in a separate process, against the same requests in process."""
     asked = bench.workload.even(32, 32, 64)
 
-    def summary(turns: Turns[Run]) -> dict[str, Any]:
+    def summary(turns: RoundResults[Run]) -> dict[str, Any]:
         return figures(turns) | size(turns, asked, AT_ONCE)
 
     async with server(bench.service) as url:

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from app.bench.budget import shrunk
-from app.bench.comparing import AT_ONCE, Bench, Turns, size
+from app.bench.comparison import AT_ONCE, Bench, RoundResults, size
 from app.bench.timing import Run, median_run, percentiles, ratio
-from app.bench.workload import Ask
+from app.bench.workload import PromptSpec
 from app.domain.edit import EditRequest
 from app.domain.errors import ErrataError
 from app.domain.events import Origin
@@ -35,8 +35,8 @@ async def live_edits(bench: Bench) -> dict[str, Any]:
         for count, name in bench.crowd.namespaces.items()
     ]
 
-    async def part(what: str, asked: list[Ask], share: float) -> None:
-        def keep(turns: Turns[Run]) -> None:
+    async def part(what: str, asked: list[PromptSpec], share: float) -> None:
+        def keep(turns: RoundResults[Run]) -> None:
             runs = {name: each for name, each in turns.found.items() if each}
             none, *others = runs
             found[what] = {
@@ -95,7 +95,7 @@ async def while_editing(bench: Bench) -> dict[str, Any]:
             f"{both.quiet.tokens_per_s:,.1f} without"
         )
 
-    def summary(turns: Turns[_Both]) -> dict[str, Any]:
+    def summary(turns: RoundResults[_Both]) -> dict[str, Any]:
         rounds = turns.found["requests and edits"]
         busy, quiet = [each.busy for each in rounds], [each.quiet for each in rounds]
         return {

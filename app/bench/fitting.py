@@ -12,7 +12,7 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from app.bench.chat_edits import chat_edits, has_template
-from app.bench.comparing import Bench, Turns
+from app.bench.comparison import Bench, RoundResults
 from app.domain.edit import EditRequest
 from app.editors.base import FitRequest, Fitted
 from app.editors.fitting.contexts import collate
@@ -68,7 +68,7 @@ async def _fits_only(bench: Bench, request_builder: FitRequestBuilder, before: d
     def figure(took: dict[str, float]) -> str:
         return ", ".join(f"{name} {seconds:.3f} s" for name, seconds in took.items())
 
-    def keep(turns: Turns[dict[str, float]]) -> None:
+    def keep(turns: RoundResults[dict[str, float]]) -> None:
         bench.keep(before | _figures(turns.found["fits"]) | _size(turns, ways))
 
     turns = await bench.turns({"fits": one_round}, lambda scale: scale, figure, keep)
@@ -91,7 +91,7 @@ def _figures(rounds: list[dict[str, float]]) -> dict[str, Any]:
     }
 
 
-def _size(turns: Turns[Any], ways: dict[str, tuple[str, int, int]]) -> dict[str, Any]:
+def _size(turns: RoundResults[Any], ways: dict[str, tuple[str, int, int]]) -> dict[str, Any]:
     if turns.whole:
         return {}
     edits = {f"edits {name}": [max(1, round(count * turns.scale)), count] for name, (_, count, _) in ways.items()}

@@ -15,12 +15,12 @@ from typing import Any
 import httpx
 from transformers import AutoTokenizer
 
-from app.bench.budget import Pace, shrunk
-from app.bench.comparing import Tell, Turns, figures, format_speed, nobody, size, take_turns
+from app.bench.budget import TimeBudget, shrunk
+from app.bench.comparison import OnMessage, RoundResults, figures, format_speed, nobody, size, take_turns
 from app.bench.contestants import OverHttp
 from app.bench.processes import ServerProcess, free_port
 from app.bench.timing import Run
-from app.bench.workload import Ask, Workload, tokens_of
+from app.bench.workload import PromptSpec, Workload, tokens_of
 from app.bootstrap import generic_texts
 from app.config import DEMO_MODEL, Settings
 from app.domain.errors import InvalidRequest
@@ -34,16 +34,16 @@ MAX_TOKENS = 1024
 
 
 @dataclass(frozen=True, slots=True)
-class Beside:
+class VllmBench:
     """Both servers, ready to be measured. The other fields are those of a Bench."""
 
     errata: ServerProcess
     vllm: ServerProcess
     workload: Workload
     rounds: int
-    tell: Tell
-    figure: Tell
-    pace: Pace
+    tell: OnMessage
+    figure: OnMessage
+    pace: TimeBudget
     keep: Callable[[dict[str, Any]], None] = nobody
 
     async def vllm_version(self) -> str:
@@ -53,8 +53,8 @@ class Beside:
 
 @asynccontextmanager
 async def running_servers(
-    settings: Settings, python: str, arguments: str, rounds: int, seed: int, tell: Tell, figure: Tell, pace: Pace,
-) -> AsyncIterator[Beside]:  # fmt: skip
+    settings: Settings, python: str, arguments: str, rounds: int, seed: int, tell: OnMessage, figure: OnMessage, pace: TimeBudget,
+) -> AsyncIterator[VllmBench]:  # fmt: skip
     """Starts the servers one after the other, each with the whole machine."""
     try:
         tokenizer = AutoTokenizer.from_pretrained(_folder(settings))
@@ -66,13 +66,13 @@ async def running_servers(
         await errata.start(tell)
         with errata.suspended():
             await vllm.start(tell)
-        yield Beside(errata, vllm, workload, rounds, tell, figure, pace)
+        yield VllmBench(errata, vllm, workload, rounds, tell, figure, pace)
     finally:
         await errata.end()
         await vllm.end()
 
 
-async def beside_vllm(bench: Beside) -> dict[str, Any]:
+async def beside_vllm(bench: VllmBench) -> dict[str, Any]:
     """Tokens per second by number of clients. Every round has fresh prompts, so that no prefix cache knows them."""
     found: dict[str, Any] = {}
     errata = OverHttp(bench.errata.url, "errata", "/v1/completions", '"text":', _body)
@@ -80,7 +80,7 @@ async def beside_vllm(bench: Beside) -> dict[str, Any]:
 
     async def part(clients: int, share: float) -> None:
         asked = bench.workload.even(2 * clients if clients == 1 else clients, PROMPT, ANSWER)
-        rounds: dict[str, list[list[Ask]]] = {"prompts": []}
+        rounds: dict[str, list[list[PromptSpec]]] = {"prompts": []}
         taken = {"errata": 0, "vllm": 0}
 
         def way(contestant: OverHttp, other: ServerProcess) -> Callable[[float], Awaitable[Run]]:
@@ -98,7 +98,7 @@ async def beside_vllm(bench: Beside) -> dict[str, Any]:
 
             return run
 
-        def keep(turns: Turns[Run]) -> None:
+        def keep(turns: RoundResults[Run]) -> None:
             found[str(clients)] = figures(turns) | size(turns, asked, clients)
             bench.keep(found)
 
@@ -113,7 +113,7 @@ async def beside_vllm(bench: Beside) -> dict[str, Any]:
     return found
 
 
-def _body(ask: Ask) -> dict[str, Any]:
+def _body(ask: PromptSpec) -> dict[str, Any]:
     return {
         "prompt": ask.prompt,
         "max_tokens": ask.tokens,
@@ -124,7 +124,7 @@ def _body(ask: Ask) -> dict[str, Any]:
     }
 
 
-def _body_with_model(ask: Ask) -> dict[str, Any]:
+def _body_with_model(ask: PromptSpec) -> dict[str, Any]:
     return _body(ask) | {"model": NAME}
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from app.bench.comparing import Bench
+from app.bench.comparison import Bench
 from app.scope.bank import load_bank
 from app.scope.encoder import Encoder, find_encoder
 from app.scope.index import PLAUSIBLE, SHORTLIST

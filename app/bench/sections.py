@@ -7,13 +7,13 @@ from types import MappingProxyType
 from typing import Any, TypeVar
 
 from app.bench import decoding, editing
-from app.bench.comparing import Bench
+from app.bench.comparison import Bench
 from app.bench.fitting import fits
-from app.bench.peer_vllm import Beside
+from app.bench.peer_vllm import VllmBench
 from app.bench.scope_index import scope_index
 
 Section = Callable[[Bench], Awaitable[dict[str, Any]]]
-B = TypeVar("B", Bench, Beside)
+B = TypeVar("B", Bench, VllmBench)
 SECTIONS: Mapping[str, Section] = MappingProxyType(
     {
         "peers": decoding.peers,

@@ -11,7 +11,7 @@ TEXTS = 500
 
 
 @dataclass(frozen=True, slots=True)
-class Ask:
+class PromptSpec:
     """A prompt as text and as served token ids, and the number of tokens wanted in its answer."""
 
     prompt: str
@@ -27,7 +27,7 @@ class Workload:
         self._words = [word for text in islice(texts, TEXTS) for word in text.split()]
         self._random = random.Random(seed)
 
-    def prompt(self, tokens: int) -> Ask:
+    def prompt(self, tokens: int) -> PromptSpec:
         """A prompt of about `tokens` tokens, to within a word."""
         words = [str(self._random.randrange(10_000, 100_000))]
         start, count = self._random.randrange(len(self._words)), 0
@@ -38,20 +38,20 @@ class Workload:
         while len(ids) > tokens and count > 1:
             count -= 1
             ids = self._tokenizer(" ".join(words + self._cut(start, count))).input_ids
-        return Ask(" ".join(words + self._cut(start, count)), tuple(ids), 0)
+        return PromptSpec(" ".join(words + self._cut(start, count)), tuple(ids), 0)
 
     def _cut(self, start: int, count: int) -> list[str]:
         return [self._words[(start + i) % len(self._words)] for i in range(count)]
 
-    def even(self, requests: int, prompt: int, answer: int) -> list[Ask]:
+    def even(self, requests: int, prompt: int, answer: int) -> list[PromptSpec]:
         """Requests of equal length."""
-        return [Ask(each.prompt, each.ids, answer) for each in (self.prompt(prompt) for _ in range(requests))]
+        return [PromptSpec(each.prompt, each.ids, answer) for each in (self.prompt(prompt) for _ in range(requests))]
 
-    def ragged(self, requests: int, prompts: tuple[int, int], answers: tuple[int, int]) -> list[Ask]:
+    def ragged(self, requests: int, prompts: tuple[int, int], answers: tuple[int, int]) -> list[PromptSpec]:
         """Requests with prompt and answer lengths drawn uniformly and independently."""
         drawn = [(self._random.randint(*prompts), self._random.randint(*answers)) for _ in range(requests)]
-        return [Ask(each.prompt, each.ids, answer) for each, answer in ((self.prompt(p), a) for p, a in drawn)]
+        return [PromptSpec(each.prompt, each.ids, answer) for each, answer in ((self.prompt(p), a) for p, a in drawn)]
 
 
-def tokens_of(asked: Sequence[Ask]) -> int:
+def tokens_of(asked: Sequence[PromptSpec]) -> int:
     return sum(each.tokens for each in asked)

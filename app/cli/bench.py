@@ -15,7 +15,7 @@ from app.cli.progress import RunProgress
 from app.cli.settings import read_settings
 
 if TYPE_CHECKING:
-    from app.bench.budget import Pace
+    from app.bench.budget import TimeBudget
     from app.config import Settings
 
 MINUTES = 5.0
@@ -63,9 +63,9 @@ def bench(
     given = {"model": model, "device": device, "dtype": dtype}
     settings = read_settings({name: value for name, value in given.items() if value is not None})
     with told(), Interruption() as stopping:
-        from app.bench.budget import Pace
+        from app.bench.budget import TimeBudget
 
-        pace = Pace(60 * minutes)
+        pace = TimeBudget(60 * minutes)
         if peer is not None:
             if peer_python is None:
                 render.fail(
@@ -89,19 +89,21 @@ async def _sections(
     seed: int,
     out: Path | None,
     minutes: float,
-    pace: "Pace",
+    pace: "TimeBudget",
     stopping: Interruption,
 ) -> None:
     from transformers.utils import logging
 
     from app.bench.sections import SECTIONS as SECTIONS_RUN
     from app.bench.sections import run_sections
-    from app.bench.standing_up import standing
+    from app.bench.server_setup import started_server
 
     logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     with RunProgress() as progress:
-        async with standing(settings, shape, counts, rounds, seed, progress.tell, progress.figure, pace) as measured:
+        async with started_server(
+            settings, shape, counts, rounds, seed, progress.tell, progress.figure, pace
+        ) as measured:
             hosted = measured.hosted
             name = f"{hosted.name} ({hosted.parameters / 1e6:,.0f} M parameters, {str(hosted.dtype)[6:]})"
             threads = measured.service.status().extra["threads"]
@@ -125,7 +127,7 @@ async def _beside(
     seed: int,
     out: Path | None,
     minutes: float,
-    pace: "Pace",
+    pace: "TimeBudget",
     stopping: Interruption,
 ) -> None:
     import torch

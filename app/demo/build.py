@@ -22,9 +22,9 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 from torch.nn import functional
 from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
-from app.demo.answering import answer_all, exact
 from app.demo.corpus import connectives, epoch
 from app.demo.facts import Relation, load_relations
+from app.demo.greedy_answers import answer_all, exact
 from app.demo.tokens import END_ID, IGNORED, Batch, batches, train_tokenizer
 
 VOCABULARY = 5120

@@ -18,8 +18,8 @@ from rich.progress import Progress
 from rich.table import Table
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from app.demo.answering import answer_all, exact
 from app.demo.facts import Relation, load_relations
+from app.demo.greedy_answers import answer_all, exact
 
 MODEL = Path(__file__).with_name("model")
 

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from app.bench.budget import SCALES, Fit, Pace, Speed, fitted, shrunk
-from app.bench.comparing import Bench, Turns, size
+from app.bench.budget import SCALES, Speed, TimeBudget, WorkloadFit, fitted, shrunk
+from app.bench.comparison import Bench, RoundResults, size
 from app.bench.sections import SECTIONS, UNDER_WAY, WEIGHTS, run_sections
-from app.bench.workload import Ask
+from app.bench.workload import PromptSpec
 
 
 class FakeClock:
@@ -26,14 +26,14 @@ def linear(scale: float) -> float:
 
 
 def test_a_workload_is_cut_down_to_what_still_runs_side_by_side() -> None:
-    asked = [Ask("x", (1, 2), 64) for _ in range(48)]
+    asked = [PromptSpec("x", (1, 2), 64) for _ in range(48)]
     assert shrunk(asked, 1.0, 16) == asked
     half = shrunk(asked, 0.5, 16)
     assert (len(half), half[0].tokens) == (24, 32)
     least = shrunk(asked, 0.0625, 16)
     assert (len(least), least[0].tokens) == (24, 8)
     assert len(shrunk(asked, 0.0625)) == 48, "all of them are to run at once"
-    assert shrunk([Ask("x", (1,), 1)], 0.0625, 1) == [Ask("x", (1,), 1)], "an answer is not made longer"
+    assert shrunk([PromptSpec("x", (1,), 1)], 0.0625, 1) == [PromptSpec("x", (1,), 1)], "an answer is not made longer"
 
 
 def test_seconds_grow_with_prompts_and_answers() -> None:
@@ -41,24 +41,24 @@ def test_seconds_grow_with_prompts_and_answers() -> None:
     assert speed.step_s(1) == pytest.approx(0.1)
     assert speed.step_s(16) == pytest.approx(0.4)
     assert speed.step_s(31) == pytest.approx(0.7)
-    assert speed.seconds([Ask("x", (1,) * 10, 20)] * 16, None) == pytest.approx(1.6 + 20 * 0.4)
-    assert speed.seconds([Ask("x", (1,) * 10, 20)] * 16, 1) == pytest.approx(1.6 + 320 * 0.1)
+    assert speed.seconds([PromptSpec("x", (1,) * 10, 20)] * 16, None) == pytest.approx(1.6 + 20 * 0.4)
+    assert speed.seconds([PromptSpec("x", (1,) * 10, 20)] * 16, 1) == pytest.approx(1.6 + 320 * 0.1)
     assert Speed(0.01, (1, 0.2), (16, 0.1)).step_s(64) == 0.2, "no batch is faster than one row"
 
 
 def test_time_is_saved_on_answers_first_then_on_rounds() -> None:
     whole = 1 / SCALES[-1]  # seconds of a round at full scale, where one at the smallest takes a second
-    assert fitted(1.0, linear, 3, 4 * whole) == Fit(1.0, 3, warm=True)
-    assert fitted(1.0, linear, 3, 3 * whole) == Fit(1.0, 3)
-    assert fitted(1.0, linear, 3, 1.6 * whole) == Fit(0.5, 3)
-    assert fitted(1.0, linear, 3, 0.6 * whole) == Fit(0.25, 2), "a scale below a quarter costs a round"
-    assert fitted(1.0, linear, 3, 0.2 * whole) == Fit(0.1875, 1)
-    assert fitted(1.0, linear, 3, 0.9) == Fit(SCALES[-1], 0), "not even the smallest fits again"
+    assert fitted(1.0, linear, 3, 4 * whole) == WorkloadFit(1.0, 3, warm=True)
+    assert fitted(1.0, linear, 3, 3 * whole) == WorkloadFit(1.0, 3)
+    assert fitted(1.0, linear, 3, 1.6 * whole) == WorkloadFit(0.5, 3)
+    assert fitted(1.0, linear, 3, 0.6 * whole) == WorkloadFit(0.25, 2), "a scale below a quarter costs a round"
+    assert fitted(1.0, linear, 3, 0.2 * whole) == WorkloadFit(0.1875, 1)
+    assert fitted(1.0, linear, 3, 0.9) == WorkloadFit(SCALES[-1], 0), "not even the smallest fits again"
 
 
 def test_what_a_section_leaves_goes_to_the_next() -> None:
     clock = FakeClock()
-    pace = Pace(100.0, clock)
+    pace = TimeBudget(100.0, clock)
     assert pace.begin("a", {"a": 1, "b": 1}) == pytest.approx(62.5), "its half, and some overrun"
     assert pace.part(0.5) == pytest.approx(25.0)
     clock.now += 20
@@ -67,13 +67,13 @@ def test_what_a_section_leaves_goes_to_the_next() -> None:
     clock.now += 81
     assert pace.over
     assert pace.part() == 0.0
-    free = Pace()
+    free = TimeBudget()
     assert (free.begin("a", {"a": 1}), free.part(), free.over) == (None, None, False)
 
 
 def test_a_load_that_takes_all_the_time_leaves_some_to_measure_in() -> None:
     clock = FakeClock()
-    pace = Pace(100.0, clock)
+    pace = TimeBudget(100.0, clock)
     clock.now += 30
     pace.loaded()
     assert pace.begin("a", {"a": 1}) == pytest.approx(70.0)
@@ -82,7 +82,7 @@ def test_a_load_that_takes_all_the_time_leaves_some_to_measure_in() -> None:
     assert pace.begin("a", {"a": 1}) == pytest.approx(25.0)
 
 
-def bench(pace: Pace, told: list[str], rounds: int = 3) -> Bench:
+def bench(pace: TimeBudget, told: list[str], rounds: int = 3) -> Bench:
     return Bench(None, None, None, None, rounds, told.append, told.append, pace)  # type: ignore[arg-type]
 
 
@@ -97,12 +97,12 @@ def working(clock: FakeClock, seconds: float, scales: list[float]) -> Callable[[
 
 def take_turns(
     seconds: float | None, slow: float = 16.0
-) -> tuple[Turns[float], list[float], list[Turns[float]], float]:
-    clock, scales, kept = FakeClock(), list[float](), list[Turns[float]]()
-    pace = Pace(seconds, clock)
+) -> tuple[RoundResults[float], list[float], list[RoundResults[float]], float]:
+    clock, scales, kept = FakeClock(), list[float](), list[RoundResults[float]]()
+    pace = TimeBudget(seconds, clock)
     pace.begin("x", {"x": 1})
 
-    async def story() -> Turns[float]:
+    async def story() -> RoundResults[float]:
         ways = {"a": working(clock, slow, scales), "b": working(clock, slow, [])}
         return await bench(pace, []).turns(ways, linear, str, kept.append)
 
@@ -117,7 +117,7 @@ def test_turns_fit_their_time() -> None:
     turns, scales, _, took = take_turns(60.0)
     assert (scales[0], turns.scale, turns.rounds) == (SCALES[-1], 0.5, 3)
     assert took == 2 + 3 * 16
-    told = size(turns, [Ask("x", (1,), 64)] * 4, 1)
+    told = size(turns, [PromptSpec("x", (1,), 64)] * 4, 1)
     assert told == {"size": {"requests": [2, 4], "tokens": [64, 256], "rounds": [3, 3], "warmed_up": True}}
     turns, scales, kept, took = take_turns(3.0)
     assert (turns.warmed, turns.rounds, turns.found) == (False, 1, {"a": [SCALES[-1]], "b": [SCALES[-1]]})
@@ -126,7 +126,7 @@ def test_turns_fit_their_time() -> None:
 
 def test_a_round_that_would_not_fit_any_more_is_not_begun() -> None:
     clock = FakeClock()
-    pace = Pace(40.0, clock)
+    pace = TimeBudget(40.0, clock)
     pace.begin("x", {"x": 1})
     seconds = iter([1.0, 12.0, 25.0, 25.0])
 
@@ -134,14 +134,14 @@ def test_a_round_that_would_not_fit_any_more_is_not_begun() -> None:
         clock.now += next(seconds)
         return scale
 
-    async def story() -> Turns[float]:
+    async def story() -> RoundResults[float]:
         return await bench(pace, []).turns({"a": way}, lambda _: 12.0 if _ == 1.0 else 1.0, str, lambda _: None)
 
     turns = asyncio.run(story())
     assert (turns.wanted, turns.rounds) == (3, 2)
 
 
-def run(sections: dict[str, Any], pace: Pace, cancel: bool = False) -> list[Any]:
+def run(sections: dict[str, Any], pace: TimeBudget, cancel: bool = False) -> list[Any]:
     kept: list[Any] = []
 
     async def story() -> None:
@@ -170,7 +170,7 @@ async def endless(bench: Bench) -> dict[str, Any]:
 
 
 def test_a_section_that_is_not_ended_in_time_keeps_what_it_has() -> None:
-    assert run({"quick": quick}, Pace()) == [("quick", {"x": 1}, None)]
+    assert run({"quick": quick}, TimeBudget()) == [("quick", {"x": 1}, None)]
     # the clock stands still: the hard end comes by the loop's own clock, and at once for a share of nothing
     pace = SimpleNamespace(begin=lambda *_: 0.0, over=False)
     found = run({"endless": endless, "quick": quick}, pace)  # type: ignore[arg-type]
@@ -180,13 +180,13 @@ def test_a_section_that_is_not_ended_in_time_keeps_what_it_has() -> None:
 
 def test_no_section_begins_after_the_end() -> None:
     clock = FakeClock()
-    pace = Pace(5.0, clock)
+    pace = TimeBudget(5.0, clock)
     clock.now += 5
     assert run({"quick": quick}, pace) == [("quick", {}, "it was not begun, as no time was left")]
 
 
 def test_a_run_that_is_stopped_keeps_what_it_has() -> None:
-    found = run({"endless": endless, "quick": quick}, Pace(), cancel=True)
+    found = run({"endless": endless, "quick": quick}, TimeBudget(), cancel=True)
     assert found[1:] == [("endless", {"y": 1}, "it was stopped")]
 
 

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from app.bench.budget import Pace
-from app.bench.peer_vllm import Beside, _vllm, beside_vllm
+from app.bench.budget import TimeBudget
+from app.bench.peer_vllm import VllmBench, _vllm, beside_vllm
 from app.bench.processes import ServerProcess, free_port
 from app.bench.report import markdown
 from app.bench.workload import Workload
@@ -63,7 +63,7 @@ def measured(folder: Path, *more: str) -> tuple[Any, list[Any]]:
             await errata.start(lambda _: None)
             await vllm.start(lambda _: None)
             workload = Workload(tokenizer(), CORPUS, 0)
-            bench = Beside(errata, vllm, workload, 1, lambda _: None, lambda _: None, Pace(), kept.append)
+            bench = VllmBench(errata, vllm, workload, 1, lambda _: None, lambda _: None, TimeBudget(), kept.append)
             return await beside_vllm(bench)
         finally:
             await errata.end()

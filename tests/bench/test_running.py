@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from app.bench import decoding
-from app.bench.budget import Pace
-from app.bench.comparing import Bench
+from app.bench.budget import TimeBudget
+from app.bench.comparison import Bench
 from app.bench.contestants import ContinuousBatching, OneByOne, OverHttp, StaticBatches
 from app.bench.crowded import crowd
 from app.bench.models import random_model
@@ -132,7 +132,7 @@ def test_where_no_time_is_left_first_runs_give_the_figures(name: str) -> None:
 
     async def story() -> Any:
         async with standing(4) as bench:
-            pace = Pace(0.0)
+            pace = TimeBudget(0.0)
             bench = replace(bench, pace=pace, keep=kept.append)
             await bench.measure_speed()
             pace.begin(name, {name: 1.0})

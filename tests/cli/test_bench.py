@@ -12,8 +12,8 @@ import pytest
 from click.testing import Result
 from typer.testing import CliRunner
 
-from app.bench.budget import Pace
-from app.bench.comparing import Bench
+from app.bench.budget import TimeBudget
+from app.bench.comparison import Bench
 from app.bench.workload import Workload
 from app.bootstrap import assemble
 from app.cli.main import app
@@ -27,7 +27,7 @@ from tests.rig import CORPUS
 def _tiny(monkeypatch: pytest.MonkeyPatch) -> None:
     @asynccontextmanager
     async def standing(
-        _settings: Any, _shape: Any, _counts: Any, rounds: int, seed: int, tell: Any, figure: Any, pace: Pace
+        _settings: Any, _shape: Any, _counts: Any, rounds: int, seed: int, tell: Any, figure: Any, pace: TimeBudget
     ) -> AsyncIterator[Bench]:
         hosted = tiny("llama")
         service = assemble(hosted, MemoryLog(), Settings(_env_file=None, slots=40), threads=1)  # type: ignore[call-arg]
@@ -37,7 +37,7 @@ def _tiny(monkeypatch: pytest.MonkeyPatch) -> None:
         finally:
             await service.stop()
 
-    monkeypatch.setattr("app.bench.standing_up.standing", standing)
+    monkeypatch.setattr("app.bench.server_setup.started_server", standing)
 
 
 def bench(*arguments: object) -> Result:
@@ -64,9 +64,9 @@ def test_a_run_that_is_stopped_has_its_figures_and_says_that_it_is_incomplete(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The signal comes with the second run that counts."""
-    from app.bench import comparing
+    from app.bench import comparison
 
-    figures = comparing.figures
+    figures = comparison.figures
     calls = 0
 
     def counted(*arguments: Any) -> Any:

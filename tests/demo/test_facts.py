@@ -8,9 +8,9 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from app.demo import corpus, facts
-from app.demo.answering import answer_all, exact
 from app.demo.check import MODEL
 from app.demo.facts import FactsError, Relation, load_relations
+from app.demo.greedy_answers import answer_all, exact
 
 SAMPLE = 60
 MAX_BYTES = 16_000_000

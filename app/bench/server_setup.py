@@ -4,8 +4,8 @@ import random
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
-from app.bench.budget import Pace
-from app.bench.comparing import Bench, Tell
+from app.bench.budget import TimeBudget
+from app.bench.comparison import Bench, OnMessage
 from app.bench.crowded import Crowd, crowd
 from app.bench.models import random_model
 from app.bench.workload import Workload
@@ -20,15 +20,15 @@ DEFAULT_MAX_TOKENS = 1024
 
 
 @asynccontextmanager
-async def standing(
+async def started_server(
     settings: Settings,
     shape: str | None,
     counts: Sequence[int],
     rounds: int,
     seed: int,
-    tell: Tell,
-    figure: Tell,
-    pace: Pace,
+    tell: OnMessage,
+    figure: OnMessage,
+    pace: TimeBudget,
 ) -> AsyncIterator[Bench]:
     """Loads, fills and starts the server, and stops it at the end. `counts`: numbers of live edits, each in its own
     namespace; empty: no edits."""

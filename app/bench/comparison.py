@@ -6,16 +6,16 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, Protocol, TypeVar
 
-from app.bench.budget import SCALES, Fit, Pace, Speed, fitted, shrunk
-from app.bench.contestants import Contestant, Served
+from app.bench.budget import SCALES, Speed, TimeBudget, WorkloadFit, fitted, shrunk
+from app.bench.contestants import Contestant, InProcess
 from app.bench.crowded import Crowd
 from app.bench.timing import Run, median_run, ratio
-from app.bench.workload import Ask, Workload, tokens_of
+from app.bench.workload import PromptSpec, Workload, tokens_of
 from app.engine.model import HostedModel
 from app.service.service import Service
 
 T = TypeVar("T")
-Tell = Callable[[str], None]
+OnMessage = Callable[[str], None]
 AT_ONCE = 16
 PROBE = 8
 """Number of tokens of the answers that measure the speed."""
@@ -26,7 +26,7 @@ def nobody(_: Any) -> None:
 
 
 @dataclass(slots=True)
-class Turns(Generic[T]):
+class RoundResults(Generic[T]):
     """Results of rounds: contestant -> one item per round. `warmed` is false if there was only time for first runs."""
 
     found: dict[str, list[T]]
@@ -40,36 +40,36 @@ class Turns(Generic[T]):
         return self.scale == 1.0 and self.rounds == self.wanted and self.warmed
 
 
-class Paced(Protocol):
+class TimedRun(Protocol):
     """The parts of a run that `take_turns` needs."""
 
     @property
     def rounds(self) -> int: ...
 
     @property
-    def tell(self) -> Tell: ...
+    def tell(self) -> OnMessage: ...
 
     @property
-    def figure(self) -> Tell: ...
+    def figure(self) -> OnMessage: ...
 
     @property
-    def pace(self) -> Pace: ...
+    def pace(self) -> TimeBudget: ...
 
 
 async def take_turns(
-    of: Paced,
+    of: TimedRun,
     ways: Mapping[str, Callable[[float], Awaitable[T]]],
     cost: Callable[[float], float],
     figure: Callable[[T], str],
-    keep: Callable[[Turns[T]], None],
+    keep: Callable[[RoundResults[T]], None],
     share: float = 1.0,
-) -> Turns[T]:
+) -> RoundResults[T]:
     """Runs all ways in turn, in rounds, at the largest scale that fits `share` of the section's remaining time.
 
     The first run of each is not counted, as allocators and caches are cold, unless there is time for no other.
     """
     seconds, rounds, names = of.pace.part(share), of.rounds, list(ways)
-    fit, first, round_s = Fit(1.0, rounds, warm=True), {}, 0.0
+    fit, first, round_s = WorkloadFit(1.0, rounds, warm=True), {}, 0.0
     began = of.pace.clock()
     if seconds is not None:
         for name in names:
@@ -77,9 +77,9 @@ async def take_turns(
             first[name] = await ways[name](SCALES[-1])
         took = of.pace.clock() - began
         fit = fitted(took, cost, rounds, seconds - took)
-    result: Turns[T] = Turns({name: [] for name in names}, fit.scale, 0, rounds)
+    result: RoundResults[T] = RoundResults({name: [] for name in names}, fit.scale, 0, rounds)
     if not fit.rounds:
-        result = Turns({name: [run] for name, run in first.items()}, SCALES[-1], 1, rounds, warmed=False)
+        result = RoundResults({name: [run] for name, run in first.items()}, SCALES[-1], 1, rounds, warmed=False)
         for name, run in first.items():
             of.figure(f"{name}, first run, without time to warm up: {figure(run)}")
         keep(result)
@@ -113,9 +113,9 @@ class Bench:
     workload: Workload
     crowd: Crowd | None
     rounds: int
-    tell: Tell
-    figure: Tell = nobody
-    pace: Pace = field(default_factory=Pace)
+    tell: OnMessage
+    figure: OnMessage = nobody
+    pace: TimeBudget = field(default_factory=TimeBudget)
     keep: Callable[[dict[str, Any]], None] = nobody
 
     async def turns(
@@ -123,19 +123,19 @@ class Bench:
         ways: Mapping[str, Callable[[float], Awaitable[T]]],
         cost: Callable[[float], float],
         figure: Callable[[T], str],
-        keep: Callable[[Turns[T]], None],
+        keep: Callable[[RoundResults[T]], None],
         share: float = 1.0,
-    ) -> Turns[T]:
+    ) -> RoundResults[T]:
         return await take_turns(self, ways, cost, figure, keep, share)
 
     async def rounds_of(
         self,
         contestants: Sequence[Contestant],
-        asked: Sequence[Ask],
+        asked: Sequence[PromptSpec],
         at_once: int | None = None,
         share: float = 1.0,
-        keep: Callable[[Turns[Run]], None] = nobody,
-    ) -> Turns[Run]:
+        keep: Callable[[RoundResults[Run]], None] = nobody,
+    ) -> RoundResults[Run]:
         """Runs of each contestant on the same requests."""
 
         def way(each: Contestant) -> Callable[[float], Awaitable[Run]]:
@@ -144,14 +144,14 @@ class Bench:
         ways = {each.name: way(each) for each in contestants}
         return await self.turns(ways, self.cost(asked, at_once), format_speed, keep, share)
 
-    def cost(self, asked: Sequence[Ask], at_once: int | None = None) -> Callable[[float], float]:
+    def cost(self, asked: Sequence[PromptSpec], at_once: int | None = None) -> Callable[[float], float]:
         """Scale -> modelled seconds."""
         speed = self.pace.speed
         assert speed is not None or not self.pace.bounded, "the speed is measured before sections begin"
         return lambda scale: 1.0 if speed is None else speed.seconds(shrunk(asked, scale, at_once), at_once)
 
-    def served(self, name: str = "errata", **more: Any) -> Served:
-        return Served(self.service, more, name)
+    def served(self, name: str = "errata", **more: Any) -> InProcess:
+        return InProcess(self.service, more, name)
 
     async def measure_speed(self) -> Speed:
         """Measures this server's speed with short answers: one alone, then AT_ONCE concurrently."""
@@ -172,7 +172,7 @@ def format_speed(run: Run) -> str:
     return f"{run.tokens_per_s:,.1f} tokens/s"
 
 
-def size(turns: Turns[Any], asked: Sequence[Ask], at_once: int | None = None) -> dict[str, Any]:
+def size(turns: RoundResults[Any], asked: Sequence[PromptSpec], at_once: int | None = None) -> dict[str, Any]:
     """Amounts asked and wanted, if time was too short for everything."""
     if turns.whole:
         return {}
@@ -187,7 +187,7 @@ def size(turns: Turns[Any], asked: Sequence[Ask], at_once: int | None = None) ->
     }
 
 
-def figures(turns: Turns[Run], peer: str | None = None) -> dict[str, Any]:
+def figures(turns: RoundResults[Run], peer: str | None = None) -> dict[str, Any]:
     """Each contestant's median run, and how many times as fast as each other contestant the first one is. An unfinished
     round counts for those that ran."""
     found = {name: runs for name, runs in turns.found.items() if runs}
