@@ -16,10 +16,10 @@ from app.domain.events import (
     PolicySet,
     ProposalEvent,
     ProposalExpired,
+    ProposalItem,
     ProposalReturned,
     ProposalRevised,
     ProposalWithdrawn,
-    Proposed,
     Proposer,
     named,
 )
@@ -56,7 +56,7 @@ class Proposal:
     """An edit, or a batch, that waits or has waited for a second person."""
 
     id: str
-    edits: tuple[Proposed, ...]
+    edits: tuple[ProposalItem, ...]
     batch: bool
     expires_at_s: float
     state: ProposalState = ProposalState.PENDING

@@ -82,7 +82,7 @@ class Entry:
 
 
 @dataclass(frozen=True, slots=True)
-class Use:
+class KeyedOutcome:
     """The outcome recorded under an idempotency key."""
 
     digest: str

@@ -48,7 +48,7 @@ class Event:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Turning(Event):
+class LivenessChange(Event):
     """An event that opens or closes the live intervals of the edits that it names and, through them, of others.
 
     The others are recorded in it, so that an entry can be read on its own. Entries older than schema 4 lack them; there
@@ -62,7 +62,7 @@ class Turning(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class EditCommitted(Turning):
+class EditCommitted(LivenessChange):
     """One edit goes live, and the edits that it supersedes stop being live, in one step."""
 
     kind: ClassVar[str] = "edit_committed"
@@ -79,7 +79,7 @@ class EditStaged(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class BatchCommitted(Turning):
+class BatchCommitted(LivenessChange):
     """The closing event of a batch: all its staged edits go live at this revision. Without it, none ever does."""
 
     kind: ClassVar[str] = "batch_committed"
@@ -137,25 +137,25 @@ class ProbesSet(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class EditsRolledBack(Turning):
+class EditsRolledBack(LivenessChange):
     kind: ClassVar[str] = "edits_rolled_back"
     edit_ids: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class EditsDisabled(Turning):
+class EditsDisabled(LivenessChange):
     kind: ClassVar[str] = "edits_disabled"
     edit_ids: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class EditsEnabled(Turning):
+class EditsEnabled(LivenessChange):
     kind: ClassVar[str] = "edits_enabled"
     edit_ids: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class EditsExpired(Turning):
+class EditsExpired(LivenessChange):
     kind: ClassVar[str] = "edits_expired"
     edit_ids: tuple[str, ...]
 
@@ -200,7 +200,7 @@ class PolicySet(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Proposed:
+class ProposalItem:
     """One edit of a proposal: what is asked for, and what its preview found. Nothing that was fitted is kept."""
 
     request: EditRequest
@@ -222,7 +222,7 @@ class EditProposed(ProposalEvent):
     """An edit, or a batch, waits for a second person, until `expires_at_s` (Unix time)."""
 
     kind: ClassVar[str] = "edit_proposed"
-    edits: tuple[Proposed, ...]
+    edits: tuple[ProposalItem, ...]
     batch: bool
     expires_at_s: float
 
@@ -232,7 +232,7 @@ class ProposalRevised(ProposalEvent):
     """Its proposer has changed it: it waits anew."""
 
     kind: ClassVar[str] = "proposal_revised"
-    edits: tuple[Proposed, ...]
+    edits: tuple[ProposalItem, ...]
     batch: bool
     expires_at_s: float
 
@@ -310,7 +310,7 @@ EVENTS: dict[str, type[Event]] = {
 }
 
 
-def named(event: Turning) -> tuple[str, ...]:
+def named(event: LivenessChange) -> tuple[str, ...]:
     """The edits that an event names, as opposed to those that it turns through them."""
     if isinstance(event, EditCommitted):
         return (event.edit.id,)

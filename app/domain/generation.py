@@ -134,7 +134,7 @@ class Token:
     special: bool
     likeliest: bool = True
     """Whether greedy decoding without penalties would have chosen it."""
-    ranked: tuple["Ranked", ...] = ()
+    ranked: tuple["RankedToken", ...] = ()
     """With `top_logprobs`: the token itself, then the alternatives, likeliest first."""
     begins: int = 0
     """Offset in the answer, in characters, at which the token's own text begins."""
@@ -145,7 +145,7 @@ class Token:
 
 
 @dataclass(frozen=True, slots=True)
-class Ranked:
+class RankedToken:
     """A candidate token at one position, as text, with its log probability."""
 
     id: int

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 from app.domain.approval import Approval
 from app.domain.edit import Edit, State
-from app.domain.entry import NEVER, Entry, Use
+from app.domain.entry import NEVER, Entry, KeyedOutcome
 from app.domain.errors import StateConflict, StoreCorrupt, UnknownEdit
 from app.domain.events import (
     BatchCommitted,
@@ -17,22 +17,22 @@ from app.domain.events import (
     EditsRolledBack,
     EditStaged,
     Event,
+    LivenessChange,
     Origin,
     PolicySet,
     ProbesSet,
     ProposalEvent,
     SwitchSet,
-    Turning,
 )
-from app.domain.rolls import Rolls
-from app.domain.settling import is_live, settle, with_effects
+from app.domain.liveness import is_live, settle, with_effects
+from app.domain.registry import Registry
 
 
 def _is_ended(entry: Entry) -> bool:
     return entry.rolled_back or entry.expired
 
 
-class Ledger(Rolls):
+class Ledger(Registry):
     """The fold of the log. Only `apply` changes it; a refused event leaves it as it was."""
 
     def __init__(self) -> None:
@@ -41,7 +41,7 @@ class Ledger(Rolls):
         self.entries: dict[str, Entry] = {}
         self.off: dict[str | None, list[tuple[int, int]]] = {}
         """Namespace (None: all of them) -> revision intervals [from, to) in which its edits are switched off."""
-        self.by_idempotency_key: dict[tuple[str | None, str], Use] = {}
+        self.by_idempotency_key: dict[tuple[str | None, str], KeyedOutcome] = {}
         """(API key id, idempotency key) -> the outcome recorded under it."""
         self.probes: dict[str, tuple[str, ...]] = {}
         """Namespace -> prompts whose answers none of its edits may change."""
@@ -121,7 +121,7 @@ class Ledger(Rolls):
                 todo.extend(self.entry(edit_id).edit.supersedes)
         return tuple(found)
 
-    def done_under(self, origin: Origin) -> Use | None:
+    def done_under(self, origin: Origin) -> KeyedOutcome | None:
         """The outcome recorded under the origin's idempotency key by the same API key, if any."""
         if origin.idempotency_key is None:
             return None
@@ -133,7 +133,7 @@ class Ledger(Rolls):
 
     def told_whole(self, event: Event) -> Event:
         """The event as it is recorded at the head: with its effects on edits that it does not name."""
-        return with_effects(event, self.entries) if isinstance(event, Turning) else event
+        return with_effects(event, self.entries) if isinstance(event, LivenessChange) else event
 
     # -- folding
 
@@ -308,4 +308,4 @@ class Ledger(Rolls):
             self.last_changes[event.namespace or ""] = event.revision
         if event.origin.idempotency_key is not None:
             mark = (event.origin.key_id, event.origin.idempotency_key)
-            self.by_idempotency_key[mark] = Use(event.origin.digest or "", event.revision, touched)
+            self.by_idempotency_key[mark] = KeyedOutcome(event.origin.digest or "", event.revision, touched)

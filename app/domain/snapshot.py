@@ -10,8 +10,8 @@ from typing import Any
 
 from app.domain.approval import Proposal, ProposalState
 from app.domain.edit import SINCE, Edit, EditRequest
-from app.domain.entry import Entry, Use
-from app.domain.events import Origin, Proposed, Refit
+from app.domain.entry import Entry, KeyedOutcome
+from app.domain.events import Origin, ProposalItem, Refit
 from app.domain.keys import Key, Role
 from app.domain.ledger import Ledger
 from app.domain.webhooks import Webhook
@@ -143,7 +143,7 @@ class ProposalRecord(Record):
     """In the order of the log."""
 
     id: str
-    edits: tuple[Proposed, ...]
+    edits: tuple[ProposalItem, ...]
     batch: bool
     expires_at_s: float
     state: str
@@ -255,7 +255,7 @@ def ledger_of(revision: int, records: Iterable[Record]) -> Ledger:
             case ChangeRecord():
                 ledger.last_changes[record.namespace] = record.revision
             case UseRecord():
-                ledger.by_idempotency_key[record.key_id, record.idempotency_key] = Use(
+                ledger.by_idempotency_key[record.key_id, record.idempotency_key] = KeyedOutcome(
                     record.digest, record.revision, record.edit_ids
                 )
             case KeyRecord():

@@ -131,7 +131,7 @@ class Fitted:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Progress:
+class FitProgress:
     """One micro-step of a fit: its number, the greatest possible number of steps, and the loss summed over the batch.
 
     In a verification the numbers count prompts: those that have been asked, of all that will be.
@@ -151,7 +151,7 @@ class Progress:
         """The share of the work that is done, from 0 to 1."""
         return self.share if self.share is not None else min(1.0, self.step / self.steps) if self.steps else 0.0
 
-    def within(self, before: float, own: float, whole: float) -> "Progress":
+    def within(self, before: float, own: float, whole: float) -> "FitProgress":
         """Return this progress as a part of a larger work of size `whole`, of which `before` was done earlier and `own`
         is the size of this part."""
         return replace(self, share=(before + self.done * own) / whole)
@@ -210,11 +210,11 @@ class Editor(Protocol):
         """Memory on the model's device that the editor's rows take, in bytes, spare rows included."""
         ...
 
-    def prepare(self) -> Generator[Progress, None, None]:
+    def prepare(self) -> Generator[FitProgress, None, None]:
         """Compute what the first fit needs, such as statistics over generic text. Later calls do nothing."""
         ...
 
-    def fit(self, requests: Sequence[FitRequest], part: Any) -> Generator[Progress, None, list[Fitted]]:
+    def fit(self, requests: Sequence[FitRequest], part: Any) -> Generator[FitProgress, None, list[Fitted]]:
         """Learn edits, one micro-step a `next`. The base model is never changed.
 
         `part` is the editor's part of the edition that the edits will join, or None if it has no live edit there.
@@ -265,7 +265,7 @@ class EditorBase(ABC):
     def key(self) -> str:
         return adaptor_key(self.name, self.preset)
 
-    def prepare(self) -> Generator[Progress, None, None]:
+    def prepare(self) -> Generator[FitProgress, None, None]:
         yield from ()
 
     @abstractmethod

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from app.domain.errors import ErrataError, InvalidRequest, RequestCancelled
-from app.domain.generation import FinishReason, GenerationParameters, Ranked
-from app.editors.base import Decision, Editor, FitRequest, Fitted, Observer, Progress, PromptView, Site
+from app.domain.generation import FinishReason, GenerationParameters, RankedToken
+from app.editors.base import Decision, Editor, FitProgress, FitRequest, Fitted, Observer, PromptView, Site
 from app.editors.fitting.hooks import SiteHooks
 from app.engine.detokenizer import Detokenizer
 from app.engine.editions import SILENT_IN, Edition, Editions, ScopeDecision
@@ -108,7 +108,7 @@ class Engine:
 
     def fit(
         self, editor: str, requests: Iterable[FitRequest], beside: Edition
-    ) -> Generator[Progress, None, list[Fitted]]:
+    ) -> Generator[FitProgress, None, list[Fitted]]:
         """The micro-steps of a fit. `beside` holds the live edits that the new ones will stand among."""
         return self.editors[editor].fit(list(requests), self.editions.parts(beside).get(editor))
 
@@ -296,7 +296,7 @@ class Engine:
             sequence.check()
 
     def _show(
-        self, sequence: Sequence, token_id: int, logprob: float, likeliest: bool, ranked: tuple[Ranked, ...]
+        self, sequence: Sequence, token_id: int, logprob: float, likeliest: bool, ranked: tuple[RankedToken, ...]
     ) -> None:
         ended = token_id in self.hosted.eos_ids and not sequence.parameters.ignore_eos
         text = "" if ended else sequence.answer.add(token_id)

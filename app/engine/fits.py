@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from app.domain.errors import ErrataError, RequestCancelled
-from app.editors.base import Progress
+from app.editors.base import FitProgress
 
 
 @dataclass(eq=False, slots=True)
@@ -15,9 +15,9 @@ class RunningFit:
     """A fit in progress. `steps` yields the progress after each micro-step, which is passed to `tell`; `done` receives
     the result or the error."""
 
-    steps: Generator[Progress, None, Any]
+    steps: Generator[FitProgress, None, Any]
     done: Any
-    tell: Callable[[Progress], None] = lambda _: None
+    tell: Callable[[FitProgress], None] = lambda _: None
     cancelled: bool = False
 
 

@@ -8,7 +8,7 @@ from collections.abc import Collection, Sequence
 from torch import Tensor
 
 from app.domain.edit import edit_id_of
-from app.domain.generation import FinishReason, Generation, Hit, Ranked, Token
+from app.domain.generation import FinishReason, Generation, Hit, RankedToken, Token
 from app.domain.words import collapse_spaces, same_text
 from app.editors.base import Decision
 from app.engine.sampler import rank
@@ -18,10 +18,10 @@ from app.engine.text import TextCodec
 _PARTIAL = "\N{REPLACEMENT CHARACTER}"
 
 
-def ranked_of(text: TextCodec, logits: Tensor, chosen: int, count: int | None) -> tuple[Ranked, ...]:
+def ranked_of(text: TextCodec, logits: Tensor, chosen: int, count: int | None) -> tuple[RankedToken, ...]:
     """The chosen token, then the `count` likeliest alternatives; empty if `count` is None."""
     found = [] if count is None else rank(logits, chosen, count)
-    return tuple(Ranked(token_id, *_shown(text, token_id, logprob)) for token_id, logprob in found)
+    return tuple(RankedToken(token_id, *_shown(text, token_id, logprob)) for token_id, logprob in found)
 
 
 def _shown(text: TextCodec, token_id: int, logprob: float) -> tuple[str, float, bytes, bool]:
@@ -35,7 +35,7 @@ def token_of(
     shown: str,
     logprob: float,
     likeliest: bool,
-    ranked: tuple[Ranked, ...],
+    ranked: tuple[RankedToken, ...],
     text: TextCodec,
     *,
     ended: bool,

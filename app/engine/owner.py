@@ -13,7 +13,7 @@ import torch
 
 from app.domain.errors import ErrataError, RequestCancelled
 from app.domain.generation import GenerationParameters
-from app.editors.base import FitRequest, Fitted, Progress
+from app.editors.base import FitProgress, FitRequest, Fitted
 from app.engine.cores import Cores
 from app.engine.editions import Edition, UncertaintyJudge
 from app.engine.engine import Engine
@@ -126,7 +126,7 @@ class EngineOwner:
         editor: str,
         requests: Sequence[FitRequest],
         beside: Edition,
-        tell: Callable[[Progress], None] = lambda _: None,
+        tell: Callable[[FitProgress], None] = lambda _: None,
     ) -> "Future[list[Fitted]]":
         """Fits a batch between serving steps, for requests that see `beside`.
 
@@ -136,7 +136,7 @@ class EngineOwner:
         return self._start_fit(lambda: self.engine.fit(editor, requests, beside), tell)
 
     def _start_fit(
-        self, start: Callable[[], Generator[Progress, None, T]], tell: Callable[[Progress], None]
+        self, start: Callable[[], Generator[FitProgress, None, T]], tell: Callable[[FitProgress], None]
     ) -> "Future[T]":
         future: Future[T] = Future()
 

@@ -11,13 +11,13 @@ from app.domain.events import (
     EditRetuned,
     EditStaged,
     Event,
+    LivenessChange,
     NamespaceSet,
     Origin,
     PolicySet,
     ProbesSet,
     ProposalEvent,
     SwitchSet,
-    Turning,
     named,
 )
 from app.domain.keys import Key, signed
@@ -68,7 +68,7 @@ def added(before: EditRequest, after: EditRequest) -> dict[str, object]:
 def effects(ledger: Ledger, events: Iterable[Event]) -> dict[int, tuple[list[str], list[str]]]:
     """Maps a revision to the edits that its event revived and superseded indirectly, for events that do not record
     them."""
-    turning = (e for e in events if isinstance(e, Turning) and not (e.revived or e.superseded))
+    turning = (e for e in events if isinstance(e, LivenessChange) and not (e.revived or e.superseded))
     return {event.revision: turned_at(ledger, event.revision, named(event)) for event in turning}
 
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 from app.domain.edit import EditRequest
 from app.domain.errors import ErrataError, InvalidRequest
 from app.domain.events import Origin
-from app.editors.base import Fitted, Progress
+from app.editors.base import FitProgress, Fitted
 from app.service.edit_pipeline import EditPipeline
 from app.service.idempotency import already_live, digest_of, known_under
 from app.service.records import Records
@@ -110,9 +110,9 @@ def _one_of(tell: OnProgress, index: int, count: int) -> OnProgress:
     """A callback that reports the progress of one of several edits as that of all; fit, scope and verification count as
     a third each."""
 
-    def told(phase: str, progress: Progress | None) -> None:
+    def told(phase: str, progress: FitProgress | None) -> None:
         begun = index + PHASES.index(phase) / len(PHASES) if phase in PHASES else index
-        now = progress or Progress(step=0, steps=1, loss=math.nan)
+        now = progress or FitProgress(step=0, steps=1, loss=math.nan)
         tell(phase, now.within(begun, 1 / len(PHASES), count))
 
     return told

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from app.domain.edit import EditRequest
-from app.editors.base import Fitted, Progress
+from app.editors.base import FitProgress, Fitted
 from app.engine.engine import Engine
 from app.engine.owner import EngineOwner
 from app.service.fit_requests import FitRequestBuilder
@@ -20,7 +20,7 @@ class EngineAccess:
     _owner: EngineOwner
     _request_builder: FitRequestBuilder
 
-    async def prepare(self) -> AsyncIterator[tuple[str, Progress]]:
+    async def prepare(self) -> AsyncIterator[tuple[str, FitProgress]]:
         """Have every editor compute its statistics of generic text; yields (editor, progress) as it goes."""
         for key, editor in self._owner.engine.editors.items():
             steps = editor.prepare()

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from app.domain.events import EditCommitted, EditStaged, Event, Turning
+from app.domain.events import EditCommitted, EditStaged, Event, LivenessChange
 from app.domain.keys import Key
 from app.service.edit_history import is_by
 from app.service.records import Records
@@ -46,7 +46,7 @@ class EventPage:
 
 def edits_of(event: Event) -> tuple[str, ...]:
     """The edits that an event is about: those that it names, those that it replaces, and those that change with it."""
-    turned = (*event.revived, *event.superseded) if isinstance(event, Turning) else ()
+    turned = (*event.revived, *event.superseded) if isinstance(event, LivenessChange) else ()
     if isinstance(event, EditCommitted | EditStaged):
         return event.edit.id, *event.edit.supersedes, *turned
     return (*getattr(event, "edit_ids", ()), *turned)

@@ -13,7 +13,7 @@ from contextvars import Context
 from dataclasses import dataclass, field
 from functools import partial
 
-from app.editors.base import FitRequest, Fitted, Progress
+from app.editors.base import FitProgress, FitRequest, Fitted
 from app.engine.editions import Edition
 from app.engine.owner import EngineOwner
 from app.service.views import OnProgress, silent
@@ -126,7 +126,7 @@ class FitQueue:
     ) -> list[Fitted]:
         loop = asyncio.get_running_loop()
 
-        def told(phase: str, progress: Progress) -> None:
+        def told(phase: str, progress: FitProgress) -> None:
             for each in tell:
                 with suppress(RuntimeError):  # the loop is closing: nobody listens
                     loop.call_soon_threadsafe(each, phase, progress)
@@ -135,7 +135,7 @@ class FitQueue:
             due_s = 0.0
             for at, (each, request) in enumerate(zip(fitted, requests, strict=False)):
                 if time.monotonic() >= due_s:  # every waiting caller is notified each time
-                    told("scope", Progress(step=at, steps=len(requests), loss=math.nan))
+                    told("scope", FitProgress(step=at, steps=len(requests), loss=math.nan))
                     due_s = time.monotonic() + TOLD_EVERY_S
                 yield self._owner.engine.with_scope(editor, each, request)
 
@@ -147,7 +147,7 @@ def _for(group: _Group, mine: int) -> OnProgress:
     """A callback that reports a round's progress as that of one group, which may take several rounds."""
     before, whole = len(group.fitted), group.wanted
 
-    def tell(phase: str, progress: Progress | None) -> None:
+    def tell(phase: str, progress: FitProgress | None) -> None:
         group.tell(phase, None if progress is None else progress.within(before, mine, whole))
 
     return tell

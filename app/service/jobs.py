@@ -17,7 +17,7 @@ from app.service.time_estimate import TimeEstimate
 from app.service.views import OnProgress
 
 if TYPE_CHECKING:
-    from app.editors.base import Progress  # imports torch, which jobs do without
+    from app.editors.base import FitProgress  # imports torch, which jobs do without
 
 Clock = Callable[[], float]
 
@@ -38,7 +38,7 @@ class Job:
     created_at_s: float
     outcome: Outcome = "running"
     phase: str = "waiting"
-    progress: "Progress | None" = None
+    progress: "FitProgress | None" = None
     seconds_left: float | None = None
     """The seconds left of its phase, or of a whole batch whose edits are made one by one, as reported last."""
     result: Any = None
@@ -81,7 +81,7 @@ class Jobs:
     async def _run(self, job: Job, work: Callable[[OnProgress], Awaitable[Any]]) -> None:
         pace = TimeEstimate(self._timer)
 
-        def tell(phase: str, progress: "Progress | None") -> None:
+        def tell(phase: str, progress: "FitProgress | None") -> None:
             if job.outcome == "running":
                 job.phase, job.progress, job.changes = phase, progress, job.changes + 1
                 job.seconds_left = pace.left_s(progress)

@@ -25,10 +25,10 @@ from app.domain.events import (
     Event,
     Origin,
     ProposalExpired,
+    ProposalItem,
     ProposalReturned,
     ProposalRevised,
     ProposalWithdrawn,
-    Proposed,
     Proposer,
 )
 from app.domain.keys import Role
@@ -322,7 +322,7 @@ def _marked(origin: Origin, digest: str) -> Origin:
     return origin if origin.idempotency_key is None else replace(origin, digest=digest)
 
 
-def _proposed(request: EditRequest, view: Any) -> Proposed:
+def _proposed(request: EditRequest, view: Any) -> ProposalItem:
     """The proposed edit, with its preview's results. Raises EditRejected or ScopeConflict if it could not be
     published."""
     edit, report = view.edit, view.edit.report
@@ -338,7 +338,7 @@ def _proposed(request: EditRequest, view: Any) -> Proposed:
             f"{'; '.join(report.get('problems', []))}. Reword the target or give paraphrases.",
             report={request.prompt: kept_report(report)},
         )
-    return Proposed(
+    return ProposalItem(
         request=request, editor=edit.editor, before=edit.before, after=edit.after, report=kept_report(report)
     )
 

@@ -9,7 +9,7 @@ from dataclasses import replace
 from itertools import islice
 from typing import Any
 
-from app.domain.entry import NEVER, Entry, Use
+from app.domain.entry import NEVER, Entry, KeyedOutcome
 from app.domain.errors import (
     IdempotencyMismatch,
     InvalidRequest,
@@ -203,7 +203,7 @@ class Records:
             return False
         return True
 
-    def done_under(self, origin: Origin) -> Use | None:
+    def done_under(self, origin: Origin) -> KeyedOutcome | None:
         """The earlier use of this idempotency key, if any. Raises IdempotencyMismatch for another request."""
         known = self.ledger.done_under(origin)
         if known is not None and known.digest != (origin.digest or ""):

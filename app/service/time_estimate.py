@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from app.editors.base import Progress  # imports torch, which estimates do without
+    from app.editors.base import FitProgress  # imports torch, which estimates do without
 
 
 class TimeEstimate:
@@ -22,7 +22,7 @@ class TimeEstimate:
         self._began_s = self._told_s = clock()
         self._left_s: float | None = None
 
-    def left_s(self, progress: "Progress | None") -> float | None:
+    def left_s(self, progress: "FitProgress | None") -> float | None:
         """The remaining time in seconds; None while it is unknown."""
         now_s, done = self._clock(), 0.0 if progress is None else progress.done
         if done < self._done or not self._done:

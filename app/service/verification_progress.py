@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 
-from app.editors.base import Progress
+from app.editors.base import FitProgress
 from app.service.views import OnProgress
 
 MANY = 64
@@ -46,4 +46,4 @@ def counted() -> Iterator[None]:
     if asked is not None:
         asked.done += 1
         timed = asked.of >= MANY
-        asked.tell("verify", Progress(step=asked.done, steps=asked.of, loss=math.nan, timed=timed))
+        asked.tell("verify", FitProgress(step=asked.done, steps=asked.of, loss=math.nan, timed=timed))

@@ -12,14 +12,14 @@ from app.domain.errors import ErrataError
 from app.domain.events import Origin
 
 if TYPE_CHECKING:
-    from app.editors.base import Progress  # imports torch, which views do without
+    from app.editors.base import FitProgress  # imports torch, which views do without
 
 _WORDS = re.compile(r"\s*\S+|\s+$")
-OnProgress = Callable[[str, "Progress | None"], None]
+OnProgress = Callable[[str, "FitProgress | None"], None]
 """A callback, on the event loop, for the phase of an edit (fit, scope, verify) and its progress."""
 
 
-def silent(_phase: str, _progress: "Progress | None") -> None: ...
+def silent(_phase: str, _progress: "FitProgress | None") -> None: ...
 
 
 OnStep = Callable[[str, int, int], None]

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from app.domain.errors import ErrataError, StoreCorrupt
-from app.domain.events import Turning
+from app.domain.events import LivenessChange
 from app.domain.ledger import Ledger
 from app.store.base import Log
 from app.store.codec import GENESIS, Parts, assemble, corrupt, decode, disassemble
@@ -64,7 +64,7 @@ def verify(rows: Iterable[str], seal: Seal = PLAIN) -> Verified:
             event, prev = decode(entry, prev, revision, seal)
             last = revision
             if first == 1:
-                if isinstance(event, Turning) and (event.revived or event.superseded):
+                if isinstance(event, LivenessChange) and (event.revived or event.superseded):
                     whole = ledger.told_whole(event)
                     if whole != event:
                         raise ValueError("it tells other effects on edits than it has")

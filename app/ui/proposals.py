@@ -11,7 +11,7 @@ from app.api.errors import problem_of
 from app.domain.approval import REVISABLE, Proposal, ProposalState
 from app.domain.edit import EditRequest
 from app.domain.errors import ErrataError, InvalidRequest
-from app.domain.events import Proposed
+from app.domain.events import ProposalItem
 from app.domain.keys import Right
 from app.service.proposal_pages import ProposalFilter, page_of
 from app.service.views import EditResults, EditView, OnProgress
@@ -26,7 +26,7 @@ PER_PAGE = 50
 class ProposalPart:
     """One edit of a proposal, as its page shows it. `until` is Unix time, in seconds."""
 
-    proposed: Proposed
+    proposed: ProposalItem
     draft: Draft
     bound: float | None
     rows: dict[str, list[PreviewRow]]
@@ -183,7 +183,7 @@ def _proposal(visit: Visit) -> Proposal:
     return visit.service.records.ledger.approval.proposal(visit.request.path_params["id"])
 
 
-def _part(visit: Visit, proposed: Proposed, proposal: Proposal) -> ProposalPart:
+def _part(visit: Visit, proposed: ProposalItem, proposal: Proposal) -> ProposalPart:
     request, report = proposed.request, proposed.report
     ends_s = None if request.expires_in_s is None else proposal.proposed[1] + request.expires_in_s
     draft = Draft.of_request(visit, request, ends_s)

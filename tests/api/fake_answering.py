@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 from app.domain.edit import EditRequest
 from app.domain.errors import ErrataError
 from app.domain.events import Origin
-from app.domain.generation import GenerationParameters, Ranked
+from app.domain.generation import GenerationParameters, RankedToken
 from app.service.namespaces import switched_off, switches
 from app.service.views import EditFailure, EditResult, EditResults, Status
 
@@ -14,11 +14,13 @@ if TYPE_CHECKING:
     from tests.api.fake_service import FakeService
 
 
-def ranked(token_id: int, text: str, parameters: GenerationParameters, logprob: float = -0.5) -> tuple[Ranked, ...]:
+def ranked(
+    token_id: int, text: str, parameters: GenerationParameters, logprob: float = -0.5
+) -> tuple[RankedToken, ...]:
     if parameters.top_logprobs is None:
         return ()
-    others = (Ranked(1000 + i, f"w{i}", -float(i), b"w%d" % i) for i in range(parameters.top_logprobs))
-    return (Ranked(token_id, text, logprob, text.encode()), *others)
+    others = (RankedToken(1000 + i, f"w{i}", -float(i), b"w%d" % i) for i in range(parameters.top_logprobs))
+    return (RankedToken(token_id, text, logprob, text.encode()), *others)
 
 
 async def each_for_itself(

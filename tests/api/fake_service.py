@@ -28,7 +28,7 @@ from app.domain.events import (
     Refit,
 )
 from app.domain.generation import Hit
-from app.editors.base import Progress
+from app.editors.base import FitProgress
 from app.service.jobs import Jobs
 from app.service.policies import Policies
 from app.service.proposals import Proposals
@@ -117,7 +117,7 @@ class FakeService(FakeGenerating, FakeChanges):
     ) -> EditResults:
         if batch and not atomic:
             return await each_for_itself(self.edit, requests, origin, dry_run=dry_run, read=read)
-        tell("fit", Progress(step=3, steps=200, loss=0.25))
+        tell("fit", FitProgress(step=3, steps=200, loss=0.25))
         await asyncio.sleep(self.slow_s)
         self._fail()
         self.origins.append(origin)
@@ -192,7 +192,7 @@ class FakeService(FakeGenerating, FakeChanges):
     async def retune(
         self, edit_id: str, change: Retune, origin: Origin, read: int | None = None, tell: OnProgress = silent
     ) -> EditView:
-        tell("verify", Progress(step=1, steps=4, loss=math.nan))
+        tell("verify", FitProgress(step=1, steps=4, loss=math.nan))
         await asyncio.sleep(self.slow_s)
         self._fail()
         self.policies.check_alone_on(edit_id)

@@ -7,7 +7,7 @@ import pytest
 
 from app.api.openai_choices import Chats, Completions
 from app.api.schemas.openai import ChatBody, CompletionBody
-from app.domain.generation import Generation, Ranked, Token
+from app.domain.generation import Generation, RankedToken, Token
 
 EURO = "€".encode()
 
@@ -19,10 +19,10 @@ def token(
     *,
     shown: str | None = None,
     raw: bytes | None = None,
-    likeliest: Sequence[Ranked] = (),
+    likeliest: Sequence[RankedToken] = (),
     ends: bool = False,
 ) -> Token:
-    chosen = Ranked(token_id, own or "\ufffd", -0.5, own.encode() if raw is None else raw)
+    chosen = RankedToken(token_id, own or "\ufffd", -0.5, own.encode() if raw is None else raw)
     text = own if shown is None else shown
     return Token(token_id, text, -0.5, ends, begins=begins, own=own, ends=ends, ranked=(chosen, *likeliest))
 
@@ -82,13 +82,17 @@ def test_a_chats_tokens_join_to_its_content_too() -> None:
 
 
 def test_two_tokens_that_show_the_same_text_do_not_overwrite_each_other() -> None:
-    twins = [Ranked(8, "\ufffd", -0.1, b"\xe2"), Ranked(9, "\ufffd", -0.2, b"\xf0"), Ranked(7, " a", -0.3)]
+    twins = [
+        RankedToken(8, "\ufffd", -0.1, b"\xe2"),
+        RankedToken(9, "\ufffd", -0.2, b"\xf0"),
+        RankedToken(7, " a", -0.3),
+    ]
     found: Any = completions().choice(0, generation([token(7, " a", 0, likeliest=twins)]))["logprobs"]
     assert found["top_logprobs"] == [{"\ufffd": -0.1, "token_id:9": -0.2, " a": -0.3}]
 
 
 def test_the_chosen_token_is_always_among_its_top_logprobs() -> None:
-    likeliest = [Ranked(8, " b", -0.1), Ranked(9, " a", -0.2)]  # another token of the same text
+    likeliest = [RankedToken(8, " b", -0.1), RankedToken(9, " a", -0.2)]  # another token of the same text
     end = generation([token(7, " a", 0, likeliest=likeliest)])
     found: Any = completions().choice(0, end)["logprobs"]
     assert found["top_logprobs"] == [{" b": -0.1, "token_id:9": -0.2, " a": -0.5}]

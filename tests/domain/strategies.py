@@ -21,10 +21,10 @@ from app.domain.events import (
     PolicySet,
     ProbesSet,
     ProposalExpired,
+    ProposalItem,
     ProposalReturned,
     ProposalRevised,
     ProposalWithdrawn,
-    Proposed,
     Proposer,
     Refit,
     SwitchSet,
@@ -92,7 +92,7 @@ origins = st.builds(
     | st.builds(Proposer, proposal_id=texts, revision=st.integers(), actor=texts, key_id=optional, role=optional),
 )
 refits = st.builds(Refit, edit_id=texts, learned=metadata, tensors=st.binary(max_size=40))
-proposed = st.builds(Proposed, request=requests, editor=texts, before=texts, after=texts, report=metadata)
+proposed = st.builds(ProposalItem, request=requests, editor=texts, before=texts, after=texts, report=metadata)
 proposals = {
     "proposal_id": texts,
     "edits": st.lists(proposed, max_size=2).map(tuple),

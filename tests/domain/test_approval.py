@@ -13,10 +13,10 @@ from app.domain.events import (
     Origin,
     PolicySet,
     ProposalExpired,
+    ProposalItem,
     ProposalReturned,
     ProposalRevised,
     ProposalWithdrawn,
-    Proposed,
     Proposer,
 )
 from app.domain.ledger import Ledger
@@ -36,7 +36,7 @@ class Story:
     def tell(self, kind: Any, proposal_id: str, origin: Origin = PAT, **fields: Any) -> None:
         if kind in (EditProposed, ProposalRevised):
             asked = request(**{name: fields.pop(name) for name in ("prompt", "namespace") if name in fields})
-            edits = (Proposed(request=asked, editor="grace", before="", after="Ada", report={}),)
+            edits = (ProposalItem(request=asked, editor="grace", before="", after="Ada", report={}),)
             fields = {"edits": edits, "batch": False, "expires_at_s": 100.0, **fields}
         at = self.ledger.revision + 1
         self.apply(kind(revision=at, at_s=float(at), origin=origin, proposal_id=proposal_id, **fields))

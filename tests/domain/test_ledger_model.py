@@ -18,8 +18,8 @@ from app.domain.events import (
     EditsRefitted,
     EditsRolledBack,
     EditStaged,
+    LivenessChange,
     SwitchSet,
-    Turning,
 )
 from app.domain.ledger import Ledger
 from app.domain.snapshot import ledger_of, records_of
@@ -134,7 +134,7 @@ class LedgerAgainstModel(RuleBasedStateMachine):
         if Model(self.events).allows(event):
             before = Model(self.events)
             self.ledger.apply(told)
-            if isinstance(told, Turning):
+            if isinstance(told, LivenessChange):
                 after = Model([*self.events, event])
                 named = {event.edit.id} if isinstance(event, EditCommitted) else set(event.edit_ids)
                 others = set(before.edits) - named

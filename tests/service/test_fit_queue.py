@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from app.domain.errors import InvalidRequest
-from app.editors.base import Fitted, Progress
+from app.editors.base import FitProgress, Fitted
 from app.engine.editions import Edition
 from app.service.fit_queue import AT_ONCE, FitQueue
 from app.service.views import silent
@@ -172,7 +172,7 @@ def test_progress_goes_to_all_who_wait_for_a_fit() -> None:
             for name in "ab"
         ]
         await asyncio.sleep(0.01)
-        owner.fits[0][2](Progress(step=7, steps=200, loss=1.0))
+        owner.fits[0][2](FitProgress(step=7, steps=200, loss=1.0))
         await owner.next()
         assert told[:2] == [("a", "fit", 7), ("b", "fit", 7)]
         assert {(name, phase) for name, phase, _ in told[2:]} == {("a", "scope"), ("b", "scope")}
@@ -202,9 +202,9 @@ def test_of_a_caller_with_several_rounds_progress_is_that_of_all_of_them() -> No
         names = [str(n) for n in range(AT_ONCE * 2)]
         task = asked(fitter, *names, tell=lambda phase, progress: shares.append(progress.done) if phase == "fit" else 0)
         await asyncio.sleep(0.01)
-        owner.fits[0][2](Progress(step=1, steps=2, loss=1.0))
+        owner.fits[0][2](FitProgress(step=1, steps=2, loss=1.0))
         await owner.next()
-        owner.fits[1][2](Progress(step=1, steps=2, loss=1.0, share=0.9))
+        owner.fits[1][2](FitProgress(step=1, steps=2, loss=1.0, share=0.9))
         await owner.next()
         assert shares == [0.25, 0.95]
         assert len(of(task)) == AT_ONCE * 2

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from app.editors.base import Progress
+from app.editors.base import FitProgress
 from app.service.edit_intake import PHASES, _one_of
 from app.service.time_estimate import TimeEstimate
 
@@ -20,8 +20,8 @@ class Clock:
         return self
 
 
-def share(of_all: float) -> Progress:
-    return Progress(step=0, steps=60, loss=math.nan, share=of_all)
+def share(of_all: float) -> FitProgress:
+    return FitProgress(step=0, steps=60, loss=math.nan, share=of_all)
 
 
 def test_it_goes_on_as_it_went_since_its_first_step() -> None:
@@ -59,14 +59,14 @@ def test_what_cannot_be_timed_is_not() -> None:
     pace = TimeEstimate(clock)
     for done in (1, 2, 3):
         clock.after(1)
-        assert pace.left_s(Progress(step=done, steps=7, loss=math.nan, timed=False)) is None
+        assert pace.left_s(FitProgress(step=done, steps=7, loss=math.nan, timed=False)) is None
 
 
 def test_without_a_better_measure_it_is_the_share_of_the_steps() -> None:
-    assert Progress(step=15, steps=60, loss=0.0).done == 0.25
-    assert Progress(step=70, steps=60, loss=0.0).done == 1
-    assert Progress(step=0, steps=0, loss=0.0).done == 0
-    assert Progress(step=15, steps=60, loss=0.0).within(1, 2, 4).done == (1 + 0.25 * 2) / 4
+    assert FitProgress(step=15, steps=60, loss=0.0).done == 0.25
+    assert FitProgress(step=70, steps=60, loss=0.0).done == 1
+    assert FitProgress(step=0, steps=0, loss=0.0).done == 0
+    assert FitProgress(step=15, steps=60, loss=0.0).within(1, 2, 4).done == (1 + 0.25 * 2) / 4
 
 
 def test_edits_made_one_by_one_are_one_work() -> None:

@@ -30,10 +30,10 @@ from app.domain.events import (
     PolicySet,
     ProbesSet,
     ProposalExpired,
+    ProposalItem,
     ProposalReturned,
     ProposalRevised,
     ProposalWithdrawn,
-    Proposed,
     Proposer,
     Refit,
     WebhookRemoved,
@@ -110,7 +110,7 @@ FOURTH: list[Event] = [
     else event
     for event in THIRD
 ]  # fmt: skip
-PROPOSED = (Proposed(request=REQUEST, editor="grace", before="Bo Vane", after="Ada Quill", report={"exact": True}),)
+PROPOSED = (ProposalItem(request=REQUEST, editor="grace", before="Bo Vane", after="Ada Quill", report={"exact": True}),)
 PROPOSAL: dict[str, Any] = {"edits": PROPOSED, "batch": False, "expires_at_s": 90.0}
 PROPOSER = Proposer(proposal_id="p1", revision=19, actor="bo", key_id="k2", role="proposer")
 APPROVED = committed(20, "e4", namespace="other")

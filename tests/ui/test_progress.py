@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from app.editors.base import Progress
+from app.editors.base import FitProgress
 from app.service.jobs import Job
 from app.ui.assets import Assets
 from app.ui.desk import environment
@@ -16,7 +16,7 @@ def shown(job: Job) -> str:
 
 
 def test_a_fit_tells_its_steps_its_share_and_what_is_left() -> None:
-    progress = Progress(step=4, steps=60, loss=1.0, share=0.625)
+    progress = FitProgress(step=4, steps=60, loss=1.0, share=0.625)
     page = shown(Job("jb_1", 0.0, phase="fit", progress=progress, seconds_left=7.6))
     assert '<progress max="1" value="0.625"' in page
     assert "Fitting the answer" in page
@@ -25,7 +25,7 @@ def test_a_fit_tells_its_steps_its_share_and_what_is_left() -> None:
 
 @pytest.mark.parametrize("left_s", [None, 0.3])
 def test_what_is_not_known_or_next_to_nothing_is_not_told(left_s: float | None) -> None:
-    progress = Progress(step=4, steps=6, loss=math.nan)
+    progress = FitProgress(step=4, steps=6, loss=math.nan)
     page = shown(Job("jb_1", 0.0, phase="verify", progress=progress, seconds_left=left_s))
     assert 'value="0.667"' in page
     assert " left" not in page

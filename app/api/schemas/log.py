@@ -18,14 +18,14 @@ from app.domain.events import (
     Event,
     KeyCreated,
     KeyRevoked,
+    LivenessChange,
     NamespaceSet,
     PolicySet,
     ProbesSet,
     ProposalEvent,
+    ProposalItem,
     ProposalRevised,
-    Proposed,
     SwitchSet,
-    Turning,
     WebhookRemoved,
     WebhookSet,
 )
@@ -142,7 +142,7 @@ class ProposedText(Outgoing):
     reason: str | None
 
     @classmethod
-    def of(cls, proposed: Proposed) -> "ProposedText":
+    def of(cls, proposed: ProposalItem) -> "ProposedText":
         asked = proposed.request
         return cls(namespace=asked.namespace, prompt=plain(asked.prompt), target=asked.target, reason=asked.reason)
 
@@ -232,7 +232,7 @@ class EventOut(Outgoing):
         if isinstance(event, BatchCommitted):
             staged = [ledger.entries[edit_id] for edit_id in event.edit_ids if edit_id in ledger.entries]
             fields["edits"] = [LoggedEdit.of(entry.edit, entry.history[0][3].reason) for entry in staged]
-        if isinstance(event, Turning):
+        if isinstance(event, LivenessChange):
             fields |= {"revived": [*event.revived, *effects[0]], "superseded": [*event.superseded, *effects[1]]}
         if isinstance(event, EditRetuned):
             entry = ledger.entries.get(event.fit.edit_id)

@@ -10,7 +10,7 @@ from typing_extensions import TypedDict
 
 from app.api.schemas.base import Outgoing
 from app.api.schemas.generate import HitOut
-from app.domain.generation import FinishReason, Generation, Ranked, Token
+from app.domain.generation import FinishReason, Generation, RankedToken, Token
 
 REASONS: dict[FinishReason, Literal["stop", "length"]] = {
     "eos_token": "stop",
@@ -85,7 +85,7 @@ class CompletionLogprobs(Outgoing):
         return {named[each.id]: each.logprob for each in with_chosen(token.ranked)}
 
 
-def with_chosen(ranked: Sequence[Ranked]) -> list[Ranked]:
+def with_chosen(ranked: Sequence[RankedToken]) -> list[RankedToken]:
     """The likeliest tokens of a position, followed by the chosen one if it is not among them."""
     chosen, *likeliest = ranked
     return likeliest if chosen.id in {each.id for each in likeliest} else [*likeliest, chosen]

@@ -10,7 +10,7 @@ from app.api.schemas.base import Incoming, Namespace, Outgoing, Reason, utc
 from app.api.schemas.corrections import MAX_NAME_CHARS
 from app.api.schemas.edits import HistoryOut, origin_fields
 from app.domain.approval import Proposal, ProposalState
-from app.domain.events import Proposed
+from app.domain.events import ProposalItem
 from app.engine.controls import plain, shown
 
 
@@ -37,7 +37,7 @@ class ProposedEdit(Outgoing):
     metadata: dict[str, Any]
 
     @classmethod
-    def of(cls, proposed: Proposed) -> "ProposedEdit":
+    def of(cls, proposed: ProposalItem) -> "ProposedEdit":
         request = proposed.request
         return cls(
             namespace=request.namespace,

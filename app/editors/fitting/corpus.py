@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from app.domain.errors import InvalidRequest
-from app.editors.base import Progress, Site
+from app.editors.base import FitProgress, Site
 from app.editors.fitting.hooks import Act, SiteHooks
 from app.editors.fitting.tensor_cache import TensorCache
 
@@ -89,7 +89,7 @@ class Statistics:
         """The name of the corpus."""
         return self._corpus.name
 
-    def moments(self, sites: Sequence[Site]) -> Generator[Progress, None, list[Tensor]]:
+    def moments(self, sites: Sequence[Site]) -> Generator[FitProgress, None, list[Tensor]]:
         """Return the uncentred second moment E[x x'] (D_in, D_in) fp32 of each site's input over the corpus.
 
         The first token of each document is left out, because many models put an attention sink there, far from all
@@ -97,7 +97,7 @@ class Statistics:
         """
         names = [str(site) for site in sites]
 
-        def compute() -> Generator[Progress, None, dict[str, Tensor]]:
+        def compute() -> Generator[FitProgress, None, dict[str, Tensor]]:
             sums: dict[str, Tensor] = {}
             count = 0
             for progress, inputs in self._passes(sites):
@@ -110,10 +110,10 @@ class Statistics:
         computed = yield from self._once("moments", names, compute)
         return [computed[name] for name in names]
 
-    def inputs(self, site: Site, most: int) -> Generator[Progress, None, Tensor]:
+    def inputs(self, site: Site, most: int) -> Generator[FitProgress, None, Tensor]:
         """Return the site's input (N, D_in) fp32 at up to `most` tokens that are spread evenly over the corpus."""
 
-        def compute() -> Generator[Progress, None, dict[str, Tensor]]:
+        def compute() -> Generator[FitProgress, None, dict[str, Tensor]]:
             sampled: list[Tensor] = []
             for progress, inputs in self._passes([site]):
                 sampled.append(inputs[str(site)].cpu())
@@ -125,8 +125,11 @@ class Statistics:
         return computed["rows"]
 
     def _once(
-        self, statistic: str, sites: Sequence[str], compute: Callable[[], Generator[Progress, None, dict[str, Tensor]]]
-    ) -> Generator[Progress, None, dict[str, Tensor]]:
+        self,
+        statistic: str,
+        sites: Sequence[str],
+        compute: Callable[[], Generator[FitProgress, None, dict[str, Tensor]]],
+    ) -> Generator[FitProgress, None, dict[str, Tensor]]:
         """Return a statistic from memory, else from the cache, else compute it."""
         inputs = (self._corpus.name, *sites)
         if (statistic, *inputs) not in self._computed:
@@ -138,7 +141,7 @@ class Statistics:
             self._computed[statistic, *inputs] = {name: tensor.to(device) for name, tensor in tensors.items()}
         return self._computed[statistic, *inputs]
 
-    def _passes(self, sites: Sequence[Site]) -> Generator[tuple[Progress, dict[str, Tensor]], None, None]:
+    def _passes(self, sites: Sequence[Site]) -> Generator[tuple[FitProgress, dict[str, Tensor]], None, None]:
         """Yield each site's input (N, D_in) at every token but the first, one batch of documents at a time."""
         documents = sorted((each for each in self._corpus.documents() if len(each) > 1), key=len)
         if not documents:
@@ -157,7 +160,7 @@ class Statistics:
                 ids[row, : len(document)] = torch.tensor(document)
                 real[row, 1 : len(document)] = True
             found = self._read(sites, ids.to(device), real.to(device))
-            yield Progress(step=step, steps=len(batches), loss=float("nan")), found
+            yield FitProgress(step=step, steps=len(batches), loss=float("nan")), found
 
     @torch.no_grad()
     def _read(self, sites: Sequence[Site], ids: Tensor, real: Tensor) -> dict[str, Tensor]:

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from app.editors.base import FitRequest, Fitted, Progress
+from app.editors.base import FitProgress, FitRequest, Fitted
 from app.editors.fitting.contexts import Contexts, collate
 from app.editors.fitting.suffix import Suffix
 from app.editors.fitting.value_search import ColumnOdds, Fit, FitParameters, ValueSearch
@@ -23,8 +23,8 @@ MAX_EDITS_PER_PASS = 16
 
 def in_batches(
     requests: Sequence[FitRequest],
-    fit_batch: Callable[[Sequence[FitRequest]], Generator[Progress, None, list[Fitted]]],
-) -> Generator[Progress, None, list[Fitted]]:
+    fit_batch: Callable[[Sequence[FitRequest]], Generator[FitProgress, None, list[Fitted]]],
+) -> Generator[FitProgress, None, list[Fitted]]:
     """Fit MAX_EDITS_PER_PASS independent edits at a time, because the logits of more would not fit into memory.
 
     Targets of similar length share a batch, because a batch computes as many positions of each as its longest has.
@@ -48,9 +48,9 @@ def in_batches(
 
 
 def _within(
-    steps: Generator[Progress, None, list[Fitted]], before: int, own: int, whole: int
-) -> Generator[Progress, None, list[Fitted]]:
-    """Run a part of a larger fit. Its progress becomes that of the whole, as in `Progress.within`."""
+    steps: Generator[FitProgress, None, list[Fitted]], before: int, own: int, whole: int
+) -> Generator[FitProgress, None, list[Fitted]]:
+    """Run a part of a larger fit. Its progress becomes that of the whole, as in `FitProgress.within`."""
     while True:
         try:
             progress = next(steps)
@@ -66,14 +66,14 @@ def fit_deltas(
     targets: Sequence[Sequence[int]],
     parameters: FitParameters,
     mix: Tensor | None = None,
-) -> Generator[Progress, None, list[Fit]]:
+) -> Generator[FitProgress, None, list[Fit]]:
     """Learn one value for each target: `contexts[e]` are prompts (ids) that shall be continued by `targets[e]` (ids).
 
     `mix` (R, J, J), if given, says how much of each row of the value arrives at each of a context's positions. Without
     it, row j arrives at position j. Edits share passes and nothing else: a batch gives the same values as each alone.
     """
     batch = collate(contexts, targets, view.device)
-    progress = Progress(step=0, steps=parameters.max_steps, loss=float("nan"))
+    progress = FitProgress(step=0, steps=parameters.max_steps, loss=float("nan"))
     pieces: list[Suffix] = []
     for piece in view.suffixes(batch.ids, batch.position):
         pieces.append(piece)
@@ -108,7 +108,7 @@ def fit_deltas(
         remaining = sum(len(search.rows) * search.remaining_cost() for search in searches)
         loss = float(F.softplus(-found.odds).mean())
         share = cost / (cost + remaining)
-        progress = Progress(step=step, steps=parameters.max_steps, loss=loss, share=share)
+        progress = FitProgress(step=step, steps=parameters.max_steps, loss=loss, share=share)
         step += 1
     return [search.fit for search in searches if search.fit is not None]
 

@@ -23,7 +23,17 @@ from torch import Tensor
 
 from app.domain.errors import IncompatibleEdit
 from app.domain.generation import Signal
-from app.editors.base import Capabilities, Decision, EditorBase, FitRequest, Fitted, Progress, PromptView, RowView, Site
+from app.editors.base import (
+    Capabilities,
+    Decision,
+    EditorBase,
+    FitProgress,
+    FitRequest,
+    Fitted,
+    PromptView,
+    RowView,
+    Site,
+)
 from app.editors.fitting.contexts import collate
 from app.editors.fitting.foundation import Foundation
 from app.editors.fitting.row_buffer import RowBuffer
@@ -95,7 +105,7 @@ class GracePaper(EditorBase):
 
     # -- learning
 
-    def fit(self, requests: Sequence[FitRequest], part: Geometry | None) -> Generator[Progress, None, list[Fitted]]:
+    def fit(self, requests: Sequence[FitRequest], part: Geometry | None) -> Generator[FitProgress, None, list[Fitted]]:
         """Train the values (section 3). Rows do not see one another and Adam works by element, so that a batch gives
         the same values as each edit alone."""
         options, view = self.options, self._view
@@ -115,7 +125,7 @@ class GracePaper(EditorBase):
                 nll = F.cross_entropy(logits.flatten(0, 1), batch.target.flatten(), reduction="none")
                 by_row = nll.view_as(batch.real).masked_fill(~batch.real, 0.0).sum(1) / batch.real.sum(1)
                 loss = by_row.sum()
-            yield Progress(step=step, steps=options.steps, loss=loss.item())
+            yield FitProgress(step=step, steps=options.steps, loss=loss.item())
             if step < options.steps:
                 optimiser.zero_grad()
                 torch.autograd.backward(loss)

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from app.domain.errors import IncompatibleEdit
-from app.editors.base import Capabilities, EditorBase, Extras, FitRequest, Fitted, Progress, RowView, Site, target_of
+from app.editors.base import Capabilities, EditorBase, Extras, FitProgress, FitRequest, Fitted, RowView, Site, target_of
 from app.editors.fitting.foundation import Foundation
 from app.editors.fitting.loop import fit_deltas, in_batches
 from app.editors.fitting.row_buffer import RowBuffer
@@ -81,10 +81,10 @@ class Grace(EditorBase):
 
     # -- learning
 
-    def fit(self, requests: Sequence[FitRequest], part: None) -> Generator[Progress, None, list[Fitted]]:
+    def fit(self, requests: Sequence[FitRequest], part: None) -> Generator[FitProgress, None, list[Fitted]]:
         return in_batches(requests, self._fit_batch)
 
-    def _fit_batch(self, requests: Sequence[FitRequest]) -> Generator[Progress, None, list[Fitted]]:
+    def _fit_batch(self, requests: Sequence[FitRequest]) -> Generator[FitProgress, None, list[Fitted]]:
         fits = yield from fit_deltas(
             self._view,
             [self._contexts(request) for request in requests],

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from app.editors.base import Progress, Site
+from app.editors.base import FitProgress, Site
 from app.editors.fitting.hooks import Act, StopForward
 from app.editors.fitting.view import FitView
 from app.editors.hook_layer.dual_form import Prior
@@ -37,7 +37,7 @@ class LayerSpread:
 
     def pairs(
         self, ids: Tensor, owner: Tensor, position: Tensor, real: Tensor, deltas: Tensor, priors: Sequence[Prior]
-    ) -> Generator[Progress, None, Pairs]:
+    ) -> Generator[FitProgress, None, Pairs]:
         """Return the pairs of each edit, measured without the others.
 
         ids (R, T), owner (R,) and position (R, J) with the mask `real` (R, J) are as in `Contexts`. The deltas
@@ -61,7 +61,7 @@ class LayerSpread:
             solved.append(solved_key)
             residuals.append(residual)
             acts[site] = _own_hook(key, solved_key, residual, owner)
-            yield Progress(step=layer + 1, steps=len(self.sites), loss=missing[real].norm(dim=-1).mean().item())
+            yield FitProgress(step=layer + 1, steps=len(self.sites), loss=missing[real].norm(dim=-1).mean().item())
         return Pairs(*(torch.stack(each, 1) for each in (keys, solved, residuals)))
 
     @torch.no_grad()

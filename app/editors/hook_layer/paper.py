@@ -31,10 +31,10 @@ from app.editors.base import (
     Decision,
     EditorBase,
     Extras,
+    FitProgress,
     FitRequest,
     Fitted,
     Observer,
-    Progress,
     PromptView,
     RowView,
     Site,
@@ -159,13 +159,15 @@ class HookLayersPaper(EditorBase):
 
     # -- learning
 
-    def prepare(self) -> Generator[Progress, None, None]:
+    def prepare(self) -> Generator[FitProgress, None, None]:
         """Compute and factor C_0 of each hooked layer."""
         if not self._priors:
             moments = yield from self._statistics.moments(self._spread.sites)
             self._priors = [Prior(moment, LAMBDA * len(moment) / LAMBDA_WIDTH) for moment in moments]
 
-    def fit(self, requests: Sequence[FitRequest], part: WeightPart | None) -> Generator[Progress, None, list[Fitted]]:
+    def fit(
+        self, requests: Sequence[FitRequest], part: WeightPart | None
+    ) -> Generator[FitProgress, None, list[Fitted]]:
         rows = subject_places(requests, self._device)
         yield from self.prepare()
         before = self._stacked(list(part.places)) if part is not None else None

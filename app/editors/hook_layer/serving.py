@@ -38,9 +38,9 @@ from app.editors.base import (
     Capabilities,
     Decision,
     EditorBase,
+    FitProgress,
     FitRequest,
     Fitted,
-    Progress,
     PromptView,
     RowView,
     Site,
@@ -123,16 +123,16 @@ class HookLayers(EditorBase):
 
     # -- learning
 
-    def prepare(self) -> Generator[Progress, None, None]:
+    def prepare(self) -> Generator[FitProgress, None, None]:
         """Compute and factor C_0 of each hooked layer."""
         if not self._priors:
             moments = yield from self._statistics.moments(self._spread.sites)
             self._priors = [Prior(moment, len(moment) / LEVERAGE) for moment in moments]
 
-    def fit(self, requests: Sequence[FitRequest], part: HookPart | None) -> Generator[Progress, None, list[Fitted]]:
+    def fit(self, requests: Sequence[FitRequest], part: HookPart | None) -> Generator[FitProgress, None, list[Fitted]]:
         return in_batches(requests, self._fit_batch)
 
-    def _fit_batch(self, requests: Sequence[FitRequest]) -> Generator[Progress, None, list[Fitted]]:
+    def _fit_batch(self, requests: Sequence[FitRequest]) -> Generator[FitProgress, None, list[Fitted]]:
         yield from self.prepare()
         contexts = [request.contexts for request in requests]
         targets = [request.target_ids for request in requests]

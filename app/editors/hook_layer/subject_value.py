@@ -14,7 +14,7 @@ from torch import Tensor
 
 from app.domain.errors import InvalidRequest
 from app.domain.words import locate
-from app.editors.base import FitRequest, Progress, Site
+from app.editors.base import FitProgress, FitRequest, Site
 from app.editors.fitting.contexts import Contexts, collate
 from app.editors.fitting.hooks import Act, StopForward
 from app.editors.fitting.view import FitView
@@ -81,7 +81,7 @@ class SubjectSpread:
 
     def values(
         self, rows: SubjectRows, hooks: Hooks | None, parameters: ValueFitParameters
-    ) -> Generator[Progress, None, Tensor]:
+    ) -> Generator[FitProgress, None, Tensor]:
         """Return the vectors (E, D_out) to add to the highest hooked layer's output at the subject (section 3.2).
 
         loss = mean NLL of the target + kl KL(base | edited) at the subject + weight_decay |delta|^2 / |h|^2.
@@ -123,7 +123,7 @@ class SubjectSpread:
                 )
                 by_edit = by_edit + parameters.weight_decay * delta.pow(2).sum(-1) / norms.pow(2)
                 loss = by_edit.masked_fill(done, 0.0).sum()
-            yield Progress(step=step, steps=parameters.steps, loss=by_edit.sum().item())
+            yield FitProgress(step=step, steps=parameters.steps, loss=by_edit.sum().item())
             done = done | (by_edit.detach() < parameters.enough)
             if bool(done.all()) or step == parameters.steps:
                 break
@@ -147,7 +147,7 @@ class SubjectSpread:
         before: tuple[Tensor, Tensor, Tensor] | None,
         hooks: Hooks | None,
         priors: Sequence[Prior],
-    ) -> Generator[Progress, None, tuple[tuple[Tensor, Tensor, Tensor], tuple[WeightChange, ...]]]:
+    ) -> Generator[FitProgress, None, tuple[tuple[Tensor, Tensor, Tensor], tuple[WeightChange, ...]]]:
         """Return K, P and E of the batch, (E, M, D) each, and the hook layers that include it (section 3.3).
 
         `before` are the pairs of the live edits. Until a layer's turn comes, its hook is temporary and acts on all
@@ -180,7 +180,7 @@ class SubjectSpread:
             alpha = 2.2 if hooks is None else hooks[1][layer]
             acts[site] = _validated_hook(layers[-1], alpha, lengths)
             found.append((key, solved_key, residual))
-            yield Progress(step=layer + 1, steps=len(self.sites), loss=missing.norm(dim=-1).mean().item())
+            yield FitProgress(step=layer + 1, steps=len(self.sites), loss=missing.norm(dim=-1).mean().item())
         keys, solved, residuals = (torch.stack(each, 1) for each in zip(*found, strict=True))
         return (keys, solved, residuals), tuple(layers)
 

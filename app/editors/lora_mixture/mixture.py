@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from app.editors.base import Progress, Site
+from app.editors.base import FitProgress, Site
 from app.editors.fitting.contexts import Contexts
 from app.editors.fitting.hooks import Act
 from app.editors.fitting.value_search import MIN_GAIN, PATIENCE
@@ -156,7 +156,7 @@ def fit_mixture(
     queries: Tensor,
     allocation: Tensor,
     parameters: MixtureFitParameters,
-) -> Generator[Progress, None, tuple[Mixture, MixtureOutcome]]:
+) -> Generator[FitProgress, None, tuple[Mixture, MixtureOutcome]]:
     """Learn a batch by cross-entropy of the targets and the guided loss -log s_j of each allocated LoRA j (section
     3.3).
 
@@ -189,7 +189,7 @@ def fit_mixture(
             by_row = nll.sum(1) / rows.real.sum(1)
             guide = -(scored.clamp(min=1e-12).log() * allocation[active]).sum((1, 2))
             loss = ((by_row + parameters.guided * guide) / contexts[rows.owner]).sum() / edits
-        yield Progress(step=step, steps=parameters.steps, loss=loss.item())
+        yield FitProgress(step=step, steps=parameters.steps, loss=loss.item())
         if check:
             correct = ((logits.argmax(-1) == rows.target) | ~rows.real).all(1)
             routed = (top_k_mask(scored.detach(), parameters.k) == allocation).all(2).all(1)

@@ -33,9 +33,9 @@ from app.editors.base import (
     Decision,
     EditorBase,
     Extras,
+    FitProgress,
     FitRequest,
     Fitted,
-    Progress,
     PromptView,
     RowView,
     Site,
@@ -129,7 +129,7 @@ class LoraMixturePaper(EditorBase):
 
     # -- learning
 
-    def fit(self, requests: Sequence[FitRequest], part: CodesPart | None) -> Generator[Progress, None, list[Fitted]]:
+    def fit(self, requests: Sequence[FitRequest], part: CodesPart | None) -> Generator[FitProgress, None, list[Fitted]]:
         """Fit batch after batch (sections 3.2 and 3.3), beginning with the state of the newest live edit."""
         d_in, d_out = self._view.widths
         width, sites = self._query_view.widths[0], len(self._routing.sites)

@@ -34,9 +34,9 @@ from app.editors.base import (
     Decision,
     EditorBase,
     Extras,
+    FitProgress,
     FitRequest,
     Fitted,
-    Progress,
     PromptView,
     RowView,
     Site,
@@ -120,14 +120,14 @@ class LoraMixture(EditorBase):
 
     # -- learning
 
-    def fit(self, requests: Sequence[FitRequest], part: None) -> Generator[Progress, None, list[Fitted]]:
+    def fit(self, requests: Sequence[FitRequest], part: None) -> Generator[FitProgress, None, list[Fitted]]:
         fitted: list[Fitted] = []
         for first in range(0, len(requests), PAGE_EDITS):
             page = yield from self._fit_page(requests[first : first + PAGE_EDITS])
             fitted.extend(page)
         return fitted
 
-    def _fit_page(self, requests: Sequence[FitRequest]) -> Generator[Progress, None, list[Fitted]]:
+    def _fit_page(self, requests: Sequence[FitRequest]) -> Generator[FitProgress, None, list[Fitted]]:
         contexts = [context for request in requests for context in request.contexts]
         queries = self._query_view.last_inputs(contexts)
         batch = collate([r.contexts for r in requests], [r.target_ids for r in requests], self._view.device)

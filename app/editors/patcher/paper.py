@@ -26,7 +26,17 @@ from transformers.activations import ACT2FN
 
 from app.domain.errors import IncompatibleEdit
 from app.domain.generation import Signal
-from app.editors.base import Capabilities, Decision, EditorBase, FitRequest, Fitted, Progress, PromptView, RowView, Site
+from app.editors.base import (
+    Capabilities,
+    Decision,
+    EditorBase,
+    FitProgress,
+    FitRequest,
+    Fitted,
+    PromptView,
+    RowView,
+    Site,
+)
 from app.editors.fitting.contexts import collate
 from app.editors.fitting.corpus import Statistics
 from app.editors.fitting.foundation import Foundation
@@ -113,10 +123,12 @@ class PatcherPaper(EditorBase):
 
     # -- learning
 
-    def prepare(self) -> Generator[Progress, None, None]:
+    def prepare(self) -> Generator[FitProgress, None, None]:
         yield from self._statistics.inputs(self.site, MEMORY_ROWS)
 
-    def fit(self, requests: Sequence[FitRequest], part: PatchesPart | None) -> Generator[Progress, None, list[Fitted]]:
+    def fit(
+        self, requests: Sequence[FitRequest], part: PatchesPart | None
+    ) -> Generator[FitProgress, None, list[Fitted]]:
         """Fit one edit after the other, each beside all earlier ones."""
         memory = yield from self._statistics.inputs(self.site, MEMORY_ROWS)
         patch_sets = [] if part is None else [{name: getattr(part, name) for name in TENSORS}]
@@ -150,7 +162,7 @@ class PatcherPaper(EditorBase):
         memory: Tensor,
         held_out: Tensor,
         earlier: Tensors | None = None,
-    ) -> Generator[Progress, None, Fitted]:
+    ) -> Generator[FitProgress, None, Fitted]:
         """Minimise L = L_e + a L_a + m L_m (section 3.4) up to the best check. Earlier patches act and are not
         trained."""
         view, queries = self._view, mistakes.queries
@@ -171,7 +183,7 @@ class PatcherPaper(EditorBase):
                 edit_loss = F.cross_entropy(logits, mistakes.target, label_smoothing=SMOOTHING)
                 loss = edit_loss + ACTIVATION_WEIGHT * activation_loss(queries, keys, biases)
                 loss = loss + MEMORY_WEIGHT * memory_loss(memory, queries, keys, biases)
-            yield Progress(step=step, steps=self._max_steps, loss=loss.item())
+            yield FitProgress(step=step, steps=self._max_steps, loss=loss.item())
             correct = bool((logits.argmax(-1) == mistakes.target).all())
             if correct and step > FIRST_CHECK and step % CHECK_EVERY == 0:
                 checked = memory_loss(held_out, queries, keys, biases).item()

@@ -29,7 +29,17 @@ from torch import Tensor
 
 from app.domain.errors import IncompatibleEdit
 from app.domain.generation import Signal
-from app.editors.base import Capabilities, Decision, EditorBase, FitRequest, Fitted, Progress, PromptView, RowView, Site
+from app.editors.base import (
+    Capabilities,
+    Decision,
+    EditorBase,
+    FitProgress,
+    FitRequest,
+    Fitted,
+    PromptView,
+    RowView,
+    Site,
+)
 from app.editors.fitting.contexts import Contexts, collate
 from app.editors.fitting.corpus import Statistics
 from app.editors.fitting.foundation import Foundation
@@ -107,22 +117,22 @@ class Patcher(EditorBase):
 
     # -- learning
 
-    def prepare(self) -> Generator[Progress, None, None]:
+    def prepare(self) -> Generator[FitProgress, None, None]:
         """Compute the memory: the FFN's inputs over the questions that ship with Errata and over generic text."""
         if self._memory is None:
             inputs: list[Tensor] = []
             for first in range(0, len(self._questions), MAX_PROMPTS_PER_PASS):
                 inputs.extend(self._view.inputs_of(self._questions[first : first + MAX_PROMPTS_PER_PASS]))
-                yield Progress(step=len(inputs), steps=len(self._questions), loss=float("nan"))
+                yield FitProgress(step=len(inputs), steps=len(self._questions), loss=float("nan"))
             questions = without_first(inputs, self._view.widths[0], self._view.device)
             text = yield from self._statistics.inputs(self.site, MAX_ROWS - len(questions))
             self._memory = Memory(torch.cat([questions, text]), self._view.widths[0], self._view.device)
 
-    def fit(self, requests: Sequence[FitRequest], part: None) -> Generator[Progress, None, list[Fitted]]:
+    def fit(self, requests: Sequence[FitRequest], part: None) -> Generator[FitProgress, None, list[Fitted]]:
         yield from self.prepare()
         return (yield from in_batches(requests, self._fit_batch))
 
-    def _fit_batch(self, requests: Sequence[FitRequest]) -> Generator[Progress, None, list[Fitted]]:
+    def _fit_batch(self, requests: Sequence[FitRequest]) -> Generator[FitProgress, None, list[Fitted]]:
         contexts = [request.contexts for request in requests]
         targets = [request.target_ids for request in requests]
         batch = collate(contexts, targets, self._view.device)
@@ -135,7 +145,7 @@ class Patcher(EditorBase):
             count = len(targets[owner])
             fired = _fired(queries[row, :count], keys[owner])  # (J, J)
             mix[row, :count, :count] = fired * needed[owner]
-        yield Progress(step=0, steps=self._fit_parameters.max_steps, loss=float("nan"))
+        yield FitProgress(step=0, steps=self._fit_parameters.max_steps, loss=float("nan"))
         fits = yield from fit_deltas(self._view, contexts, targets, self._fit_parameters, mix)
         fitted: list[Fitted] = []
         for e, fit in enumerate(fits):

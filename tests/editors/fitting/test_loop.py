@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from app.editors.base import Progress
+from app.editors.base import FitProgress
 from app.editors.fitting.contexts import collate
 from app.editors.fitting.hooks import SiteHooks
 from app.editors.fitting.loop import MAX_EDITS_PER_PASS, fit_deltas, in_batches
@@ -147,8 +147,8 @@ def test_its_share_of_the_work_grows_to_nearly_all_of_it(view: FitView) -> None:
 
 def test_parts_of_a_batch_are_parts_of_its_progress(view: FitView) -> None:
     def fit_some(some: Any) -> Any:
-        yield Progress(step=0, steps=4, loss=0.0)
-        yield Progress(step=2, steps=4, loss=0.0)
+        yield FitProgress(step=0, steps=4, loss=0.0)
+        yield FitProgress(step=2, steps=4, loss=0.0)
         return list(some)
 
     long, short = SimpleNamespace(target_ids=[1] * 8, contexts=[[1]]), SimpleNamespace(target_ids=[1], contexts=[[1]])

@@ -8,7 +8,7 @@ from app.domain.keys import Key, Role
 from app.domain.webhooks import Webhook
 
 
-class Rolls:
+class Registry:
     """Only the ledger's `apply` changes it."""
 
     def __init__(self) -> None:

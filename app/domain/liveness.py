@@ -16,11 +16,11 @@ from app.domain.events import (
     EditsEnabled,
     EditsExpired,
     EditsRolledBack,
-    Turning,
+    LivenessChange,
     named,
 )
 
-_FLAGS: Mapping[type[Turning], tuple[str, bool]] = {
+_FLAGS: Mapping[type[LivenessChange], tuple[str, bool]] = {
     EditsRolledBack: ("rolled_back", True),
     EditsDisabled: ("disabled", True),
     EditsEnabled: ("disabled", False),
@@ -50,7 +50,7 @@ def settle(entries: Mapping[str, Entry], touched: Iterable[str]) -> list[tuple[E
     return turned
 
 
-def with_effects(event: Turning, entries: Mapping[str, Entry]) -> Turning:
+def with_effects(event: LivenessChange, entries: Mapping[str, Entry]) -> LivenessChange:
     """The event with its effects on edits that it does not name, computed without changing the entries. An event that
     does not apply is returned unchanged: applying it raises the reason."""
     try:
@@ -67,7 +67,7 @@ def with_effects(event: Turning, entries: Mapping[str, Entry]) -> Turning:
     )
 
 
-def _applied(event: Turning, entries: Mapping[str, Entry]) -> tuple[Mapping[str, Entry], tuple[str, ...]]:
+def _applied(event: LivenessChange, entries: Mapping[str, Entry]) -> tuple[Mapping[str, Entry], tuple[str, ...]]:
     """Copies of the entries as the event leaves them before they settle, and the edits that it names."""
     ids = named(event)
     if isinstance(event, EditCommitted):
