@@ -53,7 +53,8 @@ class VllmBench:
 
 @asynccontextmanager
 async def running_servers(
-    settings: Settings, python: str, arguments: str, rounds: int, seed: int, tell: OnMessage, figure: OnMessage, pace: TimeBudget,
+    settings: Settings, python: str, arguments: str, rounds: int, seed: int, tell: OnMessage, figure: OnMessage,
+    pace: TimeBudget,
 ) -> AsyncIterator[VllmBench]:  # fmt: skip
     """Starts the servers one after the other, each with the whole machine."""
     try:

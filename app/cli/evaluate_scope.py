@@ -55,8 +55,8 @@ def cases_of(context: typer.Context, files: list[Path] | None, kind: "Kind | Non
 
 
 def evaluate_scope(
-    kind: "Kind", files: Sequence[Path], out: Path, editors: Sequence[str], choosing: "ScopeCaseSelection", template: str,
-    settings: Mapping[str, Any], *, decisions: bool,
+    kind: "Kind", files: Sequence[Path], out: Path, editors: Sequence[str], choosing: "ScopeCaseSelection",
+    template: str, settings: Mapping[str, Any], *, decisions: bool,
 ) -> None:  # fmt: skip
     """Evaluate scopes. Raises InvalidRequest for cases that cannot be read, before a model is loaded."""
     from app.domain.errors import InvalidRequest
@@ -106,8 +106,8 @@ def _trials(kind: "Kind", files: Sequence[Path], choosing: "ScopeCaseSelection")
 
 
 async def _run(
-    kind: "Kind", name: str, plan: "TrialPlan", folder: "Folder", settings: Mapping[str, Any], options: Mapping[str, Any],
-    traffic: int, stopping: Interruption,
+    kind: "Kind", name: str, plan: "TrialPlan", folder: "Folder", settings: Mapping[str, Any],
+    options: Mapping[str, Any], traffic: int, stopping: Interruption,
 ) -> None:  # fmt: skip
     from app.evaluation.journal import Journal
     from app.evaluation.trial_runs import renderer_for, run_trials

@@ -158,24 +158,22 @@ class Engine:
         """Queues a request pinned to the edition of `revision`. Its timeout runs from `began`, on the clock of
         `time.monotonic`; None: from now. Raises InvalidRequest or QueueFull."""
         ready = ready or self.ready(prompt, edition, parameters.json_schema)
-        ids = ready.ids
+        ids, decision = ready.ids, ready.scope_decision
         check_request(ids, parameters, self.hosted)
         sampler = Sampler(parameters, None if ready.grammar is None else ready.grammar.begin())
         sequence = Sequence(
             text=prompt,
             prompt=ready.fed,
-            uncut=ids if ready.scope_decision.cut else (),
+            uncut=ids if decision.cut else (),
             parameters=parameters,
             edition=edition,
             revision=revision,
             emit=emit,
             sampler=sampler,
-            answer=Detokenizer(
-                self.text.decode, parameters.stop, ready.fed, drops_blank=ready.scope_decision.drops_blank
-            ),
+            answer=Detokenizer(self.text.decode, parameters.stop, ready.fed, drops_blank=decision.drops_blank),
             seed=sampler.seed,
             due=parameters.due(time.monotonic() if began is None else began),
-            scope_decision=ready.scope_decision,
+            scope_decision=decision,
         )
         self.scheduler.add(sequence)
         return sequence

@@ -47,10 +47,11 @@ class Measurement:
     no edit is about, `texts` generic texts."""
 
     def __init__(
-        self, candidate: Candidate, question_cost: Questioner, held_out: Sequence[str], unrelated: Sequence[str],
-        texts: Sequence[str], given: int, extent: QuestionLimits, seed: int, time_limit: TimeLimit | None = None, tell: SoFar = no_one,
+        self, candidate: Candidate, questioner: Questioner, held_out: Sequence[str], unrelated: Sequence[str],
+        texts: Sequence[str], given: int, extent: QuestionLimits, seed: int, time_limit: TimeLimit | None = None,
+        tell: SoFar = no_one,
     ) -> None:  # fmt: skip
-        self._candidate, self._questioner = candidate, question_cost
+        self._candidate, self._questioner = candidate, questioner
         self._held_out, self._unrelated, self._texts = list(held_out), list(unrelated), texts
         self._given, self._extent, self._seed = given, extent, seed
         self._time_limit, self._tell = time_limit or TimeLimit(), tell

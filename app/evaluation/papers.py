@@ -42,7 +42,7 @@ class PaperMeasurement:
     def __init__(
         self,
         candidate: Candidate,
-        question_cost: Questioner,
+        questioner: Questioner,
         given: int,
         extent: QuestionLimits,
         known: Mapping[str, Any],
@@ -50,7 +50,7 @@ class PaperMeasurement:
         time_limit: TimeLimit | None = None,
         tell: SoFar = no_one,
     ) -> None:
-        self._candidate, self._questioner, self._given, self._extent = candidate, question_cost, given, extent
+        self._candidate, self._questioner, self._given, self._extent = candidate, questioner, given, extent
         self._known, self._keep = dict(known), keep
         self._time_limit, self._tell = time_limit or TimeLimit(), tell
         self.so_far: dict[str, Any] | None = None

@@ -99,8 +99,8 @@ async def run_candidate(
     """-> the figures at each checkpoint. Raises InvalidRequest for a journal of other edits, or one that has passed an
     unmeasured checkpoint.
 
-    If `pacing` runs out, fewer edits are made and the last checkpoint follows them. When cancelled, it keeps what it
-    has.
+    If `time_limit` runs out, fewer edits are made and the last checkpoint follows them. When cancelled, it keeps what
+    it has.
     """
     time_limit = time_limit or TimeLimit()
     lines = journal.lines()
@@ -215,8 +215,8 @@ def _whole(
 
 
 def _papers(
-    plan: EvaluationPlan, candidate: Candidate, questioner: Questioner, journal: Journal, lines: Sequence[Mapping[str, Any]],
-    time_limit: TimeLimit, so_far: SoFar,
+    plan: EvaluationPlan, candidate: Candidate, questioner: Questioner, journal: Journal,
+    lines: Sequence[Mapping[str, Any]], time_limit: TimeLimit, so_far: SoFar,
 ) -> PaperMeasurement:  # fmt: skip
     """The papers' measuring, resumed with the parts that the journal holds."""
     known = {line["part"]: line["figures"] for line in lines if line["kind"] == "part"}

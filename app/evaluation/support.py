@@ -100,7 +100,8 @@ def _trial(
         for intent, utterances in known.items()
     ]
     questions = [
-        *(TrialQuestion(role="edited", messages=w.messages, namespace=namespace, edit=at) for at, w in enumerate(edits)),
+        *(TrialQuestion(role="edited", messages=w.messages, namespace=namespace, edit=at)
+          for at, w in enumerate(edits)),
         *(
             TrialQuestion(role="same", messages=turn(each.text), namespace=namespace, edit=place[each.intent or ""])
             for each in own

@@ -1,8 +1,8 @@
 """From what is known of a question beside an edit's keys to one logit: whether it asks for the edit.
 
 A logistic model over a few figures, one for each case of what an edit has: paraphrases or none, counter-examples or
-none, and whether its namespace keeps what is asked. `fitting_weights` fits it on pairs that the pair scorer did not
-see.
+none, and whether its namespace keeps what is asked. `match_model_training` fits it on pairs that the pair scorer did
+not see.
 """
 
 import json

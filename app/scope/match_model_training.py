@@ -1,4 +1,5 @@
-"""Fits what `weighing` weighs by, on items that the pair scorer has not seen: `python -m app.scope.training` calls it.
+"""Fits the weights of `match_model` on items that the pair scorer has not seen; `python -m app.scope.training` calls it
+last.
 
 Each item is an edit: its question is the prompt, some of what asks the same its paraphrases, some of the others its
 counter-examples; the rest is asked. Questions of the bank are items too, so that close rewordings count beside distant
@@ -191,8 +192,8 @@ class _Served:
 
 
 def _logistic(seen: Sequence[LabelledMatch]) -> list[float]:
-    """Weights in the order of `MatchFeatures.values`, then the constant, of figures as they are; with a ridge on what they
-    weigh when standardised."""
+    """The weights in the order of `MatchFeatures.values`, then the constant; figures are not standardised, but
+    the ridge penalises the weights that they would have if they were."""
     values = torch.tensor([each.figures.values() for each in seen], dtype=torch.float64)
     wanted = torch.tensor([float(each.same) for each in seen], dtype=torch.float64)
     importance = torch.tensor([each.weight for each in seen], dtype=torch.float64)

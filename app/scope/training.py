@@ -1,7 +1,7 @@
 """Trains the pair scorer from what ships: `python -m app.scope.training`.
 
 Each text is learned as it is written and with noise, so that capitals, typos and greetings tell nothing. Then all
-figures are weighed on items that the scorer has not seen (`fitting_weights`).
+figures are weighed on items that the scorer has not seen (`match_model_training`).
 """
 
 import argparse

@@ -5,9 +5,10 @@ import copy
 import pytest
 
 from app.domain.edit import State
+from app.domain.entry import KeyedOutcome
 from app.domain.errors import StateConflict, StoreCorrupt, UnknownEdit
 from app.domain.events import EditCommitted, EditsDisabled, EditsEnabled, EditsExpired, EditsRolledBack, Origin
-from app.domain.ledger import Ledger, Use
+from app.domain.ledger import Ledger
 from tests.domain.samples import change, closed, committed, edit, rolled_back, staged, switched
 
 
@@ -220,5 +221,5 @@ def test_an_idempotency_key_leads_to_its_event():
         EditCommitted(revision=1, at_s=0.0, origin=Origin(idempotency_key="k", digest="d"), edit=edit("a")),
         committed(2, "b"),
     )
-    assert ledger.by_idempotency_key == {(None, "k"): Use("d", 1, ("a",))}
+    assert ledger.by_idempotency_key == {(None, "k"): KeyedOutcome("d", 1, ("a",))}
     assert ledger.done_under(Origin(idempotency_key="k", key_id="another's")) is None
