@@ -245,7 +245,7 @@ def _grace_options(settings: Settings) -> GraceOptions:
 
 
 def generic_texts(settings: Settings) -> Iterator[str]:
-    """What the operator named, else the demo's build text."""
+    """The texts that the operator named, else the demo's build text."""
     path = settings.corpus
     if path is not None and not path.exists():
         raise InvalidRequest(f"There is no corpus at {path}: name a file or folder of text in ERRATA_CORPUS.")

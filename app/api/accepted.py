@@ -12,7 +12,7 @@ _ASYNC = re.compile(r"(^|,)\s*respond-async\s*($|[,;])", re.IGNORECASE)
 
 
 def prefers_job(prefer: str) -> bool:
-    """Whether a `Prefer` header (RFC 7240) asks for a job in place of the result."""
+    """True if a `Prefer` header (RFC 7240) asks for a job in place of the result."""
     return _ASYNC.search(prefer) is not None
 
 

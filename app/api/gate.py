@@ -68,7 +68,7 @@ def right_of(method: str, path: str) -> Right | None:
 
 
 def _is_own(path: str) -> bool:
-    """Whether the path is an action of the proposal's own maker."""
+    """True if the path is an action of the proposal's own maker."""
     return path.endswith("/withdraw")
 
 
@@ -92,7 +92,7 @@ class Door:
 
     @property
     def asks_for_keys(self) -> bool:
-        """Whether a key is required. This stays true once there was a key: a log that is wiped or restored while the
+        """True if a key is required. This stays true once there was a key: a log that is wiped or restored while the
         server runs must not open the door."""
         self._asked_for = self._asked_for or bool(self._keys())
         return self._asked_for

@@ -33,7 +33,7 @@ WATCHED: dict[str, Any] = {
 
 
 def is_watched(request: Request) -> bool:
-    """Whether the client asks for events."""
+    """True if the client asks for events."""
     return EVENT_STREAM in request.headers.get("accept", "")
 
 

@@ -26,7 +26,7 @@ LIBRARIES = ("transformers", "huggingface_hub", "torch")
 
 
 def as_json(form: str) -> bool:
-    """Whether lines are for programs. `form` is console, json or auto."""
+    """True if lines are for programs. `form` is console, json or auto."""
     return form == "json" or (form == "auto" and not sys.stderr.isatty())
 
 

@@ -27,7 +27,7 @@ STATES = {
 
 
 AS_JSON: ContextVar[bool] = ContextVar("as_json", default=False)
-"""Whether the command was given `--json`, which reserves standard output for programs."""
+"""True if the command was given `--json`, which reserves standard output for programs."""
 UNBOUNDED = 10_000
 """The width of a pipe or a file in columns: nothing that a program reads is cut to the width of a terminal."""
 

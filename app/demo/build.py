@@ -46,7 +46,7 @@ CHECKPOINT_SECONDS = 180.0
 
 @dataclass
 class Run:
-    """Where a build stands; everything a checkpoint must hold besides the weights."""
+    """The state of a build: everything that a checkpoint holds besides the weights."""
 
     seed: int
     seconds: float = 0.0
@@ -128,7 +128,8 @@ def _groups(model: Any) -> list[dict[str, Any]]:
 
 
 def _tokenizer_texts(relations: list[Relation], rng: Random) -> Iterator[str]:
-    """What the tokenizer is trained on: one pass of the text, so that its merges follow what the model will read."""
+    """The texts for training the tokenizer: one pass of the build text, so that its merges follow what the model will
+    read."""
     for document in epoch(relations, rng):
         yield document.given + document.graded
     yield from connectives()

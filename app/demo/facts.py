@@ -30,7 +30,7 @@ class Fact:
 
     @property
     def stale(self) -> bool:
-        """Whether the taught answer is deliberately out of date."""
+        """True if the taught answer is deliberately out of date."""
         return self.now is not None
 
 

@@ -44,7 +44,7 @@ def answer_all(
 
 
 def exact(produced: str, expected: str) -> bool:
-    """Whether a continuation is the whole answer and nothing else, after its one space."""
+    """True if a continuation is the whole answer and nothing else, after its one space."""
     return produced == f" {expected}"
 
 

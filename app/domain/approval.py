@@ -26,7 +26,7 @@ from app.domain.events import (
 
 
 class ProposalState(StrEnum):
-    """Where a proposal stands. Only a pending one can be approved."""
+    """The state of a proposal. Only a pending one can be approved."""
 
     PENDING = "pending"
     RETURNED = "returned"
@@ -69,12 +69,12 @@ class Proposal:
 
     @property
     def origin(self) -> Origin:
-        """Of its proposer."""
+        """The origin of its first event, which names the proposer."""
         return self.history[0][3]
 
     @property
     def revision(self) -> int:
-        """Of the newest event that touched it."""
+        """The revision of the newest event about it."""
         return self.history[-1][0]
 
     @property
@@ -83,7 +83,7 @@ class Proposal:
         return next((at, at_s) for at, kind, at_s, _ in reversed(self.history) if kind in _CONTENT)
 
     def is_due(self, now_s: float) -> bool:
-        """Whether it waits beyond its time."""
+        """True if it waits beyond its time."""
         return self.state in OPEN and self.expires_at_s <= now_s
 
     @property
@@ -179,7 +179,8 @@ class Approval:
         found.history.append(_item(event))
 
     def note(self, event: Event, entries: Mapping[str, Entry]) -> None:
-        """What is published answers the proposal that it is of, and takes the question of others over."""
+        """Note published edits: they answer the proposal that they were made from, and supersede other proposals of the
+        same question."""
         if not isinstance(event, EditCommitted | BatchCommitted):
             return
         ids = named(event)

@@ -28,7 +28,7 @@ class Entry:
     expired: bool = False
     superseded_by: list[str] = field(default_factory=list)
     covers: bool = False
-    """Whether it keeps the edits that it supersedes from going live: it is in force itself, or an edit that superseded
+    """True if it keeps the edits that it supersedes from going live: it is in force itself, or an edit that superseded
     it is in force or covers in turn."""
     live: list[tuple[int, int]] = field(default_factory=list)
     history: list[tuple[int, str, float, Origin]] = field(default_factory=list)

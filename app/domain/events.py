@@ -9,11 +9,11 @@ from app.domain.edit import SINCE, Edit, EditRequest
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Proposer:
-    """Who proposed what somebody else approved: told in the event that publishes it."""
+    """The proposer of what somebody else approved, named in the event that publishes it."""
 
     proposal_id: str
     revision: int
-    """Of the event that made the proposal what was approved."""
+    """The revision of the event that gave the proposal its approved form."""
     actor: str
     key_id: str | None = None
     role: str | None = None
@@ -21,7 +21,7 @@ class Proposer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Origin:
-    """Who caused an event, why, and from where: the audit fields of every event."""
+    """The origin of an event: the person, the reason and the client. These are the audit fields of every event."""
 
     actor: str = "anonymous"
     key_id: str | None = None
@@ -34,7 +34,8 @@ class Origin:
     digest: str | None = None
     """Digest of the request sent under `idempotency_key`."""
     proposer: Proposer | None = field(default=None, metadata={SINCE: 5})
-    """Of an event that publishes a proposal: the first of the two persons. The actor is the second, who approved it."""
+    """The first of the two persons behind an event that publishes a proposal. The actor is the second, who approved
+    it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,7 +121,7 @@ class EditRetuned(Event):
     changed: Mapping[str, Any] = field(default_factory=dict, metadata={SINCE: 4})
     """The requested change: `widen`, and the added texts by kind."""
     forced: bool = field(default=False, metadata={SINCE: 4})
-    """Whether the change was made with `force`, whatever its verification said."""
+    """True if the change was made with `force`, whatever its verification said."""
 
     @property
     def edit_ids(self) -> tuple[str, ...]:
@@ -179,7 +180,7 @@ class KeyCreated(Event):
     role: str
     secret_sha256: str
     namespaces: tuple[str, ...] = field(default=(), metadata={SINCE: 6})
-    """Those that it opens; none named: all."""
+    """The namespaces that the key opens; none stands for all."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -192,7 +193,8 @@ class KeyRevoked(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PolicySet(Event):
-    """Whether each edit of a namespace needs a second person, who approves it."""
+    """The policy of a namespace: if `second_person` is true, each of its edits needs a second person, who approves
+    it."""
 
     kind: ClassVar[str] = "policy_set"
     namespace: str

@@ -50,7 +50,7 @@ class GenerationParameters:
     """Token ids to emit in order, whatever the model would choose (teacher forcing)."""
 
     counted: bool = True
-    """Whether a user of the namespace asked; otherwise hits and recent prompts do not count the request."""
+    """True if a user of the namespace asked; otherwise hits and recent prompts do not count the request."""
 
     json_schema: str | None = None
     """JSON Schema, as text, that constrains the answer."""
@@ -133,7 +133,7 @@ class Token:
     logprob: float
     special: bool
     likeliest: bool = True
-    """Whether greedy decoding without penalties would have chosen it."""
+    """True if greedy decoding without penalties would have chosen it."""
     ranked: tuple["RankedToken", ...] = ()
     """With `top_logprobs`: the token itself, then the alternatives, likeliest first."""
     begins: int = 0
@@ -141,7 +141,7 @@ class Token:
     own: str = ""
     """The characters that it completes, including those held back or cut off by a stop text."""
     ends: bool = False
-    """Whether it is the end-of-text token that ended the answer."""
+    """True if it is the end-of-text token that ended the answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,7 +173,7 @@ class Generation:
     nearest: Hit | None = None
     """With `explain` and no edit in scope: the nearest edit."""
     uncertain: bool = False
-    """Whether the scope decision fell into the uncertain band."""
+    """True if the scope decision fell into the uncertain band."""
 
     @property
     def said(self) -> str:

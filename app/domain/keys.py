@@ -57,10 +57,10 @@ class Key:
     created_at_s: float
     revoked_at_s: float | None = None
     namespaces: tuple[str, ...] = ()
-    """Those that it opens; none named: all."""
+    """The namespaces that the key opens; none stands for all."""
 
     def opens(self, namespace: str | None) -> bool:
-        """Whether it may see and touch a namespace, or (None) what is of all of them."""
+        """True if it may see and touch a namespace, or (None) what is of all of them."""
         return not self.namespaces or namespace in self.namespaces
 
 

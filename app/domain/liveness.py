@@ -1,4 +1,4 @@
-"""Which edits are live: an edit is live while nothing holds it back and no newer edit covers it. Pure, over entries.
+"""The liveness of edits: an edit is live while nothing holds it back and no newer edit covers it. Pure, over entries.
 
 Cover is transitive: of three corrections of one prompt, the second, though superseded by the third, still covers the
 first. It flows from the newest edit to the oldest, since a superseding edit is always younger.

@@ -1,4 +1,4 @@
-"""What the ledger remembers besides edits: keys, namespaces that were set up, webhooks."""
+"""The part of the ledger that is not edits: keys, namespaces that were set up, and webhooks."""
 
 from dataclasses import replace
 

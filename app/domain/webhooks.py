@@ -26,11 +26,11 @@ KINDS: Mapping[Kind, frozenset[str]] = {
     "expire": frozenset({EditsExpired.kind}),
     "switch": frozenset({SwitchSet.kind}),
 }
-"""What can be told -> the events that it is told of."""
+"""The events of each kind of notification."""
 USUAL: tuple[Kind, ...] = ("publish", "rollback", "switch")
 """The kinds that a webhook is told of if none is named."""
 TEST = "test"
-"""What is told where somebody only wants to see whether it arrives."""
+"""The kind of a message that only tests whether messages arrive."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,7 +52,7 @@ def kind_of(event_kind: str) -> Kind | None:
 
 
 def server_of(url: str) -> str:
-    """What may be told of a webhook's address to those who do not set webhooks up: paths and queries may hold secrets
-    of the receiver."""
+    """The part of a webhook's address that people may see who do not set up webhooks: paths and queries may hold the
+    receiver's secrets."""
     parts = urlsplit(url)
     return f"{parts.scheme}://{parts.netloc}"

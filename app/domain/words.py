@@ -59,7 +59,7 @@ def placed_words(text: str) -> list[tuple[str, int, int]]:
 
 
 def says(words: Sequence[str], span: Span) -> bool:
-    """Whether the words contain a name exactly or, for names of three words and more, with one word a letter off."""
+    """True if the words contain a name exactly or, for names of three words and more, with one word a letter off."""
     count = len(span)
     return any(_same(span, words[at : at + count]) for at in range(len(words) - count + 1)) if count else False
 
@@ -72,7 +72,7 @@ def _same(span: Span, words: Sequence[str]) -> bool:
 
 
 def _a_letter_off(a: str, b: str) -> bool:
-    """Whether the words differ by one changed, missing or added letter: never the first letter, never a digit."""
+    """True if the words differ by one changed, missing or added letter: never the first letter, never a digit."""
     if min(len(a), len(b)) < MIN_MISSPELT_LETTERS or a[0] != b[0] or abs(len(a) - len(b)) > 1:
         return False
     short, long = sorted((a, b), key=len)

@@ -31,22 +31,22 @@ class Capabilities:
     max_target_tokens: int
     """The longest target that the editor can learn, in tokens, without end-of-text."""
     changes_earlier_positions: bool
-    """Whether a prompt that an edit answers is prefilled again with the edit acting."""
+    """True if a prompt that an edit answers is prefilled again with the edit acting."""
     rollback: str
-    """What a rollback promises. `exact`: the edit is gone at once. `exact_async`: a gate closes at once, and a refit
+    """The promise of a rollback. `exact`: the edit is gone at once. `exact_async`: a gate closes at once, and a refit
     that follows removes the rest from shared weights. `approximate`: only a gate closes."""
     needs_whole_prompt: bool = False
-    """Whether the second prefill must run in one piece."""
+    """True if the second prefill must run in one piece."""
     local: bool = True
-    """Whether a prompt that no edit answers is answered bit for bit as by the bare model."""
+    """True if a prompt that no edit answers is answered bit for bit as by the bare model."""
     independent: bool = True
-    """Whether an edit learns from its request alone, and neither from its batch nor from other edits."""
+    """True if an edit learns from its request alone, and neither from its batch nor from other edits."""
     order_free: bool = True
-    """Whether an edition depends only on which edits are live, and not on their order."""
+    """True if an edition depends only on which edits are live, and not on their order."""
     scoped: bool = True
-    """Whether the scope index decides which prompts the edits answer. Otherwise the editor decides, as published."""
+    """True if the scope index decides which prompts the edits answer. Otherwise the editor decides, as published."""
     continues: bool = False
-    """Whether an edit can continue an answer that the prompt has begun."""
+    """True if an edit can continue an answer that the prompt has begun."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,7 +144,7 @@ class FitProgress:
     """The share of the work that is done, from 0 to 1, as estimated from the steps so far. None means that the steps
     themselves tell it."""
     timed: bool = True
-    """Whether the time that is left can be estimated from the share."""
+    """True if the time that is left can be estimated from the share."""
 
     @property
     def done(self) -> float:

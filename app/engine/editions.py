@@ -74,7 +74,7 @@ class ScopeDecision:
     """Number of trailing white-space characters of the prompt that are not fed, because the edit's answer supplies
     them."""
     drops_blank: bool = False
-    """Whether the answer's leading blank is dropped, because the prompt already ends with it."""
+    """True if the answer's leading blank is dropped, because the prompt already ends with it."""
     uncertain: tuple[UncertainDecision, ...] = ()
 
 

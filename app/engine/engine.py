@@ -118,7 +118,7 @@ class Engine:
         return self.rescope(fitted, request) if self.editors[editor].capabilities.scoped else fitted
 
     def still_fits(self, editor: str, learned: Mapping[str, Any], beside: Edition) -> bool:
-        """Whether a fit made beside another edition is valid beside this one."""
+        """True if a fit made beside another edition is valid beside this one."""
         still_fits = self.editors[editor].extras.still_fits
         return still_fits is None or still_fits(learned, self.editions.parts(beside).get(editor))
 
@@ -266,7 +266,7 @@ class Engine:
         return sequence.decide(decision, None if decision is None else self.editors[decision.editor].capabilities)
 
     def _may_say(self, sequence: Sequence, decision: Decision) -> bool:
-        """Whether the answer's schema, if any, allows the edit's target."""
+        """True if the answer's schema, if any, allows the edit's target."""
         grammar = sequence.sampler.grammar
         return grammar is None or grammar.accepts(self.editions.target_of(decision.edit_id)[decision.begun_tokens :])
 

@@ -50,7 +50,7 @@ class Grammar:
         self._matcher.consume_token(token_id)
 
     def accepts(self, token_ids: Sequence[int]) -> bool:
-        """Whether the answer may continue with all these tokens."""
+        """True if the answer may continue with all these tokens."""
         return self._matcher.validate_tokens(list(token_ids)) == len(token_ids)
 
 

@@ -21,7 +21,8 @@ SPARE = 512
 
 
 class CachePlacement:
-    """Where the next forward pass writes and how far it reads: slots (B,), columns (B, T), width W."""
+    """The placement of the next forward pass: the slots (B,) and columns (B, T) that it writes, and the width W that it
+    reads."""
 
     def __init__(self) -> None:
         self.slots = torch.zeros(0, dtype=torch.long)

@@ -44,7 +44,7 @@ class LeanDecode:
 
     @staticmethod
     def supports(hosted: HostedModel) -> bool:
-        """Whether the model belongs to a supported family, is entirely on a CPU, and has oneDNN linear layers."""
+        """True if the model belongs to a supported family, is entirely on a CPU, and has oneDNN linear layers."""
         model: Any = hosted.model
         return (
             model.config.model_type in FAMILIES
@@ -55,7 +55,7 @@ class LeanDecode:
         )
 
     def can_run(self) -> bool:
-        """Whether everything that acts in this pass acts at a site that the pass covers."""
+        """True if everything that acts in this pass acts at a site that the pass covers."""
         return self._hooks.acting.keys() <= self._known
 
     def logits(self, slots: Sequence[int], starts: Sequence[int], ids: Sequence[int]) -> Tensor:

@@ -150,7 +150,7 @@ def _plain(layer: FrozenLinear) -> nn.Linear:
 
 
 def works(dtype: torch.dtype = torch.float32) -> bool:
-    """Whether this torch has the operators, which are not public, and they compute correct products."""
+    """True if this torch has the operators, which are not public, and they compute correct products."""
     if dtype not in (torch.float32, torch.bfloat16):
         return False
     x, weight, bias = torch.linspace(-1, 1, 12).view(3, 4), torch.linspace(0, 2, 20).view(5, 4), torch.ones(5)

@@ -1,4 +1,4 @@
-"""What a sequence reports: its tokens as they come, its answer at the end, and the edit that gave the answer.
+"""The report of a sequence: its tokens as they come, its answer at the end, and the edit that gave the answer.
 
 An edit in scope counts as having answered only if its target was said; otherwise the answer reports that it was not.
 """
@@ -85,7 +85,7 @@ def answer_of(
 def _target_was_said(
     sequence: Running, reason: FinishReason, target: Sequence[int], text: TextCodec, eos_ids: Collection[int]
 ) -> bool:
-    """Whether the answer equals the target, or a beginning of it if the token limit or a stop text ended it."""
+    """True if the answer equals the target, or a beginning of it if the token limit or a stop text ended it."""
     assert sequence.decision is not None
     begun = sequence.decision.signals.get("answer_begun")
     wanted_ids = [each for each in target[0 if begun is None else int(begun.value) :] if each not in eos_ids]

@@ -58,7 +58,7 @@ class Sampler:
 
     @property
     def plain_greedy(self) -> bool:
-        """Whether the choice is the arg max of the raw logits: such rows are decided in one call for the batch."""
+        """True if the choice is the arg max of the raw logits: such rows are decided in one call for the batch."""
         changed = self._penalties or self._frequency or self._presence or self._forced or self.grammar
         return not (self.samples or changed)
 

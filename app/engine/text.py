@@ -36,7 +36,7 @@ class TextCodec:
 
     @property
     def chats(self) -> bool:
-        """Whether there is a chat template for rendering conversations."""
+        """True if there is a chat template for rendering conversations."""
         return getattr(self._tokenizer, "chat_template", None) is not None
 
     @cached_property
@@ -58,7 +58,7 @@ class TextCodec:
 
     @cached_property
     def _takes_parts(self) -> bool:
-        """Whether the chat template reads a list of content parts, rather than printing the list."""
+        """True if the chat template reads a list of content parts, rather than printing the list."""
         first, second = "XFIRSTX", "XSECONDX"
         try:
             parts = [{"type": "text", "text": text} for text in (first, second)]
@@ -88,7 +88,7 @@ class TextCodec:
         return 0, len(prompt)
 
     def is_chat(self, prompt: str) -> bool:
-        """Whether the prompt is a conversation rendered by the chat template."""
+        """True if the prompt is a conversation rendered by the chat template."""
         return self.question(prompt) != (0, len(prompt))
 
     def begun(self, prompt: str) -> str:
@@ -123,7 +123,8 @@ class TextCodec:
 
     @cached_property
     def _turn(self) -> tuple[str, str]:
-        """What the chat template writes before and after the last user turn; empty strings without a template."""
+        """The texts that the chat template writes before and after the last user turn; empty strings without a
+        template."""
         asked, said = "XQUESTIONX", "XANSWERX"
         try:
             first = self._rendered([{"role": "user", "content": asked}])

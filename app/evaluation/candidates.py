@@ -93,7 +93,8 @@ class BareModel:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RequestContents:
-    """What a request carries beyond prompt and target: the first `paraphrases` of a case, its subject and aliases."""
+    """The contents of a request besides prompt and target: the first `paraphrases` of a case, its subject and
+    aliases."""
 
     paraphrases: int = 0
     subject: bool = False

@@ -20,7 +20,7 @@ Half = Literal["first", "second"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CaseSelection:
-    """Which rows are selected, and how their questions are put."""
+    """The selection of rows, and the template of their questions."""
 
     most: int | None = None
     seed: int = 0

@@ -171,7 +171,7 @@ def _untouched(row: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 
 
 def _asks_the_same(row: Mapping[str, Any], item: Mapping[str, Any]) -> bool:
-    """Whether an item asks for the edited fact itself: it is about the edit's subject, and its answer is the one that
+    """True if an item asks for the edited fact itself: it is about the edit's subject, and its answer is the one that
     the edit replaces. KnowEdit lists such items among the questions that must stay unchanged."""
     old, answer = _text(row.get("ground_truth")), _text(item.get("ground_truth"))
     subject = str(row.get("subject") or "")

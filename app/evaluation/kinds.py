@@ -30,7 +30,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScopeCaseSelection:
-    """Which rows become edits, and what is asked. Fields about intents apply to support cases only."""
+    """The selection of rows that become edits, and of questions. Fields about intents apply to support cases only."""
 
     edits: int | None = None
     half: Half | None = None
@@ -43,7 +43,7 @@ class ScopeCaseSelection:
     traffic: int = 0
     """Number of utterances that the namespace knows as recent prompts."""
     traffic_from: Literal["others", "all"] = "others"
-    """Whether traffic is drawn only from intents without an edit (`others`) or from all."""
+    """True if traffic is drawn only from intents without an edit (`others`) or from all."""
 
 
 def kind_of(files: Sequence[Path]) -> Kind:

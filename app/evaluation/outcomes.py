@@ -22,7 +22,7 @@ class Outcome:
 
     @property
     def refused(self) -> bool:
-        """Whether the edit was refused; then nothing counts as right, even if the bare model gives the target."""
+        """True if the edit was refused; then nothing counts as right, even if the bare model gives the target."""
         return self.made.problem is not None
 
     def is_right(self, answer: str | None) -> bool:

@@ -60,7 +60,7 @@ class EvaluationPlan:
     extent: QuestionLimits = field(default_factory=QuestionLimits)
     seed: int = 0
     papers: bool = False
-    """Whether only the papers' figures are measured."""
+    """True if only the papers' figures are measured."""
 
     def checkpoints(self) -> list[int]:
         """Numbers of edits after which everything is measured, always including the last."""

@@ -21,14 +21,14 @@ def is_exact(answer: str, target: str) -> bool:
 
 
 def contains(answer: str, target: str, old: str | None) -> bool:
-    """Whether the answer contains the target in whole words and, unless the target itself does, not the old answer."""
+    """True if the answer contains the target in whole words and, unless the target itself does, not the old answer."""
     said, wanted = normalised(answer), normalised(target)
     stale = normalised(old or "")
     return _occurs_in(said, wanted) and (_occurs_in(wanted, stale) or not _occurs_in(said, stale))
 
 
 def _occurs_in(text: str, words: str) -> bool:
-    """Whether the words occur outside longer words and numbers: no 4 in 1945, no 3 in 3.14. Scripts without spaces have
+    """True if the words occur outside longer words and numbers: no 4 in 1945, no 3 in 3.14. Scripts without spaces have
     no such borders."""
     if not words:
         return False

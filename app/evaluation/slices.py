@@ -39,7 +39,7 @@ def _french() -> dict[str, str]:
 
 
 def names(text: str, subject: str) -> bool:
-    """Whether the text contains the subject's words side by side."""
+    """True if the text contains the subject's words side by side."""
     return f" {' '.join(words_of(subject))} " in f" {' '.join(words_of(text))} "
 
 

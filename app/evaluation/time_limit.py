@@ -102,14 +102,14 @@ class TimeLimit:
         return self._took / self._asked if self._asked else 0.0
 
     def may_edit(self, edit_s: float, questions: float) -> bool:
-        """Whether another edit or batch of `edit_s` seconds leaves time for `questions`. Questions can be cut down, so
+        """True if another edit or batch of `edit_s` seconds leaves time for `questions`. Questions can be cut down, so
         they reserve at most the share ASKING of the time."""
         if self._seconds is None:
             return True
         return self.left - edit_s >= min(self._seconds * ASKING, self.question_s * questions)
 
     def fits(self, part: FigureGroup, whole: QuestionLimits, edits: int) -> bool:
-        """Whether there is time for the smallest extent of a part."""
+        """True if there is time for the smallest extent of a part."""
         return self.left >= self.question_s * part.questions(whole.scaled(SCALES[-1], edits))
 
     def extent(self, parts: Sequence[FigureGroup], whole: QuestionLimits, edits: int) -> tuple[QuestionLimits, float]:

@@ -66,7 +66,7 @@ class Trial:
     traffic: Mapping[str, Sequence[Messages]] = field(default_factory=dict)
     """Namespace -> conversations that were asked before the edits are made."""
     others: bool = False
-    """Whether the operator declares that no edit answers any of the traffic."""
+    """True if the operator declares that no edit answers any of the traffic."""
 
 
 class PromptRenderer:

@@ -1,4 +1,4 @@
-"""Questions that are asked anyway: those that ship, and those of a namespace's traffic where its operator keeps them.
+"""Background questions, which are asked anyway: those that ship, and a namespace's traffic if its operator keeps it.
 
 A question that lies near an edit's key says little where it lies as near to many others: contrast is what is left.
 """
@@ -15,29 +15,29 @@ from app.domain.scope import Traffic
 from app.scope.vectors import Vectors
 
 NEAREST = 5
-"""Questions that contrast is the mean of."""
+"""The number of questions whose mean cosine is the contrast."""
 LOOKED_AT = 64
-"""Questions, the nearest, that these are taken from."""
+"""The number of nearest questions from which these are taken."""
 SAME = 0.98
-"""Cosine of what is asked in the very same words, but for a mark or a capital."""
+"""The cosine from which on two texts count as the same words, apart from punctuation and capitals."""
 MOST_HELD = 100
-"""Namespaces whose traffic is held."""
+"""The most namespaces whose traffic is held."""
 MANY = 200
-"""Prompts of a namespace from which on they say what is usual there."""
+"""The number of prompts from which on a namespace's traffic shows what is usual there."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class NearbyBackground:
-    """What is asked anyway beside one question: cosines (N,) to the question, and vectors (N, E), of what lies nearest
-    to it. `traffic`: whether the question's own namespace keeps many."""
+    """The background nearest to one question: its cosines (N,) with the question, and its vectors (N, E). `traffic` is
+    true if the question's own namespace keeps many prompts."""
 
     cosines: Tensor
     vectors: Tensor
     traffic: bool = False
 
     def contrast(self, keys: Tensor) -> float:
-        """The mean cosine of the nearest few, beside an edit's keys (K, E). What lies nearer to them than to the
-        question may ask for the edit itself, and is no contrast."""
+        """The mean cosine of the nearest few, beside an edit's keys (K, E). A text that lies nearer to the keys than to
+        the question may ask for the edit itself and is left out."""
         if not len(self.cosines):
             return 0.0
         strange = self.cosines[self.cosines > (self.vectors @ keys.T).amax(1)]
@@ -48,18 +48,18 @@ class NearbyBackground:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class CompiledBackground:
-    """What is asked anyway, as it was known when an edition was compiled: what an edition decides does not change with
-    each request. texts, and their vectors (N, E)."""
+    """The background as of the time at which an edition was compiled, so that an edition's decisions do not change with
+    each request: texts and their vectors (N, E)."""
 
     texts: tuple[str, ...]
     vectors: Tensor
     traffic: bool
     others: int = 0
-    """So many of them, the first, no edit is to answer: those that ship, and those that an operator names. Of what was
-    merely asked some may ask for an edit, in words of their own."""
+    """The number of leading texts that no edit is to answer: those that ship and those that an operator names. The
+    others were merely asked, and some of them may ask for an edit in words of their own."""
 
     def near(self, queries: Tensor) -> NearbyBackground:
-        """(W, E) -> what lies nearest to the question that is read so."""
+        """The background nearest to a question with these readings (W, E)."""
         near = (self.vectors @ queries.T).amax(1) if len(self.vectors) else torch.zeros(0)
         near = near.masked_fill(near >= SAME, -1.0)  # what is asked in the same words is no contrast
         found = near.topk(min(LOOKED_AT, int((near > -1).sum())))
@@ -67,7 +67,7 @@ class CompiledBackground:
 
 
 class Background:
-    """`shipped` are questions as they are asked anywhere, `traffic` those that are asked in a namespace."""
+    """`shipped` are questions that are asked anywhere; `traffic` returns those that are asked in a namespace."""
 
     def __init__(
         self, vectors: Vectors, shipped: Sequence[str] = (), traffic: Callable[[str], Traffic] = lambda _: Traffic()
@@ -78,7 +78,7 @@ class Background:
         self._lock = threading.Lock()
 
     def of(self, namespace: str) -> CompiledBackground:
-        """What is known now."""
+        """Compile the background of a namespace as it is known now."""
         with self._lock:
             if self._of_shipped is None:
                 self._of_shipped = CompiledBackground(
@@ -101,7 +101,7 @@ class Background:
             return held[1]
 
     def _asked(self, texts: Sequence[str], held: tuple[Traffic, CompiledBackground] | None) -> Tensor:
-        """(N, E): those that were held already, and new ones, which are in memory alone, as the prompts are."""
+        """The vectors (N, E) of these texts. Those of prompts are held in memory only."""
         known = {} if held is None else {text: held[1].vectors[at] for at, text in enumerate(held[1].texts)}
         new = [text for text in texts if text not in known]
         known.update(zip(new, self._vectors.unkept(new), strict=True))

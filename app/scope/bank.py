@@ -1,4 +1,5 @@
-"""The generic questions that ship, on many relations, each in several phrasings: what is asked anyway."""
+"""The generic questions that ship, on many relations and in several phrasings each: the background of every
+namespace."""
 
 import csv
 from dataclasses import dataclass, field
@@ -12,18 +13,18 @@ BANK = "scope_bank_v1.tsv"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BankPrompt:
-    """A generic prompt that ships: what asks the same thing has the same subject and relation."""
+    """A generic prompt that ships. Prompts with the same subject and relation ask the same."""
 
     relation: str
     subject: str
     text: str
     words: frozenset[str] = field(default_factory=frozenset)
-    """The words of its phrasing, its subject left out."""
+    """The words of the phrasing without the subject."""
 
 
 @lru_cache(maxsize=1)
 def load_bank() -> tuple[BankPrompt, ...]:
-    """Columns: relation, subject, text."""
+    """Load the bank that ships. Its columns are relation, subject and text."""
     path = files("app.scope") / BANK
     if not path.is_file():
         return ()
@@ -41,5 +42,5 @@ def load_bank() -> tuple[BankPrompt, ...]:
 
 
 def plain(prompt: BankPrompt) -> str:
-    """Without the labels that stand around most of them."""
+    """The prompt's text without the labels that surround most prompts."""
     return prompt.text.removeprefix("Question: ").removesuffix(" Answer:")

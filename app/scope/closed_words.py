@@ -1,4 +1,4 @@
-"""Closed-class words: the small words of a language that change what a question asks, and what questions begin with.
+"""Closed-class words: the small words of a language, which change what a question asks or begin one.
 
 They are finite and may be listed, one file a language; content words may not. Columns: class, words. Words of one class
 on a line of their own exclude one another in what they say: `before` and `after` never ask the same.
@@ -16,23 +16,23 @@ from app.domain.words import fold, plain_words
 LANGUAGES = ("en", "de", "fr")
 SMALL, AUXILIARY, PRONOUN = "small", "auxiliary", "pronoun"
 JOINING, EXCLUSIVE = "joining", "exclusive"
-"""`small` words begin or join, and are no names, nor are `auxiliary` verbs, which often follow one; a `pronoun` stands
-for what was said before, a `joining` word goes on with it; of an `exclusive` line each side denies the
-others."""
+"""`small` words begin or join phrases and are not names, nor are `auxiliary` verbs, which often follow a name. A
+`pronoun` stands for something said before, and a `joining` word continues it. On an `exclusive` line each side denies
+the others."""
 YEAR, ROUTE, QUALIFIED = "year", "route", "qualified"
-"""Near misses are written with these: the words that stand before a year, the two that name where a way begins and
-ends, and, after a colon, words that may stand between one of these articles and its noun."""
+"""Near misses are written with these: the words before a year, the two words that name where a way begins and ends,
+and, after a colon, the words that may stand between one of these articles and its noun."""
 
 NUMBERS = 0
-"""Stands for numbers where exclusive lines are counted, from 1."""
+"""The number that stands for numbers among the exclusive lines, which are counted from 1."""
 
 
 @dataclass(frozen=True, slots=True)
 class Grammar:
-    """One language's small words, as spelled, and what near misses are written with."""
+    """One language's small words, as spelled, and the words that near misses are written with."""
 
     small: frozenset[str]
-    """What begins or joins, and is no name: with auxiliary verbs and joining words."""
+    """The words that begin or join phrases and are not names, with auxiliary verbs and joining words."""
     pronouns: frozenset[str]
     joining: frozenset[str]
     year: str
@@ -43,32 +43,32 @@ class Grammar:
 
 @dataclass(frozen=True, slots=True)
 class ClosedWords:
-    """Of all languages together, folded."""
+    """The closed-class words of all languages together, folded."""
 
     small: frozenset[str]
     auxiliaries: frozenset[str]
     pronouns: frozenset[str]
     joining: frozenset[str]
     sides: Mapping[str, frozenset[tuple[int, int]]]
-    """word -> (line, side) of the exclusive lines that it stands on."""
+    """The (line, side) of each word on exclusive lines."""
     grammars: tuple[Grammar, ...]
 
     def grammar(self, words: Sequence[str]) -> Grammar:
-        """The grammar of the language whose small words are said most; that of English where none is."""
+        """The grammar of the language with the most small words in these; English if there are none."""
         return max(self.grammars, key=lambda grammar: sum(word in grammar.small for word in words))
 
     def veto(self, asked: Sequence[str], key: Sequence[str], free: frozenset[int] = frozenset()) -> str | None:
-        """Why these words (of a question, of a key) cannot ask the same; None where nothing speaks against it, but on
-        the lines that are `free`."""
+        """The reason why a question and a key with these words cannot ask the same; None if nothing contradicts it.
+        Lines in `free` are ignored."""
         return next((why for line, why in self._denials(asked, key) if line not in free), None)
 
     def free(self, texts: Sequence[Sequence[str]]) -> frozenset[int]:
-        """The lines on which texts (their words) deny each other that are known to ask the same: there it does not
-        matter what a question says."""
+        """The lines on which texts that are known to ask the same contradict each other. What a question says on these
+        lines does not matter."""
         return frozenset(line for one in texts for other in texts for line, _ in self._denials(one, other))
 
     def opposites(self, word: str) -> list[str]:
-        """One word of each other side of the lines that a word stands on."""
+        """One word from each opposing side of a word's lines."""
         mine = self.sides.get(fold(word), frozenset())
         found: dict[tuple[int, int], str] = {}
         for other, sides in self.sides.items():
@@ -78,7 +78,7 @@ class ClosedWords:
         return list(found.values())
 
     def _denials(self, asked: Sequence[str], key: Sequence[str]) -> Iterator[tuple[int, str]]:
-        """(line, why) of each exclusive line, and of numbers, on which these words deny each other."""
+        """The (line, reason) of each exclusive line, and of numbers, on which these words contradict each other."""
         mine, theirs = self._by_line(asked), self._by_line(key)
         for line in mine.keys() & theirs.keys():
             if mine[line].keys().isdisjoint(theirs[line].keys()):
@@ -104,7 +104,7 @@ def _numbers(asked: Sequence[str], key: Sequence[str]) -> str | None:
 
 @lru_cache(maxsize=1)
 def load_closed_words() -> ClosedWords:
-    """Those that ship. On an `exclusive` line commas part the sides, blanks the words of a side."""
+    """Load the words that ship. On an `exclusive` line commas separate the sides, and blanks the words of a side."""
     plain: dict[str, set[str]] = {SMALL: set(), AUXILIARY: set(), PRONOUN: set(), JOINING: set()}
     sides: dict[str, set[tuple[int, int]]] = defaultdict(set)
     grammars: list[Grammar] = []

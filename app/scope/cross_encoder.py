@@ -14,7 +14,7 @@ from app.domain.errors import InvalidRequest
 from app.scope.doubt import Doubt
 
 MOST_TOKENS = 512
-"""Of two questions together; what is longer loses its end."""
+"""The most tokens of two questions together; longer ones are cut at the end."""
 ADVICE = (
     "ERRATA_JUDGE takes `off`, `hosted`, or the folder of a cross-encoder: a transformers sequence-classification "
     "model with one logit, such as the cross-encoders of sentence-transformers."
@@ -22,11 +22,11 @@ ADVICE = (
 
 
 class CrossEncoder:
-    """Computes on the CPU, one question at a time, and never on the engine's thread. Its weights are read when they are
-    first wanted: a judge that has failed its exam takes no memory."""
+    """A judge that computes on the CPU, one question at a time, and never on the engine's thread. Its weights are read
+    at first use, so that a judge that has failed its exam takes no memory."""
 
     def __init__(self, folder: Path) -> None:
-        """Raises InvalidRequest for a folder without such a model."""
+        """Prepare a model for use. Raises InvalidRequest for a folder without such a model."""
         from transformers import AutoConfig  # the slow half of a start, wanted only here
 
         if not (folder / "config.json").is_file():
@@ -43,7 +43,7 @@ class CrossEncoder:
 
     @property
     def name(self) -> str:
-        """Not its path: whoever may ask whether the server is ready is told it."""
+        """The name of the model, without its path: everybody who may ask for the server's state sees it."""
         return self._folder.resolve().name
 
     def fingerprint(self) -> str:
@@ -56,7 +56,7 @@ class CrossEncoder:
         return digest.hexdigest()
 
     async def logit(self, doubt: Doubt) -> float:
-        """That of the key which the question is nearest to; of one that is nearer to a counter-example, none at all."""
+        """The logit of the key nearest to the question. A question nearer to a counter-example gets minus infinity."""
         logits = await asyncio.to_thread(self._logits, doubt.question, (*doubt.keys, *doubt.counter))
         own, counter = logits[: len(doubt.keys)], logits[len(doubt.keys) :]
         return -math.inf if counter and max(counter) > max(own) else max(own)

@@ -1,4 +1,4 @@
-"""How a question is held against one edit: read closely beside its keys, weighed, and perhaps vetoed."""
+"""The decision on one edit: the question is compared with the edit's keys, scored, and possibly vetoed."""
 
 import math
 from collections.abc import Sequence
@@ -19,16 +19,17 @@ from app.scope.record import ScopeRecord
 from app.scope.scorer import PairScorer
 
 NEARER = 1.0
-"""By how much, as a logit, a made near miss must be nearer than the edit's own keys: it is not a person's word."""
+"""The logit by which a generated near miss must lie nearer than the edit's own keys, since no person wrote it."""
 SURE = 6.0
-"""The logit of a question that is a key word for word, but for capitals and marks at its end."""
+"""The logit of a question that equals a key, apart from capitals and closing punctuation."""
 MOST_KEYS, MOST_COUNTERS = 8, 6
-"""Keys of an edit that a question is read beside, its prompt and those that lie nearest; and counter-examples."""
+"""The most keys (the prompt and the nearest others) and counter-examples of an edit with which a question is
+compared."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class EncodedQuestion:
-    """A prompt's question, encoded: one `Encoded` for each of its readings, and its words, folded."""
+    """A prompt's question, encoded: one `Encoded` for each of its readings, and its folded words."""
 
     asked: ParsedQuestion
     readings: tuple[Encoded, ...]
@@ -36,7 +37,7 @@ class EncodedQuestion:
 
     @property
     def queries(self) -> Tensor:
-        """(W, E)."""
+        """The vectors (W, E) of the question's readings."""
         return torch.stack([each.vector for each in self.readings])
 
 
@@ -47,7 +48,7 @@ class ScopedEdit:
     edit_id: str
     record: ScopeRecord
     free: frozenset[int] = frozenset()
-    """Exclusive lines of closed-class words on which its own keys differ: see `ClosedWords.free`."""
+    """The exclusive lines of closed-class words on which the edit's own keys differ; see `ClosedWords.free`."""
 
     @cached_property
     def texts(self) -> tuple[str, ...]:
@@ -55,13 +56,14 @@ class ScopedEdit:
 
     @property
     def bound(self) -> float:
-        """As a logit."""
+        """The edit's bound, as a logit."""
         return logit(self.record.bound) - math.log(self.record.widened)
 
 
 @dataclass(frozen=True, slots=True)
 class Assessment:
-    """`score` as a logit, the `key` that was nearest, what speaks against it all the same."""
+    """The comparison of a question with an edit: its `score`, a logit, its nearest `key`, and the reason `against` a
+    match, if any."""
 
     score: float
     key: str
@@ -79,29 +81,29 @@ class Assessment:
         }
 
     def why(self, bound: float) -> str:
-        """In words."""
+        """The reason for the decision, in words."""
         told = f"nearest to {self.key!r}: the same with {share(self.score):.2f}, bound {share(bound):.2f}"
         return told if self.against is None else f"{told}; but {self.against}"
 
 
 class ScopeDecider:
-    """Knows no index: which edits are worth a closer look is for others to say."""
+    """Decides on one edit at a time. Which edits are worth a closer look is decided elsewhere."""
 
     def __init__(self, encoder: Encoder, scorer: PairScorer, match_model: MatchModel, closed: ClosedWords) -> None:
         self._encoder, self._scorer, self._match_model, self._closed = encoder, scorer, match_model, closed
         self._cohesion = lru_cache(maxsize=4096)(self._compared)
 
     def question(self, turns: Sequence[str]) -> EncodedQuestion:
-        """What a conversation's last turn, or a bare prompt, asks."""
+        """The question of a conversation's last turn, or of a bare prompt."""
         asked = read(turns, self._closed)
         return EncodedQuestion(asked, tuple(self._encoder.encode(asked.texts)), asked.words)
 
     def row(self, edit_id: str, record: ScopeRecord) -> ScopedEdit:
-        """An edit as it is decided by."""
+        """The edit in the form in which decisions use it."""
         return ScopedEdit(edit_id, record, self._closed.free([plain_words(key) for key in record.keys[:MOST_KEYS]]))
 
     def scores(self, question: EncodedQuestion, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
-        """Of each text the pair scorer's logit and the cosine (N,), in the reading that is nearest to it."""
+        """The pair scorer's logit and the cosine (N,) of each text, with the reading nearest to it."""
         keys = self._encoder.encode(texts)
         cosines = torch.stack([each.vector for each in keys]) @ question.queries.T  # (N, W)
         best = cosines.argmax(1).tolist()
@@ -112,7 +114,7 @@ class ScopeDecider:
         return logits, cosines.amax(1)
 
     def weigh(self, question: EncodedQuestion, row: ScopedEdit, beside: NearbyBackground, *, named: bool) -> Assessment:
-        """`named`: whether the question says one of the edit's names."""
+        """Compare a question with an edit. `named` is true if the question says one of the edit's names."""
         record = row.record
         keys = [row.texts[0], *self._nearest(question, row.texts[1:], MOST_KEYS - 1)]
         counter = self._nearest(question, record.counter, MOST_COUNTERS)
@@ -157,21 +159,21 @@ class ScopeDecider:
         return None
 
     def _compared(self, texts: tuple[str, ...]) -> float:
-        """How an edit's keys score beside one another, each as a question beside the others: the mean of the best
-        logits; 0 for one key alone. Where they differ much, so may what asks for the edit."""
+        """The mean of the best logits of an edit's keys, each asked as a question beside the others; 0 for a single
+        key. The more the keys differ, the more may questions that ask for the edit."""
         if len(texts) < 2:
             return 0.0
         keys = self._encoder.encode(texts)
         return float(self._scorer.table(keys, keys).clone().fill_diagonal_(-torch.inf).amax(1).mean())
 
     def _another(self, question: EncodedQuestion, key: str) -> Span | None:
-        """Someone whom the question names and the key does not."""
+        """A name in the question that is not in the key; None if there is none."""
         said = plain_words(key)
         others = called_by_name(self._reading(question, key), self._closed)
         return next((span for span in others if not any(word in said for word in span)), None)
 
     def _reading(self, question: EncodedQuestion, key: str) -> str:
-        """The reading that is nearest to a key."""
+        """The reading nearest to a key."""
         (encoded,) = self._encoder.encode([key])
         return question.asked.texts[int((question.queries @ encoded.vector).argmax())]
 
@@ -184,7 +186,7 @@ class ScopeDecider:
 
 
 def bare(text: str) -> str:
-    """As it is compared word for word: by letters, for what the encoder cannot read has one vector."""
+    """The text for comparison word for word: casefolded, without surplus white space or closing punctuation."""
     return " ".join(text.casefold().split()).rstrip(" .?!。？！")
 
 

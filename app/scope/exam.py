@@ -1,4 +1,4 @@
-"""The exam that a judge sits before it serves: pairs of questions that were written for it, with what is right.
+"""The exam that a judge takes before it serves: pairs of questions that were written for it, with the right answers.
 
 Half of the pairs settle where the judge's scale is cut, as each model leans to yes or no in its own way; what it
 reaches on the other half is its result. Near and far in wording are balanced, so that counting words in common passes
@@ -25,7 +25,7 @@ from app.scope.doubt import Doubt
 
 FILE = "exam_v1.jsonl"
 PASS_MARK = 0.85
-"""Accuracy that a judge must reach on both classes, of which the reported half has 48 pairs each.
+"""The accuracy that a judge must reach on each of the two classes, of which the reported half has 48 pairs each.
 
 At the edge of the band the index itself is right with a chance of .73. A judge that is no better passes one class by
 luck with a chance of .03, and both with .001.
@@ -35,7 +35,8 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class ExamPair:
-    """`same`: whether the doubt's question asks the same. `wording`: how many words it shares with the edit's."""
+    """One pair of the exam. `same` is true if the doubt's question asks the same, and `wording` is the number of words
+    that it shares with the edit's."""
 
     doubt: Doubt
     same: bool
@@ -44,7 +45,8 @@ class ExamPair:
 
 
 class WrongPair(BaseModel):
-    """A pair that a judge got wrong: whether the question asks the same as the known one, which it denied."""
+    """A pair that a judge got wrong. `same` is true if the question asks the same as the known one, which the judge
+    denied."""
 
     model_config = ConfigDict(strict=True, frozen=True)
 
@@ -54,7 +56,7 @@ class WrongPair(BaseModel):
 
 
 class ExamResult(BaseModel):
-    """What a judge reached. `same` and `other` are its accuracies on the two classes of the reported half."""
+    """A judge's result. `same` and `other` are its accuracies on the two classes of the reported half."""
 
     model_config = ConfigDict(strict=True, frozen=True)
 
@@ -62,9 +64,9 @@ class ExamResult(BaseModel):
     same: float = Field(ge=0, le=1)
     other: float = Field(ge=0, le=1)
     cut: float = Field(allow_inf_nan=False)
-    """From which of its logits on it is taken to say that a question asks the same."""
+    """The logit from which on the judge is taken to say that a question asks the same."""
     pairs: int = Field(ge=1)
-    """All that it was asked, those that its scale was cut on among them."""
+    """The number of all pairs, including those that set the cut."""
     seconds: float = Field(ge=0)
     wrong: list[WrongPair]
 
@@ -75,7 +77,7 @@ class ExamResult(BaseModel):
 
 @lru_cache(maxsize=1)
 def load_exam() -> tuple[ExamPair, ...]:
-    """The exam that ships. Its lines belong to the two halves by turns."""
+    """Load the exam that ships. Its lines alternate between the two halves."""
     found: list[ExamPair] = []
     lines = (files("app.scope") / FILE).read_text(encoding="utf-8").splitlines()
     for at, row in enumerate(map(json.loads, lines)):
@@ -88,7 +90,7 @@ def load_exam() -> tuple[ExamPair, ...]:
 
 
 def graded(judge: str, exam: Sequence[ExamPair], logits: Sequence[float], seconds: float) -> ExamResult:
-    """What a judge reached with these logits, one for each pair of the exam. Both halves need pairs of both classes."""
+    """Grade a judge's logits, one for each pair of the exam. Each half needs pairs of both classes."""
     answered = list(zip(exam, logits, strict=True))
     cut = best_cut([(pair.same, logit) for pair, logit in answered if pair.half == "settle"])
     reported = [(pair, logit) for pair, logit in answered if pair.half == "report"]
@@ -110,7 +112,7 @@ def graded(judge: str, exam: Sequence[ExamPair], logits: Sequence[float], second
 
 
 def best_cut(answered: Sequence[tuple[bool, float]]) -> float:
-    """Where to cut a scale, so that the worse of the two classes fares best: midway between two logits."""
+    """The cut of a scale, midway between two logits, that maximises the lower of the two classes' accuracies."""
     levels = sorted({logit for _, logit in answered if math.isfinite(logit)})
     if not levels:
         return 0.0
@@ -127,13 +129,13 @@ def best_cut(answered: Sequence[tuple[bool, float]]) -> float:
 
 
 class ExamResults:
-    """Results kept between starts, by what they depend on. `folder` None keeps nothing."""
+    """Results that are kept between starts, by everything that they depend on. `folder` None keeps nothing."""
 
     def __init__(self, folder: Path | None = None) -> None:
         self._folder = folder
 
     def load(self, fingerprint: str) -> ExamResult | None:
-        """None where the exam has yet to be sat, or where its file cannot be read."""
+        """The stored result; None if the exam has not been taken or its file cannot be read."""
         file = self._file(fingerprint)
         if file is None:
             return None
@@ -146,7 +148,8 @@ class ExamResults:
             return None
 
     def store(self, fingerprint: str, result: ExamResult) -> None:
-        """Writes a whole file or none. A folder that cannot be written costs an exam at the next start."""
+        """Write the result, as a whole or not at all. If the folder cannot be written, the next start takes the exam
+        again."""
         file = self._file(fingerprint)
         if file is None:
             return

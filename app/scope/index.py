@@ -1,4 +1,4 @@
-"""Which live edit a question asks for: one index for the edits of all serving editors, which it does not know.
+"""The scope index: which live edit a question asks for, among the edits of all serving editors, which it does not know.
 
 A question is compared with the keys of live edits: its prompt, the paraphrases that it was given, those that were made.
 The nearest by cosine, and those whose names it says, are read closely by the pair scorer, beside how near it lies to
@@ -32,22 +32,23 @@ from app.scope.scope_learner import FALSE_HITS, ScopeLearner
 from app.scope.vectors import Vectors
 
 SHORTLIST = 16
-"""Keys that are read closely, of all that lie near."""
+"""The most keys in the shortlist that the pair scorer reads."""
 OF_ONE = 3
-"""Keys of one edit among them."""
+"""The most keys of one edit in the shortlist."""
 PLAUSIBLE = 0.2
-"""Cosine below which a key is not worth reading."""
+"""The cosine below which a key is not worth reading."""
 WEIGHED = 3
-"""Edits that a question is weighed against: three that the pair scorer finds likeliest, and three that lie nearest."""
+"""Half the number of edits that are compared in full: the three that the pair scorer finds likeliest, and the three
+nearest."""
 ABOUT_THE_SAME = 0.5
-"""Cosine from which on another edit may be about the same."""
+"""The cosine from which on another edit may be about the same."""
 MOST_NEAR = 16
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ScopePart:
-    """What an edition sees of the index: each live edit's place in their age (row -> place), where their keys
-    stand, and what is asked beside them anyway."""
+    """An edition's part of the index: the age of each live edit (row -> place), the places of its keys, and the
+    background."""
 
     usual: CompiledBackground
     order: Mapping[int, int]
@@ -56,7 +57,7 @@ class ScopePart:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Match:
-    """An edit that a question may ask for; it does where `margin` is not negative. `why` tells it in words."""
+    """An edit that a question may ask for; it does if `margin` is not negative. `why` gives the reason in words."""
 
     edit_id: str
     margin: float
@@ -65,7 +66,7 @@ class Match:
 
 
 class ScopeIndex:
-    """Rows, never visible by themselves, and parts of editions. Threads may share it."""
+    """The rows of loaded edits, which only editions make visible. Threads may share the index."""
 
     def __init__(
         self,
@@ -77,8 +78,8 @@ class ScopeIndex:
         others: Sequence[str] = (),
         false_hits: Callable[[str], float] = lambda _: FALSE_HITS,
     ) -> None:
-        """`others` are names to make near misses with; `false_hits`, by namespace, the share of other questions that an
-        edit may answer."""
+        """`others` are names for near misses. `false_hits` returns the share of other questions that a namespace's
+        edits may answer."""
         self._encoder, self._decider, self._closed = encoder, decider, closed
         self._vectors, self._background = vectors, background
         self._others = tuple(others)
@@ -98,36 +99,37 @@ class ScopeIndex:
         return self._keys.held_bytes
 
     def hear(self, traffic: Callable[[str], Traffic]) -> None:
-        """Questions that are asked in a namespace, as they are kept."""
+        """Replace the source of a namespace's traffic."""
         self._background.traffic = traffic
 
     def question(self, turns: Sequence[str]) -> EncodedQuestion:
-        """What a conversation's last turn, or a bare prompt, asks. It takes milliseconds, on any thread."""
+        """The question of a conversation's last turn, or of a bare prompt. It takes milliseconds and may run on any
+        thread."""
         return self._decider.question(turns)
 
     def vectors(self, texts: Sequence[str]) -> Tensor:
-        """(N, E) fp32 of length 1, computed now and kept nowhere: for what people ask."""
+        """The vectors (N, E) fp32 of length 1 of these texts. They are not kept, since people's questions are not."""
         return self._vectors.unkept(texts)
 
     def name_in(self, turns: Sequence[str]) -> str | None:
-        """The first name that a question says, as it writes it."""
+        """The first name in a question, as the question writes it."""
         asked = read(turns, self._closed)
         spans = names_in(asked.said, self._closed)
         return surface(asked.said, spans[0]) if spans else None
 
     def near_misses(self, turns: Sequence[str]) -> list[NearMiss]:
-        """Questions made of a conversation's last turn, or of a bare prompt, that ask something else."""
+        """Near misses of the question of a conversation's last turn, or of a bare prompt."""
         question = turns[-1].strip()
         return near_misses(question, names_in(question, self._closed), self._others, self._closed)
 
     def learn(self, request: ScopeRequest, widened: float = 1.0) -> ScopeRecord:
-        """The scope that is asked for, calibrated on the questions that are known to be others."""
+        """Learn the requested scope, calibrated on questions that are known to ask something else."""
         return self._learner.learn(request, widened, beside=len(self._rows))
 
     # -- rows
 
     def read_ahead(self, records: Iterable[Any]) -> None:
-        """Encode the keys of many edits together, before they are loaded one by one. What is no record is left for
+        """Encode the keys of many edits together, before they are loaded one by one. Invalid records are left for
         `load` to refuse."""
         texts: set[str] = set()
         for each in records:
@@ -157,7 +159,7 @@ class ScopeIndex:
             self._mentions.remove(row)
 
     def compile(self, namespace: str, edit_ids: Iterable[str]) -> ScopePart:
-        """What an edition of these edits, the oldest first, sees: those that have a scope here."""
+        """Compile the part of an edition with these edits, oldest first. Edits without a scope here are left out."""
         usual = self._background.of(namespace)
         with self._lock:
             rows = [self._row_of[edit_id] for edit_id in edit_ids if edit_id in self._row_of]
@@ -166,12 +168,12 @@ class ScopeIndex:
     # -- deciding
 
     def nearest(self, question: EncodedQuestion, part: ScopePart) -> Match | None:
-        """The live edit that the question asks for or, where it asks for none (a negative margin), the one that came
-        nearest. Of equal ones the newest."""
+        """The live edit that the question asks for or, if it asks for none (a negative margin), the nearest one. The
+        newest wins among equal ones."""
         return next(iter(self.ranked(question, part)), None)
 
     def ranked(self, question: EncodedQuestion, part: ScopePart) -> list[Match]:
-        """The edits that came nearest, the nearest first."""
+        """The nearest edits, the nearest first."""
         if not part.order:
             return []
         with self._lock:
@@ -198,11 +200,11 @@ class ScopeIndex:
         return [found[row] for row in order]
 
     def doubt(self, question: EncodedQuestion, edit_id: str) -> Doubt:
-        """What a judge is shown of a question and an edit that it may ask for."""
+        """The doubt about a question and an edit that it may ask for."""
         return doubt_of(question, self._rows[self._row_of[edit_id]].record, self._encoder)
 
     def _shortlist(self, question: EncodedQuestion, part: ScopePart) -> list[tuple[int, int]]:
-        """(row, which of its keys) of those that are read: the nearest, and those of edits whose names are said."""
+        """The shortlist, as (row, index of its key): the nearest keys, and those of edits whose names are said."""
         taken: dict[tuple[int, int], None] = {}
         counts: dict[int, int] = {}
 
@@ -226,7 +228,7 @@ class ScopeIndex:
     # -- what stands beside
 
     def near(self, request: ScopeRequest) -> list[str]:
-        """Edits in memory, live or not, that may be about the same: by their names, or by what they ask."""
+        """The loaded edits, live or not, that may be about the same, by their names or by what they ask."""
         question = self.question(request.keys[0])
         with self._lock:
             rows = self._mentions.found(question.words)
@@ -236,7 +238,7 @@ class ScopeIndex:
 
 
 def _best(rows: Sequence[int], values: Tensor, order: Mapping[int, int]) -> list[int]:
-    """The few rows whose keys have the highest values (N,); of equal ones the newest."""
+    """The few rows whose keys have the highest values (N,), the newest first among equal ones."""
     best: dict[int, float] = {}
     for row, value in zip(rows, values.tolist(), strict=True):
         best[row] = max(value, best.get(row, value))
@@ -244,5 +246,5 @@ def _best(rows: Sequence[int], values: Tensor, order: Mapping[int, int]) -> list
 
 
 def widen(learned: Mapping[str, Any], factor: float) -> dict[str, Any]:
-    """A record (as JSON) whose edit answers so many times as readily."""
+    """The record, as JSON, with the odds of its bound divided by `factor`."""
     return {**learned, "widened": float(learned.get("widened", 1.0)) * factor}

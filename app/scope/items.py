@@ -1,4 +1,4 @@
-"""What the pair scorer learns from: items that were written by hand, and items that are made.
+"""The pair scorer's training items: some were written by hand, and some are generated.
 
 An item is a question, others that ask the same, and others that look alike and ask something else. Most are written by
 hand (`pairs/`); more are made from the phrasebook and the bank, about names that nobody bears.
@@ -27,7 +27,7 @@ OPENINGS = (
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """`same`: texts that ask one thing. `other`: texts that ask something else than any of these."""
+    """Texts in `same` ask one thing. Texts in `other` ask something else than any of these."""
 
     same: tuple[str, ...]
     other: tuple[str, ...]
@@ -35,7 +35,7 @@ class Item:
 
 
 def read_items(folder: Path, field: str = "*") -> list[Item]:
-    """The items written by hand, in the order of their files; those of one field, if it is named."""
+    """Read the items written by hand, in the order of their files, or those of one field."""
     lines = [
         line for file in sorted(folder.glob(f"train_{field}.jsonl")) for line in file.read_text("utf-8").splitlines()
     ]
@@ -44,19 +44,19 @@ def read_items(folder: Path, field: str = "*") -> list[Item]:
 
 
 def read_intents(folder: Path) -> list[tuple[str, tuple[str, ...]]]:
-    """(field, utterances) of each intent: all that one help article answers, however it is asked. Intents of one field
-    are neighbours."""
+    """Read (field, utterances) of each intent: all utterances that one help article answers. Intents of one field are
+    neighbours."""
     lines = (folder / "intents.jsonl").read_text("utf-8").splitlines()
     return [(each["domain"], tuple(each["texts"])) for each in map(json.loads, filter(None, lines))]
 
 
 def held_out(item: Item) -> bool:
-    """Whether the item is kept from training, one in eight: to judge by, and to weigh the scorer against the cosine."""
+    """True if the item is kept from training, as one in eight is: these judge the scorer and fit the match model."""
     return int(hashlib.md5(item.same[0].encode()).hexdigest(), 16) % 1000 < 120
 
 
 def all_items(folder: Path, made: int) -> list[Item]:
-    """The items of the folder to train on, half of them about other names as well, and those that are made."""
+    """The training items of a folder, half of them also with other names, and the generated ones."""
     written = read_items(folder)
     kept = [item for item in written if not held_out(item)]
     others = (renamed(item) for item in written[::2] if not held_out(item))
@@ -89,7 +89,7 @@ def look_alike(name: str, rng: random.Random) -> str:
 
 
 def phrasings() -> tuple[dict[str, list[str]], dict[str, list[str]]]:
-    """By relation, the ways of asking for it, `{}` for the subject, and the subjects known, if any."""
+    """The phrasings of each relation, with `{}` for the subject, and its known subjects, if any."""
     ways: dict[str, list[str]] = {}
     subjects: dict[str, list[str]] = {}
     with (HERE / "phrasebook_v1.tsv").open(encoding="utf-8", newline="") as opened:
@@ -109,8 +109,8 @@ def phrasings() -> tuple[dict[str, list[str]], dict[str, list[str]]]:
 
 
 def made_items(count: int, rng: random.Random) -> Iterator[Item]:
-    """Items about one name: the same relation in other words; another name, a look-alike, another relation, and one
-    relation upon another."""
+    """Generated items about one name. Their `other` texts ask for another name, a similar name, another relation, or
+    one relation of another."""
     ways, subjects = phrasings()
     relations = [relation for relation, each in ways.items() if len(each) >= 3]
     every = [name for each in subjects.values() for name in each]
@@ -136,7 +136,7 @@ def made_items(count: int, rng: random.Random) -> Iterator[Item]:
 
 
 def renamed(item: Item) -> Item | None:
-    """The item about other names and numbers, with its own asked about them as `other`; None where it has none."""
+    """The item with other names and numbers, and its own questions as `other`; None if it has neither."""
     rng = random.Random(item.same[0])
     names = sorted(
         {
@@ -162,7 +162,7 @@ def renamed(item: Item) -> Item | None:
 
 
 def with_noise(text: str, rng: random.Random) -> str:
-    """The text as somebody in a hurry writes it."""
+    """The text as written in a hurry."""
     if rng.random() < 0.35:
         words = text.split(" ")
         long = [at for at, word in enumerate(words) if len(word) > 4 and word.isalpha() and word.islower()]

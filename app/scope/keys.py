@@ -1,4 +1,4 @@
-"""The keys of all edits in one matrix: which are nearest to a question, exactly, among those that it may see.
+"""The keys of all edits in one matrix, and an exact search for the nearest ones among those that an edition may see.
 
 A matrix product over all keys is limited by how fast memory can be read. Where there are many keys, an outline of them
 is read first, which rules out most; the others are compared whole, so that the result is the same.
@@ -13,15 +13,15 @@ from app.scope.outline import Outline
 
 SPARE = 1024
 MANY = 16384
-"""Places from which on an outline is kept: fewer keys are compared whole in half a millisecond."""
+"""The number of places from which on an outline is kept. Fewer keys are compared in full within half a millisecond."""
 BLOCK = 64
-"""Bounds that one maximum is taken of, to find a few high ones without sorting all."""
+"""The number of bounds per maximum, by which a few high ones are found without sorting all."""
 SHARE = 0.2
-"""Share of the keys that may be left by the outline; beyond it, one product over all of them is faster."""
+"""The share of keys up to which the outline is worthwhile; beyond it, one product over all keys is faster."""
 
 
 class KeyIndex:
-    """vectors (N, E) fp32 of length 1, `owner` (N,) their edit's row, -1 where a place is free."""
+    """The vectors (N, E) fp32 of length 1, and `owner` (N,), the row of each key's edit or -1 for a free place."""
 
     def __init__(self, width: int) -> None:
         self._vectors = torch.zeros(0, width)
@@ -36,7 +36,7 @@ class KeyIndex:
         return self._vectors.nbytes + self._owner.nbytes + outline
 
     def add(self, row: int, vectors: Tensor) -> None:
-        """(K, E) keys of an edit."""
+        """Add an edit's keys (K, E)."""
         while len(self._free) < len(vectors):
             self._grow()
         places = [self._free.pop() for _ in range(len(vectors))]
@@ -51,11 +51,11 @@ class KeyIndex:
         self._free.extend(reversed(places))
 
     def of(self, rows: Sequence[int]) -> Tensor:
-        """Places of these edits' keys, ascending."""
+        """The places of these edits' keys, ascending."""
         return torch.tensor(sorted(place for row in rows for place in self._places[row]), dtype=torch.long)
 
     def place(self, place: int) -> tuple[int, int]:
-        """(row, which of its keys); a row of -1 for a place that is free."""
+        """The (row, index of its key) of a place; a free place has row -1."""
         row = int(self._owner[place])
         return row, self._places[row].index(place) if row >= 0 else 0
 
@@ -63,14 +63,14 @@ class KeyIndex:
         return self._places[row]
 
     def cosines(self, queries: Tensor, places: Tensor) -> Tensor:
-        """(W, E), (M,) -> (M,): each key's cosine with the nearest of the queries."""
+        """The cosine (M,) of each of the keys at `places` (M,) with the nearest of the queries (W, E)."""
         if 4 * len(places) < len(self._owner):
             return (self._vectors[places] @ queries.T).amax(1)
         return (self._vectors @ queries.T).amax(1)[places]
 
     def nearest(self, queries: Tensor, places: Tensor, most: int, floor: float) -> tuple[Tensor, Tensor]:
-        """(W, E), (M,) -> places and cosines of the keys that lie nearest to one of the queries, the nearest first: at
-        most so many, none whose cosine is not above `floor`."""
+        """The places and cosines of the keys nearest to one of the queries (W, E), among `places` (M,): the nearest
+        first, at most so many, and only cosines above `floor`."""
         left = self.candidates(queries, places, most, floor)
         cosines = self.cosines(queries, left)
         found = cosines.topk(min(most, len(left)))

@@ -1,4 +1,4 @@
-"""From what is known of a question beside an edit's keys to one logit: whether it asks for the edit.
+"""The match model: the logit that a question asks for an edit, from features of the question beside the edit's keys.
 
 A logistic model over a few figures, one for each case of what an edit has: paraphrases or none, counter-examples or
 none, and whether its namespace keeps what is asked. `match_model_training` fits it on pairs that the pair scorer did
@@ -18,10 +18,10 @@ FILE = "weights_v1.json"
 
 @dataclass(frozen=True, slots=True)
 class MatchFeatures:
-    """A question beside one edit: logits of the pair scorer and cosines, to the edit's own prompt, to the best and on
-    average of all its keys, to its counter-examples; `contrast` to questions that are asked anyway; `cohesion`, the
-    logits of its keys beside one another; whether none of its names is said. Without counter-examples theirs are 0, and
-    so is the cohesion of one key."""
+    """The features of a question beside one edit. They are logits of the pair scorer and cosines, with the edit's
+    prompt, the best and the mean of all keys, and the counter-examples; the `contrast` with the background; the
+    `cohesion`, the logits of the keys beside one another; and whether no name of the edit is said. Features of absent
+    counter-examples are 0, and so is the cohesion of one key."""
 
     prompt: float
     best: float
@@ -52,7 +52,7 @@ class MatchFeatures:
         cohesion: float,
         unnamed: bool,
     ) -> "MatchFeatures":
-        """(K,) logits and cosines of its keys, the prompt first; (C,) of its counter-examples."""
+        """The features from logits and cosines (K,) of the keys, the prompt first, and (C,) of the counter-examples."""
         has = len(counter) > 0
         return cls(
             prompt=float(own[0]),
@@ -78,8 +78,8 @@ class MatchFeatures:
         return told + (", traffic" if self.traffic else "")
 
     def values(self) -> list[float]:
-        """What is weighed, in the order of NAMES, by how much the nearest key is farther than each of FAR, and, beside
-        traffic, products: what a cosine says depends there on how near other questions lie."""
+        """The model's inputs: the features in the order of NAMES; by how much the nearest key falls short of each of
+        FAR; and, with traffic, products, because there a cosine's meaning depends on how near other questions lie."""
         plain = [*(getattr(self, name) for name in NAMES), *(max(0.0, far - self.best_cosine) for far in FAR)]
         return [*plain, *self._products()] if self.traffic else plain
 
@@ -93,9 +93,9 @@ class MatchFeatures:
 
     @property
     def stands_out(self) -> float:
-        """A logit for edits that are meant broadly, as their own keys tell, where the namespace's traffic is known: by
-        how much the question lies nearer to their keys than to other questions. The pair scorer, which tells one
-        answer from another, says little about intents."""
+        """An extra logit for broad edits, as their keys show, if the namespace's traffic is known: by how much the
+        question lies nearer to the keys than to other questions. The pair scorer tells answers apart and says little
+        about intents."""
         broad = self.traffic and self.paraphrases > 0 and self.cohesion < BROAD
         return STEEP * (self.best_cosine - self.contrast - APART) if broad else -STEEP
 
@@ -107,25 +107,25 @@ NAMES = (
 
 
 CLIP = 4.0
-"""Logits beyond say no more in products."""
+"""The bound at which logits are clipped in products."""
 BROAD = 1.6
 """Cohesion below which an edit's keys are utterances of an intent, not one question in several wordings: of the edits
 that weights are fitted on, four fifths of the intents lie below, and a sixth of the single questions."""
 APART, STEEP = 0.1, 10.0
-"""By how much a question must lie nearer to a broad edit's key than to what is asked anyway, as cosines; and the logit
-that another cosine of 1 is worth."""
+"""The margin, in cosine, by which a question must lie nearer to a broad edit's key than to the background; and the
+logit per unit of cosine beyond it."""
 FAR = (0.45, 0.65)
-"""Cosines below which a key is ever less likely to be the same, whatever the pair scorer thinks."""
+"""Two cosines below which a key becomes less and less likely to ask the same, whatever the pair scorer says."""
 
 
 class MatchModel:
-    """case -> weights in the order of `MatchFeatures.values`, then the constant."""
+    """The weights of each case, in the order of `MatchFeatures.values`, then the constant."""
 
     def __init__(self, weights: Mapping[str, Sequence[float]]) -> None:
         self._weights = weights
 
     def logit(self, figures: MatchFeatures) -> float:
-        """> 0: it asks for the edit more likely than not."""
+        """The logit, at least that of `stands_out`; above 0, the question asks for the edit more likely than not."""
         *weights, constant = self._weights[figures.case]
         weighed = constant + sum(w * value for w, value in zip(weights, figures.values(), strict=True))
         return max(weighed, figures.stands_out)
@@ -133,5 +133,5 @@ class MatchModel:
 
 @lru_cache(maxsize=1)
 def load_match_model() -> MatchModel:
-    """That which ships."""
+    """Load the model that ships."""
     return MatchModel(json.loads((files("app.scope") / FILE).read_text(encoding="utf-8")))

@@ -27,18 +27,17 @@ from app.scope.parsed_question import names_in
 from app.scope.scorer import PairScorer
 
 GIVEN = ((0, 0), (3, 3), (3, 0), (0, 3), (2, 2), (4, 0), (9, 0))
-"""Paraphrases and counter-examples that an item's edit has, by turns, as far as it has them."""
+"""The numbers of paraphrases and counter-examples of an item's edit, in turn, as far as the item has them."""
 TELLING = 3
-"""Paraphrases from which on they tell how broad an edit is meant."""
+"""The number of paraphrases from which on they show how broad an edit is."""
 NEIGHBOURS = 14
-"""Utterances of other intents that are asked beside an intent's own, the nearest."""
+"""The number of nearest utterances of other intents that are asked beside an intent's own."""
 FIELDS = ("service", "utterances", "it", "work", "products", "life", "help")
-"""Files of pairs whose texts stand for the traffic of a namespace."""
+"""The files of pairs whose texts serve as a namespace's traffic."""
 MOST_TRAFFIC = 4_000
-"""Texts of theirs that a namespace keeps."""
+"""The most of their texts that a namespace keeps."""
 ALIKE, USUAL = 8, 12
-"""Questions about others that are asked beside an item's own, the nearest; and, where a namespace keeps what is asked,
-the nearest of these."""
+"""The numbers of nearest questions about others that are asked beside an item's own, without and with traffic."""
 WRITTEN_ITEMS, BANK_ITEMS = 160, 60
 RIDGE = 0.02
 WEIGHT = {True: 1.5, False: 1.0}
@@ -46,7 +45,7 @@ WEIGHT = {True: 1.5, False: 1.0}
 
 @dataclass(frozen=True, slots=True)
 class LabelledMatch:
-    """A question beside an edit, as serving sees it, and whether it asks the same."""
+    """The features of a question beside an edit, as serving computes them, and whether it asks the same."""
 
     figures: MatchFeatures
     same: bool
@@ -54,7 +53,7 @@ class LabelledMatch:
 
 
 def fit_weights(encoder: Encoder, scorer: PairScorer, pairs: Path, out: Path) -> None:
-    """Writes the weights of every case as JSON."""
+    """Write the weights of every case as JSON."""
     rng = random.Random(0)
     written = [item for item in read_items(pairs) if held_out(item)]
     written = rng.sample(written, min(WRITTEN_ITEMS, len(written)))
@@ -88,7 +87,8 @@ def _usual(encoder: Encoder, shipped: Sequence[str], traffic: Sequence[str] = ()
 
 
 def _bank_items(rng: random.Random) -> list[Item]:
-    """Questions of the bank about one subject and relation; others about the same subject, or of the same relation."""
+    """Items from the bank: questions about one subject and relation, beside others about the same subject or
+    relation."""
     groups: dict[tuple[str, str], list[str]] = defaultdict(list)
     for each in load_bank():
         groups[each.relation, each.subject].append(plain(each))
@@ -103,7 +103,7 @@ def _bank_items(rng: random.Random) -> list[Item]:
 
 
 def _intent_items(encoder: Encoder, intents: Sequence[tuple[str, tuple[str, ...]]]) -> Iterator[Item]:
-    """Each intent, and what of its field lies nearest to it and is of others."""
+    """Items from intents: an intent's utterances, beside the nearest of other intents in its field."""
     vectors = {texts: encoder.vectors(texts) for _, texts in intents}
     for field, texts in intents:
         others = [each for near, each in intents if near == field and each != texts]
@@ -113,7 +113,7 @@ def _intent_items(encoder: Encoder, intents: Sequence[tuple[str, tuple[str, ...]
 
 
 class _Served:
-    """Makes of items what serving would see of them."""
+    """Computes from items the features that serving would see."""
 
     def __init__(self, encoder: Encoder, scorer: PairScorer) -> None:
         self._encoder, self._scorer, self._closed = encoder, scorer, load_closed_words()
@@ -126,7 +126,7 @@ class _Served:
         rng: random.Random,
         least: int = 0,
     ) -> Iterator[LabelledMatch]:
-        """Beside each of `usuals`, where an edit has `least` paraphrases or more."""
+        """The labelled matches beside each of `usuals`, of edits with at least `least` paraphrases."""
         asks = [item.same[0] for item in items]
         vectors = self._encoder.vectors(asks)
         for at, item in enumerate(items):
@@ -146,7 +146,8 @@ class _Served:
         *,
         own_traffic: bool,
     ) -> Iterator[LabelledMatch]:
-        """`own_traffic`: whether the item's own texts stay part of what is asked anyway, if they are."""
+        """The labelled matches of one item. With `own_traffic` the item's own texts stay in the background, if they are
+        there."""
         names = names_in(item.same[0], self._closed)
         keys = self._encoder.encode([*item.same, *item.other])
         place = {text.text: at for at, text in enumerate(keys)}

@@ -1,4 +1,4 @@
-"""Which edits' names a question says, of thousands: an index by the words of their names."""
+"""The edits whose names a question says, found among thousands by an index of the words of names."""
 
 from collections.abc import Iterable, Sequence
 
@@ -6,7 +6,7 @@ from app.domain.words import Span, says
 
 
 class Mentions:
-    """Finds rows by the names that they go by, in time that grows with the question and not with the number of rows."""
+    """Finds rows by their names, in time that grows with the question and not with the number of rows."""
 
     def __init__(self) -> None:
         self._names: dict[int, tuple[Span, ...]] = {}
@@ -28,16 +28,17 @@ class Mentions:
         return self._names[row]
 
     def said(self, row: int, words: Sequence[str]) -> bool:
-        """Whether one of the row's names is said; a row without names asks for none."""
+        """True if the question says one of the row's names, or if the row has none."""
         names = self._names[row]
         return not names or any(says(words, span) for span in names)
 
     def found(self, words: Sequence[str]) -> set[int]:
-        """Rows of whose names one is said."""
+        """The rows with a name that the question says."""
         near = {row for word in set(words) for row in self._by_word.get(word, ())}
         return {row for row in near if self.said(row, words)}
 
 
 def _posted(names: Iterable[Span]) -> set[str]:
-    """A name is found by its longest word, or, of three words and more, by its two longest, as one may be misspelt."""
+    """The words under which a name is indexed: its longest or, for three words and more, its two longest, as one may be
+    misspelt."""
     return {word for span in names for word in sorted(span, key=len)[-2 if len(span) > 2 else -1 :]}

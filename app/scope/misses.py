@@ -1,4 +1,5 @@
-"""Near misses: questions made of an edit's own that ask something else, by closed-class words, names and numbers only.
+"""Near misses: questions generated from an edit's own that ask something else; they change only closed-class words,
+names and numbers.
 
 An edit that would answer one is narrowed by it before it goes live. They are made, so that one may not be a sentence
 that people say; it must only never ask the same. The words that they are made with are in the closed-class files.
@@ -12,16 +13,16 @@ from app.domain.words import Span, placed_words, plain_words, surface
 from app.scope.closed_words import ClosedWords, Grammar
 
 LONG_AGO = 1990
-"""The year that a question without a number is asked about."""
+"""The year about which a question without a number is asked."""
 _YEAR = re.compile(r"\b(1[5-9]|20)\d\d\b")
 _NUMBER = re.compile(r"\b\d{1,9}\b")
 LONGEST = 300
-"""Characters of a question that near misses are made of: a longer one is a text, and takes long to look through."""
+"""The longest question, in characters, from which near misses are generated: a longer text takes too long to search."""
 
 
 @dataclass(frozen=True, slots=True)
 class NearMiss:
-    """`kind` in words, for reports."""
+    """A near miss; `kind` describes it in words, for reports."""
 
     kind: str
     text: str
@@ -30,7 +31,7 @@ class NearMiss:
 def near_misses(
     question: str, names: Sequence[Span], others: Sequence[str], closed: ClosedWords, most: int = 16
 ) -> list[NearMiss]:
-    """`names` are those that the question says, `others` names of others to put in their place."""
+    """The near misses of a question. `names` are the names in it, and `others` are names to replace them with."""
     made = _all(question, names, others, closed) if len(question) <= LONGEST else iter(())
     distinct = {miss.text: miss for miss in made if miss.text.casefold() != question.casefold()}
     return list(distinct.values())[:most]
@@ -55,7 +56,7 @@ def _all(question: str, names: Sequence[Span], others: Sequence[str], closed: Cl
 
 
 def _numbers(question: str, grammar: Grammar) -> Iterator[NearMiss]:
-    """Another year or number where the question says one; else the question about a year long ago."""
+    """The question with another year or number; if it has none, the question about a year long ago."""
     if year := _YEAR.search(question):
         for beside in (int(year[0]) - 1, int(year[0]) + 1):
             yield NearMiss("another year", f"{question[: year.start()]}{beside}{question[year.end() :]}")
@@ -67,7 +68,7 @@ def _numbers(question: str, grammar: Grammar) -> Iterator[NearMiss]:
 
 
 def _reversed(question: str, written: Sequence[str], grammar: Grammar) -> Iterator[NearMiss]:
-    """The way back, and the first two names in each other's place."""
+    """The question with its direction reversed, and with its first two names swapped."""
     begin, end = map(re.escape, grammar.route)
     if way := re.search(rf"(?i)\b({begin}) (.+?) ({end}) (.+?)(?=\s*[?.!]*$)", question):
         back = f"{way[1]} {way[4]} {way[3]} {way[2]}"

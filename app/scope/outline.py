@@ -8,18 +8,18 @@ import torch
 from torch import Tensor
 
 HEAD = 96
-"""Coordinates of a head. Of all-MiniLM-L6-v2's 384 they hold three quarters of the variance."""
+"""The number of coordinates of a head. 96 of all-MiniLM-L6-v2's 384 hold three quarters of the variance."""
 SAMPLE = 4096
-"""Vectors that the basis is computed from, at most."""
+"""The most vectors from which the basis is computed."""
 ROUNDING = 1e-5
-"""Bounds are this much wider: single precision rounds sums of a few hundred products by less."""
+"""The widening of bounds: single precision rounds sums of a few hundred products by less."""
 
 
 class Outline:
-    """heads (N, HEAD) fp32 and the lengths of the tails (N,) of the vectors (N, E) that it was built from."""
+    """The heads (N, HEAD) fp32 and the tails' lengths (N,) of the vectors (N, E) from which it was built."""
 
     def __init__(self, vectors: Tensor, sample: Tensor) -> None:
-        """`sample` (S, E): vectors as they are expected, of which the basis is made."""
+        """`sample` (S, E) holds typical vectors, from which the basis is computed."""
         some = sample[:: max(1, len(sample) // SAMPLE)]
         _, directions = torch.linalg.eigh(some.T @ some)  # ascending
         self._basis = directions.flip(1)[:, :HEAD].contiguous()
@@ -34,7 +34,7 @@ class Outline:
         self._heads[places], self._tails[places] = self._parts(vectors)
 
     def at_most(self, queries: Tensor) -> Tensor:
-        """(W, E) -> (N,): no vector's cosine with the nearest of the queries is above this."""
+        """Upper bounds (N,) on each vector's cosine with the nearest of the queries (W, E)."""
         heads, tails = self._parts(queries)
         bounds = (self._tails[:, None] * tails).addmm_(self._heads, heads.T)
         return bounds.amax(1).add_(ROUNDING)

@@ -1,4 +1,4 @@
-"""How a prompt is read: which texts are compared with keys, and whom they name.
+"""The parsing of a prompt: the texts that are compared with keys, and the names in them.
 
 The question may be all of the last turn, or its last sentence after a greeting or a pasted text; one that points back
 ("How old is she?") is read with the turns before it.
@@ -18,17 +18,18 @@ _QUOTED = re.compile(r"[\"“«]([^\"”»]{2,80})[\"”»]")
 _LARGE = re.compile(r"\b[A-Z0-9]{2,}s?\b")
 MOST_TEXTS = 3
 LONG_WORDS = 60
-"""A turn of more words is a text with a question in it, and is read by its sentences."""
+"""The most words of a plain question. A longer turn is a text with a question in it, and is read by its sentences."""
 SHORT_WORDS = 6
-"""A last turn of more words names nobody in vain; one of twice as many says itself what it asks."""
+"""The most words of a short turn. A longer one that names nobody is still read alone, and one of twice as many words
+says by itself what it asks."""
 TITLE_WORDS = 6
-"""Of a quotation: a longer one is something that was said."""
+"""The most words of a quoted title; a longer quotation is something that was said."""
 
 
 @dataclass(frozen=True, slots=True)
 class ParsedQuestion:
-    """What a prompt asks. `texts` are its readings, the fullest first; `said` all that may name someone: the question
-    with the turns that it points back to."""
+    """A prompt's question. `texts` are its readings, the fullest first. `said` is all the text that may name someone:
+    the question with the turns that it refers back to."""
 
     texts: tuple[str, ...]
     said: str
@@ -39,7 +40,8 @@ class ParsedQuestion:
 
 
 def read(turns: Sequence[str], closed: ClosedWords) -> ParsedQuestion:
-    """Of a conversation's turns, the user's and the model's by turns, the last one the user's; or of a bare prompt."""
+    """Parse a conversation's turns, which alternate between user and model and end with the user's; or a bare
+    prompt."""
     turns = [normalize("NFC", turn) for turn in turns]  # an accent of its own would cut a word in two
     question = turns[-1].strip()
     alone = _read_alone(question)
@@ -66,8 +68,8 @@ def _read_alone(question: str) -> tuple[str, ...]:
 
 
 def points_back(question: str, closed: ClosedWords) -> bool:
-    """Whether a turn cannot be read alone: it goes on with what was said, says a pronoun and is short, or says nothing
-    but small words and one other."""
+    """True if a turn cannot be read alone: it continues what was said, is short and has a pronoun, or has only small
+    words and one other."""
     words = plain_words(question)
     if len(words) > 2 * SHORT_WORDS:
         return False
@@ -78,7 +80,7 @@ def points_back(question: str, closed: ClosedWords) -> bool:
 
 
 def leans_on_history(question: str, closed: ClosedWords) -> bool:
-    """Whether what was said before may be part of what is asked: it points back, or is short and names nobody."""
+    """True if earlier turns may be part of the question: it refers back, or is short and names nobody."""
     if points_back(question, closed):
         return True
     return len(plain_words(question)) <= SHORT_WORDS and not names_in(question, closed)
@@ -93,8 +95,8 @@ def _first_sentence(text: str) -> str:
 
 
 def names_in(text: str, closed: ClosedWords) -> tuple[Span, ...]:
-    """Everyone and everything that a text calls by name: what it quotes, and runs of capitalised words and numbers. A
-    sentence's first word is part of a name where another follows, or is one where an auxiliary verb does."""
+    """The names in a text: quotations, and runs of capitalised words and numbers. A sentence's first word is part of a
+    name if another follows, and is a name if an auxiliary verb follows."""
     if text.isupper():
         return ()
     spans: list[Span] = [
@@ -106,7 +108,7 @@ def names_in(text: str, closed: ClosedWords) -> tuple[Span, ...]:
 
 
 def _capitalised(sentence: str, closed: ClosedWords) -> list[Span]:
-    """Runs of words with capitals, joined by at most two small words in lower case ("University of the Arts")."""
+    """Runs of capitalised words, joined by at most two small words in lower case ("University of the Arts")."""
     placed = placed_words(sentence)
     capital = [_is_capital(sentence[begin:end]) for _, begin, end in placed]
     small = [fold(sentence[begin:end]) in closed.small for _, begin, end in placed]
@@ -136,7 +138,7 @@ def _capitalised(sentence: str, closed: ClosedWords) -> list[Span]:
 def _begins_name(
     capital: Sequence[bool], placed: Sequence[tuple[str, int, int]], sentence: str, closed: ClosedWords
 ) -> bool:
-    """Whether a sentence's first word is a name, or a part of one, by what follows it at once."""
+    """True if a sentence's first word is a name, or part of one, as the next words show."""
     if len(placed) < 2:
         return False
     (_, _, end), (_, begin, stop) = placed[:2]
@@ -149,9 +151,9 @@ def _is_capital(word: str) -> bool:
 
 
 def exchanged(question: Sequence[str], key: Sequence[str], names: Sequence[Span], closed: ClosedWords) -> bool:
-    """Whether two texts, as folded words, say the same two names in each other's place: behind each other's small words
-    ("from Ulm to Bonn" and "from Bonn to Ulm"; "to Bonn from Ulm" says the same as the first), or in sentences that are
-    otherwise the same."""
+    """True if two texts, as folded words, have the same two names swapped: after each other's small words ("from Ulm to
+    Bonn" and "from Bonn to Ulm"; "to Bonn from Ulm" says the same as the first), or in sentences that are otherwise the
+    same."""
     apart = dict.fromkeys(part for span in names for part in _parted(span, closed))
     asked, known = (_placed_names(words, tuple(apart)) for words in (question, key))
     shared = [span for span in apart if span in asked and span in known]
@@ -170,7 +172,7 @@ def exchanged(question: Sequence[str], key: Sequence[str], names: Sequence[Span]
 
 
 def _parted(span: Span, closed: ClosedWords) -> list[Span]:
-    """A name without the small words in it: "Ulm to Bonn" may be two."""
+    """A name, split at its small words: "Ulm to Bonn" may be two names."""
     parts: list[list[str]] = [[]]
     for word in span:
         if word in closed.small:
@@ -181,7 +183,7 @@ def _parted(span: Span, closed: ClosedWords) -> list[Span]:
 
 
 def _placed_names(words: Sequence[str], names: Sequence[Span]) -> dict[Span, int]:
-    """Where each name first stands."""
+    """The first position of each name."""
     found: dict[Span, int] = {}
     for span in names:
         starts = (at for at in range(len(words) - len(span) + 1) if tuple(words[at : at + len(span)]) == span)
@@ -200,6 +202,6 @@ def _without(words: Sequence[str], placed: Mapping[Span, int]) -> list[str]:
 
 
 def called_by_name(text: str, closed: ClosedWords) -> tuple[Span, ...]:
-    """The names of a text that are words with a capital, and no abbreviations: those of persons, places and works."""
+    """The names in a text that are capitalised words and not abbreviations: persons, places and works."""
     large = {fold(word) for word in _LARGE.findall(text)}
     return tuple(span for span in names_in(text, closed) if not all(word in large or word.isdigit() for word in span))

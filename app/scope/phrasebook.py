@@ -1,4 +1,4 @@
-"""Ways of asking for what people commonly ask: paraphrases that the server makes, of prompts that it recognises.
+"""The phrasebook: phrasings of common questions, from which paraphrases of recognised prompts are generated.
 
 A phrasing is a question, or the beginning of a sentence that the answer completes, with {} for the subject. A prompt is
 recognised where it is one of them word for word. They are more to fit a value in; scope does not rest on them. English;
@@ -17,17 +17,17 @@ from app.domain.words import placed_words, words_of
 
 FILE = "phrasebook_v1.tsv"
 MOST, MOST_ALIKE = 6, 4
-"""Paraphrases that are made of a prompt, and those of them that are put as it is: as a question, or as a sentence."""
+"""The most paraphrases of a prompt, and the most of them in the prompt's own form, as a question or as a sentence."""
 MOST_WORDS = 10
-"""Of a name."""
+"""The most words of a name."""
 _LABELLED = re.compile(r"(?s)(\s*(?:\w+:\s+)?)(.*?)(\s*(?:\w+:\s*)?)\Z")
-"""A label before a question, the question, a label after it."""
+"""The parts of a prompt: a label before the question, the question, and a label after it."""
 _NOUN = re.compile(r"The (.+) of \{\} (?:is|was)$")
 
 
 @dataclass(frozen=True, slots=True)
 class RecognisedPrompt:
-    """A prompt that asks for a relation of `name`, with what stands before and after its question."""
+    """A recognised prompt, which asks for a relation of `name`, with the texts before and after its question."""
 
     relation: str
     name: str
@@ -36,13 +36,13 @@ class RecognisedPrompt:
     end: str
 
     def put(self, phrasing: str) -> str:
-        """Asked in other words, {} for the name; the beginning of a sentence has nothing around it."""
+        """The prompt in another phrasing, with {} for the name. The beginning of a sentence has nothing around it."""
         text = phrasing.replace("{}", self.name)
         return f"{self.start}{text}{self.end}" if text.endswith("?") else text
 
 
 class Phrasebook:
-    """Relation -> phrasings."""
+    """The phrasings of each relation."""
 
     def __init__(self, phrasings: Mapping[str, Sequence[str]]) -> None:
         self._phrasings = phrasings
@@ -54,7 +54,7 @@ class Phrasebook:
         self._befores = sorted({before for before, _ in self._relations}, key=len, reverse=True)
 
     def made(self, prompt: str, subject: str | None) -> tuple[str, ...]:
-        """Paraphrases of a prompt, with the labels that stand around it; none if it is not recognised."""
+        """The paraphrases of a prompt, with the labels around it; none if it is not recognised."""
         asked = self.recognised(prompt, subject)
         if asked is None:
             return ()
@@ -65,7 +65,7 @@ class Phrasebook:
         return tuple(text for text in put if text != prompt)
 
     def noun(self, prompt: str, subject: str | None) -> str | None:
-        """What a prompt asks for, as words that a question about it can be put in: `the mother of Ada Quill`."""
+        """The prompt's object as a noun phrase, for a question about it: `the mother of Ada Quill`."""
         asked = self.recognised(prompt, subject)
         if asked is None:
             return None
@@ -74,7 +74,8 @@ class Phrasebook:
 
     @lru_cache(maxsize=256)  # asked several times for one edit  # noqa: B019
     def recognised(self, prompt: str, subject: str | None) -> RecognisedPrompt | None:
-        """What it asks for, if that is one relation of someone named: by the subject given, or with a capital."""
+        """The recognised prompt, if it asks for one relation of a name: of the given subject, or of a capitalised
+        name."""
         match = _LABELLED.match(prompt)
         assert match is not None
         start, question, end = match.groups()
@@ -97,13 +98,13 @@ class Phrasebook:
         return name[0].isupper() or name[0].isdigit()
 
     def questions(self, relation: str) -> list[str]:
-        """Its phrasings that are questions, with {} for the subject."""
+        """The phrasings of a relation that are questions, with {} for the subject."""
         return [text for text in self._phrasings[relation] if text.endswith("?")]
 
 
 @lru_cache(maxsize=1)
 def load_phrasebook() -> Phrasebook:
-    """The one that ships. Columns: relation, phrasing."""
+    """Load the phrasebook that ships. Its columns are relation and phrasing."""
     phrasings: dict[str, list[str]] = defaultdict(list)
     with files("app.scope").joinpath(FILE).open(encoding="utf-8") as file:
         for row in csv.DictReader(file, delimiter="\t"):

@@ -1,4 +1,5 @@
-"""What is stored of an edit's scope: texts and a bound, never vectors. Another encoder reads the same texts anew."""
+"""The stored form of an edit's scope: texts and a bound, never vectors, so that another encoder can read the texts
+anew."""
 
 from typing import Any
 
@@ -17,23 +18,23 @@ class ScopeRecord(BaseModel):
     counter: list[str] = []
     misses: list[str] = []
     names: list[list[str]] = []
-    """Folded words of each name that it goes by; none: it names nobody."""
+    """The folded words of each of the edit's names. An edit without names asks for none."""
     given: bool = False
-    """Whether the names were given: then one of them must be said."""
+    """True if the names were given; then a question must say one of them."""
     bound: float = Field(gt=0, lt=1)
-    """How likely a question must be to ask the same."""
+    """The probability, of asking the same, that a question must reach."""
     widened: float = Field(default=1.0, gt=0, allow_inf_nan=False)
-    """Divides the odds of the bound."""
+    """The factor that divides the odds of the bound."""
     rate: float = Field(default=0.0, ge=0, le=1)
-    """Share of other questions that are expected to be answered by it."""
+    """The expected share of other questions that the edit answers."""
     rests_on: int = Field(default=0, ge=0)
-    """Other questions that the bound was calibrated on."""
+    """The number of other questions on which the bound was calibrated."""
     encoder: str = ""
-    """Fingerprint of the encoder that it was calibrated with."""
+    """The fingerprint of the encoder with which the bound was calibrated."""
 
 
 def read_record(edit_id: str, learned: Any) -> ScopeRecord:
-    """Raises IncompatibleEdit for what cannot be read."""
+    """Parse a stored record. Raises IncompatibleEdit if it is invalid."""
     try:
         return ScopeRecord.model_validate(learned)
     except ValidationError as error:

@@ -1,4 +1,4 @@
-"""How an edit's scope is learned from its request: its keys, its names, near misses that narrow it, and its bound."""
+"""The learning of an edit's scope from its request: its keys, its names, near misses that narrow it, and its bound."""
 
 from collections.abc import Callable, Iterable, Sequence
 
@@ -16,24 +16,25 @@ from app.scope.record import ScopeRecord
 from app.scope.vectors import Vectors
 
 MOST_COUNTER = 32
-"""Counter-examples and probes that an edit keeps."""
+"""The most counter-examples and probes that an edit keeps."""
 BOUND = 0.5
-"""How likely a question must be to ask the same, before anything is known of what else is asked."""
+"""The probability, of asking the same, that a question must reach before anything is known about other questions."""
 FALSE_HITS = 0.002
 MAY_BE_NEAR = 0.4
-"""Cosine below which no question that is asked anyway is held against an edit when its bound is calibrated."""
+"""The cosine below which a background question is ignored in the calibration of an edit's bound."""
 CALIBRATED_ON = 24
-"""Questions that are asked anyway, the nearest, that are read closely for an edit's bound."""
+"""The number of nearest background questions on which an edit's bound is calibrated."""
 FEW_EDITS = 32
-"""Edits that a namespace is expected to get: the first ones must not use up the false hits of all."""
+"""The number of edits that a namespace is assumed to get, so that the first ones do not use up all of its false
+hits."""
 CLEAR = 0.05
-"""By which a bound, as a logit, stands above what it is to keep out."""
+"""The margin, as a logit, by which a bound exceeds the questions that it must keep out."""
 ALONE = NearbyBackground(torch.zeros(0), torch.zeros(0, 0))
-"""Nothing is known of what else is asked."""
+"""The empty background."""
 
 
 class ScopeLearner:
-    """Knows no index: an edit is held against questions that it would see."""
+    """Learns scopes without an index: an edit is compared only with questions that it would see."""
 
     def __init__(
         self,
@@ -45,15 +46,15 @@ class ScopeLearner:
         others: Sequence[str],
         false_hits: Callable[[str], float],
     ) -> None:
-        """`others` are names to make near misses with; `false_hits`, by namespace, the share of other questions that
-        all edits together may answer."""
+        """`others` are names for near misses. `false_hits` returns the share of other questions that a namespace's
+        edits may answer together."""
         self._encoder, self._decider, self._closed = encoder, decider, closed
         self._vectors, self._background = vectors, background
         self._others, self._false_hits = others, false_hits
 
     def learn(self, request: ScopeRequest, widened: float, beside: int) -> ScopeRecord:
-        """The scope that is asked for, calibrated on the questions that are known to be others. The edit is to be live
-        `beside` so many."""
+        """Learn the requested scope, calibrated on questions that are known to ask something else. The edit is to be
+        live beside `beside` others."""
         own = [read(turns, self._closed) for turns in request.keys]
         given = _spans((request.subject,) if request.subject else ())
         aliased = _with_aliases(own[0].texts[0], request)
@@ -72,14 +73,14 @@ class ScopeLearner:
         return self._calibrated(self._narrowed(record, names), request.namespace, beside)
 
     def _nearest(self, question: str, counter: list[str]) -> list[str]:
-        """Of very many, as the probes of a namespace may be, those that lie near enough to matter."""
+        """The texts that are near enough to matter, out of possibly very many, such as a namespace's probes."""
         if len(counter) <= MOST_COUNTER:
             return counter
         near = self._vectors.of(counter) @ self._vectors.of([question])[0]
         return [counter[at] for at in sorted(near.topk(MOST_COUNTER).indices.tolist())]
 
     def _narrowed(self, record: ScopeRecord, names: Sequence[Span]) -> ScopeRecord:
-        """With the near misses that it would answer without them."""
+        """The record with those near misses that the edit would answer without them."""
         row = self._decider.row("", record)
         made = near_misses(record.keys[0], names, self._others, self._closed)
         asked = [miss.text for miss in made if miss.text not in (*record.keys, *record.made)]
@@ -88,9 +89,9 @@ class ScopeLearner:
         return record.model_copy(update={"misses": list(dict.fromkeys((*record.misses, *answered)))})
 
     def _calibrated(self, record: ScopeRecord, namespace: str, beside: int) -> ScopeRecord:
-        """With a bound that is exceeded by no more of the questions that no edit is to answer than the edit's part of
-        the stated share, which all edits have together; never below the bound that ships. What asks the very same is
-        none of these questions."""
+        """The record with a calibrated bound, never below the default. The share of the questions without an edit that
+        exceed it is at most the edit's part of the stated share, which all edits have together. Questions in the very
+        same words as the edit's do not count."""
         row = self._decider.row("", record.model_copy(update={"widened": 1.0}))  # what an operator widens comes on top
         usual = self._background.of(namespace)
         texts, vectors = usual.texts[: usual.others], usual.vectors[: usual.others]
@@ -110,7 +111,7 @@ class ScopeLearner:
         return record.model_copy(update=told)
 
     def _margin(self, text: str, row: ScopedEdit, usual: CompiledBackground | None = None) -> float:
-        """By how much a text would exceed the bound of an edit that is not loaded."""
+        """The margin by which a text would exceed the bound of an edit that is not loaded."""
         question = self._decider.question((text,))
         names = [tuple(span) for span in row.record.names]
         named = not names or any(says(question.words, span) for span in names)
@@ -119,12 +120,12 @@ class ScopeLearner:
 
 
 def _texts(asked: Iterable[ParsedQuestion]) -> list[str]:
-    """The fullest reading of each, without repeats."""
+    """The fullest reading of each prompt, without duplicates."""
     return list(dict.fromkeys(each.texts[0] for each in asked))
 
 
 def _with_aliases(question: str, request: ScopeRequest) -> list[str]:
-    """The question with each alias in the place of the subject."""
+    """The question with each alias in place of the subject."""
     subject = request.subject or ""
     return [question.replace(subject, alias) for alias in request.aliases if subject and subject in question]
 
@@ -134,7 +135,7 @@ def _spans(names: Iterable[str]) -> tuple[Span, ...]:
 
 
 def _found(asked: Sequence[ParsedQuestion], closed: ClosedWords) -> tuple[Span, ...]:
-    """Names in the question; those of a paraphrase that says none of them are names of it too."""
+    """The names in the question. If a paraphrase says none of them, its names are added."""
     names = names_in(asked[0].said, closed)
     for each in asked[1:]:
         if names and not any(_said(each, span) for span in names):

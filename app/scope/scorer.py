@@ -1,4 +1,4 @@
-"""The pair scorer: whether two questions ask the same, read from the frozen encoder's token states.
+"""The pair scorer: it reads, from the frozen encoder's token states, whether two questions ask the same.
 
 Each token looks for its like in the other text, and what it finds there, and finds missing, is read by a transformer
 of two layers. It runs on the few keys that lie nearest to a question; `python -m app.scope.training` trains it.
@@ -22,14 +22,14 @@ from app.scope.encoder import Encoded
 
 WEIGHTS = Path(__file__).parent / "scorer_v1.safetensors"
 TUNED = "tuned."
-"""Begins the names, in its file, of what tunes the encoder's upper layers."""
+"""The prefix, in its file, of the tensors that tune the encoder's upper layers."""
 HEADS = 4
 MARKS = 6
-"""Of a token by itself: see `_marks`."""
+"""The number of features of a token by itself; see `_marks`."""
 MATCHES = 7
-"""Of a token beside the other text: see `PairNet.forward`."""
+"""The number of features of a token beside the other text; see `_matches`."""
 SCALARS = 12
-"""Of a pair as a whole: see `PairNet._whole`."""
+"""The number of features of a pair as a whole; see `PairNet._scalars`."""
 PAIRS_AT_ONCE = 256
 _WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)?")
 _NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
@@ -37,18 +37,18 @@ _NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
 
 @dataclass(frozen=True, slots=True)
 class TextWords:
-    """What the letters of a text tell and an uncased encoder does not see."""
+    """The words of a text as spelled, which an uncased encoder does not see."""
 
     every: frozenset[str]
     names: frozenset[str]
-    """Words with a capital that do not open a sentence; none where everything is written large."""
+    """The capitalised words that do not open a sentence; none if the whole text is in capitals."""
     numbers: frozenset[str]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TextBatch:
-    """Texts side by side, padded: vectors (M, E); states (M, T, 2, E) of length 1 each; marks (M, T, MARKS); ids and
-    real (M, T), where a text has a token."""
+    """A padded batch of M texts: vectors (M, E); states (M, T, 2, E), each of length 1; marks (M, T, MARKS); ids (M,
+    T); and real (M, T), true where a text has a token."""
 
     vectors: Tensor
     states: Tensor
@@ -59,8 +59,8 @@ class TextBatch:
 
 
 def batch_of(texts: Sequence[Encoded], upper: Sequence[Tensor] | None = None) -> TextBatch:
-    """The sheet of these texts, with their upper states or with these. A text without a token gets one of zeros, so
-    that there is something to attend to."""
+    """The batch of these texts, with their upper states or with the given ones. A text without tokens gets one token of
+    zeros, so that there is something to attend to."""
     longest = max(1, *(len(text.ids) for text in texts))
     vectors = torch.stack([text.vector for text in texts])
     states = torch.zeros(len(texts), longest, 2, vectors.shape[1])
@@ -80,7 +80,7 @@ def batch_of(texts: Sequence[Encoded], upper: Sequence[Tensor] | None = None) ->
 
 
 def words_of(text: str) -> TextWords:
-    """The words, names and numbers of a text. Names keep no capitals: the other text may be written small."""
+    """The words, names and numbers of a text. Names are folded, because the other text may be in lower case."""
     words = list(_WORD.finditer(text))
     large = sum(word[0].isupper() for word in words) > len(words) / 2
     names = {
@@ -95,8 +95,8 @@ def words_of(text: str) -> TextWords:
 
 
 def _marks(text: Encoded) -> list[list[float]]:
-    """(T, MARKS) of each token: how rare its piece is (the vocabulary is ordered by frequency), whether it has a
-    capital, whether it is a digit, whether it goes on a word, and where in the text it stands, from either end."""
+    """The marks (T, MARKS) of each token: the rarity of its piece (the vocabulary is ordered by frequency), whether it
+    has a capital, is a digit or continues a word, and its position from either end."""
     said, size, found = text.text, len(text.ids), []
     for at, (piece, begin) in enumerate(zip(text.ids, text.begins, strict=True)):
         letter, before = said[begin : begin + 1], said[begin - 1 : begin] if begin else ""
@@ -114,7 +114,7 @@ def _marks(text: Encoded) -> list[list[float]]:
 
 
 class TransformerBlock(nn.Module):
-    """A transformer layer, norms first."""
+    """A transformer layer with normalisation first."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -132,8 +132,8 @@ class TransformerBlock(nn.Module):
 
 
 def _matches(near: Tensor, bond: Tensor, same: Tensor, share: Tensor) -> Tensor:
-    """(P, T, MATCHES) of each token beside the other text: its best cosines, how often its piece stands there, how far
-    its match lies from the match of the token before, and from its own place."""
+    """The features (P, T, MATCHES) of each token beside the other text: its best cosines, the number of its piece's
+    occurrences there, and the distance of its match from the previous token's match and from its own position."""
     at = bond.detach().argmax(-1).float()
     step = pad((at[:, 1:] - at[:, :-1]).clamp(-4, 4) / 4, (1, 0))
     drift = (at - torch.arange(at.shape[1])).clamp(-8, 8) / 8
@@ -143,7 +143,7 @@ def _matches(near: Tensor, bond: Tensor, same: Tensor, share: Tensor) -> Tensor:
 
 
 class PairNet(nn.Module):
-    """The network: pairs of texts of a sheet -> logits."""
+    """The network: pairs of texts of a batch -> logits."""
 
     def __init__(self, encoder_width: int = 384, width: int = 64, layers: int = 2) -> None:
         super().__init__()
@@ -193,8 +193,8 @@ class PairNet(nn.Module):
         return judged[:, 0]
 
     def _scalars(self, sheet: TextBatch, left: Tensor, right: Tensor, best: Sequence[Tensor]) -> Tensor:
-        """(P, SCALARS): the cosine; the mean and the least of the tokens' best cosines, each layer and side; names of
-        each that the other does not say; numbers that differ."""
+        """The features (P, SCALARS) of each pair: the cosine; the mean and minimum of the tokens' best cosines, for
+        each layer and side; the numbers of names that the other text lacks; and of numbers that differ."""
         found = [(sheet.vectors[left] * sheet.vectors[right]).sum(-1)]
         for side, texts in zip(best, (left, right), strict=True):
             real = sheet.real[texts]
@@ -214,11 +214,11 @@ class PairNet(nn.Module):
 
 
 class PairScorer:
-    """Whether two questions ask the same, as a logit."""
+    """Scores, as a logit, whether two questions ask the same."""
 
     def __init__(self, weights: Mapping[str, Tensor], encoder: str = "") -> None:
-        """`encoder` is the fingerprint of the encoder that it was trained with, and `learned` what tunes its upper
-        layers."""
+        """`encoder` is the fingerprint of the encoder with which the scorer was trained, and `learned` holds the tuning
+        of the encoder's upper layers."""
         self.learned = {name.removeprefix(TUNED): each for name, each in weights.items() if name.startswith(TUNED)}
         own = {name: each.float() for name, each in weights.items() if not name.startswith(TUNED)}
         width, read = own["project.weight"].shape
@@ -232,16 +232,16 @@ class PairScorer:
         self.fingerprint = digest.hexdigest()[:16]
 
     def network(self) -> PairNet:
-        """A copy, to be trained on."""
+        """A copy of the network, for further training."""
         return copy.deepcopy(self._net)
 
     def score(self, asked: Encoded, keys: Sequence[Encoded]) -> Tensor:
-        """(N,) fp32 logits, above 0 where `asked` asks the same as that key."""
+        """The logits (N,) fp32 of each key, above 0 if `asked` asks the same."""
         return self.table([asked], keys)[0]
 
     @torch.inference_mode()
     def table(self, asked: Sequence[Encoded], keys: Sequence[Encoded]) -> Tensor:
-        """(A, N) fp32 logits of each text beside each key."""
+        """The logits (A, N) fp32 of each text beside each key."""
         if not keys or not asked:
             return torch.zeros(len(asked), len(keys))
         sheet = batch_of([*asked, *keys])
@@ -251,7 +251,7 @@ class PairScorer:
 
 
 def load_scorer(file: Path = WEIGHTS) -> PairScorer:
-    """The scorer that ships, or that of another file."""
+    """Load the scorer that ships, or that of another file."""
     with safe_open(file, "pt") as opened:
         weights = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
         told: dict[str, str] = json.loads((opened.metadata() or {}).get("scorer", "{}"))

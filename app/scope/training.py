@@ -25,13 +25,13 @@ from app.scope.scorer import TUNED, WEIGHTS, PairNet, batch_of, load_scorer
 from app.scope.tuned_layers import TunedLayers
 
 NOISY = 0.3
-"""Share of the texts that have a version with noise, made once: to encode costs more than to learn."""
+"""The share of texts with a noisy version, made once, as encoding costs more than learning."""
 TUNED_RATE, TUNED_DECAY = 5e-4, 0.01
 READ_AT_ONCE = 48
 
 
 class TrainingTexts:
-    """The items with their texts encoded, as they are and some with noise."""
+    """The items with their encoded texts, some of them also with noise."""
 
     def __init__(self, items: Sequence[Item], encode: Callable[[Sequence[str]], Sequence[Encoded]]) -> None:
         self.items = items
@@ -50,7 +50,7 @@ class TrainingTexts:
         return self._encoded[rng.choice(self._versions[text])]
 
     def twice(self, text: str) -> tuple[Encoded, Encoded]:
-        """The text, and it again as somebody else may write it."""
+        """The text, and the same text as somebody else may write it."""
         return self._encoded[self._versions[text][0]], self._encoded[self._versions[text][-1]]
 
 
@@ -90,14 +90,14 @@ def drawn_pairs(
 
 
 def shared(texts: Sequence[Encoded], pairs: Tensor) -> Tensor:
-    """(P,) the share of word pieces that both texts of each pair have, in tenths: 0 to 9."""
+    """The share (P,) of word pieces that both texts of each pair have, in tenths, from 0 to 9."""
     pieces = [frozenset(text.ids) for text in texts]
     told = [len(pieces[i] & pieces[j]) / max(1, len(pieces[i] | pieces[j])) for i, j in pairs.tolist()]
     return (torch.tensor(told) * 9.99).long()
 
 
 def by_length(texts: Sequence[Encoded], pairs: Tensor) -> Iterator[Tensor]:
-    """Pairs of like length, some at a time: what pads a batch is computed for nothing."""
+    """Batches of pairs of similar length, which need little padding."""
     longest = torch.tensor([max(len(texts[i].ids), len(texts[j].ids)) for i, j in pairs.tolist()])
     yield from longest.argsort(stable=True).chunk(6)
 
@@ -118,8 +118,8 @@ def train(
     smooth: float = 0.05,
     watch: Callable[[PairNet, int], None] | None = None,
 ) -> PairNet:
-    """A network trained on the material, the same for the same seed; or `net` trained on, with the encoder's `tuned`
-    layers, which are changed in place."""
+    """Train a network on the material, the same for the same seed; or continue with `net`, and with the encoder's
+    `tuned` layers, which are changed in place."""
     torch.manual_seed(seed)
     rng = random.Random(seed)
     net = (net or PairNet(width=width, layers=layers)).train()
@@ -168,7 +168,7 @@ def train(
 
 
 class _Upper:
-    """The upper states of a step's texts: each text is read once by the tuned layers, and is part of many pairs."""
+    """The upper states of a step's texts. The tuned layers read each text once, although it is part of many pairs."""
 
     def __init__(self, tuned: TunedLayers | None, texts: Sequence[Encoded]) -> None:
         self._read: dict[str, Tensor] = {}
@@ -183,18 +183,18 @@ class _Upper:
         self._leaves = {text: states.detach().requires_grad_() for text, states in self._read.items()}
 
     def of(self, texts: Sequence[Encoded]) -> list[Tensor] | None:
-        """None: those of the encoder."""
+        """The upper states of a batch; None uses those of the encoder."""
         return [self._leaves[text.text] for text in texts] if self._leaves else None
 
     def learn(self) -> None:
-        """Take what the pairs told of the states through the tuned layers."""
+        """Backpropagate the gradients of the states, gathered from all pairs, through the tuned layers."""
         told = {text: leaf.grad for text, leaf in self._leaves.items() if leaf.grad is not None}
         if told:
             torch.autograd.backward([self._read[text] for text in told], list(told.values()))
 
 
 def save(net: PairNet, tuned: TunedLayers | None, encoder: str, file: Path) -> None:
-    """Writes the weights (fp16) and the fingerprint of the encoder."""
+    """Write the weights (fp16) and the fingerprint of the encoder."""
     weights = dict(net.state_dict())
     if tuned is not None:
         weights |= {TUNED + name: each for name, each in tuned.learned().items()}
@@ -203,7 +203,7 @@ def save(net: PairNet, tuned: TunedLayers | None, encoder: str, file: Path) -> N
 
 
 def main() -> None:
-    """Trains the scorer, fits the weights beside it, and writes both files."""
+    """Train the scorer, fit the match model, and write both files."""
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("--pairs", type=Path, default=PAIRS)
     parser.add_argument("--out", type=Path, default=WEIGHTS)

@@ -1,4 +1,5 @@
-"""The encoder's upper layers once more, tuned to tell questions apart: low-rank additions (LoRA, arXiv 2106.09685).
+"""A second copy of the encoder's upper layers, tuned by low-rank additions to tell questions apart (LoRA, arXiv
+2106.09685).
 
 An encoder is trained to bring texts of one topic together, and its last layers forget what parts `from Ulm to Bonn` and
 `from Bonn to Ulm`. The pair scorer reads these layers instead of them; vectors, by which near questions are found, stay
@@ -18,7 +19,7 @@ RANK, SCALE = 16, 2.0
 
 
 class LowRankLinear(nn.Module):
-    """A linear layer, frozen, and what is learned beside it."""
+    """A frozen linear layer with a learned low-rank addition."""
 
     def __init__(self, linear: nn.Linear, rank: int) -> None:
         super().__init__()
@@ -27,18 +28,18 @@ class LowRankLinear(nn.Module):
         self.up = nn.Parameter(torch.zeros(linear.out_features, rank))
 
     def forward(self, x: Tensor) -> Tensor:
-        """(..., in) -> (..., out)."""
+        """Apply the layer: (..., in) -> (..., out)."""
         beside: Tensor = x @ self.down.T @ self.up.T
         return self.linear(x) + SCALE * beside  # type: ignore[no-any-return]
 
     def merged(self) -> nn.Linear:
-        """One layer that computes the same."""
+        """A plain layer that computes the same."""
         self.linear.weight.data += SCALE * (self.up @ self.down).detach()
         return self.linear
 
 
 class TunedLayers(nn.Module):
-    """The layers of a BERT-like encoder from its middle on. Until it is trained it computes what they compute."""
+    """The layers of a BERT-like encoder from its middle on. Untrained, they compute the same as the originals."""
 
     def __init__(self, layers: nn.ModuleList, rank: int = RANK) -> None:
         super().__init__()
@@ -48,7 +49,7 @@ class TunedLayers(nn.Module):
             setattr(holder, name, LowRankLinear(getattr(holder, name), rank))
 
     def _linear(self) -> list[tuple[Any, str]]:
-        """Whose attribute, of which name, each linear layer is."""
+        """Each linear layer's parent and attribute name."""
         found: list[tuple[Any, str]] = []
         for layer in self.layers:
             each: Any = layer
@@ -57,7 +58,8 @@ class TunedLayers(nn.Module):
         return found
 
     def forward(self, hidden: Tensor, real: Tensor) -> Tensor:
-        """hidden (B, T, E) of the encoder's middle layer, real (B, T) -> (B, T, E)."""
+        """Apply the layers to the middle layer's states `hidden` (B, T, E); `real` (B, T) marks tokens. -> (B, T,
+        E)."""
         mask = real[:, None, None, :].bool()
         size = hidden.shape
         for each in self.layers:
@@ -73,7 +75,7 @@ class TunedLayers(nn.Module):
         return hidden
 
     def learned(self) -> dict[str, Tensor]:
-        """What was learned, by name."""
+        """The learned tensors, by name."""
         return {name: each for name, each in self.named_parameters() if name.endswith((".up", ".down"))}
 
     @staticmethod
@@ -81,7 +83,7 @@ class TunedLayers(nn.Module):
         return next(each.shape[0] for name, each in learned.items() if name.endswith(".down"))
 
     def take(self, learned: Mapping[str, Tensor]) -> "TunedLayers":
-        """Itself, with what was learned merged into its layers: for serving."""
+        """The layers with learned tensors merged in, for serving."""
         self.load_state_dict({name: each.float() for name, each in learned.items()}, strict=False)
         for holder, name in self._linear():
             setattr(holder, name, getattr(holder, name).merged())

@@ -1,4 +1,4 @@
-"""Vectors of texts, kept between starts: a hundred thousand edits would take minutes to encode anew.
+"""Vectors of texts, which are kept between starts: encoding a hundred thousand edits again would take minutes.
 
 A SQLite file by encoder in the cache folder. It may be deleted at any time; what it lacks is computed.
 """
@@ -17,11 +17,11 @@ from app.scope.encoder import Encoder
 
 _log = logging.getLogger(__name__)
 AT_ONCE = 500
-"""Texts that are looked up by one query."""
+"""The most texts that one query looks up."""
 
 
 class Vectors:
-    """(N, E) fp32 of length 1. Without a folder nothing is kept."""
+    """Vectors (N, E) fp32 of length 1. Without a folder nothing is kept."""
 
     def __init__(self, encoder: Encoder, folder: Path | None = None) -> None:
         self._encoder = encoder
@@ -42,7 +42,7 @@ class Vectors:
         return found
 
     def unkept(self, texts: Sequence[str]) -> Tensor:
-        """The same, computed now and written nowhere: for what people ask."""
+        """The vectors of texts, which are written nowhere, since these are people's questions."""
         return self._encoder.vectors(texts)
 
     def _load(self, marks: Sequence[bytes]) -> dict[bytes, bytes]:

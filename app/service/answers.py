@@ -67,7 +67,7 @@ class Answers:
 
     @property
     def chats(self) -> bool:
-        """Whether the model has a chat template."""
+        """True if the model has a chat template."""
         return self._owner.engine.text.chats
 
     def question(self, prompt: str) -> str:

@@ -54,7 +54,7 @@ class Draft:
     """The time that fitting and verifying with `editor` took, in seconds; for a batch, that of the whole batch."""
 
     def diverged(self) -> bool:
-        """Whether the fit produced numbers that are not finite."""
+        """True if the fit produced numbers that are not finite."""
         assert self.fitted is not None
         scalars = [value for value in self.fitted.learned.values() if isinstance(value, float)]
         return not (all(map(math.isfinite, scalars)) and finite(self.fitted.tensors.values()))

@@ -45,7 +45,7 @@ def actor_of(origin: Origin, keys: Mapping[str, Key]) -> str:
 
 
 def is_by(origin: Origin, actor: str, keys: Mapping[str, Key]) -> bool:
-    """Whether the origin is this actor's, given as displayed, by the key's id or name, or by the claimed name."""
+    """True if the origin is this actor's, given as displayed, by the key's id or name, or by the claimed name."""
     if origin.proposer is not None and actor in (origin.proposer.actor, origin.proposer.key_id):
         return True
     told = actor_of(origin, keys)

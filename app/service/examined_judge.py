@@ -73,7 +73,7 @@ class ExaminedJudge:
 
     @property
     def known(self) -> bool:
-        """Whether the exam's outcome is known."""
+        """True if the exam's outcome is known."""
         return self._judge is None or self._done.is_set()
 
     async def settled(self) -> None:

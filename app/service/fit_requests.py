@@ -187,7 +187,7 @@ class FitRequestBuilder:
         return f"{prompt[:start]}{prefix}{prompt[start:end] if question is None else question}{prompt[end:]}"
 
     def _roomy(self, request: EditRequest) -> bool:
-        """Whether a prompt with a prefix before its question, and its target, still fits a sequence."""
+        """True if a prompt with a prefix before its question, and its target, still fits a sequence."""
         text = self._engine.text
         length = len(text.encode(request.prompt)) + len(text.encode_target(request.prompt, request.target))
         return length + ROOM_CHARS < self._engine.hosted.max_tokens

@@ -206,7 +206,7 @@ class Hits:
         self._log.drop(sorted(taken_over))
 
     def _is_new(self, own: Counts) -> bool:
-        """Whether there is anything to write; a server that counted nothing writes nothing."""
+        """True if there is anything to write; a server that counted nothing writes nothing."""
         if self._written is None:
             return bool(own.hits or own.not_given)
         due = own.at_s - self._written.at_s >= SIGN_S

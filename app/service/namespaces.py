@@ -25,7 +25,7 @@ class Namespace:
     probes: int
     answering: bool
     second_person: bool = False
-    """Whether each of its edits needs a second person."""
+    """True if each of its edits needs a second person."""
     description: str = ""
     """Its purpose, if somebody described it."""
 

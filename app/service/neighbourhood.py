@@ -60,7 +60,7 @@ class Neighbourhood:
         ]
 
     async def about_the_same(self, request: EditRequest, among: Container[str]) -> list[str]:
-        """Those of these fits that are about the same subject as the request."""
+        """The fits, among these, that are about the same subject as the request."""
         near = await self._near(request)
         return [fit_id for fit_id in near if fit_id in among]
 

@@ -14,7 +14,7 @@ class Policies:
         self._records, self._clock = records, clock
 
     def waits(self, namespaces: Sequence[str], role: str | None) -> bool:
-        """Whether an edit of these namespaces, made by a key of this role, waits for a second person."""
+        """True if an edit of these namespaces, made by a key of this role, waits for a second person."""
         alone = role is None or Right.EDIT in RIGHTS[Role(role)]
         return not alone or self._records.ledger.approval.needs_second_person(namespaces)
 

@@ -191,7 +191,7 @@ class Service(EngineAccess):
         self.loader.check(edits, where="The file")
 
     def refits_due(self) -> bool:
-        """Whether edits that shared weights with a rolled-back one have yet to be fitted again without it."""
+        """True if edits that shared weights with a rolled-back one have yet to be fitted again without it."""
         return self._refitter.due()
 
     async def adopt(self, fitted: Sequence[tuple[EditRequest, str, Fitted]], origin: Origin) -> EditResults:

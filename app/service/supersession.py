@@ -81,7 +81,7 @@ def _standing(ledger: Ledger, request: EditRequest) -> list[str]:
 
 
 def _same_person(author: Origin, asker: Origin) -> bool:
-    """Whether author and requester are the same. A proposed edit belongs to its proposer; its approver counts as
+    """True if author and requester are the same. A proposed edit belongs to its proposer; its approver counts as
     another."""
     whose = author.proposer or author
     return (whose.key_id, whose.actor) == (asker.key_id, asker.actor)

@@ -55,7 +55,7 @@ class VerificationPrompts:
     frames: Mapping[str, Sequence[str]] = field(default_factory=dict)
     """The edit's question in other frames than its own, by their names."""
     preview: bool = False
-    """Whether the report shall give the answer and the distance of each prompt."""
+    """True if the report shall give the answer and the distance of each prompt."""
 
 
 @dataclass(frozen=True, slots=True)

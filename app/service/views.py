@@ -197,7 +197,7 @@ class Status:
     pending_proposals: int
     """The number of proposals that wait for a second person."""
     switched_on: bool
-    """Whether the switch of all namespaces is on."""
+    """True if the switch of all namespaces is on."""
     switched_off: tuple[str, ...]
     """The namespaces whose own switch is off."""
     log_lag: int

@@ -194,7 +194,7 @@ class Webhooks:
             await asyncio.gather(*self._under_way.values(), return_exceptions=True)
 
     def _leads(self) -> bool:
-        """Whether this server delivers. One server does at a time, as long as it renews its lease; two may for a moment
+        """True if this server delivers. One server does at a time, as long as it renews its lease; two may for a moment
         if both begin at once, and the receiver recognises repetitions by the delivery id."""
         now_s, log = self._clock(), self._records.log
         held = _read(log.get(LEASE))

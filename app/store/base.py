@@ -17,7 +17,7 @@ class Log(Protocol):
 
     @property
     def durable(self) -> bool:
-        """Whether an appended event survives kill -9 and, if the disk honours flushes, power loss."""
+        """True if an appended event survives kill -9 and, if the disk honours flushes, power loss."""
         ...
 
     def recheck(self) -> None:
@@ -68,7 +68,7 @@ class Log(Protocol):
         ...
 
     def wait(self, after: int, timeout_s: float) -> bool:
-        """Whether an event above `after`, from any writer, arrives within the time. Does not block appends or reads."""
+        """True if an event above `after`, from any writer, arrives within the time. Does not block appends or reads."""
         ...
 
     # -- logs that do not begin at revision 1

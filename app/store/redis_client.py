@@ -86,7 +86,7 @@ def _without_secrets(parts: SplitResult) -> str:
 
 
 def require_durable(client: Any, url: str, *, allow_not_durable: bool) -> bool:
-    """Whether an acknowledged write survives kill -9: append-only file on, always synced, no eviction.
+    """True if an acknowledged write survives kill -9: append-only file on, always synced, no eviction.
 
     Raises InvalidRequest if it does not, unless `allow_not_durable`; StoreUnavailable if Redis does not answer.
     """

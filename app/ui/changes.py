@@ -68,7 +68,7 @@ def _told(visit: Visit, before: int, revision: int) -> dict[str, object] | None:
 
 
 def _is_open(visit: Visit, event: Event) -> bool:
-    """Whether the visitor's key opens a namespace that the event is about, as a switch of all namespaces is about
+    """True if the visitor's key opens a namespace that the event is about, as a switch of all namespaces is about
     each."""
     found = namespaces_of(event, visit.service.records.ledger)
     return visit.opens(None) or any(name is None or visit.opens(name) for name in found)

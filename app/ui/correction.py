@@ -223,7 +223,7 @@ class CorrectionPages:
 
     @staticmethod
     def _is_publishing(visit: Visit, preview: Preview) -> bool:
-        """Whether the publication is running or done; one that was refused may be tried again."""
+        """True if the publication is running or done; one that was refused may be tried again."""
         job = visit.job(preview.publishing)
         return job is not None and job.outcome in ("running", "done")
 

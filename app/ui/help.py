@@ -157,7 +157,7 @@ class Help:
         return visit.page("help.html", title=page.title, pages=self._pages, page=page)
 
     def _may_read(self, visit: Visit) -> bool:
-        """Whether the visitor may read the documentation. Raises Unauthenticated for a Bearer token that is no live
+        """True if the visitor may read the documentation. Raises Unauthenticated for a Bearer token that is no live
         key."""
         if visit.signed_in or _is_loopback(visit.request.client.host if visit.request.client else ""):
             return True

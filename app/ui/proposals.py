@@ -172,7 +172,7 @@ def is_own(visit: Visit, proposal: Proposal) -> bool:
 
 
 def revised_here(visit: Visit, proposal: Proposal) -> bool:
-    """Whether the correction form can hold the proposal: one question, in a single turn or as bare text."""
+    """True if the correction form can hold the proposal: one question, in a single turn or as bare text."""
     if proposal.batch:
         return False
     request = proposal.edits[0].request

@@ -97,13 +97,13 @@ class SheetRow:
 
     @property
     def ready(self) -> bool:
-        """Whether the row can be published as it is."""
+        """True if the row can be published as it is."""
         open_yet = self.problem is None and self.edit_id is None and self.proposal_id is None
         return open_yet and self.trial is not None and self.trial.holds
 
     @property
     def rest(self) -> bool:
-        """Whether the correction is neither live nor waiting for a second person."""
+        """True if the correction is neither live nor waiting for a second person."""
         return self.edit_id is None and self.proposal_id is None and not (self.trial is not None and self.trial.stands)
 
 

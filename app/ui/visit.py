@@ -49,7 +49,7 @@ class Visit:
 
     @property
     def partial(self) -> bool:
-        """Whether htmx asks for a part of a page."""
+        """True if htmx asks for a part of a page."""
         headers = self.request.headers
         return "hx-request" in headers and "hx-history-restore-request" not in headers and "hx-boosted" not in headers
 
@@ -68,11 +68,11 @@ class Visit:
         return self.name or (self.key.name if self.key is not None else "anonymous")
 
     def waits(self, *namespaces: str) -> bool:
-        """Whether an edit of theirs would wait for a second person."""
+        """True if an edit of theirs would wait for a second person."""
         return self.service.policies.waits(namespaces, None if self.key is None else self.key.role.value)
 
     def opens(self, namespace: str | None) -> bool:
-        """Whether the visitor's key is for a namespace, or (None) for all of them."""
+        """True if the visitor's key is for a namespace, or (None) for all of them."""
         return self.key is None or self.key.opens(namespace)
 
     def check_reach(self, *namespaces: str | None) -> None:

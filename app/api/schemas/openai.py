@@ -94,7 +94,7 @@ class _Asked(Seeing):
 
     @property
     def counts_as_it_goes(self) -> bool:
-        """Whether every chunk of a stream tells the usage so far."""
+        """True if every chunk of a stream tells the usage so far."""
         asked = self.stream_options
         return asked is not None and asked.include_usage and asked.continuous_usage_stats
 
@@ -167,7 +167,7 @@ class ChatBody(_Asked):
 
     @property
     def continues(self) -> bool:
-        """Whether the last message is continued. Raises InvalidRequest if it is not the assistant's."""
+        """True if the last message is continued. Raises InvalidRequest if it is not the assistant's."""
         continues = self.continue_final_message or not self.add_generation_prompt
         if continues and self.messages[-1].role != "assistant":
             raise InvalidRequest("`continue_final_message` goes on with a message of the assistant's: it must be last.")

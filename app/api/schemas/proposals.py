@@ -134,7 +134,7 @@ class ReturnBody(Incoming):
 
 
 class PolicyBody(Incoming):
-    """Whether each edit of a namespace needs a second person to approve it."""
+    """The policy of a namespace: if `second_person` is true, each of its edits needs a second person to approve it."""
 
     second_person: bool
     namespace: Namespace = "default"
