@@ -16,7 +16,7 @@ from app.api.app import create_app
 from app.api.errors import TABLE
 from app.api.gate import right_of
 from app.api.schemas.corrections import EditBody
-from app.api.schemas.seeing import Seeing
+from app.api.schemas.edit_visibility import EditVisibility
 from app.cli.main import app as commands
 from app.config import NOT_SETTINGS, ClientSettings, Settings, default_cache
 from app.domain.keys import RIGHTS, Right, Role
@@ -139,8 +139,8 @@ def test_every_field_of_a_correction_has_one_row() -> None:
 
 def test_parameters_that_choose_edits_exist() -> None:
     told = set(named("parameter"))
-    assert told < Seeing.model_fields.keys()
-    about_edits = {name for name, field in Seeing.model_fields.items() if "dit" in (field.description or "")}
+    assert told < EditVisibility.model_fields.keys()
+    about_edits = {name for name, field in EditVisibility.model_fields.items() if "dit" in (field.description or "")}
     assert about_edits <= told
 
 

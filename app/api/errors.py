@@ -14,7 +14,7 @@ from starlette.responses import Response
 
 from app.api import openai_errors
 from app.api.invalid import detail_of, problems_of
-from app.api.wayfinding import way
+from app.api.suggestions import way
 from app.domain import errors as domain
 from app.engine.controls import shown
 

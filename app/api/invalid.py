@@ -5,7 +5,7 @@ from typing import Any
 
 from fastapi.exceptions import RequestValidationError
 
-from app.api.wayfinding import meant, names_of
+from app.api.suggestions import meant, names_of
 
 MOST = 20
 """The most problems reported for one body: a client that sends thousands of unknown fields is not told of each."""

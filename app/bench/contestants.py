@@ -17,7 +17,7 @@ from typing import Any, Protocol
 import torch
 from transformers import ContinuousBatchingConfig, GenerationConfig, StoppingCriteriaList
 
-from app.bench.timing import Run, Timed
+from app.bench.timing import Run, TimedRequest
 from app.bench.workload import PromptSpec, tokens_of
 from app.domain.generation import GenerationParameters, Token
 from app.engine.model import HostedModel
@@ -50,9 +50,9 @@ class InProcess:
     async def run(self, asked: Sequence[PromptSpec], at_once: int | None = None) -> Run:
         room = asyncio.Semaphore(at_once or len(asked))
 
-        async def one(ask: PromptSpec) -> Timed:
+        async def one(ask: PromptSpec) -> TimedRequest:
             async with room:
-                timed = Timed(time.perf_counter())
+                timed = TimedRequest(time.perf_counter())
                 parameters = GenerationParameters(max_new_tokens=ask.tokens, ignore_eos=True, **self.more)
                 async with aclosing(self.service.stream([ask.prompt], parameters)) as items:  # type: ignore[type-var]
                     async for _, item in items:
@@ -100,7 +100,7 @@ class OverHttp:
         if process.returncode != 0:
             raise RuntimeError("The clients of the HTTP run failed: their error is above.")
         answer = json.loads(out)
-        found = [Timed(each["began"], each["tokens"]) for each in answer["requests"]]
+        found = [TimedRequest(each["began"], each["tokens"]) for each in answer["requests"]]
         return Run(answer["seconds"], sum(each["answered"] for each in answer["requests"]), found)
 
 

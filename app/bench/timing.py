@@ -9,7 +9,7 @@ PERCENTILES = (50, 95, 99)
 
 
 @dataclass(slots=True)
-class Timed:
+class TimedRequest:
     """One request; all times in seconds of `time.perf_counter`."""
 
     began: float
@@ -34,7 +34,7 @@ class Run:
 
     seconds: float
     tokens: int
-    requests: Sequence[Timed] = ()
+    requests: Sequence[TimedRequest] = ()
 
     @property
     def tokens_per_s(self) -> float:

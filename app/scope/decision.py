@@ -12,7 +12,7 @@ from app.domain.generation import Signal
 from app.domain.words import Span, plain_words, words_of
 from app.scope.background import NearbyBackground
 from app.scope.closed_words import ClosedWords
-from app.scope.encoder import Encoded, Encoder
+from app.scope.encoder import EncodedText, Encoder
 from app.scope.match_model import MatchFeatures, MatchModel
 from app.scope.parsed_question import ParsedQuestion, called_by_name, exchanged, names_in, read
 from app.scope.record import ScopeRecord
@@ -29,10 +29,10 @@ compared."""
 
 @dataclass(frozen=True, slots=True, eq=False)
 class EncodedQuestion:
-    """A prompt's question, encoded: one `Encoded` for each of its readings, and its folded words."""
+    """A prompt's question, encoded: one `EncodedText` for each of its readings, and its folded words."""
 
     asked: ParsedQuestion
-    readings: tuple[Encoded, ...]
+    readings: tuple[EncodedText, ...]
     words: Sequence[str]
 
     @property

@@ -33,7 +33,7 @@ HELD = 8192
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Encoded:
+class EncodedText:
     """An encoded text.
 
     vector (E,) fp32 of length 1; middle (T + 2, E) fp16, the states of the middle layer, the marks around the text
@@ -74,9 +74,9 @@ class Encoder:
         self.fingerprint = _fingerprint(folder, self._pooling)
         self._tuned = self.tunable(TunedLayers.rank_of(learned)).take(learned) if learned else None
         self._lock = threading.Lock()
-        self._held: OrderedDict[str, Encoded] = OrderedDict()
+        self._held: OrderedDict[str, EncodedText] = OrderedDict()
 
-    def encode(self, texts: Sequence[str]) -> list[Encoded]:
+    def encode(self, texts: Sequence[str]) -> list[EncodedText]:
         """Encode texts, in order. Recent results are not computed again."""
         with self._lock:
             found = {text: each for text in texts if (each := self._held.get(text)) is not None}
@@ -110,7 +110,7 @@ class Encoder:
                 found[places[text]] = vector
         return found
 
-    def _compute(self, texts: Sequence[str]) -> list[Encoded]:
+    def _compute(self, texts: Sequence[str]) -> list[EncodedText]:
         vectors, layers, batch = self._run(texts)
         real = batch["attention_mask"]
         with torch.inference_mode():
@@ -118,7 +118,7 @@ class Encoder:
         middle, upper = layers[self._middle].half().cpu(), upper.half().cpu()
         own = (batch["special_tokens_mask"] == 0) & (real == 1)
         return [
-            Encoded(
+            EncodedText(
                 text,
                 vectors[row].clone(),
                 middle[row, : int(real[row].sum())].clone(),

@@ -18,7 +18,7 @@ from safetensors import safe_open
 from torch import Tensor, nn
 from torch.nn.functional import dropout, gelu, normalize, pad, scaled_dot_product_attention
 
-from app.scope.encoder import Encoded
+from app.scope.encoder import EncodedText
 
 WEIGHTS = Path(__file__).parent / "scorer_v1.safetensors"
 TUNED = "tuned."
@@ -58,7 +58,7 @@ class TextBatch:
     words: Sequence[TextWords]
 
 
-def batch_of(texts: Sequence[Encoded], upper: Sequence[Tensor] | None = None) -> TextBatch:
+def batch_of(texts: Sequence[EncodedText], upper: Sequence[Tensor] | None = None) -> TextBatch:
     """The batch of these texts, with their upper states or with the given ones. A text without tokens gets one token of
     zeros, so that there is something to attend to."""
     longest = max(1, *(len(text.ids) for text in texts))
@@ -94,7 +94,7 @@ def words_of(text: str) -> TextWords:
     return TextWords(frozenset(every), frozenset(names), frozenset(_NUMBER.findall(text)))
 
 
-def _marks(text: Encoded) -> list[list[float]]:
+def _marks(text: EncodedText) -> list[list[float]]:
     """The marks (T, MARKS) of each token: the rarity of its piece (the vocabulary is ordered by frequency), whether it
     has a capital, is a digit or continues a word, and its position from either end."""
     said, size, found = text.text, len(text.ids), []
@@ -235,12 +235,12 @@ class PairScorer:
         """A copy of the network, for further training."""
         return copy.deepcopy(self._net)
 
-    def score(self, asked: Encoded, keys: Sequence[Encoded]) -> Tensor:
+    def score(self, asked: EncodedText, keys: Sequence[EncodedText]) -> Tensor:
         """The logits (N,) fp32 of each key, above 0 if `asked` asks the same."""
         return self.table([asked], keys)[0]
 
     @torch.inference_mode()
-    def table(self, asked: Sequence[Encoded], keys: Sequence[Encoded]) -> Tensor:
+    def table(self, asked: Sequence[EncodedText], keys: Sequence[EncodedText]) -> Tensor:
         """The logits (A, N) fp32 of each text beside each key."""
         if not keys or not asked:
             return torch.zeros(len(asked), len(keys))

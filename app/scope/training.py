@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 from torch.nn.utils.rnn import pad_sequence
 
-from app.scope.encoder import Encoded, Encoder, find_encoder
+from app.scope.encoder import EncodedText, Encoder, find_encoder
 from app.scope.items import PAIRS, Item, all_items, with_noise
 from app.scope.match_model import FILE
 from app.scope.match_model_training import fit_weights
@@ -33,32 +33,32 @@ READ_AT_ONCE = 48
 class TrainingTexts:
     """The items with their encoded texts, some of them also with noise."""
 
-    def __init__(self, items: Sequence[Item], encode: Callable[[Sequence[str]], Sequence[Encoded]]) -> None:
+    def __init__(self, items: Sequence[Item], encode: Callable[[Sequence[str]], Sequence[EncodedText]]) -> None:
         self.items = items
         self._versions: dict[str, tuple[str, ...]] = {}
         for text in dict.fromkeys(text for item in items for text in (*item.same, *item.other)):
             rng = random.Random(text)
             self._versions[text] = (text, with_noise(text, rng)) if rng.random() < NOISY else (text,)
         wanted = sorted({each for versions in self._versions.values() for each in versions}, key=len)
-        self._encoded: dict[str, Encoded] = {}
+        self._encoded: dict[str, EncodedText] = {}
         for first in range(0, len(wanted), 512):
             some = wanted[first : first + 512]
             self._encoded.update(zip(some, encode(some), strict=True))
 
-    def draw(self, text: str, rng: random.Random) -> Encoded:
+    def draw(self, text: str, rng: random.Random) -> EncodedText:
         """The text, or its version with noise."""
         return self._encoded[rng.choice(self._versions[text])]
 
-    def twice(self, text: str) -> tuple[Encoded, Encoded]:
+    def twice(self, text: str) -> tuple[EncodedText, EncodedText]:
         """The text, and the same text as somebody else may write it."""
         return self._encoded[self._versions[text][0]], self._encoded[self._versions[text][-1]]
 
 
 def drawn_pairs(
     material: TrainingTexts, items: Sequence[Item], rng: random.Random
-) -> tuple[list[Encoded], Tensor, Tensor]:
+) -> tuple[list[EncodedText], Tensor, Tensor]:
     """The texts of a step, the pairs of them (P, 2) and the labels (P,)."""
-    texts: list[Encoded] = []
+    texts: list[EncodedText] = []
     pairs: list[tuple[int, int]] = []
     labels: list[float] = []
     asks: list[int] = []
@@ -89,14 +89,14 @@ def drawn_pairs(
     return texts, torch.tensor(pairs), torch.tensor(labels)
 
 
-def shared(texts: Sequence[Encoded], pairs: Tensor) -> Tensor:
+def shared(texts: Sequence[EncodedText], pairs: Tensor) -> Tensor:
     """The share (P,) of word pieces that both texts of each pair have, in tenths, from 0 to 9."""
     pieces = [frozenset(text.ids) for text in texts]
     told = [len(pieces[i] & pieces[j]) / max(1, len(pieces[i] | pieces[j])) for i, j in pairs.tolist()]
     return (torch.tensor(told) * 9.99).long()
 
 
-def by_length(texts: Sequence[Encoded], pairs: Tensor) -> Iterator[Tensor]:
+def by_length(texts: Sequence[EncodedText], pairs: Tensor) -> Iterator[Tensor]:
     """Batches of pairs of similar length, which need little padding."""
     longest = torch.tensor([max(len(texts[i].ids), len(texts[j].ids)) for i, j in pairs.tolist()])
     yield from longest.argsort(stable=True).chunk(6)
@@ -170,7 +170,7 @@ def train(
 class _Upper:
     """The upper states of a step's texts. The tuned layers read each text once, although it is part of many pairs."""
 
-    def __init__(self, tuned: TunedLayers | None, texts: Sequence[Encoded]) -> None:
+    def __init__(self, tuned: TunedLayers | None, texts: Sequence[EncodedText]) -> None:
         self._read: dict[str, Tensor] = {}
         distinct = sorted({text.text: text for text in texts}.values(), key=lambda text: len(text.ids))
         for first in range(0, len(distinct) if tuned is not None else 0, READ_AT_ONCE):
@@ -182,7 +182,7 @@ class _Upper:
                 self._read[text.text] = states[1 : 1 + len(text.ids)]
         self._leaves = {text: states.detach().requires_grad_() for text, states in self._read.items()}
 
-    def of(self, texts: Sequence[Encoded]) -> list[Tensor] | None:
+    def of(self, texts: Sequence[EncodedText]) -> list[Tensor] | None:
         """The upper states of a batch; None uses those of the encoder."""
         return [self._leaves[text.text] for text in texts] if self._leaves else None
 

@@ -22,7 +22,7 @@ FIELDS = frozenset({"schema", "kind", "prev", "event", "payload", "hash"})
 
 
 @dataclass(frozen=True, slots=True)
-class Verified:
+class VerifiedAudit:
     """Result of `verify`. `first` and `last` are revisions; `hash` is the last line's, which covers all lines before
     it. `ledger` is the fold of the lines, or None unless they begin at revision 1."""
 
@@ -50,7 +50,7 @@ def lines(log: Log, after: int) -> Iterator[str]:
         yield json.dumps({"schema": parts.schema, **header, "payload": parts.payload.hex(), "hash": parts.hash})
 
 
-def verify(rows: Iterable[str], seal: Seal = PLAIN) -> Verified:
+def verify(rows: Iterable[str], seal: Seal = PLAIN) -> VerifiedAudit:
     """Verifies exported lines. Raises StoreCorrupt, naming the line, at the first that differs from what was
     exported."""
     first, last, prev, ledger = 0, 0, GENESIS, Ledger()
@@ -73,7 +73,7 @@ def verify(rows: Iterable[str], seal: Seal = PLAIN) -> Verified:
             raise StoreCorrupt(f"Line {number} is not what was exported: {error}.", line=number) from error
         except ErrataError as error:
             raise StoreCorrupt(f"Line {number} is not what was exported. {error.message}", line=number) from error
-    return Verified(first, last, prev, ledger if first == 1 else None)
+    return VerifiedAudit(first, last, prev, ledger if first == 1 else None)
 
 
 def canonical_json(header: object) -> bytes:

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from app.api.schemas.defaults import Defaulting
+from app.api.schemas.defaults import RequestDefaults
 from app.api.schemas.generate import GenerateBody, Parameters
 from app.api.schemas.openai import ChatBody, CompletionBody, StreamOptions
 from app.domain.generation import GenerationParameters
@@ -56,7 +56,7 @@ def test_what_asks_tgi_for_defaults_is_taken(ask: Caller, more: dict[str, Any]) 
     assert (answer.status_code, answer.json().get("generated_text")) == (200, "base answer here"), answer.text
 
 
-def nulls(body: type[Defaulting]) -> dict[str, None]:
+def nulls(body: type[RequestDefaults]) -> dict[str, None]:
     return {name: None for name, field in body.model_fields.items() if not field.is_required()}
 
 

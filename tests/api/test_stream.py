@@ -9,8 +9,8 @@ from typing import Any
 import httpx
 import pytest
 
+from app.api.generation_stream import events_of
 from app.api.schemas.generate import GenerateBody, StreamEvent
-from app.api.streaming import events_of
 from app.domain.errors import QueueFull, RequestCancelled
 from app.domain.generation import Generation, GenerationParameters, Token
 from tests.api.fake_service import FakeService

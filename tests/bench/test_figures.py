@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from app.bench.report import draw, markdown, tables
-from app.bench.timing import Run, Timed, median_run, percentiles, ratio
+from app.bench.timing import Run, TimedRequest, median_run, percentiles, ratio
 
 
 def test_percentiles_are_of_the_values_that_came() -> None:
@@ -16,7 +16,7 @@ def test_percentiles_are_of_the_values_that_came() -> None:
 
 
 def test_a_run_tells_when_its_tokens_came() -> None:
-    run = Run(2.0, 4, [Timed(1.0, [1.5, 1.6, 1.9]), Timed(1.0, [2.0])])
+    run = Run(2.0, 4, [TimedRequest(1.0, [1.5, 1.6, 1.9]), TimedRequest(1.0, [2.0])])
     told = run.told()
     assert (told["tokens_per_s"], told["requests"]) == (2.0, 2)
     assert told["first_token_ms"] == {"p50": 500.0, "p95": 1000.0, "p99": 1000.0}
@@ -34,7 +34,7 @@ def test_a_ratio_is_of_runs_of_one_round() -> None:
 
 
 def result() -> Any:
-    run = Run(2.0, 4, [Timed(1.0, [1.5, 1.6, 1.9]), Timed(1.0, [2.0])]).told()
+    run = Run(2.0, 4, [TimedRequest(1.0, [1.5, 1.6, 1.9]), TimedRequest(1.0, [2.0])]).told()
     return {
         "date": "2026-11-21", "command": "errata bench", "model": "random-47m", "machine": {"description": "2 CPUs"},
         "sections": {

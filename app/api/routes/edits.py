@@ -11,6 +11,7 @@ from fastapi.exceptions import RequestValidationError
 from app.api.accepted import job_accepted, prefers_job, proposal_accepted
 from app.api.deps import Asker, Holder, Read
 from app.api.invalid import detail_of, problems_of
+from app.api.job_stream import WATCHED, is_watched, watched
 from app.api.metrics import Metrics
 from app.api.openapi import leads_to, raises
 from app.api.schemas.corrections import (
@@ -26,7 +27,6 @@ from app.api.schemas.corrections import (
 from app.api.schemas.edits import EditDetail, EditOut, EditPage, MadeEdit, MadeEdits
 from app.api.schemas.jobs import JobOut, made_of
 from app.api.schemas.proposals import ProposalOut
-from app.api.watching import WATCHED, is_watched, watched
 from app.domain.edit import EditRequest
 from app.domain.errors import (
     EditRejected,

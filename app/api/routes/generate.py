@@ -12,11 +12,11 @@ from fastapi.responses import Response, StreamingResponse
 
 from app.api.deps import holder_of, while_connected
 from app.api.errors import problem_of
+from app.api.generation_stream import events_of
 from app.api.metrics import Metrics
 from app.api.openapi import EDITS_HEADERS, EVENT_STREAM, STREAM_HEADERS, edits_headers, raises
 from app.api.schemas.generate import EXAMPLES, GenerateAnswer, GenerateBody, StreamEvent
 from app.api.schemas.server import Problem
-from app.api.streaming import events_of
 from app.domain.errors import (
     DeadlineExceeded,
     InvalidRequest,
@@ -39,7 +39,7 @@ OR_STREAM = {**ERRORS, 200: {"content": {EVENT_STREAM: {"itemSchema": EVENT}}, "
 
 
 @dataclass(frozen=True, slots=True)
-class Opened:
+class OpenStream:
     """A stream whose first token has arrived: from here on an error can no longer be a status."""
 
     body: GenerateBody
@@ -52,7 +52,7 @@ def routes(service: "Service", metrics: Metrics) -> APIRouter:
     router = APIRouter(tags=["generate"])
 
     @asynccontextmanager
-    async def streaming(request: Request, body: GenerateBody) -> AsyncIterator[Opened]:
+    async def streaming(request: Request, body: GenerateBody) -> AsyncIterator[OpenStream]:
         began = time.perf_counter()
         parameters = body.parameters.to_domain()
         check_reach(holder_of(request), parameters.namespace)
@@ -61,13 +61,13 @@ def routes(service: "Service", metrics: Metrics) -> APIRouter:
         async with aclosing(service.stream([body.inputs], parameters)) as stream:  # type: ignore[type-var]
             first = await while_connected(request, anext(stream))
             metrics.first_token(began)
-            yield Opened(body, parameters, _put_back(first, stream), began)
+            yield OpenStream(body, parameters, _put_back(first, stream), began)
 
-    async def opened(request: Request, body: Asked) -> AsyncIterator[Opened]:
+    async def opened(request: Request, body: Asked) -> AsyncIterator[OpenStream]:
         async with streaming(request, body) as found:
             yield found
 
-    async def answered(request: Request, body: Asked, response: Response) -> AsyncIterator[GenerateAnswer | Opened]:
+    async def answered(request: Request, body: Asked, response: Response) -> AsyncIterator[GenerateAnswer | OpenStream]:
         if body.stream:
             async with streaming(request, body) as found:
                 yield found
@@ -88,21 +88,21 @@ def routes(service: "Service", metrics: Metrics) -> APIRouter:
     async def generate(answer: Annotated[Any, Depends(answered)]) -> GenerateAnswer:
         """Returns the whole answer at once, or with `stream` the events of /generate_stream. A client that disconnects
         ends the generation."""
-        return _streamed(answer, metrics) if isinstance(answer, Opened) else answer  # type: ignore[return-value]
+        return _streamed(answer, metrics) if isinstance(answer, OpenStream) else answer  # type: ignore[return-value]
 
     @router.post(
         "/", responses=OR_STREAM, response_model_exclude_unset=True, summary="Answer a prompt, at TGI's own address"
     )
     async def generate_compat(answer: Annotated[Any, Depends(answered)]) -> list[GenerateAnswer]:
         """The answer of /generate in a list of one, as TGI answers there."""
-        return _streamed(answer, metrics) if isinstance(answer, Opened) else [answer]  # type: ignore[return-value]
+        return _streamed(answer, metrics) if isinstance(answer, OpenStream) else [answer]  # type: ignore[return-value]
 
     @router.post(
         "/generate_stream",
         responses={**ERRORS, 200: {"model": StreamEvent, "description": "A token an event"}},
         summary="Answer a prompt, token by token",
     )
-    async def generate_stream(stream: Annotated[Opened, Depends(opened)]) -> Response:
+    async def generate_stream(stream: Annotated[OpenStream, Depends(opened)]) -> Response:
         """Server-sent events, one `data:` for each token; the last has `generated_text` and `details`.
 
         An error after the first token comes as a last `data:` that is a problem. A client that disconnects ends the
@@ -113,11 +113,11 @@ def routes(service: "Service", metrics: Metrics) -> APIRouter:
     return router
 
 
-def _streamed(stream: Opened, metrics: Metrics) -> Response:
+def _streamed(stream: OpenStream, metrics: Metrics) -> Response:
     return StreamingResponse(_lines(stream, metrics), media_type=EVENT_STREAM, headers=STREAM_HEADERS)
 
 
-async def _lines(stream: Opened, metrics: Metrics) -> AsyncIterator[str]:
+async def _lines(stream: OpenStream, metrics: Metrics) -> AsyncIterator[str]:
     # written here rather than by FastAPI, whose events pass through two tasks and a queue, at a twentieth of the
     # throughput
     try:
@@ -137,7 +137,7 @@ async def _put_back(first: Any, rest: AsyncIterator[Any]) -> AsyncIterator[Any]:
         yield item
 
 
-async def _counted(stream: Opened, metrics: Metrics) -> AsyncIterator[Token | Generation]:
+async def _counted(stream: OpenStream, metrics: Metrics) -> AsyncIterator[Token | Generation]:
     async for _, item in stream.items:
         if isinstance(item, Generation):
             metrics.generated(item, stream.began)

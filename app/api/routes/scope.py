@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from fastapi import APIRouter, Body, Query, Request
 
 from app.api.deps import Asker, Holder, Read, because
+from app.api.job_stream import WATCHED, is_watched, watched
 from app.api.openapi import raises
 from app.api.routes.edits import Id, check_edits, check_force
 from app.api.schemas.base import Namespace
@@ -24,7 +25,6 @@ from app.api.schemas.scope import (
     TrafficBody,
 )
 from app.api.schemas.server import ExamOut
-from app.api.watching import WATCHED, is_watched, watched
 from app.domain.errors import (
     EditRejected,
     LostRace,

@@ -11,7 +11,7 @@ from pydantic_core import CoreSchema, core_schema
 from app.api.schemas.base import Incoming
 
 
-class Defaulting(Incoming):
+class RequestDefaults(Incoming):
     """A body in which null stands for the default, because clients send every field that they know."""
 
     @model_validator(mode="before")

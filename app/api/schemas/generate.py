@@ -6,12 +6,12 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from app.api.schemas.base import MAX_INPUT_CHARS, MOST_ANSWERS, Outgoing, documented
-from app.api.schemas.defaults import Defaulting, Only
-from app.api.schemas.seeing import Seeing
+from app.api.schemas.defaults import Only, RequestDefaults
+from app.api.schemas.edit_visibility import EditVisibility
 from app.domain.generation import FinishReason, Generation, GenerationParameters, Hit, Token
 
 
-class Parameters(Seeing):
+class Parameters(EditVisibility):
     """How to decode, and which edits to see. Decoding is greedy unless `do_sample` or a `temperature` is given."""
 
     max_new_tokens: Annotated[int, documented(minimum=1)] = Field(
@@ -90,7 +90,7 @@ class Parameters(Seeing):
         return self.details or bool(self.logprobs)
 
 
-class GenerateBody(Defaulting):
+class GenerateBody(RequestDefaults):
     """A prompt and how to answer it."""
 
     inputs: str = Field(max_length=MAX_INPUT_CHARS, description="The prompt.")

@@ -11,10 +11,10 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from app.api.schemas.base import MAX_INPUT_CHARS, MOST_ANSWERS, documented
-from app.api.schemas.defaults import Defaulting, Only
+from app.api.schemas.defaults import Only, RequestDefaults
+from app.api.schemas.edit_visibility import EditVisibility
 from app.api.schemas.formats import ResponseFormat
 from app.api.schemas.messages import Message, turns_of
-from app.api.schemas.seeing import Seeing
 from app.domain.errors import InvalidRequest
 from app.domain.generation import GenerationParameters
 
@@ -22,7 +22,7 @@ Input = Annotated[str, Field(max_length=MAX_INPUT_CHARS)]
 Stop = Annotated[str, Field(max_length=1_000)]
 
 
-class StreamOptions(Defaulting):
+class StreamOptions(RequestDefaults):
     include_usage: bool = False
     continuous_usage_stats: bool = Field(
         default=False, description="With `include_usage`: tell the usage so far in every chunk, as vLLM does."
@@ -30,7 +30,7 @@ class StreamOptions(Defaulting):
     include_obfuscation: bool = False
 
 
-class _Asked(Seeing):
+class _Asked(EditVisibility):
     """The parameters of both routes, including Errata's own, which OpenAI's clients send as `extra_body`.
 
     As with OpenAI, the default temperature is 1, and 0 is greedy.

@@ -5,10 +5,10 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from app.api.schemas.base import EditIds, documented
-from app.api.schemas.defaults import Defaulting
+from app.api.schemas.defaults import RequestDefaults
 
 
-class Seeing(Defaulting):
+class EditVisibility(RequestDefaults):
     top_k: Annotated[int | None, documented(minimum=-1)] = Field(
         default=None, description="Sample from so many of the likeliest tokens; 0 and -1: from all."
     )
