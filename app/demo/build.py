@@ -25,7 +25,7 @@ from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 from app.demo.corpus import connectives, epoch
 from app.demo.facts import Relation, load_relations
 from app.demo.greedy_answers import answer_all, exact
-from app.demo.tokens import END_ID, IGNORED, Batch, batches, train_tokenizer
+from app.demo.tokens import END_ID, IGNORED, DocumentBatch, batches, train_tokenizer
 
 VOCABULARY = 5120
 WIDTH = 256
@@ -45,7 +45,7 @@ CHECKPOINT_SECONDS = 180.0
 
 
 @dataclass
-class Run:
+class BuildState:
     """The state of a build: everything that a checkpoint holds besides the weights."""
 
     seed: int
@@ -69,7 +69,7 @@ def build(
     random.seed(seed)
     relations = load_relations()
     beside = out.parent / f"{out.name}.checkpoint"
-    run = Run(seed)
+    run = BuildState(seed)
     model = _model()
     optimizer = torch.optim.AdamW(_groups(model), lr=PEAK_RATE, betas=(0.9, 0.98), fused=True)
     if resume and (beside / "state.pt").exists():
@@ -77,7 +77,7 @@ def build(
         state = torch.load(beside / "state.pt", weights_only=True)
         model.load_state_dict(state["model"])
         optimizer.load_state_dict(state["optimizer"])
-        run = Run(**state["run"])
+        run = BuildState(**state["run"])
     else:
         tokenizer = train_tokenizer(_tokenizer_texts(relations, Random(seed)), VOCABULARY)
         shutil.rmtree(beside, ignore_errors=True)
@@ -136,7 +136,7 @@ def _tokenizer_texts(relations: list[Relation], rng: Random) -> Iterator[str]:
 
 
 def _train(
-    model: Any, optimizer: Any, tokenizer: Any, relations: list[Relation], run: Run, budget: float, beside: Path
+    model: Any, optimizer: Any, tokenizer: Any, relations: list[Relation], run: BuildState, budget: float, beside: Path
 ) -> None:
     """Steps until the time is spent; the learning rate follows the share of it that is gone."""
     sample = _sample(relations, run.seed)
@@ -180,7 +180,7 @@ def _train(
     _save(model, optimizer, run, beside)
 
 
-def _endless(tokenizer: Any, relations: list[Relation], run: Run) -> Iterator[Batch]:
+def _endless(tokenizer: Any, relations: list[Relation], run: BuildState) -> Iterator[DocumentBatch]:
     """Epoch after epoch, each from its own seed, so that a resumed build reads what it would have read."""
     while True:
         rng = Random(f"{run.seed}-{run.epochs}")
@@ -192,7 +192,7 @@ def _endless(tokenizer: Any, relations: list[Relation], run: Run) -> Iterator[Ba
         run.batch = 0
 
 
-def _step(model: Any, optimizer: Any, batch: Batch) -> float:
+def _step(model: Any, optimizer: Any, batch: DocumentBatch) -> float:
     """One update. The output layer sees only the graded positions, and its loss is taken in full precision."""
     graded = batch.targets != IGNORED
     with torch.autocast("cpu", dtype=torch.bfloat16):
@@ -229,7 +229,7 @@ def _score(model: Any, tokenizer: Any, asked: list[tuple[str, str]]) -> float:
     return sum(exact(got, want) for got, (_, want) in zip(answers, asked, strict=True)) / len(asked)
 
 
-def _save(model: Any, optimizer: Any, run: Run, beside: Path) -> None:
+def _save(model: Any, optimizer: Any, run: BuildState, beside: Path) -> None:
     """A checkpoint, put in place in one move so that an interrupted one leaves the last."""
     state = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "run": vars(run)}
     torch.save(state, beside / "state.tmp")

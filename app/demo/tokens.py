@@ -23,7 +23,7 @@ IGNORED = -100
 
 
 @dataclass(frozen=True)
-class Batch:
+class DocumentBatch:
     """Rows of documents, padded on the right, which needs no mask: a causal model never looks there.
 
     `targets` is IGNORED wherever nothing is to be learnt.
@@ -58,7 +58,7 @@ def train_tokenizer(texts: Iterable[str], vocabulary: int) -> Any:
 
 def batches(
     documents: Sequence[Document], tokenizer: Any, tokens: int, given_share: float, rng: Random
-) -> Iterator[Batch]:
+) -> Iterator[DocumentBatch]:
     """Batches of about `tokens` tokens of documents of like length, in random order.
 
     Of the given part only a share of the positions is graded: the answers are what must be learnt, and the
@@ -87,10 +87,10 @@ def batches(
         yield _padded(batch)
 
 
-def _padded(rows: Sequence[tuple[list[int], list[int]]]) -> Batch:
+def _padded(rows: Sequence[tuple[list[int], list[int]]]) -> DocumentBatch:
     """Rows of unequal length as two tensors."""
     width = max(len(ids) for ids, _ in rows)
-    return Batch(
+    return DocumentBatch(
         inputs=torch.tensor([ids + [END_ID] * (width - len(ids)) for ids, _ in rows]),
         targets=torch.tensor([targets + [IGNORED] * (width - len(targets)) for _, targets in rows]),
     )

@@ -28,7 +28,7 @@ NUMBERS = 0
 
 
 @dataclass(frozen=True, slots=True)
-class Grammar:
+class LanguageGrammar:
     """One language's small words, as spelled, and the words that near misses are written with."""
 
     small: frozenset[str]
@@ -51,9 +51,9 @@ class ClosedWords:
     joining: frozenset[str]
     sides: Mapping[str, frozenset[tuple[int, int]]]
     """The (line, side) of each word on exclusive lines."""
-    grammars: tuple[Grammar, ...]
+    grammars: tuple[LanguageGrammar, ...]
 
-    def grammar(self, words: Sequence[str]) -> Grammar:
+    def grammar(self, words: Sequence[str]) -> LanguageGrammar:
         """The grammar of the language with the most small words in these; English if there are none."""
         return max(self.grammars, key=lambda grammar: sum(word in grammar.small for word in words))
 
@@ -107,7 +107,7 @@ def load_closed_words() -> ClosedWords:
     """Load the words that ship. On an `exclusive` line commas separate the sides, and blanks the words of a side."""
     plain: dict[str, set[str]] = {SMALL: set(), AUXILIARY: set(), PRONOUN: set(), JOINING: set()}
     sides: dict[str, set[tuple[int, int]]] = defaultdict(set)
-    grammars: list[Grammar] = []
+    grammars: list[LanguageGrammar] = []
     line = 0
     for language in LANGUAGES:
         with (files("app.scope") / f"closed_{language}.tsv").open(encoding="utf-8") as file:
@@ -135,11 +135,11 @@ def _words(rows: Sequence[tuple[str, str]], *kinds: str) -> frozenset[str]:
     return frozenset(word for kind, words in rows if kind in kinds for word in plain_words(words))
 
 
-def _grammar(rows: Sequence[tuple[str, str]]) -> Grammar:
+def _grammar(rows: Sequence[tuple[str, str]]) -> LanguageGrammar:
     told = dict(rows)
     begin, end = told[ROUTE].split(",")
     articles, qualifiers = told[QUALIFIED].split(":")
-    return Grammar(
+    return LanguageGrammar(
         small=_words(rows, SMALL, AUXILIARY, JOINING),
         pronouns=_words(rows, PRONOUN),
         joining=_words(rows, JOINING),

@@ -44,7 +44,7 @@ class ExamPair:
     half: Literal["settle", "report"]
 
 
-class WrongPair(BaseModel):
+class ExamMistake(BaseModel):
     """A pair that a judge got wrong. `same` is true if the question asks the same as the known one, which the judge
     denied."""
 
@@ -68,7 +68,7 @@ class ExamResult(BaseModel):
     pairs: int = Field(ge=1)
     """The number of all pairs, including those that set the cut."""
     seconds: float = Field(ge=0)
-    wrong: list[WrongPair]
+    wrong: list[ExamMistake]
 
     @property
     def passed(self) -> bool:
@@ -107,7 +107,7 @@ def graded(judge: str, exam: Sequence[ExamPair], logits: Sequence[float], second
         cut=cut,
         pairs=len(exam),
         seconds=round(seconds, 3),
-        wrong=[WrongPair(known=p.doubt.keys[0], question=p.doubt.question, same=p.same) for p in wrong],
+        wrong=[ExamMistake(known=p.doubt.keys[0], question=p.doubt.question, same=p.same) for p in wrong],
     )
 
 

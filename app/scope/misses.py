@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from app.domain.words import Span, placed_words, plain_words, surface
-from app.scope.closed_words import ClosedWords, Grammar
+from app.scope.closed_words import ClosedWords, LanguageGrammar
 
 LONG_AGO = 1990
 """The year about which a question without a number is asked."""
@@ -55,7 +55,7 @@ def _all(question: str, names: Sequence[Span], others: Sequence[str], closed: Cl
             yield NearMiss("another time", f"{question[: article.end()]}{word} {question[article.end() :]}")
 
 
-def _numbers(question: str, grammar: Grammar) -> Iterator[NearMiss]:
+def _numbers(question: str, grammar: LanguageGrammar) -> Iterator[NearMiss]:
     """The question with another year or number; if it has none, the question about a year long ago."""
     if year := _YEAR.search(question):
         for beside in (int(year[0]) - 1, int(year[0]) + 1):
@@ -67,7 +67,7 @@ def _numbers(question: str, grammar: Grammar) -> Iterator[NearMiss]:
         yield NearMiss("another year", f"{asked} {grammar.year} {LONG_AGO}{question[len(asked) :]}")
 
 
-def _reversed(question: str, written: Sequence[str], grammar: Grammar) -> Iterator[NearMiss]:
+def _reversed(question: str, written: Sequence[str], grammar: LanguageGrammar) -> Iterator[NearMiss]:
     """The question with its direction reversed, and with its first two names swapped."""
     begin, end = map(re.escape, grammar.route)
     if way := re.search(rf"(?i)\b({begin}) (.+?) ({end}) (.+?)(?=\s*[?.!]*$)", question):

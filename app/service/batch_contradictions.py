@@ -13,7 +13,7 @@ from app.domain.words import same_text
 from app.engine.controls import quoted
 from app.engine.owner import EngineOwner
 from app.scope.index import ABOUT_THE_SAME, ScopeIndex
-from app.service.commits import Draft
+from app.service.commits import EditDraft
 from app.service.conflicts import APART_IN_A_BATCH
 from app.service.fit_requests import FitRequestBuilder
 
@@ -21,7 +21,7 @@ Clash = tuple[int, int, int]
 """(index of the edit that answers, index of the edit in whose place it answers, index of the latter's text)."""
 
 
-async def check_ahead(drafts: Sequence[Draft], owner: EngineOwner, request_builder: FitRequestBuilder) -> None:
+async def check_ahead(drafts: Sequence[EditDraft], owner: EngineOwner, request_builder: FitRequestBuilder) -> None:
     """Raises ScopeConflict if the scope of an edit holds a question that a later one asks in other words with another
     target.
 
@@ -42,7 +42,7 @@ async def check_ahead(drafts: Sequence[Draft], owner: EngineOwner, request_build
             raise _contradiction(own[first], own[at], (places[first], places[at]), text)
 
 
-def _clash(scope: ScopeIndex, drafts: Sequence[Draft], asked: Sequence[ScopeRequest]) -> Clash | None:
+def _clash(scope: ScopeIndex, drafts: Sequence[EditDraft], asked: Sequence[ScopeRequest]) -> Clash | None:
     questions = [[scope.question(turns) for turns in each.keys] for each in asked]
     vectors = torch.cat([question.queries for mine in questions for question in mine])
     counts = [sum(len(question.queries) for question in mine) for mine in questions]
@@ -74,7 +74,7 @@ def _clash(scope: ScopeIndex, drafts: Sequence[Draft], asked: Sequence[ScopeRequ
     return None
 
 
-def _contradiction(first: Draft, later: Draft, places: tuple[int, int], text: int) -> ScopeConflict:
+def _contradiction(first: EditDraft, later: EditDraft, places: tuple[int, int], text: int) -> ScopeConflict:
     asked = list(dict.fromkeys((later.request.prompt, *later.request.paraphrases)))[text]
     return ScopeConflict(
         f"Edits {places[0]} and {places[1]} of the batch contradict each other: the one "

@@ -22,7 +22,7 @@ TOLD = ("steps", "converged", "probability", "neurons")
 
 
 @dataclass(slots=True)
-class Draft:
+class EditDraft:
     """An edit in the making: the edits that it will supersede, its fit and its measurements."""
 
     id: str
@@ -72,7 +72,7 @@ def silenced(fitted: Fitted, frames: Sequence[str]) -> Fitted:
     return Fitted(learned={**learned, SILENT_IN: list(frames)} if frames else learned, tensors=fitted.tensors)
 
 
-def hand_over(leaving: Draft, staying: Sequence[Draft]) -> None:
+def hand_over(leaving: EditDraft, staying: Sequence[EditDraft]) -> None:
     """Pass the tensors that a draft holds for those that share them on to one of the drafts that stay."""
     assert leaving.fitted is not None
     if not leaving.fitted.learned.get("brings"):
@@ -85,7 +85,7 @@ def hand_over(leaving: Draft, staying: Sequence[Draft]) -> None:
             return
 
 
-def preview_of(edit: Edit, draft: Draft, stands: str | None) -> EditView:
+def preview_of(edit: Edit, draft: EditDraft, stands: str | None) -> EditView:
     """The view of an edit that would be committed, with the objections to it and the change of the answer. Nothing
     would be committed if an identical edit `stands`."""
     assert draft.verdict is not None
@@ -122,7 +122,7 @@ class Committer:
         self._fingerprints = fingerprints
         self._clock = clock
 
-    def edit_of(self, draft: Draft, seconds: dict[str, float]) -> Edit:
+    def edit_of(self, draft: EditDraft, seconds: dict[str, float]) -> Edit:
         """The edit that a draft becomes, with the measurements of its making."""
         assert draft.fitted is not None
         assert draft.verdict is not None

@@ -10,7 +10,7 @@ from app.domain.ledger import Ledger
 from app.domain.words import same_text
 from app.engine.controls import quoted
 from app.engine.editions import Edition
-from app.service.commits import Draft
+from app.service.commits import EditDraft
 from app.service.neighbourhood import Neighbourhood
 from app.service.verification import Verifier
 
@@ -65,7 +65,7 @@ def in_the_way(
 
 
 async def check_scopes(
-    drafts: Sequence[Draft], bases: Mapping[str, Edition], around: Neighbourhood, verifier: Verifier
+    drafts: Sequence[EditDraft], bases: Mapping[str, Edition], around: Neighbourhood, verifier: Verifier
 ) -> None:
     """Raises ScopeConflict if an edit of a batch, once fitted, answers a question that a later one asks in other words
     with another target: made one by one, the later one would have been refused. A preview reports it in its verdict."""

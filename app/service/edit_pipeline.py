@@ -18,7 +18,7 @@ from app.engine.controls import quoted
 from app.engine.editions import Edition
 from app.engine.owner import EngineOwner
 from app.service.batch_contradictions import check_ahead
-from app.service.commits import Committer, Draft, hand_over, new_id, preview_of, silenced
+from app.service.commits import Committer, EditDraft, hand_over, new_id, preview_of, silenced
 from app.service.conflicts import check_batch, check_scopes, conflict_with, in_the_way
 from app.service.fit_queue import FitQueue
 from app.service.fit_requests import FitRequestBuilder
@@ -84,7 +84,7 @@ class EditPipeline:
         """
         requests = [request for request, _, _ in fitted]
         check_batch(requests)
-        drafts = [Draft(new_id(), request, adaptor, origin, fitted=each) for request, adaptor, each in fitted]
+        drafts = [EditDraft(new_id(), request, adaptor, origin, fitted=each) for request, adaptor, each in fitted]
         try:
             await self._look(drafts, self._bases(drafts))
             await self._load(drafts)
@@ -97,25 +97,25 @@ class EditPipeline:
 
     async def _draft(
         self, requests: Sequence[EditRequest], origin: Origin, *, dry_run: bool, tell: OnProgress, read: int | None
-    ) -> list[Draft]:
-        drafts: list[Draft] = []
+    ) -> list[EditDraft]:
+        drafts: list[EditDraft] = []
         for at, request in enumerate(requests):
             place = at if len(requests) > 1 else None
             with of_batch(place):
                 # on another thread: it takes time with the texts' length, and serving continues meanwhile
                 first, *further = await asyncio.to_thread(self._request_builder.editors, request)
                 await asyncio.to_thread(self._request_builder.fit_request, request)  # refuses early, before generating
-            draft = Draft(new_id(), request, first, origin, further=further, dry_run=dry_run, tell=tell, read=read)
+            draft = EditDraft(new_id(), request, first, origin, further=further, dry_run=dry_run, tell=tell, read=read)
             draft.place = place
             drafts.append(draft)
         await self._look(drafts, self._bases(drafts))
         return drafts
 
-    def _bases(self, drafts: list[Draft]) -> dict[str, Edition]:
+    def _bases(self, drafts: list[EditDraft]) -> dict[str, Edition]:
         """The live edits of the drafts' namespaces."""
         return {draft.request.namespace: self._pins.standing(draft.request.namespace) for draft in drafts}
 
-    async def _look(self, drafts: list[Draft], bases: Mapping[str, Edition]) -> None:
+    async def _look(self, drafts: list[EditDraft], bases: Mapping[str, Edition]) -> None:
         """Record the present answers to the prompts, the edits superseded and the conflicting edits.
 
         Raises ScopeConflict, except for a preview, which reports it.
@@ -140,14 +140,14 @@ class EditPipeline:
                 with of_batch(draft.place):
                     raise conflict_with(self._records.ledger, draft.conflicts, what)
 
-    async def _answers_now(self, draft: Draft, base: Edition) -> list[Generation]:
+    async def _answers_now(self, draft: EditDraft, base: Edition) -> list[Generation]:
         """One token for the prompt and each paraphrase, which shows the live edit that answers, if there are any."""
         prompts = (draft.request.prompt, *draft.request.paraphrases) if base.edit_ids else ()
         return list(await asyncio.gather(*(self._verifier.first_token(prompt, base) for prompt in prompts)))
 
     # -- fit, verify, commit
 
-    async def _fit(self, drafts: list[Draft], bases: Mapping[str, Edition]) -> dict[str, float]:
+    async def _fit(self, drafts: list[EditDraft], bases: Mapping[str, Edition]) -> dict[str, float]:
         began = time.perf_counter()
         for editor, namespace in dict.fromkeys((draft.editor, draft.request.namespace) for draft in drafts):
             mine = [d for d in drafts if d.editor == editor and d.request.namespace == namespace]
@@ -166,20 +166,20 @@ class EditPipeline:
             draft.cost_s += took_s
         return {"fit": took_s}
 
-    async def _load(self, drafts: list[Draft]) -> None:
+    async def _load(self, drafts: list[EditDraft]) -> None:
         for draft in drafts:
             assert draft.fitted is not None
             if draft.id not in self._owner.engine.editions:  # otherwise another editor's was loaded on the way
                 await asyncio.wrap_future(self._owner.load(draft.id, draft.editor, draft.fitted))
 
     @staticmethod
-    def _beside(drafts: list[Draft], base: Edition) -> Edition:
+    def _beside(drafts: list[EditDraft], base: Edition) -> Edition:
         """The live edits beside which drafts of one namespace will stand."""
         return base.trying((), frozenset(edit_id for draft in drafts for edit_id in draft.supersedes))
 
-    async def _refit(self, drafts: list[Draft], bases: Mapping[str, Edition]) -> float:
+    async def _refit(self, drafts: list[EditDraft], bases: Mapping[str, Edition]) -> float:
         """Fit drafts again if the live edits beside them have changed; returns the seconds taken."""
-        stale: list[Draft] = []
+        stale: list[EditDraft] = []
         for draft in drafts:
             assert draft.fitted is not None
             if self._owner.engine.editors[draft.editor].capabilities.independent:
@@ -196,7 +196,7 @@ class EditPipeline:
         return (await self._fit(stale, bases))["fit"]
 
     async def _verify_and_commit(
-        self, drafts: list[Draft], origin: Origin, seconds: dict[str, float], *, batch: bool, dry_run: bool
+        self, drafts: list[EditDraft], origin: Origin, seconds: dict[str, float], *, batch: bool, dry_run: bool
     ) -> EditResults:
         lost = 0
         while True:
@@ -225,7 +225,7 @@ class EditPipeline:
             if failed:
                 seconds["fit"] += await self._escalate(failed, drafts, bases)
 
-    def _previews(self, drafts: Sequence[Draft], seconds: dict[str, float]) -> EditResults:
+    def _previews(self, drafts: Sequence[EditDraft], seconds: dict[str, float]) -> EditResults:
         views = [
             preview_of(self._committer.edit_of(draft, seconds), draft, twin_of(self._records, draft.request))
             for draft in drafts
@@ -235,7 +235,7 @@ class EditPipeline:
 
     async def _commit(
         self,
-        drafts: list[Draft],
+        drafts: list[EditDraft],
         bases: Mapping[str, Edition],
         origin: Origin,
         seconds: dict[str, float],
@@ -259,7 +259,7 @@ class EditPipeline:
         await self._rename_staged(drafts)
         return None
 
-    async def _rename_staged(self, drafts: list[Draft]) -> None:
+    async def _rename_staged(self, drafts: list[EditDraft]) -> None:
         """Rename a batch's edits after others committed first; the batch already staged is never closed."""
         for draft in drafts:
             if draft.id in self._records.ledger.entries:
@@ -268,7 +268,7 @@ class EditPipeline:
                 draft.id = new_id()
                 await asyncio.wrap_future(self._owner.load(draft.id, draft.editor, draft.fitted))
 
-    async def _escalate(self, failed: list[Draft], drafts: list[Draft], bases: Mapping[str, Edition]) -> float:
+    async def _escalate(self, failed: list[EditDraft], drafts: list[EditDraft], bases: Mapping[str, Edition]) -> float:
         """Let the next editor try the edits that did not hold; returns the seconds of the new fits.
 
         Raises EditRejected, with all attempts, if no editor is left.
@@ -299,7 +299,7 @@ class EditPipeline:
             draft.editor, draft.further = draft.further[0], draft.further[1:]
         return (await self._fit(failed, bases))["fit"]
 
-    async def _verify(self, drafts: list[Draft], bases: dict[str, Edition]) -> list[Draft]:
+    async def _verify(self, drafts: list[EditDraft], bases: dict[str, Edition]) -> list[EditDraft]:
         """Verify all drafts; returns those that do not hold, except forced ones."""
         trials: dict[str, Edition] = {}
         for namespace, base in bases.items():
@@ -308,7 +308,7 @@ class EditPipeline:
             trials[namespace] = base.trying([draft.id for draft in mine], gone)
         superseded = [edit_id for draft in drafts for edit_id in draft.supersedes]
 
-        async def verdict_of(draft: Draft) -> Verdict:
+        async def verdict_of(draft: EditDraft) -> Verdict:
             await self._hush(draft, ())  # verified again, it may answer in every frame
             base = bases[draft.request.namespace]
             beside = await self._neighbourhood.of(
@@ -317,7 +317,7 @@ class EditPipeline:
             trial = trials[draft.request.namespace]
             return await self._verifier.verify(draft.request, draft.id, base, trial, beside)
 
-        async def note_before(draft: Draft) -> None:
+        async def note_before(draft: EditDraft) -> None:
             """Generated in one batch with the verification, where it costs little."""
             if draft.before is None:
                 base = bases[draft.request.namespace]
@@ -333,12 +333,12 @@ class EditPipeline:
             await check_scopes(drafts, bases, self._neighbourhood, self._verifier)
         return failed
 
-    async def _hush(self, draft: Draft, frames: Sequence[str]) -> None:
+    async def _hush(self, draft: EditDraft, frames: Sequence[str]) -> None:
         assert draft.fitted is not None
         draft.fitted = silenced(draft.fitted, frames)
         await asyncio.wrap_future(self._owner.call(partial(self._owner.engine.editions.mute, draft.id, frames)))
 
-    async def _let_go(self, drafts: list[Draft]) -> None:
+    async def _let_go(self, drafts: list[EditDraft]) -> None:
         """Release the rows of drafts that did not become edits."""
         async with self._records.writing:  # otherwise one might be found in the log just now and taken in
             entries = self._records.ledger.entries

@@ -21,7 +21,7 @@ MOST_EDITS = 200
 
 
 @dataclass(frozen=True, slots=True)
-class Message:
+class WebhookMessage:
     """A message to a webhook. `id` is the same on every attempt, so that a receiver recognises a repetition."""
 
     id: str
@@ -29,7 +29,7 @@ class Message:
     body: bytes
 
 
-def message_of(hook: Webhook, event: Event, ledger: Ledger) -> Message | None:
+def message_of(hook: Webhook, event: Event, ledger: Ledger) -> WebhookMessage | None:
     """The message about an event for this webhook, limited to edits of its namespaces; None if it is not to be
     notified."""
     kind = kind_of(event.kind)
@@ -60,15 +60,15 @@ def message_of(hook: Webhook, event: Event, ledger: Ledger) -> Message | None:
     )
 
 
-def test_message(hook: Webhook, mark: str, actor: str) -> Message:
+def test_message(hook: Webhook, mark: str, actor: str) -> WebhookMessage:
     """A message that only tests the webhook. `mark` distinguishes one test from another."""
     return _message(hook, TEST, f"{TEST}-{mark}", {"actor": actor, "reason": "To see whether it arrives."})
 
 
-def _message(hook: Webhook, kind: str, mark: str, told: dict[str, Any]) -> Message:
+def _message(hook: Webhook, kind: str, mark: str, told: dict[str, Any]) -> WebhookMessage:
     found = f"{hook.id}-{mark}"
     body = {"delivery": found, "webhook": hook.id, "event": kind, **told}
-    return Message(found, kind, json.dumps(body, ensure_ascii=False).encode(errors="replace"))
+    return WebhookMessage(found, kind, json.dumps(body, ensure_ascii=False).encode(errors="replace"))
 
 
 def _wanted(hook: Webhook, namespace: str) -> bool:
@@ -94,7 +94,7 @@ def _told(entry: Entry) -> dict[str, Any]:
     }
 
 
-def headers_of(message: Message, secret: str, at_s: float) -> dict[str, str]:
+def headers_of(message: WebhookMessage, secret: str, at_s: float) -> dict[str, str]:
     """The HTTP headers of a message. The signature covers the time of sending, so that a recorded message cannot be
     sent again later."""
     return {

@@ -20,7 +20,7 @@ from app.domain.events import Event, Origin, WebhookRemoved, WebhookSet
 from app.domain.webhooks import KINDS, Webhook
 from app.service.records import Clock, Records
 from app.service.webhook_addresses import Unreachable, WebhookAddresses
-from app.service.webhook_messages import Message, headers_of, message_of, test_message
+from app.service.webhook_messages import WebhookMessage, headers_of, message_of, test_message
 
 PREFIX = "webhook-"
 LEASE = "webhooks-lease"
@@ -234,7 +234,7 @@ class Webhooks:
             progress.cursor = error.details["oldest"] - 1
             return [event for event, _ in self._records.events(progress.cursor, EVENTS_AT_ONCE)]
 
-    async def _deliver(self, hook: Webhook, message: Message, progress: WebhookState) -> bool:
+    async def _deliver(self, hook: Webhook, message: WebhookMessage, progress: WebhookState) -> bool:
         """Deliver a message; returns whether to continue, because it arrived or was given up."""
         delivery = await self._attempt(hook, message, progress.attempts + 1)
         progress.deliveries = [each for each in progress.deliveries if each.id != delivery.id][-MOST_KEPT + 1 :]
@@ -250,7 +250,7 @@ class Webhooks:
         progress.attempts, progress.wait_until_s = 0, 0.0
         return True
 
-    async def _attempt(self, hook: Webhook, message: Message, attempt: int) -> Delivery:
+    async def _attempt(self, hook: Webhook, message: WebhookMessage, attempt: int) -> Delivery:
         found = Delivery(id=message.id, kind=message.kind, at_s=self._clock(), attempts=attempt, outcome="waiting")
         secret = await asyncio.to_thread(self._records.log.get, f"{PREFIX}{hook.id}-secret")
         if secret is None:

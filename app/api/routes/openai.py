@@ -50,7 +50,7 @@ _Shape = Completions | Chats
 
 
 @dataclass(frozen=True, slots=True)
-class OpenStream:
+class OpenCompletion:
     """A request whose first token has arrived: from here on a stream's error can no longer be a status."""
 
     body: _Body
@@ -69,7 +69,7 @@ def routes(service: "Service", metrics: Metrics) -> APIRouter:
     @asynccontextmanager
     async def opened(
         request: Request, body: _Body, prompts: list[str], parameters: GenerationParameters, shape: _Shape
-    ) -> AsyncIterator[OpenStream]:
+    ) -> AsyncIterator[OpenCompletion]:
         began = time.perf_counter()
         check_reach(holder_of(request), parameters.namespace)
         async with aclosing(service.stream(prompts, parameters, body.answers)) as stream:  # type: ignore[type-var]
@@ -77,7 +77,7 @@ def routes(service: "Service", metrics: Metrics) -> APIRouter:
             metrics.first_token(began)
             items = _counted(first, stream, metrics, began)
             fed = await asyncio.to_thread(service.answers.prompt_tokens, prompts) if body.counts_as_it_goes else None
-            yield OpenStream(body, shape, items, len(prompts) * body.answers, request.state.request_id, fed)
+            yield OpenCompletion(body, shape, items, len(prompts) * body.answers, request.state.request_id, fed)
 
     def check_served(model: str | None, *also: str) -> None:
         if model not in (None, service.answers.model_name, *also):
@@ -85,14 +85,14 @@ def routes(service: "Service", metrics: Metrics) -> APIRouter:
 
     async def completing(
         request: Request, body: Annotated[CompletionBody, Body(openapi_examples=COMPLETIONS)]
-    ) -> AsyncIterator[OpenStream]:
+    ) -> AsyncIterator[OpenCompletion]:
         check_served(body.model, *UNNAMED)
         async with opened(request, body, body.prompts, body.to_domain(), Completions(body)) as each:
             yield each
 
     async def chatting(
         request: Request, body: Annotated[ChatBody, Body(openapi_examples=CHATS)]
-    ) -> AsyncIterator[OpenStream]:
+    ) -> AsyncIterator[OpenCompletion]:
         check_served(body.model, *UNNAMED)
         # both take time with their length, and this thread also carries other requests' streams
         prompt = await asyncio.to_thread(service.answers.render, body.turns, continues=body.continues)
@@ -105,7 +105,7 @@ def routes(service: "Service", metrics: Metrics) -> APIRouter:
         summary="Answer prompts, as OpenAI does",
         responses={**ERRORS, 200: {"model": Completion, "content": STREAMED, "headers": EDITS_HEADERS}},
     )
-    async def openai_completion(request: Request, asked: Annotated[OpenStream, Depends(completing)]) -> Response:
+    async def openai_completion(request: Request, asked: Annotated[OpenCompletion, Depends(completing)]) -> Response:
         """Takes prompts as they are, without a template; returns whole answers, or with `stream` one event for each
         token."""
         return await _answer(service.answers.model_name, metrics, request, asked)
@@ -115,7 +115,7 @@ def routes(service: "Service", metrics: Metrics) -> APIRouter:
         summary="Answer a conversation",
         responses={**ERRORS, 200: {"model": ChatCompletion, "content": STREAMED, "headers": EDITS_HEADERS}},
     )
-    async def openai_chat(request: Request, asked: Annotated[OpenStream, Depends(chatting)]) -> Response:
+    async def openai_chat(request: Request, asked: Annotated[OpenCompletion, Depends(chatting)]) -> Response:
         """Renders the conversation with the model's chat template; an edit answers the question of the last user
         turn."""
         return await _answer(service.answers.model_name, metrics, request, asked)
@@ -135,7 +135,7 @@ def routes(service: "Service", metrics: Metrics) -> APIRouter:
     return router
 
 
-async def _answer(model: str, metrics: Metrics, request: Request, opened: OpenStream) -> Response:
+async def _answer(model: str, metrics: Metrics, request: Request, opened: OpenCompletion) -> Response:
     whole, chunk = opened.shape.kinds
     if opened.body.stream:
         events = _events(opened, head(chunk, opened.request_id, model), metrics)
@@ -155,7 +155,7 @@ async def _answer(model: str, metrics: Metrics, request: Request, opened: OpenSt
     return Response(_json(answer), media_type="application/json", headers=edits_headers(found))
 
 
-async def _events(opened: OpenStream, begin: dict[str, Any], metrics: Metrics) -> AsyncIterator[bytes]:
+async def _events(opened: OpenCompletion, begin: dict[str, Any], metrics: Metrics) -> AsyncIterator[bytes]:
     """One chunk for each token, one with the reason why an answer ended, one with the usage if it was asked for; then
     [DONE]. Each chunk has the usage so far, if that was asked for."""
     options = opened.body.stream_options

@@ -26,7 +26,7 @@ class KeyedEdit:
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class CodebookEntry:
     """A key with its deferral radius.
 
     `members` are the edits that share the key, oldest first. The value of the newest one acts, because an edit that
@@ -43,7 +43,7 @@ class Geometry:
     """keys (K, D) fp32, and one entry for each key."""
 
     keys: Tensor
-    entries: list[Entry] = field(default_factory=list)
+    entries: list[CodebookEntry] = field(default_factory=list)
 
     def copy(self) -> "Geometry":
         return Geometry(self.keys, list(self.entries))
@@ -84,7 +84,7 @@ class Geometry:
 
     def _add_key(self, edit: KeyedEdit, radius: float) -> None:
         self.keys = torch.cat([self.keys, edit.query[None].to(self.keys)])
-        self.entries.append(Entry(radius, edit.target, (edit.edit_id,)))
+        self.entries.append(CodebookEntry(radius, edit.target, (edit.edit_id,)))
 
 
 class Replay:
