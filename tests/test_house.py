@@ -1,5 +1,7 @@
 """The house keeps its own rules: imports run downhill, types hold, the style is one, files know one thing."""
 
+import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -66,3 +68,98 @@ def test_every_module_says_what_it_is() -> None:
         if path.suffix == ".py" and path.exists() and (text := path.read_text()).strip() and not text.startswith('"""')
     ]
     assert not silent
+
+
+def parsed() -> list[tuple[Path, ast.Module]]:
+    files = [
+        path for path in tracked() if path.suffix == ".py" and path.exists() and "app" in path.relative_to(ROOT).parts
+    ]
+    return [(path.relative_to(ROOT), ast.parse(path.read_text())) for path in files]
+
+
+def docstrings(tree: ast.Module) -> list[ast.Constant]:
+    """Docstrings of modules, classes and functions, and the texts below attributes."""
+    found = []
+    for node in ast.walk(tree):
+        for each in getattr(node, "body", []) if not isinstance(node, ast.Lambda | ast.IfExp) else []:
+            if (
+                isinstance(each, ast.Expr)
+                and isinstance(each.value, ast.Constant)
+                and isinstance(each.value.value, str)
+            ):
+                found.append(each.value)
+    return found
+
+
+FRAGMENT = re.compile(r"\s*(What|Where|Whether|Which|Who|Whose|Of|Those)\b")
+
+
+def test_no_docstring_begins_as_a_fragment() -> None:
+    """A docstring names its object first: "The edits that ...", not "Those that ..."; "True if", not "Whether"."""
+    assert not [
+        f"{path}:{each.lineno}: {str(each.value)[:60]}"
+        for path, tree in parsed()
+        for each in docstrings(tree)
+        if FRAGMENT.match(str(each.value))
+    ]
+
+
+TERMS = {
+    "serving",
+    "packing",
+    "whitening",
+    "training",
+    "forcing",
+    "timing",
+    "decoding",
+    "editing",
+    "fitting",
+    "keyring",
+}
+"""Words in -ing that name a thing or a method of the field: a preset, a keyring, teacher forcing, a bench's section."""
+LONE = {
+    "Fitted",
+    "Learned",
+    "Routing",
+    "Incoming",
+    "Outgoing",
+    "Keyring",
+    "Served",
+    "Adopted",
+    "Greeting",
+    "Embed",
+    "Speed",
+    "Unauthenticated",
+}
+"""Classes of one word in -ing or -ed that have a place in the contract of editors or in the API, or are nouns."""
+
+
+def test_modules_and_classes_are_named_by_nouns() -> None:
+    """A name says what its object holds: `edit_pipeline`, not `making`; `EditResult`, not `Made`."""
+    trees = parsed()
+    modules = [str(path) for path, _ in trees if path.stem.endswith("ing") and path.stem.split("_")[-1] not in TERMS]
+    classes = [
+        f"{path}: {each.name}"
+        for path, tree in trees
+        for each in tree.body
+        if isinstance(each, ast.ClassDef) and re.fullmatch(r"[A-Z][a-z]+(ing|ed)", each.name) and each.name not in LONE
+    ]
+    assert not modules + classes
+
+
+def test_no_two_public_classes_have_one_name() -> None:
+    """One name, one thing; `Learned` is each editor's own record of a fit."""
+    homes: dict[str, list[str]] = {}
+    for path, tree in parsed():
+        for each in tree.body:
+            if isinstance(each, ast.ClassDef) and not each.name.startswith("_") and each.name != "Learned":
+                homes.setdefault(each.name, []).append(str(path))
+    assert not {name: where for name, where in homes.items() if len(where) > 1}
+
+
+def test_the_glossary_has_each_word_once() -> None:
+    lines = (ROOT / "app/README.md").read_text().split("## Words")[1].split("\n## ")[0].splitlines()
+    rows = [line.split("|")[1] for line in lines if line.startswith("| ")][1:]
+    words = [word.strip() for row in rows for word in row.split(",")]
+    assert len(words) > 30
+    assert len(words) == len(set(words))
