@@ -27,7 +27,7 @@ class Told:
 
     def __init__(self, answers: Mapping[str, str | None], other: str | None = "?") -> None:
         self._answers, self._other = answers, other
-        self.service = SimpleNamespace(answering=SimpleNamespace(render=self._render))
+        self.service = SimpleNamespace(answers=SimpleNamespace(render=self._render))
         self.asked: list[tuple[Sequence[str], dict[str, Any]]] = []
 
     async def answers(self, prompts: Sequence[str], **how: Any) -> list[str | None]:
