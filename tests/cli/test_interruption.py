@@ -66,7 +66,7 @@ def test_a_second_signal_ends_the_process() -> None:
     """The work does not let itself be cancelled."""
     program = """
 import asyncio, os, signal
-from app.cli.interruption import Stopping
+from app.cli.interruption import Interruption
 
 async def work():
     while True:
