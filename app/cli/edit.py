@@ -41,6 +41,9 @@ def edit(
     read: Annotated[
         int | None, typer.Option(metavar="REVISION", help="Take the place of what you have read at this revision.")
     ] = None,
+    widen: Annotated[
+        float | None, typer.Option(help="Reach farther (above 1) or less far: multiplies the odds of being the same.")
+    ] = None,
     reason: Reason = None,
     expires_in: Annotated[
         float | None, typer.Option(parser=duration_s, metavar="TIME", help="End by itself after 90 (s), 30m, 12h, 7d.")
@@ -63,6 +66,7 @@ def edit(
         "probes": probe or None,
         "counter_examples": counter_example or None,
         "supersede": [client.whole_id(each) for each in supersede or ()] or None,
+        "widen": widen,
         "reason": reason,
         "expires_in": expires_in,
         "namespace": namespace,

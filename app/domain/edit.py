@@ -19,6 +19,8 @@ SINCE = "since"
 """In a field's metadata: the schema of the log that it came with. Entries that are older do not have it."""
 
 FIT_MARK = "@"
+MOST_WIDEN = 10.0
+"""The most that one request may multiply or divide the odds of a scope by."""
 
 
 def fit_id_of(edit_id: str, revision: int) -> str:
@@ -29,6 +31,14 @@ def fit_id_of(edit_id: str, revision: int) -> str:
 def edit_id_of(fit_id: str) -> str:
     """Id of the edit that a fit belongs to. An edit's first fit carries the edit's own id."""
     return fit_id.partition(FIT_MARK)[0]
+
+
+def check_widen(factor: float | None) -> None:
+    """Raises InvalidRequest for a factor on a scope's odds that is out of range."""
+    if factor is not None and not 1 / MOST_WIDEN <= factor <= MOST_WIDEN:
+        raise InvalidRequest(
+            "`widen` must be from 0.1 to 10: it multiplies the odds at which a question counts as the same."
+        )
 
 
 class State(StrEnum):
@@ -64,6 +74,8 @@ class EditRequest:
     force: bool = False
     promoted_from: str | None = field(default=None, metadata={SINCE: 6})
     """The edit, in another namespace, that it was made of."""
+    widen: float | None = field(default=None, metadata={SINCE: 7})
+    """The factor on the odds at which a question counts as the same; None leaves them as they are learned."""
 
     def __post_init__(self) -> None:
         if not self.prompt.strip():
@@ -77,15 +89,17 @@ class EditRequest:
         for name in ("aliases", "paraphrases", "counter_examples", "probes"):
             if any(not text.strip() for text in getattr(self, name)):
                 raise InvalidRequest(f"`{name}` holds an empty text: remove it.")
+        check_widen(self.widen)
         if self.subject is not None and not self.subject.strip():
             raise InvalidRequest("`subject` is empty: leave it out, or name who or what the prompt is about.")
 
     def digest(self) -> str:
         """Hash of all fields; tells a repeated request from a different one under the same idempotency key."""
         asked = asdict(self)
-        if self.promoted_from is None:  # as it was hashed before there was this field
-            del asked["promoted_from"]
-        else:  # its end is that of the edit that it is made of: what is left until then shrinks
+        for name in ("promoted_from", "widen"):
+            if asked[name] is None:  # as it was hashed before there was this field
+                del asked[name]
+        if self.promoted_from is not None:  # its end is that of the edit it is made of: what is left until then shrinks
             del asked["expires_in_s"]
         return hashlib.sha256(json.dumps(asked, sort_keys=True, default=str).encode()).hexdigest()
 

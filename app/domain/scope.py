@@ -29,3 +29,5 @@ class ScopeRequest:
     """Name that a question must contain, itself or as an alias; None: no name is required."""
     aliases: tuple[str, ...] = ()
     namespace: str = "default"
+    widen: float = 1.0
+    """The factor on the odds at which a question counts as the same, on top of what is calibrated."""

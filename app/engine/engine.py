@@ -123,9 +123,9 @@ class Engine:
         return still_fits is None or still_fits(learned, self.editions.parts(beside).get(editor))
 
     def rescope(self, fitted: Fitted, request: FitRequest) -> Fitted:
-        """The same fit with the scope that the request defines now, widened as before."""
-        stood = fitted.learned.get("scope", {})
-        scope = self.scope.learn(request.scope, widened=float(stood.get("widened", 1.0)))
+        """The same fit with the scope that the request defines now, widened as before if it had one."""
+        stood = fitted.learned.get("scope")
+        scope = self.scope.learn(request.scope, None if stood is None else float(stood.get("widened", 1.0)))
         return Fitted(learned={**fitted.learned, "scope": scope.model_dump()}, tensors=fitted.tensors)
 
     # -- taking work

@@ -122,9 +122,10 @@ class ScopeIndex:
         question = turns[-1].strip()
         return near_misses(question, names_in(question, self._closed), self._others, self._closed)
 
-    def learn(self, request: ScopeRequest, widened: float = 1.0) -> ScopeRecord:
-        """Learn the requested scope, calibrated on questions that are known to ask something else."""
-        return self._learner.learn(request, widened, beside=len(self._rows))
+    def learn(self, request: ScopeRequest, widened: float | None = None) -> ScopeRecord:
+        """Learn the requested scope, calibrated on questions that are known to ask something else. Its odds are
+        multiplied by `widened`, which is the request's own factor if left out."""
+        return self._learner.learn(request, request.widen if widened is None else widened, beside=len(self._rows))
 
     # -- rows
 

@@ -51,6 +51,8 @@ class FitRequestBuilder:
             key = adaptor_key(name, request.preset)
             if tokens > (most := known[key].capabilities.max_target_tokens):
                 reasons.append(f"`target` has {tokens} tokens; the editor {key} holds {most}.")
+            elif request.widen is not None and not known[key].capabilities.scoped:
+                reasons.append(f"The editor {key} decides by its own measure, which has no bound to `widen`.")
             else:
                 able.append(key)
         if not able:
@@ -124,6 +126,7 @@ class FitRequestBuilder:
             subject=request.subject,
             aliases=request.aliases,
             namespace=request.namespace,
+            widen=1.0 if request.widen is None else request.widen,
         )
 
     def _counter(self, request: EditRequest) -> tuple[str, ...]:

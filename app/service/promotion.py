@@ -55,7 +55,7 @@ def _check(ledger: Ledger, entry: Entry, source: str) -> None:
 
 def promoted(entry: Entry, to: str, reason: str | None, now_s: float) -> EditRequest:
     """The request for the other namespace: the whole request as it stands now, including retunes, ending at the same
-    time. `force` and `supersede` are cleared, because they concerned its own namespace only."""
+    time. `force`, `supersede` and `widen` are cleared, because they concerned its own namespace only."""
     ends_s = entry.edit.expires_at_s
     return replace(
         entry.request,
@@ -65,4 +65,5 @@ def promoted(entry: Entry, to: str, reason: str | None, now_s: float) -> EditReq
         reason=reason or entry.request.reason,
         expires_in_s=None if ends_s is None else max(1.0, ends_s - now_s),
         promoted_from=entry.edit.id,
+        widen=None,
     )

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from app.domain.edit import Edit, EditRequest, State, edit_id_of, fit_id_of
+from app.domain.edit import Edit, EditRequest, State, check_widen, edit_id_of, fit_id_of
 from app.domain.errors import EditRejected, InvalidRequest, StateConflict
 from app.domain.events import EditRetuned, Event, Origin, Refit
 from app.editors.base import Fitted
@@ -49,10 +49,7 @@ class Retune:
     force: bool = False
 
     def __post_init__(self) -> None:
-        if not 0.1 <= self.widen <= 10:
-            raise InvalidRequest(
-                "`widen` must be from 0.1 to 10: it multiplies the odds at which a question counts as the same."
-            )
+        check_widen(self.widen)
         if self.widen == 1 and not (self.paraphrases or self.counter_examples or self.aliases or self.probes):
             raise InvalidRequest("Nothing is to change: give `widen`, or texts to add.")
 
@@ -250,11 +247,11 @@ class Retuner:
 
 
 def _in_its_scope(anew: Fitted, stands: Edit) -> Fitted:
-    """The new fit with its scope widened as much as the present one's."""
+    """The new fit with its scope widened as much as the present one's, whatever its request said."""
     if "scope" not in anew.learned:
         return anew
-    factor = float(stands.learned.get("scope", {}).get("widened", 1.0))
-    return Fitted(learned={**anew.learned, "scope": widen(anew.learned["scope"], factor)}, tensors=anew.tensors)
+    scope = {**anew.learned["scope"], "widened": float(stands.learned.get("scope", {}).get("widened", 1.0))}
+    return Fitted(learned={**anew.learned, "scope": scope}, tensors=anew.tensors)
 
 
 def _widened(fitted: Fitted, factor: float) -> Fitted:

@@ -22,7 +22,7 @@ from app.domain.events import EVENTS, Event
 from app.store.fields import from_json, schema_of, to_json
 from app.store.seal import DIGEST_BYTES, PLAIN, Seal
 
-SCHEMA = 6
+SCHEMA = 7
 """Newest schema. Each event is written in the oldest schema that can hold it, so that older versions can go on
 reading."""
 _SINCE = {

@@ -16,7 +16,7 @@ from app.domain.events import Origin
 from app.domain.keys import Right
 from app.service.views import EditResults, OnProgress
 from app.ui.desk import HERE, Desk
-from app.ui.drafts import Draft, Preview, Previews, bound_of, rows_of, standing, widening
+from app.ui.drafts import Draft, Preview, Previews, border_of, bound_of, rows_of, standing
 from app.ui.forms import lined
 from app.ui.proposals import is_own, revised_here
 from app.ui.question import AskedQuestion, answers, may_ask
@@ -117,7 +117,7 @@ class CorrectionPages:
             return results, False, True
 
         job = visit.service.jobs.start(made, previews=[request.namespace])
-        self._previews.keep(Preview(preview_id, draft, job.id))
+        self._previews.keep(Preview(preview_id, draft, job.id, draft.widen))
 
     async def again(self, visit: Visit) -> Response:
         """Preview the same correction with other ticks, under an id of its own; the previous preview stays as it
@@ -125,7 +125,7 @@ class CorrectionPages:
         old = self._preview(visit)
         preview_id = visit.made_id("pv_", old.id)
         if self._previews.find(preview_id) is None:
-            self._begin(visit, preview_id, old.draft.ticked(visit.form))
+            self._begin(visit, preview_id, old.draft.ticked(visit.form, self._bound(visit, old), old.tried))
         return visit.to(f"{HERE}/previews/{preview_id}")
 
     async def cancel(self, visit: Visit) -> Response:
@@ -162,6 +162,7 @@ class CorrectionPages:
             result=result,
             report=report,
             bound=bound,
+            border=None if bound is None else border_of(bound, preview.draft, preview),
             rows=rows_of(visit, preview.draft, report),
             conflicts=[visit.service.edit_view(each) for each in report.get("conflicts", [])],
             stood=[visit.service.edit_view(each) for each in standing(visit, preview.draft)],
@@ -173,6 +174,12 @@ class CorrectionPages:
         template = "_progress.html" if visit.partial else "progress.html"
         return visit.page(template, title=doing, job=job, url=url, doing=doing, preview=preview)
 
+    @staticmethod
+    def _bound(visit: Visit, preview: Preview) -> float | None:
+        """The share that questions had to reach in the preview."""
+        job = visit.job(preview.job_id)
+        return None if job is None else bound_of(job)
+
     # -- the publication
 
     async def publish(self, visit: Visit) -> Response:
@@ -182,17 +189,16 @@ class CorrectionPages:
         job = visit.job(preview.job_id)
         if self._is_publishing(visit, preview):
             return visit.to(f"{HERE}/previews/{preview.id}/published")
-        draft = preview.draft.ticked(visit.form)
+        draft = preview.draft.ticked(visit.form, self._bound(visit, preview), preview.tried)
         read = visit.read()
         stands = [visit.service.edit_view(each) for each in standing(visit, draft)]
         if meanwhile := [view for view in stands if view.revision > read]:
             preview.draft = draft
             return self._shown(visit, preview, job, meanwhile, status=409)
-        preview.draft, preview.border = draft, _border(visit.form.get("border"), visit.form.get("border-was"))
+        preview.draft = draft
         # kept, because the seconds until its end would differ when the same form comes again
         request = preview.asked.setdefault(visit.form.mark(), draft.request(visit, self._now()))
         origin = visit.origin(draft.reason)
-        bound = None if job is None else bound_of(job)
 
         async def made(tell: OnProgress) -> tuple[EditResults, bool, bool]:
             metrics = self._desk.metrics
@@ -202,8 +208,6 @@ class CorrectionPages:
                 metrics.edit_failed(error, 1)
                 raise
             metrics.edited(results, dry_run=False)
-            if results.results:
-                await self._move_border(visit, preview, results, bound, origin)
             return results, False, False
 
         preview.publishing = visit.service.jobs.start(made).id
@@ -226,21 +230,6 @@ class CorrectionPages:
         """True if the publication is running or done; one that was refused may be tried again."""
         job = visit.job(preview.publishing)
         return job is not None and job.outcome in ("running", "done")
-
-    async def _move_border(
-        self, visit: Visit, preview: Preview, results: EditResults, bound: float | None, origin: Origin
-    ) -> None:
-        """Move the border of the published edit. The correction is live already: a failure is reported and undoes
-        nothing."""
-        change = None if bound is None else widening(bound, preview.border)
-        if change is None:
-            return
-        try:
-            edit_id = results.results[0].view.edit.id
-            await visit.service.retune(edit_id, change, visit.again(origin, "border"))
-            preview.moved = "The border was moved to where you dragged it."
-        except ErrataError as error:
-            preview.moved = f"The border stays where it was: {error.message}"
 
     async def published(self, visit: Visit) -> Response:
         preview = self._preview(visit)
@@ -294,11 +283,3 @@ def _as_typed(visit: Visit) -> Draft:
         supersede=form.all("supersede"),
         proposal=form.get("proposal"),
     )
-
-
-def _border(text: str, before: str) -> float | None:
-    """The border that was dragged to, as a logit; None if it was not moved."""
-    try:
-        return None if not text or text == before else max(-8.0, min(8.0, float(text)))
-    except ValueError:
-        return None

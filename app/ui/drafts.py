@@ -7,9 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from app.domain.edit import EditRequest, State
+from app.domain.edit import MOST_WIDEN, EditRequest, State, check_widen
 from app.domain.errors import InvalidRequest
-from app.service.retunes import Retune
 from app.ui import words
 from app.ui.forms import Form, seconds_until
 from app.ui.question import AskedQuestion
@@ -21,6 +20,8 @@ if TYPE_CHECKING:
 MOST_KEPT = 500
 MOST_TEXTS = 100
 MOST_TARGET_CHARS = 10_000
+LEAST_MOVED = 0.05
+"""The least that the border is moved by, as a difference of logits: the slider's step, to which browsers round."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +41,8 @@ class Draft:
     supersede: tuple[str, ...] = ()
     proposal: str = ""
     """The proposal that it revises; empty for none."""
+    widen: float = 1.0
+    """The factor on the odds of its scope, which a person sets by dragging the border."""
 
     @classmethod
     def of_request(cls, visit: Visit, request: EditRequest, ends_s: float | None, proposal: str = "") -> "Draft":
@@ -57,6 +60,7 @@ class Draft:
             keep_ticks=tuple(map(question, request.counter_examples)),
             supersede=request.supersede,
             proposal=proposal,
+            widen=1.0 if request.widen is None else request.widen,
         )
 
     @classmethod
@@ -74,6 +78,7 @@ class Draft:
             supersede=form.all("supersede"),
             proposal=form.get("proposal"),
             keep_ticks=_left_alone(visit, form.get("proposal")),
+            widen=_factor(form.get("widen")),
         )
         if not draft.question.text:
             raise InvalidRequest("The question is empty: write the question whose answer is wrong.")
@@ -87,15 +92,30 @@ class Draft:
             raise InvalidRequest("The reason is missing: this server wants to know why, for the audit trail.")
         return draft
 
-    def ticked(self, form: Form) -> "Draft":
-        """The draft with the ticks of a preview's form: `t-N` are the texts, `a-N` whether they should change."""
+    def ticked(self, form: Form, bound: float | None, tried: float) -> "Draft":
+        """The draft with the ticks and the border of a preview's form: `t-N` are the texts, `a-N` whether they should
+        change. `bound` is the share that questions had to reach in the preview, which `tried` this `widen`."""
         texts = {name[2:]: value for name, value in form.pairs if name.startswith("t-")}
         wanted = {name[2:]: value for name, value in form.pairs if name.startswith("a-")}
         change = tuple(text for at, text in texts.items() if wanted.get(at) == "change")
         keep = tuple(text for at, text in texts.items() if wanted.get(at) == "keep")
         return replace(
-            self, change_ticks=change[:MOST_TEXTS], keep_ticks=keep[:MOST_TEXTS], supersede=form.all("supersede")
+            self,
+            change_ticks=change[:MOST_TEXTS],
+            keep_ticks=keep[:MOST_TEXTS],
+            supersede=form.all("supersede"),
+            widen=self._dragged(form, bound, tried),
         )
+
+    def _dragged(self, form: Form, bound: float | None, tried: float) -> float:
+        """The factor on the odds with the border where the form has it, as a logit."""
+        try:
+            border, shown = float(form.get("border")), float(form.get("border-was"))
+            moved = abs(border - shown) >= LEAST_MOVED
+            factor = math.exp(words.logit(bound or 0.5) - max(-8.0, min(8.0, border)))
+        except ValueError:  # a preview without a border, or a border that is no number
+            return self.widen
+        return min(MOST_WIDEN, max(1 / MOST_WIDEN, tried * factor)) if moved and bound is not None else self.widen
 
     def typed(self) -> "Draft":
         """The draft with its ticked paraphrases moved into the typed lines."""
@@ -120,7 +140,17 @@ class Draft:
             reason=self.reason,
             expires_in_s=seconds_until(self.until, now_s),
             supersede=self.supersede,
+            widen=None if self.widen == 1 else self.widen,
         )
+
+
+def _factor(text: str) -> float:
+    try:
+        factor = float(text or 1.0)
+        check_widen(factor)
+    except (ValueError, InvalidRequest):
+        return 1.0
+    return factor
 
 
 def _left_alone(visit: Visit, proposal_id: str) -> tuple[str, ...]:
@@ -137,12 +167,10 @@ class Preview:
     id: str
     draft: Draft
     job_id: str
+    tried: float = 1.0
+    """The `widen` that it was tried with."""
     publishing: str | None = None
     """The id of the job that publishes it."""
-    border: float | None = None
-    """The border that was dragged to, as a logit; None if it was not moved."""
-    moved: str | None = None
-    """The outcome of moving the border after the publication, in words."""
     asked: dict[str, EditRequest] = field(default_factory=dict)
     """Maps the mark of a form to the request that it published."""
 
@@ -174,6 +202,11 @@ class Previews:
 def how_of(visit: Visit, prompt: str, question: str) -> str:
     """The way in which a question with this prompt is asked: `chat`, through the template, or `text`, as it is."""
     return "text" if question == prompt or not visit.service.answers.chats else "chat"
+
+
+def border_of(bound: float, draft: Draft, preview: Preview) -> float:
+    """The border as a logit: the bound of the preview unless it was dragged since."""
+    return words.logit(bound) - math.log(draft.widen / preview.tried)
 
 
 def standing(visit: Visit, draft: Draft, asked: str | None = None) -> tuple[str, ...]:
@@ -226,14 +259,6 @@ def rows_of(visit: Visit, draft: Draft, report: Any, *, decided: bool = False) -
         row = PreviewRow(text, each["now"], same and same["value"], same and same["bound"], True, wanted, diff)
         found.setdefault("recent", []).append(row)
     return {kind: sorted(rows, key=lambda row: -(row.value or 0.0)) for kind, rows in found.items()}
-
-
-def widening(bound: float, border: float | None) -> Retune | None:
-    """The retune that moves an edit's border from a share to a logit; None if it stays."""
-    if border is None:
-        return None
-    factor = math.exp(words.logit(bound) - border)
-    return None if abs(math.log(factor)) < 0.05 else Retune(widen=min(10.0, max(0.1, factor)))
 
 
 def bound_of(job: "Job") -> float | None:

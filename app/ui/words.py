@@ -121,6 +121,12 @@ def scope_words(report: Mapping[str, Any], question: str, subject: str | None) -
     return told
 
 
+def moved(factor: float) -> str:
+    """The way in which somebody has moved the border of a scope, by the factor on its odds."""
+    way = "more" if factor > 1 else "fewer"
+    return f"Its border was moved by hand, to reach {way} questions: {factor:.2g} times the odds that were learned."
+
+
 def least_share(rate: float, among: int) -> str:
     """A share of other questions, as "1 in N"; a share of 0 among N is given as at most 1 in N, since it may not be
     exactly 0."""
@@ -179,6 +185,10 @@ def logit(value: float) -> float:
     """A share as a logit, between -6 and 6, the ends of the strip."""
     value = min(max(value, 0.0025), 0.9975)
     return math.log(value / (1 - value))
+
+
+def unlogit(value: float) -> float:
+    return 1 / (1 + math.exp(-value))
 
 
 def phase(name: str) -> str:

@@ -31,7 +31,8 @@ class FakeAnswering:
 
 def told_of(edit: Edit) -> dict[str, Any]:
     """The report of a preview, as the service tells it."""
-    prompt, same = edit.request.prompt, {"value": 0.9, "bound": 0.5}
+    bound = 1 / (1 + (edit.request.widen or 1.0))
+    prompt, same = edit.request.prompt, {"value": 0.9, "bound": bound}
     question, turn, end = prompt.partition("\n")
     made, miss = (f"{question} {word}{turn}{end}" for word in ("please", "in 1990"))
     kinds = {"prompt": [prompt], "made": [made], "near_miss": [miss]}
@@ -42,7 +43,7 @@ def told_of(edit: Edit) -> dict[str, Any]:
     ]
     return {
         **edit.report,
-        "bound": 0.5,
+        "bound": bound,
         "unchanged": {"asked": 0, "right": 0, "changed": []},
         "asked": asked,
         "would_commit": edit.request.target != DOUBTFUL,

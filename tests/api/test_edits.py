@@ -13,7 +13,7 @@ FIELDS = {
     "id", "revision", "state", "editor", "preset", "namespace", "prompt", "target", "subject", "aliases", "paraphrases",
     "counter_examples", "probes", "before", "after", "report", "created_at", "expires_at", "actor", "reason",
     "metadata", "supersedes", "promoted_from", "hits", "last_hit_at", "not_given", "live",
-    "proposed_by", "proposal",
+    "proposed_by", "proposal", "widen",
 }  # fmt: skip
 
 
@@ -28,6 +28,7 @@ def test_an_edit_as_its_making_answers_it(ask: Caller) -> None:
         "reason": "ticket 1",
         "expires_in": 60,
         "metadata": {"ticket": 1},
+        "widen": 2.0,
     }
     answer = ask.post("/edit", sent, headers={"X-Errata-Actor": "ann", "X-Request-Id": "r-1"})
     assert (answer.status_code, answer.headers["location"]) == (201, "/edits/ed_0000")
@@ -86,7 +87,7 @@ def test_every_field_arrives(ask: Caller, service: FakeService, monkeypatch: pyt
     sent: dict[str, Any] = {
         "prompt": "p", "target": "t", "subject": "s", "aliases": ["a"], "paraphrases": ["b"], "counter_examples": ["c"],
         "probes": ["d"], "editor": "grace", "preset": "paper", "namespace": "n", "seed": 5, "reason": "r",
-        "metadata": {"m": [1, 2.5, None]}, "supersede": ["ed_0000"], "force": True,
+        "metadata": {"m": [1, 2.5, None]}, "supersede": ["ed_0000"], "force": True, "widen": 1.5,
     }  # fmt: skip
     assert ask.post("/edit", {**sent, "expires_in": 1.5}).status_code == 201
     lists = {name: tuple(value) for name, value in sent.items() if isinstance(value, list)}

@@ -17,7 +17,14 @@ def staged(ask: Caller) -> list[str]:
     for name in ("staging", "production"):
         ask("PUT", f"/namespaces/{name}", json={"description": f"{name} it is"})
     bodies: list[dict[str, Any]] = [
-        {"prompt": "Who?", "target": "Ada", "reason": "ticket 1", "paraphrases": ["Who is it?"], "force": True},
+        {
+            "prompt": "Who?",
+            "target": "Ada",
+            "reason": "ticket 1",
+            "paraphrases": ["Who is it?"],
+            "force": True,
+            "widen": 2,
+        },
         {"prompt": "Where?", "target": "Bern", "expires_in": 3600},
     ]
     return [ask.post("/edit", {**body, "namespace": "staging"}).json()["id"] for body in bodies]
@@ -34,6 +41,7 @@ def test_all_live_edits_are_made_there_and_the_log_says_from_where(
     first, second = (service.records.ledger.entry(each["id"]).edit for each in told["edits"])
     assert (first.request.paraphrases, first.request.reason) == (("Who is it?",), "release 12")
     assert first.request.force is False, "it is verified there, whatever was forced elsewhere"
+    assert first.request.widen is None, "its bound is calibrated there"
     assert second.expires_at_s == service.records.ledger.entry(staged[1]).edit.expires_at_s
     events = ask.get("/log", params={"after": told["revision"] - 2}).json()["events"]
     assert [event["edit"]["promoted_from"] for event in events] == staged

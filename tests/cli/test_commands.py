@@ -109,6 +109,8 @@ def test_a_stream_is_shown_as_it_comes(errata: Errata) -> None:
 
 def test_a_preview_says_that_nothing_was_committed(errata: Errata, service: FakeService) -> None:
     assert "nothing was committed" in errata("edit", ASKED, "euro", "--dry-run").output
+    tried = json.loads(errata("edit", ASKED, "euro", "--dry-run", "--widen", "1.5", "--json").output)
+    assert tried["widen"] == 1.5
     assert service.revision == 0
     assert errata("edits").output == "No edits.\n"
     assert errata("log").output == "No events.\n"

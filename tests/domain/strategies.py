@@ -61,6 +61,7 @@ requests = st.builds(
     supersede=ids,
     force=st.booleans(),
     promoted_from=st.none() | words,
+    widen=st.none() | st.floats(min_value=0.1, max_value=10),
 )
 edits = st.builds(
     Edit,

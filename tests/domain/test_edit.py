@@ -62,6 +62,7 @@ def test_every_difference_changes_the_digest():
         "supersede": ("e0",),
         "force": True,
         "promoted_from": "e1",
+        "widen": 1.5,
     }
     assert other.keys() == {field.name for field in fields(EditRequest)}
     digests = [base.digest(), *(request(**{name: value}).digest() for name, value in other.items())]
@@ -71,6 +72,13 @@ def test_every_difference_changes_the_digest():
 
 def test_the_order_of_metadata_does_not_change_the_digest():
     assert request(metadata={"a": 1, "b": 2}).digest() == request(metadata={"b": 2, "a": 1}).digest()
+
+
+@pytest.mark.parametrize("factor", [0.0, 0.09, 10.1, float("nan"), float("inf")])
+def test_a_factor_on_the_odds_out_of_range_is_refused(factor):
+    with pytest.raises(InvalidRequest, match=r"`widen` must be from 0\.1 to 10"):
+        request(widen=factor)
+    assert [request(widen=factor).widen for factor in (0.1, 10.0)] == [0.1, 10.0]
 
 
 def test_a_request_is_frozen():

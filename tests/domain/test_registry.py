@@ -94,6 +94,7 @@ def test_entries_that_need_nothing_new_are_written_as_before() -> None:
         event(WebhookSet, 1, **HOOK),
     )
     assert {schema(each) for each in newer} == {6}
+    assert schema(committed(1, widen=1.5)) == 7
 
 
 def test_a_request_is_hashed_as_before_and_a_promoted_one_whatever_time_it_has_left() -> None:

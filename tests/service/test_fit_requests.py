@@ -1,5 +1,6 @@
 """From what a client asked for to what an editor, and the scope index, learn from."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -34,6 +35,17 @@ def test_paraphrases_are_made_in_the_prompts_conversation(request_builder: FitRe
     assert len(made.made_contexts) == len(made.scope.made) + 3, "and the question itself in three other frames"
     assert request_builder.fit_request(EditRequest(prompt="Ada said", target="x")).made_contexts == ()
     assert request_builder.as_asked(request.prompt, "Ada's mother is") == "Ada's mother is"
+
+
+def test_a_border_is_moved_where_there_is_one(request_builder: FitRequestBuilder) -> None:
+    asked = EditRequest(prompt=KING, target="R", widen=2.0)
+    assert (
+        request_builder.scope_request(asked).widen,
+        request_builder.scope_request(replace(asked, widen=None)).widen,
+    ) == (2, 1)
+    assert request_builder.editors(asked)
+    with pytest.raises(InvalidRequest, match="has no bound to `widen`"):
+        request_builder.editors(replace(asked, editor="grace", preset="paper"))
 
 
 def test_nothing_is_left_hanging_on_the_model(rig: Rig) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from app.domain.events import Origin
 from app.domain.scope import ScopeRequest
 from app.scope.index import ScopeIndex
 from app.scope.record import ScopeRecord
-from app.service.retunes import Retune
+from app.service.retunes import Retune, Retuner
 from app.service.service import Service
 from app.store.sqlite import SqliteLog
 from tests.service.conftest import ORIGIN, ask, edit, exact, serving
@@ -29,7 +30,7 @@ def just_outside(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every bound that is learned is a little above what NEAR reaches, whatever the scorer makes of NEAR."""
     learn = ScopeIndex.learn
 
-    def learned(scope: ScopeIndex, request: ScopeRequest, widened: float = 1.0) -> ScopeRecord:
+    def learned(scope: ScopeIndex, request: ScopeRequest, widened: float | None = None) -> ScopeRecord:
         record = learn(scope, request, widened)
         free = record.model_copy(update={"bound": 0.5, "widened": 1.0, "counter": [], "misses": []})
         scope.load("measured", free.model_dump())
@@ -91,6 +92,32 @@ def test_a_factor_widens_and_a_counter_example_narrows() -> None:
             assert (wider.revision, narrower.revision) == (2, 3)
             scope = _scope_of(service, made.edit.id)
             assert (scope["widened"], scope["counter"]) == (10, [NEAR])
+
+    asyncio.run(story())
+
+
+@pytest.mark.usefixtures("just_outside")
+def test_an_edit_is_made_with_its_border_moved_and_retuned_from_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    verified, tries = Retuner._verified, []
+
+    async def fails_once(*args: Any) -> Any:
+        tries.append(await verified(*args))
+        return tries[-1] if len(tries) > 1 else replace(tries[-1], problems=("it says something else",))
+
+    async def story() -> None:
+        async with serving() as service:
+            made = await edit(service, CAPITAL, "Strelsau", widen=10.0)
+            assert service.revision == 1
+            assert (await ask(service, NEAR)).said == "Strelsau"
+            assert _scope_of(service, made.edit.id)["widened"] == 10
+            back = await service.retune(made.edit.id, Retune(widen=0.1), ORIGIN)
+            assert (await ask(service, NEAR)).said != "Strelsau"
+            assert _scope_of(service, made.edit.id)["widened"] == pytest.approx(1)
+            assert back.edit.request.widen == 10, "what was asked for stays in the request"
+            await service.retune(made.edit.id, Retune(widen=2), ORIGIN)
+            monkeypatch.setattr(Retuner, "_verified", fails_once)
+            await service.retune(made.edit.id, Retune(paraphrases=(OTHERWISE,)), ORIGIN)
+            assert _scope_of(service, made.edit.id)["widened"] == pytest.approx(2), "a new fit is as wide as the old"
 
     asyncio.run(story())
 

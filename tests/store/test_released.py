@@ -60,6 +60,8 @@ SECRETS = {
     "log-5-secret.errata": "a secret of the operators",
     "log-6.errata": None,
     "log-6-secret.errata": "a secret of the operators",
+    "log-7.errata": None,
+    "log-7-secret.errata": "a secret of the operators",
 }
 ORIGIN = Origin(
     actor="ada",
@@ -147,14 +149,16 @@ LATER: list[Event] = [
     WebhookRemoved(revision=0, at_s=20.0, origin=ORIGIN, hook_id="wh_2", url="https://a.example/b"),
 ]
 SIXTH: list[Event] = [*FIFTH, *(replace(each, revision=len(FIFTH) + at) for at, each in enumerate(LATER, 1))]
-EXPECTED = {
-    name: {"1": FIRST, "2": SECOND, "3": THIRD, "4": FOURTH, "5": FIFTH, "6": SIXTH}[name[4]] for name in SECRETS
-}
+SEVENTH: list[Event] = [*SIXTH, committed(len(SIXTH) + 1, "e7", namespace="s", prompt="Who runs it?", widen=1.5)]
+FORMATS: dict[str, list[Event]] = dict(
+    zip("1234567", (FIRST, SECOND, THIRD, FOURTH, FIFTH, SIXTH, SEVENTH), strict=True)
+)
+EXPECTED = {name: FORMATS[name[4]] for name in SECRETS}
 SNAPSHOT_AT = 8
 
 
 def test_every_kind_of_event_is_in_the_files() -> None:
-    assert {event.kind for event in SIXTH} == set(EVENTS)
+    assert {event.kind for event in SEVENTH} == set(EVENTS)
 
 
 @pytest.mark.parametrize("name", SECRETS)
@@ -172,21 +176,23 @@ def test_a_log_of_every_format_is_read_and_goes_on(name: str, tmp_path: Path) ->
         "e1": State.LIVE,
         "e2": State.ROLLED_BACK,
         "e3": State.EXPIRED,
-    } | ({"e4": State.LIVE} if name[4] in "56" else {}) | ({"e6": State.LIVE} if name[4] == "6" else {})
+    } | {edit_id: State.LIVE for edit_id, since in (("e4", "5"), ("e6", "6"), ("e7", "7")) if name[4] >= since}
     waited = {each.id: each.state.value for each in ledger.approval.proposals.values()}
-    assert waited == ({"p1": "published", "p2": "withdrawn", "p3": "expired"} if name[4] in "56" else {})
-    if name[4] == "6":
+    assert waited == ({"p1": "published", "p2": "withdrawn", "p3": "expired"} if name[4] >= "5" else {})
+    if name[4] >= "6":
         assert ledger.described == {"s": "Tried here first"}
         assert ledger.keys["k3"].namespaces == ("s",)
         assert ledger.entry("e6").request.promoted_from == "e1"
         assert list(ledger.webhooks) == ["wh_1"]
     assert list(records_of(ledger)) == list(records_of(upkeep.fold(log)[0]))
     retuned = [(8, RETUNED), (9, REFIT)]
-    refits = {"1": [], "2": [(8, REFIT)], "3": retuned, "4": retuned, "5": retuned, "6": retuned}[name[4]]
+    refits = {"1": [], "2": [(8, REFIT)]}.get(name[4], retuned)
+    if name[4] >= "7":
+        assert ledger.entry("e7").request.widen == 1.5
     assert ledger.entry("e1").refits == refits
     assert ledger.live_fits("default") == [f"e1@{refits[-1][0]}" if refits else "e1"]
-    assert ledger.entry("e1").request.paraphrases == (REQUEST.paraphrases if name[4] in "3456" else ())
-    assert ledger.probes == ({"default": PROBES.prompts} if name[4] in "3456" else {})
+    assert ledger.entry("e1").request.paraphrases == (REQUEST.paraphrases if name[4] >= "3" else ())
+    assert ledger.probes == ({"default": PROBES.prompts} if name[4] >= "3" else {})
     log.append(rolled_back(head + 1, "e1"))
     assert log.head() == head + 1
     log.close()

@@ -1,5 +1,9 @@
 """From a wrong answer to an edit, without a browser: what is refused, sent twice, or done by two at once."""
 
+import math
+
+import pytest
+
 from app.domain.errors import StoreUnavailable
 from tests.api.fake_service import REJECTED, FakeService
 from tests.ui.test_coming_in import corrected
@@ -51,6 +55,51 @@ def test_a_preview_changes_nothing(visitor: Visitor, service: FakeService) -> No
     assert service.revision == 0
 
 
+def test_the_border_is_published_where_it_was_dragged(visitor: Visitor, service: FakeService) -> None:
+    path = visitor.send("/ui/correct", q="Who?", target="Ada", how="text").url.path
+    assert border_of(visitor, path) == 0
+    told = text_of(visitor.send(path, border="0.9"))
+    assert "moved by hand, to reach fewer questions: 0.41 times the odds" in told
+    (entry,) = service.records.ledger.entries.values()
+    assert entry.request.widen == pytest.approx(math.exp(-0.9))
+    assert service.revision == 1, "the edit and its border are one event"
+
+
+def test_a_border_is_tried_and_dragged_further(visitor: Visitor, service: FakeService) -> None:
+    path = visitor.send("/ui/correct", q="Who?", target="Ada", how="text").url.path
+    tried = again(visitor, path, "-0.7")
+    assert tried != path
+    assert border_of(visitor, tried) == pytest.approx(-0.7)
+    further = again(visitor, tried, "-1")
+    assert border_of(visitor, further) == pytest.approx(-1)
+    changed = visitor.send(f"{further}/change", "/ui/correct", target="Ada Quill").url.path
+    assert border_of(visitor, changed) == pytest.approx(-1), "a change of the answer leaves it"
+    visitor.send(changed)
+    (entry,) = service.records.ledger.entries.values()
+    assert (entry.request.target, entry.request.widen) == ("Ada Quill", pytest.approx(math.exp(1)))
+
+
+@pytest.mark.parametrize(("border", "widen"), [("0.04", None), ("", None), ("far", None), ("-9", 10.0), ("nan", None)])
+def test_a_touch_moves_no_border_and_nothing_moves_it_too_far(
+    visitor: Visitor, service: FakeService, border: str, widen: float | None
+) -> None:
+    path = visitor.send("/ui/correct", q="Who?", target="Ada", how="text").url.path
+    visitor.send(path, border=border)
+    (entry,) = service.records.ledger.entries.values()
+    assert entry.request.widen == widen
+
+
+def again(visitor: Visitor, path: str, border: str) -> str:
+    """Try a preview again with another border. -> the path of the new one."""
+    return visitor.post(f"{path}/again", Forms(visitor.get(path).text).found[path], border=border).url.path
+
+
+def border_of(visitor: Visitor, path: str) -> float:
+    """Where the slider of a preview stands, as a logit."""
+    (value,) = (value for name, value in Forms(visitor.get(path).text).found[path] if name == "border")
+    return float(value)
+
+
 def test_forms_that_are_sent_twice_are_carried_out_once(visitor: Visitor, service: FakeService) -> None:
     form = Forms(visitor.get("/ui/correct").text).found["/ui/correct"]
     twice = [visitor.post("/ui/correct", form, q="Who?", target="Ada", how="text") for _ in range(2)]
@@ -80,14 +129,16 @@ def test_who_publishes_is_told_what_others_did_meanwhile_and_decides(service: Fa
     other = Visitor(service, app=visitor.app)
     other.send("/ui/sign-in", name="Grace")
     corrected(other, "Who?", "Grace", reason="she said so")
-    told = visitor.post(path, form)
+    told = visitor.post(path, form, border="0.7")
     assert told.status_code == 409
     assert "Others were faster" in text_of(told)
+    assert dict(Forms(told.text).found[path])["border"] == "0.7", "where it was dragged"
     assert "Grace" in text_of(told)
     assert "she said so" in text_of(told)
     assert service.revision == 1
     done = visitor.post(path, Forms(told.text).found[path])
     assert "Live at revision 2" in text_of(done)
+    assert list(service.records.ledger.entries.values())[-1].request.widen == pytest.approx(math.exp(-0.7))
 
 
 def test_who_rolls_back_is_told_what_others_did_meanwhile(service: FakeService, visitor: Visitor) -> None:

@@ -1,5 +1,6 @@
 """Two people over the pages: one proposes, the other looks at the same preview and decides."""
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -42,11 +43,27 @@ def test_who_proposes_is_told_that_it_waits_and_nothing_is_live(pat: Visitor, se
     preview = pat.send("/ui/correct", q="Who?", target="Ada", how="text", reason="ticket 1")
     assert "It waits for a second person" in text_of(preview)
     assert ">Propose</button>" in preview.text
-    assert 'type="range"' not in preview.text
     told = text_of(pat.send(preview.url.path))
     assert "nobody approves their own proposal" in told
     assert "ticket 1" in told
     assert not service.records.ledger.entries
+
+
+def test_a_proposal_carries_the_border_that_was_dragged(pat: Visitor, ed: Visitor, service: FakeService) -> None:
+    preview = pat.send("/ui/correct", q="Who?", target="Ada", how="text")
+    pat.send(preview.url.path, border="-0.7")
+    (proposal,) = service.records.ledger.approval.proposals.values()
+    assert proposal.edits[0].request.widen == pytest.approx(math.exp(0.7))
+    page = ed.get(f"/ui/proposals/{proposal.id}")
+    assert "moved by hand, to reach more questions: 2 times the odds" in text_of(page)
+    assert 'type="range"' not in page.text, "who decides does not change what is proposed"
+    revised = pat.send(f"/ui/proposals/{proposal.id}/revise", "/ui/correct", target="Ada Quill")
+    pat.send(revised.url.path)
+    assert service.records.ledger.approval.proposal(proposal.id).edits[0].request.widen == pytest.approx(math.exp(0.7))
+    ed.send(f"/ui/proposals/{proposal.id}", f"/ui/proposals/{proposal.id}/approve")
+    (entry,) = service.records.ledger.entries.values()
+    assert (entry.request.target, entry.request.widen) == ("Ada Quill", pytest.approx(math.exp(0.7)))
+    assert "moved by hand" in text_of(ed.get(f"/ui/edits/{entry.edit.id}"))
 
 
 def test_the_queue_counts_those_that_wait_on_every_page(pat: Visitor, ed: Visitor) -> None:

@@ -23,7 +23,7 @@ from app.api.schemas.base import (
     documented,
 )
 from app.api.schemas.messages import Message, turns_of
-from app.domain.edit import EditRequest, State
+from app.domain.edit import MOST_WIDEN, EditRequest, State
 from app.service.views import EditFilter
 
 MAX_NAME_CHARS = 64
@@ -76,6 +76,12 @@ class EditItem(Incoming):
     preset: Annotated[str, Field(max_length=MAX_NAME_CHARS)] = "serving"
     namespace: Namespace = "default"
     reason: Reason | None = Field(default=None, description="Why, for the audit trail.")
+    widen: float = Field(
+        default=1.0,
+        ge=1 / MOST_WIDEN,
+        le=MOST_WIDEN,
+        description="Multiplies the odds at which a question counts as the same: above 1 the edit reaches farther.",
+    )
     expires_in: Annotated[float | None, documented(exclusiveMinimum=0)] = Field(
         default=None, le=MAX_EXPIRES_IN_S, description="Seconds until the edit ends by itself; at most 100 years."
     )
@@ -119,6 +125,7 @@ class EditItem(Incoming):
             metadata=self.metadata,
             supersede=tuple(self.supersede),
             force=self.force,
+            widen=None if self.widen == 1 else self.widen,
         )
 
 

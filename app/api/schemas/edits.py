@@ -29,6 +29,7 @@ class EditOut(Outgoing):
     paraphrases: list[str]
     counter_examples: list[str]
     probes: list[str]
+    widen: float = Field(description="The factor on its scope's odds that it was made with; `history` has retunes.")
     before: str = Field(description="What the prompt was answered with before.")
     after: str = Field(description="What it was answered with in the trial before the commit.")
     report: dict[str, Any] = Field(description="What was measured.")
@@ -63,6 +64,7 @@ class EditOut(Outgoing):
             "paraphrases": shown(request.paraphrases),
             "counter_examples": shown(request.counter_examples),
             "probes": shown(request.probes),
+            "widen": 1.0 if request.widen is None else request.widen,
             "before": edit.before,
             "after": edit.after,
             "report": shown(edit.report),

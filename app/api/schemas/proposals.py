@@ -25,6 +25,7 @@ class ProposedEdit(Outgoing):
     paraphrases: list[str]
     counter_examples: list[str]
     probes: list[str]
+    widen: float = Field(description="The factor on the odds at which a question counts as the same.")
     editor: str
     preset: str
     before: str = Field(description="What the prompt was answered with when it was proposed.")
@@ -48,6 +49,7 @@ class ProposedEdit(Outgoing):
             paraphrases=shown(request.paraphrases),
             counter_examples=shown(request.counter_examples),
             probes=shown(request.probes),
+            widen=1.0 if request.widen is None else request.widen,
             editor=proposed.editor,
             preset=request.preset,
             before=proposed.before,

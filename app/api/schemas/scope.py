@@ -6,6 +6,7 @@ from pydantic import Field
 
 from app.api.schemas.base import Incoming, Namespace, Outgoing, Prompt, Reason, Texts
 from app.api.schemas.generate import HitOut
+from app.domain.edit import MOST_WIDEN
 from app.domain.generation import Hit
 from app.service.protected_questions import ProtectedAnswer
 from app.service.retunes import Retune
@@ -19,8 +20,8 @@ class RetuneBody(Incoming):
 
     widen: float = Field(
         default=1.0,
-        ge=0.1,
-        le=10,
+        ge=1 / MOST_WIDEN,
+        le=MOST_WIDEN,
         description="Multiplies the odds at which a question counts as the same: above 1 the edit reaches farther.",
     )
     paraphrases: Texts = Field(default=[], description="Further prompts that ask the same.")

@@ -37,11 +37,12 @@ function share(logit) {
 
 function drag(slider) {
   const bound = Number(slider.dataset.bound);
+  const learned = bound + Math.log(Number(slider.dataset.widen)); // before anybody moved it
   const most = Math.log(10);
   const line = document.getElementById("border-line");
   const out = document.getElementById("border-out");
-  slider.addEventListener("input", () => {
-    const at = Math.min(bound + most, Math.max(bound - most, Number(slider.value)));
+  const move = () => {
+    const at = Math.min(learned + most, Math.max(learned - most, Number(slider.value)));
     slider.value = at;
     const x = `${((at + 6) / 12) * 100}%`;
     line.setAttribute("x1", x);
@@ -59,7 +60,9 @@ function drag(slider) {
       const word = mark.querySelector(".verdict");
       if (word) word.textContent = reached ? "changes" : "stays";
     }
-  });
+  };
+  slider.addEventListener("input", move);
+  if (Math.abs(Number(slider.value) - bound) > 0.04) move(); // dragged before the page was shown again
 }
 
 function listen(mark) {
