@@ -4,6 +4,7 @@ Writes `app/ui/pictures/`, the README's picture `app/pages.png`, and the figures
 """
 
 import asyncio
+import os
 import shutil
 import statistics
 import tempfile
@@ -31,59 +32,150 @@ ROUNDS = 20
 QUESTION = "Question: What is the currency of Croatia? Answer:"
 
 
+class Camera:
+    """A person at a browser, who takes pictures of the pages that they see."""
+
+    def __init__(self, browser: Any, address: str) -> None:
+        context = browser.new_context(base_url=f"http://{address}", viewport={"width": 1280, "height": 860})
+        self.page = context.new_page()
+        self.page.set_default_timeout(240_000)
+
+    def sign_in(self, *, name: str = "", key: str = "") -> None:
+        self.page.goto("/ui/sign-in")
+        self.fill(**({"key": key} if key else {"name": name}))
+        self.press("Sign in" if key else "Go on")
+
+    def press(self, name: str) -> None:
+        self.page.get_by_role("button", name=name).first.click()
+
+    def fill(self, **fields: str) -> None:
+        for name, value in fields.items():
+            self.page.locator(f"main [name={name}]").first.fill(value)
+
+    def shot(self, name: str, path: str | None = None, *, whole: bool = False) -> None:
+        if path is not None:
+            self.page.goto(path)
+        self.page.wait_for_load_state()
+        self.page.evaluate("scrollTo(0, 0)")
+        self.page.screenshot(path=PICTURES / f"{name}.png", full_page=whole)
+
+
 def pictures(browser: Any, folder: Path) -> dict[str, float]:
     """The story of a correction, a picture of each page on its way. -> seconds, kB and ms of it."""
-    with running(folder, ERRATA_RECENT_PROMPTS="1000") as server:
-        page = browser.new_context(
-            base_url=f"http://{server.address}", viewport={"width": 1280, "height": 860}
-        ).new_page()
-        page.set_default_timeout(120_000)
+    with running(folder, ERRATA_RECENT_PROMPTS="1000", ERRATA_FEEDBACK="100") as server:
+        ada = Camera(browser, server.address)
+        ada.shot("sign-in", "/ui/sign-in")
+        ada.sign_in(name="Ada")
+        for country in ("Latvia", "Estonia"):  # so that lists have something to show
+            edited(server.client, country)
+        found = story(ada)
+        found |= first_page(browser, f"http://{server.address}/ui/ask")
+        looking_back(ada)
+        corrections(ada, server.client)
+        spaces(ada, server.client)
+        two_people(browser, ada, server)
+        return found
 
-        def shot(name: str) -> None:
-            page.wait_for_load_state()
-            page.evaluate("scrollTo(0, 0)")
-            page.screenshot(path=PICTURES / f"{name}.png")
 
-        page.goto("/ui/sign-in")
-        page.get_by_label("Your name").fill("Ada")
-        page.get_by_role("button", name="Go on").click()
-        for country, target in (("Latvia", "euro"), ("Estonia", "euro")):  # so that lists have something to show
-            server.client.post(
-                "/edit",
-                json={
-                    "prompt": QUESTION.replace("Croatia", country),
-                    "target": target,
-                    "reason": "joined the euro",
-                },
-                headers={"X-Errata-Actor": "Grace"},
-                timeout=120,
-            ).raise_for_status()
-        began = time.monotonic()
-        page.goto("/")
-        page.get_by_label("Question").fill(QUESTION)
-        page.get_by_role("button", name="Ask").click()
-        page.get_by_role("link", name="This is wrong").click()
-        page.get_by_label("The right answer").fill("euro")
-        page.get_by_label("Why").fill("Croatia joined in 2023; ticket 4711")
-        shot("ask")
-        page.get_by_role("button", name="Preview").click()
-        page.get_by_role("button", name="Publish").wait_for()
-        shot("preview")
-        page.get_by_role("button", name="Publish").click()
-        page.get_by_text("Live at revision").wait_for()
-        took_s = time.monotonic() - began
-        shot("published")
-        page.get_by_role("link", name="The edit, and how to undo it").click()
-        shot("edit")
-        for name in ("edits", "timeline", "audit", "namespaces", "health", "keys"):
-            page.goto(f"/ui/{name}")
-            if name == "audit":
-                page.get_by_role("button", name="Check the chain").click()
-                page.get_by_text("The chain is whole").wait_for()
-            shot(name)
-        return {"seconds from the address to the published correction, typing not counted": took_s} | first_page(
-            browser, f"http://{server.address}/ui/ask"
-        )
+def edited(client: httpx.Client, country: str, **more: str) -> None:
+    body = {"prompt": QUESTION.replace("Croatia", country), "target": "euro", "reason": "joined the euro", **more}
+    client.post("/edit", json=body, headers={"X-Errata-Actor": "Grace"}, timeout=240).raise_for_status()
+
+
+def story(ada: Camera) -> dict[str, float]:
+    """From the address to the published correction and its edit."""
+    page, began = ada.page, time.monotonic()
+    page.goto("/")
+    page.get_by_label("Question").fill(QUESTION)
+    ada.press("Ask")
+    page.get_by_role("link", name="This is wrong").click()
+    page.get_by_label("The right answer").fill("euro")
+    page.get_by_label("Why").fill("Croatia joined in 2023; ticket 4711")
+    ada.shot("ask")
+    ada.press("Preview")
+    page.get_by_role("button", name="Publish").wait_for()
+    ada.shot("preview")
+    ada.press("Publish")
+    page.get_by_text("Live at revision").wait_for()
+    took_s = time.monotonic() - began
+    ada.shot("published")
+    page.goto("/")
+    page.get_by_label("Question").fill(QUESTION)
+    ada.press("Ask")
+    page.get_by_role("link", name="This is wrong").wait_for()
+    ada.shot("answered")
+    page.goto("/ui/edits?q=croatia")
+    page.locator("td.what a").first.click()
+    ada.shot("edit", whole=True)
+    return {"seconds from the address to the published correction, typing not counted": took_s}
+
+
+def looking_back(ada: Camera) -> None:
+    """Lists, the timeline, the audit and the state of the server."""
+    for name in ("edits", "timeline", "health", "keys"):
+        ada.shot(name, f"/ui/{name}")
+    ada.shot("compare", "/ui/timeline/compare?a=1")
+    ada.shot("back", "/ui/timeline/back?revision=1")
+    ada.shot("help", "/help")
+    ada.page.goto("/ui/audit")
+    ada.press("Check the chain")
+    ada.page.get_by_text("The chain is whole").wait_for()
+    ada.shot("audit")
+
+
+def corrections(ada: Camera, client: httpx.Client) -> None:
+    """Reported answers and many corrections at once."""
+    for country, note in (("Bulgaria", "They pay in euro now"), ("Hungary", "Is that so?")):
+        answer = client.post("/generate", json={"inputs": QUESTION.replace("Croatia", country)}, timeout=240)
+        body = {"request_id": answer.headers["x-request-id"], "verdict": "wrong", "note": note}
+        client.post("/feedback", json=body).raise_for_status()
+    ada.shot("reported", "/ui/reported")
+    ada.shot("many", "/ui/many")
+    rows = [QUESTION.replace("Croatia", country) for country in ("Lithuania", "Slovenia")]
+    ada.fill(pasted="prompt,target\n" + "".join(f"{row},euro\n" for row in rows) + "Who?,\n", reason="joined the euro")
+    ada.press("Check the rows")
+    ada.press("Preview 2")
+    ada.page.get_by_role("button", name="Publish what holds").wait_for()
+    ada.shot("many-tried")
+
+
+def spaces(ada: Camera, client: httpx.Client) -> None:
+    """Namespaces, protected questions, promotion, webhooks."""
+    for name, text in (("staging", "Corrections are tried here"), ("production", "The answers that users get")):
+        client.put(f"/namespaces/{name}", json={"description": text}).raise_for_status()
+    edited(client, "Slovakia", namespace="staging")
+    ada.shot("namespaces", "/ui/namespaces")
+    ada.shot("promote", "/ui/promote?from=staging&to=production")
+    ada.shot("switch", "/ui/namespaces/switch?on=0")
+    ada.page.goto("/ui/namespaces/protected?namespace=default")
+    ada.fill(prompts="\n".join(QUESTION.replace("Croatia", each) for each in ("Hungary", "Croatia")))
+    ada.press("Run now")
+    ada.page.get_by_role("heading", name="Asked now").wait_for()
+    ada.shot("protected")
+    ada.page.goto("/ui/webhooks")
+    ada.fill(url="https://hooks.example.com/errata")
+    ada.press("Set it up")
+    ada.page.get_by_text("The secret of").wait_for()
+    ada.shot("webhooks", "/ui/webhooks")
+
+
+def two_people(browser: Any, ada: Camera, server: Any) -> None:
+    """A proposal, as it waits and as a second person sees it. The first key closes the door: it comes last."""
+    key = server.client.post("/keys", json={"name": "ada", "role": "admin"}).json()["key"]
+    by_ada = {"Authorization": f"Bearer {key}"}
+    made = server.client.post("/keys", json={"name": "pat", "role": "proposer"}, headers=by_ada)
+    pat = Camera(browser, server.address)
+    pat.sign_in(key=made.json()["key"])
+    pat.page.goto("/ui/correct")
+    pat.fill(q=QUESTION.replace("Croatia", "Malta"), target="euro", reason="joined in 2008")
+    pat.press("Preview")
+    pat.press("Propose")
+    pat.page.get_by_text("It waits for somebody else").wait_for()
+    path = pat.page.url.partition("?")[0]
+    ada.sign_in(key=key)
+    ada.shot("proposals", "/ui/proposals")
+    ada.shot("proposal", path, whole=True)
+    ada.shot("policy", "/ui/namespaces/policy?namespace=default&second=1")
 
 
 def first_page(browser: Any, url: str) -> dict[str, float]:
@@ -161,18 +253,22 @@ def main() -> None:
         browser.close()
     found |= many()
     lines = [f"| {name} | {value:.1f} |" for name, value in found.items()]
-    when = datetime.now(UTC).strftime("%Y-%m-%d")
+    when, load = datetime.now(UTC).strftime("%Y-%m-%d"), os.getloadavg()[0]
+    busy = f", which others used (load {load:.1f})" if load > 1 else ""
     text = f"""# How heavy and fast the pages are
 
-`python -m tests.ui.show`, {when}, 2 CPU cores that others used too, the demo model, Debian's Chromium without a window.
+`python -m tests.ui.show`, the demo model, Debian's Chromium without a window. The newest run comes first. Pictures of
+every page are in [pictures](pictures); `app/pages.png` is made of four of them.
+
+## {when}, 2 CPU cores{busy}
 
 | what | result |
 |---|---|
 {chr(10).join(lines)}
-
-Pictures of every page are in [pictures](pictures); `app/pages.png` is made of four of them.
 """
-    (APP / "ui/RESULTS.md").write_text(text)
+    results = APP / "ui/RESULTS.md"
+    earlier = results.read_text().partition("\n## ")
+    results.write_text(text + (f"\n## {earlier[2]}" if earlier[1] else ""))
     print(text)
 
 
