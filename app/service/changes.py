@@ -18,13 +18,10 @@ from app.domain.events import (
     ProbesSet,
     SwitchSet,
 )
+from app.service.collaborators import Collaborators
 from app.service.conflicts import conflict_with, in_the_way
-from app.service.namespace_locks import NamespaceLocks
 from app.service.outlook import check_switch, since
-from app.service.pins import Pins
-from app.service.records import Clock, Records
 from app.service.supersession import check_read
-from app.service.verification import Verifier
 from app.service.views import EditView
 
 
@@ -32,19 +29,11 @@ class Changes:
     """Changes of edits. Every change is made on the newest ledger, whoever wrote to it last, and once for each
     idempotency key."""
 
-    def __init__(
-        self,
-        records: Records,
-        pins: Pins,
-        verifier: Verifier,
-        locks: NamespaceLocks,
-        clock: Clock,
-        configured: Collection[str] = (),
-    ) -> None:
+    def __init__(self, parts: Collaborators, configured: Collection[str] = ()) -> None:
         """`configured` are the namespaces that the settings name, which may be unused as yet."""
         self._configured = configured
-        self._records, self._pins, self._verifier, self._locks = records, pins, verifier, locks
-        self._clock = clock
+        self._records, self._pins, self._verifier, self._locks = parts.records, parts.pins, parts.verifier, parts.locks
+        self._clock = parts.clock
 
     async def flag(
         self,

@@ -16,19 +16,14 @@ from app.domain.generation import Generation
 from app.editors.base import Fitted
 from app.engine.controls import quoted
 from app.engine.editions import Edition
-from app.engine.owner import EngineOwner
 from app.service.batch_contradictions import check_ahead
+from app.service.collaborators import Collaborators
 from app.service.commits import Committer, EditDraft, hand_over, new_id, preview_of, silenced
 from app.service.conflicts import check_batch, check_scopes, conflict_with, in_the_way
-from app.service.fit_queue import FitQueue
-from app.service.fit_requests import FitRequestBuilder
 from app.service.idempotency import already_live, known_under, twin_of
-from app.service.namespace_locks import NamespaceLocks
-from app.service.neighbourhood import Neighbourhood
-from app.service.pins import Pins
-from app.service.records import Clock, Records, uninterrupted
+from app.service.records import uninterrupted
 from app.service.supersession import others_of_the_prompt, superseded_by, theirs
-from app.service.verification import Verdict, Verifier
+from app.service.verification import Verdict
 from app.service.verification_progress import telling
 from app.service.views import EditResult, EditResults, OnProgress, kept_report
 
@@ -39,22 +34,11 @@ FEW = 16
 class EditPipeline:
     """The making of edits. Any number may be in the making; commits go one at a time."""
 
-    def __init__(
-        self,
-        owner: EngineOwner,
-        records: Records,
-        pins: Pins,
-        fit_queue: FitQueue,
-        request_builder: FitRequestBuilder,
-        verifier: Verifier,
-        neighbourhood: Neighbourhood,
-        fingerprints: Mapping[str, str],
-        clock: Clock,
-    ) -> None:
-        self._owner, self._records, self._pins, self._verifier = owner, records, pins, verifier
-        self._fit_queue, self._request_builder, self._neighbourhood = fit_queue, request_builder, neighbourhood
-        self._committer = Committer(records, pins, fingerprints, clock)
-        self.locks = NamespaceLocks()
+    def __init__(self, parts: Collaborators) -> None:
+        self._owner, self._records, self._pins, self._verifier = parts.owner, parts.records, parts.pins, parts.verifier
+        self._fit_queue, self._request_builder = parts.fit_queue, parts.request_builder
+        self._neighbourhood, self._locks = parts.neighbourhood, parts.locks
+        self._committer = Committer(parts.records, parts.pins, parts.fingerprints, parts.clock)
 
     async def make(
         self,
@@ -201,7 +185,7 @@ class EditPipeline:
         lost = 0
         while True:
             in_turn = lost or len(drafts) <= FEW
-            async with self.locks.taken([draft.request.namespace for draft in drafts] if in_turn else ()):
+            async with self._locks.taken([draft.request.namespace for draft in drafts] if in_turn else ()):
                 began = time.perf_counter()
                 if not dry_run and (made := already_live(self._records, [draft.request for draft in drafts])):
                     return made  # made by another request for the very same edits

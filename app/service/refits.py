@@ -19,12 +19,8 @@ from app.domain.words import same_text
 from app.editors.base import FitRequest, Fitted
 from app.editors.packing import pack
 from app.engine.editions import SILENT_IN, Edition
-from app.engine.owner import EngineOwner
+from app.service.collaborators import Collaborators
 from app.service.commits import silenced
-from app.service.fit_requests import FitRequestBuilder
-from app.service.pins import Pins
-from app.service.records import Clock, Records
-from app.service.verification import Verifier
 
 PAUSE_S = 5.0
 """The pause before a new attempt, in seconds."""
@@ -43,17 +39,9 @@ class RefitGroup:
 class Refitter:
     """A task beside serving."""
 
-    def __init__(
-        self,
-        owner: EngineOwner,
-        records: Records,
-        pins: Pins,
-        request_builder: FitRequestBuilder,
-        verifier: Verifier,
-        clock: Clock,
-    ) -> None:
-        self._owner, self._records, self._pins, self._clock = owner, records, pins, clock
-        self._request_builder, self._verifier = request_builder, verifier
+    def __init__(self, parts: Collaborators) -> None:
+        self._owner, self._records, self._pins, self._clock = parts.owner, parts.records, parts.pins, parts.clock
+        self._request_builder, self._verifier = parts.request_builder, parts.verifier
         self._wanted = asyncio.Event()
         self._given_up: set[str] = set()
         """The shared ids of groups whose edits do not hold when they are fitted without the others."""

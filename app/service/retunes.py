@@ -16,18 +16,13 @@ from app.domain.events import EditRetuned, Event, Origin, Refit
 from app.editors.base import Fitted
 from app.editors.packing import pack, unpack
 from app.engine.editions import Edition
-from app.engine.owner import EngineOwner
 from app.scope.index import widen
+from app.service.collaborators import Collaborators
 from app.service.commits import new_id, silenced
 from app.service.conflicts import check_texts, conflict_with, in_the_way
-from app.service.fit_queue import FitQueue
-from app.service.fit_requests import FitRequestBuilder
-from app.service.namespace_locks import NamespaceLocks
-from app.service.neighbourhood import Neighbourhood
-from app.service.pins import Pins
-from app.service.records import Clock, Records, uninterrupted
+from app.service.records import uninterrupted
 from app.service.supersession import check_read
-from app.service.verification import Verdict, Verifier, bound_of
+from app.service.verification import Verdict, bound_of
 from app.service.verification_progress import telling
 from app.service.views import EditView, OnProgress, kept_report, silent
 
@@ -84,13 +79,10 @@ class Retune:
 class Retuner:
     """Retunes edits, one change of an edit at a time: a second one finds a newer fit and starts again."""
 
-    def __init__(
-        self, owner: EngineOwner, records: Records, pins: Pins, fit_queue: FitQueue, request_builder: FitRequestBuilder,
-        verifier: Verifier, neighbourhood: Neighbourhood, locks: NamespaceLocks, clock: Clock,
-    ) -> None:  # fmt: skip
-        self._owner, self._records, self._pins, self._clock = owner, records, pins, clock
-        self._fit_queue, self._request_builder, self._locks = fit_queue, request_builder, locks
-        self._verifier, self._neighbourhood = verifier, neighbourhood
+    def __init__(self, parts: Collaborators) -> None:
+        self._owner, self._records, self._pins, self._clock = parts.owner, parts.records, parts.pins, parts.clock
+        self._fit_queue, self._request_builder, self._locks = parts.fit_queue, parts.request_builder, parts.locks
+        self._verifier, self._neighbourhood = parts.verifier, parts.neighbourhood
 
     async def retune(
         self, edit_id: str, change: Retune, origin: Origin, read: int | None = None, tell: OnProgress = silent

@@ -1,5 +1,6 @@
 """The edits: a searchable list, a page for each, and their rollback, disabling, enabling and retuning."""
 
+import asyncio
 from collections.abc import Sequence
 from functools import partial
 from typing import Any, cast
@@ -81,7 +82,7 @@ async def listing(visit: Visit) -> Response:
         sorts=SORTS,
         states=list(State),
         namespaces=visit.desk.known_namespaces(visit),
-        editors=sorted({each["name"] for each in visit.service.editors()}),
+        editors=sorted({each["name"] for each in await asyncio.to_thread(visit.service.editors)}),
         told=_told(visit),
         question=visit.service.answers.question,
     )

@@ -1,5 +1,6 @@
 """Health: the model, the log, running and waiting work, memory and latencies."""
 
+import asyncio
 import resource
 
 from starlette.responses import Response
@@ -19,7 +20,7 @@ async def show(visit: Visit) -> Response:
         "health.html",
         title="Health",
         health=visit.service.status(),
-        editors=visit.service.editors(),
+        editors=await asyncio.to_thread(visit.service.editors),
         latencies=visit.desk.metrics.latencies(),
         resident_bytes=resident_bytes(),
         recent=visit.service.recent.counts(),

@@ -76,6 +76,6 @@ def routes(service: "Service") -> APIRouter:
 
     @router.get("/editors", responses=raises(), summary="The editors of this server")
     async def editors() -> Editors:
-        return Editors(editors=service.editors())
+        return Editors(editors=await asyncio.to_thread(service.editors))
 
     return router

@@ -1,0 +1,200 @@
+"""The life of the service: its assembly, start, stop and state. Knows no use case."""
+
+import asyncio
+import gc
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+from app.domain.events import EditsRolledBack, Event, Origin
+from app.domain.ledger import Ledger
+from app.editors.registry import AUTO
+from app.engine.owner import EngineOwner
+from app.scope.phrasebook import Phrasebook
+from app.service.admission import Admission
+from app.service.answers import Answers
+from app.service.changes import Changes
+from app.service.collaborators import Collaborators
+from app.service.edit_intake import EditIntake
+from app.service.edit_loader import EditLoader, no_collections
+from app.service.edit_pipeline import EditPipeline
+from app.service.engine_access import EngineAccess
+from app.service.examined_judge import ExaminedJudge
+from app.service.feedback import Feedback
+from app.service.fit_queue import FitQueue
+from app.service.fit_requests import FitRequestBuilder
+from app.service.jobs import Jobs
+from app.service.log_follower import LogFollower
+from app.service.maintenance import tidy
+from app.service.namespace_locks import NamespaceLocks
+from app.service.neighbourhood import Neighbourhood
+from app.service.pins import Pins
+from app.service.policies import Policies
+from app.service.proposals import Proposals
+from app.service.question_similarity import QuestionSimilarity
+from app.service.rebuild import check_adopted, read_anew
+from app.service.recent_prompts import RecentPrompts
+from app.service.records import Clock, Records
+from app.service.refits import Refitter
+from app.service.retunes import Retuner
+from app.service.server_status import editors_of, status_of
+from app.service.snapshots import Snapshots
+from app.service.verification import Thresholds, Verifier
+from app.service.views import OnStep, Status, quietly
+from app.service.webhook_addresses import WebhookAddresses
+from app.service.webhooks import Webhooks
+from app.service.work_in_progress import STOPPING, WorkInProgress, refused
+from app.store.base import Log
+
+
+class Lifecycle(EngineAccess):
+    """Owns the log's writer and the engine's owner. `start` folds the log; after it the service is ready.
+
+    `fingerprints` maps each editor to the model, tokenizer and sites of its edits. `namespaces` are named by the
+    settings. `feedback` is (reported answers kept, days). `webhook_hosts` may be reached by webhooks although they are
+    not public.
+    """
+
+    def __init__(
+        self,
+        owner: EngineOwner,
+        log: Log,
+        *,
+        fingerprints: Mapping[str, str],
+        history_revisions: int = 1000,
+        max_new_tokens_limit: int = 4096,
+        reason_required: bool = False,
+        proposal_days: float = 30.0,
+        snapshot_period_s: float = 3600.0,
+        snapshot_min_events: int = 1000,
+        phrasebook: Phrasebook | None = None,
+        thresholds: Mapping[str, Thresholds] | None = None,
+        recent_prompts: int = 0,
+        feedback: tuple[int, float] = (0, 30.0),
+        namespaces: Collection[str] = (),
+        webhook_hosts: Sequence[str] = (),
+        examined_judge: ExaminedJudge | None = None,
+        clock: Clock = time.time,
+        describe: Callable[[], Mapping[str, Any]] = dict,
+    ) -> None:
+        self._owner = owner
+        self._fingerprint = fingerprints[AUTO[0]]
+        self._clock, self._describe = clock, describe
+        self.examined_judge = owner.examined_judge = examined_judge or ExaminedJudge()
+        self._request_builder = FitRequestBuilder(owner.engine, phrasebook or Phrasebook({}))
+        self.loader = EditLoader(owner, fingerprints, history_revisions, self._request_builder.scope_request)
+        self.records = Records(log, self.loader.take_in, self._folded, clock)
+        self._pins = Pins(self.records, history_revisions)
+        self._verifier = Verifier(owner, max(1, owner.engine.scheduler.slots // 4), thresholds)
+        self.recent = RecentPrompts(recent_prompts)
+        self.feedback = Feedback(feedback[0], QuestionSimilarity(owner.engine), clock, feedback[1])
+        self.answers = Answers(owner, self.records, self._pins, self.recent, self.feedback, clock, max_new_tokens_limit)
+        self._neighbourhood = Neighbourhood(owner, self.records, self._pins, self._request_builder, self.recent)
+        self.admission = Admission(self.records, reason_required, lambda: owner.end_all(refused(STOPPING)))
+        parts = Collaborators(
+            owner=owner,
+            records=self.records,
+            pins=self._pins,
+            fit_queue=FitQueue(owner),
+            request_builder=self._request_builder,
+            verifier=self._verifier,
+            neighbourhood=self._neighbourhood,
+            locks=NamespaceLocks(),
+            fingerprints=fingerprints,
+            clock=clock,
+        )
+        self._intake = EditIntake(self.records, EditPipeline(parts))
+        self.policies = Policies(self.records, clock)
+        self.proposals = Proposals(
+            self.records, self._intake.edit, clock, self.admission.editing, self.admission.check_reason, proposal_days
+        )
+        self._retuner = Retuner(parts)
+        self._refitter = Refitter(parts)
+        self.configured = namespaces
+        self._changes = Changes(parts, namespaces)
+        self.jobs = Jobs(clock)
+        self.webhooks = Webhooks(self.records, clock, WebhookAddresses(webhook_hosts))
+        self._follower = LogFollower(self.records, self._rebuild)
+        self.snapshots = Snapshots(self.records, clock, period_s=snapshot_period_s, min_events=snapshot_min_events)
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def start(self, tell: OnStep = quietly) -> None:
+        """Fold the log, load its edits into memory and begin to serve. Raises StoreCorrupt or IncompatibleEdit."""
+        tell("reading the log", 0, 0)
+        self._owner.start()
+        with no_collections(lambda: self.records.ledger):
+            await asyncio.to_thread(self.records.fold_all)
+            await self.loader.load_all(self.records.ledger, tell)
+        tidying = tidy(self.records, self.loader, self._pins, self._expire, self._clock)
+        work = (tidying, self._follower.run(), self.snapshots.run(), self._refitter.run(), self.examined_judge.run())
+        self._tasks = [asyncio.create_task(each) for each in (*work, self.records.hits.run(), self.webhooks.run())]
+        self.admission.why_not = None
+
+    async def stop(self) -> None:
+        """Refuse new work, let running work end (within DRAIN_S), and close the log."""
+        self.admission.why_not = STOPPING
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.admission.work_in_progress.drained()
+        await self.jobs.stop()
+        await asyncio.to_thread(self._owner.stop)
+        await asyncio.to_thread(self.records.hits.exchange)
+        async with self.records.writing:
+            self.records.log.close()
+        gc.unfreeze()
+
+    def cut_short(self) -> None:
+        """Refuse new work and end running work with an error; called before `stop` if that cannot wait."""
+        self.admission.why_not = STOPPING
+        self.admission.work_in_progress.cut_short()
+
+    @property
+    def reason_required(self) -> bool:
+        return self.admission.reason_required
+
+    @property
+    def work_in_progress(self) -> WorkInProgress:
+        return self.admission.work_in_progress
+
+    def _folded(self, event: Event, ledger: Ledger) -> None:
+        self.loader.note(event, ledger)
+        if isinstance(event, EditsRolledBack):
+            self._refitter.look()
+
+    async def _rebuild(self, why: str) -> None:
+        """Start again from the present log. Until that succeeds the server is not ready."""
+        self.admission.why_not = f"rebuilding: {why}"
+        await self.admission.work_in_progress.drained()
+
+        def failed(reason: str) -> None:
+            self.admission.why_not = f"rebuilding: {reason}"
+
+        await read_anew(self.records, self.loader, self._pins, failed)
+        self.admission.why_not = None
+
+    async def adopt_log(self, revision: int, origin: Origin) -> None:
+        """Start again from the log in the applied one's place. Raises StateConflict if it ends elsewhere."""
+        await check_adopted(self.records, revision, origin)
+        await self._rebuild("the log is adopted")
+
+    def status(self) -> Status:
+        why_not = (
+            self.admission.why_not or self.records.held or (None if self._owner.alive else "the engine has stopped")
+        )
+        silence_s, judge, extra = self._follower.silence_s, self.examined_judge.view(), self._describe()
+        standing = status_of(self.records, self._owner.engine, self._fingerprint, why_not, silence_s, judge, extra)
+        return replace(standing, reported_answers=self.feedback.count())
+
+    def editors(self) -> list[dict[str, Any]]:
+        """Each editor with its capabilities, the number of its live edits, and the memory of its rows. Blocks until the
+        engine's thread, which alone changes the rows, has measured them."""
+        if not self._owner.alive:
+            return editors_of(self.records, self._owner.engine)
+        return self.on_engine(partial(editors_of, self.records)).result()
+
+    async def _expire(self) -> tuple[str, ...]:
+        await self.proposals.expire()
+        return await self._changes.expire()
