@@ -118,6 +118,7 @@ class Rig:
             batch_tokens=batch_tokens,
             queue_limit=queue_limit,
             room_tokens=room_tokens,
+            fit_share=0.5,
             record=record,
             scope=a_scope(),
         )

@@ -112,16 +112,7 @@ def create_app(
             allow_origins=cors_origins,
             allow_methods=["GET", "POST", "PUT", "PATCH", "DELETE"],
             allow_headers=["*"],
-            expose_headers=[
-                REQUEST_ID,
-                REVISION,
-                EDITS,
-                NOT_GIVEN,
-                "Location",
-                "ETag",
-                "Retry-After",
-                "Preference-Applied",
-            ],
+            expose_headers=EXPOSED,
         )
     if trusted_proxies:  # before the gate counts addresses, and before any is logged
         app.add_middleware(ProxyHeadersMiddleware, trusted_hosts=[*trusted_proxies])

@@ -99,11 +99,6 @@ class ServerProcess:
         finally:
             self._signal(signal.SIGCONT)
 
-    def cpu_s(self) -> float:
-        """Processor time of the whole group so far, in seconds."""
-        ticks = sum(int(fields[11]) + int(fields[12]) for fields in self._stats())
-        return ticks / os.sysconf("SC_CLK_TCK")
-
     def _stats(self) -> Iterator[list[str]]:
         """The fields of `/proc/PID/stat` from the state on, of each process of the group."""
         assert self._process is not None

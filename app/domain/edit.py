@@ -19,6 +19,10 @@ SINCE = "since"
 """In a field's metadata: the schema of the log that it came with. Entries that are older do not have it."""
 
 FIT_MARK = "@"
+MAX_BATCH_EDITS = 1_000
+"""The most edits that one request may make, or promote."""
+MAX_PROBES = 1_000
+"""The most probes of a namespace."""
 MOST_WIDEN = 10.0
 """The most that one request may multiply or divide the odds of a scope by."""
 

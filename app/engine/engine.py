@@ -62,7 +62,7 @@ class Engine:
         queue_limit: int = 1024,
         room_tokens: int | None = None,
         scope: ScopeIndex,
-        fit_share: float = 0.5,
+        fit_share: float,
         record: Record | None = None,
     ) -> None:
         self.hosted, self.editors = hosted, editors

@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from app.domain.errors import ErrataError
-from app.domain.generation import FinishReason, Generation, GenerationParameters, Token
+from app.domain.generation import Generation, GenerationParameters, Token
 from app.editors.base import Capabilities, Decision, RowView, Site
 from app.engine.editions import Edition, ScopeDecision
 from app.engine.grammar import Grammar
@@ -63,7 +63,6 @@ class Sequence:
     decided: bool = False
     whole: bool = False
     observed: dict[str, dict[Site, list[Tensor]]] = field(default_factory=dict)
-    finish_reason: FinishReason | None = None
     cancelled: bool = False
     scope_decision: ScopeDecision = field(default_factory=ScopeDecision)
     uncut: tuple[int, ...] = ()

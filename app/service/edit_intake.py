@@ -5,7 +5,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 
-from app.domain.edit import EditRequest
+from app.domain.edit import MAX_BATCH_EDITS, EditRequest
 from app.domain.errors import ErrataError, InvalidRequest
 from app.domain.events import Origin
 from app.editors.base import FitProgress, Fitted
@@ -14,7 +14,6 @@ from app.service.idempotency import already_live, digest_of, known_under
 from app.service.records import Records
 from app.service.views import EditFailure, EditResult, EditResults, OnProgress, silent
 
-MAX_BATCH = 1000
 PHASES = ("fit", "scope", "verify")
 
 
@@ -40,8 +39,8 @@ class EditIntake:
 
         Raises EditRejected, ScopeConflict, PreconditionFailed or IdempotencyMismatch.
         """
-        if not 1 <= len(requests) <= MAX_BATCH:
-            raise InvalidRequest(f"A batch holds 1 to {MAX_BATCH} edits; this one has {len(requests)}.")
+        if not 1 <= len(requests) <= MAX_BATCH_EDITS:
+            raise InvalidRequest(f"A batch holds 1 to {MAX_BATCH_EDITS} edits; this one has {len(requests)}.")
         if batch and not atomic:
             return await self._each(requests, origin, dry_run=dry_run, tell=tell, read=read)
         key = origin.idempotency_key

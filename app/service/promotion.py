@@ -6,13 +6,11 @@ Pure functions of the ledger: they build requests, which are then decided like a
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 
-from app.domain.edit import EditRequest, State
+from app.domain.edit import MAX_BATCH_EDITS, EditRequest, State
 from app.domain.entry import Entry
 from app.domain.errors import InvalidRequest, StateConflict
 from app.domain.ledger import Ledger
 from app.service.namespaces import check_known
-
-MOST_AT_ONCE = 1_000
 
 
 def promotable(
@@ -35,8 +33,8 @@ def promotable(
             _check(ledger, entry, source)
     if not found:
         raise InvalidRequest(f"No edit is live in the namespace {source}: there is nothing to promote.")
-    if len(found) > MOST_AT_ONCE:
-        most = f"promote at most {MOST_AT_ONCE} at a time, by ids"
+    if len(found) > MAX_BATCH_EDITS:
+        most = f"promote at most {MAX_BATCH_EDITS} at a time, by ids"
         raise InvalidRequest(f"{len(found)} edits are live in {source}: {most}.")
     return found
 

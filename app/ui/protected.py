@@ -9,7 +9,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from app.api.errors import problem_of
-from app.domain.edit import NAMESPACE
+from app.domain.edit import MAX_PROBES, NAMESPACE
 from app.domain.errors import ErrataError, InvalidRequest
 from app.domain.keys import Right
 from app.engine.controls import plain, shown
@@ -19,7 +19,6 @@ from app.ui.desk import HERE, Desk
 from app.ui.forms import lined
 from app.ui.visit import Visit
 
-MOST_PROBES = 1_000
 MOST_KEPT = 50
 
 
@@ -94,8 +93,8 @@ class ProtectedPages:
         InvalidRequest."""
         known = {lined([plain(each)]): each for each in visit.service.records.ledger.probes.get(namespace, ())}
         prompts = [known.get(line, line) for line in visit.form.lines("prompts")]
-        if len(prompts) > MOST_PROBES:
-            raise InvalidRequest(f"There are too many lines: at most {MOST_PROBES} questions are protected.")
+        if len(prompts) > MAX_PROBES:
+            raise InvalidRequest(f"There are too many lines: at most {MAX_PROBES} questions are protected.")
         return prompts
 
     # -- asking now

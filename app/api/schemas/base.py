@@ -19,7 +19,6 @@ MOST_ANSWERS = 128
 """The most answers to one request; each of them is a sequence of its own."""
 MAX_METADATA_BYTES = 64 * 2**10
 MAX_METADATA_DEPTH = 16
-MAX_BATCH_EDITS = 1_000
 MAX_REVISION = 2**62
 
 

@@ -6,7 +6,6 @@ from typing import Annotated, Any, Self
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError, model_validator
 
 from app.api.schemas.base import (
-    MAX_BATCH_EDITS,
     MAX_IDS,
     MAX_PROMPT_CHARS,
     MAX_TARGET_CHARS,
@@ -23,7 +22,7 @@ from app.api.schemas.base import (
     documented,
 )
 from app.api.schemas.messages import Message, turns_of
-from app.domain.edit import MOST_WIDEN, EditRequest, State
+from app.domain.edit import MAX_BATCH_EDITS, MOST_WIDEN, EditRequest, State
 from app.service.views import EditFilter
 
 MAX_NAME_CHARS = 64

@@ -4,7 +4,8 @@ from typing import Annotated
 
 from pydantic import Field
 
-from app.api.schemas.base import MAX_BATCH_EDITS, EditId, Incoming, Namespace, Reason
+from app.api.schemas.base import EditId, Incoming, Namespace, Reason
+from app.domain.edit import MAX_BATCH_EDITS
 
 
 class PromoteBody(Incoming):

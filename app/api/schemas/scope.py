@@ -6,12 +6,11 @@ from pydantic import Field
 
 from app.api.schemas.base import Incoming, Namespace, Outgoing, Prompt, Reason, Texts
 from app.api.schemas.generate import HitOut
-from app.domain.edit import MOST_WIDEN
+from app.domain.edit import MAX_PROBES, MOST_WIDEN
 from app.domain.generation import Hit
 from app.service.protected_questions import ProtectedAnswer
 from app.service.retunes import Retune
 
-MAX_PROBES = 1_000
 MAX_TRAFFIC = 10_000
 
 
