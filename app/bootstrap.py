@@ -23,6 +23,7 @@ from app.editors.fitting.hooks import SiteHooks
 from app.editors.fitting.tensor_cache import TensorCache
 from app.editors.grace.paper import GraceOptions
 from app.editors.registry import make_editors
+from app.engine.client import EngineClient
 from app.engine.engine import Engine
 from app.engine.gguf import unpacked
 from app.engine.graphs import record_cuda
@@ -202,7 +203,7 @@ def _judge(settings: Settings, owner: EngineOwner) -> Judge | None:
     if settings.judge != "hosted":
         return CrossEncoder(Path(settings.judge))
     hosted = owner.engine.hosted
-    return HostedJudge(owner, f"{hosted.fingerprint}/{hosted.dtype}/{hosted.device.type}")
+    return HostedJudge(EngineClient(owner), f"{hosted.fingerprint}/{hosted.dtype}/{hosted.device.type}")
 
 
 def load(settings: Settings, tell: OnStep = quietly) -> HostedModel:

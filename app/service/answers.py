@@ -9,9 +9,9 @@ from typing import Any
 from app.domain.errors import InvalidRequest
 from app.domain.generation import Generation, GenerationParameters, Hit, Token
 from app.domain.scope import Traffic
+from app.engine.client import EngineClient
 from app.engine.controls import plain
 from app.engine.outcome import hit_of
-from app.engine.owner import EngineOwner
 from app.service.feedback import Feedback
 from app.service.log_lines import edits_told, note
 from app.service.pins import Pins, items_of, scope_decisions_of
@@ -27,7 +27,7 @@ class Answers:
 
     def __init__(
         self,
-        owner: EngineOwner,
+        engine: EngineClient,
         records: Records,
         pins: Pins,
         recent: RecentPrompts,
@@ -35,55 +35,55 @@ class Answers:
         clock: Clock,
         max_new_tokens_limit: int,
     ) -> None:
-        self._owner, self._records, self._pins, self._recent, self._clock = owner, records, pins, recent, clock
+        self._engine, self._records, self._pins, self._recent, self._clock = engine, records, pins, recent, clock
         self._feedback, self._max_new_tokens_limit = feedback, max_new_tokens_limit
-        owner.engine.scope.hear(self._traffic)
+        engine.scope.hear(self._traffic)
 
     def _traffic(self, namespace: str) -> Traffic:
         """The questions of a namespace's recent prompts."""
-        turns = self._owner.engine.text.turns
+        turns = self._engine.text.turns
         asked, others = self._recent.both(namespace)
         return Traffic(*(tuple(turns(prompt)[-1] for prompt in each[-MOST_TRAFFIC:]) for each in (others, asked)))
 
     async def scope_of(self, prompts: Sequence[str], namespace: str) -> list[tuple[Hit | None, Hit | None]]:
         """For each prompt the live edit that it asks for and the one that came nearest, decided without an answer."""
-        found = await scope_decisions_of(self._owner, prompts, self._pins.current(namespace))
+        found = await scope_decisions_of(self._engine, prompts, self._pins.current(namespace))
         return [(hit_of(scope_decision.decision), hit_of(scope_decision.nearest)) for scope_decision in found]
 
     @property
     def model_name(self) -> str:
         """The name under which clients address the model."""
-        return self._owner.engine.hosted.name
+        return self._engine.model_name
 
     @property
     def max_tokens(self) -> int:
         """The most tokens of one request, its prompt and answer together."""
-        return self._owner.engine.hosted.max_tokens
+        return self._engine.max_tokens
 
     def render(self, messages: Sequence[Mapping[str, Any]], *, continues: bool = False) -> str:
         """A conversation as the prompt that is served; if it `continues`, its last message is continued. Takes time
         with its length; any thread may call it. Raises InvalidRequest for a model without a chat template."""
-        return self._owner.engine.text.render(messages, continues=continues)
+        return self._engine.text.render(messages, continues=continues)
 
     @property
     def chats(self) -> bool:
         """True if the model has a chat template."""
-        return self._owner.engine.text.chats
+        return self._engine.text.chats
 
     def question(self, prompt: str) -> str:
         """The question of a prompt: the last user turn of a conversation; any other prompt is a question as a whole."""
-        start, end = self._owner.engine.text.question(prompt)
+        start, end = self._engine.text.question(prompt)
         return plain(prompt[start:end])
 
     def room(self, prompt: str) -> int:
         """The most tokens that an answer may have; at least 1, and then the request is refused with the reason.
         Tokenises the prompt; any thread may call it."""
-        text, limit = self._owner.engine.text, self._owner.engine.hosted.max_tokens
+        text, limit = self._engine.text, self._engine.max_tokens
         return max(1, min(self._max_new_tokens_limit, limit - len(text.encode(prompt))))
 
     def prompt_tokens(self, prompts: Sequence[str]) -> int:
         """The tokens of all prompts together. Tokenises them; any thread may call it."""
-        return sum(len(self._owner.engine.text.encode(prompt)) for prompt in prompts)
+        return sum(len(self._engine.text.encode(prompt)) for prompt in prompts)
 
     async def stream(
         self, prompts: Sequence[str], parameters: GenerationParameters, n: int = 1
@@ -95,7 +95,7 @@ class Answers:
         began = time.monotonic()
         edition, revision = await self._pins.pin(parameters)
         asked = [(prompt, seeded(parameters, at)) for prompt in prompts for at in range(n)]
-        async with aclosing(items_of(self._owner, asked, edition, revision, began)) as items:  # type: ignore[type-var]
+        async with aclosing(items_of(self._engine, asked, edition, revision, began)) as items:  # type: ignore[type-var]
             async for at, item in items:
                 if isinstance(item, Generation):
                     self._count(asked[at][0], parameters, item)

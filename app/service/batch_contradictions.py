@@ -10,8 +10,8 @@ import torch
 from app.domain.errors import ScopeConflict
 from app.domain.scope import ScopeRequest
 from app.domain.words import same_text
+from app.engine.client import EngineClient
 from app.engine.controls import quoted
-from app.engine.owner import EngineOwner
 from app.scope.index import ABOUT_THE_SAME, ScopeIndex
 from app.service.commits import EditDraft
 from app.service.conflicts import APART_IN_A_BATCH
@@ -21,7 +21,7 @@ Clash = tuple[int, int, int]
 """(index of the edit that answers, index of the edit in whose place it answers, index of the latter's text)."""
 
 
-async def check_ahead(drafts: Sequence[EditDraft], owner: EngineOwner, request_builder: FitRequestBuilder) -> None:
+async def check_ahead(drafts: Sequence[EditDraft], engine: EngineClient, request_builder: FitRequestBuilder) -> None:
     """Raises ScopeConflict if the scope of an edit holds a question that a later one asks in other words with another
     target.
 
@@ -29,14 +29,14 @@ async def check_ahead(drafts: Sequence[EditDraft], owner: EngineOwner, request_b
     """
     spaces: dict[str, list[int]] = defaultdict(list)
     for at, draft in enumerate(drafts):
-        if owner.engine.editors[draft.editor].capabilities.scoped and not draft.dry_run:
+        if engine.capabilities(draft.editor).scoped and not draft.dry_run:
             spaces[draft.request.namespace].append(at)
     for places in spaces.values():
         if len({drafts[at].request.target.strip() for at in places}) < 2:
             continue
         asked = [request_builder.scope_request(drafts[at].request) for at in places]
         own = [drafts[at] for at in places]
-        clash = await asyncio.to_thread(_clash, owner.engine.scope, own, asked)
+        clash = await asyncio.to_thread(_clash, engine.scope, own, asked)
         if clash is not None:
             first, at, text = clash
             raise _contradiction(own[first], own[at], (places[first], places[at]), text)

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from app.engine.owner import EngineOwner
+from app.engine.client import EngineClient
 from app.service.fit_queue import FitQueue
 from app.service.fit_requests import FitRequestBuilder
 from app.service.namespace_locks import NamespaceLocks
@@ -17,7 +17,7 @@ from app.service.verification import Verifier
 class Collaborators:
     """`fingerprints` maps each editor to the model, tokenizer and sites for which its edits are made."""
 
-    owner: EngineOwner
+    engine: EngineClient
     records: Records
     pins: Pins
     fit_queue: FitQueue

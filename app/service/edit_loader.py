@@ -16,7 +16,7 @@ from app.domain.ledger import Ledger
 from app.domain.scope import ScopeRequest
 from app.editors.base import Fitted
 from app.editors.packing import unpack
-from app.engine.owner import EngineOwner
+from app.engine.client import EngineClient
 from app.service.views import OnStep, quietly
 
 _log = logging.getLogger(__name__)
@@ -30,12 +30,12 @@ class EditLoader:
 
     def __init__(
         self,
-        owner: EngineOwner,
+        engine: EngineClient,
         fingerprints: Mapping[str, str],
         history_revisions: int,
         scope_of: Callable[[EditRequest], ScopeRequest],
     ) -> None:
-        self._owner, self._scope_of = owner, scope_of
+        self._engine, self._scope_of = engine, scope_of
         self._fingerprints = fingerprints
         self._history_revisions = history_revisions
         self._leaving: deque[tuple[int, str]] = deque()
@@ -81,14 +81,7 @@ class EditLoader:
             return
         used = in_use([edit_id for _, edit_id in gone])
         self._leaving.extendleft(reversed([each for each in gone if each[1] in used]))
-        unused = [edit_id for _, edit_id in gone if edit_id not in used]
-
-        def release() -> None:
-            for edit_id in unused:
-                if edit_id in self._owner.engine.editions:
-                    self._owner.engine.drop(edit_id)
-
-        await asyncio.wrap_future(self._owner.call(release))
+        await self._engine.drop([edit_id for _, edit_id in gone if edit_id not in used])
 
     async def take_in(self, event: Event, ledger: Ledger) -> None:
         """Load the edits that another server's event is about to make live."""
@@ -105,7 +98,7 @@ class EditLoader:
 
     async def load(self, edit: Edit) -> None:
         """Load an edit. Raises IncompatibleEdit if it belongs to another model, tokenizer or site."""
-        if edit.id not in self._owner.engine.editions:  # otherwise an append whose answer was lost comes back as news
+        if not self._engine.holds(edit.id):  # otherwise an append whose answer was lost comes back as news
             await self._load([edit])
 
     def check(self, edits: Sequence[Edit], where: str = "The log") -> None:
@@ -127,31 +120,21 @@ class EditLoader:
         self.check(edits)
         fitted = await asyncio.to_thread(lambda: [self._fitted(edit) for edit in edits])
         scopes = [each.learned.get("scope") for each in fitted]
-        await asyncio.to_thread(self._owner.engine.scope.read_ahead, [scope for scope in scopes if scope])
+        await asyncio.to_thread(self._engine.scope.read_ahead, [scope for scope in scopes if scope])
 
-        def load() -> None:
-            for edit, each in zip(edits, fitted, strict=True):
-                self._owner.engine.load(edit.id, edit.adaptor, each)
-
-        await asyncio.wrap_future(self._owner.call(load))
+        rows = [(edit.id, edit.adaptor, each) for edit, each in zip(edits, fitted, strict=True)]
+        await self._engine.load(rows)
 
     def _fitted(self, edit: Edit) -> Fitted:
         """An edit's fit. If the edit predates scopes as texts, its scope is learned again from its request."""
         learned = dict(edit.learned)
-        if "scope" not in learned and self._owner.engine.editors[edit.adaptor].capabilities.scoped:
-            learned["scope"] = self._owner.engine.scope.learn(self._scope_of(edit.request)).model_dump()
+        if "scope" not in learned and self._engine.capabilities(edit.adaptor).scoped:
+            learned["scope"] = self._engine.scope.learn(self._scope_of(edit.request)).model_dump()
         return Fitted(learned=learned, tensors=unpack(edit.tensors))
 
     async def clear(self) -> None:
         """End everything that runs, and release the rows of all edits."""
-
-        def clear() -> None:
-            engine = self._owner.engine
-            engine.end_all(RequestCancelled("The server rebuilds its edits: ask again.", retry_after_s=1))
-            for edit_id in engine.editions.owned():
-                engine.drop(edit_id)
-
-        await asyncio.wrap_future(self._owner.call(clear))
+        await self._engine.clear(RequestCancelled("The server rebuilds its edits: ask again.", retry_after_s=1))
 
 
 def _missing(edits: Sequence[Edit], ledger: Ledger) -> list[Edit]:

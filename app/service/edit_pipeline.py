@@ -7,7 +7,6 @@ import asyncio
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from functools import partial
 
 from app.domain.edit import EditRequest
 from app.domain.errors import EditRejected, LostRace, of_batch
@@ -35,7 +34,12 @@ class EditPipeline:
     """The making of edits. Any number may be in the making; commits go one at a time."""
 
     def __init__(self, parts: Collaborators) -> None:
-        self._owner, self._records, self._pins, self._verifier = parts.owner, parts.records, parts.pins, parts.verifier
+        self._engine, self._records, self._pins, self._verifier = (
+            parts.engine,
+            parts.records,
+            parts.pins,
+            parts.verifier,
+        )
         self._fit_queue, self._request_builder = parts.fit_queue, parts.request_builder
         self._neighbourhood, self._locks = parts.neighbourhood, parts.locks
         self._committer = Committer(parts.records, parts.pins, parts.fingerprints, parts.clock)
@@ -55,7 +59,7 @@ class EditPipeline:
         drafts = await self._draft(requests, origin, dry_run=dry_run, tell=tell, read=read)
         try:
             if len(drafts) > 1:
-                await check_ahead(drafts, self._owner, self._request_builder)
+                await check_ahead(drafts, self._engine, self._request_builder)
             seconds = await self._fit(drafts, self._bases(drafts))
             return await self._verify_and_commit(drafts, origin, seconds, batch=batch, dry_run=dry_run)
         finally:
@@ -153,8 +157,7 @@ class EditPipeline:
     async def _load(self, drafts: list[EditDraft]) -> None:
         for draft in drafts:
             assert draft.fitted is not None
-            if draft.id not in self._owner.engine.editions:  # otherwise another editor's was loaded on the way
-                await asyncio.wrap_future(self._owner.load(draft.id, draft.editor, draft.fitted))
+            await self._engine.load([(draft.id, draft.editor, draft.fitted)])  # one at a time, between two steps
 
     @staticmethod
     def _beside(drafts: list[EditDraft], base: Edition) -> Edition:
@@ -166,17 +169,16 @@ class EditPipeline:
         stale: list[EditDraft] = []
         for draft in drafts:
             assert draft.fitted is not None
-            if self._owner.engine.editors[draft.editor].capabilities.independent:
+            if self._engine.capabilities(draft.editor).independent:
                 continue
             mates = [each for each in drafts if each.request.namespace == draft.request.namespace]
             beside = self._beside(mates, bases[draft.request.namespace])
-            fits = partial(self._owner.engine.still_fits, draft.editor, draft.fitted.learned, beside)
-            if not await asyncio.wrap_future(self._owner.call(fits)):
+            if not await self._engine.still_fits(draft.editor, draft.fitted.learned, beside):
                 stale.append(draft)
         if not stale:
             return 0.0
         for draft in stale:
-            await asyncio.wrap_future(self._owner.drop(draft.id))
+            await self._engine.drop([draft.id])
         return (await self._fit(stale, bases))["fit"]
 
     async def _verify_and_commit(
@@ -248,9 +250,9 @@ class EditPipeline:
         for draft in drafts:
             if draft.id in self._records.ledger.entries:
                 assert draft.fitted is not None
-                self._owner.drop(draft.id)
+                await self._engine.drop([draft.id])
                 draft.id = new_id()
-                await asyncio.wrap_future(self._owner.load(draft.id, draft.editor, draft.fitted))
+                await self._engine.load([(draft.id, draft.editor, draft.fitted)])
 
     async def _escalate(self, failed: list[EditDraft], drafts: list[EditDraft], bases: Mapping[str, Edition]) -> float:
         """Let the next editor try the edits that did not hold; returns the seconds of the new fits.
@@ -278,8 +280,8 @@ class EditPipeline:
             assert draft.verdict is not None
             hand_over(draft, staying)
             draft.tried, draft.cost_s = draft.told(), 0.0
-            if draft.id in self._owner.engine.editions:
-                await asyncio.wrap_future(self._owner.drop(draft.id))
+            if self._engine.holds(draft.id):
+                await self._engine.drop([draft.id])
             draft.editor, draft.further = draft.further[0], draft.further[1:]
         return (await self._fit(failed, bases))["fit"]
 
@@ -320,7 +322,7 @@ class EditPipeline:
     async def _hush(self, draft: EditDraft, frames: Sequence[str]) -> None:
         assert draft.fitted is not None
         draft.fitted = silenced(draft.fitted, frames)
-        await asyncio.wrap_future(self._owner.call(partial(self._owner.engine.editions.mute, draft.id, frames)))
+        await self._engine.mute(draft.id, frames)
 
     async def _let_go(self, drafts: list[EditDraft]) -> None:
         """Release the rows of drafts that did not become edits."""
@@ -328,5 +330,5 @@ class EditPipeline:
             entries = self._records.ledger.entries
             for draft in drafts:
                 committed = draft.id in entries and entries[draft.id].staged_in is None
-                if not committed and draft.id in self._owner.engine.editions:
-                    await asyncio.wrap_future(self._owner.drop(draft.id))
+                if not committed:
+                    await self._engine.drop([draft.id])

@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from app.editors.base import FitProgress, FitRequest, Fitted
+from app.engine.client import EngineClient
 from app.engine.editions import Edition
-from app.engine.owner import EngineOwner
 from app.service.views import OnProgress, silent
 
 TOLD_EVERY_S = 0.1
@@ -38,8 +38,8 @@ class _Group:
 class FitQueue:
     """The queue for everything to be fitted. Independent of drafts and of the log."""
 
-    def __init__(self, owner: EngineOwner) -> None:
-        self._owner = owner
+    def __init__(self, engine: EngineClient) -> None:
+        self._engine = engine
         self._queues: dict[str, list[_Group]] = {}
         self._running: dict[str, asyncio.Task[None]] = {}
 
@@ -47,7 +47,7 @@ class FitQueue:
         self, editor: str, requests: Sequence[FitRequest], beside: Edition, tell: OnProgress = silent
     ) -> list[Fitted]:
         """The fit of each request, in order. A cancelled call leaves the queue, or ends its fit at the next step."""
-        if not self._owner.engine.editors[editor].capabilities.independent:
+        if not self._engine.capabilities(editor).independent:
             return await self._learn(editor, requests, beside, [tell])
         done: asyncio.Future[list[Fitted]] = asyncio.get_running_loop().create_future()
         queue = self._queues.setdefault(editor, [])
@@ -137,9 +137,9 @@ class FitQueue:
                 if time.monotonic() >= due_s:  # every waiting caller is notified each time
                     told("scope", FitProgress(step=at, steps=len(requests), loss=math.nan))
                     due_s = time.monotonic() + TOLD_EVERY_S
-                yield self._owner.engine.with_scope(editor, each, request)
+                yield self._engine.with_scope(editor, each, request)
 
-        fitted = await asyncio.wrap_future(self._owner.fit(editor, requests, beside, partial(told, "fit")))
+        fitted = await self._engine.fit(editor, requests, beside, partial(told, "fit"))
         return await asyncio.to_thread(lambda: list(scoped()))
 
 

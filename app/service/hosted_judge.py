@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from app.domain.errors import InvalidRequest
 from app.domain.generation import MAX_TOP_LOGPROBS, GenerationParameters, Token
+from app.engine.client import EngineClient
 from app.engine.editions import Edition
-from app.engine.owner import EngineOwner
 from app.scope.doubt import Doubt
 from app.service.pins import generation_of
 
@@ -36,8 +36,8 @@ class HostedJudge:
 
     name = "hosted"
 
-    def __init__(self, owner: EngineOwner, model: str) -> None:
-        self._owner, self._model = owner, model
+    def __init__(self, engine: EngineClient, model: str) -> None:
+        self._engine, self._model = engine, model
 
     def fingerprint(self) -> str:
         form = self._prompt(Doubt("question", ("key", "paraphrase"), ("counter-example",)))
@@ -55,13 +55,13 @@ class HostedJudge:
 
     def _tokens(self, prompt: str, answer: str) -> tuple[int, ...]:
         """The tokens of an answer, without an end-of-text: the model's continuation after it does not matter."""
-        ids = self._owner.engine.text.encode_target(prompt, answer)
-        return ids[:-1] if ids[-1] in self._owner.engine.hosted.eos_ids else ids
+        ids = self._engine.text.encode_target(prompt, answer)
+        return ids[:-1] if ids[-1] in self._engine.eos_ids else ids
 
     async def _forced(self, prompt: str, ids: tuple[int, ...]) -> tuple[Token, ...]:
         """These tokens, forced after the prompt, each with the tokens that the model itself would have chosen."""
         parameters = GenerationParameters(forced=ids, max_new_tokens=len(ids), top_logprobs=MAX_TOP_LOGPROBS)
-        return (await generation_of(self._owner, prompt, parameters, BARE, 0)).tokens
+        return (await generation_of(self._engine, prompt, parameters, BARE, 0)).tokens
 
     def _prompt(self, doubt: Doubt) -> str:
         """The question for the model, as a chat if the model has a chat template."""
@@ -73,7 +73,7 @@ class HostedJudge:
         )
         text = f"{TASK}{examples}\nKnown question: {known}\nNew question: {doubt.question}\n{ASKED}"
         try:
-            return self._owner.engine.text.render([{"role": "user", "content": text}])
+            return self._engine.text.render([{"role": "user", "content": text}])
         except InvalidRequest:
             return f"{text}\n"
 

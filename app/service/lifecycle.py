@@ -11,6 +11,7 @@ from typing import Any
 from app.domain.events import EditsRolledBack, Event, Origin
 from app.domain.ledger import Ledger
 from app.editors.registry import AUTO
+from app.engine.client import EngineClient
 from app.engine.owner import EngineOwner
 from app.scope.phrasebook import Phrasebook
 from app.service.admission import Admission
@@ -79,25 +80,27 @@ class Lifecycle(EngineAccess):
         clock: Clock = time.time,
         describe: Callable[[], Mapping[str, Any]] = dict,
     ) -> None:
-        self._owner = owner
+        self._owner, client = owner, EngineClient(owner)
         self._fingerprint = fingerprints[AUTO[0]]
         self._clock, self._describe = clock, describe
         self.examined_judge = owner.examined_judge = examined_judge or ExaminedJudge()
         self._request_builder = FitRequestBuilder(owner.engine, phrasebook or Phrasebook({}))
-        self.loader = EditLoader(owner, fingerprints, history_revisions, self._request_builder.scope_request)
+        self.loader = EditLoader(client, fingerprints, history_revisions, self._request_builder.scope_request)
         self.records = Records(log, self.loader.take_in, self._folded, clock)
         self._pins = Pins(self.records, history_revisions)
-        self._verifier = Verifier(owner, max(1, owner.engine.scheduler.slots // 4), thresholds)
+        self._verifier = Verifier(client, max(1, owner.engine.scheduler.slots // 4), thresholds)
         self.recent = RecentPrompts(recent_prompts)
         self.feedback = Feedback(feedback[0], QuestionSimilarity(owner.engine), clock, feedback[1])
-        self.answers = Answers(owner, self.records, self._pins, self.recent, self.feedback, clock, max_new_tokens_limit)
-        self._neighbourhood = Neighbourhood(owner, self.records, self._pins, self._request_builder, self.recent)
+        self.answers = Answers(
+            client, self.records, self._pins, self.recent, self.feedback, clock, max_new_tokens_limit
+        )
+        self._neighbourhood = Neighbourhood(client, self.records, self._pins, self._request_builder, self.recent)
         self.admission = Admission(self.records, reason_required, lambda: owner.end_all(refused(STOPPING)))
         parts = Collaborators(
-            owner=owner,
+            engine=client,
             records=self.records,
             pins=self._pins,
-            fit_queue=FitQueue(owner),
+            fit_queue=FitQueue(client),
             request_builder=self._request_builder,
             verifier=self._verifier,
             neighbourhood=self._neighbourhood,

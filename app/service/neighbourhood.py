@@ -5,8 +5,8 @@ from collections.abc import Container, Sequence
 
 from app.domain.edit import EditRequest, edit_id_of
 from app.editors.base import FitRequest
+from app.engine.client import EngineClient
 from app.engine.editions import Edition
-from app.engine.owner import EngineOwner
 from app.service.fit_requests import FitRequestBuilder
 from app.service.pins import Pins
 from app.service.recent_prompts import RecentPrompts
@@ -26,13 +26,13 @@ class Neighbourhood:
 
     def __init__(
         self,
-        owner: EngineOwner,
+        engine: EngineClient,
         records: Records,
         pins: Pins,
         request_builder: FitRequestBuilder,
         recent: RecentPrompts,
     ) -> None:
-        self._owner, self._records, self._pins = owner, records, pins
+        self._engine, self._records, self._pins = engine, records, pins
         self._request_builder, self._recent = request_builder, recent
 
     async def of(
@@ -73,7 +73,7 @@ class Neighbourhood:
 
     async def _live(self, request: EditRequest, base: Edition, superseded: Sequence[str], most: int) -> dict[str, str]:
         """Maps prompts to the ids of live edits about the same subject, the newest ones."""
-        if not base.edit_ids or not self._owner.alive:
+        if not base.edit_ids or not self._engine.alive:
             return {}
         near = await self._near(request)
         ids = {edit_id_of(fit_id) for fit_id in set(near).intersection(base.edit_ids)}.difference(superseded)
@@ -82,5 +82,5 @@ class Neighbourhood:
 
     async def _near(self, request: EditRequest) -> list[str]:
         """The ids of the fits in memory that are about the same as the request."""
-        scope = self._owner.engine.scope
+        scope = self._engine.scope
         return await asyncio.to_thread(scope.near, self._request_builder.scope_request(request))

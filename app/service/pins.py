@@ -10,8 +10,8 @@ from weakref import WeakSet
 
 from app.domain.errors import ErrataError, InvalidRequest, RevisionAhead, RevisionGone
 from app.domain.generation import Generation, GenerationParameters, Token
+from app.engine.client import EngineClient
 from app.engine.editions import Edition, ScopeDecision
-from app.engine.owner import EngineOwner
 from app.engine.sequence import PreparedRequest
 from app.service.records import Records
 
@@ -111,7 +111,7 @@ class Pins:
 
 
 async def items_of(
-    owner: EngineOwner,
+    engine: EngineClient,
     asked: Sequence[tuple[str, GenerationParameters]],
     edition: Edition,
     revision: int,
@@ -125,16 +125,16 @@ async def items_of(
     loop = asyncio.get_running_loop()
     began = time.monotonic() if began is None else began
     shared = asked[0][1] if asked else GenerationParameters()  # all of them belong to one request
-    ready = await _in_time(_ready(owner, [prompt for prompt, _ in asked], edition, shared.json_schema), shared, began)
+    ready = await _in_time(_ready(engine, [prompt for prompt, _ in asked], edition, shared.json_schema), shared, began)
     arrived: asyncio.Queue[tuple[int, Token | Generation | ErrataError]] = asyncio.Queue()
 
-    emits = [owner.emitting_to(loop, arrived, at) for at in range(len(asked))]
-    queued = owner.generate(asked, edition, revision, emits, ready, began)
+    emits = [engine.emitting_to(loop, arrived, at) for at in range(len(asked))]
+    queued = engine.generate(asked, edition, revision, emits, ready, began)
     try:
         sequences = await asyncio.wrap_future(queued)
     except asyncio.CancelledError:
         # the engine may have accepted them already: they are cancelled too
-        queued.add_done_callback(lambda f: None if f.cancelled() or f.exception() else owner.cancel(f.result()))
+        queued.add_done_callback(lambda f: None if f.cancelled() or f.exception() else engine.cancel(f.result()))
         raise
     going = dict(enumerate(sequences))
     try:
@@ -147,34 +147,34 @@ async def items_of(
             yield at, item
     finally:
         if going:
-            owner.cancel(going.values())
+            engine.cancel(going.values())
 
 
-async def scope_decisions_of(owner: EngineOwner, prompts: Sequence[str], edition: Edition) -> list[ScopeDecision]:
+async def scope_decisions_of(engine: EngineClient, prompts: Sequence[str], edition: Edition) -> list[ScopeDecision]:
     """The decision of the scope index for each prompt, and of the judge if the index is uncertain. Runs beside the
     engine, while others are served. Raises InvalidRequest."""
     if not edition.edit_ids:
         return [ScopeDecision()] * len(prompts)
-    found = await _of_each(prompts, lambda prompt: owner.engine.ask(prompt, edition))
-    return list(await asyncio.gather(*(_settled(owner, scope_decision) for scope_decision in found)))
+    found = await _of_each(prompts, lambda prompt: engine.ask(prompt, edition))
+    return list(await asyncio.gather(*(_settled(engine, scope_decision) for scope_decision in found)))
 
 
-async def _settled(owner: EngineOwner, scope_decision: ScopeDecision) -> ScopeDecision:
+async def _settled(engine: EngineClient, scope_decision: ScopeDecision) -> ScopeDecision:
     """The decision after the judge, if the index is uncertain and there is a judge."""
     return (
-        await owner.examined_judge.settle(scope_decision)
-        if owner.examined_judge is not None and scope_decision.uncertain
+        await engine.judge.settle(scope_decision)
+        if engine.judge is not None and scope_decision.uncertain
         else scope_decision
     )
 
 
 async def _ready(
-    owner: EngineOwner, prompts: Sequence[str], edition: Edition, schema: str | None
+    engine: EngineClient, prompts: Sequence[str], edition: Edition, schema: str | None
 ) -> list[PreparedRequest]:
     """Prepare the prompts for the engine. Raises InvalidRequest."""
-    found = await _of_each(prompts, lambda prompt: owner.engine.ready(prompt, edition, schema))
-    settled = await asyncio.gather(*(_settled(owner, each.scope_decision) for each in found))
-    text = owner.engine.text
+    found = await _of_each(prompts, lambda prompt: engine.ready(prompt, edition, schema))
+    settled = await asyncio.gather(*(_settled(engine, each.scope_decision) for each in found))
+    text = engine.text
     return [
         each
         if scope_decision is each.scope_decision
@@ -206,10 +206,10 @@ async def _of_each(prompts: Sequence[str], made: Callable[[str], T]) -> list[T]:
 
 
 async def generation_of(
-    owner: EngineOwner, prompt: str, parameters: GenerationParameters, edition: Edition, revision: int
+    engine: EngineClient, prompt: str, parameters: GenerationParameters, edition: Edition, revision: int
 ) -> Generation:
     """The finished answer."""
-    async with aclosing(items_of(owner, [(prompt, parameters)], edition, revision)) as items:  # type: ignore[type-var]
+    async with aclosing(items_of(engine, [(prompt, parameters)], edition, revision)) as items:  # type: ignore[type-var]
         async for _, item in items:
             if isinstance(item, Generation):
                 return item

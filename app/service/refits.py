@@ -9,7 +9,6 @@ import logging
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 
 from app.domain.edit import Edit, fit_id_of
 from app.domain.entry import Entry
@@ -40,7 +39,7 @@ class Refitter:
     """A task beside serving."""
 
     def __init__(self, parts: Collaborators) -> None:
-        self._owner, self._records, self._pins, self._clock = parts.owner, parts.records, parts.pins, parts.clock
+        self._engine, self._records, self._pins, self._clock = parts.engine, parts.records, parts.pins, parts.clock
         self._request_builder, self._verifier = parts.request_builder, parts.verifier
         self._wanted = asyncio.Event()
         self._given_up: set[str] = set()
@@ -69,7 +68,7 @@ class Refitter:
                     _log.exception("Refitting edits failed; it is tried again with the next rollback")
 
     def _groups(self) -> list[RefitGroup]:
-        exact = {key for key, e in self._owner.engine.editors.items() if e.capabilities.rollback == "exact_async"}
+        exact = {key for key in self._engine.editors() if self._engine.capabilities(key).rollback == "exact_async"}
         standing: dict[tuple[str, str], list[Entry]] = {}
         gone: set[tuple[str, str]] = set()
         for entry in self._records.ledger.entries.values():
@@ -90,7 +89,7 @@ class Refitter:
         edits = [entry.edit for entry in group.entries]
         requests = [self._request_builder.fit_request(entry.request) for entry in group.entries]
         nothing = Edition(edits[0].request.namespace, 0, ())
-        anew = await asyncio.wrap_future(self._owner.fit(group.adaptor, requests, nothing))
+        anew = await self._engine.fit(group.adaptor, requests, nothing)
         told = zip(group.entries, anew, requests, strict=True)
         fitted = [await asyncio.to_thread(self._in_its_scope, group.adaptor, *each) for each in told]
         trial = f"trial-{uuid.uuid4().hex[:8]}"
@@ -109,7 +108,7 @@ class Refitter:
                 return
             await self._commit(group, fitted)
         finally:
-            await asyncio.wrap_future(self._owner.call(partial(self._drop, names)))
+            await self._engine.drop(names)
 
     async def _failed(self, edits: Sequence[Edit], names: Sequence[str]) -> list[str]:
         """The ids of the edits that no longer answer their own prompt as they did when they were committed."""
@@ -159,29 +158,19 @@ class Refitter:
             await self._load(group.adaptor, names, fitted)
 
         async def lost() -> None:
-            await asyncio.wrap_future(self._owner.call(partial(self._drop, tuple(names))))
+            await self._engine.drop(names)
 
         await self._records.write(made, loaded, lost)
         stand = {entry.fit_id() for entry in group.entries}
-        await asyncio.wrap_future(self._owner.call(partial(self._drop, sorted(tried - stand))))
+        await self._engine.drop(sorted(tried - stand))
 
     def _in_its_scope(self, adaptor: str, entry: Entry, anew: Fitted, request: FitRequest) -> Fitted:
         """The new fit with the present scope, which keeps its bound; a scope that predates scopes as texts is learned
         again."""
         anew = silenced(anew, entry.learned.get(SILENT_IN, ()))
         if "scope" not in entry.learned:
-            return self._owner.engine.with_scope(adaptor, anew, request)
+            return self._engine.with_scope(adaptor, anew, request)
         return Fitted(learned={**anew.learned, "scope": entry.learned["scope"]}, tensors=anew.tensors)
 
     async def _load(self, adaptor: str, names: Sequence[str], fitted: Sequence[Fitted]) -> None:
-        def load() -> None:
-            for name, each in zip(names, fitted, strict=True):
-                if name not in self._owner.engine.editions:
-                    self._owner.engine.load(name, adaptor, each)
-
-        await asyncio.wrap_future(self._owner.call(load))
-
-    def _drop(self, names: Sequence[str]) -> None:
-        for name in names:
-            if name in self._owner.engine.editions:
-                self._owner.engine.drop(name)
+        await self._engine.load([(name, adaptor, each) for name, each in zip(names, fitted, strict=True)])

@@ -80,7 +80,7 @@ class Retuner:
     """Retunes edits, one change of an edit at a time: a second one finds a newer fit and starts again."""
 
     def __init__(self, parts: Collaborators) -> None:
-        self._owner, self._records, self._pins, self._clock = parts.owner, parts.records, parts.pins, parts.clock
+        self._engine, self._records, self._pins, self._clock = parts.engine, parts.records, parts.pins, parts.clock
         self._fit_queue, self._request_builder, self._locks = parts.fit_queue, parts.request_builder, parts.locks
         self._verifier, self._neighbourhood = parts.verifier, parts.neighbourhood
 
@@ -114,7 +114,7 @@ class Retuner:
                         return self._records.view(edit_id)
                     lost = True
             finally:
-                await uninterrupted(self._drop(name))
+                await uninterrupted(self._engine.drop([name]))
 
     def _check(self, edit_id: str) -> None:
         self._records.ledger.check(EditRetuned, [edit_id])
@@ -156,15 +156,14 @@ class Retuner:
         """The fit with only its scope changed; if that does not hold, a new fit."""
         (fit_request,) = await self._neighbourhood.fit_requests([request])
         learned = silenced(Fitted(learned=stands.learned, tensors=unpack(stands.tensors)), ())
-        engine = self._owner.engine
-        if engine.editors[stands.adaptor].capabilities.scoped:
+        if self._engine.capabilities(stands.adaptor).scoped:
             tell("scope", None)
-            fitted = _widened(await asyncio.to_thread(engine.rescope, learned, fit_request), factor)
+            fitted = _widened(await asyncio.to_thread(self._engine.rescope, learned, fit_request), factor)
             with telling(tell):
                 verdict = await self._verified(stands, request, fitted, now, name)
             if verdict.passed or not request.paraphrases:
                 return silenced(fitted, verdict.silent_in), verdict
-            await self._drop(name)
+            await self._engine.drop([name])
         beside = now.trying((), frozenset((edit_id_of(stands.id),)))
         (anew,) = await self._fit_queue.fit(stands.adaptor, [fit_request], beside, tell)
         fitted = _widened(_in_its_scope(anew, stands), factor)
@@ -174,7 +173,7 @@ class Retuner:
 
     async def _verified(self, stands: Edit, request: EditRequest, fitted: Fitted, now: Edition, name: str) -> Verdict:
         edit_id = edit_id_of(stands.id)
-        await asyncio.wrap_future(self._owner.load(name, stands.adaptor, fitted))
+        await self._engine.load([(name, stands.adaptor, fitted)])
         trial = now.replacing({edit_id: name})
         base = now.without(frozenset((edit_id,)))  # answers that must stay are compared with those without the edit
         beside = await self._neighbourhood.of(request, base, [edit_id], among=1, preview=False)
@@ -218,24 +217,16 @@ class Retuner:
             )
 
         async def loaded() -> None:
-            await asyncio.wrap_future(self._owner.load(fit_id_of(edit_id, made[0]), stands.adaptor, fitted))
+            await self._engine.load([(fit_id_of(edit_id, made[0]), stands.adaptor, fitted)])
 
         async def lost() -> None:
-            await self._drop(fit_id_of(edit_id, made[0]))
+            await self._engine.drop([fit_id_of(edit_id, made[0])])
 
         try:
             await self._records.write(event, loaded, lost)
         finally:
-            await self._drop(*tried - {self._records.ledger.entry(edit_id).fit_id()})
+            await self._engine.drop(tried - {self._records.ledger.entry(edit_id).fit_id()})
         return bool(made)
-
-    async def _drop(self, *names: str) -> None:
-        def drop() -> None:
-            for name in names:
-                if name in self._owner.engine.editions:
-                    self._owner.engine.drop(name)
-
-        await asyncio.wrap_future(self._owner.call(drop))
 
 
 def _in_its_scope(anew: Fitted, stands: Edit) -> Fitted:

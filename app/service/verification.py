@@ -9,10 +9,10 @@ from typing import Any
 from app.domain.edit import EditRequest, edit_id_of
 from app.domain.generation import Generation, GenerationParameters, Hit
 from app.domain.words import same_text
+from app.engine.client import EngineClient
 from app.engine.controls import quoted
 from app.engine.editions import Edition
 from app.engine.outcome import hit_of
-from app.engine.owner import EngineOwner
 from app.service.pins import generation_of, scope_decisions_of
 from app.service.verification_progress import counted
 
@@ -79,8 +79,8 @@ class Verifier:
     """Generates under editions and trials with a limited share of the engine. `thresholds` are by namespace, `*` for
     others."""
 
-    def __init__(self, owner: EngineOwner, share: int, thresholds: Mapping[str, Thresholds] | None = None) -> None:
-        self._owner = owner
+    def __init__(self, engine: EngineClient, share: int, thresholds: Mapping[str, Thresholds] | None = None) -> None:
+        self._engine = engine
         self._share = asyncio.Semaphore(share)
         self._thresholds = thresholds or {}
 
@@ -89,8 +89,8 @@ class Verifier:
 
     async def answer(self, prompt: str, edition: Edition, target: str) -> Generation:
         """The greedy answer, to its natural end, or to well beyond the target's length."""
-        text = self._owner.engine.text
-        room = self._owner.engine.hosted.max_tokens - len(text.encode(prompt))
+        text = self._engine.text
+        room = self._engine.max_tokens - len(text.encode(prompt))
         wanted = len(text.encode_target("?", target)) + ROOM_TOKENS  # a probe together with this target may be too long
         return await self._generate(prompt, edition, min(room, wanted))
 
@@ -99,8 +99,8 @@ class Verifier:
         looks, for a preview that shows the change."""
         if whole:
             return await self.answer(request.prompt, edition, request.target)
-        text = self._owner.engine.text
-        room = self._owner.engine.hosted.max_tokens - len(text.encode(request.prompt))
+        text = self._engine.text
+        room = self._engine.max_tokens - len(text.encode(request.prompt))
         wanted = max(BEFORE_TOKENS, len(text.encode_target("?", request.target)))
         return await self._generate(request.prompt, edition, min(room, wanted))
 
@@ -108,7 +108,7 @@ class Verifier:
         parameters = GenerationParameters(max_new_tokens=count, namespace=edition.namespace)
         with counted():
             async with self._share:
-                return await generation_of(self._owner, prompt, parameters, edition, edition.revision)
+                return await generation_of(self._engine, prompt, parameters, edition, edition.revision)
 
     async def first_token(self, prompt: str, edition: Edition) -> Generation:
         """One token, which is enough to know which edit answers."""
@@ -191,9 +191,9 @@ class Verifier:
         """The frames that the edit reaches and in which its target is not given."""
 
         async def holds(prompt: str) -> bool:
-            text = self._owner.engine.text
+            text = self._engine.text
             count = len(text.encode_target("?", target)) + 1
-            room = self._owner.engine.hosted.max_tokens - len(text.encode(prompt))
+            room = self._engine.max_tokens - len(text.encode(prompt))
             if room < count:
                 return True  # too long to be asked and answered
             answer = await self._generate(prompt, trial, count)
@@ -224,7 +224,7 @@ class Verifier:
         further = [prompt for prompt in asked if prompt not in told]
         answers = dict(zip(further, await self.answers(further, trial, request.target), strict=True)) | told
         alone = Edition(trial.namespace, trial.revision, (edit_id,))
-        near = dict(zip(asked, await scope_decisions_of(self._owner, list(asked), alone), strict=True))
+        near = dict(zip(asked, await scope_decisions_of(self._engine, list(asked), alone), strict=True))
         found = []
         for kind, prompts in kinds:
             for prompt in (each for each in prompts if asked[each] == kind):
@@ -273,9 +273,8 @@ class Verifier:
     async def _answered_by(self, ids: frozenset[str], prompts: Sequence[str], edition: Edition) -> dict[str, Hit]:
         """The prompts that one of these edits answers. Only those for which the scope index names one are generated,
         unless an editor decides scope itself."""
-        engine = self._owner.engine
-        if all(engine.editors[engine.editions.editor_of(i)].capabilities.scoped for i in edition.edit_ids):
-            found = await scope_decisions_of(self._owner, prompts, edition)
+        if all(self._engine.capabilities(self._engine.editor_of(i)).scoped for i in edition.edit_ids):
+            found = await scope_decisions_of(self._engine, prompts, edition)
             named = (None if each.decision is None else each.decision.edit_id for each in found)
             prompts = [p for p, i in zip(prompts, named, strict=True) if i is not None and edit_id_of(i) in ids]
         first = await asyncio.gather(*(self.first_token(prompt, edition) for prompt in prompts))

@@ -8,6 +8,7 @@ from tokenizers import AddedToken
 
 from app.domain.edit import EditRequest
 from app.domain.errors import InvalidRequest
+from app.engine.client import EngineClient
 from app.engine.controls import MARK, quoted, shown
 from app.engine.text import TextCodec
 from app.scope.phrasebook import Phrasebook
@@ -159,7 +160,7 @@ def test_a_question_is_shown_as_it_was_written() -> None:
     rig.hosted.tokenizer.chat_template = TEMPLATE
     owner: Any = SimpleNamespace(engine=rig.engine)
     nothing: Any = None
-    answering = Answers(owner, nothing, nothing, nothing, nothing, nothing, 16)
+    answering = Answers(EngineClient(owner), nothing, nothing, nothing, nothing, nothing, 16)
     asked = f"What does {EOS} mean?"
     prompt = answering.render([{"role": "user", "content": asked}])
     assert MARK in prompt

@@ -10,6 +10,7 @@ import torch
 from app.bootstrap import assemble
 from app.config import Settings
 from app.domain.generation import GenerationParameters
+from app.engine.client import EngineClient
 from app.engine.model import HostedModel
 from app.scope.doubt import Doubt
 from app.scope.exam import load_exam
@@ -30,7 +31,7 @@ async def serving(model: HostedModel) -> AsyncIterator[tuple[Service, HostedJudg
     service = assemble(model, MemoryLog(), settings)
     await service.start()
     try:
-        yield service, HostedJudge(service._owner, "stand-in")
+        yield service, HostedJudge(EngineClient(service._owner), "stand-in")
     finally:
         await service.stop()
 
@@ -114,8 +115,8 @@ def test_its_fingerprint_is_of_the_model_and_the_prompt(monkeypatch: pytest.Monk
     async def story() -> None:
         async with serving(hosted()) as (service, judge):
             first = judge.fingerprint()
-            assert HostedJudge(service._owner, "stand-in").fingerprint() == first
-            assert HostedJudge(service._owner, "another").fingerprint() != first
+            assert HostedJudge(EngineClient(service._owner), "stand-in").fingerprint() == first
+            assert HostedJudge(EngineClient(service._owner), "another").fingerprint() != first
             monkeypatch.setattr("app.service.hosted_judge.ASKED", "Same?")
             assert judge.fingerprint() != first
 
