@@ -34,7 +34,7 @@ class CrossEncoder:
         try:
             logits = AutoConfig.from_pretrained(folder).num_labels
         except (OSError, ValueError) as error:
-            raise InvalidRequest(f"{str(folder)!r} cannot be read: {error}") from error
+            raise InvalidRequest(f"{str(folder)!r} cannot be read ({error}): {ADVICE}") from error
         if logits != 1:
             raise InvalidRequest(f"The model in {str(folder)!r} has {logits} logits: {ADVICE}")
         self._folder = folder

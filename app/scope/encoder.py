@@ -68,7 +68,7 @@ class Encoder:
             self._tokenizer: Any = AutoTokenizer.from_pretrained(folder, truncation_side="left")
             self._model: Any = AutoModel.from_pretrained(folder, dtype=torch.float32).eval().to(self._device)
         except (OSError, ValueError) as error:
-            raise InvalidRequest(f"The encoder {folder} cannot be loaded: {error}") from error
+            raise InvalidRequest(f"The encoder {folder} cannot be loaded ({error}): name another one.") from error
         self.width: int = self._model.config.hidden_size
         self._middle = (1 + self._model.config.num_hidden_layers) // 2
         self.fingerprint = _fingerprint(folder, self._pooling)
@@ -192,7 +192,7 @@ def _pooling(folder: Path) -> str:
         return "mean"
     if told.get("pooling_mode_cls_token"):
         return "cls"
-    raise InvalidRequest(f"The encoder {folder} pools otherwise than by mean or CLS: name another one.")
+    raise InvalidRequest(f"The encoder {folder} pools neither by mean nor by CLS: name another one in ERRATA_ENCODER.")
 
 
 def _fingerprint(folder: Path, pooling: str) -> str:

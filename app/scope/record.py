@@ -38,4 +38,6 @@ def read_record(edit_id: str, learned: Any) -> ScopeRecord:
     try:
         return ScopeRecord.model_validate(learned)
     except ValidationError as error:
-        raise IncompatibleEdit(f"What the edit {edit_id} learned of its scope cannot be read: {error}") from error
+        raise IncompatibleEdit(
+            f"The scope of the edit {edit_id} cannot be read ({error}): restore the log from a copy."
+        ) from error

@@ -248,7 +248,9 @@ class Proposals:
     def _check_room(self, proposal_id: str) -> None:
         """Raise QueueFull if as many other proposals wait as may."""
         if sum(each.id != proposal_id for each in self._records.ledger.approval.pending()) >= MOST_PENDING:
-            raise QueueFull(f"{MOST_PENDING} proposals wait already: somebody has to decide some of them first.")
+            raise QueueFull(
+                f"{MOST_PENDING} proposals wait already: approve, send back or withdraw some of them first."
+            )
 
     def _check_standing(self, requests: Sequence[EditRequest], origin: Origin, read: int | None) -> None:
         """Raise unless the requests may take the place of the edits of their prompts that stand now."""

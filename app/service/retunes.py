@@ -46,7 +46,7 @@ class Retune:
     def __post_init__(self) -> None:
         check_widen(self.widen)
         if self.widen == 1 and not (self.paraphrases or self.counter_examples or self.aliases or self.probes):
-            raise InvalidRequest("Nothing is to change: give `widen`, or texts to add.")
+            raise InvalidRequest("There is nothing to change: give `widen`, or texts to add.")
 
     @property
     def told(self) -> dict[str, Any]:
@@ -69,7 +69,7 @@ class Retune:
             probes=joined(request.probes, self.probes),
         )
         if changed == request and self.widen == 1:
-            raise InvalidRequest("Nothing is to change: the edit has all that was given, it is there already.")
+            raise InvalidRequest("There is nothing to change: the edit has all of these texts already.")
         if not self.force:
             given = (*self.paraphrases, *self.counter_examples, *self.probes)
             check_texts(changed, among={as_asked(request.prompt, text) for text in given})
@@ -242,7 +242,7 @@ def _widened(fitted: Fitted, factor: float) -> Fitted:
     MOST_WIDENED."""
     if "scope" not in fitted.learned:
         if not math.isclose(factor, 1.0):
-            raise InvalidRequest("An edit of an editor as it was published has no bound to widen.")
+            raise InvalidRequest("An editor as published has no bound to widen: leave `widen` out.")
         return fitted
     scope = widen(fitted.learned["scope"], factor)
     if not 1 / MOST_WIDENED <= scope["widened"] <= MOST_WIDENED and factor != 1:

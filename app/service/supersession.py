@@ -22,9 +22,11 @@ def superseded_by(ledger: Ledger, request: EditRequest) -> tuple[str, ...]:
     """
     for edit_id in request.supersede:
         if ledger.entry(edit_id).edit.request.namespace != request.namespace:
-            raise InvalidRequest(f"`supersede` names {edit_id}, which belongs to another namespace.")
+            raise InvalidRequest(f"`supersede` names {edit_id}, which belongs to another namespace: leave it out.")
         if ledger.entry(edit_id).staged_in is not None:
-            raise StateConflict(f"`supersede` names {edit_id}, which was never committed.", edit_id=edit_id)
+            raise StateConflict(
+                f"`supersede` names {edit_id}, which was never committed: leave it out.", edit_id=edit_id
+            )
     return tuple(dict.fromkeys((*_standing(ledger, request), *request.supersede)))
 
 

@@ -28,7 +28,7 @@ def test_an_edit_is_retuned_under_its_id(ask: Caller, service: FakeService) -> N
 @pytest.mark.parametrize(
     ("body", "status", "said"),
     [
-        ({}, 422, "Nothing is to change"),
+        ({}, 422, "There is nothing to change"),
         ({"widen": 0}, 422, "widen"),
         ({"widen": "far"}, 422, "widen"),
         ({"target": "x"}, 422, "target"),

@@ -61,7 +61,7 @@ def test_an_edit_is_retuned(errata: Errata, service: FakeService) -> None:
     assert "revision 2" in told.output
     assert service.edit_view(edit_id).edit.request.paraphrases == ("Croatia pays in",)
     assert "missed" in errata("log").output
-    assert "Nothing is to change" in errata("retune", edit_id).output
+    assert "There is nothing to change" in errata("retune", edit_id).output
 
 
 def test_probes_are_set_from_a_file_and_shown(errata: Errata, tmp_path: Path) -> None:

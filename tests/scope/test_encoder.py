@@ -101,5 +101,5 @@ def test_pooling_is_as_the_folder_says(tmp_path: Path, encoder: Encoder) -> None
     assert torch.allclose(mean.vectors(TEXTS), encoder.vectors(TEXTS), atol=1e-5)
     assert not torch.allclose(first.vectors(TEXTS), encoder.vectors(TEXTS), atol=1e-2)
     assert mean.fingerprint == encoder.fingerprint != first.fingerprint
-    with pytest.raises(InvalidRequest, match="pools otherwise than by mean or CLS"):
+    with pytest.raises(InvalidRequest, match="pools neither by mean nor by CLS"):
         Encoder(_pooling(tmp_path / "max", pooling_mode_mean_tokens=False, pooling_mode_max_tokens=True))

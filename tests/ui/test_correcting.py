@@ -202,7 +202,7 @@ def test_retuning_adds_to_the_scope_and_stands_in_the_history(visitor: Visitor, 
     assert service.records.ledger.entry(edit_id).request.paraphrases == ("Who? please", "Whom?")
     nothing = visitor.send(f"/ui/edits/{edit_id}", f"/ui/edits/{edit_id}/retune")
     assert nothing.status_code == 422
-    assert "Nothing is to change" in text_of(nothing)
+    assert "There is nothing to change" in text_of(nothing)
 
 
 def test_a_log_that_is_away_is_told_and_nothing_is_lost(visitor: Visitor, service: FakeService) -> None:
