@@ -146,7 +146,7 @@ def test_one_edit_with_many_keys_does_not_crowd_out_another(scope: ScopeIndex) -
 
 def test_a_record_that_cannot_be_read_leaves_nothing(scope: ScopeIndex) -> None:
     for wrong in (None, 7, {}, {"keys": ["x"]}, {"keys": [], "bound": 0.5}, {"keys": ["x"], "bound": 1.0}):
-        with pytest.raises(IncompatibleEdit, match="the edit a learned of its scope"):
+        with pytest.raises(IncompatibleEdit, match="scope of the edit a cannot be read"):
             scope.load("a", wrong)
     assert "a" not in scope
     load(scope, "a", FOUNDER)
