@@ -1,8 +1,9 @@
 """Proposals: the queue of edits that wait for a second person, each with its preview, and the decision on it."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from starlette.responses import Response
 from starlette.routing import Route
@@ -18,6 +19,9 @@ from app.service.views import EditResults, EditView, OnProgress
 from app.ui.desk import HERE, Desk
 from app.ui.drafts import Draft, PreviewRow, bound_in, rows_of, standing
 from app.ui.visit import Visit
+
+if TYPE_CHECKING:
+    from app.service.jobs import Job
 
 PER_PAGE = 50
 
@@ -39,11 +43,13 @@ class ProposalPart:
 
 
 class ProposalPages:
-    """The pages for deciding on proposals. `_jobs` maps a proposal to the newest job that publishes it."""
+    """The pages for deciding on proposals. `_jobs` maps a proposal to the newest job that publishes it, and `_trials`
+    to the newest one that only tries it."""
 
     def __init__(self, desk: Desk) -> None:
         self._desk = desk
         self._jobs: dict[str, str] = {}
+        self._trials: dict[str, str] = {}
 
     def routes(self) -> list[Route]:
         see = partial(self._desk.route, right=Right.READ)
@@ -53,6 +59,8 @@ class ProposalPages:
             see("/proposals/{id}", get=self.show),
             edit("/proposals/{id}/approve", post=self.approve),
             edit("/proposals/{id}/publishing", get=self.publishing),
+            edit("/proposals/{id}/try", post=self.attempt),
+            edit("/proposals/{id}/tried", get=self.tried),
             edit("/proposals/{id}/return", post=self.send_back),
             own("/proposals/{id}/withdraw", post=self.withdraw),
         ]
@@ -86,15 +94,18 @@ class ProposalPages:
     async def show(self, visit: Visit) -> Response:
         return self._shown(visit, _proposal(visit))
 
-    def _shown(self, visit: Visit, proposal: Proposal, problem: Any = None) -> Response:
+    def _shown(self, visit: Visit, proposal: Proposal, problem: Any = None, trial: Sequence[EditView] = ()) -> Response:
+        """The proposal's page, with what its preview found or, in its place, a trial."""
         own = is_own(visit, proposal)
-        parts = [_part(visit, each, proposal) for each in proposal.edits]
+        items = [_tried_item(*each) for each in zip(proposal.edits, trial, strict=True)] if trial else proposal.edits
+        parts = [_part(visit, each, proposal) for each in items]
         return visit.page(
             "proposal.html",
             status=200 if problem is None else problem["status"],
             title="Proposal",
             proposal=proposal,
             parts=parts,
+            tried=bool(trial),
             own=own,
             decides=visit.key is not None and not own and visit.can(Right.EDIT),
             revisable=proposal.state in REVISABLE,
@@ -134,15 +145,52 @@ class ProposalPages:
         if job is None:
             return visit.to(f"{HERE}/proposals/{proposal.id}")
         if job.outcome == "running":
-            template = "_progress.html" if visit.partial else "edit_progress.html"
-            url, doing = f"{HERE}/proposals/{proposal.id}/publishing", "Publishing the proposal"
-            asked = visit.service.answers.question(proposal.edits[0].request.prompt)
-            return visit.page(template, title=doing, job=job, url=url, doing=doing, q=asked)
+            return self._progress(visit, proposal, job, "publishing", "Publishing the proposal")
         if visit.partial:
             return Response(status_code=204, headers={"HX-Refresh": "true"})
         if job.error is not None:
             return self._shown(visit, proposal, problem_of(job.error))
         return visit.to(f"{HERE}/proposals/{proposal.id}", done=1)
+
+    @staticmethod
+    def _progress(visit: Visit, proposal: Proposal, job: "Job", path: str, doing: str) -> Response:
+        template = "_progress.html" if visit.partial else "edit_progress.html"
+        url = f"{HERE}/proposals/{proposal.id}/{path}"
+        asked = visit.service.answers.question(proposal.edits[0].request.prompt)
+        return visit.page(template, title=doing, job=job, url=url, doing=doing, q=asked)
+
+    async def attempt(self, visit: Visit) -> Response:
+        """Try a proposal by a job, beside the edits that are live and on the questions that were asked lately."""
+        proposal = _proposal(visit)
+        job = visit.job(self._trials.get(proposal.id))
+        if job is None or job.outcome != "running":
+            requests = [each.request for each in proposal.edits]
+            origin, read, edit = visit.origin(None), visit.service.revision, visit.service.edit
+
+            async def made(tell: OnProgress) -> tuple[EditResults, bool, bool]:
+                results = await edit(requests, origin, batch=proposal.batch, dry_run=True, tell=tell, read=read)
+                self._desk.metrics.edited(results, dry_run=True)
+                return results, proposal.batch, True
+
+            self._trials[proposal.id] = visit.service.jobs.start(made, previews=list(proposal.namespaces)).id
+        return visit.to(f"{HERE}/proposals/{proposal.id}/tried")
+
+    async def tried(self, visit: Visit) -> Response:
+        proposal = _proposal(visit)
+        job = visit.job(self._trials.get(proposal.id))
+        if job is None:
+            return visit.to(f"{HERE}/proposals/{proposal.id}")
+        if job.outcome == "running":
+            return self._progress(visit, proposal, job, "tried", "Trying the proposal")
+        if visit.partial:
+            return Response(status_code=204, headers={"HX-Refresh": "true"})
+        if job.result is None:
+            error = job.error or InvalidRequest("The trial was stopped: try the proposal again.")
+            return self._shown(visit, proposal, problem_of(error))
+        views = [each.view for each in job.result[0].results]
+        # a proposal that was revised meanwhile asks for something else than what was tried
+        same = [each.edit.request for each in views] == [each.request for each in proposal.edits]
+        return self._shown(visit, proposal, trial=views if same else ())
 
     async def send_back(self, visit: Visit) -> Response:
         proposal = _proposal(visit)
@@ -181,6 +229,11 @@ def revised_here(visit: Visit, proposal: Proposal) -> bool:
 
 def _proposal(visit: Visit) -> Proposal:
     return visit.service.records.ledger.approval.proposal(visit.request.path_params["id"])
+
+
+def _tried_item(item: ProposalItem, view: EditView) -> ProposalItem:
+    """The item with what a trial found in place of its preview."""
+    return replace(item, before=view.edit.before, after=view.edit.after, report=view.edit.report)
 
 
 def _part(visit: Visit, proposed: ProposalItem, proposal: Proposal) -> ProposalPart:

@@ -61,6 +61,8 @@ def filled() -> Filled:
             ed.send(page, f"{page}/return", reason="say since when")
         elif state == "published":
             ed.send(page, f"{page}/approve")
+    page = paths["a proposal that is pending"]
+    paths["a proposal that is tried"] = ed.send(page, f"{page}/try").url.path
     for prompt in ("Who leads Lumen?", "Who leads Lumen now?", "Where is Tessel?"):
         reported(admin, prompt, Authorization=f"Bearer {key}")
     checked = admin.send("/ui/many", pasted=SHEET, how="text").url.path

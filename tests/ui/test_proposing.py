@@ -75,6 +75,38 @@ def test_the_queue_counts_those_that_wait_on_every_page(pat: Visitor, ed: Visito
     assert "pat" in text_of(listed)
 
 
+def test_a_second_person_tries_a_proposal_on_what_is_live_now(pat: Visitor, ed: Visitor, service: FakeService) -> None:
+    page = f"/ui/proposals/{proposed(pat).id}"
+    shown = ed.get(page)
+    assert "Tried now" not in text_of(shown)
+    assert f'action="{page}/try"' not in pat.get(page).text, "it is for those who decide"
+    before = service.revision
+    form = Forms(shown.text).found[f"{page}/try"]
+    for _ in range(2):
+        tried = ed.post(f"{page}/try", form)
+        assert tried.url.path == f"{page}/tried"
+        assert "Tried now, it holds." in text_of(tried)
+        assert "none were looked at" in text_of(tried), "recent questions are not kept here"
+    assert service.revision == before
+    done = ed.post(f"{page}/approve", Forms(tried.text).found[f"{page}/approve"])
+    assert "It is published" in text_of(done)
+
+
+def test_a_trial_that_fails_says_why_and_one_of_an_earlier_content_is_not_shown(
+    pat: Visitor, ed: Visitor, service: FakeService
+) -> None:
+    proposal = proposed(pat)
+    page = f"/ui/proposals/{proposal.id}"
+    assert ed.get(f"{page}/tried").url.path == page
+    service.fails = StoreUnavailable("The log is away: try again later.")
+    assert "The log is away" in text_of(ed.send(page, f"{page}/try"))
+    assert "Tried now" in text_of(ed.send(page, f"{page}/try"))
+    revised = pat.send(f"{page}/revise", "/ui/correct", target="Ada Quill")
+    pat.send(revised.url.path)
+    assert "Tried now" not in text_of(ed.get(f"{page}/tried"))
+    assert pat.request("POST", f"{page}/try", content=b"").status_code == 403
+
+
 def test_a_second_person_sees_the_preview_and_publishes(pat: Visitor, ed: Visitor, service: FakeService) -> None:
     proposal = proposed(pat, more="Whom?", keep="Where?", until="2030-12-31")
     page = ed.get(f"/ui/proposals/{proposal.id}")
