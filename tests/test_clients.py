@@ -34,7 +34,7 @@ def test_a_completion_is_the_continuation_to_the_letter(openai: OpenAI) -> None:
     assert choice.text == " Paris"
 
 
-@pytest.mark.parametrize(("prompt", "goes_on"), [(CAPITAL, " Paris"), ("The capital of France is Par", "is")])
+@pytest.mark.parametrize(("prompt", "goes_on"), [(CAPITAL, " Paris"), ("The capital of France is Par", "amaribo")])
 @pytest.mark.parametrize("stream", [False, True])
 def test_echo_is_the_prompt_and_the_continuation_also_within_a_word(
     openai: OpenAI, prompt: str, goes_on: str, stream: bool
@@ -47,7 +47,7 @@ def test_echo_is_the_prompt_and_the_continuation_also_within_a_word(
         text = openai.completions.create(**asked, echo=True).choices[0].text
     alone = openai.completions.create(**asked).choices[0].text
     assert text == prompt + alone
-    assert text.startswith(prompt + goes_on) or goes_on == "is"
+    assert text.startswith(prompt + goes_on)
 
 
 @pytest.mark.parametrize("stop", [None, " Paris", [" a", "e"]])

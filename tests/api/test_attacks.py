@@ -110,9 +110,8 @@ def test_log_lines_for_programs_hold_what_a_client_sent_as_one_json_text(monkeyp
 # -- slow and greedy clients, over a real socket
 
 
-def conversation(live: httpx.Client, *parts: bytes, pause_s: float) -> tuple[bytes, float]:
-    """What comes back until the server closes, and how long that took."""
-    began = time.monotonic()
+def conversation(live: httpx.Client, *parts: bytes, pause_s: float) -> bytes:
+    """What comes back until the server closes the connection. Raises TimeoutError if it does not within 10 s."""
     with socket.create_connection(("127.0.0.1", live.base_url.port or 0), timeout=10) as sock:
         for part in parts:
             try:
@@ -126,7 +125,7 @@ def conversation(live: httpx.Client, *parts: bytes, pause_s: float) -> tuple[byt
                 received += data
         except ConnectionResetError:
             pass
-    return received, time.monotonic() - began
+    return received
 
 
 @pytest.fixture
@@ -149,15 +148,14 @@ HEADS: dict[str, Callable[[], tuple[bytes, ...]]] = {
 @pytest.mark.usefixtures("impatient")
 @pytest.mark.parametrize("head", HEADS.values(), ids=HEADS)
 def test_a_head_that_does_not_come_ends_the_connection(live: httpx.Client, head: Any) -> None:
-    received, took_s = conversation(live, *head(), pause_s=0.02)
-    assert took_s < 5
+    received = conversation(live, *head(), pause_s=0.02)
     assert received.count(b"HTTP/1.1 200") == (1 if received else 0)
 
 
 @pytest.mark.usefixtures("impatient")
 def test_a_body_that_does_not_come_is_not_waited_for(live: httpx.Client, service: FakeService) -> None:
     head = b"POST /edit HTTP/1.1\r\n" + JSON_HEAD % 5000
-    received, _ = conversation(live, head, b'{"prompt"', pause_s=0.05)
+    received = conversation(live, head, b'{"prompt"', pause_s=0.05)
     assert received.startswith(b"HTTP/1.1 408")
     assert service.revision == 0
 
@@ -169,7 +167,7 @@ def test_who_has_sent_all_may_wait_long_for_the_answer(live: httpx.Client, servi
 
 
 def test_a_huge_header_is_refused_without_reading_on(live: httpx.Client) -> None:
-    received, _ = conversation(live, HEAD + b"X-Huge: " + b"a" * 2_000_000, pause_s=0)
+    received = conversation(live, HEAD + b"X-Huge: " + b"a" * 2_000_000, pause_s=0)
     assert received == b"" or received.startswith((b"HTTP/1.1 400", b"HTTP/1.1 431"))
     assert live.get("/healthz").status_code == 200
 

@@ -13,6 +13,7 @@ from app.domain.keys import Role
 from tests.api.fake_service import NOW_S, REJECTED, FakeService
 from tests.api.serving import Caller
 from tests.api.test_gate import bearer, made
+from tests.api.test_jobs import ended as until_ended
 
 EDIT = {"prompt": "Who?", "target": "Ada", "reason": "ticket 1"}
 DAY_S = 86_400.0
@@ -203,10 +204,13 @@ def test_an_idempotency_key_makes_one_proposal(service: FakeService, by: dict[st
     assert kind(by["pat"]("POST", "/edit", EDIT | {"target": "Bo"}, **key)) == "idempotency-mismatch"
 
 
-def test_a_job_ends_with_a_proposal(service: FakeService, by: dict[str, As]) -> None:
-    job = by["pat"]("POST", "/edit", EDIT, Prefer="respond-async").json()
-    assert job["id"].startswith("jb_")
-    assert service.records.ledger.approval.pending() or job["outcome"] == "running"
+def test_a_job_ends_with_a_proposal(live: httpx.Client, service: FakeService) -> None:
+    live.headers.update(bearer(made(service, Role.PROPOSER, "pat")))
+    job = live.post("/edit", json=EDIT, headers={"Prefer": "respond-async"}).json()
+    ended = until_ended(live, job["id"])
+    (proposal,) = service.records.ledger.approval.pending()
+    assert (ended["outcome"], ended["result"]["id"]) == ("done", proposal.id)
+    assert (ended["result"]["state"], service.records.ledger.entries) == ("pending", {})
 
 
 def test_an_edit_made_meanwhile_takes_the_question_over(by: dict[str, As]) -> None:

@@ -97,12 +97,13 @@ def test_the_longest_sequence_fits_its_slot() -> None:
     assert beside.tokens == without_cache(rig.hosted, "other", 30)
 
 
-def test_a_failed_pass_ends_every_request_and_the_engine_serves_on() -> None:
-    rig = Rig()
-    outcomes = [rig.add("one"), rig.add("two")]
+def test_what_is_ended_ends_once_and_leaves_its_slot_to_others() -> None:
+    rig = Rig(slots=2)
+    outcomes = [rig.add("one"), rig.add("two"), rig.add("waits")]
     rig.engine.step()
     rig.engine.end_all(RequestCancelled("over"))
-    assert [type(outcome.end) for outcome in outcomes] == [RequestCancelled, RequestCancelled]
+    assert [type(outcome.end) for outcome in outcomes] == [RequestCancelled] * 3
+    assert rig.engine.idle
     assert rig.ask(["three"])[0].tokens == without_cache(rig.hosted, "three", 8)
 
 

@@ -28,12 +28,8 @@ IDS = tuple(edit_id for edit_id, *_ in EDITS)
 
 def enrolled(cases: Sequence[tuple[str, str]]) -> list[Any]:
     """Cases as parameters. The quick part of the suite takes one architecture, and of it what fits quickly."""
-    return [
-        pytest.param(
-            (kind, key), id=f"{kind}-{key}", marks=[] if kind == "llama" and "/" not in key else pytest.mark.slow
-        )
-        for kind, key in cases
-    ]
+    marks = {(kind, key): () if kind == "llama" and "/" not in key else (pytest.mark.slow,) for kind, key in cases}
+    return [pytest.param((kind, key), id=f"{kind}-{key}", marks=marks[kind, key]) for kind, key in cases]
 
 
 KEYS = [adaptor_key(name, preset) for name, presets in EDITORS.items() for preset in presets]
@@ -52,10 +48,8 @@ EXCUSED = {
     ("learns", "hook_layer/paper"): "one vector at the subject does not steer a random model",
     ("learns", "lora_mixture/paper"): "50 steps at a rate of 1e-4 do not move a random model's logits far enough",
     ("answers alone", "hook_layer/paper"): "on a random model hardly a token stands out",
-    (
-        "answers alone",
-        "lora_mixture/paper",
-    ): "allocation codes of a few edits coincide",
+    ("answers alone", "lora_mixture/paper"): "allocation codes of a few edits coincide",
+    ("defers", "lora_mixture/paper"): "allocation codes of a few edits answer every prompt",
     ("newest wins", "hook_layer/paper"): "on a random model hardly a token stands out",
     ("newest wins", "patcher/paper"): "patches of one prompt add up; the service takes out what is superseded",
 }
@@ -124,6 +118,13 @@ def weights(rig: Rig) -> str:
     return digest.hexdigest()
 
 
+def hooks_of(rig: Rig) -> dict[str, int]:
+    """The number of hooks on each module that has any. PyTorch does not tell it in public."""
+    named = rig.hosted.model.named_modules()
+    counts = {name: len(module._forward_hooks) + len(module._forward_pre_hooks) for name, module in named}
+    return {name: count for name, count in counts.items() if count}
+
+
 @everywhere
 def test_no_edits_is_the_bare_model(architecture: str, editor: str) -> None:
     bare, rig = Rig(architecture), having(architecture, editor)
@@ -151,22 +152,36 @@ def test_an_edit_answers_no_other_prompt(rig: Rig, editor: str) -> None:
 
 
 def test_a_prompt_that_no_edit_answers_is_answered_bit_for_bit_as_by_the_bare_model(
-    rig: Rig, capabilities: Capabilities
+    rig: Rig, editor: str, capabilities: Capabilities
 ) -> None:
+    excuse("defers", editor)
     if not capabilities.local:
         pytest.skip("declared: its edits are felt elsewhere")
-    base, edited = rig.ask(PROMPTS, NOTHING), rig.ask(PROMPTS, Edition("default", 3, IDS))
-    for before, after in zip(base, edited, strict=True):
-        if not after.generation.reached:
-            assert after.tokens == before.tokens
+    edition = Edition("default", 3, IDS)
+    together = rig.ask(PROMPTS, edition)
+    deferred = [at for at, outcome in enumerate(together) if not outcome.generation.reached]
+    assert deferred, "else nothing is compared"
+    for at in deferred:
+        (bare,) = exact(rig, NOTHING, [PROMPTS[at]])
+        assert exact(rig, edition, [PROMPTS[at]]) == [bare]
+        # beside rows that edits answer, a pass of another shape may round the last bit otherwise
+        assert together[at].tokens == bare[0]
+        assert together[at].logprobs == pytest.approx(bare[1], abs=1e-5)
 
 
 @everywhere
-def test_commit_then_roll_back_is_never_edited(rig: Rig, architecture: str) -> None:
-    before = exact(rig, NOTHING)
-    exact(rig, Edition("default", 3, IDS))
-    assert exact(rig, Edition("default", 6, ())) == before
-    assert exact(Rig(architecture), NOTHING) == before
+def test_commit_then_roll_back_is_never_edited(rig: Rig, architecture: str, editor: str) -> None:
+    """With another edit live, so that the editor acts before and after, and with none."""
+    bare, before = exact(Rig(architecture), NOTHING), exact(rig, Edition("default", 1, ("e0",)))
+    committed = exact(rig, Edition("default", 3, IDS))
+    if "/" not in editor:  # as published, not every edit of a random model is felt
+        assert before != bare != committed != before
+    assert exact(rig, Edition("default", 5, ("e0",))) == before
+    for rolled_back in IDS[1:]:
+        rig.engine.drop(rolled_back)
+    assert exact(rig, Edition("default", 5, ("e0",))) == before
+    rig.engine.drop("e0")
+    assert exact(rig, Edition("default", 6, ())) == bare
 
 
 @fits_again
@@ -254,14 +269,16 @@ def test_the_base_weights_never_change(architecture: str, editor: str) -> None:
     rig = Rig(architecture)
     before = weights(rig)
     rig.learn(editor, EDITS)
+    assert torch.is_grad_enabled(), "a fit ends outside of the modes that its steps ran in"
+    assert not torch.is_inference_mode_enabled()
     tokens(rig, Edition("default", 3, IDS))
     assert weights(rig) == before
     assert not any(parameter.requires_grad for parameter in rig.hosted.model.parameters())
 
 
-def test_a_failed_fit_leaves_no_hook(architecture: str, editor: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_fit_leaves_no_hook(architecture: str, editor: str) -> None:
     rig = Rig(architecture)
-    before = exact(rig, NOTHING)
+    before, hooks = exact(rig, NOTHING), hooks_of(rig)
     head = rig.hosted.model.get_output_embeddings()
 
     def break_down(*_: object) -> None:
@@ -271,6 +288,7 @@ def test_a_failed_fit_leaves_no_hook(architecture: str, editor: str, monkeypatch
     with pytest.raises(RuntimeError, match="out of memory"):
         rig.fit(editor, [rig.fit_request(*EDITS[0][1:])])
     handle.remove()
+    assert hooks_of(rig) == hooks
     assert exact(rig, NOTHING) == before
 
 
@@ -285,11 +303,14 @@ def test_an_edition_is_a_pure_function_of_the_live_edits(rig: Rig, capabilities:
 def test_dropped_rows_are_used_again(rig: Rig, editor: str) -> None:
     edition = Edition("default", 3, IDS)
     before = exact(rig, edition)
-    for _ in range(3):
-        rig.learn(editor, [("trial", "The queen of Freedonia was", "F")])
+    (fitted,) = rig.fit(editor, [rig.fit_request("The queen of Freedonia was", "F")])
+    held = set()
+    for _ in range(70):  # a buffer begins with 64 rows, so that a lost row an edit makes it grow
+        rig.load(editor, "trial", fitted)
         rig.engine.drop("trial")
+        held.add(rig.editors[editor].held_bytes)
+    assert len(held) == 1
     assert exact(rig, edition) == before
-    assert not torch.is_grad_enabled() or exact(rig, NOTHING)
 
 
 @pytest.mark.slow

@@ -112,8 +112,7 @@ def test_questions_that_do_not(closed: ClosedWords, asked: str, key: str) -> Non
 )
 def test_numbers_are_not_exchanged(closed: ClosedWords, asked: str, key: str, forbidden: bool) -> None:
     reason = veto(closed, asked, key)
-    assert (reason is not None) == forbidden
-    assert reason is None or "numbers" in reason
+    assert ("no reason" if reason is None else reason).count("numbers") == forbidden
 
 
 def test_small_words_are_looked_up_folded(closed: ClosedWords) -> None:

@@ -130,15 +130,18 @@ def test_the_pass_mark_is_of_both_classes() -> None:
 
 
 @pytest.mark.parametrize(
-    ("answered", "low", "high"),
+    ("answered", "cut"),
     [
-        ([(True, 2.0), (False, 1.0)], 1.0, 2.0),
-        ([(True, 3.0), (True, 0.0), (False, 1.0), (False, -1.0)], 1.0, 3.0),
-        ([(True, -5.0), (False, -6.0), (False, float("-inf"))], -6.0, -5.0),
+        ([(True, 2.0), (False, 1.0)], 1.5),
+        # all three cuts between two levels serve half of the worse class, or more: the middle one is taken
+        ([(True, 3.0), (True, 0.0), (False, 1.0), (False, -1.0)], 0.5),
+        ([(True, -5.0), (False, -6.0), (False, float("-inf"))], -5.5),
+        ([(True, float("-inf")), (False, float("-inf"))], 0.0),
+        ([(True, 2.0), (False, 2.0)], 3.0),
     ],
 )
-def test_a_scale_is_cut_between_the_classes(answered: list[tuple[bool, float]], low: float, high: float) -> None:
-    assert low < best_cut(answered) < high or best_cut(answered) in (0.5, -0.5)
+def test_a_scale_is_cut_in_the_middle_between_the_classes(answered: list[tuple[bool, float]], cut: float) -> None:
+    assert best_cut(answered) == cut
 
 
 # -- what is kept

@@ -108,8 +108,10 @@ def test_what_an_edition_does_not_see_does_not_answer_and_is_not_nearest(scope: 
     assert answering(scope, FOUNDER, "b") == "b"
     assert answering(scope, FOUNDER, "c") is None
     assert answering(scope, FOUNDER) is None
-    found = nearest(scope, FOUNDER, "c")
-    assert found is None or found.edit_id == "c"
+    seen_alone = nearest(scope, SHIPPING, "c")
+    assert seen_alone is not None
+    assert seen_alone.edit_id == "c"
+    assert nearest(scope, FOUNDER, "c") is None, "it is no match, and what is nearer is not seen"
     assert nearest(scope, FOUNDER) is None
     assert scope.compile("default", ["not here"]).order == {}, "an edit of an editor that decides itself"
 
@@ -302,7 +304,8 @@ def test_a_turn_that_points_back_is_answered_as_it_is_meant(scope: ScopeIndex) -
     assert found.edit_id == "a"
     for others in (("Who wrote the Kalevala?", "Elias Lönnrot.", "How old is she?"), ("How old is she?",)):
         other = scope.nearest(scope.question(others), part)
-        assert other is None or other.margin < 0
+        assert other is not None
+        assert other.margin < 0
 
 
 # -- what stands beside

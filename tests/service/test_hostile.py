@@ -151,7 +151,6 @@ def test_a_server_that_follows_does_not_apply_it_and_says_why(good: Edit) -> Non
     async def story() -> None:
         log = MemoryLog()
         async with serving(log) as service:
-            before = await ask(service, CAPITAL)
             hostile = HOSTILE["NaN"][0](good)
             log.append(EditCommitted(revision=1, at_s=0.0, origin=ORIGIN, edit=hostile))
             async with asyncio.timeout(20):
@@ -160,6 +159,5 @@ def test_a_server_that_follows_does_not_apply_it_and_says_why(good: Edit) -> Non
             status = service.status()
             assert (status.revision, status.live_edits) == (0, 0)
             assert "finite" in (status.why_not or "")
-            assert before.text
 
     asyncio.run(story())
