@@ -77,8 +77,8 @@ def _a_letter_off(a: str, b: str) -> bool:
         return False
     short, long = sorted((a, b), key=len)
     at = next((i for i, (x, y) in enumerate(zip(short, long, strict=False)) if x != y), len(short))
-    rest = short[at + 1 :] if len(short) == len(long) else short[at:]
-    return rest == long[at + 1 :] and long[at].isalpha()
+    changed, rest = (short[at] + long[at], short[at + 1 :]) if len(short) == len(long) else (long[at], short[at:])
+    return rest == long[at + 1 :] and changed.isalpha()
 
 
 def locate(text: str, name: str) -> int | None:
