@@ -1,6 +1,7 @@
 """Slots: those that run stand side by side, and keys and values go where their sequence goes."""
 
 import random
+from collections.abc import Iterable
 from typing import Any
 
 import pytest
@@ -8,17 +9,109 @@ import pytest
 from app.domain.errors import QueueFull
 from app.domain.generation import GenerationParameters
 from app.engine.fits import FitBudget
-from app.engine.scheduler import Scheduler
+from app.engine.scheduler import Scheduler, SlotMove
 from app.engine.sequence import Phase, Sequence
 from tests.rig import NOTHING, Rig, without_cache
 
 
-def waiting(name: str) -> Sequence:
+def waiting(name: str, prompt_tokens: int = 3, new_tokens: int = 100) -> Sequence:
     nothing: Any = None
     return Sequence(
-        text=name, prompt=(1, 2, 3), parameters=GenerationParameters(), edition=NOTHING, revision=0,
+        text=name, prompt=tuple(range(1, prompt_tokens + 1)), edition=NOTHING, revision=0,
+        parameters=GenerationParameters(max_new_tokens=new_tokens),
         emit=lambda _: None, sampler=nothing, answer=nothing,
     )  # fmt: skip
+
+
+def decoding(sequence: Sequence, token: int) -> None:
+    """The sequence as it is after its prefill, which gave this token."""
+    sequence.phase, sequence.computed = Phase.DECODE, len(sequence.prompt)
+    sequence.generated.append(token)
+
+
+def names(sequences: Iterable[Sequence]) -> list[str]:
+    return [sequence.text for sequence in sequences]
+
+
+def test_no_more_run_than_there_are_slots_and_first_come_is_first_served() -> None:
+    scheduler = Scheduler(slots=2, chunk_tokens=8, batch_tokens=64, queue_limit=100)
+    assert scheduler.next() is None
+    for name in "abcd":
+        scheduler.add(waiting(name))
+    batch = scheduler.next()
+    assert batch is not None
+    assert (batch.phase, names(batch.sequences), batch.pieces) == (Phase.PREFILL, ["a", "b"], [(1, 2, 3)] * 2)
+    assert (names(scheduler.running), names(scheduler.waiting)) == (["a", "b"], ["c", "d"])
+    scheduler.remove(scheduler.running[0])
+    scheduler.next()
+    assert (names(scheduler.running), names(scheduler.waiting)) == (["b", "c"], ["d"])
+
+
+def test_a_sequence_waits_for_room_and_what_came_later_does_not_overtake_it() -> None:
+    scheduler = Scheduler(slots=8, chunk_tokens=8, batch_tokens=64, queue_limit=100, room_tokens=20)
+    for name, new_tokens in (("a", 7), ("b", 7), ("c", 7), ("long", 30), ("short", 1)):
+        scheduler.add(waiting(name, 3, new_tokens))
+    scheduler.next()
+    assert names(scheduler.running) == ["a", "b"], "10 tokens each are 20 in all"
+    scheduler.remove(scheduler.running[0])
+    scheduler.next()
+    assert names(scheduler.running) == ["b", "c"]
+    scheduler.remove(scheduler.running[0])
+    scheduler.next()
+    assert names(scheduler.running) == ["c"], "the long one waits, and the short one behind it"
+    scheduler.remove(scheduler.running[0])
+    scheduler.next()
+    assert names(scheduler.running) == ["long"], "alone it runs, whatever it may come to hold"
+
+
+def test_a_decode_step_feeds_one_token_of_each_in_the_order_of_their_slots() -> None:
+    scheduler = Scheduler(slots=4, chunk_tokens=8, batch_tokens=64, queue_limit=100)
+    for name in "abc":
+        scheduler.add(waiting(name))
+    scheduler.next()
+    for token, sequence in enumerate(scheduler.running, start=7):
+        decoding(sequence, token)
+    scheduler.remove(scheduler.running[0])
+    batch = scheduler.next()
+    assert batch is not None
+    assert (batch.phase, names(batch.sequences), batch.pieces) == (Phase.DECODE, ["c", "b"], [(9,), (8,)])
+
+
+def test_who_ends_leaves_its_slot_to_the_last_with_the_tokens_that_it_holds() -> None:
+    scheduler = Scheduler(slots=4, chunk_tokens=8, batch_tokens=64, queue_limit=100)
+    for name in "abcd":
+        scheduler.add(waiting(name))
+    scheduler.next()
+    a, b, c, d = scheduler.running
+    d.computed = 3
+    scheduler.remove(a)
+    assert scheduler.moves == [SlotMove(3, 0, 3)]
+    assert (a.slot, a.phase, d.slot) == (-1, Phase.DONE, 0)
+    scheduler.moves.clear()
+    for each in (c, b, d):
+        scheduler.remove(each)
+    assert scheduler.moves == [], "each was the last, and there is nothing to move"
+    assert scheduler.idle
+
+
+def test_who_ends_before_it_runs_leaves_the_queue() -> None:
+    scheduler = Scheduler(slots=1, chunk_tokens=8, batch_tokens=64, queue_limit=100)
+    queued = [waiting(name) for name in "abc"]
+    for sequence in queued:
+        scheduler.add(sequence)
+    scheduler.remove(queued[1])
+    assert (names(scheduler.waiting), queued[1].phase) == (["a", "c"], Phase.DONE)
+
+
+@pytest.mark.parametrize(("most", "taken"), [(7, "a"), (8, "ab"), (11, "ab"), (12, "abc"), (15, "abc"), (16, "abcd")])
+def test_prompts_share_a_pass_while_they_fit_padded_to_the_longest(most: int, taken: str) -> None:
+    scheduler = Scheduler(slots=8, chunk_tokens=4, batch_tokens=most, queue_limit=100)
+    for name, tokens in (("a", 2), ("b", 9), ("c", 3), ("d", 1)):
+        scheduler.add(waiting(name, tokens))
+    batch = scheduler.next()
+    assert batch is not None
+    assert "".join(names(batch.sequences)) == taken
+    assert batch.pieces == [(1, 2), (1, 2, 3, 4), (1, 2, 3), (1,)][: len(taken)]
 
 
 def test_slots_in_use_are_the_first_ones_and_moves_say_who_stands_where() -> None:
@@ -44,8 +137,9 @@ def test_who_has_gone_takes_no_place_in_the_queue() -> None:
     scheduler = Scheduler(slots=1, chunk_tokens=8, batch_tokens=64, queue_limit=2)
     for name in "ab":
         scheduler.add(waiting(name))
-    with pytest.raises(QueueFull):
+    with pytest.raises(QueueFull) as error:
         scheduler.add(waiting("c"))
+    assert error.value.details == {"retry_after_s": 1}
     for sequence in scheduler.waiting:
         sequence.cancelled = True
     scheduler.add(waiting("c"))
