@@ -36,7 +36,18 @@ from app.service.recent_prompts import RecentPrompts
 from app.service.retunes import Retune
 from app.service.snapshots import Snapshots
 from app.service.supersession import check_read, others_of_the_prompt, superseded_by, theirs
-from app.service.views import EditFilter, EditResult, EditResults, EditView, OnProgress, Page, Status, silent
+from app.service.views import (
+    EditFilter,
+    EditResult,
+    EditResults,
+    EditView,
+    OnProgress,
+    OnStep,
+    Page,
+    Status,
+    quietly,
+    silent,
+)
 from tests.api.fake_answering import each_for_itself, standing
 from tests.api.fake_answers import FakeAnswering, told_of
 from tests.api.fake_changes import FakeChanges
@@ -73,7 +84,7 @@ class FakeService(FakeGenerating, FakeChanges):
         run = self.make, lambda: self.now_s, nullcontext, self._check_reason
         self.proposals = Proposals(self.records, *run)
 
-    async def start(self, _tell: Callable[[str, int, int], None]) -> None:
+    async def start(self, tell: OnStep = quietly) -> None:
         self.at_start()
         self.started += 1
 
