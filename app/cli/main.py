@@ -2,6 +2,8 @@
 
 import getpass
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,7 +18,7 @@ from app.cli.demo import demo
 from app.cli.edit import edit
 from app.cli.evaluate import evaluate
 from app.cli.exam import exam
-from app.cli.exits import MEANINGS
+from app.cli.exits import MEANINGS, Exit
 from app.cli.fit import fit, import_, prepare
 from app.cli.generate import generate
 from app.cli.interruption import on_ctrl_c
@@ -37,11 +39,34 @@ from app.version import version
 
 
 class Commands(TyperGroup):
-    """A group of commands, each of which Ctrl-C ends with one line."""
+    """A group of commands, each of which Ctrl-C ends with one line. Wrong usage is told in JSON beside `--json`."""
+
+    def make_context(self, info_name: str | None, args: list[str], *rest: Any, **more: Any) -> Any:
+        as_json = "--json" in args  # before anything is parsed, as that may fail before the option is reached
+        with _wrong_usage(as_json):
+            context = super().make_context(info_name, args, *rest, **more)
+        context.meta[AS_JSON] = as_json
+        return context
 
     def invoke(self, ctx: Any) -> Any:
-        with on_ctrl_c(str):
+        with on_ctrl_c(str), _wrong_usage(ctx.meta[AS_JSON]):
             return super().invoke(ctx)
+
+
+AS_JSON = "errata.as_json"
+"""The key of a context's `meta` under which it is known whether the command line has `--json`."""
+
+
+@contextmanager
+def _wrong_usage(as_json: bool) -> Iterator[None]:
+    """Tell a wrong command line in JSON, if that was asked for; otherwise typer tells it in a box."""
+    try:
+        yield
+    except typer.TyperException as error:
+        if not as_json:
+            raise
+        render.AS_JSON.set(True)
+        render.fail(error.format_message(), title="Wrong usage", code=Exit.USAGE)
 
 
 app = typer.Typer(

@@ -70,7 +70,7 @@ def serve(
     settings = read_settings({name: value for name, value in given.items() if value is not None})
     # first, so that a port that is taken is reported before a model is loaded
     listener = listen(settings.host, settings.port)
-    starting = StartProgress(render.out())
+    starting = StartProgress(render.out(), note=_note if json_ else None)
 
     def doing() -> str:
         starting.stop()  # its bar would be drawn over the next message
@@ -97,6 +97,11 @@ def serve(
         except Exception as error:
             _log.critical("The server ends by an error of its own", exc_info=error)
             raise typer.Exit(int(Exit.FAILED)) from None
+
+
+def _note(what: str, done: int, of: int) -> None:
+    """Log what a start is doing, for programs."""
+    _log.info("Starting: %s", what, extra={"kind": "start", **({"done": done, "of": of} if of else {})})
 
 
 def listen(host: str, port: int) -> socket.socket:

@@ -71,6 +71,8 @@ def _wrong(*what: str) -> NoReturn:
 def _told(kind: type[BaseSettings], error: "ErrorDetails") -> str:
     name = ".".join(map(str, error["loc"])) or "settings"
     if error["type"] == "extra_forbidden":
+        if kind is Settings and name in ClientSettings.model_fields:
+            return f"{name} is a setting of commands: move it into the table [client]."
         near = difflib.get_close_matches(name.casefold(), kind.model_fields, n=1)
         return f"{name} is no setting: {f'did you mean {near[0]}?' if near else 'leave it out.'}"
     message = error["msg"].removeprefix("Value error, ")

@@ -14,10 +14,13 @@ OnStep = Callable[[str, int, int], None]
 
 
 class StartProgress:
-    """The display of one piece of work at a time, from one `tell` to the next. Use it as a context manager."""
+    """The display of one piece of work at a time, from one `tell` to the next. Use it as a context manager.
 
-    def __init__(self, console: Console, clock: Callable[[], float] = time.monotonic) -> None:
-        self._console, self._clock = console, clock
+    With a `note`, for programs, it is called in place of all display, as often as a plain line would be printed."""
+
+    def __init__(self, console: Console, clock: Callable[[], float] = time.monotonic, note: OnStep | None = None) -> None:
+        self._console, self._clock, self._note = console, clock, note
+        self._has_bar = console.is_terminal and note is None
         self._began = clock()
         self._what = ""
         self._said_at = 0.0
@@ -45,17 +48,20 @@ class StartProgress:
     def tell(self, what: str, done: int, of: int) -> None:
         """Report the current work and its progress; 0 of 0 if that is unknown."""
         is_new, self._what = what != self._what, what
-        if self._console.is_terminal:
+        if self._has_bar:
             if is_new:
                 self._bar.reset(self._task, description=f"{what[:1].upper()}{what[1:]}", total=of or None)
             self._bar.update(self._task, completed=done, total=of or None)
         elif is_new or self._clock() - self._said_at >= PERIOD_S:
             self._said_at = self._clock()
+            if self._note is not None:
+                self._note(what, done, of)
+                return
             how_far = f" {done:,}/{of:,}" if of else ""
             self._console.print(f"[{self.seconds:5.1f} s] {what}{how_far}", markup=False, soft_wrap=True)
 
     def __enter__(self) -> Self:
-        if self._console.is_terminal:
+        if self._has_bar:
             self._bar.start()
         return self
 
@@ -66,5 +72,5 @@ class StartProgress:
 
     def stop(self) -> None:
         """Remove the bar; further output is printed below."""
-        if self._console.is_terminal:
+        if self._has_bar:
             self._bar.stop()

@@ -88,6 +88,27 @@ def test_what_goes_wrong_is_json_too(errata: Errata) -> None:
     assert refused.stdout == unknown.stdout == ""
 
 
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("edit", ASKED), "Missing argument"),
+        (("edits", "--limit", "many"), "many"),
+        (("edits", "--no-such-option"), "--no-such-option"),
+        (("nonsense",), "nonsense"),
+        (("rollback",), "--to-revision"),
+        (("log", "--since", "whenever"), "whenever"),
+        (("keys", "nonsense"), "nonsense"),
+    ],
+)
+def test_wrong_usage_is_json_too(errata: Errata, arguments: tuple[str, ...], says: str) -> None:
+    wrong = errata(*arguments, "--json")
+    told = json.loads(wrong.stderr)
+    assert (told["title"], told["exit_code"], wrong.exit_code) == ("Wrong usage", 2, 2)
+    assert says in told["detail"]
+    assert wrong.stdout == ""
+    assert errata(*arguments).stderr.startswith("Usage: "), "people are shown how it is used"
+
+
 # -- exit codes
 
 

@@ -1,5 +1,6 @@
 """`errata serve` before there is a server: settings, address, model. Each refusal says what to do."""
 
+import json
 import socket
 
 import pytest
@@ -52,6 +53,17 @@ def test_an_address_that_is_not_ours_is_refused() -> None:
     result = serve("--host", "192.0.2.1", "--port", "0")
     assert result.exit_code == 1
     assert "--host" in result.stderr
+
+
+def test_for_programs_every_line_of_a_start_is_json() -> None:
+    result = serve("--port", "0", "--store", "memory://", "--model", "/nowhere", "--json")
+    *lines, error = [json.loads(line) for line in result.stderr.splitlines()]
+    assert [(each["event"], each["kind"]) for each in lines][-1] == (
+        "Starting: reading the weights of /nowhere",
+        "start",
+    )
+    assert "/nowhere" in error["detail"]
+    assert result.stdout == ""
 
 
 @pytest.mark.parametrize(

@@ -79,6 +79,7 @@ def test_commands_find_their_server_by_the_same_sources(folder: Path) -> None:
     ("toml", "env", "says"),
     [
         ("prot = 1", {}, "prot is no setting: did you mean port?"),
+        ('url = "http://there"', {}, "url is a setting of commands: move it into the table [client]."),
         ("port = ", {}, "errata.toml is not TOML: "),
         ("slots = 0", {}, "slots: Input should be greater than or equal to 1 (given: 0)."),
         ("[client]\nurll = 1", {}, "urll is no setting: did you mean url?"),
