@@ -18,7 +18,9 @@ class StartProgress:
 
     With a `note`, for programs, it is called in place of all display, as often as a plain line would be printed."""
 
-    def __init__(self, console: Console, clock: Callable[[], float] = time.monotonic, note: OnStep | None = None) -> None:
+    def __init__(
+        self, console: Console, clock: Callable[[], float] = time.monotonic, note: OnStep | None = None
+    ) -> None:
         self._console, self._clock, self._note = console, clock, note
         self._has_bar = console.is_terminal and note is None
         self._began = clock()
