@@ -92,7 +92,7 @@ def test_what_goes_wrong_is_json_too(errata: Errata) -> None:
     ("arguments", "says"),
     [
         (("edit", ASKED), "Missing argument"),
-        (("edits", "--limit", "many"), "many"),
+        (("edits", "--limit", "many"), "--limit"),
         (("edits", "--no-such-option"), "--no-such-option"),
         (("nonsense",), "nonsense"),
         (("rollback",), "--to-revision"),
