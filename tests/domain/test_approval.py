@@ -177,3 +177,40 @@ def test_those_whose_time_has_run_out_are_due(story: Story) -> None:
     assert story.ledger.approval.due(100.0) == ["p1"]
     story.tell(ProposalExpired, "p1", Origin(actor="errata"))
     assert story.ledger.approval.due(100.0) == []
+
+
+@pytest.mark.parametrize(
+    ("kind", "verb"),
+    [
+        (ProposalRevised, "revise"),
+        (ProposalReturned, "send back"),
+        (ProposalWithdrawn, "withdraw"),
+        (ProposalExpired, "expire"),
+    ],
+)
+def test_what_a_state_forbids_is_told_with_the_state(story: Story, kind: Any, verb: str) -> None:
+    story.tell(ProposalWithdrawn, "p1")
+    with pytest.raises(StateConflict, match=f"Cannot {verb} the proposal p1: it is withdrawn") as refused:
+        story.tell(kind, "p1")
+    assert refused.value.details == {"proposal_id": "p1", "state": "withdrawn"}
+
+
+def test_those_that_wait_are_those_that_somebody_may_approve(story: Story) -> None:
+    for proposal_id in ("p2", "p3"):
+        story.tell(EditProposed, proposal_id, prompt=f"{proposal_id}?")
+    story.tell(ProposalReturned, "p1")
+    story.tell(ProposalWithdrawn, "p2")
+    assert [each.id for each in story.ledger.approval.pending()] == ["p3"]
+
+
+def test_an_approval_names_the_revision_that_was_read_and_not_its_time(story: Story) -> None:
+    event = committed(2, "e1")
+    asked = EditProposed(
+        revision=2, at_s=1.0, origin=PAT, proposal_id="p2", batch=False, expires_at_s=9.0,
+        edits=(ProposalItem(request=request(prompt="p2?"), editor="grace", before="", after="Ada", report={}),),
+    )  # fmt: skip
+    story.apply(asked)
+    with pytest.raises(StateConflict, match="revised meanwhile"):
+        story.ledger.approval.check_approval(Proposer(proposal_id="p2", revision=1, actor="pat", key_id="k1"))
+    story.apply(type(event)(revision=3, at_s=3.0, origin=story.approval("p2", 2), edit=event.edit))
+    assert story.state("p2") == "published"

@@ -5,7 +5,7 @@ from dataclasses import FrozenInstanceError, fields
 
 import pytest
 
-from app.domain.edit import EditRequest
+from app.domain.edit import EditRequest, edit_id_of, fit_id_of
 from app.domain.errors import InvalidRequest
 from tests.domain.samples import request
 
@@ -84,3 +84,12 @@ def test_a_factor_on_the_odds_out_of_range_is_refused(factor):
 def test_a_request_is_frozen():
     with pytest.raises(FrozenInstanceError):
         request().target = "Bo Vane"  # type: ignore[misc]
+
+
+def test_a_fits_id_names_its_edit():
+    assert fit_id_of("ed_1", 7) == "ed_1@7"
+    assert [edit_id_of(each) for each in ("ed_1@7", "ed_1")] == ["ed_1", "ed_1"]
+
+
+def test_an_edit_may_expire_at_once():
+    assert request(expires_in_s=0.5).expires_in_s == 0.5

@@ -1,5 +1,6 @@
 """A ledger of every kind of event: what it knows of each, and that a snapshot leaves nothing of it out."""
 
+from copy import deepcopy
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -11,7 +12,7 @@ from app.domain.events import EditRetuned, EditsDisabled, EditsEnabled, EditsRol
 from app.domain.keys import Role
 from app.domain.ledger import Ledger
 from app.domain.snapshot import RefitRecord, RetuneRecord, ledger_of, records_of
-from tests.domain.samples import committed, request
+from tests.domain.samples import closed, committed, refitted, request, retuned, rolled_back, staged, switched
 from tests.store.test_released import ORIGIN, REFIT, REQUEST, RETUNED, SIXTH
 
 
@@ -126,3 +127,78 @@ def test_what_a_state_allows_is_not_refused() -> None:
     ledger.check(EditsEnabled, ["e1"])
     with pytest.raises(StateConflict, match="Cannot disable"):
         ledger.check(EditsDisabled, ["e1"])
+
+
+EFFECTS = {"superseded": (), "revived": ()}
+
+
+@pytest.mark.parametrize("head", range(len(SIXTH)))
+def test_an_event_is_recorded_with_its_effects_on_edits_that_it_does_not_name(head: int) -> None:
+    ledger, event = folded(SIXTH[:head]), SIXTH[head]
+    before = deepcopy(all_of(ledger))
+    bare = replace(event, **{name: none for name, none in EFFECTS.items() if hasattr(event, name)})
+    assert ledger.told_whole(bare) == event
+    assert all_of(ledger) == before, "what would follow is worked out on copies"
+
+
+def test_effects_reach_through_a_chain_of_corrections() -> None:
+    ledger = folded([committed(1, "c"), committed(2, "b", supersedes=("c",)), committed(3, "a", supersedes=("b",))])
+    assert ledger.told_whole(rolled_back(4, "b")) == rolled_back(4, "b"), "the newest still covers the oldest"
+    assert ledger.told_whole(rolled_back(4, "a")) == replace(rolled_back(4, "a"), revived=("b",))
+    assert ledger.told_whole(rolled_back(4, "a", "b")) == replace(rolled_back(4, "a", "b"), revived=("c",))
+    newest = committed(4, "d", supersedes=("a",))
+    assert ledger.told_whole(newest) == replace(newest, superseded=("a",))
+    unknown = rolled_back(4, "nobody")
+    assert ledger.told_whole(unknown) is unknown, "to apply it raises why"
+    assert set(ledger.with_superseded(["a"])) == {"a", "b", "c"}
+    assert set(ledger.with_superseded(["b", "c"])) == {"b", "c"}
+    assert ledger.with_superseded([]) == ()
+
+
+def test_a_batchs_edits_take_effect_when_it_is_closed() -> None:
+    ledger = folded([committed(1, "a"), staged(2, "B", "b", supersedes=("a",)), staged(3, "B", "c")])
+    assert [len(ledger.entry(each).history) for each in "abc"] == [1, 1, 1], "a staged edit touches no other"
+    assert ledger.last_change("default") == 1, "no request sees a staged edit"
+    close = closed(4, "B", "b", "c")
+    assert ledger.told_whole(close) == replace(close, superseded=("a",))
+    ledger.apply(close)
+    assert [len(ledger.entry(each).history) for each in "abc"] == [2, 2, 2]
+    assert [ledger.state(each) for each in "abc"] == [State.SUPERSEDED, State.LIVE, State.LIVE]
+    assert all_of(ledger_of(4, list(records_of(ledger)))) == all_of(ledger)
+
+
+def test_each_revision_shows_the_fits_that_acted_then_unless_they_were_switched_off() -> None:
+    ledger = folded()
+    standing = {
+        4: ["e2"], 5: ["e2", "e3"], 6: ["e1", "e3"], 7: ["e1", "e3"], 8: ["e1@8", "e3"], 9: ["e1@9", "e3"],
+        10: ["e2", "e3"], 11: ["e2"], 12: ["e2"], 13: ["e1@9"], 14: ["e1@9"], 15: ["e1@9"], None: ["e1@9"],
+    }  # fmt: skip
+    assert {at: ledger.standing_fits("default", at) for at in standing} == standing
+    off = {12, 13, 14}
+    assert {at: ledger.live_fits("default", at) for at in standing} == {
+        at: [] if at in off else fits for at, fits in standing.items()
+    }
+    assert ledger.live_fits("s") == ["e6"]
+    assert ledger.live_fits("nobody's") == []
+
+
+def test_the_newest_change_of_a_namespace_is_known_up_to_any_revision() -> None:
+    ledger = folded()
+    newest = [ledger.last_change("default", at) for at in (None, 99, 15, 14, 3)]
+    assert newest == [15, 15, 15, 14, 3]
+    assert (ledger.last_change("other"), ledger.last_change("nobody's")) == (20, 0)
+    ledger.apply(switched(len(SIXTH) + 1, None, False))
+    assert ledger.last_change("nobody's") == len(SIXTH) + 1, "what is of all of them is of each"
+
+
+def test_what_cannot_be_refitted_or_switched_is_refused() -> None:
+    ledger = folded()
+    with pytest.raises(StateConflict, match="Cannot refit the edit e2: it is rolled back"):
+        ledger.apply(refitted(ledger.revision + 1, "e1", "e2"))
+    with pytest.raises(StateConflict, match="Cannot retune the edit e2: it is rolled back"):
+        ledger.apply(retuned(ledger.revision + 1, "e2"))
+    assert ledger.entry("e1").refits == folded().entry("e1").refits
+    with pytest.raises(StateConflict, match="of this namespace are switched on already"):
+        ledger.check_switch("default", True)
+    ledger.check_switch("default", False)
+    assert ledger.probes == {"default": ("The capital of Peru is",)}

@@ -8,7 +8,7 @@ import pytest
 
 from app.domain import keys
 from app.domain.errors import Forbidden
-from app.domain.keys import Key, Role, check_reach, key_of, new_key, told_namespaces
+from app.domain.keys import Key, Role, check_reach, key_of, new_key, signed, told_namespaces
 
 
 def test_every_attempt_takes_the_same_steps(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -60,3 +60,12 @@ def test_what_a_key_is_for_is_told_where_it_does_not_reach() -> None:
     with pytest.raises(Forbidden, match="for the namespaces a, b, and this is about the namespace 'c'") as refused:
         check_reach(key, "a", "c")
     assert refused.value.details == {"namespaces": ["a", "b"]}
+
+
+@pytest.mark.parametrize(
+    ("actor", "signature"),
+    [(None, "ci"), ("", "ci"), ("ci", "ci"), ("ada", "ci (as ada)"), ("ci (as ada)", "ci (as ada)")],
+)
+def test_a_claimed_name_stands_beside_the_keys_own(actor: str | None, signature: str) -> None:
+    key, _ = new_key(Role.EDITOR, "ci", 0.0)
+    assert signed(key, actor) == signature

@@ -101,3 +101,10 @@ def test_a_request_is_hashed_as_before_and_a_promoted_one_whatever_time_it_has_l
     assert request().digest() == "3cde574d227703f9b9a5229c5f632e4797d468140fa8a8084296f908f88d8d8a"
     one, other = (request(promoted_from="e0", expires_in_s=left) for left in (10.0, 9.0))
     assert one.digest() == other.digest() != request().digest()
+
+
+def test_names_of_keys_are_unique_however_they_are_written() -> None:
+    ledger = folded(event(KeyCreated, 1, **KEY), event(KeyCreated, 2, **(KEY | {"key_id": "l", "name": "other"})))
+    with pytest.raises(StateConflict, match="The key k is named 'ci' already"):
+        ledger.check_key_name("CI")
+    ledger.check_key_name("ci-2")

@@ -2,7 +2,7 @@
 
 import pytest
 
-from app.domain.words import fold, locate, plain_words, says, surface, words_of
+from app.domain.words import collapse_spaces, fold, locate, plain_words, same_text, says, surface, words_of
 
 
 @pytest.mark.parametrize(
@@ -83,6 +83,7 @@ def test_a_text_does_not_say_another_name(text: str, name: str) -> None:
         ("The rivers of Zenda", "river", "The river"),  # as it is written, before as it is meant
         ("Two RIVERS of Zenda", "river", "Two RIVERS"),
         ("In malaga, today", "Málaga", "In malaga"),
+        ("What Is to Be Done? and when", "What Is to Be Done?", "What Is to Be Done?"),  # at the very beginning
         ("Lumen and Lumen", "Lumen", "Lumen"),  # the first of both
         ("lumen, Lumen", "Lumen", "lumen, Lumen"),  # the one that is written so
         ("Who wrote What Is to Be Done? and when", "What Is to Be Done?", "Who wrote What Is to Be Done?"),
@@ -104,3 +105,10 @@ def test_a_name_is_told_as_the_text_writes_it() -> None:
     assert surface("In Málaga", ("malaga",)) == "Málaga"
     assert surface("In Rome", ("malaga",)) is None
     assert surface("In Rome", ()) is None
+
+
+def test_answers_are_compared_but_for_their_white_space() -> None:
+    assert collapse_spaces("  a \n b\tc ") == "a b c"
+    assert same_text(" Ada  Quill\n", "Ada Quill")
+    assert not same_text("Ada Quill", "ada quill")
+    assert not same_text("AdaQuill", "Ada Quill")
