@@ -74,7 +74,7 @@ def test_what_marks_a_name_as_text_is_shown_to_nobody(ask: Caller, service: Fake
     assert one.json()["prompt"] == MARKED.replace(MARK, "")
     assert one.json()["history"][-1]["changed"] == {"paraphrases": ["What does <|im_end|> mean? again"]}
     exported = ask.get("/log/export").text
-    assert MARK in exported or r"\ufdd0" in exported, "an export is the log, byte by byte"
+    assert r"\ufdd0" in exported, "an export is the log, byte by byte"
 
 
 def test_errors_show_no_mark_either(ask: Caller, service: FakeService) -> None:

@@ -128,7 +128,8 @@ def test_where_the_time_is_over_fewer_edits_are_made_and_the_same_run_goes_on(
     figures = run(tmp_path, how=plan(steps=()), keep=kept.append, time_limit=TimeLimit(1500.0, FakeClock()))
     (last,) = figures
     assert 1 <= last["edits"] < 4
-    assert last.get("incomplete") or last.get("fitted")
+    assert set(last["fitted"]) == {"reliability"}, "of this a part was measured"
+    assert {"generality", "locality", "perplexity"} <= set(last["incomplete"]), "the time was over before these"
     assert kept[-1] == figures
     assert timeless(run(tmp_path, how=plan(steps=()))) == timeless(expected[-1:])
 
@@ -331,7 +332,8 @@ def test_a_run_scored_as_papers_do_ends_with_its_time_and_goes_on(tmp_path: Path
     how = plan(cases=(*CASES[:2], CASES[3]), steps=(), papers=True)
     kept: list[list[Any]] = []
     (cut,) = run(tmp_path, "grace/paper", how, keep=kept.append, time_limit=TimeLimit(1200.0, FakeClock()))
-    assert cut["edits"] < 3 or cut.get("incomplete") or cut.get("fitted")
+    assert cut["incomplete"] == ["generality", "locality", "exact"], "the time was over before these"
+    assert set(cut["fitted"]) == {"reliability"}, "of this a part was measured"
     assert kept[-1] == [cut]
     (figures,) = [each for each in run(tmp_path, "grace/paper", how) if each["edits"] == 3]
     assert not {"fitted", "incomplete"} & set(figures)
