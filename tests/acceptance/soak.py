@@ -42,8 +42,7 @@ class Seen:
 def run(minutes: float, folder: Path, model: str = "demo") -> dict[str, Any]:
     prompts = [r.built_prompts(f.subject)[0] for r in load_relations() for f in r.facts]
     with running(folder, "--model", model) as server:
-        assert server._process is not None
-        pid = server._process.pid
+        pid = server.pid
         seen, over = Seen(time.monotonic()), threading.Event()
         jobs = [(_ask, 1), (_ask, 2), (_edit, 3)]
         threads = [

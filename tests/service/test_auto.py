@@ -21,7 +21,7 @@ def failing(service: Service, *editors: str) -> list[str]:
     really = verifier.verify
 
     async def verify(request: EditRequest, edit_id: str, *more: Any) -> Verdict:
-        editor = service._owner.engine.editions._editor_of[edit_id]
+        editor = service.engine.editions.editor_of(edit_id)
         seen.append(editor)
         verdict = await really(request, edit_id, *more)
         problems = (f"not by {editor}",) if editor in editors else verdict.problems
@@ -32,7 +32,7 @@ def failing(service: Service, *editors: str) -> list[str]:
 
 
 def rows(service: Service) -> int:
-    return len(service._owner.engine.editions.owned())
+    return len(service.engine.editions.owned())
 
 
 def tried(report: Any) -> list[tuple[str, list[str]]]:

@@ -22,7 +22,7 @@ CAPITAL = "The capital of Ruritania is"
 
 async def nothing_left(service: Service) -> None:
     assert service.revision == 0
-    assert service._owner.engine.editions.owned() == []
+    assert service.engine.editions.owned() == []
 
 
 @pytest.mark.parametrize(
@@ -54,7 +54,7 @@ def test_a_target_beyond_what_an_editor_holds_is_refused_with_the_reason() -> No
             for name, presets in EDITORS.items():
                 for preset in presets:
                     key = name if preset == "serving" else f"{name}/{preset}"
-                    most = service._owner.engine.editors[key].capabilities.max_target_tokens
+                    most = service.engine.editors[key].capabilities.max_target_tokens
                     if most < 200:
                         with pytest.raises(InvalidRequest, match=f"has 200 tokens; the editor {key} holds {most}"):
                             await edit(service, CAPITAL, "S" * 199, editor=name, preset=preset)
@@ -131,7 +131,7 @@ def test_a_fit_that_diverged_is_refused_and_the_model_untouched(
         async with serving() as service:
             before = exact(await ask(service, CAPITAL))
             for key in AUTO if editor == "auto" else (editor,):
-                monkeypatch.setattr(service._owner.engine.editors[key], "fit", diverging(where))
+                monkeypatch.setattr(service.engine.editors[key], "fit", diverging(where))
             with pytest.raises(EditRejected, match="its fit diverged") as error:
                 await edit(service, CAPITAL, "Strelsau", editor=editor)
             (report,) = error.value.details["report"].values()
@@ -155,11 +155,11 @@ def diverging(where: str) -> Any:
 def test_what_diverged_with_one_editor_may_hold_with_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
     async def story() -> None:
         async with serving() as service:
-            monkeypatch.setattr(service._owner.engine.editors["grace"], "fit", diverging("tensors"))
+            monkeypatch.setattr(service.engine.editors["grace"], "fit", diverging("tensors"))
             view = await edit(service, CAPITAL, "Strelsau")
             assert view.edit.editor == "patcher"
             assert (await ask(service, CAPITAL)).said == "Strelsau"
-            assert len(service._owner.engine.editions.owned()) == 1
+            assert len(service.engine.editions.owned()) == 1
 
     asyncio.run(story())
 
@@ -180,7 +180,7 @@ def test_an_editor_that_hooks_a_subject_wants_it_in_the_prompt() -> None:
 def test_a_conversation_is_edited_as_it_is_served() -> None:
     async def story() -> None:
         async with serving() as service:
-            tokenizer: Any = service._owner.engine.hosted.tokenizer
+            tokenizer: Any = service.engine.hosted.tokenizer
             tokenizer.chat_template = "{% for m in messages %}<{{ m.role }}> {{ m.content }}\n{% endfor %}<assistant>"
             asked = service.answers.render([{"role": "user", "content": CAPITAL}])
             assert asked == f"<user> {CAPITAL}\n<assistant>"

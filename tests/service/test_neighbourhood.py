@@ -123,7 +123,7 @@ def test_a_preview_tells_everything_and_commits_nothing() -> None:
             assert {"same", "cosine", "named"} <= set(shown["signals"])
             assert report["diff"][-1] == {"op": "insert", "text": "Strelsau"}
             assert service.revision == 0
-            assert service._owner.engine.editions.owned() == []
+            assert service.engine.editions.owned() == []
             assert service.recent.forget() == 3
 
     asyncio.run(story())

@@ -13,12 +13,12 @@ CAPITAL, KING = "The capital of Ruritania is", "The king of Zenda was"
 
 
 def held(service: Service) -> set[str]:
-    return set(service._owner.engine.editions.owned())
+    return set(service.engine.editions.owned())
 
 
 async def tidied(service: Service) -> set[str]:
     """What is in memory once what may go has gone."""
-    await asyncio.wrap_future(service._owner.call(lambda: None))  # the step that ended the last request is over
+    await asyncio.wrap_future(service.on_engine(lambda _: None))  # the step that ended the last request is over
     gc.collect()  # a finished request's futures and callbacks hold one another for a while
     async with service.records.writing:
         await service.loader.release(service._pins.oldest, service._pins.in_use)

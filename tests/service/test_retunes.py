@@ -135,7 +135,7 @@ def test_what_would_not_hold_changes_nothing() -> None:
                 await service.retune(made.edit.id, Retune(counter_examples=(CAPITAL,)), ORIGIN)
             assert service.revision == revision
             assert (await ask(service, CAPITAL)).said == "Strelsau"
-            assert set(service._owner.engine.editions.owned()) == {made.edit.id}
+            assert set(service.engine.editions.owned()) == {made.edit.id}
 
     asyncio.run(story())
 
@@ -193,7 +193,7 @@ def test_two_at_once_both_land_and_a_key_repeats_nothing() -> None:
             for _ in range(2):
                 await service.retune(made.edit.id, Retune(widen=1.5), key)
             assert service.revision == 4
-            assert set(service._owner.engine.editions.owned()) == {made.edit.id, *_fits(service, made.edit.id)}
+            assert set(service.engine.editions.owned()) == {made.edit.id, *_fits(service, made.edit.id)}
 
     asyncio.run(story())
 

@@ -18,6 +18,7 @@ from app.domain.errors import (
     UnknownEdit,
 )
 from app.domain.events import Origin
+from app.domain.scope import ScopeRequest
 from app.service.views import EditFilter
 from app.store.sqlite import SqliteLog
 from tests.service.conftest import ORIGIN, Clock, ask, edit, exact, serving
@@ -57,7 +58,7 @@ def test_what_stopped_gives_its_memory_back(monkeypatch: pytest.MonkeyPatch) -> 
         async with serving() as service:
             await edit(service, CAPITAL, "Strelsau")
             assert gc.get_freeze_count()
-            return weakref.ref(service._owner.engine)
+            return weakref.ref(service.engine)
 
     first = asyncio.run(life())
     second = asyncio.run(life())
@@ -169,9 +170,9 @@ def test_an_edit_that_changes_what_it_may_not_is_rejected_and_leaves_nothing() -
             assert error.value.details["report"][CAPITAL]["recent"]["changed"] == 1
             assert (service.revision, service.edits(EditFilter(), 10, None).edits) == (0, ())
             assert exact(await ask(service, CAPITAL)) == exact(before)
-            engine = service._owner.engine
+            engine = service.engine
             assert engine.editions.owned() == []
-            assert engine.scope._rows == {}
+            assert engine.scope.near(ScopeRequest(keys=((CAPITAL,),))) == []
             assert engine.editors["grace"]._first == {}  # type: ignore[attr-defined]
             forced = await edit(service, CAPITAL, "Strelsau", probes=(CAPITAL,), force=True)
             assert forced.state is State.LIVE
@@ -306,9 +307,9 @@ def test_a_cancelled_client_frees_its_slot_and_an_edit_in_its_commit_is_finished
             await asyncio.gather(editing, return_exceptions=True)
             for _ in range(100):
                 await asyncio.sleep(0.01)
-                if service._owner.engine.idle:
+                if service.engine.idle:
                     break
-            assert service._owner.engine.idle
+            assert service.engine.idle
             assert service.revision == service.records.log.head()
             assert (await ask(service, KING)).finish_reason in ("length", "eos_token")
 

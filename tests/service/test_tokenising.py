@@ -58,7 +58,7 @@ def test_prompts_are_tokenised_beside_the_engine_and_the_connections(watched: Wa
 
 
 async def chat(service: Service, said: str) -> None:
-    service._owner.engine.hosted.tokenizer.chat_template = TEMPLATE
+    service.engine.hosted.tokenizer.chat_template = TEMPLATE
     prompt = await asyncio.to_thread(service.answers.render, [{"role": "user", "content": said}])
     await asyncio.to_thread(service.answers.room, prompt)
     await ask(service, prompt)
