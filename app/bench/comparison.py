@@ -193,4 +193,4 @@ def figures(turns: RoundResults[Run], peer: str | None = None) -> dict[str, Any]
     found = {name: runs for name, runs in turns.found.items() if runs}
     first, *others = found
     against = {name: round(ratio(found[first], found[name]), 3) for name in others if peer in (None, name)}
-    return {"runs": {name: median_run(runs).told() for name, runs in found.items()}, "times_as_fast_as": against}
+    return {"runs": {name: median_run(runs).figures() for name, runs in found.items()}, "times_as_fast_as": against}

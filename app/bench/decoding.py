@@ -112,7 +112,7 @@ async def concurrency(bench: Bench) -> dict[str, Any]:
         asked = bench.workload.even(max(4, 2 * at_once), 32, 64)
 
         def keep(turns: RoundResults[Run]) -> None:
-            found[str(at_once)] = median_run(turns.found["errata"]).told() | size(turns, asked, at_once)
+            found[str(at_once)] = median_run(turns.found["errata"]).figures() | size(turns, asked, at_once)
             bench.keep(found)
 
         bench.tell(f"{at_once} requests under way")

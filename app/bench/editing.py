@@ -40,7 +40,7 @@ async def live_edits(bench: Bench) -> dict[str, Any]:
             runs = {name: each for name, each in turns.found.items() if each}
             none, *others = runs
             found[what] = {
-                "runs": {name: median_run(each).told() for name, each in runs.items()},
+                "runs": {name: median_run(each).figures() for name, each in runs.items()},
                 "times_the_seconds_without": {name: round(ratio(runs[none], runs[name]), 3) for name in others},
                 **size(turns, asked, AT_ONCE),
             }
@@ -99,7 +99,7 @@ async def while_editing(bench: Bench) -> dict[str, Any]:
         rounds = turns.found["requests and edits"]
         busy, quiet = [each.busy for each in rounds], [each.quiet for each in rounds]
         return {
-            "runs": {"no edits": median_run(quiet).told(), "while edits are made": median_run(busy).told()},
+            "runs": {"no edits": median_run(quiet).figures(), "while edits are made": median_run(busy).figures()},
             "share_of_the_throughput": round(ratio(busy, quiet), 3),
             "edits_per_s": round(statistics.median(each.edits_per_s for each in rounds), 2),
             "between_tokens_p99_times": round(_p99(busy) / _p99(quiet), 2),

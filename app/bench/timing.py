@@ -40,7 +40,7 @@ class Run:
     def tokens_per_s(self) -> float:
         return self.tokens / self.seconds
 
-    def told(self) -> dict[str, Any]:
+    def figures(self) -> dict[str, Any]:
         """JSON summary: throughput, and times to the first token, between tokens and to the end, in milliseconds."""
         found: dict[str, Any] = {
             "requests": len(self.requests) or None,

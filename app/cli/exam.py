@@ -11,7 +11,7 @@ from app.cli.exits import Exit
 from app.cli.options import Json
 
 PERIOD_S = 1.0
-TOLD = {
+MESSAGES = {
     "off": "There is no judge: ERRATA_JUDGE is off, and scope is decided by the index alone.",
     "sitting": "The judge {judge} sits its exam: {pairs} pairs so far. --wait waits for its end.",
     "serving": "The judge {judge} passed its exam and serves.",
@@ -44,7 +44,7 @@ def exam(
 
 def _tell(found: dict[str, Any], wrong: bool) -> None:
     out = render.out()
-    out.print(render.line(TOLD[found["state"]].format(**found)))
+    out.print(render.line(MESSAGES[found["state"]].format(**found)))
     if found["same"] is not None:
         reached = f"{found['same']:.3f} of the pairs that ask the same, {found['other']:.3f} of the others"
         out.print(render.line(f"Right: {reached}; {found['pass_mark']:.2f} of both is asked."))

@@ -17,7 +17,7 @@ from app.cli.settings import open_store
 from app.cli.tables import Column, print_table
 from app.domain.errors import ErrataError
 from app.domain.events import Origin
-from app.domain.keys import RIGHTS, Key, Right, Role, told_namespaces
+from app.domain.keys import RIGHTS, Key, Right, Role, namespace_names
 from app.service.keyring import Keyring
 from app.service.records import Records
 
@@ -63,7 +63,7 @@ def create(
         told = {"id": key.id, "role": key.role, "name": key.name, "namespaces": list(key.namespaces)}
         render.as_json({**told, "store": where_of(url), "key": text})
         return
-    who = f"{key.id} ({key.role} of {told_namespaces(key.namespaces)}, {key.name})"
+    who = f"{key.id} ({key.role} of {namespace_names(key.namespaces)}, {key.name})"
     typer.echo(f"{who} in {where_of(url)}. Keep this, it is not shown again:", err=True)
     typer.echo(text)
 

@@ -246,7 +246,7 @@ def switched_off(switched_on: bool, namespaces: Iterable[str]) -> str:
     return f"; SWITCHED OFF in {off}" if off else ""
 
 
-def standing(url: str, found: dict[str, Any]) -> None:
+def server_state(url: str, found: dict[str, Any]) -> None:
     """Print the state of a server, as GET /readyz returns it."""
     grid = Table.grid(padding=(0, 2))
     grid.add_column(style="bold", no_wrap=True)

@@ -69,6 +69,6 @@ def status(context: typer.Context, json_: Json = False) -> None:
             "Name another with --url or ERRATA_URL.",
             code=Exit.UNREACHABLE,
         )
-    render.as_json(found) if json_ else render.standing(client.url, found)
+    render.as_json(found) if json_ else render.server_state(client.url, found)
     if not found["ready"]:
         raise typer.Exit(int(Exit.BUSY))

@@ -71,13 +71,13 @@ def check_reach(key: Key | None, *namespaces: str | None) -> None:
         if key is not None and not key.opens(namespace):
             what = "all namespaces together" if namespace is None else f"the namespace {namespace!r}"
             raise Forbidden(
-                f"This key is for {told_namespaces(key.namespaces)}, and this is about {what}: name a namespace that "
+                f"This key is for {namespace_names(key.namespaces)}, and this is about {what}: name a namespace that "
                 f"the key is for, or use another key.",
                 namespaces=list(key.namespaces),
             )
 
 
-def told_namespaces(namespaces: Sequence[str]) -> str:
+def namespace_names(namespaces: Sequence[str]) -> str:
     """The namespaces of a key, in words."""
     if not namespaces:
         return "all namespaces"

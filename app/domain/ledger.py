@@ -131,7 +131,7 @@ class Ledger(Registry):
         """Ids of edits that have run out and that no event has expired yet."""
         return [edit_id for edit_id, at_s in self._expiring.items() if at_s <= now_s]
 
-    def told_whole(self, event: Event) -> Event:
+    def as_recorded(self, event: Event) -> Event:
         """The event as it is recorded at the head: with its effects on edits that it does not name."""
         return with_effects(event, self.entries) if isinstance(event, LivenessChange) else event
 

@@ -13,7 +13,7 @@ from app.engine.client import EngineClient
 from app.engine.controls import plain
 from app.engine.outcome import hit_of
 from app.service.feedback import Feedback
-from app.service.log_lines import edits_told, note
+from app.service.log_lines import edit_fields, note
 from app.service.pins import Pins, items_of, scope_decisions_of
 from app.service.recent_prompts import RecentPrompts
 from app.service.records import Clock, Records
@@ -104,7 +104,7 @@ class Answers:
 
     def _count(self, prompt: str, parameters: GenerationParameters, generation: Generation) -> None:
         hits = [hit.edit_id for hit in generation.hits]
-        note(namespace=parameters.namespace, **edits_told(hits))
+        note(namespace=parameters.namespace, **edit_fields(hits))
         if not parameters.counted:
             return
         self._records.count_hits(hits, self._clock())

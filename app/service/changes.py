@@ -81,7 +81,7 @@ class Changes:
                 return None
             self._records.ledger.check(kind, ids)
             check_read(self._records.ledger, list(ids), read)
-            same = all(self._pins.standing(space).revision == revision for space, revision in seen.items())
+            same = all(self._pins.live_edition(space).revision == revision for space, revision in seen.items())
             event: Any = kind  # each kind takes the ids
             made: Event = event(revision=self._records.revision + 1, at_s=self._clock(), origin=origin, edit_ids=ids)
             return made if same else None
@@ -96,7 +96,7 @@ class Changes:
         leaving = ledger.with_superseded(edit_ids)  # they answer now, and will not once these come back
         for edit_id in edit_ids:
             entry = ledger.entry(edit_id)
-            request, now = entry.request, self._pins.standing(entry.request.namespace)
+            request, now = entry.request, self._pins.live_edition(entry.request.namespace)
             seen.setdefault(request.namespace, now.revision)
             if any(ledger.entries[newer].covers for newer in entry.superseded_by):
                 continue  # it stays superseded

@@ -17,7 +17,7 @@ from app.service.records import Clock, Records
 from app.service.verification import Verdict
 from app.service.views import EditView, OnProgress, kept_report, silent, token_diff
 
-TOLD = ("steps", "converged", "probability", "neurons")
+REPORTED = ("steps", "converged", "probability", "neurons")
 """The facts about a fit that the report contains."""
 
 
@@ -59,7 +59,7 @@ class EditDraft:
         scalars = [value for value in self.fitted.learned.values() if isinstance(value, float)]
         return not (all(map(math.isfinite, scalars)) and finite(self.fitted.tensors.values()))
 
-    def told(self) -> list[dict[str, Any]]:
+    def attempts(self) -> list[dict[str, Any]]:
         """All attempts, for the report; the last one is the one that holds, or that failed last."""
         problems = self.verdict.problems if self.verdict is not None else ()
         last = {"editor": self.editor, "problems": list(problems), "seconds": round(self.cost_s, 4)}
@@ -100,7 +100,7 @@ def preview_of(edit: Edit, draft: EditDraft, stands: str | None) -> EditView:
     return EditView.preview(replace(edit, report={**edit.report, **told}), draft.origin)
 
 
-def scope_told(learned: Mapping[str, Any]) -> dict[str, Any]:
+def scope_facts(learned: Mapping[str, Any]) -> dict[str, Any]:
     """The report's facts about a learned scope: its bound, the share of other questions that it is expected to answer,
     the number of questions behind that share, and the near misses that narrowed it."""
     scope = learned.get("scope")
@@ -130,9 +130,9 @@ class Committer:
         expires_in = draft.request.expires_in_s
         report: dict[str, Any] = {
             **kept_report(draft.verdict.report, whole=draft.dry_run),
-            "tried": draft.told(),
-            "fit": {k: draft.fitted.learned[k] for k in TOLD if k in draft.fitted.learned},
-            **scope_told(draft.fitted.learned),
+            "tried": draft.attempts(),
+            "fit": {k: draft.fitted.learned[k] for k in REPORTED if k in draft.fitted.learned},
+            **scope_facts(draft.fitted.learned),
             "seconds": {phase: round(value, 4) for phase, value in seconds.items()},
         }
         return Edit(

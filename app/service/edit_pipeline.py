@@ -101,7 +101,7 @@ class EditPipeline:
 
     def _bases(self, drafts: list[EditDraft]) -> dict[str, Edition]:
         """The live edits of the drafts' namespaces."""
-        return {draft.request.namespace: self._pins.standing(draft.request.namespace) for draft in drafts}
+        return {draft.request.namespace: self._pins.live_edition(draft.request.namespace) for draft in drafts}
 
     async def _look(self, drafts: list[EditDraft], bases: Mapping[str, Edition]) -> None:
         """Record the present answers to the prompts, the edits superseded and the conflicting edits.
@@ -269,7 +269,7 @@ class EditPipeline:
                 f"The edit was fitted but did not hold when tried, so nothing was committed: {'; '.join(problems)}. "
                 "Reword the target, give paraphrases, or set `force`. See /help/editors#refused-edits.",
                 report={
-                    d.request.prompt: {**kept_report(d.verdict.report), "tried": d.told()}
+                    d.request.prompt: {**kept_report(d.verdict.report), "tried": d.attempts()}
                     for d in hopeless
                     if d.verdict
                 },
@@ -279,7 +279,7 @@ class EditPipeline:
         for draft in failed:
             assert draft.verdict is not None
             hand_over(draft, staying)
-            draft.tried, draft.cost_s = draft.told(), 0.0
+            draft.tried, draft.cost_s = draft.attempts(), 0.0
             if self._engine.holds(draft.id):
                 await self._engine.drop([draft.id])
             draft.editor, draft.further = draft.further[0], draft.further[1:]

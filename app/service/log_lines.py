@@ -92,14 +92,14 @@ def note(**facts: Any) -> None:
         found.update({name: value for name, value in facts.items() if value is not None})
 
 
-def edits_told(edit_ids: Sequence[str]) -> dict[str, Any]:
+def edit_fields(edit_ids: Sequence[str]) -> dict[str, Any]:
     """The log fields for edits: `edit` for one; for several `edits`, up to MOST_NAMED of them, and their `count`."""
     if len(edit_ids) < 2:
         return {"edit": edit_ids[0]} if edit_ids else {}
     return {"edits": list(edit_ids[:MOST_NAMED]), "count": len(edit_ids)}
 
 
-def tell_change(event: Event, ledger: Ledger, *, here: bool) -> None:
+def log_change(event: Event, ledger: Ledger, *, here: bool) -> None:
     """Write one line for a change, once the ledger has its event. Events of other servers over the log (`here` is
     false) and parts of a batch are written at debug level only."""
     said, fields = _of(event, ledger)
@@ -140,7 +140,7 @@ def _of(event: Event, ledger: Ledger) -> tuple[str, dict[str, Any]]:
             edit_ids: Sequence[str] = getattr(event, "edit_ids", ())
             spaces = {ledger.entry(each).request.namespace for each in edit_ids}
             said = f"{'Edit' if len(edit_ids) == 1 else f'{len(edit_ids)} edits'} {DONE[type(event)]}"
-            return said, edits_told(edit_ids) | ({"namespace": spaces.pop()} if len(spaces) == 1 else {})
+            return said, edit_fields(edit_ids) | ({"namespace": spaces.pop()} if len(spaces) == 1 else {})
 
 
 def _by(origin: Origin, keys: Mapping[str, Key]) -> dict[str, Any]:
@@ -151,7 +151,7 @@ def _by(origin: Origin, keys: Mapping[str, Key]) -> dict[str, Any]:
     return {name: value for name, value in told.items() if value is not None}
 
 
-def tell_refusal(error: ErrataError, what: str, namespaces: set[str], origin: Origin, keys: Mapping[str, Key]) -> None:
+def log_refusal(error: ErrataError, what: str, namespaces: set[str], origin: Origin, keys: Mapping[str, Key]) -> None:
     """Write one line about an edit that does not go live. The error's message is left out, because it quotes
     prompts."""
     said = f"{what} {'not made' if isinstance(error, NOT_REFUSED) else 'refused'}: {type(error).__name__}"
@@ -176,8 +176,8 @@ def refusals(
         yield failures
     except ErrataError as error:
         if not unless:
-            tell_refusal(error, what, spaces, origin, keys)
+            log_refusal(error, what, spaces, origin, keys)
         raise
     if not unless:
         for failure in failures:
-            tell_refusal(failure.error, what, {requests[failure.index].namespace}, origin, keys)
+            log_refusal(failure.error, what, {requests[failure.index].namespace}, origin, keys)

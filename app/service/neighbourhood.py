@@ -67,7 +67,7 @@ class Neighbourhood:
     async def neighbours(self, edit_id: str) -> list[EditView]:
         """The live edits about the same as this one, newest first. Raises UnknownEdit."""
         request = self._records.ledger.entry(edit_id).request
-        base = self._pins.standing(request.namespace)
+        base = self._pins.live_edition(request.namespace)
         found = await self._live(request, base, [edit_id], MOST_LIVE)
         return [self._records.view(each) for each in found.values()]
 

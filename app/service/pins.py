@@ -62,7 +62,7 @@ class Pins:
                 self._cached[namespace] = cached  # invented names of empty namespaces are not kept
         return cached
 
-    def standing(self, namespace: str) -> Edition:
+    def live_edition(self, namespace: str) -> Edition:
         """The live edits, whatever the switches say: a new one must stand beside them."""
         current = self.current(namespace)
         if current.edit_ids or self._records.ledger.switched_on(namespace):

@@ -23,7 +23,7 @@ from app.domain.ledger import Ledger
 from app.engine.controls import plain
 from app.service.edit_history import actor_of, history_of, is_by, turned_at
 from app.service.hits import Hits
-from app.service.log_lines import tell_change
+from app.service.log_lines import log_change
 from app.service.views import EditFilter, EditView, Page, Sort
 from app.store import audit
 from app.store.base import Log
@@ -106,7 +106,7 @@ class Records:
                 if self._take_in is not None:
                     await self._take_in(event, self.ledger)
                 self._fold(event, entry_hash)
-                tell_change(event, self.ledger, here=False)
+                log_change(event, self.ledger, here=False)
 
     def check_history(self) -> None:
         """Raises StoreCorrupt unless the log still holds what was folded: it may have been restored or started anew."""
@@ -154,9 +154,9 @@ class Records:
         await uninterrupted(self._append(event))
 
     async def _append(self, event: Event) -> None:
-        event = self.ledger.told_whole(event)
+        event = self.ledger.as_recorded(event)
         self._fold(event, await asyncio.to_thread(self.log.append, event))
-        tell_change(event, self.ledger, here=True)
+        log_change(event, self.ledger, here=True)
 
     def _fold(self, event: Event, entry_hash: str) -> None:
         self.ledger.apply(event)

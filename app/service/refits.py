@@ -114,7 +114,7 @@ class Refitter:
         """The ids of the edits that no longer answer their own prompt as they did when they were committed."""
         fits = {edit.id: name for edit, name in zip(edits, names, strict=True)}
         spaces = {edit.request.namespace for edit in edits}
-        trials = {space: self._pins.standing(space).replacing(fits) for space in spaces}
+        trials = {space: self._pins.live_edition(space).replacing(fits) for space in spaces}
         alone = {  # edits that are switched off or superseded, which must hold when they come back
             edit.id: trials[edit.request.namespace].trying([fits[edit.id]], frozenset())
             for edit in edits

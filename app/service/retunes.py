@@ -49,7 +49,7 @@ class Retune:
             raise InvalidRequest("There is nothing to change: give `widen`, or texts to add.")
 
     @property
-    def told(self) -> dict[str, Any]:
+    def changes(self) -> dict[str, Any]:
         """The change as it is recorded in the log."""
         texts = {name: list(getattr(self, name)) for name in ("paraphrases", "counter_examples", "aliases", "probes")}
         return {"widen": self.widen, **{name: given for name, given in texts.items() if given}}
@@ -102,7 +102,7 @@ class Retuner:
             stands, name = entry.fits(self._records.revision)[-1], new_id()
             try:
                 async with self._locks.taken([request.namespace] if lost else ()):
-                    now = self._pins.standing(request.namespace)
+                    now = self._pins.live_edition(request.namespace)
                     await self._look(entry.request, request, edit_id, now, force=change.force)
                     before = bound_of(await self._verifier.first_token(request.prompt, now), edit_id).get("bound")
                     fitted, verdict = await self._fitted(stands, request, change.widen, now, name, tell)
@@ -201,7 +201,7 @@ class Retuner:
                     f"Edits of {request.namespace} have come to need a second person, so that nobody changes a scope "
                     f"alone: propose an edit by POST /edit."
                 )
-            if entry.fit_id() != stands.id or self._pins.standing(request.namespace).revision != now.revision:
+            if entry.fit_id() != stands.id or self._pins.live_edition(request.namespace).revision != now.revision:
                 return None
             made.append(self._records.revision + 1)
             tried.add(fit_id_of(edit_id, made[0]))
@@ -212,7 +212,7 @@ class Retuner:
                 fit=refit,
                 request=request,
                 report=kept_report(verdict.report),
-                changed=change.told,
+                changed=change.changes,
                 forced=change.force,
             )
 

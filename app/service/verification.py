@@ -20,7 +20,7 @@ ROOM_TOKENS = 32
 """The tokens beyond the target's own that a verified answer may take: enough to see that it does not stop."""
 BEFORE_TOKENS = 16
 """The least number of tokens that are generated of the answer before an edit."""
-TOLD = 20
+MOST_SHOWN = 20
 """The most changed answers that a report shows in full."""
 
 
@@ -178,7 +178,7 @@ class Verifier:
         if beside.live:
             report["live_edits"] = _counted(beside.live, [beside.live[prompt] for prompt in overrun], "changed")
         if beside.recent:
-            report["recent"] = {"asked": len(beside.recent), "changed": len(reached), "shown": reached[:TOLD]}
+            report["recent"] = {"asked": len(beside.recent), "changed": len(reached), "shown": reached[:MOST_SHOWN]}
         if beside.preview:
             report["asked"] = await self._told(request, edit_id, trial, beside, dict(zip(asked, told, strict=True)))
         return Verdict(

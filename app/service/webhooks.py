@@ -142,7 +142,7 @@ class Webhooks:
         self._tests = {each: tests for each, tests in found.items() if each in known}
         return delivery
 
-    async def told(self, hook_id: str) -> tuple[int, list[Delivery]]:
+    async def deliveries(self, hook_id: str) -> tuple[int, list[Delivery]]:
         """The revision up to which a webhook has been notified, and its last deliveries, newest first. Raises
         UnknownWebhook."""
         hook = self._records.ledger.check_webhook(hook_id)

@@ -65,7 +65,7 @@ def verify(rows: Iterable[str], seal: Seal = PLAIN) -> VerifiedAudit:
             last = revision
             if first == 1:
                 if isinstance(event, LivenessChange) and (event.revived or event.superseded):
-                    whole = ledger.told_whole(event)
+                    whole = ledger.as_recorded(event)
                     if whole != event:
                         raise ValueError("it tells other effects on edits than it has")
                 ledger.apply(event)

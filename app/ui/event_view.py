@@ -21,7 +21,7 @@ from app.domain.events import (
     WebhookRemoved,
     WebhookSet,
 )
-from app.domain.keys import told_namespaces
+from app.domain.keys import namespace_names
 from app.domain.webhooks import server_of
 from app.service.edit_history import namespaces_of
 from app.ui import words
@@ -78,7 +78,7 @@ def event_view_of(visit: Visit, event: Event, entry_hash: str = "") -> EventView
         case KeyCreated(key_id=key_id, name=name, role=role):
             what = f"{key_id} for {name}, role {role}"
             if event.namespaces:
-                what += f", for {told_namespaces(event.namespaces)}"
+                what += f", for {namespace_names(event.namespaces)}"
         case KeyRevoked(key_id=key_id):
             what = key_id
         case PolicySet(namespace=namespace, second_person=second_person):

@@ -61,7 +61,7 @@ async def create(visit: Visit) -> Response:
 
 async def show(visit: Visit) -> Response:
     hook = visit.service.records.ledger.check_webhook(visit.request.path_params["id"])
-    told_to, deliveries = await visit.service.webhooks.told(hook.id)
+    told_to, deliveries = await visit.service.webhooks.deliveries(hook.id)
     return visit.page(
         "webhook.html",
         title="Webhook",

@@ -212,7 +212,7 @@ class FakeService(FakeGenerating, FakeChanges):
         self.records.ledger.check(EditRetuned, [edit_id])
         entry = self.records.ledger.entry(edit_id)
         fit = Refit(edit_id=edit_id, learned=entry.learned, tensors=b"")
-        told: Any = {"report": {"exact": True}, "changed": change.told, "forced": change.force}
+        told: Any = {"report": {"exact": True}, "changed": change.changes, "forced": change.force}
         await self._append(EditRetuned, origin, fit=fit, request=change.of(entry.request), **told)
         return self.records.view(edit_id)
 

@@ -17,12 +17,12 @@ def test_percentiles_are_of_the_values_that_came() -> None:
 
 def test_a_run_tells_when_its_tokens_came() -> None:
     run = Run(2.0, 4, [TimedRequest(1.0, [1.5, 1.6, 1.9]), TimedRequest(1.0, [2.0])])
-    told = run.told()
+    told = run.figures()
     assert (told["tokens_per_s"], told["requests"]) == (2.0, 2)
     assert told["first_token_ms"] == {"p50": 500.0, "p95": 1000.0, "p99": 1000.0}
     assert told["between_tokens_ms"] == {"p50": 100.0, "p95": 300.0, "p99": 300.0}
     assert told["whole_ms"]["p99"] == 1000.0
-    assert "first_token_ms" not in Run(2.0, 4).told(), "who does not tell is not made up for"
+    assert "first_token_ms" not in Run(2.0, 4).figures(), "who does not tell is not made up for"
 
 
 def test_a_ratio_is_of_runs_of_one_round() -> None:
@@ -34,7 +34,7 @@ def test_a_ratio_is_of_runs_of_one_round() -> None:
 
 
 def result() -> Any:
-    run = Run(2.0, 4, [TimedRequest(1.0, [1.5, 1.6, 1.9]), TimedRequest(1.0, [2.0])]).told()
+    run = Run(2.0, 4, [TimedRequest(1.0, [1.5, 1.6, 1.9]), TimedRequest(1.0, [2.0])]).figures()
     return {
         "date": "2026-11-21", "command": "errata bench", "model": "random-47m", "machine": {"description": "2 CPUs"},
         "sections": {

@@ -42,7 +42,7 @@ class Story:
         self.apply(kind(revision=at, at_s=float(at), origin=origin, proposal_id=proposal_id, **fields))
 
     def apply(self, event: Event) -> None:
-        self.ledger.apply(self.ledger.told_whole(event))
+        self.ledger.apply(self.ledger.as_recorded(event))
 
     def approval(self, proposal_id: str, revision: int) -> Origin:
         proposer = Proposer(proposal_id=proposal_id, revision=revision, actor="pat", key_id="k1")

@@ -130,7 +130,7 @@ class LedgerAgainstModel(RuleBasedStateMachine):
         self.ledger, self.events, self.lives = Ledger(), [], [{name: [] for name in NAMESPACES}]
 
     def apply(self, event):
-        told = self.ledger.told_whole(event)
+        told = self.ledger.as_recorded(event)
         if Model(self.events).allows(event):
             before = Model(self.events)
             self.ledger.apply(told)

@@ -9,7 +9,7 @@ import pytest
 from app.domain.edit import EditRequest
 from app.domain.errors import ErrataError, ScopeConflict
 from app.domain.events import Origin
-from app.service.log_lines import collected, edits_told, note, refusals
+from app.service.log_lines import collected, edit_fields, note, refusals
 from tests.service.conftest import ORIGIN, Clock, ask, edit, serving
 
 CAPITAL = "The capital of Ruritania is"
@@ -52,9 +52,9 @@ def test_facts_are_those_of_one_request() -> None:
 
 
 def test_many_edits_are_counted() -> None:
-    assert edits_told([]) == {}
-    assert edits_told(["a"]) == {"edit": "a"}
-    assert edits_told([str(n) for n in range(100)]) == {"edits": [str(n) for n in range(20)], "count": 100}
+    assert edit_fields([]) == {}
+    assert edit_fields(["a"]) == {"edit": "a"}
+    assert edit_fields([str(n) for n in range(100)]) == {"edits": [str(n) for n in range(20)], "count": 100}
 
 
 def test_a_service_tells_what_it_published_refused_and_let_expire_and_which_edit_answered(

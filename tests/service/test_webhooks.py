@@ -63,7 +63,7 @@ def test_changes_are_told_in_their_order_and_once(receiver: Receiver, log: Memor
             }
         ]
         assert (second["actor"], second["reason"], second["revision"]) == ("ada", "no", 3)
-        cursor, deliveries = await server.webhooks.told(hook_id)
+        cursor, deliveries = await server.webhooks.deliveries(hook_id)
         assert cursor == 3
         assert [(each.outcome, each.status, each.attempts) for each in deliveries] == [("delivered", 204, 1)] * 2
 
@@ -121,11 +121,11 @@ def test_what_fails_is_tried_again_later_and_later_and_holds_its_place(receiver:
         assert waits == sorted(waits)
         assert waits[-1] >= 4
         assert {each["delivery"] for each in receiver.told} == {f"{hook_id}-2"}
-        _, (waiting,) = await server.webhooks.told(hook_id)
+        _, (waiting,) = await server.webhooks.deliveries(hook_id)
         assert (waiting.outcome, waiting.attempts, waiting.status) == ("waiting", 4, 500)
         receiver.status, receiver.now_s = 200, receiver.now_s + 60
         await server.advance()
-        _, deliveries = await server.webhooks.told(hook_id)
+        _, deliveries = await server.webhooks.deliveries(hook_id)
         assert [(each.id, each.outcome, each.attempts) for each in reversed(deliveries)] == [
             (f"{hook_id}-2", "delivered", 5),
             (f"{hook_id}-3", "delivered", 1),
@@ -146,7 +146,7 @@ def test_what_never_arrives_is_given_up_and_the_rest_goes_on(receiver: Receiver,
         receiver.status = 200
         await server.write(lambda at: SwitchSet(revision=at, at_s=1.0, origin=Origin(), namespace=None, on=False))
         await server.advance()
-        _, deliveries = await server.webhooks.told(hook_id)
+        _, deliveries = await server.webhooks.deliveries(hook_id)
         assert [(each.kind, each.outcome, each.attempts) for each in reversed(deliveries)] == [
             ("publish", "given_up", MOST_ATTEMPTS),
             ("switch", "delivered", 1),
@@ -167,7 +167,7 @@ def test_a_name_that_no_host_can_have_is_a_failed_delivery(receiver: Receiver, l
         await server.write(lambda at: committed(at, "e1"))
         await server.advance()
         found = await server.webhooks.test(hook_id, "ada")
-        _, deliveries = await server.webhooks.told(hook_id)
+        _, deliveries = await server.webhooks.deliveries(hook_id)
         assert {(each.kind, each.outcome) for each in deliveries} == {("publish", "waiting"), ("test", "given_up")}
         assert "no host" in (found.problem or "")
 
@@ -242,7 +242,7 @@ def test_only_what_was_asked_for_is_told(receiver: Receiver, log: MemoryLog) -> 
         await server.advance()
         told = [(each["event"], each.get("namespace", each.get("edits", [{}])[0].get("id"))) for each in receiver.told]
         assert told == [("publish", "e2"), ("switch", "production"), ("switch", None)]
-        cursor, _ = await server.webhooks.told(hook_id)
+        cursor, _ = await server.webhooks.deliveries(hook_id)
         assert cursor == server.records.revision
 
     run(story())
@@ -276,7 +276,7 @@ def test_a_test_is_sent_once_and_listed(receiver: Receiver, log: MemoryLog) -> N
         assert (lost.outcome, lost.status) == ("given_up", 404)
         await server.advance()
         assert len(receiver.requests) == 2
-        _, deliveries = await server.webhooks.told(hook_id)
+        _, deliveries = await server.webhooks.deliveries(hook_id)
         assert {each.id for each in deliveries} == {arrived.id, lost.id}
         await server.webhooks.remove(hook_id, Origin())
         assert hook_id not in server.webhooks._tests

@@ -38,7 +38,7 @@ def a_log() -> MemoryLog:
         switched(4, None, False),
     ]
     for event in events:
-        told = ledger.told_whole(event)
+        told = ledger.as_recorded(event)
         log.append(told)
         ledger.apply(told)
     return log

@@ -68,7 +68,7 @@ def routes(service: "Service") -> APIRouter:
     )
     async def webhook_deliveries(hook_id: Id) -> DeliveriesOut:
         """The last 50 messages, with the number of attempts and the outcome of each."""
-        told_to, found = await service.webhooks.told(hook_id)
+        told_to, found = await service.webhooks.deliveries(hook_id)
         return DeliveriesOut(deliveries=list(map(DeliveryOut.of, found)), told_to=told_to, revision=service.revision)
 
     return router
