@@ -137,19 +137,19 @@ def test_an_event_is_recorded_with_its_effects_on_edits_that_it_does_not_name(he
     ledger, event = folded(SIXTH[:head]), SIXTH[head]
     before = deepcopy(all_of(ledger))
     bare = replace(event, **{name: none for name, none in EFFECTS.items() if hasattr(event, name)})
-    assert ledger.told_whole(bare) == event
+    assert ledger.as_recorded(bare) == event
     assert all_of(ledger) == before, "what would follow is worked out on copies"
 
 
 def test_effects_reach_through_a_chain_of_corrections() -> None:
     ledger = folded([committed(1, "c"), committed(2, "b", supersedes=("c",)), committed(3, "a", supersedes=("b",))])
-    assert ledger.told_whole(rolled_back(4, "b")) == rolled_back(4, "b"), "the newest still covers the oldest"
-    assert ledger.told_whole(rolled_back(4, "a")) == replace(rolled_back(4, "a"), revived=("b",))
-    assert ledger.told_whole(rolled_back(4, "a", "b")) == replace(rolled_back(4, "a", "b"), revived=("c",))
+    assert ledger.as_recorded(rolled_back(4, "b")) == rolled_back(4, "b"), "the newest still covers the oldest"
+    assert ledger.as_recorded(rolled_back(4, "a")) == replace(rolled_back(4, "a"), revived=("b",))
+    assert ledger.as_recorded(rolled_back(4, "a", "b")) == replace(rolled_back(4, "a", "b"), revived=("c",))
     newest = committed(4, "d", supersedes=("a",))
-    assert ledger.told_whole(newest) == replace(newest, superseded=("a",))
+    assert ledger.as_recorded(newest) == replace(newest, superseded=("a",))
     unknown = rolled_back(4, "nobody")
-    assert ledger.told_whole(unknown) is unknown, "to apply it raises why"
+    assert ledger.as_recorded(unknown) is unknown, "to apply it raises why"
     assert set(ledger.with_superseded(["a"])) == {"a", "b", "c"}
     assert set(ledger.with_superseded(["b", "c"])) == {"b", "c"}
     assert ledger.with_superseded([]) == ()
@@ -160,7 +160,7 @@ def test_a_batchs_edits_take_effect_when_it_is_closed() -> None:
     assert [len(ledger.entry(each).history) for each in "abc"] == [1, 1, 1], "a staged edit touches no other"
     assert ledger.last_change("default") == 1, "no request sees a staged edit"
     close = closed(4, "B", "b", "c")
-    assert ledger.told_whole(close) == replace(close, superseded=("a",))
+    assert ledger.as_recorded(close) == replace(close, superseded=("a",))
     ledger.apply(close)
     assert [len(ledger.entry(each).history) for each in "abc"] == [2, 2, 2]
     assert [ledger.state(each) for each in "abc"] == [State.SUPERSEDED, State.LIVE, State.LIVE]

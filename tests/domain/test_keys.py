@@ -8,7 +8,7 @@ import pytest
 
 from app.domain import keys
 from app.domain.errors import Forbidden
-from app.domain.keys import Key, Role, check_reach, key_of, new_key, signed, told_namespaces
+from app.domain.keys import Key, Role, check_reach, key_of, namespace_names, new_key, signed
 
 
 def test_every_attempt_takes_the_same_steps(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -51,7 +51,7 @@ def test_a_new_key_is_what_was_asked_for_and_no_two_are_alike() -> None:
 
 
 def test_what_a_key_is_for_is_told_where_it_does_not_reach() -> None:
-    assert [told_namespaces(names) for names in ((), ("a",), ("a", "b"))] == [
+    assert [namespace_names(names) for names in ((), ("a",), ("a", "b"))] == [
         "all namespaces",
         "the namespace a",
         "the namespaces a, b",
