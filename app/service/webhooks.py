@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from app.domain.edit import NAMESPACE, NAMESPACE_RULE
-from app.domain.errors import ErrataError, IdempotencyMismatch, InvalidRequest, RevisionGone, StateConflict
+from app.domain.errors import ErrataError, InvalidRequest, RevisionGone, StateConflict, StoreUnavailable
 from app.domain.events import Event, Origin, WebhookRemoved, WebhookSet
 from app.domain.webhooks import KINDS, Webhook
 from app.service.records import Clock, Records
@@ -107,8 +107,10 @@ class Webhooks:
 
         try:
             await self._records.write(made)
-        except (StateConflict, IdempotencyMismatch):
-            await asyncio.to_thread(log.drop, [f"{PREFIX}{hook_id}-secret"])
+        except BaseException as error:
+            unknown = isinstance(error, StoreUnavailable)  # the event may be in the log, and needs its secret then
+            if not unknown and hook_id not in self._records.ledger.webhooks:
+                await asyncio.to_thread(log.drop, [f"{PREFIX}{hook_id}-secret"])
             raise
         return self._records.ledger.check_webhook(hook_id), secret
 

@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
-from app.domain.errors import IdempotencyMismatch, StateConflict, UnknownWebhook
+from app.domain.errors import IdempotencyMismatch, InvalidRequest, StateConflict, UnknownWebhook
 from app.domain.events import EditsRolledBack, Origin, SwitchSet
 from app.service.webhooks import LEASE_S, MOST_ATTEMPTS
 from app.store.memory import MemoryLog
@@ -295,6 +295,22 @@ def test_the_same_again_under_a_key_sets_up_none(receiver: Receiver, log: Memory
             await server.webhooks.create(URL, ["rollback"], (), replace(origin, digest="other"))
         assert len(server.records.ledger.webhooks) == 1
         assert len([name for name in log.names() if name.endswith("-secret")]) == 1
+
+    run(story())
+
+
+def test_a_webhook_that_could_not_be_set_up_leaves_no_secret(receiver: Receiver, log: MemoryLog) -> None:
+    async def story() -> None:
+        server = receiver.server(log)
+        with pytest.raises(InvalidRequest, match="surrogate"):
+            await server.webhooks.create(URL, ["publish"], (), Origin(reason="\ud800"))
+        async with server.records.writing:
+            waiting = asyncio.create_task(hooked(server))
+            while not log.names():
+                await asyncio.sleep(0.001)
+            waiting.cancel()
+            await asyncio.gather(waiting, return_exceptions=True)
+        assert (server.records.ledger.webhooks, log.names()) == ({}, [])
 
     run(story())
 

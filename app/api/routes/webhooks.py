@@ -40,7 +40,8 @@ def routes(service: "Service") -> APIRouter:
         asker: Asker, body: Annotated[WebhookBody, Body(openapi_examples=EXAMPLES)]
     ) -> MadeWebhook:
         """Each change of these kinds is posted to the address once it is in the log, signed with the secret, which only
-        this answer shows. The guide describes the message, its signature and the addresses that are refused."""
+        this answer shows. Edits that are refused change nothing and are not told. The guide describes the message, its
+        signature and the addresses that are refused."""
         origin = because(asker, body.reason, "webhook", body)
         service.check_change(origin)
         hook, secret = await service.webhooks.create(body.url, body.kinds, body.namespaces, origin)
