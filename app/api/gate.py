@@ -34,7 +34,7 @@ LOOKED_AT = frozenset(
 REACHED = frozenset(
     {
         "", "generate", "generate_stream", "v1", "edit", "edits", "rollback", "probes", "recent", "scope", "jobs",
-        "namespaces", "switch", "editors",
+        "namespaces", "switch", "editors", "proposals",
     }
 )  # fmt: skip
 """The first parts of the paths open to a key for some namespaces: each route there checks the namespaces concerned."""

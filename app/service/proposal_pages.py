@@ -16,12 +16,16 @@ class ProposalFilter:
 
     state: ProposalState | None = None
     namespace: str | None = None
+    namespaces: frozenset[str] | None = None
+    """The namespaces within which all of a proposal's edits must be."""
     actor: str | None = None
 
     def takes(self, proposal: Proposal, keys: Mapping[str, Key]) -> bool:
         if self.state is not None and proposal.state is not self.state:
             return False
         if self.namespace is not None and self.namespace not in proposal.namespaces:
+            return False
+        if self.namespaces is not None and not self.namespaces.issuperset(proposal.namespaces):
             return False
         return self.actor is None or is_by(proposal.origin, self.actor, keys)
 

@@ -18,7 +18,7 @@ from app.service.views import EditResults, OnProgress
 from app.ui.desk import HERE, Desk
 from app.ui.drafts import Draft, Preview, Previews, border_of, bound_of, rows_of, standing
 from app.ui.forms import lined
-from app.ui.proposals import is_own, revised_here
+from app.ui.proposals import is_own, proposal_of, revised_here
 from app.ui.question import AskedQuestion, answers, may_ask
 from app.ui.visit import Visit
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from app.service.jobs import Job
 
 
-KEPT = ("aliases", "metadata", "editor", "preset", "seed")
+KEPT = ("aliases", "metadata", "editor", "preset", "seed", "promoted_from")
 """The parts of a proposal for which the form has no field."""
 
 
@@ -61,7 +61,7 @@ class CorrectionPages:
 
     async def revise(self, visit: Visit) -> Response:
         """Show the form with the visitor's own proposal, for changes."""
-        proposal = visit.service.records.ledger.approval.proposal(visit.request.path_params["id"])
+        proposal = proposal_of(visit)
         if not (is_own(visit, proposal) and revised_here(visit, proposal)):
             raise Forbidden("This proposal is not yours to revise here: only who made it may revise it.")
         request = proposal.edits[0].request

@@ -154,9 +154,13 @@ def _factor(text: str) -> float:
 
 
 def _left_alone(visit: Visit, proposal_id: str) -> tuple[str, ...]:
-    """The counter-examples of the proposal that is revised, for which the form has no field."""
+    """The counter-examples of the proposal that is revised, for which the form has no field. Raises Forbidden for a
+    proposal that the visitor may not reach."""
     found = visit.service.records.ledger.approval.proposals.get(proposal_id)
-    texts = () if found is None else found.edits[0].request.counter_examples
+    if found is None:
+        return ()
+    visit.check_reach(*found.namespaces)
+    texts = found.edits[0].request.counter_examples
     return tuple(map(visit.service.answers.question, texts))
 
 

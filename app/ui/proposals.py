@@ -52,8 +52,9 @@ class ProposalPages:
         self._trials: dict[str, str] = {}
 
     def routes(self) -> list[Route]:
-        see = partial(self._desk.route, right=Right.READ)
-        edit, own = partial(self._desk.route, right=Right.EDIT), partial(self._desk.route, right=Right.PROPOSE)
+        see = partial(self._desk.route, right=Right.READ, reached=True)
+        edit = partial(self._desk.route, right=Right.EDIT, reached=True)
+        own = partial(self._desk.route, right=Right.PROPOSE, reached=True)
         return [
             see("/proposals", get=self.listing),
             see("/proposals/{id}", get=self.show),
@@ -71,7 +72,10 @@ class ProposalPages:
         asked |= {name: visit.query.get(name, "").strip() for name in asked if name in visit.query}
         if asked["state"] and asked["state"] not in set(ProposalState):
             raise InvalidRequest("There is no such state: choose one from the list.")
+        if asked["namespace"]:
+            visit.check_reach(asked["namespace"])
         where = ProposalFilter(
+            namespaces=None if visit.key is None or not visit.key.namespaces else frozenset(visit.key.namespaces),
             state=ProposalState(asked["state"]) if asked["state"] else None,
             namespace=asked["namespace"] or None,
             actor=asked["actor"] or None,
@@ -92,7 +96,7 @@ class ProposalPages:
         )
 
     async def show(self, visit: Visit) -> Response:
-        return self._shown(visit, _proposal(visit))
+        return self._shown(visit, proposal_of(visit))
 
     def _shown(self, visit: Visit, proposal: Proposal, problem: Any = None, trial: Sequence[EditView] = ()) -> Response:
         """The proposal's page, with what its preview found or, in its place, a trial."""
@@ -121,7 +125,7 @@ class ProposalPages:
     async def approve(self, visit: Visit) -> Response:
         """Publish a proposal by a job, because fitting and checking it again takes seconds. A form that is sent twice
         publishes once."""
-        proposal = _proposal(visit)
+        proposal = proposal_of(visit)
         job = visit.job(self._jobs.get(proposal.id))
         if job is None or job.outcome != "running":
             origin, read = visit.origin(visit.form.reason(), "approve", proposal.id), visit.read()
@@ -140,7 +144,7 @@ class ProposalPages:
         return visit.to(f"{HERE}/proposals/{proposal.id}/publishing")
 
     async def publishing(self, visit: Visit) -> Response:
-        proposal = _proposal(visit)
+        proposal = proposal_of(visit)
         job = visit.job(self._jobs.get(proposal.id))
         if job is None:
             return visit.to(f"{HERE}/proposals/{proposal.id}")
@@ -161,7 +165,7 @@ class ProposalPages:
 
     async def attempt(self, visit: Visit) -> Response:
         """Try a proposal by a job, beside the edits that are live and on the questions that were asked lately."""
-        proposal = _proposal(visit)
+        proposal = proposal_of(visit)
         job = visit.job(self._trials.get(proposal.id))
         if job is None or job.outcome != "running":
             requests = [each.request for each in proposal.edits]
@@ -176,7 +180,7 @@ class ProposalPages:
         return visit.to(f"{HERE}/proposals/{proposal.id}/tried")
 
     async def tried(self, visit: Visit) -> Response:
-        proposal = _proposal(visit)
+        proposal = proposal_of(visit)
         job = visit.job(self._trials.get(proposal.id))
         if job is None:
             return visit.to(f"{HERE}/proposals/{proposal.id}")
@@ -193,7 +197,7 @@ class ProposalPages:
         return self._shown(visit, proposal, trial=views if same else ())
 
     async def send_back(self, visit: Visit) -> Response:
-        proposal = _proposal(visit)
+        proposal = proposal_of(visit)
         try:
             origin = visit.origin(visit.form.reason(), "return", proposal.id)
             if visit.service.records.done_under(origin) is None:
@@ -205,7 +209,7 @@ class ProposalPages:
     # -- for the proposer
 
     async def withdraw(self, visit: Visit) -> Response:
-        proposal = _proposal(visit)
+        proposal = proposal_of(visit)
         try:
             origin = visit.origin(visit.form.reason(), "withdraw", proposal.id)
             if visit.service.records.done_under(origin) is None:
@@ -227,8 +231,12 @@ def revised_here(visit: Visit, proposal: Proposal) -> bool:
     return Draft.of_request(visit, request, None).question.prompt(visit) == request.prompt
 
 
-def _proposal(visit: Visit) -> Proposal:
-    return visit.service.records.ledger.approval.proposal(visit.request.path_params["id"])
+def proposal_of(visit: Visit) -> Proposal:
+    """The proposal of the address. Raises UnknownProposal, and Forbidden for a namespace that the visitor may not
+    reach."""
+    found = visit.service.records.ledger.approval.proposal(visit.request.path_params["id"])
+    visit.check_reach(*found.namespaces)
+    return found
 
 
 def _tried_item(item: ProposalItem, view: EditView) -> ProposalItem:

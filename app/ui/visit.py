@@ -148,9 +148,10 @@ class Visit:
 
     def _standing(self) -> dict[str, Any]:
         """The state of the server, for the head of every page and its banner."""
-        status, off = self.service.status(), self.service.records.ledger.off
+        status, ledger = self.service.status(), self.service.records.ledger
         return {
             "status": status,
-            "off": [name for name, spans in off.items() if spans and spans[-1][1] == NEVER],
+            "off": [name for name, spans in ledger.off.items() if spans and spans[-1][1] == NEVER],
+            "pending": sum(all(map(self.opens, each.namespaces)) for each in ledger.approval.pending()),
             "away": status.log_silence_s > SILENT_S,
         }

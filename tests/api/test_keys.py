@@ -69,14 +69,17 @@ def test_a_key_for_staging_touches_nothing_else(
     """Every request of the table is about `default`, or about all namespaces."""
     edit = ask("POST", "/edit", json={"prompt": "Secret?", "target": "hidden"}, headers=boss).json()
     service.recent.add_all("default", ["hidden"])
+    proposer = bearer(made(service, Role.PROPOSER, "pat"))
+    proposal = ask("POST", "/edit", json={"prompt": "Secret too?", "target": "hidden"}, headers=proposer).json()
     key, before = key_for(ask, boss, role=role), service.revision
-    path = path.replace("ed_x", edit["id"])
+    path = path.replace("ed_x", edit["id"]).replace("pr_x", proposal["id"])
     if isinstance(body, dict) and body.get("ids"):
         body = {**body, "ids": [edit["id"]]}
     answer = ask(method, path, json=body, headers=key)
     assert service.revision == before
     assert service.recent.counts() == {"default": 1}
-    seen = {"/edits", "/namespaces", "/switch", "/editors", "/recent", "/scope/exam", "/v1/models", "/v1/models/fake"}
+    seen = {"/edits", "/proposals", "/namespaces", "/switch", "/editors", "/recent", "/scope/exam"}
+    seen |= {"/v1/models", "/v1/models/fake"}
     if method == "GET" and path in seen:
         assert answer.status_code == 200
         assert not any(word in answer.text for word in ("hidden", "Secret", '"default"'))
@@ -114,6 +117,27 @@ def test_a_key_for_staging_works_there(ask: Caller, service: FakeService, boss: 
         assert answer.status_code == 200, (path, answer.text)
     assert service.records.ledger.live_count("default") == 1
     assert service.records.ledger.live_count("staging") == 0
+
+
+def test_a_proposal_is_reached_by_keys_of_its_namespace(
+    ask: Caller, service: FakeService, boss: dict[str, str]
+) -> None:
+    body = {"prompt": "Who?", "target": "Ada", "namespace": "staging"}
+    pat, ed = (key_for(ask, boss, role=role, name=name) for role, name in (("proposer", "pat"), ("editor", "ed")))
+    everywhere = bearer(made(service, Role.PROPOSER, "quin"))
+    other = ask("POST", "/edit", json={**body, "namespace": "production"}, headers=everywhere).headers["location"]
+    mine = ask("POST", "/edit", json=body, headers=pat).headers["location"]
+    assert ask("GET", mine, headers=pat).json()["state"] == "pending"
+    listed = ask("GET", "/proposals", headers=pat).json()
+    assert ([f"/proposals/{each['id']}" for each in listed["proposals"]], listed["pending"]) == ([mine], 1)
+    assert ask("GET", "/proposals", headers=boss).json()["pending"] == 2
+    assert ask("GET", "/proposals?namespace=production", headers=pat).status_code == 403
+    elsewhere = {**body, "namespace": "production", "target": "Eve"}
+    assert ask("PUT", mine, json=elsewhere, headers=pat).status_code == 403
+    assert ask("PUT", mine, json={**body, "target": "Eve"}, headers=pat).json()["edits"][0]["target"] == "Eve"
+    assert ask("POST", f"{other}/approve", headers=ed).status_code == 403
+    assert ask("POST", f"{mine}/approve", headers=ed).json()["target"] == "Eve"
+    assert ask("GET", mine, headers=pat).json()["state"] == "published"
 
 
 def test_a_job_is_seen_by_keys_of_its_namespace(ask: Caller, service: FakeService, boss: dict[str, str]) -> None:

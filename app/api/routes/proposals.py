@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from fastapi import APIRouter, Body, Path, Query, Response
 
-from app.api.deps import Asker, Read, because
+from app.api.deps import Asker, Holder, Read, because
 from app.api.metrics import Metrics
 from app.api.openapi import raises
 from app.api.routes.changes import Why
@@ -23,6 +23,7 @@ from app.api.schemas.proposals import (
     ProposalsQuery,
     ReturnBody,
 )
+from app.domain.approval import Proposal
 from app.domain.errors import (
     EditRejected,
     Forbidden,
@@ -38,6 +39,7 @@ from app.domain.errors import (
     UnknownEdit,
     UnknownProposal,
 )
+from app.domain.keys import check_reach
 from app.service.proposal_pages import ProposalFilter, page_of
 
 if TYPE_CHECKING:
@@ -53,17 +55,30 @@ RETURN = {"why": {"value": {"reason": "The source says April, not March"}}}
 def routes(service: "Service", metrics: Metrics) -> APIRouter:
     router = APIRouter(tags=["edits"])
 
+    def reached(proposal_id: Id, holder: Holder) -> Proposal:
+        """The proposal of the path. Raises UnknownProposal, and Forbidden for a namespace that the key does not
+        open."""
+        found = service.records.ledger.approval.proposal(proposal_id)
+        check_reach(holder, *found.namespaces)
+        return found
+
     @router.get("/proposals", responses=raises(), summary="List proposals, newest first")
-    async def list_proposals(query: Annotated[ProposalsQuery, Query()]) -> ProposalsOut:
-        where = ProposalFilter(state=query.state, namespace=query.namespace, actor=query.actor)
+    async def list_proposals(query: Annotated[ProposalsQuery, Query()], holder: Holder) -> ProposalsOut:
+        """A key for some namespaces sees only the proposals whose edits are all of these."""
+        if query.namespace is not None:
+            check_reach(holder, query.namespace)
+        own = None if holder is None or not holder.namespaces else frozenset(holder.namespaces)
+        where = ProposalFilter(state=query.state, namespace=query.namespace, namespaces=own, actor=query.actor)
         ledger = service.records.ledger
         found, onwards = page_of(ledger, where, query.limit, query.cursor)
-        return ProposalsOut.of(found, len(ledger.approval.pending()), onwards)
+        waiting = ProposalFilter(namespaces=own)
+        pending = sum(waiting.takes(each, ledger.keys) for each in ledger.approval.pending())
+        return ProposalsOut.of(found, pending, onwards)
 
     @router.get("/proposals/{proposal_id}", responses=raises(UnknownProposal), summary="One proposal, with its history")
-    async def one_proposal(proposal_id: Id, response: Response) -> ProposalOut:
+    async def one_proposal(proposal_id: Id, holder: Holder, response: Response) -> ProposalOut:
         """`ETag` is the proposal's revision, for use in `If-Match`."""
-        found = service.records.ledger.approval.proposal(proposal_id)
+        found = reached(proposal_id, holder)
         response.headers["ETag"] = f'"{found.revision}"'
         return ProposalOut.of(found)
 
@@ -71,16 +86,18 @@ def routes(service: "Service", metrics: Metrics) -> APIRouter:
     async def revise(
         proposal_id: Id,
         asker: Asker,
+        holder: Holder,
         read: Read,
         body: Annotated[OneOrBatch, Body(openapi_examples=EXAMPLES)],
     ) -> ProposalOut:
         """Replaces the proposed edits by a body of `POST /edit`. The proposal is previewed and waits again."""
-        service.records.ledger.approval.proposal(proposal_id)  # an unknown one is told before what is wrong with a body
+        reached(proposal_id, holder)  # an unknown one is told before what is wrong with a body
         if body.dry_run:
             raise InvalidRequest("A proposal is previewed by POST /edit with `dry_run`: leave it out here.")
         batch = isinstance(body, BatchBody)
         atomic = not isinstance(body, BatchBody) or body.atomic
         requests = await asyncio.to_thread(requests_of, body, asker, service.answers.render)
+        check_reach(holder, *(each.namespace for each in requests))
         how: dict[str, Any] = {"atomic": atomic, "batch": batch, "read": read}
         results = await service.proposals.revise(proposal_id, requests, asker, **how)
         assert results.proposal is not None
@@ -89,9 +106,12 @@ def routes(service: "Service", metrics: Metrics) -> APIRouter:
     @router.post(
         "/proposals/{proposal_id}/approve", responses=raises(*MAKING, body=True), summary="Publish somebody's proposal"
     )
-    async def approve(proposal_id: Id, asker: Asker, read: Read, body: Why = None) -> MadeEdit | MadeEdits:
+    async def approve(
+        proposal_id: Id, asker: Asker, holder: Holder, read: Read, body: Why = None
+    ) -> MadeEdit | MadeEdits:
         """The edit is verified again and goes live; the log names both persons. With `If-Match` the proposal is
         published only if it has not changed since it was read (412 otherwise)."""
+        reached(proposal_id, holder)
         origin = because(asker, None if body is None else body.reason, "approve", proposal_id)
         try:
             results = await service.proposals.approve(proposal_id, origin, read=read)
@@ -105,16 +125,22 @@ def routes(service: "Service", metrics: Metrics) -> APIRouter:
         "/proposals/{proposal_id}/return", responses=raises(*DECIDING, body=True), summary="Send a proposal back"
     )
     async def send_back(
-        proposal_id: Id, asker: Asker, read: Read, body: Annotated[ReturnBody, Body(openapi_examples=RETURN)]
+        proposal_id: Id,
+        asker: Asker,
+        holder: Holder,
+        read: Read,
+        body: Annotated[ReturnBody, Body(openapi_examples=RETURN)],
     ) -> ProposalOut:
         """The proposer sees the reason and can revise or withdraw the proposal."""
+        reached(proposal_id, holder)
         origin = because(asker, body.reason, "return", proposal_id, body)
         return ProposalOut.of(await service.proposals.send_back(proposal_id, origin, read))
 
     @router.post(
         "/proposals/{proposal_id}/withdraw", responses=raises(*DECIDING, body=True), summary="Withdraw your proposal"
     )
-    async def withdraw(proposal_id: Id, asker: Asker, body: Why = None) -> ProposalOut:
+    async def withdraw(proposal_id: Id, asker: Asker, holder: Holder, body: Why = None) -> ProposalOut:
+        reached(proposal_id, holder)
         origin = because(asker, None if body is None else body.reason, "withdraw", proposal_id)
         return ProposalOut.of(await service.proposals.withdraw(proposal_id, origin))
 
