@@ -25,6 +25,8 @@ MAX_PROBES = 1_000
 """The most probes of a namespace."""
 MOST_WIDEN = 10.0
 """The most that one request may multiply or divide the odds of a scope by."""
+MOST_WIDENED = 100.0
+"""The most that the odds of a scope may be multiplied or divided by, over all changes."""
 
 
 def fit_id_of(edit_id: str, revision: int) -> str:
@@ -37,11 +39,12 @@ def edit_id_of(fit_id: str) -> str:
     return fit_id.partition(FIT_MARK)[0]
 
 
-def check_widen(factor: float | None) -> None:
+def check_widen(factor: float | None, most: float = MOST_WIDEN) -> None:
     """Raises InvalidRequest for a factor on a scope's odds that is out of range."""
-    if factor is not None and not 1 / MOST_WIDEN <= factor <= MOST_WIDEN:
+    if factor is not None and not 1 / most <= factor <= most:
         raise InvalidRequest(
-            "`widen` must be from 0.1 to 10: it multiplies the odds at which a question counts as the same."
+            f"`widen` must be from {1 / most:g} to {most:g}: it multiplies the odds at which a question counts as the "
+            "same."
         )
 
 
@@ -93,18 +96,18 @@ class EditRequest:
         for name in ("aliases", "paraphrases", "counter_examples", "probes"):
             if any(not text.strip() for text in getattr(self, name)):
                 raise InvalidRequest(f"`{name}` holds an empty text: remove it.")
-        check_widen(self.widen)
+        check_widen(self.widen, MOST_WIDEN if self.promoted_from is None else MOST_WIDENED)
         if self.subject is not None and not self.subject.strip():
             raise InvalidRequest("`subject` is empty: leave it out, or name who or what the prompt is about.")
 
     def digest(self) -> str:
-        """Hash of all fields; tells a repeated request from a different one under the same idempotency key."""
+        """Hash of what is asked for; tells a repeated request from a different one under the same idempotency key."""
         asked = asdict(self)
         for name in ("promoted_from", "widen"):
             if asked[name] is None:  # as it was hashed before there was this field
                 del asked[name]
-        if self.promoted_from is not None:  # its end is that of the edit it is made of: what is left until then shrinks
-            del asked["expires_in_s"]
+        if self.promoted_from is not None:  # the rest is that of the edit it is made of, which may be retuned meanwhile
+            asked = {name: getattr(self, name) for name in ("promoted_from", "namespace", "reason")}
         return hashlib.sha256(json.dumps(asked, sort_keys=True, default=str).encode()).hexdigest()
 
 

@@ -55,6 +55,11 @@ class Entry:
         """The editor's scalars in force: the last refit's, else those committed."""
         return self.refits[-1][1].learned if self.refits else self.edit.learned
 
+    @property
+    def widened(self) -> float:
+        """The factor of the odds by which its scope is wider than it was learned; 1 if it has no scope."""
+        return float(self.learned.get("scope", {}).get("widened", 1.0))
+
     def fit_id(self, revision: int | None = None) -> str:
         """Id of the fit in force at a revision, by default the newest: the edit's own id or that of a refit."""
         known = [at for at, _ in self.refits if revision is None or at <= revision]

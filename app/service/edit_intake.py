@@ -10,7 +10,7 @@ from app.domain.errors import ErrataError, InvalidRequest
 from app.domain.events import Origin
 from app.editors.base import FitProgress, Fitted
 from app.service.edit_pipeline import EditPipeline
-from app.service.idempotency import already_live, digest_of, known_under
+from app.service.idempotency import already_live, digest_of, known_under, part_of
 from app.service.records import Records
 from app.service.views import EditFailure, EditResult, EditResults, OnProgress, silent
 
@@ -69,7 +69,7 @@ class EditIntake:
         results: list[EditResult] = []
         failures: list[EditFailure] = []
         for index, request in enumerate(requests):
-            part, mine = self._part(origin, index), _one_of(tell, index, len(requests))
+            part, mine = part_of(origin, request.promoted_from or index), _one_of(tell, index, len(requests))
             try:
                 made = await self.edit([request], part, atomic=True, batch=False, dry_run=dry_run, tell=mine, read=read)
                 results.extend(made.results)
@@ -98,11 +98,6 @@ class EditIntake:
         """
         stands = already_live(self._records, [request for request, _, _ in fitted])
         return stands or await self._pipeline.adopt(fitted, origin)
-
-    @staticmethod
-    def _part(origin: Origin, index: int) -> Origin:
-        key = origin.idempotency_key
-        return replace(origin, idempotency_key=None if key is None else f"{key}/{index}")
 
 
 def _one_of(tell: OnProgress, index: int, count: int) -> OnProgress:

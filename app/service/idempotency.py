@@ -1,8 +1,10 @@
 """Repeated requests: under an idempotency key, or by the very same content. Does not import torch."""
 
 import hashlib
+import math
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 from app.domain.edit import EditRequest, State
 from app.domain.events import Origin
@@ -15,6 +17,14 @@ def digest_of(requests: Sequence[EditRequest], batch: bool, target: str = "") ->
     id of the existing object that the request changes, if any."""
     marks = "".join(request.digest() for request in requests) + str(batch) + target
     return hashlib.sha256(marks.encode()).hexdigest()
+
+
+def part_of(origin: Origin, part: int | str) -> Origin:
+    """The origin of one edit of a batch whose edits are made each on its own, under an idempotency key of its own.
+    `part` is its index, or the edit that it is promoted from: the index of a promoted one changes with the live
+    edits."""
+    key = origin.idempotency_key
+    return replace(origin, idempotency_key=None if key is None else f"{key}/{part}")
 
 
 def known_under(records: Records, origin: Origin) -> EditResults | None:
@@ -36,16 +46,20 @@ def already_live(records: Records, requests: Sequence[EditRequest]) -> EditResul
 
 
 def twin_of(records: Records, request: EditRequest) -> str | None:
-    """The id of a live edit that is identical. A request that expires has none, because its time starts anew."""
+    """The id of a live edit that is identical; for a promoted one, also in how far its scope is widened. A request that
+    expires has none, because its time starts anew."""
     if request.expires_in_s is not None:
         return None
-    ids = records.ledger.with_prompt(request.namespace, request.prompt, State.LIVE)
-    asked = {
-        # its origin and its reason do not affect what it does
-        i: replace(records.ledger.entry(i).request, reason=request.reason, promoted_from=request.promoted_from)
-        for i in ids
-    }
-    return next((i for i, stands in asked.items() if stands == request), None)
+    is_promoted = request.promoted_from is not None
+    # its origin and its reason do not affect what it does; a promoted one is to reach as far as its scope reaches now
+    names = ("reason", "promoted_from", "widen") if is_promoted else ("reason", "promoted_from")
+    same: dict[str, Any] = {name: getattr(request, name) for name in names}
+    for edit_id in records.ledger.with_prompt(request.namespace, request.prompt, State.LIVE):
+        entry = records.ledger.entry(edit_id)
+        reaches = not is_promoted or math.isclose(entry.widened, request.widen or 1.0)
+        if reaches and replace(entry.request, **same) == request:
+            return edit_id
+    return None
 
 
 def existing(records: Records, edit_id: str) -> EditResult:

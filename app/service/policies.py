@@ -18,6 +18,13 @@ class Policies:
         alone = role is None or Right.EDIT in RIGHTS[Role(role)]
         return not alone or self._records.ledger.approval.needs_second_person(namespaces)
 
+    def proposes(self, namespaces: Sequence[str], origin: Origin) -> bool:
+        """True if an edit of these namespaces becomes a proposal. What was proposed under the same idempotency key is
+        one still, whatever the policy is now."""
+        used = self._records.ledger.done_under(origin)
+        proposed = used is not None and self._records.ledger.approval.made_at(used.revision) is not None
+        return proposed or self.waits(namespaces, origin.role)
+
     def check_alone(self, namespaces: Sequence[str], what: str) -> None:
         """Check that one person may make this change alone. Raises Forbidden if the namespace needs a second person."""
         approval = self._records.ledger.approval

@@ -3,20 +3,33 @@
 Pure functions of the ledger: they build requests, which are then decided like all others.
 """
 
+import math
+from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 
 from app.domain.edit import MAX_BATCH_EDITS, EditRequest, State
 from app.domain.entry import Entry
 from app.domain.errors import InvalidRequest, StateConflict
+from app.domain.events import Origin
 from app.domain.ledger import Ledger
+from app.service.idempotency import part_of
 from app.service.namespaces import check_known
+
+NOBODY = Origin()
 
 
 def promotable(
-    ledger: Ledger, source: str, to: str, edit_ids: Sequence[str] | None, configured: Collection[str] = ()
+    ledger: Ledger,
+    source: str,
+    to: str,
+    edit_ids: Sequence[str] | None,
+    configured: Collection[str] = (),
+    origin: Origin = NOBODY,
 ) -> list[Entry]:
-    """The edits to promote, oldest first: those named, or all live ones of `source` if `edit_ids` is None.
+    """The edits to promote: those named, in their order, or all live ones of `source`, oldest first, if `edit_ids` is
+    None. What was promoted before under the origin's idempotency key is among them, whatever has become of it since: a
+    repetition is answered as the first request was.
 
     Raises UnknownNamespace, UnknownEdit, InvalidRequest or StateConflict for edits that cannot be promoted.
     """
@@ -24,19 +37,38 @@ def promotable(
         raise InvalidRequest("Edits are promoted from one namespace into another: name two.")
     check_known(ledger, source, configured)
     check_known(ledger, to, configured)
+    proposed = _proposed_under(ledger, origin)
+    if edit_ids is None and proposed:
+        edit_ids = proposed
     if edit_ids is None:
-        ids = [each.edit.id for each in ledger.entries.values() if each.edit.request.namespace == source]
-        found = [ledger.entry(each) for each in ids if ledger.state(each) is State.LIVE]
+        mine = [each for each in ledger.entries.values() if each.edit.request.namespace == source]
+        found = [e for e in mine if ledger.state(e.edit.id) is State.LIVE or _is_made_under(ledger, origin, e)]
     else:
-        found = sorted((ledger.entry(each) for each in dict.fromkeys(edit_ids)), key=lambda entry: entry.order)
+        if twice := [each for each, count in Counter(edit_ids).items() if count > 1]:
+            raise InvalidRequest(f"The edit {twice[0]} is named twice: name it once.")
+        found = [ledger.entry(each) for each in edit_ids]
         for entry in found:
-            _check(ledger, entry, source)
+            if entry.edit.id not in proposed and not _is_made_under(ledger, origin, entry):
+                _check(ledger, entry, source)
     if not found:
         raise InvalidRequest(f"No edit is live in the namespace {source}: there is nothing to promote.")
     if len(found) > MAX_BATCH_EDITS:
         most = f"promote at most {MAX_BATCH_EDITS} at a time, by ids"
         raise InvalidRequest(f"{len(found)} edits are live in {source}: {most}.")
     return found
+
+
+def _proposed_under(ledger: Ledger, origin: Origin) -> list[str]:
+    """The edits of which a proposal was made under this idempotency key, in its order."""
+    used = ledger.done_under(origin)
+    proposal = None if used is None else ledger.approval.made_at(used.revision)
+    sources = () if proposal is None else (each.request.promoted_from for each in proposal.edits)
+    return [each for each in sources if each is not None]
+
+
+def _is_made_under(ledger: Ledger, origin: Origin, entry: Entry) -> bool:
+    """True if an edit was promoted under this idempotency key, on its own."""
+    return ledger.done_under(part_of(origin, entry.edit.id)) is not None
 
 
 def _check(ledger: Ledger, entry: Entry, source: str) -> None:
@@ -52,8 +84,9 @@ def _check(ledger: Ledger, entry: Entry, source: str) -> None:
 
 
 def promoted(entry: Entry, to: str, reason: str | None, now_s: float) -> EditRequest:
-    """The request for the other namespace: the whole request as it stands now, including retunes, ending at the same
-    time. `force`, `supersede` and `widen` are cleared, because they concerned its own namespace only."""
+    """The request for the other namespace: the whole request as it stands now, including retunes and how far they
+    widened its scope, ending at the same time. `force` and `supersede` are cleared, because they concerned its own
+    namespace only."""
     ends_s = entry.edit.expires_at_s
     return replace(
         entry.request,
@@ -63,5 +96,5 @@ def promoted(entry: Entry, to: str, reason: str | None, now_s: float) -> EditReq
         reason=reason or entry.request.reason,
         expires_in_s=None if ends_s is None else max(1.0, ends_s - now_s),
         promoted_from=entry.edit.id,
-        widen=None,
+        widen=None if math.isclose(entry.widened, 1.0) else entry.widened,
     )

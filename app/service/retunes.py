@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from app.domain.edit import Edit, EditRequest, State, check_widen, edit_id_of, fit_id_of
+from app.domain.edit import MOST_WIDENED, Edit, EditRequest, State, check_widen, edit_id_of, fit_id_of
 from app.domain.errors import EditRejected, InvalidRequest, StateConflict
 from app.domain.events import EditRetuned, Event, Origin, Refit
 from app.editors.base import Fitted
@@ -26,8 +26,6 @@ from app.service.verification import Verdict, bound_of
 from app.service.verification_progress import telling
 from app.service.views import EditView, OnProgress, kept_report, silent
 
-MOST_WIDENED = 100.0
-"""The most that the learned odds may be multiplied or divided by, over all changes."""
 TOLD_APART = "Leave that out, roll them back first, or add `counter_examples` or `aliases` that tell the edits apart."
 
 

@@ -91,7 +91,7 @@ class Service(Lifecycle):
         with self.admission.working("edit"), told as failures:
             for request in requests:
                 self.admission.check_reason(request.reason or origin.reason)
-            if not dry_run and self.policies.waits([each.namespace for each in requests], origin.role):
+            if not dry_run and self.policies.proposes([each.namespace for each in requests], origin):
                 return await self.proposals.propose(requests, origin, atomic=atomic, batch=batch, tell=tell, read=read)
             results = await self._intake.edit(requests, origin, **how)
             failures.extend(results.failures)

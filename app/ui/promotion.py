@@ -18,6 +18,8 @@ from app.ui.desk import HERE, Desk
 from app.ui.sheets import Sheet, SheetRow, Sheets, check
 from app.ui.visit import Visit
 
+PER_PAGE = 100
+
 
 class PromotionPages:
     def __init__(self, desk: Desk, sheets: Sheets) -> None:
@@ -29,9 +31,12 @@ class PromotionPages:
 
     async def form(self, visit: Visit) -> Response:
         source, to = visit.query.get("from", "").strip(), visit.query.get("to", "").strip()
-        return self._form(visit, source, to, None)
+        return self._form(visit, source, to, _place(visit.query.get("after", "")), None)
 
-    def _form(self, visit: Visit, source: str, to: str, chosen: Sequence[str] | None, problem: Any = None) -> Response:
+    def _form(
+        self, visit: Visit, source: str, to: str, after: int, chosen: Sequence[str] | None, problem: Any = None
+    ) -> Response:
+        """One page of the live edits, oldest first: those behind the place `after` among all edits of the log."""
         visit.check_reach(*filter(None, (source, to)))
         ledger, configured = visit.service.records.ledger, visit.service.configured
         found: list[Entry] = []
@@ -46,9 +51,11 @@ class PromotionPages:
                 for entry in ledger.entries.values()
                 if entry.edit.request.namespace == source and ledger.state(entry.edit.id) is State.LIVE
             ]
+        behind = [entry for entry in found if entry.order > after]
+        shown = behind[:PER_PAGE]
         same = {
             entry.edit.id: there
-            for entry in found
+            for entry in shown
             for there in ledger.with_prompt(to, entry.request.prompt, State.LIVE, State.DISABLED)
         }
         return visit.page(
@@ -57,7 +64,11 @@ class PromotionPages:
             title="Promote edits",
             source=source,
             to=to,
-            views=[visit.service.edit_view(entry.edit.id) for entry in found],
+            views=[visit.service.edit_view(entry.edit.id) for entry in shown],
+            count=len(found),
+            before=len(found) - len(behind),
+            after=after,
+            onwards=shown[-1].order if len(behind) > len(shown) else None,
             there={edit_id: visit.service.edit_view(other) for edit_id, other in same.items()},
             chosen=chosen,
             reason=visit.form.get("reason"),
@@ -76,7 +87,7 @@ class PromotionPages:
             try:
                 self._sheets.keep(await self._read(visit, sheet_id, source, to, ids))
             except ErrataError as error:
-                return self._form(visit, source, to, ids, problem_of(error))
+                return self._form(visit, source, to, _place(form.get("after")), ids, problem_of(error))
         return visit.to(f"{HERE}/many/{sheet_id}")
 
     async def _read(self, visit: Visit, sheet_id: str, source: str, to: str, ids: Sequence[str]) -> Sheet:
@@ -101,3 +112,8 @@ class PromotionPages:
 
         await check(service, rows, made, now_s)
         return Sheet(sheet_id, to, rows, source=source)
+
+
+def _place(text: str) -> int:
+    """The place in the list that a page's address or form names; before all edits if it names none."""
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 18 else -1

@@ -7,6 +7,7 @@ from app.domain.edit import EditRequest
 from app.domain.errors import ErrataError
 from app.domain.events import Origin
 from app.domain.generation import GenerationParameters, RankedToken
+from app.service.idempotency import part_of
 from app.service.namespaces import switched_off, switches
 from app.service.views import EditFailure, EditResult, EditResults, Status
 
@@ -32,7 +33,7 @@ async def each_for_itself(
     revision = 0
     for index, request in enumerate(requests):
         try:
-            made = await edit([request], origin, **how)
+            made = await edit([request], part_of(origin, request.promoted_from or index), **how)
             results.extend(made.results)
             revision = made.revision
         except ErrataError as error:

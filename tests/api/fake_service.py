@@ -111,7 +111,7 @@ class FakeService(FakeGenerating, FakeChanges):
         read: int | None = None,
     ) -> EditResults:
         how: dict[str, Any] = {"atomic": atomic, "batch": batch, "tell": tell, "read": read}
-        if not dry_run and self.policies.waits([each.namespace for each in requests], origin.role):
+        if not dry_run and self.policies.proposes([each.namespace for each in requests], origin):
             return await self.proposals.propose(requests, origin, **how)
         return await self.make(requests, origin, dry_run=dry_run, **how)
 

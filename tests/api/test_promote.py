@@ -4,9 +4,11 @@ from typing import Any
 
 import pytest
 
+from app.domain.keys import Role
 from tests.api.fake_answers import DOUBTFUL
 from tests.api.fake_service import REJECTED, FakeService
 from tests.api.serving import Caller
+from tests.api.test_gate import bearer, made
 
 WAYS = {"from_namespace": "staging", "to_namespace": "production"}
 
@@ -41,7 +43,7 @@ def test_all_live_edits_are_made_there_and_the_log_says_from_where(
     first, second = (service.records.ledger.entry(each["id"]).edit for each in told["edits"])
     assert (first.request.paraphrases, first.request.reason) == (("Who is it?",), "release 12")
     assert first.request.force is False, "it is verified there, whatever was forced elsewhere"
-    assert first.request.widen is None, "its bound is calibrated there"
+    assert first.request.widen is None, "what learned no scope is not widened"
     assert second.expires_at_s == service.records.ledger.entry(staged[1]).edit.expires_at_s
     events = ask.get("/log", params={"after": told["revision"] - 2}).json()["events"]
     assert [event["edit"]["promoted_from"] for event in events] == staged
@@ -75,8 +77,77 @@ def test_the_same_again_under_a_key_is_made_once(ask: Caller, service: FakeServi
     one = ask("POST", "/edits/promote", json=WAYS, headers=headers).json()
     after = service.revision
     other = ask("POST", "/edits/promote", json=WAYS, headers=headers).json()
+    assert len(one["edits"]) == 2
     assert [each["id"] for each in one["edits"]] == [each["id"] for each in other["edits"]]
     assert service.revision == after
+
+
+def test_the_same_again_is_answered_alike_whatever_became_of_the_edits_since(
+    ask: Caller, service: FakeService, staged: list[str]
+) -> None:
+    headers = {"Idempotency-Key": "release-12"}
+    one = ask("POST", "/edits/promote", json=WAYS, headers=headers).json()["edits"]
+    ask("PATCH", f"/edits/{staged[1]}", json={"paraphrases": ["Whereabouts?"]})
+    ask.post(f"/edits/{staged[0]}/rollback", {})
+    later = ask.post("/edit", {"prompt": "When?", "target": "Now", "namespace": "staging"}).json()["id"]
+    again = ask("POST", "/edits/promote", json=WAYS, headers=headers).json()
+    assert again["failures"] == []
+    assert [each["id"] for each in again["edits"][:2]] == [each["id"] for each in one]
+    assert again["edits"][2]["promoted_from"] == later, "what has come since is promoted too"
+    some = {**WAYS, "ids": staged[::-1]}
+    assert ask("POST", "/edits/promote", json=some, headers=headers).json()["edits"][1]["id"] == one[0]["id"]
+    assert ask("POST", "/edits/promote", json=some).status_code == 409, "without the key it is another request"
+    other = ask("POST", "/edits/promote", json={**some, "reason": "release 13"}, headers=headers)
+    assert (other.status_code, other.json()["type"].rpartition(":")[2]) == (422, "idempotency-mismatch")
+
+
+def test_a_failure_is_told_by_its_place_among_the_ids(ask: Caller, service: FakeService, staged: list[str]) -> None:
+    body = {"prompt": "Who?", "target": "Eve", "namespace": "production"}
+    ask("POST", "/edit", json=body, headers={"X-Errata-Actor": "eve"})
+    told = ask.post("/edits/promote", {**WAYS, "ids": staged[::-1]}).json()
+    assert [each["promoted_from"] for each in told["edits"]] == [staged[1]]
+    (failure,) = told["failures"]
+    assert (failure["index"], failure["problem"]["promoted_from"]) == (1, staged[0])
+    twice = ask.post("/edits/promote", {**WAYS, "ids": [*staged, staged[0]]})
+    assert (twice.status_code, "named twice" in twice.text) == (422, True)
+
+
+def test_into_a_namespace_that_needs_two_persons_it_is_one_proposal(
+    ask: Caller, service: FakeService, staged: list[str]
+) -> None:
+    ann, bea = (bearer(made(service, Role.ADMIN, name)) for name in ("ann", "bea"))
+    ask("PUT", "/policy", json={"namespace": "production", "second_person": True}, headers=ann)
+    preview = ask("POST", "/edits/promote", json={**WAYS, "dry_run": True}, headers=ann)
+    assert (preview.status_code, len(preview.json()["edits"])) == (200, 2)
+    once = {**ann, "Idempotency-Key": "release-12"}
+    answer = ask("POST", "/edits/promote", json={**WAYS, "reason": "release 12"}, headers=once)
+    proposal = answer.json()
+    assert (answer.status_code, answer.headers["location"]) == (202, f"/proposals/{proposal['id']}")
+    assert [(each["target"], each["namespace"]) for each in proposal["edits"]] == [
+        ("Ada", "production"),
+        ("Bern", "production"),
+    ]
+    assert service.records.ledger.live_count("production") == 0
+    ask("POST", f"/edits/{staged[0]}/rollback", json={}, headers=ann)
+    ask("PUT", "/policy", json={"namespace": "production", "second_person": False}, headers=ann)
+    again = ask("POST", "/edits/promote", json={**WAYS, "reason": "release 12"}, headers=once)
+    assert (again.status_code, again.json()["id"]) == (202, proposal["id"]), "it is a proposal still"
+    assert ask("POST", f"{answer.headers['location']}/approve", headers=ann).status_code == 403
+    published = ask("POST", f"{answer.headers['location']}/approve", headers=bea).json()
+    assert [each["promoted_from"] for each in published["edits"]] == staged
+    assert {(each["actor"], each["proposed_by"]) for each in published["edits"]} == {("bea", "ann")}
+    assert service.records.ledger.live_count("production") == 2
+
+
+def test_of_two_persons_a_promotion_that_does_not_hold_is_refused_whole(
+    ask: Caller, service: FakeService, staged: list[str]
+) -> None:
+    ann = bearer(made(service, Role.ADMIN, "ann"))
+    ask("PUT", "/policy", json={"namespace": "production", "second_person": True}, headers=ann)
+    object.__setattr__(service.records.ledger.entry(staged[1]).edit.request, "target", REJECTED)
+    refused = ask("POST", "/edits/promote", json=WAYS, headers=ann)
+    assert refused.status_code == 422
+    assert not service.records.ledger.approval.proposals
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """What the ledger remembers besides edits: which namespaces a key opens, namespaces that were set up, webhooks."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -97,10 +98,12 @@ def test_entries_that_need_nothing_new_are_written_as_before() -> None:
     assert schema(committed(1, widen=1.5)) == 7
 
 
-def test_a_request_is_hashed_as_before_and_a_promoted_one_whatever_time_it_has_left() -> None:
+def test_a_request_is_hashed_as_before_and_a_promoted_one_by_what_it_is_made_of() -> None:
     assert request().digest() == "3cde574d227703f9b9a5229c5f632e4797d468140fa8a8084296f908f88d8d8a"
-    one, other = (request(promoted_from="e0", expires_in_s=left) for left in (10.0, 9.0))
+    one, other = (request(promoted_from="e0", paraphrases=texts, expires_in_s=9.0) for texts in ((), ("Whose?",)))
     assert one.digest() == other.digest() != request().digest()
+    others = ({"promoted_from": "e1"}, {"namespace": "other"}, {"reason": "release 13"})
+    assert len({one.digest(), *(replace(one, **each).digest() for each in others)}) == 4
 
 
 def test_names_of_keys_are_unique_however_they_are_written() -> None:

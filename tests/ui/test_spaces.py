@@ -1,12 +1,15 @@
 """Namespaces set up, keys for some of them, and edits promoted from one to another, on the pages."""
 
+from html import unescape
+
 import pytest
 
 from app.domain.keys import Role
-from app.ui import changes
+from app.ui import changes, promotion
 from tests.api.fake_answers import DOUBTFUL
 from tests.api.fake_service import FakeService
 from tests.ui.test_coming_in import EVIL, corrected, key_for
+from tests.ui.test_proposing import proposed
 from tests.ui.visitor import Forms, Visitor, text_of
 
 
@@ -109,6 +112,28 @@ def test_a_key_for_staging_works_there(visitor: Visitor, service: FakeService) -
     assert service.records.ledger.switched_on("default")
 
 
+def test_a_proposer_for_staging_reaches_what_they_proposed(visitor: Visitor, service: FakeService) -> None:
+    set_up(visitor, "staging")
+    other = staging_key(visitor, service, "proposer")
+    elsewhere = Visitor(service, app=visitor.app)
+    elsewhere.sign_in(key_for(service, Role.PROPOSER, "quin"))
+    proposed(elsewhere, "Secret?", "classified")
+    mine = proposed(other, "Who?", "Ada", namespace="staging")
+    listed = other.get("/ui/proposals")
+    assert (listed.status_code, "Who?" in text_of(listed), "classified" in listed.text) == (200, True, False)
+    assert '<span class="badge">1' in listed.text
+    assert '<span class="badge">2' in visitor.get("/ui/edits").text
+    assert other.get("/ui/proposals?namespace=default").status_code == 403
+    theirs = next(each for each in service.records.ledger.approval.pending() if each.id != mine.id)
+    form = Forms(other.get(f"/ui/proposals/{mine.id}").text).found[f"/ui/proposals/{mine.id}/withdraw"]
+    for path in (f"/ui/proposals/{theirs.id}", f"/ui/proposals/{theirs.id}/revise"):
+        assert other.get(path).status_code == 403
+    assert other.post(f"/ui/proposals/{theirs.id}/withdraw", form).status_code == 403
+    peeping = other.send("/ui/correct", q="Who?", target="Eve", how="text", namespace="staging", proposal=theirs.id)
+    assert (peeping.status_code, "classified" in peeping.text) == (403, False)
+    assert "withdrawn" in text_of(other.post(f"/ui/proposals/{mine.id}/withdraw", form))
+
+
 def test_a_key_for_staging_hears_of_no_change_elsewhere(
     visitor: Visitor, service: FakeService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -161,6 +186,28 @@ def test_a_promotion_of_nothing_says_so(visitor: Visitor, service: FakeService) 
     gone = visitor.post("/ui/promote", form)
     assert (gone.status_code, "only live edits are promoted" in text_of(gone)) == (409, True)
     assert visitor.get("/ui/promote?from=stagign&to=production").status_code == 404
+
+
+def test_many_edits_are_promoted_page_by_page(
+    visitor: Visitor, service: FakeService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(promotion, "PER_PAGE", 2)
+    set_up(visitor, "staging", "production")
+    ids = [corrected(visitor, f"{q}?", q, namespace="staging") for q in ("Who", "Where", "When", "Why", "How")]
+    visitor.send(f"/ui/edits/{ids[1]}", "/ui/edits/change", action="rollback", confirmed="1", read="99")
+    del ids[1]
+    page = visitor.get("/ui/promote?from=staging&to=production")
+    assert "Edits 1 to 2 of 4" in text_of(page)
+    assert [value for name, value in Forms(page.text).found["/ui/promote"] if name == "id"] == ids[:2]
+    second = unescape(page.text.partition('class="button next" href="')[2].partition('"')[0])
+    page = visitor.get(second)
+    assert "Edits 3 to 4 of 4" in text_of(page)
+    assert 'class="button next"' not in page.text
+    none = visitor.send(second, "/ui/promote", id=[])
+    assert (none.status_code, "Edits 3 to 4 of 4" in text_of(none)) == (422, True), "it is the same page still"
+    checked = visitor.send(second, "/ui/promote")
+    assert "Checked: 2 corrections from staging" in text_of(checked)
+    assert "There are no newer edits" in text_of(visitor.get("/ui/promote?from=staging&to=production&after=99"))
 
 
 @pytest.mark.parametrize("path", ["/ui/promote", "/ui/promote?from=staging&to=production"])

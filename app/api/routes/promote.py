@@ -66,13 +66,13 @@ def routes(service: "Service", metrics: Metrics) -> APIRouter:
         `failures`, whose `index` is the position among `ids`, or among the live edits, oldest first."""
         check_reach(holder, body.from_namespace, body.to_namespace)
         source, to, ledger = body.from_namespace, body.to_namespace, service.records.ledger
-        entries = promotable(ledger, source, to, body.ids, service.configured)
-        requests = [promoted(entry, to, body.reason, service.records.now_s) for entry in entries]
         origin = because(asker, None, "promote", body)
+        entries = promotable(ledger, source, to, body.ids, service.configured, origin)
+        requests = [promoted(entry, to, body.reason, service.records.now_s) for entry in entries]
 
         async def made(tell: OnProgress) -> tuple[EditResults, bool, bool]:
             how: dict[str, Any] = {"dry_run": body.dry_run, "tell": tell, "read": read}
-            waits = not body.dry_run and service.policies.waits([to], origin.role)  # a proposal is decided as a whole
+            waits = not body.dry_run and service.policies.proposes([to], origin)  # a proposal is decided as a whole
             results = await service.edit(requests, origin, atomic=waits, batch=True, **how)
             metrics.edited(results, dry_run=body.dry_run)
             for failure in results.failures:
