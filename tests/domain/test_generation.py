@@ -51,3 +51,12 @@ def test_an_answer_that_a_schema_holds_ends_where_it_is_whole() -> None:
 )
 def test_decoding_is_greedy_unless_it_is_asked_to_sample(how: dict[str, Any], samples: bool) -> None:
     assert GenerationParameters(**how).samples is samples
+
+
+def test_a_timeout_runs_from_when_the_request_came() -> None:
+    assert GenerationParameters().due(5.0) is None
+    parameters = GenerationParameters(timeout_s=2.5)
+    assert parameters.due(5.0) == 7.5
+    late = parameters.too_late(3)
+    assert "within 2.5 s" in late.message
+    assert late.details == {"generated_tokens": 3}

@@ -69,3 +69,10 @@ def test_what_a_key_is_for_is_told_where_it_does_not_reach() -> None:
 def test_a_claimed_name_stands_beside_the_keys_own(actor: str | None, signature: str) -> None:
     key, _ = new_key(Role.EDITOR, "ci", 0.0)
     assert signed(key, actor) == signature
+
+
+def test_a_secret_may_hold_the_mark_that_parts_a_key() -> None:
+    key, text = new_key(Role.EDITOR, "ci", 0.0)
+    secret = "a_b_" + text[-39:]
+    parted = replace(key, secret_sha256=hashlib.sha256(secret.encode()).hexdigest())
+    assert key_of(f"errata_{key.id}_{secret}", {key.id: parted}) is parted

@@ -78,7 +78,7 @@ def test_of_several_edits_the_nearest_comes_first_and_is_the_one_that_answers(sc
 
 
 def test_a_judge_is_shown_the_reading_that_is_nearest_and_the_nearest_examples(scope: ScopeIndex) -> None:
-    keys = (QUESTION, "Lumen's founder?", "Who started Lumen?", "What is the name of Lumen's founder?")
+    keys = (QUESTION, "Who started Lumen?", "Lumen's founder?", "What is the name of Lumen's founder?")
     counter = ("How long is the Nile?", "Who founded Tessel?", "Who bought Lumen?", "Who left Lumen?", "A sofa, please")
     request = ScopeRequest(keys=tuple((key,) for key in keys), counter=tuple((text,) for text in counter))
     record = scope.learn(request)

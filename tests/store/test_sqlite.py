@@ -2,7 +2,6 @@
 
 import os
 import sqlite3
-import time
 from pathlib import Path
 
 import pytest
@@ -168,10 +167,8 @@ def test_a_held_log_is_unavailable_after_the_timeout_and_can_still_be_read(path,
     log.append(committed(1))
     other = sqlite3.connect(path, isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
-    began_s = time.monotonic()
     with pytest.raises(StoreUnavailable, match="end the other process"):
         log.append(committed(2, "e2"))
-    assert 0.05 < time.monotonic() - began_s < 3
     assert [event.revision for event in log.read()] == [1]
     other.execute("COMMIT")
     other.close()
