@@ -11,7 +11,7 @@ from app.domain.edit import EditRequest
 from app.domain.events import Origin
 from app.editors.base import FitRequest, Fitted
 from app.editors.packing import unpack
-from app.engine.engine import Engine
+from app.engine.serving_engine import ServingEngine
 from app.service.fit_requests import FitRequestBuilder
 
 EDITS = 5
@@ -98,5 +98,5 @@ async def _timed(bench: Bench, request_builder: FitRequestBuilder, request: Edit
     return {"whole": whole, "look": whole - sum(phases.values()), **phases, "scope": scope}
 
 
-def _rescope(learned: Fitted, request: FitRequest, engine: Engine) -> None:
+def _rescope(learned: Fitted, request: FitRequest, engine: ServingEngine) -> None:
     engine.rescope(learned, request)

@@ -18,7 +18,7 @@ from app.domain.scope import ScopeRequest
 from app.editors.base import FitRequest, Fitted
 from app.editors.packing import pack
 from app.engine.editions import Edition
-from app.engine.engine import Engine
+from app.engine.serving_engine import ServingEngine
 from app.store.base import Log
 
 EDITOR = "grace"
@@ -37,7 +37,7 @@ class Crowd:
 
 
 def crowd(
-    engine: Engine, log: Log, fingerprint: str, counts: Sequence[int], *, hits: int, tokens: int, seed: int
+    engine: ServingEngine, log: Log, fingerprint: str, counts: Sequence[int], *, hits: int, tokens: int, seed: int
 ) -> Crowd:
     """Fills an empty log before its service starts. In each namespace, `hits` edits have answers of `tokens` tokens."""
     names = _names(random.Random(seed))
@@ -57,7 +57,7 @@ def crowd(
     return Crowd(namespaces, asked, tuple(long.learned["target_ids"]))
 
 
-def _fit(engine: Engine, prompt: str) -> Fitted:
+def _fit(engine: ServingEngine, prompt: str) -> Fitted:
     """A real fit with its scope. With random weights it need not converge."""
     ids = engine.text.encode(prompt)
     request = FitRequest(

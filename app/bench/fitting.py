@@ -19,7 +19,7 @@ from app.editors.fitting.contexts import collate
 from app.editors.fitting.hooks import SiteHooks
 from app.editors.fitting.view import placing
 from app.engine.editions import Edition
-from app.engine.engine import Engine
+from app.engine.serving_engine import ServingEngine
 from app.scope.phrasebook import load_phrasebook
 from app.service.fit_requests import FitRequestBuilder
 
@@ -107,11 +107,11 @@ def _request(name: str) -> EditRequest:
     return EditRequest(prompt=prompt, target="blue", subject=name)
 
 
-async def _on_engine(bench: Bench, work: Callable[[Engine], T]) -> T:
+async def _on_engine(bench: Bench, work: Callable[[ServingEngine], T]) -> T:
     return await asyncio.wrap_future(bench.service.on_engine(work))
 
 
-def _fit(editor: str, asked: list[FitRequest], engine: Engine) -> list[Fitted]:
+def _fit(editor: str, asked: list[FitRequest], engine: ServingEngine) -> list[Fitted]:
     if editor == PUBLISHED:
         return [_fit_as_published(request, engine) for request in asked]
     steps = engine.fit(editor, asked, Edition("bench-fits", 0, ()))
@@ -123,7 +123,7 @@ def _fit(editor: str, asked: list[FitRequest], engine: Engine) -> list[Fitted]:
             return fitted
 
 
-def _fit_as_published(request: FitRequest, engine: Engine) -> Fitted:
+def _fit_as_published(request: FitRequest, engine: ServingEngine) -> Fitted:
     """GRACE's training loop (arXiv 2211.11031, section 3, and its code): a value replaces the layer's output at the
     prompt's last token, starting from random values, and every step runs the whole model."""
     hosted, site = engine.hosted, engine.editors[PUBLISHED].sites[0]
@@ -146,6 +146,6 @@ def _fit_as_published(request: FitRequest, engine: Engine) -> Fitted:
     return Fitted(learned={"steps": STEPS}, tensors={"value": value.detach()})
 
 
-def _rescope(fitted: list[tuple[Fitted, FitRequest]], engine: Engine) -> None:
+def _rescope(fitted: list[tuple[Fitted, FitRequest]], engine: ServingEngine) -> None:
     for each, request in fitted:
         engine.rescope(each, request)

@@ -4,8 +4,8 @@ It knows nothing of threads, logs or HTTP. `owner` drives it on the thread that 
 """
 
 import time
-from collections.abc import Generator, Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -13,42 +13,29 @@ import torch
 from torch import Tensor
 
 from app.domain.errors import ErrataError, InvalidRequest, RequestCancelled
-from app.domain.generation import FinishReason, GenerationParameters, RankedToken
-from app.editors.base import Decision, Editor, FitProgress, FitRequest, Fitted, Observer, PromptView, Site
+from app.domain.generation import GenerationParameters
+from app.editors.base import Decision, Editor, Observer, PromptView, Site
 from app.editors.fitting.hooks import SiteHooks
 from app.engine.detokenizer import Detokenizer
-from app.engine.editions import SILENT_IN, Edition, Editions, ScopeDecision
-from app.engine.fits import Fits, RunningFit
-from app.engine.grammar import Grammars
+from app.engine.editions import Edition
 from app.engine.graphs import Record
 from app.engine.kv_cache import SPARE
 from app.engine.model import HostedModel
 from app.engine.onednn import release_dense
-from app.engine.outcome import answer_of, ranked_of, token_of
+from app.engine.outcome import ranked_of
 from app.engine.request_limits import check_request
 from app.engine.runner import Runner, TokenObserver
 from app.engine.sampler import Sampler, choose_all
 from app.engine.scheduler import Batch, Scheduler
 from app.engine.sequence import Emit, Phase, PreparedRequest, Sequence
-from app.engine.text import TextCodec
+from app.engine.serving_engine import ServingEngine
 from app.scope.index import ScopeIndex
 
 DEFERS = "it defers, for its target does not fit the schema of the answer"
 
 
-@dataclass(slots=True)
-class Counters:
-    """Counts of the engine's work since it started."""
-
-    prompt_tokens: int = 0
-    generated_tokens: int = 0
-    steps: int = 0
-    fit_steps: int = 0
-    finished: dict[str, int] = field(default_factory=dict)
-
-
-class Engine:
-    """The frozen model with its slots and editors. Not thread-safe: only its owner calls it."""
+class Engine(ServingEngine):
+    """The frozen model, run by transformers in this process, with its slots."""
 
     def __init__(
         self,
@@ -65,11 +52,7 @@ class Engine:
         fit_share: float,
         record: Record | None = None,
     ) -> None:
-        self.hosted, self.editors = hosted, editors
-        self.text = TextCodec(hosted.tokenizer, min(hosted.eos_ids, default=None), hosted.max_tokens)
-        self.grammars = Grammars(hosted.tokenizer, hosted.eos_ids, hosted.vocabulary)
-        self.scope = scope
-        self.editions = Editions(editors, scope)
+        super().__init__(hosted, editors, scope, slots=slots, fit_share=fit_share)
         self.scheduler = Scheduler(
             slots=slots,
             chunk_tokens=chunk_tokens,
@@ -77,73 +60,31 @@ class Engine:
             queue_limit=queue_limit,
             room_tokens=room_tokens,
         )
-        self.counters = Counters()
         self._runner = Runner(hosted, hooks, editors, slots, record)
-        self._fits = Fits(fit_share)
+
+    def start(self, wake: Callable[[], None]) -> None:
+        """Does nothing: all work arrives through the owner, which then is awake."""
+
+    def stop(self) -> None:
+        """Does nothing: the model runs on the owner's thread alone."""
+
+    @property
+    def failure(self) -> str | None:
+        return None
 
     @property
     def idle(self) -> bool:
         return self.scheduler.idle and not self._fits
 
-    # -- edits' rows
+    @property
+    def running(self) -> int:
+        return len(self.scheduler.running)
 
-    def load(self, edit_id: str, editor: str, fitted: Fitted) -> None:
-        """Loads an edit's rows; no request sees them until an edition names the edit."""
-        self.editors[editor].load(edit_id, fitted)
-        try:
-            if self.editors[editor].capabilities.scoped:
-                self.scope.load(edit_id, fitted.learned.get("scope"))
-        except BaseException:
-            self.editors[editor].drop(edit_id)
-            raise
-        target = fitted.learned.get("target_ids", ())
-        self.editions.own(edit_id, editor, target, fitted.learned.get(SILENT_IN, ()))
-
-    def drop(self, edit_id: str) -> None:
-        """Frees an edit's rows; only for an edit that no edition in use sees."""
-        editor = self.editors[self.editions.disown(edit_id)]
-        editor.drop(edit_id)
-        if editor.capabilities.scoped:
-            self.scope.drop(edit_id)
-
-    def fit(
-        self, editor: str, requests: Iterable[FitRequest], beside: Edition
-    ) -> Generator[FitProgress, None, list[Fitted]]:
-        """The micro-steps of a fit. `beside` holds the live edits that the new ones will stand among."""
-        return self.editors[editor].fit(list(requests), self.editions.parts(beside).get(editor))
-
-    def with_scope(self, editor: str, fitted: Fitted, request: FitRequest) -> Fitted:
-        """The fit with its request's scope, if its editor is scoped. Slow and independent of the engine's state: for
-        other threads."""
-        return self.rescope(fitted, request) if self.editors[editor].capabilities.scoped else fitted
-
-    def still_fits(self, editor: str, learned: Mapping[str, Any], beside: Edition) -> bool:
-        """True if a fit made beside another edition is valid beside this one."""
-        still_fits = self.editors[editor].extras.still_fits
-        return still_fits is None or still_fits(learned, self.editions.parts(beside).get(editor))
-
-    def rescope(self, fitted: Fitted, request: FitRequest) -> Fitted:
-        """The same fit with the scope that the request defines now, widened as before if it had one."""
-        stood = fitted.learned.get("scope")
-        scope = self.scope.learn(request.scope, None if stood is None else float(stood.get("widened", 1.0)))
-        return Fitted(learned={**fitted.learned, "scope": scope.model_dump()}, tensors=fitted.tensors)
+    @property
+    def waiting(self) -> int:
+        return len(self.scheduler.waiting)
 
     # -- taking work
-
-    def ready(self, prompt: str, edition: Edition, schema: str | None = None) -> PreparedRequest:
-        """Prepares the parts of a request that need none of the engine's state; callers do it on another thread before
-        they add the request, as it takes time that grows with the prompt. Raises InvalidRequest."""
-        grammar = None if schema is None else self.grammars.compiled(schema)
-        ids, scope_decision = self.text.encode(prompt), self.ask(prompt, edition)
-        fed = self.text.encode(prompt[: -scope_decision.cut]) if scope_decision.cut else ids
-        return PreparedRequest(ids=ids, fed=fed, scope_decision=scope_decision, grammar=grammar)
-
-    def ask(self, prompt: str, edition: Edition) -> ScopeDecision:
-        """The scope decision for a prompt."""
-        if not edition.edit_ids:
-            return ScopeDecision()
-        self.text.encode(prompt)  # first: a prompt that is too long is refused before it is read further
-        return self.editions.ask(prompt, self.text, edition)
 
     def add(
         self,
@@ -177,9 +118,6 @@ class Engine:
         )
         self.scheduler.add(sequence)
         return sequence
-
-    def add_fit(self, fitting: RunningFit) -> None:
-        self._fits.add(fitting)
 
     # -- the step
 
@@ -293,32 +231,6 @@ class Engine:
             self._show(sequence, token_id, logprob, first, ranked)
             sequence.check()
 
-    def _show(
-        self, sequence: Sequence, token_id: int, logprob: float, likeliest: bool, ranked: tuple[RankedToken, ...]
-    ) -> None:
-        ended = token_id in self.hosted.eos_ids and not sequence.parameters.ignore_eos
-        text = "" if ended else sequence.answer.add(token_id)
-        reason: FinishReason | None = None
-        if ended:
-            reason = "eos_token"
-        elif sequence.answer.stopped:
-            reason = "stop_sequence"
-        elif len(sequence.generated) >= sequence.parameters.max_new_tokens:
-            reason = "length"
-        if reason is not None:
-            text += sequence.answer.finish()
-        token = token_of(sequence, token_id, text, logprob, likeliest, ranked, self.text, ended=ended)
-        sequence.tokens.append(token)
-        sequence.emit(token)
-        if reason is not None:
-            self._finish(sequence, reason)
-
-    def _finish(self, sequence: Sequence, reason: FinishReason) -> None:
-        self.scheduler.remove(sequence)
-        self.counters.finished[reason] = self.counters.finished.get(reason, 0) + 1
-        target = () if sequence.decision is None else self.editions.target_of(sequence.decision.edit_id)
-        sequence.emit(answer_of(sequence, reason, target, self.text, self.hosted.eos_ids))
-
     # -- ending early
 
     def _drop_cancelled(self) -> None:
@@ -334,6 +246,9 @@ class Engine:
         if sequence.phase is not Phase.DONE:
             self.scheduler.remove(sequence)
             sequence.emit(error)
+
+    def _forget(self, sequence: Sequence) -> None:
+        self.scheduler.remove(sequence)
 
     def end_all(self, error: ErrataError) -> None:
         for sequence in (*self.scheduler.waiting, *self.scheduler.running):

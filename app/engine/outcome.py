@@ -21,12 +21,13 @@ _PARTIAL = "\N{REPLACEMENT CHARACTER}"
 def ranked_of(text: TextCodec, logits: Tensor, chosen: int, count: int | None) -> tuple[RankedToken, ...]:
     """The chosen token, then the `count` likeliest alternatives; empty if `count` is None."""
     found = [] if count is None else rank(logits, chosen, count)
-    return tuple(RankedToken(token_id, *_shown(text, token_id, logprob)) for token_id, logprob in found)
+    return tuple(shown_as(text, token_id, logprob) for token_id, logprob in found)
 
 
-def _shown(text: TextCodec, token_id: int, logprob: float) -> tuple[str, float, bytes, bool]:
+def shown_as(text: TextCodec, token_id: int, logprob: float) -> RankedToken:
+    """A candidate token with its text and bytes."""
     piece, raw = text.piece(token_id)
-    return piece, logprob, raw, text.is_special(token_id)
+    return RankedToken(token_id, piece, logprob, raw, text.is_special(token_id))
 
 
 def token_of(

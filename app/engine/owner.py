@@ -16,18 +16,14 @@ from app.domain.generation import GenerationParameters
 from app.editors.base import FitProgress, FitRequest, Fitted
 from app.engine.cores import Cores
 from app.engine.editions import Edition, UncertaintyJudge
-from app.engine.engine import Engine
 from app.engine.fits import RunningFit
 from app.engine.memory import HeapTrim
 from app.engine.sequence import Emit, PreparedRequest
 from app.engine.sequence import Sequence as Running
+from app.engine.serving_engine import EngineFailed, ServingEngine
 
 T = TypeVar("T")
 _log = logging.getLogger(__name__)
-
-
-class EngineFailed(ErrataError):
-    """A forward pass failed: the server's fault, not the request's."""
 
 
 class EngineOwner:
@@ -36,7 +32,7 @@ class EngineOwner:
     `threads`: CPU threads that torch may use there, fewer while other processes need the cores; None: torch's default.
     """
 
-    def __init__(self, engine: Engine, threads: int | None = None) -> None:
+    def __init__(self, engine: ServingEngine, threads: int | None = None) -> None:
         self.engine, self.threads = engine, threads
         self.examined_judge: UncertaintyJudge | None = None
         self._mailbox: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
@@ -55,7 +51,7 @@ class EngineOwner:
 
     @property
     def alive(self) -> bool:
-        return self._thread.is_alive() and not self._stopping
+        return self._thread.is_alive() and not self._stopping and self.engine.failure is None
 
     def call(self, function: Callable[[], T]) -> "Future[T]":
         """Runs a function on the engine's thread, between two steps."""
@@ -115,7 +111,7 @@ class EngineOwner:
     def cancel(self, sequences: Iterable[Running]) -> None:
         for sequence in sequences:
             sequence.cancelled = True
-        self._post(lambda: None)  # no-op that wakes a sleeping engine, so that it sees the flag
+        self._post(_nothing)  # wakes a sleeping engine, so that it sees the flag
 
     def end_all(self, error: ErrataError) -> None:
         """Ends all running and waiting answers and fits with an error each; work posted later still runs."""
@@ -178,6 +174,7 @@ class EngineOwner:
         cores = Cores(self.threads or torch.get_num_threads())
         torch.set_num_threads(cores.threads)
         heap = HeapTrim(self.engine.release_memory)
+        self.engine.start(lambda: self._post(_nothing))
         while not self._stopping:
             self._read_mail(heap)
             if cores.changed():
@@ -195,6 +192,7 @@ class EngineOwner:
             self._mailbox.get()()
         self.engine.end_all(RequestCancelled("The server is stopping."))
         self._send()
+        self.engine.stop()
 
     def _read_mail(self, heap: HeapTrim) -> None:
         while self.engine.idle and self._mailbox.empty():
@@ -204,6 +202,10 @@ class EngineOwner:
             heap.trim_if_due()
         while not self._mailbox.empty():
             self._mailbox.get()()
+
+
+def _nothing() -> None:
+    """Wakes a sleeping engine's thread when it is posted."""
 
 
 def _deliver(items: list[tuple["asyncio.Queue[Any]", Any]]) -> None:

@@ -9,7 +9,7 @@ from itertools import islice
 from typing import Any
 
 from app.domain.errors import InvalidRequest
-from app.engine.engine import Engine
+from app.engine.serving_engine import ServingEngine
 from app.evaluation.candidates import BareModel, Candidate, EditAttempt, RequestContents, ServedEditor, known_candidates
 from app.evaluation.cases import Case
 from app.evaluation.journal import Journal
@@ -244,7 +244,7 @@ async def longest_target(service: Service, targets: Sequence[str]) -> int:
     return max(await asyncio.wrap_future(service.on_engine(partial(_target_tokens, targets))))
 
 
-def _target_tokens(targets: Sequence[str], engine: Engine) -> Iterable[int]:
+def _target_tokens(targets: Sequence[str], engine: ServingEngine) -> Iterable[int]:
     lengths = [0]
     for target in targets:
         with suppress(InvalidRequest):

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from app.domain.words import words_of
-from app.engine.engine import Engine
+from app.engine.serving_engine import ServingEngine
 from app.evaluation.candidates import EditAttempt
 from app.evaluation.cases import Case
 from app.evaluation.questioner import ForcedScore, Questioner
@@ -72,7 +72,7 @@ class MeanState:
 
 
 @torch.inference_mode()
-def _mean_state(prompt: str, engine: Engine) -> Tensor:
+def _mean_state(prompt: str, engine: ServingEngine) -> Tensor:
     hosted = engine.hosted
     ids = torch.tensor([engine.text.encode(prompt)[-MAX_EMBEDDED_TOKENS:]], device=hosted.device)
     states = hosted.model(ids, output_hidden_states=True, use_cache=False).hidden_states[-1]

@@ -107,8 +107,8 @@ class EditLoader:
             ours = self._fingerprints.get(edit.adaptor)
             if ours is None:
                 raise IncompatibleEdit(
-                    f"{where} holds the edit {edit.id}, made by the editor {edit.adaptor!r}, which this version of "
-                    f"Errata does not have: run one that has it."
+                    f"{where} holds the edit {edit.id}, made by the editor {edit.adaptor!r}, which this server "
+                    f"does not have: run a version of Errata, and an engine, that has it."
                 )
             if edit.model_fingerprint != ours:
                 raise IncompatibleEdit(

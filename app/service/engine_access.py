@@ -9,8 +9,8 @@ from typing import TypeVar
 
 from app.domain.edit import EditRequest
 from app.editors.base import FitProgress, Fitted
-from app.engine.engine import Engine
 from app.engine.owner import EngineOwner
+from app.engine.serving_engine import ServingEngine
 from app.service.fit_requests import FitRequestBuilder
 
 T = TypeVar("T")
@@ -28,11 +28,11 @@ class EngineAccess:
                 yield key, step
 
     @property
-    def engine(self) -> Engine:
+    def engine(self) -> ServingEngine:
         """The engine itself, for measurements before a start: after it, only the engine's own thread may touch it."""
         return self._owner.engine
 
-    def on_engine(self, function: Callable[[Engine], T]) -> "Future[T]":
+    def on_engine(self, function: Callable[[ServingEngine], T]) -> "Future[T]":
         """Run a measurement on the engine's thread, between two steps."""
         return self._owner.call(partial(function, self._owner.engine))
 

@@ -10,8 +10,8 @@ from app.domain.scope import ScopeRequest, Turns
 from app.domain.words import says, words_of
 from app.editors.base import FitRequest, Fitted, adaptor_key
 from app.editors.registry import AUTO, EDITORS
-from app.engine.engine import Engine
 from app.engine.frames import FRAMES, other_frames, stem_of
+from app.engine.serving_engine import ServingEngine
 from app.scope.phrasebook import Phrasebook
 
 PREFIXES = ("Here is a question. ", "Please answer this. ")
@@ -23,7 +23,7 @@ class FitRequestBuilder:
     """The preparation of requests, which tokenises as serving does. Uses the engine's text and editors, never its
     state."""
 
-    def __init__(self, engine: Engine, phrasebook: Phrasebook) -> None:
+    def __init__(self, engine: ServingEngine, phrasebook: Phrasebook) -> None:
         self._engine, self._phrasebook = engine, phrasebook
 
     def editors(self, request: EditRequest) -> tuple[str, ...]:
@@ -49,7 +49,9 @@ class FitRequestBuilder:
                 reasons.append(f"The editor {name} has no preset {request.preset!r}: it has {presets}.")
                 continue
             key = adaptor_key(name, request.preset)
-            if tokens > (most := known[key].capabilities.max_target_tokens):
+            if key not in known:
+                reasons.append(f"The editor {key} is not served by this server's engine; {', '.join(known)} is.")
+            elif tokens > (most := known[key].capabilities.max_target_tokens):
                 reasons.append(f"`target` has {tokens} tokens; the editor {key} holds {most}.")
             elif request.widen is not None and not known[key].capabilities.scoped:
                 reasons.append(f"The editor {key} decides by its own measure, which has no bound to `widen`.")

@@ -88,7 +88,7 @@ class Lifecycle(EngineAccess):
         self.loader = EditLoader(client, fingerprints, history_revisions, self._request_builder.scope_request)
         self.records = Records(log, self.loader.take_in, self._folded, clock)
         self._pins = Pins(self.records, history_revisions)
-        self._verifier = Verifier(client, max(1, owner.engine.scheduler.slots // 4), thresholds)
+        self._verifier = Verifier(client, max(1, owner.engine.slots // 4), thresholds)
         self.recent = RecentPrompts(recent_prompts)
         self.feedback = Feedback(feedback[0], QuestionSimilarity(owner.engine), clock, feedback[1])
         self.answers = Answers(

@@ -5,13 +5,13 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from app.engine.engine import Engine
+from app.engine.serving_engine import ServingEngine
 
 
 class QuestionSimilarity:
     """The similarity of prompts by the question of their last turn. Nothing about them is stored on disk."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: ServingEngine) -> None:
         self._engine = engine
 
     def vector(self, prompt: str) -> Tensor:

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from app.editors.registry import AUTO
-from app.engine.engine import Engine
+from app.engine.serving_engine import ServingEngine
 from app.service.namespaces import switched_off, switches
 from app.service.records import Records
 from app.service.views import JudgeView, Status
@@ -13,7 +13,7 @@ from app.service.views import JudgeView, Status
 
 def status_of(
     records: Records,
-    engine: Engine,
+    engine: ServingEngine,
     fingerprint: str,
     why_not: str | None,
     log_silence_s: float,
@@ -39,8 +39,8 @@ def status_of(
         switched_off=switched_off(ledger),
         log_lag=records.lag,
         log_silence_s=log_silence_s,
-        running=len(engine.scheduler.running),
-        waiting=len(engine.scheduler.waiting),
+        running=engine.running,
+        waiting=engine.waiting,
         judge=judge,
         extra={
             "parameters": hosted.parameters,
@@ -51,7 +51,7 @@ def status_of(
     )
 
 
-def editors_of(records: Records, engine: Engine) -> list[dict[str, Any]]:
+def editors_of(records: Records, engine: ServingEngine) -> list[dict[str, Any]]:
     live = Counter(edit.adaptor for edit in records.ledger.all_live())
     return [
         {
