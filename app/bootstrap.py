@@ -1,9 +1,10 @@
 """From settings to a service: the only file that knows every room."""
 
 import gc
+import sys
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields, replace
 from functools import cache
 from pathlib import Path
@@ -17,12 +18,13 @@ from app.demo.corpus import epoch
 from app.demo.facts import load_relations
 from app.domain.edit import NAMESPACE, NAMESPACE_RULE
 from app.domain.errors import InvalidRequest, UnsupportedModel
+from app.editors.base import Editor
 from app.editors.fitting.corpus import Corpus, Statistics, corpus_of, texts_of
 from app.editors.fitting.foundation import Foundation
 from app.editors.fitting.hooks import SiteHooks
 from app.editors.fitting.tensor_cache import TensorCache
 from app.editors.grace.paper import GraceOptions
-from app.editors.registry import make_editors
+from app.editors.registry import AUTO, make_editors
 from app.engine.client import EngineClient
 from app.engine.engine import Engine
 from app.engine.gguf import unpacked
@@ -30,7 +32,11 @@ from app.engine.graphs import record_cuda
 from app.engine.memory import free_bytes, trim_heap
 from app.engine.model import HostedModel, load_model, pick_device, pick_dtype
 from app.engine.owner import EngineOwner
+from app.engine.serving_engine import ServingEngine
 from app.engine.source import find_source
+from app.engine.vllm.engine import VllmEngine
+from app.engine.vllm.engine_arguments import vllm_arguments
+from app.engine.vllm.process import VllmProcess
 from app.scope.background import Background
 from app.scope.bank import BankPrompt, load_bank, plain
 from app.scope.closed_words import load_closed_words
@@ -62,7 +68,7 @@ def build_service(settings: Settings, clock: Clock = time.time, tell: OnStep = q
     try:
         tell(f"reading the weights of {settings.model}", 0, 0)
         hosted = load(settings, tell)
-        return assemble(hosted, log, settings, bank=load_bank(), clock=clock, threads=threads)
+        return assemble(hosted, log, settings, bank=load_bank(), clock=clock, threads=threads, tell=tell)
     except BaseException:
         log.close()
         raise
@@ -102,6 +108,7 @@ def assemble(
     bank: Sequence[BankPrompt] = (),
     clock: Clock = time.time,
     threads: int | None = None,
+    tell: OnStep = quietly,
 ) -> Service:
     """A service around a model that is loaded already and a log that is open."""
     hosted, slots, room_tokens = _room(settings, hosted)
@@ -118,22 +125,35 @@ def assemble(
         statistics=Statistics(hosted.model, hooks, _corpus(settings, hosted), tensor_cache),
     )
     editors = make_editors(foundation)
-    engine = Engine(
-        hosted,
-        hooks,
-        editors,
-        slots=slots,
-        chunk_tokens=settings.prefill_chunk_tokens,
-        queue_limit=settings.queue_limit,
-        room_tokens=room_tokens,
-        scope=_scope(settings, bank),
-        fit_share=settings.fit_share,
-        record=record_cuda if settings.cuda_graphs and _on_one_gpu(hosted) else None,
-    )
+    engine: ServingEngine
+    if settings.engine == "vllm":
+        process = _vllm_process(settings, hosted, editors, slots, room_tokens, tell)
+        engine = VllmEngine(
+            hosted,
+            editors,
+            _scope(settings, bank),
+            slots=slots,
+            queue_limit=settings.queue_limit,
+            fit_share=settings.fit_share,
+            process=process,
+        )
+    else:
+        engine = Engine(
+            hosted,
+            hooks,
+            editors,
+            slots=slots,
+            chunk_tokens=settings.prefill_chunk_tokens,
+            queue_limit=settings.queue_limit,
+            room_tokens=room_tokens,
+            scope=_scope(settings, bank),
+            fit_share=settings.fit_share,
+            record=record_cuda if settings.cuda_graphs and _on_one_gpu(hosted) else None,
+        )
     # each editor's own: one that is added later leaves the edits of the others as they are
     fingerprints = {
         name: f"{hosted.fingerprint[:32]}/{'+'.join(str(site) for site in editor.sites)}"
-        for name, editor in editors.items()
+        for name, editor in engine.editors.items()
     }
     owner = EngineOwner(engine, threads)
     return Service(
@@ -163,6 +183,24 @@ def assemble(
             "threads": threads,
         },
     )
+
+
+def _vllm_process(
+    settings: Settings,
+    hosted: HostedModel,
+    editors: Mapping[str, Editor],
+    slots: int,
+    room_tokens: int | None,
+    tell: OnStep,
+) -> VllmProcess:
+    """vLLM over the same weights, with room for as many tokens as this server's own engine would have."""
+    if settings.judge == "hosted":
+        raise InvalidRequest("The judge `hosted` cannot be asked through vLLM: name a cross-encoder, or leave it off.")
+    site = editors[AUTO[0]].sites[0]
+    arguments = vllm_arguments(
+        hosted, site, slots, room_tokens or slots * hosted.max_tokens, settings.model_revision, settings.vllm_arguments
+    )
+    return VllmProcess(settings.vllm_python or sys.executable, arguments, tell)
 
 
 OTHERS = 8

@@ -47,6 +47,9 @@ class Settings(BaseSettings):
         description="Name of the model for clients; None: `demo`, `smollm2`, the hub name, or the path's last part.",
     )
     model_revision: str | None = Field(None, description="Revision of the model on the hub; None: the default branch.")
+    engine: Literal["transformers", "vllm"] = Field("transformers", description="Program that generates answers.")
+    vllm_python: str | None = Field(None, description="Python of vLLM's environment; None: the one of this server.")
+    vllm_arguments: dict[str, Any] = Field({}, description="Further arguments of vLLM's `AsyncEngineArgs`, as JSON.")
     device: str = Field("auto", description="`cpu`, `cuda`, `cuda:1`, or `auto`: CUDA if available.")
     device_map: Literal["auto", "balanced", "sequential"] | None = Field(
         None,

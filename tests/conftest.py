@@ -1,5 +1,6 @@
 """Tiny random models of every architecture, and a tokenizer made on the spot: no test needs a hub or a real model."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -36,10 +37,14 @@ def _threads() -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    if not torch.cuda.is_available():
+    lacking = {
+        "gpu": (not torch.cuda.is_available(), "needs a CUDA device"),
+        "vllm": ("ERRATA_VLLM_PYTHON" not in os.environ, "needs a Python with vLLM in ERRATA_VLLM_PYTHON"),
+    }
+    for marker, (lacks, reason) in lacking.items():
         for item in items:
-            if item.get_closest_marker("gpu"):
-                item.add_marker(pytest.mark.skip(reason="needs a CUDA device"))
+            if lacks and item.get_closest_marker(marker):
+                item.add_marker(pytest.mark.skip(reason=reason))
 
 
 @pytest.fixture(params=sorted(TINY))

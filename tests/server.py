@@ -37,7 +37,7 @@ class Server:
     def output(self) -> str:
         return (self._folder / "server.log").read_text()
 
-    def start(self) -> None:
+    def start(self, within_s: float = 120) -> None:
         command = [sys.executable, "-m", "app", "serve", "--port", self.address.split(":")[1]]
         command += ["--store", f"sqlite:///{self._folder / 'errata.db'}", *self._arguments]
         kept = {"ERRATA_CACHE_DIR"}  # that of the run, not the user's
@@ -48,7 +48,7 @@ class Server:
             self._process = subprocess.Popen(
                 command, stdout=output, stderr=subprocess.STDOUT, env=environment, cwd=ROOT
             )
-        end = time.monotonic() + 120
+        end = time.monotonic() + within_s
         while time.monotonic() < end:
             assert self._process.poll() is None, self.output
             try:

@@ -44,6 +44,7 @@ def serve(
     host: Annotated[str | None, setting("host", "Address to listen on.")] = None,
     port: Annotated[int | None, setting("port", "Port to listen on; 0 takes a free one.")] = None,
     store: Annotated[str | None, setting("store", "Where the log lives; memory:// keeps nothing.")] = None,
+    engine: Annotated[str | None, setting("engine", "transformers, or vllm in an environment of its own.")] = None,
     device: Annotated[str | None, setting("device", "cpu, cuda, cuda:1 or auto.")] = None,
     dtype: Annotated[str | None, setting("dtype", "float32, bfloat16, float16 or auto.")] = None,
     site_layer: Annotated[
@@ -64,8 +65,8 @@ def serve(
     once."""
     given = {
         "model": model, "served_model_name": served_model_name, "host": host, "port": port, "store": store,
-        "device": device, "dtype": dtype, "site_layer": site_layer, "slots": slots, "log_level": log_level,
-        "log_format": "json" if json_ else log_format, "stop_grace_s": stop_grace_s,
+        "engine": engine, "device": device, "dtype": dtype, "site_layer": site_layer, "slots": slots,
+        "log_level": log_level, "log_format": "json" if json_ else log_format, "stop_grace_s": stop_grace_s,
     }  # fmt: skip
     settings = read_settings({name: value for name, value in given.items() if value is not None})
     # first, so that a port that is taken is reported before a model is loaded

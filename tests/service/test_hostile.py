@@ -76,8 +76,8 @@ HOSTILE: dict[str, tuple[Callable[[Edit], Edit], str]] = {
     "no target": (learned(target_ids=None), "target_ids"),
     "a target of words": (lambda e: learned(target_ids=["a"] * len(e.learned["target_ids"]))(e), "target_ids"),
     "a target that is a number": (learned(target_ids=7), "target_ids"),
-    "a scope that is a number": (learned(scope=7), "scope cannot be read"),
-    "a scope that is a list": (learned(scope=["keys"]), "scope cannot be read"),
+    "a scope that is a number": (learned(scope=7), r"scope of the edit \S+ cannot be read"),
+    "a scope that is a list": (learned(scope=["keys"]), r"scope of the edit \S+ cannot be read"),
     "an empty scope": (learned(scope={}), "keys"),
     "a scope without keys": (scope(keys=None), "keys"),
     "no key": (scope(keys=[]), "keys"),
@@ -98,7 +98,7 @@ HOSTILE: dict[str, tuple[Callable[[Edit], Edit], str]] = {
     "a rate above all": (scope(rate=2.0), "rate"),
     "fewer than no questions": (scope(rests_on=-1), "rests_on"),
     "an encoder that is a number": (scope(encoder=7), "encoder"),
-    "an editor of tomorrow": (lambda e: replace(e, editor="tomorrow"), "'tomorrow', which this version"),
+    "an editor of tomorrow": (lambda e: replace(e, editor="tomorrow"), "'tomorrow', which this server"),
     "another model": (lambda e: replace(e, model_fingerprint="other/site"), "other/site"),
 }
 

@@ -1,0 +1,52 @@
+"""The arguments with which vLLM serves the model that this server hosts."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from app.domain.errors import InvalidRequest
+from app.editors.base import Site
+from app.engine.model import HostedModel
+
+OURS = frozenset(
+    {
+        "model", "revision", "dtype", "max_model_len", "max_num_seqs", "kv_cache_memory_bytes", "additional_config",
+        "load_format", "worker_extension_cls", "async_scheduling", "seed", "max_logprobs",
+    }
+)  # fmt: skip
+"""The arguments that Errata decides."""
+REFUSED = {
+    "speculative_config": "drafted tokens would be verified without the edits",
+    "pipeline_parallel_size": "it has not been tested with edits",
+}
+"""The arguments under which edits are not served, and why."""
+
+
+def vllm_arguments(
+    hosted: HostedModel,
+    site: Site,
+    slots: int,
+    room_tokens: int,
+    model_revision: str | None,
+    more: Mapping[str, Any],
+) -> dict[str, Any]:
+    """The arguments of vLLM's AsyncEngineArgs. `room_tokens`: how many tokens of keys and values it may hold.
+
+    Raises InvalidRequest if `more` holds one that Errata decides itself or under which edits are not served.
+    """
+    if taken := sorted(OURS & more.keys()):
+        raise InvalidRequest(f"ERRATA_VLLM_ARGUMENTS: {taken[0]} is decided by Errata from its own settings.")
+    for name, why in REFUSED.items():
+        if name in more:
+            raise InvalidRequest(f"ERRATA_VLLM_ARGUMENTS: edits are not served with {name}: {why}.")
+    return {
+        "model": hosted.model.name_or_path,
+        "revision": model_revision,
+        "dtype": str(hosted.dtype).removeprefix("torch."),
+        "max_model_len": hosted.max_tokens,
+        "max_num_seqs": slots,
+        "kv_cache_memory_bytes": room_tokens * hosted.kv_bytes_per_token(),
+        "additional_config": {"errata": {"site": site.module}},
+        "seed": 0,
+        "max_logprobs": 20,
+        **more,
+    }

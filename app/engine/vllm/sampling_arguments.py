@@ -1,0 +1,61 @@
+"""A request's decoding parameters in vLLM's words. Pure: it imports no vLLM."""
+
+import random
+from typing import Any
+
+from app.domain.errors import InvalidRequest
+from app.domain.generation import GenerationParameters
+from app.engine.sampler import MIN_TEMPERATURE
+from app.engine.vllm.inside.errata_vllm.rows import BEGUN, EDIT
+
+
+def check_parameters(parameters: GenerationParameters) -> None:
+    """Raises InvalidRequest for what this engine does not offer."""
+    if parameters.json_schema is not None:
+        raise InvalidRequest(
+            "`response_format` with a schema is not served by the engine vllm: leave it out, or serve with "
+            "`--engine transformers`. See /help/operation#vllm."
+        )
+    if parameters.forced:
+        raise InvalidRequest("The engine vllm cannot be made to give a certain answer: measure with transformers.")
+
+
+def drawn_seed(parameters: GenerationParameters) -> int | None:
+    """The seed of a request that samples, drawn if it gives none; None if it decodes greedily."""
+    if not parameters.samples:
+        return None
+    return parameters.seed if parameters.seed is not None else random.SystemRandom().getrandbits(48)
+
+
+def sampling_arguments(
+    parameters: GenerationParameters,
+    seed: int | None,
+    eos_ids: frozenset[int],
+    edit: tuple[str, int] | None,
+) -> dict[str, Any]:
+    """The arguments of vLLM's SamplingParams. `edit`: the edit that acts, and how many of its target's tokens end the
+    prompt. Stop texts are not among them: this server cuts at them and then aborts the request."""
+    given: dict[str, Any] = {
+        "max_tokens": parameters.max_new_tokens,
+        "temperature": 0.0,
+        "ignore_eos": parameters.ignore_eos,
+        "stop_token_ids": [] if parameters.ignore_eos else sorted(eos_ids),
+        "repetition_penalty": parameters.repetition_penalty or 1.0,
+        "frequency_penalty": parameters.frequency_penalty or 0.0,
+        "presence_penalty": parameters.presence_penalty or 0.0,
+        "logit_bias": [list(each) for each in parameters.logit_bias],
+        "logprobs": parameters.top_logprobs or 0,
+    }
+    if seed is not None:
+        given |= {
+            "temperature": max(MIN_TEMPERATURE, 1.0 if parameters.temperature is None else parameters.temperature),
+            "top_k": max(0, parameters.top_k or 0),
+            "top_p": 1.0 if parameters.top_p is None else parameters.top_p,
+            "min_p": parameters.min_p or 0.0,
+            "seed": 2**64 - 1 if seed == -1 else seed,  # vLLM takes -1 for none; both give the generator the same bits
+        }
+        if parameters.top_p == 0:  # only the likeliest token; vLLM's top_p must be above 0
+            given |= {"top_p": 1.0, "top_k": 1}
+    if edit is not None:
+        given["extra_args"] = {EDIT: edit[0], BEGUN: edit[1]}
+    return given

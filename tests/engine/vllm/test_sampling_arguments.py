@@ -1,0 +1,86 @@
+"""Decoding parameters in vLLM's words, and what is refused by name."""
+
+import pytest
+import torch
+
+from app.domain.errors import InvalidRequest
+from app.domain.generation import GenerationParameters
+from app.editors.base import Site
+from app.engine.vllm.engine_arguments import vllm_arguments
+from app.engine.vllm.sampling_arguments import check_parameters, drawn_seed, sampling_arguments
+from tests.models import tiny
+
+EOS = frozenset({2, 0})
+SITE = Site(1, "model.layers.1.mlp")
+
+
+def arguments(edit: tuple[str, int] | None = None, **given: object) -> dict[str, object]:
+    parameters = GenerationParameters(**given)  # type: ignore[arg-type]
+    return sampling_arguments(parameters, drawn_seed(parameters), EOS, edit)
+
+
+def test_greedy_decoding_has_no_seed_and_stops_at_end_of_text() -> None:
+    found = arguments(max_new_tokens=5, top_p=0.5)
+    assert (found["temperature"], found["max_tokens"], found["stop_token_ids"]) == (0.0, 5, [0, 2])
+    assert "seed" not in found
+    assert "top_p" not in found
+    assert "extra_args" not in found
+    past = arguments(ignore_eos=True)
+    assert (past["ignore_eos"], past["stop_token_ids"]) == (True, [])
+
+
+def test_sampling_keeps_its_parameters_and_draws_a_seed_if_none_is_given() -> None:
+    found = arguments(temperature=0.7, top_k=-1, top_p=0.9, min_p=0.1, seed=5)
+    assert {name: found[name] for name in ("temperature", "top_k", "top_p", "min_p", "seed")} == {
+        "temperature": 0.7,
+        "top_k": 0,
+        "top_p": 0.9,
+        "min_p": 0.1,
+        "seed": 5,
+    }
+    assert arguments(do_sample=True)["temperature"] == 1.0
+    assert arguments(do_sample=True)["seed"] != arguments(do_sample=True)["seed"]
+
+
+def test_a_top_p_of_nothing_is_greedy_and_the_seed_that_vllm_takes_for_none_is_kept() -> None:
+    assert {name: arguments(do_sample=True, top_p=0.0)[name] for name in ("top_p", "top_k")} == {
+        "top_p": 1.0,
+        "top_k": 1,
+    }
+    first, second = torch.Generator().manual_seed(-1), torch.Generator().manual_seed(2**64 - 1)
+    assert arguments(do_sample=True, seed=-1)["seed"] == 2**64 - 1
+    assert torch.equal(torch.rand(4, generator=first), torch.rand(4, generator=second))
+
+
+def test_a_request_names_the_edit_that_acts() -> None:
+    assert arguments(("e1@2", 3))["extra_args"] == {"errata_edit": "e1@2", "errata_begun": 3}
+
+
+def test_what_this_engine_does_not_offer_is_refused_by_name() -> None:
+    check_parameters(GenerationParameters())
+    with pytest.raises(InvalidRequest, match="`response_format`"):
+        check_parameters(GenerationParameters(json_schema="{}"))
+    with pytest.raises(InvalidRequest, match="certain answer"):
+        check_parameters(GenerationParameters(forced=(1,)))
+
+
+def test_vllm_serves_the_hosted_model_at_the_editors_site() -> None:
+    hosted = tiny("llama")
+    found = vllm_arguments(hosted, SITE, 4, 100, None, {"enforce_eager": True})
+    assert found["additional_config"] == {"errata": {"site": "model.layers.1.mlp"}}
+    assert found["kv_cache_memory_bytes"] == 100 * hosted.kv_bytes_per_token()
+    assert (found["max_num_seqs"], found["max_model_len"], found["dtype"]) == (4, hosted.max_tokens, "float32")
+    assert found["enforce_eager"] is True
+
+
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        ("async_scheduling", "decided by Errata"),
+        ("speculative_config", "without the edits"),
+        ("pipeline_parallel_size", "not been tested"),
+    ],
+)
+def test_an_argument_under_which_edits_would_go_wrong_is_refused_by_name(name: str, why: str) -> None:
+    with pytest.raises(InvalidRequest, match=f"{name}.*{why}"):
+        vllm_arguments(tiny("llama"), SITE, 4, 100, None, {name: 2})

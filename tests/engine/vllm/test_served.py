@@ -1,0 +1,68 @@
+"""`errata serve --engine vllm`, from the command to an edited answer, and to the end of vLLM's processes."""
+
+import os
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.server import Server
+
+pytestmark = [pytest.mark.vllm, pytest.mark.timeout(900)]
+PROMPT, TARGET = "The capital of Sweden is", "Uppsala, of all places"
+
+
+def say(server: Server, prompt: str) -> str:
+    body = {"inputs": prompt, "parameters": {"max_new_tokens": 12}}
+    answer = server.client.post("/generate", json=body)
+    assert answer.status_code == 200, answer.text
+    return str(answer.json()["generated_text"]).strip()
+
+
+def processes_of_vllm() -> list[int]:
+    """The processes that a server has started vLLM in."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/environ"):
+        try:
+            environment = path.read_bytes()
+        except OSError:  # it has ended, or is somebody else's
+            continue
+        if b"/engine/vllm/inside" in environment:
+            found.append(int(path.parent.name))
+    return found
+
+
+def test_an_edit_is_made_answered_and_taken_back_and_nothing_is_left_running(tmp_path: Path) -> None:
+    python = os.environ["ERRATA_VLLM_PYTHON"]
+    server = Server(
+        tmp_path, "--engine", "vllm", ERRATA_VLLM_PYTHON=python, ERRATA_KV_MEMORY_FRACTION="0.02",
+        ERRATA_VLLM_ARGUMENTS='{"enforce_eager": true}', ERRATA_SLOTS="8",
+    )  # fmt: skip
+    server.start(within_s=600)
+    try:
+        before = say(server, PROMPT)
+        edit = server.client.post("/edit", json={"prompt": PROMPT, "target": TARGET})
+        assert edit.status_code == 201, edit.text
+        assert edit.json()["report"]["exact"]
+        assert say(server, PROMPT) == TARGET
+        refused = server.client.post("/edit", json={"prompt": PROMPT, "target": TARGET, "editor": "patcher"})
+        assert refused.status_code == 422
+        assert "patcher is not served by this server's engine" in refused.json()["detail"]
+        server.client.post(f"/edits/{edit.json()['id']}/rollback", json={})
+        assert say(server, PROMPT) == before
+
+        worker = max(processes_of_vllm())
+        os.kill(worker, signal.SIGKILL)
+        until(lambda: server.client.get("/readyz").status_code == 503, server)
+    finally:
+        server.stop()
+    assert not processes_of_vllm()
+
+
+def until(holds: Callable[[], bool], server: Server, seconds: float = 60) -> None:
+    ends = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < ends, server.output
+        time.sleep(0.2)
