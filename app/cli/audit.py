@@ -49,10 +49,11 @@ def verify_file(file: Path, known: str | None, *, json_: bool) -> None:
         render.fail(f"{file} ends with the hash {found.hash}, not {known}: it is cut short, or of another log.")
     if not found.last:
         render.fail(f"{file} holds no event: there is nothing that it proves.")
-    live = "" if found.ledger is None else f"; {found.ledger.live_count()} edits live"
+    live = "" if found.ledger is None else f"; {render.numbered(found.ledger.live_count(), 'live edit')}"
     count = found.last - found.first + 1
     told = {"file": str(file), "events": count, "first": found.first, "revision": found.last, "hash": found.hash}
-    text = f"{file} is whole: {count} events, revisions {found.first} to {found.last}{live}.\nhash {found.hash}"
+    events = render.numbered(count, "event")
+    text = f"{file} is whole: {events}, revisions {found.first} to {found.last}{live}.\nhash {found.hash}"
     if known is None:
         text += "\nCompare it with `errata status`, or with what was noted down when the file was made."
     render.answer(told, text, json_=json_)

@@ -46,7 +46,9 @@ def rollback_outlook(found: dict[str, Any]) -> None:
         console.print(Text.assemble(edit["id"], " would be taken back: ", _change(edit)))
     revived(found["revived"], "would answer again")
     count = len(found["edits"])
-    console.print(f"{count} edits, as of revision {found['revision']}" if count else "Nothing to take back")
+    console.print(
+        f"{render.numbered(count, 'edit')}, as of revision {found['revision']}" if count else "Nothing to take back"
+    )
 
 
 def revived(edits: Iterable[dict[str, Any]], how: str = "answers again") -> None:

@@ -42,6 +42,11 @@ def out() -> Console:
     return Console(file=stream, highlight=False, soft_wrap=False, width=None if bounded else UNBOUNDED)
 
 
+def numbered(count: int, what: str) -> str:
+    """So many of them: "1 edit", "2 edits"."""
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"
+
+
 def say(text: str | Text) -> None:
     """Print one whole line for people, which the terminal wraps."""
     out().print(Text(plain(text)) if isinstance(text, str) else text, soft_wrap=True)

@@ -59,5 +59,5 @@ def write(
     with opened(url, must_exist=True) as log, new_file(file) as new:
         manifest = write_snapshot(log, new, time.time())
     told = {"file": str(file), "store": log.url, "revision": manifest.revision, "edits": manifest.edits}
-    text = f"{file} holds revision {manifest.revision} of {log.url}: {manifest.edits} edits."
+    text = f"{file} holds revision {manifest.revision} of {log.url}: {render.numbered(manifest.edits, 'edit')}."
     render.answer(told, text, json_=json_)

@@ -35,7 +35,10 @@ def check(url: Url = None, json_: Json = False) -> None:
         render.as_json(told)
         return
     begins = f" (entries from {first} on)" if first > 1 else ""
-    typer.echo(f"{log.url} is whole: {ledger.revision} events{begins}, {ledger.live_count()} edits live.")
+    typer.echo(
+        f"{log.url} is whole: {render.numbered(ledger.revision, 'event')}{begins}, "
+        f"{render.numbered(ledger.live_count(), 'live edit')}."
+    )
     if snapshots:
         typer.echo(f"snapshots of revision {', '.join(str(each.revision) for each in snapshots)} agree with it")
     typer.echo(f"hash {last}")

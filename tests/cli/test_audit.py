@@ -19,7 +19,7 @@ def test_what_is_exported_is_verified_with_and_without_errata(
     assert "2 events" in errata("log", "--export", file).output
     verified = errata("log", "verify", file)
     assert (verified.exit_code, service.records.hash in verified.output) == (0, True), verified.output
-    assert "2 events, revisions 1 to 2; 1 edits live" in verified.output
+    assert "2 events, revisions 1 to 2; 1 live edit." in verified.output
     assert errata("log", "verify", file, "--hash", service.records.hash).exit_code == 0
     assert service.records.hash in errata("status").output, "what to compare it with"
     told = script(file, service.records.hash)

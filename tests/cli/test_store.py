@@ -50,7 +50,7 @@ def hashes(url: str) -> list[str]:
 def test_a_whole_log_is_told_with_its_hash(url: str) -> None:
     result = store("check", "--store", url)
     assert result.exit_code == 0, result.output
-    assert "3 events, 1 edits live" in result.output
+    assert "3 events, 1 live edit." in result.output
     assert hashes(url)[-1] in result.output
     assert CliRunner().invoke(app, ["log", "verify", "--store", url]).output == result.output
 
