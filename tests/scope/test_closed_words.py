@@ -19,7 +19,7 @@ def rows(*kinds: str) -> list[tuple[str, str, str]]:
     return [row for row in found if not kinds or row[1] in kinds]
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def closed() -> ClosedWords:
     """Read anew: what other tests of the process have read may be what another version of the reader made of it."""
     return load_closed_words.__wrapped__()

@@ -55,3 +55,20 @@ def test_a_broad_edit_answers_what_lies_nearer_to_it_than_other_questions_do() -
     assert match_model.logit(replace(broad, contrast=0.5)) > 0 > match_model.logit(replace(broad, contrast=0.69))
     assert match_model.logit(replace(broad, contrast=0.5, cohesion=2.5)) < 0
     assert match_model.logit(replace(broad, contrast=0.5, traffic=False)) < 0
+
+
+def test_features_are_of_the_prompt_the_best_and_all_keys_and_of_the_nearest_counter_example() -> None:
+    own, own_cosines = torch.tensor([1.0, 5.0, 0.0]), torch.tensor([0.5, 0.25, 0.75])
+    against, against_cosines = torch.tensor([-3.0, -1.0]), torch.tensor([0.25, 0.75])
+    rest = {"contrast": 0.25, "traffic": True, "cohesion": 3.0, "unnamed": True}
+    found = MatchFeatures.of(own, own_cosines, against, against_cosines, **rest)
+    assert found == MatchFeatures(
+        prompt=1.0, best=5.0, mean=2.0, prompt_cosine=0.5, best_cosine=0.75, mean_cosine=0.5, counter=-1.0,
+        counter_cosine=0.75, counter_mean_cosine=0.5, paraphrases=2, counters=2, **rest | {"unnamed": 1.0},
+    )  # fmt: skip
+    one = MatchFeatures.of(own, own_cosines, against[:1], against_cosines[:1], **rest)
+    assert (one.counter, one.counter_cosine, one.counter_mean_cosine) == (-3.0, 0.25, 0.25)
+    # squares and products of the best cosine 0.75, the contrast 0.25, the cohesion 3, and logits clipped at 4
+    products = [0.25, 3.0, 0.5625, 0.0625, 0.1875, 6.0, 1.5, 2.25, 0.75, 9.0]
+    assert found.values()[-len(products) :] == products
+    assert replace(found, traffic=False).values() == found.values()[: -len(products)]
