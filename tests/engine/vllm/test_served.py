@@ -58,6 +58,7 @@ def test_an_edit_is_made_answered_and_taken_back_and_nothing_is_left_running(tmp
         until(lambda: server.client.get("/readyz").status_code == 503, server)
     finally:
         server.stop()
+        server.client.close()
     assert not processes_of_vllm()
 
 
