@@ -100,7 +100,7 @@ class Rig:
         self.hosted = hosted or tiny(kind)
         self.hooks = SiteHooks(self.hosted.model)
         documents = [self.hosted.tokenizer(text).input_ids for text in CORPUS]
-        foundation = Foundation(
+        self.foundation = foundation = Foundation(
             model=self.hosted.model,
             architecture=self.hosted.architecture,
             hooks=self.hooks,

@@ -3,7 +3,9 @@
 import pytest
 import torch
 
+from app.editors.base import RowView
 from app.engine.editions import Edition
+from app.engine.runner import Runner
 from tests.models import tiny
 from tests.rig import NOTHING, Rig
 
@@ -36,5 +38,8 @@ def test_the_model_and_the_cache_stay_in_their_type(device: str, dtype: str) -> 
     rig.learn("grace", EDITS)
     rig.ask(PROMPTS, Edition("default", 2, ("e0", "e1")))
     assert {p.dtype for p in rig.hosted.model.parameters()} == {getattr(torch, dtype)}
-    layers = rig.engine._runner.cache.layers
-    assert {(layer.keys.dtype, layer.keys.device.type) for layer in layers} == {(getattr(torch, dtype), device)}
+    runner = Runner(rig.hosted, rig.hooks, rig.editors, 4)
+    runner.prefill([0], [0], [[1, 2, 3]], [RowView(None, (), 0, 3, 3)])
+    assert {(layer.keys.dtype, layer.keys.device.type) for layer in runner.cache.layers} == {
+        (getattr(torch, dtype), device)
+    }

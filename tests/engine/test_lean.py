@@ -1,6 +1,7 @@
 """Lean decode steps compute what the model's own modules compute, whatever acts and however rows differ in length."""
 
 import logging
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -18,42 +19,67 @@ from tests.rig import Rig, without_cache
 IDLE = RowView(None, (), 0, 1, 0)
 
 
-def runner(kind: str, **how: Any) -> Runner:
+def runner(kind: str, slots: int = 4, **how: Any) -> Runner:
     hosted = tiny(kind, **how)
-    return Runner(hosted, SiteHooks(hosted.model), {}, 4)
+    return Runner(hosted, SiteHooks(hosted.model), {}, slots)
+
+
+@pytest.fixture
+def lean_steps(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The number of rows of each step that a lean decoder computes."""
+    steps: list[int] = []
+    logits = LeanDecode.logits
+
+    def counted(self: LeanDecode, slots: Sequence[int], starts: Sequence[int], ids: Sequence[int]) -> torch.Tensor:
+        steps.append(len(slots))
+        return logits(self, slots, starts, ids)
+
+    monkeypatch.setattr(LeanDecode, "logits", counted)
+    return steps
+
+
+def a_step(runner: Runner) -> None:
+    runner.prefill([0], [0], [[7, 8]], [IDLE])
+    runner.decode([0], [2], [[9]], [IDLE])
 
 
 @pytest.mark.parametrize("kind", sorted(FAMILIES))
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_logits_are_those_of_the_models_own_modules(kind: str, dtype: torch.dtype) -> None:
-    ours, theirs = runner(kind, dtype=dtype), runner(kind, dtype=dtype)
-    assert ours._lean is not None
-    theirs._lean = None
+def test_logits_are_those_of_the_models_own_modules(
+    kind: str, dtype: torch.dtype, lean_steps: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ours = runner(kind, dtype=dtype)
+    monkeypatch.setattr(LeanDecode, "supports", staticmethod(lambda _: False))
+    theirs = runner(kind, dtype=dtype)
+    lean_steps.clear()
     found = []
     for each in (ours, theirs):
         for slot, length in ((0, 3), (1, 90), (2, 200)):
             each.prefill([slot], [0], [[7 + at % 50 for at in range(length)]], [IDLE])
         steps = [([3 + at, 90 + at, 200 + at], [[9], [8], [at]]) for at in range(4)]
         found.append([each.decode([0, 1, 2], starts, pieces, [IDLE] * 3) for starts, pieces in steps])
+    assert lean_steps == [3] * 4, "of one runner alone"
     share = 1e-4 if dtype is torch.float32 else 0.05
     for mine, other in zip(*found, strict=True):
         torch.testing.assert_close(mine, other, rtol=0, atol=share * other.abs().max().item())
 
 
-def test_rows_far_apart_read_their_own_slots() -> None:
+def test_rows_far_apart_read_their_own_slots(lean_steps: list[int]) -> None:
     """Where most slots between those that decode do something else, no idle rows stand between them."""
-    ours = runner("llama")
-    for slot in range(4):
+    ours = runner("llama", slots=5)
+    for slot in range(5):
         ours.prefill([slot], [0], [[7 + slot * 11 + at for at in range(5)]], [IDLE])
-    alone = [ours.decode([slot], [5], [[9]], [IDLE])[0] for slot in (0, 3)]
-    together = ours._decode([0, 3], [5, 5], [[9], [9]], [IDLE] * 2)
+    alone = [ours.decode([slot], [5], [[9]], [IDLE])[0] for slot in (0, 4)]
+    together = ours.decode([0, 4], [5, 5], [[9], [9]], [IDLE] * 2)
+    assert lean_steps[-1] == 2
     for mine, other in zip(together, alone, strict=True):
         torch.testing.assert_close(mine, other, rtol=0, atol=1e-4)
 
 
 @pytest.mark.parametrize("kind", ["gpt2", "gemma"])
-def test_other_families_run_their_own_modules(kind: str) -> None:
-    assert runner(kind)._lean is None
+def test_other_families_run_their_own_modules(kind: str, lean_steps: list[int]) -> None:
+    a_step(runner(kind))
+    assert lean_steps == []
 
 
 def test_a_row_alone_is_a_row_among_others() -> None:
@@ -78,10 +104,16 @@ def test_edits_act_as_on_the_models_own_modules(editor: str, monkeypatch: pytest
     assert answers[0] == answers[1]
 
 
-def test_what_computes_otherwise_is_not_used(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+def test_what_computes_otherwise_is_not_used(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, lean_steps: list[int]
+) -> None:
     monkeypatch.setattr(lean, "_normed", lambda _norm, x: x)
     with caplog.at_level(logging.WARNING):
-        assert runner("llama")._lean is None
+        plain = runner("llama")
+    assert lean_steps, "it was tried"
+    lean_steps.clear()
+    a_step(plain)
+    assert lean_steps == []
     assert "model's own modules" in caplog.text
 
 

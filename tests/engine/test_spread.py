@@ -1,5 +1,7 @@
 """A model whose layers are on several devices: everything meets on the first, and answers are those of one device."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from accelerate import dispatch_model
@@ -28,10 +30,8 @@ def test_passes_over_slots_mix_no_devices() -> None:
         hosted = spread_llama()
         assert hosted.layer_devices == [FIRST, FIRST, SECOND, SECOND]
         hooks = SiteHooks(hosted.model)
-        runner = Runner(hosted, hooks, {}, slots=4)
-        runner._sites = tuple(ffn_site(hosted.model, hosted.architecture, layer) for layer in range(LAYERS))
-        for site in runner._sites:
-            hooks.attach(site)
+        sites = [ffn_site(hosted.model, hosted.architecture, layer) for layer in range(LAYERS)]
+        runner = Runner(hosted, hooks, {"none": SimpleNamespace(sites=sites)}, slots=4)
         logits, features = runner.prefill([0, 1], [0, 0], [[1, 2, 3], [4, 5]], [IDLE, IDLE])
         assert {each.device for each in (logits, *features.values())} == {FIRST}
         runner.prefill([0, 2], [4, 4], [[1], [4, 5]], [IDLE, IDLE])  # not side by side: gathered

@@ -7,6 +7,8 @@ import shutil
 from pathlib import Path
 
 import pytest
+import torch
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from app.domain.errors import InvalidRequest
 from app.scope.cross_encoder import CrossEncoder
@@ -54,7 +56,10 @@ def test_the_key_that_is_nearest_counts_and_a_counter_example_that_is_nearer_spe
     judge = CrossEncoder(knowing)
     pair = next(pair for pair in EXAM if pair.same and pair.doubt.counter)
     question, known, counter = pair.doubt.question, pair.doubt.keys[0], pair.doubt.counter[0]
-    (yes,), (no,) = judge._logits(question, [known]), judge._logits(question, [counter])
+    tokenizer = AutoTokenizer.from_pretrained(knowing)
+    model = AutoModelForSequenceClassification.from_pretrained(knowing).eval()
+    with torch.inference_mode():
+        yes, no = (float(model(**tokenizer(question, each, return_tensors="pt")).logits) for each in (known, counter))
     assert yes > no
 
     def logit(keys: tuple[str, ...], counter: tuple[str, ...] = ()) -> float:

@@ -12,6 +12,8 @@ from app.scope.encoder import Encoder, find_encoder
 from app.scope.items import all_items, read_items
 from app.scope.scorer import WEIGHTS, PairScorer, batch_of, load_scorer, words_of
 from app.scope.training import TrainingTexts, save, train
+from app.store.memory import MemoryLog
+from tests.models import tiny
 
 
 @pytest.fixture(scope="module")
@@ -124,4 +126,4 @@ def test_an_encoder_that_the_scorer_does_not_know_is_refused_with_advice(
     monkeypatch.setattr(encoder, "fingerprint", "another")
     monkeypatch.setattr(bootstrap, "_encoder", lambda _name: encoder)
     with pytest.raises(InvalidRequest, match="ERRATA_ENCODER"):
-        bootstrap._scope(Settings(_env_file=None), ())  # type: ignore[call-arg]
+        bootstrap.assemble(tiny("llama"), MemoryLog(), Settings(_env_file=None))  # type: ignore[call-arg]

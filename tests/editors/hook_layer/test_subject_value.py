@@ -6,7 +6,7 @@ import torch
 from app.domain.errors import InvalidRequest
 from app.editors.base import FitRequest
 from app.editors.hook_layer.paper import HookLayersPaper
-from app.editors.hook_layer.subject_value import ValueFitParameters, subject_places
+from app.editors.hook_layer.subject_value import SubjectSpread, ValueFitParameters, subject_places
 from tests.rig import Rig
 
 
@@ -37,12 +37,15 @@ def test_an_edit_of_a_batch_is_given_the_value_that_it_is_given_alone() -> None:
     rig = Rig()
     editor = rig.editors["hook_layer/paper"]
     assert isinstance(editor, HookLayersPaper)
+    sites = editor.sites
+    (above,) = rig.foundation.down_sites([sites[-1].layer + 1])
+    spread = SubjectSpread(rig.foundation.view(sites[0], sites), rig.foundation.view(above), sites)
     first = rig.fit_request("The capital of Ruritania is", "S", subject="Ruritania")
     second = rig.fit_request("The king of Zenda was", "R", subject="Zenda")
 
     def values(*requests: FitRequest, enough: float) -> tuple[torch.Tensor, list[float]]:
         rows = subject_places(requests, torch.device("cpu"))
-        fit = editor._spread.values(rows, None, ValueFitParameters(enough=enough))
+        fit = spread.values(rows, None, ValueFitParameters(enough=enough))
         losses: list[float] = []
         while True:
             try:

@@ -1,12 +1,12 @@
 """ELDER as published: how its LoRAs begin, what its routers read, and what a batch is trained on."""
 
 import math
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import pytest
 import torch
 
-from app.editors.lora_mixture.mixture import new_mixture, scores
+from app.editors.lora_mixture.mixture import Mixture, new_mixture, scores
 from app.editors.lora_mixture.paper import LORAS, RANK, LoraMixturePaper
 from app.engine.editions import Edition
 from tests.rig import Rig
@@ -19,9 +19,8 @@ def test_loras_begin_as_wide_as_the_official_code_draws_them() -> None:
     rig = Rig()
     editor = rig.editors["lora_mixture/paper"]
     assert isinstance(editor, LoraMixturePaper)
-    d_in = editor._view.widths[0]
-    official = torch.nn.init.kaiming_uniform_(torch.zeros(d_in, RANK), a=math.sqrt(5))
     down = rig.fit("lora_mixture/paper", [rig.fit_request(PROMPT, "S")])[0].tensors["down"]
+    official = torch.nn.init.kaiming_uniform_(torch.zeros(down.shape[-1], RANK), a=math.sqrt(5))
     # 50 steps of 1e-4 move each value by 0.005 at most
     assert down.abs().max().item() == pytest.approx(official.abs().max().item(), rel=0.05)
     assert down.std().item() == pytest.approx(official.std().item(), rel=0.1)
@@ -44,12 +43,12 @@ def test_the_routers_are_served_as_they_were_trained() -> None:
     assert isinstance(editor, LoraMixturePaper)
     fitted = rig.fit("lora_mixture/paper", [rig.fit_request(PROMPT, "S")])[0]
     rig.load("lora_mixture/paper", "e", fitted)
-    mixture = editor._pages.mixture(str(fitted.learned["shared"]))
+    mixture = Mixture(**{each.name: fitted.tensors[each.name] for each in fields(Mixture)})
     raw = scores(mixture, fitted.tensors["key"][None], normalise_queries=False)[0]
-    (site,) = {each for each in editor.sites if each == editor._query_view.site}
+    query_site, *mixture_sites = editor.sites
     part = editor.compile(["e"])
     assert torch.equal(part.codes[0], raw > raw.topk(3, dim=-1).values[:, 2:])
-    assert site.layer < editor._view.site.layer
+    assert query_site.layer < min(site.layer for site in mixture_sites)
     assert [hit.edit_id for hit in rig.ask([PROMPT], Edition("default", 1, ("e",)))[0].generation.reached] == ["e"]
 
 

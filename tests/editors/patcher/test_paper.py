@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import torch
 
+from app.editors.base import Decision, Fitted, RowView
 from app.editors.patcher.paper import PatcherPaper
 from app.engine.editions import Edition
 from tests.rig import Rig
@@ -17,7 +18,7 @@ def shouting(rig: Rig, token: str) -> dict[str, torch.Tensor]:
     assert isinstance(editor, PatcherPaper)
     head = rig.hosted.model.get_output_embeddings().weight
     towards = head[rig.engine.text.encode(token)[-1]]
-    elsewhere = editor._view.inputs(torch.tensor([rig.engine.text.encode(OTHER)]))[0, -1:]
+    elsewhere = rig.foundation.view(editor.site).inputs(torch.tensor([rig.engine.text.encode(OTHER)]))[0, -1:]
     values = 3.0 * (towards / towards.norm())[None]
     return {
         "keys": torch.zeros_like(elsewhere),
@@ -63,10 +64,15 @@ def test_earlier_patches_add_up_with_new_ones_as_they_are_served() -> None:
         tensors = {name: torch.randn(2, 32, generator=generator) for name in ("keys", "values", "queries")}
         parts.append({**tensors, "biases": torch.randn(2, generator=generator)})
     h_in, h_out = torch.randn(1, 3, 32), torch.randn(1, 3, 32)
-    act = editor._acts(*parts)[editor.site]
+    for name, tensors in zip(("first", "second"), parts, strict=True):
+        editor.load(name, Fitted(learned={}, tensors=tensors))
+    part = editor.compile(("first", "second"))
+    editor.bind(
+        [RowView(Decision(edit_id="first", editor=editor.key, margin=1.0, signals={}, state=part), (), 0, 3, 3)]
+    )
     by_hand = h_out.clone()
-    for part in parts:
+    for tensors in parts:
         for neuron in range(2):
-            active = torch.nn.functional.silu(h_in @ part["keys"][neuron] + part["biases"][neuron])
-            by_hand = by_hand + active[..., None] * part["values"][neuron]
-    assert torch.allclose(act(h_in, h_out), by_hand, atol=1e-5)
+            active = torch.nn.functional.silu(h_in @ tensors["keys"][neuron] + tensors["biases"][neuron])
+            by_hand = by_hand + active[..., None] * tensors["values"][neuron]
+    assert torch.allclose(editor.apply(editor.site, h_in, h_out), by_hand, atol=1e-5)
