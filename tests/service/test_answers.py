@@ -8,7 +8,6 @@ import pytest
 
 from app.domain.errors import DeadlineExceeded, InvalidRequest, QueueFull, RevisionAhead
 from app.domain.generation import Generation, GenerationParameters
-from app.engine.text import TextCodec
 from tests.service.conftest import ORIGIN, ask, edit, serving
 
 CAPITAL, KING = "The capital of Ruritania is", "The king of Zenda was"
@@ -84,16 +83,18 @@ def test_room_is_what_the_prompt_leaves() -> None:
 
 
 def test_the_time_of_a_request_runs_while_it_is_prepared(monkeypatch: pytest.MonkeyPatch) -> None:
-    prepared, whole = threading.Event(), TextCodec._whole
-
-    def slowly(text: TextCodec, prompt: str) -> list[int]:
-        assert prepared.wait(30)
-        return whole(text, prompt)
+    prepared = threading.Event()
 
     async def story() -> None:
         async with serving() as service:
+            encode = service.engine.text.encode
+
+            def slowly(prompt: str) -> tuple[int, ...]:
+                assert prepared.wait(30)
+                return encode(prompt)
+
             with monkeypatch.context() as slow:
-                slow.setattr(TextCodec, "_whole", slowly)
+                slow.setattr(service.engine.text, "encode", slowly)
                 with pytest.raises(DeadlineExceeded, match=r"not whole within 0\.01 s"):
                     await service.generate(KING, GenerationParameters(timeout_s=0.01))
                 prepared.set()

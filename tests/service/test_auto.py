@@ -9,25 +9,25 @@ from app.domain.edit import EditRequest
 from app.domain.errors import EditRejected, InvalidRequest
 from app.editors.registry import AUTO
 from app.service.service import Service
-from app.service.verification import Verdict
+from app.service.verification import Verdict, Verifier
 from tests.service.conftest import ORIGIN, ask, edit, serving
 
 CAPITAL, KING = "The capital of Ruritania is", "The king of Zenda was"
 
 
-def failing(service: Service, *editors: str) -> list[str]:
+def failing(monkeypatch: pytest.MonkeyPatch, service: Service, *editors: str) -> list[str]:
     """Edits of these editors never hold. -> the editors whose edits were verified, as it goes on."""
-    verifier, seen = service._verifier, []
-    really = verifier.verify
+    seen: list[str] = []
+    really = Verifier.verify
 
-    async def verify(request: EditRequest, edit_id: str, *more: Any) -> Verdict:
+    async def verify(self: Verifier, request: EditRequest, edit_id: str, *more: Any) -> Verdict:
         editor = service.engine.editions.editor_of(edit_id)
         seen.append(editor)
-        verdict = await really(request, edit_id, *more)
+        verdict = await really(self, request, edit_id, *more)
         problems = (f"not by {editor}",) if editor in editors else verdict.problems
         return Verdict(verdict.after, verdict.report, problems)
 
-    verifier.verify = verify  # type: ignore[method-assign]
+    monkeypatch.setattr(Verifier, "verify", verify)
     return seen
 
 
@@ -39,10 +39,10 @@ def tried(report: Any) -> list[tuple[str, list[str]]]:
     return [(each["editor"], each["problems"]) for each in report["tried"]]
 
 
-def test_the_first_that_holds_is_kept() -> None:
+def test_the_first_that_holds_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     async def story() -> None:
         async with serving() as service:
-            seen = failing(service)
+            seen = failing(monkeypatch, service)
             view = await edit(service, CAPITAL, "Strelsau")
             assert (view.edit.editor, seen) == ("grace", ["grace"])
             assert tried(view.edit.report) == [("grace", [])]
@@ -50,10 +50,10 @@ def test_the_first_that_holds_is_kept() -> None:
     asyncio.run(story())
 
 
-def test_what_does_not_hold_is_tried_by_the_next_editor() -> None:
+def test_what_does_not_hold_is_tried_by_the_next_editor(monkeypatch: pytest.MonkeyPatch) -> None:
     async def story() -> None:
         async with serving() as service:
-            seen = failing(service, "grace")
+            seen = failing(monkeypatch, service, "grace")
             view = await edit(service, CAPITAL, "Strelsau")
             assert (view.edit.editor, seen) == ("patcher", ["grace", "patcher"])
             assert tried(view.edit.report) == [("grace", ["not by grace"]), ("patcher", [])]
@@ -69,10 +69,10 @@ def test_what_does_not_hold_is_tried_by_the_next_editor() -> None:
     asyncio.run(story())
 
 
-def test_of_a_batch_only_what_failed_is_tried_again() -> None:
+def test_of_a_batch_only_what_failed_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
     async def story() -> None:
         async with serving() as service:
-            seen = failing(service, "grace")
+            seen = failing(monkeypatch, service, "grace")
             requests = [
                 EditRequest(prompt=CAPITAL, target="Strelsau"),
                 EditRequest(prompt=KING, target="Rudolf", editor="patcher"),
@@ -86,10 +86,10 @@ def test_of_a_batch_only_what_failed_is_tried_again() -> None:
     asyncio.run(story())
 
 
-def test_where_none_holds_the_refusal_tells_all_and_nothing_is_left() -> None:
+def test_where_none_holds_the_refusal_tells_all_and_nothing_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
     async def story() -> None:
         async with serving() as service:
-            failing(service, *AUTO)
+            failing(monkeypatch, service, *AUTO)
             with pytest.raises(EditRejected, match=f"not by {AUTO[-1]}") as error:
                 await edit(service, CAPITAL, "Strelsau")
             (report,) = error.value.details["report"].values()
@@ -99,10 +99,10 @@ def test_where_none_holds_the_refusal_tells_all_and_nothing_is_left() -> None:
     asyncio.run(story())
 
 
-def test_an_editor_that_is_named_is_the_only_one_tried() -> None:
+def test_an_editor_that_is_named_is_the_only_one_tried(monkeypatch: pytest.MonkeyPatch) -> None:
     async def story() -> None:
         async with serving() as service:
-            seen = failing(service, "patcher")
+            seen = failing(monkeypatch, service, "patcher")
             with pytest.raises(EditRejected):
                 await edit(service, CAPITAL, "Strelsau", editor="patcher")
             assert seen == ["patcher"]
@@ -110,10 +110,10 @@ def test_an_editor_that_is_named_is_the_only_one_tried() -> None:
     asyncio.run(story())
 
 
-def test_only_editors_that_can_hold_the_target_are_tried() -> None:
+def test_only_editors_that_can_hold_the_target_are_tried(monkeypatch: pytest.MonkeyPatch) -> None:
     async def story() -> None:
         async with serving() as service:
-            seen = failing(service, "grace")
+            seen = failing(monkeypatch, service, "grace")
             long = " ".join(["Strelsau"] * 10)  # 89 bytes are 89 tokens here
             with pytest.raises(EditRejected):
                 await edit(service, CAPITAL, long)

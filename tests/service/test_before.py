@@ -8,6 +8,7 @@ import pytest
 from app.domain.edit import EditRequest
 from app.domain.generation import GenerationParameters
 from app.engine.scheduler import Batch
+from app.engine.sequence import Phase
 from app.service.verification import BEFORE_TOKENS, ROOM_TOKENS
 from tests.service.conftest import ORIGIN, edit, serving
 
@@ -19,13 +20,15 @@ def test_it_is_generated_in_one_batch_with_the_trial(monkeypatch: pytest.MonkeyP
         async with serving() as service:
             engine = service.engine
             batches: list[set[tuple[str, ...]]] = []
-            decode = engine._decode
+            following = engine.scheduler.next
 
-            def seen(batch: Batch) -> None:
-                batches.append({tuple(each.edition.edit_ids) for each in batch.sequences})
-                decode(batch)
+            def seen() -> Batch | None:
+                batch = following()
+                if batch is not None and batch.phase is Phase.DECODE:
+                    batches.append({tuple(each.edition.edit_ids) for each in batch.sequences})
+                return batch
 
-            monkeypatch.setattr(engine, "_decode", seen)
+            monkeypatch.setattr(engine.scheduler, "next", seen)
             view = await edit(service, CAPITAL, "Strelsau")
             assert {(), (view.edit.id,)} in batches, "side by side"
             assert len(batches) <= 2 * BEFORE_TOKENS, "two at a time, the prompt with a blank at its end too"

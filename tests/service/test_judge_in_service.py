@@ -12,7 +12,9 @@ from app.bootstrap import assemble
 from app.config import Settings
 from app.domain.edit import EditRequest
 from app.domain.errors import InvalidRequest
+from app.engine.client import EngineClient
 from app.scope.doubt import Doubt
+from app.service.examined_judge import ExaminedJudge
 from app.service.service import Service
 from app.store.memory import MemoryLog
 from tests.judges import cross_encoder
@@ -38,6 +40,11 @@ def moved_into_the_band(service: Service, monkeypatch: pytest.MonkeyPatch, wante
     monkeypatch.setattr(scope, "learn", moved)
 
 
+def asked_from_now_on(service: Service, judge: ExaminedJudge, monkeypatch: pytest.MonkeyPatch) -> None:
+    service.examined_judge = judge
+    monkeypatch.setattr(EngineClient, "judge", judge)
+
+
 @pytest.mark.parametrize("margin", [0.5, -0.5])
 @run
 async def test_a_request_in_the_band_is_answered_as_the_judge_says(
@@ -52,9 +59,8 @@ async def test_a_request_in_the_band_is_answered_as_the_judge_says(
         bare = await ask(service, ASKED, edits="off")
         assert not bare.uncertain
         for says in (True, False):
-            service.examined_judge = service._owner.examined_judge = (
-                await qualified(lambda _, says=says: 2.0 if says else -2.0)
-            )[0]
+            examined_judge, _ = await qualified(lambda _, says=says: 2.0 if says else -2.0)
+            asked_from_now_on(service, examined_judge, monkeypatch)
             answer = await ask(service, ASKED, explain=True)
             assert answer.uncertain
             assert answer.said == (TARGET if says else bare.said)
@@ -80,7 +86,7 @@ async def test_the_judge_is_asked_off_the_engines_thread_before_the_request_is_q
         moved_into_the_band(service, monkeypatch, 0.5)
         await edit(service, PROMPT, TARGET, force=True)
         examined_judge, judge = await qualified(of())
-        service.examined_judge = service._owner.examined_judge = examined_judge
+        asked_from_now_on(service, examined_judge, monkeypatch)
         begun, go = asyncio.Event(), asyncio.Event()
         thread: list[str] = []
 
@@ -139,6 +145,6 @@ async def test_a_preview_asks_the_judge_as_serving_does(monkeypatch: pytest.Monk
             return changed
 
         assert await reached() == 1
-        service.examined_judge = service._owner.examined_judge = (await qualified(lambda _: -2.0))[0]
+        asked_from_now_on(service, (await qualified(lambda _: -2.0))[0], monkeypatch)
         assert await reached() == 0
         assert service.examined_judge.view().changed >= 1

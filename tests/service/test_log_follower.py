@@ -14,6 +14,7 @@ from app.service.retunes import Retune
 from app.store.memory import MemoryLog
 from tests.domain.samples import committed
 from tests.service.conftest import ORIGIN, ask, edit, exact, serving
+from tests.service.replaced_log import ReplacedLog
 
 CAPITAL, KING = "The capital of Ruritania is", "The king of Zenda was"
 ELSEWHERE = "The court of the Elphbergs sits by the river at"
@@ -200,19 +201,19 @@ async def _committed(prompt: str, target: str, seed_log: MemoryLog) -> None:
 
 def test_a_rebuild_that_fails_is_tried_again() -> None:
     async def story() -> None:
-        log = FlakyLog()
+        log = ReplacedLog()
         async with serving(log) as service:
             await edit(service, CAPITAL, "Strelsau")
-            follow, failures = log.follow, iter([True, True])
+            failures = iter([True, True])
 
             def failing(after: int, after_hash: str) -> Any:
                 if after == 0 and next(failures, False):
                     raise StoreUnavailable("It is away again.")
-                return follow(after, after_hash)
+                return log.now.follow(after, after_hash)
 
-            log._entries.clear()
+            log.now = MemoryLog()
             await until(lambda: not service.status().ready)
-            log.follow = failing  # type: ignore[method-assign]
+            log.follow = failing
             await service.adopt_log(0, ORIGIN)
             assert service.revision == 0
             assert (service.status().ready, (await ask(service, CAPITAL)).hits) == (True, ())
@@ -225,24 +226,26 @@ def test_another_log_in_place_of_the_one_that_was_applied_is_never_adopted_silen
     """As after FLUSHALL, from a backup, or where a failover lost what was acknowledged and others went on."""
 
     async def story() -> None:
-        log, other = FlakyLog(), MemoryLog()
+        log, other = ReplacedLog(), MemoryLog()
         async with serving(other) as elsewhere:
             for king in ("Rudolf", "Michael", "Black Michael"):
                 await edit(elsewhere, KING, king)
         async with serving(log) as service:
             await edit(service, KING, "Rudolf", reason="kept")
             await edit(service, CAPITAL, "Strelsau")
-            mine = list(log._entries)
-            theirs = {"empty": [], "older": mine[:1], "another, longer": other._entries}[kind]
-            log._entries[:] = theirs
+            mine, older = log.now, MemoryLog()
+            older.append(next(mine.read()))
+            theirs = {"empty": MemoryLog(), "older": older, "another, longer": other}[kind]
+            ends = theirs.head(), theirs.hash_of(theirs.head())
+            log.now = theirs
             await until(lambda: not service.status().ready)
             why_not = service.status().why_not or ""
-            assert all(word in why_not for word in ("revision 2", "errata log adopt", str(len(theirs) or "empty")))
+            assert all(word in why_not for word in ("revision 2", "errata log adopt", str(ends[0] or "empty")))
             assert (await ask(service, CAPITAL)).said == "Strelsau", "what is known is served on"
             with pytest.raises(StoreUnavailable, match="No change is taken"):
                 await edit(service, ELSEWHERE, "Hentzau")
-            assert log._entries == theirs
-            log._entries[:] = mine
+            assert (theirs.head(), theirs.hash_of(theirs.head())) == ends
+            log.now = mine
             await until(lambda: service.status().ready)
             assert service.revision == 2, "the right one is back: nothing was lost"
             await edit(service, ELSEWHERE, "Hentzau")
@@ -253,14 +256,14 @@ def test_another_log_in_place_of_the_one_that_was_applied_is_never_adopted_silen
 
 def test_an_operator_says_that_the_other_log_is_right() -> None:
     async def story() -> None:
-        log, restored = FlakyLog(), MemoryLog()
+        log, restored = ReplacedLog(), MemoryLog()
         await _committed(KING, "Rudolf", restored)
         async with serving(log) as service:
             with pytest.raises(StateConflict, match="nothing to adopt"):
                 await service.adopt_log(0, ORIGIN)
             await edit(service, CAPITAL, "Strelsau")
             before = await ask(service, KING)
-            log._entries[:] = restored._entries
+            log.now = restored
             await until(lambda: not service.status().ready)
             with pytest.raises(StateConflict, match="ends at revision 1, not 7"):
                 await service.adopt_log(7, ORIGIN)
@@ -268,7 +271,7 @@ def test_an_operator_says_that_the_other_log_is_right() -> None:
             assert service.status().ready
             assert [each.request.prompt for each in service.records.ledger.live("default")] == [KING]
             assert ((await ask(service, KING)).said, (await ask(service, CAPITAL)).hits) == ("Rudolf", ())
-            log._entries.clear()
+            log.now = MemoryLog()
             await until(lambda: not service.status().ready)
             await service.adopt_log(0, ORIGIN)
             assert exact(await ask(service, KING)) == exact(before)

@@ -143,7 +143,8 @@ def test_what_does_not_hold_without_the_other_stays_as_it_is(monkeypatch: pytest
             monkeypatch.setattr(Verifier, "answer", answer)
             await service.roll_back([ids[0]], ORIGIN)
             revision = service.revision
-            while not service._refitter._given_up:
+            assert service.refits_due()
+            while service.refits_due():
                 await asyncio.sleep(0.05)
             assert service.revision == revision
             assert [a.said for a in await answers(service, FACTS[1:])] == ["R", "H"]

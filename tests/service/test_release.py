@@ -3,13 +3,23 @@
 import asyncio
 import gc
 from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import pytest
 
 from app.domain.generation import GenerationParameters, Token
+from app.service.edit_loader import EditLoader
 from app.service.service import Service
 from app.store.sqlite import SqliteLog
 from tests.service.conftest import ORIGIN, ask, edit, exact, serving
 
 CAPITAL, KING = "The capital of Ruritania is", "The king of Zenda was"
+
+
+@pytest.fixture(autouse=True)
+def often(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("app.service.maintenance.PERIOD_S", 0.01)
 
 
 def held(service: Service) -> set[str]:
@@ -20,8 +30,14 @@ async def tidied(service: Service) -> set[str]:
     """What is in memory once what may go has gone."""
     await asyncio.wrap_future(service.on_engine(lambda _: None))  # the step that ended the last request is over
     gc.collect()  # a finished request's futures and callbacks hold one another for a while
-    async with service.records.writing:
-        await service.loader.release(service._pins.oldest, service._pins.in_use)
+    released = asyncio.Event()
+
+    async def release(*seen: Any) -> None:
+        await EditLoader.release(service.loader, *seen)
+        released.set()
+
+    with patch.object(service.loader, "release", release):
+        await released.wait()
     return held(service)
 
 

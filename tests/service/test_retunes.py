@@ -13,8 +13,9 @@ from app.domain.events import Origin
 from app.domain.scope import ScopeRequest
 from app.scope.index import ScopeIndex
 from app.scope.record import ScopeRecord
-from app.service.retunes import Retune, Retuner
+from app.service.retunes import Retune
 from app.service.service import Service
+from app.service.verification import Verifier
 from app.store.sqlite import SqliteLog
 from tests.service.conftest import ORIGIN, ask, edit, exact, serving
 
@@ -98,10 +99,10 @@ def test_a_factor_widens_and_a_counter_example_narrows() -> None:
 
 @pytest.mark.usefixtures("just_outside")
 def test_an_edit_is_made_with_its_border_moved_and_retuned_from_there(monkeypatch: pytest.MonkeyPatch) -> None:
-    verified, tries = Retuner._verified, []
+    verify, tries = Verifier.verify, []
 
     async def fails_once(*args: Any) -> Any:
-        tries.append(await verified(*args))
+        tries.append(await verify(*args))
         return tries[-1] if len(tries) > 1 else replace(tries[-1], problems=("it says something else",))
 
     async def story() -> None:
@@ -115,7 +116,7 @@ def test_an_edit_is_made_with_its_border_moved_and_retuned_from_there(monkeypatc
             assert _scope_of(service, made.edit.id)["widened"] == pytest.approx(1)
             assert back.edit.request.widen == 10, "what was asked for stays in the request"
             await service.retune(made.edit.id, Retune(widen=2), ORIGIN)
-            monkeypatch.setattr(Retuner, "_verified", fails_once)
+            monkeypatch.setattr(Verifier, "verify", fails_once)
             await service.retune(made.edit.id, Retune(paraphrases=(OTHERWISE,)), ORIGIN)
             assert _scope_of(service, made.edit.id)["widened"] == pytest.approx(2), "a new fit is as wide as the old"
 

@@ -4,6 +4,7 @@ import asyncio
 import gc
 import weakref
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -19,6 +20,7 @@ from app.domain.errors import (
 )
 from app.domain.events import Origin
 from app.domain.scope import ScopeRequest
+from app.service.service import Service
 from app.service.views import EditFilter
 from app.store.sqlite import SqliteLog
 from tests.service.conftest import ORIGIN, Clock, ask, edit, exact, serving
@@ -158,10 +160,29 @@ def test_a_prompt_that_another_edit_answers_conflicts_unless_it_is_named() -> No
     asyncio.run(story())
 
 
-def test_an_edit_that_changes_what_it_may_not_is_rejected_and_leaves_nothing() -> None:
+def watched_rows(service: Service, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    """The editor of each row that the editors load from now on and do not drop again."""
+    rows: dict[str, str] = {}
+    for name, editor in service.engine.editors.items():
+
+        def load(edit_id: str, fitted: Any, name: str = name, really: Any = editor.load) -> None:
+            really(edit_id, fitted)
+            rows[edit_id] = name
+
+        def drop(edit_id: str, really: Any = editor.drop) -> None:
+            really(edit_id)
+            del rows[edit_id]
+
+        monkeypatch.setattr(editor, "load", load)
+        monkeypatch.setattr(editor, "drop", drop)
+    return rows
+
+
+def test_an_edit_that_changes_what_it_may_not_is_rejected_and_leaves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     async def story() -> None:
         async with serving(recent_prompts=4, thresholds={"*": {"recent": 1.0}}) as service:
             before = await ask(service, CAPITAL)
+            rows = watched_rows(service, monkeypatch)
             for text in ("probes", "counter_examples"):
                 with pytest.raises(InvalidRequest, match=text):
                     await edit(service, CAPITAL, "Strelsau", **{text: (CAPITAL,)})
@@ -173,9 +194,10 @@ def test_an_edit_that_changes_what_it_may_not_is_rejected_and_leaves_nothing() -
             engine = service.engine
             assert engine.editions.owned() == []
             assert engine.scope.near(ScopeRequest(keys=((CAPITAL,),))) == []
-            assert engine.editors["grace"]._first == {}  # type: ignore[attr-defined]
+            assert rows == {}, "what its editor took in it has given back"
             forced = await edit(service, CAPITAL, "Strelsau", probes=(CAPITAL,), force=True)
             assert forced.state is State.LIVE
+            assert rows[forced.edit.id] == forced.edit.editor
             assert forced.edit.report["unchanged"]["changed"] == [CAPITAL]
             assert "would change" in forced.edit.report["tried"][-1]["problems"][0]
 

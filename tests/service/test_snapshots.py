@@ -15,6 +15,7 @@ from app.store import upkeep
 from app.store.memory import MemoryLog
 from app.store.sqlite import SqliteLog
 from tests.service.conftest import ORIGIN, ask, edit, exact, serving
+from tests.service.replaced_log import ReplacedLog
 
 CAPITAL, KING, RIVER = "The capital of Ruritania is", "The king of Zenda was", "The river of Strelsau is the"
 
@@ -100,15 +101,14 @@ def test_servers_over_one_log_take_snapshots_by_themselves_once_between_them() -
 
 def test_a_server_that_fell_behind_a_trim_rebuilds_from_the_snapshot() -> None:
     async def story() -> None:
-        log = MemoryLog()
-        async with serving(log) as one, serving(log) as other:
-            other._follower._records = _Deaf(other.records)  # type: ignore[assignment]
+        log, cut_off = MemoryLog(), ReplacedLog()
+        async with serving(log) as one, serving(cut_off) as other:
             await edit(one, CAPITAL, "Strelsau")
             await edit(one, KING, "Rudolf")
             await one.take_snapshot()
             await edit(one, RIVER, "Elb")
             upkeep.trim(log, archived(log))
-            other._follower._records = other.records
+            cut_off.now = log
             async with asyncio.timeout(20):
                 while other.revision < 3 or not other.status().ready:
                     await asyncio.sleep(0.02)
@@ -117,17 +117,3 @@ def test_a_server_that_fell_behind_a_trim_rebuilds_from_the_snapshot() -> None:
             ]
 
     asyncio.run(story())
-
-
-class _Deaf:
-    """Records of a server that hears nothing of the log."""
-
-    def __init__(self, records: Any) -> None:
-        self.writing, self.revision = records.writing, records.revision
-        self.log = self
-
-    def wait(self, after: int, timeout_s: float) -> bool:
-        return False
-
-    def check_history(self) -> None:
-        pass
