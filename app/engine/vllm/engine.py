@@ -196,6 +196,8 @@ class VllmEngine(ServingEngine):
                     self._take_token(sequence, token_id, logprob, rank, likeliest)
         elif kind == "late":
             self._end(sequence, sequence.parameters.too_late(len(sequence.generated)))
+        elif kind == "ended":  # for a reason that is none of this server's, else it had ended here by its last token
+            self._end(sequence, EngineFailed(f"vLLM ended the answer before its end: {more[0]}."))
         else:
             _log.error("vLLM failed a request: %s", more[0])
             self._end(sequence, EngineFailed(f"vLLM failed: {more[0]}"))

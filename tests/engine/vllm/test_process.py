@@ -1,0 +1,99 @@
+"""The process beside the server: its end, and what it tells of a request's. A stand-in takes vLLM's place."""
+
+import asyncio
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from multiprocessing import Pipe
+from multiprocessing.connection import Connection
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import pytest
+
+from app.engine.vllm.inside.errata_vllm.host import Host
+from app.engine.vllm.process import INSIDE, VllmProcess
+
+SERVES = """
+from multiprocessing.connection import Connection
+import sys
+connection = Connection(int(sys.argv[-1]))
+connection.recv_bytes()
+connection.send_bytes(b'{"ready": []}')
+try:
+    connection.recv_bytes()
+except EOFError:
+    open(__file__ + ".ended", "w").close()
+"""
+FORKS = """
+import os, signal, sys
+from errata_vllm import host
+
+async def serve(connection, arguments):
+    child = os.fork()
+    if child == 0:
+        signal.pause()
+    connection.send_bytes(str(child).encode())
+
+host.serve = serve
+host.main()
+"""
+
+
+def test_a_stop_lets_the_process_end_by_itself(tmp_path: Path) -> None:
+    """As vLLM frees its devices in order then; the thread that reads what it tells must not keep the socket open."""
+    script = tmp_path / "python"
+    script.write_text(f"#!{sys.executable}{SERVES}")
+    script.chmod(0o755)
+    process = VllmProcess(str(script), {}, lambda *_: None)
+    process.start(lambda: None)
+    process.stop()
+    assert (tmp_path / "python.ended").exists()
+
+
+def test_the_end_of_the_process_is_seen_although_one_that_it_forked_lives_on() -> None:
+    mine, theirs = socket.socketpair()
+    with theirs:
+        host = subprocess.Popen(
+            [sys.executable, "-c", FORKS, str(theirs.fileno())],
+            pass_fds=[theirs.fileno()],
+            env={**os.environ, "PYTHONPATH": str(INSIDE)},
+        )
+    mine.settimeout(60)  # where it is not seen, this would wait for ever
+    with mine:
+        Connection(os.dup(mine.fileno())).send_bytes(b"{}")
+        size = int.from_bytes(mine.recv(4))
+        child = int(mine.recv(size))
+        try:
+            assert host.wait() == 0
+            assert mine.recv(1) == b""
+        finally:
+            os.kill(child, signal.SIGKILL)
+
+
+def test_the_server_is_told_how_vllm_ended_a_request(monkeypatch: pytest.MonkeyPatch) -> None:
+    vllm, parameters = ModuleType("vllm"), ModuleType("vllm.sampling_params")
+    vllm.SamplingParams = dict  # type: ignore[attr-defined]
+    parameters.RequestOutputKind = SimpleNamespace(DELTA=1)  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "vllm", vllm)
+    monkeypatch.setitem(sys.modules, "vllm.sampling_params", parameters)
+
+    class Llm:
+        async def generate(self, *_: object) -> AsyncIterator[Any]:
+            ranked = {7: SimpleNamespace(logprob=-0.5, rank=1)}
+            yield SimpleNamespace(outputs=[SimpleNamespace(token_ids=[7], logprobs=[ranked], finish_reason="stop")])
+
+    mine, theirs = Pipe()
+
+    async def story() -> None:
+        host = Host(theirs, Llm())
+        host._take({"do": "add", "request": 1, "prompt": [1], "parameters": {}, "salt": None, "timeout_s": None}, b"")
+        while not mine.poll():
+            await asyncio.sleep(0)
+
+    asyncio.run(story())
+    assert mine.recv_bytes() == b'{"items": [[1, "tokens", [[7, -0.5, 1, [[7, -0.5]]]]], [1, "ended", "stop"]]}'
