@@ -53,11 +53,12 @@ def twin_of(records: Records, request: EditRequest) -> str | None:
     is_promoted = request.promoted_from is not None
     # its origin and its reason do not affect what it does; a promoted one is to reach as far as its scope reaches now
     names = ("reason", "promoted_from", "widen") if is_promoted else ("reason", "promoted_from")
-    same: dict[str, Any] = {name: getattr(request, name) for name in names}
     for edit_id in records.ledger.with_prompt(request.namespace, request.prompt, State.LIVE):
         entry = records.ledger.entry(edit_id)
         reaches = not is_promoted or math.isclose(entry.widened, request.widen or 1.0)
-        if reaches and replace(entry.request, **same) == request:
+        # a copy of the new request, as the request that stands may be wider than one that is not promoted may be
+        same: dict[str, Any] = {name: getattr(entry.request, name) for name in names}
+        if reaches and replace(request, **same) == entry.request:
             return edit_id
     return None
 

@@ -204,8 +204,9 @@ class Webhooks:
             self._leased_until_s = 0.0
             return False
         if held.get("server") != self._server or self._leased_until_s - now_s < LEASE_S / 2:
-            self._leased_until_s = now_s + LEASE_S
-            log.put(LEASE, json.dumps({"server": self._server, "until_s": self._leased_until_s}).encode())
+            until_s = now_s + LEASE_S
+            log.put(LEASE, json.dumps({"server": self._server, "until_s": until_s}).encode())
+            self._leased_until_s = until_s  # not before others can see it
         return True
 
     async def _tell(self, hook: Webhook) -> None:

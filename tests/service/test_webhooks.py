@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import hmac
+import json
 from collections.abc import Coroutine
 from dataclasses import replace
 from typing import Any
@@ -10,9 +11,9 @@ from typing import Any
 import httpx
 import pytest
 
-from app.domain.errors import IdempotencyMismatch, InvalidRequest, StateConflict, UnknownWebhook
+from app.domain.errors import IdempotencyMismatch, InvalidRequest, StateConflict, StoreUnavailable, UnknownWebhook
 from app.domain.events import EditsRolledBack, Origin, SwitchSet
-from app.service.webhooks import LEASE_S, MOST_ATTEMPTS
+from app.service.webhooks import LEASE, LEASE_S, MOST_ATTEMPTS
 from app.store.memory import MemoryLog
 from tests.domain.samples import committed
 from tests.service.webhook_receiver import PUBLIC, URL, Receiver, Server
@@ -185,6 +186,26 @@ def test_a_server_that_lost_its_lease_sends_no_further_event(receiver: Receiver,
         assert [each["delivery"] for each in receiver.told] == [f"{hook_id}-2"]
         await server.advance()
         assert [each["delivery"] for each in receiver.told] == [f"{hook_id}-2", f"{hook_id}-3"]
+
+    run(story())
+
+
+def test_a_lease_that_could_not_be_renewed_is_renewed_at_the_next_attempt(receiver: Receiver, log: MemoryLog) -> None:
+    async def story() -> None:
+        server, put = receiver.server(log), log.put
+        await hooked(server)
+        await server.advance()
+        receiver.now_s += LEASE_S - 10
+
+        def refuse(name: str, data: bytes) -> None:
+            raise StoreUnavailable("no disk")
+
+        log.put = refuse  # type: ignore[method-assign]
+        with pytest.raises(StoreUnavailable):
+            await server.advance()
+        log.put = put  # type: ignore[method-assign]
+        await server.advance()
+        assert json.loads(log.get(LEASE) or b"")["until_s"] == receiver.now_s + LEASE_S
 
     run(story())
 
