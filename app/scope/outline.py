@@ -13,6 +13,9 @@ SAMPLE = 4096
 """The most vectors from which the basis is computed."""
 ROUNDING = 1e-5
 """The widening of bounds: single precision rounds sums of a few hundred products by less."""
+SQUARES_ROUNDING = 1e-6
+"""The widening of tails' squared lengths: a difference of sums near 1, whose root would turn their rounding into 1e-3
+for a vector that lies almost in the head."""
 
 
 class Outline:
@@ -41,4 +44,5 @@ class Outline:
 
     def _parts(self, vectors: Tensor) -> tuple[Tensor, Tensor]:
         heads = vectors @ self._basis
-        return heads, (vectors.square().sum(1) - heads.square().sum(1)).clamp(min=0).sqrt()
+        left = vectors.square().sum(1) - heads.square().sum(1)
+        return heads, left.clamp(min=0).add(SQUARES_ROUNDING).sqrt()

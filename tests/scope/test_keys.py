@@ -8,7 +8,7 @@ from torch import Tensor
 
 from app.scope import keys as keys_module
 from app.scope.keys import SPARE, KeyIndex
-from app.scope.outline import Outline
+from app.scope.outline import HEAD, Outline
 
 WIDTH = 8
 
@@ -128,3 +128,12 @@ def test_no_cosine_is_above_what_the_outline_allows() -> None:
     cosines = (vectors.double() @ queries.double().T).amax(1)
     assert (bounds >= cosines).all()
     assert (bounds - cosines).mean() < 0.2, "bounds as loose as these rule nothing out"
+
+
+def test_rounding_excludes_no_vector_that_lies_almost_in_the_head() -> None:
+    made = torch.Generator().manual_seed(8)
+    inside = torch.nn.functional.normalize(torch.randn(2_000, HEAD, generator=made), dim=-1)
+    vectors = torch.nn.functional.normalize(torch.cat([inside, torch.full((2_000, 1), 2e-4)], dim=1), dim=-1)
+    queries = torch.nn.functional.normalize(torch.cat([inside[:3], torch.ones(3, 1)], dim=1), dim=-1)
+    cosines = (vectors.double() @ queries.double().T).amax(1)
+    assert (Outline(vectors, vectors).at_most(queries) >= cosines).all()

@@ -148,7 +148,7 @@ def test_cancelled_late_and_failed_requests_end_with_an_error_each(bench: Bench)
 
 def test_a_request_that_vllm_ends_for_a_reason_of_its_own_does_not_wait_for_ever(bench: Bench) -> None:
     outcomes = [bench.add(), bench.add(EDITED, max_new_tokens=1)]
-    bench.say([1, "tokens", [[5, -0.5, 1, [[5, -0.5]]]], [1, "ended", "abort"])
+    bench.say([1, "tokens", [[5, -0.5, 1, [[5, -0.5]]]]], [1, "ended", "abort"])
     bench.say([2, "tokens", [[bench.target[0], -0.5, 1, []]]], [2, "ended", "length"])
     assert isinstance(outcomes[0].end, EngineFailed)
     assert "abort" in str(outcomes[0].end)
