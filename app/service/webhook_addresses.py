@@ -58,7 +58,7 @@ class WebhookAddresses:
         resolve: Resolve = resolve,
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
-        self._names = {each.casefold() for each in allowed}
+        self._names = {_as_sent(each) for each in allowed}
         self._networks = []
         for each in allowed:
             with suppress(ValueError):  # the entry is a name, not a network
@@ -86,7 +86,7 @@ class WebhookAddresses:
     def _check_address(self, host: str, address: Address) -> None:
         mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
         seen = mapped or address
-        if host.casefold() in self._names or any(seen in each for each in self._networks):
+        if _as_sent(host) in self._names or any(seen in each for each in self._networks):
             return
         inner = isinstance(seen, IPv6Address) and (seen not in UNICAST or seen.sixtofour or seen.teredo)
         if not seen.is_global or seen.is_multicast or inner:
@@ -112,19 +112,29 @@ class WebhookAddresses:
     async def _sent(self, url: str, body: bytes, headers: Mapping[str, str]) -> int:
         self.check(url)
         parts = httpx.URL(url)
+        # as the URL has it: `host` would decode xn--, and Python's resolver encode it by an older rule, to another name
+        host = parts.raw_host.decode("ascii")
         try:
-            addresses = await self._resolve(parts.host, parts.port or PORTS[parts.scheme])
+            addresses = await self._resolve(host, parts.port or PORTS[parts.scheme])
         except OSError as error:
             raise Unreachable(f"Its name cannot be resolved: {error.strerror or error}.") from None
         for each in addresses:
-            self._check_address(parts.host, ip_address(each.partition("%")[0]))
+            self._check_address(host, ip_address(each.partition("%")[0]))
         if not addresses:
             raise Unreachable("Its name has no address.")
         pinned = parts.copy_with(host=addresses[0])
         named = {**headers, "Host": parts.netloc.decode("ascii"), "User-Agent": "Errata"}
-        extensions = {"sni_hostname": parts.host} if parts.scheme == "https" else {}
+        extensions = {"sni_hostname": host} if parts.scheme == "https" else {}
         async with (
             httpx.AsyncClient(timeout=TIMEOUT_S, trust_env=False, transport=self._transport) as client,
             client.stream("POST", pinned, content=body, headers=named, extensions=extensions) as answer,
         ):
             return answer.status_code
+
+
+def _as_sent(host: str) -> str:
+    """A host as a request names it: in lower case, and in ASCII."""
+    try:
+        return httpx.URL(scheme="http", host=host).raw_host.decode("ascii")
+    except httpx.InvalidURL:  # a network, or no host at all
+        return host.casefold()

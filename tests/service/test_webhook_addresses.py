@@ -59,6 +59,26 @@ def test_a_public_address_may_be_reached() -> None:
         WebhookAddresses().check(url)
 
 
+def test_a_name_in_another_script_is_resolved_as_the_url_has_it() -> None:
+    """Decoded and encoded again by an older rule, straße.de would become strasse.de, which is somebody else's."""
+    asked: list[str] = []
+
+    async def resolve(host: str, _port: int) -> list[str]:
+        asked.append(host)
+        return [PRIVATE]
+
+    sent: list[httpx.Request] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        sent.append(request)
+        return httpx.Response(204)
+
+    addresses = WebhookAddresses(["Straße.de"], resolve=resolve, transport=httpx.MockTransport(answer))
+    assert asyncio.run(addresses.send("https://xn--strae-oqa.de/", b"{}", {})) == 204
+    names = [*asked, sent[0].headers["Host"], sent[0].extensions["sni_hostname"]]
+    assert set(names) == {"xn--strae-oqa.de"}
+
+
 @pytest.mark.parametrize(
     "address",
     ["127.0.0.1", PRIVATE, "169.254.169.254", "::1", "fe80::1%eth0", "fd00::1", "fec0::1", "64:ff9b:1::a9fe:a9fe"],
