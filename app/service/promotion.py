@@ -48,8 +48,9 @@ def promotable(
             raise InvalidRequest(f"The edit {twice[0]} is named twice: name it once.")
         found = [ledger.entry(each) for each in edit_ids]
         for entry in found:
+            _check_source(entry, source)  # first: clients choose their keys, and may use one that looks like a part's
             if entry.edit.id not in proposed and not _is_made_under(ledger, origin, entry):
-                _check(ledger, entry, source)
+                _check_live(ledger, entry)
     if not found:
         raise InvalidRequest(f"No edit is live in the namespace {source}: there is nothing to promote.")
     if len(found) > MAX_BATCH_EDITS:
@@ -71,10 +72,13 @@ def _is_made_under(ledger: Ledger, origin: Origin, entry: Entry) -> bool:
     return ledger.done_under(part_of(origin, entry.edit.id)) is not None
 
 
-def _check(ledger: Ledger, entry: Entry, source: str) -> None:
-    edit_id, state = entry.edit.id, ledger.state(entry.edit.id)
+def _check_source(entry: Entry, source: str) -> None:
     if entry.edit.request.namespace != source:
-        raise InvalidRequest(f"The edit {edit_id} is of {entry.edit.request.namespace}, not of {source}.")
+        raise InvalidRequest(f"The edit {entry.edit.id} is of {entry.edit.request.namespace}, not of {source}.")
+
+
+def _check_live(ledger: Ledger, entry: Entry) -> None:
+    edit_id, state = entry.edit.id, ledger.state(entry.edit.id)
     if state is not State.LIVE:
         raise StateConflict(
             f"The edit {edit_id} is {state.value.replace('_', ' ')}: only live edits are promoted.",

@@ -178,6 +178,16 @@ def test_only_live_edits_of_the_namespace_are_promoted(ask: Caller, staged: list
     assert (refused.status_code, "not of staging" in refused.text) == (422, True)
 
 
+def test_a_key_that_looks_like_a_parts_opens_no_other_namespace(ask: Caller, staged: list[str]) -> None:
+    elsewhere = ask.post("/edit", {"prompt": "Else?", "target": "secret"}).json()["id"]
+    mine = {"prompt": "Mine?", "target": "x", "namespace": "staging"}
+    used = ask("POST", "/edit", json=mine, headers={"Idempotency-Key": f"k/{elsewhere}"})
+    assert used.status_code == 201
+    body = {**WAYS, "ids": [elsewhere], "dry_run": True}
+    refused = ask("POST", "/edits/promote", json=body, headers={"Idempotency-Key": "k"})
+    assert (refused.status_code, "not of staging" in refused.text, "secret" in refused.text) == (422, True, False)
+
+
 def test_where_none_holds_the_answer_says_why(ask: Caller, service: FakeService) -> None:
     for name in ("staging", "production"):
         ask("PUT", f"/namespaces/{name}", json={})
