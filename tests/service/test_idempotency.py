@@ -1,6 +1,7 @@
 """A request that stands already is recognised, however the edit that stands was made."""
 
 import asyncio
+from typing import Any
 
 from app.service.idempotency import twin_of
 from app.service.records import Records
@@ -8,7 +9,7 @@ from app.store.memory import MemoryLog
 from tests.domain.samples import committed, request
 
 
-def standing(**fields: object) -> Records:
+def standing(**fields: Any) -> Records:
     records = Records(MemoryLog())
     asyncio.run(records.write(lambda: committed(1, **fields)))
     return records

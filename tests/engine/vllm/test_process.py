@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from app.engine.vllm.inside.errata_vllm import host as host_module
 from app.engine.vllm.inside.errata_vllm.host import Host
 from app.engine.vllm.process import INSIDE, VllmProcess
 
@@ -97,3 +98,19 @@ def test_the_server_is_told_how_vllm_ended_a_request(monkeypatch: pytest.MonkeyP
 
     asyncio.run(story())
     assert mine.recv_bytes() == b'{"items": [[1, "tokens", [[7, -0.5, 1, [[7, -0.5]]]]], [1, "ended", "stop"]]}'
+
+
+def test_the_process_ends_with_its_server_although_its_workers_hang(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(host_module, "PULSE_S", 0)
+    mine, theirs = Pipe()
+
+    class Llm:
+        async def collective_rpc(self, *_: object, **__: object) -> None:
+            mine.close()  # the server ends while its question is under way
+            await asyncio.Event().wait()
+
+    async def story() -> None:
+        async with asyncio.timeout(60):  # it would wait for ever
+            await Host(theirs, Llm()).run()
+
+    asyncio.run(story())

@@ -37,11 +37,12 @@ class Host:
     async def run(self) -> None:
         """Serve until the server closes its end. While no request would notice that a worker has died, ask them."""
         threading.Thread(target=self._read, name="server", daemon=True).start()
-        while not self._stopped.is_set():
-            with suppress(TimeoutError):
-                await asyncio.wait_for(self._stopped.wait(), PULSE_S)
-            if not self._requests and not self._stopped.is_set():
-                await self._change("errata_pulse", ())
+        stopped = asyncio.create_task(self._stopped.wait())
+        while not stopped.done():
+            await asyncio.wait([stopped], timeout=PULSE_S)
+            if not self._requests and not stopped.done():
+                pulse = asyncio.create_task(self._change("errata_pulse", ()))
+                await asyncio.wait([stopped, pulse], return_when=asyncio.FIRST_COMPLETED)  # a worker may hang
 
     def _read(self) -> None:
         try:
