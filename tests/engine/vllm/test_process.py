@@ -1,6 +1,7 @@
 """The process beside the server: its end, and what it tells of a request's. A stand-in takes vLLM's place."""
 
 import asyncio
+import json
 import os
 import signal
 import socket
@@ -89,15 +90,18 @@ def test_the_server_is_told_how_vllm_ended_a_request(monkeypatch: pytest.MonkeyP
             yield SimpleNamespace(outputs=[SimpleNamespace(token_ids=[7], logprobs=[ranked], finish_reason="stop")])
 
     mine, theirs = Pipe()
+    told: list[bytes] = []
 
     async def story() -> None:
-        host = Host(theirs, Llm())
-        host._take({"do": "add", "request": 1, "prompt": [1], "parameters": {}, "salt": None, "timeout_s": None}, b"")
-        while not mine.poll():
-            await asyncio.sleep(0)
+        runs = asyncio.create_task(Host(theirs, Llm()).run())
+        asked = {"do": "add", "request": 1, "prompt": [1], "parameters": {}, "salt": None, "timeout_s": None}
+        mine.send_bytes(json.dumps(asked).encode())
+        told.append(await asyncio.to_thread(mine.recv_bytes))
+        mine.close()
+        await runs
 
     asyncio.run(story())
-    assert mine.recv_bytes() == b'{"items": [[1, "tokens", [[7, -0.5, 1, [[7, -0.5]]]]], [1, "ended", "stop"]]}'
+    assert told == [b'{"items": [[1, "tokens", [[7, -0.5, 1, [[7, -0.5]]]]], [1, "ended", "stop"]]}']
 
 
 def test_the_process_ends_with_its_server_although_its_workers_hang(monkeypatch: pytest.MonkeyPatch) -> None:
