@@ -57,22 +57,22 @@ class AuditPages:
 
     async def show(self, visit: Visit) -> Response:
         query = visit.query
-        asked = {name: query.get(name, "").strip() for name in ("q", "kind", "actor", "since", "until", "mark")}
-        if asked["kind"] and asked["kind"] not in EVENTS:
+        filters = {name: query.get(name, "").strip() for name in ("q", "kind", "actor", "since", "until", "mark")}
+        if filters["kind"] and filters["kind"] not in EVENTS:
             raise InvalidRequest("There is no such kind of change: choose one from the list.")
         start = query.get("from", "")
         newest = int(start) if start.isdecimal() and len(start) < 18 else visit.service.revision
         newest = min(newest, visit.service.revision)
         problem, found, older = None, list[EventView](), None
         try:
-            found, older = await asyncio.to_thread(self._found, visit, asked, newest)
+            found, older = await asyncio.to_thread(self._found, visit, filters, newest)
         except (StoreCorrupt, StoreUnavailable) as error:  # the page that reports a broken chain must not fail itself
             problem = problem_of(error)
         return visit.page(
             "_audit.html" if visit.partial else "audit.html",
             title="Audit",
-            asked=asked,
-            filtered=any(asked.values()),
+            filters=filters,
+            filtered=any(filters.values()),
             kinds=list(EVENTS),
             events=found,
             older=older,
@@ -80,9 +80,9 @@ class AuditPages:
             chain=self._chain,
         )
 
-    def _found(self, visit: Visit, asked: dict[str, str], newest: int) -> tuple[list[EventView], int | None]:
+    def _found(self, visit: Visit, filters: dict[str, str], newest: int) -> tuple[list[EventView], int | None]:
         """The events that pass the filters, newest first, and the revision at which to continue. Blocks."""
-        since_s, until_s = _day_s(asked["since"], "Since"), _day_s(asked["until"], "Until")
+        since_s, until_s = _day_s(filters["since"], "Since"), _day_s(filters["until"], "Until")
         found: list[EventView] = []
         looked, at = 0, newest
         while at > 0 and looked < LOOKED_THROUGH:
@@ -91,9 +91,9 @@ class AuditPages:
                 return found, None
             for event in events:
                 at, looked = event.revision - 1, looked + 1
-                told = event_view_of(visit, event)
-                if _matches(told, asked, since_s, until_s):
-                    found.append(told)
+                view = event_view_of(visit, event)
+                if _matches(view, filters, since_s, until_s):
+                    found.append(view)
                 if len(found) == PER_PAGE:
                     return found, at or None
         return found, at or None
@@ -154,8 +154,8 @@ COLUMNS = (
 
 
 def _fields(visit: Visit, event: Event, prev: str, entry_hash: str) -> dict[str, Any]:
-    told, origin = event_view_of(visit, event, entry_hash), event.origin
-    first = told.items[0] if told.items else None
+    view, origin = event_view_of(visit, event, entry_hash), event.origin
+    first = view.items[0] if view.items else None
     return {
         "revision": event.revision,
         "prev": prev,
@@ -168,15 +168,15 @@ def _fields(visit: Visit, event: Event, prev: str, entry_hash: str) -> dict[str,
         "reason": origin.reason,
         "request_id": origin.request_id,
         "client": origin.client,
-        "namespace": told.namespace,
+        "namespace": view.namespace,
         "edit_ids": list(getattr(event, "edit_ids", ())) or ([first.id] if first else []),
         "question": first and first.question,
         "before": first and first.before,
         "after": first and first.after,
-        "what": told.what or told.verb,
-        "forced": told.forced,
-        "superseded": told.superseded,
-        "proposal": told.proposal or (None if origin.proposer is None else origin.proposer.proposal_id),
+        "what": view.detail or view.verb,
+        "forced": view.forced,
+        "superseded": view.superseded,
+        "proposal": view.proposal or (None if origin.proposer is None else origin.proposer.proposal_id),
         "proposed_by": None if origin.proposer is None else origin.proposer.actor,
     }
 
@@ -201,25 +201,25 @@ def _plain(value: Any) -> str:
     return f"'{text}" if text[:1] in ("=", "+", "-", "@", "\t", "\r") else text
 
 
-def _matches(told: EventView, asked: dict[str, str], since_s: float | None, until_s: float | None) -> bool:
-    if asked["kind"] and told.kind != asked["kind"]:
+def _matches(view: EventView, filters: dict[str, str], since_s: float | None, until_s: float | None) -> bool:
+    if filters["kind"] and view.kind != filters["kind"]:
         return False
-    who = asked["actor"].casefold()
-    persons = [each for each in (told.origin, told.origin.proposer) if each is not None]
+    who = filters["actor"].casefold()
+    persons = [each for each in (view.origin, view.origin.proposer) if each is not None]
     if who and not any(who in each.actor.casefold() or who == (each.key_id or "").casefold() for each in persons):
         return False
-    if (since_s is not None and told.at_s < since_s) or (until_s is not None and told.at_s >= until_s + 86400.0):
+    if (since_s is not None and view.at_s < since_s) or (until_s is not None and view.at_s >= until_s + 86400.0):
         return False
-    if (asked["mark"] == "forced" and not told.forced) or (asked["mark"] == "superseded" and not told.superseded):
+    if (filters["mark"] == "forced" and not view.forced) or (filters["mark"] == "superseded" and not view.superseded):
         return False
-    if text := asked["q"].casefold():
-        said = (
-            told.what,
-            told.origin.reason or "",
-            told.asked,
-            *(part for i in told.items for part in (i.id, i.question, i.after)),
+    if text := filters["q"].casefold():
+        texts = (
+            view.detail,
+            view.origin.reason or "",
+            view.proposal_question,
+            *(part for i in view.items for part in (i.id, i.question, i.after)),
         )
-        return any(text in each.casefold() for each in said)
+        return any(text in each.casefold() for each in texts)
     return True
 
 

@@ -16,7 +16,7 @@ from app.ui.ask import EVENT_STREAM
 from app.ui.desk import Desk
 from app.ui.visit import Visit
 
-MOST_READ = 200
+MAX_READ = 200
 """The most events that are read from the log at a time for a visitor whose key opens some namespaces."""
 SILENCE_S = 15.0
 """The interval between comments, in seconds; they reveal a dead connection."""
@@ -33,12 +33,12 @@ async def changes(visit: Visit) -> Response:
 async def _events(visit: Visit) -> AsyncIterator[str]:
     records, leaving = visit.service.records, visit.desk.leaving
     seen = visit.query.get("since", "")
-    told = int(seen) if seen.isdecimal() and len(seen) < 18 else records.revision
+    seen_to = int(seen) if seen.isdecimal() and len(seen) < 18 else records.revision
     yield "retry: 3000\n\n"
     gone = asyncio.ensure_future(leaving.wait())
     try:
         while not leaving.is_set():
-            news = asyncio.ensure_future(records.wait_for(told + 1, SILENCE_S))
+            news = asyncio.ensure_future(records.wait_for(seen_to + 1, SILENCE_S))
             await asyncio.wait({news, gone}, return_when=asyncio.FIRST_COMPLETED)
             if not news.done():
                 news.cancel()
@@ -46,17 +46,17 @@ async def _events(visit: Visit) -> AsyncIterator[str]:
             if not news.result():
                 yield ": all is quiet\n\n"
                 continue
-            before, told = told, records.revision
-            found = await asyncio.to_thread(_told, visit, before, told)
+            before, seen_to = seen_to, records.revision
+            found = await asyncio.to_thread(_change_in_words, visit, before, seen_to)
             if found is not None:
                 yield f"event: change\ndata: {json.dumps(found)}\n\n"
     finally:
         gone.cancel()
 
 
-def _told(visit: Visit, before: int, revision: int) -> dict[str, object] | None:
+def _change_in_words(visit: Visit, before: int, revision: int) -> dict[str, object] | None:
     """The newest of the changes above a revision that the visitor's key opens, in words; None if it opens none."""
-    after = revision - 1 if visit.opens(None) else max(before, revision - MOST_READ)
+    after = revision - 1 if visit.opens(None) else max(before, revision - MAX_READ)
     try:
         events = [event for event, _ in visit.service.records.events(after, revision - after)]
     except (ErrataError, ValueError):

@@ -16,7 +16,7 @@ from app.domain.events import Origin
 from app.domain.keys import Right
 from app.service.views import EditResults, OnProgress
 from app.ui.desk import HERE, Desk
-from app.ui.drafts import Draft, Preview, Previews, border_of, bound_of, rows_of, standing
+from app.ui.drafts import Draft, Preview, Previews, border_of, bound_of, replaced_by, rows_of
 from app.ui.forms import lined
 from app.ui.proposals import is_own, proposal_of, revised_here
 from app.ui.question import AskedQuestion, answers, may_ask
@@ -165,7 +165,7 @@ class CorrectionPages:
             border=None if bound is None else border_of(bound, preview.draft, preview),
             rows=rows_of(visit, preview.draft, report),
             conflicts=[visit.service.edit_view(each) for each in report.get("conflicts", [])],
-            stood=[visit.service.edit_view(each) for each in standing(visit, preview.draft)],
+            replaced=[visit.service.edit_view(each) for each in replaced_by(visit, preview.draft)],
             meanwhile=meanwhile,
             waits=visit.waits(preview.draft.question.namespace) or bool(preview.draft.proposal),
         )
@@ -191,13 +191,13 @@ class CorrectionPages:
             return visit.to(f"{HERE}/previews/{preview.id}/published")
         draft = preview.draft.ticked(visit.form, self._bound(visit, preview), preview.tried)
         read = visit.read()
-        stands = [visit.service.edit_view(each) for each in standing(visit, draft)]
-        if meanwhile := [view for view in stands if view.revision > read]:
+        replaced = [visit.service.edit_view(each) for each in replaced_by(visit, draft)]
+        if meanwhile := [view for view in replaced if view.revision > read]:
             preview.draft = draft
             return self._shown(visit, preview, job, meanwhile, status=409)
         preview.draft = draft
         # kept, because the seconds until its end would differ when the same form comes again
-        request = preview.asked.setdefault(visit.form.mark(), draft.request(visit, self._now()))
+        request = preview.requests.setdefault(visit.form.mark(), draft.request(visit, self._now()))
         origin = visit.origin(draft.reason)
 
         async def made(tell: OnProgress) -> tuple[EditResults, bool, bool]:

@@ -175,7 +175,7 @@ class Preview:
     """The `widen` that it was tried with."""
     publishing: str | None = None
     """The id of the job that publishes it."""
-    asked: dict[str, EditRequest] = field(default_factory=dict)
+    requests: dict[str, EditRequest] = field(default_factory=dict)
     """Maps the mark of a form to the request that it published."""
 
 
@@ -213,10 +213,10 @@ def border_of(bound: float, draft: Draft, preview: Preview) -> float:
     return words.logit(bound) - math.log(draft.widen / preview.tried)
 
 
-def standing(visit: Visit, draft: Draft, asked: str | None = None) -> tuple[str, ...]:
-    """The ids of the edits that would be replaced: those of the same question, or of the prompt `asked`."""
-    ledger, prompt = visit.service.records.ledger, asked or draft.question.prompt(visit)
-    return tuple(ledger.with_prompt(draft.question.namespace, prompt, State.LIVE, State.DISABLED))
+def replaced_by(visit: Visit, draft: Draft, prompt: str | None = None) -> tuple[str, ...]:
+    """The ids of the edits that would be replaced: those of the draft's question, or of a `prompt`."""
+    ledger, known_prompt = visit.service.records.ledger, prompt or draft.question.prompt(visit)
+    return tuple(ledger.with_prompt(draft.question.namespace, known_prompt, State.LIVE, State.DISABLED))
 
 
 @dataclass(frozen=True, slots=True)

@@ -51,44 +51,44 @@ def routes(desk: Desk) -> list[Route]:
 
 async def listing(visit: Visit) -> Response:
     query = visit.query
-    asked = {
+    filters = {
         name: query.get(name, "").strip() for name in ("q", "state", "namespace", "editor", "actor", "use", "sort")
     }
-    if asked["state"] and asked["state"] not in set(State):
+    if filters["state"] and filters["state"] not in set(State):
         raise InvalidRequest("There is no such state: choose one from the list.")
-    sort = asked["sort"] or "newest"
+    sort = filters["sort"] or "newest"
     if sort not in SORTS:
         raise InvalidRequest("There is no such order: choose one from the list.")
-    if asked["namespace"]:
-        visit.check_reach(asked["namespace"])
+    if filters["namespace"]:
+        visit.check_reach(filters["namespace"])
     where = EditFilter(
         namespaces=frozenset(visit.key.namespaces) if visit.key is not None and visit.key.namespaces else None,
         sort=cast(Sort, sort),
-        state=State(asked["state"]) if asked["state"] else None,
-        namespace=asked["namespace"] or None,
-        editor=asked["editor"] or None,
-        actor=asked["actor"] or None,
-        text=asked["q"] or None,
-        never_hit=asked["use"] == "never",
-        expires_within_s=WEEK_S if asked["use"] == "expiring" else None,
+        state=State(filters["state"]) if filters["state"] else None,
+        namespace=filters["namespace"] or None,
+        editor=filters["editor"] or None,
+        actor=filters["actor"] or None,
+        text=filters["q"] or None,
+        never_hit=filters["use"] == "never",
+        expires_within_s=WEEK_S if filters["use"] == "expiring" else None,
     )
     page = visit.service.edits(where, PER_PAGE, query.get("cursor") or None)
     return visit.page(
         "_edits.html" if visit.partial else "edits.html",
         title="Edits",
-        asked=asked,
+        filters=filters,
         page=page,
-        filtered=any(value for name, value in asked.items() if name != "sort"),
+        filtered=any(value for name, value in filters.items() if name != "sort"),
         sorts=SORTS,
         states=list(State),
         namespaces=visit.desk.known_namespaces(visit),
         editors=sorted({each["name"] for each in await asyncio.to_thread(visit.service.editors)}),
-        told=_told(visit),
+        changed=_changed(visit),
         question=visit.service.answers.question,
     )
 
 
-def _told(visit: Visit) -> list[EditView]:
+def _changed(visit: Visit) -> list[EditView]:
     """The edits touched by the change that led to this page, in their present state."""
     ids = visit.query.get("changed", "").split(",")
     ledger = visit.service.records.ledger

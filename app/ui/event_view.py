@@ -48,7 +48,8 @@ class EventView:
     items: tuple[EventEdit, ...]
     more: int
     """The number of edits beyond those that are shown."""
-    what: str
+    detail: str
+    """What else is to be said of the change, such as the name of a key."""
     namespace: str | None
     forced: bool
     superseded: int
@@ -57,8 +58,8 @@ class EventView:
     """The namespace that its edit was promoted from."""
     hash: str = ""
     proposal: str = ""
-    """The proposal that it is about; `asked` is the proposal's question."""
-    asked: str = ""
+    """The proposal that it is about."""
+    proposal_question: str = ""
 
 
 MOST_ITEMS = 5
@@ -68,27 +69,27 @@ def event_view_of(visit: Visit, event: Event, entry_hash: str = "") -> EventView
     edit = event.edit if isinstance(event, EditCommitted | EditStaged) else None
     ids = (edit.id,) if edit is not None else tuple(getattr(event, "edit_ids", ()))
     request = event.request if isinstance(event, EditRetuned) else edit.request if edit is not None else None
-    verb, what = words.event_word(event.kind), ""
+    verb, detail = words.event_word(event.kind), ""
     match event:
         case SwitchSet(on=on, namespace=namespace):
             verb = f"switched edits {'on' if on else 'off'}"
-            what = "in all namespaces" if namespace is None else f"in the namespace {namespace}"
+            detail = "in all namespaces" if namespace is None else f"in the namespace {namespace}"
         case ProbesSet(namespace=namespace, prompts=prompts):
-            what = f"{len(prompts)} of the namespace {namespace}"
+            detail = f"{len(prompts)} of the namespace {namespace}"
         case KeyCreated(key_id=key_id, name=name, role=role):
-            what = f"{key_id} for {name}, role {role}"
+            detail = f"{key_id} for {name}, role {role}"
             if event.namespaces:
-                what += f", for {namespace_names(event.namespaces)}"
+                detail += f", for {namespace_names(event.namespaces)}"
         case KeyRevoked(key_id=key_id):
-            what = key_id
+            detail = key_id
         case PolicySet(namespace=namespace, second_person=second_person):
-            what = f"of edits in the namespace {namespace}: {'a second person' if second_person else 'nobody else'}"
+            detail = f"of edits in the namespace {namespace}: {'a second person' if second_person else 'nobody else'}"
         case NamespaceSet(namespace=namespace, description=description):
-            what = f"{namespace}: {description}" if description else namespace
+            detail = f"{namespace}: {description}" if description else namespace
         case WebhookSet(url=url) | WebhookRemoved(url=url):
-            what = server_of(url)
+            detail = server_of(url)
         case BatchCommitted():
-            what = f"of {len(ids)} edits"
+            detail = f"of {len(ids)} edits"
         case _:
             pass
     return EventView(
@@ -99,13 +100,13 @@ def event_view_of(visit: Visit, event: Event, entry_hash: str = "") -> EventView
         origin=event.origin,
         items=tuple(item for each in ids[:MOST_ITEMS] if (item := _item(visit, each)) is not None),
         more=max(0, len(ids) - MOST_ITEMS),
-        what=what,
+        detail=detail,
         namespace=_only(namespaces_of(event, visit.service.records.ledger)),
         forced=request is not None and request.force,
         superseded=len(edit.supersedes) if edit is not None else 0,
         hash=entry_hash,
         proposal=event.proposal_id if isinstance(event, ProposalEvent) else "",
-        asked=_asked(visit, event),
+        proposal_question=_proposal_question(visit, event),
         promoted=_source_of(visit, edit.request.promoted_from if edit is not None else None),
     )
 
@@ -115,7 +116,7 @@ def _only(namespaces: Collection[str | None]) -> str | None:
     return next(iter(namespaces)) if len(namespaces) == 1 else None
 
 
-def _asked(visit: Visit, event: Event) -> str:
+def _proposal_question(visit: Visit, event: Event) -> str:
     """The present question of the event's proposal; empty without one."""
     found = visit.service.records.ledger.approval.proposals.get(getattr(event, "proposal_id", ""))
     return "" if found is None else visit.service.answers.question(found.edits[0].request.prompt)

@@ -17,7 +17,7 @@ from app.domain.keys import Right
 from app.service.proposal_pages import ProposalFilter, page_of
 from app.service.views import EditResults, EditView, OnProgress
 from app.ui.desk import HERE, Desk
-from app.ui.drafts import Draft, PreviewRow, bound_in, rows_of, standing
+from app.ui.drafts import Draft, PreviewRow, bound_in, replaced_by, rows_of
 from app.ui.visit import Visit
 
 if TYPE_CHECKING:
@@ -28,13 +28,14 @@ PER_PAGE = 50
 
 @dataclass(frozen=True, slots=True)
 class ProposalPart:
-    """One edit of a proposal, as its page shows it. `until` is Unix time, in seconds."""
+    """One edit of a proposal, as its page shows it. `replaced` are the edits that it would replace now; `until` is Unix
+    time, in seconds."""
 
     proposed: ProposalItem
     draft: Draft
     bound: float | None
     rows: dict[str, list[PreviewRow]]
-    stood: list[EditView]
+    replaced: list[EditView]
     until: float | None
 
     @property
@@ -67,18 +68,18 @@ class ProposalPages:
         ]
 
     async def listing(self, visit: Visit) -> Response:
-        """List the pending proposals, unless another state is asked for."""
-        asked = {"state": "pending", "namespace": "", "actor": ""}
-        asked |= {name: visit.query.get(name, "").strip() for name in asked if name in visit.query}
-        if asked["state"] and asked["state"] not in set(ProposalState):
+        """List the pending proposals, unless the query names another state."""
+        filters = {"state": "pending", "namespace": "", "actor": ""}
+        filters |= {name: visit.query.get(name, "").strip() for name in filters if name in visit.query}
+        if filters["state"] and filters["state"] not in set(ProposalState):
             raise InvalidRequest("There is no such state: choose one from the list.")
-        if asked["namespace"]:
-            visit.check_reach(asked["namespace"])
+        if filters["namespace"]:
+            visit.check_reach(filters["namespace"])
         where = ProposalFilter(
             namespaces=None if visit.key is None or not visit.key.namespaces else frozenset(visit.key.namespaces),
-            state=ProposalState(asked["state"]) if asked["state"] else None,
-            namespace=asked["namespace"] or None,
-            actor=asked["actor"] or None,
+            state=ProposalState(filters["state"]) if filters["state"] else None,
+            namespace=filters["namespace"] or None,
+            actor=filters["actor"] or None,
         )
         ledger = visit.service.records.ledger
         found, older = page_of(ledger, where, PER_PAGE, visit.query.get("cursor") or None)
@@ -86,7 +87,7 @@ class ProposalPages:
         return visit.page(
             "proposals.html",
             title="Proposals",
-            asked=asked,
+            filters=filters,
             found=found,
             older=older,
             mine=[each for each in returned if is_own(visit, each)],
@@ -160,11 +161,11 @@ class ProposalPages:
     def _progress(visit: Visit, proposal: Proposal, job: "Job", path: str, doing: str) -> Response:
         template = "_progress.html" if visit.partial else "edit_progress.html"
         url = f"{HERE}/proposals/{proposal.id}/{path}"
-        asked = visit.service.answers.question(proposal.edits[0].request.prompt)
-        return visit.page(template, title=doing, job=job, url=url, doing=doing, q=asked)
+        question = visit.service.answers.question(proposal.edits[0].request.prompt)
+        return visit.page(template, title=doing, job=job, url=url, doing=doing, q=question)
 
     async def attempt(self, visit: Visit) -> Response:
-        """Try a proposal by a job, beside the edits that are live and on the questions that were asked lately."""
+        """Try a proposal by a job, together with the live edits and on the recent questions."""
         proposal = proposal_of(visit)
         job = visit.job(self._trials.get(proposal.id))
         if job is None or job.outcome != "running":
@@ -254,6 +255,6 @@ def _part(visit: Visit, proposed: ProposalItem, proposal: Proposal) -> ProposalP
         draft,
         bound_in(report),
         rows_of(visit, draft, report, decided=True),
-        [visit.service.edit_view(each) for each in standing(visit, draft, request.prompt)] if waits else [],
+        [visit.service.edit_view(each) for each in replaced_by(visit, draft, request.prompt)] if waits else [],
         ends_s,
     )

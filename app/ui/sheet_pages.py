@@ -183,7 +183,7 @@ class SheetPages:
 def _named(sheet: Sheet) -> set[str]:
     """The ids of the edits that the sheet's page mentions."""
     trials = [row.trial for row in sheet.rows if row.trial is not None]
-    made = {row.edit_id for row in sheet.rows} | {trial.stands for trial in trials}
+    made = {row.edit_id for row in sheet.rows} | {trial.identical for trial in trials}
     return {each for trial in trials for each in trial.conflicts} | {each for each in made if each is not None}
 
 

@@ -33,7 +33,8 @@ class RowPreview:
     after: str
     diff: list[dict[str, str]]
     holds: bool
-    stands: str | None
+    identical: str | None
+    """The id of a live edit that says the same, if there is one."""
     """The live edit that already says the same."""
     problems: tuple[str, ...]
     conflicts: tuple[str, ...]
@@ -47,7 +48,7 @@ class RowPreview:
             after=view.edit.after,
             diff=list(report["diff"]),
             holds=bool(report["would_commit"]),
-            stands=report.get("stands_already"),
+            identical=report.get("stands_already"),
             problems=tuple(report["problems"]),
             conflicts=tuple(report["conflicts"]),
         )
@@ -74,7 +75,7 @@ class SheetRow:
     proposal_id: str | None = None
     """The proposal that was made from it, if a second person is needed."""
 
-    def asked(self, now_s: float) -> EditRequest:
+    def request_at(self, now_s: float) -> EditRequest:
         """The edit request as of `now_s`, with the remaining time until its end. Raises InvalidRequest if it has
         ended."""
         assert self.request is not None
@@ -104,7 +105,9 @@ class SheetRow:
     @property
     def rest(self) -> bool:
         """True if the correction is neither live nor waiting for a second person."""
-        return self.edit_id is None and self.proposal_id is None and not (self.trial is not None and self.trial.stands)
+        return (
+            self.edit_id is None and self.proposal_id is None and not (self.trial is not None and self.trial.identical)
+        )
 
 
 @dataclass(slots=True)
@@ -220,7 +223,7 @@ async def publish_rows(
     found = []
     for row, origin in origins:
         try:
-            made = await service.edit([row.asked(service.records.now_s)], origin, tell=tell, read=read)
+            made = await service.edit([row.request_at(service.records.now_s)], origin, tell=tell, read=read)
             metrics.edited(made, dry_run=False)
             if made.proposal is not None:
                 row.proposal_id = made.proposal.id

@@ -76,7 +76,7 @@ class Visit:
         return self.key is None or self.key.opens(namespace)
 
     def check_reach(self, *namespaces: str | None) -> None:
-        """Raises Forbidden for namespaces that the visitor's key does not open; None stands for all of them."""
+        """Raises Forbidden for namespaces that the visitor's key does not open; None means all of them."""
         check_reach(self.key, *namespaces)
 
     @property
@@ -132,7 +132,7 @@ class Visit:
             visit=self,
             csrf_token=self.desk.sessions.csrf(self.token),
             once=secrets.token_urlsafe(9),
-            standing=self._standing,
+            server_state=self._server_state,
             here=self.request.url.path,
             **values,
         )
@@ -146,7 +146,7 @@ class Visit:
             return Response(status_code=204, headers={"HX-Redirect": url})
         return RedirectResponse(url, 303)
 
-    def _standing(self) -> dict[str, Any]:
+    def _server_state(self) -> dict[str, Any]:
         """The state of the server, for the head of every page and its banner."""
         status, ledger = self.service.status(), self.service.records.ledger
         return {

@@ -77,8 +77,8 @@ def why_hit(signals: Mapping[str, Signal], subject: str | None) -> str:
     """The reason why an edit answered, in a sentence."""
     same = signals.get("same")
     if same is None:
-        told = [f"{name} {signal.value:.2f}, needs {signal.bound:.2f}" for name, signal in signals.items()]
-        return f"In scope by its own measure: {'; '.join(told)}." if told else "In scope by its own measure."
+        parts = [f"{name} {signal.value:.2f}, needs {signal.bound:.2f}" for name, signal in signals.items()]
+        return f"In scope by its own measure: {'; '.join(parts)}." if parts else "In scope by its own measure."
     text = f"Asks the same as the edit’s question: {share(same.value)}, needs {share(same.bound)}"
     named = signals.get("named")
     if named is not None and named.value >= 1 and subject:
@@ -99,26 +99,26 @@ def why_not(hit: Hit) -> str:
 
 
 def scope_words(report: Mapping[str, Any], question: str, subject: str | None) -> list[str]:
-    """An edit's scope in sentences, as measured when it was made or retuned."""
-    told = []
+    """An edit's scope in facts, as measured when it was made or retuned."""
+    facts = []
     bound, scope = report.get("bound"), report.get("scope") or {}
     if bound is None:
         bound = scope.get("bound")
     if bound is not None:
-        told.append(f"It answers questions that ask the same as its own with at least {share(bound)} of certainty.")
+        facts.append(f"It answers questions that ask the same as its own with at least {share(bound)} of certainty.")
     if subject:
-        told.append(f"The question must name {subject}.")
+        facts.append(f"The question must name {subject}.")
     names = [named for name in scope.get("names", []) if (named := surface(question, tuple(name)))]
     if names and not subject:
-        told.append(f"It is about {', '.join(names)}.")
+        facts.append(f"It is about {', '.join(names)}.")
     rate, rests = scope.get("rate"), scope.get("rests_on")
     if rate is not None and rests:
-        told.append(f"Measured on {rests:,} other questions, it answers at most {least_share(rate, rests)} of them.")
+        facts.append(f"Measured on {rests:,} other questions, it answers at most {least_share(rate, rests)} of them.")
     near = report.get("near_misses")
     if near:
         answered = len(near.get("answered", []))
-        told.append(f"Of {near['asked']} near misses that were made of it, it answers {answered or 'none'}.")
-    return told
+        facts.append(f"Of {near['asked']} near misses that were made of it, it answers {answered or 'none'}.")
+    return facts
 
 
 def moved(factor: float) -> str:
