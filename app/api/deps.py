@@ -16,7 +16,7 @@ from app.domain.errors import InvalidRequest
 from app.domain.events import Origin
 from app.domain.keys import Key, signed
 from app.service.log_lines import note
-from app.service.supersession import WHATEVER_STANDS
+from app.service.supersession import ANY_REVISION
 
 T = TypeVar("T")
 MAX_ACTOR_CHARS = 200
@@ -30,7 +30,7 @@ def origin_of(
         str | None,
         Header(
             description="Who makes the change, for the audit trail; `anonymous` if left out. Beside a key it is a "
-            "claim, and is told as such: `ci (as ann)`."
+            "claim, and is shown as such: `ci (as ann)`."
         ),
     ] = None,
     idempotency_key: Annotated[
@@ -60,8 +60,8 @@ def read_of(
     if_match: Annotated[
         str | None,
         Header(
-            description="The revision that was read, as `ETag` or `X-Errata-Revision` told it: what has changed since "
-            "then is not changed unread (412). `*` stands for whatever is there."
+            description="The revision that was read, from `ETag` or `X-Errata-Revision`: what has changed since "
+            "then is not changed unread (412). `*` accepts any revision."
         ),
     ] = None,
 ) -> int | None:
@@ -70,7 +70,7 @@ def read_of(
         return None
     given = if_match.strip()
     if given == "*":
-        return WHATEVER_STANDS
+        return ANY_REVISION
     found = _REVISION.fullmatch(given)
     if found is None:
         raise InvalidRequest('The header If-Match must be a revision, such as "7", or *.')

@@ -137,10 +137,10 @@ def answer_to(error: Exception, path: str = "", body: Any = None) -> Response:
     found = problem_of(error, body)
     headers = headers_of(error, found["status"])
     if path.startswith(openai_errors.PREFIX):
-        told = openai_errors.openai_problem(found)
+        converted = openai_errors.openai_problem(found)
         return Response(
-            json.dumps({"error": told["error"]}),
-            status_code=told["status"],
+            json.dumps({"error": converted["error"]}),
+            status_code=converted["status"],
             headers=headers,
             media_type="application/json",
         )
@@ -150,8 +150,8 @@ def answer_to(error: Exception, path: str = "", body: Any = None) -> Response:
 async def _handle(request: Request, error: Exception) -> Response:
     path, route = request.url.path, request.scope.get("route")
     if isinstance(error, HTTPException) and error.status_code in HTTP_DETAILS:
-        told = way(request.method, path, request.app.openapi()["paths"])
-        detail = HTTP_DETAILS[error.status_code] + (f" {told}" if told else "")
+        hint = way(request.method, path, request.app.openapi()["paths"])
+        detail = HTTP_DETAILS[error.status_code] + (f" {hint}" if hint else "")
         error = HTTPException(error.status_code, detail, error.headers)
     field = getattr(route, "body_field", None)
     return answer_to(error, path, None if field is None else field.field_info.annotation)

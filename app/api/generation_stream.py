@@ -14,19 +14,19 @@ async def events_of(
     A token that may be the last is held until what follows it is known; holding any other would only delay it.
     """
     held: Token | None = None
-    count = told = 0
+    count = sent = 0
     async for item in items:
         if isinstance(item, Generation):
-            yield _last(body, item, held, told + 1)
+            yield _last(body, item, held, sent + 1)
             return
         if held is not None:
-            told += 1
-            yield _event(body, held, told)
+            sent += 1
+            yield _event(body, held, sent)
         count += 1
         held = item if _may_be_last(item, count, parameters) else None
         if held is None:
-            told += 1
-            yield _event(body, item, told)
+            sent += 1
+            yield _event(body, item, sent)
     raise AssertionError("a stream ended without its generation")
 
 

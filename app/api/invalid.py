@@ -8,7 +8,7 @@ from fastapi.exceptions import RequestValidationError
 from app.api.suggestions import meant, names_of
 
 MOST = 20
-"""The most problems reported for one body: a client that sends thousands of unknown fields is not told of each."""
+"""The most problems reported for one body: a client may send thousands of unknown fields."""
 TELLING = {"too_short", "too_long", "value_error", "string_too_short", "string_too_long"}
 """The kinds of errors that are more specific than a wrong type among several that a field takes."""
 TAGS = {"one", "batch"}
@@ -19,10 +19,10 @@ def problems_of(error: RequestValidationError, body: Any = None) -> list[dict[st
     """The problems of a request: for each its place, field and message, and in a batch the index. `body` is the type of
     the body that the route takes. At most MOST of them are returned, the first ones."""
     known = names_of(body)
-    told = [(each, _Place(each["loc"], error.body, body, known)) for each in error.errors()[:MOST]]
-    telling = {place.field for each, place in told if each["type"] in TELLING}
+    located = [(each, _Place(each["loc"], error.body, body, known)) for each in error.errors()[:MOST]]
+    telling = {place.field for each, place in located if each["type"] in TELLING}
     found: list[dict[str, Any]] = []
-    for each, place in told:
+    for each, place in located:
         if each["type"].endswith("_type") and place.field in telling:
             continue  # the form of the field that was meant has an error of its own
         readable = _readable(each, place) | place.in_batch

@@ -124,13 +124,13 @@ class Metrics:
     def latencies(self) -> dict[str, tuple[int, float | None, float | None]]:
         """For answers and edits since the start: the number, the median and the 95th percentile in seconds, read from
         the histograms' buckets; None without any value, or beyond the last bucket."""
-        told: dict[str, tuple[Histogram, dict[str, str]]] = {
+        measured: dict[str, tuple[Histogram, dict[str, str]]] = {
             "First token": (self._first_token, {}),
             "Whole answer": (self._latency, {}),
         }
         phases = {"Fit": "fit", "Verification": "verify", "Commit": "commit"}
-        told |= {name: (self._edit_seconds, {"phase": phase}) for name, phase in phases.items()}
-        return {name: _quantiles(histogram, labels) for name, (histogram, labels) in told.items()}
+        measured |= {name: (self._edit_seconds, {"phase": phase}) for name, phase in phases.items()}
+        return {name: _quantiles(histogram, labels) for name, (histogram, labels) in measured.items()}
 
     def render(self) -> bytes:
         """The text that Prometheus scrapes."""

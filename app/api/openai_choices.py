@@ -10,9 +10,9 @@ from app.api.schemas.openai_answers import (
     ChatLogprobs,
     CompletionChoice,
     CompletionLogprobs,
+    ReportedTokens,
     Served,
-    Told,
-    told_of,
+    reported_tokens,
 )
 from app.domain.generation import Generation, Token
 
@@ -25,13 +25,13 @@ class Completions:
     def __init__(self, body: CompletionBody) -> None:
         self._prompts, self._n, self._echo = body.prompts, body.answers, bool(body.echo)
         self._wanted = body.logprobs is not None
-        self._told: dict[int, Told] = {}
+        self._reported: dict[int, ReportedTokens] = {}
 
     def choice(self, at: int, generation: Generation) -> CompletionChoice:
         return {
             "index": at,
             "text": self._echoed(at) + generation.text,
-            "logprobs": self._logprobs(at, told_of(generation.tokens)),
+            "logprobs": self._logprobs(at, reported_tokens(generation.tokens)),
             "finish_reason": REASONS[generation.finish_reason],
             "errata": Served.of(generation).model_dump(),
         }
@@ -40,13 +40,13 @@ class Completions:
         return [self._part(at, self._echoed(at)) for at in range(answers)] if self._echo else []
 
     def chunk(self, at: int, token: Token) -> CompletionChoice | None:
-        told = self._told.setdefault(at, Told()).add(token)
-        if not token.text and not told:
+        reported = self._reported.setdefault(at, ReportedTokens()).add(token)
+        if not token.text and not reported:
             return None
-        return {**self._part(at, token.text), "logprobs": self._logprobs(at, told)}
+        return {**self._part(at, token.text), "logprobs": self._logprobs(at, reported)}
 
     def last(self, at: int, generation: Generation) -> CompletionChoice:
-        reason, rest = REASONS[generation.finish_reason], self._told.setdefault(at, Told()).rest()
+        reason, rest = REASONS[generation.finish_reason], self._reported.setdefault(at, ReportedTokens()).rest()
         return {
             **self._part(at, ""),
             "logprobs": self._logprobs(at, rest) if rest else None,
@@ -54,8 +54,8 @@ class Completions:
             "errata": Served.of(generation).model_dump(),
         }
 
-    def _logprobs(self, at: int, told: list[Token]) -> dict[str, Any] | None:
-        return CompletionLogprobs.of(told, len(self._echoed(at))).model_dump() if self._wanted else None
+    def _logprobs(self, at: int, reported: list[Token]) -> dict[str, Any] | None:
+        return CompletionLogprobs.of(reported, len(self._echoed(at))).model_dump() if self._wanted else None
 
     def _part(self, at: int, text: str) -> CompletionChoice:
         return {"index": at, "text": text, "logprobs": None, "finish_reason": None}
@@ -71,13 +71,13 @@ class Chats:
 
     def __init__(self, body: ChatBody) -> None:
         self._wanted = bool(body.logprobs)
-        self._told: dict[int, Told] = {}
+        self._reported: dict[int, ReportedTokens] = {}
 
     def choice(self, at: int, generation: Generation) -> ChatChoice:
         return {
             "index": at,
             "message": {"role": "assistant", "content": generation.text, "refusal": None},
-            "logprobs": self._logprobs(told_of(generation.tokens)),
+            "logprobs": self._logprobs(reported_tokens(generation.tokens)),
             "finish_reason": REASONS[generation.finish_reason],
             "errata": Served.of(generation).model_dump(),
         }
@@ -87,13 +87,13 @@ class Chats:
         return [self._part(at, {"role": "assistant", "content": ""}) for at in range(answers)]
 
     def chunk(self, at: int, token: Token) -> ChatDelta | None:
-        told = self._told.setdefault(at, Told()).add(token)
-        if not token.text and not told:
+        reported = self._reported.setdefault(at, ReportedTokens()).add(token)
+        if not token.text and not reported:
             return None
-        return {**self._part(at, {"content": token.text}), "logprobs": self._logprobs(told)}
+        return {**self._part(at, {"content": token.text}), "logprobs": self._logprobs(reported)}
 
     def last(self, at: int, generation: Generation) -> ChatDelta:
-        reason, rest = REASONS[generation.finish_reason], self._told.setdefault(at, Told()).rest()
+        reason, rest = REASONS[generation.finish_reason], self._reported.setdefault(at, ReportedTokens()).rest()
         return {
             **self._part(at, {}),
             "logprobs": self._logprobs(rest) if rest else None,
@@ -101,8 +101,8 @@ class Chats:
             "errata": Served.of(generation).model_dump(),
         }
 
-    def _logprobs(self, told: list[Token]) -> dict[str, Any] | None:
-        return ChatLogprobs.of(told).model_dump() if self._wanted else None
+    def _logprobs(self, reported: list[Token]) -> dict[str, Any] | None:
+        return ChatLogprobs.of(reported).model_dump() if self._wanted else None
 
     def _part(self, at: int, delta: dict[str, str]) -> ChatDelta:
         return {"index": at, "delta": delta, "logprobs": None, "finish_reason": None}

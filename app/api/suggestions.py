@@ -40,9 +40,9 @@ _MISTAKEN: Sequence[tuple[str, str, str]] = (
 def way(method: str, path: str, routes: Iterable[str]) -> str | None:
     """The path to use in place of one that does not exist or does not take the method. `routes` are all existing
     paths."""
-    for methods, pattern, told in _MISTAKEN:
+    for methods, pattern, hint in _MISTAKEN:
         if re.fullmatch(methods, method) and re.fullmatch(pattern, path.rstrip("/") or "/"):
-            return told
+            return hint
     near = difflib.get_close_matches(path, sorted(set(routes) - {path}), n=1, cutoff=NEAR)
     return f"Did you mean {near[0]}?" if near else None
 

@@ -51,12 +51,12 @@ def verify_file(file: Path, known: str | None, *, json_: bool) -> None:
         render.fail(f"{file} holds no event: there is nothing that it proves.")
     live = "" if found.ledger is None else f"; {render.numbered(found.ledger.live_count(), 'live edit')}"
     count = found.last - found.first + 1
-    told = {"file": str(file), "events": count, "first": found.first, "revision": found.last, "hash": found.hash}
+    summary = {"file": str(file), "events": count, "first": found.first, "revision": found.last, "hash": found.hash}
     events = render.numbered(count, "event")
     text = f"{file} is whole: {events}, revisions {found.first} to {found.last}{live}.\nhash {found.hash}"
     if known is None:
         text += "\nCompare it with `errata status`, or with what was noted down when the file was made."
-    render.answer(told, text, json_=json_)
+    render.answer(summary, text, json_=json_)
 
 
 def checked_hash(given: str | None) -> str | None:

@@ -8,7 +8,7 @@ import typer
 
 from app.cli import render
 from app.cli.bench_results import BenchResults, machine
-from app.cli.fit import Device, Dtype, Model, told
+from app.cli.fit import Device, Dtype, Model, reported_errors
 from app.cli.interruption import Interruption
 from app.cli.options import Json
 from app.cli.progress import RunProgress
@@ -62,7 +62,7 @@ def bench(
         render.fail(f"There is no section {wrong[0]!r}: it is one of {', '.join(SECTIONS)}.")
     given = {"model": model, "device": device, "dtype": dtype}
     settings = read_settings({name: value for name, value in given.items() if value is not None})
-    with told(), Interruption() as stopping:
+    with reported_errors(), Interruption() as stopping:
         from app.bench.budget import TimeBudget
 
         pace = TimeBudget(60 * minutes)

@@ -46,7 +46,7 @@ class BenchResults:
 
         self.found["seconds"] = round(self._clock(), 1)
         self.found["sections"] |= {name: found} if found else {}
-        others = {other: told for other, told in self.found["incomplete"].items() if other != name}
+        others = {other: reason for other, reason in self.found["incomplete"].items() if other != name}
         self.found["incomplete"] = others | ({} if why is None else {name: why})
         self._write()
         if found and why != UNDER_WAY:

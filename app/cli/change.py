@@ -114,11 +114,11 @@ def switch(
     body = {"on": position is SwitchPosition.ON, "namespace": namespace}
     where = f"of the namespace {namespace}" if namespace else "of all namespaces"
     outlook = client.post("/switch", {**body, "dry_run": True})
-    told = f"{outlook['live_edits']} live edits {where} would be switched {position.value}"
+    consequence = f"{outlook['live_edits']} live edits {where} would be switched {position.value}"
     if dry_run:
-        render.answer(outlook, f"{told}; nothing was changed.", json_=json_)
+        render.answer(outlook, f"{consequence}; nothing was changed.", json_=json_)
         return
-    confirm(f"{told}. Go on?", yes=yes)
+    confirm(f"{consequence}. Go on?", yes=yes)
     answer = client.post("/switch", {**body, "reason": reason})
     text = f"Edits {where} are switched {position.value}; revision {answer['revision']}"
     render.answer(answer, text, json_=json_)

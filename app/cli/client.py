@@ -146,8 +146,8 @@ class Client:
         except (ValueError, KeyError, TypeError):
             self._stranger(answer)
         assert detail
-        told = {**found, "detail": _HELP.sub(lambda page: f"{self.url}{page[0]}", str(detail[0]))}
-        fail_with_problem(told, request_id=answer.headers.get("X-Request-Id"))
+        with_address = {**found, "detail": _HELP.sub(lambda page: f"{self.url}{page[0]}", str(detail[0]))}
+        fail_with_problem(with_address, request_id=answer.headers.get("X-Request-Id"))
 
     def _stranger(self, answer: httpx.Response) -> NoReturn:
         fail(

@@ -11,7 +11,7 @@ from rich.table import Table
 
 from app.cli import render
 from app.cli.evaluate_scope import cases_of, digest, evaluate_scope
-from app.cli.fit import Device, Dtype, Model, told
+from app.cli.fit import Device, Dtype, Model, reported_errors
 from app.cli.interruption import Interruption
 from app.cli.options import Json
 from app.cli.progress import CountProgress
@@ -45,7 +45,7 @@ def evaluate(
     ] = None,
     kind: Annotated[
         Literal["edits", "support", "pairs", "conversations"] | None,
-        typer.Option(help="What the files hold. [default: told by the fields of their rows]"),
+        typer.Option(help="Kind of the cases. [default: recognised by the fields of the rows]"),
     ] = None,
     editor: Annotated[
         list[str], typer.Option(help="auto, NAME, NAME/paper, cache/idf, cache/embedding or bare; may be repeated.")
@@ -135,7 +135,7 @@ def evaluate(
     given_settings = {"model": model, "device": device, "dtype": dtype}
     settings = {name: value for name, value in given_settings.items() if value is not None}
     rows = _pairs(where)
-    with told():
+    with reported_errors():
         files, found_kind = cases_of(context, files, kind)
         if found_kind != "edits":
             choosing = ScopeCaseSelection(

@@ -61,8 +61,10 @@ def fit(
 
     run_service(work, {"store": "memory://", "model": model, "device": device, "dtype": dtype})
     hold = len(requests) - len(refused)
-    told = {"edits": len(requests), "hold": hold, "file": str(file) if hold else None}
-    _end(told, f"{hold} of {len(requests)} edits hold" + (f" and are in {file}" if hold else ""), refused, json_=json_)
+    summary = {"edits": len(requests), "hold": hold, "file": str(file) if hold else None}
+    _end(
+        summary, f"{hold} of {len(requests)} edits hold" + (f" and are in {file}" if hold else ""), refused, json_=json_
+    )
 
 
 def import_(
@@ -104,16 +106,18 @@ def import_(
 
     run_service(work, {"store": store, "model": model, "device": device, "dtype": dtype})
     stood = total - len(refused) - sum(done)
-    told = {"edits": total, "live": sum(done), "stood_already": stood}
+    summary = {"edits": total, "live": sum(done), "stood_already": stood}
     text = f"{sum(done)} of {total} edits are live" + (f", {stood} stood already" if stood else "")
-    _end(told, text, [(edit.request, error) for edit, error in refused], json_=json_)
+    _end(summary, text, [(edit.request, error) for edit, error in refused], json_=json_)
 
 
-def _end(told: dict[str, Any], text: str, refused: Sequence[tuple[EditRequest, ErrataError]], *, json_: bool) -> None:
+def _end(
+    summary: dict[str, Any], text: str, refused: Sequence[tuple[EditRequest, ErrataError]], *, json_: bool
+) -> None:
     """Report what was done and what was refused; exits with 6 if anything was refused."""
     if json_:
         reasons = [{"prompt": each.prompt, "target": each.target, "why": error.message} for each, error in refused]
-        render.as_json(told | {"refused": reasons})
+        render.as_json(summary | {"refused": reasons})
     else:
         for each, error in refused:
             typer.echo(f"refused: {each.prompt!r} -> {each.target!r}: {error.message}", err=True)
@@ -177,7 +181,7 @@ def read_fitted(file: Path) -> list[list[Edit]]:
 
 
 @contextmanager
-def told() -> Iterator[None]:
+def reported_errors() -> Iterator[None]:
     try:
         yield
     except ErrataError as error:
@@ -195,5 +199,5 @@ def run_service(work: Any, given: dict[str, Any]) -> None:
         finally:
             await service.stop()
 
-    with told():
+    with reported_errors():
         asyncio.run(whole())

@@ -6,7 +6,7 @@ import typer
 
 from app.cli import render
 from app.cli.client import Client, path_of
-from app.cli.job_progress import result_of, told
+from app.cli.job_progress import descriptions, result_of
 from app.cli.options import Json
 from app.cli.proposals import is_proposal, made
 
@@ -24,7 +24,7 @@ def job(
     if json_:
         render.as_json(found)
         return
-    render.say(", ".join(filter(None, told(found))) + ".")
+    render.say(", ".join(filter(None, descriptions(found))) + ".")
     if found["outcome"] in ("done", "failed"):
         result = result_of(found)
         for answer in [result] if is_proposal(result) else result.get("edits", [result]):

@@ -112,7 +112,7 @@ def result_of(job: dict[str, Any]) -> Any:
     return job["result"]
 
 
-def told(job: dict[str, Any]) -> Iterator[str]:
+def descriptions(job: dict[str, Any]) -> Iterator[str]:
     """Describe a job in words, in parts."""
     yield f"The job {job['id']} is {job['outcome']}"
     if job["outcome"] == "running":

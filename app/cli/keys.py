@@ -60,8 +60,8 @@ def create(
         locked = _locked(records)
     typer.echo(locked, err=True, nl=bool(locked))
     if json_:
-        told = {"id": key.id, "role": key.role, "name": key.name, "namespaces": list(key.namespaces)}
-        render.as_json({**told, "store": where_of(url), "key": text})
+        shown_key = {"id": key.id, "role": key.role, "name": key.name, "namespaces": list(key.namespaces)}
+        render.as_json({**shown_key, "store": where_of(url), "key": text})
         return
     who = f"{key.id} ({key.role} of {namespace_names(key.namespaces)}, {key.name})"
     typer.echo(f"{who} in {where_of(url)}. Keep this, it is not shown again:", err=True)
@@ -116,9 +116,9 @@ def _locked(records: Records) -> str:
     if not missing:
         return ""
     whole = " for all namespaces" if any(key.namespaces for key in live) else ""
-    told = [DOING[right] for right in Right if right in missing]
+    doings = [DOING[right] for right in Right if right in missing]
     return (
-        f"From now on every request needs a key, and no key{whole} may {'; or '.join(told)}. "
+        f"From now on every request needs a key, and no key{whole} may {'; or '.join(doings)}. "
         f"Make one that may: errata keys create --role admin --name NAME"
     )
 

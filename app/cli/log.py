@@ -146,8 +146,8 @@ def _cut(limit: int) -> None:
 def _follow(client: Client, filters: dict[str, Any], after: int | None, limit: int, *, json_: bool) -> None:
     """Show the last changes, oldest first, and then each new one, until Ctrl-C."""
     head = client.get("/log", order="newest", limit=1)["events"]
-    told = head[0]["revision"] if head else 0
-    listed, more = _last(client, filters, after, limit, before=told + 1)
+    read_to = head[0]["revision"] if head else 0
+    listed, more = _last(client, filters, after, limit, before=read_to + 1)
     if more:
         _cut(limit)
     shown = list(reversed(listed))
@@ -157,8 +157,8 @@ def _follow(client: Client, filters: dict[str, Any], after: int | None, limit: i
                 typer.echo(json.dumps(event, ensure_ascii=False))
             else:
                 render.event_line(event)
-        page = client.get("/log", after=told, limit=PAGE, **filters)
-        shown, told = page["events"], page["read_to"]
+        page = client.get("/log", after=read_to, limit=PAGE, **filters)
+        shown, read_to = page["events"], page["read_to"]
         if not shown:
             time.sleep(FOLLOW_S)
 

@@ -106,20 +106,20 @@ def _exception_as_field(_logger: Any, _name: str, event: EventDict) -> EventDict
     if info is True:
         info = sys.exc_info()
     if isinstance(info, tuple) and info[1] is not None:
-        event["exception"] = list(_told(info[1]))
+        event["exception"] = list(_causes(info[1]))
     return event
 
 
 def _write(out: TextIO, info: ExcInfo) -> None:
     """Write an exception for people: its causes first, as Python does, but without the frames of libraries between."""
-    for each in reversed(list(_told(info[1]))):
+    for each in reversed(list(_causes(info[1]))):
         *outer, last = each["frames"] or [""]
         frames = [frame for frame in outer if "site-packages" not in frame] + [last]
         out.write("".join(f"\n    {frame}" for frame in frames if frame))
         out.write(f"\n  {each['type']}: {each['message']}")
 
 
-def _told(error: BaseException) -> Iterator[dict[str, Any]]:
+def _causes(error: BaseException) -> Iterator[dict[str, Any]]:
     """The exception and its causes, each with its type, its message and the frames where it was raised."""
     seen: set[int] = set()
     found: BaseException | None = error

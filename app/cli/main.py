@@ -39,7 +39,7 @@ from app.version import version
 
 
 class Commands(TyperGroup):
-    """A group of commands, each of which Ctrl-C ends with one line. Wrong usage is told in JSON beside `--json`."""
+    """A group of commands, each of which Ctrl-C ends with one line. With `--json`, wrong usage is reported in JSON."""
 
     def make_context(self, info_name: str | None, args: list[str], *rest: Any, **more: Any) -> Any:
         as_json = "--json" in args  # before anything is parsed, as that may fail before the option is reached

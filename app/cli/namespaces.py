@@ -33,8 +33,8 @@ def create(
     """Set up a namespace, or change its description."""
     body = {"description": description, "reason": reason}
     found = context.obj.put(path_of("namespaces", name), body)
-    told = f"{found['name']}: {found['description']}" if found["description"] else found["name"]
-    render.answer(found, f"The namespace {told} is set up.", json_=json_)
+    described = f"{found['name']}: {found['description']}" if found["description"] else found["name"]
+    render.answer(found, f"The namespace {described} is set up.", json_=json_)
 
 
 def promote(
@@ -63,8 +63,8 @@ def promote(
     else:
         for edit in answer["edits"]:
             held = "would be refused" if edit in refused else "would be made" if dry_run else f"is {edit['id']}"
-            told = f"{edit['promoted_from']} {held} in {to}: {edit['prompt']!r} -> {edit['target']!r}"
-            render.out().print(render.line(told))
+            text = f"{edit['promoted_from']} {held} in {to}: {edit['prompt']!r} -> {edit['target']!r}"
+            render.out().print(render.line(text))
         for failure in answer["failures"]:
             problem = failure["problem"]
             render.out().print(render.line(f"{problem['promoted_from']} was refused: {problem['detail']}"))

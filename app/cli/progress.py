@@ -43,16 +43,16 @@ class RunProgress:
         if self._status is None:
             self._line(what)
         else:
-            self._status.update(Text(self._told(what)))
+            self._status.update(Text(self._text(what)))
 
     def figure(self, what: str) -> None:
         self._line(what)
 
-    def _told(self, what: str) -> str:
+    def _text(self, what: str) -> str:
         return render.plain(f"{self._part}: {what}" if self._part else what)
 
     def _line(self, what: str) -> None:
-        _write_line(self._console, self._told(what))
+        _write_line(self._console, self._text(what))
 
 
 class CountProgress:

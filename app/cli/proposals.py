@@ -70,8 +70,8 @@ def show(context: typer.Context, proposal_id: ProposalId, json_: Json = False) -
         return
     proposal(found)
     for edit in found["edits"]:
-        for told in render.report_lines(edit["report"]):
-            render.say(told)
+        for line in render.report_lines(edit["report"]):
+            render.say(line)
     render.event_table(found["history"])
 
 

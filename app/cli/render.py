@@ -94,10 +94,10 @@ def _fail_as_json(problem: Mapping[str, Any], code: int) -> NoReturn:
 def _report(console: Console, report: Mapping[str, Any]) -> None:
     """Print the measurements of edits that failed their verification, by prompt; any other report is printed as it
     is."""
-    told = {prompt: found for prompt, found in report.items() if isinstance(found, Mapping)}
-    if not told:
+    by_prompt = {prompt: found for prompt, found in report.items() if isinstance(found, Mapping)}
+    if not by_prompt:
         console.print(Text(f"  report: {plain(json.dumps(report, ensure_ascii=False))}"), soft_wrap=True)
-    for prompt, found in told.items():
+    for prompt, found in by_prompt.items():
         console.print(Text("  report: ") + line(prompt), soft_wrap=True)
         for each in report_lines(found):
             console.print(Text("  ") + each, soft_wrap=True)

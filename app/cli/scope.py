@@ -88,8 +88,8 @@ def _check_probes(client: Client, prompts: list[str] | None, namespace: str | No
         for each in found["probes"]:
             if each["changed"]:
                 who = f" by {each['edit']}" if each["edit"] else ""
-                told = f"{each['prompt']!r} is changed{who}: {each['base']!r} -> {each['now']!r}"
-                render.out().print(render.line(told))
+                text = f"{each['prompt']!r} is changed{who}: {each['base']!r} -> {each['now']!r}"
+                render.out().print(render.line(text))
         asked = f"{found['changed']} of {len(found['probes'])} probes of the namespace {found['namespace']}"
         typer.echo(f"{asked} are answered otherwise than without edits, revision {found['revision']}")
     if found["changed"]:
@@ -141,8 +141,8 @@ def check(
     else:
         for edit_id, those in sorted(hits.items(), key=lambda each: -len(each[1])):
             render.out().print(render.line(f"{edit_id} answers {len(those)}:"))
-            for prompt, told in those[:SHOWN]:
-                render.out().print(render.line(f"  {prompt!r}: {told}"))
+            for prompt, why in those[:SHOWN]:
+                render.out().print(render.line(f"  {prompt!r}: {why}"))
         typer.echo(f"{count} of {len(asked)} questions are answered by edits: {rate:.4f}, the bound is {most:g}.")
     if rate > most:
         raise typer.Exit(1)
@@ -166,8 +166,8 @@ def traffic(
         kept = client.post("/recent", some)["kept"]
     where = namespace or "default"
     count = kept.get(where, 0)
-    told = {"namespace": where, "kept": count}
-    render.answer(told, f"{count} prompts of the namespace {where} are kept.", json_=json_)
+    summary = {"namespace": where, "kept": count}
+    render.answer(summary, f"{count} prompts of the namespace {where} are kept.", json_=json_)
 
 
 def _lines(file: Path) -> list[str]:

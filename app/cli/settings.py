@@ -53,7 +53,7 @@ def _read(kind: type[S], given: Mapping[str, Any]) -> S:
     try:
         return kind(**{name: value for name, value in given.items() if value is not None})
     except ValidationError as error:
-        _wrong(*(_told(kind, each) for each in error.errors()))
+        _wrong(*(_explained(kind, each) for each in error.errors()))
     except SettingsError as error:
         _wrong(_not_json(error))
     except ConfigMissing as error:
@@ -68,7 +68,7 @@ def _wrong(*what: str) -> NoReturn:
     render.fail(*what, WHERE, code=Exit.USAGE, title="Wrong settings")
 
 
-def _told(kind: type[BaseSettings], error: "ErrorDetails") -> str:
+def _explained(kind: type[BaseSettings], error: "ErrorDetails") -> str:
     name = ".".join(map(str, error["loc"])) or "settings"
     if error["type"] == "extra_forbidden":
         if kind is Settings and name in ClientSettings.model_fields:

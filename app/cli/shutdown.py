@@ -40,7 +40,7 @@ class Shutdown(Signals):
             self._then()
 
     def end_loading(self) -> None:
-        """Called once loading was told to end: threads and libraries that do not react end with the process, after
+        """Called once loading is to end: threads and libraries that do not react end with the process, after
         LOADING_S."""
         if self._timer is None:
             self._end_after(LOADING_S, self._give_up)

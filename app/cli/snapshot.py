@@ -58,6 +58,6 @@ def write(
     """Write a snapshot to a file: a log that begins with it, to be served or imported. Needs no server."""
     with opened(url, must_exist=True) as log, new_file(file) as new:
         manifest = write_snapshot(log, new, time.time())
-    told = {"file": str(file), "store": log.url, "revision": manifest.revision, "edits": manifest.edits}
+    summary = {"file": str(file), "store": log.url, "revision": manifest.revision, "edits": manifest.edits}
     text = f"{file} holds revision {manifest.revision} of {log.url}: {render.numbered(manifest.edits, 'edit')}."
-    render.answer(told, text, json_=json_)
+    render.answer(summary, text, json_=json_)

@@ -30,9 +30,9 @@ def check(url: Url = None, json_: Json = False) -> None:
         with _progress(log) as advance:
             ledger, last, snapshots = upkeep.check(log, advance)
     if json_:
-        told = {"store": log.url, "revision": ledger.revision, "first": first, "live_edits": ledger.live_count(),
+        summary = {"store": log.url, "revision": ledger.revision, "first": first, "live_edits": ledger.live_count(),
                 "snapshots": [each.revision for each in snapshots], "hash": last}  # fmt: skip
-        render.as_json(told)
+        render.as_json(summary)
         return
     begins = f" (entries from {first} on)" if first > 1 else ""
     typer.echo(
@@ -91,9 +91,9 @@ def trim(
     kept = f"sqlite:///{archive.absolute()}"
     with opened(url, must_exist=True) as log, opened(kept) as archived, _progress(log) as advance:
         before, now = upkeep.trim(log, archived, advance)
-    told = {"store": log.url, "first": now, "first_before": before, "archive": str(archive)}
+    summary = {"store": log.url, "first": now, "first_before": before, "archive": str(archive)}
     text = f"{log.url} begins at revision {now} (before: {before}). Keep {archive}: it is the audit of the rest."
-    render.answer(told, text, json_=json_)
+    render.answer(summary, text, json_=json_)
 
 
 @contextmanager
@@ -128,8 +128,8 @@ def _copy(old: Log, new: Log, shown_as: object = None, *, json_: bool) -> None:
     with _progress(old) as advance:
         head, same = upkeep.copy(old, new, advance)
     hashes = "the hashes agree" if same else "its hashes are new, for it is closed in another way"
-    told = {"from": old.url, "to": str(shown_as or new.url), "events": head, "hashes_agree": same}
-    render.answer(told, f"{head} events copied from {old.url} to {shown_as or new.url}; {hashes}.", json_=json_)
+    summary = {"from": old.url, "to": str(shown_as or new.url), "events": head, "hashes_agree": same}
+    render.answer(summary, f"{head} events copied from {old.url} to {shown_as or new.url}; {hashes}.", json_=json_)
 
 
 @contextmanager

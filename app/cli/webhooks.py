@@ -11,7 +11,7 @@ from app.cli.options import Json, Reason
 from app.cli.tables import Column, print_table
 from app.domain.webhooks import KINDS, USUAL
 
-webhooks = typer.Typer(help="Addresses that are told of changes, signed.", no_args_is_help=True)
+webhooks = typer.Typer(help="Addresses that are notified of changes, with signed messages.", no_args_is_help=True)
 HookId = Annotated[str, typer.Argument(metavar="ID", help="The webhook's id: `errata webhooks list` shows it.")]
 COLUMNS = (
     Column(name="ID"),
@@ -39,7 +39,8 @@ def create(
         ),
     ] = None,
     namespace: Annotated[
-        list[str] | None, typer.Option(help="A namespace whose changes it is told; may be repeated. [default: all]")
+        list[str] | None,
+        typer.Option(help="A namespace of whose changes it is notified; may be repeated. [default: all]"),
     ] = None,
     reason: Reason = None,
     json_: Json = False,
@@ -50,7 +51,9 @@ def create(
     if json_:
         render.as_json(made)
         return
-    typer.echo(f"{made['id']} is told of {', '.join(made['kinds'])}. Keep its secret, it is not shown again:", err=True)
+    typer.echo(
+        f"{made['id']} is notified of {', '.join(made['kinds'])}. Keep its secret, it is not shown again:", err=True
+    )
     typer.echo(made["secret"])
 
 
@@ -96,7 +99,7 @@ def deliveries(context: typer.Context, hook_id: HookId, json_: Json = False) -> 
         for each in found["deliveries"]
     ]
     print_table(render.out(), DELIVERIES, rows)
-    typer.echo(f"It was told of what came up to revision {found['told_to']}; the server is at {found['revision']}.")
+    typer.echo(f"It was notified of changes up to revision {found['told_to']}; the server is at {found['revision']}.")
 
 
 def _listed(found: dict[str, Any], *, json_: bool) -> None:

@@ -57,7 +57,7 @@ class Entry:
 
     @property
     def widened(self) -> float:
-        """The factor of the odds by which its scope is wider than it was learned; 1 if it has no scope."""
+        """The factor on the odds of a match by which its scope is wider than learned; 1 if it has no scope."""
         return float(self.learned.get("scope", {}).get("widened", 1.0))
 
     def fit_id(self, revision: int | None = None) -> str:
@@ -78,9 +78,9 @@ class Entry:
 
     @property
     def touched_at(self) -> int:
-        """Newest revision that changed it, directly or through another edit."""
-        turned = [at for span in self.live[-1:] for at in span if at != NEVER]
-        return max(self.history[-1][0], *turned, 0)
+        """Newest revision that changed the edit, directly or through another edit."""
+        changes = [at for span in self.live[-1:] for at in span if at != NEVER]
+        return max(self.history[-1][0], *changes, 0)
 
     def live_at(self, revision: int) -> bool:
         return any(start <= revision < end for start, end in self.live)

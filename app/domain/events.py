@@ -267,7 +267,7 @@ class NamespaceSet(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WebhookSet(Event):
-    """Changes of these kinds, in these namespaces (none named: all), are told to an address from now on."""
+    """An address is notified of changes of these kinds, in these namespaces (empty: all), from now on."""
 
     kind: ClassVar[str] = "webhook_set"
     hook_id: str

@@ -78,7 +78,7 @@ class GenerationParameters:
         check(all(-100 <= bias <= 100 for _, bias in self.logit_bias), "`logit_bias` goes from -100 to 100.")
         check(
             self.top_logprobs is None or 0 <= self.top_logprobs <= MAX_TOP_LOGPROBS,
-            f"At most {MAX_TOP_LOGPROBS} of the likeliest tokens are told.",
+            f"At most {MAX_TOP_LOGPROBS} of the likeliest tokens are returned.",
         )
         check(
             self.json_schema is None or not self.ignore_eos,

@@ -85,10 +85,10 @@ class Ledger(Registry):
         return [entry.edit for entry in self._live_entries(namespace, revision)]
 
     def live_fits(self, namespace: str, revision: int | None = None) -> list[str]:
-        """Like `live`, as the ids of the fits in force."""
-        return self.standing_fits(namespace, revision) if self.switched_on(namespace, revision) else []
+        """Ids of the fits in force of the edits that `live` returns."""
+        return self.unswitched_fits(namespace, revision) if self.switched_on(namespace, revision) else []
 
-    def standing_fits(self, namespace: str, revision: int | None = None) -> list[str]:
+    def unswitched_fits(self, namespace: str, revision: int | None = None) -> list[str]:
         """Like `live_fits`, regardless of the kill switches."""
         return [entry.fit_id(revision) for entry in self._live_entries(namespace, revision)]
 
@@ -106,7 +106,7 @@ class Ledger(Registry):
         return head if revision is None or revision >= head else revision
 
     def with_prompt(self, namespace: str, prompt: str, *states: State) -> list[str]:
-        """Ids of edits with exactly this prompt, white space at its ends aside, in one of the states."""
+        """Ids of edits in one of the states with exactly this prompt, ignoring white space at its ends."""
         ids = self._by_prompt.get((namespace, prompt.strip()), ())
         return [edit_id for edit_id in ids if self.state(edit_id) in states]
 
@@ -177,7 +177,6 @@ class Ledger(Registry):
                 self._switch(namespace, on, event.revision)
             case _:
                 self._enroll(event)
-                touched = ()
         self.revision = event.revision
         self._settle(touched)
         self._note(event, touched)
@@ -211,8 +210,8 @@ class Ledger(Registry):
     def check_switch(self, namespace: str | None, on: bool) -> None:
         """Raises what `apply` would raise for this setting of the kill switch."""
         intervals = self.off.get(namespace)
-        is_off = bool(intervals) and intervals is not None and intervals[-1][1] == NEVER
-        if on == (not is_off):
+        is_on = not intervals or intervals[-1][1] != NEVER
+        if on == is_on:
             where = "this namespace" if namespace else "all namespaces"
             raise StateConflict(f"Edits of {where} are switched {'on' if on else 'off'} already.")
 
@@ -280,7 +279,7 @@ class Ledger(Registry):
             self._set_live(entry, live)
 
     def _set_live(self, entry: Entry, live: bool) -> None:
-        # `_note` covers only edits that the event names; this one may turn in another namespace.
+        # `_note` covers only edits that the event names; this one may change in another namespace.
         self.last_changes[entry.edit.request.namespace] = self.revision
         namespace = self._live.setdefault(entry.edit.request.namespace, {})
         if live:

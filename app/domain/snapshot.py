@@ -1,7 +1,7 @@
 """Conversion between a ledger and the plain records that a snapshot holds; how records are stored is not known here.
 
-Derived parts are left out and rebuilt. Whatever the ledger newly remembers belongs here too, or a server that starts
-from a snapshot would differ from one that folded the whole log: `tests/domain/test_snapshot.py` compares them.
+Derived parts are left out and rebuilt. Every new field of the ledger belongs here too, or a server that starts from a
+snapshot would differ from one that folded the whole log: `tests/domain/test_snapshot.py` compares them.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -88,7 +88,7 @@ class SwitchRecord(Record):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChangeRecord(Record):
-    """The newest revision that changed what a namespace's requests see; the empty name stands for all namespaces."""
+    """The newest revision that changed what a namespace's requests see; the empty name means all namespaces."""
 
     namespace: str
     revision: int
@@ -140,7 +140,7 @@ class PolicyRecord(Record):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProposalRecord(Record):
-    """In the order of the log."""
+    """One proposal; records of proposals keep the order of the log."""
 
     id: str
     edits: tuple[ProposalItem, ...]
@@ -241,11 +241,11 @@ def ledger_of(revision: int, records: Iterable[Record]) -> Ledger:
                 ledger.entries[record.edit.id] = _entry(record, len(ledger.entries))
             case RefitRecord():
                 if record.fit.edit_id not in ledger.entries:
-                    raise ValueError(f"it holds a refit of {record.fit.edit_id}, which is not before it")
+                    raise ValueError(f"it holds a refit of {record.fit.edit_id} before the record of that edit")
                 ledger.entries[record.fit.edit_id].refits.append((record.revision, record.fit))
             case RetuneRecord():
                 if record.edit_id not in ledger.entries:
-                    raise ValueError(f"it holds a change of {record.edit_id}, which is not before it")
+                    raise ValueError(f"it holds a retuning of {record.edit_id} before the record of that edit")
                 retune = (record.revision, record.request, record.report)
                 ledger.entries[record.edit_id].retunes.append(retune)
             case ProbesRecord():
@@ -284,8 +284,8 @@ def ledger_of(revision: int, records: Iterable[Record]) -> Ledger:
             case NamespaceRecord():
                 ledger.described[record.namespace] = record.description
             case WebhookRecord():
-                told = {each.name: getattr(record, each.name) for each in fields(record)}
-                ledger.webhooks[record.id] = Webhook(**told)
+                values = {each.name: getattr(record, each.name) for each in fields(record)}
+                ledger.webhooks[record.id] = Webhook(**values)
             case _:
                 raise ValueError(f"it holds a {type(record).__name__}")
     ledger.resume(revision)

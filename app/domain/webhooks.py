@@ -1,4 +1,4 @@
-"""Webhooks: which changes are told to which address. Pure: a webhook's secret is never here."""
+"""Webhooks: the addresses that are notified of changes. A webhook's secret is never kept here."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -28,14 +28,14 @@ KINDS: Mapping[Kind, frozenset[str]] = {
 }
 """The events of each kind of notification."""
 USUAL: tuple[Kind, ...] = ("publish", "rollback", "switch")
-"""The kinds that a webhook is told of if none is named."""
+"""The kinds of changes of which a webhook is notified if none is named."""
 TEST = "test"
 """The kind of a message that only tests whether messages arrive."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Webhook:
-    """`kinds` are names of KINDS; `namespaces` those whose changes are told, none named: all."""
+    """`kinds` are names of KINDS; `namespaces` are those of whose changes it is notified, empty: all."""
 
     id: str
     url: str
@@ -43,11 +43,11 @@ class Webhook:
     namespaces: tuple[str, ...]
     created_at_s: float
     since: int
-    """The revision that set it up: what comes after it is told."""
+    """The revision that set it up; the webhook is notified of changes after it."""
 
 
 def kind_of(event_kind: str) -> Kind | None:
-    """The name under which an event is told, if it is."""
+    """The kind of change that an event is for webhooks, or None if they are not notified of it."""
     return next((name for name, events in KINDS.items() if event_kind in events), None)
 
 

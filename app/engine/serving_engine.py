@@ -177,8 +177,8 @@ class ServingEngine(ABC):
 
     def rescope(self, fitted: Fitted, request: FitRequest) -> Fitted:
         """The same fit with the scope that the request defines now, widened as before if it had one."""
-        stood = fitted.learned.get("scope")
-        scope = self.scope.learn(request.scope, None if stood is None else float(stood.get("widened", 1.0)))
+        previous = fitted.learned.get("scope")
+        scope = self.scope.learn(request.scope, None if previous is None else float(previous.get("widened", 1.0)))
         return Fitted(learned={**fitted.learned, "scope": scope.model_dump()}, tensors=fitted.tensors)
 
     # -- what a request reports

@@ -84,17 +84,17 @@ class Background:
                 self._of_shipped = CompiledBackground(
                     self._shipped, self._vectors.of(self._shipped), False, len(self._shipped)
                 )
-            told = self.traffic(namespace)
-            traffic = tuple(dict.fromkeys((*told.others, *told.asked)))
+            recent = self.traffic(namespace)
+            traffic = tuple(dict.fromkeys((*recent.others, *recent.asked)))
             if not traffic:
                 self._held.pop(namespace, None)
                 return self._of_shipped
             held = self._held.get(namespace)
-            if held is None or held[0] != told:
+            if held is None or held[0] != recent:
                 vectors = torch.cat([self._of_shipped.vectors, self._asked(traffic, held)])
-                others = len(self._shipped) + len(set(told.others))
+                others = len(self._shipped) + len(set(recent.others))
                 usual = CompiledBackground((*self._shipped, *traffic), vectors, len(traffic) >= MANY, others)
-                held = self._held[namespace] = (told, usual)
+                held = self._held[namespace] = (recent, usual)
             self._held.move_to_end(namespace)
             if len(self._held) > MOST_HELD:
                 self._held.popitem(last=False)
@@ -104,5 +104,5 @@ class Background:
         """The vectors (N, E) of these texts. Those of prompts are held in memory only."""
         known = {} if held is None else {text: held[1].vectors[at] for at, text in enumerate(held[1].texts)}
         new = [text for text in texts if text not in known]
-        known.update(zip(new, self._vectors.unkept(new), strict=True))
+        known.update(zip(new, self._vectors.uncached(new), strict=True))
         return torch.stack([known[text] for text in texts])

@@ -136,14 +136,14 @@ def _words(rows: Sequence[tuple[str, str]], *kinds: str) -> frozenset[str]:
 
 
 def _grammar(rows: Sequence[tuple[str, str]]) -> LanguageGrammar:
-    told = dict(rows)
-    begin, end = told[ROUTE].split(",")
-    articles, qualifiers = told[QUALIFIED].split(":")
+    by_section = dict(rows)
+    begin, end = by_section[ROUTE].split(",")
+    articles, qualifiers = by_section[QUALIFIED].split(":")
     return LanguageGrammar(
         small=_words(rows, SMALL, AUXILIARY, JOINING),
         pronouns=_words(rows, PRONOUN),
         joining=_words(rows, JOINING),
-        year=told[YEAR],
+        year=by_section[YEAR],
         route=(begin.strip(), end.strip()),
         articles=tuple(articles.split()),
         qualifiers=tuple(word.strip() for word in qualifiers.split(",")),

@@ -82,8 +82,8 @@ class Assessment:
 
     def why(self, bound: float) -> str:
         """The reason for the decision, in words."""
-        told = f"nearest to {self.key!r}: the same with {share(self.score):.2f}, bound {share(bound):.2f}"
-        return told if self.against is None else f"{told}; but {self.against}"
+        text = f"nearest to {self.key!r}: the same with {share(self.score):.2f}, bound {share(bound):.2f}"
+        return text if self.against is None else f"{text}; but {self.against}"
 
 
 class ScopeDecider:

@@ -72,7 +72,7 @@ class Encoder:
         self.width: int = self._model.config.hidden_size
         self._middle = (1 + self._model.config.num_hidden_layers) // 2
         self.fingerprint = _fingerprint(folder, self._pooling)
-        self._tuned = self.tunable(TunedLayers.rank_of(learned)).take(learned) if learned else None
+        self._tuned = self.tunable(TunedLayers.rank_of(learned)).with_learned(learned) if learned else None
         self._lock = threading.Lock()
         self._held: OrderedDict[str, EncodedText] = OrderedDict()
 
@@ -185,12 +185,12 @@ def _pooling(folder: Path) -> str:
     """The pooling, `mean` or `cls`, from the configuration of sentence-transformers. Raises InvalidRequest for any
     other."""
     try:
-        told = json.loads((folder / "1_Pooling" / "config.json").read_text(encoding="utf-8"))
+        pooling = json.loads((folder / "1_Pooling" / "config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return "mean"
-    if told.get("pooling_mode_mean_tokens", True):
+    if pooling.get("pooling_mode_mean_tokens", True):
         return "mean"
-    if told.get("pooling_mode_cls_token"):
+    if pooling.get("pooling_mode_cls_token"):
         return "cls"
     raise InvalidRequest(f"The encoder {folder} pools neither by mean nor by CLS: name another one in ERRATA_ENCODER.")
 

@@ -109,7 +109,7 @@ class ScopeIndex:
 
     def vectors(self, texts: Sequence[str]) -> Tensor:
         """The vectors (N, E) fp32 of length 1 of these texts. They are not kept, since people's questions are not."""
-        return self._vectors.unkept(texts)
+        return self._vectors.uncached(texts)
 
     def name_in(self, turns: Sequence[str]) -> str | None:
         """The first name in a question, as the question writes it."""
@@ -180,7 +180,7 @@ class ScopeIndex:
         with self._lock:
             shortlist = self._shortlist(question, part)
             rows = {row: self._rows[row] for row, _ in shortlist}
-            named = {row: self._mentions.said(row, question.words) for row in rows}
+            named = {row: self._mentions.mentioned(row, question.words) for row in rows}
         if not shortlist:
             return []
         logits, cosines = self._decider.scores(question, [rows[row].texts[at] for row, at in shortlist])
@@ -220,7 +220,7 @@ class ScopeIndex:
 
         near, _ = self._keys.nearest(question.queries, part.places, 4 * SHORTLIST, PLAUSIBLE)
         take(near.tolist(), SHORTLIST)
-        named = [row for row in self._mentions.found(question.words) if row in part.order and row not in counts]
+        named = [row for row in self._mentions.rows_in(question.words) if row in part.order and row not in counts]
         if named:
             places = self._keys.of(named)
             take(places[self._keys.cosines(question.queries, places).argsort(descending=True)].tolist(), 2 * SHORTLIST)
@@ -232,7 +232,7 @@ class ScopeIndex:
         """The loaded edits, live or not, that may be about the same, by their names or by what they ask."""
         question = self.question(request.keys[0])
         with self._lock:
-            rows = self._mentions.found(question.words)
+            rows = self._mentions.rows_in(question.words)
             near, _ = self._keys.nearest(question.queries, self._keys.of(list(self._rows)), MOST_NEAR, ABOUT_THE_SAME)
             rows |= {self._keys.place(place)[0] for place in near.tolist()}
             return [self._rows[row].edit_id for row in sorted(rows)]

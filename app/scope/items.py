@@ -39,8 +39,8 @@ def read_items(folder: Path, field: str = "*") -> list[Item]:
     lines = [
         line for file in sorted(folder.glob(f"train_{field}.jsonl")) for line in file.read_text("utf-8").splitlines()
     ]
-    told = [json.loads(line) for line in lines if line.strip()]
-    return [Item((each["ask"], *each["same"]), tuple(each["other"])) for each in told]
+    rows = [json.loads(line) for line in lines if line.strip()]
+    return [Item((each["ask"], *each["same"]), tuple(each["other"])) for each in rows]
 
 
 def read_intents(folder: Path) -> list[tuple[str, tuple[str, ...]]]:

@@ -74,8 +74,8 @@ class MatchFeatures:
 
     @property
     def case(self) -> str:
-        told = ("paraphrases" if self.paraphrases else "alone") + (", counter-examples" if self.counters else "")
-        return told + (", traffic" if self.traffic else "")
+        text = ("paraphrases" if self.paraphrases else "alone") + (", counter-examples" if self.counters else "")
+        return text + (", traffic" if self.traffic else "")
 
     def values(self) -> list[float]:
         """The model's inputs: the features in the order of NAMES; by how much the nearest key falls short of each of

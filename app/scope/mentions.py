@@ -1,4 +1,4 @@
-"""The edits whose names a question says, found among thousands by an index of the words of names."""
+"""Finds the edits whose names occur in a question, among thousands, through an index of the words of names."""
 
 from collections.abc import Iterable, Sequence
 
@@ -14,11 +14,11 @@ class Mentions:
 
     def add(self, row: int, names: Sequence[Span]) -> None:
         self._names[row] = tuple(names)
-        for word in _posted(names):
+        for word in _indexed_words(names):
             self._by_word.setdefault(word, set()).add(row)
 
     def remove(self, row: int) -> None:
-        for word in _posted(self._names.pop(row)):
+        for word in _indexed_words(self._names.pop(row)):
             rows = self._by_word[word]
             rows.discard(row)
             if not rows:
@@ -27,18 +27,18 @@ class Mentions:
     def names(self, row: int) -> tuple[Span, ...]:
         return self._names[row]
 
-    def said(self, row: int, words: Sequence[str]) -> bool:
-        """True if the question says one of the row's names, or if the row has none."""
+    def mentioned(self, row: int, words: Sequence[str]) -> bool:
+        """True if the question contains one of the row's names, or if the row has none."""
         names = self._names[row]
         return not names or any(says(words, span) for span in names)
 
-    def found(self, words: Sequence[str]) -> set[int]:
-        """The rows with a name that the question says."""
-        near = {row for word in set(words) for row in self._by_word.get(word, ())}
-        return {row for row in near if self.said(row, words)}
+    def rows_in(self, words: Sequence[str]) -> set[int]:
+        """The rows with a name that the question contains."""
+        candidates = {row for word in set(words) for row in self._by_word.get(word, ())}
+        return {row for row in candidates if self.mentioned(row, words)}
 
 
-def _posted(names: Iterable[Span]) -> set[str]:
+def _indexed_words(names: Iterable[Span]) -> set[str]:
     """The words under which a name is indexed: its longest or, for three words and more, its two longest, as one may be
     misspelt."""
     return {word for span in names for word in sorted(span, key=len)[-2 if len(span) > 2 else -1 :]}

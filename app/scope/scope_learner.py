@@ -107,8 +107,8 @@ class ScopeLearner:
         if hits > may:
             bound, hits = row.bound + over[may] + CLEAR, may
         expected = (1 + hits) / (1 + len(texts))
-        told = {"bound": share(bound), "rate": round(expected, 6), "rests_on": len(texts)}
-        return record.model_copy(update=told)
+        measured = {"bound": share(bound), "rate": round(expected, 6), "rests_on": len(texts)}
+        return record.model_copy(update=measured)
 
     def _margin(self, text: str, row: ScopedEdit, usual: CompiledBackground | None = None) -> float:
         """The margin by which a text would exceed the bound of an edit that is not loaded."""

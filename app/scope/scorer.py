@@ -175,8 +175,8 @@ class PairNet(nn.Module):
             matched = torch.cat([said, like], -1)[b]
             found, alike = (share @ matched).chunk(2, -1)
             mine = said[a]
-            told = torch.cat([mine * found, (mine - found).abs(), _matches(near, bond, same, share)], -1)
-            x.append(own[a] + alike + self.beside(told) + self.side[side])
+            compared = torch.cat([mine * found, (mine - found).abs(), _matches(near, bond, same, share)], -1)
+            x.append(own[a] + alike + self.beside(compared) + self.side[side])
             best.append(near.amax(-1))
             bond, near, same = bond.transpose(-1, -2), near.transpose(-1, -2), same.transpose(-1, -2)
         tokens = torch.cat(x, 1)
@@ -202,7 +202,7 @@ class PairNet(nn.Module):
                 found.append((layer * real).sum(-1) / real.sum(-1))
                 found.append(layer.masked_fill(~real, 1.0).amin(-1))
         words = [(sheet.words[i], sheet.words[j]) for i, j in zip(left.tolist(), right.tolist(), strict=True)]
-        told = [
+        differences = [
             [
                 len(a.names - b.every) / max(1, len(a.names)),
                 len(b.names - a.every) / max(1, len(b.names)),
@@ -210,7 +210,7 @@ class PairNet(nn.Module):
             ]
             for a, b in words
         ]
-        return torch.cat([torch.stack(found, -1), torch.tensor(told)], 1)
+        return torch.cat([torch.stack(found, -1), torch.tensor(differences)], 1)
 
 
 class PairScorer:
@@ -254,5 +254,5 @@ def load_scorer(file: Path = WEIGHTS) -> PairScorer:
     """Load the scorer that ships, or that of another file."""
     with safe_open(file, "pt") as opened:
         weights = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
-        told: dict[str, str] = json.loads((opened.metadata() or {}).get("scorer", "{}"))
-    return PairScorer(weights, told.get("encoder", ""))
+        header: dict[str, str] = json.loads((opened.metadata() or {}).get("scorer", "{}"))
+    return PairScorer(weights, header.get("encoder", ""))

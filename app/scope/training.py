@@ -92,8 +92,8 @@ def drawn_pairs(
 def shared(texts: Sequence[EncodedText], pairs: Tensor) -> Tensor:
     """The share (P,) of word pieces that both texts of each pair have, in tenths, from 0 to 9."""
     pieces = [frozenset(text.ids) for text in texts]
-    told = [len(pieces[i] & pieces[j]) / max(1, len(pieces[i] | pieces[j])) for i, j in pairs.tolist()]
-    return (torch.tensor(told) * 9.99).long()
+    overlaps = [len(pieces[i] & pieces[j]) / max(1, len(pieces[i] | pieces[j])) for i, j in pairs.tolist()]
+    return (torch.tensor(overlaps) * 9.99).long()
 
 
 def by_length(texts: Sequence[EncodedText], pairs: Tensor) -> Iterator[Tensor]:
@@ -188,9 +188,9 @@ class _Upper:
 
     def learn(self) -> None:
         """Backpropagate the gradients of the states, gathered from all pairs, through the tuned layers."""
-        told = {text: leaf.grad for text, leaf in self._leaves.items() if leaf.grad is not None}
-        if told:
-            torch.autograd.backward([self._read[text] for text in told], list(told.values()))
+        gradients = {text: leaf.grad for text, leaf in self._leaves.items() if leaf.grad is not None}
+        if gradients:
+            torch.autograd.backward([self._read[text] for text in gradients], list(gradients.values()))
 
 
 def save(net: PairNet, tuned: TunedLayers | None, encoder: str, file: Path) -> None:
@@ -216,23 +216,23 @@ def main() -> None:
     parser.add_argument("--made", type=int, default=400)
     parser.add_argument("--onward", type=Path, help="train these weights on, rather than new ones")
     parser.add_argument("--rate", type=float, default=TUNED_RATE, help="the highest, of the tuned epochs")
-    told = parser.parse_args()
-    folder = find_encoder(told.encoder)
+    arguments = parser.parse_args()
+    folder = find_encoder(arguments.encoder)
     encoder = Encoder(folder)
     tuned = encoder.tunable()
-    material = TrainingTexts(all_items(told.pairs, told.made), encoder.encode)
+    material = TrainingTexts(all_items(arguments.pairs, arguments.made), encoder.encode)
     print(f"{len(material.items)} items are encoded", flush=True)
     net = None
-    if told.onward:
-        before = load_scorer(told.onward)
+    if arguments.onward:
+        before = load_scorer(arguments.onward)
         net = before.network()
         tuned.load_state_dict(before.learned, strict=False)
-    if told.epochs:
-        net = train(material, told.seed, told.epochs, net=net)
-    net = train(material, told.seed, told.tuned_epochs, net=net, tuned=tuned, rate=told.rate)
-    save(net, tuned, encoder.fingerprint, told.out)
-    scorer = load_scorer(told.out)
-    fit_weights(Encoder(folder, scorer.learned), scorer, told.pairs, told.out.with_name(FILE))
+    if arguments.epochs:
+        net = train(material, arguments.seed, arguments.epochs, net=net)
+    net = train(material, arguments.seed, arguments.tuned_epochs, net=net, tuned=tuned, rate=arguments.rate)
+    save(net, tuned, encoder.fingerprint, arguments.out)
+    scorer = load_scorer(arguments.out)
+    fit_weights(Encoder(folder, scorer.learned), scorer, arguments.pairs, arguments.out.with_name(FILE))
 
 
 if __name__ == "__main__":

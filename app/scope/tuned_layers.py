@@ -1,9 +1,9 @@
 """A second copy of the encoder's upper layers, tuned by low-rank additions to tell questions apart (LoRA, arXiv
 2106.09685).
 
-An encoder is trained to bring texts of one topic together, and its last layers forget what parts `from Ulm to Bonn` and
-`from Bonn to Ulm`. The pair scorer reads these layers instead of them; vectors, by which near questions are found, stay
-those of the encoder.
+An encoder is trained to bring texts of one topic together, and its last layers lose the difference between `from Ulm to
+Bonn` and `from Bonn to Ulm`. The pair scorer reads the tuned layers in their place. The vectors by which similar
+questions are found remain those of the original encoder.
 """
 
 import copy
@@ -29,8 +29,8 @@ class LowRankLinear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Apply the layer: (..., in) -> (..., out)."""
-        beside: Tensor = x @ self.down.T @ self.up.T
-        return self.linear(x) + SCALE * beside  # type: ignore[no-any-return]
+        addition: Tensor = x @ self.down.T @ self.up.T
+        return self.linear(x) + SCALE * addition  # type: ignore[no-any-return]
 
     def merged(self) -> nn.Linear:
         """A plain layer that computes the same."""
@@ -80,9 +80,10 @@ class TunedLayers(nn.Module):
 
     @staticmethod
     def rank_of(learned: Mapping[str, Tensor]) -> int:
+        """The rank of the additions whose learned tensors these are."""
         return next(each.shape[0] for name, each in learned.items() if name.endswith(".down"))
 
-    def take(self, learned: Mapping[str, Tensor]) -> "TunedLayers":
+    def with_learned(self, learned: Mapping[str, Tensor]) -> "TunedLayers":
         """The layers with learned tensors merged in, for serving."""
         self.load_state_dict({name: each.float() for name, each in learned.items()}, strict=False)
         for holder, name in self._linear():

@@ -1,6 +1,6 @@
-"""Vectors of texts, which are kept between starts: encoding a hundred thousand edits again would take minutes.
+"""A cache of sentence vectors between starts, because encoding a hundred thousand edits again would take minutes.
 
-A SQLite file by encoder in the cache folder. It may be deleted at any time; what it lacks is computed.
+The cache folder holds one SQLite file for each encoder. It may be deleted at any time; missing vectors are computed.
 """
 
 import hashlib
@@ -16,18 +16,19 @@ from torch import Tensor
 from app.scope.encoder import Encoder
 
 _log = logging.getLogger(__name__)
-AT_ONCE = 500
+MAX_PER_QUERY = 500
 """The most texts that one query looks up."""
 
 
 class Vectors:
-    """Vectors (N, E) fp32 of length 1. Without a folder nothing is kept."""
+    """Computes vectors (N, E) fp32 of length 1, and caches those of edits. Without a folder nothing is cached."""
 
     def __init__(self, encoder: Encoder, folder: Path | None = None) -> None:
         self._encoder = encoder
         self._file = None if folder is None else folder / f"vectors-{encoder.fingerprint}.sqlite"
 
     def of(self, texts: Sequence[str]) -> Tensor:
+        """The vectors of texts, from the cache as far as it has them."""
         found = torch.zeros(len(texts), self._encoder.width)
         marks = [hashlib.sha256(text.encode()).digest() for text in texts]
         known = self._load(list(dict.fromkeys(marks)))
@@ -41,8 +42,8 @@ class Vectors:
             found[at] = torch.frombuffer(bytearray(known[mark]), dtype=torch.float32)
         return found
 
-    def unkept(self, texts: Sequence[str]) -> Tensor:
-        """The vectors of texts, which are written nowhere, since these are people's questions."""
+    def uncached(self, texts: Sequence[str]) -> Tensor:
+        """The vectors of people's questions, which are never written to disk."""
         return self._encoder.vectors(texts)
 
     def _load(self, marks: Sequence[bytes]) -> dict[bytes, bytes]:
@@ -51,12 +52,12 @@ class Vectors:
         found: dict[bytes, bytes] = {}
         try:
             with closing(sqlite3.connect(self._file)) as opened:
-                for first in range(0, len(marks), AT_ONCE):
-                    some = marks[first : first + AT_ONCE]
-                    asked = ",".join("?" * len(some))
-                    found.update(opened.execute(f"SELECT mark, vector FROM vectors WHERE mark IN ({asked})", some))
+                for first in range(0, len(marks), MAX_PER_QUERY):
+                    some = marks[first : first + MAX_PER_QUERY]
+                    places = ",".join("?" * len(some))
+                    found.update(opened.execute(f"SELECT mark, vector FROM vectors WHERE mark IN ({places})", some))
         except sqlite3.Error as error:
-            _log.warning("Kept vectors cannot be read, and are computed: %s", error)
+            _log.warning("Cached vectors cannot be read, and are computed again: %s", error)
         size = 4 * self._encoder.width
         return {mark: vector for mark, vector in found.items() if len(vector) == size}
 
@@ -69,4 +70,4 @@ class Vectors:
                 opened.execute("CREATE TABLE IF NOT EXISTS vectors (mark BLOB PRIMARY KEY, vector BLOB) WITHOUT ROWID")
                 opened.executemany("INSERT OR REPLACE INTO vectors VALUES (?, ?)", vectors.items())
         except (OSError, sqlite3.Error) as error:
-            _log.warning("Vectors cannot be kept for the next start: %s", error)
+            _log.warning("Vectors cannot be cached for the next start: %s", error)

@@ -46,7 +46,7 @@ class Answers:
         return Traffic(*(tuple(turns(prompt)[-1] for prompt in each[-MOST_TRAFFIC:]) for each in (others, asked)))
 
     async def scope_of(self, prompts: Sequence[str], namespace: str) -> list[tuple[Hit | None, Hit | None]]:
-        """For each prompt the live edit that it asks for and the one that came nearest, decided without an answer."""
+        """For each prompt the live edit in whose scope it is, and the nearest edit. Generates no answer."""
         found = await scope_decisions_of(self._engine, prompts, self._pins.current(namespace))
         return [(hit_of(scope_decision.decision), hit_of(scope_decision.nearest)) for scope_decision in found]
 

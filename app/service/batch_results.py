@@ -18,6 +18,6 @@ def with_failures(results: EditResults, places: Sequence[int], wrong: Sequence[E
 def none_of(failures: Sequence[EditFailure]) -> ErrataError:
     """The error of a batch of which nothing was made: that of the first, with those of all others by index."""
     first = failures[0].error
-    told = [{"index": each.index, "detail": each.error.message} for each in failures]
-    first.details.update(index=failures[0].index, failures=told)
+    listed = [{"index": each.index, "detail": each.error.message} for each in failures]
+    first.details.update(index=failures[0].index, failures=listed)
     return first

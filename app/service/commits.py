@@ -89,15 +89,15 @@ def preview_of(edit: Edit, draft: EditDraft, stands: str | None) -> EditView:
     """The view of an edit that would be committed, with the objections to it and the change of the answer. Nothing
     would be committed if an identical edit `stands`."""
     assert draft.verdict is not None
-    told = {
+    objections = {
         "would_commit": (draft.verdict.passed or draft.request.force) and not draft.conflicts and stands is None,
         "problems": list(draft.verdict.problems),
         "conflicts": list(dict.fromkeys((*draft.conflicts, *draft.verdict.overruns))),
         "diff": token_diff(edit.before, edit.after),
     }
     if stands is not None:
-        told["stands_already"] = stands
-    return EditView.preview(replace(edit, report={**edit.report, **told}), draft.origin)
+        objections["stands_already"] = stands
+    return EditView.preview(replace(edit, report={**edit.report, **objections}), draft.origin)
 
 
 def scope_facts(learned: Mapping[str, Any]) -> dict[str, Any]:
@@ -106,8 +106,8 @@ def scope_facts(learned: Mapping[str, Any]) -> dict[str, Any]:
     scope = learned.get("scope")
     if scope is None:
         return {}
-    told = {name: scope[name] for name in ("bound", "rate", "rests_on", "names")}
-    return {"scope": {**told, "narrowed_by": scope["misses"]}}
+    facts = {name: scope[name] for name in ("bound", "rate", "rests_on", "names")}
+    return {"scope": {**facts, "narrowed_by": scope["misses"]}}
 
 
 def new_id() -> str:

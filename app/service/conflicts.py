@@ -109,12 +109,12 @@ APART = (
 
 def conflict_with(ledger: Ledger, conflicts: Sequence[str], what: str, advice: str = APART) -> ScopeConflict:
     """The error for conflicting edits."""
-    told = "; ".join(
+    listed = "; ".join(
         f"{edit_id} ({quoted(entry.request.prompt)} -> {entry.request.target!r})"
         for edit_id in conflicts
         for entry in (ledger.entry(edit_id),)
     )
     return ScopeConflict(
-        f"{what}: {told}. {advice}",
+        f"{what}: {listed}. {advice}",
         conflicts=list(conflicts),
     )

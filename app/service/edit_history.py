@@ -48,9 +48,11 @@ def is_by(origin: Origin, actor: str, keys: Mapping[str, Key]) -> bool:
     """True if the origin is this actor's, given as displayed, by the key's id or name, or by the claimed name."""
     if origin.proposer is not None and actor in (origin.proposer.actor, origin.proposer.key_id):
         return True
-    told = actor_of(origin, keys)
+    shown_name = actor_of(origin, keys)
     key = keys.get(origin.key_id or "")
-    return actor in (told, origin.actor, key and key.id, key and key.name) or told.endswith(f" (as {actor})")
+    return actor in (shown_name, origin.actor, key and key.id, key and key.name) or shown_name.endswith(
+        f" (as {actor})"
+    )
 
 
 def changed_by(entry: Entry, revision: int) -> Mapping[str, object]:

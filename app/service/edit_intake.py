@@ -104,9 +104,9 @@ def _one_of(tell: OnProgress, index: int, count: int) -> OnProgress:
     """A callback that reports the progress of one of several edits as that of all; fit, scope and verification count as
     a third each."""
 
-    def told(phase: str, progress: FitProgress | None) -> None:
+    def report(phase: str, progress: FitProgress | None) -> None:
         begun = index + PHASES.index(phase) / len(PHASES) if phase in PHASES else index
         now = progress or FitProgress(step=0, steps=1, loss=math.nan)
         tell(phase, now.within(begun, 1 / len(PHASES), count))
 
-    return told
+    return report

@@ -9,7 +9,7 @@ from app.service.edit_history import is_by
 from app.service.records import Records
 
 CHUNK_EVENTS = 100
-MOST_READ = 5_000
+MAX_READ = 5_000
 """The most events searched for one page: a filter that matches nothing must not read the whole log for one answer."""
 
 Hashed = tuple[Event, str]
@@ -27,7 +27,7 @@ class EventQuery:
     edit_id: str | None = None
     since_s: float | None = None
 
-    def takes(self, event: Event, keys: Mapping[str, Key]) -> bool:
+    def matches(self, event: Event, keys: Mapping[str, Key]) -> bool:
         if self.actor is not None and not is_by(event.origin, self.actor, keys):
             return False
         if self.since_s is not None and event.at_s < self.since_s:
@@ -46,10 +46,10 @@ class EventPage:
 
 def edits_of(event: Event) -> tuple[str, ...]:
     """The edits that an event is about: those that it names, those that it replaces, and those that change with it."""
-    turned = (*event.revived, *event.superseded) if isinstance(event, LivenessChange) else ()
+    changed_too = (*event.revived, *event.superseded) if isinstance(event, LivenessChange) else ()
     if isinstance(event, EditCommitted | EditStaged):
-        return event.edit.id, *event.edit.supersedes, *turned
-    return (*getattr(event, "edit_ids", ()), *turned)
+        return event.edit.id, *event.edit.supersedes, *changed_too
+    return (*getattr(event, "edit_ids", ()), *changed_too)
 
 
 def read_page(records: Records, query: EventQuery) -> EventPage:
@@ -59,13 +59,13 @@ def read_page(records: Records, query: EventQuery) -> EventPage:
     read_to, seen, limited = query.after or 0, 0, False
     chunks = _backwards(records, query.before) if query.newest_first else _forwards(records, query.after)
     for event, entry_hash in chunks:
-        if len(found) == query.limit or seen == MOST_READ:
+        if len(found) == query.limit or seen == MAX_READ:
             limited = True
             break
         if query.newest_first and query.since_s is not None and event.at_s < query.since_s:
             break
         seen, read_to = seen + 1, event.revision
-        if query.takes(event, records.ledger.keys):
+        if query.matches(event, records.ledger.keys):
             found.append((event, entry_hash))
     return EventPage(events=tuple(found), read_to=read_to, more=limited)
 

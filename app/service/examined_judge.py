@@ -89,8 +89,10 @@ class ExaminedJudge:
         elif result.passed:
             await judge.logit(WARM_UP)  # the first request shall not wait for the weights to be read
         self._result = result
-        told = f"{result.same:.2f} of the same and {result.other:.2f} of the other questions, {PASS_MARK:.2f} is asked"
-        _log.info("The judge %s %s its exam: %s.", judge.name, "passed" if result.passed else "failed", told)
+        scores = (
+            f"{result.same:.2f} of the same and {result.other:.2f} of the other questions, {PASS_MARK:.2f} is asked"
+        )
+        _log.info("The judge %s %s its exam: %s.", judge.name, "passed" if result.passed else "failed", scores)
 
     async def _sit(self, judge: Judge) -> ExamResult:
         exam: Sequence[ExamPair] = self._exam or load_exam()
@@ -121,16 +123,16 @@ class ExaminedJudge:
             logit = await self._opinion(self._judge, each.doubt)
             if logit is None:
                 return scope_decision
-            told = self._told(each.decision, logit, self._result.cut)
-            if told.margin >= 0:
-                found, cut, drops_blank = told, each.cut, each.drops_blank
+            opinion = self._with_opinion(each.decision, logit, self._result.cut)
+            if opinion.margin >= 0:
+                found, cut, drops_blank = opinion, each.cut, each.drops_blank
                 break
-            refused = refused or told
+            refused = refused or opinion
         before, after = scope_decision.decision, found
         self._changed += (before and before.edit_id) != (after and after.edit_id)
         return replace(scope_decision, decision=found, nearest=found or refused, cut=cut, drops_blank=drops_blank)
 
-    def _told(self, decision: Decision, logit: float, cut: float) -> Decision:
+    def _with_opinion(self, decision: Decision, logit: float, cut: float) -> Decision:
         chance = 1 / (1 + math.exp(-max(-30.0, min(30.0, logit - cut))))
         same = logit >= cut
         said = f"the judge says that it asks {'the same' if same else 'something else'} ({chance:.2f})"
@@ -223,12 +225,12 @@ class ExaminedJudge:
 
     @property
     def _why_not(self) -> str | None:
-        told = {
+        reasons = {
             "sitting": "it sits its exam",
             "broken": f"it could not be examined: {self._trouble}",
             "failed": f"it failed its exam: {PASS_MARK:.2f} of both classes is asked",
         }
-        return told.get(self._state)
+        return reasons.get(self._state)
 
 
 async def _patiently(judge: Judge, doubt: Doubt) -> float:

@@ -71,7 +71,7 @@ class GivenAnswer:
 @dataclass(slots=True)
 class RememberedAnswers:
     """The answers that may still be reported, the oldest first. Applications choose the ids of their requests, and two
-    may choose the same: an answer is told apart by its key and namespace, too."""
+    may choose the same: its key and namespace also identify an answer."""
 
     _kept: OrderedDict[tuple[str, int, str | None, str], GivenAnswer] = field(default_factory=OrderedDict)
     _chars: int = 0

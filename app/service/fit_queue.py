@@ -126,7 +126,7 @@ class FitQueue:
     ) -> list[Fitted]:
         loop = asyncio.get_running_loop()
 
-        def told(phase: str, progress: FitProgress) -> None:
+        def report(phase: str, progress: FitProgress) -> None:
             for each in tell:
                 with suppress(RuntimeError):  # the loop is closing: nobody listens
                     loop.call_soon_threadsafe(each, phase, progress)
@@ -135,11 +135,11 @@ class FitQueue:
             due_s = 0.0
             for at, (each, request) in enumerate(zip(fitted, requests, strict=False)):
                 if time.monotonic() >= due_s:  # every waiting caller is notified each time
-                    told("scope", FitProgress(step=at, steps=len(requests), loss=math.nan))
+                    report("scope", FitProgress(step=at, steps=len(requests), loss=math.nan))
                     due_s = time.monotonic() + TOLD_EVERY_S
                 yield self._engine.with_scope(editor, each, request)
 
-        fitted = await self._engine.fit(editor, requests, beside, partial(told, "fit"))
+        fitted = await self._engine.fit(editor, requests, beside, partial(report, "fit"))
         return await asyncio.to_thread(lambda: list(scoped()))
 
 

@@ -65,8 +65,8 @@ class Counts:
         daily: dict[str, dict[int, int]] = {}
         for (edit_id, day), count in self.daily.items():
             daily.setdefault(edit_id, {})[day] = count
-        told = {"at_s": self.at_s, "adopted": list(self.adopted), "hits": hits, "daily": daily}
-        return json.dumps(told | {"not_given": dict(self.not_given)}, separators=(",", ":")).encode()
+        record = {"at_s": self.at_s, "adopted": list(self.adopted), "hits": hits, "daily": daily}
+        return json.dumps(record | {"not_given": dict(self.not_given)}, separators=(",", ":")).encode()
 
     def bound(self, today: int) -> None:
         """Drop the hits by day that are older than DAYS, and the earliest days of those beyond MOST_DAILY."""

@@ -47,11 +47,11 @@ class HostedJudge:
         """The log-odds of Yes against No."""
         prompt = self._prompt(doubt)
         yes, no = self._tokens(prompt, YES), self._tokens(prompt, NO)
-        told = await self._forced(prompt, yes)
-        beside = {each.id: each.logprob for each in told[0].ranked}
+        tokens = await self._forced(prompt, yes)
+        beside = {each.id: each.logprob for each in tokens[0].ranked}
         if len(no) == 1 and no[0] in beside:
-            return _sum(told) - beside[no[0]]  # the same pass includes it: a chat model holds both answers likely
-        return _sum(told) - _sum(await self._forced(prompt, no))
+            return _sum(tokens) - beside[no[0]]  # the same pass includes it: a chat model holds both answers likely
+        return _sum(tokens) - _sum(await self._forced(prompt, no))
 
     def _tokens(self, prompt: str, answer: str) -> tuple[int, ...]:
         """The tokens of an answer, without an end-of-text: the model's continuation after it does not matter."""

@@ -132,10 +132,10 @@ class Jobs:
 
     async def listen(self, job_id: str, at_least_every_s: float = math.inf) -> AsyncIterator[Job]:
         """Yields the job now and each time that it has news, the last time when it has ended."""
-        job, told, told_at = self.job(job_id), -1, self._timer()
+        job, sent, sent_at = self.job(job_id), -1, self._timer()
         while True:
-            if job.changes != told or self._timer() >= told_at + at_least_every_s:
-                told, told_at = job.changes, self._timer()
+            if job.changes != sent or self._timer() >= sent_at + at_least_every_s:
+                sent, sent_at = job.changes, self._timer()
                 yield job
             if job.outcome != "running":
                 return

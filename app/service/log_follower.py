@@ -1,6 +1,6 @@
 """Keeping a server at its log's head, whoever writes to it, and noticing that the log is away or has been replaced.
 
-A log that may lose what it is told to keep, and one that holds another history than was applied here, are neither
+A log that may lose acknowledged entries, and one that holds another history than was applied here, are neither
 written to nor believed: the server is not ready, and answers from what it has applied, until the log is restored or an
 operator adopts the other one.
 """
@@ -18,7 +18,7 @@ PERIOD_S = 1.0
 PAUSE_S = 0.2
 """The pause between attempts while the log is away, in seconds."""
 RECHECK_S = 60.0
-"""The interval at which the log is asked whether it keeps what it is told to keep, in seconds; also after each
+"""The interval at which the log's durability is checked, in seconds; also after each
 return."""
 DURABILITY, HISTORY = "durability", "history"
 _log = logging.getLogger(__name__)

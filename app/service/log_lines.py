@@ -145,10 +145,14 @@ def _of(event: Event, ledger: Ledger) -> tuple[str, dict[str, Any]]:
 
 def _by(origin: Origin, keys: Mapping[str, Key]) -> dict[str, Any]:
     key = None if origin.key_id is None else keys.get(origin.key_id)
-    told = {"actor": actor_of(origin, keys), "key": None if key is None else key.name, "request_id": origin.request_id}
+    fields = {
+        "actor": actor_of(origin, keys),
+        "key": None if key is None else key.name,
+        "request_id": origin.request_id,
+    }
     if origin.proposer is not None:
-        told |= {"proposal": origin.proposer.proposal_id, "proposed_by": origin.proposer.actor}
-    return {name: value for name, value in told.items() if value is not None}
+        fields |= {"proposal": origin.proposer.proposal_id, "proposed_by": origin.proposer.actor}
+    return {name: value for name, value in fields.items() if value is not None}
 
 
 def log_refusal(error: ErrataError, what: str, namespaces: set[str], origin: Origin, keys: Mapping[str, Key]) -> None:

@@ -33,9 +33,9 @@ def would_roll_back(records: Records, edit_ids: Sequence[str], read: int | None)
     ledger.check(EditsRolledBack, edit_ids)
     check_read(ledger, list(edit_ids), read)
     event = EditsRolledBack(revision=ledger.revision + 1, at_s=0.0, origin=Origin(), edit_ids=tuple(edit_ids))
-    told = ledger.as_recorded(event)
-    assert isinstance(told, EditsRolledBack)
-    return tuple(map(records.view, told.revived))
+    recorded = ledger.as_recorded(event)
+    assert isinstance(recorded, EditsRolledBack)
+    return tuple(map(records.view, recorded.revived))
 
 
 def check_switch(ledger: Ledger, namespace: str | None, on: bool, configured: Collection[str]) -> None:

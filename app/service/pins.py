@@ -69,7 +69,7 @@ class Pins:
             return current
         off = self._off.get(namespace)
         if off is None or off.revision != current.revision:
-            off = self._edition(namespace, current.revision, self._records.ledger.standing_fits(namespace))
+            off = self._edition(namespace, current.revision, self._records.ledger.unswitched_fits(namespace))
             self._off[namespace] = off
         return off
 

@@ -20,7 +20,7 @@ class ProposalFilter:
     """The namespaces within which all of a proposal's edits must be."""
     actor: str | None = None
 
-    def takes(self, proposal: Proposal, keys: Mapping[str, Key]) -> bool:
+    def matches(self, proposal: Proposal, keys: Mapping[str, Key]) -> bool:
         if self.state is not None and proposal.state is not self.state:
             return False
         if self.namespace is not None and self.namespace not in proposal.namespaces:
@@ -38,6 +38,6 @@ def page_of(ledger: Ledger, where: ProposalFilter, limit: int, cursor: str | Non
         if not cursor.isdecimal() or int(cursor) > len(known):
             raise InvalidRequest("`cursor` is not one that this list gave: start again without it.")
         at = int(cursor)
-    places = [place for place in range(at - 1, -1, -1) if where.takes(known[place], ledger.keys)]
+    places = [place for place in range(at - 1, -1, -1) if where.matches(known[place], ledger.keys)]
     found = [known[place] for place in places[:limit]]
     return found, str(places[limit - 1]) if len(places) > limit else None

@@ -99,7 +99,7 @@ class Proposals:
             proposal_id = f"pr_{uuid.uuid4().hex[:16]}"
             self._check_room(proposal_id)
             await self._write(EditProposed, proposal_id, requests, origin, batch=batch, tell=tell, read=read)
-            return self._known(origin) or self._told(proposal_id)  # a repetition may have been first
+            return self._known(origin) or self._result_of(proposal_id)  # a repetition may have been first
 
     async def revise(
         self,
@@ -125,7 +125,7 @@ class Proposals:
             self._records.ledger.approval.check_revision(proposal_id)
             self._check_room(proposal_id)
             await self._write(ProposalRevised, proposal_id, requests, origin, batch=batch, tell=tell, read=read)
-            return self._told(proposal_id)
+            return self._result_of(proposal_id)
 
     async def withdraw(self, proposal_id: str, origin: Origin) -> Proposal:
         """Withdraw one's own proposal. Raises UnknownProposal, StateConflict, and Forbidden for another person's."""
@@ -201,7 +201,7 @@ class Proposals:
             return EditResults(results=(), revision=self._records.revision, proposal=proposal)
         return known_under(self._records, origin)
 
-    def _told(self, proposal_id: str) -> EditResults:
+    def _result_of(self, proposal_id: str) -> EditResults:
         proposal = self._records.ledger.approval.proposal(proposal_id)
         return EditResults(results=(), revision=self._records.revision, proposal=proposal)
 

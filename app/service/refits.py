@@ -90,8 +90,8 @@ class Refitter:
         requests = [self._request_builder.fit_request(entry.request) for entry in group.entries]
         nothing = Edition(edits[0].request.namespace, 0, ())
         anew = await self._engine.fit(group.adaptor, requests, nothing)
-        told = zip(group.entries, anew, requests, strict=True)
-        fitted = [await asyncio.to_thread(self._in_its_scope, group.adaptor, *each) for each in told]
+        inputs = zip(group.entries, anew, requests, strict=True)
+        fitted = [await asyncio.to_thread(self._in_its_scope, group.adaptor, *each) for each in inputs]
         trial = f"trial-{uuid.uuid4().hex[:8]}"
         names = [f"{edit.id}@{trial}" for edit in edits]
         try:

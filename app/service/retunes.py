@@ -97,18 +97,18 @@ class Retuner:
             self._check(edit_id)
             check_read(self._records.ledger, [edit_id], read)
             request = change.of(entry.request, self._request_builder.as_asked)
-            stands, name = entry.fits(self._records.revision)[-1], new_id()
+            current, name = entry.fits(self._records.revision)[-1], new_id()
             try:
                 async with self._locks.taken([request.namespace] if lost else ()):
                     now = self._pins.live_edition(request.namespace)
                     await self._look(entry.request, request, edit_id, now, force=change.force)
                     before = bound_of(await self._verifier.first_token(request.prompt, now), edit_id).get("bound")
-                    fitted, verdict = await self._fitted(stands, request, change.widen, now, name, tell)
+                    fitted, verdict = await self._fitted(current, request, change.widen, now, name, tell)
                     if before is not None:
                         verdict = replace(verdict, report={**verdict.report, "bound_before": before})
                     if not change.force:
                         self._judge(verdict)
-                    if await self._commit(stands, request, now, fitted, verdict, change, origin):
+                    if await self._commit(current, request, now, fitted, verdict, change, origin):
                         return self._records.view(edit_id)
                     lost = True
             finally:
@@ -119,9 +119,9 @@ class Retuner:
         state = self._records.ledger.state(edit_id)
         if state is not State.LIVE:
             by = self._records.ledger.entry(edit_id).superseded_by
-            told = f" by {by[-1]}" if state is State.SUPERSEDED and by else ""
+            successor = f" by {by[-1]}" if state is State.SUPERSEDED and by else ""
             raise StateConflict(
-                f"The edit {edit_id} is {state.value.replace('_', ' ')}{told}: only a live one is retuned.",
+                f"The edit {edit_id} is {state.value.replace('_', ' ')}{successor}: only a live one is retuned.",
                 edit_id=edit_id,
                 state=state.value,
             )

@@ -85,10 +85,10 @@ class Service(Lifecycle):
         tell: OnProgress = silent,
         read: int | None = None,
     ) -> EditResults:
-        """Make edits, or propose those that need a second person. `read` is the revision that was read."""
+        """Make edits, or propose those that need a second person. `read` is the revision that the client has read."""
         how: dict[str, Any] = {"atomic": atomic, "batch": batch, "dry_run": dry_run, "tell": tell, "read": read}
-        told = refusals("Edit", requests, origin, self.records.ledger.keys, unless=dry_run)
-        with self.admission.working("edit"), told as failures:
+        logged = refusals("Edit", requests, origin, self.records.ledger.keys, unless=dry_run)
+        with self.admission.working("edit"), logged as failures:
             for request in requests:
                 self.admission.check_reason(request.reason or origin.reason)
             if not dry_run and self.policies.proposes([each.namespace for each in requests], origin):
@@ -107,11 +107,11 @@ class Service(Lifecycle):
             return await self._retuner.retune(edit_id, change, origin, read, tell)
 
     async def neighbours(self, edit_id: str) -> list[EditView]:
-        """The live edits about the same as this one, newest first."""
+        """The live edits on the same subject as this one, newest first."""
         return await self._neighbourhood.neighbours(edit_id)
 
     async def scope_of(self, prompts: Sequence[str], namespace: str) -> list[tuple[Hit | None, Hit | None]]:
-        """For each prompt the live edit that it asks for and the one that came nearest, decided without an answer."""
+        """For each prompt the live edit in whose scope it is, and the nearest edit. Generates no answer."""
         with self.admission.working("answer"):
             return await self.answers.scope_of(prompts, namespace)
 

@@ -1,7 +1,7 @@
-"""The edits that an edit replaces: its author's own of the same prompt, those that it names, those that its author
-read.
+"""Decides which edits a new edit supersedes: its author's own of the same prompt, those that the request names, and
+those that its author has read.
 
-Nobody's correction is replaced by a person who did not know of it. Does not import torch.
+Nobody replaces a correction without knowing of it. Does not import torch.
 """
 
 from app.domain.edit import EditRequest, State
@@ -10,7 +10,7 @@ from app.domain.errors import InvalidRequest, PreconditionFailed, ScopeConflict,
 from app.domain.events import Origin
 from app.domain.ledger import Ledger
 
-WHATEVER_STANDS = NEVER
+ANY_REVISION = NEVER
 """The value of `If-Match: *`."""
 _COMMITTED = tuple(state for state in State if state is not State.STAGED)
 
@@ -27,7 +27,7 @@ def superseded_by(ledger: Ledger, request: EditRequest) -> tuple[str, ...]:
             raise StateConflict(
                 f"`supersede` names {edit_id}, which was never committed: leave it out.", edit_id=edit_id
             )
-    return tuple(dict.fromkeys((*_standing(ledger, request), *request.supersede)))
+    return tuple(dict.fromkeys((*_same_prompt(ledger, request), *request.supersede)))
 
 
 def others_of_the_prompt(ledger: Ledger, request: EditRequest, asker: Origin, read: int | None) -> tuple[str, ...]:
@@ -38,11 +38,11 @@ def others_of_the_prompt(ledger: Ledger, request: EditRequest, asker: Origin, re
     """
     if read is not None:
         check_read(ledger, ledger.with_prompt(request.namespace, request.prompt, *_COMMITTED), read)
-        if read == WHATEVER_STANDS and not _standing(ledger, request):
-            raise PreconditionFailed("`If-Match: *` asks for an edit of this prompt, and none stands.")
+        if read == ANY_REVISION and not _same_prompt(ledger, request):
+            raise PreconditionFailed("`If-Match: *` requires an edit of this prompt, and there is none.")
         return ()
-    standing = (i for i in _standing(ledger, request) if i not in request.supersede)
-    return tuple(i for i in standing if not _same_person(author_of(ledger.entry(i)), asker))
+    unnamed = (i for i in _same_prompt(ledger, request) if i not in request.supersede)
+    return tuple(i for i in unnamed if not _same_person(author_of(ledger.entry(i)), asker))
 
 
 def check_read(ledger: Ledger, edit_ids: list[str], read: int | None) -> None:
@@ -60,13 +60,13 @@ def check_read(ledger: Ledger, edit_ids: list[str], read: int | None) -> None:
 
 def theirs(ledger: Ledger, conflicts: tuple[str, ...]) -> ScopeConflict:
     """The error for an edit that would replace another person's."""
-    told = "; ".join(
+    edits = "; ".join(
         f"{edit_id} ({entry.request.target!r}, by {(author_of(entry).proposer or author_of(entry)).actor})"
         for edit_id in conflicts
         for entry in (ledger.entry(edit_id),)
     )
     return ScopeConflict(
-        f"Somebody else's edit of this prompt stands: {told}. Name it in `supersede`, or send `If-Match` with the "
+        f"Somebody else's edit of this prompt exists: {edits}. Name it in `supersede`, or send `If-Match` with the "
         f"revision that you have read, to take its place. See /help/api#several-people.",
         conflicts=list(conflicts),
     )
@@ -78,7 +78,8 @@ def author_of(entry: Entry) -> Origin:
     return next((origin for at, _, _, origin in reversed(entry.history) if at in changed), entry.history[0][3])
 
 
-def _standing(ledger: Ledger, request: EditRequest) -> list[str]:
+def _same_prompt(ledger: Ledger, request: EditRequest) -> list[str]:
+    """Ids of the live and disabled edits of the request's prompt."""
     return ledger.with_prompt(request.namespace, request.prompt, State.LIVE, State.DISABLED)
 
 

@@ -135,7 +135,7 @@ class Verifier:
         bounds = self.thresholds(request.namespace)
         untouched = tuple(dict.fromkeys((*request.probes, *request.counter_examples, *beside.probes)))
         asked = (request.prompt, *request.paraphrases, *beside.made)
-        told, changed, overrun, reached, missed_by, silent_in = await asyncio.gather(
+        generations, changed, overrun, reached, missed_by, silent_in = await asyncio.gather(
             self.answers(asked, trial, request.target),
             self._changed(untouched, base, trial, request.target),
             self._changed(tuple(beside.live), base, trial, request.target),
@@ -143,7 +143,10 @@ class Verifier:
             self._answered_by(frozenset((edit_id,)), beside.misses, trial),
             self._silent_in(beside.frames, edit_id, trial, request.target),
         )
-        after, wrong = told[0], [p for p, g in zip(asked, told, strict=True) if not same_text(g.text, request.target)]
+        after, wrong = (
+            generations[0],
+            [p for p, g in zip(asked, generations, strict=True) if not same_text(g.text, request.target)],
+        )
         missed = [prompt for prompt in request.paraphrases if prompt in wrong]
         unmade = [prompt for prompt in beside.made if prompt in wrong]
         problems: list[str] = []
@@ -180,7 +183,9 @@ class Verifier:
         if beside.recent:
             report["recent"] = {"asked": len(beside.recent), "changed": len(reached), "shown": reached[:MOST_SHOWN]}
         if beside.preview:
-            report["asked"] = await self._told(request, edit_id, trial, beside, dict(zip(asked, told, strict=True)))
+            report["asked"] = await self._prompt_reports(
+                request, edit_id, trial, beside, dict(zip(asked, generations, strict=True))
+            )
         return Verdict(
             after.said, report, tuple(problems), tuple(beside.live[prompt] for prompt in overrun), tuple(silent_in)
         )
@@ -203,13 +208,13 @@ class Verifier:
         names = [name for name, prompts in frames.items() for _ in prompts]
         return list(dict.fromkeys(name for name, good in zip(names, held, strict=True) if not good))
 
-    async def _told(
+    async def _prompt_reports(
         self,
         request: EditRequest,
         edit_id: str,
         trial: Edition,
         beside: VerificationPrompts,
-        told: dict[str, Generation],
+        generations: dict[str, Generation],
     ) -> list[dict[str, Any]]:
         """For each of the edit's prompts: its kind, its answer under the trial, whether the edit gave it, and how near
         it is to the edit, whether or not another edit is nearer."""
@@ -221,8 +226,8 @@ class Verifier:
             ("near_miss", beside.misses),
         )
         asked = {prompt: kind for kind, prompts in reversed(kinds) for prompt in prompts}
-        further = [prompt for prompt in asked if prompt not in told]
-        answers = dict(zip(further, await self.answers(further, trial, request.target), strict=True)) | told
+        further = [prompt for prompt in asked if prompt not in generations]
+        answers = dict(zip(further, await self.answers(further, trial, request.target), strict=True)) | generations
         alone = Edition(trial.namespace, trial.revision, (edit_id,))
         near = dict(zip(asked, await scope_decisions_of(self._engine, list(asked), alone), strict=True))
         found = []

@@ -35,17 +35,17 @@ def message_of(hook: Webhook, event: Event, ledger: Ledger) -> WebhookMessage | 
     kind = kind_of(event.kind)
     if kind is None or kind not in hook.kinds:
         return None
-    told: dict[str, Any] = {}
+    facts: dict[str, Any] = {}
     if isinstance(event, SwitchSet):
         if event.namespace is not None and not _wanted(hook, event.namespace):
             return None
-        told = {"namespace": event.namespace, "on": event.on}
+        facts = {"namespace": event.namespace, "on": event.on}
     else:
         found = [ledger.entries[each] for each in _edits(event) if each in ledger.entries]
         found = [entry for entry in found if _wanted(hook, entry.edit.request.namespace)]
         if not found:
             return None
-        told = {"edits": [_told(entry) for entry in found[:MOST_EDITS]], "edit_count": len(found)}
+        facts = {"edits": [_edit_facts(entry) for entry in found[:MOST_EDITS]], "edit_count": len(found)}
     return _message(
         hook,
         kind,
@@ -55,7 +55,7 @@ def message_of(hook: Webhook, event: Event, ledger: Ledger) -> WebhookMessage | 
             "at": datetime.fromtimestamp(event.at_s, UTC).isoformat(),
             "actor": actor_of(event.origin, ledger.keys),
             "reason": event.origin.reason,
-            **told,
+            **facts,
         },
     )
 
@@ -65,9 +65,9 @@ def test_message(hook: Webhook, mark: str, actor: str) -> WebhookMessage:
     return _message(hook, TEST, f"{TEST}-{mark}", {"actor": actor, "reason": "To see whether it arrives."})
 
 
-def _message(hook: Webhook, kind: str, mark: str, told: dict[str, Any]) -> WebhookMessage:
+def _message(hook: Webhook, kind: str, mark: str, facts: dict[str, Any]) -> WebhookMessage:
     found = f"{hook.id}-{mark}"
-    body = {"delivery": found, "webhook": hook.id, "event": kind, **told}
+    body = {"delivery": found, "webhook": hook.id, "event": kind, **facts}
     return WebhookMessage(found, kind, json.dumps(body, ensure_ascii=False).encode(errors="replace"))
 
 
@@ -82,7 +82,7 @@ def _edits(event: Event) -> tuple[str, ...]:
     return tuple(map(edit_id_of, ids))
 
 
-def _told(entry: Entry) -> dict[str, Any]:
+def _edit_facts(entry: Entry) -> dict[str, Any]:
     edit, request = entry.edit, entry.request
     return {
         "id": edit.id,

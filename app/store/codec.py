@@ -155,7 +155,7 @@ def _unseal(data: bytes, revision: int | None, seal: Seal) -> tuple[str, int, in
         raise corrupt(revision, f"it is cut short, to {len(data)} bytes")
     magic, flagged_schema, header_bytes, payload_bytes = _PREFIX.unpack_from(data)
     schema, keyed = flagged_schema & ~_KEYED, bool(flagged_schema & _KEYED)
-    if magic != _MAGIC or not seal.fits(memoryview(data)[:-DIGEST_BYTES], data[-DIGEST_BYTES:]):
+    if magic != _MAGIC or not seal.matches(memoryview(data)[:-DIGEST_BYTES], data[-DIGEST_BYTES:]):
         why = "its bytes do not match its hash"
         if keyed and not seal.keyed:
             why += ", or it was closed with a secret: set ERRATA_LOG_SECRET"
@@ -166,7 +166,7 @@ def _unseal(data: bytes, revision: int | None, seal: Seal) -> tuple[str, int, in
             why += ", or it was closed with another secret than ERRATA_LOG_SECRET"
         raise corrupt(revision, why)
     if keyed != seal.keyed:
-        raise corrupt(revision, "it says that it was closed in another way than it was")
+        raise corrupt(revision, "its prefix names another kind of seal than the one that closes it")
     if schema > SCHEMA:
         raise StoreCorrupt(
             f"Entry {'?' if revision is None else revision} of the log was written by a newer version of Errata "

@@ -15,7 +15,7 @@ from app.domain.edit import SINCE
 from app.domain.errors import InvalidRequest
 
 NEWEST = 2**15
-"""Stands above every schema, so that all fields are included."""
+"""A number above every schema, which includes all fields."""
 MAX_DEPTH = 64
 """Maximum depth of nested JSON values, far below the recursion limit of Python's JSON reader: whatever is written can
 be read."""
@@ -28,8 +28,10 @@ def to_json(value: Any, kind: Any, where: str, blobs: list[bytes], schema: int =
     """
     if isinstance(kind, type) and is_dataclass(kind):
         _require(type(value) is kind, value, kind, where)
-        found = shape(kind, schema).items()
-        return {name: to_json(getattr(value, name), of, f"{where}.{name}", blobs, schema) for name, of in found}
+        return {
+            name: to_json(getattr(value, name), field_type, f"{where}.{name}", blobs, schema)
+            for name, field_type in shape(kind, schema).items()
+        }
     if kind is bytes:
         _require(isinstance(value, bytes), value, kind, where)
         blobs.append(value)
@@ -89,7 +91,7 @@ def _reader(kind: Any, schema: int) -> _Reader:
 
 
 def _dataclass_reader(kind: type, schema: int) -> _Reader:
-    readers = {name: _reader(of, schema) for name, of in shape(kind, schema).items()}
+    readers = {name: _reader(field_type, schema) for name, field_type in shape(kind, schema).items()}
     # a snapshot has no schema of its own: an older one lacks what came later
     later = {name for name, _ in _later(kind)} if schema == NEWEST else set()
 
@@ -147,8 +149,8 @@ def _later(kind: Any) -> tuple[tuple[str, int], ...]:
 def _inside(kind: Any) -> tuple[str, ...]:
     """Fields that hold a dataclass, or a tuple of them."""
     found = []
-    for name, of in shape(kind).items():
-        inner = get_args(of)[0] if get_origin(of) is tuple else of
+    for name, field_type in shape(kind).items():
+        inner = get_args(field_type)[0] if get_origin(field_type) is tuple else field_type
         if isinstance(inner, type) and is_dataclass(inner):
             found.append(name)
     return tuple(found)

@@ -21,7 +21,8 @@ class Seal:
             return hashlib.sha256(body).digest()
         return hmac.digest(self._secret, body, "sha256")
 
-    def fits(self, body: bytes | memoryview, digest: bytes | memoryview) -> bool:
+    def matches(self, body: bytes | memoryview, digest: bytes | memoryview) -> bool:
+        """True if `digest` is the body's, compared in constant time."""
         return hmac.compare_digest(self.digest(body), digest)
 
 

@@ -117,7 +117,7 @@ def manifest_of(log: Log, snapshot_id: str) -> Manifest:
     try:
         magic, schema = _PREFIX.unpack_from(data)
         body, digest = data[:-DIGEST_BYTES], data[-DIGEST_BYTES:]
-        if magic != _MAGIC or not log.seal.fits(body, digest):
+        if magic != _MAGIC or not log.seal.matches(body, digest):
             raise ValueError("its bytes do not match its hash, or it was closed with another secret")
         if (schema & ~_KEYED) != SCHEMA:
             raise ValueError(f"its schema {schema & ~_KEYED} is not {SCHEMA}, the one that this version reads")

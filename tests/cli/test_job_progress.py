@@ -10,7 +10,7 @@ from rich.console import Console
 
 from app.cli.client import Client
 from app.cli.exits import Exit
-from app.cli.job_progress import PERIOD_S, QUICK_S, JobProgress, quietly, told
+from app.cli.job_progress import PERIOD_S, QUICK_S, JobProgress, descriptions, quietly
 from app.domain.edit import EditRequest
 from app.domain.events import Origin
 from tests.api.fake_service import REJECTED, FakeService
@@ -165,5 +165,10 @@ def test_a_job_that_became_a_proposal_is_shown_as_one(monkeypatch: pytest.Monkey
 
 
 def test_a_job_in_words() -> None:
-    assert list(told(job(0.34, 8.0))) == ["The job jb_1 is running", "fitting the answer", "34 %", "about 8 s left"]
-    assert list(told(job(outcome="cancelled"))) == ["The job jb_1 is cancelled"]
+    assert list(descriptions(job(0.34, 8.0))) == [
+        "The job jb_1 is running",
+        "fitting the answer",
+        "34 %",
+        "about 8 s left",
+    ]
+    assert list(descriptions(job(outcome="cancelled"))) == ["The job jb_1 is cancelled"]

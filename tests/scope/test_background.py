@@ -78,8 +78,8 @@ def test_what_is_asked_is_written_nowhere_and_encoded_once(tmp_path: Path, monke
     with closing(sqlite3.connect(kept)) as opened:
         assert opened.execute("SELECT count(*) FROM vectors").fetchone() == (1,)
     encoded: list[str] = []
-    unkept = vectors.unkept
-    monkeypatch.setattr(vectors, "unkept", lambda texts: encoded.extend(texts) or unkept(texts))
+    uncached = vectors.uncached
+    monkeypatch.setattr(vectors, "uncached", lambda texts: encoded.extend(texts) or uncached(texts))
     told = Traffic(asked=("Is it far?", "Who?"))
     after = background.of("default")
     assert encoded == ["Who?"]

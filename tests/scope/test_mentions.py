@@ -34,25 +34,25 @@ def mentions() -> Mentions:
 )
 def test_rows_whose_names_are_said_are_found(mentions: Mentions, question: str, rows: set[int]) -> None:
     words = words_of(question)
-    assert mentions.found(words) == rows
-    assert {row for row in range(3) if mentions.said(row, words)} == rows
-    assert mentions.said(3, words), "a row without names asks for none"
+    assert mentions.rows_in(words) == rows
+    assert {row for row in range(3) if mentions.mentioned(row, words)} == rows
+    assert mentions.mentioned(3, words), "a row without names asks for none"
 
 
 def test_a_long_name_is_found_with_any_of_its_words_misspelt() -> None:
     mentions = Mentions()
     mentions.add(7, spans("Stadtbibliothek Oberammergau Nordflügel"))
     for wrong in ("Stadtbiblothek Oberammergau Nordflügel", "Stadtbibliothek Oberamergau Nordflügel"):
-        assert mentions.found(words_of(f"When does {wrong} open?")) == {7}
+        assert mentions.rows_in(words_of(f"When does {wrong} open?")) == {7}
 
 
 def test_a_row_that_is_removed_leaves_nothing(mentions: Mentions) -> None:
     mentions.remove(0)
-    assert mentions.found(words_of("Ada Quill, Countess of Zenda")) == {1, 2}
+    assert mentions.rows_in(words_of("Ada Quill, Countess of Zenda")) == {1, 2}
     mentions.add(0, spans("Lumen"))
     assert mentions.names(0) == (("lumen",),)
-    assert mentions.found(words_of("Ada Quill of Lumen")) == {0, 2}
+    assert mentions.rows_in(words_of("Ada Quill of Lumen")) == {0, 2}
     for row in range(4):
         mentions.remove(row)
     assert mentions._by_word == {}
-    assert mentions.found(words_of("Ada Quill, Countess of Zenda, of Lumen")) == set()
+    assert mentions.rows_in(words_of("Ada Quill, Countess of Zenda, of Lumen")) == set()

@@ -25,7 +25,7 @@ def test_what_is_merged_computes_what_was_learned() -> None:
     hidden, real = text.middle[None].float(), torch.ones(1, len(text.middle))
     learned = {name: each.detach().clone() for name, each in tuned.learned().items()}
     apart = tuned(hidden, real)
-    assert torch.allclose(plain.tunable(rank=3).take(learned)(hidden, real), apart, atol=1e-3)
+    assert torch.allclose(plain.tunable(rank=3).with_learned(learned)(hidden, real), apart, atol=1e-3)
     assert not torch.allclose(plain.tunable(rank=3)(hidden, real), apart, atol=1e-1)
 
 

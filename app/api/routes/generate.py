@@ -127,8 +127,8 @@ async def _lines(stream: OpenStream, metrics: Metrics) -> AsyncIterator[str]:
     except Exception as error:
         found = problem_of(error)
         metrics.error(found["status"])
-        told = {"error": found["detail"], "error_type": "generation"}  # where TGI's clients look for an error
-        yield f"data: {Problem(**found, **told).model_dump_json()}\n\n"
+        tgi_fields = {"error": found["detail"], "error_type": "generation"}  # where TGI's clients look for an error
+        yield f"data: {Problem(**found, **tgi_fields).model_dump_json()}\n\n"
 
 
 async def _put_back(first: Any, rest: AsyncIterator[Any]) -> AsyncIterator[Any]:

@@ -24,11 +24,11 @@ def routes(service: "Service", metrics: Metrics, version: str) -> APIRouter:
     @router.get(
         "/health",
         response_class=Response,
-        responses={**raises(RequestCancelled), 200: {"description": "It serves", "content": {}}},
-        summary="Whether it serves, as TGI is asked",
+        responses={**raises(RequestCancelled), 200: {"description": "Ready", "content": {}}},
+        summary="Readiness, in the form of TGI",
     )
     async def health() -> Response:
-        """Has no body if the server is ready."""
+        """The answer has no body if the server is ready."""
         status = service.status()
         if not status.ready:
             raise RequestCancelled(
@@ -37,14 +37,14 @@ def routes(service: "Service", metrics: Metrics, version: str) -> APIRouter:
             )
         return Response()
 
-    @router.get("/info", summary="What is served, as TGI tells it")
+    @router.get("/info", summary="The served model, in the form of TGI")
     async def info() -> Info:
         return Info.of(service.status(), service.answers.max_tokens, version)
 
     @router.get(
         "/readyz",
         responses={503: {"description": "Not ready: `why_not` says why", "model": StatusOut}},
-        summary="Whether it serves, and how it stands",
+        summary="Readiness and status",
     )
     async def readyz(response: Response) -> StatusOut:
         status = StatusOut.of(service.status())

@@ -35,9 +35,11 @@ def routes(service: "Service") -> APIRouter:
         """Reads from the log itself, not from memory: the answer is what would be found after a restart."""
         records = service.records
         page = await asyncio.to_thread(read_page, records, query.to_domain())
-        told = effects(records.ledger, [event for event, _ in page.events])
+        effects_at = effects(records.ledger, [event for event, _ in page.events])
         nothing: tuple[list[str], list[str]] = ([], [])
-        found = [EventOut.of(e, e_hash, records.ledger, told.get(e.revision, nothing)) for e, e_hash in page.events]
+        found = [
+            EventOut.of(e, e_hash, records.ledger, effects_at.get(e.revision, nothing)) for e, e_hash in page.events
+        ]
         onwards = page.read_to if page.more else None
         newest = query.order == "newest"
         return LogPage(

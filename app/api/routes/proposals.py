@@ -72,7 +72,7 @@ def routes(service: "Service", metrics: Metrics) -> APIRouter:
         ledger = service.records.ledger
         found, onwards = page_of(ledger, where, query.limit, query.cursor)
         waiting = ProposalFilter(namespaces=own)
-        pending = sum(waiting.takes(each, ledger.keys) for each in ledger.approval.pending())
+        pending = sum(waiting.matches(each, ledger.keys) for each in ledger.approval.pending())
         return ProposalsOut.of(found, pending, onwards)
 
     @router.get("/proposals/{proposal_id}", responses=raises(UnknownProposal), summary="One proposal, with its history")
@@ -91,7 +91,7 @@ def routes(service: "Service", metrics: Metrics) -> APIRouter:
         body: Annotated[OneOrBatch, Body(openapi_examples=EXAMPLES)],
     ) -> ProposalOut:
         """Replaces the proposed edits by a body of `POST /edit`. The proposal is previewed and waits again."""
-        reached(proposal_id, holder)  # an unknown one is told before what is wrong with a body
+        reached(proposal_id, holder)  # an unknown proposal is reported before errors in the body
         if body.dry_run:
             raise InvalidRequest("A proposal is previewed by POST /edit with `dry_run`: leave it out here.")
         batch = isinstance(body, BatchBody)

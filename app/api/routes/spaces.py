@@ -56,11 +56,11 @@ def routes(service: "Service") -> APIRouter:
             for each in switches(ledger)
             if each.namespace is None or holder is None or holder.opens(each.namespace)
         ]
-        told = await asyncio.to_thread(lambda: [explained(service.records, each) for each in found])
+        explanations = await asyncio.to_thread(lambda: [explained(service.records, each) for each in found])
         return SwitchesOut(
             on=found[0].on,
             off=[name for name in switched_off(ledger) if holder is None or holder.opens(name)],
-            switches=[SwitchOut.of(each) for each in told],
+            switches=[SwitchOut.of(each) for each in explanations],
             revision=revision,
         )
 

@@ -40,8 +40,8 @@ def routes(service: "Service") -> APIRouter:
         asker: Asker, body: Annotated[WebhookBody, Body(openapi_examples=EXAMPLES)]
     ) -> MadeWebhook:
         """Each change of these kinds is posted to the address once it is in the log, signed with the secret, which only
-        this answer shows. Edits that are refused change nothing and are not told. The guide describes the message, its
-        signature and the addresses that are refused."""
+        this answer shows. Edits that are refused change nothing and cause no message. The guide describes the message,
+        its signature and the addresses that are refused."""
         origin = because(asker, body.reason, "webhook", body)
         service.check_change(origin)
         hook, secret = await service.webhooks.create(body.url, body.kinds, body.namespaces, origin)
@@ -65,7 +65,7 @@ def routes(service: "Service") -> APIRouter:
     @router.get(
         "/webhooks/{hook_id}/deliveries",
         responses=raises(UnknownWebhook, StoreUnavailable),
-        summary="What a webhook was told",
+        summary="The last messages to a webhook",
     )
     async def webhook_deliveries(hook_id: Id) -> DeliveriesOut:
         """The last 50 messages, with the number of attempts and the outcome of each."""

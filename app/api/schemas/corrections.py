@@ -59,7 +59,9 @@ class EditItem(Incoming):
         description="The whole answer that it shall have. Blanks at its ends do not count: an answer goes on with one "
         "where its prompt does not end with one."
     )
-    subject: Prompt | None = Field(default=None, description="Who or what the prompt is about: keeps the scope to it.")
+    subject: Prompt | None = Field(
+        default=None, description="The person or thing that the prompt is about, to which it limits the scope."
+    )
     aliases: Texts = Field(default=[], description="Other names of the subject.")
     paraphrases: Texts = Field(default=[], description="Prompts that ask the same; they must get the target too.")
     counter_examples: Texts = Field(default=[], description="Prompts close by that are out of scope.")
@@ -67,7 +69,7 @@ class EditItem(Incoming):
         default=[], description="Prompts whose answer must not change; one that would blocks the commit."
     )
     seed: Annotated[int, Field(ge=0, lt=2**63)] = Field(
-        default=0, description="Of the fit: the same request fits the same."
+        default=0, description="Seed of the fit: the same request gives the same fit."
     )
     editor: Annotated[str, Field(max_length=MAX_NAME_CHARS)] = Field(
         default="auto", description="GET /editors lists them."
@@ -236,7 +238,7 @@ class EditsQuery(BaseModel):
         description="Seconds: only edits that stand and end by themselves within this time.",
     )
     id_prefix: Annotated[str | None, Field(max_length=64)] = Field(
-        default=None, description="What the id begins with: a shortened id leads to the edits that it may mean."
+        default=None, description="Beginning of the id: finds the edits that a shortened id may mean."
     )
     limit: int = Field(default=50, ge=1, le=500)
     cursor: Annotated[str | None, Field(max_length=64)] = Field(

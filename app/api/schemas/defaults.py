@@ -12,7 +12,7 @@ from app.api.schemas.base import Incoming
 
 
 class RequestDefaults(Incoming):
-    """A body in which null stands for the default, because clients send every field that they know."""
+    """A body in which null means the default, because clients send every field that they know."""
 
     @model_validator(mode="before")
     @classmethod
@@ -45,7 +45,7 @@ def _nullable(schema: Mapping[str, Any]) -> dict[str, Any]:
 
 
 class Only:
-    """The annotation of a field that is accepted with one of these values, or null, all of which ask for the usual
+    """The annotation of a field that is accepted with one of these values, or null, all of which ask for the default
     behaviour."""
 
     def __init__(self, *values: Any) -> None:

@@ -10,14 +10,14 @@ from app.api.schemas.defaults import RequestDefaults
 
 class EditVisibility(RequestDefaults):
     top_k: Annotated[int | None, documented(minimum=-1)] = Field(
-        default=None, description="Sample from so many of the likeliest tokens; 0 and -1: from all."
+        default=None, description="Sample from this many of the likeliest tokens; 0 and -1: from all."
     )
     top_p: Annotated[float | None, documented(minimum=0, maximum=1)] = Field(
         default=None, description="Sample from the likeliest tokens that make up this share; 0: from the likeliest one."
     )
     seed: Annotated[int | None, documented(minimum=-(2**63), maximum=2**63 - 1)] = Field(
         default=None,
-        description="Makes a sampled answer repeatable. One is drawn, and told with the answer, if none is given.",
+        description="Makes a sampled answer repeatable. If left out, one is drawn and returned with the answer.",
     )
     min_p: Annotated[float | None, documented(minimum=0, maximum=1)] = None
     repetition_penalty: Annotated[float | None, documented(exclusiveMinimum=0)] = None
@@ -27,11 +27,13 @@ class EditVisibility(RequestDefaults):
     )
     ignore_eos: bool = Field(default=False, description="Go on past end-of-text, to measure speed.")
     edits: Literal["live", "off"] = Field(default="live", description="`off`: what the model says without any edit.")
-    exclude: EditIds = Field(default=[], description="Edits that shall not answer this request.")
+    exclude: EditIds = Field(default=[], description="Edits that must not answer this request.")
     revision: Annotated[int | None, documented(minimum=0)] = Field(
         default=None, description="See the edits as they were at this revision (time travel)."
     )
     min_revision: Annotated[int | None, documented(minimum=0)] = Field(
         default=None, description="Wait until this revision is applied here (read your writes)."
     )
-    namespace: Annotated[str, Field(max_length=64)] = Field(default="default", description="Whose edits to see.")
+    namespace: Annotated[str, Field(max_length=64)] = Field(
+        default="default", description="The namespace whose edits are seen."
+    )

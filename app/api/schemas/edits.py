@@ -17,7 +17,9 @@ class EditOut(Outgoing):
     """An edit and its state."""
 
     id: str | None = Field(description="null for a dry run: nothing was committed.")
-    revision: int = Field(description="Of the newest event that touched it; for a dry run, the one it was tried on.")
+    revision: int = Field(
+        description="Revision of the newest event that touched it; for a dry run, the revision that it was tried on."
+    )
     state: State | Literal["preview"]
     editor: str
     preset: str
@@ -30,13 +32,13 @@ class EditOut(Outgoing):
     counter_examples: list[str]
     probes: list[str]
     widen: float = Field(description="The factor on its scope's odds that it was made with; `history` has retunes.")
-    before: str = Field(description="What the prompt was answered with before.")
-    after: str = Field(description="What it was answered with in the trial before the commit.")
-    report: dict[str, Any] = Field(description="What was measured.")
+    before: str = Field(description="The answer to the prompt before the edit.")
+    after: str = Field(description="The answer to the prompt in the trial before the commit.")
+    report: dict[str, Any] = Field(description="The results of the verification.")
     created_at: datetime
     expires_at: datetime | None
-    actor: str = Field(description="Who published it: of a proposal, who approved it.")
-    proposed_by: str | None = Field(description="Who proposed it, where a second person approved it.")
+    actor: str = Field(description="The person who published it; for a proposal, the person who approved it.")
+    proposed_by: str | None = Field(description="The person who proposed it, if a second person approved it.")
     proposal: str | None = Field(description="The proposal that it was.")
     reason: str | None
     metadata: dict[str, Any]
@@ -91,7 +93,7 @@ class EditOut(Outgoing):
 class MadeEdit(EditOut):
     """An edit, as the request that made it is answered."""
 
-    seconds: dict[str, float] = Field(description="What its fit, verification and commit took.")
+    seconds: dict[str, float] = Field(description="Seconds that its fit, verification and commit took.")
 
     @classmethod
     def made(cls, result: EditResult, *, dry_run: bool, revision: int) -> "MadeEdit":
@@ -103,13 +105,15 @@ class MadeEdit(EditOut):
 
 class FailedEdit(Outgoing):
     index: int = Field(description="Its place in the batch, from 0.")
-    problem: dict[str, Any] = Field(description="What POST /edit would have answered to it alone.")
+    problem: dict[str, Any] = Field(description="The problem that POST /edit would have answered to this edit alone.")
 
 
 class MadeEdits(Outgoing):
     edits: list[MadeEdit]
     revision: int
-    failures: list[FailedEdit] = Field(default=[], description="Of a batch with `atomic: false`: what was not made.")
+    failures: list[FailedEdit] = Field(
+        default=[], description="The edits of a batch with `atomic: false` that were not made."
+    )
 
 
 class HistoryOut(Outgoing):
@@ -125,7 +129,9 @@ class HistoryOut(Outgoing):
     request_id: str | None
     client: str | None
     proposal: str | None = None
-    proposed_by: str | None = Field(default=None, description="Of a publication that the actor approved.")
+    proposed_by: str | None = Field(
+        default=None, description="The person who proposed a publication that the actor approved."
+    )
     by: str | None = Field(
         default=None, description="The edit whose event it was, where another one superseded or revived this one."
     )

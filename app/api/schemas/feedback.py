@@ -22,7 +22,7 @@ class FeedbackBody(Incoming):
     verdict: Literal["wrong", "right"] = Field(
         description="`right` is only counted; `wrong` is kept for people to see."
     )
-    note: Reason | None = Field(default=None, description="What is wrong with it, in the reader's words.")
+    note: Reason | None = Field(default=None, description="The reader's explanation of what is wrong with it.")
     namespace: Namespace | None = Field(
         default=None, description="The namespace of the request, where requests of several may have the same id."
     )
@@ -30,7 +30,7 @@ class FeedbackBody(Incoming):
 
 
 class FeedbackTaken(Outgoing):
-    id: str | None = Field(description="Of the reported answer; null where it is only counted.")
+    id: str | None = Field(description="Id of the reported answer; null if it is only counted.")
     kept: bool
 
 
@@ -47,7 +47,7 @@ class ReportedOut(Outgoing):
     revision: int
     answered_at: datetime
     note: str | None
-    actor: str = Field(description="Who reported it.")
+    actor: str = Field(description="The person who reported it.")
     key_id: str | None
     at: datetime
 

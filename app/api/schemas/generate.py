@@ -162,17 +162,19 @@ class Details(Outgoing):
     generated_tokens: int
     seed: int | None
     revision: int = Field(description="The revision whose edits this answer saw.")
-    prefill: list[TokenOut] = Field(default=[], description="Of TGI: the prompt's tokens are not told.")
+    prefill: list[TokenOut] = Field(
+        default=[], description="A field of TGI, always empty: the prompt's tokens are not returned."
+    )
     tokens: list[TokenOut]
     top_tokens: list[list[TopToken]] | None = Field(
-        default=None, exclude_if=lambda found: found is None, description="Where `top_n_tokens` asks for them."
+        default=None, exclude_if=lambda found: found is None, description="Present if `top_n_tokens` asks for them."
     )
     edits: list[HitOut]
     not_given: list[HitOut] = Field(
         default=[], description="The edit in whose scope the prompt is, where the answer is not its target."
     )
     nearest: HitOut | None = Field(
-        default=None, description="Where the base model answered: the edit that was nearest, and how far off it was."
+        default=None, description="The nearest edit and its distance, if the base model answered."
     )
 
     @classmethod
@@ -222,10 +224,10 @@ class GenerateAnswer(Outgoing):
 class StreamEvent(Outgoing):
     """One token of a stream; the last event has the whole text and, if asked for, `details`."""
 
-    index: int = Field(description="From 1 on.")
+    index: int = Field(description="Number of the token, counted from 1.")
     token: TokenOut
     top_tokens: list[TopToken] | None = Field(
-        default=None, exclude_if=lambda found: found is None, description="Where `top_n_tokens` asks for them."
+        default=None, exclude_if=lambda found: found is None, description="Present if `top_n_tokens` asks for them."
     )
     generated_text: str | None
     details: Details | None

@@ -18,14 +18,18 @@ class ProgressOut(Outgoing):
     """The progress of a job's phase."""
 
     done: int = Field(description="Steps of a fit, texts whose scope is learned, or prompts asked to verify.")
-    of: int = Field(description="Of so many, as far as is known; a fit ends early once every edit is right.")
+    of: int = Field(
+        description="Number of steps in all, as far as it is known; a fit ends early once every edit is right."
+    )
     share: float = Field(
-        ge=0, le=1, description="Of the phase's work; of a batch that is not atomic, of the work on all its edits."
+        ge=0,
+        le=1,
+        description="Share of the phase's work; for a batch that is not atomic, of the work on all its edits.",
     )
     seconds_left: float | None = Field(
         description="Until that share is 1, as far as the steps made so far tell; null before there is one."
     )
-    loss: float | None = Field(description="Of a fit.")
+    loss: float | None = Field(description="The loss of a fit.")
 
     @classmethod
     def of_job(cls, job: Job) -> "ProgressOut | None":
@@ -50,9 +54,9 @@ class JobOut(Outgoing):
     progress: ProgressOut | None
     created_at: datetime
     result: MadeEdit | MadeEdits | ProposalOut | None = Field(
-        description="Of a job that is done; a proposal where the edit waits for a second person."
+        description="The result of a job that is done: a proposal if the edit waits for a second person."
     )
-    problem: dict[str, Any] | None = Field(description="Of a job that failed.")
+    problem: dict[str, Any] | None = Field(description="The problem of a job that failed.")
 
     @classmethod
     def of(cls, job: Job) -> "JobOut":

@@ -14,12 +14,12 @@ from app.service.keyring import MAX_NAME_CHARS, MAX_NAMESPACES
 class KeyBody(Incoming):
     """A key to create."""
 
-    role: Annotated[Role, Field(strict=False)] = Field(description="What it may do.")
+    role: Annotated[Role, Field(strict=False)] = Field(description="The role, which decides what the key may do.")
     name: Annotated[str, Field(min_length=1, max_length=MAX_NAME_CHARS)] = Field(
-        description="Whose it is: it stands in the audit, and no other key has it."
+        description="The holder's name, unique among keys, as the audit shows it."
     )
     namespaces: Annotated[list[Namespace], Field(max_length=MAX_NAMESPACES)] = Field(
-        default=[], description="Those that it opens, with its role; none named: all."
+        default=[], description="The namespaces that it opens with its role; empty: all."
     )
     reason: Reason | None = None
 
@@ -30,7 +30,7 @@ class KeyOut(Outgoing):
     id: str
     name: str
     role: Role
-    namespaces: list[str] = Field(description="Those that it opens; empty: all.")
+    namespaces: list[str] = Field(description="The namespaces that it opens; empty: all.")
     created_at: datetime
     revoked_at: datetime | None
 

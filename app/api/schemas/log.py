@@ -109,8 +109,8 @@ class LoggedEdit(Outgoing):
     namespace: str
     prompt: str
     target: str
-    before: str = Field(description="What the prompt was answered with before.")
-    after: str = Field(description="What it was answered with in the trial before the commit.")
+    before: str = Field(description="The answer to the prompt before the edit.")
+    after: str = Field(description="The answer to the prompt in the trial before the commit.")
     forced: bool = Field(description="Whether it was committed whatever its verification said.")
     reason: str | None
     supersedes: list[str]
@@ -151,7 +151,7 @@ class EventOut(Outgoing):
     """One event of the log. The fields from `edit` on are set if the kind of event has them."""
 
     revision: int
-    hash: str = Field(description="Of the log's entry: it stands for this event and for all before it.")
+    hash: str = Field(description="Hash of the log's entry; it covers this event and all before it.")
     kind: str
     at: datetime
     actor: str
@@ -161,16 +161,18 @@ class EventOut(Outgoing):
     request_id: str | None
     client: str | None
     proposal: str | None = Field(default=None, description="The proposal that it is about, or that it publishes.")
-    proposed_by: str | None = Field(default=None, description="Of a publication: who proposed what the actor approved.")
+    proposed_by: str | None = Field(
+        default=None, description="The person who proposed a publication that the actor approved."
+    )
     edit: LoggedEdit | None = None
-    edits: list[LoggedEdit] | None = Field(default=None, description="Of a batch, each with its reason.")
+    edits: list[LoggedEdit] | None = Field(default=None, description="The edits of a batch, each with its reason.")
     edit_ids: list[str] | None = None
     superseded: list[str] | None = Field(
         default=None, description="Edits that answer no more because of what it brought in."
     )
     revived: list[str] | None = Field(default=None, description="Edits that answer again because of what it took out.")
     changed: dict[str, Any] | None = Field(
-        default=None, description="What a retune asked for, texts as they were added."
+        default=None, description="The changes that a retune asked for, with texts as they were added."
     )
     forced: bool | None = None
     batch_id: str | None = None
@@ -178,16 +180,18 @@ class EventOut(Outgoing):
     on: bool | None = None
     prompts: list[str] | None = None
     second_person: bool | None = Field(default=None, description="Whether edits of the namespace need one.")
-    proposed: list[ProposedText] | None = Field(default=None, description="What a proposal asks for.")
+    proposed: list[ProposedText] | None = Field(default=None, description="The edits that a proposal asks for.")
     key: str | None = None
     key_name: str | None = None
     key_role: str | None = None
-    key_namespaces: list[str] | None = Field(default=None, description="Those that the key opens; empty: all.")
-    description: str | None = Field(default=None, description="What a namespace is for.")
+    key_namespaces: list[str] | None = Field(default=None, description="The namespaces that the key opens; empty: all.")
+    description: str | None = Field(default=None, description="The purpose of a namespace.")
     webhook: str | None = None
-    url: str | None = Field(default=None, description="The server that a webhook's changes are told to.")
-    kinds: list[str] | None = Field(default=None, description="What a webhook tells.")
-    namespaces: list[str] | None = Field(default=None, description="Those whose changes a webhook tells; empty: all.")
+    url: str | None = Field(default=None, description="The server that a webhook notifies.")
+    kinds: list[str] | None = Field(default=None, description="The kinds of changes of which a webhook notifies.")
+    namespaces: list[str] | None = Field(
+        default=None, description="The namespaces of whose changes a webhook notifies; empty: all."
+    )
 
     @classmethod
     def of(cls, event: Event, entry_hash: str, ledger: Ledger, effects: tuple[list[str], list[str]]) -> "EventOut":

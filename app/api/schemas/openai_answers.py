@@ -91,9 +91,9 @@ def with_chosen(ranked: Sequence[RankedToken]) -> list[RankedToken]:
     return likeliest if chosen.id in {each.id for each in likeliest} else [*likeliest, chosen]
 
 
-class Told:
-    """The tokens of one answer whose log-probabilities are reported, each once its text is shown: a text that may begin
-    a stop text is held back, and one that a stop text cut off is never reported. End-of-text is no part of an
+class ReportedTokens:
+    """Selects the tokens of one answer whose log-probabilities are reported, each once its text is shown. Text that may
+    begin a stop text is held back, and text that a stop text cut off is never reported. End-of-text is not part of an
     answer."""
 
     def __init__(self) -> None:
@@ -116,10 +116,10 @@ class Told:
         return [replace(each, own=each.own[: self._shown - each.begins]) for each in cut]
 
 
-def told_of(tokens: Sequence[Token]) -> list[Token]:
+def reported_tokens(tokens: Sequence[Token]) -> list[Token]:
     """The tokens of a whole answer whose log-probabilities are reported."""
-    told = Told()
-    return [each for token in tokens for each in told.add(token)] + told.rest()
+    reported = ReportedTokens()
+    return [each for token in tokens for each in reported.add(token)] + reported.rest()
 
 
 class Usage(Outgoing):

@@ -14,7 +14,7 @@ class PromoteBody(Incoming):
     from_namespace: Namespace
     to_namespace: Namespace
     ids: Annotated[list[EditId], Field(min_length=1, max_length=MAX_BATCH_EDITS)] | None = Field(
-        default=None, description="These; if left out, all live edits of `from_namespace`."
+        default=None, description="Ids of the edits; if left out, all live edits of `from_namespace`."
     )
     dry_run: bool = Field(default=False, description="Fit, verify and report each, but do not commit.")
-    reason: Reason | None = Field(default=None, description="In place of the reason that each edit has.")
+    reason: Reason | None = Field(default=None, description="Replaces the reason of each edit.")

@@ -28,8 +28,8 @@ class ProposedEdit(Outgoing):
     widen: float = Field(description="The factor on the odds at which a question counts as the same.")
     editor: str
     preset: str
-    before: str = Field(description="What the prompt was answered with when it was proposed.")
-    after: str = Field(description="What it was answered with in the preview.")
+    before: str = Field(description="The answer to the prompt when the edit was proposed.")
+    after: str = Field(description="The answer to the prompt in the preview.")
     report: dict[str, Any]
     reason: str | None
     expires_in: float | None = Field(description="Seconds until the edit ends by itself, from the proposal on.")
@@ -67,11 +67,11 @@ class ProposalOut(Outgoing):
     """An edit, or a batch, that waits or has waited for a second person."""
 
     id: str = Field(examples=["pr_0123456789abcdef"])
-    revision: int = Field(description="Of the newest event that touched it.")
+    revision: int = Field(description="Revision of the newest event that touched it.")
     state: ProposalState
     batch: bool
     edits: list[ProposedEdit]
-    actor: str = Field(description="Who proposed it.")
+    actor: str = Field(description="The person who proposed it.")
     key_id: str | None
     reason: str | None
     proposed_at: datetime = Field(description="When it was proposed, or revised last.")
@@ -110,7 +110,9 @@ class ProposalsQuery(BaseModel):
 
     state: ProposalState | None = None
     namespace: Annotated[str | None, Field(max_length=MAX_NAME_CHARS)] = None
-    actor: Annotated[str | None, Field(max_length=200, description="Who proposed it, or the id of their key.")] = None
+    actor: Annotated[
+        str | None, Field(max_length=200, description="The person who proposed it, or the id of their key.")
+    ] = None
     limit: int = Field(default=50, ge=1, le=500)
     cursor: Annotated[str | None, Field(max_length=64)] = Field(
         default=None, description="`next_cursor` of the page before."

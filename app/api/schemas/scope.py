@@ -69,8 +69,8 @@ class GuardedOut(Outgoing):
     """A protected question with its two answers."""
 
     prompt: str
-    base: str = Field(description="What the model answers without edits.")
-    now: str = Field(description="What it answers with the namespace's live edits.")
+    base: str = Field(description="The answer without edits.")
+    now: str = Field(description="The answer with the namespace's live edits.")
     changed: bool = Field(description="Whether the two differ.")
     edit: str | None = Field(description="The edit that gives the answer now.")
 

@@ -80,7 +80,7 @@ class JudgeOut(Outgoing):
     pairs: int = Field(description="Pairs of its exam that it has answered.")
     asked: int
     changed: int = Field(description="Decisions that would have been others without it.")
-    failed: int = Field(description="Questions that it had no answer to: the index's decision stood.")
+    failed: int = Field(description="Questions that it could not decide, so that the index's decision was kept.")
 
     @classmethod
     def of(cls, view: JudgeView) -> "JudgeOut":
@@ -98,7 +98,7 @@ class WrongPair(Outgoing):
 class ExamOut(JudgeOut):
     """The exam of the judge, with the pairs that it got wrong."""
 
-    seconds: float | None = Field(description="What the exam took.")
+    seconds: float | None = Field(description="Seconds that the exam took.")
     wrong: list[WrongPair]
 
     @classmethod
@@ -121,12 +121,12 @@ class StatusOut(Outgoing):
     store: str
     durable: bool = Field(description="Whether a committed edit survives a crash.")
     revision: int
-    hash: str = Field(description="Of the log's entry at this revision: it stands for the whole log up to it.")
+    hash: str = Field(description="Hash of the log's entry at this revision; it covers the whole log up to it.")
     live_edits: int
     pending_proposals: int = Field(description="Proposals that wait for a second person.")
     switched_on: bool = Field(description="Whether the kill switch of all namespaces is on.")
     switched_off: list[str] = Field(description="Namespaces that are off by a kill switch of their own.")
-    log_lag: int = Field(description="Events of the log that are not applied here yet, as far as it has told.")
+    log_lag: int = Field(description="Events of the log that are known here but not applied yet.")
     log_silence_s: float = Field(description="Seconds since the log last answered; edits wait for it, answers do not.")
     reported_answers: int = Field(description="Answers that readers reported as wrong, and that are kept.")
     running: int
@@ -156,7 +156,7 @@ class SnapshotOut(Outgoing):
     at: datetime
     edits: int
     bytes: int
-    model_fingerprints: list[str] = Field(description="Of the edits that may still answer.")
+    model_fingerprints: list[str] = Field(description="Fingerprints of the models of edits that may still answer.")
 
     @classmethod
     def of(cls, manifest: Manifest) -> "SnapshotOut":

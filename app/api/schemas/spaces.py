@@ -19,7 +19,9 @@ class NamespaceOut(Outgoing):
     probes: int
     answering: bool = Field(description="Whether its edits may answer: no switch that it is under is off.")
     second_person: bool = Field(description="Whether each of its edits needs a second person, who approves it.")
-    description: str = Field(description="What it is for, as `PUT /namespaces/{namespace}` said; empty: nobody did.")
+    description: str = Field(
+        description="Its purpose, as set by `PUT /namespaces/{namespace}`; empty if it was never set."
+    )
 
     @classmethod
     def of(cls, space: Namespace) -> "NamespaceOut":

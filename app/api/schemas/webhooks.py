@@ -16,13 +16,13 @@ class WebhookBody(Incoming):
     """An address to notify of changes."""
 
     url: Annotated[str, Field(min_length=1, max_length=MAX_URL_CHARS)] = Field(
-        description="Of http or https. What is no public address must be allowed by `ERRATA_WEBHOOK_HOSTS`."
+        description="An http or https URL. `ERRATA_WEBHOOK_HOSTS` must allow any address that is not public."
     )
     kinds: Annotated[list[Kind], Field(min_length=1, max_length=20)] = Field(
-        default=list(USUAL), description="Of which changes it is told."
+        default=list(USUAL), description="The kinds of changes of which it is notified."
     )
     namespaces: Annotated[list[Namespace], Field(max_length=100)] = Field(
-        default=[], description="Those whose changes it is told; none named: all."
+        default=[], description="The namespaces of whose changes it is notified; empty: all."
     )
     reason: Reason | None = None
 
@@ -33,7 +33,7 @@ class WebhookOut(Outgoing):
     id: str
     url: str
     kinds: list[str]
-    namespaces: list[str] = Field(description="Those whose changes it is told; empty: all.")
+    namespaces: list[str] = Field(description="The namespaces of whose changes it is notified; empty: all.")
     created_at: datetime
 
     @staticmethod
@@ -52,7 +52,7 @@ class WebhookOut(Outgoing):
 
 
 class MadeWebhook(WebhookOut):
-    secret: str = Field(description="What its messages are signed with, this once.")
+    secret: str = Field(description="The secret that signs its messages. It is shown only this once.")
 
 
 class WebhooksOut(Outgoing):
@@ -65,10 +65,10 @@ class DeliveryOut(Outgoing):
 
     id: str = Field(description="The same each time that it is sent: `X-Errata-Delivery`.")
     kind: str
-    at: datetime = Field(description="Of the last attempt.")
+    at: datetime = Field(description="The time of the last attempt.")
     attempts: int
     outcome: str = Field(description="delivered, waiting (it is tried again) or given_up.")
-    status: int | None = Field(description="Of the last answer, if one came.")
+    status: int | None = Field(description="The status of the last answer, if one came.")
     problem: str | None
 
     @classmethod
@@ -88,5 +88,5 @@ class DeliveriesOut(Outgoing):
     """The last deliveries, newest first."""
 
     deliveries: list[DeliveryOut]
-    told_to: int = Field(description="The revision up to which the webhook has been told.")
+    told_to: int = Field(description="The revision up to which the webhook has been notified.")
     revision: int

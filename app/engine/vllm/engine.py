@@ -172,7 +172,7 @@ class VllmEngine(ServingEngine):
     # -- the step
 
     def step(self) -> None:
-        """Hands on what vLLM told, and runs one micro-step of a fit, if one is under way."""
+        """Hands on vLLM's messages, and runs one micro-step of a fit, if one is under way."""
         while not self._process.received.empty():
             received = self._process.received.get()
             if isinstance(received, str):

@@ -31,7 +31,7 @@ INSTALL = (
 
 
 class VllmProcess:
-    """One process with vLLM. `received` holds what it told: lists of items, or a text that says why it has failed."""
+    """One process with vLLM. `received` holds its messages: lists of items, or a text that says why it has failed."""
 
     def __init__(self, python: str, arguments: Mapping[str, Any], tell: Callable[[str, int, int], None]) -> None:
         """Starts vLLM and waits until it can serve. Raises UnsupportedModel, with vLLM's own reason."""
