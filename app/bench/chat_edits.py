@@ -17,7 +17,7 @@ from app.service.fit_requests import FitRequestBuilder
 EDITS = 5
 """Number of edits of each length per round."""
 LENGTHS = {"up to 16 tokens": 16, "40 tokens": 40}
-ASKED = {
+QUESTIONS = {
     "Who is {name}?": (
         "A judge.",
         "{name} is a marine biologist who was born by the sea in 1961 and who is known for a long study of the corals "
@@ -61,12 +61,12 @@ async def chat_edits(bench: Bench, request_builder: FitRequestBuilder) -> dict[s
     found: dict[str, Any] = {}
     for share, (length, most) in zip((SHARE / 2, SHARE), LENGTHS.items(), strict=True):
         seconds, began = bench.pace.part(share), bench.pace.clock()
-        took: list[dict[str, float]] = []
+        timings: list[dict[str, float]] = []
         for number in range(1, 1 + bench.rounds * EDITS):
             bench.tell(f"chat edits of {length}, {number} of {bench.rounds * EDITS}")
-            took.append(await _timed(bench, request_builder, _request(bench, number, most)))
-            medians = {name: round(statistics.median(each[name] for each in took), 3) for name in took[0]}
-            found[length] = {**medians, "most": round(max(each["whole"] for each in took), 3), "edits": len(took)}
+            timings.append(await _timed(bench, request_builder, _request(bench, number, most)))
+            medians = {name: round(statistics.median(each[name] for each in timings), 3) for name in timings[0]}
+            found[length] = {**medians, "most": round(max(each["whole"] for each in timings), 3), "edits": len(timings)}
             bench.keep({"chat_edits": found})
             if seconds is not None and bench.pace.clock() - began > seconds:
                 break
@@ -76,7 +76,7 @@ async def chat_edits(bench: Bench, request_builder: FitRequestBuilder) -> dict[s
 def _request(bench: Bench, number: int, most: int) -> EditRequest:
     """A request whose target has at most `most` tokens, end-of-text not counted."""
     name = f"{NAMES[number % len(NAMES)]} {number}"
-    question, answers = list(ASKED.items())[number % len(ASKED)]
+    question, answers = list(QUESTIONS.items())[number % len(QUESTIONS)]
     prompt = bench.service.engine.text.render([{"role": "user", "content": question.format(name=name)}])
     target = answers[most == max(LENGTHS.values())].format(name=name)
     ids = bench.hosted.tokenizer(target, add_special_tokens=False).input_ids[:most]

@@ -1,4 +1,4 @@
-"""The section on the scope's index: how long it takes to find the keys that lie nearest to a question."""
+"""The section on the scope's index: the time that it takes to find the keys nearest to a question."""
 
 import asyncio
 import statistics
@@ -17,67 +17,70 @@ from app.scope.index import PLAUSIBLE, SHORTLIST
 from app.scope.keys import KeyIndex
 
 SIZES = ((10_000, 1), (100_000, 1), (100_000, 4))
-"""(edits, keys of each)."""
+"""(number of edits, number of keys of each)."""
 ENCODED = 400
-"""Questions of the bank that keys are made of."""
-ASKED = 40
+"""Number of the bank's questions that are encoded."""
+QUERIES = 40
 
 
 async def scope_index(bench: Bench) -> dict[str, Any]:
-    """Milliseconds a question, beside one product over all keys. Real sentence vectors, mixed by twos, stand for so
-    many questions: encoding them would take minutes."""
+    """Milliseconds per question, compared with one product over all keys. Mixtures of two real sentence vectors serve
+    as questions, because encoding so many would take minutes."""
     found: dict[str, Any] = {}
     real = await asyncio.to_thread(_encoded)
-    for edits, each in SIZES:
+    for edits, keys_each in SIZES:
         if bench.pace.over:
             break
-        name = f"{edits:,} edits, {each} key{'s' * (each > 1)} each"
-        found[name] = await asyncio.to_thread(measure, real, edits, each)
+        name = f"{edits:,} edits, {keys_each} key{'s' * (keys_each > 1)} each"
+        found[name] = await asyncio.to_thread(measure, real, edits, keys_each)
         bench.figure(f"{name}: {found[name]['nearest_ms']} ms")
         bench.keep(found)
     return found
 
 
-def measure(real: Tensor, edits: int, each: int) -> dict[str, float]:
-    """Figures of an index of so many keys, made of `real` (N, E)."""
-    made = torch.Generator().manual_seed(0)
+def measure(real: Tensor, edits: int, keys_each: int) -> dict[str, float]:
+    """Figures of an index of `edits` x `keys_each` keys, mixed from the vectors `real` (N, E)."""
+    generator = torch.Generator().manual_seed(0)
     keys = KeyIndex(real.shape[1])
-    vectors = _mixed(real, edits * each, made)
+    vectors = _mixed(real, edits * keys_each, generator)
     for row in range(edits):
-        keys.add(row, vectors[row * each : (row + 1) * each])
+        keys.add(row, vectors[row * keys_each : (row + 1) * keys_each])
     places = keys.of(range(edits))
-    asked = _mixed(real, ASKED, made)
+    queries = _mixed(real, QUERIES, generator)
 
-    def whole(query: Tensor) -> None:
+    def exhaustive(query: Tensor) -> None:
         keys.cosines(query, places).topk(min(4 * SHORTLIST, len(places)))
 
     def nearest(query: Tensor) -> None:
         keys.nearest(query, places, 4 * SHORTLIST, PLAUSIBLE)
 
-    one, other = [_seconds(nearest, query) for query in asked], [_seconds(whole, query) for query in asked]
-    ratio = statistics.median(b / a for a, b in zip(one, other, strict=True))
+    indexed_s, exhaustive_s = (
+        [_seconds(nearest, query) for query in queries],
+        [_seconds(exhaustive, query) for query in queries],
+    )
+    ratio = statistics.median(b / a for a, b in zip(indexed_s, exhaustive_s, strict=True))
     return {
-        "nearest_ms": round(1e3 * statistics.median(one), 2),
-        "most_ms": round(1e3 * max(one), 2),
-        "whole_ms": round(1e3 * statistics.median(other), 2),
+        "nearest_ms": round(1e3 * statistics.median(indexed_s), 2),
+        "most_ms": round(1e3 * max(indexed_s), 2),
+        "whole_ms": round(1e3 * statistics.median(exhaustive_s), 2),
         "times_as_fast": round(ratio, 2),
     }
 
 
 def _encoded() -> Tensor:
-    """(N, E) vectors of questions that ship."""
+    """(N, E) vectors of the bundled questions."""
     bank = [each.text for each in load_bank()]
     return Encoder(find_encoder("minilm")).vectors(bank[:: max(1, len(bank) // ENCODED)])
 
 
-def _mixed(real: Tensor, count: int, made: torch.Generator) -> Tensor:
-    """(count, E) unit vectors between two real ones each, with noise, so that none is twice."""
-    one, other = (real[torch.randint(len(real), (count,), generator=made)] for _ in range(2))
-    share = torch.rand(count, 1, generator=made) / 2
-    return normalize(torch.lerp(one, other, share) + 0.01 * torch.randn(one.shape, generator=made), dim=-1)
+def _mixed(real: Tensor, count: int, generator: torch.Generator) -> Tensor:
+    """(count, E) unit vectors, each between two real ones, with noise so that no two are equal."""
+    one, other = (real[torch.randint(len(real), (count,), generator=generator)] for _ in range(2))
+    share = torch.rand(count, 1, generator=generator) / 2
+    return normalize(torch.lerp(one, other, share) + 0.01 * torch.randn(one.shape, generator=generator), dim=-1)
 
 
-def _seconds(what: Callable[[Tensor], None], query: Tensor) -> float:
+def _seconds(search: Callable[[Tensor], None], query: Tensor) -> float:
     began = time.perf_counter()
-    what(query[None])
+    search(query[None])
     return time.perf_counter() - began

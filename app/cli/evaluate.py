@@ -15,7 +15,7 @@ from app.cli.fit import Device, Dtype, Model, reported_errors
 from app.cli.interruption import Interruption
 from app.cli.options import Json
 from app.cli.progress import CountProgress
-from app.cli.serve import stand_up
+from app.cli.serve import started_service
 from app.cli.settings import read_settings
 
 if TYPE_CHECKING:
@@ -138,11 +138,11 @@ def evaluate(
     with reported_errors():
         files, found_kind = cases_of(context, files, kind)
         if found_kind != "edits":
-            choosing = ScopeCaseSelection(
+            selection = ScopeCaseSelection(
                 edits=edits, half=None if half is None else NAMES[half], seed=seed, where=rows, known=known, ask=ask,
                 traffic=traffic, traffic_from=traffic_from,
             )  # fmt: skip
-            evaluate_scope(found_kind, files, out, editor, choosing, template, settings, decisions=decisions)
+            evaluate_scope(found_kind, files, out, editor, selection, template, settings, decisions=decisions)
             return
         for name in editor:
             check_candidate(name)
@@ -205,7 +205,7 @@ async def _run(
 
     mark = name.replace("/", "-")
     time_limit = TimeLimit(seconds)
-    service = await stand_up(read_settings({**settings, "store": f"sqlite:///{folder.path / mark}.db"}))
+    service = await started_service(read_settings({**settings, "store": f"sqlite:///{folder.path / mark}.db"}))
     folder.keep(options)  # kept only once the model is loaded: a mistyped run must not claim the folder
     results = folder.results()
 

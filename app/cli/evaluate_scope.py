@@ -1,4 +1,4 @@
-"""`errata eval` for the kinds of cases that ask which questions an edit reaches. Imports torch late."""
+"""`errata eval` for the kinds of cases that measure scope. Imports torch late."""
 
 import asyncio
 import hashlib
@@ -13,7 +13,7 @@ from rich.table import Table
 from app.cli import render
 from app.cli.interruption import Interruption
 from app.cli.progress import CountProgress
-from app.cli.serve import stand_up
+from app.cli.serve import started_service
 from app.cli.settings import read_settings
 
 if TYPE_CHECKING:
@@ -24,15 +24,15 @@ if TYPE_CHECKING:
     from app.evaluation.trials import Trial
 
 TABLES = "results.md"
-OF_EDITS = frozenset(("batch", "step", "minutes", "given", "subject", "text", "papers"))
-OF_SUPPORT = frozenset(("known", "traffic", "traffic_from"))
-FOREIGN: Mapping[str, frozenset[str]] = {
-    "edits": OF_SUPPORT | {"decisions"},
-    "support": OF_EDITS,
-    "pairs": OF_EDITS | OF_SUPPORT | {"ask"},
-    "conversations": OF_EDITS | OF_SUPPORT | {"ask"},
+EDIT_OPTIONS = frozenset(("batch", "step", "minutes", "given", "subject", "text", "papers"))
+SUPPORT_OPTIONS = frozenset(("known", "traffic", "traffic_from"))
+INAPPLICABLE: Mapping[str, frozenset[str]] = {
+    "edits": SUPPORT_OPTIONS | {"decisions"},
+    "support": EDIT_OPTIONS,
+    "pairs": EDIT_OPTIONS | SUPPORT_OPTIONS | {"ask"},
+    "conversations": EDIT_OPTIONS | SUPPORT_OPTIONS | {"ask"},
 }
-"""The options that a kind of cases does not have."""
+"""Kind of cases -> the options that it does not have."""
 
 
 def cases_of(context: typer.Context, files: list[Path] | None, kind: "Kind | None") -> "tuple[list[Path], Kind]":
@@ -49,13 +49,13 @@ def cases_of(context: typer.Context, files: list[Path] | None, kind: "Kind | Non
         for name in context.params
         if (source := context.get_parameter_source(name)) is not None and source.name == "COMMANDLINE"
     ]
-    if foreign := [f"--{name.replace('_', '-')}" for name in given if name in FOREIGN[found]]:
-        raise InvalidRequest(f"Cases of the kind {found} have no use for {', '.join(foreign)}: leave it out.")
+    if inapplicable := [f"--{name.replace('_', '-')}" for name in given if name in INAPPLICABLE[found]]:
+        raise InvalidRequest(f"Cases of the kind {found} have no use for {', '.join(inapplicable)}: leave it out.")
     return files, found
 
 
 def evaluate_scope(
-    kind: "Kind", files: Sequence[Path], out: Path, editors: Sequence[str], choosing: "ScopeCaseSelection",
+    kind: "Kind", files: Sequence[Path], out: Path, editors: Sequence[str], selection: "ScopeCaseSelection",
     template: str, settings: Mapping[str, Any], *, decisions: bool,
 ) -> None:  # fmt: skip
     """Evaluate scopes. Raises InvalidRequest for cases that cannot be read, before a model is loaded."""
@@ -66,13 +66,13 @@ def evaluate_scope(
     for name in editors:
         check_editor(name)
     if "{}" not in template:
-        raise InvalidRequest(f"The template {template!r} has no {{}}: it stands where the question goes.")
-    plan = TrialPlan(trials=_trials(kind, files, choosing), template=template, decisions=decisions)
+        raise InvalidRequest(f"The template {template!r} has no {{}}: write it where the question goes.")
+    plan = TrialPlan(trials=_trials(kind, files, selection), template=template, decisions=decisions)
     found = read_settings(dict(settings))
     options = {
-        "kind": kind, "files": [file.name for file in files], "edits": choosing.edits, "half": choosing.half,
-        "seed": choosing.seed, "where": dict(choosing.where), "known": list(choosing.known), "ask": choosing.ask,
-        "traffic": choosing.traffic, "traffic_from": choosing.traffic_from, "template": template,
+        "kind": kind, "files": [file.name for file in files], "edits": selection.edits, "half": selection.half,
+        "seed": selection.seed, "where": dict(selection.where), "known": list(selection.known), "ask": selection.ask,
+        "traffic": selection.traffic, "traffic_from": selection.traffic_from, "template": template,
         "decisions": decisions, "model": settings.get("model"), "device": found.device, "dtype": found.dtype,
         "contents": [digest(file.read_bytes()) for file in files],
     }  # fmt: skip
@@ -80,7 +80,7 @@ def evaluate_scope(
         with opened(out) as folder, Interruption() as stopping:
             folder.check(options)
             for name in editors:
-                asyncio.run(_run(kind, name, plan, folder, settings, options, choosing.traffic, stopping))
+                asyncio.run(_run(kind, name, plan, folder, settings, options, selection.traffic, stopping))
                 if stopping.number is not None:
                     break
             _show(kind, folder)
@@ -98,11 +98,11 @@ def digest(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()[:16]
 
 
-def _trials(kind: "Kind", files: Sequence[Path], choosing: "ScopeCaseSelection") -> "list[Trial]":
+def _trials(kind: "Kind", files: Sequence[Path], selection: "ScopeCaseSelection") -> "list[Trial]":
     from app.evaluation import conversations, pairs, support
 
     makers = {"support": support.trials_of, "pairs": pairs.trials_of, "conversations": conversations.trials_of}
-    return makers[kind](files, choosing)
+    return makers[kind](files, selection)
 
 
 async def _run(
@@ -114,7 +114,7 @@ async def _run(
 
     mark = name.replace("/", "-")
     store = f"sqlite:///{folder.path / mark}.db"
-    service = await stand_up(read_settings({**settings, "store": store, "recent_prompts": traffic}))
+    service = await started_service(read_settings({**settings, "store": store, "recent_prompts": traffic}))
     results = folder.results()
 
     def keep(figures: list[dict[str, Any]]) -> None:
@@ -155,4 +155,6 @@ def _show(kind: "Kind", folder: "Folder") -> None:
     for line in trial_report.notes_of(results):
         render.say(line)
     (folder.path / TABLES).write_text(trial_report.markdown(kind, results), encoding="utf-8")
-    render.say(f"{folder.path / RESULTS} and {folder.path / TABLES} hold the rest, questions that went wrong among it.")
+    render.say(
+        f"{folder.path / RESULTS} and {folder.path / TABLES} hold the rest, such as the questions that went wrong."
+    )

@@ -14,7 +14,7 @@ from rich.progress import Progress
 from app.cli import render
 from app.cli.exits import Exit
 from app.cli.options import Json
-from app.cli.serve import stand_up
+from app.cli.serve import started_service
 from app.cli.settings import read_settings
 from app.cli.store import new_file, opened
 from app.domain.edit import Edit, EditRequest
@@ -193,7 +193,7 @@ def run_service(work: Any, given: dict[str, Any]) -> None:
     settings = read_settings({name: value for name, value in given.items() if value is not None})
 
     async def whole() -> None:
-        service = await stand_up(settings)
+        service = await started_service(settings)
         try:
             await work(service)
         finally:

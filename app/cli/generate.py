@@ -17,9 +17,9 @@ def generate(
     max_new_tokens: Annotated[int | None, typer.Option(help="The most tokens to answer with.")] = None,
     temperature: Annotated[float | None, typer.Option(help="Sample with this temperature; greedy if left out.")] = None,
     seed: Annotated[int | None, typer.Option(help="Makes a sampled answer repeatable.")] = None,
-    no_edits: Annotated[bool, typer.Option("--no-edits", help="What the model says without any edit.")] = False,
+    no_edits: Annotated[bool, typer.Option("--no-edits", help="Answer without any edit.")] = False,
     revision: Annotated[int | None, typer.Option(help="See the edits as they were at this revision.")] = None,
-    namespace: Annotated[str | None, typer.Option(help="Whose edits to see.")] = None,
+    namespace: Annotated[str | None, typer.Option(help="The namespace whose edits are seen.")] = None,
     details: Annotated[bool, typer.Option("--details", help="Show what answered, and why.")] = False,
     stream: Annotated[bool, typer.Option("--stream", help="Show each token as it comes.")] = False,
     json_: Json = False,
@@ -56,17 +56,17 @@ def generate(
             return
         typer.echo(render.plain(answer["generated_text"]).strip())  # the leading blank is for programs
     if details:
-        how_it_came(answer["details"])
+        print_details(answer["details"])
 
 
 def _why(hit: dict[str, Any]) -> str:
-    """The reason in words; for editors as published, which give none, the signals."""
+    """The reason in words, or the signals of editors as published, which give no reason."""
     if hit.get("why"):
         return str(hit["why"])
     return ", ".join(f"{name} {s['value']:.4g} (bound {s['bound']:.4g})" for name, s in hit["signals"].items())
 
 
-def how_it_came(found: dict[str, Any]) -> None:
+def print_details(found: dict[str, Any]) -> None:
     """Print the details of an answer."""
     grid = Table.grid(padding=(0, 2))
     grid.add_column(style="bold", no_wrap=True)
@@ -80,6 +80,6 @@ def how_it_came(found: dict[str, Any]) -> None:
         grid.add_row("in scope, target not given", render.line(f"{hit['id']} ({hit['editor']}) {_why(hit)}"))
     if not found["edits"] and not found["not_given"]:
         grid.add_row("answered by", "the base model")
-    if near := found.get("nearest"):
-        grid.add_row("nearest edit", render.line(f"{near['id']} ({near['editor']}) {_why(near)}"))
+    if nearest := found.get("nearest"):
+        grid.add_row("nearest edit", render.line(f"{nearest['id']} ({nearest['editor']}) {_why(nearest)}"))
     render.out().print(grid)

@@ -1,4 +1,4 @@
-"""`errata serve`: settings, an address, a model, a server. Imports torch late; independent of the routes."""
+"""`errata serve`: settings, an address, a model, a server. Imports torch late; knows no route."""
 
 import asyncio
 import errno
@@ -33,17 +33,18 @@ DROP_S = 2.0
 """The time after the end of all work, in seconds, at which connections still open are closed: their clients do not
 read."""
 LAST_RESORT_S = 10
-"""The further time, in seconds, after which uvicorn gives up."""
+"""The further time, in seconds, after which uvicorn stops waiting."""
 
 
 def serve(
     model: Annotated[str | None, setting("model", "A folder, GGUF file or hub name, `smollm2` or `demo`.")] = None,
     served_model_name: Annotated[
-        str | None, setting("served_model_name", "What clients call the model.", default="the last part of --model")
+        str | None,
+        setting("served_model_name", "The name by which clients call the model.", default="the last part of --model"),
     ] = None,
     host: Annotated[str | None, setting("host", "Address to listen on.")] = None,
     port: Annotated[int | None, setting("port", "Port to listen on; 0 takes a free one.")] = None,
-    store: Annotated[str | None, setting("store", "Where the log lives; memory:// keeps nothing.")] = None,
+    store: Annotated[str | None, setting("store", "URL of the log; memory:// keeps nothing.")] = None,
     engine: Annotated[str | None, setting("engine", "transformers, or vllm in an environment of its own.")] = None,
     device: Annotated[str | None, setting("device", "cpu, cuda, cuda:1 or auto.")] = None,
     dtype: Annotated[str | None, setting("dtype", "float32, bfloat16, float16 or auto.")] = None,
@@ -56,7 +57,7 @@ def serve(
         str | None, setting("log_format", "console, json, or auto: console on a terminal, JSON elsewhere.")
     ] = None,
     stop_grace_s: Annotated[
-        float | None, setting("stop_grace_s", "Seconds that answers and edits get to end in, once it is told to stop.")
+        float | None, setting("stop_grace_s", "Seconds that running answers and edits get to end after a stop signal.")
     ] = None,
     json_: Json = False,
 ) -> None:
@@ -96,7 +97,7 @@ def serve(
         except typer.Exit:
             raise
         except Exception as error:
-            _log.critical("The server ends by an error of its own", exc_info=error)
+            _log.critical("The server ends because of an internal error", exc_info=error)
             raise typer.Exit(int(Exit.FAILED)) from None
 
 
@@ -146,8 +147,8 @@ def build(settings: "Settings", tell: OnStep) -> "Service":
     return build_service(settings, tell=tell)
 
 
-async def stand_up(settings: "Settings") -> "Service":
-    """A service that has started, without HTTP."""
+async def started_service(settings: "Settings") -> "Service":
+    """Build a service and start it, without HTTP."""
     with StartProgress(Console(stderr=True, highlight=False)) as starting:
         service = build(settings, starting.tell)
         await service.start(starting.tell)
@@ -170,7 +171,7 @@ async def _run(
     from app.ui.app import pages
 
     loop, task = asyncio.get_running_loop(), asyncio.current_task()
-    gone = asyncio.Event()
+    leaving = asyncio.Event()
     app = create_app(
         service,
         max_body_bytes=settings.max_body_bytes,
@@ -180,12 +181,12 @@ async def _run(
         trusted_proxies=settings.trusted_proxies,
         starting=starting.tell,
         started=settle,
-        pages=partial(pages, leaving=gone),
+        pages=partial(pages, leaving=leaving),
     )
     grace_s, programs = settings.stop_grace_s, as_json(settings.log_format)
 
-    def tell(said: str, **fields: float) -> None:
-        _log.info(said, extra={"kind": "stop", **fields}) if programs else render.say(said)
+    def report_stop(message: str, **fields: float) -> None:
+        _log.info(message, extra={"kind": "stop", **fields}) if programs else render.say(message)
 
     config = uvicorn.Config(
         app,
@@ -205,21 +206,21 @@ async def _run(
         task.cancel()
 
     def leave() -> None:
-        gone.set()  # otherwise streams without an end of their own would delay the stop
+        leaving.set()  # otherwise streams without an end of their own would delay the stop
         server.leave()
         counts = service.work_in_progress.count("answer"), service.work_in_progress.count("edit"), server.open_requests
-        said = farewell(*counts, grace_s, shutdown.number)
-        tell(said, **dict(zip(("answers", "edits", "requests"), counts, strict=True)), seconds=grace_s)
+        message = farewell(*counts, grace_s, shutdown.number)
+        report_stop(message, **dict(zip(("answers", "edits", "requests"), counts, strict=True)), seconds=grace_s)
         loop.call_later(grace_s, service.cut_short)
         loop.call_later(grace_s + DROP_S, server.drop_connections)
 
     shutdown.on_loop(stop_starting)
-    # the app's life is entered here and not by uvicorn, so that a failed start shows an error, not a traceback
+    # the app's lifespan is entered here and not by uvicorn, so that a failed start shows an error, not a traceback
     async with app.router.lifespan_context(app):
         starting.stop()
         if not (_is_loopback(listener) or service.records.ledger.keys or settings.allow_anonymous):
             raise InvalidRequest(
-                f"Whoever reaches {settings.host} could edit the model: make a key first (errata keys create --role "
+                f"Anyone who reaches {settings.host} could edit the model: make a key first (errata keys create --role "
                 f"admin --name you), or set ERRATA_ALLOW_ANONYMOUS=true if something else keeps strangers out."
             )
         shutdown.on_loop(leave)
@@ -260,7 +261,7 @@ def _greet(status: "Status", listener: socket.socket, seconds: float) -> None:
 
 def _exam_of(status: "Status") -> str:
     judge = status.judge
-    return "has passed its exam" if judge.state == "serving" else f"not asked: {judge.why_not} (errata scope exam)"
+    return "has passed its exam" if judge.state == "serving" else f"not used: {judge.why_not} (errata scope exam)"
 
 
 def _is_loopback(listener: socket.socket) -> bool:

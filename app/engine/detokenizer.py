@@ -23,7 +23,7 @@ class Detokenizer:
         *,
         drops_blank: bool = False,
     ) -> None:
-        """`drops_blank`: the answer's leading white space already stands in the prompt and is dropped."""
+        """`drops_blank`: the prompt already ends with the answer's leading white space, which is dropped."""
         self._decode, self._drops_blank = decode, drops_blank
         self._stop = tuple(stop)
         self._ids: list[int] = list(prompt[-CONTEXT_TOKENS:])

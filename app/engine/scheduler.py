@@ -81,8 +81,8 @@ class Scheduler:
         return self._room_tokens is None or not held or held + sequence.most_tokens <= self._room_tokens
 
     def _prefill(self, sequences: list[Sequence], most: int) -> Batch:
-        """As many of the oldest sequences as fit into `most` tokens when padded to the longest piece, at least one.
-        While streams decode, `most` is a single chunk, since they wait for it."""
+        """A batch of the oldest sequences, as many as fit into `most` tokens when padded to the longest piece, but at
+        least one. While streams decode, `most` is a single chunk, since they wait for it."""
         pieces = [s.piece(self._chunk_tokens) for s in sequences]
         longest = count = 0
         for piece in pieces:

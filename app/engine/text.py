@@ -17,8 +17,8 @@ _BYTE = re.compile(r"<0x([0-9A-Fa-f]{2})>")
 _BYTE_OF = {char: byte for byte, char in bytes_to_unicode().items()}  # type: ignore[no-untyped-call]
 """Character -> byte in byte-level tokenizers."""
 CHARACTERS_PER_TOKEN = 8
-"""More characters per token than most texts have. Of a prompt that exceeds it for a whole sequence, a beginning is
-tokenised first."""
+"""More characters per token than most texts have. A prompt that is longer than a sequence of such tokens is checked by
+its beginning first."""
 
 
 class TextCodec:
@@ -105,8 +105,8 @@ class TextCodec:
             return (self.controls.plain(prompt),)
         found: list[str] = []
         for piece in prompt[: start - len(header)].split(header)[1:]:
-            asked, _, answered = piece.partition(footer)
-            found += [self._plain(asked), self._plain(answered)]
+            user, _, model = piece.partition(footer)
+            found += [self._plain(user), self._plain(model)]
         return (*found, self.controls.plain(prompt[start:end]))
 
     def _plain(self, text: str) -> str:
@@ -125,13 +125,13 @@ class TextCodec:
     def _turn(self) -> tuple[str, str]:
         """The texts that the chat template writes before and after the last user turn; empty strings without a
         template."""
-        asked, said = "XQUESTIONX", "XANSWERX"
+        question, answer = "XQUESTIONX", "XANSWERX"
         try:
-            first = self._rendered([{"role": "user", "content": asked}])
+            first = self._rendered([{"role": "user", "content": question}])
             later = self._rendered(
-                [{"role": r, "content": c} for r, c in (("user", "?"), ("assistant", said), ("user", asked))]
+                [{"role": r, "content": c} for r, c in (("user", "?"), ("assistant", answer), ("user", question))]
             )
-            (before, footer), header = first.split(asked), later.split(said)[1].split(asked)[0]
+            (before, footer), header = first.split(question), later.split(answer)[1].split(question)[0]
         except (InvalidRequest, ValueError, IndexError):  # no template, or one that alters its input
             return "", ""
         pairs = takewhile(lambda pair: pair[0] == pair[1], zip(reversed(before), reversed(header), strict=False))

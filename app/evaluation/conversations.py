@@ -39,10 +39,10 @@ def _histories(row: Mapping[str, Any], name: str) -> tuple[Messages, ...]:
     return tuple(messages_in(each, name) for each in row[name])
 
 
-def trials_of(files: Sequence[Path], choosing: ScopeCaseSelection) -> list[Trial]:
+def trials_of(files: Sequence[Path], selection: ScopeCaseSelection) -> list[Trial]:
     """A single trial, in which each edit has a namespace of its own. Raises InvalidRequest."""
-    rows = read(files, "conversations", choosing.where, conversation_of)
-    conversations = chosen(rows, choosing, lambda each: each.half)
+    rows = read(files, "conversations", selection.where, conversation_of)
+    conversations = chosen(rows, selection, lambda each: each.half)
     edits = [
         EditSpec(namespace=f"conversation-{at}", messages=each.messages, target=each.target)
         for at, each in enumerate(conversations)

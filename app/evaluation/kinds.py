@@ -37,13 +37,13 @@ class ScopeCaseSelection:
     seed: int = 0
     where: Mapping[str, str] = field(default_factory=dict)
     known: Sequence[int] = (1, 5, 10)
-    """Numbers of utterances that each edit knows; each number makes a trial."""
+    """Numbers of utterances that each edit is given; each number makes a trial."""
     ask: int = 1_000
-    """Maximum number of utterances asked of the edits' intents, and likewise of other intents."""
+    """Maximum number of questions from the edits' intents, and the same for other intents."""
     traffic: int = 0
-    """Number of utterances that the namespace knows as recent prompts."""
+    """Number of utterances that the namespace has as recent prompts."""
     traffic_from: Literal["others", "all"] = "others"
-    """True if traffic is drawn only from intents without an edit (`others`) or from all."""
+    """The intents that traffic is drawn from: those without an edit (`others`), or all."""
 
 
 def kind_of(files: Sequence[Path]) -> Kind:
@@ -84,23 +84,23 @@ def read(
     return found
 
 
-def chosen(rows: Sequence[T], choosing: ScopeCaseSelection, half: Callable[[T], Half]) -> list[T]:
+def chosen(rows: Sequence[T], selection: ScopeCaseSelection, half: Callable[[T], Half]) -> list[T]:
     """Rows of the selected half, shuffled by the seed and limited in number. Raises InvalidRequest if none is left."""
-    left = [row for row in rows if choosing.half in (None, half(row))]
+    left = [row for row in rows if selection.half in (None, half(row))]
     if not left:
         raise InvalidRequest("No row of the files is left: loosen --where, or leave --half out.")
-    Random(choosing.seed).shuffle(left)
-    return left[: choosing.edits]
+    Random(selection.seed).shuffle(left)
+    return left[: selection.edits]
 
 
 def half_in(row: Mapping[str, Any], name: str) -> Half:
     """The half that a row names; without one, the hash of `name` decides."""
-    said = row.get("half")
-    if said is None:
+    named = row.get("half")
+    if named is None:
         return half_of(name)
-    if said not in NAMES:
-        raise ValueError(f"`half` must be one of {', '.join(NAMES)}, not {said!r}")
-    return NAMES[said]
+    if named not in NAMES:
+        raise ValueError(f"`half` must be one of {', '.join(NAMES)}, not {named!r}")
+    return NAMES[named]
 
 
 def text_in(row: Mapping[str, Any], name: str) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 
 from app.evaluation.candidates import ROUNDS, Candidate
 from app.evaluation.cases import Case
-from app.evaluation.outcomes import Outcome, alike, cost_of, not_carried, standing_of
+from app.evaluation.outcomes import Outcome, cost_of, normalised, not_carried, not_superseded
 from app.evaluation.questioner import Questioner, perplexity
 from app.evaluation.scores import Tally, is_exact, tally
 from app.evaluation.slices import paraphrase_slice, slices_of
@@ -73,11 +73,11 @@ class Measurement:
 
     def without_asking(self, outcomes: Sequence[Outcome]) -> dict[str, Any]:
         """Figures known from making the edits, without asking anything."""
-        standing = standing_of(outcomes)
+        present = not_superseded(outcomes)
         return {
             "edits": len(outcomes),
             "refused": sum(outcome.made.problem is not None for outcome in outcomes),
-            "superseded": len(outcomes) - len(standing),
+            "superseded": len(outcomes) - len(present),
             "replaced_unnamed": sum(len(outcome.made.replaced) for outcome in outcomes),
             "SR": tally(outcome.right and not outcome.refused for outcome in outcomes),
             "GR": tally(right and not outcome.refused for outcome in outcomes for right in outcome.paraphrases),
@@ -91,10 +91,10 @@ class Measurement:
     def _parts(self, outcomes: Sequence[Outcome], *, last: bool) -> list[FigureGroup]:
         """The parts in order of importance: if time is short, the last ones are left out."""
         rng = random.Random(f"{self._seed}/{len(outcomes)}")
-        standing = asked = standing_of(outcomes)
-        if len(standing) > self._extent.edits:
-            asked = sorted(rng.sample(standing, self._extent.edits), key=standing.index)
-        first, everyone = standing[:FIRST_EDITS], [outcome.case for outcome in standing]
+        present = asked = not_superseded(outcomes)
+        if len(present) > self._extent.edits:
+            asked = sorted(rng.sample(present, self._extent.edits), key=present.index)
+        first, everyone = present[:FIRST_EDITS], [outcome.case for outcome in present]
 
         def count(extent: QuestionLimits) -> int:
             return min(extent.edits, len(asked))
@@ -210,15 +210,15 @@ class Measurement:
         }
 
     async def _locality(
-        self, standing: Sequence[Case], cases: Sequence[Case], extent: QuestionLimits, rng: random.Random
+        self, present: Sequence[Case], cases: Sequence[Case], extent: QuestionLimits, rng: random.Random
     ) -> dict[str, Any]:
         """Locality by kind. Prompts that some edit asks in the same words are excluded; prompts too long for the model
         are counted apart."""
-        edited = {alike(p) for case in standing for p in (case.prompt, *case.paraphrases)}
+        edited = {normalised(p) for case in present for p in (case.prompt, *case.paraphrases)}
         unrelated = rng.sample(self._unrelated, min(extent.unrelated, len(self._unrelated)))
         asked = [(kind, p) for case in cases for kind, p in case.untouched[: extent.untouched]]
         asked = [(kind, p) for kind, p in (*asked, *(("unrelated", p) for p in unrelated))]
-        asked = [(kind, p) for kind, p in dict.fromkeys(asked) if alike(p) not in edited]
+        asked = [(kind, p) for kind, p in dict.fromkeys(asked) if normalised(p) not in edited]
         prompts = [prompt for _, prompt in asked]
         before, now = await self._questioner.bare(prompts), await self._candidate.answers(prompts)
         kinds: dict[str, Tally] = defaultdict(Tally)

@@ -1,4 +1,4 @@
-"""Outcomes of edits: which of them stand, what is asked about a case, what making them cost. Asks nothing itself."""
+"""Outcomes of edits: which were superseded later, which paraphrases count, and what the edits cost. Runs no model."""
 
 import statistics
 from collections import defaultdict
@@ -34,24 +34,24 @@ class Outcome:
 
 def not_carried(case: Case, given: int) -> tuple[str, ...]:
     """Paraphrases that the request did not contain, neither among its first `given` ones nor word for word."""
-    given_texts = {alike(text) for text in (case.prompt, *case.paraphrases[:given])}
-    return tuple(text for text in case.paraphrases[given:] if alike(text) not in given_texts)
+    given_texts = {normalised(text) for text in (case.prompt, *case.paraphrases[:given])}
+    return tuple(text for text in case.paraphrases[given:] if normalised(text) not in given_texts)
 
 
-def alike(prompt: str) -> str:
+def normalised(prompt: str) -> str:
     """Normalises white space, which makes no difference between prompts."""
     return " ".join(prompt.split())
 
 
-def standing_of(outcomes: Sequence[Outcome]) -> list[Outcome]:
+def not_superseded(outcomes: Sequence[Outcome]) -> list[Outcome]:
     """Edits that no later edit has superseded, whether by name, by the same prompt or by a conflict. Rejected edits are
     kept and counted as failures."""
     replaced = {edit_id for outcome in outcomes for edit_id in outcome.made.replaced}
     corrected: dict[str | None, int] = {}
-    asked: dict[str, int] = {}
+    last_of_prompt: dict[str, int] = {}
     for at, outcome in enumerate(outcomes):
         if outcome.made.problem is None:
-            corrected[outcome.case.overwrites] = asked[alike(outcome.case.prompt)] = at
+            corrected[outcome.case.overwrites] = last_of_prompt[normalised(outcome.case.prompt)] = at
     corrected.pop(None, None)
     return [
         outcome
@@ -59,7 +59,7 @@ def standing_of(outcomes: Sequence[Outcome]) -> list[Outcome]:
         if outcome.case.id not in corrected
         and outcome.made.edit_id not in replaced
         and corrected.get(outcome.case.overwrites, at) <= at
-        and asked.get(alike(outcome.case.prompt), at) <= at
+        and last_of_prompt.get(normalised(outcome.case.prompt), at) <= at
     ]
 
 

@@ -42,10 +42,10 @@ def pair_of(row: Mapping[str, Any]) -> Pair:
     )
 
 
-def trials_of(files: Sequence[Path], choosing: ScopeCaseSelection) -> list[Trial]:
+def trials_of(files: Sequence[Path], selection: ScopeCaseSelection) -> list[Trial]:
     """One trial with prompt and target only and, if any row has paraphrases or counter-examples, one whose requests
     carry them. Each edit has a namespace of its own. Raises InvalidRequest."""
-    pairs = chosen(read(files, "pairs", choosing.where, pair_of), choosing, lambda pair: pair.half)
+    pairs = chosen(read(files, "pairs", selection.where, pair_of), selection, lambda pair: pair.half)
     any_given = any(pair.paraphrases or pair.counter_examples for pair in pairs)
     return [_trial(pairs, ticked=ticked) for ticked in ((False, True) if any_given else (False,))]
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from app.evaluation.candidates import Candidate, EditAttempt
 from app.evaluation.cases import Case
-from app.evaluation.outcomes import Outcome, alike, cost_of, not_carried, standing_of
+from app.evaluation.outcomes import Outcome, cost_of, normalised, not_carried, not_superseded
 from app.evaluation.questioner import Questioner
 from app.evaluation.scores import tally
 from app.evaluation.teacher_forcing import locality_match, token_match
@@ -86,11 +86,11 @@ class PaperMeasurement:
         return sum(part.questions(self._extent) for part in self._parts(outcomes))
 
     def _parts(self, outcomes: Sequence[Outcome]) -> list[FigureGroup]:
-        standing = standing_of(outcomes)
-        edited = {alike(prompt) for each in standing for prompt in (each.case.prompt, *each.case.paraphrases)}
+        present = not_superseded(outcomes)
+        edited = {normalised(prompt) for each in present for prompt in (each.case.prompt, *each.case.paraphrases)}
 
         def some(extent: QuestionLimits) -> list[Outcome]:
-            return spread(standing, extent.edits)
+            return spread(present, extent.edits)
 
         def rephrased(extent: QuestionLimits) -> list[tuple[str, str]]:
             return [
@@ -101,7 +101,7 @@ class PaperMeasurement:
 
         def untouched(extent: QuestionLimits) -> list[str]:
             found = (prompt for each in some(extent) for _, prompt in each.case.untouched[: extent.untouched])
-            return [prompt for prompt in dict.fromkeys(found) if alike(prompt) not in edited]
+            return [prompt for prompt in dict.fromkeys(found) if normalised(prompt) not in edited]
 
         def part(name: str, questions: Callable[[QuestionLimits], float], measure: Measure) -> FigureGroup:
             async def measured(extent: QuestionLimits) -> dict[str, Any]:

@@ -75,21 +75,21 @@ def slices_of(results: Results) -> tuple[list[str], list[list[str]]]:
 
 
 def notes_of(results: Results) -> list[str]:
-    """One line per candidate and step for what time was too short for."""
+    """One line per candidate and step that the time limit cut down."""
     found = []
     for name, steps in results.items():
         for figures in steps:
             at = f"{name}, after {figures['edits']} edits"
             if fitted := figures.get("fitted"):
                 shares = ", ".join(f"{100 * share:.0f} % of {part}" for part, share in fitted.items())
-                found.append(f"{at}: fitted to the time, asked were {shares}.")
+                found.append(f"{at}: cut down to the time limit; {shares} was measured.")
             if missing := figures.get("incomplete"):
-                found.append(f"{at}: incomplete, not measured were {', '.join(missing)}.")
+                found.append(f"{at}: incomplete; {', '.join(missing)} was not measured.")
     return found
 
 
 def last_steps(results: Results) -> list[int]:
-    """Numbers of edits at which candidates were measured last: a single one unless time limits made them differ."""
+    """Numbers of edits at the candidates' last measurements: a single one unless time limits made them differ."""
     return sorted({steps[-1]["edits"] for steps in results.values() if steps})
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from app.domain.errors import InvalidRequest
 from app.evaluation.case_selection import half_of
 from app.evaluation.kinds import ScopeCaseSelection, read, text_in
-from app.evaluation.outcomes import alike
+from app.evaluation.outcomes import normalised
 from app.evaluation.trials import EditSpec, Trial, TrialQuestion, turn
 
 EDITS = 50
@@ -29,48 +29,48 @@ def utterance_of(row: Mapping[str, Any]) -> Utterance:
     return Utterance(text_in(row, "text"), None if row["intent"] is None else text_in(row, "intent"))
 
 
-def trials_of(files: Sequence[Path], choosing: ScopeCaseSelection) -> list[Trial]:
+def trials_of(files: Sequence[Path], selection: ScopeCaseSelection) -> list[Trial]:
     """One trial per number of known utterances; all edit the same intents and ask the same questions. Raises
     InvalidRequest."""
-    utterances = read(files, "support", choosing.where, utterance_of)
-    utterances = list({alike(each.text).casefold(): each for each in reversed(utterances)}.values())[::-1]
-    random = Random(choosing.seed)
+    utterances = read(files, "support", selection.where, utterance_of)
+    utterances = list({normalised(each.text).casefold(): each for each in reversed(utterances)}.values())[::-1]
+    random = Random(selection.seed)
     random.shuffle(utterances)
-    most = max(choosing.known)
-    intents = _intents(utterances, choosing, most)
+    most = max(selection.known)
+    intents = _intents(utterances, selection, most)
     known = {intent: _of(utterances, intent)[:most] for intent in intents}
-    own = _asked_of(utterances, intents, most, choosing.ask)
+    own = _asked_of(utterances, intents, most, selection.ask)
     others = [each for each in utterances if each.intent not in known]
-    others, rest = others[: choosing.ask], others[choosing.ask :]
-    if choosing.traffic_from == "all":
+    others, rest = others[: selection.ask], others[selection.ask :]
+    if selection.traffic_from == "all":
         known_texts = {each.text for each in own} | {each.text for texts in known.values() for each in texts}
         rest += [each for each in utterances if each.intent in known and each.text not in known_texts]
         random.shuffle(rest)
-    if len(rest) < choosing.traffic:
+    if len(rest) < selection.traffic:
         raise InvalidRequest(
-            f"--traffic {choosing.traffic} is more than the {len(rest)} utterances that are left, which are neither "
+            f"--traffic {selection.traffic} is more than the {len(rest)} utterances that are left, which are neither "
             "known to an edit nor asked: lower it, --ask or --edits."
         )
-    traffic = rest[: choosing.traffic]
-    trials = [_trial(count, known, own, others, traffic) for count in choosing.known]
-    return [replace(trial, others=choosing.traffic_from == "others") for trial in trials]
+    traffic = rest[: selection.traffic]
+    trials = [_trial(count, known, own, others, traffic) for count in selection.known]
+    return [replace(trial, others=selection.traffic_from == "others") for trial in trials]
 
 
-def _intents(utterances: Sequence[Utterance], choosing: ScopeCaseSelection, most: int) -> list[str]:
+def _intents(utterances: Sequence[Utterance], selection: ScopeCaseSelection, most: int) -> list[str]:
     """The intents that get an edit; each has utterances beyond the known ones."""
     counts: dict[str, int] = {}
     for each in utterances:
         if each.intent is not None:
             counts[each.intent] = counts.get(each.intent, 0) + 1
     able = sorted(intent for intent, count in counts.items() if count > most)
-    able = [intent for intent in able if choosing.half in (None, half_of(intent))]
-    wanted = choosing.edits or min(EDITS, (len(able) + 1) // 2)
+    able = [intent for intent in able if selection.half in (None, half_of(intent))]
+    wanted = selection.edits or min(EDITS, (len(able) + 1) // 2)
     if not able or wanted > len(able):
         raise InvalidRequest(
             f"The rows have {len(able)} intents with more than {most} utterances, and {wanted or 1} edits are wanted: "
             "lower --edits or --known, loosen --where, or leave --half out."
         )
-    return Random(choosing.seed).sample(able, wanted)
+    return Random(selection.seed).sample(able, wanted)
 
 
 def _of(utterances: Sequence[Utterance], intent: str) -> list[Utterance]:

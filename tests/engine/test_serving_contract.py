@@ -30,8 +30,8 @@ WAIT_S = 120
 
 
 @dataclass
-class Asked:
-    """A request, and what arrives of it."""
+class SentRequest:
+    """A request that was sent, and the items of its answer that arrive."""
 
     sequence: Any
     arrived: "queue.SimpleQueue[Any]"
@@ -61,7 +61,7 @@ class Served:
         self.owner.start()
         self.owner.load("e1@1", "grace", fitted).result(WAIT_S)
 
-    def ask(self, prompts: list[str], edition: Edition = NOTHING, **parameters: Any) -> list[Asked]:
+    def ask(self, prompts: list[str], edition: Edition = NOTHING, **parameters: Any) -> list[SentRequest]:
         arrived: list[queue.SimpleQueue[Any]] = [queue.SimpleQueue() for _ in prompts]
         given = GenerationParameters(**{"max_new_tokens": 60, **parameters})
         sequences = self.owner.generate(
@@ -72,7 +72,7 @@ class Served:
             [self.engine.ready(prompt, edition) for prompt in prompts],
             time.monotonic(),
         ).result(WAIT_S)
-        return [Asked(*each) for each in zip(sequences, arrived, strict=True)]
+        return [SentRequest(*each) for each in zip(sequences, arrived, strict=True)]
 
     def say(self, prompt: str, edition: Edition = NOTHING, **parameters: Any) -> Generation:
         return self.ask([prompt], edition, **parameters)[0].generation()

@@ -1,4 +1,4 @@
-"""What is counted, of answers that are given beforehand: no model is asked."""
+"""Measurements of canned answers: what counts as right, unchanged, incomplete. No model runs."""
 
 import asyncio
 from collections.abc import Mapping, Sequence
@@ -20,8 +20,8 @@ from app.evaluation.teacher_forcing import locality_match
 from app.evaluation.time_limit import SCORED, QuestionLimits, TimeLimit
 
 
-class Told:
-    """Answers by prompt, `other` to all else; as a candidate, and as the bare model."""
+class CannedAnswers:
+    """Canned answers by prompt, and `other` to any other prompt. Serves as a candidate and as the bare model."""
 
     held_bytes = 0
 
@@ -59,7 +59,12 @@ def outcome(case: Case, problem: str | None = None, **more: Any) -> Outcome:
 
 
 def measured(
-    outcomes: Sequence[Outcome], now: Told, bare: Told | None = None, *, last: bool = True, **more: Any
+    outcomes: Sequence[Outcome],
+    now: CannedAnswers,
+    bare: CannedAnswers | None = None,
+    *,
+    last: bool = True,
+    **more: Any,
 ) -> dict[str, Any]:
     fields: dict[str, Any] = {
         "held_out": ["The sea is"],
@@ -69,13 +74,13 @@ def measured(
         "extent": QuestionLimits(),
         "seed": 0,
     }
-    measuring = Measurement(now, bare or Told({}), **fields | more)  # type: ignore[arg-type]
+    measuring = Measurement(now, bare or CannedAnswers({}), **fields | more)  # type: ignore[arg-type]
     return asyncio.run(measuring.at(outcomes, last=last))
 
 
 def test_a_refused_edit_fails_whatever_the_model_answers() -> None:
     cases = [case(at, paraphrases=(f"It is said: {at}",)) for at in (1, 2)]
-    knowing = Told({}, other="so it is")
+    knowing = CannedAnswers({}, other="so it is")
     figures = measured([outcome(cases[0]), outcome(cases[1], "InvalidRequest: too long")], knowing)
     half = {"share": 0.5, "right": 1, "asked": 2}
     for name in ("exact", "contains", "generality", "generality_contains", "first_100", "SR", "GR", "ER", "ERR"):
@@ -90,14 +95,14 @@ def test_a_refused_edit_fails_whatever_the_model_answers() -> None:
 
 
 def test_a_refused_edit_fails_too_where_its_answer_was_begun() -> None:
-    figures = measured([outcome(case(1)), outcome(case(2), "refused")], Told({}, other="it is"))
+    figures = measured([outcome(case(1)), outcome(case(2), "refused")], CannedAnswers({}, other="it is"))
     assert figures["modes"]["continued"] == {"share": 0.5, "right": 1, "asked": 2}
 
 
 @pytest.mark.parametrize(("edits", "tenths"), [(3, 3), (10, 10), (19, 10), (918, 10)])
 def test_retention_is_by_tenths_and_leaves_no_edit_out(edits: int, tenths: int) -> None:
     cases = [case(at) for at in range(edits)]
-    holding = Told({each.prompt: "so it is" for each in cases[:-1]})
+    holding = CannedAnswers({each.prompt: "so it is" for each in cases[:-1]})
     figures = measured([outcome(each) for each in cases], holding, last=False)
     assert len(figures["retention"]) == tenths
     assert figures["retention"][:-1] == [1.0] * (tenths - 1)
@@ -108,14 +113,14 @@ def test_what_the_request_says_is_no_paraphrase_of_it() -> None:
     same = case(1, paraphrases=("told", " told ", "The 1  is", "another"))
     assert not_carried(same, 0) == ("told", " told ", "another")
     assert not_carried(same, 1) == ("another",)
-    figures = measured([outcome(same)], Told({"The 1 is": "so it is"}), given=1)
+    figures = measured([outcome(same)], CannedAnswers({"The 1 is": "so it is"}), given=1)
     assert figures["generality"] == {"share": 0.0, "right": 0, "asked": 1}
 
 
 def test_what_the_model_cannot_take_is_not_counted_as_unchanged() -> None:
     long = case(1, untouched=(("near", "long"), ("near", "short"), ("far", "long too")))
-    bare = Told({"long": None, "long too": None})
-    now = Told({"long": "from a cache", "long too": None})
+    bare = CannedAnswers({"long": None, "long too": None})
+    now = CannedAnswers({"long": "from a cache", "long too": None})
     figures = measured([outcome(long)], now, bare, last=False)
     one = {"share": 1.0, "right": 1, "asked": 1}
     assert figures["locality"] == {"near": one, "unrelated": one}
@@ -124,7 +129,7 @@ def test_what_the_model_cannot_take_is_not_counted_as_unchanged() -> None:
 
 
 def test_slices_that_the_model_cannot_take_are_not_counted_as_unchanged() -> None:
-    figures = measured([outcome(case(1))], Told({}, other=None), Told({}, other=None))
+    figures = measured([outcome(case(1))], CannedAnswers({}, other=None), CannedAnswers({}, other=None))
     assert not [name for name in figures["slices"] if "only" in name or "about" in name]
     assert (figures["locality_not_asked"], figures["slices_not_asked"]) == (1, 3)
     assert ["too long to be asked, not counted", "4"] in rows_of({"auto": [figures]}, 1)[1]
@@ -132,7 +137,7 @@ def test_slices_that_the_model_cannot_take_are_not_counted_as_unchanged() -> Non
 
 
 def test_sampling_draws_by_the_seed_of_the_plan() -> None:
-    now = Told({})
+    now = CannedAnswers({})
     measured([outcome(case(1))], now, seed=7)
     draws = [how.get("draw") for _, how in now.asked if how.get("temperature")]
     assert draws == [7, 7]
@@ -155,8 +160,8 @@ def test_each_prompt_has_a_draw_of_its_own() -> None:
     assert seeds["a"][3] is None
 
 
-class Forced(Told):
-    """Says of each token of a continuation whether it is the likeliest, bare and edited."""
+class Forced(CannedAnswers):
+    """For each token of a continuation, whether it is the likeliest: without edits (`bare`) and with them (`live`)."""
 
     def __init__(self, bare: Mapping[str, tuple[bool, ...]], live: Mapping[str, tuple[bool, ...]]) -> None:
         super().__init__(dict.fromkeys(bare, "an answer"))
@@ -220,7 +225,7 @@ def test_the_papers_figures_are_means_over_what_is_asked() -> None:
 
 
 class Slow(Forced):
-    """Each answer takes a second, and a score a fifth of one; after `ends` calls it is cancelled."""
+    """Each answer takes a second of its own clock, a score SCORED of one; after `ends` seconds it is cancelled."""
 
     def __init__(self, prompts: Sequence[str], ends: float = float("inf")) -> None:
         super().__init__(dict.fromkeys(prompts, (True, True)), dict.fromkeys(prompts, (True, True)))
@@ -247,7 +252,7 @@ class Slow(Forced):
 
 def papers_of(slow: Slow, seconds: float | None) -> tuple[PaperMeasurement, list[str], list[dict[str, Any]]]:
     kept: list[str] = []
-    told: list[dict[str, Any]] = []
+    reports: list[dict[str, Any]] = []
     time_limit = TimeLimit(seconds, slow.clock)
     time_limit.note(1, 1.0)
     any_slow: Any = slow
@@ -259,9 +264,9 @@ def papers_of(slow: Slow, seconds: float | None) -> tuple[PaperMeasurement, list
         {},
         lambda name, _: kept.append(name),
         time_limit,
-        lambda now: told.append({**now}),
+        lambda now: reports.append({**now}),
     )
-    return measuring, kept, told
+    return measuring, kept, reports
 
 
 CASES = [case(at, paraphrases=(f"It is said: {at}",), untouched=(("near", f"The lake {at}"),)) for at in range(100)]
@@ -270,7 +275,7 @@ PROMPTS = [prompt for each in CASES for prompt in (each.prompt, *each.paraphrase
 
 @pytest.mark.parametrize("seconds", [None, 1000.0, 120.0, 1.0])
 def test_the_papers_figures_keep_to_the_time_and_say_what_they_cut_down(seconds: float | None) -> None:
-    measuring, kept, told = papers_of(slow := Slow(PROMPTS), seconds)
+    measuring, kept, reports = papers_of(slow := Slow(PROMPTS), seconds)
     figures = asyncio.run(measuring.at([outcome(each) for each in CASES], last=True))
     if seconds in (None, 1000.0):
         assert measuring.questions([outcome(each) for each in CASES]) == pytest.approx(slow.now)
@@ -285,7 +290,7 @@ def test_the_papers_figures_keep_to_the_time_and_say_what_they_cut_down(seconds:
     else:
         assert (figures["asked"], figures["incomplete"]) == (2, ["locality", "exact"])
         assert any("incomplete" in note for note in notes_of({"grace/paper": [figures]}))
-    assert told[0]["incomplete"][-3:] == ["generality", "locality", "exact"]
+    assert reports[0]["incomplete"][-3:] == ["generality", "locality", "exact"]
 
 
 def test_the_papers_figures_that_are_there_outlast_a_cancellation() -> None:

@@ -1,4 +1,4 @@
-"""What a stop waits for: counted while it runs, drained, and ended with an error that says so."""
+"""Work in progress is counted while it runs; a stop waits for it, then ends it with an error that says so."""
 
 import asyncio
 
@@ -13,42 +13,42 @@ from tests.service.conftest import ORIGIN, serving
 
 def test_it_is_counted_by_kind_until_it_ends() -> None:
     async def story() -> None:
-        under_way = WorkInProgress(lambda: None)
-        with under_way.counted("answer"), under_way.counted("answer"), under_way.counted("edit"):
-            assert (under_way.count("answer"), under_way.count("edit")) == (2, 1)
-            assert not await under_way.drained(0.01)
-        assert (under_way.count("answer"), under_way.count("edit")) == (0, 0)
-        assert await under_way.drained(0)
+        work = WorkInProgress(lambda: None)
+        with work.counted("answer"), work.counted("answer"), work.counted("edit"):
+            assert (work.count("answer"), work.count("edit")) == (2, 1)
+            assert not await work.drained(0.01)
+        assert (work.count("answer"), work.count("edit")) == (0, 0)
+        assert await work.drained(0)
 
     asyncio.run(story())
 
 
 def test_an_edit_that_is_cut_short_ends_with_an_error_and_its_task_goes_on() -> None:
     async def story() -> None:
-        under_way = WorkInProgress(lambda: None)
+        work = WorkInProgress(lambda: None)
 
         async def edit() -> str:
-            with pytest.raises(RequestCancelled, match="stopping"), under_way.counted("edit"):
+            with pytest.raises(RequestCancelled, match="stopping"), work.counted("edit"):
                 await asyncio.Event().wait()
-            await asyncio.sleep(0)  # as whoever answers the client with the error does
+            await asyncio.sleep(0)  # as the code that answers the client with the error does
             return "answered"
 
         task = asyncio.create_task(edit())
         await asyncio.sleep(0)
-        under_way.cut_short()
-        under_way.cut_short()  # a second one changes nothing
+        work.cut_short()
+        work.cut_short()  # a second one changes nothing
         assert await task == "answered"
         assert not task.cancelling()
 
     asyncio.run(story())
 
 
-def test_who_cancels_an_edit_is_not_told_that_the_server_stops() -> None:
+def test_cancelling_an_edit_does_not_report_a_stop_of_the_server() -> None:
     async def story() -> None:
-        under_way = WorkInProgress(lambda: None)
+        work = WorkInProgress(lambda: None)
 
         async def edit() -> None:
-            with under_way.counted("edit"):
+            with work.counted("edit"):
                 await asyncio.Event().wait()
 
         task = asyncio.create_task(edit())

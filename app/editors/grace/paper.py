@@ -7,7 +7,7 @@ scope. `GraceOptions` has all of the paper's hyperparameters.
 
 The remaining differences: the target ends with end-of-text, as it is served; and each edit keeps a value of its own,
 trained from a random start, even if it shares a key. The newest value acts, where the paper trains the shared value
-again. This makes taking an edit out exact. Defects of the official code that are not reproduced: a prompt that is
+again. This makes the removal of an edit exact. Defects of the official code that are not reproduced: a prompt that is
 edited again loses to its old key by a tie, labels are compared by the mean of their token ids, a split widens a radius,
 a forward pass writes to the codebook, a scalar query position is wrong for batches, queries are decided anew at every
 generated token, and `cdist` runs in its inexact form.
@@ -131,14 +131,14 @@ class GracePaper(EditorBase):
                 torch.autograd.backward(loss)
                 optimiser.step()
         correct = ((logits.argmax(-1) == batch.target) | ~batch.real).all(1).tolist()
-        least = torch.exp(-nll.detach().view_as(batch.real)).masked_fill(~batch.real, 1.0).amin(1).tolist()
+        lowest = torch.exp(-nll.detach().view_as(batch.real)).masked_fill(~batch.real, 1.0).amin(1).tolist()
         return [
             Fitted(
                 learned={
                     "target_ids": list(request.target_ids),
                     "steps": options.steps,
                     "converged": correct[index],
-                    "probability": round(least[index], 6),
+                    "probability": round(lowest[index], 6),
                 },
                 tensors={"key": queries[index].cpu(), "value": value.detach()[index].cpu()},
             )

@@ -34,8 +34,8 @@ value that also holds after unrelated questions holds there too."""
 
 
 def build(foundation: Foundation) -> "Grace":
-    every = max(1, len(foundation.bank_ids) // GENERIC_CONTEXTS)
-    generic = foundation.bank_ids[every // 2 :: every][:GENERIC_CONTEXTS]
+    stride = max(1, len(foundation.bank_ids) // GENERIC_CONTEXTS)
+    generic = foundation.bank_ids[stride // 2 :: stride][:GENERIC_CONTEXTS]
     return Grace(foundation.shared_view, generic_contexts=generic)
 
 

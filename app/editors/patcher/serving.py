@@ -13,7 +13,7 @@ live serving needs:
   answer is right.
 - The neurons of at most one edit act on a request: the edit that the scope index names, if its first neuron fires at
   the prompt's last token. Edits therefore do not add up, need not be silent on one another, and roll back exactly.
-- The first neuron stands at the prompt's last token even if the first target token was right, because it carries the
+- The first neuron is placed at the prompt's last token even if the first target token was right, because it carries the
   decision.
 Nothing changes below the last FFN, so that keys and values in the cache stay those of the base model.
 Defects of the official code that are not reproduced: margins never reach the patch on zsRE, weights are kept from after
@@ -67,7 +67,7 @@ class Learned(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class _Patch:
-    """An edit's `count` neurons: their keys stand from row `first_key` on, and their values from `first_value` on."""
+    """An edit's `count` neurons: rows from `first_key` on hold the keys, rows from `first_value` on the values."""
 
     edit_id: str
     first_key: int

@@ -22,8 +22,8 @@ EDITED = Edition("default", 1, ("e1@1",))
 
 
 @dataclass
-class Told:
-    """Stands where vLLM's process stands, and keeps what it is told."""
+class RecordedProcess:
+    """Takes the place of vLLM's process, and records the messages that it receives."""
 
     received: "queue.SimpleQueue[Any]" = field(default_factory=queue.SimpleQueue)
     added: list[tuple[Any, ...]] = field(default_factory=list)
@@ -54,8 +54,8 @@ class Bench:
 
     def __init__(self) -> None:
         rig = Rig()
-        self.told, self.sequences = Told(), list[Any]()
-        process: Any = self.told
+        self.process, self.sequences = RecordedProcess(), list[Any]()
+        process: Any = self.process
         self.engine = VllmEngine(
             rig.hosted, rig.editors, rig.engine.scope, slots=2, queue_limit=1, fit_share=0.5, process=process
         )
@@ -73,7 +73,7 @@ class Bench:
         return outcome
 
     def say(self, *items: list[Any]) -> None:
-        self.told.received.put(list(items))
+        self.process.received.put(list(items))
         self.engine.step()
 
     def tokens(self, number: int, ids: list[int]) -> None:
@@ -90,24 +90,24 @@ def bench() -> Bench:
 
 
 def test_workers_get_an_edits_rows_as_they_were_fitted(bench: Bench) -> None:
-    ((kind, edit_id, target, value),) = bench.told.rows
+    ((kind, edit_id, target, value),) = bench.process.rows
     assert (kind, edit_id, target) == ("load", "e1@1", bench.target)
     assert torch.frombuffer(bytearray(value), dtype=torch.float32).unique().tolist() == [1.0]
     bench.engine.drop("e1@1")
-    assert bench.told.rows[1:] == [("drop", "e1@1")]
+    assert bench.process.rows[1:] == [("drop", "e1@1")]
 
 
 def test_rows_that_do_not_fit_the_site_never_reach_the_workers(bench: Bench) -> None:
     wrong = Fitted(learned=bench.fitted.learned, tensors={"value": torch.ones(len(bench.target), 3)})
     with pytest.raises(IncompatibleEdit):
         bench.engine.load("e2@1", "grace", wrong)
-    assert len(bench.told.rows) == 1
+    assert len(bench.process.rows) == 1
 
 
 def test_a_request_in_scope_names_its_edit_and_has_a_prefix_cache_of_its_own(bench: Bench) -> None:
     bench.add()
     bench.add(EDITED)
-    (_, _, plain, no_salt, _), (_, prompt, edited, salt, _) = bench.told.added
+    (_, _, plain, no_salt, _), (_, prompt, edited, salt, _) = bench.process.added
     assert "extra_args" not in plain
     assert no_salt is None
     assert edited["extra_args"] == {"errata_edit": "e1@1", "errata_begun": 0}
@@ -131,7 +131,7 @@ def test_a_stop_text_ends_the_request_in_vllm_too_and_tokens_that_come_later_are
     outcome = bench.add(EDITED, stop=("nothing",))
     bench.tokens(1, bench.target)
     assert outcome.generation.finish_reason == "stop_sequence"
-    assert bench.told.aborted == [1]
+    assert bench.process.aborted == [1]
     count = len(outcome.items)
     bench.tokens(1, [5])
     assert len(outcome.items) == count
@@ -142,8 +142,8 @@ def test_cancelled_late_and_failed_requests_end_with_an_error_each(bench: Bench)
     bench.sequences[0].cancelled = True
     bench.say([2, "late"], [3, "failed", "ValueError: no"])
     assert [type(each.end) for each in outcomes] == [RequestCancelled, DeadlineExceeded, EngineFailed]
-    assert bench.told.added[0][4] is None
-    assert 0 < bench.told.added[1][4] <= 3
+    assert bench.process.added[0][4] is None
+    assert 0 < bench.process.added[1][4] <= 3
 
 
 def test_a_request_that_vllm_ends_for_a_reason_of_its_own_does_not_wait_for_ever(bench: Bench) -> None:
@@ -166,7 +166,7 @@ def test_more_requests_than_slots_and_queue_hold_are_refused(bench: Bench) -> No
 def test_a_process_that_has_ended_fails_what_runs_and_what_comes(bench: Bench) -> None:
     outcome = bench.add()
     assert bench.engine.failure is None
-    bench.told.received.put("its process has ended")
+    bench.process.received.put("its process has ended")
     assert not bench.engine.idle
     bench.engine.step()
     assert isinstance(outcome.end, EngineFailed)

@@ -33,7 +33,7 @@ class SiteBuffers:
 
 
 SITES: dict[str, SiteBuffers] = {}
-"""By the path of the module. A graph holds the path and not the buffers, as vLLM does for its attention layers."""
+"""Module path -> buffers. A graph holds the path and not the buffers, as vLLM does for its attention layers."""
 
 
 @torch.library.custom_op("errata::add_rows", mutates_args=("x",))
