@@ -75,7 +75,7 @@ def build_service(settings: Settings, clock: Clock = time.time, tell: OnStep = q
 
 
 def settle() -> None:
-    """Take what stands by now, the model's modules and the edits of the log, out of the garbage collector's sight.
+    """Exclude the objects that exist by now, the model's modules and the edits of the log, from garbage collection.
 
     A full collection looks at every object and holds up all streams: with 100,000 edits for more than a second.
     """

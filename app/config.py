@@ -133,7 +133,7 @@ class Settings(BaseSettings):
     )
     corpus: Path | None = Field(
         None,
-        description="Generic text, as a file or folder, for editors that need statistics of usual activations; "
+        description="Generic text, as a file or folder, for editors that need statistics of typical activations; "
         "None: the text that the bundled model was built on.",
     )
     corpus_tokens: int = Field(100_000, ge=1000, description="Number of tokens of the corpus that are read.")

@@ -53,7 +53,7 @@ TAGS = [
     {"name": "generate", "description": "Ask the model."},
     {"name": "openai", "description": "Ask the model as OpenAI is asked: point OpenAI's clients at `/v1`."},
     {"name": "edits", "description": "Correct it, see what was corrected, and take it back."},
-    {"name": "server", "description": "How the server stands."},
+    {"name": "server", "description": "The state of the server."},
 ]
 
 EXPOSED = (REQUEST_ID, REVISION, EDITS, NOT_GIVEN, "Location", "ETag", "Retry-After", "Preference-Applied")

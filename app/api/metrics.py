@@ -44,7 +44,7 @@ class _Standing(Collector):
             ("seconds", "What the judge's answers took", judge.asked_seconds),
         ):
             yield CounterMetricFamily(f"errata_judge_{name}", about, count)
-        about = "Kill switches: 1 is on; the empty namespace stands for all. Of namespaces only those that are off"
+        about = "Kill switches: 1 is on; the empty namespace means all. Of namespaces only those that are off"
         switches = GaugeMetricFamily("errata_switched_on", about, labels=["namespace"])
         switches.add_metric([""], int(status.switched_on))
         for namespace in status.switched_off:

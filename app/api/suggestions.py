@@ -58,7 +58,7 @@ def meant(name: str, location: Sequence[int | str], body: Any) -> str | None:
     for model in models:
         for field, annotation in _fields(model).items():
             if any(name in _fields(inner) for inner in _models_in(annotation)):
-                return f"it stands inside `{field}`."
+                return f"it belongs inside `{field}`."
     return None
 
 

@@ -36,7 +36,7 @@ MEANINGS: Mapping[int, str] = {
     Exit.UNREACHABLE: "no server answers",
     Exit.UNKNOWN: "no such edit, key or revision",
     Exit.NOT_ALLOWED: "a key is needed, or its role is too low",
-    Exit.REFUSED: "refused: it failed verification, or conflicts with what stands",
+    Exit.REFUSED: "refused: it failed verification, or conflicts with live edits",
     Exit.BUSY: "not ready or too busy: try again later",
     130: "stopped by Ctrl-C",
 }

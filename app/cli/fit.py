@@ -78,7 +78,7 @@ def import_(
 ) -> None:
     """Verify fitted edits on the model that is served, among the edits that are live, and commit those that hold.
 
-    Writes to the log itself: servers over it follow. An edit that stands there already is left as it is.
+    Writes to the log itself: servers over it follow. An edit that is there already is left as it is.
     """
     groups = read_fitted(file)
     total = sum(map(len, groups))
@@ -105,9 +105,9 @@ def import_(
                 progress.advance(task, len(group))
 
     run_service(work, {"store": store, "model": model, "device": device, "dtype": dtype})
-    stood = total - len(refused) - sum(done)
-    summary = {"edits": total, "live": sum(done), "stood_already": stood}
-    text = f"{sum(done)} of {total} edits are live" + (f", {stood} stood already" if stood else "")
+    existing = total - len(refused) - sum(done)
+    summary = {"edits": total, "live": sum(done), "stood_already": existing}
+    text = f"{sum(done)} of {total} edits are live" + (f", {existing} were there already" if existing else "")
     _end(summary, text, [(edit.request, error) for edit, error in refused], json_=json_)
 
 

@@ -46,7 +46,7 @@ COLUMNS = (
 def create(
     context: typer.Context,
     role: Annotated[Role, typer.Option(help="generator, reader, proposer, editor or admin.")],
-    name: Annotated[str, typer.Option(help="Whose key it is: stands in the audit trail.")],
+    name: Annotated[str, typer.Option(help="The holder's name, which the audit trail shows.")],
     namespace: Annotated[
         list[str] | None, typer.Option(help="A namespace that it opens; may be repeated. [default: all]")
     ] = None,

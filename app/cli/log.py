@@ -107,7 +107,7 @@ def adopt(
     reason: Reason = None,
     json_: Json = False,
 ) -> None:
-    """Accept the log that stands in place of the one that the server has applied. Asks for confirmation."""
+    """Accept the log that has taken the place of the one that the server has applied. Asks for confirmation."""
     confirm(f"Adopt the log that ends at revision {revision}? What only the lost one held is gone.", yes=yes)
     done = context.obj.post("/log/adopt", {"revision": revision, "reason": reason})
     render.answer(done, f"The log is adopted, at revision {done['revision']}.", json_=json_)

@@ -79,7 +79,7 @@ def import_(
     async def work(service: "Service") -> None:
         fitted = await asyncio.wrap_future(service.take_lora(request, folder))
         result = (await service.adopt([(request, "lora_mixture", fitted)], origin)).results[0]
-        text = f"{result.view.edit.id} is live" + ("" if result.created else ": it stood already")
+        text = f"{result.view.edit.id} is live" + ("" if result.created else ": it was there already")
         render.answer({"edit": result.view.edit.id, "created": result.created}, text, json_=json_)
 
     run_service(work, {"store": store, "model": model, "device": device, "dtype": dtype})

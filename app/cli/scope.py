@@ -77,7 +77,9 @@ def probes(
         return
     for prompt in found["prompts"]:
         render.out().print(render.line(prompt))
-    typer.echo(f"{len(found['prompts'])} probes of the namespace {found['namespace']}, revision {found['revision']}")
+    count = len(found["prompts"])
+    probes = f"{count} probe{'s' * (count != 1)}"
+    typer.echo(f"{probes} of the namespace {found['namespace']}, revision {found['revision']}")
 
 
 def _check_probes(client: Client, prompts: list[str] | None, namespace: str | None, *, json_: bool) -> None:

@@ -263,7 +263,7 @@ class EditorBase(ABC):
 
     @property
     def key(self) -> str:
-        return adaptor_key(self.name, self.preset)
+        return editor_key(self.name, self.preset)
 
     def prepare(self) -> Generator[FitProgress, None, None]:
         yield from ()
@@ -278,7 +278,7 @@ class EditorBase(ABC):
         return decision
 
 
-def adaptor_key(editor: str, preset: str) -> str:
+def editor_key(editor: str, preset: str) -> str:
     """Return `grace` for the default preset `serving`, and `grace/paper` for any other."""
     return editor if preset == "serving" else f"{editor}/{preset}"
 

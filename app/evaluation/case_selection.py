@@ -36,7 +36,7 @@ def load_cases(files: Sequence[Path], choice: CaseSelection) -> list[Case]:
     """The selected rows of all files, shuffled by the seed; a row that overwrites another stays behind it. Raises
     InvalidRequest for unreadable files."""
     if "{}" not in choice.template:
-        raise InvalidRequest(f"The template {choice.template!r} has no {{}}: it stands where the question goes.")
+        raise InvalidRequest(f"The template {choice.template!r} has no {{}}: write it where the question goes.")
     cases = _with_unique_ids([list(read_cases(file, choice.where)) for file in files])
     if choice.half is not None:
         cases = [case for case in cases if half_of(case.id) == choice.half]

@@ -28,7 +28,7 @@ class TrialAnswer:
 def figures_of(
     trial: Trial, made: Sequence[EditAttempt], answers: Sequence[TrialAnswer | None], *, decisions: bool
 ) -> dict[str, Any]:
-    """Figures over the questions asked so far: `answers` belong to the first ones, and None stands for a question too
+    """Figures over the questions asked so far: `answers` belong to the first ones, and None marks a question too
     long for the model, which is only counted.
 
     A refused edit answers nothing: what it should have answered counts as missed.

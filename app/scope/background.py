@@ -23,7 +23,7 @@ SAME = 0.98
 MOST_HELD = 100
 """The most namespaces whose traffic is held."""
 MANY = 200
-"""The number of prompts from which on a namespace's traffic shows what is usual there."""
+"""The number of prompts from which on a namespace's traffic shows what people usually ask there."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -93,8 +93,8 @@ class Background:
             if held is None or held[0] != recent:
                 vectors = torch.cat([self._of_shipped.vectors, self._asked(traffic, held)])
                 others = len(self._shipped) + len(set(recent.others))
-                usual = CompiledBackground((*self._shipped, *traffic), vectors, len(traffic) >= MANY, others)
-                held = self._held[namespace] = (recent, usual)
+                compiled = CompiledBackground((*self._shipped, *traffic), vectors, len(traffic) >= MANY, others)
+                held = self._held[namespace] = (recent, compiled)
             self._held.move_to_end(namespace)
             if len(self._held) > MOST_HELD:
                 self._held.popitem(last=False)

@@ -17,14 +17,14 @@ LANGUAGES = ("en", "de", "fr")
 SMALL, AUXILIARY, PRONOUN = "small", "auxiliary", "pronoun"
 JOINING, EXCLUSIVE = "joining", "exclusive"
 """`small` words begin or join phrases and are not names, nor are `auxiliary` verbs, which often follow a name. A
-`pronoun` stands for something said before, and a `joining` word continues it. On an `exclusive` line each side denies
+`pronoun` refers to something said before, and a `joining` word continues it. On an `exclusive` line each side denies
 the others."""
 YEAR, ROUTE, QUALIFIED = "year", "route", "qualified"
 """Near misses are written with these: the words before a year, the two words that name where a way begins and ends,
 and, after a colon, the words that may stand between one of these articles and its noun."""
 
 NUMBERS = 0
-"""The number that stands for numbers among the exclusive lines, which are counted from 1."""
+"""The number that represents numbers among the exclusive lines, which are counted from 1."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -50,7 +50,7 @@ class ScopePart:
     """An edition's part of the index: the age of each live edit (row -> place), the places of its keys, and the
     background."""
 
-    usual: CompiledBackground
+    background: CompiledBackground
     order: Mapping[int, int]
     places: Tensor
 
@@ -161,10 +161,10 @@ class ScopeIndex:
 
     def compile(self, namespace: str, edit_ids: Iterable[str]) -> ScopePart:
         """Compile the part of an edition with these edits, oldest first. Edits without a scope here are left out."""
-        usual = self._background.of(namespace)
+        background = self._background.of(namespace)
         with self._lock:
             rows = [self._row_of[edit_id] for edit_id in edit_ids if edit_id in self._row_of]
-            return ScopePart(usual, {row: place for place, row in enumerate(rows)}, self._keys.of(rows))
+            return ScopePart(background, {row: place for place, row in enumerate(rows)}, self._keys.of(rows))
 
     # -- deciding
 
@@ -186,7 +186,7 @@ class ScopeIndex:
         logits, cosines = self._decider.scores(question, [rows[row].texts[at] for row, at in shortlist])
         likely = _best([row for row, _ in shortlist], logits, part.order)
         near = _best([row for row, _ in shortlist], cosines, part.order)
-        beside = part.usual.near(question.queries)
+        beside = part.background.near(question.queries)
         found: dict[int, Match] = {}
         for row in dict.fromkeys((*likely, *near)):
             weighed, bound = self._decider.weigh(question, rows[row], beside, named=named[row]), rows[row].bound
@@ -226,7 +226,7 @@ class ScopeIndex:
             take(places[self._keys.cosines(question.queries, places).argsort(descending=True)].tolist(), 2 * SHORTLIST)
         return list(taken)
 
-    # -- what stands beside
+    # -- competing edits
 
     def near(self, request: ScopeRequest) -> list[str]:
         """The loaded edits, live or not, that may be about the same, by their names or by what they ask."""

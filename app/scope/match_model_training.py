@@ -121,18 +121,18 @@ class _Served:
     def of(
         self,
         items: Sequence[Item],
-        usuals: Sequence[CompiledBackground],
+        backgrounds: Sequence[CompiledBackground],
         weight: float,
         rng: random.Random,
         least: int = 0,
     ) -> Iterator[LabelledMatch]:
-        """The labelled matches beside each of `usuals`, of edits with at least `least` paraphrases."""
+        """The labelled matches beside each of `backgrounds`, of edits with at least `least` paraphrases."""
         asks = [item.same[0] for item in items]
         vectors = self._encoder.vectors(asks)
         for at, item in enumerate(items):
             near = (vectors @ vectors[at]).index_fill(0, torch.tensor(at), -1.0).topk(min(ALIKE, len(asks) - 1)).indices
             strange = [asks[other] for other in near.tolist()]
-            for each in self._of(item, strange, usuals, weight, rng, own_traffic=at % 2 == 0):
+            for each in self._of(item, strange, backgrounds, weight, rng, own_traffic=at % 2 == 0):
                 if each.figures.paraphrases >= least:
                     yield each
 
@@ -140,7 +140,7 @@ class _Served:
         self,
         item: Item,
         strange: Sequence[str],
-        usuals: Sequence[CompiledBackground],
+        backgrounds: Sequence[CompiledBackground],
         weight: float,
         rng: random.Random,
         *,
@@ -154,13 +154,15 @@ class _Served:
         stacked = torch.stack([key.vector for key in keys])
         table = self._scorer.table(keys, keys)
         among = table.clone().fill_diagonal_(-torch.inf)
-        for usual in usuals:
-            others = (usual.vectors @ stacked.T).amax(1) < 1 - 1e-4
+        for background in backgrounds:
+            others = (background.vectors @ stacked.T).amax(1) < 1 - 1e-4
             more = list(strange)
-            if usual.traffic:
-                near = (usual.vectors @ stacked[0]).masked_fill(~others, -1.0).topk(USUAL).indices
-                more += [usual.texts[at] for at in near.tolist()]
-            beside = usual if own_traffic else CompiledBackground((), usual.vectors[others], usual.traffic)
+            if background.traffic:
+                near = (background.vectors @ stacked[0]).masked_fill(~others, -1.0).topk(USUAL).indices
+                more += [background.texts[at] for at in near.tolist()]
+            beside = (
+                background if own_traffic else CompiledBackground((), background.vectors[others], background.traffic)
+            )
             encoded = self._encoder.encode(more)
             logits = dict(zip(more, self._scorer.table(encoded, keys), strict=True))
             logits |= {text: table[at] for text, at in place.items()}
@@ -185,7 +187,7 @@ class _Served:
                         logit[against],
                         cosines[against],
                         contrast=contrasts[text].contrast(stacked[own]),
-                        traffic=usual.traffic,
+                        traffic=background.traffic,
                         cohesion=cohesion,
                         unnamed=bool(names) and not any(says(words_of(text), span) for span in names),
                     )

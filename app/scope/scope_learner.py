@@ -93,15 +93,15 @@ class ScopeLearner:
         exceed it is at most the edit's part of the stated share, which all edits have together. Questions in the very
         same words as the edit's do not count."""
         row = self._decider.row("", record.model_copy(update={"widened": 1.0}))  # what an operator widens comes on top
-        usual = self._background.of(namespace)
-        texts, vectors = usual.texts[: usual.others], usual.vectors[: usual.others]
+        background = self._background.of(namespace)
+        texts, vectors = background.texts[: background.others], background.vectors[: background.others]
         if not texts:
             return record
         own = torch.stack([each.vector for each in self._encoder.encode(row.texts)])
         near = (vectors @ own.T).amax(1).topk(min(CALIBRATED_ON, len(texts)))
         asked = [texts[at] for at in near.indices[(near.values < SAME) & (near.values > MAY_BE_NEAR)].tolist()]
         self._encoder.encode(asked)
-        over = sorted((self._margin(text, row, usual) for text in asked), reverse=True)
+        over = sorted((self._margin(text, row, background) for text in asked), reverse=True)
         may = int(self._false_hits(namespace) * len(texts) / max(FEW_EDITS, beside))
         bound, hits = row.bound, sum(margin >= 0 for margin in over)
         if hits > may:
@@ -110,12 +110,12 @@ class ScopeLearner:
         measured = {"bound": share(bound), "rate": round(expected, 6), "rests_on": len(texts)}
         return record.model_copy(update=measured)
 
-    def _margin(self, text: str, row: ScopedEdit, usual: CompiledBackground | None = None) -> float:
+    def _margin(self, text: str, row: ScopedEdit, background: CompiledBackground | None = None) -> float:
         """The margin by which a text would exceed the bound of an edit that is not loaded."""
         question = self._decider.question((text,))
         names = [tuple(span) for span in row.record.names]
         named = not names or any(says(question.words, span) for span in names)
-        near = ALONE if usual is None else usual.near(question.queries)
+        near = ALONE if background is None else background.near(question.queries)
         return self._decider.weigh(question, row, near, named=named).margin(row.bound)
 
 

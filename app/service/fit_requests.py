@@ -8,7 +8,7 @@ from app.domain.edit import EditRequest
 from app.domain.errors import InvalidRequest
 from app.domain.scope import ScopeRequest, Turns
 from app.domain.words import says, words_of
-from app.editors.base import FitRequest, Fitted, adaptor_key
+from app.editors.base import FitRequest, Fitted, editor_key
 from app.editors.registry import AUTO, EDITORS
 from app.engine.frames import FRAMES, other_frames, stem_of
 from app.engine.serving_engine import ServingEngine
@@ -48,7 +48,7 @@ class FitRequestBuilder:
                 presets = ", ".join(EDITORS[name])
                 reasons.append(f"The editor {name} has no preset {request.preset!r}: it has {presets}.")
                 continue
-            key = adaptor_key(name, request.preset)
+            key = editor_key(name, request.preset)
             if key not in known:
                 reasons.append(f"The editor {key} is not served by this server's engine; {', '.join(known)} is.")
             elif tokens > (most := known[key].capabilities.max_target_tokens):
@@ -111,7 +111,7 @@ class FitRequestBuilder:
 
     def take_lora(self, request: EditRequest, folder: Path) -> Fitted:
         """A LoRA in PEFT's format as the fit of the request's edit. Raises InvalidRequest."""
-        editor = self._engine.editors[adaptor_key(request.editor, request.preset)]
+        editor = self._engine.editors[editor_key(request.editor, request.preset)]
         read_adapter = editor.extras.read_adapter
         assert read_adapter is not None, f"{editor.key} reads no adapters"
         asked = self.fit_request(request)

@@ -91,7 +91,7 @@ class LogFollower:
             else:
                 first, head = 0, records.revision  # the applied history is there, but what follows is damaged
         if first > records.revision + 1 or not first:
-            # trimmed beyond what is folded here: a snapshot stands for the rest
+            # trimmed beyond what is folded here: a snapshot replaces the rest
             _log.error("The log cannot be followed: %s", why)
             await self._rebuild(why)
             return

@@ -54,7 +54,7 @@ class Records:
         self._folded = folded
         self.ledger = Ledger()
         self.hash = GENESIS
-        """The hash of the log's entry at the ledger's revision, which stands for the whole history."""
+        """The hash of the log's entry at the ledger's revision, which covers the whole history."""
         self._head = 0
         """The log's head, as it last answered."""
         self.hits = Hits(log, clock)

@@ -139,7 +139,7 @@ def test_no_way_is_made_up(ask: Caller) -> None:
         (
             "/generate",
             {"inputs": "x", "max_new_tokens": 3},
-            "`max_new_tokens` is not known here: it stands inside `par",
+            "`max_new_tokens` is not known here: it belongs inside `par",
         ),
         ("/generate", {"input": "x"}, "did you mean `inputs`?"),
         ("/edit", {"prompt": "p", "targt": "t"}, "did you mean `target`?"),

@@ -40,7 +40,7 @@ def test_what_was_fitted_here_is_live_there(tmp_path: Path) -> None:
     fitted, store = tmp_path / "fitted.errata", tmp_path / "errata.db"
     found = run("fit", lines(tmp_path, CROATIA, *shared), fitted, "--batch", "3")
     assert (found.exit_code, "3 of 3 edits hold" in found.output) == (0, True), found.output
-    for says in ("3 of 3 edits are live", "0 of 3 edits are live, 3 stood already"):
+    for says in ("3 of 3 edits are live", "0 of 3 edits are live, 3 were there already"):
         found = run("import", fitted, "--store", f"sqlite:///{store}")
         assert (found.exit_code, says in found.output) == (0, True), found.output
     assert sorted(live(store)) == sorted(

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from app.editors.base import Capabilities, Fitted, adaptor_key
+from app.editors.base import Capabilities, Fitted, editor_key
 from app.editors.packing import pack, unpack
 from app.editors.registry import EDITORS
 from app.engine.editions import Edition
@@ -32,7 +32,7 @@ def enrolled(cases: Sequence[tuple[str, str]]) -> list[Any]:
     return [pytest.param((kind, key), id=f"{kind}-{key}", marks=marks[kind, key]) for kind, key in cases]
 
 
-KEYS = [adaptor_key(name, preset) for name, presets in EDITORS.items() for preset in presets]
+KEYS = [editor_key(name, preset) for name, presets in EDITORS.items() for preset in presets]
 LOCAL = [key for key in KEYS if "/" not in key]
 CASES = [(kind, key) for key in KEYS for kind in sorted(TINY) if "/" not in key or kind in ("llama", "gpt2")]
 """Every editor: `serving` on every architecture; `paper`, which fits for longer, on a SwiGLU and a GELU one."""

@@ -22,16 +22,16 @@ def turned(*degrees: float) -> Tensor:
 
 
 def test_contrast_is_the_mean_of_the_nearest_few() -> None:
-    usual = CompiledBackground((), turned(20, 30, 40, 50, 60, 70, 80), traffic=True)
-    found = usual.near(turned(0)).contrast(turned(-45))
+    background = CompiledBackground((), turned(20, 30, 40, 50, 60, 70, 80), traffic=True)
+    found = background.near(turned(0)).contrast(turned(-45))
     assert found == torch.deg2rad(torch.tensor([20.0, 30, 40, 50, 60])).cos().mean()
     assert NEAREST == 5
 
 
 def test_what_may_ask_for_the_edit_itself_is_no_contrast() -> None:
     """A key at 60 degrees: what lies at 40 is nearer to it than to the question at 0."""
-    usual = CompiledBackground((), turned(-20, -22, -24, -26, -28, 40), traffic=True)
-    found = usual.near(turned(0)).contrast(turned(60))
+    background = CompiledBackground((), turned(-20, -22, -24, -26, -28, 40), traffic=True)
+    found = background.near(turned(0)).contrast(turned(60))
     assert found == torch.deg2rad(torch.tensor([20.0, 22, 24, 26, 28])).cos().mean()
 
 
@@ -65,9 +65,9 @@ def test_many_prompts_of_a_namespace_say_what_is_usual_there(tmp_path: Path) -> 
 
 def test_what_no_edit_is_to_answer_stands_before_what_was_merely_asked() -> None:
     told = Traffic(others=("Is it open?", "Is it far?"), asked=("Is it far?", "Who?"))
-    usual = Background(Vectors(an_encoder()), ["Who founded Lumen?"], lambda _: told).of("default")
-    assert usual.texts == ("Who founded Lumen?", "Is it open?", "Is it far?", "Who?")
-    assert usual.others == 3
+    background = Background(Vectors(an_encoder()), ["Who founded Lumen?"], lambda _: told).of("default")
+    assert background.texts == ("Who founded Lumen?", "Is it open?", "Is it far?", "Who?")
+    assert background.others == 3
 
 
 def test_what_is_asked_is_written_nowhere_and_encoded_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -68,7 +68,7 @@ def routes(service: "Service", metrics: Metrics) -> APIRouter:
         response_model=MadeEdit | MadeEdits,
         responses={
             200: {
-                "description": "A dry run, or nothing new: what was asked for stands already; or events of the job",
+                "description": "A dry run, or nothing new: an identical edit is live already; or events of the job",
                 "model": MadeEdit | MadeEdits,
                 "content": WATCHED,
             },

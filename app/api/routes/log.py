@@ -71,7 +71,7 @@ def routes(service: "Service") -> APIRouter:
         summary="Adopt another log",
     )
     async def adopt_log(asker: Asker, body: Annotated[AdoptBody, Body(openapi_examples=ADOPT)]) -> Adopted:
-        """If an empty, older or different log stands in place of the one that was applied, the server is not ready
+        """If an empty, older or different log has taken the place of the one that was applied, the server is not ready
         (`why_not`) until the log is repaired or adopted here. Events that only the lost log held are gone."""
         await service.adopt_log(body.revision, because(asker, body.reason))
         return Adopted(revision=service.revision, hash=service.records.hash)

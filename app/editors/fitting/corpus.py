@@ -146,7 +146,7 @@ class Statistics:
         documents = sorted((each for each in self._corpus.documents() if len(each) > 1), key=len)
         if not documents:
             raise InvalidRequest(
-                "This editor needs generic text for the statistics of usual activations, and there is none: name a "
+                "This editor needs generic text for the statistics of typical activations, and there is none: name a "
                 "file or folder of text in ERRATA_CORPUS."
             )
         for site in sites:

@@ -62,7 +62,7 @@ def subject_places(requests: Sequence[FitRequest], device: torch.device) -> Subj
                 reason = f"it does not mention {request.subject!r}" if request.subject else "it names none"
                 raise InvalidRequest(
                     f"The editor hook_layer/paper changes the model's knowledge of a subject, and finds no subject in "
-                    f"the prompt {text!r}: {reason}. Give `subject` as it stands in the prompt, or use another editor."
+                    f"the prompt {text!r}: {reason}. Give `subject` as it occurs in the prompt, or use another editor."
                 )
             if end is not None:
                 rows.append(context)
