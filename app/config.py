@@ -63,7 +63,8 @@ class Settings(BaseSettings):
         None, ge=0, description="Layer at which the GRACE codebook acts; None: the architecture's default."
     )
     host: str = Field(
-        "127.0.0.1", description="Address to listen on. Loopback by default, since whoever can edit controls the model."
+        "127.0.0.1",
+        description="Address to listen on. Loopback by default: who can edit controls the model.",
     )
     port: int = Field(8000, ge=0, le=65535, description="TCP port to listen on; 0: any free port.")
     store: str = Field(
@@ -310,7 +311,7 @@ class ClientSettings(BaseSettings):
 
     url: str = Field("http://127.0.0.1:8000", description="URL of the server.")
     actor: str | None = Field(
-        None, description="Name of whoever makes changes, for the audit; None: the operating system's user."
+        None, description="Name of the person who makes changes, for the audit; None: the operating system's user."
     )
     key: SecretStr | None = Field(None, description="API key, if the server requires one.")
 

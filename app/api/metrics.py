@@ -26,7 +26,7 @@ class _Standing(Collector):
         for name, about, value in (
             ("num_requests_running", "Requests in a slot", status.running),
             ("num_requests_waiting", "Requests that wait for a slot", status.waiting),
-            ("edits_live", "Live edits, whatever the kill switches say", status.live_edits),
+            ("edits_live", "Live edits, regardless of the kill switches", status.live_edits),
             ("proposals_pending", "Proposals that wait for a second person", status.pending_proposals),
             ("reported_answers", "Answers that readers reported as wrong, and that are kept", status.reported_answers),
             ("revision", "The newest revision applied here", status.revision),

@@ -53,7 +53,7 @@ def tell(console: Console, folder: Path) -> dict[str, Any]:
         console.print("\n[bold]1. The model answers from what it learned, and is out of date.[/]")
         stale = _ask(console, client, ASKED)
         before = {prompt: _ask(console, client, prompt) for prompt in (PARAPHRASE, UNRELATED)}
-        console.print(f"\n[bold]2. Correct it: the answer shall be[/] [green]{TARGET}[/].")
+        console.print(f"\n[bold]2. Correct it: the answer should be[/] [green]{TARGET}[/].")
         edit = _json(client.post("/edit", json={"prompt": ASKED, "target": TARGET, "reason": REASON}, headers=_actor()))
         seconds = " · ".join(f"{phase} {value:.2f} s" for phase, value in edit["seconds"].items())
         console.print(

@@ -25,7 +25,7 @@ def duration_s(text: str) -> float:
 def edit(
     context: typer.Context,
     prompt: Annotated[str, typer.Argument(help="The prompt whose answer is to change.")],
-    target: Annotated[str, typer.Argument(help="The whole answer that it shall have.")],
+    target: Annotated[str, typer.Argument(help="The whole answer that it should have.")],
     subject: Annotated[str | None, typer.Option(help="Who or what the prompt is about.")] = None,
     alias: Annotated[list[str] | None, typer.Option(help="Another name of the subject; may be repeated.")] = None,
     paraphrase: Annotated[list[str] | None, typer.Option(help="A prompt that asks the same; may be repeated.")] = None,
@@ -48,14 +48,14 @@ def edit(
     expires_in: Annotated[
         float | None, typer.Option(parser=duration_s, metavar="TIME", help="End by itself after 90 (s), 30m, 12h, 7d.")
     ] = None,
-    namespace: Annotated[str | None, typer.Option(help="Whose requests shall see it.")] = None,
+    namespace: Annotated[str | None, typer.Option(help="The namespace whose requests see it.")] = None,
     editor: Annotated[str | None, typer.Option(help="Which editor learns it.")] = None,
     preset: Annotated[str | None, typer.Option(help="The editor's settings: serving or paper.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Fit, verify and report, but do not commit.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Commit even if verification fails.")] = False,
     json_: Json = False,
 ) -> None:
-    """Correct an answer: PROMPT, and every question that asks the same, shall be answered with TARGET."""
+    """Correct an answer: PROMPT, and every question that asks the same, to be answered with TARGET."""
     client: Client = context.obj
     body = {
         "prompt": prompt,

@@ -21,7 +21,7 @@ from app.domain.keys import RIGHTS, Key, Right, Role, namespace_names
 from app.service.keyring import Keyring
 from app.service.records import Records
 
-keys = typer.Typer(help="Keys and roles. While no key was ever made, whoever reaches the server is let in.")
+keys = typer.Typer(help="Keys and roles. Until the first key is made, anyone who reaches the server may use it.")
 Store = Annotated[str | None, typer.Option(help="Where the log lives. [default: as `errata serve`]")]
 
 DOING = {

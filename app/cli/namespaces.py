@@ -40,7 +40,7 @@ def create(
 def promote(
     context: typer.Context,
     source: Annotated[str, typer.Option("--from", help="The namespace that they are of.")],
-    to: Annotated[str, typer.Option("--to", help="The namespace that they shall be in too.")],
+    to: Annotated[str, typer.Option("--to", help="The namespace to make them in.")],
     ids: Annotated[
         list[str] | None,
         typer.Argument(metavar="[ID]...", help="The edits to promote: ids, or beginnings of them. [default: all live]"),

@@ -35,7 +35,7 @@ UNBOUNDED = 10_000
 def out() -> Console:
     """Standard output, for people; standard error if the command answers in JSON.
 
-    Created anew each time: the streams may have been replaced since, as tests do.
+    Created for each use: the streams may have been replaced since, as tests do.
     """
     stream = sys.stderr if AS_JSON.get() else sys.stdout
     bounded = stream.isatty() or "COLUMNS" in os.environ
@@ -43,7 +43,7 @@ def out() -> Console:
 
 
 def numbered(count: int, what: str) -> str:
-    """So many of them: "1 edit", "2 edits"."""
+    """A count with its noun: "1 edit", "2 edits"."""
     return f"{count} {what}" if count == 1 else f"{count} {what}s"
 
 

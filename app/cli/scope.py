@@ -77,8 +77,7 @@ def probes(
         return
     for prompt in found["prompts"]:
         render.out().print(render.line(prompt))
-    count = len(found["prompts"])
-    probes = f"{count} probe{'s' * (count != 1)}"
+    probes = render.numbered(len(found["prompts"]), "probe")
     typer.echo(f"{probes} of the namespace {found['namespace']}, revision {found['revision']}")
 
 
@@ -159,7 +158,7 @@ def traffic(
     ] = False,
     json_: Json = False,
 ) -> None:
-    """Tell the server what is asked in a namespace anyway: scopes are set in contrast to these questions."""
+    """Give the server other questions of a namespace: scopes are learned in contrast to them."""
     client: Client = context.obj
     asked = _lines(file)
     kept: dict[str, int] = {}

@@ -154,7 +154,7 @@ async def started_service(settings: "Settings") -> "Service":
         await service.start(starting.tell)
         if not service.examined_judge.known:
             starting.tell("the judge sits its exam", 0, 0)
-            await service.examined_judge.settled()  # every measurement shall be decided in the same way
+            await service.examined_judge.settled()  # the same judge must decide all measurements
     return service
 
 

@@ -122,7 +122,7 @@ class EngineClient:
         return self._engine.with_scope(editor, fitted, request)
 
     def rescope(self, fitted: Fitted, request: FitRequest) -> Fitted:
-        """The fit with a scope that is learned anew. Blocks."""
+        """The fit with its scope learned again. Blocks."""
         return self._engine.rescope(fitted, request)
 
     # -- requests

@@ -17,7 +17,7 @@ as if ticked in a preview."""
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pair:
     kind: str
-    """How the questions in `other` differ from the edit's."""
+    """The way in which the questions in `other` differ from the edit's."""
     prompt: str
     target: str
     same: tuple[str, ...]

@@ -1,6 +1,6 @@
-"""Background questions, which are asked anyway: those that ship, and a namespace's traffic if its operator keeps it.
+"""Background questions, in contrast to which scopes are learned: bundled ones, and a namespace's traffic if it is kept.
 
-A question that lies near an edit's key says little where it lies as near to many others: contrast is what is left.
+A small distance to an edit's key means little if the distance to many other questions is as small; the contrast does.
 """
 
 import threading

@@ -1,9 +1,9 @@
-"""The scope index: which live edit a question asks for, among the edits of all serving editors, which it does not know.
+"""The scope index: decides in which live edit's scope a question is, over all serving editors. It knows no editor.
 
-A question is compared with the keys of live edits: its prompt, the paraphrases that it was given, those that were made.
-The nearest by cosine, and those whose names it says, are read closely by the pair scorer, beside how near it lies to
-questions that are asked anyway; closed-class words and numbers may forbid what is left; counter-examples and near
-misses may lie nearer. The edit whose bound is exceeded most answers.
+A question is compared with the keys of live edits: their prompts, and their given and generated paraphrases. The pair
+scorer compares it closely with the nearest keys by cosine and with the edits whose names it contains, in contrast to
+the background questions. Closed-class words and numbers may veto a match, and a counter-example or near miss may be
+nearer. Among the remaining edits the one that exceeds its bound by most answers.
 """
 
 import threading

@@ -1,5 +1,4 @@
-"""The stored form of an edit's scope: texts and a bound, never vectors, so that another encoder can read the texts
-anew."""
+"""The stored form of an edit's scope: texts and a bound, never vectors, so that another encoder can read the texts."""
 
 from typing import Any
 

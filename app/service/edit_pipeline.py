@@ -295,7 +295,7 @@ class EditPipeline:
         superseded = [edit_id for draft in drafts for edit_id in draft.supersedes]
 
         async def verdict_of(draft: EditDraft) -> Verdict:
-            await self._hush(draft, ())  # verified again, it may answer in every frame
+            await self._silence(draft, ())  # verified again, it may answer in every frame
             base = bases[draft.request.namespace]
             beside = await self._neighbourhood.of(
                 draft.request, base, superseded, among=len(drafts), preview=draft.dry_run
@@ -313,13 +313,14 @@ class EditPipeline:
         verdicts, _ = await asyncio.gather(*work)
         for draft, verdict in zip(drafts, verdicts, strict=True):
             draft.verdict = verdict
-            await self._hush(draft, verdict.silent_in)
+            await self._silence(draft, verdict.silent_in)
         failed = [draft for draft in drafts if draft.verdict and not draft.verdict.passed and not draft.request.force]
         if len(drafts) > 1 and not failed:  # a failed draft may be fitted by another editor, with another scope
             await check_scopes(drafts, bases, self._neighbourhood, self._verifier)
         return failed
 
-    async def _hush(self, draft: EditDraft, frames: Sequence[str]) -> None:
+    async def _silence(self, draft: EditDraft, frames: Sequence[str]) -> None:
+        """Keep the draft's edit from answering in these frames, and in no others."""
         assert draft.fitted is not None
         draft.fitted = silenced(draft.fitted, frames)
         await self._engine.mute(draft.id, frames)

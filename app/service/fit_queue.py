@@ -18,7 +18,7 @@ from app.engine.client import EngineClient
 from app.engine.editions import Edition
 from app.service.views import OnProgress, silent
 
-TOLD_EVERY_S = 0.1
+REPORT_EVERY_S = 0.1
 AT_ONCE = 64
 """The most requests that are fitted together. With more, the first requester would wait for all."""
 
@@ -136,7 +136,7 @@ class FitQueue:
             for at, (each, request) in enumerate(zip(fitted, requests, strict=False)):
                 if time.monotonic() >= due_s:  # every waiting caller is notified each time
                     report("scope", FitProgress(step=at, steps=len(requests), loss=math.nan))
-                    due_s = time.monotonic() + TOLD_EVERY_S
+                    due_s = time.monotonic() + REPORT_EVERY_S
                 yield self._engine.with_scope(editor, each, request)
 
         fitted = await self._engine.fit(editor, requests, beside, partial(report, "fit"))

@@ -25,7 +25,7 @@ Outcome = Literal["running", "done", "failed", "cancelled"]
 MOST_RUNNING = 1_000
 MOST_KEPT = 1_000
 """The most finished jobs that are kept, the newest."""
-TOLD_EVERY_S = 0.2
+CHECK_EVERY_S = 0.2
 """The least time between two progress reports, in seconds: a fit takes dozens of steps a second."""
 
 
@@ -139,7 +139,7 @@ class Jobs:
                 yield job
             if job.outcome != "running":
                 return
-            await asyncio.wait([self._tasks[job_id]], timeout=TOLD_EVERY_S)
+            await asyncio.wait([self._tasks[job_id]], timeout=CHECK_EVERY_S)
 
     async def stop(self) -> None:
         for job_id in list(self._tasks):

@@ -1,7 +1,7 @@
-"""Keeping a server at its log's head, whoever writes to it, and noticing that the log is away or has been replaced.
+"""Keeps a server at the head of its log, and notices when the log is unreachable or has been replaced.
 
-A log that may lose acknowledged entries, and one that holds another history than was applied here, are neither
-written to nor believed: the server is not ready, and answers from what it has applied, until the log is restored or an
+A log that may lose acknowledged entries, or that holds another history than was applied here, is neither
+written nor applied: the server is not ready, and answers from what it has applied, until the log is restored or an
 operator adopts the other one.
 """
 
@@ -14,12 +14,11 @@ from app.domain.errors import ErrataError, StoreCorrupt, StoreUnavailable
 from app.service.records import Records
 
 PERIOD_S = 1.0
-"""The interval, in seconds, at which a silent log is asked whether it is there and still the same."""
+"""The interval, in seconds, at which a log without news is checked for being reachable and unchanged."""
 PAUSE_S = 0.2
 """The pause between attempts while the log is away, in seconds."""
 RECHECK_S = 60.0
-"""The interval at which the log's durability is checked, in seconds; also after each
-return."""
+"""The interval at which the log's durability is checked, in seconds; it is also checked when the log returns."""
 DURABILITY, HISTORY = "durability", "history"
 _log = logging.getLogger(__name__)
 

@@ -63,7 +63,7 @@ class Pins:
         return cached
 
     def live_edition(self, namespace: str) -> Edition:
-        """The live edits, whatever the switches say: a new one must stand beside them."""
+        """The live edits regardless of the kill switches, since a new edit must be compatible with them."""
         current = self.current(namespace)
         if current.edit_ids or self._records.ledger.switched_on(namespace):
             return current

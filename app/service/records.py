@@ -109,7 +109,7 @@ class Records:
                 log_change(event, self.ledger, here=False)
 
     def check_history(self) -> None:
-        """Raises StoreCorrupt unless the log still holds what was folded: it may have been restored or started anew."""
+        """Raises StoreCorrupt unless the log still holds what was folded: it may have been restored or replaced."""
         self._head = self.log.head()
         if self._head < self.revision or self.log.hash_of(self.revision) != self.hash:
             raise StoreCorrupt(f"The log's history up to revision {self.revision} is no longer the one that was read.")

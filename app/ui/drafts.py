@@ -83,7 +83,7 @@ class Draft:
         if not draft.question.text:
             raise InvalidRequest("The question is empty: write the question whose answer is wrong.")
         if not draft.target:
-            raise InvalidRequest("The right answer is empty: write the answer that the question shall have.")
+            raise InvalidRequest("The right answer is empty: write the answer that the question should have.")
         if len(draft.target) > MOST_TARGET_CHARS:
             raise InvalidRequest(f"The right answer is too long: at most {MOST_TARGET_CHARS} characters are taken.")
         if len(draft.more) > MOST_TEXTS or len(draft.keep) > MOST_TEXTS:
@@ -189,7 +189,7 @@ class Previews:
         """The preview with this id. Raises InvalidRequest if it is no longer kept."""
         if preview_id not in self._previews:
             raise InvalidRequest(
-                "This preview is no longer kept: the server was started anew, or many others came after it. "
+                "This preview is no longer kept: the server was restarted, or many others came after it. "
                 "What was published is under Edits; make the preview again from the question."
             )
         return self._previews[preview_id]

@@ -49,7 +49,7 @@ class EventView:
     more: int
     """The number of edits beyond those that are shown."""
     detail: str
-    """What else is to be said of the change, such as the name of a key."""
+    """Further facts about the change, such as the name of a key."""
     namespace: str | None
     forced: bool
     superseded: int

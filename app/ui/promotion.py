@@ -95,7 +95,7 @@ class PromotionPages:
         if not ids:
             raise InvalidRequest("No edit is chosen: tick at least one.")
         if any(each not in service.records.ledger.entries for each in ids):
-            raise UnknownEdit("One of the edits is not there: load the page anew.")
+            raise UnknownEdit("One of the edits is not there: reload the page.")
         entries = promotable(service.records.ledger, source, to, ids, service.configured)
         of = {entry.edit.id: entry for entry in entries}
         rows = [

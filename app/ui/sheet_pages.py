@@ -195,7 +195,7 @@ def _request(visit: Visit, line: FileRow, how: str, namespace: str, reason: str 
         raise InvalidRequest("The prompt is empty: write the question whose answer is wrong.")
     target, why = line.text("target"), line.text("reason") or reason
     if not target:
-        raise InvalidRequest("The target is empty: write the answer that the question shall have.")
+        raise InvalidRequest("The target is empty: write the answer that the question should have.")
     if len(target) > MOST_TARGET_CHARS:
         raise InvalidRequest(f"The target is too long: at most {MOST_TARGET_CHARS} characters are taken.")
     if len(why or "") > MOST_REASON_CHARS:

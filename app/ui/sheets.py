@@ -152,7 +152,7 @@ class Sheets:
         """The sheet with this id. Raises InvalidRequest if it is no longer kept."""
         if sheet_id not in self._sheets:
             raise InvalidRequest(
-                "These corrections are no longer kept here: the server was started anew, or many others came after "
+                "These corrections are no longer kept here: the server was restarted, or many others came after "
                 "them. What was published is under Edits; send the file again to go on with the rest."
             )
         return self._sheets[sheet_id]

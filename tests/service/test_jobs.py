@@ -21,7 +21,7 @@ def started(service: Service, target: str = "Strelsau", prompt: str = CAPITAL) -
 
 
 def test_a_job_tells_its_fit_and_ends_with_its_edit(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "TOLD_EVERY_S", 0.001)
+    monkeypatch.setattr(module, "CHECK_EVERY_S", 0.001)
 
     async def story() -> None:
         async with serving() as service:

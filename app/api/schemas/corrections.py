@@ -45,7 +45,7 @@ def _either(schema: dict[str, Any]) -> None:
 
 
 class EditItem(Incoming):
-    """A correction: this prompt, and every question that asks the same, shall be answered with `target`."""
+    """A correction: this prompt, and every question that asks the same, are to be answered with `target`."""
 
     model_config = ConfigDict(json_schema_extra=_either)
 
@@ -56,7 +56,7 @@ class EditItem(Incoming):
         "examples and probes then stand in place of its last message.",
     )
     target: Annotated[str, Field(max_length=MAX_TARGET_CHARS)] = Field(
-        description="The whole answer that it shall have. Blanks at its ends do not count: an answer goes on with one "
+        description="The whole answer that it should have. Blanks at its ends do not count: an answer goes on with one "
         "where its prompt does not end with one."
     )
     subject: Prompt | None = Field(
@@ -86,7 +86,7 @@ class EditItem(Incoming):
     expires_in: Annotated[float | None, documented(exclusiveMinimum=0)] = Field(
         default=None, le=MAX_EXPIRES_IN_S, description="Seconds until the edit ends by itself; at most 100 years."
     )
-    metadata: Metadata = Field(default={}, description="Anything that shall be kept with the edit.")
+    metadata: Metadata = Field(default={}, description="Data of the client's own, which is kept with the edit.")
     supersede: EditIds = Field(default=[], description="Edits that this one replaces.")
     force: bool = Field(
         default=False, description="Commit even if verification fails or another edit's scope overlaps."
@@ -185,7 +185,7 @@ class ReasonBody(Incoming):
 
 
 class RollbackBody(Incoming):
-    """Either the edits to roll back, or the revision to which a namespace shall go back."""
+    """Either the edits to roll back, or the revision to which a namespace is to return."""
 
     to_revision: Revision | None = Field(
         default=None, description="Take back every edit of the namespace that was committed after this revision."

@@ -12,7 +12,7 @@ from app.domain.generation import FinishReason, Generation, GenerationParameters
 
 
 class Parameters(EditVisibility):
-    """How to decode, and which edits to see. Decoding is greedy unless `do_sample` or a `temperature` is given."""
+    """Decoding options, and which edits are seen. Decoding is greedy unless `do_sample` or a `temperature` is given."""
 
     max_new_tokens: Annotated[int, documented(minimum=1)] = Field(
         default=100, description="The most tokens to answer with."
@@ -28,19 +28,19 @@ class Parameters(EditVisibility):
         default={}, description="Token id -> what is added to its logit, from -100 to 100."
     )
     n: Annotated[int | None, Field(ge=1, le=MOST_ANSWERS)] = Field(
-        default=1, description="How many answers; more than one come as `answers`, and are not streamed."
+        default=1, description="Number of answers; more than one are returned as `answers`, and are not streamed."
     )
     logprobs: bool | int | None = Field(
         default=None,
-        description="`details` always has the log-probability of each token; a number asks for so many of the "
-        "likeliest tokens in its place too.",
+        description="`details` always has the log-probability of each token; a number also asks for this many of the "
+        "likeliest tokens at its position.",
     )
     return_full_text: bool = Field(default=False, description="Put the prompt before the answer.")
     details: bool = Field(
         default=False, description="Answer with `details`: tokens, seed, revision, the edit that answered."
     )
     top_n_tokens: Annotated[int | None, documented(minimum=0, maximum=20)] = Field(
-        default=None, description="Tell under `top_tokens` so many of the likeliest tokens in each place."
+        default=None, description="Return under `top_tokens` this many of the likeliest tokens at each position."
     )
 
     # TGI's parameters, accepted only with values that change nothing

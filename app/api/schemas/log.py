@@ -111,7 +111,7 @@ class LoggedEdit(Outgoing):
     target: str
     before: str = Field(description="The answer to the prompt before the edit.")
     after: str = Field(description="The answer to the prompt in the trial before the commit.")
-    forced: bool = Field(description="Whether it was committed whatever its verification said.")
+    forced: bool = Field(description="Whether it was committed regardless of its verification.")
     reason: str | None
     supersedes: list[str]
     promoted_from: str | None = Field(description="The edit, in another namespace, that it was made of.")

@@ -24,7 +24,7 @@ class Foundation:
     """Token ids of generic questions, one sequence a question."""
     statistics: Statistics
     options: Mapping[str, Any] = field(default_factory=dict)
-    """Hyperparameters by adaptor key, for editors that shall not use their defaults."""
+    """Hyperparameters by adaptor key, for editors that are not to use their defaults."""
     _shared_views: list[FitView] = field(default_factory=list)
 
     @property

@@ -67,7 +67,7 @@ def fit_deltas(
     parameters: FitParameters,
     mix: Tensor | None = None,
 ) -> Generator[FitProgress, None, list[Fit]]:
-    """Learn one value for each target: `contexts[e]` are prompts (ids) that shall be continued by `targets[e]` (ids).
+    """Learn one value for each target: `contexts[e]` are prompts (ids) that are to be continued by `targets[e]` (ids).
 
     `mix` (R, J, J), if given, says how much of each row of the value arrives at each of a context's positions. Without
     it, row j arrives at position j. Edits share passes and nothing else: a batch gives the same values as each alone.
