@@ -21,8 +21,8 @@ PROBE = 8
 """Number of tokens of the answers that measure the speed."""
 
 
-def nobody(_: Any) -> None:
-    pass
+def ignore(_: Any) -> None:
+    """The default of callbacks."""
 
 
 @dataclass(slots=True)
@@ -114,9 +114,9 @@ class Bench:
     crowd: Crowd | None
     rounds: int
     tell: OnMessage
-    figure: OnMessage = nobody
+    figure: OnMessage = ignore
     pace: TimeBudget = field(default_factory=TimeBudget)
-    keep: Callable[[dict[str, Any]], None] = nobody
+    keep: Callable[[dict[str, Any]], None] = ignore
 
     async def turns(
         self,
@@ -131,24 +131,24 @@ class Bench:
     async def rounds_of(
         self,
         contestants: Sequence[Contestant],
-        asked: Sequence[PromptSpec],
+        prompts: Sequence[PromptSpec],
         at_once: int | None = None,
         share: float = 1.0,
-        keep: Callable[[RoundResults[Run]], None] = nobody,
+        keep: Callable[[RoundResults[Run]], None] = ignore,
     ) -> RoundResults[Run]:
         """Runs of each contestant on the same requests."""
 
         def way(each: Contestant) -> Callable[[float], Awaitable[Run]]:
-            return lambda scale: each.run(shrunk(asked, scale, at_once), at_once)
+            return lambda scale: each.run(shrunk(prompts, scale, at_once), at_once)
 
         ways = {each.name: way(each) for each in contestants}
-        return await self.turns(ways, self.cost(asked, at_once), format_speed, keep, share)
+        return await self.turns(ways, self.cost(prompts, at_once), format_speed, keep, share)
 
-    def cost(self, asked: Sequence[PromptSpec], at_once: int | None = None) -> Callable[[float], float]:
+    def cost(self, prompts: Sequence[PromptSpec], at_once: int | None = None) -> Callable[[float], float]:
         """Scale -> modelled seconds."""
         speed = self.pace.speed
         assert speed is not None or not self.pace.bounded, "the speed is measured before sections begin"
-        return lambda scale: 1.0 if speed is None else speed.seconds(shrunk(asked, scale, at_once), at_once)
+        return lambda scale: 1.0 if speed is None else speed.seconds(shrunk(prompts, scale, at_once), at_once)
 
     def served(self, name: str = "errata", **more: Any) -> InProcess:
         return InProcess(self.service, more, name)
@@ -158,12 +158,12 @@ class Bench:
         ours = self.served()
         await ours.run(self.workload.even(1, 32, 2))
         alone = await ours.run(self.workload.even(1, 32, PROBE))
-        asked = self.workload.even(AT_ONCE, 32, PROBE)
-        together = await ours.run(asked)
+        prompts = self.workload.even(AT_ONCE, 32, PROBE)
+        together = await ours.run(prompts)
         prefilled = max(each.first_s for each in together.requests)
-        prompts = sum(len(ask.ids) for ask in asked)
+        prompt_tokens = sum(len(prompt.ids) for prompt in prompts)
         steps = [statistics.median(gap for each in run.requests for gap in each.gaps_s) for run in (alone, together)]
-        self.pace.speed = Speed(prefilled / prompts, (1, steps[0]), (AT_ONCE, steps[1]))
+        self.pace.speed = Speed(prefilled / prompt_tokens, (1, steps[0]), (AT_ONCE, steps[1]))
         self.figure(f"decoding: {1 / steps[0]:,.0f} tokens/s alone, {AT_ONCE / steps[1]:,.0f} of {AT_ONCE} at once")
         return self.pace.speed
 
@@ -172,15 +172,15 @@ def format_speed(run: Run) -> str:
     return f"{run.tokens_per_s:,.1f} tokens/s"
 
 
-def size(turns: RoundResults[Any], asked: Sequence[PromptSpec], at_once: int | None = None) -> dict[str, Any]:
-    """Amounts asked and wanted, if time was too short for everything."""
+def size(turns: RoundResults[Any], prompts: Sequence[PromptSpec], at_once: int | None = None) -> dict[str, Any]:
+    """Amounts that ran and that were wanted, if time was too short for everything."""
     if turns.whole:
         return {}
-    done = shrunk(asked, turns.scale, at_once)
+    done = shrunk(prompts, turns.scale, at_once)
     return {
         "size": {
-            "requests": [len(done), len(asked)],
-            "tokens": [tokens_of(done), tokens_of(asked)],
+            "requests": [len(done), len(prompts)],
+            "tokens": [tokens_of(done), tokens_of(prompts)],
             "rounds": [turns.rounds, turns.wanted],
             "warmed_up": turns.warmed,
         }

@@ -16,7 +16,7 @@ import httpx
 from transformers import AutoTokenizer
 
 from app.bench.budget import TimeBudget, shrunk
-from app.bench.comparison import OnMessage, RoundResults, figures, format_speed, nobody, size, take_turns
+from app.bench.comparison import OnMessage, RoundResults, figures, format_speed, ignore, size, take_turns
 from app.bench.contestants import OverHttp
 from app.bench.processes import ServerProcess, free_port
 from app.bench.timing import Run
@@ -44,7 +44,7 @@ class VllmBench:
     tell: OnMessage
     figure: OnMessage
     pace: TimeBudget
-    keep: Callable[[dict[str, Any]], None] = nobody
+    keep: Callable[[dict[str, Any]], None] = ignore
 
     async def vllm_version(self) -> str:
         async with httpx.AsyncClient(base_url=self.vllm.url, trust_env=False) as client:

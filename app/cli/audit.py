@@ -46,7 +46,7 @@ def verify_file(file: Path, known: str | None, *, json_: bool) -> None:
     except OSError as error:
         render.fail(f"{file} cannot be read: {error.strerror}.", code=Exit.USAGE)
     if known is not None and known != found.hash:
-        render.fail(f"{file} ends with the hash {found.hash}, not {known}: it is cut short, or of another log.")
+        render.fail(f"{file} ends with the hash {found.hash}, not {known}: it is cut short, or belongs to another log.")
     if not found.last:
         render.fail(f"{file} holds no event: there is nothing that it proves.")
     live = "" if found.ledger is None else f"; {render.numbered(found.ledger.live_count(), 'live edit')}"

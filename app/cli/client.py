@@ -1,4 +1,4 @@
-"""The HTTP side of the command line: sends requests and turns failures into messages. Independent of the commands."""
+"""The HTTP side of the command line: sends requests and turns failures into messages. It knows no command."""
 
 import json
 import re
@@ -34,7 +34,7 @@ class Client:
     def get(self, path: str, **params: Any) -> Any:
         return self._json(self._send("GET", path, params=_given(params)))
 
-    def get_whatever(self, path: str) -> tuple[int, Any]:
+    def get_any_status(self, path: str) -> tuple[int, Any]:
         """The status and body of an answer that may have any status, such as that of a server which is not ready."""
         answer = self._request("GET", path)
         return answer.status_code, self._json(answer)
@@ -69,7 +69,7 @@ class Client:
         try:
             return answer.json()
         except ValueError:
-            self._stranger(answer)
+            self._not_errata(answer)
 
     def stream(self, path: str, body: dict[str, Any]) -> Iterator[Any]:
         """Yields the `data:` of each event. A problem ends the program."""
@@ -144,12 +144,12 @@ class Client:
             found = answer.json()
             detail = found["detail"], found["title"], found["status"]
         except (ValueError, KeyError, TypeError):
-            self._stranger(answer)
+            self._not_errata(answer)
         assert detail
         with_address = {**found, "detail": _HELP.sub(lambda page: f"{self.url}{page[0]}", str(detail[0]))}
         fail_with_problem(with_address, request_id=answer.headers.get("X-Request-Id"))
 
-    def _stranger(self, answer: httpx.Response) -> NoReturn:
+    def _not_errata(self, answer: httpx.Response) -> NoReturn:
         fail(
             f"{self.url} answered {answer.status_code}, and not as Errata does: is it the right address?",
             "Name another with --url or ERRATA_URL.",

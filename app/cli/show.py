@@ -62,7 +62,7 @@ def edits(
 def status(context: typer.Context, json_: Json = False) -> None:
     """Show the state of the server. Exits with 7 if it is not ready."""
     client: Client = context.obj
-    code, found = client.get_whatever("/readyz")
+    code, found = client.get_any_status("/readyz")
     if not isinstance(found, dict) or "ready" not in found:
         render.fail(
             f"{client.url} answered {code}, and not as Errata does: is it the right address?",

@@ -97,7 +97,7 @@ class GenerationParameters:
         return None if self.timeout_s is None else began + self.timeout_s
 
     def too_late(self, generated_tokens: int) -> DeadlineExceeded:
-        """The error of a request whose timeout ran out after so many tokens."""
+        """The error of a request whose timeout ran out after this many tokens."""
         return DeadlineExceeded(
             f"The answer was not whole within {self.timeout_s:g} s: ask for fewer tokens, or give more time.",
             generated_tokens=generated_tokens,

@@ -1,7 +1,7 @@
 """Closed-class words: the small words of a language, which change what a question asks or begin one.
 
-They are finite and may be listed, one file a language; content words may not. Columns: class, words. Words of one class
-on a line of their own exclude one another in what they say: `before` and `after` never ask the same.
+They are finite and may be listed, one file per language; content words may not. Columns: class, words. The sides of an
+`exclusive` line contradict one another: questions with `before` and with `after` never ask the same.
 """
 
 import csv
@@ -73,7 +73,7 @@ class ClosedWords:
         found: dict[tuple[int, int], str] = {}
         for other, sides in self.sides.items():
             for line, side in sides:
-                if any(line == own and side != of for own, of in mine):
+                if any(line == own_line and side != own_side for own_line, own_side in mine):
                     found.setdefault((line, side), other)
         return list(found.values())
 

@@ -1,4 +1,4 @@
-"""Contradictions within a batch, found from texts alone, before anything is fitted, which may take minutes."""
+"""Finds contradictions within a batch from its texts alone, because fitting first could waste minutes."""
 
 import asyncio
 import uuid
@@ -42,8 +42,9 @@ async def check_ahead(drafts: Sequence[EditDraft], engine: EngineClient, request
             raise _contradiction(own[first], own[at], (places[first], places[at]), text)
 
 
-def _clash(scope: ScopeIndex, drafts: Sequence[EditDraft], asked: Sequence[ScopeRequest]) -> Clash | None:
-    questions = [[scope.question(turns) for turns in each.keys] for each in asked]
+def _clash(scope: ScopeIndex, drafts: Sequence[EditDraft], requests: Sequence[ScopeRequest]) -> Clash | None:
+    """The first clash of a batch of drafts, whose scopes are learned from `requests` and loaded only for this."""
+    questions = [[scope.question(turns) for turns in each.keys] for each in requests]
     vectors = torch.cat([question.queries for mine in questions for question in mine])
     counts = [sum(len(question.queries) for question in mine) for mine in questions]
     owners = torch.repeat_interleave(torch.arange(len(drafts)), torch.tensor(counts))
@@ -60,7 +61,7 @@ def _clash(scope: ScopeIndex, drafts: Sequence[EditDraft], asked: Sequence[Scope
             for i in near:
                 if i not in ids:
                     ids[i] = f"ahead_{uuid.uuid4().hex}"
-                    scope.load(ids[i], scope.learn(asked[i]).model_dump())
+                    scope.load(ids[i], scope.learn(requests[i]).model_dump())
             part = scope.compile(draft.request.namespace, [ids[i] for i in near])
             place = {ids[i]: i for i in near}
             for text, question in enumerate(questions[at]):

@@ -1,7 +1,7 @@
 """Keeps a server at the head of its log, and notices when the log is unreachable or has been replaced.
 
 A log that may lose acknowledged entries, or that holds another history than was applied here, is neither
-written nor applied: the server is not ready, and answers from what it has applied, until the log is restored or an
+written to nor applied: the server is not ready, and answers from what it has applied, until the log is restored or an
 operator adopts the other one.
 """
 

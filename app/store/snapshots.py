@@ -158,14 +158,14 @@ def restore(log: Log) -> tuple[Ledger, str]:
         try:
             manifest = manifest_of(log, snapshot_id)
             if log.hash_of(manifest.revision) != manifest.hash:
-                raise _corrupt(snapshot_id, "it is of another log")
+                raise _corrupt(snapshot_id, "it belongs to another log")
             return load(log, manifest), manifest.hash
         except StoreCorrupt as error:
-            _log.warning("A snapshot is passed over. %s", error.message)
+            _log.warning("A snapshot is skipped. %s", error.message)
     if log.first() > 1:
         raise StoreCorrupt(
-            f"The log begins at revision {log.first()}, and no snapshot of what was before is whole: restore the store "
-            f"from a backup, or import the archive that was made when the log was trimmed."
+            f"The log begins at revision {log.first()}, and no snapshot of what was before is intact: restore the "
+            f"store from a backup, or import the archive that was made when the log was trimmed."
         )
     return Ledger(), GENESIS
 

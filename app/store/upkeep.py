@@ -54,7 +54,7 @@ def check(log: Log, advance: Advance = lambda: None) -> tuple[Ledger, str, list[
 def _compared(log: Log, manifest: Manifest, entry_hash: str, ledger: Ledger | None) -> Ledger:
     loaded = load(log, manifest)
     if manifest.hash != entry_hash:
-        raise StoreCorrupt(f"The snapshot {manifest.id} is of another log: its hash is not that of the entry.")
+        raise StoreCorrupt(f"The snapshot {manifest.id} belongs to another log: its hash is not that of the entry.")
     if ledger is not None and list(records_of(loaded)) != list(records_of(ledger)):
         raise StoreCorrupt(f"The snapshot {manifest.id} does not hold what the log's entries make.")
     return loaded
@@ -124,6 +124,6 @@ def trim(log: Log, archive: Log, advance: Advance = lambda: None) -> tuple[int, 
     last = archive.hash_of(archive.first() - 1)
     for event, entry_hash in archive.follow(archive.first() - 1, last):
         if event.revision == oldest.revision and entry_hash != oldest.hash:
-            raise InvalidRequest("The archive is of another log: make it anew with `errata store export`.")
+            raise InvalidRequest("The archive belongs to another log: make a new one with `errata store export`.")
     log.trim(oldest.revision)
     return before, log.first()

@@ -68,7 +68,7 @@ def rendered(name: str, text: str) -> HelpPage:
     for (token, _), anchor in zip(headings, anchors, strict=True):
         token.attrSet("id", anchor)
     for token in _all(tokens):
-        _settle(name, token)
+        _resolve_links(name, token)
     html = markdown.renderer.render(tokens[3:], markdown.options, {})
     return HelpPage(
         name,
@@ -103,7 +103,7 @@ def _all(tokens: Sequence[Token]) -> Iterator[Token]:
         yield from _all(token.children or ())
 
 
-def _settle(name: str, token: Token) -> None:
+def _resolve_links(name: str, token: Token) -> None:
     """Turn links between files into links between pages, and the style of a column's alignment into a class."""
     for attribute in ("href", "src"):
         if attribute not in token.attrs:

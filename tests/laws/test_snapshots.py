@@ -133,7 +133,7 @@ def test_one_of_another_log_is_passed_over(store):
     for name in other.names():
         log.put(name, other.get(name))
     assert parts(upkeep.fold(log)[0]) == parts(without_snapshots(log)[0])
-    with pytest.raises(StoreCorrupt, match=f"{foreign.id} is of another log"):
+    with pytest.raises(StoreCorrupt, match=f"{foreign.id} belongs to another log"):
         upkeep.check(log)
     log.close()
 
