@@ -58,7 +58,7 @@ class FitRequestBuilder:
             else:
                 able.append(key)
         if not able:
-            raise InvalidRequest(" ".join((*reasons, "See /help/editors#selection-an-editor.")))
+            raise InvalidRequest(" ".join((*reasons, "See /help/editors#choosing-an-editor.")))
         return tuple(able)
 
     def _check_subject(self, request: EditRequest) -> None:

@@ -21,5 +21,5 @@ def test_the_figures_are_of_both_ways_over_all_keys(monkeypatch: pytest.MonkeyPa
     found = scope_index.measure(real, 700, 3)
     assert set(found) == {"nearest_ms", "most_ms", "whole_ms", "times_as_fast"}
     assert 0 < found["nearest_ms"] <= found["most_ms"]
-    assert seen.count(2_100) >= scope_index.ASKED, "each question is asked of all keys once, at least"
+    assert seen.count(2_100) >= scope_index.QUERIES, "each question is asked of all keys once, at least"
     assert min(seen) < 2_100, "the outline is used"
