@@ -59,9 +59,6 @@ class KeyIndex:
         row = int(self._owner[place])
         return row, self._places[row].index(place) if row >= 0 else 0
 
-    def row_places(self, row: int) -> list[int]:
-        return self._places[row]
-
     def cosines(self, queries: Tensor, places: Tensor) -> Tensor:
         """The cosine (M,) of each of the keys at `places` (M,) with the nearest of the queries (W, E)."""
         if 4 * len(places) < len(self._owner):

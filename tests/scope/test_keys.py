@@ -22,13 +22,13 @@ def test_each_place_is_of_the_edit_and_key_that_it_was_given() -> None:
     keys = KeyIndex(WIDTH)
     keys.add(4, unit(3, 1))
     keys.add(9, unit(2, 2))
-    assert [keys.place(place) for place in keys.row_places(4)] == [(4, 0), (4, 1), (4, 2)]
-    assert [keys.place(place) for place in keys.row_places(9)] == [(9, 0), (9, 1)]
+    assert {keys.place(place) for place in keys.of([4]).tolist()} == {(4, 0), (4, 1), (4, 2)}
+    assert {keys.place(place) for place in keys.of([9]).tolist()} == {(9, 0), (9, 1)}
     both = keys.of([9, 4]).tolist()
-    assert both == sorted(both) == sorted(keys.row_places(4) + keys.row_places(9))
+    assert both == sorted(both) == sorted(keys.of([4]).tolist() + keys.of([9]).tolist())
     assert keys.of([]).tolist() == []
     for row, key, vectors in ((4, 2, unit(3, 1)), (9, 0, unit(2, 2))):
-        places = torch.tensor([keys.row_places(row)[key]])
+        places = torch.tensor([place for place in both if keys.place(place) == (row, key)])
         assert keys.cosines(vectors[key][None], places).item() == pytest.approx(1, abs=1e-6)
 
 
@@ -106,7 +106,8 @@ def test_the_nearest_of_many_are_those_of_a_comparison_with_all(
         keys.add(row, others[row : row + 3])
         vectors[row : row + 3] = others[row : row + 3]
     for row in range(0, 6_000, 3):
-        every[keys.row_places(row)] = vectors[row : row + 3]
+        for place in keys.of([row]).tolist():
+            every[place] = vectors[row + keys.place(place)[1]]
     places = keys.of(random.Random(4).sample(range(0, 6_000, 3), int(share * 2_000)))
     whole = 0
     for queries in (*like_questions(40, 3).split(2), *torch.nn.functional.normalize(torch.randn(20, 160)).split(2)):
