@@ -2,8 +2,9 @@
 
 import asyncio
 import json
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import httpx
@@ -57,15 +58,29 @@ def test_no_details_unless_asked(live: httpx.Client) -> None:
     assert got[-1]["details"] is None
 
 
-def test_tokens_come_as_they_are_made(live: httpx.Client, service: FakeService) -> None:
-    service.slow_s = 0.2
-    arrived: list[float] = []
+def test_tokens_come_as_they_are_made(
+    live: httpx.Client, service: FakeService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The third token is not made before the first has arrived."""
+    arrived, stream = threading.Event(), service.stream
+
+    async def held(*request: Any) -> AsyncIterator[tuple[int, Token | Generation]]:
+        made = 0
+        async for item in stream(*request):
+            if made == 2:
+                assert await asyncio.to_thread(arrived.wait, 30), "the first token is held back"
+            made += 1
+            yield item
+
+    monkeypatch.setattr(service, "stream", held)
     with live.stream("POST", "/generate_stream", json={"inputs": "x"}) as answer:
-        for line in answer.iter_lines():
-            if line:
-                arrived.append(time.perf_counter())
-    assert len(arrived) == 4
-    assert arrived[2] - arrived[0] > 0.2, "the first tokens came all at once"
+        lines = (line for line in answer.iter_lines() if line)
+        first = next(lines)
+        arrived.set()
+        rest = list(lines)
+    assert [event["token"]["text"] for line in (first, *rest) for event in events(f"{line}\n\n")] == [
+        "base", " answer", " here", "",
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize(
