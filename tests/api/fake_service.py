@@ -152,7 +152,7 @@ class FakeService(FakeGenerating, FakeChanges):
                 raise ScopeConflict("Another edit is in the way.", conflicts=clash)
         if origin.idempotency_key is not None:
             origin = replace(origin, digest=digest)
-        edits = [self._made(i, request) for i, request in enumerate(requests)]
+        edits = [self.made(i, request) for i, request in enumerate(requests)]
         if dry_run:
             previews = [EditView.preview(replace(edit, report=told_of(edit)), origin) for edit in edits]
             results = tuple(EditResult(view=view, seconds=SECONDS, created=False) for view in previews)
@@ -169,7 +169,7 @@ class FakeService(FakeGenerating, FakeChanges):
         if request.target == UNFIT:
             raise InvalidRequest("`target` holds a control token: give the answer as plain text.")
 
-    def _made(self, index: int, request: EditRequest) -> Edit:
+    def made(self, index: int, request: EditRequest) -> Edit:
         ledger = self.records.ledger
         return Edit(
             id=f"ed_{len(ledger.entries) + index:04}",

@@ -110,10 +110,19 @@ def test_the_description_says_where_null_is_taken() -> None:
 
 
 def test_top_k_of_all_tokens_samples_as_none_does() -> None:
+    import torch
+
     from app.engine.sampler import Sampler
 
-    kinds = [len(Sampler(GenerationParameters(temperature=1.0, top_k=k))._processors) for k in (None, 0, -1, 5)]
-    assert kinds == [1, 1, 1, 2]
+    logits = torch.arange(20) / 10
+
+    def drawn(top_k: int | None) -> list[int]:
+        sampler = Sampler(GenerationParameters(temperature=1.0, top_k=top_k, seed=0))
+        return [sampler.choose(logits, [0], []) for _ in range(200)]
+
+    assert min(drawn(None)) < 5, "of all tokens"
+    assert drawn(0) == drawn(-1) == drawn(None)
+    assert set(drawn(5)) == set(range(15, 20))
 
 
 # -- the last message gone on with

@@ -78,17 +78,29 @@ def test_on_a_terminal_there_is_a_bar_and_it_is_gone_in_the_end() -> None:
         clock.now += QUICK_S
         waiting.show(job(phase="waiting"))
         waiting.show(job(0.25, 8.2))
-        assert waiting._bar is not None
-        waiting._bar.refresh()
-        assert "Fitting the answer" in out.getvalue()
-        assert "about 8 s left" in out.getvalue()
-        waiting.show(job(0.0, None))
-        (task,) = waiting._bar.tasks
-        assert (task.percentage, task.finished) == (0, False), "nothing is done yet"
-        waiting.show(job(phase="verify"))
-        (task,) = waiting._bar.tasks
-        assert task.total is None, "nobody knows how much there is to do"
+    assert "Fitting the answer" in out.getvalue()
+    assert "about 8 s left" in out.getvalue()
     assert out.getvalue().endswith("\x1b[2K")  # the line is taken back
+
+
+@pytest.mark.parametrize(
+    ("last", "cells"),
+    [
+        pytest.param(job(0.0, None), 0, id="nothing is done yet"),
+        pytest.param(job(0.5, None), 20, id="half is done"),
+        pytest.param(job(phase="verify"), 40, id="nobody knows how much there is to do"),
+    ],
+)
+def test_the_bar_is_as_long_as_what_is_done(last: dict[str, Any], cells: int) -> None:
+    """Without a share the bar pulses over its whole length, also after a phase that had one."""
+    out, clock = io.StringIO(), Clock()
+    console = Console(file=out, width=100, force_terminal=True, color_system=None, legacy_windows=False)
+    with JobProgress(console, clock) as waiting:
+        clock.now += QUICK_S
+        waiting.show(job(0.25, 8.2))
+        waiting.show(last)
+    frames = [frame for frame in out.getvalue().split("\x1b[2K") if frame.strip()]
+    assert frames[-1].count("━") == cells
 
 
 def test_beside_json_lines_are_for_problems_alone(capsys: pytest.CaptureFixture[str]) -> None:

@@ -32,7 +32,7 @@ class MemoryStore:
         return self.log
 
     def entries(self):
-        return list(self.log._entries)
+        return [self.log.entry(revision) for revision in range(self.log.first(), self.log.head() + 1)]
 
     def rewrite(self, entries):
         self.log._entries[:] = entries

@@ -4,6 +4,7 @@ import argparse
 import asyncio
 import json
 import random
+import sqlite3
 import tempfile
 import time
 from dataclasses import replace
@@ -36,8 +37,10 @@ def fill(path: Path, edits: int) -> None:
     assert isinstance(event, EditCommitted)
     last, rng = log.hash_of(1), random.Random(0)
     tensors = unpack(event.edit.tensors)
-    log._connection.execute("PRAGMA synchronous=OFF")
-    log._connection.execute("BEGIN")
+    log.close()
+    connection = sqlite3.connect(path, isolation_level=None)
+    connection.execute("PRAGMA synchronous=OFF")
+    connection.execute("BEGIN")
     for revision in range(2, edits + 1):
         name = "".join(rng.choice("abcdefghijklmnopqrstuvwxyz") for _ in range(10)).capitalize()
         keys = tensors["keys"] + torch.randn_like(tensors["keys"])
@@ -50,9 +53,9 @@ def fill(path: Path, edits: int) -> None:
         )
         entry = encode(replace(event, revision=revision, edit=edit), last)
         last = closing_hash(entry)
-        log._connection.execute("INSERT INTO log VALUES (?, ?)", (revision, entry))
-    log._connection.execute("COMMIT")
-    log.close()
+        connection.execute("INSERT INTO log VALUES (?, ?)", (revision, entry))
+    connection.execute("COMMIT")
+    connection.close()
     assert last != GENESIS
 
 

@@ -1,6 +1,7 @@
 """Webhooks: told from the log in order, signed, tried again, once by one server, and nowhere that is not allowed."""
 
 import asyncio
+import gc
 import hashlib
 import hmac
 import json
@@ -13,7 +14,7 @@ import pytest
 
 from app.domain.errors import IdempotencyMismatch, InvalidRequest, StateConflict, StoreUnavailable, UnknownWebhook
 from app.domain.events import EditsRolledBack, Origin, SwitchSet
-from app.service.webhooks import LEASE, LEASE_S, MOST_ATTEMPTS
+from app.service.webhooks import LEASE, LEASE_S, MOST_ATTEMPTS, Delivery
 from app.store.memory import MemoryLog
 from tests.domain.samples import committed
 from tests.service.webhook_receiver import PUBLIC, URL, Receiver, Server
@@ -158,12 +159,11 @@ def test_what_never_arrives_is_given_up_and_the_rest_goes_on(receiver: Receiver,
 
 def test_a_name_that_no_host_can_have_is_a_failed_delivery(receiver: Receiver, log: MemoryLog) -> None:
     async def story() -> None:
-        server = receiver.server(log)
-
         async def unreadable(_host: str, _port: int) -> list[str]:
             return ["a..b".encode("idna").decode()]
 
-        server.webhooks._targets._resolve = unreadable
+        receiver.resolve = unreadable
+        server = receiver.server(log)
         hook_id, _ = await hooked(server)
         await server.write(lambda at: committed(at, "e1"))
         await server.advance()
@@ -299,8 +299,10 @@ def test_a_test_is_sent_once_and_listed(receiver: Receiver, log: MemoryLog) -> N
         assert len(receiver.requests) == 2
         _, deliveries = await server.webhooks.deliveries(hook_id)
         assert {each.id for each in deliveries} == {arrived.id, lost.id}
+        names = {arrived.id, lost.id}
+        del arrived, lost, deliveries
         await server.webhooks.remove(hook_id, Origin())
-        assert hook_id not in server.webhooks._tests
+        assert not [each for each in gc.get_objects() if type(each) is Delivery and each.id in names]
 
     run(story())
 

@@ -18,10 +18,29 @@ def path(tmp_path):
 
 
 @pytest.fixture
-def log(path):
+def connections(monkeypatch):
+    """All connections to SQLite files that are opened from now on."""
+    connect, opened = sqlite3.connect, []
+
+    def kept(*arguments, **options):
+        opened.append(connect(*arguments, **options))
+        return opened[-1]
+
+    monkeypatch.setattr(sqlite3, "connect", kept)
+    return opened
+
+
+@pytest.fixture
+def log(path, connections):
     log = SqliteLog(path, busy_timeout_s=0.1)
     yield log
     log.close()
+
+
+@pytest.fixture
+def connection(log, connections):
+    """The log's own: some settings hold for one connection alone."""
+    return connections[0]
 
 
 def sql(path, *statements):
@@ -33,9 +52,9 @@ def sql(path, *statements):
         connection.close()
 
 
-def test_its_settings_keep_what_is_acknowledged(path, log):
+def test_its_settings_keep_what_is_acknowledged(path, log, connection):
     def pragma(name):
-        return log._connection.execute(f"PRAGMA {name}").fetchone()[0]
+        return connection.execute(f"PRAGMA {name}").fetchone()[0]
 
     assert (pragma("journal_mode"), pragma("synchronous"), pragma("fullfsync")) == ("wal", 2, 1)
     assert pragma("busy_timeout") == 100
@@ -44,9 +63,9 @@ def test_its_settings_keep_what_is_acknowledged(path, log):
     assert (log.url, log.durable) == (f"sqlite:///{path}", True)
 
 
-def test_it_waits_five_seconds_for_another_process_unless_told_otherwise(path):
+def test_it_waits_five_seconds_for_another_process_unless_told_otherwise(path, connections):
     log = SqliteLog(path)
-    assert log._connection.execute("PRAGMA busy_timeout").fetchone() == (5000,)
+    assert connections[0].execute("PRAGMA busy_timeout").fetchone() == (5000,)
     log.close()
 
 
@@ -143,22 +162,22 @@ def still_whole(path, revisions):
         log.close()
 
 
-def test_a_log_that_turns_read_only_is_unavailable(path, log):
-    log._connection.execute("PRAGMA query_only=ON")
+def test_a_log_that_turns_read_only_is_unavailable(path, log, connection):
+    connection.execute("PRAGMA query_only=ON")
     with pytest.raises(StoreUnavailable, match="writable"):
         log.append(committed(1))
-    log._connection.execute("PRAGMA query_only=OFF")
+    connection.execute("PRAGMA query_only=OFF")
     log.append(committed(1))
     still_whole(path, [1])
 
 
-def test_a_full_disk_is_unavailable_and_loses_nothing(path, log):
+def test_a_full_disk_is_unavailable_and_loses_nothing(path, log, connection):
     log.append(committed(1))
-    log._connection.execute("PRAGMA max_page_count=8")
+    connection.execute("PRAGMA max_page_count=8")
     with pytest.raises(StoreUnavailable, match="free space"):
         log.append(committed(2, "e2", tensors=bytes(100_000)))
     assert log.head() == 1
-    log._connection.execute("PRAGMA max_page_count=1000000")
+    connection.execute("PRAGMA max_page_count=1000000")
     log.append(committed(2, "e2"))
     still_whole(path, [1, 2])
 

@@ -223,7 +223,7 @@ def many() -> dict[str, float]:
 
 async def fill(service: FakeService) -> None:
     for n in range(EDITS):
-        edit = service._made(0, EditRequest(prompt=f"What is the currency of country {n}?", target="euro"))
+        edit = service.made(0, EditRequest(prompt=f"What is the currency of country {n}?", target="euro"))
         event = EditCommitted(revision=n + 1, at_s=1.7e9 + n, origin=Origin(actor=f"person {n % 9}"), edit=edit)
         async with service.records.writing:
             await service.records.append(event)

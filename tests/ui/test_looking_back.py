@@ -16,6 +16,7 @@ from app.domain.keys import Role
 from app.service.keyring import Keyring
 from app.store.codec import GENESIS, decode
 from tests.api.fake_service import NOW_S, FakeService
+from tests.laws.stores import MemoryStore
 from tests.ui.test_coming_in import EVIL, corrected, key_for
 from tests.ui.visitor import Forms, Visitor, text_of
 
@@ -132,7 +133,7 @@ def test_replacing_anothers_edit_is_marked(visitor: Visitor) -> None:
 
 
 def test_the_badge_says_whether_the_chain_is_whole_and_when_it_was_checked(
-    visitor: Visitor, service: FakeService, monkeypatch: pytest.MonkeyPatch
+    visitor: Visitor, service: FakeService
 ) -> None:
     corrected(visitor)
     assert "was not checked yet" in text_of(visitor.get("/ui/audit"))
@@ -141,7 +142,9 @@ def test_the_badge_says_whether_the_chain_is_whole_and_when_it_was_checked(
     log: Any = service.records.log
     torn = bytearray(log.entry(1))
     torn[40] ^= 1
-    monkeypatch.setattr(log, "_entries", [bytes(torn)])
+    store = MemoryStore(None)
+    store.log = log
+    store.rewrite([bytes(torn)])
     broken = text_of(visitor.send("/ui/audit", "/ui/audit/check"))
     assert "The chain is broken" in broken
 
