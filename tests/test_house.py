@@ -4,6 +4,7 @@ import ast
 import re
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -70,9 +71,9 @@ def test_every_module_says_what_it_is() -> None:
     assert not silent
 
 
-def parsed() -> list[tuple[Path, ast.Module]]:
+def parsed(folder: str = "app") -> list[tuple[Path, ast.Module]]:
     files = [
-        path for path in tracked() if path.suffix == ".py" and path.exists() and "app" in path.relative_to(ROOT).parts
+        path for path in tracked() if path.suffix == ".py" and path.exists() and folder in path.relative_to(ROOT).parts
     ]
     return [(path.relative_to(ROOT), ast.parse(path.read_text())) for path in files]
 
@@ -163,3 +164,38 @@ def test_the_glossary_has_each_word_once() -> None:
     words = [word.strip() for row in rows for word in row.split(",")]
     assert len(words) > 30
     assert len(words) == len(set(words))
+
+
+OF_LIBRARIES = {
+    *("_buffers", "_forward_hooks", "_forward_pre_hooks", "_parameters"),  # torch's modules
+    *("_attn_implementation", "_from_config", "_skip_keys_device_placement"),  # transformers' models
+    "_replace",  # named tuples
+}
+PRIVATE_READS = {
+    "tests/engine/test_spread.py": (
+        1,
+        "tensors on pretended devices have no values, by which `suffixes` sorts rows",
+    ),
+    "tests/laws/stores.py": (1, "it damages a log in memory, which no caller of a log may"),
+    "tests/service/test_tokenising.py": (1, "it counts what is tokenised, also for a check of a prompt's beginning"),
+    "tests/ui/visitor.py": (
+        1,
+        "each request has its own loop, and an event belongs to the loop that waited for it",
+    ),
+}
+"""The number of reads of private members in each file of tests, and why nothing public would do."""
+
+
+def test_tests_read_what_is_public() -> None:
+    """A test that reads a private member fails when the member is renamed, and shows nothing that a caller sees. What
+    is listed is counted exactly, so that a read that goes takes its line with it."""
+    found = Counter(
+        str(path)
+        for path, tree in parsed("tests")
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Attribute)
+        and re.match(r"_[a-z]", node.attr)
+        and node.attr not in OF_LIBRARIES
+        and not (isinstance(node.value, ast.Name) and node.value.id in ("self", "cls"))
+    )
+    assert found == {path: count for path, (count, _) in PRIVATE_READS.items()}

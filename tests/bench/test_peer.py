@@ -104,7 +104,12 @@ def test_a_server_that_does_not_answer_all_tokens_is_not_measured(tmp_path: Path
 
 
 def test_a_server_is_held_still_and_ended_with_all_of_its_processes(tmp_path: Path) -> None:
-    program = "import os, subprocess, sys; subprocess.Popen([sys.executable, *sys.argv[1:]]).wait()"
+    named = tmp_path / "group"
+    program = (
+        "import os, pathlib, subprocess, sys; "
+        f"pathlib.Path({str(named)!r}).write_text(str(os.getpgrp())); "
+        "subprocess.Popen([sys.executable, *sys.argv[1:]]).wait()"
+    )
 
     def states(group: int) -> list[str]:
         found = []
@@ -122,8 +127,7 @@ def test_a_server_is_held_still_and_ended_with_all_of_its_processes(tmp_path: Pa
         command = [sys.executable, "-c", program, "-c", STAND_IN, str(port), str(tmp_path / "log")]
         server = ServerProcess("x", command, port, "/", {})
         await server.start(lambda _: None)
-        assert server._process is not None
-        group = server._process.pid
+        group = int(named.read_text())
         assert len(states(group)) == 2
         with server.suspended():
             while set(states(group)) != {"T"}:
@@ -149,10 +153,23 @@ def test_a_server_that_ends_before_it_is_ready_says_why() -> None:
         asyncio.run(story())
 
 
-def test_vllm_gets_the_model_its_precision_and_more_options() -> None:
+def test_vllm_gets_the_model_its_precision_and_more_options(tmp_path: Path) -> None:
+    python = tmp_path / "python"
+    python.write_text('#!/bin/sh\necho "$@"\n')
+    python.chmod(0o755)
     settings = Settings(_env_file=None, model="/models/x", dtype="bfloat16", device="cpu")  # type: ignore[call-arg]
-    command = _vllm(settings, "V/bin/python", "--enforce-eager --block-size '16'")._command
-    assert command[:3] == ["V/bin/python", "-m", "vllm.entrypoints.openai.api_server"]
+
+    async def story() -> None:
+        server = _vllm(settings, str(python), "--enforce-eager --block-size '16'")
+        try:
+            await server.start(lambda _: None)
+        finally:
+            await server.end()
+
+    with pytest.raises(InvalidRequest, match="ended before it was ready") as error:
+        asyncio.run(story())
+    command = error.value.message.splitlines()[-1].split()
+    assert command[:2] == ["-m", "vllm.entrypoints.openai.api_server"]
     assert command[command.index("--model") + 1] == "/models/x"
     assert command[command.index("--dtype") + 1] == "bfloat16"
-    assert list(command[-3:]) == ["--enforce-eager", "--block-size", "16"]
+    assert command[-3:] == ["--enforce-eager", "--block-size", "16"]

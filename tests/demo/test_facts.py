@@ -1,5 +1,6 @@
 """The tables of the demonstration model, and that the model that ships knows them."""
 
+from importlib import resources
 from pathlib import Path
 from random import Random
 
@@ -7,11 +8,20 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from app.demo import corpus, facts
+from app.demo import corpus
 from app.demo.check import MODEL
 from app.demo.facts import FactsError, Relation, load_relations
 from app.demo.greedy_answers import answer_all, exact
 
+PHRASINGS = """
+title = "X"
+kind = "x"
+sentence = "{s} is {a}."
+questions = ["Who is {s}?"]
+completions = ["{s} is"]
+held_out_questions = ["Tell me who {s} is"]
+held_out_completions = ["We know that {s} is"]
+"""
 SAMPLE = 60
 MAX_BYTES = 16_000_000
 
@@ -19,6 +29,15 @@ MAX_BYTES = 16_000_000
 @pytest.fixture(scope="module")
 def relations() -> list[Relation]:
     return load_relations()
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty folder in place of the package's tables."""
+    monkeypatch.setattr(resources, "files", lambda _package: tmp_path)
+    folder = tmp_path / "facts"
+    folder.mkdir()
+    return folder
 
 
 def test_there_are_enough_facts_and_some_are_out_of_date(relations: list[Relation]) -> None:
@@ -75,18 +94,18 @@ def test_the_build_text_is_seeded_and_holds_no_held_out_prompt(relations: list[R
         ("subject\tanswer\tnow\nFrance\tone two three four five six\t\n", 2),
     ],
 )
-def test_a_malformed_table_is_named_with_its_line(tmp_path: Path, table: str, line: int) -> None:
-    path = tmp_path / "capital.tsv"
-    path.write_text(table, encoding="utf-8")
-    with pytest.raises(FactsError, match=rf"^facts/capital\.tsv:{line}: "):
-        list(facts._facts("capital", path))
+def test_a_malformed_table_is_named_with_its_line(folder: Path, table: str, line: int) -> None:
+    (folder / "x.toml").write_text(PHRASINGS)
+    (folder / "x.tsv").write_text(table, encoding="utf-8")
+    with pytest.raises(FactsError, match=rf"^facts/x\.tsv:{line}: "):
+        load_relations()
 
 
-def test_phrasings_without_a_place_for_the_subject_are_refused(tmp_path: Path) -> None:
-    (tmp_path / "x.toml").write_text('title = "X"\nkind = "x"\nsentence = "{s} is {a}."\nquestions = ["Who?"]\n')
-    (tmp_path / "x.tsv").write_text("subject\tanswer\tnow\n")
+def test_phrasings_without_a_place_for_the_subject_are_refused(folder: Path) -> None:
+    (folder / "x.toml").write_text(PHRASINGS.replace('["Who is {s}?"]', '["Who?"]'))
+    (folder / "x.tsv").write_text("subject\tanswer\tnow\n")
     with pytest.raises(FactsError, match=r"^facts/x\.toml: questions: 'Who\?'"):
-        facts._relation("x", tmp_path / "x.tsv", tmp_path / "x.toml")
+        load_relations()
 
 
 def test_the_model_is_small_enough_to_ship() -> None:

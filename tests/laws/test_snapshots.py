@@ -217,8 +217,10 @@ def test_nothing_is_trimmed_that_is_not_kept_elsewhere(store):
         upkeep.trim(log, short)
     with pytest.raises(InvalidRequest, match="another log"):
         upkeep.trim(log, other)
-    damaged = archived(log)
-    damaged._entries[2] = damaged._entries[2][:-1] + b"\x00"
+    damaged, store = archived(log), MemoryStore(None)
+    store.log = damaged
+    first, second, third, *others = store.entries()
+    store.rewrite([first, second, third[:-1] + b"\x00", *others])
     with pytest.raises(StoreCorrupt, match="Entry 3"):
         upkeep.trim(log, damaged)
     assert (log.first(), log.head()) == (1, 8)

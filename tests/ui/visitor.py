@@ -74,7 +74,7 @@ class Visitor:
                 response = await client.request(method, path, headers=headers, **more)
                 self.cookies = client.cookies
                 for _ in range(200):  # what a form has set off goes on in a job of this loop
-                    if not self.service.jobs._tasks:
+                    if not asyncio.all_tasks() - {asyncio.current_task()}:
                         break
                     await asyncio.sleep(0.01)
                 return response
