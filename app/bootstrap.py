@@ -203,10 +203,6 @@ def _vllm_process(
     return VllmProcess(settings.vllm_python or sys.executable, arguments, tell)
 
 
-OTHERS = 8
-"""Names of the questions that ship that near misses are made with."""
-
-
 @cache
 def _encoder(name: str) -> Encoder:
     return Encoder(find_encoder(name), load_scorer().learned)
@@ -223,14 +219,13 @@ def _scope(settings: Settings, bank: Sequence[BankPrompt]) -> ScopeIndex:
     vectors = Vectors(encoder, settings.cache_dir)
     background = Background(vectors, [plain(each) for each in bank])
     closed = load_closed_words()
-    names = sorted({each.subject for each in bank})
     return ScopeIndex(
         encoder,
         ScopeDecider(encoder, scorer, load_match_model(), closed),
         closed,
         vectors,
         background,
-        names[:: max(1, len(names) // OTHERS)],
+        sorted({each.subject for each in bank}),
         lambda namespace: settings.false_hits.get(namespace, settings.false_hits.get("*", FALSE_HITS)),
     )
 

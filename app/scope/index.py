@@ -26,6 +26,7 @@ from app.scope.encoder import Encoder
 from app.scope.keys import KeyIndex
 from app.scope.mentions import Mentions
 from app.scope.misses import NearMiss, near_misses
+from app.scope.other_names import OtherNames
 from app.scope.parsed_question import names_in, read
 from app.scope.record import ScopeRecord, read_record
 from app.scope.scope_learner import FALSE_HITS, ScopeLearner
@@ -82,7 +83,7 @@ class ScopeIndex:
         edits may answer."""
         self._encoder, self._decider, self._closed = encoder, decider, closed
         self._vectors, self._background = vectors, background
-        self._others = tuple(others)
+        self._others = OtherNames(vectors, others)
         self._learner = ScopeLearner(encoder, decider, closed, vectors, background, self._others, false_hits)
         self._keys = KeyIndex(encoder.width)
         self._mentions = Mentions()
@@ -120,7 +121,9 @@ class ScopeIndex:
     def near_misses(self, turns: Sequence[str]) -> list[NearMiss]:
         """Near misses of the question of a conversation's last turn, or of a bare prompt."""
         question = turns[-1].strip()
-        return near_misses(question, names_in(question, self._closed), self._others, self._closed)
+        names = names_in(question, self._closed)
+        others = self._others.like(surface(question, names[0]) if names else None)
+        return near_misses(question, names, others, self._closed)
 
     def learn(self, request: ScopeRequest, widened: float | None = None) -> ScopeRecord:
         """Learn the requested scope, calibrated on questions that are known to ask something else. Its odds are

@@ -63,14 +63,15 @@ def _numbers(question: str, grammar: LanguageGrammar) -> Iterator[NearMiss]:
     elif number := _NUMBER.search(question):
         yield NearMiss("another number", f"{question[: number.start()]}{int(number[0]) + 1}{question[number.end() :]}")
     else:
-        asked = question.rstrip(" ?.!")
+        end = question.rfind("?")  # "Question: ...? Answer:" goes on behind it
+        asked = question[:end].rstrip() if end > 0 else question.rstrip(" ?.!")
         yield NearMiss("another year", f"{asked} {grammar.year} {LONG_AGO}{question[len(asked) :]}")
 
 
 def _reversed(question: str, written: Sequence[str], grammar: LanguageGrammar) -> Iterator[NearMiss]:
     """The question with its direction reversed, and with its first two names swapped."""
     begin, end = map(re.escape, grammar.route)
-    if way := re.search(rf"(?i)\b({begin}) (.+?) ({end}) (.+?)(?=\s*[?.!]*$)", question):
+    if way := re.search(rf"(?i)\b({begin}) (.+?) ({end}) (.+?)(?=\s*[?.!]*$|\s*\?)", question):
         back = f"{way[1]} {way[4]} {way[3]} {way[2]}"
         yield NearMiss("the reverse", f"{question[: way.start()]}{back}{question[way.end() :]}")
     if len(written) > 1:

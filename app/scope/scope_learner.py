@@ -5,12 +5,13 @@ from collections.abc import Callable, Iterable, Sequence
 import torch
 
 from app.domain.scope import ScopeRequest
-from app.domain.words import Span, says, words_of
+from app.domain.words import Span, says, surface, words_of
 from app.scope.background import SAME, Background, CompiledBackground, NearbyBackground
 from app.scope.closed_words import ClosedWords
 from app.scope.decision import ScopeDecider, ScopedEdit, share
 from app.scope.encoder import Encoder
 from app.scope.misses import near_misses
+from app.scope.other_names import OtherNames
 from app.scope.parsed_question import ParsedQuestion, names_in, read
 from app.scope.record import ScopeRecord
 from app.scope.vectors import Vectors
@@ -43,7 +44,7 @@ class ScopeLearner:
         closed: ClosedWords,
         vectors: Vectors,
         background: Background,
-        others: Sequence[str],
+        others: OtherNames,
         false_hits: Callable[[str], float],
     ) -> None:
         """`others` are names for near misses. `false_hits` returns the share of other questions that a namespace's
@@ -82,7 +83,8 @@ class ScopeLearner:
     def _narrowed(self, record: ScopeRecord, names: Sequence[Span]) -> ScopeRecord:
         """The record with those near misses that the edit would answer without them."""
         row = self._decider.row("", record)
-        made = near_misses(record.keys[0], names, self._others, self._closed)
+        named = next((name for span in names if (name := surface(record.keys[0], span))), None)
+        made = near_misses(record.keys[0], names, self._others.like(named), self._closed)
         asked = [miss.text for miss in made if miss.text not in (*record.keys, *record.made)]
         self._encoder.encode(asked)  # together, which is several times as fast as one by one
         answered = [text for text in asked if self._margin(text, row) >= 0]

@@ -19,6 +19,8 @@ def closed() -> ClosedWords:
         ("Who won the cup in 2014?", "another year", "Who won the cup in 2015?"),
         ("Which port does stage 7 use?", "another number", "Which port does stage 8 use?"),
         ("Who leads the choir?", "another year", "Who leads the choir in 1990?"),
+        ("Question: Who leads the choir? Answer:", "another year", "Question: Who leads the choir in 1990? Answer:"),
+        ("Q: How far is it from Ulm to Bonn?\nA:", "the reverse", "Q: How far is it from Bonn to Ulm?\nA:"),
         ("Who leads the choir?", "another time", "Who leads the former choir?"),
         ("How do I turn on the light?", "the opposite", "How do I turn off the light?"),
         ("How long is the trip from Ulm to Bonn?", "the reverse", "How long is the trip from Bonn to Ulm?"),

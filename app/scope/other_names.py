@@ -1,0 +1,31 @@
+"""Names to ask near misses about: of those in the questions that ship, the ones most like the edit's own name.
+
+"The currency of Estonia" is a question that somebody asks beside the currency of Croatia, and hard to tell from it;
+"the currency of 18" is neither.
+"""
+
+from collections.abc import Sequence
+from functools import cached_property
+
+from torch import Tensor
+
+from app.scope.vectors import Vectors
+
+
+class OtherNames:
+    """Names by likeness. Their vectors are computed when they are first needed."""
+
+    def __init__(self, vectors: Vectors, names: Sequence[str]) -> None:
+        self._vectors, self._names = vectors, tuple(names)
+
+    def like(self, name: str | None) -> Sequence[str]:
+        """The names, the most like this one first; in their own order if it is None."""
+        if name is None or not self._names:
+            return self._names
+        near = self._known @ self._vectors.unkept([name])[0]
+        return [self._names[at] for at in near.argsort(descending=True, stable=True).tolist()]
+
+    @cached_property
+    def _known(self) -> Tensor:
+        """(N, E)"""
+        return self._vectors.of(self._names)

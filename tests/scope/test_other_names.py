@@ -1,0 +1,42 @@
+"""The names that near misses are asked about: those most like the edit's own come first."""
+
+from collections.abc import Sequence
+
+from torch import Tensor
+
+from app.scope.bank import load_bank
+from app.scope.other_names import OtherNames
+from app.scope.vectors import Vectors
+from tests.rig import an_encoder
+
+
+def test_the_names_most_like_it_come_first() -> None:
+    names = sorted({each.subject for each in load_bank()})
+    others = OtherNames(Vectors(an_encoder()), names)
+    found = others.like("Croatia")
+    assert sorted(found) == names
+    assert {"Finland", "Ukraine", "Azerbaijan"} < set(found[:8])
+    assert "18" not in found[:20]
+
+
+def test_without_a_name_or_without_names_nothing_is_computed() -> None:
+    class Nothing(Vectors):
+        def of(self, texts: Sequence[str]) -> Tensor:
+            raise AssertionError(texts)
+
+    vectors = Nothing(an_encoder())
+    assert OtherNames(vectors, ["Peru", "Bolivia"]).like(None) == ("Peru", "Bolivia")
+    assert OtherNames(vectors, []).like("Peru") == ()
+
+
+def test_what_is_alike_is_computed_once() -> None:
+    asked: list[int] = []
+
+    class Counted(Vectors):
+        def of(self, texts: Sequence[str]) -> Tensor:
+            asked.append(len(texts))
+            return super().of(texts)
+
+    others = OtherNames(Counted(an_encoder()), ["Peru", "sulphur", "Bolivia"])
+    assert others.like("Chile")[2] == others.like("Ecuador")[2] == "sulphur"
+    assert asked == [3]
