@@ -1,12 +1,12 @@
 """The HTTP side of the command line: sends requests and turns failures into messages. It knows no command."""
 
-import json
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any, NoReturn
 from urllib.parse import quote, urlsplit
 
 import httpx
+from httpx_sse import EventSource
 
 from app.cli.exits import Exit
 from app.cli.render import fail, fail_with_problem
@@ -78,12 +78,11 @@ class Client:
                 if not answer.is_success:
                     answer.read()
                 self._check(answer)
-                for line in answer.iter_lines():
-                    if line.startswith("data:"):
-                        event = json.loads(line.removeprefix("data:"))
-                        if "detail" in event and "status" in event:
-                            fail_with_problem(event)
-                        yield event
+                for told in EventSource(answer).iter_sse():
+                    event = told.json()
+                    if "detail" in event and "status" in event:
+                        fail_with_problem(event)
+                    yield event
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             self._unreachable(error)
 
@@ -97,10 +96,9 @@ class Client:
                 if not answer.is_success:
                     answer.read()
                 self._check(answer)
-                for line in answer.iter_lines():
-                    if line.startswith("data:"):
-                        job = json.loads(line.removeprefix("data:"))
-                        yield job
+                for told in EventSource(answer).iter_sse():
+                    job = told.json()
+                    yield job
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             self._unreachable(error)
         if job["outcome"] == "running":

@@ -48,7 +48,7 @@ def evaluate(
         typer.Option(help="Kind of the cases. [default: recognised by the fields of the rows]"),
     ] = None,
     editor: Annotated[
-        list[str], typer.Option(help="auto, NAME, NAME/paper, cache/idf, cache/embedding or bare; may be repeated.")
+        list[str], typer.Option(help="The name of an editor, NAME/paper, auto, cache or bare; may be repeated.")
     ] = ["auto"],  # noqa: B006
     edits: Annotated[
         int | None,

@@ -7,7 +7,6 @@ larger unpacked weights.
 """
 
 import errno
-import fcntl
 import gc
 import hashlib
 import json
@@ -21,6 +20,8 @@ from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
+
+from filelock import FileLock, Timeout
 
 from app.domain.errors import UnknownModel, UnsupportedModel
 from app.engine.gguf_header import GgufHeader, read_header
@@ -82,13 +83,16 @@ def _digest(file: Path, _size: int, _changed: int) -> str:
 def _file_lock(lock: Path, tell: OnStep) -> Iterator[None]:
     """Ensures that one process at a time unpacks a file. The operating system releases the lock however that process
     ends."""
-    with lock.open("w") as opened:
-        try:
-            fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            tell("waiting for another process that unpacks the same file", 0, 0)
-            fcntl.flock(opened, fcntl.LOCK_EX)
+    held = FileLock(lock)
+    try:
+        held.acquire(blocking=False)
+    except Timeout:
+        tell("waiting for another process that unpacks the same file", 0, 0)
+        held.acquire()
+    try:
         yield
+    finally:
+        held.release()
 
 
 def _make(file: Path, header: GgufHeader, folder: Path, dtype: str, tell: OnStep) -> None:

@@ -195,4 +195,4 @@ class ServedEditor:
 def known_candidates() -> list[str]:
     """Names of all candidates."""
     editors = [name if preset == "serving" else f"{name}/{preset}" for name in EDITORS for preset in EDITORS[name]]
-    return ["auto", *editors, "cache/idf", "cache/embedding", "bare"]
+    return ["auto", *editors, "cache", "bare"]

@@ -1,6 +1,5 @@
 """The folder of a run: its lock, its options, and the figures of all candidates. Knows no figure."""
 
-import fcntl
 import json
 import os
 import socket
@@ -9,9 +8,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
+
 from app.domain.errors import InvalidRequest
 
-OPTIONS, RESULTS, LOCK = "options.json", "results.json", "run.lock"
+OPTIONS, RESULTS, LOCK, OWNER = "options.json", "results.json", "run.lock", "run.owner"
 
 
 class Folder:
@@ -62,21 +63,17 @@ class Folder:
 @contextmanager
 def opened(path: Path) -> Iterator[Folder]:
     """Opens, and if need be creates, the folder for this process alone. Raises InvalidRequest."""
+    lock, owner = FileLock(path / LOCK), path / OWNER
     try:
         path.mkdir(parents=True, exist_ok=True)
-        lock = (path / LOCK).open("a+", encoding="utf-8")
+        lock.acquire(blocking=False)
+        owner.write_text(f"process {os.getpid()} on {socket.gethostname()}", encoding="utf-8")
+    except Timeout as error:
+        who = owner.read_text(encoding="utf-8") if owner.exists() else "it does not say which"
+        raise InvalidRequest(f"Another run goes on in {path} ({who}): wait for it, or name another folder.") from error
     except OSError as error:
         raise InvalidRequest(f"{path} cannot be written ({error.strerror}): name another folder.") from error
-    with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            lock.seek(0)
-            raise InvalidRequest(
-                f"Another run goes on in {path} ({lock.read() or 'it does not say which'}): wait for it, or name "
-                "another folder."
-            ) from error
-        lock.truncate(0)
-        lock.write(f"process {os.getpid()} on {socket.gethostname()}")
-        lock.flush()
+    try:
         yield Folder(path)
+    finally:
+        lock.release()

@@ -18,9 +18,10 @@ from app.evaluation.outcomes import Outcome, not_carried
 from app.evaluation.papers import PaperMeasurement, scored_directly
 from app.evaluation.questioner import Questioner
 from app.evaluation.scores import is_exact
-from app.evaluation.semantic_cache import IdfBag, MeanState, SemanticCache
+from app.evaluation.semantic_cache import SemanticCache
 from app.evaluation.time_limit import QuestionLimits, SoFar, TimeLimit
 from app.scope.bank import load_bank
+from app.scope.encoder import Encoder, find_encoder
 from app.service.service import Service
 
 STEPS = (1, 10, 100, 1_000, 10_000)
@@ -72,12 +73,10 @@ def make_candidate(name: str, questioner: Questioner, contents: RequestContents)
     check_candidate(name)
     if name == "bare":
         return BareModel(questioner)
-    if name.startswith("cache/"):
+    if name == "cache":
         relations = sorted({prompt.relation for prompt in load_bank()})[::3]  # enough to set a threshold
         bank = [prompt for prompt in load_bank() if prompt.relation in relations]
-        return SemanticCache(
-            questioner, IdfBag(load_bank()) if name == "cache/idf" else MeanState(questioner, bank), bank
-        )
+        return SemanticCache(questioner, Encoder(find_encoder("minilm")), bank)
     editor, _, preset = name.partition("/")
     return ServedEditor(questioner, editor, preset or "serving", contents)
 

@@ -7,84 +7,26 @@ of the same subject.
 """
 
 import asyncio
-import math
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Sequence
-from functools import partial
 from itertools import pairwise
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from app.domain.words import words_of
-from app.engine.serving_engine import ServingEngine
 from app.evaluation.candidates import EditAttempt
 from app.evaluation.cases import Case
 from app.evaluation.questioner import ForcedScore, Questioner
 from app.scope.bank import BankPrompt
-
-MAX_EMBEDDED_TOKENS = 512
-"""Maximum number of a prompt's tokens that are embedded."""
-
-
-class Embed(Protocol):
-    """Prompts -> (N, D) unit vectors, compared by inner product."""
-
-    async def __call__(self, prompts: Sequence[str]) -> Tensor: ...
-
-
-class IdfBag:
-    """Bag of words with inverse document frequencies over the generic questions, hashed to a fixed width."""
-
-    WIDTH = 1 << 14
-
-    def __init__(self, bank: Sequence[BankPrompt]) -> None:
-        seen = Counter(word for prompt in bank for word in set(words_of(prompt.text)))
-        self._idf = {word: math.log((1 + len(bank)) / (1 + count)) for word, count in seen.items()}
-        self._unseen = math.log(1 + len(bank))
-        self._place: dict[str, int] = {}
-
-    async def __call__(self, prompts: Sequence[str]) -> Tensor:
-        bags = torch.zeros(len(prompts), self.WIDTH)
-        for row, prompt in enumerate(prompts):
-            for word in words_of(prompt):
-                at = self._place.setdefault(word, len(self._place)) % self.WIDTH
-                bags[row, at] += self._idf.get(word, self._unseen)
-        return torch.nn.functional.normalize(bags, dim=-1)
-
-
-class MeanState:
-    """The served model's last hidden states, averaged over a prompt, minus their mean over all generic prompts."""
-
-    def __init__(self, questioner: Questioner, bank: Sequence[BankPrompt]) -> None:
-        self._service, self._bank = questioner.service, bank
-        self._common: Tensor | None = None
-
-    async def __call__(self, prompts: Sequence[str]) -> Tensor:
-        if self._common is None:
-            self._common = (await self._states([prompt.text for prompt in self._bank])).mean(0)
-        return torch.nn.functional.normalize(await self._states(prompts) - self._common, dim=-1)
-
-    async def _states(self, prompts: Sequence[str]) -> Tensor:
-        futures = [self._service.on_engine(partial(_mean_state, prompt)) for prompt in prompts]
-        return torch.stack([await asyncio.wrap_future(future) for future in futures])
-
-
-@torch.inference_mode()
-def _mean_state(prompt: str, engine: ServingEngine) -> Tensor:
-    hosted = engine.hosted
-    ids = torch.tensor([engine.text.encode(prompt)[-MAX_EMBEDDED_TOKENS:]], device=hosted.device)
-    states = hosted.model(ids, output_hidden_states=True, use_cache=False).hidden_states[-1]
-    mean: Tensor = states[0].float().mean(0).cpu()
-    return mean
+from app.scope.encoder import Encoder
 
 
 class SemanticCache:
-    """A cache of answers in front of the model."""
+    """A cache of answers in front of the model, as GPTCache and others build it: over a sentence encoder."""
 
-    def __init__(self, questioner: Questioner, embed: Embed, bank: Sequence[BankPrompt]) -> None:
-        self._questioner, self._embed, self._bank = questioner, embed, bank
+    def __init__(self, questioner: Questioner, encoder: Encoder, bank: Sequence[BankPrompt]) -> None:
+        self._questioner, self._encoder, self._bank = questioner, encoder, bank
         self._keys: list[Tensor] = []
         self._targets: list[str] = []
         self._threshold: float | None = None
@@ -117,6 +59,10 @@ class SemanticCache:
 
     async def overhead(self, prompts: Sequence[str]) -> float | None:
         return None
+
+    async def _embed(self, prompts: Sequence[str]) -> Tensor:
+        """(N, E) unit vectors."""
+        return await asyncio.to_thread(self._encoder.vectors, prompts)
 
     async def _lookup(self, prompts: Sequence[str]) -> list[str | None]:
         if not self._keys or not prompts:

@@ -23,7 +23,7 @@ def test_results_are_replaced_whole(tmp_path: Path) -> None:
         assert folder.results() == {"candidates": {}}
         folder.keep_results({"candidates": {"bare": []}})
         assert folder.results() == {"candidates": {"bare": []}}
-        assert {each.name for each in tmp_path.iterdir()} == {"results.json", "run.lock"}
+        assert {each.name for each in tmp_path.iterdir()} == {"results.json", "run.lock", "run.owner"}
 
 
 @pytest.mark.parametrize("left", [b"", b'{"seed"', b"[]", b"\xc3"])

@@ -259,9 +259,9 @@ def test_paper_presets_go_without_verification(tmp_path: Path) -> None:
     assert last["editors"] == {"grace/paper": 2}
 
 
-def test_the_bare_model_and_the_caches_are_measured_alike(tmp_path: Path) -> None:
-    for name in ("bare", "cache/idf", "cache/embedding"):
-        folder = tmp_path / name.replace("/", "-")
+def test_the_bare_model_and_the_semantic_cache_are_measured_alike(tmp_path: Path) -> None:
+    for name in ("bare", "cache"):
+        folder = tmp_path / name
         folder.mkdir()
         last = run(folder, name, plan(cases=CASES[:2], steps=()))[-1]
         assert last["exact"]["share"] == (0.0 if name == "bare" else 1.0)
@@ -281,7 +281,7 @@ def test_a_paraphrase_that_was_given_is_not_asked(tmp_path: Path) -> None:
 
 
 def test_names_of_candidates(tmp_path: Path) -> None:
-    assert {"auto", "grace", "hook_layer/paper", "cache/idf", "bare"} <= set(known_candidates())
+    assert {"auto", "grace", "hook_layer/paper", "cache", "bare"} <= set(known_candidates())
     with pytest.raises(InvalidRequest, match="no editor"):
         make_candidate("grce", None, RequestContents())  # type: ignore[arg-type]
 

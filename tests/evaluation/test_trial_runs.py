@@ -213,7 +213,7 @@ def test_a_table_has_a_column_for_each_trial_and_a_row_for_each_group(tmp_path: 
     assert ["too long to be asked, not counted", "1", "1"] in rows
 
 
-@pytest.mark.parametrize("name", ["bare", "cache/idf", "grce"])
+@pytest.mark.parametrize("name", ["bare", "cache", "grce"])
 def test_what_makes_no_edits_is_refused(name: str) -> None:
     check_editor("auto")
     check_editor("grace/paper")
