@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from app.scope.outline import Outline
+from app.scope.outline import Outline, best_products
 
 SPARE = 1024
 MANY = 16384
@@ -62,8 +62,8 @@ class KeyIndex:
     def cosines(self, queries: Tensor, places: Tensor) -> Tensor:
         """The cosine (M,) of each of the keys at `places` (M,) with the nearest of the queries (W, E)."""
         if 4 * len(places) < len(self._owner):
-            return (self._vectors[places] @ queries.T).amax(1)
-        return (self._vectors @ queries.T).amax(1)[places]
+            return best_products(self._vectors[places], queries)
+        return best_products(self._vectors, queries)[places]
 
     def nearest(self, queries: Tensor, places: Tensor, most: int, floor: float) -> tuple[Tensor, Tensor]:
         """The places and cosines of the keys nearest to one of the queries (W, E), among `places` (M,): the nearest
