@@ -118,11 +118,12 @@ class ScopeIndex:
         spans = names_in(asked.said, self._closed)
         return surface(asked.said, spans[0]) if spans else None
 
-    def near_misses(self, turns: Sequence[str]) -> list[NearMiss]:
-        """Near misses of the question of a conversation's last turn, or of a bare prompt."""
+    def near_misses(self, turns: Sequence[str], besides: Iterable[str] = ()) -> list[NearMiss]:
+        """Near misses of the question of a conversation's last turn, or of a bare prompt, about no name that a text
+        `besides` says. It takes milliseconds, on any thread."""
         question = turns[-1].strip()
         names = names_in(question, self._closed)
-        others = self._others.like(surface(question, names[0]) if names else None)
+        others = self._others.like(surface(question, names[0]) if names else None, besides)
         return near_misses(question, names, others, self._closed)
 
     def learn(self, request: ScopeRequest, widened: float | None = None) -> ScopeRecord:

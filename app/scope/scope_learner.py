@@ -84,7 +84,8 @@ class ScopeLearner:
         """The record with those near misses that the edit would answer without them."""
         row = self._decider.row("", record)
         named = next((name for span in names if (name := surface(record.keys[0], span))), None)
-        made = near_misses(record.keys[0], names, self._others.like(named), self._closed)
+        others = self._others.like(named, (*record.keys, *record.made, *(" ".join(name) for name in record.names)))
+        made = near_misses(record.keys[0], names, others, self._closed)
         asked = [miss.text for miss in made if miss.text not in (*record.keys, *record.made)]
         self._encoder.encode(asked)  # together, which is several times as fast as one by one
         answered = [text for text in asked if self._margin(text, row) >= 0]

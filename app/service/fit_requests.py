@@ -159,10 +159,11 @@ class FitRequestBuilder:
         return [self._with(request.prompt, question=each) for each in self.made(request)]
 
     def near_misses(self, request: EditRequest) -> list[str]:
-        """Questions made from the request's that ask something else, as prompts."""
+        """Questions made from the request's that ask something else, as prompts. Blocks for milliseconds."""
         if not self._roomy(request):
             return []
-        made = self._engine.scope.near_misses(self._turns(request.prompt))
+        besides = (request.subject or "", *request.aliases, *request.paraphrases)
+        made = self._engine.scope.near_misses(self._turns(request.prompt), besides)
         return [self._with(request.prompt, question=miss.text) for miss in made]
 
     def made(self, request: EditRequest) -> tuple[str, ...]:

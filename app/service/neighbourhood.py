@@ -46,7 +46,7 @@ class Neighbourhood:
             probes=self._records.ledger.probes.get(request.namespace, ()),
             live=await self._live(request, base, superseded, min(MOST_LIVE, each)),
             recent=self._recent.newest(request.namespace, recent),
-            misses=self._request_builder.near_misses(request)[:each],
+            misses=(await asyncio.to_thread(self._request_builder.near_misses, request))[:each],
             frames=self._request_builder.frames(request),
             preview=preview,
         )

@@ -25,8 +25,13 @@ def test_without_a_name_or_without_names_nothing_is_computed() -> None:
             raise AssertionError(texts)
 
     vectors = Nothing(an_encoder())
-    assert OtherNames(vectors, ["Peru", "Bolivia"]).like(None) == ("Peru", "Bolivia")
-    assert OtherNames(vectors, []).like("Peru") == ()
+    assert OtherNames(vectors, ["Peru", "Bolivia"]).like(None) == ["Peru", "Bolivia"]
+    assert OtherNames(vectors, []).like("Peru") == []
+
+
+def test_what_may_be_another_name_of_the_same_is_left_out() -> None:
+    others = OtherNames(Vectors(an_encoder()), ["Peru", "Ivory Coast", "Bolivia", "Per"])
+    assert others.like(None, ["Who rules Côte d'Ivoire, the Ivory Coast?", "bolivia"]) == ["Peru", "Per"]
 
 
 def test_what_is_alike_is_computed_once() -> None:
