@@ -24,7 +24,7 @@ class OtherNames:
         `besides` says are left out: they may be other names of the same."""
         names = list(self._names)
         if name is not None and names:
-            near = self._known @ self._vectors.unkept([name])[0]
+            near = self._known @ self._vectors.uncached([name])[0]
             names = [names[at] for at in near.argsort(descending=True, stable=True).tolist()]
         said = [words_of(text) for text in besides]
         return [each for each in names if not any(says(words, tuple(words_of(each))) for words in said)]
