@@ -8,6 +8,9 @@ from app.domain.events import (
     BatchCommitted,
     EditCommitted,
     EditRetuned,
+    EditsDisabled,
+    EditsExpired,
+    EditsRolledBack,
     EditStaged,
     Event,
     KeyCreated,
@@ -63,6 +66,8 @@ class EventView:
 
 
 MOST_ITEMS = 5
+TAKEN_AWAY = (EditsRolledBack, EditsDisabled, EditsExpired)
+"""The events after which an edit's question has its former answer."""
 
 
 def event_view_of(visit: Visit, event: Event, entry_hash: str = "") -> EventView:
@@ -98,7 +103,9 @@ def event_view_of(visit: Visit, event: Event, entry_hash: str = "") -> EventView
         verb=verb,
         at_s=event.at_s,
         origin=event.origin,
-        items=tuple(item for each in ids[:MOST_ITEMS] if (item := _item(visit, each)) is not None),
+        items=tuple(
+            item for each in ids[:MOST_ITEMS] if (item := _item(visit, each, isinstance(event, TAKEN_AWAY))) is not None
+        ),
         more=max(0, len(ids) - MOST_ITEMS),
         detail=detail,
         namespace=_only(namespaces_of(event, visit.service.records.ledger)),
@@ -127,9 +134,11 @@ def _source_of(visit: Visit, edit_id: str | None) -> str | None:
     return None if entry is None else entry.edit.request.namespace
 
 
-def _item(visit: Visit, fit_id: str) -> EventEdit | None:
+def _item(visit: Visit, fit_id: str, taken_away: bool) -> EventEdit | None:
+    """The edit with the answer before the event and after it; None if it is unknown."""
     entry = visit.service.records.ledger.entries.get(edit_id_of(fit_id))
     if entry is None:
         return None
     question = visit.service.answers.question(entry.request.prompt)
-    return EventEdit(entry.edit.id, question, entry.edit.before, entry.request.target)
+    before, after = entry.edit.before, entry.request.target
+    return EventEdit(entry.edit.id, question, *((after, before) if taken_away else (before, after)))

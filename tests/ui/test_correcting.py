@@ -113,6 +113,9 @@ def test_forms_that_are_sent_twice_are_carried_out_once(visitor: Visitor, servic
     for _ in range(2):
         done = visitor.post("/ui/edits/change", undo, action="rollback", reason="was right")
         assert "rolled back at revision 2" in text_of(done)
+    again = text_of(visitor.post(path, publish))
+    assert "It was published at revision 1, and answers nothing now: rolled back ." in again
+    assert "from now on" not in again
     assert service.revision == 2
 
 

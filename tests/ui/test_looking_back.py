@@ -51,6 +51,9 @@ def test_the_timeline_tells_what_was_live_and_what_came_and_went(visitor: Visito
     assert "Who?" in went
     listed = text_of(visitor.get("/ui/timeline"))
     assert listed.index("Rolled back") < listed.index("Published an edit")
+    rows = visitor.get("/ui/timeline").text.partition("Rolled back")
+    assert "<del>Ada</del> <ins>base answer here</ins>" in rows[2].partition("Published an edit")[0]
+    assert "<del>base answer here</del> <ins>Ada</ins>" in rows[2].partition("Published an edit")[2]
     assert visitor.get("/ui/timeline/at?revision=9").status_code == 422
 
 
@@ -60,6 +63,7 @@ def test_back_to_a_revision_is_previewed_and_carried_out_in_one_step(visitor: Vi
         corrected(visitor, f"Where is {n}?", "Bern")
     asked = visitor.get("/ui/timeline/back?revision=1")
     assert "2 edits that were published in the namespace default after revision 1 are rolled back" in text_of(asked)
+    assert "Edits that were rolled back or disabled since then are not brought back" in text_of(asked)
     form = Forms(asked.text).found["/ui/timeline/back"]
     for _ in range(2):
         done = visitor.post("/ui/timeline/back", form, reason="all wrong")

@@ -48,6 +48,7 @@ function drag(slider) {
     line.setAttribute("x1", x);
     line.setAttribute("x2", x);
     out.value = share(at);
+    slider.setAttribute("aria-valuetext", share(at));
     const moved = Math.abs(at - bound) > 0.04;
     for (const mark of document.querySelectorAll(".qrow[data-value], .dot[data-value]")) {
       mark.dataset.was ??= mark.classList.contains("reached") || mark.classList.contains("in") ? "1" : "";
