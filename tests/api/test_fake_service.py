@@ -19,7 +19,7 @@ PAIRS: dict[str, tuple[type, type]] = {
     "answers": (Answers, type(FakeService().answers)),
     "examined_judge": (ExaminedJudge, type(FakeService().examined_judge)),
 }
-OWN = {"make"}
+OWN = {"made", "make"}
 """Methods that only the fake has."""
 
 
