@@ -9,6 +9,7 @@ import json
 import sys
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from contextlib import aclosing, suppress
 from dataclasses import dataclass
@@ -108,7 +109,7 @@ class _Cancelled(Exception):
     """The run was cancelled; nobody awaits it."""
 
 
-class _Peer:
+class _Peer(ABC):
     """One of transformers' ways, blocking on the engine's thread, which owns torch's workers, with oneDNN off. A
     cancelled run ends within a step."""
 
@@ -133,8 +134,9 @@ class _Peer:
         with without_onednn(self._hosted.model):
             return self._run(asked, at_once)
 
+    @abstractmethod
     def _run(self, asked: Sequence[PromptSpec], at_once: int | None) -> Run:
-        raise NotImplementedError
+        """Answer the requests on the engine's thread."""
 
     @torch.inference_mode()
     def _generate(self, asked: Sequence[PromptSpec]) -> None:

@@ -5,6 +5,7 @@ import signal
 import sys
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from contextlib import suppress
 from types import FrameType
@@ -15,7 +16,7 @@ TWICE_S = 0.5
 """A signal that comes again so soon is the same one: `timeout` and others send it to a process and to its group."""
 
 
-class Signals:
+class Signals(ABC):
     """Handles both signals while it is entered. Subclasses say in `_first` what the first one does; a later one ends
     the process at once, with the signal's exit code."""
 
@@ -42,8 +43,9 @@ class Signals:
         """The exit code: 0 without a signal."""
         return 0 if self.number is None else 128 + self.number
 
+    @abstractmethod
     def _first(self) -> None:
-        raise NotImplementedError
+        """Handle the first signal."""
 
     def _hear(self, number: int, _: FrameType | None) -> None:
         if self.number is not None:

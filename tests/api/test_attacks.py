@@ -1,4 +1,4 @@
-"""What a hostile client may try over the wire. Roles, keys and rates are in `test_gate`."""
+"""Attacks that a hostile client may try over the wire. Roles, keys and rates are in `test_gate`."""
 
 import io
 import logging
@@ -111,7 +111,7 @@ def test_log_lines_for_programs_hold_what_a_client_sent_as_one_json_text(monkeyp
 
 
 def conversation(live: httpx.Client, *parts: bytes, pause_s: float) -> bytes:
-    """What comes back until the server closes the connection. Raises TimeoutError if it does not within 10 s."""
+    """Read the answer until the server closes the connection. Raises TimeoutError if it does not within 10 s."""
     with socket.create_connection(("127.0.0.1", live.base_url.port or 0), timeout=10) as sock:
         for part in parts:
             try:

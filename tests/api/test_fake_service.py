@@ -28,7 +28,7 @@ def public(of: type) -> set[str]:
 
 
 def shape(called: Any) -> tuple[Any, ...]:
-    """What a caller sees of a method: its arguments with their defaults, and what must be done with the result."""
+    """A method as a caller sees it: its arguments with their defaults, and how its result is awaited."""
     arguments = [(each.name, each.kind, each.default) for each in inspect.signature(called).parameters.values()]
     return arguments, inspect.iscoroutinefunction(called), inspect.isasyncgenfunction(called)
 

@@ -1,4 +1,4 @@
-"""What the server tells of the judge and of uncertain decisions."""
+"""The server reports on the judge and on uncertain decisions."""
 
 from dataclasses import replace
 

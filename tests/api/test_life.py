@@ -1,4 +1,4 @@
-"""What happens when an app starts: its service first, then what waits for it."""
+"""An app starts its service first, and then whatever waits for it."""
 
 import asyncio
 import gc

@@ -1,4 +1,4 @@
-"""What every command has in common: JSON, exit codes, tables that fit, shortened ids, version and completion."""
+"""All commands share JSON, exit codes, tables that fit, shortened ids, version and completion."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""What a server logs: a line for each request, change, warning and exception, for programs and for people."""
+"""A server logs a line for each request, change, warning and exception, for programs and for people."""
 
 import io
 import json

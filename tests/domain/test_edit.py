@@ -1,4 +1,4 @@
-"""What an EditRequest refuses, and when two requests are the same."""
+"""An EditRequest refuses what contradicts itself; equal requests have equal digests."""
 
 import math
 from dataclasses import FrozenInstanceError, fields

@@ -1,4 +1,4 @@
-"""What parameters of a generation are refused, by name, and where each bound lies."""
+"""Parameters of a generation that are out of bounds are refused by name, and each bound lies where it is stated."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""What is uncertain, what never is, and what a judge is shown."""
+"""Some decisions are uncertain and some never are; a judge is shown the keys and counter-examples that matter."""
 
 import math
 

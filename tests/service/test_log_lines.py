@@ -1,4 +1,4 @@
-"""What a log line tells of edits that are refused, that other servers made, and that answered."""
+"""A log line reports edits that are refused, that other servers made, and that answered."""
 
 import asyncio
 import logging

@@ -1,4 +1,4 @@
-"""Where webhooks may be sent: nowhere that only the server can reach, unless the operator says so."""
+"""Webhooks are sent to no address that only the server can reach, unless the operator allows it."""
 
 import asyncio
 from concurrent.futures import ThreadPoolExecutor

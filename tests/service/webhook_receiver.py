@@ -16,7 +16,7 @@ PUBLIC, PRIVATE = "93.184.216.34", "10.0.0.7"
 
 
 class Receiver:
-    """What is at the other end; it answers with `status`, or fails to. Names resolve to `addresses`."""
+    """The receiver of webhooks; it answers with `status`, or fails to. Names resolve to `addresses`."""
 
     def __init__(self) -> None:
         self.status: int | Exception = 204

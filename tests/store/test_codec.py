@@ -1,4 +1,4 @@
-"""What the codec refuses to write and to read, and that entries of every released schema can be read for ever."""
+"""The codec refuses malformed events and entries, and reads entries of every released schema for ever."""
 
 import hashlib
 import json

@@ -95,7 +95,7 @@ def again(visitor: Visitor, path: str, border: str) -> str:
 
 
 def border_of(visitor: Visitor, path: str) -> float:
-    """Where the slider of a preview stands, as a logit."""
+    """The position of a preview's slider, as a logit."""
     (value,) = (value for name, value in Forms(visitor.get(path).text).found[path] if name == "border")
     return float(value)
 

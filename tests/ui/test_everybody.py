@@ -135,6 +135,14 @@ def test_a_border_is_dragged_by_the_keyboard_and_tried_there(filled: Filled, add
     page.goto(filled.paths["a preview"])
     made = page.locator(".qrow", has_text="please")
     assert made.locator(".verdict").inner_text() == "changes"
+    near = page.locator(".qrow", has=page.locator("input[value=keep]")).first
+    near.evaluate("row => row.dataset.value = -1")  # between the border and where it can be dragged to
+    near.locator("input[type=checkbox]").uncheck()
+    page.locator("#border").focus()
+    page.keyboard.press("Home")
+    assert near.locator(".verdict").inner_text() == "changes"
+    near.locator("input[type=checkbox]").check()
+    assert near.locator(".verdict").inner_text() == "stays", "a counter-example, which no border reaches"
     page.locator("#border").focus()
     page.keyboard.press("End")
     assert made.locator(".verdict").inner_text() == "stays", "ten times the odds at most, which is enough here"

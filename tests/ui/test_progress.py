@@ -1,4 +1,4 @@
-"""What a page shows of a job that is under way."""
+"""A page shows how far a running job is."""
 
 import math
 

@@ -105,7 +105,7 @@ class Visitor:
         return response
 
     def heard(self, until: str, since: int = 0) -> str:
-        """What the stream of changes tells, as far as this text."""
+        """The events of the stream of changes, up to this text."""
 
         async def listen() -> str:
             self.service.records._changed = asyncio.Event()  # the one before may belong to the loop of another request
@@ -145,6 +145,6 @@ class Visitor:
 
 
 def text_of(response: httpx.Response) -> str:
-    """What a reader reads."""
+    """The text of a page as a reader sees it."""
     body = response.text.partition("<main")[2]
     return " ".join(unescape(re.sub(r"<[^>]*>", " ", body)).split())

@@ -56,13 +56,16 @@ function drag(slider) {
       // between the old border and the new one the border decides; elsewhere what was found stands, as names and
       // counter-examples have a say too
       const between = (value - bound) * (value - at) <= 0;
-      const reached = moved && between ? value >= at : mark.dataset.was === "1";
+      // "should not" makes a counter-example of the row, which no border reaches
+      const kept = mark.querySelector("input[name^='a-']:checked, select[name^='a-']")?.value === "keep";
+      const reached = moved && between && !kept ? value >= at : mark.dataset.was === "1";
       mark.classList.toggle(mark.matches(".dot") ? "in" : "reached", reached);
       const word = mark.querySelector(".verdict");
       if (word) word.textContent = reached ? "changes" : "stays";
     }
   };
   slider.addEventListener("input", move);
+  slider.form.addEventListener("change", event => event.target.name.startsWith("a-") && move());
   if (Math.abs(Number(slider.value) - bound) > 0.04) move(); // dragged before the page was shown again
 }
 
