@@ -1,48 +1,47 @@
-"""From settings to a service: the only file that knows every room."""
+"""A service is built from settings: the only file that knows every room."""
 
 import gc
-import sys
 import time
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import fields, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import fields
 from functools import cache
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import torch
 from pydantic import ValidationError
 
+from app.bootstrap_vllm import vllm_engine
 from app.config import DEMO_MODEL, Settings
 from app.demo.corpus import epoch
 from app.demo.facts import load_relations
 from app.domain.edit import NAMESPACE, NAMESPACE_RULE
-from app.domain.errors import InvalidRequest, UnsupportedModel
-from app.editors.base import Editor
+from app.domain.errors import InvalidRequest
+from app.domain.progress import OnStep, quietly
 from app.editors.fitting.corpus import Corpus, Statistics, corpus_of, texts_of
 from app.editors.fitting.foundation import Foundation
 from app.editors.fitting.hooks import SiteHooks
 from app.editors.fitting.tensor_cache import TensorCache
 from app.editors.grace.paper import GraceOptions
-from app.editors.registry import AUTO, make_editors
+from app.editors.registry import make_editors
+from app.engine.capacity import with_capacity
 from app.engine.client import EngineClient
 from app.engine.engine import Engine
 from app.engine.gguf import unpacked
 from app.engine.graphs import record_cuda
-from app.engine.memory import free_bytes, trim_heap
-from app.engine.model import HostedModel, load_model, pick_device, pick_dtype
+from app.engine.memory import trim_heap
+from app.engine.model import HostedModel, load_model, load_outline, pick_device, pick_dtype
 from app.engine.owner import EngineOwner
 from app.engine.serving_engine import ServingEngine
 from app.engine.source import find_source
-from app.engine.vllm.engine import VllmEngine
-from app.engine.vllm.engine_arguments import vllm_arguments
-from app.engine.vllm.process import VllmProcess
 from app.scope.background import Background
 from app.scope.bank import BankPrompt, load_bank, plain
 from app.scope.closed_words import load_closed_words
 from app.scope.cross_encoder import CrossEncoder
 from app.scope.decision import ScopeDecider
 from app.scope.doubt import Judge
+from app.scope.encoded_keys import EncodedKeys
 from app.scope.encoder import Encoder, find_encoder
 from app.scope.exam import ExamResults
 from app.scope.index import ScopeIndex
@@ -56,19 +55,20 @@ from app.service.hosted_judge import HostedJudge
 from app.service.records import Clock
 from app.service.service import Service
 from app.service.verification import Thresholds
-from app.service.views import OnStep, quietly
 from app.store.base import Log
 from app.store.open import open_log
 
 
-def build_service(settings: Settings, clock: Clock = time.time, tell: OnStep = quietly) -> Service:
+def build_service(settings: Settings, on_step: OnStep = quietly) -> Service:
     """Loads the model and opens the log. Blocking; raises UnknownModel, UnsupportedModel or what the store raises."""
     threads = engine_threads(settings)
     log = open_log(settings.store, **settings.log_options())
     try:
-        tell(f"reading the weights of {settings.model}", 0, 0)
-        hosted = load(settings, tell)
-        return assemble(hosted, log, settings, bank=load_bank(), clock=clock, threads=threads, tell=tell)
+        on_step(f"reading the weights of {settings.model}", 0, 0)
+        # LoRAs are fitted through more layers than the fitter holds
+        apart = settings.fitter == "process" and not settings.vllm_arguments.get("enable_lora")
+        hosted = load(settings, on_step, outline=settings.engine == "vllm" and apart)
+        return assemble(hosted, log, settings, bank=load_bank(), threads=threads, on_step=on_step)
     except BaseException:
         log.close()
         raise
@@ -108,10 +108,15 @@ def assemble(
     bank: Sequence[BankPrompt] = (),
     clock: Clock = time.time,
     threads: int | None = None,
-    tell: OnStep = quietly,
+    on_step: OnStep = quietly,
 ) -> Service:
     """A service around a model that is loaded already and a log that is open."""
-    hosted, slots, room_tokens = _room(settings, hosted)
+    hosted, slots, room_tokens = with_capacity(
+        hosted,
+        settings.slots,
+        memory_fraction=settings.kv_memory_fraction,
+        length_is_given=settings.max_sequence_tokens is not None,
+    )
     hooks = SiteHooks(hosted.model)
     # the fingerprint is of values: the same ones in another precision compute something else
     tensor_cache = TensorCache(settings.cache_dir, f"{hosted.fingerprint}/{hosted.dtype}/{hosted.device.type}")
@@ -127,16 +132,8 @@ def assemble(
     editors = make_editors(foundation)
     engine: ServingEngine
     if settings.engine == "vllm":
-        process = _vllm_process(settings, hosted, editors, slots, room_tokens, tell)
-        engine = VllmEngine(
-            hosted,
-            editors,
-            _scope(settings, bank),
-            slots=slots,
-            queue_limit=settings.queue_limit,
-            fit_share=settings.fit_share,
-            process=process,
-        )
+        bank_ids, scope = foundation.bank_ids, _scope(settings, bank)
+        engine = vllm_engine(settings, hosted, editors, bank_ids, scope, slots, room_tokens, threads, on_step)
     else:
         engine = Engine(
             hosted,
@@ -185,24 +182,6 @@ def assemble(
     )
 
 
-def _vllm_process(
-    settings: Settings,
-    hosted: HostedModel,
-    editors: Mapping[str, Editor],
-    slots: int,
-    room_tokens: int | None,
-    tell: OnStep,
-) -> VllmProcess:
-    """vLLM over the same weights, with room for as many tokens as this server's own engine would have."""
-    if settings.judge == "hosted":
-        raise InvalidRequest("The judge `hosted` cannot be asked through vLLM: name a cross-encoder, or leave it off.")
-    site = editors[AUTO[0]].sites[0]
-    arguments = vllm_arguments(
-        hosted, site, slots, room_tokens or slots * hosted.max_tokens, settings.model_revision, settings.vllm_arguments
-    )
-    return VllmProcess(settings.vllm_python or sys.executable, arguments, tell)
-
-
 @cache
 def _encoder(name: str) -> Encoder:
     return Encoder(find_encoder(name), load_scorer().learned)
@@ -219,9 +198,10 @@ def _scope(settings: Settings, bank: Sequence[BankPrompt]) -> ScopeIndex:
     vectors = Vectors(encoder, settings.cache_dir)
     background = Background(vectors, [plain(each) for each in bank])
     closed = load_closed_words()
+    keys = EncodedKeys(encoder, settings.cache_dir, scorer.fingerprint)
     return ScopeIndex(
         encoder,
-        ScopeDecider(encoder, scorer, load_match_model(), closed),
+        ScopeDecider(encoder, keys, scorer, load_match_model(), closed),
         closed,
         vectors,
         background,
@@ -239,30 +219,29 @@ def _judge(settings: Settings, owner: EngineOwner) -> Judge | None:
     return HostedJudge(EngineClient(owner), f"{hosted.fingerprint}/{hosted.dtype}/{hosted.device.type}")
 
 
-def load(settings: Settings, tell: OnStep = quietly) -> HostedModel:
-    """The model that the settings name, unpacked first where it is a GGUF file."""
+def load(settings: Settings, on_step: OnStep = quietly, *, outline: bool = False) -> HostedModel:
+    """The model that the settings name, or its outline, unpacked first where it is a GGUF file."""
     device = pick_device(settings.device)
     dtype = pick_dtype(settings.dtype, device)
     source = find_source(settings.model, DEMO_MODEL)
     name = source.name
     if source.gguf is not None:
-        name = str(unpacked(source.gguf, settings.cache_dir, str(dtype).removeprefix("torch."), tell))
-    return load_model(
-        name,
-        label=settings.served_model_name or source.served_as,
-        model_revision=settings.model_revision,
-        device=device,
-        dtype=dtype,
-        device_map=settings.device_map,
-        max_tokens=settings.max_sequence_tokens,
-    )
+        name = str(unpacked(source.gguf, settings.cache_dir, str(dtype).removeprefix("torch."), on_step))
+    wanted: dict[str, Any] = {
+        "label": settings.served_model_name or source.served_as,
+        "model_revision": settings.model_revision,
+        "device": device,
+        "dtype": dtype,
+        "max_tokens": settings.max_sequence_tokens,
+    }
+    return load_outline(name, **wanted) if outline else load_model(name, device_map=settings.device_map, **wanted)
 
 
 def _thresholds(settings: Settings) -> dict[str, Thresholds]:
     known = [field.name for field in fields(Thresholds)]
     for namespace, given in settings.thresholds.items():
         if namespace != "*" and not NAMESPACE.fullmatch(namespace):
-            raise InvalidRequest(f"ERRATA_THRESHOLDS: {namespace!r} is no namespace: use * or {NAMESPACE_RULE}.")
+            raise InvalidRequest(f"ERRATA_THRESHOLDS: {namespace!r} is not a namespace: use * or {NAMESPACE_RULE}.")
         if wrong := [name for name, share in given.items() if name not in known or not 0 <= share <= 1]:
             raise InvalidRequest(
                 f"ERRATA_THRESHOLDS, {namespace}: {wrong[0]} is not one of {', '.join(known)} with a share from 0 to 1."
@@ -300,34 +279,6 @@ def _corpus(settings: Settings, hosted: HostedModel) -> Corpus:
 
 def _build_text() -> Iterator[str]:
     yield from (each.given + each.graded for each in epoch(load_relations(), Random(0)))
-
-
-_LONGEST_LAID_OUT = 4096
-"""Tokens of a sequence on a GPU, unless more are asked for: there each slot's memory is laid out at the start."""
-_LEAST = 64
-"""A shorter context than this serves nobody."""
-
-
-def _room(settings: Settings, hosted: HostedModel) -> tuple[HostedModel, int, int]:
-    """The model with the longest sequence that is served, the slots, and the tokens that all of them may hold.
-
-    A CPU takes memory as sequences grow, so that each slot may hold the longest and the tokens are a budget. A GPU lays
-    slots out at once. Raises UnsupportedModel where not one sequence of the wanted length fits.
-    """
-    room = min(
-        int(settings.kv_memory_fraction * free_bytes(device) // hosted.kv_bytes_per_token(layers))
-        for device, layers in Counter(hosted.layer_devices).items()
-    )
-    on_cpu = hosted.device.type == "cpu"
-    most = room if on_cpu else _LONGEST_LAID_OUT
-    longest = hosted.max_tokens if settings.max_sequence_tokens else min(hosted.max_tokens, max(most, 1))
-    slots = settings.slots if on_cpu else min(settings.slots, room // (longest + 1))
-    if longest > room or slots < 1 or longest < min(_LEAST, hosted.max_tokens):
-        raise UnsupportedModel(
-            f"The memory free on {hosted.device} holds {room:,} tokens of keys and values, and a sequence may have "
-            f"{hosted.max_tokens:,}: lower ERRATA_MAX_SEQUENCE_TOKENS or raise ERRATA_KV_MEMORY_FRACTION."
-        )
-    return replace(hosted, max_tokens=longest), slots, room if on_cpu else slots * longest
 
 
 def _on_one_gpu(hosted: HostedModel) -> bool:

@@ -9,31 +9,19 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import AliasChoices, Field, SecretStr, field_validator, model_validator
-from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic_settings import NoDecode
 
-from app.config_files import DOTENV, ClientTable, ServerTable, with_file
+from app.config_files import ClientTable, FileSettings, ServerTable
 
 
 def default_cache() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "errata"
 
 
-SOURCES = SettingsConfigDict(
-    env_prefix="ERRATA_",
-    env_file=DOTENV,
-    env_file_encoding="utf-8",
-    dotenv_filtering="only_existing",  # `.env` may hold other programs' variables; ours are checked by name
-    frozen=True,
-    extra="forbid",
-    populate_by_name=True,
-)
+class Settings(FileSettings):
+    """The server's settings."""
 
-
-class Settings(BaseSettings):
-    """The server's settings: from arguments, then ERRATA_* environment variables, `.env`, the config file, and these
-    defaults."""
-
-    model_config = SOURCES
+    table = ServerTable
 
     model: str = Field(
         "demo",
@@ -49,7 +37,15 @@ class Settings(BaseSettings):
     model_revision: str | None = Field(None, description="Revision of the model on the hub; None: the default branch.")
     engine: Literal["transformers", "vllm"] = Field("transformers", description="Program that generates answers.")
     vllm_python: str | None = Field(None, description="Python of vLLM's environment; None: the one of this server.")
+    vllm_url: str | None = Field(
+        None, pattern=r"^https?://[^/?#]+$", description="Address of a vLLM that runs already."
+    )
+    vllm_key: SecretStr | None = Field(None, min_length=16, description="Key that the vLLM at `vllm_url` expects.")
+    vllm_deadline_s: float = Field(120.0, ge=5, description="Seconds of silence after which vLLM counts as hung.")
     vllm_arguments: dict[str, Any] = Field({}, description="Further arguments of vLLM's `AsyncEngineArgs`, as JSON.")
+    fitter: Literal["process", "inline"] = Field(
+        "process", description="Place of fits beside vLLM: a process of their own, or the server's."
+    )
     device: str = Field("auto", description="`cpu`, `cuda`, `cuda:1`, or `auto`: CUDA if available.")
     device_map: Literal["auto", "balanced", "sequential"] | None = Field(
         None,
@@ -86,13 +82,9 @@ class Settings(BaseSettings):
         description="Seals entries and snapshots with HMAC-SHA-256, so that write access alone cannot forge them.",
     )
     snapshot_period_s: float = Field(
-        3600.0,
-        ge=0,
-        description="Seconds between snapshots, if enough events are new; 0: only on request.",
+        3600.0, ge=0, description="Seconds between snapshots, if enough events are new; 0: only on request."
     )
-    snapshot_min_events: int = Field(
-        1000, ge=1, description="Number of new events that warrant the next periodic snapshot."
-    )
+    snapshot_min_events: int = Field(1000, ge=1, description="New events that warrant the next periodic snapshot.")
     kv_memory_fraction: float = Field(
         0.5,
         gt=0,
@@ -140,8 +132,9 @@ class Settings(BaseSettings):
     corpus_tokens: int = Field(100_000, ge=1000, description="Number of tokens of the corpus that are read.")
     cache_dir: Path | None = Field(
         default_factory=default_cache,
-        description="Folder for what is computed once per model, such as statistics over the corpus and unpacked "
-        "GGUF files. It is computed again if the folder is empty or cannot be written.",
+        description="Folder for what is computed once per model: statistics over the corpus, unpacked GGUF files, "
+        "and the vectors and token states of edits' texts. It is computed again if the folder is empty or cannot be "
+        "written.",
     )
     encoder: str = Field(
         "minilm",
@@ -164,14 +157,14 @@ class Settings(BaseSettings):
         ge=0,
         le=100_000,
         description="Number of distinct recent prompts kept per namespace, in this server's memory only, so that a "
-        "preview can tell which of them an edit would reach; 0: none.",
+        "preview can show which of them an edit would reach; 0: none.",
     )
     feedback: int = Field(
         0,
         ge=0,
         le=100_000,
-        description="How many answers that readers reported as wrong are kept, in this server's memory only; 0: none, "
-        "and none can be reported.",
+        description="Number of answers reported as wrong that are kept, in this server's memory only; 0: none, and "
+        "none can be reported.",
     )
     feedback_days: float = Field(30.0, gt=0, le=3650, description="Days for which a reported answer is kept.")
     thresholds: dict[str, dict[str, float]] = Field(
@@ -228,17 +221,6 @@ class Settings(BaseSettings):
         "ends with an error that says so.",
     )
 
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        return with_file(ServerTable, settings_cls, (init_settings, env_settings, dotenv_settings))
-
     def log_options(self) -> dict[str, Any]:
         """Options that open the log, besides its URL."""
         return {
@@ -262,7 +244,7 @@ class Settings(BaseSettings):
     def _check_origins(cls, given: tuple[str, ...]) -> tuple[str, ...]:
         for each in given:
             if each != "*" and not re.fullmatch(r"https?://[^/?#]+", each):
-                raise ValueError(f"{each!r} is no origin: use a form such as https://app.example.com, without a path")
+                raise ValueError(f"{each!r} is not an origin: use a form like https://app.example.com, without a path")
         return given
 
     @field_validator("trusted_proxies")
@@ -272,7 +254,7 @@ class Settings(BaseSettings):
             try:
                 ip_network(each)
             except ValueError:
-                raise ValueError(f"{each!r} is no address and no network: use 10.0.0.7 or 10.0.0.0/24") from None
+                raise ValueError(f"{each!r} is not an address or a network: use 10.0.0.7 or 10.0.0.0/24") from None
         return given
 
     @field_validator("allowed_hosts", "webhook_hosts")
@@ -304,27 +286,16 @@ class Settings(BaseSettings):
         return self
 
 
-class ClientSettings(BaseSettings):
+class ClientSettings(FileSettings):
     """Settings of client commands, from the same sources; in the config file they form the table `client`."""
 
-    model_config = SOURCES
+    table = ClientTable
 
     url: str = Field("http://127.0.0.1:8000", description="URL of the server.")
     actor: str | None = Field(
         None, description="Name of the person who makes changes, for the audit; None: the operating system's user."
     )
     key: SecretStr | None = Field(None, description="API key, if the server requires one.")
-
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        return with_file(ClientTable, settings_cls, (init_settings, env_settings, dotenv_settings))
 
 
 NOT_SETTINGS = frozenset({"ERRATA_URL", "ERRATA_KEY", "ERRATA_ACTOR", "ERRATA_CONFIG", "ERRATA_SOURCE_LOG_SECRET"})
@@ -340,8 +311,8 @@ def unknown_variables(environment: Mapping[str, str]) -> list[str]:
     for name in sorted(environment):
         if not name.upper().startswith("ERRATA_") or name.upper() in known or _SERVICE_LINK.fullmatch(name):
             continue
-        near = difflib.get_close_matches(name.upper(), sorted(known), n=1, cutoff=0.8)
-        lines.append(f"{name} is no setting: " + (f"did you mean {near[0]}?" if near else "unset it."))
+        close = difflib.get_close_matches(name.upper(), sorted(known), n=1, cutoff=0.8)
+        lines.append(f"{name} is not a setting: " + (f"did you mean {close[0]}?" if close else "unset it."))
     return lines
 
 

@@ -5,10 +5,15 @@ The top level of the TOML file holds the server's settings, its table `client` t
 
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from dotenv import dotenv_values
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, TomlConfigSettingsSource
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
 
 DOTENV = ".env"
 CONFIG = "errata.toml"
@@ -30,17 +35,35 @@ class ClientTable(TomlConfigSettingsSource):
     """The table `client` of the file, if it has one."""
 
     def _read_file(self, file_path: Any) -> dict[str, Any]:
-        found = super()._read_file(file_path).get(CLIENT, {})
-        return found if isinstance(found, dict) else {CLIENT: found}
+        client_settings = super()._read_file(file_path).get(CLIENT, {})
+        return client_settings if isinstance(client_settings, dict) else {CLIENT: client_settings}
 
 
-def with_file(
-    source: type[TomlConfigSettingsSource],
-    settings: type[BaseSettings],
-    first: tuple[PydanticBaseSettingsSource, ...],
-) -> tuple[PydanticBaseSettingsSource, ...]:
-    """Sources of settings, strongest first; the file is the weakest. Raises ConfigMissing."""
-    return *first, source(settings, config_file())
+class FileSettings(BaseSettings):
+    """Settings from arguments, then ERRATA_* environment variables, `.env`, and a table of the config file."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="ERRATA_",
+        env_file=DOTENV,
+        env_file_encoding="utf-8",
+        dotenv_filtering="only_existing",  # `.env` may hold other programs' variables; ours are checked by name
+        frozen=True,
+        extra="forbid",
+        populate_by_name=True,
+    )
+    table: ClassVar[type[TomlConfigSettingsSource]]
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """The sources, strongest first. Raises ConfigMissing."""
+        return init_settings, env_settings, dotenv_settings, cls.table(settings_cls, config_file())
 
 
 def config_file() -> Path:

@@ -1,16 +1,28 @@
 """Tiny random models of every architecture, and a tokenizer made on the spot: no test needs a hub or a real model."""
 
+import importlib.util
 import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import HealthCheck, settings
 
 from app.config import DEMO_MODEL, Settings
 from app.engine.gguf import unpacked
 from app.engine.source import find_source
 from tests.models import TINY
+
+# examples may take as long as a busy machine needs; in CI two runs draw the same
+settings.register_profile(
+    "errata",
+    deadline=None,
+    derandomize="CI" in os.environ,
+    database=None,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+settings.load_profile("errata")
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -40,6 +52,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     lacking = {
         "gpu": (not torch.cuda.is_available(), "needs a CUDA device"),
         "vllm": ("ERRATA_VLLM_PYTHON" not in os.environ, "needs a Python with vLLM in ERRATA_VLLM_PYTHON"),
+        "ray": (importlib.util.find_spec("ray") is None, "needs ray[serve]: pip install '.[ray]'"),
     }
     for marker, (lacks, reason) in lacking.items():
         for item in items:

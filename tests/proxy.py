@@ -7,7 +7,7 @@ import time
 
 
 class Proxy:
-    """In front of one server on loopback. Settings count for what passes from now on."""
+    """A proxy in front of one server on loopback. Settings apply to the bytes that pass from now on."""
 
     def __init__(self, port: int, tls: ssl.SSLContext | None = None) -> None:
         self._target = port
@@ -17,7 +17,7 @@ class Proxy:
         self.drop_answers = False
         """Requests pass, answers do not: the sender never learns what became of them."""
         self.half_open = False
-        """Nothing passes, and nothing is closed."""
+        """If set, no bytes pass, and no connection is closed."""
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port = int(self._listener.getsockname()[1])
         self._open: list[socket.socket] = []

@@ -44,7 +44,7 @@ class RedisServer:
     def url(self) -> str:
         return f"redis://127.0.0.1:{self.port}/0"
 
-    def start(self, timeout_s: float = 20.0) -> None:
+    def start(self, timeout_s: float = 60.0) -> None:
         """Returns once it has loaded what it had kept. Raises RuntimeError with its last words if it will not start."""
         command = [binary(), "--bind", "127.0.0.1", "--port", str(self.port), "--dir", str(self.folder), "--save", ""]
         command += [word for name, value in self.options.items() for word in (f"--{name}", value)]

@@ -25,6 +25,7 @@ from app.engine.model import HostedModel
 from app.scope.background import Background
 from app.scope.closed_words import load_closed_words
 from app.scope.decision import ScopeDecider
+from app.scope.encoded_keys import EncodedKeys
 from app.scope.encoder import Encoder, find_encoder
 from app.scope.index import ScopeIndex
 from app.scope.match_model import load_match_model
@@ -49,15 +50,19 @@ def an_encoder() -> Encoder:
 
 
 def a_scope(shipped: Sequence[str] = ()) -> ScopeIndex:
+    """A scope index whose background is what the test names. The bank that ships, as a server has it, is left out: each
+    process would first encode its 1,776 questions, and the bounds of a test's edits would change with them.
+    `scope/test_served.py` has the bank, the processes of `tests/server.py` have all that a server has, and
+    `scope/test_scope_learner.py` holds the calibration, with backgrounds of a few questions."""
     vectors = Vectors(an_encoder())
     closed = load_closed_words()
-    decider = ScopeDecider(an_encoder(), load_scorer(), load_match_model(), closed)
+    decider = ScopeDecider(an_encoder(), EncodedKeys(an_encoder()), load_scorer(), load_match_model(), closed)
     return ScopeIndex(an_encoder(), decider, closed, vectors, Background(vectors, shipped))
 
 
 @dataclass
 class Outcome:
-    """What a request emitted, in order."""
+    """The items that a request emitted, in order."""
 
     items: list[Any] = field(default_factory=list)
 
@@ -143,18 +148,18 @@ class Rig:
         self.run()
         return outcomes
 
-    def fit_request(self, prompt: str, target: str, **more: Any) -> FitRequest:
+    def fit_request(self, prompt: str, target: str, *paraphrases: str, **more: Any) -> FitRequest:
         text = self.engine.text
         return FitRequest(
             scope=ScopeRequest(keys=(text.turns(prompt),), subject=more.get("subject")),
-            contexts=(text.encode(prompt),),
-            given=0,
+            contexts=tuple(map(text.encode, (prompt, *paraphrases))),
+            given=len(paraphrases),
             counter_contexts=(),
             target_ids=text.encode_target(prompt, target),
             subject=more.get("subject") or self.engine.scope.name_in(text.turns(prompt)),
             seed=0,
-            context_texts=(prompt,),
-            ends=(text.ends(prompt),),
+            context_texts=(prompt, *paraphrases),
+            ends=tuple(map(text.ends, (prompt, *paraphrases))),
         )
 
     def fit(self, editor: str, requests: Sequence[FitRequest], beside: Edition = NOTHING) -> list[Fitted]:

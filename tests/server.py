@@ -63,7 +63,7 @@ class Server:
         self._process.send_signal(signal.SIGKILL)
         self._process.wait()
 
-    def tell(self, number: signal.Signals) -> None:
+    def send_signal(self, number: signal.Signals) -> None:
         assert self._process is not None
         self._process.send_signal(number)
 
@@ -76,7 +76,7 @@ class Server:
         """SIGTERM, and wait: the exit code."""
         assert self._process is not None
         if self._process.poll() is None:
-            self.tell(signal.SIGTERM)
+            self.send_signal(signal.SIGTERM)
         return self.wait()
 
 

@@ -24,7 +24,7 @@ def test_origins_are_given_with_commas(monkeypatch: pytest.MonkeyPatch, given: s
 @pytest.mark.parametrize("given", ["a.example", "https://a.example/path", "ftp://a.example"])
 def test_what_is_no_origin_is_refused(monkeypatch: pytest.MonkeyPatch, given: str) -> None:
     monkeypatch.setenv("ERRATA_CORS_ORIGINS", given)
-    with pytest.raises(ValidationError, match="is no origin"):
+    with pytest.raises(ValidationError, match="is not an origin"):
         Settings()
 
 
@@ -32,9 +32,9 @@ def test_every_setting_is_known_and_what_is_not_is_told_its_spelling() -> None:
     assert unknown_variables({f"ERRATA_{name.upper()}": "x" for name in Settings.model_fields}) == []
     assert unknown_variables({"ERRATA_KEY": "x", "ERRATA_URL": "x", "ERRATUM": "x", "HOME": "/"}) == []
     assert unknown_variables({"ERRATA_LOG_SECRT": "x"}) == [
-        "ERRATA_LOG_SECRT is no setting: did you mean ERRATA_LOG_SECRET?"
+        "ERRATA_LOG_SECRT is not a setting: did you mean ERRATA_LOG_SECRET?"
     ]
-    assert unknown_variables({"ERRATA_ZZZ": "x"}) == ["ERRATA_ZZZ is no setting: unset it."]
+    assert unknown_variables({"ERRATA_ZZZ": "x"}) == ["ERRATA_ZZZ is not a setting: unset it."]
 
 
 def test_what_kubernetes_tells_a_pod_of_a_service_is_left_alone() -> None:

@@ -64,7 +64,7 @@ def codes(markdown: str) -> list[str]:
 
 
 def named(header: str) -> list[str]:
-    """What the first columns of these tables name, in order."""
+    """The names in the first columns of these tables, in order."""
     return sorted(code for first, *_ in rows(header) for code in codes(first))
 
 

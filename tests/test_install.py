@@ -1,6 +1,5 @@
 """All installations use deploy/constraints.txt, which covers the requirements of pyproject.toml."""
 
-import json
 import re
 import subprocess
 import sys
@@ -103,15 +102,31 @@ def test_the_image_is_given_what_its_build_copies() -> None:
     assert {source for each in copied for source in each.split()} == named
 
 
-def test_drift_is_told_by_name(tmp_path: Path) -> None:
-    """A newer version and a package that is not held are named; another build of the same version is not."""
-    newest = {"errata": "0.1.0", "pytest": "99.1", "quite-new": "1.2", "torch": f"{pins()['torch']}+cpu"}
-    report = tmp_path / "report.json"
-    report.write_text(json.dumps({"install": [{"metadata": {"name": k, "version": v}} for k, v in newest.items()]}))
-    done = subprocess.run([sys.executable, ROOT / ".ci/drift.py", report], capture_output=True, text=True, check=False)
-    assert done.returncode == 1, done.stderr
-    assert done.stdout.splitlines() == [
-        f"pytest: constrained to {pins()['pytest']}, newest 99.1",
-        "quite-new: not constrained, newest 1.2",
-        "2 of 3 packages have moved on from deploy/constraints.txt",
-    ]
+NEWEST = {
+    "cp deploy/constraints.txt $1": ["newest | No package has moved on from deploy/constraints.txt: the suite below"],
+    "sed 's/^pytest==.*/pytest==99.1/' deploy/constraints.txt > $1": [
+        "newest | < pytest==",
+        "newest | > pytest==99.1",
+        "newest | The quick part of the suite passes with the newest versions: .venv-newest/constraints.txt",
+    ],
+    "exit 1": ["newest | The newest versions cannot be found."],
+}
+"""The script that renews the constraints, and how the lines begin that `.ci/newest` then writes."""
+
+
+@pytest.mark.parametrize("renewal", NEWEST)
+def test_newer_versions_are_named_and_tried(tmp_path: Path, renewal: str) -> None:
+    for name in (".ci/newest", "deploy/constraints.txt"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes((ROOT / name).read_bytes())
+    (tmp_path / "deploy/renew-constraints").write_text(renewal)
+    python = tmp_path / "bin/python3"  # in place of a virtual environment that takes seconds
+    python.parent.mkdir()
+    python.write_text("#!/bin/sh\nmkdir -p $4/bin && printf '#!/bin/sh\\n' > $4/bin/pip && chmod +x $4/bin/pip\n")
+    python.chmod(0o755)
+    environment = {"PATH": f"{python.parent}:/usr/bin:/bin"}
+    command = ["bash", ".ci/newest", "echo deploy/constraints.txt"]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
+    found = done.stdout.splitlines()
+    assert len(found) == len(NEWEST[renewal]), done.stdout
+    assert all(line.startswith(start) for line, start in zip(found, NEWEST[renewal], strict=True)), done.stdout

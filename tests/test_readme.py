@@ -1,4 +1,4 @@
-"""What the README says is true: its recipes happen as they are written, and what it names exists."""
+"""The README is true: its recipes happen as they are written, and everything that it names exists."""
 
 import os
 import re
@@ -48,7 +48,7 @@ PROGRESS = re.compile(r"^\[ *\d+\.\d s\] .*\n", re.M)
 
 
 def as_shown(found: str, shown: str) -> bool:
-    """Whether an output is the one that is shown; `...` stands for anything, and amounts of space do not count."""
+    """True if an output is the one that is shown; `...` matches anything, and amounts of space do not count."""
     pattern = re.escape(" ".join(shown.split())).replace(r"\.\.\.", ".+")
     return re.fullmatch(pattern, " ".join(found.split())) is not None
 
@@ -110,8 +110,8 @@ def test_the_recipes_are_true(shell: tuple[Shell, Server]) -> None:
 
 
 def closed(server: Server) -> bool:
-    """Whether those without a key are kept out, once the server has read of the first one."""
-    end = time.monotonic() + 20
+    """True if requests without a key are refused, once the server has read of the first key."""
+    end = time.monotonic() + 60
     while server.client.get("/edits").status_code != 401:
         if time.monotonic() > end:
             return False

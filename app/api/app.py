@@ -13,9 +13,8 @@ from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from app.api import errors
 from app.api.gate import Door, Gate
-from app.api.heads import Heads
 from app.api.metrics import Metrics
-from app.api.middleware import REQUEST_ID, REVISION, Envelope
+from app.api.middleware import REQUEST_ID, REVISION, Envelope, Heads
 from app.api.openapi import EDITS, NOT_GIVEN, describe
 from app.api.routes import (
     changes,
@@ -44,7 +43,7 @@ if TYPE_CHECKING:
 DESCRIPTION = """\
 A frozen model serves `/generate`; a correction posted to `/edit` is live seconds later for every request that asks the
 same thing, and for no other; `/edits` shows who changed what, and takes it back. Every change raises the **revision**
-by one; every answer tells it in `X-Errata-Revision`. Errors are `application/problem+json`."""
+by one; every answer names it in `X-Errata-Revision`. Errors are `application/problem+json`."""
 PAGES = "/ui"
 """The path of the pages for people, on an app that has them."""
 BELOW = (PAGES, "/help")

@@ -1,5 +1,5 @@
-"""Dependencies shared by the routes: the requester, and whether the client is still connected. Independent of the
-service and of bodies."""
+"""Dependencies shared by the routes: who asks, which revision the client has read, and whether it is still connected.
+Independent of the use cases and of bodies."""
 
 import asyncio
 import hashlib
@@ -29,8 +29,8 @@ def origin_of(
     x_errata_actor: Annotated[
         str | None,
         Header(
-            description="Who makes the change, for the audit trail; `anonymous` if left out. Beside a key it is a "
-            "claim, and is shown as such: `ci (as ann)`."
+            description="The person who makes the change, for the audit trail; `anonymous` if left out. Beside a key "
+            "it is a claim, and is shown as such: `ci (as ann)`."
         ),
     ] = None,
     idempotency_key: Annotated[
@@ -71,10 +71,10 @@ def read_of(
     given = if_match.strip()
     if given == "*":
         return ANY_REVISION
-    found = _REVISION.fullmatch(given)
-    if found is None:
+    match = _REVISION.fullmatch(given)
+    if match is None:
         raise InvalidRequest('The header If-Match must be a revision, such as "7", or *.')
-    return int(found[1] or found[2])
+    return int(match[1] or match[2])
 
 
 def holder_of(request: Request) -> Key | None:
@@ -89,11 +89,11 @@ Holder = Annotated[Key | None, Depends(holder_of)]
 Read = Annotated[int | None, Depends(read_of)]
 
 
-def because(origin: Origin, reason: str | None, *asked: object) -> Origin:
+def because(origin: Origin, reason: str | None, *arguments: object) -> Origin:
     """The origin of a change with its reason and, under an idempotency key, a hash of the request's arguments."""
     digest = None
     if origin.idempotency_key is not None:
-        digest = hashlib.sha256(repr(asked).encode()).hexdigest()
+        digest = hashlib.sha256(repr(arguments).encode()).hexdigest()
     return replace(origin, reason=reason, digest=digest)
 
 

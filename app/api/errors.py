@@ -56,6 +56,7 @@ TABLE: Mapping[type[domain.ErrataError], tuple[int, str, str]] = {
     domain.RevisionAhead: (503, "revision-ahead", "The revision is not applied here yet"),
     domain.QueueFull: (429, "queue-full", "Too many requests wait"),
     domain.RequestCancelled: (503, "request-cancelled", "The request was cancelled"),
+    domain.EngineAway: (503, "engine-away", "The model cannot answer for a while"),
     domain.DeadlineExceeded: (504, "deadline-exceeded", "The request took longer than it was given"),
     domain.LostRace: (503, "lost-race", "Another writer was first"),
     domain.StoreUnavailable: (503, "store-unavailable", "The log cannot be written"),
@@ -114,8 +115,8 @@ def problem_of(error: Exception, body: Any = None) -> dict[str, Any]:
         detail = str(error.detail) if error.detail != phrase else HTTP_DETAILS.get(error.status_code, phrase)
         return problem(error.status_code, title.lower().replace(" ", "-"), title, detail)
     if isinstance(error, RequestValidationError):
-        found = problems_of(error, body)
-        return problem(422, "invalid-request", "Invalid request", detail_of(found, error), {"errors": found})
+        errors = problems_of(error, body)
+        return problem(422, "invalid-request", "Invalid request", detail_of(errors, error), {"errors": errors})
     _log.error("An unexpected error", exc_info=error)
     return problem(500, "server-error", "The server failed", INTERNAL)
 
@@ -134,17 +135,17 @@ def headers_of(error: Exception, status: int) -> dict[str, str]:
 
 def answer_to(error: Exception, path: str = "", body: Any = None) -> Response:
     """The answer to an error, in the form that its path uses: a problem, or OpenAI's `error`."""
-    found = problem_of(error, body)
-    headers = headers_of(error, found["status"])
+    problem = problem_of(error, body)
+    headers = headers_of(error, problem["status"])
     if path.startswith(openai_errors.PREFIX):
-        converted = openai_errors.openai_problem(found)
+        converted = openai_errors.openai_problem(problem)
         return Response(
             json.dumps({"error": converted["error"]}),
             status_code=converted["status"],
             headers=headers,
             media_type="application/json",
         )
-    return ProblemResponse(found, headers)
+    return ProblemResponse(problem, headers)
 
 
 async def _handle(request: Request, error: Exception) -> Response:

@@ -17,7 +17,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from app.api.strangers import Strangers
 from app.domain.errors import Forbidden, RateLimited, Unauthenticated
 from app.domain.keys import RIGHTS, Key, Right, check_reach, key_of
-from app.service.feedback import ASKED_BY
+from app.service.feedback import CURRENT_KEY
 
 OPEN = frozenset({"/healthz", "/readyz", "/health", "/info", "/docs", "/openapi.json"})
 """The paths for orchestrators and the description of the API, which have neither key nor limit."""
@@ -88,14 +88,14 @@ class Door:
         self._keys = keys
         self._rate = None if rate is None else parse(rate)
         self._limiter = MovingWindowRateLimiter(MemoryStorage())
-        self._asked_for = False
+        self._has_had_keys = False
 
     @property
-    def asks_for_keys(self) -> bool:
+    def requires_keys(self) -> bool:
         """True if a key is required. This stays true once there was a key: a log that is wiped or restored while the
         server runs must not open the door."""
-        self._asked_for = self._asked_for or bool(self._keys())
-        return self._asked_for
+        self._has_had_keys = self._has_had_keys or bool(self._keys())
+        return self._has_had_keys
 
     def key(self, text: str) -> Key:
         """The live key with this text. Raises Unauthenticated."""
@@ -147,7 +147,7 @@ class Gate:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
             page, right = self._is_page(scope["path"]), right_of(scope["method"], scope["path"])
-            if (page or right is not None) and not self._door.asks_for_keys:
+            if (page or right is not None) and not self._door.requires_keys:
                 self._strangers.check(Headers(scope=scope))
             if right is not None and not page:
                 client = scope.get("client")
@@ -158,7 +158,7 @@ class Gate:
                     self._door.count(f"refused {address}")  # otherwise keys could be tried as fast as they can be sent
                     raise
                 scope.setdefault("state", {})["key"] = key
-                ASKED_BY.set(None if key is None else key.id)
+                CURRENT_KEY.set(None if key is None else key.id)
                 self._door.count(address if key is None else key.id)
         await self._app(scope, receive, send)
 
@@ -166,7 +166,7 @@ class Gate:
         return any(path == each or path.startswith(f"{each}/") for each in self._pages)
 
     def _key(self, headers: Headers, right: Right, path: str) -> Key | None:
-        if not self._door.asks_for_keys:
+        if not self._door.requires_keys:
             return None
         scheme, _, text = headers.get("authorization", "").partition(" ")
         if scheme.casefold() != "bearer" or not text:

@@ -1,6 +1,6 @@
 """A generation as the events of a stream. Independent of HTTP."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 
 from app.api.schemas.generate import Details, GenerateBody, StreamEvent, TokenOut, TopToken, shown_text
 from app.domain.generation import Generation, GenerationParameters, Token
@@ -8,7 +8,7 @@ from app.domain.generation import Generation, GenerationParameters, Token
 
 async def events_of(
     body: GenerateBody, parameters: GenerationParameters, items: AsyncIterator[Token | Generation]
-) -> AsyncIterator[StreamEvent]:
+) -> AsyncGenerator[StreamEvent, None]:
     """One event for each token, as soon as it is known; the event of the last token has the whole text.
 
     A token that may be the last is held until what follows it is known; holding any other would only delay it.

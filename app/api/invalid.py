@@ -9,7 +9,7 @@ from app.api.suggestions import meant, names_of
 
 MOST = 20
 """The most problems reported for one body: a client may send thousands of unknown fields."""
-TELLING = {"too_short", "too_long", "value_error", "string_too_short", "string_too_long"}
+SPECIFIC = {"too_short", "too_long", "value_error", "string_too_short", "string_too_long"}
 """The kinds of errors that are more specific than a wrong type among several that a field takes."""
 TAGS = {"one", "batch"}
 """Parts of a location that name a choice made by the validator, not a field of the client."""
@@ -20,33 +20,33 @@ def problems_of(error: RequestValidationError, body: Any = None) -> list[dict[st
     the body that the route takes. At most MOST of them are returned, the first ones."""
     known = names_of(body)
     located = [(each, _Place(each["loc"], error.body, body, known)) for each in error.errors()[:MOST]]
-    telling = {place.field for each, place in located if each["type"] in TELLING}
-    found: list[dict[str, Any]] = []
+    specific = {place.field for each, place in located if each["type"] in SPECIFIC}
+    problems: list[dict[str, Any]] = []
     for each, place in located:
-        if each["type"].endswith("_type") and place.field in telling:
+        if each["type"].endswith("_type") and place.field in specific:
             continue  # the form of the field that was meant has an error of its own
         readable = _readable(each, place) | place.in_batch
-        if readable not in found:
-            found.append(readable)
-    return _without_wrong_guesses(found)
+        if readable not in problems:
+            problems.append(readable)
+    return _without_wrong_guesses(problems)
 
 
-def detail_of(found: Sequence[Mapping[str, Any]], error: RequestValidationError) -> str:
+def detail_of(problems: Sequence[Mapping[str, Any]], error: RequestValidationError) -> str:
     """All problems as one text, which gives the number of further ones."""
     left = len(error.errors()) - MOST
     more = [f"And there {'is 1 more problem' if left == 1 else f'are {left} more problems'}."] if left > 0 else []
-    return " ".join([*(each["message"] for each in found), *more])
+    return " ".join([*(each["message"] for each in problems), *more])
 
 
-def _without_wrong_guesses(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def _without_wrong_guesses(problems: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """The problems without those of the wrong alternatives: every form of a field with several complains, and the form
     with an error deeper inside is the one that was meant."""
-    deep = {each["field"] for each in found}
+    deep = {each["field"] for each in problems}
 
     def outdone(field: str) -> bool:
         return any(other.startswith((f"{field}[", f"{field}.")) for other in deep) if field else False
 
-    return [each for each in found if not outdone(each["field"])]
+    return [each for each in problems if not outdone(each["field"])]
 
 
 class _Place:
@@ -104,11 +104,11 @@ def _readable(error: Mapping[str, Any], place: _Place) -> dict[str, Any]:
         case "model_attributes_type" | "model_type":
             text = f"`{field}` must be an object."
         case "string_unicode":
-            text = f"{f'`{field}`' if field else 'A text'} holds half of a surrogate pair, which is no character."
+            text = f"{f'`{field}`' if field else 'A text'} holds half of a surrogate pair, which is not a character."
         case "string_too_long":
-            text = f"`{field}` is too long: at most {limits['max_length']} characters are taken."
+            text = f"`{field}` is too long: at most {limits['max_length']} characters are allowed."
         case "too_long":
-            text = f"`{field}` holds too many: at most {limits['max_length']} are taken."
+            text = f"`{field}` holds too many: at most {limits['max_length']} are allowed."
         case "too_short" | "string_too_short":
             text = f"`{field}` is empty: at least {limits['min_length']} is needed."
         case "value_error":

@@ -42,8 +42,8 @@ def watched(jobs: Jobs, job: Job) -> StreamingResponse:
     disconnects."""
 
     async def events() -> AsyncIterator[bytes]:
-        async with aclosing(jobs.listen(job.id, EVERY_S)) as found:  # type: ignore[type-var]
-            async for each in found:
+        async with aclosing(jobs.listen(job.id, EVERY_S)) as updates:
+            async for each in updates:
                 yield format_sse_event(data_str=JobOut.of(each).model_dump_json())
 
     headers = {**STREAM_HEADERS, "Location": f"/jobs/{job.id}"}

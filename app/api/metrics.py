@@ -15,7 +15,7 @@ FAST_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 SLOW_S = (0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
 
 
-class _Standing(Collector):
+class _StatusGauges(Collector):
     """Gauges of the server's state, read once per scrape."""
 
     def __init__(self, status: Callable[[], Status]) -> None:
@@ -26,7 +26,7 @@ class _Standing(Collector):
         for name, about, value in (
             ("num_requests_running", "Requests in a slot", status.running),
             ("num_requests_waiting", "Requests that wait for a slot", status.waiting),
-            ("edits_live", "Live edits, regardless of the kill switches", status.live_edits),
+            ("edits_live", "Live edits, regardless of the edit switches", status.live_edits),
             ("proposals_pending", "Proposals that wait for a second person", status.pending_proposals),
             ("reported_answers", "Answers that readers reported as wrong, and that are kept", status.reported_answers),
             ("revision", "The newest revision applied here", status.revision),
@@ -35,6 +35,8 @@ class _Standing(Collector):
             ("log_silence_seconds", "Since the log last answered", status.log_silence_s),
         ):
             yield GaugeMetricFamily(f"errata_{name}", about, value)
+        about = "How often the program that generates answers was lost and replaced"
+        yield CounterMetricFamily("errata_engine_restarts", about, status.engine_restarts)
         judge = status.judge
         yield GaugeMetricFamily("errata_judge_serving", "Whether a judge has passed its exam", judge.state == "serving")
         for name, about, count in (
@@ -44,7 +46,7 @@ class _Standing(Collector):
             ("seconds", "What the judge's answers took", judge.asked_seconds),
         ):
             yield CounterMetricFamily(f"errata_judge_{name}", about, count)
-        about = "Kill switches: 1 is on; the empty namespace means all. Of namespaces only those that are off"
+        about = "Edit switches: 1 is on; the empty namespace means all. Of namespaces only those that are off"
         switches = GaugeMetricFamily("errata_switched_on", about, labels=["namespace"])
         switches.add_metric([""], int(status.switched_on))
         for namespace in status.switched_off:
@@ -60,7 +62,7 @@ class Metrics:
 
     def __init__(self, status: Callable[[], Status]) -> None:
         self._registry = CollectorRegistry()
-        self._registry.register(_Standing(status))
+        self._registry.register(_StatusGauges(status))
         self._prompt_tokens = self._counter("prompt_tokens", "Prompt tokens of answered requests")
         self._generation_tokens = self._counter("generation_tokens", "Tokens answered")
         self._success = self._counter("request_success", "Answered requests", "finish_reason")
@@ -105,9 +107,9 @@ class Metrics:
             self._edits.labels("proposed").inc()
         for result in results.results:
             self._edits.labels("preview" if dry_run else "committed" if result.created else "existing").inc()
-        made = [result for result in results.results if result.created or dry_run]
-        if made:  # a batch is made as one
-            for phase, seconds in made[0].seconds.items():
+        counted = [result for result in results.results if result.created or dry_run]
+        if counted:  # a batch is made as one
+            for phase, seconds in counted[0].seconds.items():
                 self._edit_seconds.labels(phase).observe(seconds)
 
     def edit_failed(self, error: Exception, count: int) -> None:
@@ -122,8 +124,8 @@ class Metrics:
         self._errors.labels(str(status)).inc()
 
     def latencies(self) -> dict[str, tuple[int, float | None, float | None]]:
-        """For answers and edits since the start: the number, the median and the 95th percentile in seconds, read from
-        the histograms' buckets; None without any value, or beyond the last bucket."""
+        """The number, the median and the 95th percentile in seconds of answers and edits since the start, read from the
+        histograms' buckets; None without any value, or beyond the last bucket."""
         measured: dict[str, tuple[Histogram, dict[str, str]]] = {
             "First token": (self._first_token, {}),
             "Whole answer": (self._latency, {}),

@@ -1,4 +1,4 @@
-"""Handling around every request: its id, the size of its body, the headers of its answer, its log line.
+"""Handling around every request: its id, the size of its body, the headers of its answer, its log line; and HEAD.
 
 Pure ASGI, so that streams pass through untouched. Independent of routes and service.
 """
@@ -13,10 +13,11 @@ from typing import Any
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.api.errors import answer_to
-from app.service.feedback import ASKED_UNDER
+from app.service.feedback import CURRENT_REQUEST
 from app.service.log_lines import collected, note
 
 _log = logging.getLogger(__name__)
@@ -47,7 +48,7 @@ class Envelope:
         headers = Headers(scope=scope)
         request_id = sane_id(headers.get(REQUEST_ID))
         scope.setdefault("state", {})["request_id"] = request_id
-        ASKED_UNDER.set(request_id)
+        CURRENT_REQUEST.set(request_id)
         status = 0
 
         async def send_with_headers(message: Message) -> None:
@@ -73,7 +74,7 @@ class Envelope:
             finally:
                 if status >= 400:
                     self._on_error(status)
-                _tell(scope, status, time.perf_counter() - began, facts)
+                _log_request(scope, status, time.perf_counter() - began, facts)
 
     def _check_length(self, headers: Headers) -> None:
         length = headers.get("content-length", "")
@@ -102,10 +103,10 @@ class Envelope:
         return counted
 
     def _too_large(self) -> HTTPException:
-        return HTTPException(413, f"The body is too large: at most {self._max_body_bytes} bytes are taken.")
+        return HTTPException(413, f"The body is too large: at most {self._max_body_bytes} bytes are allowed.")
 
 
-def _tell(scope: Scope, status: int, seconds: float, facts: dict[str, Any]) -> None:
+def _log_request(scope: Scope, status: int, seconds: float, facts: dict[str, Any]) -> None:
     """Write the request's log line, without its query, which may contain a prompt."""
     # raw_path, because a decoded path could contain a line break
     path = scope.get("raw_path", b"").decode("latin-1")
@@ -130,3 +131,34 @@ def _check_encoding(headers: Headers) -> None:
 def sane_id(given: str | None) -> str:
     """The client's own request id if it is fit for a log line, otherwise a new one."""
     return given if given is not None and _SANE.fullmatch(given) else uuid.uuid4().hex
+
+
+class _Enough(OSError):
+    """The error in a stream that continues after its head was sent, as servers raise it when a client has left."""
+
+
+class Heads:
+    """Middleware for `HEAD` as HTTP defines it: it calls the app with GET and passes on only the head of its answer."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["method"] != "HEAD":
+            await self._app(scope, receive, send)
+            return
+
+        async def send_head(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                await send(message)
+                await send({"type": "http.response.body", "body": b""})
+            elif message.get("more_body"):
+                raise _Enough
+
+        get = {**scope, "method": "GET"}
+        try:
+            await self._app(get, receive, send_head)
+        except (_Enough, ClientDisconnect):
+            return
+        finally:  # where it was routed, which the log line tells
+            scope.update({name: get[name] for name in ("route", "root_path") if name in get})

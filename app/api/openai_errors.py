@@ -21,8 +21,8 @@ def openai_problem(problem: Mapping[str, Any]) -> dict[str, Any]:
     """Translate a problem into its status and OpenAI's `error`. A client's mistake is 422 here, but 400 with OpenAI."""
     status, kind = int(problem["status"]), str(problem["type"]).rpartition(":")[2]
     message = str(problem["detail"]).replace("`max_new_tokens`", "`max_tokens`")
-    found = problem.get("errors")
-    field = found[0]["field"] if found else next(iter(_FIELD.findall(message)), None)
+    errors = problem.get("errors")
+    field = errors[0]["field"] if errors else next(iter(_FIELD.findall(message)), None)
     return {
         "status": 400 if status == 422 else status,
         "error": {

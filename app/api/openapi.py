@@ -1,5 +1,5 @@
-"""The OpenAPI description: every route with its errors, as problems. Depends on the table of errors, not on the
-routes."""
+"""Builds the OpenAPI description: each route with the errors it may answer with, as problems. Depends on the table of
+errors, not on the routes."""
 
 import copy
 from collections.abc import Callable, Iterable
@@ -25,7 +25,7 @@ EDITS_HEADERS = {
     EDITS: {"schema": {"type": "string"}, "description": "Ids of the edits that answered, if any did. Not in streams."},
     NOT_GIVEN: {
         "schema": {"type": "string"},
-        "description": "Ids of the edits in whose scope a prompt is and whose target was not said, if any. Not in "
+        "description": "Ids of the edits, if any, whose scope holds a prompt but whose target was not said. Not in "
         "streams.",
     },
 }
@@ -35,7 +35,7 @@ STREAMS = frozenset({"/generate_stream"})
 """The routes that write server-sent events themselves."""
 _SCHEMA = {"$ref": "#/components/schemas/Problem"}
 HEADERS = {
-    REQUEST_ID: {"schema": {"type": "string"}, "description": "The request's own id where it had a sane one."},
+    REQUEST_ID: {"schema": {"type": "string"}, "description": "The request's own id if well formed, else a new one."},
     REVISION: {"schema": {"type": "integer"}, "description": "The newest revision applied when it was answered."},
 }
 
@@ -43,32 +43,32 @@ HEADERS = {
 def raises(*kinds: type[ErrataError], body: bool = False) -> Responses:
     """The errors that a route may answer with. Every route may raise InvalidRequest; one with a body may also answer
     408 and 413."""
-    found: dict[int, dict[str, Any]] = {}
+    responses: dict[int, dict[str, Any]] = {}
     for kind in (*kinds, InvalidRequest):
         status, name, title = row_of(kind)
         example = problem(status, name, title, "What is wrong, and what to do about it.")
-        found.setdefault(status, {})[name] = {"summary": title, "value": example}
+        responses.setdefault(status, {})[name] = {"summary": title, "value": example}
     if body:
         for status, title in HTTP_TITLES.items():
             slug = title.lower().replace(" ", "-")
-            found[status] = {slug: {"summary": title, "value": problem(status, slug, title, f"{title}.")}}
+            responses[status] = {slug: {"summary": title, "value": problem(status, slug, title, f"{title}.")}}
     return {
         status: {
             "description": "; ".join(example["summary"] for example in examples.values()),
             "content": {PROBLEM_JSON: {"schema": _SCHEMA, "examples": examples}},
         }
-        for status, examples in sorted(found.items())
+        for status, examples in sorted(responses.items())
     }
 
 
 def edits_headers(generations: Iterable[Generation]) -> dict[str, str]:
     """The values of EDITS_HEADERS; empty ones are left out."""
     every = list(generations)
-    found = {
+    headers = {
         EDITS: dict.fromkeys(hit.edit_id for each in every for hit in each.hits),
         NOT_GIVEN: dict.fromkeys(hit.edit_id for each in every for hit in each.not_given),
     }
-    return {name: ", ".join(ids) for name, ids in found.items() if ids}
+    return {name: ", ".join(ids) for name, ids in headers.items() if ids}
 
 
 def leads_to(**operations: str) -> dict[str, Any]:
@@ -93,7 +93,7 @@ def describe(app: FastAPI) -> Callable[[], dict[str, Any]]:
             )
             schema["components"]["schemas"]["Problem"] = Problem.model_json_schema()
             schema["components"]["securitySchemes"] = {
-                "key": {"type": "http", "scheme": "bearer", "description": "Asked for once a key was ever made."}
+                "key": {"type": "http", "scheme": "bearer", "description": "Required once the first key was created."}
             }
             for path, operations in schema["paths"].items():
                 for method, operation in operations.items():
@@ -127,11 +127,11 @@ def _as_events(response: dict[str, Any]) -> None:
 def _as_openai(responses: dict[str, Any]) -> dict[str, Any]:
     """The same errors in the form used under /v1."""
     content = {"application/json": {"schema": {"$ref": "#/components/schemas/OpenAIProblem"}}}
-    found = {status: response for status, response in responses.items() if status < "400"}
+    kept = {status: response for status, response in responses.items() if status < "400"}
     for status, response in responses.items():
         if status >= "400":
-            found["400" if status == "422" else status] = {"description": response["description"], "content": content}
-    return {**found, "500": {"description": "The server failed", "content": content}}
+            kept["400" if status == "422" else status] = {"description": response["description"], "content": content}
+    return {**kept, "500": {"description": "The server failed", "content": content}}
 
 
 def _complete(responses: dict[str, Any]) -> None:

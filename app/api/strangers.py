@@ -1,7 +1,8 @@
-"""The protection of a server without keys: it serves only requests under its operator's names, and no foreign web page.
+"""The protection of a server without keys: it accepts only requests for host names of its own, and none from foreign
+web pages.
 
-A page of any site may have its name resolve to this machine (DNS rebinding), and a browser then sends its requests here
-under that name. Nothing but the name tells them apart.
+Any site can make its own name resolve to this machine (DNS rebinding). The browser of someone who visits that site then
+sends the requests of its pages here, and only the host name in them gives them away.
 """
 
 from collections.abc import Collection
@@ -33,7 +34,7 @@ class Strangers:
         host = _hostname(called)
         if not self._known(host):
             raise Forbidden(
-                f"While there is no key, only requests for localhost are taken, and this one is for {host!r}: name "
+                f"While there is no key, only requests for localhost are accepted, and this one is for {host!r}: name "
                 f"that host in ERRATA_ALLOWED_HOSTS, or make a key (errata keys create --role admin --name you). "
                 f"{SEE}"
             )

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Union, get_args, get_origin
 
 from pydantic import BaseModel
 
-NEAR = 0.75
+SIMILAR = 0.75
 """The similarity, from 0 to 1, from which on one name counts as a misspelling of another."""
 
 _MISTAKEN: Sequence[tuple[str, str, str]] = (
@@ -28,11 +28,11 @@ _MISTAKEN: Sequence[tuple[str, str, str]] = (
     (".*", "/edits?/[^/]+/(undo|revert|delete|remove)", "POST /edits/{id}/rollback takes an edit back."),
     (".*", "/rollback/[^/]+", "POST /edits/{id}/rollback takes an edit back."),
     ("POST", "/probes", "The probes of a namespace are set by PUT /probes."),
-    ("PUT|PATCH", "/switch", "The kill switch is turned by POST /switch."),
+    ("PUT|PATCH", "/switch", "The edit switch is turned by POST /switch."),
     ("GET|HEAD", "/(generate|generate_stream|scope)", "This is asked by POST, with a JSON body: /docs shows it."),
     (".*", "/(chat/)?completions", "OpenAI's routes are below /v1: POST /v1/chat/completions, POST /v1/completions."),
     (".*", "/models(/.*)?", "OpenAI's routes are below /v1: GET /v1/models."),
-    (".*", "/v1/(edits?|generate|log|scope)", "Errata's own routes stand at the top, without /v1."),
+    (".*", "/v1/(edits?|generate|log|scope)", "Errata's own routes are at the top, without /v1."),
 )
 """Frequent mistakes as (methods, path, advice); both patterns must match in full."""
 
@@ -43,8 +43,8 @@ def way(method: str, path: str, routes: Iterable[str]) -> str | None:
     for methods, pattern, hint in _MISTAKEN:
         if re.fullmatch(methods, method) and re.fullmatch(pattern, path.rstrip("/") or "/"):
             return hint
-    near = difflib.get_close_matches(path, sorted(set(routes) - {path}), n=1, cutoff=NEAR)
-    return f"Did you mean {near[0]}?" if near else None
+    close = difflib.get_close_matches(path, sorted(set(routes) - {path}), n=1, cutoff=SIMILAR)
+    return f"Did you mean {close[0]}?" if close else None
 
 
 def meant(name: str, location: Sequence[int | str], body: Any) -> str | None:
@@ -52,9 +52,9 @@ def meant(name: str, location: Sequence[int | str], body: Any) -> str | None:
     where it belongs."""
     models = list(_models_at(body, location))
     known = [field for model in models for field in _fields(model)]
-    near = difflib.get_close_matches(name, known, n=1, cutoff=NEAR)
-    if near:
-        return f"did you mean `{near[0]}`?"
+    close = difflib.get_close_matches(name, known, n=1, cutoff=SIMILAR)
+    if close:
+        return f"did you mean `{close[0]}`?"
     for model in models:
         for field, annotation in _fields(model).items():
             if any(name in _fields(inner) for inner in _models_in(annotation)):
@@ -64,14 +64,14 @@ def meant(name: str, location: Sequence[int | str], body: Any) -> str | None:
 
 def names_of(body: Any) -> frozenset[str]:
     """The names of all fields that a body of this type may have, at any depth."""
-    found: dict[type[BaseModel], None] = {}
+    models: dict[type[BaseModel], None] = {}
     waiting = list(_models_in(body))
     while waiting:
         model = waiting.pop()
-        if model not in found:
-            found[model] = None
+        if model not in models:
+            models[model] = None
             waiting += [each for annotation in _fields(model).values() for each in _models_in(annotation)]
-    return frozenset(name for model in found for name in _fields(model))
+    return frozenset(name for model in models for name in _fields(model))
 
 
 def _fields(model: type[BaseModel]) -> dict[str, Any]:
@@ -80,7 +80,7 @@ def _fields(model: type[BaseModel]) -> dict[str, Any]:
 
 
 def _models_at(annotation: Any, location: Sequence[int | str]) -> Iterator[type[BaseModel]]:
-    """The models that may stand at a location; a union may hold several."""
+    """The models that a location may have; a union may hold several."""
     if not location:
         yield from _models_in(annotation)
         return

@@ -18,8 +18,9 @@ FEWER_ROUNDS_BELOW = 0.25
 answers."""
 MIN_ANSWER_TOKENS = 8
 """Minimum number of tokens of a shortened answer."""
-LEAST_SHARE = 0.25
-"""Minimum share of the time for measuring: a model that is slow to load would otherwise yield no figure."""
+LEAST_SHARE = 0.05
+"""Minimum share of the time for measuring: a model that is slow to load would otherwise yield no figure. As much again
+is left for stopping the server and drawing, so that a run takes its time and a tenth at most."""
 OVERRUN = 1.25
 """Factor by which a section may exceed its seconds before it is ended."""
 
@@ -38,18 +39,18 @@ class Speed:
         (few, quick), (many, slow) = self.few, self.many
         return max(quick, quick + (slow - quick) * (rows - few) / (many - few))
 
-    def seconds(self, asked: Sequence[PromptSpec], at_once: int | None) -> float:
-        rows = min(at_once or len(asked), len(asked))
-        prompts, answers = sum(len(ask.ids) for ask in asked), sum(ask.tokens for ask in asked)
+    def seconds(self, specs: Sequence[PromptSpec], at_once: int | None) -> float:
+        rows = min(at_once or len(specs), len(specs))
+        prompts, answers = sum(len(spec.ids) for spec in specs), sum(spec.tokens for spec in specs)
         return prompts * self.prompt_token_s + answers / rows * self.step_s(rows)
 
 
-def shrunk(asked: Sequence[PromptSpec], scale: float, at_once: int | None = None) -> list[PromptSpec]:
+def shrunk(specs: Sequence[PromptSpec], scale: float, at_once: int | None = None) -> list[PromptSpec]:
     """A smaller workload: shorter answers and fewer requests, but enough to keep `at_once` of them running; None: all
     run at once."""
-    least = len(asked) if at_once is None else min(len(asked), at_once + at_once // 2)
-    kept = asked[: max(least, round(len(asked) * scale))]
-    return [replace(ask, tokens=max(min(ask.tokens, MIN_ANSWER_TOKENS), round(ask.tokens * scale))) for ask in kept]
+    least = len(specs) if at_once is None else min(len(specs), at_once + at_once // 2)
+    kept = specs[: max(least, round(len(specs) * scale))]
+    return [replace(spec, tokens=max(min(spec.tokens, MIN_ANSWER_TOKENS), round(spec.tokens * scale))) for spec in kept]
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +97,11 @@ class TimeBudget:
         """Starts measuring after loading: at least LEAST_SHARE of the time remains, however long loading took."""
         if self._ends is not None:
             self._ends = max(self._ends, self.clock() + (self._ends - self._began) * LEAST_SHARE)
+
+    @property
+    def left(self) -> float:
+        """Seconds until the end; infinite without one."""
+        return float("inf") if self._ends is None else max(0.0, self._ends - self.clock())
 
     def passed(self) -> float:
         """Seconds since the run began."""

@@ -58,19 +58,23 @@ async def chat_edits(bench: Bench, request_builder: FitRequestBuilder) -> dict[s
     """Seconds per edit by GRACE through `POST /edit`, for as many edits as fit the time. `look` precedes the fit,
     `verify` generates, and `scope` is the part of `fit` that learns the scope."""
     await _timed(bench, request_builder, _request(bench, 0, max(LENGTHS.values())))  # warm-up, not counted
-    found: dict[str, Any] = {}
+    figures: dict[str, Any] = {}
     for share, (length, most) in zip((SHARE / 2, SHARE), LENGTHS.items(), strict=True):
         seconds, began = bench.pace.part(share), bench.pace.clock()
         timings: list[dict[str, float]] = []
         for number in range(1, 1 + bench.rounds * EDITS):
-            bench.tell(f"chat edits of {length}, {number} of {bench.rounds * EDITS}")
+            bench.on_step(f"chat edits of {length}, {number} of {bench.rounds * EDITS}")
             timings.append(await _timed(bench, request_builder, _request(bench, number, most)))
             medians = {name: round(statistics.median(each[name] for each in timings), 3) for name in timings[0]}
-            found[length] = {**medians, "most": round(max(each["whole"] for each in timings), 3), "edits": len(timings)}
-            bench.keep({"chat_edits": found})
+            figures[length] = {
+                **medians,
+                "most": round(max(each["whole"] for each in timings), 3),
+                "edits": len(timings),
+            }
+            bench.keep({"chat_edits": figures})
             if seconds is not None and bench.pace.clock() - began > seconds:
                 break
-    return found
+    return figures
 
 
 def _request(bench: Bench, number: int, most: int) -> EditRequest:
@@ -86,10 +90,10 @@ def _request(bench: Bench, number: int, most: int) -> EditRequest:
 
 async def _timed(bench: Bench, request_builder: FitRequestBuilder, request: EditRequest) -> dict[str, float]:
     began = time.perf_counter()
-    made = (await bench.service.edit([request], Origin(actor="bench"))).results[0]
+    result = (await bench.service.edit([request], Origin(actor="bench"))).results[0]
     whole = time.perf_counter() - began
-    phases = {name: made.seconds.get(name, 0.0) for name in ("fit", "verify", "commit")}
-    edit = made.view.edit
+    phases = {name: result.seconds.get(name, 0.0) for name in ("fit", "verify", "commit")}
+    edit = result.view.edit
     learned = Fitted(learned=edit.learned, tensors=unpack(edit.tensors))
     began = time.perf_counter()
     again = partial(_rescope, learned, request_builder.fit_request(request))

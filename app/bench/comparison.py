@@ -29,7 +29,7 @@ def ignore(_: Any) -> None:
 class RoundResults(Generic[T]):
     """Results of rounds: contestant -> one item per round. `warmed` is false if there was only time for first runs."""
 
-    found: dict[str, list[T]]
+    runs: dict[str, list[T]]
     scale: float
     rounds: int
     wanted: int
@@ -47,7 +47,7 @@ class TimedRun(Protocol):
     def rounds(self) -> int: ...
 
     @property
-    def tell(self) -> OnMessage: ...
+    def on_step(self) -> OnMessage: ...
 
     @property
     def figure(self) -> OnMessage: ...
@@ -73,7 +73,7 @@ async def take_turns(
     began = of.pace.clock()
     if seconds is not None:
         for name in names:
-            of.tell(f"{name}: first run, to warm up and to learn its speed")
+            of.on_step(f"{name}: first run, to warm up and to learn its speed")
             first[name] = await ways[name](SCALES[-1])
         took = of.pace.clock() - began
         fit = fitted(took, cost, rounds, seconds - took)
@@ -90,11 +90,11 @@ async def take_turns(
         round_began = of.pace.clock()
         for name in names:
             what = f"{name}, round {number} of {fit.rounds}" if number else f"{name}, warming up"
-            of.tell(what)
+            of.on_step(what)
             run = await ways[name](fit.scale)
             of.figure(f"{what}: {figure(run)}")
             if number:
-                result.found[name].append(run)
+                result.runs[name].append(run)
                 result.rounds = number
                 keep(result)
         round_s = of.pace.clock() - round_began
@@ -105,7 +105,7 @@ async def take_turns(
 class Bench:
     """Context of a section. `rounds`: number of runs of each contestant; figures are medians.
 
-    `tell` receives what begins, `figure` each new figure, `keep` the section's results so far.
+    `on_step` receives what begins, `figure` each new figure, `keep` the section's results so far.
     """
 
     service: Service
@@ -113,7 +113,7 @@ class Bench:
     workload: Workload
     crowd: Crowd | None
     rounds: int
-    tell: OnMessage
+    on_step: OnMessage
     figure: OnMessage = ignore
     pace: TimeBudget = field(default_factory=TimeBudget)
     keep: Callable[[dict[str, Any]], None] = ignore
@@ -190,7 +190,12 @@ def size(turns: RoundResults[Any], prompts: Sequence[PromptSpec], at_once: int |
 def figures(turns: RoundResults[Run], peer: str | None = None) -> dict[str, Any]:
     """Each contestant's median run, and how many times as fast as each other contestant the first one is. An unfinished
     round counts for those that ran."""
-    found = {name: runs for name, runs in turns.found.items() if runs}
-    first, *others = found
-    against = {name: round(ratio(found[first], found[name]), 3) for name in others if peer in (None, name)}
-    return {"runs": {name: median_run(runs).figures() for name, runs in found.items()}, "times_as_fast_as": against}
+    runs_by_name = {name: runs for name, runs in turns.runs.items() if runs}
+    first, *others = runs_by_name
+    against = {
+        name: round(ratio(runs_by_name[first], runs_by_name[name]), 3) for name in others if peer in (None, name)
+    }
+    return {
+        "runs": {name: median_run(runs).figures() for name, runs in runs_by_name.items()},
+        "times_as_fast_as": against,
+    }

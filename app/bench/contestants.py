@@ -36,7 +36,7 @@ class Contestant(Protocol):
     @property
     def name(self) -> str: ...
 
-    async def run(self, asked: Sequence[PromptSpec], at_once: int | None = None) -> Run:
+    async def run(self, specs: Sequence[PromptSpec], at_once: int | None = None) -> Run:
         """Runs all requests, at most `at_once` concurrently; None: no bound."""
 
 
@@ -48,26 +48,26 @@ class InProcess:
     more: dict[str, Any]
     name: str = "errata"
 
-    async def run(self, asked: Sequence[PromptSpec], at_once: int | None = None) -> Run:
-        room = asyncio.Semaphore(at_once or len(asked))
+    async def run(self, specs: Sequence[PromptSpec], at_once: int | None = None) -> Run:
+        room = asyncio.Semaphore(at_once or len(specs))
 
-        async def one(ask: PromptSpec) -> TimedRequest:
+        async def one(spec: PromptSpec) -> TimedRequest:
             async with room:
                 timed = TimedRequest(time.perf_counter())
-                parameters = GenerationParameters(max_new_tokens=ask.tokens, ignore_eos=True, **self.more)
-                async with aclosing(self.service.stream([ask.prompt], parameters)) as items:  # type: ignore[type-var]
+                parameters = GenerationParameters(max_new_tokens=spec.tokens, ignore_eos=True, **self.more)
+                async with aclosing(self.service.stream([spec.prompt], parameters)) as items:
                     async for _, item in items:
                         if isinstance(item, Token):
                             timed.tokens.append(time.perf_counter())
                 return timed
 
         began = time.perf_counter()
-        found = await asyncio.gather(*(one(ask) for ask in asked))
-        return Run(time.perf_counter() - began, sum(len(each.tokens) for each in found), found)
+        requests = await asyncio.gather(*(one(spec) for spec in specs))
+        return Run(time.perf_counter() - began, sum(len(each.tokens) for each in requests), requests)
 
 
-def _generate_body(ask: PromptSpec) -> dict[str, Any]:
-    return {"inputs": ask.prompt, "parameters": {"max_new_tokens": ask.tokens, "ignore_eos": True}}
+def _generate_body(spec: PromptSpec) -> dict[str, Any]:
+    return {"inputs": spec.prompt, "parameters": {"max_new_tokens": spec.tokens, "ignore_eos": True}}
 
 
 @dataclass(slots=True)
@@ -81,13 +81,13 @@ class OverHttp:
     marker: str = "data: "
     body: Callable[[PromptSpec], dict[str, Any]] = _generate_body
 
-    async def run(self, asked: Sequence[PromptSpec], at_once: int | None = None) -> Run:
+    async def run(self, specs: Sequence[PromptSpec], at_once: int | None = None) -> Run:
         work = {
             "url": self.url,
             "path": self.path,
             "marker": self.marker,
-            "at_once": at_once or len(asked),
-            "bodies": [self.body(ask) for ask in asked],
+            "at_once": at_once or len(specs),
+            "bodies": [self.body(spec) for spec in specs],
         }
         process = await asyncio.create_subprocess_exec(
             sys.executable, "-m", "app.bench.clients", stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
@@ -101,8 +101,8 @@ class OverHttp:
         if process.returncode != 0:
             raise RuntimeError("The clients of the HTTP run failed: their error is above.")
         answer = json.loads(out)
-        found = [TimedRequest(each["began"], each["tokens"]) for each in answer["requests"]]
-        return Run(answer["seconds"], sum(each["answered"] for each in answer["requests"]), found)
+        requests = [TimedRequest(each["began"], each["tokens"]) for each in answer["requests"]]
+        return Run(answer["seconds"], sum(each["answered"] for each in answer["requests"]), requests)
 
 
 class _Cancelled(Exception):
@@ -119,8 +119,8 @@ class _Peer(ABC):
         self._service, self._hosted = service, hosted
         self._cancelled = threading.Event()
 
-    async def run(self, asked: Sequence[PromptSpec], at_once: int | None = None) -> Run:
-        future = asyncio.wrap_future(self._service.on_engine(lambda _: self._run_without_onednn(asked, at_once)))
+    async def run(self, specs: Sequence[PromptSpec], at_once: int | None = None) -> Run:
+        future = asyncio.wrap_future(self._service.on_engine(lambda _: self._run_without_onednn(specs, at_once)))
         try:
             return await asyncio.shield(future)
         except asyncio.CancelledError:
@@ -130,24 +130,24 @@ class _Peer(ABC):
             self._cancelled.clear()
             raise
 
-    def _run_without_onednn(self, asked: Sequence[PromptSpec], at_once: int | None) -> Run:
+    def _run_without_onednn(self, specs: Sequence[PromptSpec], at_once: int | None) -> Run:
         with without_onednn(self._hosted.model):
-            return self._run(asked, at_once)
+            return self._run(specs, at_once)
 
     @abstractmethod
-    def _run(self, asked: Sequence[PromptSpec], at_once: int | None) -> Run:
+    def _run(self, specs: Sequence[PromptSpec], at_once: int | None) -> Run:
         """Answer the requests on the engine's thread."""
 
     @torch.inference_mode()
-    def _generate(self, asked: Sequence[PromptSpec]) -> None:
+    def _generate(self, specs: Sequence[PromptSpec]) -> None:
         """One call of `generate`: left-padded prompts, and as many tokens as the longest answer needs."""
-        longest = max(len(ask.ids) for ask in asked)
-        ids = torch.zeros(len(asked), longest, dtype=torch.long)
+        longest = max(len(spec.ids) for spec in specs)
+        ids = torch.zeros(len(specs), longest, dtype=torch.long)
         mask = torch.zeros_like(ids)
-        for row, ask in enumerate(asked):
-            ids[row, longest - len(ask.ids) :] = torch.tensor(ask.ids)
-            mask[row, longest - len(ask.ids) :] = 1
-        config = _greedy(max(ask.tokens for ask in asked))
+        for row, spec in enumerate(specs):
+            ids[row, longest - len(spec.ids) :] = torch.tensor(spec.ids)
+            mask[row, longest - len(spec.ids) :] = 1
+        config = _greedy(max(spec.tokens for spec in specs))
         device = self._hosted.device
         self._hosted.model.generate(
             ids.to(device),
@@ -168,17 +168,17 @@ class OneByOne(_Peer):
 
     name = "transformers generate, one by one"
 
-    def _run(self, asked: Sequence[PromptSpec], at_once: int | None) -> Run:
-        few = asked[:ALONE]
-        return _timed(lambda: [self._generate([ask]) for ask in few], few)
+    def _run(self, specs: Sequence[PromptSpec], at_once: int | None) -> Run:
+        few = specs[:ALONE]
+        return _timed(lambda: [self._generate([spec]) for spec in few], few)
 
 
 class StaticBatches(_Peer):
     name = "transformers generate, batches"
 
-    def _run(self, asked: Sequence[PromptSpec], at_once: int | None) -> Run:
-        size = at_once or len(asked)
-        return _timed(lambda: [self._generate(asked[i : i + size]) for i in range(0, len(asked), size)], asked)
+    def _run(self, specs: Sequence[PromptSpec], at_once: int | None) -> Run:
+        size = at_once or len(specs)
+        return _timed(lambda: [self._generate(specs[i : i + size]) for i in range(0, len(specs), size)], specs)
 
 
 class ContinuousBatching(_Peer):
@@ -187,28 +187,28 @@ class ContinuousBatching(_Peer):
 
     name = "transformers continuous batching"
 
-    def _run(self, asked: Sequence[PromptSpec], at_once: int | None) -> Run:
+    def _run(self, specs: Sequence[PromptSpec], at_once: int | None) -> Run:
         model = self._hosted.model
         attention = model.config._attn_implementation
         manager = model.init_continuous_batching(
-            generation_config=_greedy(max(ask.tokens for ask in asked)),
-            continuous_batching_config=ContinuousBatchingConfig(num_blocks=_blocks(asked)),
+            generation_config=_greedy(max(spec.tokens for spec in specs)),
+            continuous_batching_config=ContinuousBatchingConfig(num_blocks=_blocks(specs)),
         )
         try:
             manager.start()
-            self._serve(manager, [PromptSpec(ask.prompt, ask.ids, WARM_TOKENS) for ask in asked[:2]], None)
-            return _timed(lambda: self._serve(manager, asked, at_once), asked)
+            self._serve(manager, [PromptSpec(spec.prompt, spec.ids, WARM_TOKENS) for spec in specs[:2]], None)
+            return _timed(lambda: self._serve(manager, specs, at_once), specs)
         finally:
             manager.stop(block=True)
             model.set_attn_implementation(attention)
 
-    def _serve(self, manager: Any, asked: Sequence[PromptSpec], at_once: int | None) -> None:
-        waiting = list(reversed(asked))
+    def _serve(self, manager: Any, specs: Sequence[PromptSpec], at_once: int | None) -> None:
+        waiting = list(reversed(specs))
         under_way = done = 0
-        while done < len(asked):
-            while waiting and under_way < (at_once or len(asked)):
-                ask = waiting.pop()
-                manager.add_request(list(ask.ids), max_new_tokens=ask.tokens)
+        while done < len(specs):
+            while waiting and under_way < (at_once or len(specs)):
+                spec = waiting.pop()
+                manager.add_request(list(spec.ids), max_new_tokens=spec.tokens)
                 under_way += 1
             result = manager.get_result(timeout=1)
             if self._cancelled.is_set():
@@ -219,10 +219,10 @@ class ContinuousBatching(_Peer):
                 done, under_way = done + 1, under_way - 1
 
 
-def _blocks(asked: Sequence[PromptSpec]) -> int:
+def _blocks(specs: Sequence[PromptSpec]) -> int:
     """Number of cache blocks that hold all requests at once, with slack: by default transformers takes nine tenths of
     the machine's memory."""
-    return 4 + 2 * sum(-(-(len(ask.ids) + ask.tokens) // PAGE) for ask in asked)
+    return 4 + 2 * sum(-(-(len(spec.ids) + spec.tokens) // PAGE) for spec in specs)
 
 
 def _greedy(tokens: int) -> Any:
@@ -230,9 +230,9 @@ def _greedy(tokens: int) -> Any:
     return config(max_new_tokens=tokens, do_sample=False, eos_token_id=-1, pad_token_id=0, use_cache=True)
 
 
-def _timed(work: Callable[[], Any], asked: Sequence[PromptSpec]) -> Run:
+def _timed(work: Callable[[], Any], specs: Sequence[PromptSpec]) -> Run:
     began = time.perf_counter()
     work()
     if torch.cuda.is_available():
         torch.cuda.synchronize()
-    return Run(time.perf_counter() - began, tokens_of(asked))
+    return Run(time.perf_counter() - began, tokens_of(specs))

@@ -53,8 +53,8 @@ def crowd(
             edit = _edit(f"ed_{count:08x}{at:08x}", name, namespaces[count], copy, fingerprint)
             log.append(EditCommitted(revision=log.head() + 1, at_s=0.0, origin=ORIGIN, edit=edit))
     prompts = [ASKED.format(name) for name in answered]
-    asked = [PromptSpec(prompt, engine.text.encode(prompt), tokens) for prompt in prompts]
-    return Crowd(namespaces, asked, tuple(long.learned["target_ids"]))
+    specs = [PromptSpec(prompt, engine.text.encode(prompt), tokens) for prompt in prompts]
+    return Crowd(namespaces, specs, tuple(long.learned["target_ids"]))
 
 
 def _fit(engine: ServingEngine, prompt: str) -> Fitted:

@@ -36,21 +36,21 @@ async def peers(bench: Bench) -> dict[str, Any]:
         ("48 ragged requests, 16 at once", [ours, cb, static], ragged, AT_ONCE, 0.65),
         ("one stream", [ours, one], single, 1, 1.0),
     )
-    found: dict[str, Any] = {}
+    measured: dict[str, Any] = {}
 
     async def part(
-        what: str, contestants: list[Contestant], asked: list[PromptSpec], at_once: int | None, share: float
+        what: str, contestants: list[Contestant], specs: list[PromptSpec], at_once: int | None, share: float
     ) -> None:
         def keep(turns: RoundResults[Run]) -> None:
-            found[what] = figures(turns) | size(turns, asked, at_once)
-            bench.keep(found)
+            measured[what] = figures(turns) | size(turns, specs, at_once)
+            bench.keep(measured)
 
-        bench.tell(what)
-        await bench.rounds_of(contestants, asked, at_once, share, keep)
+        bench.on_step(what)
+        await bench.rounds_of(contestants, specs, at_once, share, keep)
 
     for each in parts:
         await part(*each)
-    return found
+    return measured
 
 
 async def decode_step(bench: Bench) -> dict[str, Any]:
@@ -58,23 +58,23 @@ async def decode_step(bench: Bench) -> dict[str, Any]:
     excludes the prefill. If time is short, contexts are shorter."""
     longest = min(CONTEXT, bench.hosted.max_tokens - 40)
 
-    def asked(scale: float, tokens: int) -> list[PromptSpec]:
+    def specs_of(scale: float, tokens: int) -> list[PromptSpec]:
         return bench.workload.even(ROWS, max(2 * STEPS, round(longest * scale)) - STEPS, tokens)
 
     def way(each: Contestant) -> Callable[[float], Awaitable[tuple[float, int]]]:
         async def step(scale: float) -> tuple[float, int]:
-            short = asked(scale, 1)
-            more = [replace(ask, tokens=1 + STEPS) for ask in short]
-            context = max(len(ask.ids) for ask in short) + STEPS
+            short = specs_of(scale, 1)
+            more = [replace(spec, tokens=1 + STEPS) for spec in short]
+            context = max(len(spec.ids) for spec in short) + STEPS
             return ((await each.run(more)).seconds - (await each.run(short)).seconds) / STEPS, context
 
         return step
 
     def summary(turns: RoundResults[tuple[float, int]]) -> dict[str, Any]:
-        steps = {name: [seconds for seconds, _ in found] for name, found in turns.found.items() if found}
+        steps = {name: [seconds for seconds, _ in runs] for name, runs in turns.runs.items() if runs}
         figures: dict[str, Any] = {
             "rows": ROWS,
-            "context": max(context for found in turns.found.values() for _, context in found),
+            "context": max(context for runs in turns.runs.values() for _, context in runs),
             "step_ms": {name: round(1e3 * statistics.median(each), 3) for name, each in steps.items()},
         }
         if len(steps) > 1:
@@ -99,42 +99,42 @@ async def decode_step(bench: Bench) -> dict[str, Any]:
         return f"{1e3 * step[0]:,.1f} ms a step"
 
     def cost(scale: float) -> float:
-        return bench.cost(asked(scale, 1 + STEPS))(1.0)
+        return bench.cost(specs_of(scale, 1 + STEPS))(1.0)
 
     return summary(await bench.turns({each.name: way(each) for each in contestants}, cost, figure, keep))
 
 
 async def concurrency(bench: Bench) -> dict[str, Any]:
     """Throughput and latency by number of concurrent requests."""
-    found: dict[str, Any] = {}
+    figures_by_clients: dict[str, Any] = {}
 
     async def level(at_once: int, share: float) -> None:
-        asked = bench.workload.even(max(4, 2 * at_once), 32, 64)
+        specs = bench.workload.even(max(4, 2 * at_once), 32, 64)
 
         def keep(turns: RoundResults[Run]) -> None:
-            found[str(at_once)] = median_run(turns.found["errata"]).figures() | size(turns, asked, at_once)
-            bench.keep(found)
+            figures_by_clients[str(at_once)] = median_run(turns.runs["errata"]).figures() | size(turns, specs, at_once)
+            bench.keep(figures_by_clients)
 
-        bench.tell(f"{at_once} requests under way")
-        await bench.rounds_of([bench.served()], asked, at_once, share, keep)
+        bench.on_step(f"{at_once} requests under way")
+        await bench.rounds_of([bench.served()], specs, at_once, share, keep)
 
     for number, at_once in enumerate(LEVELS):
         # requests double from level to level; the time of a step grows more slowly
         await level(at_once, 2.0 / (len(LEVELS) - number + 1))
-    return found
+    return figures_by_clients
 
 
 async def over_http(bench: Bench) -> dict[str, Any]:
     """16 streaming clients in a separate process, against the same requests in process."""
-    asked = bench.workload.even(32, 32, 64)
+    specs = bench.workload.even(32, 32, 64)
 
     def summary(turns: RoundResults[Run]) -> dict[str, Any]:
-        return figures(turns) | size(turns, asked, AT_ONCE)
+        return figures(turns) | size(turns, specs, AT_ONCE)
 
     async with server(bench.service) as url:
         contestants: list[Contestant] = [OverHttp(url), bench.served()]
         return summary(
-            await bench.rounds_of(contestants, asked, AT_ONCE, keep=lambda turns: bench.keep(summary(turns)))
+            await bench.rounds_of(contestants, specs, AT_ONCE, keep=lambda turns: bench.keep(summary(turns)))
         )
 
 
@@ -164,29 +164,29 @@ async def roofline(bench: Bench) -> dict[str, Any]:
     tied = bench.hosted.model.get_output_embeddings().weight is embeddings
     weights = sum(each.numel() * each.element_size() for each in bench.hosted.model.parameters())
     weights -= 0 if tied else embeddings.numel() * embeddings.element_size()
-    found: dict[str, Any] = {"bandwidth_gb_per_s": round(bandwidth / 1e9), "weights_gb": round(weights / 1e9, 2)}
+    figures: dict[str, Any] = {"bandwidth_gb_per_s": round(bandwidth / 1e9), "weights_gb": round(weights / 1e9, 2)}
     for (rows, context), share in (((1, 64), 0.3), ((32, 1024), 1.0)):
         tokens = 32
-        asked = bench.workload.even(rows, context - tokens, 1 + tokens)
-        turns = await bench.rounds_of([bench.served()], asked, share=share)
-        run = median_run(turns.found["errata"])
+        specs = bench.workload.even(rows, context - tokens, 1 + tokens)
+        turns = await bench.rounds_of([bench.served()], specs, share=share)
+        run = median_run(turns.runs["errata"])
         step_s = statistics.median(gap for each in run.requests for gap in each.gaps_s)
         floor_s = (weights + rows * context * bench.hosted.kv_bytes_per_token()) / bandwidth
-        found[f"{rows} rows, context {context}"] = {
+        figures[f"{rows} rows, context {context}"] = {
             "step_ms": round(1e3 * step_s, 3),
             "floor_ms": round(1e3 * floor_s, 3),
             "times_the_floor": round(step_s / floor_s, 3),
         }
-        bench.keep(found)
-    return found
+        bench.keep(figures)
+    return figures
 
 
-def _bandwidth(device: torch.device, gigabytes: float = 4.0, rounds: int = 10) -> float:
-    """Best memory bandwidth of several copies, reads plus writes, in bytes per second."""
-    source = torch.empty(int(gigabytes * 1e9), dtype=torch.uint8, device=device)
+def _bandwidth(device: torch.device) -> float:
+    """Best memory bandwidth of ten copies of 4 GB, reads plus writes, in bytes per second."""
+    source = torch.empty(4_000_000_000, dtype=torch.uint8, device=device)
     target = torch.empty_like(source)
     best = float("inf")
-    for _ in range(rounds):
+    for _ in range(10):
         torch.cuda.synchronize()
         began = time.perf_counter()
         target.copy_(source)

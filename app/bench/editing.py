@@ -24,7 +24,7 @@ async def live_edits(bench: Bench) -> dict[str, Any]:
     """The same requests with growing numbers of live edits: once where none answers, once where an edit answers every
     row."""
     assert bench.crowd is not None
-    found: dict[str, Any] = {}
+    figures_by_count: dict[str, Any] = {}
     parts = (
         ("no request hit", bench.workload.even(32, 32, 64), 0.5),
         ("every request hit", bench.crowd.hits[:32], 1.0),
@@ -35,23 +35,23 @@ async def live_edits(bench: Bench) -> dict[str, Any]:
         for count, name in bench.crowd.namespaces.items()
     ]
 
-    async def part(what: str, asked: list[PromptSpec], share: float) -> None:
+    async def part(what: str, specs: list[PromptSpec], share: float) -> None:
         def keep(turns: RoundResults[Run]) -> None:
-            runs = {name: each for name, each in turns.found.items() if each}
+            runs = {name: each for name, each in turns.runs.items() if each}
             none, *others = runs
-            found[what] = {
+            figures_by_count[what] = {
                 "runs": {name: median_run(each).figures() for name, each in runs.items()},
                 "times_the_seconds_without": {name: round(ratio(runs[none], runs[name]), 3) for name in others},
-                **size(turns, asked, AT_ONCE),
+                **size(turns, specs, AT_ONCE),
             }
-            bench.keep(found)
+            bench.keep(figures_by_count)
 
-        bench.tell(what)
-        await bench.rounds_of(contestants, asked, AT_ONCE, share, keep)
+        bench.on_step(what)
+        await bench.rounds_of(contestants, specs, AT_ONCE, share, keep)
 
     for each in parts:
         await part(*each)
-    return found
+    return figures_by_count
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,28 +66,29 @@ class _Both:
 async def while_editing(bench: Bench) -> dict[str, Any]:
     """Throughput and gaps between tokens while EDITING clients make edits without pause, against the same without
     edits."""
-    asked = bench.workload.even(96, 32, 64)
+    specs = bench.workload.even(96, 32, 64)
     rounds = 0
 
     async def both(scale: float) -> _Both:
         nonlocal rounds
         rounds += 1
-        some = shrunk(asked, scale, AT_ONCE)
+        some = shrunk(specs, scale, AT_ONCE)
         alone = await bench.served().run(some, AT_ONCE)
-        made: list[float] = []
+        seconds_per_edit: list[float] = []
         editing = [
-            asyncio.create_task(_edit_continuously(bench.service, made, f"{rounds}x{who}")) for who in range(EDITING)
+            asyncio.create_task(_edit_continuously(bench.service, seconds_per_edit, f"{rounds}x{who}"))
+            for who in range(EDITING)
         ]
         try:
             await asyncio.sleep(0.5)
             began = time.perf_counter()
-            beside = await bench.served().run(some, AT_ONCE)
+            run = await bench.served().run(some, AT_ONCE)
             took = time.perf_counter() - began
         finally:
             for task in editing:
                 task.cancel()
             await asyncio.gather(*editing, return_exceptions=True)
-        return _Both(alone, beside, sum(began <= at <= began + took for at in made) / took)
+        return _Both(alone, run, sum(began <= at <= began + took for at in seconds_per_edit) / took)
 
     def figure(both: _Both) -> str:
         return (
@@ -96,28 +97,28 @@ async def while_editing(bench: Bench) -> dict[str, Any]:
         )
 
     def summary(turns: RoundResults[_Both]) -> dict[str, Any]:
-        rounds = turns.found["requests and edits"]
+        rounds = turns.runs["requests and edits"]
         busy, quiet = [each.busy for each in rounds], [each.quiet for each in rounds]
         return {
             "runs": {"no edits": median_run(quiet).figures(), "while edits are made": median_run(busy).figures()},
             "share_of_the_throughput": round(ratio(busy, quiet), 3),
             "edits_per_s": round(statistics.median(each.edits_per_s for each in rounds), 2),
             "between_tokens_p99_times": round(_p99(busy) / _p99(quiet), 2),
-            **size(turns, asked, AT_ONCE),
+            **size(turns, specs, AT_ONCE),
         }
 
-    cost = bench.cost(asked, AT_ONCE)
+    cost = bench.cost(specs, AT_ONCE)
     turns = await bench.turns({"requests and edits": both}, cost, figure, lambda turns: bench.keep(summary(turns)))
     return summary(turns)
 
 
 def _p99(runs: Sequence[Run]) -> float:
-    found = percentiles([gap for run in runs for each in run.requests for gap in each.gaps_s])
-    assert found is not None
-    return found["p99"]
+    gaps = percentiles([gap for run in runs for each in run.requests for gap in each.gaps_s])
+    assert gaps is not None
+    return gaps["p99"]
 
 
-async def _edit_continuously(service: Service, made: list[float], series: str) -> None:
+async def _edit_continuously(service: Service, seconds_per_edit: list[float], series: str) -> None:
     for number in range(10_000):
         name = f"Zz{series}q{number}"
         request = EditRequest(
@@ -130,4 +131,4 @@ async def _edit_continuously(service: Service, made: list[float], series: str) -
         )
         with suppress(ErrataError):
             await service.edit([request], Origin(actor="bench"))
-            made.append(time.perf_counter())
+            seconds_per_edit.append(time.perf_counter())

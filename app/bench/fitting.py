@@ -20,7 +20,6 @@ from app.editors.fitting.hooks import SiteHooks
 from app.editors.fitting.view import placing
 from app.engine.editions import Edition
 from app.engine.serving_engine import ServingEngine
-from app.scope.phrasebook import load_phrasebook
 from app.service.fit_requests import FitRequestBuilder
 
 T = TypeVar("T")
@@ -36,9 +35,9 @@ TOGETHER, ALONE, AS_PUBLISHED = 64, 8, 2
 async def fits(bench: Bench) -> dict[str, Any]:
     """Seconds per edit. `grace` as served also learns its scope; the published recipe runs a hundred steps of the whole
     model. (The preset `paper` takes the same steps but computes the layers below its site once.)"""
-    request_builder = FitRequestBuilder(bench.service.engine, load_phrasebook())
-    found = {"chat_edits": await chat_edits(bench, request_builder)} if has_template(bench) else {}
-    return await _fits_only(bench, request_builder, found)
+    request_builder = bench.service.request_builder
+    figures = {"chat_edits": await chat_edits(bench, request_builder)} if has_template(bench) else {}
+    return await _fits_only(bench, request_builder, figures)
 
 
 async def _fits_only(bench: Bench, request_builder: FitRequestBuilder, before: dict[str, Any]) -> dict[str, Any]:
@@ -52,15 +51,15 @@ async def _fits_only(bench: Bench, request_builder: FitRequestBuilder, before: d
         took: dict[str, float] = {}
         for name, (editor, whole, at_once) in ways.items():
             count = max(1, round(whole * scale))
-            bench.tell(f"fits {name}, {count} edits")
-            asked = [request_builder.fit_request(_request(f"Zq{len(rounds)}{name[0]}{at}w")) for at in range(count)]
-            parts = [asked[at : at + at_once] for at in range(0, count, at_once)]
+            bench.on_step(f"fits {name}, {count} edits")
+            requests = [request_builder.fit_request(_request(f"Zq{len(rounds)}{name[0]}{at}w")) for at in range(count)]
+            parts = [requests[at : at + at_once] for at in range(0, count, at_once)]
             began = time.perf_counter()
             fitted = [each for part in parts for each in await _on_engine(bench, partial(_fit, editor, part))]
             took[name] = (time.perf_counter() - began) / count
             if name == "one by one":
                 began = time.perf_counter()
-                await _on_engine(bench, partial(_rescope, list(zip(fitted, asked, strict=True))))
+                await _on_engine(bench, partial(_rescope, list(zip(fitted, requests, strict=True))))
                 took[SCOPE] = (time.perf_counter() - began) / count
         rounds.append(took)
         return took
@@ -69,10 +68,10 @@ async def _fits_only(bench: Bench, request_builder: FitRequestBuilder, before: d
         return ", ".join(f"{name} {seconds:.3f} s" for name, seconds in took.items())
 
     def keep(turns: RoundResults[dict[str, float]]) -> None:
-        bench.keep(before | _figures(turns.found["fits"]) | _size(turns, ways))
+        bench.keep(before | _figures(turns.runs["fits"]) | _size(turns, ways))
 
     turns = await bench.turns({"fits": one_round}, lambda scale: scale, figure, keep)
-    return before | _figures(turns.found["fits"]) | _size(turns, ways)
+    return before | _figures(turns.runs["fits"]) | _size(turns, ways)
 
 
 def _figures(rounds: list[dict[str, float]]) -> dict[str, Any]:
@@ -111,10 +110,10 @@ async def _on_engine(bench: Bench, work: Callable[[ServingEngine], T]) -> T:
     return await asyncio.wrap_future(bench.service.on_engine(work))
 
 
-def _fit(editor: str, asked: list[FitRequest], engine: ServingEngine) -> list[Fitted]:
+def _fit(editor: str, requests: list[FitRequest], engine: ServingEngine) -> list[Fitted]:
     if editor == PUBLISHED:
-        return [_fit_as_published(request, engine) for request in asked]
-    steps = engine.fit(editor, asked, Edition("bench-fits", 0, ()))
+        return [_fit_as_published(request, engine) for request in requests]
+    steps = engine.fit(editor, requests, Edition("bench-fits", 0, ()))
     while True:
         try:
             next(steps)

@@ -46,10 +46,10 @@ class ServerProcess:
         self._process: asyncio.subprocess.Process | None = None
         self._output: Any = None
 
-    async def start(self, tell: Callable[[str], None]) -> None:
+    async def start(self, on_step: Callable[[str], None]) -> None:
         """Starts the server and waits until it reports ready. Raises InvalidRequest, with the end of its output, if it
         ends or takes too long."""
-        tell(f"{self.name} is starting")
+        on_step(f"{self.name} is starting")
         self._output = tempfile.NamedTemporaryFile(prefix="errata-bench-", suffix=".log")  # noqa: SIM115
         self._process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-c", LAUNCHER, *self._command),
@@ -71,7 +71,7 @@ class ServerProcess:
                     if (await client.get(self._ready)).status_code == 200:
                         break
                 await asyncio.sleep(0.5)
-        tell(f"{self.name} is ready after {loop.time() - began:.0f} s")
+        on_step(f"{self.name} is ready after {loop.time() - began:.0f} s")
 
     async def end(self) -> None:
         if self._process is not None and self._process.returncode is None:
@@ -118,7 +118,7 @@ class ServerProcess:
 
 
 def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        port: int = found.getsockname()[1]
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port: int = listener.getsockname()[1]
         return port

@@ -16,40 +16,43 @@ RATIOS = {
 
 def tables(results: Mapping[str, Any]) -> list[Table]:
     """A table per section and workload."""
-    found: list[Table] = []
+    shown: list[Table] = []
     sections: Mapping[str, Any] = results["sections"]
     for name in ("peers", "edits"):
         for what, figures in sections.get(name, {}).items():
-            found.append(_of_runs(what, figures["runs"]))
+            shown.append(_of_runs(what, figures["runs"]))
             ratios = next((figures[key], form) for key, form in RATIOS.items() if key in figures)
-            found[-1][1].extend([[ratios[1].format(other), f"{value:.2f}"] for other, value in ratios[0].items()])
-            found[-1][1].extend(_size(figures))
+            shown[-1][1].extend([[ratios[1].format(other), f"{value:.2f}"] for other, value in ratios[0].items()])
+            shown[-1][1].extend(_size(figures))
     if "concurrency" in sections:
         (headings, rows) = _of_runs("requests under way", sections["concurrency"])
         rows += [[f"{at}: {row[0]}"] for at, run in sections["concurrency"].items() for row in _size(run)]
-        found.append((headings, rows))
+        shown.append((headings, rows))
     if "http" in sections:
         headings, rows = _of_runs("16 streaming clients", sections["http"]["runs"])
         rows += [[f"times as fast as {k}", f"{v:.2f}"] for k, v in sections["http"]["times_as_fast_as"].items()]
         rows += _size(sections["http"])
-        found.append((headings, rows))
+        shown.append((headings, rows))
     for clients, figures in sections.get("vllm", {}).items():
         headings, rows = _of_runs(f"{clients} client{'s' * (clients != '1')}, HTTP", figures["runs"])
         rows += [[f"times as fast as {k}", f"{v:.2f}"] for k, v in figures["times_as_fast_as"].items()]
-        found.append((headings, rows + _size(figures)))
+        shown.append((headings, rows + _size(figures)))
     if "decode" in sections:
-        found.append(_decode(sections["decode"]))
+        shown.append(_decode(sections["decode"]))
     if "editing" in sections:
-        found.append(_editing(sections["editing"]))
+        shown.append(_editing(sections["editing"]))
     if "fits" in sections:
-        found.append(_fits(sections["fits"]))
+        if "seconds_an_edit" in sections["fits"]:  # these fits come after the chat edits
+            shown.append(_fits(sections["fits"]))
         if "chat_edits" in sections["fits"]:
-            found.append(_chat_edits(sections["fits"]["chat_edits"]))
+            shown.append(_chat_edits(sections["fits"]["chat_edits"]))
     if sections.get("scope"):
-        found.append(_scope(sections["scope"]))
+        shown.append(_scope(sections["scope"]))
+    if sections.get("decisions"):
+        shown.append(_decisions(sections["decisions"]))
     if sections.get("roofline"):
-        found.append(_roofline(sections["roofline"]))
-    return found
+        shown.append(_roofline(sections["roofline"]))
+    return shown
 
 
 def _of_runs(what: str, runs: Mapping[str, Any]) -> Table:
@@ -68,8 +71,8 @@ def _size(figures: Mapping[str, Any]) -> list[list[str]]:
     return [[f"fitted to the time: {', '.join(parts)}{'' if size['warmed_up'] else ', not warmed up'}"]]
 
 
-def _spread(found: Mapping[str, float] | None) -> str:
-    return "" if found is None else ", ".join(f"{value:,.1f}" for value in found.values())
+def _spread(figures: Mapping[str, float] | None) -> str:
+    return "" if figures is None else ", ".join(f"{value:,.1f}" for value in figures.values())
 
 
 def _decode(figures: Mapping[str, Any]) -> Table:
@@ -116,6 +119,14 @@ def _scope(figures: Mapping[str, Any]) -> Table:
     return ["the nearest keys of a question", "ms, median", "at most", "one product over all", "times as fast"], rows
 
 
+def _decisions(figures: Mapping[str, Any]) -> Table:
+    rows = [
+        [name, f"{each['decision_ms']:.1f}", f"{each['most_ms']:.1f}", f"{each['texts']:g}"]
+        for name, each in figures.items()
+    ]
+    return ["a scope decision, edits' token states", "ms, median", "at most", "texts encoded, median"], rows
+
+
 def _roofline(figures: Mapping[str, Any]) -> Table:
     rows = [
         [name, f"{each['step_ms']:.2f} ms", f"{each['floor_ms']:.2f} ms", f"{each['times_the_floor']:.2f}"]
@@ -160,8 +171,8 @@ def draw(results: Mapping[str, Any], file: Path) -> None:
             points = [run[key][percent] for run in runs.values()]
             latency.plot(under_way, points, style, marker="o", label=f"{label}, {percent}")
     latency.set(title="Latency", xlabel="requests under way", ylabel="ms", yscale="log")
-    for what, found in results["sections"].get("edits", {}).items():
-        times = {int(name.split()[0]): value for name, value in found["times_the_seconds_without"].items()}
+    for what, figures in results["sections"].get("edits", {}).items():
+        times = {int(name.split()[0]): value for name, value in figures["times_the_seconds_without"].items()}
         edits.plot(list(times), list(times.values()), marker="o", label=what)
     edits.set(title="Time beside no edits", xlabel="live edits", xscale="log", ylim=(0.9, None))
     edits.axhline(1.0, color="grey", linewidth=0.8)

@@ -2,9 +2,10 @@
 
 import asyncio
 import statistics
+import threading
 import time
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -21,32 +22,44 @@ SIZES = ((10_000, 1), (100_000, 1), (100_000, 4))
 ENCODED = 400
 """Number of the bank's questions that are encoded."""
 QUERIES = 40
+T = TypeVar("T")
+
+
+class SectionStopped(Exception):
+    """The section was ended; nobody awaits its figures."""
 
 
 async def scope_index(bench: Bench) -> dict[str, Any]:
     """Milliseconds per question, compared with one product over all keys. Mixtures of two real sentence vectors serve
     as questions, because encoding so many would take minutes."""
-    found: dict[str, Any] = {}
-    real = await asyncio.to_thread(_encoded)
-    for edits, keys_each in SIZES:
-        if bench.pace.over:
-            break
-        name = f"{edits:,} edits, {keys_each} key{'s' * (keys_each > 1)} each"
-        found[name] = await asyncio.to_thread(measure, real, edits, keys_each)
-        bench.figure(f"{name}: {found[name]['nearest_ms']} ms")
-        bench.keep(found)
-    return found
+    figures: dict[str, Any] = {}
+    stopped = threading.Event()  # a thread cannot be cancelled, and would otherwise outlast the run
+    try:
+        real = await asyncio.to_thread(lambda: encoded_bank(Encoder(find_encoder("minilm"))))
+        for edits, keys_each in SIZES:
+            if bench.pace.over:
+                break
+            name = f"{edits:,} edits, {keys_each} key{'s' * (keys_each > 1)} each"
+            figures[name] = await asyncio.to_thread(measure, real, edits, keys_each, stopped)
+            bench.figure(f"{name}: {figures[name]['nearest_ms']} ms")
+            bench.keep(figures)
+    finally:
+        stopped.set()
+    return figures
 
 
-def measure(real: Tensor, edits: int, keys_each: int) -> dict[str, float]:
-    """Figures of an index of `edits` x `keys_each` keys, mixed from the vectors `real` (N, E)."""
+def measure(real: Tensor, edits: int, keys_each: int, stopped: threading.Event) -> dict[str, float]:
+    """Figures of an index of `edits` x `keys_each` keys, mixed from the vectors `real` (N, E).
+
+    Raises SectionStopped once `stopped` is set.
+    """
     generator = torch.Generator().manual_seed(0)
     keys = KeyIndex(real.shape[1])
-    vectors = _mixed(real, edits * keys_each, generator)
-    for row in range(edits):
+    vectors = mixed(real, edits * keys_each, generator)
+    for row in until(stopped, range(edits)):
         keys.add(row, vectors[row * keys_each : (row + 1) * keys_each])
     places = keys.of(range(edits))
-    queries = _mixed(real, QUERIES, generator)
+    queries = mixed(real, QUERIES, generator)
 
     def exhaustive(query: Tensor) -> None:
         keys.cosines(query, places).topk(min(4 * SHORTLIST, len(places)))
@@ -55,8 +68,8 @@ def measure(real: Tensor, edits: int, keys_each: int) -> dict[str, float]:
         keys.nearest(query, places, 4 * SHORTLIST, PLAUSIBLE)
 
     indexed_s, exhaustive_s = (
-        [_seconds(nearest, query) for query in queries],
-        [_seconds(exhaustive, query) for query in queries],
+        [_seconds(nearest, query) for query in until(stopped, queries)],
+        [_seconds(exhaustive, query) for query in until(stopped, queries)],
     )
     ratio = statistics.median(b / a for a, b in zip(indexed_s, exhaustive_s, strict=True))
     return {
@@ -67,13 +80,21 @@ def measure(real: Tensor, edits: int, keys_each: int) -> dict[str, float]:
     }
 
 
-def _encoded() -> Tensor:
+def until(stopped: threading.Event, items: Iterable[T]) -> Iterator[T]:
+    """The items. Raises SectionStopped before the next one once `stopped` is set."""
+    for item in items:
+        if stopped.is_set():
+            raise SectionStopped
+        yield item
+
+
+def encoded_bank(encoder: Encoder) -> Tensor:
     """(N, E) vectors of the bundled questions."""
     bank = [each.text for each in load_bank()]
-    return Encoder(find_encoder("minilm")).vectors(bank[:: max(1, len(bank) // ENCODED)])
+    return encoder.vectors(bank[:: max(1, len(bank) // ENCODED)])
 
 
-def _mixed(real: Tensor, count: int, generator: torch.Generator) -> Tensor:
+def mixed(real: Tensor, count: int, generator: torch.Generator) -> Tensor:
     """(count, E) unit vectors, each between two real ones, with noise so that no two are equal."""
     one, other = (real[torch.randint(len(real), (count,), generator=generator)] for _ in range(2))
     share = torch.rand(count, 1, generator=generator) / 2

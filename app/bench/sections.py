@@ -10,6 +10,7 @@ from app.bench import decoding, editing
 from app.bench.comparison import Bench
 from app.bench.fitting import fits
 from app.bench.peer_vllm import VllmBench
+from app.bench.scope_decisions import scope_decisions
 from app.bench.scope_index import scope_index
 
 Section = Callable[[Bench], Awaitable[dict[str, Any]]]
@@ -24,6 +25,7 @@ SECTIONS: Mapping[str, Section] = MappingProxyType(
         "editing": editing.while_editing,
         "fits": fits,
         "scope": scope_index,
+        "decisions": scope_decisions,
         "roofline": decoding.roofline,
     }
 )
@@ -37,6 +39,7 @@ WEIGHTS: Mapping[str, float] = MappingProxyType(
         "editing": 2,
         "fits": 3,
         "scope": 1,
+        "decisions": 1,
         "roofline": 0.5,
     }
 )
@@ -59,27 +62,27 @@ async def run_sections(
     has found so far."""
     for number, name in enumerate(chosen):
         begins(name)
-        found: dict[str, Any] = {}
+        figures: dict[str, Any] = {}
         seconds = bench.pace.begin(name, {each: WEIGHTS.get(each, 1.0) for each in chosen[number:]})
         if bench.pace.over:
             keep(name, {}, "it was not begun, as no time was left")
             continue
         try:
             async with asyncio.timeout(seconds):
-                keep(name, await sections[name](replace(bench, keep=_recorder(name, found, keep))), None)
+                keep(name, await sections[name](replace(bench, keep=_recorder(name, figures, keep))), None)
         except TimeoutError:
-            keep(name, found, "its time was over")
+            keep(name, figures, "its time was over")
         except asyncio.CancelledError:
-            keep(name, found, "it was stopped")
+            keep(name, figures, "it was stopped")
             raise
 
 
-def _recorder(name: str, found: dict[str, Any], keep: Keep) -> Callable[[dict[str, Any]], None]:
-    """Callback that keeps a section's figures under its name and in `found`."""
+def _recorder(name: str, measured: dict[str, Any], keep: Keep) -> Callable[[dict[str, Any]], None]:
+    """Callback that keeps a section's figures under its name and in `measured`."""
 
     def so_far(figures: dict[str, Any]) -> None:
-        found.clear()
-        found.update(figures)
+        measured.clear()
+        measured.update(figures)
         keep(name, figures, UNDER_WAY)
 
     return so_far

@@ -6,17 +6,24 @@ from contextlib import asynccontextmanager
 
 from app.bench.budget import TimeBudget
 from app.bench.comparison import Bench, OnMessage
-from app.bench.crowded import Crowd, crowd
+from app.bench.crowded import ASKED, Crowd, crowd
 from app.bench.models import random_model
 from app.bench.workload import Workload
 from app.bootstrap import assemble, engine_threads, generic_texts, load, settle
 from app.config import DEMO_MODEL, Settings
 from app.engine.model import HostedModel, pick_device, pick_dtype
+from app.engine.serving_engine import ServingEngine
 from app.scope.bank import load_bank
 from app.store.memory import MemoryLog
 
 DEFAULT_MAX_TOKENS = 1024
 """Maximum tokens of a sequence unless the settings name one: more would only reserve memory."""
+CROWD_SHARE = 0.3
+"""Share of the time that is left for putting edits into the log and starting with them."""
+SAMPLE = 24
+"""Number of questions that tell how long an edit takes to load: most of it is encoding its key."""
+HITS = 32
+"""Number of edits in each namespace that answer; the least that one can hold."""
 
 
 @asynccontextmanager
@@ -26,13 +33,13 @@ async def started_server(
     counts: Sequence[int],
     rounds: int,
     seed: int,
-    tell: OnMessage,
+    on_step: OnMessage,
     figure: OnMessage,
     pace: TimeBudget,
 ) -> AsyncIterator[Bench]:
     """Loads, fills and starts the server, and stops it at the end. `counts`: numbers of live edits, each in its own
     namespace; empty: no edits."""
-    tell("loading the model")
+    on_step("loading the model")
     threads = engine_threads(settings)
     hosted = _hosted(settings, shape)
     log = MemoryLog()
@@ -40,17 +47,43 @@ async def started_server(
     texts = list(generic_texts(settings))
     random.Random(seed).shuffle(texts)
     workload = Workload(hosted.tokenizer, texts, seed)
-    made: Crowd | None = None
+    crowded: Crowd | None = None
     if counts:
-        tell(f"{sum(counts):,} edits into the log")
-        made = crowd(service.engine, log, service.status().model_fingerprint, counts, hits=32, tokens=64, seed=seed)
-    tell("starting")
+        affordable = affordable_counts(counts, _edit_s(service.engine, pace), CROWD_SHARE * pace.left)
+        if affordable != list(counts):
+            figure(f"{_listed(affordable)} live edits in place of {_listed(counts)}: there is no time to load more")
+        on_step(f"{sum(affordable):,} edits into the log")
+        fingerprint = service.status().model_fingerprint
+        crowded = crowd(service.engine, log, fingerprint, affordable, hits=HITS, tokens=64, seed=seed)
+    on_step("starting")
     await service.start()
     settle()
     try:
-        yield Bench(service, hosted, workload, made, rounds, tell, figure, pace)
+        yield Bench(service, hosted, workload, crowded, rounds, on_step, figure, pace)
     finally:
         await service.stop()
+
+
+def affordable_counts(counts: Sequence[int], edit_s: float, seconds: float) -> list[int]:
+    """The numbers of live edits, ascending, of which the largest are cut down to what loads in so many seconds."""
+    affordable: list[int] = []
+    for count in counts:
+        room = seconds / edit_s - sum(affordable)
+        affordable.append(count if count <= room else max(HITS, int(room)))
+    return list(dict.fromkeys(affordable))
+
+
+def _edit_s(engine: ServingEngine, pace: TimeBudget) -> float:
+    """Seconds that an edit takes to load."""
+    engine.scope.question((ASKED.format("Zq"),))  # the first one loads the encoder
+    began = pace.clock()
+    for at in range(SAMPLE):
+        engine.scope.question((ASKED.format(f"Zq{at}w"),))
+    return max(1e-6, (pace.clock() - began) / SAMPLE)
+
+
+def _listed(counts: Sequence[int]) -> str:
+    return " and ".join(f"{count:,}" for count in counts)
 
 
 def _hosted(settings: Settings, shape: str | None) -> HostedModel:

@@ -42,17 +42,17 @@ class Run:
 
     def figures(self) -> dict[str, Any]:
         """JSON summary: throughput, and times to the first token, between tokens and to the end, in milliseconds."""
-        found: dict[str, Any] = {
+        figures: dict[str, Any] = {
             "requests": len(self.requests) or None,
             "tokens": self.tokens,
             "seconds": round(self.seconds, 4),
             "tokens_per_s": round(self.tokens_per_s, 1),
         }
         if self.requests:
-            found["first_token_ms"] = percentiles([each.first_s for each in self.requests])
-            found["between_tokens_ms"] = percentiles([gap for each in self.requests for gap in each.gaps_s])
-            found["whole_ms"] = percentiles([each.whole_s for each in self.requests])
-        return found
+            figures["first_token_ms"] = percentiles([each.first_s for each in self.requests])
+            figures["between_tokens_ms"] = percentiles([gap for each in self.requests for gap in each.gaps_s])
+            figures["whole_ms"] = percentiles([each.whole_s for each in self.requests])
+        return figures
 
 
 def percentiles(seconds: Sequence[float]) -> dict[str, float] | None:

@@ -53,5 +53,5 @@ class Workload:
         return [PromptSpec(each.prompt, each.ids, answer) for each, answer in ((self.prompt(p), a) for p, a in drawn)]
 
 
-def tokens_of(asked: Sequence[PromptSpec]) -> int:
-    return sum(each.tokens for each in asked)
+def tokens_of(specs: Sequence[PromptSpec]) -> int:
+    return sum(each.tokens for each in specs)

@@ -38,22 +38,30 @@ def verify_file(file: Path, known: str | None, *, json_: bool) -> None:
     secret = read_settings({}).log_secret
     try:
         with file.open(encoding="utf-8", newline="\n") as rows:
-            found = audit.verify(rows, Seal(None if secret is None else secret.get_secret_value()))
+            verified = audit.verify(rows, Seal(None if secret is None else secret.get_secret_value()))
     except ErrataError as error:
         render.fail(f"{file}: {error.message}", title="Not what was exported")
     except UnicodeDecodeError:
-        render.fail(f"{file} is no text.", title="Not what was exported")
+        render.fail(f"{file} is not text.", title="Not what was exported")
     except OSError as error:
         render.fail(f"{file} cannot be read: {error.strerror}.", code=Exit.USAGE)
-    if known is not None and known != found.hash:
-        render.fail(f"{file} ends with the hash {found.hash}, not {known}: it is cut short, or belongs to another log.")
-    if not found.last:
+    if known is not None and known != verified.hash:
+        render.fail(
+            f"{file} ends with the hash {verified.hash}, not {known}: it is cut short, or belongs to another log."
+        )
+    if not verified.last:
         render.fail(f"{file} holds no event: there is nothing that it proves.")
-    live = "" if found.ledger is None else f"; {render.numbered(found.ledger.live_count(), 'live edit')}"
-    count = found.last - found.first + 1
-    summary = {"file": str(file), "events": count, "first": found.first, "revision": found.last, "hash": found.hash}
+    live = "" if verified.ledger is None else f"; {render.numbered(verified.ledger.live_count(), 'live edit')}"
+    count = verified.last - verified.first + 1
+    summary = {
+        "file": str(file),
+        "events": count,
+        "first": verified.first,
+        "revision": verified.last,
+        "hash": verified.hash,
+    }
     events = render.numbered(count, "event")
-    text = f"{file} is whole: {events}, revisions {found.first} to {found.last}{live}.\nhash {found.hash}"
+    text = f"{file} is whole: {events}, revisions {verified.first} to {verified.last}{live}.\nhash {verified.hash}"
     if known is None:
         text += "\nCompare it with `errata status`, or with what was noted down when the file was made."
     render.answer(summary, text, json_=json_)

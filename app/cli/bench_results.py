@@ -30,7 +30,7 @@ class BenchResults:
         machine: dict[str, Any],
     ) -> None:
         self._out, self._clock = out, clock
-        self.found: dict[str, Any] = {
+        self.results: dict[str, Any] = {
             "date": datetime.now(UTC).date().isoformat(),
             "command": " ".join(["errata", *sys.argv[1:]]),
             "model": model,
@@ -40,35 +40,35 @@ class BenchResults:
             "incomplete": dict.fromkeys(chosen, "it was not begun"),
         }
 
-    def keep(self, name: str, found: dict[str, Any], why: str | None) -> None:
+    def keep(self, name: str, figures: dict[str, Any], why: str | None) -> None:
         """Keep a section's figures so far. `why` says why they are incomplete; None if they are complete."""
         from app.bench.sections import UNDER_WAY
 
-        self.found["seconds"] = round(self._clock(), 1)
-        self.found["sections"] |= {name: found} if found else {}
-        others = {other: reason for other, reason in self.found["incomplete"].items() if other != name}
-        self.found["incomplete"] = others | ({} if why is None else {name: why})
+        self.results["seconds"] = round(self._clock(), 1)
+        self.results["sections"] |= {name: figures} if figures else {}
+        others = {other: reason for other, reason in self.results["incomplete"].items() if other != name}
+        self.results["incomplete"] = others | ({} if why is None else {name: why})
         self._write()
-        if found and why != UNDER_WAY:
-            show({"sections": {name: found}})
+        if figures and why != UNDER_WAY:
+            show({"sections": {name: figures}})
 
     def end(self, stopping: Interruption) -> None:
         """Write the files and draw the picture last, because drawing takes as long as a measurement."""
         from app.bench.report import draw, incomplete
 
         if stopping.number is not None:
-            self.found["stopped"] = stopping.number.name
+            self.results["stopped"] = stopping.number.name
         self._write()
-        for line in incomplete(self.found):
+        for line in incomplete(self.results):
             render.say(line)
         if self._out is not None:
-            draw(self.found, self._out / PICTURE)
+            draw(self.results, self._out / PICTURE)
             where = self._out
             render.say(f"{where / RESULTS}, {where / TABLES} and {where / PICTURE} hold all of it.")
         if stopping.number is not None:
             render.say(f"Stopped by {stopping.number.name}: the run is incomplete.")
         if render.AS_JSON.get():
-            render.as_json(self.found)
+            render.as_json(self.results)
         stopping.end()
 
     def _write(self) -> None:
@@ -78,7 +78,7 @@ class BenchResults:
         if self._out is None:
             return
         self._out.mkdir(parents=True, exist_ok=True)
-        for name, text in ((RESULTS, json.dumps(self.found, indent=1)), (TABLES, markdown(self.found))):
+        for name, text in ((RESULTS, json.dumps(self.results, indent=1)), (TABLES, markdown(self.results))):
             part = self._out / f"{name}.part"
             part.write_text(text, encoding="utf-8")
             part.replace(self._out / name)

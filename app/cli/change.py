@@ -12,7 +12,7 @@ from app.cli.outlook import confirm, revived, rollback_outlook, switch_table
 
 
 class SwitchPosition(StrEnum):
-    """A position of the kill switch."""
+    """A position of the edit switch."""
 
     ON = "on"
     OFF = "off"
@@ -97,7 +97,9 @@ def switch(
     context: typer.Context,
     position: Annotated[
         SwitchPosition | None,
-        typer.Argument(metavar="[on|off]", help="Whether edits may answer; if left out, how the switches stand."),
+        typer.Argument(
+            metavar="[on|off]", help="The position: with `off` no edit answers. If left out, the switches are shown."
+        ),
     ] = None,
     namespace: Annotated[str | None, typer.Option(help="Only in this namespace; all if left out.")] = None,
     dry_run: DryRun = False,
@@ -105,11 +107,11 @@ def switch(
     reason: Reason = None,
     json_: Json = False,
 ) -> None:
-    """Show or set the kill switch: while it is off no edit answers. Setting it asks for confirmation."""
+    """Show whether edits are switched on, or switch them off or on. Switching asks for confirmation."""
     client: Client = context.obj
     if position is None:
-        found = client.get("/switch")
-        render.as_json(found) if json_ else switch_table(found)
+        switches = client.get("/switch")
+        render.as_json(switches) if json_ else switch_table(switches)
         return
     body = {"on": position is SwitchPosition.ON, "namespace": namespace}
     where = f"of the namespace {namespace}" if namespace else "of all namespaces"

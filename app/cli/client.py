@@ -9,14 +9,13 @@ import httpx
 from httpx_sse import EventSource
 
 from app.cli.exits import Exit
-from app.cli.render import fail, fail_with_problem
+from app.cli.render import MOST_IDS, fail, fail_with_problem, only_id
 
 DEFAULT_URL = "http://127.0.0.1:8000"
 TIMEOUT = httpx.Timeout(600, connect=5)
 """The time limits in seconds: a large batch of edits takes minutes, while a missing server shows at once."""
 LOOPBACK = {"127.0.0.1", "localhost", "::1"}
 WHOLE_ID = re.compile(r"ed_[0-9a-f]{16}")
-CANDIDATES = 5
 _HELP = re.compile(r"(?<![\w/])/help/[a-z]+")
 """A path into the server's documentation within a message."""
 
@@ -25,7 +24,7 @@ class Client:
     """Requests to one server on behalf of one actor."""
 
     def __init__(self, url: str, actor: str, key: str | None = None, *, claims: bool = True) -> None:
-        """`claims` tells whether to name the actor to the server; a key identifies its holder without that."""
+        """`claims` says whether to name the actor to the server; a key identifies its holder without that."""
         self._claims = claims
         self.url = url.rstrip("/")
         self.actor = actor
@@ -56,14 +55,11 @@ class Client:
         beginning = given if given.startswith("ed_") else f"ed_{given}"
         if WHOLE_ID.fullmatch(beginning):
             return beginning
-        page = self.get("/edits", id_prefix=beginning, limit=CANDIDATES)
-        found = [edit["id"] for edit in page["edits"]]
-        if not found:
+        page = self.get("/edits", id_prefix=beginning, limit=MOST_IDS + 1)
+        ids = [edit["id"] for edit in page["edits"]]
+        if not ids:
             fail(f"No edit's id begins with {beginning!r}: `errata edits` lists them.", code=Exit.UNKNOWN)
-        if len(found) > 1 and beginning not in found:
-            more = ", ..." if page["next_cursor"] else ""
-            fail(f"More than one edit's id begins with {beginning!r}: {', '.join(found)}{more}.", code=Exit.UNKNOWN)
-        return beginning if beginning in found else str(found[0])
+        return only_id(ids, beginning, "edit")
 
     def _json(self, answer: httpx.Response) -> Any:
         try:
@@ -78,8 +74,8 @@ class Client:
                 if not answer.is_success:
                     answer.read()
                 self._check(answer)
-                for told in EventSource(answer).iter_sse():
-                    event = told.json()
+                for message in EventSource(answer).iter_sse():
+                    event = message.json()
                     if "detail" in event and "status" in event:
                         fail_with_problem(event)
                     yield event
@@ -96,8 +92,8 @@ class Client:
                 if not answer.is_success:
                     answer.read()
                 self._check(answer)
-                for told in EventSource(answer).iter_sse():
-                    job = told.json()
+                for message in EventSource(answer).iter_sse():
+                    job = message.json()
                     yield job
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             self._unreachable(error)
@@ -139,12 +135,12 @@ class Client:
         if answer.is_success:
             return
         try:
-            found = answer.json()
-            detail = found["detail"], found["title"], found["status"]
+            problem = answer.json()
+            detail = problem["detail"], problem["title"], problem["status"]
         except (ValueError, KeyError, TypeError):
             self._not_errata(answer)
         assert detail
-        with_address = {**found, "detail": _HELP.sub(lambda page: f"{self.url}{page[0]}", str(detail[0]))}
+        with_address = {**problem, "detail": _HELP.sub(lambda page: f"{self.url}{page[0]}", str(detail[0]))}
         fail_with_problem(with_address, request_id=answer.headers.get("X-Request-Id"))
 
     def _not_errata(self, answer: httpx.Response) -> NoReturn:
@@ -162,7 +158,7 @@ class Client:
                 code=Exit.UNREACHABLE,
             )
         if isinstance(error, httpx.UnsupportedProtocol | httpx.InvalidURL):
-            fail(f"{self.url!r} is no address of a server.", f"It looks like {DEFAULT_URL}.", code=Exit.USAGE)
+            fail(f"{self.url!r} is not the address of a server.", f"It looks like {DEFAULT_URL}.", code=Exit.USAGE)
         fail(
             f"The connection to {self.url} broke ({type(error).__name__}).",
             "`errata log` shows what was committed.",

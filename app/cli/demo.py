@@ -39,14 +39,14 @@ def demo(json_: Json = False) -> None:
     """Ask, correct, audit, kill -9, restart and roll back: the whole story, on a server that is started for it."""
     try:
         with tempfile.TemporaryDirectory(prefix="errata-demo-") as folder:
-            edit = tell(render.out(), Path(folder))
+            edit = demonstrate(render.out(), Path(folder))
     except DemoFailed as error:
         render.fail(str(error), title="The demo failed")
     if json_:
         render.as_json({"edit": edit})
 
 
-def tell(console: Console, folder: Path) -> dict[str, Any]:
+def demonstrate(console: Console, folder: Path) -> dict[str, Any]:
     """Run the demonstration; returns the edit as it was made. Raises DemoFailed if the server behaves otherwise."""
     console.print(Panel("A frozen model, a stale fact, a correction, and the way back", title="errata demo"))
     with _server(console, folder) as (client, process):
@@ -77,8 +77,8 @@ def tell(console: Console, folder: Path) -> dict[str, Any]:
         _expect(_ask(console, client, PARAPHRASE), before[PARAPHRASE])
         _show_edits(console, client)
     console.print("\nDone; nothing is left behind. Yours: [bold]errata serve[/]")
-    made: dict[str, Any] = edit
-    return made
+    result: dict[str, Any] = edit
+    return result
 
 
 @contextmanager
@@ -119,9 +119,9 @@ def _await_ready(client: httpx.Client, process: subprocess.Popen[bytes], folder:
 
 def _ask(console: Console, client: httpx.Client, prompt: str) -> str:
     body = {"inputs": prompt, "parameters": {"max_new_tokens": 24, "details": True}}
-    found = _json(client.post("/generate", json=body))
-    text: str = found["generated_text"].strip()
-    edits = found["details"]["edits"]
+    answer = _json(client.post("/generate", json=body))
+    text: str = answer["generated_text"].strip()
+    edits = answer["details"]["edits"]
     by = "  [dim](the edit)[/]" if edits else ""
     console.print(f"   {prompt} [{'green' if edits else 'yellow'}]{escape(text)}[/]{by}")
     return text
@@ -151,9 +151,9 @@ def _json(response: httpx.Response) -> Any:
     return response.json()
 
 
-def _expect(found: str, wanted: str) -> None:
-    if found != wanted:
-        raise DemoFailed(f"the answer is {found!r}, not {wanted!r}")
+def _expect(answer: str, wanted: str) -> None:
+    if answer != wanted:
+        raise DemoFailed(f"the answer is {answer!r}, not {wanted!r}")
 
 
 def _actor() -> dict[str, str]:

@@ -8,33 +8,29 @@ import typer
 from app.cli import render
 from app.cli.client import Client
 from app.cli.job_progress import PREVIEW, carried_out
-from app.cli.options import Json, Reason
-from app.cli.proposals import made
+from app.cli.options import Aliases, CounterExamples, Json, Paraphrases, Probes, Reason
+from app.cli.proposals import print_made
 
 UNITS_S = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
 def duration_s(text: str) -> float:
     """A duration such as 90, 30m, 12h or 7d, in seconds."""
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd]?)", text.strip())
-    if found is None:
-        raise typer.BadParameter(f"{text!r} is no time: use 90 (seconds), 30m, 12h or 7d.")
-    return float(found[1]) * UNITS_S[found[2]]
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd]?)", text.strip())
+    if match is None:
+        raise typer.BadParameter(f"{text!r} is not a time: use 90 (seconds), 30m, 12h or 7d.")
+    return float(match[1]) * UNITS_S[match[2]]
 
 
 def edit(
     context: typer.Context,
     prompt: Annotated[str, typer.Argument(help="The prompt whose answer is to change.")],
     target: Annotated[str, typer.Argument(help="The whole answer that it should have.")],
-    subject: Annotated[str | None, typer.Option(help="Who or what the prompt is about.")] = None,
-    alias: Annotated[list[str] | None, typer.Option(help="Another name of the subject; may be repeated.")] = None,
-    paraphrase: Annotated[list[str] | None, typer.Option(help="A prompt that asks the same; may be repeated.")] = None,
-    probe: Annotated[
-        list[str] | None, typer.Option(help="A prompt whose answer must not change; may be repeated.")
-    ] = None,
-    counter_example: Annotated[
-        list[str] | None, typer.Option(help="A prompt close by that is out of scope; may be repeated.")
-    ] = None,
+    subject: Annotated[str | None, typer.Option(help="The person or thing that the prompt is about.")] = None,
+    alias: Aliases = None,
+    paraphrase: Paraphrases = None,
+    probe: Probes = None,
+    counter_example: CounterExamples = None,
     supersede: Annotated[
         list[str] | None, typer.Option(help="The id of an edit that it takes the place of; may be repeated.")
     ] = None,
@@ -49,7 +45,7 @@ def edit(
         float | None, typer.Option(parser=duration_s, metavar="TIME", help="End by itself after 90 (s), 30m, 12h, 7d.")
     ] = None,
     namespace: Annotated[str | None, typer.Option(help="The namespace whose requests see it.")] = None,
-    editor: Annotated[str | None, typer.Option(help="Which editor learns it.")] = None,
+    editor: Annotated[str | None, typer.Option(help="The editor that learns it.")] = None,
     preset: Annotated[str | None, typer.Option(help="The editor's settings: serving or paper.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Fit, verify and report, but do not commit.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Commit even if verification fails.")] = False,
@@ -76,4 +72,4 @@ def edit(
         "force": force or None,
     }
     answer = carried_out(client, "POST", "/edit", body, PREVIEW if dry_run else "edit", if_match=read)
-    render.as_json(answer) if json_ else made(answer)
+    render.as_json(answer) if json_ else print_made(answer)

@@ -25,14 +25,14 @@ if TYPE_CHECKING:
 
 PICTURE, TABLES = "curves.svg", "results.md"
 NONE_HELD_OUT = (
-    "No row is held out, as --edits takes all: the generic questions that ship stand for unrelated ones, but for those "
+    "No row is held out, as --edits takes all: the generic questions that ship serve as unrelated ones, but for those "
     "about what is edited. Editors set their scopes by these questions too, so with a smaller --edits it is harder."
 )
 
 
 def evaluate(
     context: typer.Context,
-    out: Annotated[Path, typer.Option(help="Folder for the run; one that was interrupted goes on.", file_okay=False)],
+    out: Annotated[Path, typer.Option(help="Folder for the run; an interrupted one is resumed.", file_okay=False)],
     files: Annotated[
         list[Path] | None,
         typer.Argument(
@@ -52,7 +52,10 @@ def evaluate(
     ] = ["auto"],  # noqa: B006
     edits: Annotated[
         int | None,
-        typer.Option(min=1, help="How many; the rest is never edited. [default: all; of support cases 50 intents]"),
+        typer.Option(
+            min=1,
+            help="The number of edits. [default: all; of support cases 50 intents]",
+        ),
     ] = None,
     batch: Annotated[int, typer.Option(min=1, max=1000, help="Edits that are made together.")] = 1,
     step: Annotated[
@@ -65,7 +68,9 @@ def evaluate(
     ] = None,
     minutes: Annotated[
         float | None,
-        typer.Option(min=0.1, help="For all of it, loading included: fewer edits are made, fewer questions asked."),
+        typer.Option(
+            min=0.1, help="Time for all of it, loading included: fewer edits are made, fewer questions asked."
+        ),
     ] = None,
     given: Annotated[int, typer.Option(min=0, help="Paraphrases that each request carries.")] = 0,
     subject: Annotated[bool, typer.Option("--subject", help="Requests carry the subject and its aliases.")] = False,
@@ -73,10 +78,8 @@ def evaluate(
         list[str], typer.Option(help="FIELD=VALUE: only rows with this value, of those that have the field.")
     ] = [],  # noqa: B006
     half: Annotated[
-        Literal["first", "second", "settle", "report"] | None,
-        typer.Option(
-            help="Of the rows: settle choices on one (first, or settle), report the other (second, or report)."
-        ),
+        Literal["settle", "report"] | None,
+        typer.Option(help="Only this half of the rows: settle choices on one, report figures of the other."),
     ] = None,
     template: Annotated[str, typer.Option(help="Put around questions, in place of {}.")] = "{}",
     text: Annotated[
@@ -90,7 +93,7 @@ def evaluate(
             "many others.",
         ),
     ] = 1_000,
-    seed: Annotated[int, typer.Option(help="Of the order of edits, and of every sample.")] = 0,
+    seed: Annotated[int, typer.Option(help="The seed of the order of edits, and of every sample.")] = 0,
     papers: Annotated[
         bool, typer.Option("--papers", help="Score as the editors' papers do, by teacher forcing, and little else.")
     ] = False,
@@ -119,16 +122,17 @@ def evaluate(
     After 1, 10, 100, ... edits all past ones are asked again: the prompt, paraphrases that the request did not carry,
     and prompts whose answers must stay as they were. Refusals count as failures. Paper presets skip verification here.
     With --papers: reliability, generality and locality by token match, and whole answers of the edited prompts.
-    Figures are shown and kept as they come. Ctrl-C ends the run with those that are there; the same command goes on.
+    Figures are shown and kept as they come. Ctrl-C ends the run with those that are there; the same command resumes it.
 
     Other kinds of cases ask which questions an edit reaches. Support: utterances by intent (rows of `intent`, `text`).
     Pairs: rephrasings and questions that differ by little (`prompt`, `target`, `same`, `other`; also `kind`, `half`,
     `paraphrases`, `counter_examples`). Conversations: histories (`messages`, `target`, `right`, `wrong`; also `half`).
     """
+    began = time.monotonic()  # importing libraries takes seconds, which count
     from app.evaluation.candidates import RequestContents
     from app.evaluation.case_selection import CaseSelection, generic_questions, load_cases
     from app.evaluation.folder import opened
-    from app.evaluation.kinds import NAMES, ScopeCaseSelection
+    from app.evaluation.kinds import ScopeCaseSelection
     from app.evaluation.run import STEPS, EvaluationPlan, check_candidate
     from app.evaluation.time_limit import QuestionLimits
 
@@ -139,14 +143,14 @@ def evaluate(
         files, found_kind = cases_of(context, files, kind)
         if found_kind != "edits":
             selection = ScopeCaseSelection(
-                edits=edits, half=None if half is None else NAMES[half], seed=seed, where=rows, known=known, ask=ask,
+                edits=edits, half=half, seed=seed, where=rows, known=known, ask=ask,
                 traffic=traffic, traffic_from=traffic_from,
             )  # fmt: skip
             evaluate_scope(found_kind, files, out, editor, selection, template, settings, decisions=decisions)
             return
         for name in editor:
             check_candidate(name)
-        chosen = CaseSelection(seed=seed, half=None if half is None else NAMES[half], where=rows, template=template)
+        chosen = CaseSelection(seed=seed, half=half, where=rows, template=template)
         cases = load_cases(files, chosen)
         held_out = [case.prompt for case in cases[len(cases[:edits]) :]]
         plan = EvaluationPlan(
@@ -163,18 +167,18 @@ def evaluate(
         )
         if not held_out and not papers:
             render.say(NONE_HELD_OUT)
-        found = read_settings(settings)
+        server_settings = read_settings(settings)
         options = {
             "kind": found_kind, "files": [file.name for file in files], "edits": edits, "batch": batch, "given": given,
-            "subject": subject,
-            "where": where, "half": half, "template": template, "seed": seed, "model": model, "ask": ask,
-            "device": found.device, "dtype": found.dtype, "contents": [digest(file.read_bytes()) for file in files],
+            "subject": subject, "where": where, "half": half, "template": template, "seed": seed, "model": model,
+            "ask": ask, "device": server_settings.device, "dtype": server_settings.dtype,
+            "contents": [digest(file.read_bytes()) for file in files],
             "text": digest("\n\n".join(plan.texts).encode()), "papers": papers,
         }  # fmt: skip
         try:
             with opened(out) as folder, Interruption() as stopping:
                 folder.check(options)
-                ends = None if minutes is None else time.monotonic() + 60 * minutes
+                ends = None if minutes is None else began + 60 * minutes
                 for number, name in enumerate(editor):
                     left = None if ends is None else max(0.0, ends - time.monotonic()) / (len(editor) - number)
                     asyncio.run(_run(name, plan, folder, settings, options, left, stopping))
@@ -184,10 +188,10 @@ def evaluate(
                 if json_:
                     render.as_json(folder.results())
                 if stopping.number is not None:
-                    render.say(f"Stopped by {stopping.number.name}: the run is incomplete. The same command goes on.")
+                    render.say(f"Stopped by {stopping.number.name}: the run is incomplete. The same command resumes.")
                 stopping.end()
         except OSError as error:
-            render.fail(f"The run has stopped: {error}.", "What was done is kept: the same command goes on.")
+            render.fail(f"The run has stopped: {error}.", "What was done is kept: the same command resumes it.")
 
 
 async def _run(
@@ -220,7 +224,7 @@ async def _run(
             journal = Journal(folder.path / f"{mark}.jsonl")
 
             async def work() -> None:
-                keep(await run_candidate(name, plan, service, journal, counting.tell, keep, time_limit))
+                keep(await run_candidate(name, plan, service, journal, counting.on_step, keep, time_limit))
 
             await stopping.run(work())
     finally:
@@ -233,8 +237,8 @@ def _show(folder: "Folder") -> None:
     from app.evaluation.plot import draw
 
     out = folder.path
-    found = folder.results()
-    results: Results = found["candidates"]
+    content = folder.results()
+    results: Results = content["candidates"]
     results = {name: steps for name, steps in results.items() if steps}
     if not results:
         return
@@ -252,10 +256,10 @@ def _show(folder: "Folder") -> None:
         render.out().print(table, "")
     for line in report.notes_of({name: steps[-1:] for name, steps in results.items()}):
         render.say(line)
-    note = "" if found["held_out"] or found.get("papers") else f"\n{NONE_HELD_OUT}\n"
+    note = "" if content["held_out"] or content.get("papers") else f"\n{NONE_HELD_OUT}\n"
     (out / TABLES).write_text(report.markdown(results) + note, encoding="utf-8")
     render.say(f"{out / RESULTS} and {out / TABLES} hold the rest.")
-    if found.get("papers"):
+    if content.get("papers"):
         return
     draw(results, out / PICTURE)
     render.say(f"{out / PICTURE} is the picture.")
@@ -274,8 +278,8 @@ def _texts(text: Path | None) -> list[str]:
     from app.bootstrap import generic_texts
     from app.editors.fitting.corpus import texts_of
 
-    found = generic_texts(read_settings({})) if text is None else texts_of(text)
-    texts = list(islice((each for each in found if len(each.split()) > 5), 50))
+    generic = generic_texts(read_settings({})) if text is None else texts_of(text)
+    texts = list(islice((each for each in generic if len(each.split()) > 5), 50))
     if text is not None and not texts:
         render.fail(f"{text} holds no text of more than five words: there is nothing to take perplexity of.")
     return texts

@@ -43,15 +43,17 @@ def cases_of(context: typer.Context, files: list[Path] | None, kind: "Kind | Non
     if not files and kind not in SHIPPED:
         raise InvalidRequest(f"Name a file of cases; only those of --kind {' and --kind '.join(SHIPPED)} ship.")
     files = files or [SHIPPED[kind]]  # type: ignore[index]
-    found = kind or kind_of(files)
+    kind_of_cases = kind or kind_of(files)
     given = [
         name
         for name in context.params
         if (source := context.get_parameter_source(name)) is not None and source.name == "COMMANDLINE"
     ]
-    if inapplicable := [f"--{name.replace('_', '-')}" for name in given if name in INAPPLICABLE[found]]:
-        raise InvalidRequest(f"Cases of the kind {found} have no use for {', '.join(inapplicable)}: leave it out.")
-    return files, found
+    if inapplicable := [f"--{name.replace('_', '-')}" for name in given if name in INAPPLICABLE[kind_of_cases]]:
+        raise InvalidRequest(
+            f"Cases of the kind {kind_of_cases} have no use for {', '.join(inapplicable)}: leave it out."
+        )
+    return files, kind_of_cases
 
 
 def evaluate_scope(
@@ -68,13 +70,13 @@ def evaluate_scope(
     if "{}" not in template:
         raise InvalidRequest(f"The template {template!r} has no {{}}: write it where the question goes.")
     plan = TrialPlan(trials=_trials(kind, files, selection), template=template, decisions=decisions)
-    found = read_settings(dict(settings))
+    server_settings = read_settings(dict(settings))
     options = {
         "kind": kind, "files": [file.name for file in files], "edits": selection.edits, "half": selection.half,
         "seed": selection.seed, "where": dict(selection.where), "known": list(selection.known), "ask": selection.ask,
         "traffic": selection.traffic, "traffic_from": selection.traffic_from, "template": template,
-        "decisions": decisions, "model": settings.get("model"), "device": found.device, "dtype": found.dtype,
-        "contents": [digest(file.read_bytes()) for file in files],
+        "decisions": decisions, "model": settings.get("model"), "device": server_settings.device,
+        "dtype": server_settings.dtype, "contents": [digest(file.read_bytes()) for file in files],
     }  # fmt: skip
     try:
         with opened(out) as folder, Interruption() as stopping:
@@ -87,10 +89,10 @@ def evaluate_scope(
             if render.AS_JSON.get():
                 render.as_json(folder.results())
             if stopping.number is not None:
-                render.say(f"Stopped by {stopping.number.name}: the run is incomplete. The same command goes on.")
+                render.say(f"Stopped by {stopping.number.name}: the run is incomplete. The same command resumes it.")
             stopping.end()
     except OSError as error:
-        render.fail(f"The run has stopped: {error}.", "What was done is kept: the same command goes on.")
+        render.fail(f"The run has stopped: {error}.", "What was done is kept: the same command resumes it.")
 
 
 def digest(content: bytes) -> str:
@@ -129,7 +131,7 @@ async def _run(
             journal = Journal(folder.path / f"{mark}.jsonl")
 
             async def work() -> None:
-                await run_trials(name, plan, service, journal, counting.tell, keep)
+                await run_trials(name, plan, service, journal, counting.on_step, keep)
 
             await stopping.run(work())
     finally:
@@ -140,8 +142,8 @@ def _show(kind: "Kind", folder: "Folder") -> None:
     from app.evaluation import trial_report
     from app.evaluation.folder import RESULTS
 
-    found: Results = folder.results()["candidates"]
-    results = {name: trials for name, trials in found.items() if trials}
+    candidates: Results = folder.results()["candidates"]
+    results = {name: trials for name, trials in candidates.items() if trials}
     if not results:
         return
     headings, rows = trial_report.rows_of(kind, results)

@@ -28,30 +28,32 @@ def exam(
 ) -> None:
     """Show the result of the judge's exam (ERRATA_JUDGE). Exits with 1 if it failed, with 7 while the exam runs."""
     client: Client = context.obj
-    found: dict[str, Any] = client.get("/scope/exam")
-    while wait and found["state"] == "sitting":
+    result: dict[str, Any] = client.get("/scope/exam")
+    while wait and result["state"] == "sitting":
         time.sleep(PERIOD_S)
-        found = client.get("/scope/exam")
+        result = client.get("/scope/exam")
     if json_:
-        render.as_json(found)
+        render.as_json(result)
     else:
-        _tell(found, wrong)
-    if found["state"] == "sitting":
+        _print(result, wrong)
+    if result["state"] == "sitting":
         raise typer.Exit(Exit.BUSY)
-    if found["state"] in ("failed", "broken"):
+    if result["state"] in ("failed", "broken"):
         raise typer.Exit(Exit.FAILED)
 
 
-def _tell(found: dict[str, Any], wrong: bool) -> None:
+def _print(result: dict[str, Any], wrong: bool) -> None:
     out = render.out()
-    out.print(render.line(MESSAGES[found["state"]].format(**found)))
-    if found["same"] is not None:
-        reached = f"{found['same']:.3f} of the pairs that ask the same, {found['other']:.3f} of the others"
-        out.print(render.line(f"Right: {reached}; {found['pass_mark']:.2f} of both is asked."))
-        out.print(render.line(f"It answered {found['pairs']} pairs in {found['seconds']:.1f} s."))
-    if found["asked"]:
-        done = f"asked {found['asked']} times, {found['changed']} decisions changed, {found['failed']} times no answer"
+    out.print(render.line(MESSAGES[result["state"]].format(**result)))
+    if result["same"] is not None:
+        reached = f"{result['same']:.3f} of the pairs that ask the same, {result['other']:.3f} of the others"
+        out.print(render.line(f"Right: {reached}; {result['pass_mark']:.2f} of both is required."))
+        out.print(render.line(f"It answered {result['pairs']} pairs in {result['seconds']:.1f} s."))
+    if result["asked"]:
+        done = (
+            f"asked {result['asked']} times, {result['changed']} decisions changed, {result['failed']} times no answer"
+        )
         out.print(render.line(f"Since the start: {done}."))
-    for each in found["wrong"] if wrong else ():
+    for each in result["wrong"] if wrong else ():
         which = "the same as" if each["same"] else "something else than"
         out.print(render.line(f"  {each['question']!r} asks {which} {each['known']!r}"))

@@ -13,7 +13,7 @@ from rich.progress import Progress
 
 from app.cli import render
 from app.cli.exits import Exit
-from app.cli.options import Json
+from app.cli.options import Json, TargetStore
 from app.cli.serve import started_service
 from app.cli.settings import read_settings
 from app.cli.store import new_file, opened
@@ -69,8 +69,8 @@ def fit(
 
 def import_(
     context: typer.Context,
-    file: Annotated[Path, typer.Argument(help="What `errata fit` wrote.", exists=True, dir_okay=False)],
-    store: Annotated[str | None, typer.Option(help="The log to write to. [default: as `errata serve`]")] = None,
+    file: Annotated[Path, typer.Argument(help="A file that `errata fit` wrote.", exists=True, dir_okay=False)],
+    store: TargetStore = None,
     model: Model = None,
     device: Device = None,
     dtype: Dtype = None,
@@ -96,7 +96,7 @@ def import_(
                 try:
                     service.check_fitted(group)
                     fitted = [
-                        (e.request, e.adaptor, Fitted(learned=e.learned, tensors=unpack(e.tensors))) for e in group
+                        (e.request, e.editor_key, Fitted(learned=e.learned, tensors=unpack(e.tensors))) for e in group
                     ]
                     results = await service.adopt(fitted, origin)
                     done.append(sum(result.created for result in results.results))

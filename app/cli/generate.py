@@ -66,20 +66,20 @@ def _why(hit: dict[str, Any]) -> str:
     return ", ".join(f"{name} {s['value']:.4g} (bound {s['bound']:.4g})" for name, s in hit["signals"].items())
 
 
-def print_details(found: dict[str, Any]) -> None:
+def print_details(answer: dict[str, Any]) -> None:
     """Print the details of an answer."""
     grid = Table.grid(padding=(0, 2))
     grid.add_column(style="bold", no_wrap=True)
     grid.add_column(overflow="fold")
     for name in ("finish_reason", "prompt_tokens", "generated_tokens", "seed", "revision"):
-        if found[name] is not None:
-            grid.add_row(name, str(found[name]))
-    for hit in found["edits"]:
+        if answer[name] is not None:
+            grid.add_row(name, str(answer[name]))
+    for hit in answer["edits"]:
         grid.add_row("answered by", render.line(f"{hit['id']} ({hit['editor']}) {_why(hit)}"))
-    for hit in found["not_given"]:
+    for hit in answer["not_given"]:
         grid.add_row("in scope, target not given", render.line(f"{hit['id']} ({hit['editor']}) {_why(hit)}"))
-    if not found["edits"] and not found["not_given"]:
+    if not answer["edits"] and not answer["not_given"]:
         grid.add_row("answered by", "the base model")
-    if nearest := found.get("nearest"):
+    if nearest := answer.get("nearest"):
         grid.add_row("nearest edit", render.line(f"{nearest['id']} ({nearest['editor']}) {_why(nearest)}"))
     render.out().print(grid)

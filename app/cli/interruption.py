@@ -22,11 +22,11 @@ PATIENCE_S = 10.0
 
 def stopped(detail: str = "", number: int = signal.SIGINT) -> NoReturn:
     """End the command with the signal's exit code and one line on standard error."""
-    tell_stopped(detail, number)
+    say_stopped(detail, number)
     raise typer.Exit(128 + number)
 
 
-def tell_stopped(detail: str, number: int) -> None:
+def say_stopped(detail: str, number: int) -> None:
     name = "Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name
     title, code = f"Stopped by {name}", 128 + number
     if render.AS_JSON.get():
@@ -37,12 +37,12 @@ def tell_stopped(detail: str, number: int) -> None:
 
 
 @contextmanager
-def on_ctrl_c(tell: Callable[[], str]) -> Iterator[None]:
+def on_ctrl_c(what_continues: Callable[[], str]) -> Iterator[None]:
     """Ctrl-C within this context ends the command with a line that says what continues without it."""
     try:
         yield
     except KeyboardInterrupt:
-        stopped(tell())
+        stopped(what_continues())
 
 
 class Interruption(Signals):
@@ -54,7 +54,7 @@ class Interruption(Signals):
         self._has_run = False
 
     async def run(self, work: Coroutine[Any, Any, None]) -> None:
-        """Run the work until it ends or a signal cancels it; `number` tells which signal."""
+        """Run the work until it ends or a signal cancels it; `number` is the signal's number."""
         self._task, self._has_run = asyncio.ensure_future(work), True
         try:
             await self._task
@@ -73,5 +73,6 @@ class Interruption(Signals):
     def _first(self) -> None:
         assert self.number is not None
         if self._task is None:
-            stopped("" if self._has_run else "before anything was measured", self.number)
+            say_stopped("" if self._has_run else "before anything was measured", self.number)
+            raise SystemExit(self.code)  # no library on the way may take it for an error, as it would typer.Exit
         self._task.get_loop().call_soon_threadsafe(self._task.cancel)

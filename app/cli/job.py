@@ -8,7 +8,7 @@ from app.cli import render
 from app.cli.client import Client, path_of
 from app.cli.job_progress import descriptions, result_of
 from app.cli.options import Json
-from app.cli.proposals import is_proposal, made
+from app.cli.proposals import is_proposal, print_made
 
 
 def job(
@@ -20,12 +20,12 @@ def job(
     """Show the progress of a job, an edit that the server makes while nobody waits; or cancel it."""
     client: Client = context.obj
     path = path_of("jobs", job_id)
-    found = client.delete(path) if cancel else client.get(path)
+    shown = client.delete(path) if cancel else client.get(path)
     if json_:
-        render.as_json(found)
+        render.as_json(shown)
         return
-    render.say(", ".join(filter(None, descriptions(found))) + ".")
-    if found["outcome"] in ("done", "failed"):
-        result = result_of(found)
+    render.say(", ".join(filter(None, descriptions(shown))) + ".")
+    if shown["outcome"] in ("done", "failed"):
+        result = result_of(shown)
         for answer in [result] if is_proposal(result) else result.get("edits", [result]):
-            made(answer)
+            print_made(answer)

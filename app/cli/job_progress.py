@@ -85,7 +85,7 @@ def carried_out(
     def goes_on() -> str:
         parts = [f"the server goes on with the {what}." if job else f"the server may have the {what} already."]
         if job:
-            parts.append(f"`errata job {job['id']}` tells how far it is, and with --cancel ends it;")
+            parts.append(f"`errata job {job['id']}` shows how far it is, and with --cancel ends it;")
         parts.append("it commits nothing." if what == PREVIEW else "`errata log` shows it once it is live.")
         return " ".join(parts)
 

@@ -11,25 +11,22 @@ from typing import Annotated, Any
 import typer
 
 from app.cli import render
-from app.cli.exits import Exit
-from app.cli.options import Json
-from app.cli.settings import open_store
+from app.cli.options import Json, Store
+from app.cli.store import opened
 from app.cli.tables import Column, print_table
-from app.domain.errors import ErrataError
 from app.domain.events import Origin
 from app.domain.keys import RIGHTS, Key, Right, Role, namespace_names
 from app.service.keyring import Keyring
 from app.service.records import Records
 
 keys = typer.Typer(help="Keys and roles. Until the first key is made, anyone who reaches the server may use it.")
-Store = Annotated[str | None, typer.Option(help="Where the log lives. [default: as `errata serve`]")]
 
 DOING = {
     Right.GENERATE: "ask the model",
     Right.READ: "look at edits, log and metrics",
     Right.PROPOSE: "propose edits",
     Right.EDIT: "edit or roll back",
-    Right.ADMIN: "set the kill switch or probes, force an edit, take snapshots",
+    Right.ADMIN: "set the edit switch or probes, force an edit, take snapshots",
 }
 
 COLUMNS = (
@@ -55,7 +52,7 @@ def create(
 ) -> None:
     """Make a key and show it, this once."""
     with _records(store, must_exist=False) as records:
-        key, text = asyncio.run(_keyring(records).create(role, name, _origin(context), namespace or ()))
+        key, text = asyncio.run(Keyring(records, time.time).create(role, name, _origin(context), namespace or ()))
         url = records.log.url
         locked = _locked(records)
     typer.echo(locked, err=True, nl=bool(locked))
@@ -72,10 +69,10 @@ def create(
 def list_keys(store: Store = None, json_: Json = False) -> None:
     """List all keys ever made. Their secrets are not stored anywhere."""
     with _records(store) as records:
-        found = list(records.ledger.keys.values())
+        listed = list(records.ledger.keys.values())
     if json_:
-        render.as_json([_fields(key) for key in found])
-    elif found:
+        render.as_json([_fields(key) for key in listed])
+    elif listed:
         rows = [
             (
                 key.id,
@@ -85,7 +82,7 @@ def list_keys(store: Store = None, json_: Json = False) -> None:
                 _moment(key.created_at_s),
                 _moment(key.revoked_at_s),
             )
-            for key in found
+            for key in listed
         ]
         print_table(render.out(), COLUMNS, rows)
     else:
@@ -101,7 +98,11 @@ def revoke(
 ) -> None:
     """Revoke a key, on every server over this log, within a second."""
     with _records(store) as records:
-        key = asyncio.run(_keyring(records).revoke(_whole_id(records, key_id), _origin(context)))
+        key = asyncio.run(
+            Keyring(records, time.time).revoke(
+                render.only_id(list(records.ledger.keys), key_id, "key"), _origin(context)
+            )
+        )
         locked = _locked(records)
     typer.echo(locked, err=True, nl=bool(locked))
     render.answer(_fields(key), f"{key.id} ({key.role}, {key.name}) is revoked.", json_=json_)
@@ -128,15 +129,6 @@ def where_of(url: str) -> str:
     return str(Path(url.removeprefix("sqlite:///")).absolute()) if url.startswith("sqlite:///") else url
 
 
-def _whole_id(records: Records, given: str) -> str:
-    """The id of the only key whose id begins so; a text that begins none is returned, to be refused under its own
-    name."""
-    found = [each for each in records.ledger.keys if each.startswith(given)]
-    if given not in found and len(found) > 1:
-        render.fail(f"More than one key's id begins with {given!r}: {', '.join(found)}.", code=Exit.UNKNOWN)
-    return found[0] if len(found) == 1 else given
-
-
 def _fields(key: Key) -> dict[str, Any]:
     """The fields of a key that may be shown: all but its hash."""
     return {
@@ -151,24 +143,12 @@ def _fields(key: Key) -> dict[str, Any]:
 
 @contextmanager
 def _records(store: str | None, *, must_exist: bool = True) -> Iterator[Records]:
-    try:
-        log = open_store(store, must_exist=must_exist)
-        try:
-            if log.url == "memory://":
-                render.fail(f"{log.url} keeps nothing beyond its process: name another with --store.")
-            records = Records(log)
-            records.fold_all()
-            yield records
-        finally:
-            log.close()
-    except ErrataError as error:
-        render.fail_with_error(error)
-    except OSError as error:
-        render.fail(f"The log cannot be opened: {error}.")
-
-
-def _keyring(records: Records) -> Keyring:
-    return Keyring(records, time.time)
+    with opened(store, must_exist=must_exist) as log:
+        if log.url == "memory://":
+            render.fail(f"{log.url} keeps nothing beyond its process: name another with --store.")
+        records = Records(log)
+        records.fold_all()
+        yield records
 
 
 def _origin(context: typer.Context) -> Origin:

@@ -13,9 +13,10 @@ from app.cli import render
 from app.cli.audit import checked_hash, export_log, verify_file
 from app.cli.client import Client
 from app.cli.edit import duration_s
-from app.cli.options import Json, Reason, Yes
+from app.cli.events import event_line, event_table
+from app.cli.options import Json, Reason, Store, Yes
 from app.cli.outlook import confirm
-from app.cli.store import Url, check
+from app.cli.store import check
 
 PAGE = 500
 """The most events that the server returns in one answer."""
@@ -27,15 +28,15 @@ log = typer.Typer(help="Every change, newest first, with who made it and why.", 
 def moment(text: str) -> datetime:
     """A time such as 2026-11-29T12:30, in UTC unless it says otherwise, or a time ago such as 30m, 12h or 7d."""
     try:
-        found = datetime.fromisoformat(text)
+        time = datetime.fromisoformat(text)
     except ValueError:
         try:
             return datetime.now(UTC) - timedelta(seconds=duration_s(text))
         except (typer.BadParameter, OverflowError):
             raise typer.BadParameter(
-                f"{text!r} is no time: use 2026-11-29, 2026-11-29T12:30, or 30m, 12h or 7d ago."
+                f"{text!r} is not a time: use 2026-11-29, 2026-11-29T12:30, or 30m, 12h or 7d ago."
             ) from None
-    return found if found.tzinfo is not None else found.replace(tzinfo=UTC)
+    return time if time.tzinfo is not None else time.replace(tzinfo=UTC)
 
 
 Actor = Annotated[str | None, typer.Option(help="Only changes of this actor, or of the key with this id.")]
@@ -54,9 +55,9 @@ def show(
     after: Annotated[int | None, typer.Option(min=0, help="Only events above this revision.")] = None,
     limit: Annotated[int, typer.Option(min=1, help="The most to show.")] = 50,
     export_to: Annotated[
-        Path | None, typer.Option("--export", metavar="FILE", help="Write the whole log to a file that proves itself.")
+        Path | None, typer.Option("--export", metavar="FILE", help="Write the whole log to a self-verifying file.")
     ] = None,
-    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on with changes as they come.")] = False,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Keep showing changes as they come.")] = False,
     json_: Json = False,
 ) -> None:
     """Show the log: every change, newest first, with who made it and why."""
@@ -81,7 +82,7 @@ def show(
         for event in listed:
             typer.echo(json.dumps(event, ensure_ascii=False))
     elif listed:
-        render.event_table(listed)
+        event_table(listed)
     else:
         typer.echo("No events.")
     if more:
@@ -102,13 +103,13 @@ def export(
 @log.command()
 def adopt(
     context: typer.Context,
-    revision: Annotated[int, typer.Option(min=0, help="Where it ends, as `errata status` tells it; 0 if it is empty.")],
+    revision: Annotated[int, typer.Option(min=0, help="Its last revision, as `errata status` shows it; 0 if empty.")],
     yes: Yes = False,
     reason: Reason = None,
     json_: Json = False,
 ) -> None:
-    """Accept the log that has taken the place of the one that the server has applied. Asks for confirmation."""
-    confirm(f"Adopt the log that ends at revision {revision}? What only the lost one held is gone.", yes=yes)
+    """Accept a log that has replaced the one that the server has applied. Asks for confirmation."""
+    confirm(f"Adopt the log that ends at revision {revision}? Changes only in the replaced one are lost.", yes=yes)
     done = context.obj.post("/log/adopt", {"revision": revision, "reason": reason})
     render.answer(done, f"The log is adopted, at revision {done['revision']}.", json_=json_)
 
@@ -116,18 +117,18 @@ def adopt(
 @log.command()
 def verify(
     file: Annotated[
-        Path | None, typer.Argument(help="What `errata log export` wrote; if left out, the store.", dir_okay=False)
+        Path | None, typer.Argument(help="A file of `errata log export`; if left out, the store.", dir_okay=False)
     ] = None,
     hash_: Annotated[
         str | None,
         typer.Option(
             "--hash",
             metavar="HASH",
-            help="What FILE must end with, as it is known from elsewhere.",
+            help="The hash that FILE must end with, known from elsewhere.",
             callback=checked_hash,
         ),
     ] = None,
-    url: Url = None,
+    url: Store = None,
     json_: Json = False,
 ) -> None:
     """Verify an exported log, or the stored one, without a server: every hash, every link, and that it folds."""
@@ -135,7 +136,7 @@ def verify(
         check(url, json_)
         return
     if url is not None:
-        raise typer.BadParameter("Give a FILE, or --store.")
+        raise typer.BadParameter("Give either FILE or --store.")
     verify_file(file, hash_, json_=json_)
 
 
@@ -156,7 +157,7 @@ def _follow(client: Client, filters: dict[str, Any], after: int | None, limit: i
             if json_:
                 typer.echo(json.dumps(event, ensure_ascii=False))
             else:
-                render.event_line(event)
+                event_line(event)
         page = client.get("/log", after=read_to, limit=PAGE, **filters)
         shown, read_to = page["events"], page["read_to"]
         if not shown:

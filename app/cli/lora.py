@@ -1,17 +1,15 @@
 """`errata lora`: LoRAs exchanged between Errata and PEFT. Imports torch late."""
 
 import asyncio
-from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from app.cli import render
-from app.cli.exits import Exit
 from app.cli.fit import Device, Dtype, Model, run_service
-from app.cli.options import EditId, Json
-from app.cli.store import Url, opened
+from app.cli.options import EditId, Json, Paraphrases, Store, TargetStore
+from app.cli.store import opened
 from app.domain.edit import EditRequest
 from app.domain.errors import InvalidRequest
 from app.domain.events import Origin
@@ -28,7 +26,7 @@ lora = typer.Typer(help="Carry the LoRA of an edit to PEFT, or one from PEFT int
 def export(
     edit_id: EditId,
     folder: Annotated[Path, typer.Argument(help="A new folder, in PEFT's format.", file_okay=False)],
-    url: Url = None,
+    url: Store = None,
     json_: Json = False,
 ) -> None:
     """Write an edit's effect on its own prompt as one LoRA. PEFT has no scope, so that there it acts on everything."""
@@ -37,10 +35,11 @@ def export(
 
     with opened(url, must_exist=True) as log:
         ledger, _ = upkeep.fold(log)
-        edit_id = whole_id(edit_id, ledger.entries)
+        beginning = edit_id if edit_id.startswith("ed_") else f"ed_{edit_id}"
+        edit_id = render.only_id(list(ledger.entries), beginning, "edit")
         fit = ledger.entry(edit_id).fits(ledger.revision)[-1]
-        if fit.adaptor != "lora_mixture":
-            raise InvalidRequest(f"The edit {edit_id} is of the editor {fit.adaptor}: only lora_mixture has LoRAs.")
+        if fit.editor_key != "lora_mixture":
+            raise InvalidRequest(f"The edit {edit_id} is of the editor {fit.editor_key}: only lora_mixture has LoRAs.")
         fits = (each for entry in ledger.entries.values() for each in entry.fits(0))
         shared = fit.learned["shared"]
         brings = next(e for e in fits if e.learned.get("brings") and e.learned.get("shared") == shared)
@@ -49,24 +48,14 @@ def export(
     render.answer({"folder": str(folder), "edit": edit_id}, text, json_=json_)
 
 
-def whole_id(given: str, known: Iterable[str]) -> str:
-    """The id of the only edit of a log whose id begins so; a text that begins none is returned, to be refused under its
-    own name."""
-    beginning = given if given.startswith("ed_") else f"ed_{given}"
-    found = [each for each in known if each.startswith(beginning)]
-    if len(found) > 1 and beginning not in found:
-        render.fail(f"More than one edit's id begins with {beginning!r}: {', '.join(found[:5])}.", code=Exit.UNKNOWN)
-    return found[0] if len(found) == 1 else beginning
-
-
 @lora.command("import")
 def import_(
     context: typer.Context,
     folder: Annotated[Path, typer.Argument(help="An adapter in PEFT's format.", exists=True, file_okay=False)],
     prompt: Annotated[str, typer.Option(help="The prompt that it answers.")],
     target: Annotated[str, typer.Option(help="The whole answer that it gives.")],
-    paraphrase: Annotated[list[str] | None, typer.Option(help="A prompt that asks the same; may be repeated.")] = None,
-    store: Annotated[str | None, typer.Option(help="The log to write to. [default: as `errata serve`]")] = None,
+    paraphrase: Paraphrases = None,
+    store: TargetStore = None,
     model: Model = None,
     device: Device = None,
     dtype: Dtype = None,

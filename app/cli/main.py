@@ -59,7 +59,7 @@ AS_JSON = "errata.as_json"
 
 @contextmanager
 def _wrong_usage(as_json: bool) -> Iterator[None]:
-    """Tell a wrong command line in JSON, if that was asked for; otherwise typer tells it in a box."""
+    """Report a wrong command line in JSON, if that was asked for; otherwise typer prints it in a box."""
     try:
         yield
     except typer.TyperException as error:
@@ -89,8 +89,8 @@ def os_user() -> str:
         return "anonymous"
 
 
-def _version(asked: bool) -> None:
-    if asked:
+def _version(wanted: bool) -> None:
+    if wanted:
         typer.echo(f"errata {version()}")
         raise typer.Exit
 
@@ -99,13 +99,13 @@ def _version(asked: bool) -> None:
 def options(
     context: typer.Context,
     url: Annotated[
-        str | None, typer.Option(envvar="ERRATA_URL", help=f"Where the server is. [default: {DEFAULT_URL}]")
+        str | None, typer.Option(envvar="ERRATA_URL", help=f"The server's address. [default: {DEFAULT_URL}]")
     ] = None,
     actor: Annotated[
         str | None,
         typer.Option(
             envvar="ERRATA_ACTOR",
-            help="Who makes changes, for the audit trail; beside a key it is a claim. [default: you]",
+            help="The person who makes changes, for the audit trail; beside a key it is a claim. [default: you]",
         ),
     ] = None,
     key: Annotated[

@@ -9,7 +9,7 @@ from app.cli.client import Client, path_of
 from app.cli.exits import Exit
 from app.cli.options import DryRun, Json, Reason
 from app.cli.outlook import namespace_table
-from app.cli.proposals import made
+from app.cli.proposals import print_made
 
 namespaces = typer.Typer(help="The namespaces, with what is in them and whether their edits answer.")
 
@@ -18,23 +18,23 @@ namespaces = typer.Typer(help="The namespaces, with what is in them and whether 
 def list_namespaces(context: typer.Context, json_: Json = False) -> None:
     """List the namespaces, with what is in them and whether their edits answer; or set one up."""
     if context.invoked_subcommand is None:
-        found = context.obj.get("/namespaces")
-        render.as_json(found) if json_ else namespace_table(found["namespaces"])
+        answer = context.obj.get("/namespaces")
+        render.as_json(answer) if json_ else namespace_table(answer["namespaces"])
 
 
 @namespaces.command()
 def create(
     context: typer.Context,
     name: Annotated[str, typer.Argument(help="1 to 64 letters, digits, '_', '.' or '-'.")],
-    description: Annotated[str, typer.Option(help="What it is for.")] = "",
+    description: Annotated[str, typer.Option(help="The purpose of the namespace, for people.")] = "",
     reason: Reason = None,
     json_: Json = False,
 ) -> None:
     """Set up a namespace, or change its description."""
     body = {"description": description, "reason": reason}
-    found = context.obj.put(path_of("namespaces", name), body)
-    described = f"{found['name']}: {found['description']}" if found["description"] else found["name"]
-    render.answer(found, f"The namespace {described} is set up.", json_=json_)
+    namespace = context.obj.put(path_of("namespaces", name), body)
+    described = f"{namespace['name']}: {namespace['description']}" if namespace["description"] else namespace["name"]
+    render.answer(namespace, f"The namespace {described} is set up.", json_=json_)
 
 
 def promote(
@@ -55,7 +55,7 @@ def promote(
     body: dict[str, Any] = {"from_namespace": source, "to_namespace": to, "ids": whole, "reason": reason}
     answer = client.post("/edits/promote", {**body, "dry_run": dry_run or None})
     if "proposed_at" in answer:
-        render.as_json(answer) if json_ else made(answer)
+        render.as_json(answer) if json_ else print_made(answer)
         return
     refused = [each for each in answer["edits"] if dry_run and not each["report"].get("would_commit", True)]
     if json_:

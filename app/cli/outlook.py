@@ -39,15 +39,15 @@ def confirm(question: str, *, yes: bool) -> None:
     typer.confirm(question, abort=True, err=True)
 
 
-def rollback_outlook(found: dict[str, Any]) -> None:
+def rollback_outlook(outlook: dict[str, Any]) -> None:
     """Show the edits that would be rolled back, and those that would answer again."""
     console = render.out()
-    for edit in found["edits"]:
+    for edit in outlook["edits"]:
         console.print(Text.assemble(edit["id"], " would be taken back: ", _change(edit)))
-    revived(found["revived"], "would answer again")
-    count = len(found["edits"])
+    revived(outlook["revived"], "would answer again")
+    count = len(outlook["edits"])
     console.print(
-        f"{render.numbered(count, 'edit')}, as of revision {found['revision']}" if count else "Nothing to take back"
+        f"{render.numbered(count, 'edit')}, as of revision {outlook['revision']}" if count else "Nothing to take back"
     )
 
 
@@ -56,7 +56,7 @@ def revived(edits: Iterable[dict[str, Any]], how: str = "answers again") -> None
         render.out().print(Text.assemble(edit["id"], f" {how}: ", _change(edit)))
 
 
-def switch_table(found: dict[str, Any]) -> None:
+def switch_table(switches: dict[str, Any]) -> None:
     rows = [
         (
             each["namespace"] or "(all)",
@@ -66,12 +66,12 @@ def switch_table(found: dict[str, Any]) -> None:
             render.line(each["actor"] or ""),
             render.line(each["reason"] or ""),
         )
-        for each in found["switches"]
+        for each in switches["switches"]
     ]
     print_table(render.out(), SWITCHES, rows)
 
 
-def namespace_table(found: Iterable[dict[str, Any]]) -> None:
+def namespace_table(namespaces: Iterable[dict[str, Any]]) -> None:
     rows = [
         (
             each["name"],
@@ -82,7 +82,7 @@ def namespace_table(found: Iterable[dict[str, Any]]) -> None:
             "two persons" if each["second_person"] else "one person",
             render.line(each["description"]),
         )
-        for each in found
+        for each in namespaces
     ]
     print_table(render.out(), NAMESPACES, rows)
 

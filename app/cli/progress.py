@@ -18,7 +18,8 @@ SPACED_S = 2.0
 
 
 class RunProgress:
-    """The display of a run. `tell` takes the step that begins, `figure` each new figure. Lines are flushed at once."""
+    """The display of a run. `on_step` takes the step that begins, `figure` each new figure. Lines are flushed at
+    once."""
 
     def __init__(self) -> None:
         self._console = render.out()
@@ -39,7 +40,7 @@ class RunProgress:
         """Set the section or candidate with which the lines begin from now on."""
         self._part = part
 
-    def tell(self, what: str) -> None:
+    def on_step(self, what: str) -> None:
         if self._status is None:
             self._line(what)
         else:
@@ -63,7 +64,7 @@ class CountProgress:
         self._console, self._clock = render.out(), clock
         self._bar: Bar | None = None
         self._task = TaskID(0)
-        self._told_at: dict[str, float] = {}
+        self._written_at: dict[str, float] = {}
         """The time of the last line of each kind, which is the line without its digits."""
 
     def __enter__(self) -> Self:
@@ -77,14 +78,14 @@ class CountProgress:
         if self._bar is not None:
             self._bar.stop()
 
-    def tell(self, what: str, done: int, total: int) -> None:
+    def on_step(self, what: str, done: int, total: int) -> None:
         if self._bar is not None:
             self._bar.update(self._task, description=render.plain(what), completed=done, total=total)
             return
         kind = "".join(char for char in what if not char.isdigit())
         now = self._clock()
-        if now >= self._told_at.get(kind, now - SPACED_S) + SPACED_S:
-            self._told_at[kind] = now
+        if now >= self._written_at.get(kind, now - SPACED_S) + SPACED_S:
+            self._written_at[kind] = now
             _write_line(self._console, f"{what} ({done} of {total})")
 
 

@@ -1,6 +1,5 @@
 """`errata proposals` and `errata policy`: the edits that wait for a second person, and whether one is required."""
 
-from collections.abc import Iterable
 from typing import Annotated, Any
 
 import typer
@@ -8,7 +7,7 @@ from rich.text import Text
 
 from app.cli import render
 from app.cli.client import Client, path_of
-from app.cli.exits import Exit
+from app.cli.events import event_table
 from app.cli.options import Json, Reason
 from app.cli.tables import Column, print_table
 
@@ -20,7 +19,7 @@ Revision = Annotated[
     int | None,
     typer.Option(
         min=1,
-        help="The revision at which you read it, which `errata proposals show` tells: if it has changed since, nothing "
+        help="The revision at which you read it, which `errata proposals show` prints: if it has changed, nothing "
         "happens. If left out, its newest.",
     ),
 ]
@@ -51,12 +50,12 @@ def listing(
     if context.invoked_subcommand is not None:
         return
     client: Client = context.obj
-    found = client.get("/proposals", state=state, namespace=namespace, actor=actor, limit=limit)
+    page = client.get("/proposals", state=state, namespace=namespace, actor=actor, limit=limit)
     if json_:
-        render.as_json(found["proposals"])
-    elif found["proposals"]:
-        print_table(render.out(), COLUMNS, [_cells(each) for each in found["proposals"]])
-        render.say(f"{found['pending']} in all wait for a second person.")
+        render.as_json(page["proposals"])
+    elif page["proposals"]:
+        print_table(render.out(), COLUMNS, [_cells(each) for each in page["proposals"]])
+        render.say(f"{page['pending']} in all wait for a second person.")
     else:
         typer.echo("No proposals.")
 
@@ -64,15 +63,15 @@ def listing(
 @proposals.command("show")
 def show(context: typer.Context, proposal_id: ProposalId, json_: Json = False) -> None:
     """Show one proposal in full: what it asks for, what its preview found, and its history."""
-    found = context.obj.get(path_of("proposals", _whole_id(context.obj, proposal_id)))
+    shown = context.obj.get(path_of("proposals", _whole_id(context.obj, proposal_id)))
     if json_:
-        render.as_json(found)
+        render.as_json(shown)
         return
-    proposal(found)
-    for edit in found["edits"]:
+    proposal(shown)
+    for edit in shown["edits"]:
         for line in render.report_lines(edit["report"]):
             render.say(line)
-    render.event_table(found["history"])
+    event_table(shown["history"])
 
 
 @proposals.command()
@@ -91,7 +90,7 @@ def approve(
         render.as_json(answer)
         return
     for edit in answer.get("edits", [answer]):
-        render.made(edit)
+        render.print_edit(edit)
 
 
 @proposals.command("return")
@@ -130,17 +129,17 @@ def policy(
     """Show, or set, whether each edit of a namespace needs a second person, who approves it."""
     client: Client = context.obj
     if second_person is None:
-        found = client.get("/policy", namespace=namespace)
+        answer = client.get("/policy", namespace=namespace)
     else:
-        found = client.put("/policy", {"namespace": namespace, "second_person": second_person, "reason": reason})
-    needs = "need a second person" if found["second_person"] else "need no second person"
-    render.answer(found, f"Edits of the namespace {namespace} {needs}; revision {found['revision']}", json_=json_)
+        answer = client.put("/policy", {"namespace": namespace, "second_person": second_person, "reason": reason})
+    needs = "need a second person" if answer["second_person"] else "need no second person"
+    render.answer(answer, f"Edits of the namespace {namespace} {needs}; revision {answer['revision']}", json_=json_)
 
 
-def made(answer: dict[str, Any]) -> None:
+def print_made(answer: dict[str, Any]) -> None:
     """Print the answer of POST /edit: an edit, or a proposal in its place."""
     if not is_proposal(answer):
-        render.made(answer)
+        render.print_edit(answer)
         return
     proposal(answer)
     render.say(f"  It waits for a second person: errata proposals approve {answer['id']}")
@@ -150,14 +149,14 @@ def is_proposal(answer: dict[str, Any]) -> bool:
     return "proposed_at" in answer
 
 
-def proposal(found: dict[str, Any]) -> None:
+def proposal(body: dict[str, Any]) -> None:
     """Print the edits that a proposal asks for, and its state."""
     console = render.out()
-    for edit in found["edits"]:
+    for edit in body["edits"]:
         console.print(render.line(edit["prompt"]), style="bold")
         before = render.line(edit["before"]) or Text("(nothing)")
         console.print(Text.assemble("  ", before, (" -> ", "bold"), (render.line(edit["after"]).plain, "green")))
-    text = f"  {found['id']} is {found['state']}, proposed by {found['actor']}, revision {found['revision']}"
+    text = f"  {body['id']} is {body['state']}, proposed by {body['actor']}, revision {body['revision']}"
     console.print(render.line(text))
 
 
@@ -169,20 +168,17 @@ def _read(client: Client, path: str, revision: int | None) -> int:
 def _whole_id(client: Client, given: str) -> str:
     """The id of the only proposal whose id begins with `given`; the prefix `pr_` may be left out."""
     beginning = given if given.startswith("pr_") else f"pr_{given}"
-    known: Iterable[dict[str, Any]] = client.get("/proposals", limit=PAGE)["proposals"]
-    found = [each["id"] for each in known if each["id"].startswith(beginning)]
-    if len(found) > 1:
-        render.fail(f"More than one proposal's id begins with {beginning!r}: {', '.join(found)}.", code=Exit.UNKNOWN)
-    return found[0] if found else beginning
+    ids = [each["id"] for each in client.get("/proposals", limit=PAGE)["proposals"]]
+    return render.only_id(ids, beginning, "proposal")
 
 
-def _cells(found: dict[str, Any]) -> tuple[str | Text, ...]:
-    first, more = found["edits"][0], len(found["edits"]) - 1
+def _cells(body: dict[str, Any]) -> tuple[str | Text, ...]:
+    first, more = body["edits"][0], len(body["edits"]) - 1
     return (
-        found["id"],
-        found["state"],
+        body["id"],
+        body["state"],
         render.line(first["prompt"] + (f" (and {more} more)" if more else "")),
         render.line(first["target"]),
-        render.line(found["actor"]),
-        render.moment(found["proposed_at"]),
+        render.line(body["actor"]),
+        render.moment(body["proposed_at"]),
     )

@@ -3,7 +3,7 @@
 import json
 import os
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from typing import Any, NoReturn
 
@@ -28,6 +28,8 @@ STATES = {
 
 AS_JSON: ContextVar[bool] = ContextVar("as_json", default=False)
 """True if the command was given `--json`, which reserves standard output for programs."""
+MOST_IDS = 5
+"""The most ids that a message lists."""
 UNBOUNDED = 10_000
 """The width of a pipe or a file in columns: nothing that a program reads is cut to the width of a terminal."""
 
@@ -59,6 +61,15 @@ def fail(message: str, *hints: str, title: str = "Error", code: int = Exit.FAILE
     said = Text.assemble((f"{plain(title)}: ", "bold red"), plain(" ".join((message, *hints))))
     Console(stderr=True, highlight=False).print(said, soft_wrap=True)
     raise typer.Exit(int(code))
+
+
+def only_id(ids: Sequence[str], beginning: str, what: str) -> str:
+    """The only one of these ids that begins so; a beginning of none is returned, to be refused under its own name."""
+    ids = [each for each in ids if each.startswith(beginning)]
+    if len(ids) > 1 and beginning not in ids:
+        listed = ", ".join([*ids[:MOST_IDS], *(["..."] if len(ids) > MOST_IDS else [])])
+        fail(f"More than one {what}'s id begins with {beginning!r}: {listed}.", code=Exit.UNKNOWN)
+    return ids[0] if len(ids) == 1 else beginning
 
 
 def fail_with_problem(problem: Mapping[str, Any], request_id: str | None = None) -> NoReturn:
@@ -94,12 +105,12 @@ def _fail_as_json(problem: Mapping[str, Any], code: int) -> NoReturn:
 def _report(console: Console, report: Mapping[str, Any]) -> None:
     """Print the measurements of edits that failed their verification, by prompt; any other report is printed as it
     is."""
-    by_prompt = {prompt: found for prompt, found in report.items() if isinstance(found, Mapping)}
+    by_prompt = {prompt: figures for prompt, figures in report.items() if isinstance(figures, Mapping)}
     if not by_prompt:
         console.print(Text(f"  report: {plain(json.dumps(report, ensure_ascii=False))}"), soft_wrap=True)
-    for prompt, found in by_prompt.items():
+    for prompt, figures in by_prompt.items():
         console.print(Text("  report: ") + line(prompt), soft_wrap=True)
-        for each in report_lines(found):
+        for each in report_lines(figures):
             console.print(Text("  ") + each, soft_wrap=True)
 
 
@@ -131,7 +142,7 @@ def as_json(value: Any) -> None:
     typer.echo(json.dumps(value, ensure_ascii=False, indent=2))
 
 
-def made(edit: dict[str, Any]) -> None:
+def print_edit(edit: dict[str, Any]) -> None:
     """Print an edit as it was made: its answers before and after, its time in seconds, its state."""
     console = out()
     change = Text.assemble(
@@ -145,8 +156,8 @@ def made(edit: dict[str, Any]) -> None:
         console.print(Text(f"  preview only, nothing was committed; {seconds:.2f} s ({phases})"))
         preview(edit["report"])
     else:
-        standing = f"  {edit['id']} is {edit['state']}, revision {edit['revision']}; {seconds:.2f} s ({phases})"
-        console.print(Text(standing))
+        outcome = f"  {edit['id']} is {edit['state']}, revision {edit['revision']}; {seconds:.2f} s ({phases})"
+        console.print(Text(outcome))
 
 
 def preview(report: dict[str, Any]) -> None:
@@ -219,120 +230,33 @@ def edit_table(edits: Iterable[dict[str, Any]]) -> None:
     print_table(out(), EDIT_COLUMNS, rows)
 
 
-def edit_detail(edit: dict[str, Any]) -> None:
-    """Print one edit in full, with its history."""
-    grid = Table.grid(padding=(0, 2))
-    grid.add_column(style="bold", no_wrap=True)
-    grid.add_column(overflow="fold")
-    history = edit["history"]
-    for name, value in edit.items():
-        if name == "history" or value in (None, [], {}, ""):
-            continue
-        if name == "state":
-            shown = state(value)
-        elif name.endswith("_at"):
-            shown = Text(f"{moment(value)} UTC")
-        elif name == "live":
-            spans = [f"{start} to {'now' if end is None else end - 1}" for start, end in value]
-            shown = Text(f"at revisions {', '.join(spans)}")
-        elif isinstance(value, list):
-            shown = Text("\n").join([Text(plain(str(item))) for item in value])
-        else:
-            shown = Text(plain(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)))
-        grid.add_row(name, shown)
-    out().print(grid)
-    out().print(Text("\nhistory", style="bold"))
-    event_table(history)
-
-
 def switched_off(switched_on: bool, namespaces: Iterable[str]) -> str:
-    """The state of the kill switches, shown beside a count of edits; empty if none is off."""
+    """The state of the edit switches, shown beside a count of edits; empty if none is off."""
     off = ", ".join(namespaces) if switched_on else "all namespaces"
     return f"; SWITCHED OFF in {off}" if off else ""
 
 
-def server_state(url: str, found: dict[str, Any]) -> None:
+def server_state(url: str, status: dict[str, Any]) -> None:
     """Print the state of a server, as GET /readyz returns it."""
     grid = Table.grid(padding=(0, 2))
     grid.add_column(style="bold", no_wrap=True)
     grid.add_column(overflow="fold")
-    ready = (
-        Text("ready", style="green") if found["ready"] else Text(f"not ready: {plain(found['why_not'])}", style="red")
+    readiness = (
+        Text("ready", style="green") if status["ready"] else Text(f"not ready: {plain(status['why_not'])}", style="red")
     )
-    switched = switched_off(found["switched_on"], found["switched_off"])
-    durable = "durable" if found["durable"] else "NOT durable: edits are lost at the end"
-    lag = f", {found['log_lag']} events behind" if found["log_lag"] else ""
+    switched = switched_off(status["switched_on"], status["switched_off"])
+    durable = "durable" if status["durable"] else "NOT durable: edits are lost at the end"
+    lag = f", {status['log_lag']} events behind" if status["log_lag"] else ""
     rows: list[tuple[str, str | Text]] = [
-        ("server", Text.assemble(plain(url), ", ", ready)),
-        ("model", f"{found['model']} on {found['device']}, {found['dtype']}"),
-        ("edits", f"{found['live_edits']} live, revision {found['revision']}{switched}"),
-        ("log", found["hash"]),
-        ("store", f"{found['store']} ({durable}{lag})"),
-        ("requests", f"{found['running']} running, {found['waiting']} waiting"),
+        ("server", Text.assemble(plain(url), ", ", readiness)),
+        ("model", f"{status['model']} on {status['device']}, {status['dtype']}"),
+        ("edits", f"{status['live_edits']} live, revision {status['revision']}{switched}"),
+        ("log", status["hash"]),
+        ("store", f"{status['store']} ({durable}{lag})"),
+        ("requests", f"{status['running']} running, {status['waiting']} waiting"),
     ]
-    if version := found.get("version"):
+    if version := status.get("version"):
         rows.insert(1, ("version", version))
     for name, value in rows:
         grid.add_row(name, plain(value) if isinstance(value, str) else value)
     out().print(grid)
-
-
-EVENT_COLUMNS = (
-    Column(name="REVISION", right=True),
-    Column(name="WHEN (UTC)", drop=2),
-    Column(name="EVENT", drop=1),
-    Column(name="BY", least=8, drop=3),
-    Column(name="WHAT", least=24, fold=True),
-)
-
-
-def event_table(events: Iterable[dict[str, Any]]) -> None:
-    print_table(out(), EVENT_COLUMNS, [event_cells(event) for event in events])
-
-
-def event_line(event: dict[str, Any]) -> None:
-    """Print one event on one line."""
-    revision, at, kind, actor, what = event_cells(event)
-    say(Text.assemble(revision, "  ", at, "  ", kind, "  ", actor, "  ", what))
-
-
-def event_cells(event: dict[str, Any]) -> tuple[str | Text, ...]:
-    what = _what(event)
-    if event["reason"]:
-        what = Text("; " if what.plain else "").join([what, line(event["reason"])])
-    kind = event["kind"].replace("_", " ")
-    return str(event["revision"]), moment(event["at"]), kind, line(event["actor"]), what
-
-
-def _what(event: dict[str, Any]) -> Text:
-    parts = [_subject(event)]
-    if event.get("proposed_by"):
-        parts.append(line(f"proposed by {event['proposed_by']}"))
-    if event.get("changed"):
-        parts.append(line(json.dumps(event["changed"], ensure_ascii=False)))
-    if event.get("by"):
-        parts.append(Text(f"by {event['by']}"))
-    for name, said in (("superseded", "in place of"), ("revived", "answering again:")):
-        if event.get(name):
-            parts.append(Text(f"{said} {', '.join(event[name])}"))
-    return Text("; ").join([part for part in parts if part.plain])
-
-
-def _subject(event: dict[str, Any]) -> Text:
-    if "edit" in event:
-        edit = event["edit"]
-        forced = " (forced)" if edit["forced"] else ""
-        return Text.assemble(edit["id"], ": ", line(edit["prompt"]), " -> ", line(edit["target"]), forced)
-    if "on" in event:
-        where = event["namespace"] or "all namespaces"
-        return line(f"{where} {'on' if event['on'] else 'off'}")
-    if "proposed" in event:
-        asked = [Text.assemble(line(each["prompt"]), " -> ", line(each["target"])) for each in event["proposed"]]
-        return Text.assemble(event["proposal"], ": ", Text("; ").join(asked))
-    if "second_person" in event:
-        return line(f"{event['namespace']} needs {'a' if event['second_person'] else 'no'} second person")
-    if "key" in event:
-        return line(f"{event['key_name'] or event['key']} ({event['key_role'] or 'key'})")
-    if event.get("proposal") and "edit_ids" not in event:
-        return Text(event["proposal"])
-    return Text(", ".join(event.get("edit_ids", ())) + (" (forced)" if event.get("forced") else ""))

@@ -9,7 +9,7 @@ import typer
 from app.cli import render
 from app.cli.client import Client, path_of
 from app.cli.job_progress import carried_out
-from app.cli.options import EditId, Json, Namespace, Reason
+from app.cli.options import Aliases, CounterExamples, EditId, Json, Namespace, Paraphrases, Probes, Reason
 
 AT_ONCE, SHOWN = 1000, 5
 
@@ -21,14 +21,10 @@ def retune(
         float | None,
         typer.Option(help="Multiply the odds at which a question counts as the same: 2 reaches farther, 0.5 less far."),
     ] = None,
-    paraphrase: Annotated[list[str] | None, typer.Option(help="A prompt that asks the same; may be repeated.")] = None,
-    counter_example: Annotated[
-        list[str] | None, typer.Option(help="A prompt close by that is out of scope; may be repeated.")
-    ] = None,
-    alias: Annotated[list[str] | None, typer.Option(help="Another name of the subject; may be repeated.")] = None,
-    probe: Annotated[
-        list[str] | None, typer.Option(help="A prompt whose answer must not change; may be repeated.")
-    ] = None,
+    paraphrase: Paraphrases = None,
+    counter_example: CounterExamples = None,
+    alias: Aliases = None,
+    probe: Probes = None,
     reason: Reason = None,
     force: Annotated[bool, typer.Option("--force", help="Change it even if verification fails.")] = False,
     json_: Json = False,
@@ -57,7 +53,7 @@ def probes(
     namespace: Namespace = None,
     check: Annotated[
         bool,
-        typer.Option("--check", help="Ask them (with FILE: those in it) now, and tell which ones edits change."),
+        typer.Option("--check", help="Ask them (with FILE: those in it) now, and show which ones edits change."),
     ] = False,
     reason: Reason = None,
     json_: Json = False,
@@ -68,90 +64,92 @@ def probes(
         _check_probes(client, None if file is None else _lines(file), namespace, json_=json_)
         return
     if file is None:
-        found = client.get("/probes", namespace=namespace)
+        answer = client.get("/probes", namespace=namespace)
     else:
         prompts = [line for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
-        found = client.put("/probes", {"prompts": prompts, "namespace": namespace, "reason": reason})
+        answer = client.put("/probes", {"prompts": prompts, "namespace": namespace, "reason": reason})
     if json_:
-        render.as_json(found)
+        render.as_json(answer)
         return
-    for prompt in found["prompts"]:
+    for prompt in answer["prompts"]:
         render.out().print(render.line(prompt))
-    probes = render.numbered(len(found["prompts"]), "probe")
-    typer.echo(f"{probes} of the namespace {found['namespace']}, revision {found['revision']}")
+    probes = render.numbered(len(answer["prompts"]), "probe")
+    typer.echo(f"{probes} of the namespace {answer['namespace']}, revision {answer['revision']}")
 
 
 def _check_probes(client: Client, prompts: list[str] | None, namespace: str | None, *, json_: bool) -> None:
-    found = client.post("/probes/check", {"prompts": prompts, "namespace": namespace})
+    checked = client.post("/probes/check", {"prompts": prompts, "namespace": namespace})
     if json_:
-        render.as_json(found)
+        render.as_json(checked)
     else:
-        for each in found["probes"]:
+        for each in checked["probes"]:
             if each["changed"]:
                 who = f" by {each['edit']}" if each["edit"] else ""
                 text = f"{each['prompt']!r} is changed{who}: {each['base']!r} -> {each['now']!r}"
                 render.out().print(render.line(text))
-        asked = f"{found['changed']} of {len(found['probes'])} probes of the namespace {found['namespace']}"
-        typer.echo(f"{asked} are answered otherwise than without edits, revision {found['revision']}")
-    if found["changed"]:
+        counted = f"{checked['changed']} of {len(checked['probes'])} probes of the namespace {checked['namespace']}"
+        typer.echo(f"{counted} are answered otherwise than without edits, revision {checked['revision']}")
+    if checked["changed"]:
         raise typer.Exit(1)
 
 
 def why(
     context: typer.Context,
-    question: Annotated[str, typer.Argument(help="As it is asked.")],
+    question: Annotated[str, typer.Argument(help="The prompt, as it is asked.")],
     namespace: Namespace = None,
     json_: Json = False,
 ) -> None:
-    """Tell which edit answers a question, or which came nearest, and why."""
+    """Show which edit answers a question, or which came nearest, and why."""
     client: Client = context.obj
-    (found,) = client.post("/scope", {"prompts": [question], "namespace": namespace})["decisions"]
+    (decision,) = client.post("/scope", {"prompts": [question], "namespace": namespace})["decisions"]
     if json_:
-        render.as_json(found)
+        render.as_json(decision)
         return
-    hit = found["edit"] or found["nearest"]
+    hit = decision["edit"] or decision["nearest"]
     if hit is None:
         typer.echo("The model answers: no edit is near.")
         return
-    who = f"The edit {hit['id']} answers" if found["edit"] else f"The model answers; the edit {hit['id']} came nearest"
+    who = (
+        f"The edit {hit['id']} answers" if decision["edit"] else f"The model answers; the edit {hit['id']} came nearest"
+    )
     render.out().print(render.line(f"{who}: {hit['why'] or hit['signals']}."))
-    page = "/help/scope#too-wide" if found["edit"] else "/help/scope#too-narrow"
+    page = "/help/scope#too-wide" if decision["edit"] else "/help/scope#too-narrow"
     render.say(f"If that is wrong, see {client.url}{page}")
 
 
 def check(
     context: typer.Context,
-    file: Annotated[Path, typer.Argument(help="Questions that no edit is about, one a line.", exists=True)],
+    file: Annotated[Path, typer.Argument(help="Questions that no edit is about, one per line.", exists=True)],
     namespace: Namespace = None,
     most: Annotated[float, typer.Option(help="Share of them that edits may answer.", min=0, max=1)] = 0.002,
     json_: Json = False,
 ) -> None:
     """Measure how many of a log's questions edits would answer, and name these edits. Exits with 1 above the bound."""
     client: Client = context.obj
-    asked = _lines(file)
+    questions = _lines(file)
     hits: dict[str, list[tuple[str, str]]] = {}
-    for first in range(0, len(asked), AT_ONCE):
-        answer = client.post("/scope", {"prompts": asked[first : first + AT_ONCE], "namespace": namespace})
+    for first in range(0, len(questions), AT_ONCE):
+        answer = client.post("/scope", {"prompts": questions[first : first + AT_ONCE], "namespace": namespace})
         for each in answer["decisions"]:
             if each["edit"]:
                 hits.setdefault(each["edit"]["id"], []).append((each["prompt"], each["edit"]["why"]))
     count = sum(map(len, hits.values()))
-    rate = count / len(asked)
+    rate = count / len(questions)
     if json_:
-        render.as_json({"asked": len(asked), "answered": count, "rate": rate, "bound": most, "edits": hits})
+        render.as_json({"asked": len(questions), "answered": count, "rate": rate, "bound": most, "edits": hits})
     else:
         for edit_id, those in sorted(hits.items(), key=lambda each: -len(each[1])):
             render.out().print(render.line(f"{edit_id} answers {len(those)}:"))
             for prompt, why in those[:SHOWN]:
                 render.out().print(render.line(f"  {prompt!r}: {why}"))
-        typer.echo(f"{count} of {len(asked)} questions are answered by edits: {rate:.4f}, the bound is {most:g}.")
+        typer.echo(f"{count} of {len(questions)} questions are answered by edits: {rate:.4f}, the bound is {most:g}.")
     if rate > most:
         raise typer.Exit(1)
 
 
 def traffic(
     context: typer.Context,
-    file: Annotated[Path, typer.Argument(help="Questions as they are asked, one a line.", exists=True)],
+    file: Annotated[Path, typer.Argument(help="Questions as they are asked, one per line.", exists=True)],
     namespace: Namespace = None,
     others: Annotated[
         bool, typer.Option("--others", help="No edit is to answer any of them: calibrate the bounds of edits on them.")
@@ -160,10 +158,10 @@ def traffic(
 ) -> None:
     """Give the server other questions of a namespace: scopes are learned in contrast to them."""
     client: Client = context.obj
-    asked = _lines(file)
+    questions = _lines(file)
     kept: dict[str, int] = {}
-    for first in range(0, len(asked), AT_ONCE):
-        some = {"prompts": asked[first : first + AT_ONCE], "namespace": namespace, "others": others}
+    for first in range(0, len(questions), AT_ONCE):
+        some = {"prompts": questions[first : first + AT_ONCE], "namespace": namespace, "others": others}
         kept = client.post("/recent", some)["kept"]
     where = namespace or "default"
     count = kept.get(where, 0)
@@ -172,5 +170,5 @@ def traffic(
 
 
 def _lines(file: Path) -> list[str]:
-    found = [line.strip() for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
-    return found or render.fail(f"{file} holds no question: write one a line.")
+    lines = [line.strip() for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
+    return lines or render.fail(f"{file} holds no questions: write one per line.")

@@ -20,8 +20,9 @@ from app.cli.exits import Exit
 from app.cli.options import Json
 from app.cli.settings import read_settings, setting
 from app.cli.shutdown import Shutdown, farewell
-from app.cli.start_progress import OnStep, StartProgress
+from app.cli.start_progress import StartProgress
 from app.domain.errors import ErrataError, InvalidRequest
+from app.domain.progress import OnStep
 
 if TYPE_CHECKING:
     from app.config import Settings
@@ -46,6 +47,7 @@ def serve(
     port: Annotated[int | None, setting("port", "Port to listen on; 0 takes a free one.")] = None,
     store: Annotated[str | None, setting("store", "URL of the log; memory:// keeps nothing.")] = None,
     engine: Annotated[str | None, setting("engine", "transformers, or vllm in an environment of its own.")] = None,
+    vllm_url: Annotated[str | None, setting("vllm_url", "Address of a vLLM that runs already.")] = None,
     device: Annotated[str | None, setting("device", "cpu, cuda, cuda:1 or auto.")] = None,
     dtype: Annotated[str | None, setting("dtype", "float32, bfloat16, float16 or auto.")] = None,
     site_layer: Annotated[
@@ -66,8 +68,9 @@ def serve(
     once."""
     given = {
         "model": model, "served_model_name": served_model_name, "host": host, "port": port, "store": store,
-        "engine": engine, "device": device, "dtype": dtype, "site_layer": site_layer, "slots": slots,
-        "log_level": log_level, "log_format": "json" if json_ else log_format, "stop_grace_s": stop_grace_s,
+        "engine": engine, "vllm_url": vllm_url, "device": device, "dtype": dtype, "site_layer": site_layer,
+        "slots": slots, "log_level": log_level, "log_format": "json" if json_ else log_format,
+        "stop_grace_s": stop_grace_s,
     }  # fmt: skip
     settings = read_settings({name: value for name, value in given.items() if value is not None})
     # first, so that a port that is taken is reported before a model is loaded
@@ -81,7 +84,7 @@ def serve(
     with listener, Shutdown(doing) as shutdown:
         try:
             with starting:
-                service = build(settings, starting.tell)
+                service = build(settings, starting.on_step)
                 asyncio.run(_run(service, settings, listener, starting, shutdown))
         except (KeyboardInterrupt, asyncio.CancelledError):
             if shutdown.number is None:
@@ -132,28 +135,28 @@ def _in_use(host: str, port: int) -> None:
     )
 
 
-def build(settings: "Settings", tell: OnStep) -> "Service":
+def build(settings: "Settings", on_step: OnStep) -> "Service":
     """The service with its model loaded. Raises the errors of the model or the store."""
-    from app.cli.logs import configure, take_over_libraries
+    from app.cli.log_format import configure, take_over_libraries
 
     configure(settings.log_level, settings.log_format)
-    tell("importing libraries", 0, 0)
+    on_step("importing libraries", 0, 0)
     from transformers.utils.logging import disable_progress_bar
 
     from app.bootstrap import build_service
 
     take_over_libraries()
     disable_progress_bar()  # type: ignore[no-untyped-call]  # a bar for reading weights would break the lines of the log
-    return build_service(settings, tell=tell)
+    return build_service(settings, on_step=on_step)
 
 
 async def started_service(settings: "Settings") -> "Service":
     """Build a service and start it, without HTTP."""
     with StartProgress(Console(stderr=True, highlight=False)) as starting:
-        service = build(settings, starting.tell)
-        await service.start(starting.tell)
+        service = build(settings, starting.on_step)
+        await service.start(starting.on_step)
         if not service.examined_judge.known:
-            starting.tell("the judge sits its exam", 0, 0)
+            starting.on_step("the judge sits its exam", 0, 0)
             await service.examined_judge.settled()  # the same judge must decide all measurements
     return service
 
@@ -167,7 +170,7 @@ async def _run(
     from app.api.patience import Patience
     from app.api.server import Server
     from app.bootstrap import settle
-    from app.cli.logs import as_json
+    from app.cli.log_format import as_json
     from app.ui.app import pages
 
     loop, task = asyncio.get_running_loop(), asyncio.current_task()
@@ -179,7 +182,7 @@ async def _run(
         cors_origins=settings.cors_origins,
         allowed_hosts=(*settings.allowed_hosts, settings.host),
         trusted_proxies=settings.trusted_proxies,
-        starting=starting.tell,
+        starting=starting.on_step,
         started=settle,
         pages=partial(pages, leaving=leaving),
     )

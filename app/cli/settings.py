@@ -73,18 +73,18 @@ def _explained(kind: type[BaseSettings], error: "ErrorDetails") -> str:
     if error["type"] == "extra_forbidden":
         if kind is Settings and name in ClientSettings.model_fields:
             return f"{name} is a setting of commands: move it into the table [client]."
-        near = difflib.get_close_matches(name.casefold(), kind.model_fields, n=1)
-        return f"{name} is no setting: {f'did you mean {near[0]}?' if near else 'leave it out.'}"
+        close = difflib.get_close_matches(name.casefold(), kind.model_fields, n=1)
+        return f"{name} is not a setting: {f'did you mean {close[0]}?' if close else 'leave it out.'}"
     message = error["msg"].removeprefix("Value error, ")
     given = f" (given: {error['input']!r})" if error["loc"] and not isinstance(error["input"], dict) else ""
     return f"{name}: {message}{given}."
 
 
 def _not_json(error: SettingsError) -> str:
-    """The message for a value that is no JSON: the library's names the field and its source, its cause the parser's
+    """The message for a value that is not JSON: the library's names the field and its source, its cause the parser's
     error."""
-    found = re.search(r'field "(\w+)"', str(error))
-    name = f"ERRATA_{found[1].upper()}" if found else str(error)
+    match = re.search(r'field "(\w+)"', str(error))
+    name = f"ERRATA_{match[1].upper()}" if match else str(error)
     return f"{name} is not JSON: {error.__cause__}. Quote it as a whole in a shell: {name}='{{...}}'."
 
 
@@ -104,12 +104,12 @@ def open_store(url: str | None, *, must_exist: bool = False, secret: str | None 
 
 def settings(json_: Json = False) -> None:
     """List every setting: its value here, its source, and its meaning."""
-    found = read_settings({})
+    read = read_settings({})
     rows = [
         {
             "name": name,
-            "value": shown(getattr(found, name)),
-            "from": "default" if name not in found.model_fields_set else source_of(name),
+            "value": shown(getattr(read, name)),
+            "from": "default" if name not in read.model_fields_set else source_of(name),
             "default": shown(field.get_default(call_default_factory=True)),
             "about": field.description or "",
         }

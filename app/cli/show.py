@@ -7,6 +7,7 @@ import typer
 from app.cli import render
 from app.cli.client import Client, path_of
 from app.cli.edit import duration_s
+from app.cli.events import edit_detail
 from app.cli.exits import Exit
 from app.cli.options import Json
 
@@ -34,8 +35,8 @@ def edits(
     """List edits, newest first, or show one with its history."""
     client: Client = context.obj
     if edit_id is not None:
-        found = client.get(path_of("edits", client.whole_id(edit_id)))
-        render.as_json(found) if json_ else render.edit_detail(found)
+        edit = client.get(path_of("edits", client.whole_id(edit_id)))
+        render.as_json(edit) if json_ else edit_detail(edit)
         return
     listed: list[Any] = []
     cursor = None
@@ -62,13 +63,13 @@ def edits(
 def status(context: typer.Context, json_: Json = False) -> None:
     """Show the state of the server. Exits with 7 if it is not ready."""
     client: Client = context.obj
-    code, found = client.get_any_status("/readyz")
-    if not isinstance(found, dict) or "ready" not in found:
+    code, state = client.get_any_status("/readyz")
+    if not isinstance(state, dict) or "ready" not in state:
         render.fail(
             f"{client.url} answered {code}, and not as Errata does: is it the right address?",
             "Name another with --url or ERRATA_URL.",
             code=Exit.UNREACHABLE,
         )
-    render.as_json(found) if json_ else render.server_state(client.url, found)
-    if not found["ready"]:
+    render.as_json(state) if json_ else render.server_state(client.url, state)
+    if not state["ready"]:
         raise typer.Exit(int(Exit.BUSY))

@@ -7,9 +7,10 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from contextvars import Context, copy_context
 from typing import Any
 
-from app.cli.interruption import tell_stopped
+from app.cli.interruption import say_stopped
 from app.cli.signals import Signals, end_now
 
 LOADING_S = 2.0
@@ -34,22 +35,21 @@ class Shutdown(Signals):
     def on_loop(self, then: Callable[[], Any]) -> None:
         """Set what the first signal does from now on, on the running event loop; if it has already come, do it at
         once."""
-        loop = asyncio.get_running_loop()
-        self._then = lambda: _post(loop, then)
+        loop, context = asyncio.get_running_loop(), copy_context()
+        self._then = lambda: _post(loop, then, context)
         if self.number is not None:
             self._then()
 
     def end_loading(self) -> None:
-        """Called once loading is to end: threads and libraries that do not react end with the process, after
-        LOADING_S."""
+        """End loading. After LOADING_S the process exits, and with it all threads and libraries that did not react."""
         if self._timer is None:
             self._end_after(LOADING_S, self._give_up)
 
     def say(self) -> None:
-        """Tells once, in one line, what was stopped."""
+        """Says what was stopped, once and in one line."""
         if self.number is not None and self._said.acquire(blocking=False):
             doing = self._doing()
-            tell_stopped(f"while {doing}" if doing else "", self.number)
+            say_stopped(f"while {doing}" if doing else "", self.number)
 
     def _give_up(self) -> None:
         self.say()
@@ -63,9 +63,10 @@ class Shutdown(Signals):
         raise KeyboardInterrupt
 
 
-def _post(loop: asyncio.AbstractEventLoop, then: Callable[[], Any]) -> None:
+def _post(loop: asyncio.AbstractEventLoop, then: Callable[[], Any], context: Context) -> None:
     with suppress(RuntimeError):  # the loop is closed: all work has ended
-        loop.call_soon_threadsafe(then)
+        # a signal comes amid some request, and its context would put that request's id on the lines about the stop
+        loop.call_soon_threadsafe(then, context=context)
 
 
 def farewell(answers: int, edits: int, requests: int, grace_s: float, number: signal.Signals | None) -> str:

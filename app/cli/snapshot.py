@@ -8,8 +8,8 @@ import typer
 
 from app.cli import render
 from app.cli.client import Client
-from app.cli.options import Json
-from app.cli.store import Url, new_file, opened
+from app.cli.options import Json, Store
+from app.cli.store import new_file, opened
 from app.cli.tables import Column, print_table
 from app.store.upkeep import write_snapshot
 
@@ -30,20 +30,20 @@ def take(context: typer.Context, json_: Json = False) -> None:
     """Have the server take a snapshot now. It is stored beside the log."""
     if context.invoked_subcommand is None:
         client: Client = context.obj
-        made = client.post("/snapshots", {})
-        text = f"{made['id']}: revision {made['revision']}, {made['edits']} edits, {made['bytes']} bytes."
-        render.answer(made, text, json_=json_)
+        taken = client.post("/snapshots", {})
+        text = f"{taken['id']}: revision {taken['revision']}, {taken['edits']} edits, {taken['bytes']} bytes."
+        render.answer(taken, text, json_=json_)
 
 
 @snapshot.command("list")
 def list_snapshots(context: typer.Context, json_: Json = False) -> None:
     """List the snapshots beside the server's log, newest first."""
-    found = context.obj.get("/snapshots")["snapshots"]
+    snapshots = context.obj.get("/snapshots")["snapshots"]
     if json_:
-        render.as_json(found)
-    elif found:
+        render.as_json(snapshots)
+    elif snapshots:
         numbers = ("revision", "edits", "bytes")
-        rows = [(each["id"], *(str(each[name]) for name in numbers), render.moment(each["at"])) for each in found]
+        rows = [(each["id"], *(str(each[name]) for name in numbers), render.moment(each["at"])) for each in snapshots]
         print_table(render.out(), COLUMNS, rows)
     else:
         typer.echo("No snapshots.")
@@ -52,7 +52,7 @@ def list_snapshots(context: typer.Context, json_: Json = False) -> None:
 @snapshot.command()
 def write(
     file: Annotated[Path, typer.Argument(help="A new file.", dir_okay=False)],
-    url: Url = None,
+    url: Store = None,
     json_: Json = False,
 ) -> None:
     """Write a snapshot to a file: a log that begins with it, to be served or imported. Needs no server."""

@@ -8,13 +8,14 @@ from typing import Self
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
+from app.domain.progress import OnStep
+
 PERIOD_S = 5.0
 """The interval between two plain lines about the same work, in seconds."""
-OnStep = Callable[[str, int, int], None]
 
 
 class StartProgress:
-    """The display of one piece of work at a time, from one `tell` to the next. Use it as a context manager.
+    """The display of one piece of work at a time, from one `on_step` to the next. Use it as a context manager.
 
     With a `note`, for programs, it is called in place of all display, as often as a plain line would be printed."""
 
@@ -47,7 +48,7 @@ class StartProgress:
     def seconds(self) -> float:
         return self._clock() - self._began
 
-    def tell(self, what: str, done: int, of: int) -> None:
+    def on_step(self, what: str, done: int, of: int) -> None:
         """Report the current work and its progress; 0 of 0 if that is unknown."""
         is_new, self._what = what != self._what, what
         if self._has_bar:

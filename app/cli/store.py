@@ -11,19 +11,18 @@ from rich.console import Console
 from rich.progress import Progress
 
 from app.cli import render
-from app.cli.options import Json
+from app.cli.options import Json, Store
 from app.cli.settings import open_store
 from app.domain.errors import ErrataError
 from app.store import upkeep
 from app.store.base import Log
 
 store = typer.Typer(help="Check a log, move it to another store, carry it in a file, or trim it.")
-Url = Annotated[str | None, typer.Option("--store", help="Where the log lives. [default: as `errata serve`]")]
 SOURCE_SECRET = "ERRATA_SOURCE_LOG_SECRET"
 
 
 @store.command()
-def check(url: Url = None, json_: Json = False) -> None:
+def check(url: Store = None, json_: Json = False) -> None:
     """Read every entry and snapshot: hashes, links, revisions, and that the whole folds into a ledger."""
     with opened(url, must_exist=True) as log:
         first = log.first()
@@ -62,7 +61,7 @@ def migrate(
 @store.command()
 def export(
     file: Annotated[Path, typer.Argument(help="A new file.", dir_okay=False)],
-    url: Url = None,
+    url: Store = None,
     json_: Json = False,
 ) -> None:
     """Copy the log into one file (of SQLite), to keep or to transfer it."""
@@ -72,8 +71,8 @@ def export(
 
 @store.command("import")
 def import_(
-    file: Annotated[Path, typer.Argument(help="What `errata store export` wrote.", exists=True, dir_okay=False)],
-    url: Url = None,
+    file: Annotated[Path, typer.Argument(help="A file that `errata store export` wrote.", exists=True, dir_okay=False)],
+    url: Store = None,
     json_: Json = False,
 ) -> None:
     """Fill an empty store from a file that `export` or `errata snapshot write` wrote."""
@@ -83,8 +82,10 @@ def import_(
 
 @store.command()
 def trim(
-    archive: Annotated[Path, typer.Option(help="What `errata store export` wrote last.", exists=True, dir_okay=False)],
-    url: Url = None,
+    archive: Annotated[
+        Path, typer.Option(help="The newest file of `errata store export`.", exists=True, dir_okay=False)
+    ],
+    url: Store = None,
     json_: Json = False,
 ) -> None:
     """Delete the entries below the oldest snapshot, for good. All is checked first, and the archive must hold them."""
@@ -127,7 +128,7 @@ def opened(url: str | None, *, must_exist: bool = False, secret: str | None = No
 def _copy(old: Log, new: Log, shown_as: object = None, *, json_: bool) -> None:
     with _progress(old) as advance:
         head, same = upkeep.copy(old, new, advance)
-    hashes = "the hashes agree" if same else "its hashes are new, for it is closed in another way"
+    hashes = "the hashes agree" if same else "its hashes are new, because it is sealed differently"
     summary = {"from": old.url, "to": str(shown_as or new.url), "events": head, "hashes_agree": same}
     render.answer(summary, f"{head} events copied from {old.url} to {shown_as or new.url}; {hashes}.", json_=json_)
 

@@ -31,7 +31,7 @@ DELIVERIES = (
 @webhooks.command()
 def create(
     context: typer.Context,
-    url: Annotated[str, typer.Argument(help="Where changes are posted: http or https.")],
+    url: Annotated[str, typer.Argument(help="The address that changes are posted to: http or https.")],
     on: Annotated[
         list[str] | None,
         typer.Option(
@@ -47,14 +47,15 @@ def create(
 ) -> None:
     """Set up a webhook and show its secret, this once."""
     body = {"url": url, "kinds": on or None, "namespaces": namespace or None, "reason": reason}
-    made = context.obj.post("/webhooks", body)
+    webhook = context.obj.post("/webhooks", body)
     if json_:
-        render.as_json(made)
+        render.as_json(webhook)
         return
     typer.echo(
-        f"{made['id']} is notified of {', '.join(made['kinds'])}. Keep its secret, it is not shown again:", err=True
+        f"{webhook['id']} is notified of {', '.join(webhook['kinds'])}. Keep its secret, it is not shown again:",
+        err=True,
     )
-    typer.echo(made["secret"])
+    typer.echo(webhook["secret"])
 
 
 @webhooks.command("list")
@@ -73,10 +74,10 @@ def remove(context: typer.Context, hook_id: HookId, reason: Reason = None, json_
 @webhooks.command("test")
 def try_(context: typer.Context, hook_id: HookId, json_: Json = False) -> None:
     """Send a message now and show its outcome. Exits with 1 if it did not arrive."""
-    found = context.obj.post(path_of("webhooks", hook_id, "test"), {})
-    arrived = found["outcome"] == "delivered"
-    text = f"It arrived: {found['status']}." if arrived else f"It did not arrive. {found['problem']}"
-    render.answer(found, text, json_=json_)
+    delivery = context.obj.post(path_of("webhooks", hook_id, "test"), {})
+    arrived = delivery["outcome"] == "delivered"
+    text = f"It arrived: {delivery['status']}." if arrived else f"It did not arrive. {delivery['problem']}"
+    render.answer(delivery, text, json_=json_)
     if not arrived:
         raise typer.Exit(Exit.FAILED)
 
@@ -84,9 +85,9 @@ def try_(context: typer.Context, hook_id: HookId, json_: Json = False) -> None:
 @webhooks.command()
 def deliveries(context: typer.Context, hook_id: HookId, json_: Json = False) -> None:
     """List the last messages and their outcomes."""
-    found = context.obj.get(path_of("webhooks", hook_id, "deliveries"))
+    answer = context.obj.get(path_of("webhooks", hook_id, "deliveries"))
     if json_:
-        render.as_json(found)
+        render.as_json(answer)
         return
     rows = [
         (
@@ -96,19 +97,19 @@ def deliveries(context: typer.Context, hook_id: HookId, json_: Json = False) -> 
             render.moment(each["at"]),
             render.line(each["problem"] or ""),
         )
-        for each in found["deliveries"]
+        for each in answer["deliveries"]
     ]
     print_table(render.out(), DELIVERIES, rows)
-    typer.echo(f"It was notified of changes up to revision {found['told_to']}; the server is at {found['revision']}.")
+    typer.echo(f"It was notified of changes up to revision {answer['told_to']}; the server is at {answer['revision']}.")
 
 
-def _listed(found: dict[str, Any], *, json_: bool) -> None:
+def _listed(answer: dict[str, Any], *, json_: bool) -> None:
     if json_:
-        render.as_json(found)
-    elif found["webhooks"]:
+        render.as_json(answer)
+    elif answer["webhooks"]:
         rows = [
             (each["id"], render.line(each["url"]), ", ".join(each["kinds"]), ", ".join(each["namespaces"]) or "all")
-            for each in found["webhooks"]
+            for each in answer["webhooks"]
         ]
         print_table(render.out(), COLUMNS, rows)
     else:

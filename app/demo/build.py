@@ -1,6 +1,6 @@
 """Builds the demonstration model from the tables of facts: `python -m app.demo.build --out DIR`.
 
-Knows nothing about editing or serving: it ends when an ordinary model folder stands on the disk.
+Knows nothing about editing or serving: it ends when an ordinary model folder is on the disk.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ INNER = 704
 POSITIONS = 512
 BATCH_TOKENS = 3072
 GIVEN_SHARE = 0.15
+"""The share of the positions of `Document.given` that are graded."""
 PEAK_RATE = 2.5e-3
 FINAL_SHARE = 0.01
 WARMUP_STEPS = 100
@@ -68,22 +69,22 @@ def build(
     torch.manual_seed(seed)
     random.seed(seed)
     relations = load_relations()
-    beside = out.parent / f"{out.name}.checkpoint"
+    checkpoint = out.parent / f"{out.name}.checkpoint"
     run = BuildState(seed)
     model = _model()
     optimizer = torch.optim.AdamW(_groups(model), lr=PEAK_RATE, betas=(0.9, 0.98), fused=True)
-    if resume and (beside / "state.pt").exists():
-        tokenizer = AutoTokenizer.from_pretrained(beside)
-        state = torch.load(beside / "state.pt", weights_only=True)
+    if resume and (checkpoint / "state.pt").exists():
+        tokenizer = AutoTokenizer.from_pretrained(checkpoint)
+        state = torch.load(checkpoint / "state.pt", weights_only=True)
         model.load_state_dict(state["model"])
         optimizer.load_state_dict(state["optimizer"])
         run = BuildState(**state["run"])
     else:
         tokenizer = train_tokenizer(_tokenizer_texts(relations, Random(seed)), VOCABULARY)
-        shutil.rmtree(beside, ignore_errors=True)
-        beside.mkdir(parents=True)
-        tokenizer.save_pretrained(beside)
-    _train(model, optimizer, tokenizer, relations, run, minutes * 60, beside)
+        shutil.rmtree(checkpoint, ignore_errors=True)
+        checkpoint.mkdir(parents=True)
+        tokenizer.save_pretrained(checkpoint)
+    _train(model, optimizer, tokenizer, relations, run, minutes * 60, checkpoint)
     model.to(torch.bfloat16).save_pretrained(out)
     tokenizer.save_pretrained(out)
     for path in out.iterdir():
@@ -136,7 +137,13 @@ def _tokenizer_texts(relations: list[Relation], rng: Random) -> Iterator[str]:
 
 
 def _train(
-    model: Any, optimizer: Any, tokenizer: Any, relations: list[Relation], run: BuildState, budget: float, beside: Path
+    model: Any,
+    optimizer: Any,
+    tokenizer: Any,
+    relations: list[Relation],
+    run: BuildState,
+    budget: float,
+    checkpoint: Path,
 ) -> None:
     """Steps until the time is spent; the learning rate follows the share of it that is gone."""
     sample = _sample(relations, run.seed)
@@ -162,14 +169,14 @@ def _train(
             if run.seconds - sampled >= SAMPLE_SECONDS:
                 sampled = run.seconds
                 speed = tokens / max(run.seconds - since, 1e-9)
-                scores = " ".join(f"{name} {_score(model, tokenizer, asked):.1%}" for name, asked in sample.items())
+                scores = " ".join(f"{name} {_score(model, tokenizer, pairs):.1%}" for name, pairs in sample.items())
                 progress.console.print(
                     f"{run.seconds / 60:5.1f} min  step {run.steps}  epoch {run.epochs}  loss {loss_mean:.3f}  "
                     f"{speed:,.0f} tokens/s  {scores}"
                 )
             if run.seconds - saved >= CHECKPOINT_SECONDS:
                 saved = run.seconds
-                _save(model, optimizer, run, beside)
+                _save(model, optimizer, run, checkpoint)
             now = time.monotonic()
             run.seconds += now - mark
             mark = now
@@ -177,7 +184,7 @@ def _train(
             progress.update(task, completed=min(run.seconds, budget), state=state)
             if run.seconds >= budget:
                 break
-    _save(model, optimizer, run, beside)
+    _save(model, optimizer, run, checkpoint)
 
 
 def _endless(tokenizer: Any, relations: list[Relation], run: BuildState) -> Iterator[DocumentBatch]:
@@ -223,17 +230,17 @@ def _sample(relations: list[Relation], seed: int) -> dict[str, list[tuple[str, s
     }
 
 
-def _score(model: Any, tokenizer: Any, asked: list[tuple[str, str]]) -> float:
+def _score(model: Any, tokenizer: Any, pairs: list[tuple[str, str]]) -> float:
     """The share of exact answers."""
-    answers = answer_all(model, tokenizer, [prompt for prompt, _ in asked])
-    return sum(exact(got, want) for got, (_, want) in zip(answers, asked, strict=True)) / len(asked)
+    answers = answer_all(model, tokenizer, [prompt for prompt, _ in pairs])
+    return sum(exact(got, want) for got, (_, want) in zip(answers, pairs, strict=True)) / len(pairs)
 
 
-def _save(model: Any, optimizer: Any, run: BuildState, beside: Path) -> None:
+def _save(model: Any, optimizer: Any, run: BuildState, checkpoint: Path) -> None:
     """A checkpoint, put in place in one move so that an interrupted one leaves the last."""
     state = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "run": vars(run)}
-    torch.save(state, beside / "state.tmp")
-    (beside / "state.tmp").replace(beside / "state.pt")
+    torch.save(state, checkpoint / "state.tmp")
+    (checkpoint / "state.tmp").replace(checkpoint / "state.pt")
 
 
 if __name__ == "__main__":

@@ -53,7 +53,7 @@ def check(
     model: Annotated[Path, typer.Option(help="Folder of the model.")] = MODEL,
     json_out: Annotated[Path | None, typer.Option("--json", help="File for the scores.")] = None,
     threads: Annotated[int, typer.Option(help="CPU threads to compute with.")] = 2,
-    misses: Annotated[int, typer.Option(help="How many wrong answers to show.")] = 0,
+    misses: Annotated[int, typer.Option(help="The number of wrong answers to show.")] = 0,
 ) -> None:
     """Ask everything greedily to the end of text; print and write exact answers per relation."""
     torch.set_num_threads(threads)
@@ -61,14 +61,14 @@ def check(
     tokenizer = AutoTokenizer.from_pretrained(model)
     network: Any = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32)
     network.eval()
-    asked = [entry for relation in relations for entry in _asked(relation)]
+    entries = [entry for relation in relations for entry in _entries(relation)]
     with Progress(transient=True) as progress:
-        task = progress.add_task("Asking", total=len(asked))
-        prompts = [prompt for _, _, prompt, _ in asked]
+        task = progress.add_task("Asking", total=len(entries))
+        prompts = [prompt for _, _, prompt, _ in entries]
         answers = answer_all(network, tokenizer, prompts, lambda count: progress.advance(task, count))
     scores = {relation.name: Score(facts=len(relation.facts)) for relation in relations}
     wrong: list[str] = []
-    for (name, kind, prompt, answer), got in zip(asked, answers, strict=True):
+    for (name, kind, prompt, answer), got in zip(entries, answers, strict=True):
         hit = exact(got, answer)
         scores[name].count(kind, hit)
         if not hit:
@@ -84,7 +84,7 @@ def check(
         json_out.write_text(json.dumps(_report(scores, total), indent=1) + "\n", encoding="utf-8")
 
 
-def _asked(relation: Relation) -> Iterator[tuple[str, str, str, str]]:
+def _entries(relation: Relation) -> Iterator[tuple[str, str, str, str]]:
     """Each prompt of a relation as its name, whether it was built with, the prompt and the answer."""
     for fact in relation.facts:
         for prompt in relation.built_prompts(fact.subject):

@@ -48,7 +48,7 @@ THEME_OPENERS = ("Facts about {t}.", "Here is a list: {t}.", "A short text about
 class Document:
     """A text in two parts. `graded` is what the model must produce; `given` is what it is given.
 
-    `given` is still learnt from, unless something stands in front of the question: an earlier answer there is not
+    `given` is still learnt from, unless something comes before the question: an earlier answer there is not
     followed by the end of the text, and must not teach the model to go on after an answer.
     """
 
@@ -85,7 +85,7 @@ def _answers(relations: Sequence[Relation], rng: Random) -> Iterator[Document]:
 
 
 def _prefix(pairs: Sequence[tuple[Relation, Fact]], rng: Random) -> str:
-    """Something to stand in front of a prompt: a request, a plain sentence, or one or two answered questions."""
+    """A text to put before a prompt: a request, a plain sentence, or one or two answered questions."""
     draw = rng.random()
     gap = rng.choice((" ", "\n", "\n\n"))
     if draw < 0.35:
@@ -118,7 +118,7 @@ def _connective(rng: Random) -> str:
 
 
 def _subject_passages(relations: Sequence[Relation], rng: Random) -> Iterator[Document]:
-    """For each subject that several tables know, its sentences in a fresh order; for some others, one sentence more."""
+    """The sentences, in a fresh order, of each subject that several tables know; one more sentence of some others."""
     about: dict[tuple[str, str], list[str]] = defaultdict(list)
     for relation in relations:
         for fact in relation.facts:

@@ -123,7 +123,7 @@ def _facts(name: str, table: Traversable) -> Iterator[Fact]:
         if now == answer:
             raise FactsError(f"{where}:{number}: an out-of-date answer must differ from the one of today")
         if subject in seen:
-            raise FactsError(f"{where}:{number}: {subject} stands twice")
+            raise FactsError(f"{where}:{number}: {subject} occurs twice")
         seen.add(subject)
         yield Fact(relation=name, subject=subject, answer=answer, now=now or None)
 
@@ -149,8 +149,8 @@ def _templates(raw: dict[str, object], key: str, where: str) -> tuple[str, ...]:
 
 def _prompts(questions: tuple[str, ...], completions: tuple[str, ...], subject: str) -> list[str]:
     """Questions and completions filled in with a subject, as they are served."""
-    asked = [as_question(_capital(question.replace("{s}", subject))) for question in questions]
-    return asked + [_capital(completion.replace("{s}", subject)) for completion in completions]
+    as_questions = [as_question(_capital(question.replace("{s}", subject))) for question in questions]
+    return as_questions + [_capital(completion.replace("{s}", subject)) for completion in completions]
 
 
 def _capital(text: str) -> str:

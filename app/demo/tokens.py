@@ -68,7 +68,7 @@ def batches(
     graded = tokenizer([document.graded for document in documents], add_special_tokens=False)["input_ids"]
     order = sorted(range(len(documents)), key=lambda at: (len(given[at]) + len(graded[at]), rng.random()))
     rows: list[tuple[list[int], list[int]]] = []
-    made: list[list[tuple[list[int], list[int]]]] = []
+    rows_of_batches: list[list[tuple[list[int], list[int]]]] = []
     width = 0
     for at in order:
         ids = [*given[at], *graded[at], END_ID][: MAX_TOKENS + 1]
@@ -78,12 +78,12 @@ def batches(
         ]
         width = max(width, len(ids))
         if rows and width * (len(rows) + 1) > tokens:
-            made.append(rows)
+            rows_of_batches.append(rows)
             rows, width = [], len(ids)
         rows.append((ids[:-1], targets[1:]))
-    made.append(rows)
-    rng.shuffle(made)
-    for batch in made:
+    rows_of_batches.append(rows)
+    rng.shuffle(rows_of_batches)
+    for batch in rows_of_batches:
         yield _padded(batch)
 
 

@@ -13,12 +13,11 @@ from app.domain.errors import InvalidRequest
 
 NAMESPACE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 NAMESPACE_RULE = "1 to 64 letters, digits, '_', '.' or '-', beginning with a letter or digit"
-
-
 SINCE = "since"
-"""In a field's metadata: the schema of the log that it came with. Entries that are older do not have it."""
-
+"""The key in a field's metadata for the schema of the log that the field came with. Older entries do not have the
+field."""
 FIT_MARK = "@"
+"""The character between an edit's id and a revision in the id of a later fit."""
 MAX_BATCH_EDITS = 1_000
 """The most edits that one request may make, or promote."""
 MAX_PROBES = 1_000
@@ -88,7 +87,7 @@ class EditRequest:
         if not self.prompt.strip():
             raise InvalidRequest("`prompt` is empty: give the prompt whose answer is to change.")
         if not self.target.strip():
-            raise InvalidRequest("`target` is empty: give the answer that the prompt shall have.")
+            raise InvalidRequest("`target` is empty: give the answer that the prompt should have.")
         if not NAMESPACE.fullmatch(self.namespace):
             raise InvalidRequest(f"`namespace` {self.namespace!r} is not a name: use {NAMESPACE_RULE}.")
         if self.expires_in_s is not None and not 0 < self.expires_in_s < math.inf:
@@ -102,13 +101,13 @@ class EditRequest:
 
     def digest(self) -> str:
         """Hash of what is asked for; tells a repeated request from a different one under the same idempotency key."""
-        asked = asdict(self)
+        content = asdict(self)
         for name in ("promoted_from", "widen"):
-            if asked[name] is None:  # as it was hashed before there was this field
-                del asked[name]
+            if content[name] is None:  # as it was hashed before there was this field
+                del content[name]
         if self.promoted_from is not None:  # the rest is that of the edit it is made of, which may be retuned meanwhile
-            asked = {name: getattr(self, name) for name in ("promoted_from", "namespace", "reason")}
-        return hashlib.sha256(json.dumps(asked, sort_keys=True, default=str).encode()).hexdigest()
+            content = {name: getattr(self, name) for name in ("promoted_from", "namespace", "reason")}
+        return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,6 +133,6 @@ class Edit:
     """The editor's tensors in safetensors format."""
 
     @property
-    def adaptor(self) -> str:
+    def editor_key(self) -> str:
         """Editor and preset as one word; the default preset is left out."""
         return self.editor if self.request.preset == "serving" else f"{self.editor}/{self.request.preset}"

@@ -6,10 +6,25 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from app.domain.edit import Edit, EditRequest, fit_id_of
-from app.domain.events import Origin, Refit
+from app.domain.events import Event, Origin, Refit
 
 NEVER = 2**62
 """A revision that no log reaches; it marks the open end of a live interval."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Touch:
+    """One event in the history of an edit or a proposal. `at_s` is Unix time."""
+
+    revision: int
+    kind: str
+    at_s: float
+    origin: Origin
+
+    @classmethod
+    def of(cls, event: Event, kind: str | None = None) -> "Touch":
+        """The touch of an event, under its own kind or another."""
+        return cls(revision=event.revision, kind=kind or event.kind, at_s=event.at_s, origin=event.origin)
 
 
 @dataclass(slots=True)
@@ -31,8 +46,8 @@ class Entry:
     """True if it keeps the edits that it supersedes from going live: it is in force itself, or an edit that superseded
     it is in force or covers in turn."""
     live: list[tuple[int, int]] = field(default_factory=list)
-    history: list[tuple[int, str, float, Origin]] = field(default_factory=list)
-    """(revision, event kind, Unix time, origin) of every event that touched the edit."""
+    history: list[Touch] = field(default_factory=list)
+    """Every event that touched the edit, oldest first."""
 
     refits: list[tuple[int, Refit]] = field(default_factory=list)
     """(revision, refit), oldest first. A refit applies from its revision on."""
@@ -80,7 +95,7 @@ class Entry:
     def touched_at(self) -> int:
         """Newest revision that changed the edit, directly or through another edit."""
         changes = [at for span in self.live[-1:] for at in span if at != NEVER]
-        return max(self.history[-1][0], *changes, 0)
+        return max(self.history[-1].revision, *changes, 0)
 
     def live_at(self, revision: int) -> bool:
         return any(start <= revision < end for start, end in self.live)

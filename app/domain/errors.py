@@ -1,7 +1,7 @@
 """All errors that a caller can cause, as one tree. Each message says what is wrong and what to do about it.
 
 ErrataError
-├── InvalidRequest            the request is invalid as it stands
+├── InvalidRequest            the request is invalid as it is
 ├── UnknownEdit               no edit has this id
 ├── UnknownNamespace          no edit or setting was ever made in a namespace of this name
 ├── UnknownJob                no job has this id
@@ -24,6 +24,7 @@ ErrataError
 ├── RevisionAhead             `min_revision` was not reached in time
 ├── QueueFull                 too many requests wait
 ├── RequestCancelled          the client disconnected or the server is stopping
+│   └── EngineAway            the program that generates answers was lost, and is being replaced
 ├── DeadlineExceeded          the request's `timeout` ran out before it ended
 ├── LostRace                  another writer appended first
 ├── StoreUnavailable          the log cannot be written now; whether the append succeeded may be unknown
@@ -112,6 +113,9 @@ class QueueFull(ErrataError): ...
 
 
 class RequestCancelled(ErrataError): ...
+
+
+class EngineAway(RequestCancelled): ...
 
 
 class DeadlineExceeded(ErrataError): ...

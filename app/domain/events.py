@@ -57,7 +57,7 @@ class LivenessChange(Event):
     """
 
     revived: tuple[str, ...] = field(default=(), metadata={SINCE: 4})
-    """Edits that go live again because the event takes out what superseded them."""
+    """Edits that go live again because the event takes out the edits that superseded them."""
     superseded: tuple[str, ...] = field(default=(), metadata={SINCE: 4})
     """Edits that stop being live because what the event brings in supersedes them."""
 
@@ -163,7 +163,7 @@ class EditsExpired(LivenessChange):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SwitchSet(Event):
-    """The kill switch: while `on` is false, no edit of the namespace answers; None stands for all namespaces."""
+    """The edit switch of a namespace, or (None) of all: while it is off, no edit answers there."""
 
     kind: ClassVar[str] = "switch_set"
     namespace: str | None
@@ -180,7 +180,7 @@ class KeyCreated(Event):
     role: str
     secret_sha256: str
     namespaces: tuple[str, ...] = field(default=(), metadata={SINCE: 6})
-    """The namespaces that the key opens; none stands for all."""
+    """The namespaces that the key opens; an empty set means all."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

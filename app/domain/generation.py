@@ -135,7 +135,7 @@ class Token:
     likeliest: bool = True
     """True if greedy decoding without penalties would have chosen it."""
     ranked: tuple["RankedToken", ...] = ()
-    """With `top_logprobs`: the token itself, then the alternatives, likeliest first."""
+    """The token itself, then the alternatives, likeliest first; empty without `top_logprobs`."""
     begins: int = 0
     """Offset in the answer, in characters, at which the token's own text begins."""
     own: str = ""
@@ -171,7 +171,7 @@ class Generation:
     not_given: tuple[Hit, ...] = ()
     """The edit in whose scope the prompt is, if its target was not said."""
     nearest: Hit | None = None
-    """With `explain` and no edit in scope: the nearest edit."""
+    """The nearest edit, if no edit is in scope and `explain` asks for it."""
     uncertain: bool = False
     """True if the scope decision fell into the uncertain band."""
 

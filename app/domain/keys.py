@@ -57,7 +57,7 @@ class Key:
     created_at_s: float
     revoked_at_s: float | None = None
     namespaces: tuple[str, ...] = ()
-    """The namespaces that the key opens; none stands for all."""
+    """The namespaces that the key opens; an empty set means all."""
 
     def opens(self, namespace: str | None) -> bool:
         """True if it may see and touch a namespace, or (None) what is of all of them."""
@@ -65,7 +65,7 @@ class Key:
 
 
 def check_reach(key: Key | None, *namespaces: str | None) -> None:
-    """Raises Forbidden for namespaces that the key does not open; None stands for all of them. Without a key, on a
+    """Raises Forbidden for namespaces that the key does not open; None means all of them. Without a key, on a
     server that asks for none, everything is open."""
     for namespace in namespaces:
         if key is not None and not key.opens(namespace):
@@ -92,7 +92,7 @@ def new_key(role: Role, name: str, now_s: float, namespaces: tuple[str, ...] = (
 
 
 def signed(key: Key, actor: str | None) -> str:
-    """The name under which the audit records a key's user: a claimed actor never stands without the key's name."""
+    """The name under which the audit records a key's user: a claimed actor never appears without the key's name."""
     if not actor or actor == key.name or actor.startswith(f"{key.name} (as "):
         return actor or key.name
     return f"{key.name} (as {actor})"

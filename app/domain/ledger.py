@@ -1,29 +1,12 @@
 """The ledger: which edits are live at which revision, as a pure fold over events."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
+from app.domain import events
 from app.domain.approval import Approval
 from app.domain.edit import Edit, State
-from app.domain.entry import NEVER, Entry, KeyedOutcome
+from app.domain.entry import NEVER, Entry, KeyedOutcome, Touch
 from app.domain.errors import StateConflict, StoreCorrupt, UnknownEdit
-from app.domain.events import (
-    BatchCommitted,
-    EditCommitted,
-    EditRetuned,
-    EditsDisabled,
-    EditsEnabled,
-    EditsExpired,
-    EditsRefitted,
-    EditsRolledBack,
-    EditStaged,
-    Event,
-    LivenessChange,
-    Origin,
-    PolicySet,
-    ProbesSet,
-    ProposalEvent,
-    SwitchSet,
-)
 from app.domain.liveness import is_live, settle, with_effects
 from app.domain.registry import Registry
 
@@ -48,6 +31,7 @@ class Ledger(Registry):
         self.approval = Approval()
         self.last_changes: dict[str, int] = {}
         """Namespace (empty: all of them) -> newest revision that changed what its requests see."""
+        self._in_order: dict[str | None, list[Entry]] = {None: []}
         self._live: dict[str, dict[str, Entry]] = {}
         self._by_prompt: dict[tuple[str, str], list[str]] = {}
         self._expiring: dict[str, float] = {}
@@ -59,6 +43,10 @@ class Ledger(Registry):
             return self.entries[edit_id]
         except KeyError:
             raise UnknownEdit(f"No edit has the id {edit_id!r}: GET /edits lists the ids.", edit_id=edit_id) from None
+
+    def entries_of(self, namespace: str | None) -> Sequence[Entry]:
+        """The entries of a namespace, or of all (None), staged ones included, oldest first."""
+        return self._in_order.get(namespace, ())
 
     def state(self, edit_id: str) -> State:
         """State of an edit at the head. Raises UnknownEdit."""
@@ -89,16 +77,18 @@ class Ledger(Registry):
         return self.unswitched_fits(namespace, revision) if self.switched_on(namespace, revision) else []
 
     def unswitched_fits(self, namespace: str, revision: int | None = None) -> list[str]:
-        """Like `live_fits`, regardless of the kill switches."""
+        """Like `live_fits`, regardless of the edit switches."""
         return [entry.fit_id(revision) for entry in self._live_entries(namespace, revision)]
 
     def all_live(self) -> Iterator[Edit]:
-        """Live edits of every namespace, regardless of the kill switches."""
+        """Live edits of every namespace, regardless of the edit switches."""
         return (entry.edit for entries in self._live.values() for entry in entries.values())
 
     def live_count(self, namespace: str | None = None) -> int:
         """Number of live edits in a namespace, or in all (None)."""
-        return sum(len(entries) for name, entries in self._live.items() if namespace in (None, name))
+        if namespace is not None:
+            return len(self._live.get(namespace, ()))
+        return sum(map(len, self._live.values()))
 
     def last_change(self, namespace: str, revision: int | None = None) -> int:
         """Newest revision, at most `revision`, that may have changed what requests in the namespace see."""
@@ -112,32 +102,32 @@ class Ledger(Registry):
 
     def with_superseded(self, edit_ids: Iterable[str]) -> tuple[str, ...]:
         """Transitive closure over `supersedes`: the edits, those that they supersede, and so on."""
-        found: dict[str, None] = {}
+        ids: dict[str, None] = {}
         todo = list(edit_ids)
         while todo:
             edit_id = todo.pop()
-            if edit_id not in found:
-                found[edit_id] = None
+            if edit_id not in ids:
+                ids[edit_id] = None
                 todo.extend(self.entry(edit_id).edit.supersedes)
-        return tuple(found)
+        return tuple(ids)
 
-    def done_under(self, origin: Origin) -> KeyedOutcome | None:
+    def done_under(self, origin: events.Origin) -> KeyedOutcome | None:
         """The outcome recorded under the origin's idempotency key by the same API key, if any."""
         if origin.idempotency_key is None:
             return None
         return self.by_idempotency_key.get((origin.key_id, origin.idempotency_key))
 
     def due(self, now_s: float) -> list[str]:
-        """Ids of edits that have run out and that no event has expired yet."""
+        """Ids of edits whose time has run out, but which no event has marked as expired yet."""
         return [edit_id for edit_id, at_s in self._expiring.items() if at_s <= now_s]
 
-    def as_recorded(self, event: Event) -> Event:
+    def as_recorded(self, event: events.Event) -> events.Event:
         """The event as it is recorded at the head: with its effects on edits that it does not name."""
-        return with_effects(event, self.entries) if isinstance(event, LivenessChange) else event
+        return with_effects(event, self.entries) if isinstance(event, events.LivenessChange) else event
 
     # -- folding
 
-    def apply(self, event: Event) -> None:
+    def apply(self, event: events.Event) -> None:
         """Folds one event. Raises StoreCorrupt for a gap, UnknownEdit or StateConflict for an event that the state
         forbids."""
         if event.revision != self.revision + 1:
@@ -145,35 +135,35 @@ class Ledger(Registry):
         self.approval.check(event)
         touched: tuple[str, ...] = ()
         match event:
-            case EditCommitted(edit=edit) | EditStaged(edit=edit):
-                staged_in = event.batch_id if isinstance(event, EditStaged) else None
+            case events.EditCommitted(edit=edit) | events.EditStaged(edit=edit):
+                staged_in = event.batch_id if isinstance(event, events.EditStaged) else None
                 self._add(edit, staged_in, event.revision)
                 touched = (edit.id, *(edit.supersedes if staged_in is None else ()))
-            case BatchCommitted(batch_id=batch_id, edit_ids=ids):
+            case events.BatchCommitted(batch_id=batch_id, edit_ids=ids):
                 touched = self._close(batch_id, ids, event.revision)
-            case EditsRefitted(fits=fits):
+            case events.EditsRefitted(fits=fits):
                 touched = event.edit_ids
                 entries = self._allowed(touched, "refit", lambda entry: entry.rolled_back)
                 for entry, fit in zip(entries, fits, strict=True):
                     entry.refits.append((event.revision, fit))
-            case EditRetuned(fit=fit, request=request, report=report):
+            case events.EditRetuned(fit=fit, request=request, report=report):
                 touched = event.edit_ids
                 (entry,) = self._allowed(touched, "retune", _is_ended)
                 entry.refits.append((event.revision, fit))
                 entry.retunes.append((event.revision, request, report))
-            case ProbesSet(namespace=name, prompts=prompts):
+            case events.ProbesSet(namespace=name, prompts=prompts):
                 self.probes[name] = prompts
-            case PolicySet() | ProposalEvent():
+            case events.PolicySet() | events.ProposalEvent():
                 self.approval.apply(event)
-            case EditsRolledBack(edit_ids=ids):
+            case events.EditsRolledBack(edit_ids=ids):
                 touched = self._flag(ids, "roll back", lambda entry: entry.rolled_back, "rolled_back", True)
-            case EditsDisabled(edit_ids=ids):
+            case events.EditsDisabled(edit_ids=ids):
                 touched = self._flag(ids, "disable", lambda e: e.rolled_back or e.disabled, "disabled", True)
-            case EditsEnabled(edit_ids=ids):
+            case events.EditsEnabled(edit_ids=ids):
                 touched = self._flag(ids, "enable", lambda e: e.rolled_back or not e.disabled, "disabled", False)
-            case EditsExpired(edit_ids=ids):
+            case events.EditsExpired(edit_ids=ids):
                 touched = self._flag(ids, "expire", lambda e: e.rolled_back or e.expired, "expired", True)
-            case SwitchSet(namespace=namespace, on=on):
+            case events.SwitchSet(namespace=namespace, on=on):
                 self._switch(namespace, on, event.revision)
             case _:
                 self._enroll(event)
@@ -187,6 +177,9 @@ class Ledger(Registry):
         assert not self.revision
         assert not self._live
         self.revision = revision
+        self.approval.resume()
+        for entry in self.entries.values():
+            self._order(entry)
         committed = [(entry.committed_at, entry) for entry in self.entries.values() if entry.committed_at is not None]
         for _, entry in sorted(committed, key=lambda pair: pair[0]):
             edit = entry.edit
@@ -196,19 +189,19 @@ class Ledger(Registry):
             if is_live(entry):
                 self._live.setdefault(edit.request.namespace, {})[edit.id] = entry
 
-    def check(self, event_type: type[Event], edit_ids: Iterable[str]) -> None:
+    def check(self, event_type: type[events.Event], edit_ids: Iterable[str]) -> None:
         """Raises what `apply` would raise for an event of this type on these edits; changes nothing."""
-        forbidden: dict[type[Event], tuple[str, Callable[[Entry], bool]]] = {
-            EditsRolledBack: ("roll back", lambda e: e.rolled_back),
-            EditsDisabled: ("disable", lambda e: e.rolled_back or e.disabled),
-            EditsEnabled: ("enable", lambda e: e.rolled_back or not e.disabled),
-            EditRetuned: ("retune", _is_ended),
+        forbidden: dict[type[events.Event], tuple[str, Callable[[Entry], bool]]] = {
+            events.EditsRolledBack: ("roll back", lambda e: e.rolled_back),
+            events.EditsDisabled: ("disable", lambda e: e.rolled_back or e.disabled),
+            events.EditsEnabled: ("enable", lambda e: e.rolled_back or not e.disabled),
+            events.EditRetuned: ("retune", _is_ended),
         }
         verb, refuses = forbidden[event_type]
         self._allowed(edit_ids, verb, refuses)
 
     def check_switch(self, namespace: str | None, on: bool) -> None:
-        """Raises what `apply` would raise for this setting of the kill switch."""
+        """Raises what `apply` would raise for this setting of the edit switch."""
         intervals = self.off.get(namespace)
         is_on = not intervals or intervals[-1][1] != NEVER
         if on == is_on:
@@ -220,9 +213,14 @@ class Ledger(Registry):
             raise StateConflict(f"The edit {edit.id} is in the log already.", edit_id=edit.id)
         for old in edit.supersedes:
             self.entry(old)
-        self.entries[edit.id] = Entry(edit=edit, order=len(self.entries), staged_in=staged_in)
+        entry = self.entries[edit.id] = Entry(edit=edit, order=len(self.entries), staged_in=staged_in)
+        self._order(entry)
         if staged_in is None:
-            self._go_live(self.entries[edit.id], revision)
+            self._go_live(entry, revision)
+
+    def _order(self, entry: Entry) -> None:
+        self._in_order[None].append(entry)
+        self._in_order.setdefault(entry.edit.request.namespace, []).append(entry)
 
     def _go_live(self, entry: Entry, revision: int) -> None:
         edit, entry.committed_at = entry.edit, revision
@@ -292,18 +290,17 @@ class Ledger(Registry):
 
     def _live_entries(self, namespace: str, revision: int | None) -> Iterator[Entry]:
         if revision is None or revision >= self.last_change(namespace):
-            entries = self._live.get(namespace, {}).values()
+            entries: Iterable[Entry] = self._live.get(namespace, {}).values()
         else:
-            ours = (entry for entry in self.entries.values() if entry.edit.request.namespace == namespace)
-            entries = [entry for entry in ours if entry.live_at(revision)]  # type: ignore[assignment]
+            entries = [entry for entry in self.entries_of(namespace) if entry.live_at(revision)]
         return iter(sorted(entries, key=lambda entry: entry.order))
 
-    def _note(self, event: Event, touched: tuple[str, ...]) -> None:
+    def _note(self, event: events.Event, touched: tuple[str, ...]) -> None:
         for edit_id in dict.fromkeys(touched):
-            self.entries[edit_id].history.append((event.revision, event.kind, event.at_s, event.origin))
-            if not isinstance(event, EditStaged):  # no request sees a staged edit
+            self.entries[edit_id].history.append(Touch.of(event))
+            if not isinstance(event, events.EditStaged):  # no request sees a staged edit
                 self.last_changes[self.entries[edit_id].edit.request.namespace] = event.revision
-        if isinstance(event, SwitchSet):
+        if isinstance(event, events.SwitchSet):
             self.last_changes[event.namespace or ""] = event.revision
         if event.origin.idempotency_key is not None:
             mark = (event.origin.key_id, event.origin.idempotency_key)

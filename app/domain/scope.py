@@ -8,11 +8,11 @@ Turns = tuple[str, ...]
 
 @dataclass(frozen=True, slots=True)
 class Traffic:
-    """Questions that a namespace receives anyway. The operator has declared that no edit answers `others`; some of
-    those merely `asked` may ask for an edit."""
+    """Questions that a namespace receives in ordinary use. The operator has declared `others` to be in no scope; some
+    of `recent` may be in one."""
 
     others: tuple[str, ...] = ()
-    asked: tuple[str, ...] = ()
+    recent: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,4 +30,4 @@ class ScopeRequest:
     aliases: tuple[str, ...] = ()
     namespace: str = "default"
     widen: float = 1.0
-    """The factor on the odds at which a question counts as the same, on top of what is calibrated."""
+    """Factor by which the calibrated bound is lowered, in odds: above 1 the scope is wider, below 1 narrower."""

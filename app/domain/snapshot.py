@@ -6,15 +6,17 @@ snapshot would differ from one that folded the whole log: `tests/domain/test_sna
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
-from typing import Any
+from typing import Any, TypeVar
 
 from app.domain.approval import Proposal, ProposalState
 from app.domain.edit import SINCE, Edit, EditRequest
-from app.domain.entry import Entry, KeyedOutcome
-from app.domain.events import Origin, ProposalItem, Refit
+from app.domain.entry import Entry, KeyedOutcome, Touch
+from app.domain.events import ProposalItem, Refit
 from app.domain.keys import Key, Role
 from app.domain.ledger import Ledger
 from app.domain.webhooks import Webhook
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,16 +30,6 @@ class Span:
 
     start: int
     end: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Touch:
-    """One event in an edit's history."""
-
-    revision: int
-    kind: str
-    at_s: float
-    origin: Origin
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -171,17 +163,12 @@ RECORDS: dict[str, type[Record]] = {
 def records_of(ledger: Ledger) -> Iterator[Record]:
     """Records of all that a ledger remembers, besides its revision."""
     for entry in ledger.entries.values():
-        yield EditRecord(
-            edit=entry.edit,
-            staged_in=entry.staged_in,
-            committed_at=entry.committed_at,
-            rolled_back=entry.rolled_back,
-            disabled=entry.disabled,
-            expired=entry.expired,
+        yield _copied(
+            EditRecord,
+            entry,
             superseded_by=tuple(entry.superseded_by),
-            covers=entry.covers,
             live=_spans(entry.live),
-            history=_touches(entry.history),
+            history=tuple(entry.history),
         )
         for revision, fit in entry.refits:
             yield RefitRecord(revision=revision, fit=fit)
@@ -194,40 +181,17 @@ def records_of(ledger: Ledger) -> Iterator[Record]:
     for name, changed in ledger.last_changes.items():
         yield ChangeRecord(namespace=name, revision=changed)
     for (key_id, idempotency_key), use in ledger.by_idempotency_key.items():
-        yield UseRecord(
-            key_id=key_id,
-            idempotency_key=idempotency_key,
-            digest=use.digest,
-            revision=use.revision,
-            edit_ids=use.edit_ids,
-        )
+        yield _copied(UseRecord, use, key_id=key_id, idempotency_key=idempotency_key)
     for key in ledger.keys.values():
-        yield KeyRecord(
-            id=key.id,
-            name=key.name,
-            role=key.role.value,
-            secret_sha256=key.secret_sha256,
-            created_at_s=key.created_at_s,
-            revoked_at_s=key.revoked_at_s,
-            namespaces=key.namespaces,
-        )
+        yield _copied(KeyRecord, key, role=key.role.value)
     for namespace_name, second_person in ledger.approval.policies.items():
         yield PolicyRecord(namespace=namespace_name, second_person=second_person)
     for each in ledger.approval.proposals.values():
-        yield ProposalRecord(
-            id=each.id,
-            edits=each.edits,
-            batch=each.batch,
-            expires_at_s=each.expires_at_s,
-            state=each.state.value,
-            edit_ids=each.edit_ids,
-            superseded_by=each.superseded_by,
-            history=_touches(each.history),
-        )
+        yield _copied(ProposalRecord, each, state=each.state.value, history=tuple(each.history))
     for name, description in ledger.described.items():
         yield NamespaceRecord(namespace=name, description=description)
     for hook in ledger.webhooks.values():
-        yield WebhookRecord(**{each.name: getattr(hook, each.name) for each in fields(hook)})
+        yield _copied(WebhookRecord, hook)
 
 
 def ledger_of(revision: int, records: Iterable[Record]) -> Ledger:
@@ -259,33 +223,16 @@ def ledger_of(revision: int, records: Iterable[Record]) -> Ledger:
                     record.digest, record.revision, record.edit_ids
                 )
             case KeyRecord():
-                ledger.keys[record.id] = Key(
-                    id=record.id,
-                    name=record.name,
-                    role=Role(record.role),
-                    secret_sha256=record.secret_sha256,
-                    created_at_s=record.created_at_s,
-                    revoked_at_s=record.revoked_at_s,
-                    namespaces=record.namespaces,
-                )
+                ledger.keys[record.id] = _copied(Key, record, role=Role(record.role))
             case PolicyRecord():
                 ledger.approval.policies[record.namespace] = record.second_person
             case ProposalRecord():
-                ledger.approval.proposals[record.id] = Proposal(
-                    id=record.id,
-                    edits=record.edits,
-                    batch=record.batch,
-                    expires_at_s=record.expires_at_s,
-                    state=ProposalState(record.state),
-                    edit_ids=record.edit_ids,
-                    superseded_by=record.superseded_by,
-                    history=_items(record.history),
-                )
+                state, history = ProposalState(record.state), list(record.history)
+                ledger.approval.proposals[record.id] = _copied(Proposal, record, state=state, history=history)
             case NamespaceRecord():
                 ledger.described[record.namespace] = record.description
             case WebhookRecord():
-                values = {each.name: getattr(record, each.name) for each in fields(record)}
-                ledger.webhooks[record.id] = Webhook(**values)
+                ledger.webhooks[record.id] = _copied(Webhook, record)
             case _:
                 raise ValueError(f"it holds a {type(record).__name__}")
     ledger.resume(revision)
@@ -293,27 +240,16 @@ def ledger_of(revision: int, records: Iterable[Record]) -> Ledger:
 
 
 def _entry(record: EditRecord, order: int) -> Entry:
-    return Entry(
-        edit=record.edit,
-        order=order,
-        staged_in=record.staged_in,
-        committed_at=record.committed_at,
-        rolled_back=record.rolled_back,
-        disabled=record.disabled,
-        expired=record.expired,
-        superseded_by=list(record.superseded_by),
-        covers=record.covers,
-        live=_intervals(record.live),
-        history=_items(record.history),
+    superseded_by, live, history = list(record.superseded_by), _intervals(record.live), list(record.history)
+    return _copied(
+        Entry, record, order=order, superseded_by=superseded_by, live=live, history=history, refits=[], retunes=[]
     )
 
 
-def _touches(history: Iterable[tuple[int, str, float, Origin]]) -> tuple[Touch, ...]:
-    return tuple(Touch(revision=r, kind=k, at_s=t, origin=o) for r, k, t, o in history)
-
-
-def _items(touches: Iterable[Touch]) -> list[tuple[int, str, float, Origin]]:
-    return [(touch.revision, touch.kind, touch.at_s, touch.origin) for touch in touches]
+def _copied(kind: type[T], source: Any, **changed: Any) -> T:
+    """A dataclass of the kind with the fields of another, but for those that are given."""
+    names = [each.name for each in fields(kind) if each.name not in changed]  # type: ignore[arg-type]
+    return kind(**{name: getattr(source, name) for name in names}, **changed)
 
 
 def _spans(intervals: Iterable[tuple[int, int]]) -> tuple[Span, ...]:

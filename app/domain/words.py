@@ -41,6 +41,11 @@ def same_text(answer: str, target: str) -> bool:
     return collapse_spaces(answer) == collapse_spaces(target)
 
 
+def begins_text(said: str, target: str) -> bool:
+    """True if an answer that begins so may still become the target, by `same_text`."""
+    return collapse_spaces(target).startswith(collapse_spaces(said))
+
+
 def fold(text: str) -> str:
     """Lower case without accents, which people often leave out."""
     text = text.casefold()
@@ -54,8 +59,8 @@ def _singular(word: str) -> str:
 def placed_words(text: str) -> list[tuple[str, int, int]]:
     """(folded word, start, end) of each word; offsets are in characters."""
     left_out = {place for match in _POSSESSIVE.finditer(text) for place in range(*match.span())}
-    found = (match for match in _WORD.finditer(text) if match.start() not in left_out)
-    return [(_singular(fold(match[0])), *match.span()) for match in found]
+    matches = (match for match in _WORD.finditer(text) if match.start() not in left_out)
+    return [(_singular(fold(match[0])), *match.span()) for match in matches]
 
 
 def says(words: Sequence[str], span: Span) -> bool:

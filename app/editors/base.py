@@ -1,21 +1,23 @@
 """The contract that every editor keeps, and the values that pass between editors and the engine."""
 
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
+from pydantic import BaseModel, ValidationError
 from torch import Tensor
 
 from app.domain.errors import IncompatibleEdit
 from app.domain.generation import Signal
 from app.domain.scope import ScopeRequest
 
+LearnedModel = TypeVar("LearnedModel", bound=BaseModel)
+
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """The place where an adaptor acts: a module of one layer's FFN, named by its path inside the model."""
+    """The place where edits act: a module of one layer's FFN, named by its path inside the model."""
 
     layer: int
     module: str
@@ -47,6 +49,8 @@ class Capabilities:
     """True if the scope index decides which prompts the edits answer. Otherwise the editor decides, as published."""
     continues: bool = False
     """True if an edit can continue an answer that the prompt has begun."""
+    lookahead: bool = False
+    """True if an edit can act on several tokens of its target in one pass, as it would act on one after the other."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,7 +60,7 @@ class PromptView:
     features: Mapping[Site, Tensor]
     """The input of each site at the prompt's last token, (D_in,) fp32."""
     observed: Mapping[str, Mapping[Site, Tensor]] = field(default_factory=dict)
-    """The results of `Observer.observe` over all T tokens of the prompt, (T,): adaptor key -> site -> values."""
+    """The results of `Observer.observe` over all T tokens of the prompt, (T,): editor key -> site -> values."""
     words: Sequence[str] = ()
     """The words of the prompt's question, case-folded."""
 
@@ -69,9 +73,9 @@ class Decision:
     """The edit that answers. None means that no edit answers, but the editor still acts: Transformer-Patcher as
     published is never quite silent."""
     editor: str
-    """The adaptor key of the editor that acts."""
+    """The key of the editor that acts."""
     margin: float
-    """How far inside its scope the edit lies. The largest margin wins among editors."""
+    """The distance by which the question lies inside the edit's scope. The largest margin wins among editors."""
     signals: Mapping[str, Signal]
     """The measured values behind the decision, with their thresholds."""
     begun_tokens: int = 0
@@ -84,7 +88,11 @@ class Decision:
 
 @dataclass(frozen=True, slots=True)
 class RowView:
-    """One row of a forward pass, which feeds `count` positions from `first` on."""
+    """One row of a forward pass, which feeds `count` positions from `first` on.
+
+    In a row whose decision is held, all positions but the first are lookahead: tokens of the edit's target that come
+    after those already given. Only editors with the capability `lookahead` see such rows.
+    """
 
     decision: Decision | None
     generated: Sequence[int]
@@ -113,7 +121,7 @@ class FitRequest:
     context_texts: tuple[str, ...] = ()
     """The contexts as text."""
     ends: tuple[tuple[int, ...], ...] = ()
-    """For each context, the character offset in its text at which each token ends."""
+    """The character offsets in each context's text at which its tokens end."""
     made_contexts: tuple[tuple[int, ...], ...] = ()
     """Token ids of paraphrases that the server made."""
 
@@ -142,7 +150,7 @@ class FitProgress:
     loss: float
     share: float | None = None
     """The share of the work that is done, from 0 to 1, as estimated from the steps so far. None means that the steps
-    themselves tell it."""
+    themselves show it."""
     timed: bool = True
     """True if the time that is left can be estimated from the share."""
 
@@ -169,50 +177,62 @@ class Observer:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class FixedAdapters:
+    """Edits as plain LoRAs, each of which acts at every position of a request."""
+
+    modules: tuple[str, ...]
+    """The paths of the modules that the LoRAs are at."""
+    rank: int
+    """The rank of the LoRAs that the editor fits."""
+    of: Callable[[Fitted], Mapping[str, Tensor]]
+    """Returns a loaded edit's effect on its own prompt as one LoRA: tensors by their names in PEFT."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Extras:
     """Operations that a single editor offers beyond the contract. None where an editor does not offer one."""
 
     observer: Observer | None = None
     still_fits: Callable[[Mapping[str, Any], Any], bool] | None = None
-    """(learned, part) -> whether an edit that was fitted beside another part of an edition may stand beside this one.
+    """(learned, part) -> whether an edit that was fitted beside another part of an edition may be live beside this one.
     Where it is None, every edit may."""
     reserve_rows: Callable[[int], None] | None = None
-    """Allocates the buffers that `apply` reads for a number of rows, and keeps them in place, so that the adaptor can
-    be part of a CUDA graph."""
+    """Allocates the buffers that `apply` reads for a number of rows, and keeps them in place, so that they can be
+    part of a CUDA graph."""
     read_adapter: Callable[[FitRequest, Path], Fitted] | None = None
     """Reads a LoRA in PEFT's format from a folder as the requested edit. Raises InvalidRequest if it does not fit."""
+    fixed_adapters: FixedAdapters | None = None
+    """Offers edits as plain LoRAs, for engines that read no states of a prompt."""
 
 
 class Editor(Protocol):
-    """An editing algorithm under one preset, with the adaptor that applies its edits. The engine thread owns it.
+    """An editing algorithm under one preset, and the action of its edits. The engine thread owns it.
 
     Only `load` and `drop` change its state. They move rows, which are never visible by themselves: `compile`, a pure
-    function of the live edits, says what an edition sees. Editors derive from `EditorBase`.
+    function of the live edits, says what an edition sees.
     """
 
     name: str
-    preset: str
+    preset: str = "serving"
     capabilities: Capabilities
-    extras: Extras
+    extras: Extras = Extras()
 
     @property
     def key(self) -> str:
-        """The adaptor key: name and preset in one word, as decisions and the engine use it."""
-        ...
+        """The editor key: name and preset in one word, as decisions and the engine use it."""
+        return editor_key(self.name, self.preset)
 
     @property
     def sites(self) -> tuple[Site, ...]:
         """The sites that the editor reads or changes."""
-        ...
 
     @property
     def held_bytes(self) -> int:
         """Memory on the model's device that the editor's rows take, in bytes, spare rows included."""
-        ...
 
     def prepare(self) -> Generator[FitProgress, None, None]:
         """Compute what the first fit needs, such as statistics over generic text. Later calls do nothing."""
-        ...
+        yield from ()
 
     def fit(self, requests: Sequence[FitRequest], part: Any) -> Generator[FitProgress, None, list[Fitted]]:
         """Learn edits, one micro-step a `next`. The base model is never changed.
@@ -220,67 +240,53 @@ class Editor(Protocol):
         `part` is the editor's part of the edition that the edits will join, or None if it has no live edit there.
         Independent editors do not read it.
         """
-        ...
 
     def load(self, edit_id: str, fitted: Fitted) -> None:
         """Take an edit's rows into memory. Raises IncompatibleEdit if the tensors do not fit the site."""
-        ...
 
     def drop(self, edit_id: str) -> None:
         """Release an edit's rows. No edition in use may see the edit, as after a rejected trial."""
-        ...
 
     def compile(self, edit_ids: Sequence[str]) -> Any:
         """Return this editor's part of an edition, a pure function of the live edits, oldest first."""
-        ...
 
     def decide(self, prompt: PromptView, part: Any) -> Decision | None:
         """Return the edit that answers this prompt, or None to defer. Only called if the editor is not `scoped`."""
-        ...
+        raise AssertionError(f"the scope index decides for {self.key}")
 
     def confirm(self, prompt: PromptView, part: Any, decision: Decision) -> Decision | None:
         """Complete a decision of the scope index with the data to act by. Only called if the editor is `scoped`.
 
         Returns None if the editor has a gate of its own that the prompt does not pass.
         """
-        ...
+        return decision
 
     def bind(self, rows: Sequence[RowView]) -> None:
         """Set which rows of the next pass receive which edits."""
-        ...
 
     def apply(self, site: Site, h_in: Tensor, h_out: Tensor) -> Tensor:
         """(B, T, D_in), (B, T, D_out) -> (B, T, D_out). Rows that defer pass through unchanged, bit for bit."""
-        ...
-
-
-class EditorBase(ABC):
-    """The defaults of the contract: the preset `serving`, nothing to prepare, no gate and no extras."""
-
-    name: str
-    preset: str = "serving"
-    extras: Extras = Extras()
-
-    @property
-    def key(self) -> str:
-        return editor_key(self.name, self.preset)
-
-    def prepare(self) -> Generator[FitProgress, None, None]:
-        yield from ()
-
-    @abstractmethod
-    def compile(self, edit_ids: Sequence[str]) -> Any: ...
-
-    def decide(self, prompt: PromptView, part: Any) -> Decision | None:
-        raise AssertionError(f"the scope index decides for {self.key}")
-
-    def confirm(self, prompt: PromptView, part: Any, decision: Decision) -> Decision | None:
-        return decision
 
 
 def editor_key(editor: str, preset: str) -> str:
     """Return `grace` for the default preset `serving`, and `grace/paper` for any other."""
     return editor if preset == "serving" else f"{editor}/{preset}"
+
+
+def learned_as(kind: type[LearnedModel], edit_id: str, fitted: Fitted) -> LearnedModel:
+    """Return the fields of `learned` that a model names. Raises IncompatibleEdit, because others may write to the
+    log."""
+    try:
+        return kind.model_validate({name: fitted.learned[name] for name in kind.model_fields if name in fitted.learned})
+    except ValidationError as error:
+        raise IncompatibleEdit(f"The learned fields of the edit {edit_id} cannot be read: {error}") from error
+
+
+def check_shapes(edit_id: str, fitted: Fitted, expected: Mapping[str, tuple[int, ...]]) -> None:
+    """Raises IncompatibleEdit if the edit's tensors do not have these shapes."""
+    shapes = {name: tuple(tensor.shape) for name, tensor in fitted.tensors.items()}
+    if shapes != expected:
+        raise IncompatibleEdit(f"The edit {edit_id} has tensors of the shapes {shapes}; this model takes {expected}.")
 
 
 def target_of(edit_id: str, fitted: Fitted) -> tuple[int, ...]:

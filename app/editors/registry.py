@@ -1,9 +1,9 @@
 """The editors by name. Adding an editor takes one line here."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from app.editors import grace, hook_layer, lora_mixture, patcher
-from app.editors.base import Editor
+from app.editors.base import Editor, editor_key
 from app.editors.fitting.foundation import Foundation, Presets
 
 EDITORS: Mapping[str, Presets] = {
@@ -19,7 +19,12 @@ AUTO = tuple(EDITORS)
 first, then the others by the cost of a fit."""
 
 
-def make_editors(foundation: Foundation) -> dict[str, Editor]:
-    """Build every editor under every preset; the result is keyed by adaptor key."""
-    built = [build(foundation) for presets in EDITORS.values() for build in presets.values()]
+def make_editors(foundation: Foundation, keys: Collection[str] | None = None) -> dict[str, Editor]:
+    """Build the editors of these editor keys, or every editor under every preset; the result is keyed by editor key."""
+    built = [
+        build(foundation)
+        for name, presets in EDITORS.items()
+        for preset, build in presets.items()
+        if keys is None or editor_key(name, preset) in keys
+    ]
     return {editor.key: editor for editor in built}

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from app.domain.errors import ErrataError
@@ -43,6 +44,11 @@ class EngineClient:
     @property
     def eos_ids(self) -> frozenset[int]:
         return self._engine.hosted.eos_ids
+
+    @property
+    def slots(self) -> int:
+        """The number of requests that may run at once."""
+        return self._engine.slots
 
     @property
     def alive(self) -> bool:
@@ -107,15 +113,15 @@ class EngineClient:
         self,
         editor: str,
         requests: Sequence[FitRequest],
-        beside: Edition,
-        tell: Callable[[FitProgress], None] = lambda _: None,
+        edition: Edition,
+        on_progress: Callable[[FitProgress], None] = lambda _: None,
     ) -> list[Fitted]:
-        """Fit a batch between serving steps. `tell` is called on the engine's thread and must return at once."""
-        return await asyncio.wrap_future(self._owner.fit(editor, requests, beside, tell))
+        """Fit a batch between serving steps. `on_progress` is called on the engine's thread and must return at once."""
+        return await asyncio.wrap_future(self._owner.fit(editor, requests, edition, on_progress))
 
-    async def still_fits(self, editor: str, learned: Mapping[str, Any], beside: Edition) -> bool:
+    async def still_fits(self, editor: str, learned: Mapping[str, Any], edition: Edition) -> bool:
         """True if a fit made beside another edition is valid beside this one."""
-        return await asyncio.wrap_future(self._owner.call(partial(self._engine.still_fits, editor, learned, beside)))
+        return await asyncio.wrap_future(self._owner.call(partial(self._engine.still_fits, editor, learned, edition)))
 
     def with_scope(self, editor: str, fitted: Fitted, request: FitRequest) -> Fitted:
         """The fit with its learned scope, if its editor has one. Blocks."""
@@ -125,27 +131,33 @@ class EngineClient:
         """The fit with its scope learned again. Blocks."""
         return self._engine.rescope(fitted, request)
 
+    def read_adapter(self, editor: str, request: FitRequest, folder: Path) -> Fitted:
+        """A LoRA in PEFT's format as the fit of the request's edit. Blocks. Raises InvalidRequest."""
+        read_adapter = self._engine.editors[editor].extras.read_adapter
+        assert read_adapter is not None, f"{editor} reads no adapters"
+        return read_adapter(request, folder)
+
     # -- requests
 
     def ask(self, prompt: str, edition: Edition) -> ScopeDecision:
         """The scope decision for a prompt. Blocks."""
         return self._engine.ask(prompt, edition)
 
-    def ready(self, prompt: str, edition: Edition, schema: str | None) -> PreparedRequest:
+    def prepare(self, prompt: str, edition: Edition, schema: str | None) -> PreparedRequest:
         """The parts of a request that are prepared off the engine's thread. Blocks. Raises InvalidRequest."""
-        return self._engine.ready(prompt, edition, schema)
+        return self._engine.prepare(prompt, edition, schema)
 
     def generate(
         self,
-        asked: Sequence[tuple[str, GenerationParameters]],
+        requests: Sequence[tuple[str, GenerationParameters]],
         edition: Edition,
         revision: int,
         emits: Sequence[Emit],
-        ready: Sequence[PreparedRequest],
+        prepared: Sequence[PreparedRequest],
         began: float,
     ) -> "Future[list[Running]]":
         """Queue requests, all or none; see `EngineOwner.generate`."""
-        return self._owner.generate(asked, edition, revision, emits, ready, began)
+        return self._owner.generate(requests, edition, revision, emits, prepared, began)
 
     def emitting_to(self, loop: asyncio.AbstractEventLoop, arrived: "asyncio.Queue[Any]", at: int) -> Emit:
         return self._owner.emitting_to(loop, arrived, at)

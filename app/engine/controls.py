@@ -47,8 +47,8 @@ class Controls:
 
     def named_in(self, text: str) -> str | None:
         """The first control token that the text would set, or None."""
-        found = None if self._tokens is None else self._tokens.search(text)
-        return None if found is None else found[0]
+        match = None if self._tokens is None else self._tokens.search(text)
+        return None if match is None else match[0]
 
     def as_text(self, content: str) -> str:
         """The content with a mark inside each control token's name and inside each possible turn delimiter."""
@@ -60,7 +60,7 @@ class Controls:
         marked = whole = "".join(parts)
         for names in (self._tokens, self._delimiters):
             while names is not None and names.search(marked):  # repeat: one name may contain another
-                marked = names.sub(lambda found: f"{found[0][0]}{MARK}{found[0][1:]}", marked)
+                marked = names.sub(lambda match: f"{match[0][0]}{MARK}{match[0][1:]}", marked)
         return list(parts) if marked == whole else _split(marked, [len(part) for part in parts])
 
     @staticmethod

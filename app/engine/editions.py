@@ -104,11 +104,11 @@ class LatestParts:
     """The parts that were compiled last for a namespace. An editor whose edits have not changed since keeps its part.
 
     It keeps no edition alive. It is forgotten when the rows of any of its edits are dropped, because rows that are
-    loaded again stand elsewhere.
+    loaded again are elsewhere.
     """
 
     by_editor: Mapping[str, Sequence[str]]
-    """The ids of the edits, by adaptor key, in the order of the edition."""
+    """The ids of the edits, by editor key, in the order of the edition."""
     ids: frozenset[str]
     parts: Mapping[str, Any]
 
@@ -183,28 +183,28 @@ class Editions:
         turns, part = text.turns(prompt), self._scope_part(edition)
         question = self._scope.question(turns)
         ranked = self._scope.ranked(question, part)
-        words = question.asked.words
+        words = question.parsed.words
         if not ranked:
             return ScopeDecision(words=words)
-        first = self._near(prompt, text, question, ranked[0], part)
-        near = [first] if first.uncertain else []
-        if near:
-            others = [found for found in ranked[1:] if is_uncertain(found.margin)]
-            near += [self._near(prompt, text, question, found, part) for found in others]
-        uncertain = tuple(self._doubted(each) for each in near if each.uncertain)
+        first = self._candidate(prompt, text, question, ranked[0], part)
+        candidates = [first] if first.uncertain else []
+        if candidates:
+            others = [match for match in ranked[1:] if is_uncertain(match.margin)]
+            candidates += [self._candidate(prompt, text, question, match, part) for match in others]
+        uncertain = tuple(self._doubted(each) for each in candidates if each.uncertain)
         if first.barred or first.decision.margin < 0:
             return ScopeDecision(None, first.decision, words, uncertain=uncertain)
         return ScopeDecision(first.decision, first.decision, words, first.cut, first.blank, uncertain)
 
-    def _doubted(self, near: _Candidate) -> UncertainDecision:
-        doubt = self._scope.doubt(near.question, near.decision.edit_id or "")
-        return UncertainDecision(near.decision, doubt, near.cut, near.blank)
+    def _doubted(self, candidate: _Candidate) -> UncertainDecision:
+        doubt = self._scope.doubt(candidate.question, candidate.decision.edit_id or "")
+        return UncertainDecision(candidate.decision, doubt, candidate.cut, candidate.blank)
 
-    def _near(
-        self, prompt: str, text: TextCodec, question: EncodedQuestion, found: Match, part: ScopePart
+    def _candidate(
+        self, prompt: str, text: TextCodec, question: EncodedQuestion, match: Match, part: ScopePart
     ) -> _Candidate:
-        """How a near edit would answer a prompt, and what bars it beyond the scope index's decision."""
-        edit_id, turns = found.edit_id, text.turns(prompt)
+        """An edit's way to answer a prompt, and what bars it beyond the scope index's decision."""
+        edit_id, turns = match.edit_id, text.turns(prompt)
         stem, opened, against = stem_of(prompt, text), text.begun(prompt), ""
         ids = text.encode(stem)
         begun = self._begun_tokens(edit_id, ids)
@@ -216,7 +216,7 @@ class Editions:
             without = self._scope.question((*turns[:-1], text.without_last(ids, begun)))
             before = self._scope.nearest(without, part)
             if before is not None and before.edit_id == edit_id and before.margin >= 0:
-                question, found = without, before
+                question, match = without, before
             else:
                 begun = 0
         if silent := self._silent_in.get(edit_id, frozenset()) & frames_of(prompt, text):
@@ -224,9 +224,9 @@ class Editions:
         decision = Decision(
             edit_id=edit_id,
             editor=self._editor_of[edit_id],
-            margin=found.margin,
-            signals={**found.signals, **({"answer_begun": Signal(begun, 1)} if begun else {})},
-            why=found.why + against,
+            margin=match.margin,
+            signals={**match.signals, **({"answer_begun": Signal(begun, 1)} if begun else {})},
+            why=match.why + against,
             begun_tokens=begun,
         )
         blank = prompt[-1:].isspace() and text.continuation(self._targets.get(edit_id, ())[begun:])[:1].isspace()
@@ -254,9 +254,9 @@ class Editions:
                 decisions.append(self._editors[name].decide(prompt, part))
             elif scope_decision.decision is not None and scope_decision.decision.editor == name:
                 decisions.append(self._editors[name].confirm(prompt, part, scope_decision.decision))
-        found = [decision for decision in decisions if decision is not None]
-        answers = [decision for decision in found if decision.edit_id is not None]
+        taken = [decision for decision in decisions if decision is not None]
+        answers = [decision for decision in taken if decision.edit_id is not None]
         if len(answers) < 2:
-            return next(iter((*answers, *found)), None)
+            return next(iter((*answers, *taken)), None)
         age = {edit_id: at for at, edit_id in enumerate(edition.edit_ids)}
         return max(answers, key=lambda decision: (decision.margin, age[decision.edit_id or ""]))

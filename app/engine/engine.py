@@ -5,7 +5,6 @@ It knows nothing of threads, logs or HTTP. `owner` drives it on the thread that 
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -14,7 +13,7 @@ from torch import Tensor
 
 from app.domain.errors import ErrataError, InvalidRequest, RequestCancelled
 from app.domain.generation import GenerationParameters
-from app.editors.base import Decision, Editor, Observer, PromptView, Site
+from app.editors.base import Editor, Observer, PromptView, Site
 from app.editors.fitting.hooks import SiteHooks
 from app.engine.detokenizer import Detokenizer
 from app.engine.editions import Edition
@@ -30,8 +29,6 @@ from app.engine.scheduler import Batch, Scheduler
 from app.engine.sequence import Emit, Phase, PreparedRequest, Sequence
 from app.engine.serving_engine import ServingEngine
 from app.scope.index import ScopeIndex
-
-DEFERS = "it defers, for its target does not fit the schema of the answer"
 
 
 class Engine(ServingEngine):
@@ -93,26 +90,28 @@ class Engine(ServingEngine):
         edition: Edition,
         revision: int,
         emit: Emit,
-        ready: PreparedRequest | None = None,
+        prepared: PreparedRequest | None = None,
         began: float | None = None,
     ) -> Sequence:
         """Queues a request pinned to the edition of `revision`. Its timeout runs from `began`, on the clock of
         `time.monotonic`; None: from now. Raises InvalidRequest or QueueFull."""
-        ready = ready or self.ready(prompt, edition, parameters.json_schema)
-        ids, decision = ready.ids, ready.scope_decision
+        prepared = prepared or self.prepare(prompt, edition, parameters.json_schema)
+        ids, decision = prepared.ids, prepared.scope_decision
         check_request(ids, parameters, self.hosted)
-        sampler = Sampler(parameters, None if ready.grammar is None else ready.grammar.begin())
+        grammar = None if prepared.grammar is None else prepared.grammar.begin()
+        sampler = Sampler(parameters, grammar)
         sequence = Sequence(
             text=prompt,
-            prompt=ready.fed,
+            prompt=prepared.fed,
             uncut=ids if decision.cut else (),
             parameters=parameters,
             edition=edition,
             revision=revision,
             emit=emit,
             sampler=sampler,
-            answer=Detokenizer(self.text.decode, parameters.stop, ready.fed, drops_blank=decision.drops_blank),
+            answer=Detokenizer(self.text.decode, parameters.stop, prepared.fed, drops_blank=decision.drops_blank),
             seed=sampler.seed,
+            grammar=grammar,
             due=parameters.due(time.monotonic() if began is None else began),
             scope_decision=decision,
         )
@@ -129,15 +128,14 @@ class Engine(ServingEngine):
         self._sync_slots()
         if batch is not None:
             self.counters.steps += 1
-            if batch.phase is Phase.PREFILL:
-                self._prefill(batch)
-            else:
-                self._decode(batch)
+            {Phase.PREFILL: self._prefill, Phase.LOOKAHEAD: self._decode_ahead, Phase.DECODE: self._decode}[
+                batch.phase
+            ](batch)
         if batch is not None:
             self._fits.budget.served(time.perf_counter() - began)
         if self._fits and (batch is None or self._fits.budget.due):
             began = time.perf_counter()
-            self.counters.fit_steps += self._fits.step()
+            self._fits.step()
             self._fits.budget.fitted(time.perf_counter() - began if batch is not None else 0.0)
 
     def _sync_slots(self, spare: int = SPARE) -> None:
@@ -170,6 +168,8 @@ class Engine(ServingEngine):
                 ready.append(row)
         if ready:
             self._sample(logits[ready], [batch.sequences[row] for row in ready])
+        for sequence in batch.sequences:
+            sequence.check()
 
     def _watches(self, batch: Batch) -> list[TokenObserver]:
         """Watches for the undecided rows, one per editor and site that observes every token of a prompt."""
@@ -194,19 +194,17 @@ class Engine(ServingEngine):
             }
             view = PromptView(features=features, observed=observed, words=sequence.scope_decision.words)
             decision = self.editions.decide(view, sequence.scope_decision, sequence.edition)
-            if decision is not None and not self._may_say(sequence, decision):
-                sequence.nearest, decision = replace(decision, why=f"{decision.why}; {DEFERS}"), None
+            if decision is not None and (deferred := self._deferred(decision, sequence.grammar)) is not None:
+                sequence.nearest, decision = deferred, None
             if decision is None and sequence.uncut:
                 sequence.restart_unedited(Detokenizer(self.text.decode, sequence.parameters.stop, sequence.uncut))
                 return False
             if decision is None and sequence.parameters.explain:
                 sequence.nearest = sequence.nearest or sequence.scope_decision.nearest
-        return sequence.decide(decision, None if decision is None else self.editors[decision.editor].capabilities)
-
-    def _may_say(self, sequence: Sequence, decision: Decision) -> bool:
-        """True if the answer's schema, if any, allows the edit's target."""
-        grammar = sequence.sampler.grammar
-        return grammar is None or grammar.accepts(self.editions.target_of(decision.edit_id)[decision.begun_tokens :])
+        if decision is None:
+            return sequence.decide(None, None)
+        capabilities = self.editors[decision.editor].capabilities
+        return sequence.decide(decision, capabilities, self.editions.target_of(decision.edit_id))
 
     def _decode(self, batch: Batch) -> None:
         slots, starts = [s.slot for s in batch.sequences], [s.computed for s in batch.sequences]
@@ -215,6 +213,28 @@ class Engine(ServingEngine):
         for sequence in batch.sequences:
             sequence.computed += 1
         self._sample(logits, batch.sequences)
+        for sequence in batch.sequences:
+            sequence.check()
+
+    def _decode_ahead(self, batch: Batch) -> None:
+        """Feeds tokens ahead, and chooses tokens position by position until one is not the token that was fed next.
+
+        Lookahead changes no answer: a token is chosen as in a decode step, given only tokens chosen before it.
+        """
+        slots, starts = [s.slot for s in batch.sequences], [s.computed for s in batch.sequences]
+        rows = [s.row(len(piece)) for s, piece in zip(batch.sequences, batch.pieces, strict=True)]
+        logits = self._runner.decode_ahead(slots, starts, batch.pieces, rows)
+        for sequence, piece in zip(batch.sequences, batch.pieces, strict=True):
+            sequence.computed += len(piece)  # whoever moves to another slot meanwhile takes all of it along
+        going, given = list(range(len(batch.sequences))), 0
+        while going:
+            self._sample(logits[going, given], [batch.sequences[row] for row in going])
+            given += 1
+            going = [row for row in going if batch.sequences[row].take(batch.pieces[row], given)]
+        for sequence in batch.sequences:
+            if sequence.phase is Phase.LOOKAHEAD:
+                sequence.end_pass()
+            sequence.check()
 
     def _sample(self, logits: Any, sequences: list[Sequence]) -> None:
         ids, logprobs, likeliest = choose_all(
@@ -229,7 +249,6 @@ class Engine(ServingEngine):
             self.counters.generated_tokens += 1
             ranked = ranked_of(self.text, logits[row], token_id, sequence.parameters.top_logprobs)
             self._show(sequence, token_id, logprob, first, ranked)
-            sequence.check()
 
     # -- ending early
 

@@ -12,12 +12,12 @@ from app.editors.base import FitProgress
 
 @dataclass(eq=False, slots=True)
 class RunningFit:
-    """A fit in progress. `steps` yields the progress after each micro-step, which is passed to `tell`; `done` receives
-    the result or the error."""
+    """A fit in progress. `steps` yields the progress after each micro-step, which is passed to `on_progress`; `done`
+    receives the result or the error."""
 
     steps: Generator[FitProgress, None, Any]
     done: Any
-    tell: Callable[[FitProgress], None] = lambda _: None
+    on_progress: Callable[[FitProgress], None] = lambda _: None
     cancelled: bool = False
 
 
@@ -63,7 +63,7 @@ class Fits:
             if fitting.cancelled:
                 fitting.steps.close()
                 raise RequestCancelled("The fit was cancelled.")
-            fitting.tell(next(fitting.steps))
+            fitting.on_progress(next(fitting.steps))
             self._under_way.rotate(-1)
             return True
         except StopIteration as stop:

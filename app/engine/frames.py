@@ -49,10 +49,10 @@ def other_frames(prompt: str, text: TextCodec) -> dict[str, tuple[str, ...]]:
         return {"bare": (turns[0].strip(),)} if len(turns) == 1 and turns[0].strip() else {}
     stem, mine = prompt.rstrip(), frames_of(prompt, text)
     _, question = _framed(stem)
-    found: dict[str, tuple[str, ...]] = {}
+    prompts_by_frame: dict[str, tuple[str, ...]] = {}
     if question.endswith(("?", "？")):
-        found |= {name: (f"{before}{question}{after}",) for name, (before, after) in FRAMES.items()}
-    found |= {BLANK: (f"{stem} ",), NO_BLANK: (stem,)}
+        prompts_by_frame |= {name: (f"{before}{question}{after}",) for name, (before, after) in FRAMES.items()}
+    prompts_by_frame |= {BLANK: (f"{stem} ",), NO_BLANK: (stem,)}
     with suppress(InvalidRequest):  # no chat template, or one that rejects this message
-        found[CHAT] = (text.render([{"role": "user", "content": question}]),)
-    return {name: prompts for name, prompts in found.items() if name not in mine}
+        prompts_by_frame[CHAT] = (text.render([{"role": "user", "content": question}]),)
+    return {name: prompts for name, prompts in prompts_by_frame.items() if name not in mine}

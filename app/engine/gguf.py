@@ -13,7 +13,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
 from importlib import import_module
@@ -24,10 +24,8 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from app.domain.errors import UnknownModel, UnsupportedModel
+from app.domain.progress import OnStep, quietly
 from app.engine.gguf_header import GgufHeader, read_header
-
-OnStep = Callable[[str, int, int], None]
-"""Progress callback: (activity, done, total); 0 of 0 if the total is unknown."""
 
 _LAYOUT = 1
 """Version of the folder layout, increased whenever the same file would unpack differently; folders of older layouts are
@@ -36,10 +34,7 @@ _BESIDE_WEIGHTS = 64 * 2**20
 """Generous allowance for tokenizer and configuration, in bytes."""
 
 
-def silent(_what: str, _done: int, _of: int) -> None: ...
-
-
-def unpacked(file: Path, cache_dir: Path | None, dtype: str, tell: OnStep = silent) -> Path:
+def unpacked(file: Path, cache_dir: Path | None, dtype: str, on_step: OnStep = quietly) -> Path:
     """The folder that holds this GGUF file in Hugging Face format, created if the cache lacks it.
 
     Raises UnknownModel for a file that is incomplete or a cache that cannot be written, UnsupportedModel for a model
@@ -60,9 +55,9 @@ def unpacked(file: Path, cache_dir: Path | None, dtype: str, tell: OnStep = sile
     header = read_header(file)
     try:
         cache.mkdir(parents=True, exist_ok=True)
-        with _file_lock(cache / f"{folder.name}.lock", tell):
+        with _file_lock(cache / f"{folder.name}.lock", on_step):
             if not folder.is_dir():
-                _make(file, header, folder, dtype, tell)
+                _make(file, header, folder, dtype, on_step)
     except OSError as error:
         raise _not_written(cache, error) from error
     return folder
@@ -80,14 +75,14 @@ def _digest(file: Path, _size: int, _changed: int) -> str:
 
 
 @contextmanager
-def _file_lock(lock: Path, tell: OnStep) -> Iterator[None]:
+def _file_lock(lock: Path, on_step: OnStep) -> Iterator[None]:
     """Ensures that one process at a time unpacks a file. The operating system releases the lock however that process
     ends."""
     held = FileLock(lock)
     try:
         held.acquire(blocking=False)
     except Timeout:
-        tell("waiting for another process that unpacks the same file", 0, 0)
+        on_step("waiting for another process that unpacks the same file", 0, 0)
         held.acquire()
     try:
         yield
@@ -95,14 +90,14 @@ def _file_lock(lock: Path, tell: OnStep) -> Iterator[None]:
         held.release()
 
 
-def _make(file: Path, header: GgufHeader, folder: Path, dtype: str, tell: OnStep) -> None:
+def _make(file: Path, header: GgufHeader, folder: Path, dtype: str, on_step: OnStep) -> None:
     """Writes into a temporary folder, flushes it and renames it: the folder appears complete or not at all."""
     for left in folder.parent.glob(f"{folder.name}.part-*"):  # its writer has died, since the lock is ours
         shutil.rmtree(left, ignore_errors=True)
     _check_room(folder.parent, header, dtype)
     part = Path(tempfile.mkdtemp(prefix=f"{folder.name}.part-", dir=folder.parent))
     try:
-        _convert(file, header, part, dtype, tell)
+        _convert(file, header, part, dtype, on_step)
         for written in (*part.iterdir(), part):
             _flush(written)
         part.chmod(0o755)  # mkdtemp restricts access to its owner; a cache may be shared
@@ -137,7 +132,7 @@ def _not_written(cache: Path, error: OSError) -> UnknownModel:
     )
 
 
-def _convert(file: Path, header: GgufHeader, part: Path, dtype: str, tell: OnStep) -> None:
+def _convert(file: Path, header: GgufHeader, part: Path, dtype: str, on_step: OnStep) -> None:
     import torch
     from safetensors import SafetensorError
     from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
@@ -147,7 +142,7 @@ def _convert(file: Path, header: GgufHeader, part: Path, dtype: str, tell: OnSte
         tokenizer: Any = AutoTokenizer.from_pretrained(**where)
         config = AutoConfig.from_pretrained(**where)
         _complete(config, header)
-        with _progress(file.name, tell):
+        with _progress(file.name, on_step):
             loaded: Any = AutoModelForCausalLM.from_pretrained(
                 **where, config=config, dtype=getattr(torch, dtype), output_loading_info=True
             )
@@ -158,7 +153,7 @@ def _convert(file: Path, header: GgufHeader, part: Path, dtype: str, tell: OnSte
     model, loading = loaded
     _check_complete(file, header, model, loading["missing_keys"])
     _normalise(model, tokenizer)
-    tell(f"writing {file.name}, unpacked, to {part.parent}", 0, 0)
+    on_step(f"writing {file.name}, unpacked, to {part.parent}", 0, 0)
     try:
         model.save_pretrained(part)
         tokenizer.save_pretrained(part)
@@ -203,14 +198,14 @@ def _normalise(model: Any, tokenizer: Any) -> None:
 
 
 @contextmanager
-def _progress(name: str, tell: OnStep) -> Iterator[None]:
+def _progress(name: str, on_step: OnStep) -> Iterator[None]:
     """Replaces transformers' own progress bar, which it shows even when the output is a pipe, by the callback."""
     reading: Any = import_module("transformers.modeling_gguf_pytorch_utils")
     bar = getattr(reading, "tqdm", None)
 
     def steps(tensors: list[Any], **_: Any) -> Iterator[Any]:
         for at, tensor in enumerate(tensors):
-            tell(f"unpacking {name}", at, len(tensors))
+            on_step(f"unpacking {name}", at, len(tensors))
             yield tensor
 
     if bar is not None:

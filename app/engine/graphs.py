@@ -1,6 +1,6 @@
 """Decode steps as CUDA graphs: captured once per bucket of rows and KV width, then replayed.
 
-A graph reads fixed buffers only: token ids, positions, columns, and per-row values of adaptors. An edit or a rollback
+A graph reads fixed buffers only: token ids, positions, columns, and per-row values of edits. An edit or a rollback
 changes buffer contents, never a graph. Each graph's first answer is compared with the eager pass; if one cannot be
 captured or differs, graphs are switched off and steps run eagerly, as on a CPU.
 """
@@ -98,13 +98,13 @@ class DecodeGraphs:
             known[0]()
         except RuntimeError as error:
             return self._give_up(f"a decode step cannot be captured: {error}", expected, eager)
-        found = known[1][list(slots)].clone()
+        logits = known[1][list(slots)].clone()
         if expected is not None:
-            deviation = (found - expected).abs().max().item()
+            deviation = (logits - expected).abs().max().item()
             if deviation > TOLERANCE * expected.abs().max().item():
                 return self._give_up(f"a captured step is {deviation:g} off", expected, eager)
             self._steps[count, width] = known
-        return found
+        return logits
 
     def _fill(
         self,

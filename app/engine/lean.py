@@ -69,7 +69,7 @@ class LeanDecode:
         sin = sin * self._sign.to(sin.dtype)
         groups = [
             (rows, _index_of(slots[rows]), width, _mask(positions[rows], width, hidden.dtype))
-            for rows, width in _groups(starts, self._cache.max_tokens)
+            for rows, width in row_groups(starts, self._cache.max_tokens)
         ]
         acting = self._hooks.acting
         all_states = self._cache.layers_states(self._kv_heads, self._d_head, hidden.dtype)
@@ -97,7 +97,7 @@ class LeanDecode:
         states.flatten(0, 1).flatten(1).index_copy_(0, at, written)
         # query heads that share keys and values become queries of one head
         query = rotated[:, :heads].view(rows, kv_heads, -1, d_head)
-        found = [
+        parts = [
             F.scaled_dot_product_attention(
                 query[mine],
                 states[slots, :width, 0].transpose(1, 2),
@@ -107,10 +107,10 @@ class LeanDecode:
             )
             for mine, slots, width, mask in groups
         ]
-        return (found[0] if len(found) == 1 else torch.cat(found)).reshape(rows, -1)
+        return (parts[0] if len(parts) == 1 else torch.cat(parts)).reshape(rows, -1)
 
     def _ffn(self, layer: Any, hidden: Tensor, act: Any, act_down: Any) -> Tensor:
-        """(B, D) -> (B, D): the residual stream after the FFN, with adaptors acting at its output and
+        """(B, D) -> (B, D): the residual stream after the FFN, with edits acting at its output and
         down-projection."""
         mlp = layer.mlp
         x = _normed(layer.post_attention_layernorm, hidden)
@@ -139,16 +139,16 @@ def _normed(norm: Any, x: Tensor) -> Tensor:
     return F.rms_norm(x, norm.weight.shape, norm.weight, norm.variance_epsilon)
 
 
-def _groups(starts: Sequence[int], most: int) -> list[tuple[slice, int]]:
+def row_groups(starts: Sequence[int], most: int) -> list[tuple[slice, int]]:
     """Groups adjacent rows into (rows, width) of common attention width, so that one long row does not widen all
     others."""
-    found: list[tuple[slice, int]] = []
+    groups: list[tuple[slice, int]] = []
     first, width = 0, 0
     for row, start in enumerate(starts):
         own = min(most, -(-max(1, start + 1) // WIDTH_STEP) * WIDTH_STEP)
         count, wider = row - first, max(width, own)
         if count and (count + 1) * wider - count * width - own > MAX_WASTED_COLUMNS:
-            found.append((slice(first, row), width))
+            groups.append((slice(first, row), width))
             first, wider = row, own
         width = wider
-    return [*found, (slice(first, len(starts)), width)]
+    return [*groups, (slice(first, len(starts)), width)]

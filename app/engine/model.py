@@ -1,18 +1,21 @@
-"""Loads a causal LM, freezes it and computes its fingerprint."""
+"""Loads a causal LM, or its outline without weights, freezes it and computes its fingerprint."""
 
 import hashlib
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+from torch import Tensor
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
 from app.domain.errors import InvalidRequest, UnknownModel, UnsupportedModel
 from app.editors.fitting.sites import Architecture, architecture_of, layers_of
 from app.engine.onednn import use_onednn
+from app.engine.weight_files import WeightFiles, modules_without_weights, names_of_parameters
 
 _SAMPLED = 65_536
 """Number of sampled values per parameter in the fingerprint: hashing all of a 16 GB model would take minutes."""
@@ -20,7 +23,10 @@ _SAMPLED = 65_536
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HostedModel:
-    """A frozen model with its tokenizer. `max_tokens` bounds prompt plus answer of a sequence, in tokens."""
+    """A frozen model with its tokenizer. `max_tokens` bounds prompt plus answer of a sequence, in tokens.
+
+    An outline is one whose weights are in other processes only: its modules cannot compute.
+    """
 
     name: str
     model: Any
@@ -31,15 +37,25 @@ class HostedModel:
     max_tokens: int
     parameters: int
     """Number of parameters; a weight that two layers share counts once."""
+    served_on: torch.device | None = None
+    """The device of an outline's weights; None for a model with weights."""
+    files: WeightFiles | None = None
+    """The files that an outline's weights are in."""
+
+    @property
+    def is_outline(self) -> bool:
+        return self.served_on is not None
 
     @property
     def device(self) -> torch.device:
-        device: torch.device = next(self.model.parameters()).device
+        device: torch.device = self.served_on or next(self.model.parameters()).device
         return device
 
     @property
     def layer_devices(self) -> list[torch.device]:
         """The device of each layer, and so of its keys and values."""
+        if self.served_on is not None:
+            return [self.served_on] * len(layers_of(self.model, self.architecture))
         return [next(layer.parameters()).device for layer in layers_of(self.model, self.architecture)]
 
     @property
@@ -51,6 +67,18 @@ class HostedModel:
     def vocabulary(self) -> int:
         """Number of logits, at least the number of the tokenizer's tokens."""
         return int(self.model.get_output_embeddings().out_features)
+
+    @property
+    def weight_bytes(self) -> int:
+        """Size of the weights, wherever they are."""
+        return self.parameters * self.dtype.itemsize
+
+    def values_of(self, name: str) -> Tensor:
+        """The values of a parameter, by its path. Those of an outline are read from disk."""
+        parameter: Tensor = self.model.get_parameter(name)
+        if self.files is None:
+            return parameter
+        return self.files.find(names_of_parameters(self.model)[id(parameter)]).to(self.dtype)
 
     def kv_bytes_per_token(self, layers: int | None = None) -> int:
         """Bytes of keys and values per token, over all layers or over `layers` of them."""
@@ -114,20 +142,13 @@ def load_model(
     """
     if device_map is not None and find_spec("accelerate") is None:
         raise UnsupportedModel("A `device_map` needs the package accelerate: pip install accelerate.")
-    try:
+    with named(name):
         config = AutoConfig.from_pretrained(name, revision=model_revision)
         architecture = architecture_of(config.model_type)
         tokenizer = AutoTokenizer.from_pretrained(name, revision=model_revision)
         model: Any = AutoModelForCausalLM.from_pretrained(
             name, revision=model_revision, dtype=dtype, attn_implementation="sdpa", device_map=device_map
         )
-    except (OSError, ValueError) as error:
-        where = "it holds no model in Hugging Face format" if Path(name).is_dir() else "no such folder or hub name"
-        raise UnknownModel(
-            f"The model {name!r} cannot be loaded ({where}): give a folder with config, tokenizer and safetensors, "
-            f"or a hub name. Cause: {str(error).splitlines()[0]}",
-            model=name,
-        ) from error
     if device_map is None:
         model.to(device)
     elif device.type == "cuda" and (left := {each.device.type for each in model.parameters()} - {"cuda"}):
@@ -136,6 +157,60 @@ def load_model(
             f"disk ({', '.join(sorted(left))}). Free memory on them, or take a smaller dtype or model."
         )
     return host(model, tokenizer, name=label or name, architecture=architecture, max_tokens=max_tokens)
+
+
+@contextmanager
+def named(name: str) -> Iterator[None]:
+    """Turns errors of the hub and of files into UnknownModel, with the model's name."""
+    try:
+        yield
+    except (OSError, ValueError) as error:
+        where = "it holds no model in Hugging Face format" if Path(name).is_dir() else "no such folder or hub name"
+        raise UnknownModel(
+            f"The model {name!r} cannot be loaded ({where}): give a folder with config, tokenizer and safetensors, "
+            f"or a hub name. Cause: {str(error).splitlines()[0]}",
+            model=name,
+        ) from error
+
+
+def load_outline(
+    name: str,
+    *,
+    label: str | None = None,
+    model_revision: str | None = None,
+    device: torch.device,
+    dtype: torch.dtype,
+    max_tokens: int | None = None,
+) -> HostedModel:
+    """Loads a folder or hub name without keeping its weights, for a server whose model runs in other processes. They
+    are read once, one at a time, for the fingerprint, which is that of the model with weights.
+
+    Raises UnknownModel if it cannot be found, UnsupportedModel for its architecture or weights in another format.
+    """
+    with named(name):
+        config = AutoConfig.from_pretrained(name, revision=model_revision)
+        architecture = architecture_of(config.model_type)
+        tokenizer = AutoTokenizer.from_pretrained(name, revision=model_revision)
+        model = modules_without_weights(config, dtype)
+        with suppress(OSError):  # a model without such a file takes the defaults
+            model.generation_config = GenerationConfig.from_pretrained(name, revision=model_revision or "main")
+        files = WeightFiles(name, model_revision, model)
+    names = names_of_parameters(model)
+    model.eval().requires_grad_(False)
+    return HostedModel(
+        name=label or name,
+        model=model,
+        tokenizer=tokenizer,
+        architecture=architecture,
+        fingerprint=fingerprint(
+            ((key, files.find(names[id(each)]), dtype) for key, each in model.named_parameters()), tokenizer
+        ),
+        eos_ids=_eos_ids(model, tokenizer),
+        max_tokens=_max_tokens(config, max_tokens),
+        parameters=sum(parameter.numel() for parameter in model.parameters()),
+        served_on=device,
+        files=files,
+    )
 
 
 def host(
@@ -149,7 +224,7 @@ def host(
         model=model,
         tokenizer=tokenizer,
         architecture=architecture,
-        fingerprint=fingerprint(model, tokenizer),
+        fingerprint=fingerprint(((key, each, each.dtype) for key, each in model.named_parameters()), tokenizer),
         eos_ids=_eos_ids(model, tokenizer),
         max_tokens=_max_tokens(model.config, max_tokens),
         parameters=sum(parameter.numel() for parameter in model.parameters()),
@@ -178,12 +253,13 @@ def _max_tokens(config: Any, wanted: int | None) -> int:
 
 
 @torch.no_grad()
-def fingerprint(model: nn.Module, tokenizer: Any) -> str:
-    """SHA-256 over names, shapes and evenly sampled values of all parameters, and over the tokenizer."""
+def fingerprint(parameters: Iterable[tuple[str, Tensor, torch.dtype]], tokenizer: Any) -> str:
+    """SHA-256 over names, shapes and evenly sampled values of all parameters, and over the tokenizer. Each
+    parameter comes with the dtype in which it is computed."""
     digest = hashlib.sha256()
-    for name, parameter in model.named_parameters():
+    for name, parameter, dtype in parameters:
         flat = parameter.detach().flatten()
-        sample = flat[:: max(1, len(flat) // _SAMPLED)].float().cpu().contiguous()
+        sample = flat[:: max(1, len(flat) // _SAMPLED)].to(dtype).float().cpu().contiguous()
         digest.update(f"{name} {tuple(parameter.shape)} ".encode())
         digest.update(sample.numpy().tobytes())
     backend = getattr(tokenizer, "backend_tokenizer", None)

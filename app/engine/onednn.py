@@ -64,8 +64,8 @@ class FrozenLinear(nn.Module):
 
     def product(self, x: Tensor) -> Tensor:
         """The forward pass without gradient."""
-        found: Tensor = _linear(x.contiguous(), self.laid_out, self.bias, "none", [], "")
-        return found
+        product: Tensor = _linear(x.contiguous(), self.laid_out, self.bias, "none", [], "")
+        return product
 
     def _save_to_state_dict(self, destination: Any, prefix: str, keep_vars: bool) -> None:
         destination[prefix + "weight"] = self.weight.t() if self.fan_in_fan_out else self.weight
@@ -159,8 +159,8 @@ def works(dtype: torch.dtype = torch.float32) -> bool:
         if dtype is torch.bfloat16 and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
             return False
         layers = [FrozenLinear(each, bias) for each in (torch.ops.mkldnn._reorder_linear_weight(weight, _ROWS), weight)]
-        found = [_Linear.apply(x, layer) for layer in layers]  # type: ignore[no-untyped-call]
+        products = [_Linear.apply(x, layer) for layer in layers]  # type: ignore[no-untyped-call]
     except (AttributeError, RuntimeError, NotImplementedError):
         return False
     expected = F.linear(x, weight, bias)
-    return all(torch.allclose(each, expected, atol=1e-5 if dtype is torch.float32 else 0.1) for each in found)
+    return all(torch.allclose(each, expected, atol=1e-5 if dtype is torch.float32 else 0.1) for each in products)

@@ -20,8 +20,8 @@ _PARTIAL = "\N{REPLACEMENT CHARACTER}"
 
 def ranked_of(text: TextCodec, logits: Tensor, chosen: int, count: int | None) -> tuple[RankedToken, ...]:
     """The chosen token, then the `count` likeliest alternatives; empty if `count` is None."""
-    found = [] if count is None else rank(logits, chosen, count)
-    return tuple(shown_as(text, token_id, logprob) for token_id, logprob in found)
+    ranked = [] if count is None else rank(logits, chosen, count)
+    return tuple(shown_as(text, token_id, logprob) for token_id, logprob in ranked)
 
 
 def shown_as(text: TextCodec, token_id: int, logprob: float) -> RankedToken:
@@ -67,7 +67,7 @@ def answer_of(
 ) -> Generation:
     """The finished answer. `target` holds the token ids of the target of the edit in scope; empty if it is unknown."""
     hit = hit_of(sequence.decision)
-    found = () if hit is None else (hit,)
+    hits = () if hit is None else (hit,)
     said = not target or _target_was_said(sequence, reason, target, text, eos_ids)
     return Generation(
         text=sequence.answer.text,
@@ -76,8 +76,8 @@ def answer_of(
         tokens=tuple(sequence.tokens),
         seed=sequence.seed,
         revision=sequence.revision,
-        hits=found if said else (),
-        not_given=() if said else found,
+        hits=hits if said else (),
+        not_given=() if said else hits,
         nearest=hit_of(sequence.nearest),
         uncertain=bool(sequence.scope_decision.uncertain),
     )

@@ -4,9 +4,10 @@ import asyncio
 import logging
 import queue
 import threading
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
+from functools import partial
 from typing import Any, TypeVar
 
 import torch
@@ -36,6 +37,9 @@ class EngineOwner:
         self.engine, self.threads = engine, threads
         self.examined_judge: UncertaintyJudge | None = None
         self._mailbox: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
+        self._closing, self._closed = threading.Lock(), False
+        """Once the mailbox is closed, its last functions are run and no more are taken, so that nobody waits for one
+        that never runs."""
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
         self._stopping = False
         self._outbox: dict[asyncio.AbstractEventLoop, list[tuple[asyncio.Queue[Any], Any]]] = {}
@@ -51,10 +55,11 @@ class EngineOwner:
 
     @property
     def alive(self) -> bool:
-        return self._thread.is_alive() and not self._stopping and self.engine.failure is None
+        return self._thread.is_alive() and not self._stopping
 
     def call(self, function: Callable[[], T]) -> "Future[T]":
-        """Runs a function on the engine's thread, between two steps."""
+        """Runs a function on the engine's thread, between two steps. The future raises RequestCancelled once that has
+        ended."""
         future: Future[T] = Future()
 
         def run() -> None:
@@ -65,16 +70,17 @@ class EngineOwner:
             except BaseException as error:
                 future.set_exception(error)
 
-        self._post(run)
+        if not self._post(run):
+            future.set_exception(_ended())
         return future
 
     def generate(
         self,
-        asked: Sequence[tuple[str, GenerationParameters]],
+        requests: Sequence[tuple[str, GenerationParameters]],
         edition: Edition,
         revision: int,
         emits: Sequence[Emit],
-        ready: Sequence[PreparedRequest],
+        prepared: Sequence[PreparedRequest],
         began: float,
     ) -> "Future[list[Running]]":
         """Queues requests, all or none, with their prepared parts; their timeouts run from `began`. Each `emit` is
@@ -83,7 +89,7 @@ class EngineOwner:
         def add() -> list[Running]:
             added: list[Running] = []
             try:
-                for (prompt, parameters), emit, one in zip(asked, emits, ready, strict=True):
+                for (prompt, parameters), emit, one in zip(requests, emits, prepared, strict=True):
                     added.append(self.engine.add(prompt, parameters, edition, revision, emit, one, began))
             except ErrataError:
                 for sequence in added:
@@ -111,7 +117,7 @@ class EngineOwner:
     def cancel(self, sequences: Iterable[Running]) -> None:
         for sequence in sequences:
             sequence.cancelled = True
-        self._post(_nothing)  # wakes a sleeping engine, so that it sees the flag
+        self._wake()  # a sleeping engine, so that it sees the flag
 
     def end_all(self, error: ErrataError) -> None:
         """Ends all running and waiting answers and fits with an error each; work posted later still runs."""
@@ -121,20 +127,15 @@ class EngineOwner:
         self,
         editor: str,
         requests: Sequence[FitRequest],
-        beside: Edition,
-        tell: Callable[[FitProgress], None] = lambda _: None,
+        edition: Edition,
+        on_progress: Callable[[FitProgress], None] = lambda _: None,
     ) -> "Future[list[Fitted]]":
-        """Fits a batch between serving steps, for requests that see `beside`.
+        """Fits a batch between serving steps, whose edits will join those of `edition`.
 
-        `tell` is called on the engine's thread at each micro-step and must return at once. Cancelling the future ends
-        the fit at its next micro-step.
+        `on_progress` is called on the engine's thread at each micro-step and must return at once. Cancelling the
+        future ends the fit at its next micro-step.
         """
-        return self._start_fit(lambda: self.engine.fit(editor, requests, beside), tell)
-
-    def _start_fit(
-        self, start: Callable[[], Generator[FitProgress, None, T]], tell: Callable[[FitProgress], None]
-    ) -> "Future[T]":
-        future: Future[T] = Future()
+        future: Future[list[Fitted]] = Future()
 
         def done(result: Any) -> None:
             if not future.set_running_or_notify_cancel():
@@ -146,26 +147,27 @@ class EngineOwner:
 
         def begin() -> None:
             try:
-                steps = start()
+                steps = self.engine.fit(editor, requests, edition)
             except Exception as error:
                 done(error)
                 return
-            fitting = RunningFit(steps, done, tell)
+            fitting = RunningFit(steps, done, on_progress)
             future.add_done_callback(lambda f: setattr(fitting, "cancelled", f.cancelled()))
             self.engine.add_fit(fitting)
 
-        self._post(begin)
+        if not self._post(begin):
+            done(_ended())
         return future
 
-    def load(self, edit_id: str, editor: str, fitted: Fitted) -> "Future[None]":
-        return self.call(lambda: self.engine.load(edit_id, editor, fitted))
+    def _post(self, function: Callable[[], None]) -> bool:
+        """Posts a function, unless the mailbox is closed; returns whether it will run."""
+        with self._closing:
+            if not self._closed:
+                self._mailbox.put(function)
+            return not self._closed
 
-    def drop(self, edit_id: str) -> "Future[None]":
-        """Frees the rows of a trial that was not committed."""
-        return self.call(lambda: self.engine.drop(edit_id))
-
-    def _post(self, function: Callable[[], None]) -> None:
-        self._mailbox.put(function)
+    def _wake(self) -> None:
+        self._post(_nothing)
 
     def _stop(self) -> None:
         self._stopping = True
@@ -174,7 +176,13 @@ class EngineOwner:
         cores = Cores(self.threads or torch.get_num_threads())
         torch.set_num_threads(cores.threads)
         heap = HeapTrim(self.engine.release_memory)
-        self.engine.start(lambda: self._post(_nothing))
+        try:
+            self._serve(cores, heap)
+        finally:
+            self._end()
+
+    def _serve(self, cores: Cores, heap: HeapTrim) -> None:
+        self.engine.start(self._wake)
         while not self._stopping:
             self._read_mail(heap)
             if cores.changed():
@@ -187,12 +195,19 @@ class EngineOwner:
                 self.engine.end_all(EngineFailed(f"The model's forward pass failed: {type(error).__name__}."))
             self._send()
             heap.trim_if_due()
-        self.engine.end_all(RequestCancelled("The server is stopping."))
+
+    def _end(self) -> None:
+        with self._closing:
+            self._closed = True
+        posted: list[Callable[[], None]] = [partial(self.engine.end_all, _ended())]
         while not self._mailbox.empty():
-            self._mailbox.get()()
-        self.engine.end_all(RequestCancelled("The server is stopping."))
-        self._send()
-        self.engine.stop()
+            posted.append(self._mailbox.get())
+        posted += [partial(self.engine.end_all, _ended()), self._send, self.engine.stop]
+        for step in posted:
+            try:
+                step()
+            except Exception:  # whoever waits for what comes next would wait for ever
+                _log.exception("The engine could not be ended in order")
 
     def _read_mail(self, heap: HeapTrim) -> None:
         while self.engine.idle and self._mailbox.empty():
@@ -202,6 +217,10 @@ class EngineOwner:
             heap.trim_if_due()
         while not self._mailbox.empty():
             self._mailbox.get()()
+
+
+def _ended() -> RequestCancelled:
+    return RequestCancelled("The server is stopping.")
 
 
 def _nothing() -> None:

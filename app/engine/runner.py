@@ -74,8 +74,8 @@ class Runner:
         """Deviation of a lean step from the model's own, relative to the norm of the logits, after a few tokens from
         `first` on."""
         ids = [(first + 7919 * at) % self._hosted.vocabulary for at in range(6)]
-        self._forward([0], [0], [ids[:-1]])
-        ours, expected = lean.logits([0], [5], [ids[-1]]), self._forward([0], [5], [ids[-1:]])
+        self._at_ends([0], [0], [ids[:-1]])
+        ours, expected = lean.logits([0], [5], [ids[-1]]), self._at_ends([0], [5], [ids[-1:]])
         return float((ours - expected).norm() / expected.norm())
 
     @torch.inference_mode()
@@ -96,11 +96,20 @@ class Runner:
         acts: dict[Site, list[Act]] = {site: [capture(site, last, features)] for site in self._sites}
         for watch in watches:
             acts[watch.site].append(watch.act)
-        for site, more in self._adaptors(rows).items():
+        for site, more in self._acts(rows).items():
             acts[site].extend(more)
         with self._hooks.applying(len(pieces), acts):
-            logits = self._forward(slots, starts, pieces)
+            logits = self._at_ends(slots, starts, pieces)
         return logits, features
+
+    @torch.inference_mode()
+    def decode_ahead(
+        self, slots: list[int], starts: list[int], pieces: Sequence[Sequence[int]], rows: Sequence[RowView]
+    ) -> Tensor:
+        """Several tokens per row -> logits (B, T, V) fp32 at each of them, with each row's held edit acting. Those
+        after a shorter row's last token are arbitrary."""
+        with self._hooks.applying(len(pieces), self._acts(rows)):
+            return self._forward(slots, starts, pieces, list(range(max(map(len, pieces))))).float()
 
     @torch.inference_mode()
     def decode(
@@ -132,7 +141,7 @@ class Runner:
     def _decode(
         self, slots: list[int], starts: list[int], pieces: Sequence[Sequence[int]], rows: Sequence[RowView]
     ) -> Tensor:
-        acts = self._adaptors(rows)
+        acts = self._acts(rows)
         if not acts:
             return self._step(slots, starts, pieces)
         with self._hooks.applying(len(rows), acts):
@@ -142,14 +151,14 @@ class Runner:
         if self._lean is not None and self._lean.can_run():
             self.cache.write(slots, [start + 1 for start in starts])
             return self._lean.logits(slots, starts, [piece[0] for piece in pieces])
-        return self._forward(slots, starts, pieces)
+        return self._at_ends(slots, starts, pieces)
 
     @torch.inference_mode()
     def move(self, source: int, target: int, tokens: int) -> None:
         """Moves a sequence to another slot."""
         self.cache.move(source, target, tokens)
 
-    def _adaptors(self, rows: Sequence[RowView]) -> dict[Site, list[Act]]:
+    def _acts(self, rows: Sequence[RowView]) -> dict[Site, list[Act]]:
         """The actions, by site, of the editors whose edits some row holds, bound to this pass's rows."""
         acts: dict[Site, list[Act]] = {}
         for key in dict.fromkeys(row.decision.editor for row in rows if row.decision is not None):
@@ -159,8 +168,15 @@ class Runner:
                 acts.setdefault(site, []).append(partial(editor.apply, site))
         return acts
 
-    def _forward(self, slots: list[int], starts: list[int], pieces: Sequence[Sequence[int]]) -> Tensor:
-        """Runs the model; a row that starts at -1 is idle and writes to a column that nothing reads."""
+    def _at_ends(self, slots: list[int], starts: list[int], pieces: Sequence[Sequence[int]]) -> Tensor:
+        """Runs the model -> logits (B, V) fp32 at each row's last token."""
+        keep, row_of = _ends(pieces)
+        picked = self._forward(slots, starts, pieces, keep)[list(range(len(pieces))), row_of]
+        return picked.float()
+
+    def _forward(self, slots: list[int], starts: list[int], pieces: Sequence[Sequence[int]], keep: list[int]) -> Tensor:
+        """Runs the model -> logits (B, P, V) at the positions `keep` of the pieces; a row that starts at -1 is idle and
+        writes to a column that nothing reads."""
         device, length = self._hosted.device, max(len(piece) for piece in pieces)
         ids = torch.zeros(len(pieces), length, dtype=torch.long)
         positions = torch.zeros(len(pieces), length, dtype=torch.long)
@@ -177,17 +193,15 @@ class Runner:
         self.cache.place.bind(slots, columns, width)
         self.cache.write(slots, [start + len(piece) for start, piece in zip(starts, pieces, strict=True)])
         mask = torch.arange(width, device=device) <= positions[..., None]  # (B, T, W)
-        keep, row_of = _ends(pieces)
-        logits = self._hosted.model(
+        logits: Tensor = self._hosted.model(
             input_ids=ids,
             attention_mask=mask[:, None],
             position_ids=positions,
             **cache_argument(self.cache),
             use_cache=True,
             logits_to_keep=keep,  # a list: the last layer may be on any device
-        ).logits  # (B, P, V)
-        picked: Tensor = logits.to(device)[list(range(len(pieces))), row_of]
-        return picked.float()
+        ).logits
+        return logits.to(device)
 
 
 def _ends(pieces: Sequence[Sequence[int]]) -> tuple[list[int], list[int]]:

@@ -26,7 +26,8 @@ class SlotMove:
 
 
 class Scheduler:
-    """First come, first served. Prefill runs in chunks and alternates with decode, so that no stream stalls.
+    """First come, first served. Prefill runs in chunks and alternates with decode, so that no stream stalls. Lookahead
+    counts as prefill, and goes first, since most of it ends its sequence.
 
     `room_tokens` bounds the keys and values that all running sequences may come to hold: a sequence without room waits,
     so that none has to be preempted.
@@ -70,9 +71,12 @@ class Scheduler:
             self.running.append(sequence)
         prefill = [s for s in self.running if s.phase is Phase.PREFILL]
         decode = sorted((s for s in self.running if s.phase is Phase.DECODE), key=lambda s: s.slot)
-        self._prefilled_last = bool(prefill) and not (decode and self._prefilled_last)
+        ahead = [s for s in self.running if s.phase is Phase.LOOKAHEAD]
+        self._prefilled_last = bool(prefill or ahead) and not (decode and self._prefilled_last)
+        if self._prefilled_last and ahead:
+            return self._pieces(ahead, self._chunk_tokens)  # always few: each token has its logits
         if self._prefilled_last:
-            return self._prefill(prefill, self._chunk_tokens if decode else self._batch_tokens)
+            return self._pieces(prefill, self._chunk_tokens if decode else self._batch_tokens)
         return Batch(Phase.DECODE, decode, [s.piece(1) for s in decode]) if decode else None
 
     def _has_room(self, sequence: Sequence) -> bool:
@@ -80,9 +84,9 @@ class Scheduler:
         held = sum(each.most_tokens for each in self.running)
         return self._room_tokens is None or not held or held + sequence.most_tokens <= self._room_tokens
 
-    def _prefill(self, sequences: list[Sequence], most: int) -> Batch:
+    def _pieces(self, sequences: list[Sequence], most: int) -> Batch:
         """A batch of the oldest sequences, as many as fit into `most` tokens when padded to the longest piece, but at
-        least one. While streams decode, `most` is a single chunk, since they wait for it."""
+        least one. All are in one phase. While streams decode, `most` is a single chunk, since they wait for it."""
         pieces = [s.piece(self._chunk_tokens) for s in sequences]
         longest = count = 0
         for piece in pieces:
@@ -91,7 +95,7 @@ class Scheduler:
                 break
             count += 1
         chosen = sorted(zip(sequences[:count], pieces, strict=False), key=lambda each: each[0].slot)
-        return Batch(Phase.PREFILL, [sequence for sequence, _ in chosen], [piece for _, piece in chosen])
+        return Batch(sequences[0].phase, [sequence for sequence, _ in chosen], [piece for _, piece in chosen])
 
     def remove(self, sequence: Sequence) -> None:
         """Ends a sequence. Its slot is free at once; the next owner writes before it reads."""

@@ -7,15 +7,16 @@ own: `Engine` runs transformers in this process, `VllmEngine` hands requests to 
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from app.domain.errors import ErrataError
 from app.domain.generation import FinishReason, GenerationParameters, RankedToken
-from app.editors.base import Editor, FitProgress, FitRequest, Fitted
+from app.editors.base import Decision, Editor, FitProgress, FitRequest, Fitted
 from app.engine.editions import SILENT_IN, Edition, Editions, ScopeDecision
 from app.engine.fits import Fits, RunningFit
-from app.engine.grammar import Grammars
+from app.engine.fitter.fitter import Fitter
+from app.engine.grammar import Grammar, Grammars
 from app.engine.model import HostedModel
 from app.engine.outcome import answer_of, token_of
 from app.engine.sequence import Emit, PreparedRequest, Sequence
@@ -34,40 +35,49 @@ class Counters:
     prompt_tokens: int = 0
     generated_tokens: int = 0
     steps: int = 0
-    fit_steps: int = 0
+    restarts: int = 0
+    """The number of times that the program that generates was lost and replaced."""
     finished: dict[str, int] = field(default_factory=dict)
 
 
 class ServingEngine(ABC):
-    """A frozen model with its editors. Not thread-safe: only its owner calls it, apart from `ready`, `ask`,
+    """A frozen model with its editors. Not thread-safe: only its owner calls it, apart from `prepare`, `ask`,
     `with_scope` and `rescope`, which read nothing that the engine's thread changes."""
 
     def __init__(
-        self, hosted: HostedModel, editors: Mapping[str, Editor], scope: ScopeIndex, *, slots: int, fit_share: float
+        self,
+        hosted: HostedModel,
+        editors: Mapping[str, Editor],
+        scope: ScopeIndex,
+        *,
+        slots: int,
+        fit_share: float,
+        fitter: Fitter | None = None,
     ) -> None:
-        """`slots`: how many requests may run at once."""
+        """`slots`: how many requests may run at once. `fitter`: the process that fits; None: this engine's thread."""
         self.hosted, self.editors, self.scope, self.slots = hosted, editors, scope, slots
         self.text = TextCodec(hosted.tokenizer, min(hosted.eos_ids, default=None), hosted.max_tokens)
         self.grammars = Grammars(hosted.tokenizer, hosted.eos_ids, hosted.vocabulary)
         self.editions = Editions(editors, scope)
         self.counters = Counters()
         self._fits = Fits(fit_share)
+        self._fitter = fitter
 
     # -- life
 
     @abstractmethod
     def start(self, wake: Callable[[], None]) -> None:
-        """Called by the owner before the first step. `wake` may be called from any thread: it ends the owner's sleep,
+        """The owner calls this before the first step. `wake` may be called from any thread: it ends the owner's sleep,
         so that it looks at `idle` again."""
 
     @abstractmethod
     def stop(self) -> None:
-        """Called by the owner after the last step, on the engine's thread."""
+        """The owner calls this after the last step, on the engine's thread."""
 
     @property
     @abstractmethod
     def failure(self) -> str | None:
-        """Why the engine cannot serve any longer; None while it can."""
+        """Why the engine cannot serve now; None while it can. Requests that come meanwhile wait, or are refused."""
 
     @property
     @abstractmethod
@@ -102,7 +112,7 @@ class ServingEngine(ABC):
         edition: Edition,
         revision: int,
         emit: Emit,
-        ready: PreparedRequest | None = None,
+        prepared: PreparedRequest | None = None,
         began: float | None = None,
     ) -> Sequence:
         """Queue a request pinned to the edition of `revision`. Its timeout runs from `began`, on the clock of
@@ -118,7 +128,7 @@ class ServingEngine(ABC):
 
     # -- what is decided before a request is added
 
-    def ready(self, prompt: str, edition: Edition, schema: str | None = None) -> PreparedRequest:
+    def prepare(self, prompt: str, edition: Edition, schema: str | None = None) -> PreparedRequest:
         """Prepares the parts of a request that need none of the engine's state; callers do it on another thread before
         they add the request, as it takes time that grows with the prompt. Raises InvalidRequest."""
         grammar = None if schema is None else self.grammars.compiled(schema)
@@ -157,29 +167,46 @@ class ServingEngine(ABC):
     # -- fits
 
     def fit(
-        self, editor: str, requests: Iterable[FitRequest], beside: Edition
+        self, editor: str, requests: Iterable[FitRequest], edition: Edition
     ) -> Generator[FitProgress, None, list[Fitted]]:
-        """The micro-steps of a fit. `beside` holds the live edits that the new ones will stand among."""
-        return self.editors[editor].fit(list(requests), self.editions.parts(beside).get(editor))
+        """The micro-steps of a fit. `edition` holds the live edits that the new ones will join."""
+        if self._fitter is not None:
+            return self._fitter.fit(editor, list(requests))
+        return self.editors[editor].fit(list(requests), self.editions.parts(edition).get(editor))
 
     def add_fit(self, fitting: RunningFit) -> None:
-        self._fits.add(fitting)
+        (self._fitter or self._fits).add(fitting)
+
+    def _end_fits(self, error: ErrataError) -> None:
+        self._fits.end_all(error)
+        if self._fitter is not None:
+            self._fitter.end_all(error)
 
     def with_scope(self, editor: str, fitted: Fitted, request: FitRequest) -> Fitted:
         """The fit with its request's scope, if its editor is scoped. Slow and independent of the engine's state: for
         other threads."""
         return self.rescope(fitted, request) if self.editors[editor].capabilities.scoped else fitted
 
-    def still_fits(self, editor: str, learned: Mapping[str, Any], beside: Edition) -> bool:
+    def still_fits(self, editor: str, learned: Mapping[str, Any], edition: Edition) -> bool:
         """True if a fit made beside another edition is valid beside this one."""
         still_fits = self.editors[editor].extras.still_fits
-        return still_fits is None or still_fits(learned, self.editions.parts(beside).get(editor))
+        return still_fits is None or still_fits(learned, self.editions.parts(edition).get(editor))
 
     def rescope(self, fitted: Fitted, request: FitRequest) -> Fitted:
         """The same fit with the scope that the request defines now, widened as before if it had one."""
         previous = fitted.learned.get("scope")
         scope = self.scope.learn(request.scope, None if previous is None else float(previous.get("widened", 1.0)))
         return Fitted(learned={**fitted.learned, "scope": scope.model_dump()}, tensors=fitted.tensors)
+
+    # -- what a schema bars
+
+    def _deferred(self, decision: Decision, grammar: Grammar | None) -> Decision | None:
+        """The decision with the reason for which its edit defers, if the answer's schema does not allow the edit's
+        target; None if the edit may answer."""
+        target = self.editions.target_of(decision.edit_id)[decision.begun_tokens :]
+        if grammar is None or grammar.accepts(target):
+            return None
+        return replace(decision, why=f"{decision.why}; it defers, for its target does not fit the schema of the answer")
 
     # -- what a request reports
 

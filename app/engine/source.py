@@ -66,7 +66,7 @@ def _of_file(file: Path) -> ModelSource:
         raise UnknownModel(f"The file {file} cannot be read: {error.strerror}.", model=str(file)) from error
     if not readable:
         raise UnknownModel(
-            f"The file {file} is no GGUF file: give one, or a folder with config, tokenizer and safetensors.",
+            f"The file {file} is not a GGUF file: give one, or a folder with config, tokenizer and safetensors.",
             model=str(file),
         )
     return ModelSource(name=str(file), served_as=file.name.removesuffix(".gguf"), gguf=file)

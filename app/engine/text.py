@@ -30,6 +30,7 @@ class TextCodec:
         self._max_tokens = max_tokens
         self._special = frozenset(tokenizer.all_special_ids)
         self._pieces: dict[int, tuple[str, bytes]] = {}
+        self._word: Sequence[int] = tokenizer("a", add_special_tokens=False).input_ids
         self.encode = lru_cache(maxsize=16)(self._encode)
         """Token ids of a prompt. Raises InvalidRequest for a prompt without tokens or with more than a sequence
         holds."""
@@ -62,10 +63,10 @@ class TextCodec:
         first, second = "XFIRSTX", "XSECONDX"
         try:
             parts = [{"type": "text", "text": text} for text in (first, second)]
-            made = self._rendered([{"role": "user", "content": parts}])
+            prompt = self._rendered([{"role": "user", "content": parts}])
         except InvalidRequest:
             return False
-        return first in made and second in made and "'text'" not in made and '"text"' not in made
+        return first in prompt and second in prompt and "'text'" not in prompt and '"text"' not in prompt
 
     def _rendered(self, messages: Sequence[Mapping[str, Any]], *, continues: bool = False) -> str:
         if not self.chats:
@@ -103,11 +104,11 @@ class TextCodec:
         header, footer = self._turn
         if (start, end) == (0, len(prompt)):
             return (self.controls.plain(prompt),)
-        found: list[str] = []
+        turns: list[str] = []
         for piece in prompt[: start - len(header)].split(header)[1:]:
             user, _, model = piece.partition(footer)
-            found += [self._plain(user), self._plain(model)]
-        return (*found, self.controls.plain(prompt[start:end]))
+            turns += [self._plain(user), self._plain(model)]
+        return (*turns, self.controls.plain(prompt[start:end]))
 
     def _plain(self, text: str) -> str:
         """The text without marks and without the special tokens that end a turn."""
@@ -193,8 +194,8 @@ class TextCodec:
             ends = [end for _, end in self._first(first, return_offsets_mapping=True).offset_mapping]
             before = len(first) + 1  # the mark
             for piece in others:
-                made = self._tokenizer(piece, add_special_tokens=False, return_offsets_mapping=True)
-                ends += [before + end for _, end in made.offset_mapping]
+                tokens = self._tokenizer(piece, add_special_tokens=False, return_offsets_mapping=True)
+                ends += [before + end for _, end in tokens.offset_mapping]
                 before += len(piece) + 1
             return tuple(ends)
         ids = self.encode(prompt)
@@ -246,10 +247,9 @@ class TextCodec:
         return self._after_a_word(ids, special=False)
 
     def _after_a_word(self, ids: Sequence[int], *, special: bool) -> str:
-        word = self._tokenizer("a", add_special_tokens=False).input_ids
         how = {"skip_special_tokens": not special, "clean_up_tokenization_spaces": False}
-        text: str = self._tokenizer.decode([*word, *ids], **how)
-        return text[len(self._tokenizer.decode(word, **how)) :]
+        text: str = self._tokenizer.decode([*self._word, *ids], **how)
+        return text[len(self._tokenizer.decode(self._word, **how)) :]
 
     def is_special(self, token_id: int) -> bool:
         return token_id in self._special

@@ -44,27 +44,21 @@ class Candidate(Protocol):
     @property
     def held_bytes(self) -> int:
         """Bytes that its edits take on the model's device."""
-        ...
 
     async def edit(self, cases: Sequence[Case], superseded: Sequence[Sequence[str]]) -> list[EditAttempt]:
         """Makes edits, several as one batch; `superseded` holds, by case, the ids of edits to replace."""
-        ...
 
     async def restore(self, cases: Sequence[Case]) -> None:
         """Restores the edits made before an interruption."""
-        ...
 
     async def answers(self, prompts: Sequence[str], **how: Any) -> list[str | None]:
         """Complete answers, greedy unless `how` says otherwise; None for a prompt that the model cannot take."""
-        ...
 
     async def scores(self, pairs: Sequence[tuple[str, str]]) -> list[ForcedScore | None]:
         """Scores of (prompt, continuation) pairs under teacher forcing."""
-        ...
 
     async def overhead(self, prompts: Sequence[str]) -> float | None:
         """Ratio of answer time with edits loaded to the bare model's, on prompts that no edit answers."""
-        ...
 
 
 class BareModel:
@@ -124,26 +118,26 @@ class ServedEditor:
         corrects = len(cases) == 1 and cases[0].overwrites is not None
         also: list[str] = []  # what a correction supersedes beyond what it names
         while True:
-            asked = [(*old, *also) for old in superseded]
-            requests = [self._request(case, old) for case, old in zip(cases, asked, strict=True)]
-            key = f"eval-{cases[0].id}-{len(cases)}-{len(asked[0])}"
+            superseding = [(*old, *also) for old in superseded]
+            requests = [self._request(case, old) for case, old in zip(cases, superseding, strict=True)]
+            key = f"eval-{cases[0].id}-{len(cases)}-{len(superseding[0])}"
             try:
                 origin = Origin(actor="errata eval", idempotency_key=key)
                 results = await self._service.edit(requests, origin, batch=len(cases) > 1)
             except ErrataError as error:
                 if len(cases) > 1:
                     alone = [await self.edit([c], [old]) for c, old in zip(cases, superseded, strict=True)]
-                    return [made for (made,) in alone]
+                    return [attempt for (attempt,) in alone]
                 in_the_way = error.details["conflicts"] if isinstance(error, ScopeConflict) else []
-                if not corrects or set(in_the_way) <= set(asked[0]):
+                if not corrects or set(in_the_way) <= set(superseding[0]):
                     took_s = time.perf_counter() - began
                     return [EditAttempt(problem=f"{type(error).__name__}: {error.message}", seconds=took_s)]
                 also.extend(in_the_way)
             else:
                 seconds = (time.perf_counter() - began) / len(cases)
-                made = await asyncio.to_thread(self._results, results, seconds)
+                attempt = await asyncio.to_thread(self._results, results, seconds)
                 others = (i for i in results.results[0].view.edit.supersedes if i not in superseded[0])
-                return [replace(made[0], replaced=tuple(others))] if corrects else made
+                return [replace(attempt[0], replaced=tuple(others))] if corrects else attempt
 
     def _results(self, results: EditResults, seconds: float) -> list[EditAttempt]:
         """Reads the log and therefore blocks."""
@@ -151,7 +145,7 @@ class ServedEditor:
         return [
             EditAttempt(
                 edit_id=result.view.edit.id,
-                editor=result.view.edit.adaptor,
+                editor=result.view.edit.editor_key,
                 seconds=seconds if result.created else sum(result.seconds.values()) / count,
                 fit_s=result.seconds.get("fit", 0.0) / count,
                 stored_bytes=len(log.entry(result.view.history[0].revision)),

@@ -15,7 +15,8 @@ from app.evaluation.cases import Case, case_of
 from app.evaluation.rows import rows_of
 from app.scope.bank import load_bank
 
-Half = Literal["first", "second"]
+Half = Literal["settle", "report"]
+"""Choices are settled on one half of the rows, and reported on the other."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,7 +26,7 @@ class CaseSelection:
     most: int | None = None
     seed: int = 0
     half: Half | None = None
-    """Half of the rows, by the hash of their ids: settings tuned on one half are reported on the other."""
+    """The half of the rows to take, by the hash of their ids."""
     where: Mapping[str, str] = field(default_factory=dict)
     """Field -> required value; rows without the field are kept."""
     template: str = "{}"
@@ -48,7 +49,7 @@ def load_cases(files: Sequence[Path], choice: CaseSelection) -> list[Case]:
 
 
 def generic_questions(edited: Sequence[Case]) -> list[str]:
-    """Bundled questions about subjects that no edited prompt names; they stand in for rows that are never edited."""
+    """Bundled questions about subjects that no edited prompt names; they replace rows that are never edited."""
     named = " | ".join(" ".join(words_of(case.prompt)) for case in edited)
     return [each.text for each in load_bank() if f" {' '.join(words_of(each.subject))} " not in f" {named} "]
 
@@ -61,7 +62,7 @@ def read_cases(file: Path, where: Mapping[str, str]) -> Iterator[Case]:
                 yield case_of(row, file.stem, number)
         except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
             raise InvalidRequest(
-                f"Row {number} of {file} is no edit that can be read ({type(error).__name__}: {error}): it needs a "
+                f"Row {number} of {file} is not a readable edit ({type(error).__name__}: {error}): it needs a "
                 "`prompt` and a `target`, or the fields of CounterFact, zsRE or KnowEdit."
             ) from error
 
@@ -71,7 +72,7 @@ def _with_unique_ids(files: Sequence[Sequence[Case]]) -> list[Case]:
     prefix. What a row overwrites is looked up in its own file first."""
     taken = {case.id for cases in files for case in cases}
     seen: set[str] = set()
-    found: list[Case] = []
+    unique: list[Case] = []
     for cases in files:
         named: list[Case] = []
         names: dict[str | None, str] = {}
@@ -81,8 +82,8 @@ def _with_unique_ids(files: Sequence[Sequence[Case]]) -> list[Case]:
             taken.add(name)
             names.setdefault(case.id, name)
             named.append(replace(case, id=name))
-        found.extend(replace(case, overwrites=names.get(case.overwrites, case.overwrites)) for case in named)
-    return found
+        unique.extend(replace(case, overwrites=names.get(case.overwrites, case.overwrites)) for case in named)
+    return unique
 
 
 def _unused(name: str, taken: set[str]) -> str:
@@ -96,7 +97,7 @@ def _unused(name: str, taken: set[str]) -> str:
 
 def half_of(name: str) -> Half:
     """The half that an id belongs to."""
-    return "first" if hashlib.sha256(name.encode()).digest()[0] % 2 == 0 else "second"
+    return "settle" if hashlib.sha256(name.encode()).digest()[0] % 2 == 0 else "report"
 
 
 def _ordered(cases: list[Case]) -> list[Case]:

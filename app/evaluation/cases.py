@@ -64,8 +64,13 @@ def _read(row: Mapping[str, Any], source: str, number: int) -> Case:
 
 def _check(case: Case) -> None:
     """Refuses what no request could carry, which would otherwise end the run half way."""
-    asked = {"prompt": [case.prompt], "target": [case.target], "paraphrases": case.paraphrases, "aliases": case.aliases}
-    for name, texts in asked.items():
+    texts_of = {
+        "prompt": [case.prompt],
+        "target": [case.target],
+        "paraphrases": case.paraphrases,
+        "aliases": case.aliases,
+    }
+    for name, texts in texts_of.items():
         if not all(text.strip() for text in texts):
             raise ValueError(f"`{name}` holds an empty text")
     if case.subject is not None and not case.subject.strip():
@@ -81,7 +86,7 @@ def _check_encodable(text: str | None) -> None:
     try:
         (text or "").encode()
     except UnicodeEncodeError:
-        raise ValueError(f"{text!a} holds half of a surrogate pair, which is no character") from None
+        raise ValueError(f"{text!a} holds half of a surrogate pair, which is not a character") from None
 
 
 def _counterfact(row: Mapping[str, Any], source: str, name: str) -> Case:

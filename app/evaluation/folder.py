@@ -1,4 +1,4 @@
-"""The folder of a run: its lock, its options, and the figures of all candidates. Knows no figure."""
+"""The folder of a run: its lock, its options, and all candidates' figures, whose meaning it does not know."""
 
 import json
 import os
@@ -45,10 +45,10 @@ class Folder:
         if not file.exists():
             return {}
         try:
-            found = json.loads(file.read_bytes())
-            if not isinstance(found, dict):
+            content = json.loads(file.read_bytes())
+            if not isinstance(content, dict):
                 raise ValueError("no JSON object")
-            return found
+            return content
         except ValueError as error:
             raise InvalidRequest(
                 f"{file} is not whole ({error}): remove it if its run had the same options, or name another folder."
@@ -69,8 +69,8 @@ def opened(path: Path) -> Iterator[Folder]:
         lock.acquire(blocking=False)
         owner.write_text(f"process {os.getpid()} on {socket.gethostname()}", encoding="utf-8")
     except Timeout as error:
-        who = owner.read_text(encoding="utf-8") if owner.exists() else "it does not say which"
-        raise InvalidRequest(f"Another run goes on in {path} ({who}): wait for it, or name another folder.") from error
+        who = owner.read_text(encoding="utf-8") if owner.exists() else "owner unknown"
+        raise InvalidRequest(f"Another run uses {path} ({who}): wait for it, or name another folder.") from error
     except OSError as error:
         raise InvalidRequest(f"{path} cannot be written ({error.strerror}): name another folder.") from error
     try:

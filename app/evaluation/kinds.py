@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, cast, get_args
 
 from app.domain.errors import InvalidRequest
 from app.evaluation.case_selection import Half, half_of
@@ -22,8 +22,6 @@ SHIPPED: Mapping[Kind, Path] = {
     "conversations": Path(__file__).with_name("cases_conversations.jsonl"),
 }
 """Bundled cases, written for this evaluation and used when no file is named."""
-NAMES: Mapping[str, Half] = {"first": "first", "second": "second", "settle": "first", "report": "second"}
-"""Name of a half in rows and options -> half."""
 
 T = TypeVar("T")
 
@@ -48,14 +46,14 @@ class ScopeCaseSelection:
 
 def kind_of(files: Sequence[Path]) -> Kind:
     """The kind of the files' rows. Raises InvalidRequest for files with rows of several kinds."""
-    found: dict[Kind, str] = {}
+    kinds: dict[Kind, str] = {}
     for file in files:
         for number, row in enumerate(rows_of(file), 1):
-            found.setdefault(_kind(row), f"row {number} of {file}")
-    if len(found) > 1:
-        kinds_found = ", ".join(f"{kind} ({where})" for kind, where in found.items())
+            kinds.setdefault(_kind(row), f"row {number} of {file}")
+    if len(kinds) > 1:
+        kinds_found = ", ".join(f"{kind} ({where})" for kind, where in kinds.items())
         raise InvalidRequest(f"The files hold cases of several kinds: {kinds_found}. Evaluate one kind at a time.")
-    return next(iter(found))
+    return next(iter(kinds))
 
 
 def _kind(row: Any) -> Kind:
@@ -69,19 +67,19 @@ def read(
     files: Sequence[Path], kind: Kind, where: Mapping[str, str], row_of: Callable[[Mapping[str, Any]], T]
 ) -> list[T]:
     """Rows of all files, converted by `row_of`. Raises InvalidRequest with the row that cannot be read."""
-    found: list[T] = []
+    cases: list[T] = []
     for file in files:
         for number, row in enumerate(rows_of(file), 1):
             try:
                 if all(str(row.get(name, value)) == value for name, value in where.items()):
-                    found.append(row_of(row))
+                    cases.append(row_of(row))
             except (KeyError, TypeError, ValueError, AttributeError) as error:
                 fields = ", ".join(f"`{name}`" for name in FIELDS[kind])
                 raise InvalidRequest(
                     f"Row {number} of {file} cannot be read as {kind} ({type(error).__name__}: {error}): "
                     f"it needs the fields {fields}."
                 ) from error
-    return found
+    return cases
 
 
 def chosen(rows: Sequence[T], selection: ScopeCaseSelection, half: Callable[[T], Half]) -> list[T]:
@@ -98,9 +96,9 @@ def half_in(row: Mapping[str, Any], name: str) -> Half:
     named = row.get("half")
     if named is None:
         return half_of(name)
-    if named not in NAMES:
-        raise ValueError(f"`half` must be one of {', '.join(NAMES)}, not {named!r}")
-    return NAMES[named]
+    if named not in get_args(Half):
+        raise ValueError(f"`half` must be {' or '.join(get_args(Half))}, not {named!r}")
+    return cast(Half, named)
 
 
 def text_in(row: Mapping[str, Any], name: str) -> str:
@@ -131,5 +129,5 @@ def _checked(value: Any, name: str) -> str:
     try:
         value.encode()
     except UnicodeEncodeError:
-        raise ValueError(f"`{name}` holds half of a surrogate pair, which is no character: {value!a}") from None
+        raise ValueError(f"`{name}` holds half of a surrogate pair, which is not a character: {value!a}") from None
     return value

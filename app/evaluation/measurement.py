@@ -7,9 +7,10 @@ from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
+from app.domain.words import collapse_spaces
 from app.evaluation.candidates import ROUNDS, Candidate
 from app.evaluation.cases import Case
-from app.evaluation.outcomes import Outcome, cost_of, normalised, not_carried, not_superseded
+from app.evaluation.outcomes import Outcome, cost_of, not_carried, not_superseded
 from app.evaluation.questioner import Questioner, perplexity
 from app.evaluation.scores import Tally, is_exact, tally
 from app.evaluation.slices import paraphrase_slice, slices_of
@@ -49,12 +50,12 @@ class Measurement:
     def __init__(
         self, candidate: Candidate, questioner: Questioner, held_out: Sequence[str], unrelated: Sequence[str],
         texts: Sequence[str], given: int, extent: QuestionLimits, seed: int, time_limit: TimeLimit | None = None,
-        tell: SoFar = no_one,
+        on_figures: SoFar = no_one,
     ) -> None:  # fmt: skip
         self._candidate, self._questioner = candidate, questioner
         self._held_out, self._unrelated, self._texts = list(held_out), list(unrelated), texts
         self._given, self._extent, self._seed = given, extent, seed
-        self._time_limit, self._tell = time_limit or TimeLimit(), tell
+        self._time_limit, self._on_figures = time_limit or TimeLimit(), on_figures
         self.so_far: dict[str, Any] | None = None
         """Figures measured so far; left behind when `at` is cancelled."""
 
@@ -63,7 +64,9 @@ class Measurement:
         they asked, and `incomplete` lists parts left out."""
         figures = self.without_asking(outcomes)
         self.so_far = figures
-        await measured_in_time(self._time_limit, self._parts(outcomes, last=last), self._extent, figures, self._tell)
+        await measured_in_time(
+            self._time_limit, self._parts(outcomes, last=last), self._extent, figures, self._on_figures
+        )
         if "exact" in figures:  # the names used by GRACE and Transformer-Patcher
             figures["ERR"] = figures["ER"] = figures["exact"]
         if "locality" in figures:
@@ -91,16 +94,16 @@ class Measurement:
     def _parts(self, outcomes: Sequence[Outcome], *, last: bool) -> list[FigureGroup]:
         """The parts in order of importance: if time is short, the last ones are left out."""
         rng = random.Random(f"{self._seed}/{len(outcomes)}")
-        present = asked = not_superseded(outcomes)
+        present = sample = not_superseded(outcomes)
         if len(present) > self._extent.edits:
-            asked = sorted(rng.sample(present, self._extent.edits), key=present.index)
+            sample = sorted(rng.sample(present, self._extent.edits), key=present.index)
         first, everyone = present[:FIRST_EDITS], [outcome.case for outcome in present]
 
         def count(extent: QuestionLimits) -> int:
-            return min(extent.edits, len(asked))
+            return min(extent.edits, len(sample))
 
         def some(extent: QuestionLimits) -> list[Outcome]:
-            return spread(asked, extent.edits)
+            return spread(sample, extent.edits)
 
         def rephrased(extent: QuestionLimits) -> int:
             return sum(min(extent.paraphrases, len(not_carried(o.case, self._given))) for o in some(extent))
@@ -120,7 +123,7 @@ class Measurement:
             return {"first_100": tally(outcome.is_right(a) for a, outcome in zip(answers, early, strict=True))}
 
         async def modes(extent: QuestionLimits) -> dict[str, Any]:
-            return {"modes": await self._modes(asked[: extent.modes])}
+            return {"modes": await self._modes(sample[: extent.modes])}
 
         async def overhead(extent: QuestionLimits) -> dict[str, Any]:
             return {"overhead": await self._candidate.overhead(self._unrelated[: extent.overhead])}
@@ -146,28 +149,28 @@ class Measurement:
             parts += [
                 FigureGroup(
                     "slices",
-                    lambda e: question_cost(QUESTIONS_PER_SLICED_EDIT * min(e.modes, len(asked))),
-                    lambda e: self._slices(asked[: e.modes]),
+                    lambda e: question_cost(QUESTIONS_PER_SLICED_EDIT * min(e.modes, len(sample))),
+                    lambda e: self._slices(sample[: e.modes]),
                 ),
-                FigureGroup("modes", lambda e: (len(MODES) + 1) * question_cost(min(e.modes, len(asked))), modes),
+                FigureGroup("modes", lambda e: (len(MODES) + 1) * question_cost(min(e.modes, len(sample))), modes),
                 FigureGroup(
                     "overhead", lambda e: 2 * ROUNDS * question_cost(min(e.overhead, len(self._unrelated))), overhead
                 ),
             ]
         return parts
 
-    async def _reliability(self, asked: Sequence[Outcome]) -> dict[str, Any]:
-        answers = await self._candidate.answers([outcome.case.prompt for outcome in asked])
-        right = [outcome.is_right(answer) for answer, outcome in zip(answers, asked, strict=True)]
-        holds = (outcome.is_contained(answer) for answer, outcome in zip(answers, asked, strict=True))
+    async def _reliability(self, outcomes: Sequence[Outcome]) -> dict[str, Any]:
+        answers = await self._candidate.answers([outcome.case.prompt for outcome in outcomes])
+        right = [outcome.is_right(answer) for answer, outcome in zip(answers, outcomes, strict=True)]
+        holds = (outcome.is_contained(answer) for answer, outcome in zip(answers, outcomes, strict=True))
         by_source: dict[str, Tally] = defaultdict(Tally)
-        for outcome, each in zip(asked, right, strict=True):
+        for outcome, each in zip(outcomes, right, strict=True):
             by_source[outcome.case.source].add(each)
         return {
             "exact": tally(right),
             "exact_by_source": {name: each.as_json() for name, each in sorted(by_source.items())},
             "contains": tally(holds),
-            "token_match": await token_match(self._candidate, [(o.case.prompt, o.case.target) for o in asked]),
+            "token_match": await token_match(self._candidate, [(o.case.prompt, o.case.target) for o in outcomes]),
             "retention": [tally(some)["share"] for some in _tenths(right)],
             "failed": [
                 {
@@ -177,23 +180,23 @@ class Measurement:
                     "answer": answer,
                     "problem": outcome.made.problem,
                 }
-                for outcome, answer, ok in zip(asked, answers, right, strict=True)
+                for outcome, answer, ok in zip(outcomes, answers, right, strict=True)
                 if not ok
             ][:50],
         }
 
     async def _generality(self, outcomes: Sequence[Outcome]) -> dict[str, Any]:
-        asked = [(o, p) for o in outcomes for p in not_carried(o.case, self._given)[: self._extent.paraphrases]]
-        answers = await self._candidate.answers([prompt for _, prompt in asked])
-        right = [outcome.is_right(answer) for answer, (outcome, _) in zip(answers, asked, strict=True)]
+        paraphrased = [(o, p) for o in outcomes for p in not_carried(o.case, self._given)[: self._extent.paraphrases]]
+        answers = await self._candidate.answers([prompt for _, prompt in paraphrased])
+        right = [outcome.is_right(answer) for answer, (outcome, _) in zip(answers, paraphrased, strict=True)]
         slices: dict[str, Tally] = defaultdict(Tally)
-        for (outcome, prompt), ok in zip(asked, right, strict=True):
+        for (outcome, prompt), ok in zip(paraphrased, right, strict=True):
             slices[paraphrase_slice(outcome.case, prompt)].add(ok)
-        holds = (outcome.is_contained(answer) for answer, (outcome, _) in zip(answers, asked, strict=True))
+        holds = (outcome.is_contained(answer) for answer, (outcome, _) in zip(answers, paraphrased, strict=True))
         return {
             "generality": tally(right),
             "generality_contains": tally(holds),
-            "generality_token_match": await token_match(self._candidate, [(p, o.case.target) for o, p in asked]),
+            "generality_token_match": await token_match(self._candidate, [(p, o.case.target) for o, p in paraphrased]),
             "generality_slices": {name: each.as_json() for name, each in sorted(slices.items())},
             "missed": [
                 {
@@ -204,7 +207,7 @@ class Measurement:
                     "answer": answer,
                     "problem": outcome.made.problem,
                 }
-                for (outcome, prompt), answer, ok in zip(asked, answers, right, strict=True)
+                for (outcome, prompt), answer, ok in zip(paraphrased, answers, right, strict=True)
                 if not ok
             ][:50],
         }
@@ -214,22 +217,24 @@ class Measurement:
     ) -> dict[str, Any]:
         """Locality by kind. Prompts that some edit asks in the same words are excluded; prompts too long for the model
         are counted apart."""
-        edited = {normalised(p) for case in present for p in (case.prompt, *case.paraphrases)}
+        edited = {collapse_spaces(p) for case in present for p in (case.prompt, *case.paraphrases)}
         unrelated = rng.sample(self._unrelated, min(extent.unrelated, len(self._unrelated)))
-        asked = [(kind, p) for case in cases for kind, p in case.untouched[: extent.untouched]]
-        asked = [(kind, p) for kind, p in (*asked, *(("unrelated", p) for p in unrelated))]
-        asked = [(kind, p) for kind, p in dict.fromkeys(asked) if normalised(p) not in edited]
-        prompts = [prompt for _, prompt in asked]
+        untouched = [(kind, p) for case in cases for kind, p in case.untouched[: extent.untouched]]
+        untouched = [(kind, p) for kind, p in (*untouched, *(("unrelated", p) for p in unrelated))]
+        untouched = [(kind, p) for kind, p in dict.fromkeys(untouched) if collapse_spaces(p) not in edited]
+        prompts = [prompt for _, prompt in untouched]
         before, now = await self._questioner.bare(prompts), await self._candidate.answers(prompts)
         kinds: dict[str, Tally] = defaultdict(Tally)
         changed = []
-        for (kind, prompt), b, n in zip(asked, before, now, strict=True):
+        for (kind, prompt), b, n in zip(untouched, before, now, strict=True):
             if b is None:
                 continue
             kinds[kind].add(b == n)
             if b != n:
                 changed.append({"kind": kind, "prompt": prompt, "before": b, "now": n})
-        own = [(prompt, answer) for (kind, prompt), answer in zip(asked, before, strict=True) if kind != "unrelated"]
+        own = [
+            (prompt, answer) for (kind, prompt), answer in zip(untouched, before, strict=True) if kind != "unrelated"
+        ]
         return {
             "locality": {kind: each.as_json() for kind, each in sorted(kinds.items())},
             "locality_token_match": await locality_match(self._candidate, self._questioner, own),
@@ -250,12 +255,12 @@ class Measurement:
         cases = [outcome.case for outcome in edited]
         refused = {outcome.case.id for outcome in edited if outcome.refused}
         others = self._held_out or [prompt for case in cases for _, prompt in case.untouched]
-        asked = list(slices_of(cases, others, self._questioner.service.answers.render, self._seed))
-        answers = await self._candidate.answers([each.prompt for each in asked])
-        bare = await self._questioner.bare([each.prompt for each in asked])
+        slices = list(slices_of(cases, others, self._questioner.service.answers.render, self._seed))
+        answers = await self._candidate.answers([each.prompt for each in slices])
+        bare = await self._questioner.bare([each.prompt for each in slices])
         counted: dict[str, Tally] = defaultdict(Tally)
         not_asked = 0
-        for each, answer, before in zip(asked, answers, bare, strict=True):
+        for each, answer, before in zip(slices, answers, bare, strict=True):
             if each.target is None and before is None:
                 not_asked += 1
             elif each.target is None:
@@ -268,18 +273,18 @@ class Measurement:
         """Reliability under sampling and penalties, and when the client already has the beginning of the answer and
         asks for the rest."""
         prompts = [outcome.case.prompt for outcome in edited]
-        found: dict[str, Any] = {}
+        figures: dict[str, Any] = {}
         for name, how in MODES.items():
             draws = {"draw": self._seed} if "temperature" in how else {}
             answers = await self._candidate.answers(prompts, **how, **draws)
-            found[name] = tally(outcome.is_right(a) for a, outcome in zip(answers, edited, strict=True))
+            figures[name] = tally(outcome.is_right(a) for a, outcome in zip(answers, edited, strict=True))
         begun = [(outcome, *_halves(outcome.case.target)) for outcome in edited if " " in outcome.case.target.strip()]
         answers = await self._candidate.answers([f"{outcome.case.prompt} {said}" for outcome, said, _ in begun])
-        found["continued"] = tally(
+        figures["continued"] = tally(
             not outcome.refused and is_exact(a or "", rest)
             for a, (outcome, _, rest) in zip(answers, begun, strict=True)
         )
-        return found
+        return figures
 
 
 def _tenths(right: Sequence[bool]) -> list[Sequence[bool]]:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from app.domain.words import collapse_spaces
 from app.evaluation.candidates import EditAttempt
 from app.evaluation.cases import Case
 from app.evaluation.scores import contains, is_exact
@@ -34,13 +35,8 @@ class Outcome:
 
 def not_carried(case: Case, given: int) -> tuple[str, ...]:
     """Paraphrases that the request did not contain, neither among its first `given` ones nor word for word."""
-    given_texts = {normalised(text) for text in (case.prompt, *case.paraphrases[:given])}
-    return tuple(text for text in case.paraphrases[given:] if normalised(text) not in given_texts)
-
-
-def normalised(prompt: str) -> str:
-    """Normalises white space, which makes no difference between prompts."""
-    return " ".join(prompt.split())
+    given_texts = {collapse_spaces(text) for text in (case.prompt, *case.paraphrases[:given])}
+    return tuple(text for text in case.paraphrases[given:] if collapse_spaces(text) not in given_texts)
 
 
 def not_superseded(outcomes: Sequence[Outcome]) -> list[Outcome]:
@@ -51,7 +47,7 @@ def not_superseded(outcomes: Sequence[Outcome]) -> list[Outcome]:
     last_of_prompt: dict[str, int] = {}
     for at, outcome in enumerate(outcomes):
         if outcome.made.problem is None:
-            corrected[outcome.case.overwrites] = last_of_prompt[normalised(outcome.case.prompt)] = at
+            corrected[outcome.case.overwrites] = last_of_prompt[collapse_spaces(outcome.case.prompt)] = at
     corrected.pop(None, None)
     return [
         outcome
@@ -59,16 +55,16 @@ def not_superseded(outcomes: Sequence[Outcome]) -> list[Outcome]:
         if outcome.case.id not in corrected
         and outcome.made.edit_id not in replaced
         and corrected.get(outcome.case.overwrites, at) <= at
-        and last_of_prompt.get(normalised(outcome.case.prompt), at) <= at
+        and last_of_prompt.get(collapse_spaces(outcome.case.prompt), at) <= at
     ]
 
 
 def cost_of(outcomes: Sequence[Outcome], held_bytes: int) -> dict[str, Any]:
-    made = [outcome.made for outcome in outcomes if outcome.made.edit_id is not None]
+    attempts = [outcome.made for outcome in outcomes if outcome.made.edit_id is not None]
     editors: dict[str, int] = defaultdict(int)
-    for each in made:
+    for each in attempts:
         editors[each.editor or "cache"] += 1
-    edited = [each for each in made if each.editor is not None]  # a cache fits nothing and has no log
+    edited = [each for each in attempts if each.editor is not None]  # a cache fits nothing and has no log
     return {
         "seconds_median": statistics.median(each.seconds for each in edited) if edited else None,
         "seconds_mean": statistics.mean(each.seconds for each in edited) if edited else None,

@@ -9,9 +9,10 @@ reported beside them, since token match says little about those.
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
+from app.domain.words import collapse_spaces
 from app.evaluation.candidates import Candidate, EditAttempt
 from app.evaluation.cases import Case
-from app.evaluation.outcomes import Outcome, cost_of, normalised, not_carried, not_superseded
+from app.evaluation.outcomes import Outcome, cost_of, not_carried, not_superseded
 from app.evaluation.questioner import Questioner
 from app.evaluation.scores import tally
 from app.evaluation.teacher_forcing import locality_match, token_match
@@ -48,11 +49,11 @@ class PaperMeasurement:
         known: Mapping[str, Any],
         keep: Keep,
         time_limit: TimeLimit | None = None,
-        tell: SoFar = no_one,
+        on_figures: SoFar = no_one,
     ) -> None:
         self._candidate, self._questioner, self._given, self._extent = candidate, questioner, given, extent
         self._known, self._keep = dict(known), keep
-        self._time_limit, self._tell = time_limit or TimeLimit(), tell
+        self._time_limit, self._on_figures = time_limit or TimeLimit(), on_figures
         self.so_far: dict[str, Any] | None = None
         """Figures measured so far; left behind when `at` is cancelled."""
 
@@ -66,7 +67,7 @@ class PaperMeasurement:
                 figures |= self._known[key]
             else:
                 parts.append(part)
-        await measured_in_time(self._time_limit, parts, self._extent, figures, self._tell)
+        await measured_in_time(self._time_limit, parts, self._extent, figures, self._on_figures)
         self.so_far = None
         return figures
 
@@ -87,7 +88,7 @@ class PaperMeasurement:
 
     def _parts(self, outcomes: Sequence[Outcome]) -> list[FigureGroup]:
         present = not_superseded(outcomes)
-        edited = {normalised(prompt) for each in present for prompt in (each.case.prompt, *each.case.paraphrases)}
+        edited = {collapse_spaces(prompt) for each in present for prompt in (each.case.prompt, *each.case.paraphrases)}
 
         def some(extent: QuestionLimits) -> list[Outcome]:
             return spread(present, extent.edits)
@@ -100,16 +101,16 @@ class PaperMeasurement:
             ]
 
         def untouched(extent: QuestionLimits) -> list[str]:
-            found = (prompt for each in some(extent) for _, prompt in each.case.untouched[: extent.untouched])
-            return [prompt for prompt in dict.fromkeys(found) if normalised(prompt) not in edited]
+            prompts = (prompt for each in some(extent) for _, prompt in each.case.untouched[: extent.untouched])
+            return [prompt for prompt in dict.fromkeys(prompts) if collapse_spaces(prompt) not in edited]
 
         def part(name: str, questions: Callable[[QuestionLimits], float], measure: Measure) -> FigureGroup:
             async def measured(extent: QuestionLimits) -> dict[str, Any]:
-                found = await measure(extent)
+                figures = await measure(extent)
                 if extent == self._extent:
-                    self._known[_key(outcomes, name)] = found
-                    self._keep(_key(outcomes, name), found)
-                return found
+                    self._known[_key(outcomes, name)] = figures
+                    self._keep(_key(outcomes, name), figures)
+                return figures
 
             return FigureGroup(name, questions, measured)
 
@@ -124,25 +125,25 @@ class PaperMeasurement:
             part("exact", lambda e: question_cost(len(some(e))), lambda e: self._exact(some(e))),
         ]
 
-    async def _reliability(self, asked: Sequence[Outcome]) -> dict[str, Any]:
-        pairs = [(outcome.case.prompt, outcome.case.target) for outcome in asked]
-        return {"asked": len(asked), "token_match": await token_match(self._candidate, pairs)}
+    async def _reliability(self, outcomes: Sequence[Outcome]) -> dict[str, Any]:
+        pairs = [(outcome.case.prompt, outcome.case.target) for outcome in outcomes]
+        return {"asked": len(outcomes), "token_match": await token_match(self._candidate, pairs)}
 
-    async def _generality(self, asked: Sequence[tuple[str, str]]) -> dict[str, Any]:
-        return {"generality_asked": len(asked), "generality_token_match": await token_match(self._candidate, asked)}
+    async def _generality(self, pairs: Sequence[tuple[str, str]]) -> dict[str, Any]:
+        return {"generality_asked": len(pairs), "generality_token_match": await token_match(self._candidate, pairs)}
 
     async def _locality(self, prompts: Sequence[str]) -> dict[str, Any]:
         answers = await self._questioner.answers(prompts, edits="off", max_new_tokens=LOCAL_TOKENS)
         matched = await locality_match(self._candidate, self._questioner, list(zip(prompts, answers, strict=True)))
         return {"locality_asked": len(prompts), "locality_token_match": matched}
 
-    async def _exact(self, asked: Sequence[Outcome]) -> dict[str, Any]:
-        answers = await self._candidate.answers([outcome.case.prompt for outcome in asked])
+    async def _exact(self, outcomes: Sequence[Outcome]) -> dict[str, Any]:
+        answers = await self._candidate.answers([outcome.case.prompt for outcome in outcomes])
         return {
-            "exact": tally(outcome.is_right(answer) for answer, outcome in zip(answers, asked, strict=True)),
+            "exact": tally(outcome.is_right(answer) for answer, outcome in zip(answers, outcomes, strict=True)),
             "answers": [
                 {"prompt": outcome.case.prompt, "target": outcome.case.target, "answer": answer}
-                for outcome, answer in zip(asked[:20], answers, strict=False)
+                for outcome, answer in zip(outcomes[:20], answers, strict=False)
             ],
         }
 
@@ -152,14 +153,14 @@ def _key(outcomes: Sequence[Outcome], part: str) -> str:
 
 
 async def scored_directly(
-    candidate: Candidate, cases: Sequence[Case], made: Sequence[EditAttempt], given: int
+    candidate: Candidate, cases: Sequence[Case], attempts: Sequence[EditAttempt], given: int
 ) -> list[Outcome]:
     """Scores each edit and its paraphrases directly after it was made: right if every target token is the likeliest."""
-    asked = [(prompt, case.target) for case in cases for prompt in (case.prompt, *not_carried(case, given))]
-    right = iter([each is not None and each.likeliest == each.tokens for each in await candidate.scores(asked)])
+    pairs = [(prompt, case.target) for case in cases for prompt in (case.prompt, *not_carried(case, given))]
+    right = iter([each is not None and each.likeliest == each.tokens for each in await candidate.scores(pairs)])
     return [
         Outcome(
             case=case, made=each, right=next(right), paraphrases=tuple(next(right) for _ in not_carried(case, given))
         )
-        for case, each in zip(cases, made, strict=True)
+        for case, each in zip(cases, attempts, strict=True)
     ]

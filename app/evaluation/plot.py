@@ -19,8 +19,8 @@ PANELS: tuple[tuple[str, Callable[[Any], float | None]], ...] = (
 
 def _pooled(locality: Mapping[str, Mapping[str, int]]) -> float | None:
     counted = [each for kind, each in locality.items() if not kind.endswith(ASKS_THE_SAME)]
-    asked = sum(each["asked"] for each in counted)
-    return sum(each["right"] for each in counted) / asked if asked else None
+    total = sum(each["asked"] for each in counted)
+    return sum(each["right"] for each in counted) / total if total else None
 
 
 def draw(results: Results, file: Path) -> None:

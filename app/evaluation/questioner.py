@@ -56,14 +56,14 @@ class Questioner:
     ) -> list[Generation | None]:
         """Generations in the order of the prompts; None for a prompt that the model cannot take."""
         how = parameters or self._parameters
-        found: list[Generation | None] = []
+        generations: list[Generation | None] = []
         for first in range(0, len(prompts), AT_ONCE):
             some = (
                 self._one(prompt, how if draw is None else replace(how, seed=_seed(draw, prompt)))
                 for prompt in prompts[first : first + AT_ONCE]
             )
-            found.extend(await asyncio.gather(*some))
-        return found
+            generations.extend(await asyncio.gather(*some))
+        return generations
 
     async def answers(self, prompts: Sequence[str], *, draw: int | None = None, **how: object) -> list[str | None]:
         """Answers in the order of the prompts. `how` overrides parameters, such as `edits="off"` or `temperature=1.0`.
@@ -81,11 +81,11 @@ class Questioner:
     async def scores(self, pairs: Sequence[tuple[str, str]], **how: object) -> list[ForcedScore | None]:
         """Scores of (prompt, continuation) pairs under teacher forcing; None for a pair that exceeds a sequence."""
         parameters = replace(self._parameters, **how)  # type: ignore[arg-type]
-        found: list[ForcedScore | None] = []
+        scores: list[ForcedScore | None] = []
         for first in range(0, len(pairs), AT_ONCE):
             some = (self._score(*pair, parameters) for pair in pairs[first : first + AT_ONCE])
-            found.extend(await asyncio.gather(*some))
-        return found
+            scores.extend(await asyncio.gather(*some))
+        return scores
 
     async def _one(self, prompt: str, parameters: GenerationParameters) -> Generation | None:
         try:

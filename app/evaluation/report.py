@@ -13,10 +13,10 @@ def percent(share: float | None) -> str:
 
 def _share(*path: str) -> Callable[[Mapping[str, Any]], str]:
     def read(figures: Mapping[str, Any]) -> str:
-        found: Any = figures
+        value: Any = figures
         for name in path:
-            found = (found or {}).get(name)
-        return percent(found if isinstance(found, float | int) else (found or {}).get("share"))
+            value = (value or {}).get(name)
+        return percent(value if isinstance(value, float | int) else (value or {}).get("share"))
 
     return read
 
@@ -65,27 +65,27 @@ def rows_of(results: Results, edits: int) -> tuple[list[str], list[list[str]]]:
 def slices_of(results: Results) -> tuple[list[str], list[list[str]]]:
     """-> headings, and a row per slice or decoding mode, after all edits; a column per candidate."""
     last = {name: steps[-1] for name, steps in results.items() if steps}
-    found: dict[str, dict[str, str]] = {}
+    rows: dict[str, dict[str, str]] = {}
     for name, figures in last.items():
         for group in ("exact_by_source", "generality_slices", "slices", "modes"):
             for each, counted in figures.get(group, {}).items():
                 label = f"exact, of {each}" if group == "exact_by_source" else each
-                found.setdefault(label, {})[name] = f"{percent(counted['share'])} of {counted['asked']}"
-    return ["slice", *last], [[each, *(shown.get(name, "") for name in last)] for each, shown in found.items()]
+                rows.setdefault(label, {})[name] = f"{percent(counted['share'])} of {counted['asked']}"
+    return ["slice", *last], [[each, *(shown.get(name, "") for name in last)] for each, shown in rows.items()]
 
 
 def notes_of(results: Results) -> list[str]:
     """One line per candidate and step that the time limit cut down."""
-    found = []
+    notes = []
     for name, steps in results.items():
         for figures in steps:
             at = f"{name}, after {figures['edits']} edits"
             if fitted := figures.get("fitted"):
                 shares = ", ".join(f"{100 * share:.0f} % of {part}" for part, share in fitted.items())
-                found.append(f"{at}: cut down to the time limit; {shares} was measured.")
+                notes.append(f"{at}: cut down to the time limit; {shares} was measured.")
             if missing := figures.get("incomplete"):
-                found.append(f"{at}: incomplete; {', '.join(missing)} was not measured.")
-    return found
+                notes.append(f"{at}: incomplete; {', '.join(missing)} was not measured.")
+    return notes
 
 
 def last_steps(results: Results) -> list[int]:

@@ -35,4 +35,4 @@ def _parsed(text: str, where: str) -> Any:
     try:
         return json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise InvalidRequest(f"{where} is no JSON ({error}): {FORMS}.") from error
+        raise InvalidRequest(f"{where} is not JSON ({error}): {FORMS}.") from error

@@ -9,6 +9,7 @@ from itertools import islice
 from typing import Any
 
 from app.domain.errors import InvalidRequest
+from app.domain.progress import OnStep
 from app.engine.serving_engine import ServingEngine
 from app.evaluation.candidates import BareModel, Candidate, EditAttempt, RequestContents, ServedEditor, known_candidates
 from app.evaluation.cases import Case
@@ -34,8 +35,6 @@ RUN_ON_TOKENS = 8
 PROBE = 16
 """Number of questions that estimate the cost of a question, if time is limited."""
 
-OnStep = Callable[[str, int, int], None]
-"""Progress callback (activity, edits done, edits in total)."""
 Keep = Callable[[list[dict[str, Any]]], None]
 """Callback with the figures at each checkpoint so far; unfinished ones have `incomplete`."""
 
@@ -48,7 +47,7 @@ def _no_one(_: list[dict[str, Any]]) -> None:
 class EvaluationPlan:
     """An evaluation. `held_out` holds prompts of cases that are not edited, `texts` generic texts.
 
-    Without held-out prompts, `generic` questions stand for what no edit is about.
+    Without held-out prompts, `generic` questions serve as questions that no edit is about.
     """
 
     cases: Sequence[Case]
@@ -91,15 +90,15 @@ async def run_candidate(
     plan: EvaluationPlan,
     service: Service,
     journal: Journal,
-    tell: OnStep,
+    on_step: OnStep,
     keep: Keep = _no_one,
     time_limit: TimeLimit | None = None,
 ) -> list[dict[str, Any]]:
     """-> the figures at each checkpoint. Raises InvalidRequest for a journal of other edits, or one that has passed an
     unmeasured checkpoint.
 
-    If `time_limit` runs out, fewer edits are made and the last checkpoint follows them. When cancelled, it keeps what
-    it has.
+    If `time_limit` runs out, fewer edits are made and the last checkpoint follows them. What takes longer than was
+    predicted is ended, and the figures at hand are returned. When cancelled, it keeps what it has.
     """
     time_limit = time_limit or TimeLimit()
     lines = journal.lines()
@@ -111,8 +110,8 @@ async def run_candidate(
         service, longest + RUN_ON_TOKENS if plan.papers else max(MIN_ANSWER_TOKENS, longest + ROOM_TOKENS)
     )
     candidate = make_candidate(name, questioner, plan.contents)
-    if made := [outcome.case for outcome in outcomes if outcome.made.edit_id is not None]:
-        await candidate.restore(made)
+    if committed := [outcome.case for outcome in outcomes if outcome.made.edit_id is not None]:
+        await candidate.restore(committed)
 
     def kept(part: Mapping[str, Any] | None = None) -> list[dict[str, Any]]:
         goals = [figures[goal] for goal in (*plan.checkpoints(), len(outcomes)) if goal in figures]
@@ -120,7 +119,7 @@ async def run_candidate(
         return unique if part is None else [*unique, dict(part)]
 
     def so_far(part: dict[str, Any]) -> None:
-        tell(f"{name}: {_summary(part)}", len(outcomes), last)
+        on_step(f"{name}: {_summary(part)}", len(outcomes), last)
         keep(kept(part))
 
     time_limit.begin()
@@ -130,14 +129,21 @@ async def run_candidate(
         else _whole(plan, candidate, questioner, time_limit, so_far)
     )
     last = len(plan.cases)
-    try:
+
+    def stopped() -> list[dict[str, Any]]:
+        """The figures at hand, where a run is ended between two edits or questions."""
+        if not outcomes or len(outcomes) in figures:
+            return kept()
+        return kept(measuring.so_far or measuring.without_asking(outcomes) | {"incomplete": ["all that is asked"]})
+
+    async def work() -> list[dict[str, Any]]:
         if time_limit.bounded:
             await _probe(questioner, plan.held_out or plan.generic or [plan.cases[0].prompt], time_limit)
         for goal in plan.checkpoints():
-            reached = await _edit_up_to(goal, name, plan, candidate, measuring, outcomes, journal, tell, time_limit)
+            reached = await _edit_up_to(goal, name, plan, candidate, measuring, outcomes, journal, on_step, time_limit)
             at = goal if reached else len(outcomes)
             if at not in figures:
-                tell(f"{name}: asking about {at}", at, last)
+                on_step(f"{name}: asking about {at}", at, last)
                 now = {"kind": "figures", **await measuring.at(outcomes, last=not reached or goal == last)}
                 if "incomplete" in now:
                     keep(kept(now))
@@ -147,17 +153,22 @@ async def run_candidate(
             keep(kept())
             if not reached:
                 break
+        on_step(name, len(outcomes), last)
+        return kept()
+
+    try:
+        async with asyncio.timeout(time_limit.end_s):
+            return await work()
     except asyncio.CancelledError:
-        if outcomes and len(outcomes) not in figures:
-            keep(kept(measuring.so_far or measuring.without_asking(outcomes) | {"incomplete": ["all that is asked"]}))
+        keep(stopped())
         raise
-    tell(name, len(outcomes), last)
-    return kept()
+    except TimeoutError:
+        return stopped()
 
 
 async def _edit_up_to(
     goal: int, name: str, plan: EvaluationPlan, candidate: Candidate, measuring: Measurement | PaperMeasurement,
-    outcomes: list[Outcome], journal: Journal, tell: OnStep, time_limit: TimeLimit,
+    outcomes: list[Outcome], journal: Journal, on_step: OnStep, time_limit: TimeLimit,
 ) -> bool:  # fmt: skip
     """-> whether all edits up to `goal` were made; False if time ran out first."""
     edit_s = 0.0
@@ -165,7 +176,7 @@ async def _edit_up_to(
         if outcomes and not time_limit.may_edit(edit_s, measuring.questions(outcomes)):
             return False
         began = time_limit.clock()
-        tell(f"{name}: editing", len(outcomes), len(plan.cases))
+        on_step(f"{name}: editing", len(outcomes), len(plan.cases))
         made_now = await candidate.edit(cases, [_superseded(case, outcomes) for case in cases])
         ask = scored_directly if plan.papers else _ask_directly
         now = await ask(candidate, cases, made_now, plan.contents.paraphrases)
@@ -174,7 +185,7 @@ async def _edit_up_to(
         edit_s = time_limit.clock() - began
         right = sum(outcome.right and (plan.papers or not outcome.refused) for outcome in outcomes)
         what = f"{right} of {len(outcomes)} right, {edit_s / len(cases):.2f} s an edit"
-        tell(f"{name}: {what}", len(outcomes), len(plan.cases))
+        on_step(f"{name}: {what}", len(outcomes), len(plan.cases))
     return True
 
 
@@ -272,11 +283,11 @@ def _superseded(case: Case, outcomes: Sequence[Outcome]) -> list[str]:
 
 
 async def _ask_directly(
-    candidate: Candidate, cases: Sequence[Case], made: Sequence[EditAttempt], given: int
+    candidate: Candidate, cases: Sequence[Case], attempts: Sequence[EditAttempt], given: int
 ) -> list[Outcome]:
     """Asks each edit and its paraphrases directly after it was made."""
-    asked = [prompt for case in cases for prompt in (case.prompt, *not_carried(case, given))]
-    answers = iter(await candidate.answers(asked))
+    prompts = [prompt for case in cases for prompt in (case.prompt, *not_carried(case, given))]
+    answers = iter(await candidate.answers(prompts))
     return [
         Outcome(
             case=case,
@@ -284,7 +295,7 @@ async def _ask_directly(
             right=is_exact(next(answers) or "", case.target),
             paraphrases=tuple(is_exact(next(answers) or "", case.target) for _ in not_carried(case, given)),
         )
-        for case, each in zip(cases, made, strict=True)
+        for case, each in zip(cases, attempts, strict=True)
     ]
 
 

@@ -46,11 +46,11 @@ class SemanticCache:
 
     async def answers(self, prompts: Sequence[str], **how: Any) -> list[str | None]:
         stored = await self._lookup(prompts)
-        missed = [prompt for prompt, found in zip(prompts, stored, strict=True) if found is None]
+        missed = [prompt for prompt, answer in zip(prompts, stored, strict=True) if answer is None]
         bare = iter(
             await (self._questioner.answers(missed, edits="off", **how) if how else self._questioner.bare(missed))
         )
-        return [next(bare) if found is None else found for found in stored]
+        return [next(bare) if answer is None else answer for answer in stored]
 
     async def scores(self, pairs: Sequence[tuple[str, str]]) -> list[ForcedScore | None]:
         """None for every pair. A stored answer is certain and any other impossible, so there is nothing to force;

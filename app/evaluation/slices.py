@@ -32,7 +32,7 @@ class SliceQuestion:
 
 
 @cache
-def _french() -> dict[str, str]:
+def french_questions() -> dict[str, str]:
     """Relation of the phrasebook -> a French question with {} for the subject."""
     with files("app.evaluation").joinpath("questions_fr.tsv").open(encoding="utf-8") as file:
         return {row["relation"]: row["question"] for row in csv.DictReader(file, delimiter="\t")}
@@ -71,8 +71,8 @@ def _of_case(case: Case, other: str | None, earlier: Case, render: Render) -> It
         passage = f"Some say that {case.subject or case.prompt} is well known, others do not agree."
         yield "subject in retrieved text only", f"{passage} {other}", None
     yield "asked to answer in French", f"Please answer in French. {case.prompt}", case.target
-    if (known := load_phrasebook().recognised(case.prompt, case.subject)) and known.relation in _french():
-        yield "asked in French", known.put(_french()[known.relation]), case.target
+    if (known := load_phrasebook().recognised(case.prompt, case.subject)) and known.relation in french_questions():
+        yield "asked in French", known.put(french_questions()[known.relation]), case.target
     if (noun := load_phrasebook().noun(case.prompt, case.subject)) is not None:
         yield "question about what the answer is", f"Question: When was {noun} first mentioned? Answer:", None
     yield "question about the answer", f"How many letters has the answer to this? {case.prompt}", None

@@ -1,5 +1,5 @@
-"""Support cases: utterances by intent. An edit answers for an intent and knows some of its utterances; the others are
-asked, and so are utterances of intents without an edit."""
+"""Support cases: utterances grouped by intent. Each edit answers one intent and is given some of its utterances; the
+rest are asked, as are utterances of intents without an edit."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -8,9 +8,9 @@ from random import Random
 from typing import Any
 
 from app.domain.errors import InvalidRequest
+from app.domain.words import collapse_spaces
 from app.evaluation.case_selection import half_of
 from app.evaluation.kinds import ScopeCaseSelection, read, text_in
-from app.evaluation.outcomes import normalised
 from app.evaluation.trials import EditSpec, Trial, TrialQuestion, turn
 
 EDITS = 50
@@ -33,13 +33,13 @@ def trials_of(files: Sequence[Path], selection: ScopeCaseSelection) -> list[Tria
     """One trial per number of known utterances; all edit the same intents and ask the same questions. Raises
     InvalidRequest."""
     utterances = read(files, "support", selection.where, utterance_of)
-    utterances = list({normalised(each.text).casefold(): each for each in reversed(utterances)}.values())[::-1]
+    utterances = list({collapse_spaces(each.text).casefold(): each for each in reversed(utterances)}.values())[::-1]
     random = Random(selection.seed)
     random.shuffle(utterances)
     most = max(selection.known)
     intents = _intents(utterances, selection, most)
     known = {intent: _of(utterances, intent)[:most] for intent in intents}
-    own = _asked_of(utterances, intents, most, selection.ask)
+    own = _sample_of(utterances, intents, most, selection.ask)
     others = [each for each in utterances if each.intent not in known]
     others, rest = others[: selection.ask], others[selection.ask :]
     if selection.traffic_from == "all":
@@ -77,7 +77,7 @@ def _of(utterances: Sequence[Utterance], intent: str) -> list[Utterance]:
     return [each for each in utterances if each.intent == intent]
 
 
-def _asked_of(utterances: Sequence[Utterance], intents: Sequence[str], most: int, ask: int) -> list[Utterance]:
+def _sample_of(utterances: Sequence[Utterance], intents: Sequence[str], most: int, ask: int) -> list[Utterance]:
     """Utterances asked of the edited intents, in turn across intents, at most `ask` in all."""
     left = [_of(utterances, intent)[most:] for intent in intents]
     by_turns = (each[at] for at in range(max(map(len, left))) for each in left if at < len(each))

@@ -12,9 +12,12 @@ from typing import Any, TypeVar
 SCALES = (1.0, 0.75, 0.5, 0.35, 0.25, 0.15, 0.1, 0.05, 0.02)
 SCORED = 0.2
 """Cost of scoring a continuation, which takes one pass, relative to a question, which is answered token by token."""
-LEAST_SHARE = 0.25
+LEAST_SHARE = 0.05
 """Minimum share of the time for edits and questions: a model that uses up all of it while loading would yield no
 figure."""
+OVERRUN_SHARE = 0.05
+"""Share of the time limit by which a run may exceed its prediction before it is cut off. With LEAST_SHARE, a run takes
+at most a tenth more than its limit."""
 FEW = 8
 """Number of questions that take about as long as one: a decode step of few rows is hardly slower than one of a single
 row."""
@@ -66,7 +69,7 @@ class FigureGroup:
     name: str
     questions: Callable[[QuestionLimits], float]
     measure: Callable[[QuestionLimits], Any]
-    """Extent -> an awaitable of the figures."""
+    """Limits -> an awaitable of the figures."""
 
 
 class TimeLimit:
@@ -74,7 +77,7 @@ class TimeLimit:
 
     def __init__(self, seconds: float | None = None, clock: Callable[[], float] = time.monotonic) -> None:
         self.clock = clock
-        self._seconds = seconds
+        self._seconds, self._overrun_s = seconds, OVERRUN_SHARE * (seconds or 0.0)
         self._ends = None if seconds is None else clock() + seconds
         self._asked, self._took = 0.0, 0.0
 
@@ -91,6 +94,11 @@ class TimeLimit:
     @property
     def left(self) -> float:
         return float("inf") if self._ends is None else self._ends - self.clock()
+
+    @property
+    def end_s(self) -> float | None:
+        """Seconds after the start at which the run is cut off, finished or not; None: never."""
+        return None if self._seconds is None else self._seconds + self._overrun_s
 
     def note(self, questions: float, seconds: float) -> None:
         """Records how long a number of questions took."""
@@ -109,11 +117,11 @@ class TimeLimit:
         return self.left - edit_s >= min(self._seconds * ASKING, self.question_s * questions)
 
     def fits(self, part: FigureGroup, whole: QuestionLimits, edits: int) -> bool:
-        """True if there is time for the smallest extent of a part."""
+        """True if there is time for the part at the smallest scale."""
         return self.left >= self.question_s * part.questions(whole.scaled(SCALES[-1], edits))
 
     def extent(self, parts: Sequence[FigureGroup], whole: QuestionLimits, edits: int) -> tuple[QuestionLimits, float]:
-        """The extent at which all these parts fit into the time, and its scale."""
+        """The limits at which all these parts fit into the time, and their scale."""
         for scale in SCALES if self.bounded else ():
             extent = whole.scaled(scale, edits)
             if self.question_s * sum(part.questions(extent) for part in parts) <= self.left:
@@ -124,7 +132,7 @@ class TimeLimit:
 
 
 async def measured_in_time(
-    time_limit: TimeLimit, parts: list[FigureGroup], whole: QuestionLimits, figures: dict[str, Any], tell: SoFar
+    time_limit: TimeLimit, parts: list[FigureGroup], whole: QuestionLimits, figures: dict[str, Any], on_figures: SoFar
 ) -> None:
     """Measures parts, in order, into `figures`, which must hold the number of edits. If time is short, `fitted` maps
     parts to the share of questions that they asked; `incomplete`, present until the end, lists parts not measured. The
@@ -138,13 +146,13 @@ async def measured_in_time(
             left_out.append(part.name)
             continue
         began = time_limit.clock()
-        found = await part.measure(extent)
+        measured = await part.measure(extent)
         time_limit.note(part.questions(extent), time_limit.clock() - began)
-        figures |= found
+        figures |= measured
         figures["incomplete"] = left_out + [left.name for left in parts]
         if share < 1:
             figures.setdefault("fitted", {})[part.name] = share
-        tell(figures)
+        on_figures(figures)
     if not left_out:
         del figures["incomplete"]
 
@@ -155,6 +163,6 @@ def question_cost(*questions: float) -> float:
 
 
 def spread(items: Sequence[T], most: int) -> list[T]:
-    """At most `most` items, spread evenly from first to last."""
+    """Evenly spread items from first to last, at most `most` of them."""
     count = min(most, len(items))
     return [items[at * len(items) // count] for at in range(count)]

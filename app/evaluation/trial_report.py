@@ -46,11 +46,11 @@ def rows_of(kind: Kind, results: Results) -> tuple[list[str], list[list[str]]]:
     for name, label in ROWS[kind].items():
         groups = {group for _, figures in columns for group in figures["shares"].get(name, ())}
         for group in sorted(groups):
-            found = [_share(figures["shares"].get(name, {}).get(group)) for _, figures in columns]
+            shares = [_share(figures["shares"].get(name, {}).get(group)) for _, figures in columns]
             if group == ALL:
-                rows.append([label, *found])
+                rows.append([label, *shares])
             elif not name.startswith("edited"):
-                by_group.append([f"{label}: {group}", *found])
+                by_group.append([f"{label}: {group}", *shares])
     if any(figures["not_asked"] for _, figures in columns):
         rows.append(["too long to be asked, not counted", *(str(figures["not_asked"]) for _, figures in columns)])
     rows.extend(by_group)

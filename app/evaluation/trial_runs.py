@@ -10,11 +10,12 @@ from app.domain.edit import EditRequest
 from app.domain.errors import ErrataError, InvalidRequest
 from app.domain.events import Origin
 from app.domain.generation import GenerationParameters
+from app.domain.progress import OnStep
 from app.editors.registry import EDITORS
 from app.evaluation.candidates import EditAttempt
 from app.evaluation.journal import Journal
 from app.evaluation.questioner import AT_ONCE, Questioner
-from app.evaluation.run import RUN_ON_TOKENS, OnStep, longest_target
+from app.evaluation.run import RUN_ON_TOKENS, longest_target
 from app.evaluation.trials import EditSpec, PromptRenderer, Trial, TrialQuestion
 from app.evaluation.verdicts import TrialAnswer, figures_of, last
 from app.service.recent_prompts import RecentPrompts
@@ -54,29 +55,29 @@ def renderer_for(plan: TrialPlan, service: Service) -> PromptRenderer:
 
 
 async def run_trials(
-    editor: str, plan: TrialPlan, service: Service, journal: Journal, tell: OnStep, keep: Keep
+    editor: str, plan: TrialPlan, service: Service, journal: Journal, on_step: OnStep, keep: Keep
 ) -> list[dict[str, Any]]:
     """-> the figures of each trial. When cancelled, it keeps what it has.
 
     Raises InvalidRequest for a journal of other edits, and for conversations if the model has no chat template.
     """
-    trying = await _TrialRun.of(editor, plan, service, journal, tell)
+    trying = await _TrialRun.of(editor, plan, service, journal, on_step)
     figures: list[dict[str, Any]] = []
     for trial in plan.trials:
-        made: list[EditAttempt] = []
+        attempts: list[EditAttempt] = []
         answers: list[TrialAnswer | None] = []
         try:
-            asked = {space: map(trying.put, those) for space, those in trial.traffic.items()}
-            with_traffic(service.recent, asked, others=trial.others)
-            await trying.edit(trial, made)
+            traffic = {space: map(trying.put, those) for space, those in trial.traffic.items()}
+            with_traffic(service.recent, traffic, others=trial.others)
+            await trying.edit(trial, attempts)
             await trying.ask(trial, answers)
         except asyncio.CancelledError:
-            if made:
-                part = figures_of(trial, made, answers, decisions=plan.decisions)
-                missing = len(trial.edits) - len(made), len(trial.questions) - len(answers)
+            if attempts:
+                part = figures_of(trial, attempts, answers, decisions=plan.decisions)
+                missing = len(trial.edits) - len(attempts), len(trial.questions) - len(answers)
                 keep([*figures, part | {"incomplete": {"edits": missing[0], "questions": missing[1]}}])
             raise
-        figures.append(figures_of(trial, made, answers, decisions=plan.decisions))
+        figures.append(figures_of(trial, attempts, answers, decisions=plan.decisions))
         keep(figures)
     return figures
 
@@ -98,34 +99,33 @@ class _TrialRun:
     def __init__(
         self,
         editor: str,
-        plan: TrialPlan,
         service: Service,
         journal: Journal,
-        tell: OnStep,
+        on_step: OnStep,
         renderer: PromptRenderer,
         most: int,
     ) -> None:
-        self._editor, self._plan, self._service, self._tell = editor, plan, service, tell
+        self._editor, self._service, self._on_step = editor, service, on_step
         self._journal, self._lines, self._renderer = journal, journal.lines(), renderer
         self.put = renderer.prompt
         self._questioner = Questioner(service, most)
         self._parameters = GenerationParameters(max_new_tokens=most)
 
     @classmethod
-    async def of(cls, editor: str, plan: TrialPlan, service: Service, journal: Journal, tell: OnStep) -> "_TrialRun":
+    async def of(cls, editor: str, plan: TrialPlan, service: Service, journal: Journal, on_step: OnStep) -> "_TrialRun":
         renderer = renderer_for(plan, service)
         targets = [wanted.target for trial in plan.trials for wanted in trial.edits]
         most = 1 if plan.decisions else await longest_target(service, targets) + RUN_ON_TOKENS
-        return cls(editor, plan, service, journal, tell, renderer, most)
+        return cls(editor, service, journal, on_step, renderer, most)
 
-    async def edit(self, trial: Trial, made: list[EditAttempt]) -> None:
-        """Makes the edits that the journal lacks; appends to `made`."""
+    async def edit(self, trial: Trial, attempts: list[EditAttempt]) -> None:
+        """Makes the edits that the journal lacks; appends to `attempts`."""
         lines = self._of(trial, "edit")
         if any(line["prompt"] != last(wanted.messages) for line, wanted in zip(lines, trial.edits, strict=False)):
             raise InvalidRequest("The folder's run made other edits: its files have changed. Name another folder.")
-        made.extend(EditAttempt(**line["made"]) for line in lines)
-        for wanted in _concurrent(trial.edits[len(made) :]):
-            first = len(made)
+        attempts.extend(EditAttempt(**line["made"]) for line in lines)
+        for wanted in _concurrent(trial.edits[len(attempts) :]):
+            first = len(attempts)
             self._say(trial, "editing", first, len(trial.edits))
             keys = (f"eval-{trial.name}-{first + at}" for at in range(len(wanted)))
             now = await asyncio.gather(*(self._make(each, key) for each, key in zip(wanted, keys, strict=True)))
@@ -135,7 +135,7 @@ class _TrialRun:
                     for each, one in zip(wanted, now, strict=True)
                 )
             )
-            made.extend(now)
+            attempts.extend(now)
 
     async def ask(self, trial: Trial, answers: list[TrialAnswer | None]) -> None:
         """Asks the questions that the journal lacks; appends to `answers`."""
@@ -163,7 +163,9 @@ class _TrialRun:
         (result,) = results.results
         edit = result.view.edit
         seconds = sum(result.seconds.values())
-        return EditAttempt(edit_id=edit.id, editor=edit.adaptor, seconds=seconds, fit_s=result.seconds.get("fit", 0.0))
+        return EditAttempt(
+            edit_id=edit.id, editor=edit.editor_key, seconds=seconds, fit_s=result.seconds.get("fit", 0.0)
+        )
 
     async def _one(self, question: TrialQuestion) -> TrialAnswer | None:
         """Asks one question; None if it is too long for the model."""
@@ -179,7 +181,7 @@ class _TrialRun:
         return [line for line in self._lines if (line["kind"], line["trial"]) == (kind, trial.name)]
 
     def _say(self, trial: Trial, what: str, done: int, total: int) -> None:
-        self._tell(f"{self._editor}, {trial.name}: {what}", done, total)
+        self._on_step(f"{self._editor}, {trial.name}: {what}", done, total)
 
 
 def _answer(line: Sequence[Any] | None) -> TrialAnswer | None:

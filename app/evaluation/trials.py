@@ -1,6 +1,6 @@
 """Common data of the kinds of cases that concern scope: edits, and questions that they must or must not answer.
 
-`support`, `pairs` and `conversations` make trials from rows; `trying` runs them.
+`support`, `pairs` and `conversations` make trials from rows; `trial_runs` runs them.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -100,14 +100,14 @@ class PromptRenderer:
         name, _, preset = editor.partition("/")
         *before, last = wanted.messages
 
-        def as_asked(text: str) -> str:
+        def framed(text: str) -> str:
             return self.prompt([*before, {**last, "content": text}])
 
         return EditRequest(
             prompt=self.prompt(wanted.messages),
             target=wanted.target,
-            paraphrases=tuple(map(as_asked, wanted.paraphrases)),
-            counter_examples=tuple(map(as_asked, wanted.counter_examples)),
+            paraphrases=tuple(map(framed, wanted.paraphrases)),
+            counter_examples=tuple(map(framed, wanted.counter_examples)),
             namespace=wanted.namespace,
             editor=name,
             preset=preset or "serving",

@@ -26,7 +26,7 @@ class TrialAnswer:
 
 
 def figures_of(
-    trial: Trial, made: Sequence[EditAttempt], answers: Sequence[TrialAnswer | None], *, decisions: bool
+    trial: Trial, attempts: Sequence[EditAttempt], answers: Sequence[TrialAnswer | None], *, decisions: bool
 ) -> dict[str, Any]:
     """Figures over the questions asked so far: `answers` belong to the first ones, and None marks a question too
     long for the model, which is only counted.
@@ -35,25 +35,25 @@ def figures_of(
     """
     shares: dict[str, dict[str, Tally]] = defaultdict(lambda: defaultdict(Tally))
     listed: dict[str, list[dict[str, Any]]] = {"missed": [], "wrong": []}
-    prompts = {each.edit_id: last(wanted.messages) for each, wanted in zip(made, trial.edits, strict=False)}
+    prompts = {each.edit_id: last(wanted.messages) for each, wanted in zip(attempts, trial.edits, strict=False)}
     for question, answer in zip(trial.questions, answers, strict=False):
         if answer is None:
             continue
-        measured = _verdicts(trial, question, answer, made, decisions=decisions)
+        measured = _verdicts(trial, question, answer, attempts, decisions=decisions)
         for name, right in measured.items():
             for group in dict.fromkeys((ALL, question.group or ALL)):
                 shares[name][group].add(right)
-        found = _sort_of(question, answer, measured)
-        if found is not None and len(listed[found]) < MAX_LISTED:
+        figures = _sort_of(question, answer, measured)
+        if figures is not None and len(listed[figures]) < MAX_LISTED:
             by = [prompts.get(edit_id, edit_id) for edit_id in answer.hits]
-            listed[found].append(_listed(trial, question, answer, by))
+            listed[figures].append(_listed(trial, question, answer, by))
     return {
         "trial": trial.name,
-        "edits": len(made),
-        "refused": sum(each.problem is not None for each in made),
+        "edits": len(attempts),
+        "refused": sum(each.problem is not None for each in attempts),
         "problems": [
             {"edit": last(wanted.messages), "problem": each.problem}
-            for each, wanted in zip(made, trial.edits, strict=False)
+            for each, wanted in zip(attempts, trial.edits, strict=False)
             if each.problem is not None
         ][:MAX_LISTED],
         "asked": sum(answer is not None for answer in answers),
@@ -72,20 +72,20 @@ def last(messages: Messages) -> str:
 
 
 def _verdicts(
-    trial: Trial, question: TrialQuestion, answer: TrialAnswer, made: Sequence[EditAttempt], *, decisions: bool
+    trial: Trial, question: TrialQuestion, answer: TrialAnswer, attempts: Sequence[EditAttempt], *, decisions: bool
 ) -> Mapping[str, bool]:
     """Figure -> whether the question counts as positive in it."""
     role = question.role
     if question.edit is None:
         return {f"{role}/reached": bool(answer.hits)}
-    edit = made[question.edit]
+    edit = attempts[question.edit]
     reached = edit.edit_id is not None and edit.edit_id in answer.hits
     exact = is_exact(answer.text, trial.edits[question.edit].target)
     if role == "other":
-        found = {"other/reached": bool(answer.hits), "other/left_alone": not answer.hits}
-        return found if decisions else {"other/exact": exact, **found}
-    found = {f"{role}/reached": reached, f"{role}/by_another": bool(answer.hits) and not reached}
-    return found if decisions else {f"{role}/exact": exact and edit.problem is None, **found}
+        verdicts = {"other/reached": bool(answer.hits), "other/left_alone": not answer.hits}
+        return verdicts if decisions else {"other/exact": exact, **verdicts}
+    verdicts = {f"{role}/reached": reached, f"{role}/by_another": bool(answer.hits) and not reached}
+    return verdicts if decisions else {f"{role}/exact": exact and edit.problem is None, **verdicts}
 
 
 def _sort_of(question: TrialQuestion, answer: TrialAnswer, measured: Mapping[str, bool]) -> str | None:

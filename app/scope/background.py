@@ -43,7 +43,7 @@ class NearbyBackground:
         strange = self.cosines[self.cosines > (self.vectors @ keys.T).amax(1)]
         if len(strange) < NEAREST:  # hardly anything is nearer to the question: that is no word for the edit
             strange = self.cosines
-        return float(strange.topk(min(NEAREST, len(strange))).values.mean()) if len(strange) else 0.0
+        return float(strange.topk(min(NEAREST, len(strange))).values.mean())
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -62,8 +62,8 @@ class CompiledBackground:
         """The background nearest to a question with these readings (W, E)."""
         near = (self.vectors @ queries.T).amax(1) if len(self.vectors) else torch.zeros(0)
         near = near.masked_fill(near >= SAME, -1.0)  # what is asked in the same words is no contrast
-        found = near.topk(min(LOOKED_AT, int((near > -1).sum())))
-        return NearbyBackground(found.values, self.vectors[found.indices], self.traffic)
+        nearest = near.topk(min(LOOKED_AT, int((near > -1).sum())))
+        return NearbyBackground(nearest.values, self.vectors[nearest.indices], self.traffic)
 
 
 class Background:
@@ -85,13 +85,13 @@ class Background:
                     self._shipped, self._vectors.of(self._shipped), False, len(self._shipped)
                 )
             recent = self.traffic(namespace)
-            traffic = tuple(dict.fromkeys((*recent.others, *recent.asked)))
+            traffic = tuple(dict.fromkeys((*recent.others, *recent.recent)))
             if not traffic:
                 self._held.pop(namespace, None)
                 return self._of_shipped
             held = self._held.get(namespace)
             if held is None or held[0] != recent:
-                vectors = torch.cat([self._of_shipped.vectors, self._asked(traffic, held)])
+                vectors = torch.cat([self._of_shipped.vectors, self._of_traffic(traffic, held)])
                 others = len(self._shipped) + len(set(recent.others))
                 compiled = CompiledBackground((*self._shipped, *traffic), vectors, len(traffic) >= MANY, others)
                 held = self._held[namespace] = (recent, compiled)
@@ -100,7 +100,7 @@ class Background:
                 self._held.popitem(last=False)
             return held[1]
 
-    def _asked(self, texts: Sequence[str], held: tuple[Traffic, CompiledBackground] | None) -> Tensor:
+    def _of_traffic(self, texts: Sequence[str], held: tuple[Traffic, CompiledBackground] | None) -> Tensor:
         """The vectors (N, E) of these texts. Those of prompts are held in memory only."""
         known = {} if held is None else {text: held[1].vectors[at] for at, text in enumerate(held[1].texts)}
         new = [text for text in texts if text not in known]

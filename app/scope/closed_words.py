@@ -21,7 +21,7 @@ JOINING, EXCLUSIVE = "joining", "exclusive"
 the others."""
 YEAR, ROUTE, QUALIFIED = "year", "route", "qualified"
 """Near misses are written with these: the words before a year, the two words that name where a way begins and ends,
-and, after a colon, the words that may stand between one of these articles and its noun."""
+and, after a colon, the words that may come between one of these articles and its noun."""
 
 NUMBERS = 0
 """The number that represents numbers among the exclusive lines, which are counted from 1."""
@@ -57,10 +57,10 @@ class ClosedWords:
         """The grammar of the language with the most small words in these; English if there are none."""
         return max(self.grammars, key=lambda grammar: sum(word in grammar.small for word in words))
 
-    def veto(self, asked: Sequence[str], key: Sequence[str], free: frozenset[int] = frozenset()) -> str | None:
+    def veto(self, question: Sequence[str], key: Sequence[str], free: frozenset[int] = frozenset()) -> str | None:
         """The reason why a question and a key with these words cannot ask the same; None if nothing contradicts it.
         Lines in `free` are ignored."""
-        return next((why for line, why in self._denials(asked, key) if line not in free), None)
+        return next((why for line, why in self._denials(question, key) if line not in free), None)
 
     def free(self, texts: Sequence[Sequence[str]]) -> frozenset[int]:
         """The lines on which texts that are known to ask the same contradict each other. What a question says on these
@@ -70,33 +70,33 @@ class ClosedWords:
     def opposites(self, word: str) -> list[str]:
         """One word from each opposing side of a word's lines."""
         mine = self.sides.get(fold(word), frozenset())
-        found: dict[tuple[int, int], str] = {}
+        opposites: dict[tuple[int, int], str] = {}
         for other, sides in self.sides.items():
             for line, side in sides:
                 if any(line == own_line and side != own_side for own_line, own_side in mine):
-                    found.setdefault((line, side), other)
-        return list(found.values())
+                    opposites.setdefault((line, side), other)
+        return list(opposites.values())
 
-    def _denials(self, asked: Sequence[str], key: Sequence[str]) -> Iterator[tuple[int, str]]:
+    def _denials(self, question: Sequence[str], key: Sequence[str]) -> Iterator[tuple[int, str]]:
         """The (line, reason) of each exclusive line, and of numbers, on which these words contradict each other."""
-        mine, theirs = self._by_line(asked), self._by_line(key)
+        mine, theirs = self._by_line(question), self._by_line(key)
         for line in mine.keys() & theirs.keys():
             if mine[line].keys().isdisjoint(theirs[line].keys()):
                 word, other = (next(iter(sides[line].values())) for sides in (mine, theirs))
                 yield line, f"it says {word!r} where the edit says {other!r}"
-        if why := _numbers(asked, key):
+        if why := _numbers(question, key):
             yield NUMBERS, why
 
     def _by_line(self, words: Iterable[str]) -> dict[int, dict[int, str]]:
-        found: dict[int, dict[int, str]] = defaultdict(dict)
+        by_line: dict[int, dict[int, str]] = defaultdict(dict)
         for word in words:
             for line, side in self.sides.get(word, ()):
-                found[line].setdefault(side, word)
-        return found
+                by_line[line].setdefault(side, word)
+        return by_line
 
 
-def _numbers(asked: Sequence[str], key: Sequence[str]) -> str | None:
-    mine, theirs = ({word for word in words if word[0].isdigit()} for words in (asked, key))
+def _numbers(question: Sequence[str], key: Sequence[str]) -> str | None:
+    mine, theirs = ({word for word in words if word[0].isdigit()} for words in (question, key))
     if mine and theirs and not (mine <= theirs or theirs <= mine):
         return f"its numbers ({', '.join(sorted(mine))}) are not those of the edit ({', '.join(sorted(theirs))})"
     return None

@@ -75,8 +75,8 @@ class CrossEncoder:
                 max_length=MOST_TOKENS,
                 return_tensors="pt",
             )
-            found: list[float] = model(**batch).logits[:, 0].tolist()
-        return found
+            logits: list[float] = model(**batch).logits[:, 0].tolist()
+        return logits
 
     def _load(self) -> tuple[Any, Any]:
         from transformers import AutoModelForSequenceClassification, AutoTokenizer

@@ -1,17 +1,16 @@
 """Doubts: questions for which the index is uncertain whether they ask for an edit, and the judge that decides them.
 
-A judge is asked for nothing else: it costs a pass of a model, and is worth it only where the index is hardly better
+A judge decides nothing else: it costs a forward pass, which is worthwhile only where the index is hardly better
 than a coin.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-import torch
+from torch import Tensor
 
 from app.scope.decision import EncodedQuestion
-from app.scope.encoder import Encoder
 from app.scope.record import ScopeRecord
 
 BAND = 1.0
@@ -43,35 +42,31 @@ class Judge(Protocol):
     @property
     def name(self) -> str:
         """The judge's name, as the server reports it."""
-        ...
 
     def fingerprint(self) -> str:
         """The fingerprint of everything that opinions depend on: weights, precision and prompt. It may take seconds,
         and belongs on another thread."""
-        ...
 
     async def logit(self, doubt: Doubt) -> float:
         """The certainty that the question asks the same, on a scale of the judge's own; higher is more certain. Raises
         whatever goes wrong."""
-        ...
 
 
 def is_uncertain(margin: float) -> bool:
     return abs(margin) < BAND
 
 
-def doubt_of(question: EncodedQuestion, record: ScopeRecord, encoder: Encoder) -> Doubt:
+def doubt_of(question: EncodedQuestion, record: ScopeRecord, vectors: Callable[[Sequence[str]], Tensor]) -> Doubt:
     """The doubt to show a judge: the reading of the question nearest to the edit's keys, and the given keys and
-    counter-examples nearest to the question."""
-    similarity = question.queries @ torch.stack([each.vector for each in encoder.encode(record.keys)]).T  # (W, K)
+    counter-examples nearest to the question. `vectors` returns the vectors (N, E) of texts."""
+    similarity = question.queries @ vectors(record.keys).T  # (W, K)
     reading = int(similarity.amax(1).argmax())
 
     def nearest(texts: Sequence[str], most: int) -> tuple[str, ...]:
         if not texts:
             return ()
-        vectors = torch.stack([each.vector for each in encoder.encode(texts)])
-        near = (vectors @ question.queries[reading]).topk(min(most, len(texts))).indices
+        near = (vectors(texts) @ question.queries[reading]).topk(min(most, len(texts))).indices
         return tuple(texts[at] for at in sorted(near.tolist()))
 
     keys = (record.keys[0], *nearest(record.keys[1:], MOST_EXAMPLES - 1))
-    return Doubt(question.asked.texts[reading], keys, nearest(record.counter, MOST_EXAMPLES))
+    return Doubt(question.parsed.texts[reading], keys, nearest(record.counter, MOST_EXAMPLES))

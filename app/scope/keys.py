@@ -13,9 +13,9 @@ from app.scope.outline import Outline, best_products
 
 SPARE = 1024
 MANY = 16384
-"""The number of places from which on an outline is kept. Fewer keys are compared in full within half a millisecond."""
+"""The number of places from which an outline pays off. Fewer keys are compared in full within half a millisecond."""
 BLOCK = 64
-"""The number of bounds per maximum, by which a few high ones are found without sorting all."""
+"""The number of bounds per block. The maxima of blocks yield a few high bounds without sorting all."""
 SHARE = 0.2
 """The share of keys up to which the outline is worthwhile; beyond it, one product over all keys is faster."""
 
@@ -51,8 +51,11 @@ class KeyIndex:
         self._free.extend(reversed(places))
 
     def of(self, rows: Sequence[int]) -> Tensor:
-        """The places of these edits' keys, ascending."""
-        return torch.tensor(sorted(place for row in rows for place in self._places[row]), dtype=torch.long)
+        """The places of these edits' keys, ascending. Builds the outline once they are a large part of many keys."""
+        places = [place for row in rows for place in self._places[row]]
+        if self._outline is None and len(self._owner) >= MANY and self._is_large_part(len(places)):
+            self._outline = self._outlined()
+        return torch.tensor(places, dtype=torch.long).sort().values
 
     def place(self, place: int) -> tuple[int, int]:
         """The (row, index of its key) of a place; a free place has row -1."""
@@ -61,28 +64,28 @@ class KeyIndex:
 
     def cosines(self, queries: Tensor, places: Tensor) -> Tensor:
         """The cosine (M,) of each of the keys at `places` (M,) with the nearest of the queries (W, E)."""
-        if 4 * len(places) < len(self._owner):
+        if not self._is_large_part(len(places)):
             return best_products(self._vectors[places], queries)
         return best_products(self._vectors, queries)[places]
 
     def nearest(self, queries: Tensor, places: Tensor, most: int, floor: float) -> tuple[Tensor, Tensor]:
         """The places and cosines of the keys nearest to one of the queries (W, E), among `places` (M,): the nearest
-        first, at most so many, and only cosines above `floor`."""
+        first, at most `most`, and only cosines above `floor`."""
         left = self.candidates(queries, places, most, floor)
         cosines = self.cosines(queries, left)
-        found = cosines.topk(min(most, len(left)))
-        near = found.values > floor
-        return left[found.indices[near]], found.values[near]
+        top = cosines.topk(min(most, len(left)))
+        near = top.values > floor
+        return left[top.indices[near]], top.values[near]
 
     def candidates(self, queries: Tensor, places: Tensor, most: int, floor: float) -> Tensor:
         """The places that the outline does not rule out."""
-        if self._outline is None or 4 * len(places) < len(self._owner):
+        if self._outline is None or not self._is_large_part(len(places)):
             return places
         bounds = self._outline.at_most(queries)[places]
         whole = bounds[: len(bounds) // BLOCK * BLOCK].view(-1, BLOCK).max(1)
         high = whole.values.topk(min(most, len(whole.values))).indices
         some = self.cosines(queries, places[high * BLOCK + whole.indices[high]])
-        # as many keys as are wanted lie at least so near; a key whose bound is lower is none of the nearest
+        # `most` keys are at least this near, so that a key with a lower bound is not among the nearest
         least = max(floor, float(some.amin())) if len(some) == most else floor
         left = bounds >= least
         return places[left] if int(left.sum()) < SHARE * len(places) else places
@@ -92,5 +95,12 @@ class KeyIndex:
         self._vectors = torch.cat([self._vectors, self._vectors.new_zeros(more, self._vectors.shape[1])])
         self._owner = torch.cat([self._owner, self._owner.new_full((more,), -1)])
         self._free.extend(range(size + more - 1, size - 1, -1))
-        if len(self._owner) >= MANY:
-            self._outline = Outline(self._vectors, self._vectors[self._owner >= 0])
+        if self._outline is not None:
+            self._outline = self._outlined()
+
+    def _is_large_part(self, count: int) -> bool:
+        """True if `count` keys are compared faster in one product over all, or through an outline of all."""
+        return 4 * count >= len(self._owner)
+
+    def _outlined(self) -> Outline:
+        return Outline(self._vectors, self._vectors[self._owner >= 0])

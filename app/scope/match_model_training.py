@@ -28,7 +28,7 @@ from app.scope.scorer import PairScorer
 
 GIVEN = ((0, 0), (3, 3), (3, 0), (0, 3), (2, 2), (4, 0), (9, 0))
 """The numbers of paraphrases and counter-examples of an item's edit, in turn, as far as the item has them."""
-TELLING = 3
+BROAD = 3
 """The number of paraphrases from which on they show how broad an edit is."""
 NEIGHBOURS = 14
 """The number of nearest utterances of other intents that are asked beside an intent's own."""
@@ -63,8 +63,8 @@ def fit_weights(encoder: Encoder, scorer: PairScorer, pairs: Path, out: Path) ->
     bank = _bank_items(rng)
     shipped = [plain(each) for each in load_bank()]
     quiet = _usual(encoder, shipped)
-    asked = [text for item in in_fields for text in (*item.same, *item.other)]
-    busy = _usual(encoder, shipped, rng.sample(asked, min(MOST_TRAFFIC, len(asked))))
+    texts = [text for item in in_fields for text in (*item.same, *item.other)]
+    busy = _usual(encoder, shipped, rng.sample(texts, min(MOST_TRAFFIC, len(texts))))
     helped = _usual(encoder, shipped, [text for item in broad for text in item.same])
     served = _Served(encoder, scorer)
     seen = [
@@ -72,12 +72,12 @@ def fit_weights(encoder: Encoder, scorer: PairScorer, pairs: Path, out: Path) ->
         *served.of([item for item in written if item.same[0] not in known], [quiet], 1.0, rng),
         *served.of(bank, [quiet, busy], 0.7, rng),
         *served.of(broad, [helped], 1.0, rng),
-        *served.of(broad[::2], [quiet], 1.0, rng, least=TELLING),
+        *served.of(broad[::2], [quiet], 1.0, rng, least=BROAD),
     ]
     cases: dict[str, list[LabelledMatch]] = defaultdict(list)
     for each in seen:
         cases[each.figures.case].append(each)
-    weights = {case: [round(value, 4) for value in _logistic(those)] for case, those in sorted(cases.items())}
+    weights = {case: [round(value, 4) for value in logistic_weights(those)] for case, those in sorted(cases.items())}
     out.write_text(json.dumps(weights, indent=1), encoding="utf-8")
 
 
@@ -93,13 +93,13 @@ def _bank_items(rng: random.Random) -> list[Item]:
     for each in load_bank():
         groups[each.relation, each.subject].append(plain(each))
     keys = sorted(key for key, texts in groups.items() if len(texts) > 2)
-    found: list[Item] = []
+    items: list[Item] = []
     for relation, subject in rng.sample(keys, min(BANK_ITEMS, len(keys))):
         about = [texts[0] for key, texts in groups.items() if key[1] == subject and key[0] != relation]
         alike = [rng.choice(texts) for key, texts in groups.items() if key[0] == relation and key[1] != subject]
         other = (*rng.sample(alike, min(4, len(alike))), *rng.sample(about, min(4, len(about))))
-        found.append(Item(tuple(groups[relation, subject][:6]), other))
-    return found
+        items.append(Item(tuple(groups[relation, subject][:6]), other))
+    return items
 
 
 def _intent_items(encoder: Encoder, intents: Sequence[tuple[str, tuple[str, ...]]]) -> Iterator[Item]:
@@ -160,14 +160,14 @@ class _Served:
             if background.traffic:
                 near = (background.vectors @ stacked[0]).masked_fill(~others, -1.0).topk(USUAL).indices
                 more += [background.texts[at] for at in near.tolist()]
-            beside = (
+            nearby = (
                 background if own_traffic else CompiledBackground((), background.vectors[others], background.traffic)
             )
             encoded = self._encoder.encode(more)
             logits = dict(zip(more, self._scorer.table(encoded, keys), strict=True))
             logits |= {text: table[at] for text, at in place.items()}
             vectors = {each.text: each.vector for each in (*keys, *encoded)}
-            contrasts = {text: beside.near(vector[None]) for text, vector in vectors.items()}
+            contrasts = {text: nearby.near(vector[None]) for text, vector in vectors.items()}
             for paraphrases, counters in GIVEN:
                 if paraphrases + 2 > len(item.same):
                     continue
@@ -194,7 +194,7 @@ class _Served:
                     yield LabelledMatch(figures, is_same, weight * WEIGHT[is_same])
 
 
-def _logistic(seen: Sequence[LabelledMatch]) -> list[float]:
+def logistic_weights(seen: Sequence[LabelledMatch]) -> list[float]:
     """The weights in the order of `MatchFeatures.values`, then the constant; figures are not standardised, but
     the ridge penalises the weights that they would have if they were."""
     values = torch.tensor([each.figures.values() for each in seen], dtype=torch.float64)
@@ -214,6 +214,6 @@ def _logistic(seen: Sequence[LabelledMatch]) -> list[float]:
         return loss.item()
 
     optimiser.step(closure)  # type: ignore[no-untyped-call]
-    found = weights.detach()
-    plain_weights = found[:-1] / spread
-    return [*plain_weights.tolist(), float(found[-1] - (plain_weights * mean).sum())]
+    learned = weights.detach()
+    plain_weights = learned[:-1] / spread
+    return [*plain_weights.tolist(), float(learned[-1] - (plain_weights * mean).sum())]

@@ -1,12 +1,13 @@
 """Finds the edits whose names occur in a question, among thousands, through an index of the words of names."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 from app.domain.words import Span, says
 
 
 class Mentions:
-    """Finds rows by their names, in time that grows with the question and not with the number of rows."""
+    """Finds rows by their names. The time grows with the length of the question, and at most with the number of rows
+    searched; rows of other namespaces add nothing to it."""
 
     def __init__(self) -> None:
         self._names: dict[int, tuple[Span, ...]] = {}
@@ -32,13 +33,17 @@ class Mentions:
         names = self._names[row]
         return not names or any(says(words, span) for span in names)
 
-    def rows_in(self, words: Sequence[str]) -> set[int]:
-        """The rows with a name that the question contains."""
-        candidates = {row for word in set(words) for row in self._by_word.get(word, ())}
+    def rows_in(self, words: Sequence[str], among: Collection[int]) -> set[int]:
+        """The rows in `among` one of whose names the question contains. `among` needs a fast membership test."""
+        candidates: set[int] = set()
+        for word in set(words):
+            rows: Collection[int] = self._by_word.get(word, ())
+            few, many = (rows, among) if len(rows) < len(among) else (among, rows)
+            candidates.update(row for row in few if row in many)
         return {row for row in candidates if self.mentioned(row, words)}
 
 
 def _indexed_words(names: Iterable[Span]) -> set[str]:
-    """The words under which a name is indexed: its longest or, for three words and more, its two longest, as one may be
-    misspelt."""
+    """The words under which a name is indexed: its longest or, for names of three words and more, its two longest,
+    because one may be misspelt."""
     return {word for span in names for word in sorted(span, key=len)[-2 if len(span) > 2 else -1 :]}

@@ -32,9 +32,20 @@ def near_misses(
     question: str, names: Sequence[Span], others: Sequence[str], closed: ClosedWords, most: int = 16
 ) -> list[NearMiss]:
     """The near misses of a question. `names` are the names in it, and `others` are names to replace them with."""
-    made = _all(question, names, others, closed) if len(question) <= LONGEST else iter(())
-    distinct = {miss.text: miss for miss in made if miss.text.casefold() != question.casefold()}
+    misses = _all(question, names, others, closed) if len(question) <= LONGEST else iter(())
+    distinct = {miss.text: miss for miss in misses if miss.text.casefold() != question.casefold()}
     return list(distinct.values())[:most]
+
+
+def year_in(text: str) -> int | None:
+    """The first year that a text names."""
+    year = _YEAR.search(text)
+    return int(year[0]) if year else None
+
+
+def of_year(question: str, year: int, closed: ClosedWords) -> str:
+    """The question, which names no year, about a year."""
+    return _in_year(question, year, closed.grammar(plain_words(question)))
 
 
 def _all(question: str, names: Sequence[Span], others: Sequence[str], closed: ClosedWords) -> Iterator[NearMiss]:
@@ -58,14 +69,18 @@ def _all(question: str, names: Sequence[Span], others: Sequence[str], closed: Cl
 def _numbers(question: str, grammar: LanguageGrammar) -> Iterator[NearMiss]:
     """The question with another year or number; if it has none, the question about a year long ago."""
     if year := _YEAR.search(question):
-        for beside in (int(year[0]) - 1, int(year[0]) + 1):
-            yield NearMiss("another year", f"{question[: year.start()]}{beside}{question[year.end() :]}")
+        for near_year in (int(year[0]) - 1, int(year[0]) + 1):
+            yield NearMiss("another year", f"{question[: year.start()]}{near_year}{question[year.end() :]}")
     elif number := _NUMBER.search(question):
         yield NearMiss("another number", f"{question[: number.start()]}{int(number[0]) + 1}{question[number.end() :]}")
     else:
-        end = question.rfind("?")  # "Question: ...? Answer:" goes on behind it
-        asked = question[:end].rstrip() if end > 0 else question.rstrip(" ?.!")
-        yield NearMiss("another year", f"{asked} {grammar.year} {LONG_AGO}{question[len(asked) :]}")
+        yield NearMiss("another year", _in_year(question, LONG_AGO, grammar))
+
+
+def _in_year(question: str, year: int, grammar: LanguageGrammar) -> str:
+    end = question.rfind("?")  # "Question: ...? Answer:" goes on behind it
+    body = question[:end].rstrip() if end > 0 else question.rstrip(" ?.!")
+    return f"{body} {grammar.year} {year}{question[len(body) :]}"
 
 
 def _reversed(question: str, written: Sequence[str], grammar: LanguageGrammar) -> Iterator[NearMiss]:
@@ -79,4 +94,4 @@ def _reversed(question: str, written: Sequence[str], grammar: LanguageGrammar) -
 
 
 def _swapped(question: str, one: str, other: str) -> str:
-    return re.sub(f"{re.escape(one)}|{re.escape(other)}", lambda found: other if found[0] == one else one, question)
+    return re.sub(f"{re.escape(one)}|{re.escape(other)}", lambda match: other if match[0] == one else one, question)

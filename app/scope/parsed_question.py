@@ -47,13 +47,13 @@ def read(turns: Sequence[str], closed: ClosedWords) -> ParsedQuestion:
     alone = _read_alone(question)
     if len(turns) < 3 or not leans_on_history(question, closed):
         return ParsedQuestion(alone, question)
-    asked = len(turns) - 3
-    while asked > 1 and points_back(turns[asked], closed):
-        asked -= 2  # "And Sweden?" says no more than this one: what it points back to does
-    whole = f"{turns[asked].strip()} {_first_sentence(turns[-2])} {question}"
+    first = len(turns) - 3
+    while first > 1 and points_back(turns[first], closed):
+        first -= 2  # "And Sweden?" says no more than this one: what it points back to does
+    whole = f"{turns[first].strip()} {_first_sentence(turns[-2])} {question}"
     words = plain_words(question)
-    telling = [word for word in words if word not in closed.grammar(words).small]
-    texts = (whole,) if points_back(question, closed) and len(telling) < 2 else (whole, *alone)
+    content = [word for word in words if word not in closed.grammar(words).small]
+    texts = (whole,) if points_back(question, closed) and len(content) < 2 else (whole, *alone)
     return ParsedQuestion(tuple(dict.fromkeys(texts))[:MOST_TEXTS], whole)
 
 
@@ -61,10 +61,16 @@ def _read_alone(question: str) -> tuple[str, ...]:
     sentences = sentences_of(question)
     texts: list[str] = [question] if len(plain_words(question)) <= LONG_WORDS or len(sentences) < 2 else []
     if len(sentences) > 1:
-        asking = [each for each in sentences if each.rstrip('"”»)] ').endswith(("?", "？"))]
-        texts.append((asking or sentences)[-1])
+        texts.append(asking_sentence(question))
         texts.append(f"{sentences[-2]} {sentences[-1]}")
     return tuple(dict.fromkeys(text for text in texts if text))[:MOST_TEXTS] or ("",)
+
+
+def asking_sentence(text: str) -> str:
+    """The last sentence that ends with a question mark; the last one if none does."""
+    sentences = sentences_of(text)
+    asking = [each for each in sentences if each.rstrip('"”»)] ').endswith(("?", "？"))]
+    return next(iter((asking or sentences)[-1:]), "")
 
 
 def points_back(question: str, closed: ClosedWords) -> bool:
@@ -74,9 +80,9 @@ def points_back(question: str, closed: ClosedWords) -> bool:
     if len(words) > 2 * SHORT_WORDS:
         return False
     said = closed.grammar(words)  # `die` is a small word in German alone, `son` a pronoun in French
-    telling = [word for word in words if word not in said.small]
+    content = [word for word in words if word not in said.small]
     goes_on = bool(words) and words[0] in said.joining
-    return goes_on or any(word in said.pronouns for word in words) or (len(words) <= SHORT_WORDS and len(telling) < 2)
+    return goes_on or any(word in said.pronouns for word in words) or (len(words) <= SHORT_WORDS and len(content) < 2)
 
 
 def leans_on_history(question: str, closed: ClosedWords) -> bool:
@@ -155,13 +161,13 @@ def exchanged(question: Sequence[str], key: Sequence[str], names: Sequence[Span]
     Bonn" and "from Bonn to Ulm"; "to Bonn from Ulm" says the same as the first), or in sentences that are otherwise the
     same."""
     apart = dict.fromkeys(part for span in names for part in _parted(span, closed))
-    asked, known = (_placed_names(words, tuple(apart)) for words in (question, key))
-    shared = [span for span in apart if span in asked and span in known]
-    same_frame = _without(question, asked) == _without(key, known)
+    in_question, in_key = (_placed_names(words, tuple(apart)) for words in (question, key))
+    shared = [span for span in apart if span in in_question and span in in_key]
+    same_frame = _without(question, in_question) == _without(key, in_key)
     for one, other in combinations(shared, 2):
-        mine = [_small_before(question, asked[span], closed) for span in (one, other)]
-        theirs = [_small_before(key, known[span], closed) for span in (one, other)]
-        swapped = (asked[one] < asked[other]) != (known[one] < known[other])
+        mine = [_small_before(question, in_question[span], closed) for span in (one, other)]
+        theirs = [_small_before(key, in_key[span], closed) for span in (one, other)]
+        swapped = (in_question[one] < in_question[other]) != (in_key[one] < in_key[other])
         if all(mine) and mine[0] != mine[1] and sorted(mine) == sorted(theirs):
             swapped = mine != theirs
         elif not same_frame:
@@ -184,12 +190,12 @@ def _parted(span: Span, closed: ClosedWords) -> list[Span]:
 
 def _placed_names(words: Sequence[str], names: Sequence[Span]) -> dict[Span, int]:
     """The first position of each name."""
-    found: dict[Span, int] = {}
+    places: dict[Span, int] = {}
     for span in names:
         starts = (at for at in range(len(words) - len(span) + 1) if tuple(words[at : at + len(span)]) == span)
         if (at := next(starts, None)) is not None:
-            found[span] = at
-    return found
+            places[span] = at
+    return places
 
 
 def _small_before(words: Sequence[str], at: int, closed: ClosedWords) -> str:

@@ -53,24 +53,24 @@ class Phrasebook:
                 self._relations[tuple(words_of(before)), tuple(words_of(after))].add(relation)
         self._befores = sorted({before for before, _ in self._relations}, key=len, reverse=True)
 
-    def made(self, prompt: str, subject: str | None) -> tuple[str, ...]:
+    def paraphrases(self, prompt: str, subject: str | None) -> tuple[str, ...]:
         """The paraphrases of a prompt, with the labels around it; none if it is not recognised."""
-        asked = self.recognised(prompt, subject)
-        if asked is None:
+        recognised = self.recognised(prompt, subject)
+        if recognised is None:
             return ()
-        questions = self.questions(asked.relation)
-        beginnings = [text for text in self._phrasings[asked.relation] if not text.endswith("?")]
-        first, then = (questions, beginnings) if asked.question.endswith("?") else (beginnings, questions)
-        put = [asked.put(text) for text in (*first[:MOST_ALIKE], *then[: MOST - MOST_ALIKE])]
+        questions = self.questions(recognised.relation)
+        beginnings = [text for text in self._phrasings[recognised.relation] if not text.endswith("?")]
+        first, then = (questions, beginnings) if recognised.question.endswith("?") else (beginnings, questions)
+        put = [recognised.put(text) for text in (*first[:MOST_ALIKE], *then[: MOST - MOST_ALIKE])]
         return tuple(text for text in put if text != prompt)
 
     def noun(self, prompt: str, subject: str | None) -> str | None:
         """The prompt's object as a noun phrase, for a question about it: `the mother of Ada Quill`."""
-        asked = self.recognised(prompt, subject)
-        if asked is None:
+        recognised = self.recognised(prompt, subject)
+        if recognised is None:
             return None
-        named = (match[1] for text in self._phrasings[asked.relation] if (match := _NOUN.match(text)))
-        return next((f"the {noun} of {asked.name}" for noun in named), None)
+        named = (match[1] for text in self._phrasings[recognised.relation] if (match := _NOUN.match(text)))
+        return next((f"the {noun} of {recognised.name}" for noun in named), None)
 
     @lru_cache(maxsize=256)  # asked several times for one edit  # noqa: B019
     def recognised(self, prompt: str, subject: str | None) -> RecognisedPrompt | None:
@@ -85,10 +85,10 @@ class Phrasebook:
             if words[: len(before)] != before:
                 continue
             for stop in range(len(before) + 1, min(len(words), len(before) + MOST_WORDS) + 1):
-                found = self._relations.get((before, words[stop:]), set())
+                relations = self._relations.get((before, words[stop:]), set())
                 name = question[placed[len(before)][1] : placed[stop - 1][2]]
-                if len(found) == 1 and self._named(name, subject):
-                    return RecognisedPrompt(next(iter(found)), name, question, start, end)
+                if len(relations) == 1 and self._named(name, subject):
+                    return RecognisedPrompt(next(iter(relations)), name, question, start, end)
         return None
 
     @staticmethod

@@ -53,13 +53,13 @@ class ScopeLearner:
         self._vectors, self._background = vectors, background
         self._others, self._false_hits = others, false_hits
 
-    def learn(self, request: ScopeRequest, widened: float, beside: int) -> ScopeRecord:
+    def learn(self, request: ScopeRequest, widened: float, edit_count: int) -> ScopeRecord:
         """Learn the requested scope, calibrated on questions that are known to ask something else. The edit is to be
-        live beside `beside` others."""
+        live beside `edit_count` others."""
         own = [read(turns, self._closed) for turns in request.keys]
         given = _spans((request.subject,) if request.subject else ())
         aliased = _with_aliases(own[0].texts[0], request)
-        names = given or _found(own, self._closed)
+        names = given or _names_of(own, self._closed)
         record = ScopeRecord(
             keys=_texts(own),
             made=[*_texts(read(turns, self._closed) for turns in request.made), *aliased],
@@ -71,7 +71,7 @@ class ScopeLearner:
             widened=widened,
             encoder=self._encoder.fingerprint,
         )
-        return self._calibrated(self._narrowed(record, names), request.namespace, beside)
+        return self._calibrated(self._narrowed(record, names), request.namespace, edit_count)
 
     def _nearest(self, question: str, counter: list[str]) -> list[str]:
         """The texts that are near enough to matter, out of possibly very many, such as a namespace's probes."""
@@ -85,13 +85,13 @@ class ScopeLearner:
         row = self._decider.row("", record)
         named = next((name for span in names if (name := surface(record.keys[0], span))), None)
         others = self._others.like(named, (*record.keys, *record.made, *(" ".join(name) for name in record.names)))
-        made = near_misses(record.keys[0], names, others, self._closed)
-        asked = [miss.text for miss in made if miss.text not in (*record.keys, *record.made)]
-        self._encoder.encode(asked)  # together, which is several times as fast as one by one
-        answered = [text for text in asked if self._margin(text, row) >= 0]
+        misses = near_misses(record.keys[0], names, others, self._closed)
+        untried = [miss.text for miss in misses if miss.text not in (*record.keys, *record.made)]
+        self._encoder.encode(untried)  # together, which is several times as fast as one by one
+        answered = [text for text in untried if self._margin(text, row) >= 0]
         return record.model_copy(update={"misses": list(dict.fromkeys((*record.misses, *answered)))})
 
-    def _calibrated(self, record: ScopeRecord, namespace: str, beside: int) -> ScopeRecord:
+    def _calibrated(self, record: ScopeRecord, namespace: str, edit_count: int) -> ScopeRecord:
         """The record with a calibrated bound, never below the default. The share of the questions without an edit that
         exceed it is at most the edit's part of the stated share, which all edits have together. Questions in the very
         same words as the edit's do not count."""
@@ -102,10 +102,10 @@ class ScopeLearner:
             return record
         own = torch.stack([each.vector for each in self._encoder.encode(row.texts)])
         near = (vectors @ own.T).amax(1).topk(min(CALIBRATED_ON, len(texts)))
-        asked = [texts[at] for at in near.indices[(near.values < SAME) & (near.values > MAY_BE_NEAR)].tolist()]
-        self._encoder.encode(asked)
-        over = sorted((self._margin(text, row, background) for text in asked), reverse=True)
-        may = int(self._false_hits(namespace) * len(texts) / max(FEW_EDITS, beside))
+        sample = [texts[at] for at in near.indices[(near.values < SAME) & (near.values > MAY_BE_NEAR)].tolist()]
+        self._encoder.encode(sample)
+        over = sorted((self._margin(text, row, background) for text in sample), reverse=True)
+        may = int(self._false_hits(namespace) * len(texts) / max(FEW_EDITS, edit_count))
         bound, hits = row.bound, sum(margin >= 0 for margin in over)
         if hits > may:
             bound, hits = row.bound + over[may] + CLEAR, may
@@ -122,9 +122,9 @@ class ScopeLearner:
         return self._decider.weigh(question, row, near, named=named).margin(row.bound)
 
 
-def _texts(asked: Iterable[ParsedQuestion]) -> list[str]:
+def _texts(questions: Iterable[ParsedQuestion]) -> list[str]:
     """The fullest reading of each prompt, without duplicates."""
-    return list(dict.fromkeys(each.texts[0] for each in asked))
+    return list(dict.fromkeys(each.texts[0] for each in questions))
 
 
 def _with_aliases(question: str, request: ScopeRequest) -> list[str]:
@@ -137,14 +137,14 @@ def _spans(names: Iterable[str]) -> tuple[Span, ...]:
     return tuple(span for name in names if (span := tuple(words_of(name))))
 
 
-def _found(asked: Sequence[ParsedQuestion], closed: ClosedWords) -> tuple[Span, ...]:
+def _names_of(questions: Sequence[ParsedQuestion], closed: ClosedWords) -> tuple[Span, ...]:
     """The names in the question. If a paraphrase says none of them, its names are added."""
-    names = names_in(asked[0].said, closed)
-    for each in asked[1:]:
+    names = names_in(questions[0].said, closed)
+    for each in questions[1:]:
         if names and not any(_said(each, span) for span in names):
             names = (*names, *names_in(each.said, closed))
     return names
 
 
-def _said(asked: ParsedQuestion, span: Span) -> bool:
-    return f" {' '.join(span)} " in f" {' '.join(asked.words)} "
+def _said(question: ParsedQuestion, span: Span) -> bool:
+    return f" {' '.join(span)} " in f" {' '.join(question.words)} "

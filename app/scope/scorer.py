@@ -11,6 +11,7 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import torch
@@ -58,27 +59,27 @@ class TextBatch:
     words: Sequence[TextWords]
 
 
-def batch_of(texts: Sequence[EncodedText], upper: Sequence[Tensor] | None = None) -> TextBatch:
-    """The batch of these texts, with their upper states or with the given ones. A text without tokens gets one token of
-    zeros, so that there is something to attend to."""
-    longest = max(1, *(len(text.ids) for text in texts))
+def batch_of(texts: Sequence[EncodedText], upper: Tensor | None = None) -> TextBatch:
+    """The batch of these texts, with their upper states or with the given ones, (N, E) for the N tokens of all texts. A
+    text without tokens gets one token of zeros, so that there is something to attend to."""
+    sizes = torch.tensor([len(text.ids) for text in texts])
+    token = torch.arange(max(1, int(sizes.max()))) < sizes[:, None]
+    if upper is None:
+        upper = torch.cat([text.upper.float() for text in texts])
+    middle = torch.cat([text.middle[1:-1].float() for text in texts])
+    marks = torch.cat([_marks(text.text, text.ids, text.begins).view(-1, MARKS) for text in texts])
+    ids = torch.tensor([piece for text in texts for piece in text.ids], dtype=torch.long)
+
+    def padded(rows: Tensor) -> Tensor:
+        return rows.new_zeros(*token.shape, *rows.shape[1:]).index_put((token,), rows)
+
+    states = normalize(padded(torch.stack([middle, upper.float()], 1)), dim=-1)
+    real = token.index_fill(1, torch.tensor(0), value=True)
     vectors = torch.stack([text.vector for text in texts])
-    states = torch.zeros(len(texts), longest, 2, vectors.shape[1])
-    marks = torch.zeros(len(texts), longest, MARKS)
-    ids = torch.zeros(len(texts), longest, dtype=torch.long)
-    real = torch.zeros(len(texts), longest, dtype=torch.bool)
-    real[:, 0] = True
-    for row, text in enumerate(texts):
-        size = len(text.ids)
-        if size:
-            states[row, :size, 0] = text.middle[1:-1].float()
-            states[row, :size, 1] = text.upper.float() if upper is None else upper[row]
-            marks[row, :size] = torch.tensor(_marks(text))
-            ids[row, :size] = torch.tensor(text.ids)
-            real[row, :size] = True
-    return TextBatch(vectors, normalize(states, dim=-1), marks, ids, real, [words_of(text.text) for text in texts])
+    return TextBatch(vectors, states, padded(marks), padded(ids), real, [words_of(text.text) for text in texts])
 
 
+@lru_cache(maxsize=8192)
 def words_of(text: str) -> TextWords:
     """The words, names and numbers of a text. Names are folded, because the other text may be in lower case."""
     words = list(_WORD.finditer(text))
@@ -94,13 +95,14 @@ def words_of(text: str) -> TextWords:
     return TextWords(frozenset(every), frozenset(names), frozenset(_NUMBER.findall(text)))
 
 
-def _marks(text: EncodedText) -> list[list[float]]:
+@lru_cache(maxsize=8192)
+def _marks(text: str, ids: tuple[int, ...], begins: tuple[int, ...]) -> Tensor:
     """The marks (T, MARKS) of each token: the rarity of its piece (the vocabulary is ordered by frequency), whether it
     has a capital, is a digit or continues a word, and its position from either end."""
-    said, size, found = text.text, len(text.ids), []
-    for at, (piece, begin) in enumerate(zip(text.ids, text.begins, strict=True)):
-        letter, before = said[begin : begin + 1], said[begin - 1 : begin] if begin else ""
-        found.append(
+    size, marks = len(ids), []
+    for at, (piece, begin) in enumerate(zip(ids, begins, strict=True)):
+        letter, before = text[begin : begin + 1], text[begin - 1 : begin] if begin else ""
+        marks.append(
             [
                 (math.log(piece + 1) - 8.5) / 1.2,
                 float(letter.isupper() and at > 0),
@@ -110,7 +112,7 @@ def _marks(text: EncodedText) -> list[list[float]]:
                 1 / (size - at),
             ]
         )
-    return found
+    return torch.tensor(marks)
 
 
 class TransformerBlock(nn.Module):
@@ -131,7 +133,7 @@ class TransformerBlock(nn.Module):
         return x + dropout(self.down(gelu(self.up(self.second(x)))), drop, self.training)
 
 
-def _matches(near: Tensor, bond: Tensor, same: Tensor, share: Tensor) -> Tensor:
+def _matches(cosines: Tensor, bond: Tensor, same: Tensor, share: Tensor) -> Tensor:
     """The features (P, T, MATCHES) of each token beside the other text: its best cosines, the number of its piece's
     occurrences there, and the distance of its match from the previous token's match and from its own position."""
     at = bond.detach().argmax(-1).float()
@@ -139,7 +141,7 @@ def _matches(near: Tensor, bond: Tensor, same: Tensor, share: Tensor) -> Tensor:
     drift = (at - torch.arange(at.shape[1])).clamp(-8, 8) / 8
     place = share @ (torch.arange(share.shape[-1]) / 16).clamp(max=2)
     count = same.sum(-1)
-    return torch.stack([*near.amax(-1), (count > 0).float(), count.clamp(max=3) / 3, step, drift, place], -1)
+    return torch.stack([*cosines.amax(-1), (count > 0).float(), count.clamp(max=3) / 3, step, drift, place], -1)
 
 
 class PairNet(nn.Module):
@@ -163,22 +165,22 @@ class PairNet(nn.Module):
         states = sheet.states.flatten(2)  # (M, T, 2E)
         said = self.project(dropout(states, drop, self.training) * math.sqrt(states.shape[-1] / 2))
         own, like = self.own(torch.cat([said, sheet.marks], -1)), self.like(said)  # of texts, not of pairs: cheaper
-        near = torch.stack([sheet.states[left, :, at] @ sheet.states[right, :, at].transpose(1, 2) for at in (0, 1)])
+        cosines = torch.stack([sheet.states[left, :, at] @ sheet.states[right, :, at].transpose(1, 2) for at in (0, 1)])
         pair = sheet.real[left][:, :, None] & sheet.real[right][:, None, :]
         same = (sheet.ids[left][:, :, None] == sheet.ids[right][:, None, :]) & pair
-        bond = self.align[0] * near[0] + self.align[1] * near[1] + self.align[2] * same
+        bond = self.align[0] * cosines[0] + self.align[1] * cosines[1] + self.align[2] * same
         bond = bond.masked_fill(~pair, -1e4)
-        near = near.masked_fill(~pair, -1.0)
+        cosines = cosines.masked_fill(~pair, -1.0)
         x, best = [], []
         for side, (a, b) in enumerate(((left, right), (right, left))):
             share = bond.softmax(-1)  # (P, T, T)
             matched = torch.cat([said, like], -1)[b]
-            found, alike = (share @ matched).chunk(2, -1)
+            attended, alike = (share @ matched).chunk(2, -1)
             mine = said[a]
-            compared = torch.cat([mine * found, (mine - found).abs(), _matches(near, bond, same, share)], -1)
+            compared = torch.cat([mine * attended, (mine - attended).abs(), _matches(cosines, bond, same, share)], -1)
             x.append(own[a] + alike + self.beside(compared) + self.side[side])
-            best.append(near.amax(-1))
-            bond, near, same = bond.transpose(-1, -2), near.transpose(-1, -2), same.transpose(-1, -2)
+            best.append(cosines.amax(-1))
+            bond, cosines, same = bond.transpose(-1, -2), cosines.transpose(-1, -2), same.transpose(-1, -2)
         tokens = torch.cat(x, 1)
         real = torch.cat([sheet.real[left], sheet.real[right]], 1)
         for block in self.blocks:
@@ -195,12 +197,12 @@ class PairNet(nn.Module):
     def _scalars(self, sheet: TextBatch, left: Tensor, right: Tensor, best: Sequence[Tensor]) -> Tensor:
         """The features (P, SCALARS) of each pair: the cosine; the mean and minimum of the tokens' best cosines, for
         each layer and side; the numbers of names that the other text lacks; and of numbers that differ."""
-        found = [(sheet.vectors[left] * sheet.vectors[right]).sum(-1)]
+        scalars = [(sheet.vectors[left] * sheet.vectors[right]).sum(-1)]
         for side, texts in zip(best, (left, right), strict=True):
             real = sheet.real[texts]
             for layer in side:
-                found.append((layer * real).sum(-1) / real.sum(-1))
-                found.append(layer.masked_fill(~real, 1.0).amin(-1))
+                scalars.append((layer * real).sum(-1) / real.sum(-1))
+                scalars.append(layer.masked_fill(~real, 1.0).amin(-1))
         words = [(sheet.words[i], sheet.words[j]) for i, j in zip(left.tolist(), right.tolist(), strict=True)]
         differences = [
             [
@@ -210,7 +212,7 @@ class PairNet(nn.Module):
             ]
             for a, b in words
         ]
-        return torch.cat([torch.stack(found, -1), torch.tensor(differences)], 1)
+        return torch.cat([torch.stack(scalars, -1), torch.tensor(differences)], 1)
 
 
 class PairScorer:
@@ -235,19 +237,21 @@ class PairScorer:
         """A copy of the network, for further training."""
         return copy.deepcopy(self._net)
 
-    def score(self, asked: EncodedText, keys: Sequence[EncodedText]) -> Tensor:
-        """The logits (N,) fp32 of each key, above 0 if `asked` asks the same."""
-        return self.table([asked], keys)[0]
+    def score(self, question: EncodedText, keys: Sequence[EncodedText]) -> Tensor:
+        """The logits (N,) fp32 of each key, above 0 if `question` asks the same."""
+        return self.table([question], keys)[0]
 
     @torch.inference_mode()
-    def table(self, asked: Sequence[EncodedText], keys: Sequence[EncodedText]) -> Tensor:
+    def table(self, questions: Sequence[EncodedText], keys: Sequence[EncodedText]) -> Tensor:
         """The logits (A, N) fp32 of each text beside each key."""
-        if not keys or not asked:
-            return torch.zeros(len(asked), len(keys))
-        sheet = batch_of([*asked, *keys])
-        left, right = torch.cartesian_prod(torch.arange(len(asked)), torch.arange(len(keys))).T
+        if not keys or not questions:
+            return torch.zeros(len(questions), len(keys))
+        sheet = batch_of([*questions, *keys])
+        left, right = torch.cartesian_prod(torch.arange(len(questions)), torch.arange(len(keys))).T
         parts = zip(left.split(PAIRS_AT_ONCE), right.split(PAIRS_AT_ONCE), strict=True)
-        return torch.cat([self._net(sheet, one, len(asked) + other) for one, other in parts]).view(len(asked), -1)
+        return torch.cat([self._net(sheet, one, len(questions) + other) for one, other in parts]).view(
+            len(questions), -1
+        )
 
 
 def load_scorer(file: Path = WEIGHTS) -> PairScorer:

@@ -50,12 +50,12 @@ class TunedLayers(nn.Module):
 
     def _linear(self) -> list[tuple[Any, str]]:
         """Each linear layer's parent and attribute name."""
-        found: list[tuple[Any, str]] = []
+        places: list[tuple[Any, str]] = []
         for layer in self.layers:
             each: Any = layer
-            found += [(each.attention.self, name) for name in ("query", "key", "value")]
-            found += [(each.attention.output, "dense"), (each.intermediate, "dense"), (each.output, "dense")]
-        return found
+            places += [(each.attention.self, name) for name in ("query", "key", "value")]
+            places += [(each.attention.output, "dense"), (each.intermediate, "dense"), (each.output, "dense")]
+        return places
 
     def forward(self, hidden: Tensor, real: Tensor) -> Tensor:
         """Apply the layers to the middle layer's states `hidden` (B, T, E); `real` (B, T) marks tokens. -> (B, T,

@@ -1,23 +1,13 @@
-"""A cache of sentence vectors between starts, because encoding a hundred thousand edits again would take minutes.
+"""A cache of sentence vectors between starts, because encoding a hundred thousand edits again would take minutes."""
 
-The cache folder holds one SQLite file for each encoder. It may be deleted at any time; missing vectors are computed.
-"""
-
-import hashlib
-import logging
-import sqlite3
 from collections.abc import Sequence
-from contextlib import closing
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from app.scope.blob_cache import BlobCache
 from app.scope.encoder import Encoder
-
-_log = logging.getLogger(__name__)
-MAX_PER_QUERY = 500
-"""The most texts that one query looks up."""
 
 
 class Vectors:
@@ -25,49 +15,22 @@ class Vectors:
 
     def __init__(self, encoder: Encoder, folder: Path | None = None) -> None:
         self._encoder = encoder
-        self._file = None if folder is None else folder / f"vectors-{encoder.fingerprint}.sqlite"
+        self._cache = BlobCache(None if folder is None else folder / f"vectors-{encoder.fingerprint}.sqlite")
 
     def of(self, texts: Sequence[str]) -> Tensor:
         """The vectors of texts, from the cache as far as it has them."""
-        found = torch.zeros(len(texts), self._encoder.width)
-        marks = [hashlib.sha256(text.encode()).digest() for text in texts]
-        known = self._load(list(dict.fromkeys(marks)))
-        missing = [at for at, mark in enumerate(marks) if mark not in known]
-        if missing:
-            computed = self._encoder.vectors([texts[at] for at in missing])
-            new = {marks[at]: computed[row].numpy().tobytes() for row, at in enumerate(missing)}
-            self._store(new)
+        size = 4 * self._encoder.width
+        known = {text: blob for text, blob in self._cache.load(texts).items() if len(blob) == size}
+        if missing := [text for text in dict.fromkeys(texts) if text not in known]:
+            computed = self._encoder.vectors(missing)
+            new = {text: vector.numpy().tobytes() for text, vector in zip(missing, computed, strict=True)}
+            self._cache.store(new)
             known |= new
-        for at, mark in enumerate(marks):
-            found[at] = torch.frombuffer(bytearray(known[mark]), dtype=torch.float32)
-        return found
+        vectors = torch.zeros(len(texts), self._encoder.width)
+        for at, text in enumerate(texts):
+            vectors[at] = torch.frombuffer(bytearray(known[text]), dtype=torch.float32)
+        return vectors
 
     def uncached(self, texts: Sequence[str]) -> Tensor:
         """The vectors of people's questions, which are never written to disk."""
         return self._encoder.vectors(texts)
-
-    def _load(self, marks: Sequence[bytes]) -> dict[bytes, bytes]:
-        if self._file is None or not self._file.exists():
-            return {}
-        found: dict[bytes, bytes] = {}
-        try:
-            with closing(sqlite3.connect(self._file)) as opened:
-                for first in range(0, len(marks), MAX_PER_QUERY):
-                    some = marks[first : first + MAX_PER_QUERY]
-                    places = ",".join("?" * len(some))
-                    found.update(opened.execute(f"SELECT mark, vector FROM vectors WHERE mark IN ({places})", some))
-        except sqlite3.Error as error:
-            _log.warning("Cached vectors cannot be read, and are computed again: %s", error)
-        size = 4 * self._encoder.width
-        return {mark: vector for mark, vector in found.items() if len(vector) == size}
-
-    def _store(self, vectors: dict[bytes, bytes]) -> None:
-        if self._file is None:
-            return
-        try:
-            self._file.parent.mkdir(parents=True, exist_ok=True)
-            with closing(sqlite3.connect(self._file)) as opened, opened:
-                opened.execute("CREATE TABLE IF NOT EXISTS vectors (mark BLOB PRIMARY KEY, vector BLOB) WITHOUT ROWID")
-                opened.executemany("INSERT OR REPLACE INTO vectors VALUES (?, ?)", vectors.items())
-        except (OSError, sqlite3.Error) as error:
-            _log.warning("Vectors cannot be cached for the next start: %s", error)

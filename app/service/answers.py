@@ -1,7 +1,7 @@
 """Answering prompts: one pin for all answers of a request, tokens as they come, and the counts kept of them."""
 
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import replace
 from typing import Any
@@ -13,17 +13,19 @@ from app.engine.client import EngineClient
 from app.engine.controls import plain
 from app.engine.outcome import hit_of
 from app.service.feedback import Feedback
+from app.service.generation_path import items_of, scope_decisions_of
 from app.service.log_lines import edit_fields, note
-from app.service.pins import Pins, items_of, scope_decisions_of
+from app.service.pins import Pins
 from app.service.recent_prompts import RecentPrompts
 from app.service.records import Clock, Records
 
 MOST_TRAFFIC = 10_000
-"""The most recent prompts of a namespace in contrast to which scopes are set."""
+"""The greatest number of recent prompts of a namespace in contrast to which scopes are set."""
 
 
 class Answers:
-    """The reading half of the service: it changes nothing but counters and recent prompts."""
+    """The reading half of the service: it changes nothing but counters, recent prompts and the answers that may be
+    reported."""
 
     def __init__(
         self,
@@ -42,13 +44,13 @@ class Answers:
     def _traffic(self, namespace: str) -> Traffic:
         """The questions of a namespace's recent prompts."""
         turns = self._engine.text.turns
-        asked, others = self._recent.both(namespace)
-        return Traffic(*(tuple(turns(prompt)[-1] for prompt in each[-MOST_TRAFFIC:]) for each in (others, asked)))
+        recent, others = self._recent.both(namespace)
+        return Traffic(*(tuple(turns(prompt)[-1] for prompt in each[-MOST_TRAFFIC:]) for each in (others, recent)))
 
     async def scope_of(self, prompts: Sequence[str], namespace: str) -> list[tuple[Hit | None, Hit | None]]:
-        """For each prompt the live edit in whose scope it is, and the nearest edit. Generates no answer."""
-        found = await scope_decisions_of(self._engine, prompts, self._pins.current(namespace))
-        return [(hit_of(scope_decision.decision), hit_of(scope_decision.nearest)) for scope_decision in found]
+        """The live edit in whose scope each prompt is, and the nearest edit. Generates no answer."""
+        decisions = await scope_decisions_of(self._engine, prompts, self._pins.current(namespace))
+        return [(hit_of(scope_decision.decision), hit_of(scope_decision.nearest)) for scope_decision in decisions]
 
     @property
     def model_name(self) -> str:
@@ -87,19 +89,19 @@ class Answers:
 
     async def stream(
         self, prompts: Sequence[str], parameters: GenerationParameters, n: int = 1
-    ) -> AsyncIterator[tuple[int, Token | Generation]]:
+    ) -> AsyncGenerator[tuple[int, Token | Generation], None]:
         """Yields the tokens of `n` answers to each prompt at one revision, as (index, token), and each answer's
         Generation last. The indices run over the n answers to the first prompt, then over those to the next."""
         if parameters.max_new_tokens > self._max_new_tokens_limit:
             raise InvalidRequest(f"`max_new_tokens` may be at most {self._max_new_tokens_limit} on this server.")
         began = time.monotonic()
         edition, revision = await self._pins.pin(parameters)
-        asked = [(prompt, seeded(parameters, at)) for prompt in prompts for at in range(n)]
-        async with aclosing(items_of(self._engine, asked, edition, revision, began)) as items:  # type: ignore[type-var]
+        requests = [(prompt, seeded(parameters, at)) for prompt in prompts for at in range(n)]
+        async with aclosing(items_of(self._engine, requests, edition, revision, began)) as items:
             async for at, item in items:
                 if isinstance(item, Generation):
-                    self._count(asked[at][0], parameters, item)
-                    self._feedback.remember(asked[at][0], at, parameters, item)
+                    self._count(requests[at][0], parameters, item)
+                    self._feedback.remember(requests[at][0], at, parameters, item)
                 yield at, item
 
     def _count(self, prompt: str, parameters: GenerationParameters, generation: Generation) -> None:

@@ -13,8 +13,8 @@ from app.domain.words import same_text
 from app.engine.client import EngineClient
 from app.engine.controls import quoted
 from app.scope.index import ABOUT_THE_SAME, ScopeIndex
-from app.service.commits import EditDraft
 from app.service.conflicts import APART_IN_A_BATCH
+from app.service.edit_draft import EditDraft
 from app.service.fit_requests import FitRequestBuilder
 
 Clash = tuple[int, int, int]
@@ -29,14 +29,14 @@ async def check_ahead(drafts: Sequence[EditDraft], engine: EngineClient, request
     """
     spaces: dict[str, list[int]] = defaultdict(list)
     for at, draft in enumerate(drafts):
-        if engine.capabilities(draft.editor).scoped and not draft.dry_run:
+        if engine.capabilities(draft.editor).scoped and not draft.options.dry_run:
             spaces[draft.request.namespace].append(at)
     for places in spaces.values():
         if len({drafts[at].request.target.strip() for at in places}) < 2:
             continue
-        asked = [request_builder.scope_request(drafts[at].request) for at in places]
+        requests = [request_builder.scope_request(drafts[at].request) for at in places]
         own = [drafts[at] for at in places]
-        clash = await asyncio.to_thread(_clash, engine.scope, own, asked)
+        clash = await asyncio.to_thread(_clash, engine.scope, own, requests)
         if clash is not None:
             first, at, text = clash
             raise _contradiction(own[first], own[at], (places[first], places[at]), text)
@@ -65,9 +65,9 @@ def _clash(scope: ScopeIndex, drafts: Sequence[EditDraft], requests: Sequence[Sc
             part = scope.compile(draft.request.namespace, [ids[i] for i in near])
             place = {ids[i]: i for i in near}
             for text, question in enumerate(questions[at]):
-                found = scope.nearest(question, part)
-                if found is not None and found.margin >= 0 and place[found.edit_id] in others:
-                    return place[found.edit_id], at, text
+                match = scope.nearest(question, part)
+                if match is not None and match.margin >= 0 and place[match.edit_id] in others:
+                    return place[match.edit_id], at, text
     finally:
         for edit_id in ids.values():
             if edit_id in scope:
@@ -76,12 +76,11 @@ def _clash(scope: ScopeIndex, drafts: Sequence[EditDraft], requests: Sequence[Sc
 
 
 def _contradiction(first: EditDraft, later: EditDraft, places: tuple[int, int], text: int) -> ScopeConflict:
-    asked = list(dict.fromkeys((later.request.prompt, *later.request.paraphrases)))[text]
+    question = list(dict.fromkeys((later.request.prompt, *later.request.paraphrases)))[text]
     return ScopeConflict(
         f"Edits {places[0]} and {places[1]} of the batch contradict each other: the one "
-        f"({quoted(first.request.prompt)} -> {first.request.target!r}) would answer {quoted(asked)}, which the other "
-        f"corrects to {later.request.target!r}. "
-        f"{APART_IN_A_BATCH}",
+        f"({quoted(first.request.prompt)} -> {first.request.target!r}) would answer {quoted(question)}, which the "
+        f"other corrects to {later.request.target!r}. {APART_IN_A_BATCH}",
         conflicts=[],
         edits=list(places),
         index=places[1],

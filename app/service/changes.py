@@ -1,6 +1,5 @@
 """Changes to existing edits: rollback, disabling, enabling and expiry. Each is one event."""
 
-import asyncio
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
@@ -32,7 +31,8 @@ class Changes:
     def __init__(self, parts: Collaborators, configured: Collection[str] = ()) -> None:
         """`configured` are the namespaces that the settings name, which may be unused as yet."""
         self._configured = configured
-        self._records, self._pins, self._verifier, self._locks = parts.records, parts.pins, parts.verifier, parts.locks
+        self._records, self._pins, self._locks = parts.records, parts.pins, parts.locks
+        self._trial_answers = parts.trial_answers
         self._clock = parts.clock
 
     async def flag(
@@ -83,8 +83,8 @@ class Changes:
             check_read(self._records.ledger, list(ids), read)
             same = all(self._pins.live_edition(space).revision == revision for space, revision in seen.items())
             event: Any = kind  # each kind takes the ids
-            made: Event = event(revision=self._records.revision + 1, at_s=self._clock(), origin=origin, edit_ids=ids)
-            return made if same else None
+            flag: Event = event(revision=self._records.revision + 1, at_s=self._clock(), origin=origin, edit_ids=ids)
+            return flag if same else None
 
         await self._records.write(flagged)
         return same
@@ -101,7 +101,7 @@ class Changes:
             if any(ledger.entries[newer].covers for newer in entry.superseded_by):
                 continue  # it stays superseded
             prompts = (request.prompt, *request.paraphrases)
-            answers = await asyncio.gather(*(self._verifier.first_token(prompt, now) for prompt in prompts))
+            answers = await self._trial_answers.first_tokens(prompts, now)
             if conflicts := in_the_way(ledger, replace(request, force=False), leaving, answers):
                 what = f"The edit {edit_id} cannot be enabled, for edits with another target answer its prompts now"
                 raise conflict_with(ledger, conflicts, what, advice="Disable them or roll them back first.")
@@ -130,7 +130,7 @@ class Changes:
         return tuple(self._records.view(edit_id) for edit_id in touched)
 
     async def set_switch(self, namespace: str | None, on: bool, origin: Origin) -> int:
-        """Set a kill switch; returns the event's revision. Raises UnknownNamespace, and StateConflict if it is set so
+        """Set an edit switch; returns the event's revision. Raises UnknownNamespace, and StateConflict if it is set so
         already."""
         done: int | None = None
 

@@ -10,6 +10,7 @@ from app.service.namespace_locks import NamespaceLocks
 from app.service.neighbourhood import Neighbourhood
 from app.service.pins import Pins
 from app.service.records import Clock, Records
+from app.service.trial_answers import TrialAnswers
 from app.service.verification import Verifier
 
 
@@ -22,6 +23,7 @@ class Collaborators:
     pins: Pins
     fit_queue: FitQueue
     request_builder: FitRequestBuilder
+    trial_answers: TrialAnswers
     verifier: Verifier
     neighbourhood: Neighbourhood
     locks: NamespaceLocks

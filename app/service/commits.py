@@ -1,102 +1,37 @@
-"""From a verified draft to an event in the log. Exactly what was verified goes live."""
+"""A verified draft becomes an event in the log. Exactly what was verified goes live."""
 
-import math
 import uuid
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
-from app.domain.edit import Edit, EditRequest
+from app.domain.edit import Edit
 from app.domain.errors import LostRace, StateConflict
 from app.domain.events import BatchCommitted, EditCommitted, EditStaged, Event, Origin
-from app.editors.base import Fitted
-from app.editors.packing import finite, pack
-from app.engine.editions import SILENT_IN, Edition
+from app.editors.packing import pack
+from app.engine.editions import Edition
+from app.service.edit_draft import EditDraft
 from app.service.pins import Pins
 from app.service.records import Clock, Records
-from app.service.verification import Verdict
-from app.service.views import EditView, OnProgress, kept_report, silent, token_diff
+from app.service.views import EditView, kept_report, token_diff
 
 REPORTED = ("steps", "converged", "probability", "neurons")
 """The facts about a fit that the report contains."""
 
 
-@dataclass(slots=True)
-class EditDraft:
-    """An edit in the making: the edits that it will supersede, its fit and its measurements."""
-
-    id: str
-    request: EditRequest
-    editor: str
-    """The editor with its preset, as the engine knows it."""
-    origin: Origin
-    dry_run: bool = False
-    place: int | None = None
-    """Its index in the batch, from 0."""
-    read: int | None = None
-    """The revision that the requester has read, if given."""
-    tell: OnProgress = silent
-    conflicts: tuple[str, ...] = ()
-    """The conflicting edits, which a preview reports and a commit refuses."""
-    supersedes: tuple[str, ...] = ()
-    before: str | None = None
-    """The prompt's answer at the revision `seen`, to which `supersedes` also refers; None until it is generated."""
-    answering: list[tuple[str, ...]] = field(default_factory=list)
-    """The ids of the live edits that then answered its prompt, and each of its paraphrases."""
-    seen: int = -1
-    fitted: Fitted | None = None
-    verdict: Verdict | None = None
-    further: list[str] = field(default_factory=list)
-    """The editors that may still try if this one's edit does not hold."""
-    tried: list[dict[str, Any]] = field(default_factory=list)
-    """The editors whose edit did not hold, with its problems and its cost."""
-    cost_s: float = 0.0
-    """The time that fitting and verifying with `editor` took, in seconds; for a batch, that of the whole batch."""
-
-    def diverged(self) -> bool:
-        """True if the fit produced numbers that are not finite."""
-        assert self.fitted is not None
-        scalars = [value for value in self.fitted.learned.values() if isinstance(value, float)]
-        return not (all(map(math.isfinite, scalars)) and finite(self.fitted.tensors.values()))
-
-    def attempts(self) -> list[dict[str, Any]]:
-        """All attempts, for the report; the last one is the one that holds, or that failed last."""
-        problems = self.verdict.problems if self.verdict is not None else ()
-        last = {"editor": self.editor, "problems": list(problems), "seconds": round(self.cost_s, 4)}
-        return [*self.tried, last]
-
-
-def silenced(fitted: Fitted, frames: Sequence[str]) -> Fitted:
-    """The fit, marked with the frames in which it must not answer."""
-    learned = {name: value for name, value in fitted.learned.items() if name != SILENT_IN}
-    return Fitted(learned={**learned, SILENT_IN: list(frames)} if frames else learned, tensors=fitted.tensors)
-
-
-def hand_over(leaving: EditDraft, staying: Sequence[EditDraft]) -> None:
-    """Pass the tensors that a draft holds for those that share them on to one of the drafts that stay."""
-    assert leaving.fitted is not None
-    if not leaving.fitted.learned.get("brings"):
-        return
-    for draft in staying:
-        assert draft.fitted is not None
-        if draft.fitted.learned.get("shared") == leaving.fitted.learned["shared"]:
-            tensors = {**leaving.fitted.tensors, **draft.fitted.tensors}
-            draft.fitted = Fitted(learned={**draft.fitted.learned, "brings": True}, tensors=tensors)
-            return
-
-
-def preview_of(edit: Edit, draft: EditDraft, stands: str | None) -> EditView:
+def preview_of(edit: Edit, draft: EditDraft, already_live: str | None) -> EditView:
     """The view of an edit that would be committed, with the objections to it and the change of the answer. Nothing
-    would be committed if an identical edit `stands`."""
-    assert draft.verdict is not None
+    would be committed if an identical edit is live, as `already_live` says."""
     objections = {
-        "would_commit": (draft.verdict.passed or draft.request.force) and not draft.conflicts and stands is None,
+        "would_commit": (draft.verdict.passed or draft.request.force)
+        and not draft.around.conflicts
+        and already_live is None,
         "problems": list(draft.verdict.problems),
-        "conflicts": list(dict.fromkeys((*draft.conflicts, *draft.verdict.overruns))),
+        "conflicts": list(dict.fromkeys((*draft.around.conflicts, *draft.verdict.overruns))),
         "diff": token_diff(edit.before, edit.after),
     }
-    if stands is not None:
-        objections["stands_already"] = stands
+    if already_live is not None:
+        objections["stands_already"] = already_live
     return EditView.preview(replace(edit, report={**edit.report, **objections}), draft.origin)
 
 
@@ -110,10 +45,6 @@ def scope_facts(learned: Mapping[str, Any]) -> dict[str, Any]:
     return {"scope": {**facts, "narrowed_by": scope["misses"]}}
 
 
-def new_id() -> str:
-    return f"ed_{uuid.uuid4().hex[:16]}"
-
-
 class Committer:
     """Appends verified drafts. To be used only under the records' `writing`."""
 
@@ -124,13 +55,11 @@ class Committer:
 
     def edit_of(self, draft: EditDraft, seconds: dict[str, float]) -> Edit:
         """The edit that a draft becomes, with the measurements of its making."""
-        assert draft.fitted is not None
-        assert draft.verdict is not None
         now = self._clock()
         expires_in = draft.request.expires_in_s
         report: dict[str, Any] = {
-            **kept_report(draft.verdict.report, whole=draft.dry_run),
-            "tried": draft.attempts(),
+            **kept_report(draft.verdict.report, whole=draft.options.dry_run),
+            "tried": draft.reports(),
             "fit": {k: draft.fitted.learned[k] for k in REPORTED if k in draft.fitted.learned},
             **scope_facts(draft.fitted.learned),
             "seconds": {phase: round(value, 4) for phase, value in seconds.items()},
@@ -141,7 +70,7 @@ class Committer:
             editor=draft.editor.partition("/")[0],
             created_at_s=now,
             expires_at_s=None if expires_in is None else now + expires_in,
-            supersedes=draft.supersedes,
+            supersedes=draft.around.supersedes,
             model_fingerprint=self._fingerprints[draft.editor],
             before=draft.before or "",
             after=draft.verdict.after,
@@ -177,7 +106,7 @@ class Committer:
             approval = self._records.ledger.approval
             approval.check(event)  # its proposal may have been withdrawn during the fit
             if origin.proposer is None and approval.needs_second_person(bases):
-                raise StateConflict(f"Edits of {', '.join(bases)} have come to need a second person: propose it anew.")
+                raise StateConflict(f"Edits of {', '.join(bases)} now need a second person: propose it again.")
             try:
                 return await self._records.append(event)
             except LostRace:

@@ -1,6 +1,6 @@
 """Conflicts between edits: within a batch, by name, and with edits that already answer a prompt."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from app.domain.edit import EditRequest
@@ -10,25 +10,25 @@ from app.domain.ledger import Ledger
 from app.domain.words import same_text
 from app.engine.controls import quoted
 from app.engine.editions import Edition
-from app.service.commits import EditDraft
+from app.service.edit_draft import EditDraft
 from app.service.neighbourhood import Neighbourhood
-from app.service.verification import Verifier
+from app.service.trial_answers import TrialAnswers
 
 
 def check_batch(requests: Sequence[EditRequest], *, dry_run: bool = False) -> None:
     """Raises InvalidRequest for two edits of one prompt, for a text that two edits answer differently, and for a
     self-contradictory edit, unless it is forced or only a preview."""
-    asked: dict[tuple[str, str], int] = {}
+    first_at: dict[tuple[str, str], int] = {}
     for at, request in enumerate(requests):
         if not request.force and not dry_run:
             with of_batch(at if len(requests) > 1 else None):
                 check_texts(request)
         for text in (request.prompt, *request.paraphrases):
-            first = asked.setdefault((request.namespace, " ".join(text.split())), at)
+            first = first_at.setdefault((request.namespace, " ".join(text.split())), at)
             other = requests[first]
             if first != at and not same_text(other.target, request.target):
                 raise InvalidRequest(
-                    f"Edits {first} and {at} of the batch contradict each other: {quoted(text)} shall be answered "
+                    f"Edits {first} and {at} of the batch contradict each other: {quoted(text)} must be answered "
                     f"{other.target!r} by the one ({quoted(other.prompt)}) and {request.target!r} by the other "
                     f"({quoted(request.prompt)}). Keep one of them.",
                     edits=[first, at],
@@ -43,7 +43,7 @@ def check_batch(requests: Sequence[EditRequest], *, dry_run: bool = False) -> No
 
 
 def check_texts(request: EditRequest, among: Collection[str] | None = None) -> None:
-    """Raises InvalidRequest for a text that shall both be answered with the target and be left unchanged; if given,
+    """Raises InvalidRequest for a text that must both be answered with the target and be left unchanged; if given,
     only texts `among` these count."""
     answered = {text.strip() for text in (request.prompt, *request.paraphrases)}
     for name in ("counter_examples", "probes"):
@@ -56,7 +56,7 @@ def check_texts(request: EditRequest, among: Collection[str] | None = None) -> N
 
 
 def in_the_way(
-    ledger: Ledger, request: EditRequest, supersedes: Sequence[str], before: Sequence[Generation]
+    ledger: Ledger, request: EditRequest, supersedes: Sequence[str], before: Iterable[Generation]
 ) -> tuple[str, ...]:
     """The ids of other edits that answer the prompt or its paraphrases now, remain live, and have another target."""
     ids = dict.fromkeys(hit.edit_id for generation in before for hit in generation.reached)
@@ -65,7 +65,7 @@ def in_the_way(
 
 
 async def check_scopes(
-    drafts: Sequence[EditDraft], bases: Mapping[str, Edition], around: Neighbourhood, verifier: Verifier
+    drafts: Sequence[EditDraft], bases: Mapping[str, Edition], around: Neighbourhood, trial_answers: TrialAnswers
 ) -> None:
     """Raises ScopeConflict if an edit of a batch, once fitted, answers a question that a later one asks in other words
     with another target: made one by one, the later one would have been refused. A preview reports it in its verdict."""
@@ -78,10 +78,10 @@ async def check_scopes(
         if not others:
             continue
         mates = [each.id for each in drafts[:at] if each.request.namespace == request.namespace]
-        gone = frozenset(edit_id for each in drafts[:at] for edit_id in each.supersedes)
+        gone = frozenset(edit_id for each in drafts[:at] for edit_id in each.around.supersedes)
         before = bases[request.namespace].trying(mates, gone)
         for text in (request.prompt, *request.paraphrases):
-            answer = await verifier.first_token(text, before)
+            (answer,) = await trial_answers.first_tokens([text], before)
             first = next((place[hit.edit_id] for hit in answer.reached if hit.edit_id in others), None)
             if first is None:
                 continue
@@ -90,10 +90,9 @@ async def check_scopes(
                 f"Edits {first} and {at} of the batch contradict each other: the one ({quoted(other.prompt)} -> "
                 f"{other.target!r}) answers {quoted(text)}, which the other corrects to {request.target!r}"
             )
-            if not draft.dry_run:
+            if not draft.options.dry_run:
                 raise ScopeConflict(f"{problem}. {APART_IN_A_BATCH}", conflicts=[], edits=[first, at], index=at)
-            assert draft.verdict is not None
-            draft.verdict = replace(draft.verdict, problems=(problem, *draft.verdict.problems))
+            draft.attempt.verdict = replace(draft.verdict, problems=(problem, *draft.verdict.problems))
             break
 
 

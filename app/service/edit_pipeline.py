@@ -1,4 +1,4 @@
-"""From drafts to live edits: fitted beside serving, verified under a trial, committed by one append.
+"""Drafts become live edits: they are fitted beside serving, verified under a trial, and committed by one append.
 
 Until the append nothing is visible and only memory has to be released; after it the edit is live.
 """
@@ -17,14 +17,15 @@ from app.engine.controls import quoted
 from app.engine.editions import Edition
 from app.service.batch_contradictions import check_ahead
 from app.service.collaborators import Collaborators
-from app.service.commits import Committer, EditDraft, hand_over, new_id, preview_of, silenced
+from app.service.commits import Committer, preview_of
 from app.service.conflicts import check_batch, check_scopes, conflict_with, in_the_way
+from app.service.edit_draft import Attempt, EditDraft, Surroundings, hand_over, new_id, silenced
 from app.service.idempotency import already_live, known_under, twin_of
-from app.service.records import uninterrupted
 from app.service.supersession import others_of_the_prompt, superseded_by, theirs
+from app.service.tasks import together, uninterrupted
 from app.service.verification import Verdict
-from app.service.verification_progress import telling
-from app.service.views import EditResult, EditResults, OnProgress, kept_report
+from app.service.verification_progress import progress_of_prompts
+from app.service.views import EditOptions, EditResult, EditResults, kept_report
 
 FEW = 16
 """The most edits that wait for a turn to be verified. A larger batch waits only after others committed before it."""
@@ -34,58 +35,42 @@ class EditPipeline:
     """The making of edits. Any number may be in the making; commits go one at a time."""
 
     def __init__(self, parts: Collaborators) -> None:
-        self._engine, self._records, self._pins, self._verifier = (
-            parts.engine,
-            parts.records,
-            parts.pins,
-            parts.verifier,
-        )
+        self._engine, self._records, self._pins = parts.engine, parts.records, parts.pins
+        self._trial_answers, self._verifier = parts.trial_answers, parts.verifier
         self._fit_queue, self._request_builder = parts.fit_queue, parts.request_builder
         self._neighbourhood, self._locks = parts.neighbourhood, parts.locks
         self._committer = Committer(parts.records, parts.pins, parts.fingerprints, parts.clock)
 
-    async def make(
-        self,
-        requests: Sequence[EditRequest],
-        origin: Origin,
-        *,
-        batch: bool,
-        dry_run: bool,
-        tell: OnProgress,
-        read: int | None = None,
-    ) -> EditResults:
-        """`read` is the revision that was read. Raises EditRejected, ScopeConflict or PreconditionFailed."""
-        check_batch(requests, dry_run=dry_run)
-        drafts = await self._draft(requests, origin, dry_run=dry_run, tell=tell, read=read)
+    async def make(self, requests: Sequence[EditRequest], origin: Origin, options: EditOptions) -> EditResults:
+        """Make edits, all or none. Raises EditRejected, ScopeConflict or PreconditionFailed."""
+        check_batch(requests, dry_run=options.dry_run)
+        drafts = await self._draft(requests, origin, options)
         try:
             if len(drafts) > 1:
                 await check_ahead(drafts, self._engine, self._request_builder)
             seconds = await self._fit(drafts, self._bases(drafts))
-            return await self._verify_and_commit(drafts, origin, seconds, batch=batch, dry_run=dry_run)
+            return await self._verify_and_commit(drafts, origin, seconds, options)
         finally:
             await uninterrupted(self._let_go(drafts))
 
     async def adopt(self, fitted: Sequence[tuple[EditRequest, str, Fitted]], origin: Origin) -> EditResults:
         """Commit, in one step, edits that were fitted elsewhere on this very model, once verified here.
 
-        `fitted` has (request, adaptor, fit) for each. Raises the errors of `make`, and IncompatibleEdit.
+        `fitted` has (request, editor key, fit) for each. Raises the errors of `make`, and IncompatibleEdit.
         """
         requests = [request for request, _, _ in fitted]
         check_batch(requests)
-        drafts = [EditDraft(new_id(), request, adaptor, origin, fitted=each) for request, adaptor, each in fitted]
+        drafts = [EditDraft(request, origin, [Attempt(editor_key, each)]) for request, editor_key, each in fitted]
         try:
             await self._look(drafts, self._bases(drafts))
             await self._load(drafts)
-            seconds = {"fit": 0.0}
-            return await self._verify_and_commit(drafts, origin, seconds, batch=len(drafts) > 1, dry_run=False)
+            return await self._verify_and_commit(drafts, origin, {"fit": 0.0}, EditOptions(batch=len(drafts) > 1))
         finally:
             await uninterrupted(self._let_go(drafts))
 
     # -- before the fit
 
-    async def _draft(
-        self, requests: Sequence[EditRequest], origin: Origin, *, dry_run: bool, tell: OnProgress, read: int | None
-    ) -> list[EditDraft]:
+    async def _draft(self, requests: Sequence[EditRequest], origin: Origin, options: EditOptions) -> list[EditDraft]:
         drafts: list[EditDraft] = []
         for at, request in enumerate(requests):
             place = at if len(requests) > 1 else None
@@ -93,9 +78,7 @@ class EditPipeline:
                 # on another thread: it takes time with the texts' length, and serving continues meanwhile
                 first, *further = await asyncio.to_thread(self._request_builder.editors, request)
                 await asyncio.to_thread(self._request_builder.fit_request, request)  # refuses early, before generating
-            draft = EditDraft(new_id(), request, first, origin, further=further, dry_run=dry_run, tell=tell, read=read)
-            draft.place = place
-            drafts.append(draft)
+            drafts.append(EditDraft(request, origin, [Attempt(first)], options, place, further))
         await self._look(drafts, self._bases(drafts))
         return drafts
 
@@ -108,30 +91,37 @@ class EditPipeline:
 
         Raises ScopeConflict, except for a preview, which reports it.
         """
-        others: dict[str, tuple[str, ...]] = {}
+        ledger = self._records.ledger
+        superseded, others = list[tuple[str, ...]](), list[tuple[str, ...]]()
         for draft in drafts:
             with of_batch(draft.place):
-                draft.supersedes = superseded_by(self._records.ledger, draft.request)
-                others[draft.id] = others_of_the_prompt(self._records.ledger, draft.request, draft.origin, draft.read)
-                if others[draft.id] and not draft.dry_run:
-                    raise theirs(self._records.ledger, others[draft.id])
-            draft.seen = bases[draft.request.namespace].revision
+                superseded.append(superseded_by(ledger, draft.request))
+                others.append(others_of_the_prompt(ledger, draft.request, draft.origin, draft.options.read))
+                if others[-1] and not draft.options.dry_run:
+                    raise theirs(ledger, others[-1])
         now = await asyncio.gather(*(self._answers_now(draft, bases[draft.request.namespace]) for draft in drafts))
-        for draft, answers in zip(drafts, now, strict=True):
-            answering = [tuple(hit.edit_id for hit in answer.reached) for answer in answers]
-            if answering != draft.answering:
-                draft.answering, draft.before = answering, None
-            in_the_way_now = in_the_way(self._records.ledger, draft.request, draft.supersedes, answers)
-            draft.conflicts = (*others[draft.id], *in_the_way_now)
-            if draft.conflicts and not draft.dry_run:
+        for draft, answers, supersedes, owned in zip(drafts, now, superseded, others, strict=True):
+            own = answers.get(draft.request.prompt)
+            around = Surroundings(
+                revision=bases[draft.request.namespace].revision,
+                supersedes=supersedes,
+                conflicts=(*owned, *in_the_way(self._records.ledger, draft.request, supersedes, answers.values())),
+                answering=() if own is None else tuple(hit.edit_id for hit in own.reached),
+            )
+            if around.answering != draft.around.answering:
+                draft.before = None
+            draft.around = around
+            if around.conflicts and not draft.options.dry_run:
                 what = f"Edits with another target already answer {quoted(draft.request.prompt)} or a paraphrase of it"
                 with of_batch(draft.place):
-                    raise conflict_with(self._records.ledger, draft.conflicts, what)
+                    raise conflict_with(self._records.ledger, around.conflicts, what)
 
-    async def _answers_now(self, draft: EditDraft, base: Edition) -> list[Generation]:
-        """One token for the prompt and each paraphrase, which shows the live edit that answers, if there are any."""
-        prompts = (draft.request.prompt, *draft.request.paraphrases) if base.edit_ids else ()
-        return list(await asyncio.gather(*(self._verifier.first_token(prompt, base) for prompt in prompts)))
+    async def _answers_now(self, draft: EditDraft, base: Edition) -> dict[str, Generation]:
+        """One token for the prompt and each paraphrase that live edits may answer, which shows the one that does."""
+        prompts = (draft.request.prompt, *draft.request.paraphrases)
+        reach = await self._trial_answers.reach(prompts, base)
+        prompts = tuple(each for each in prompts if reach.includes(each))
+        return dict(zip(prompts, await self._trial_answers.first_tokens(prompts, base), strict=True))
 
     # -- fit, verify, commit
 
@@ -140,40 +130,40 @@ class EditPipeline:
         for editor, namespace in dict.fromkeys((draft.editor, draft.request.namespace) for draft in drafts):
             mine = [d for d in drafts if d.editor == editor and d.request.namespace == namespace]
             requests = await self._neighbourhood.fit_requests([draft.request for draft in mine])
-            learned = await self._fit_queue.fit(editor, requests, self._beside(mine, bases[namespace]), mine[0].tell)
+            learned = await self._fit_queue.fit(
+                editor, requests, self._staying_live(mine, bases[namespace]), mine[0].options.on_progress
+            )
             for draft, fitted in zip(mine, learned, strict=True):
-                draft.fitted = fitted
+                draft.attempt.fitted = fitted
         if diverged := [draft for draft in drafts if draft.diverged()]:
             for draft in diverged:
                 problem = "its fit diverged: what it learned is not of finite numbers"
-                draft.verdict = Verdict(after="", report={}, problems=(problem,))
+                draft.attempt.verdict = Verdict(after="", report={}, problems=(problem,))
             await self._escalate(diverged, drafts, bases)
         await self._load(drafts)
         took_s = time.perf_counter() - began
         for draft in drafts:
-            draft.cost_s += took_s
+            draft.attempt.cost_s += took_s
         return {"fit": took_s}
 
     async def _load(self, drafts: list[EditDraft]) -> None:
         for draft in drafts:
-            assert draft.fitted is not None
             await self._engine.load([(draft.id, draft.editor, draft.fitted)])  # one at a time, between two steps
 
     @staticmethod
-    def _beside(drafts: list[EditDraft], base: Edition) -> Edition:
-        """The live edits beside which drafts of one namespace will stand."""
-        return base.trying((), frozenset(edit_id for draft in drafts for edit_id in draft.supersedes))
+    def _staying_live(drafts: list[EditDraft], base: Edition) -> Edition:
+        """The live edits beside which drafts of one namespace will act."""
+        return base.trying((), frozenset(edit_id for draft in drafts for edit_id in draft.around.supersedes))
 
     async def _refit(self, drafts: list[EditDraft], bases: Mapping[str, Edition]) -> float:
         """Fit drafts again if the live edits beside them have changed; returns the seconds taken."""
         stale: list[EditDraft] = []
         for draft in drafts:
-            assert draft.fitted is not None
             if self._engine.capabilities(draft.editor).independent:
                 continue
             mates = [each for each in drafts if each.request.namespace == draft.request.namespace]
-            beside = self._beside(mates, bases[draft.request.namespace])
-            if not await self._engine.still_fits(draft.editor, draft.fitted.learned, beside):
+            live = self._staying_live(mates, bases[draft.request.namespace])
+            if not await self._engine.still_fits(draft.editor, draft.fitted.learned, live):
                 stale.append(draft)
         if not stale:
             return 0.0
@@ -182,31 +172,33 @@ class EditPipeline:
         return (await self._fit(stale, bases))["fit"]
 
     async def _verify_and_commit(
-        self, drafts: list[EditDraft], origin: Origin, seconds: dict[str, float], *, batch: bool, dry_run: bool
+        self, drafts: list[EditDraft], origin: Origin, seconds: dict[str, float], options: EditOptions
     ) -> EditResults:
         lost = 0
         while True:
             in_turn = lost or len(drafts) <= FEW
             async with self._locks.taken([draft.request.namespace for draft in drafts] if in_turn else ()):
                 began = time.perf_counter()
-                if not dry_run and (made := already_live(self._records, [draft.request for draft in drafts])):
-                    return made  # made by another request for the very same edits
+                if not options.dry_run and (
+                    results := already_live(self._records, [draft.request for draft in drafts])
+                ):
+                    return results  # made by another request for the very same edits
                 bases = self._bases(drafts)
-                await self._look([d for d in drafts if d.seen != bases[d.request.namespace].revision], bases)
+                await self._look([d for d in drafts if d.around.revision != bases[d.request.namespace].revision], bases)
                 seconds["fit"] += await self._refit(drafts, bases)
-                with telling(drafts[0].tell):
+                with progress_of_prompts(drafts[0].options.on_progress):
                     failed = await self._verify(drafts, bases)
                 took_s = time.perf_counter() - began
                 seconds["verify"] = seconds.get("verify", 0.0) + took_s
                 for draft in drafts:
-                    draft.cost_s += took_s
+                    draft.attempt.cost_s += took_s
                 hopeless = [draft for draft in failed if not draft.further]
-                if dry_run and (hopeless or not failed):
+                if options.dry_run and (hopeless or not failed):
                     return self._previews(drafts, seconds)
                 if not failed:
-                    made = await self._commit(drafts, bases, origin, seconds, batch=batch)
-                    if made is not None:
-                        return made
+                    results = await self._commit(drafts, bases, origin, seconds, batch=options.batch)
+                    if results is not None:
+                        return results
                     lost += 1
             if failed:
                 seconds["fit"] += await self._escalate(failed, drafts, bases)
@@ -249,7 +241,6 @@ class EditPipeline:
         """Rename a batch's edits after others committed first; the batch already staged is never closed."""
         for draft in drafts:
             if draft.id in self._records.ledger.entries:
-                assert draft.fitted is not None
                 await self._engine.drop([draft.id])
                 draft.id = new_id()
                 await self._engine.load([(draft.id, draft.editor, draft.fitted)])
@@ -260,29 +251,23 @@ class EditPipeline:
         Raises EditRejected, with all attempts, if no editor is left.
         """
         hopeless = [draft for draft in failed if not draft.further]
-        if overrun := [i for draft in hopeless if draft.verdict for i in draft.verdict.overruns]:
-            with of_batch(next(draft.place for draft in hopeless if draft.verdict and draft.verdict.overruns)):
+        if overrun := [i for draft in hopeless for i in draft.verdict.overruns]:
+            with of_batch(next(draft.place for draft in hopeless if draft.verdict.overruns)):
                 raise conflict_with(self._records.ledger, overrun, "The edit would answer the prompts of others")
         if hopeless:
-            problems = [problem for draft in hopeless if draft.verdict for problem in draft.verdict.problems]
+            problems = [problem for draft in hopeless for problem in draft.verdict.problems]
             raise EditRejected(
                 f"The edit was fitted but did not hold when tried, so nothing was committed: {'; '.join(problems)}. "
                 "Reword the target, give paraphrases, or set `force`. See /help/editors#refused-edits.",
-                report={
-                    d.request.prompt: {**kept_report(d.verdict.report), "tried": d.attempts()}
-                    for d in hopeless
-                    if d.verdict
-                },
+                report={d.request.prompt: {**kept_report(d.verdict.report), "tried": d.reports()} for d in hopeless},
                 **({"index": hopeless[0].place, "edits": [d.place for d in hopeless]} if len(drafts) > 1 else {}),
             )
         staying = [draft for draft in drafts if draft not in failed]
         for draft in failed:
-            assert draft.verdict is not None
             hand_over(draft, staying)
-            draft.tried, draft.cost_s = draft.attempts(), 0.0
             if self._engine.holds(draft.id):
                 await self._engine.drop([draft.id])
-            draft.editor, draft.further = draft.further[0], draft.further[1:]
+            draft.try_next()
         return (await self._fit(failed, bases))["fit"]
 
     async def _verify(self, drafts: list[EditDraft], bases: dict[str, Edition]) -> list[EditDraft]:
@@ -290,39 +275,33 @@ class EditPipeline:
         trials: dict[str, Edition] = {}
         for namespace, base in bases.items():
             mine = [draft for draft in drafts if draft.request.namespace == namespace]
-            gone = frozenset(edit_id for draft in mine for edit_id in draft.supersedes)
+            gone = frozenset(edit_id for draft in mine for edit_id in draft.around.supersedes)
             trials[namespace] = base.trying([draft.id for draft in mine], gone)
-        superseded = [edit_id for draft in drafts for edit_id in draft.supersedes]
+        superseded = [edit_id for draft in drafts for edit_id in draft.around.supersedes]
 
         async def verdict_of(draft: EditDraft) -> Verdict:
             await self._silence(draft, ())  # verified again, it may answer in every frame
             base = bases[draft.request.namespace]
-            beside = await self._neighbourhood.of(
-                draft.request, base, superseded, among=len(drafts), preview=draft.dry_run
+            neighbourhood = await self._neighbourhood.of(
+                draft.request, base, superseded, among=len(drafts), preview=draft.options.dry_run
             )
             trial = trials[draft.request.namespace]
-            return await self._verifier.verify(draft.request, draft.id, base, trial, beside)
+            return await self._verifier.verify(
+                draft.request, draft.id, base, trial, neighbourhood, note_before=draft.before is None
+            )
 
-        async def note_before(draft: EditDraft) -> None:
-            """Generated in one batch with the verification, where it costs little."""
-            if draft.before is None:
-                base = bases[draft.request.namespace]
-                draft.before = (await self._verifier.answer_before(draft.request, base, whole=draft.dry_run)).said
-
-        work = asyncio.gather(*map(verdict_of, drafts)), asyncio.gather(*map(note_before, drafts))
-        verdicts, _ = await asyncio.gather(*work)
-        for draft, verdict in zip(drafts, verdicts, strict=True):
-            draft.verdict = verdict
+        for draft, verdict in zip(drafts, await together(*map(verdict_of, drafts)), strict=True):
+            draft.attempt.verdict = verdict
+            draft.before = verdict.before if draft.before is None else draft.before
             await self._silence(draft, verdict.silent_in)
-        failed = [draft for draft in drafts if draft.verdict and not draft.verdict.passed and not draft.request.force]
+        failed = [draft for draft in drafts if not draft.verdict.passed and not draft.request.force]
         if len(drafts) > 1 and not failed:  # a failed draft may be fitted by another editor, with another scope
-            await check_scopes(drafts, bases, self._neighbourhood, self._verifier)
+            await check_scopes(drafts, bases, self._neighbourhood, self._trial_answers)
         return failed
 
     async def _silence(self, draft: EditDraft, frames: Sequence[str]) -> None:
         """Keep the draft's edit from answering in these frames, and in no others."""
-        assert draft.fitted is not None
-        draft.fitted = silenced(draft.fitted, frames)
+        draft.attempt.fitted = silenced(draft.fitted, frames)
         await self._engine.mute(draft.id, frames)
 
     async def _let_go(self, drafts: list[EditDraft]) -> None:

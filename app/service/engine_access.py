@@ -18,7 +18,7 @@ T = TypeVar("T")
 
 class EngineAccess:
     _owner: EngineOwner
-    _request_builder: FitRequestBuilder
+    request_builder: FitRequestBuilder
 
     async def prepare(self) -> AsyncIterator[tuple[str, FitProgress]]:
         """Have every editor compute its statistics of generic text; yields (editor, progress) as it goes."""
@@ -38,9 +38,9 @@ class EngineAccess:
 
     def take_lora(self, request: EditRequest, folder: Path) -> "Future[Fitted]":
         """Read a LoRA in PEFT's format into what the request's edit would own, for `adopt`. Raises InvalidRequest."""
-        return self._owner.call(partial(self._request_builder.take_lora, request, folder))
+        return self._owner.call(partial(self.request_builder.take_lora, request, folder))
 
     def check_edit(self, request: EditRequest) -> None:
         """Check that an edit could be fitted at all, without fitting it. Blocks. Raises InvalidRequest."""
-        self._request_builder.editors(request)
-        self._request_builder.fit_request(request)
+        self.request_builder.editors(request)
+        self.request_builder.fit_request(request)

@@ -55,19 +55,19 @@ def edits_of(event: Event) -> tuple[str, ...]:
 def read_page(records: Records, query: EventQuery) -> EventPage:
     """A page of events, read from the log itself; blocks. Raises RevisionGone below the oldest entry of a trimmed
     log."""
-    found: list[Hashed] = []
+    events: list[Hashed] = []
     read_to, seen, limited = query.after or 0, 0, False
     chunks = _backwards(records, query.before) if query.newest_first else _forwards(records, query.after)
     for event, entry_hash in chunks:
-        if len(found) == query.limit or seen == MAX_READ:
+        if len(events) == query.limit or seen == MAX_READ:
             limited = True
             break
         if query.newest_first and query.since_s is not None and event.at_s < query.since_s:
             break
         seen, read_to = seen + 1, event.revision
         if query.matches(event, records.ledger.keys):
-            found.append((event, entry_hash))
-    return EventPage(events=tuple(found), read_to=read_to, more=limited)
+            events.append((event, entry_hash))
+    return EventPage(events=tuple(events), read_to=read_to, more=limited)
 
 
 def _forwards(records: Records, after: int | None) -> Iterator[Hashed]:

@@ -87,10 +87,10 @@ class ExaminedJudge:
             result = await self._sit(judge)
             await asyncio.to_thread(self._results.store, fingerprint, result)
         elif result.passed:
-            await judge.logit(WARM_UP)  # the first request shall not wait for the weights to be read
+            await judge.logit(WARM_UP)  # so that the first request does not wait for the weights to be read
         self._result = result
         scores = (
-            f"{result.same:.2f} of the same and {result.other:.2f} of the other questions, {PASS_MARK:.2f} is asked"
+            f"{result.same:.2f} of the same and {result.other:.2f} of the other questions, {PASS_MARK:.2f} is required"
         )
         _log.info("The judge %s %s its exam: %s.", judge.name, "passed" if result.passed else "failed", scores)
 
@@ -118,19 +118,19 @@ class ExaminedJudge:
         judge, the question asks for, or none."""
         if self._judge is None or self._result is None or not self._result.passed or not scope_decision.uncertain:
             return scope_decision
-        found, refused, cut, drops_blank = None, None, 0, False
+        verdict, refused, cut, drops_blank = None, None, 0, False
         for each in scope_decision.uncertain:
             logit = await self._opinion(self._judge, each.doubt)
             if logit is None:
                 return scope_decision
             opinion = self._with_opinion(each.decision, logit, self._result.cut)
             if opinion.margin >= 0:
-                found, cut, drops_blank = opinion, each.cut, each.drops_blank
+                verdict, cut, drops_blank = opinion, each.cut, each.drops_blank
                 break
             refused = refused or opinion
-        before, after = scope_decision.decision, found
+        before, after = scope_decision.decision, verdict
         self._changed += (before and before.edit_id) != (after and after.edit_id)
-        return replace(scope_decision, decision=found, nearest=found or refused, cut=cut, drops_blank=drops_blank)
+        return replace(scope_decision, decision=verdict, nearest=verdict or refused, cut=cut, drops_blank=drops_blank)
 
     def _with_opinion(self, decision: Decision, logit: float, cut: float) -> Decision:
         chance = 1 / (1 + math.exp(-max(-30.0, min(30.0, logit - cut))))
@@ -159,7 +159,7 @@ class ExaminedJudge:
         try:
             if (known := self._known.get(doubt)) is not None or self._clock() < self._rests_until:
                 return known
-            logit = await self._asked_for(judge, doubt, until)
+            logit = await self._logit_of(judge, doubt, until)
         finally:
             self._turns.release()
         if logit is None:
@@ -170,7 +170,7 @@ class ExaminedJudge:
             self._known.popitem(last=False)
         return logit
 
-    async def _asked_for(self, judge: Judge, doubt: Doubt, until: float) -> float | None:
+    async def _logit_of(self, judge: Judge, doubt: Doubt, until: float) -> float | None:
         began = self._clock()
         self._asked += 1
         try:
@@ -228,13 +228,13 @@ class ExaminedJudge:
         reasons = {
             "sitting": "it sits its exam",
             "broken": f"it could not be examined: {self._trouble}",
-            "failed": f"it failed its exam: {PASS_MARK:.2f} of both classes is asked",
+            "failed": f"it failed its exam: {PASS_MARK:.2f} of both classes is required",
         }
         return reasons.get(self._state)
 
 
 async def _patiently(judge: Judge, doubt: Doubt) -> float:
-    """An opinion for the exam, which has time and stands back while requests fill the queue."""
+    """An opinion for the exam, which has time and waits while requests fill the queue."""
     while True:
         try:
             return await judge.logit(doubt)

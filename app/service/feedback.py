@@ -16,9 +16,9 @@ from app.domain.errors import InvalidRequest, UnknownAnswer, UnknownReport
 from app.domain.events import Origin
 from app.domain.generation import Generation, GenerationParameters
 
-ASKED_UNDER: ContextVar[str | None] = ContextVar("asked_under", default=None)
+CURRENT_REQUEST: ContextVar[str | None] = ContextVar("current_request", default=None)
 """The id of the request that is being answered, set by the code that accepts requests."""
-ASKED_BY: ContextVar[str | None] = ContextVar("asked_by", default=None)
+CURRENT_KEY: ContextVar[str | None] = ContextVar("current_key", default=None)
 """The id of the key of the request that is being answered, set by the code that checks keys."""
 MOST_ANSWERS = 10_000
 MOST_CHARS_IN_ALL = 20_000_000
@@ -41,7 +41,6 @@ class Similarity(Protocol):
 
     def nearest(self, vector: Any, others: Sequence[Any]) -> tuple[int, float]:
         """The index of the nearest of the others, of which there is at least one, and its cosine."""
-        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,7 +139,7 @@ class Feedback:
 
     def remember(self, prompt: str, at: int, parameters: GenerationParameters, generation: Generation) -> None:
         """Keep an answer for ANSWERS_S so that it can be reported, if it was given to a reader under a request's id."""
-        request_id = ASKED_UNDER.get()
+        request_id = CURRENT_REQUEST.get()
         shown = parameters.edits == "live" and parameters.counted and not parameters.forced
         if not self.most or request_id is None or not shown:
             return
@@ -149,7 +148,7 @@ class Feedback:
         answer = GivenAnswer(
             request_id=request_id,
             index=at,
-            key_id=ASKED_BY.get(),
+            key_id=CURRENT_KEY.get(),
             namespace=parameters.namespace,
             prompt=prompt,
             said=generation.said,
@@ -175,7 +174,7 @@ class Feedback:
             self._reported[known.id] = again
             self._reported.move_to_end(known.id)  # in the order of age: the oldest report is dropped first
             return again
-        found = ReportedAnswer(
+        reported = ReportedAnswer(
             id=f"fb_{uuid.uuid4().hex[:16]}",
             answer=answer,
             note=note,
@@ -184,10 +183,10 @@ class Feedback:
             at_s=self.clock(),
             group=self._group_of(vector),
         )
-        self._reported[found.id] = found
+        self._reported[reported.id] = reported
         if len(self._reported) > self.most:
             self._drop([next(iter(self._reported))])
-        return found
+        return reported
 
     def answer(self, request_id: str, index: int, key_id: str | None, namespace: str | None = None) -> GivenAnswer:
         """The remembered answer to a request, which a key asked to report. Where several requests have the id, the one
@@ -197,28 +196,28 @@ class Feedback:
             raise InvalidRequest("Reported answers are not kept here: set ERRATA_FEEDBACK to how many of them may be.")
         self._forget_old()
         bare = next((request_id[len(each) :] for each in _PREFIXES if request_id.startswith(each)), request_id)
-        found = self._answers.under(bare, index) or self._answers.under(request_id, index)
-        found = [each for each in found if namespace is None or each.namespace == namespace]
-        found = [each for each in found if each.key_id == key_id] or found
-        if not found:
+        answers = self._answers.under(bare, index) or self._answers.under(request_id, index)
+        answers = [each for each in answers if namespace is None or each.namespace == namespace]
+        answers = [each for each in answers if each.key_id == key_id] or answers
+        if not answers:
             raise _unknown(request_id, index)
-        if len(found) > 1:
+        if len(answers) > 1:
             raise UnknownAnswer(
-                f"{len(found)} requests of the last {ANSWERS_S / 60:.0f} minutes have the id {request_id!r}: report "
+                f"{len(answers)} requests of the last {ANSWERS_S / 60:.0f} minutes have the id {request_id!r}: report "
                 "the answer with the key that asked for it, and name its `namespace`.",
                 request_id=request_id,
             )
-        return found[0]
+        return answers[0]
 
     def groups(self, namespace: str | None = None) -> list[list[ReportedAnswer]]:
         """The reports of a namespace, or of all, by group: the largest group first, the newest report first within
         each."""
         self._forget_old()
-        found: dict[int, list[ReportedAnswer]] = {}
+        groups: dict[int, list[ReportedAnswer]] = {}
         for each in reversed(self._reported.values()):
             if namespace is None or each.answer.namespace == namespace:
-                found.setdefault(each.group, []).append(each)
-        return sorted(found.values(), key=lambda group: (-len(group), -group[0].at_s))
+                groups.setdefault(each.group, []).append(each)
+        return sorted(groups.values(), key=lambda group: (-len(group), -group[0].at_s))
 
     def count(self) -> int:
         self._forget_old()

@@ -80,7 +80,7 @@ def _csv_lines(text: str) -> Iterator[FileRow]:
     if unknown := [name for name in names if name not in (*COLUMNS, PROBLEM)]:
         raise InvalidRequest(f"The column {unknown[0]!r} is not known: {_known()}.")
     if len(set(names)) < len(names):
-        raise InvalidRequest("A column stands twice in the first line: keep one of the two.")
+        raise InvalidRequest("The first line names a column twice: keep one of the two.")
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     began, headed = 1, False
     try:
@@ -174,7 +174,7 @@ def _json_line(number: int, row: str) -> FileRow:
         else:
             problem = problem or f"{name!r} must be {'a list of texts' if name in LISTS else 'a text'}."
     if _is_broken([*texts.values(), *(each for texts_ in lists.values() for each in texts_)]):
-        return FileRow(number, problem="A text holds half of a surrogate pair, which is no character: remove it.")
+        return FileRow(number, problem="A text holds half of a surrogate pair, which is not a character: remove it.")
     return FileRow(number, texts, lists, problem)
 
 
@@ -207,9 +207,9 @@ def write(kind: Kind, rows: Iterable[tuple[FileRow, str]]) -> str:
 
 
 def _object(line: FileRow, problem: str) -> dict[str, Any]:
-    found: dict[str, Any] = {}
+    fields: dict[str, Any] = {}
     for name in COLUMNS:
         value: Any = list(line.list(name)) if name in LISTS else line.text(name)
         if value or name in NEEDED:
-            found[name] = value
-    return {**found, PROBLEM: problem}
+            fields[name] = value
+    return {**fields, PROBLEM: problem}

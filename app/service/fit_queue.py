@@ -29,8 +29,8 @@ class _Group:
 
     requests: deque[FitRequest]
     wanted: int
-    beside: Edition
-    tell: OnProgress
+    live: Edition
+    on_progress: OnProgress
     done: asyncio.Future[list[Fitted]]
     fitted: list[Fitted] = field(default_factory=list)
 
@@ -44,14 +44,14 @@ class FitQueue:
         self._running: dict[str, asyncio.Task[None]] = {}
 
     async def fit(
-        self, editor: str, requests: Sequence[FitRequest], beside: Edition, tell: OnProgress = silent
+        self, editor: str, requests: Sequence[FitRequest], live: Edition, on_progress: OnProgress = silent
     ) -> list[Fitted]:
         """The fit of each request, in order. A cancelled call leaves the queue, or ends its fit at the next step."""
         if not self._engine.capabilities(editor).independent:
-            return await self._learn(editor, requests, beside, [tell])
+            return await self._learn(editor, requests, live, [on_progress])
         done: asyncio.Future[list[Fitted]] = asyncio.get_running_loop().create_future()
         queue = self._queues.setdefault(editor, [])
-        queue.append(_Group(deque(requests), len(requests), beside, tell, done))
+        queue.append(_Group(deque(requests), len(requests), live, on_progress, done))
         if editor not in self._running:
             # a context of its own: its log lines are not those of the request that happened to come first
             self._running[editor] = asyncio.create_task(self._work(editor, queue), context=Context())
@@ -82,8 +82,8 @@ class FitQueue:
             if group.requests:
                 waiting.append(group)
         part = [group for group in groups if any(each is group for each, _ in taken)]
-        tells = [_for(group, sum(each is group for each, _ in taken)) for group in part]
-        learning = self._learn(editor, [request for _, request in taken], part[0].beside, tells)
+        listeners = [_for(group, sum(each is group for each, _ in taken)) for group in part]
+        learning = self._learn(editor, [request for _, request in taken], part[0].live, listeners)
         fit = asyncio.create_task(learning)
 
         def look(_done: object) -> None:
@@ -116,18 +116,18 @@ class FitQueue:
                 group.done.set_exception(error)
                 continue
             try:
-                _give(group, await self._learn(editor, mine, group.beside, [group.tell]))
+                _give(group, await self._learn(editor, mine, group.live, [group.on_progress]))
             except Exception as own:
                 if not group.done.done():
                     group.done.set_exception(own)
 
     async def _learn(
-        self, editor: str, requests: Sequence[FitRequest], beside: Edition, tell: Sequence[OnProgress]
+        self, editor: str, requests: Sequence[FitRequest], live: Edition, on_progress: Sequence[OnProgress]
     ) -> list[Fitted]:
         loop = asyncio.get_running_loop()
 
         def report(phase: str, progress: FitProgress) -> None:
-            for each in tell:
+            for each in on_progress:
                 with suppress(RuntimeError):  # the loop is closing: nobody listens
                     loop.call_soon_threadsafe(each, phase, progress)
 
@@ -139,7 +139,7 @@ class FitQueue:
                     due_s = time.monotonic() + REPORT_EVERY_S
                 yield self._engine.with_scope(editor, each, request)
 
-        fitted = await self._engine.fit(editor, requests, beside, partial(report, "fit"))
+        fitted = await self._engine.fit(editor, requests, live, partial(report, "fit"))
         return await asyncio.to_thread(lambda: list(scoped()))
 
 
@@ -147,10 +147,10 @@ def _for(group: _Group, mine: int) -> OnProgress:
     """A callback that reports a round's progress as that of one group, which may take several rounds."""
     before, whole = len(group.fitted), group.wanted
 
-    def tell(phase: str, progress: FitProgress | None) -> None:
-        group.tell(phase, None if progress is None else progress.within(before, mine, whole))
+    def on_progress(phase: str, progress: FitProgress | None) -> None:
+        group.on_progress(phase, None if progress is None else progress.within(before, mine, whole))
 
-    return tell
+    return on_progress
 
 
 def _give(group: _Group, fitted: Sequence[Fitted]) -> None:

@@ -3,7 +3,7 @@
 Each server counts on its own, keeps its counts beside the log, and shows the sum over all servers. Hits are not events:
 nothing depends on them, and an event for each answer would drown everything else in the log. Each server writes under a
 name of its own, `hits-...`, in the same place as snapshots: in the SQLite file, or in the Redis hash `<prefix>:kept`. A
-server that is killed loses the counts since its last write, PERIOD_S seconds at most. Hits are counted by
+server that is killed loses the counts since its last write, `Hits.period_s` seconds at most. Hits are counted by
 day (UTC), too, for the last DAYS days.
 """
 
@@ -22,12 +22,14 @@ from app.store.upkeep import HITS_PREFIX
 
 PREFIX = HITS_PREFIX
 PERIOD_S = 10.0
-"""The interval at which counts are written, and those of other servers read, in seconds."""
+"""The interval at which up to FEW servers write their counts, and read those of the others, in seconds."""
+FEW = 10
 STALE_S = 3600.0
 """A server that has not written for this long, in seconds, is gone: its counts are taken over, or names would pile
 up."""
 SIGN_S = STALE_S / 6
-"""The interval at which a server writes even without news, in seconds, so that it is not taken for gone."""
+"""The interval at which a server writes even without news, in seconds, so that it is not taken for gone. However many
+servers there are, none exchanges counts more rarely."""
 DAY_S = 86_400.0
 DAYS = 90
 """The number of days, today included, whose hits are kept by day."""
@@ -80,21 +82,21 @@ def read_counts(data: bytes | None) -> Counts | None:
     """Counts from their bytes; None for bytes that are no counts: a foreign or damaged record costs counts and nothing
     else."""
     try:
-        found = json.loads(data or b"")
+        content = json.loads(data or b"")
         hits, last_s = Counter[str](), dict[str, float]()
-        for edit_id, (count, at_s) in found["hits"].items():
+        for edit_id, (count, at_s) in content["hits"].items():
             hits[edit_id] = int(count)
             if at_s is not None:
                 last_s[edit_id] = float(at_s)
-        missed = Counter({edit_id: int(count) for edit_id, count in found.get("not_given", {}).items()})
+        missed = Counter({edit_id: int(count) for edit_id, count in content.get("not_given", {}).items()})
         daily = Counter(
             {
                 (edit_id, int(day)): int(count)
-                for edit_id, days in found.get("daily", {}).items()
+                for edit_id, days in content.get("daily", {}).items()
                 for day, count in days.items()
             }
         )
-        at_s, adopted = float(found["at_s"]), tuple(map(str, found["adopted"]))
+        at_s, adopted = float(content["at_s"]), tuple(map(str, content["adopted"]))
         return Counts(hits, daily, missed, last_s, at_s, adopted)
     except (ValueError, TypeError, KeyError, AttributeError):
         return None
@@ -111,6 +113,8 @@ class Hits:
         self._written: Counts | None = None
         """The counts stored under this server's name beside the log."""
         self._others = Counts()
+        self._servers = 1
+        """The number of servers whose counts were found beside the log."""
         self._bounded_on = 0
         """The day on which counts by day were last dropped."""
         self._lock = Lock()
@@ -146,13 +150,19 @@ class Hits:
         return self._clock()
 
     def last_s(self, edit_id: str) -> float | None:
-        found = [each.last_s[edit_id] for each in (self._own, self._others) if edit_id in each.last_s]
-        return max(found, default=None)
+        times = [each.last_s[edit_id] for each in (self._own, self._others) if edit_id in each.last_s]
+        return max(times, default=None)
 
     async def run(self) -> None:
         while True:
             await asyncio.to_thread(self.exchange)
-            await asyncio.sleep(PERIOD_S)
+            await asyncio.sleep(self.period_s)
+
+    @property
+    def period_s(self) -> float:
+        """The interval between two exchanges. It grows with the number of servers, since each reads the counts of all:
+        at a fixed interval the reads would grow with the square of their number."""
+        return min(SIGN_S, PERIOD_S * max(1.0, self._servers / FEW))
 
     def exchange(self) -> None:
         """Write this server's new counts and read the others'. An error is logged and the exchange is retried: it costs
@@ -165,12 +175,18 @@ class Hits:
             _log.exception("Hits were not exchanged, which is tried again")
 
     def _exchange(self) -> None:
-        found = {name: read_counts(self._log.get(name)) for name in self._log.names() if name.startswith(PREFIX)}
-        if self._written is not None and self._name not in found:
+        counts_by_server = {
+            name: read_counts(self._log.get(name)) for name in self._log.names() if name.startswith(PREFIX)
+        }
+        self._servers = len(counts_by_server)
+        theirs = {
+            name: counts for name, counts in counts_by_server.items() if counts is not None and name != self._name
+        }
+        adopted = {name for counts in theirs.values() for name in counts.adopted}
+        if self._written is not None and (self._name not in counts_by_server or self._name in adopted):
             self._begin_anew()
-        theirs = {name: counts for name, counts in found.items() if counts is not None and name != self._name}
         mine = set(self._written.adopted) if self._written is not None else set[str]()  # in case dropping has failed
-        adopted = {name for counts in theirs.values() for name in counts.adopted} | mine
+        adopted |= mine
         others = {name: counts for name, counts in theirs.items() if name not in adopted}
         now_s = self._clock()
         stale = {name for name, counts in others.items() if counts.at_s < now_s - STALE_S}
@@ -179,7 +195,9 @@ class Hits:
         there, gone = Counts(), Counts()
         for name, counts in others.items():
             (gone if name in stale else there).add(counts)
-        taken_over = (stale | mine | {each for name in stale for each in others[name].adopted}) & found.keys()
+        taken_over = (
+            stale | mine | {each for name in stale for each in others[name].adopted}
+        ) & counts_by_server.keys()
         with self._lock:
             own = replace(
                 self._own,

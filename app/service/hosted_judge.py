@@ -9,7 +9,7 @@ from app.domain.generation import MAX_TOP_LOGPROBS, GenerationParameters, Token
 from app.engine.client import EngineClient
 from app.engine.editions import Edition
 from app.scope.doubt import Doubt
-from app.service.pins import generation_of
+from app.service.generation_path import generation_of
 
 YES, NO = "Yes", "No"
 BARE = Edition("default", 0, ())
@@ -48,9 +48,9 @@ class HostedJudge:
         prompt = self._prompt(doubt)
         yes, no = self._tokens(prompt, YES), self._tokens(prompt, NO)
         tokens = await self._forced(prompt, yes)
-        beside = {each.id: each.logprob for each in tokens[0].ranked}
-        if len(no) == 1 and no[0] in beside:
-            return _sum(tokens) - beside[no[0]]  # the same pass includes it: a chat model holds both answers likely
+        logprobs = {each.id: each.logprob for each in tokens[0].ranked}
+        if len(no) == 1 and no[0] in logprobs:
+            return _sum(tokens) - logprobs[no[0]]  # the same pass includes it: a chat model holds both answers likely
         return _sum(tokens) - _sum(await self._forced(prompt, no))
 
     def _tokens(self, prompt: str, answer: str) -> tuple[int, ...]:

@@ -41,8 +41,8 @@ def already_live(records: Records, requests: Sequence[EditRequest]) -> EditResul
     twins = [twin_of(records, request) for request in requests]
     if any(twin is None for twin in twins):
         return None
-    found = tuple(existing(records, twin) for twin in twins if twin)
-    return EditResults(results=found, revision=records.revision)
+    results = tuple(existing(records, twin) for twin in twins if twin)
+    return EditResults(results=results, revision=records.revision)
 
 
 def twin_of(records: Records, request: EditRequest) -> str | None:
@@ -56,7 +56,7 @@ def twin_of(records: Records, request: EditRequest) -> str | None:
     for edit_id in records.ledger.with_prompt(request.namespace, request.prompt, State.LIVE):
         entry = records.ledger.entry(edit_id)
         reaches = not is_promoted or math.isclose(entry.widened, request.widen or 1.0)
-        # a copy of the new request, as the request that stands may be wider than one that is not promoted may be
+        # a copy of the new request, as the live request may be wider than one that is not promoted may be
         same: dict[str, Any] = {name: getattr(entry.request, name) for name in names}
         if reaches and replace(request, **same) == entry.request:
             return edit_id

@@ -8,12 +8,11 @@ import asyncio
 import math
 import time
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from app.domain.errors import QueueFull, UnknownJob
-from app.service.time_estimate import TimeEstimate
 from app.service.views import OnProgress
 
 if TYPE_CHECKING:
@@ -54,10 +53,36 @@ class Job:
         self.outcome, self.changes, self.seconds_left = outcome, self.changes + 1, None
 
 
+class TimeEstimate:
+    """The pace of one job. The completed share of a phase grows to 1; if it falls, a new phase has begun and is timed
+    from there.
+
+    Time counts from the first completed share: what precedes it, such as a fit's pass over its contexts, happens once
+    and says nothing about the steps. Between two shares the estimate counts down.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._first = self._done = 0.0
+        self._began_s = self._reported_s = clock()
+        self._left_s: float | None = None
+
+    def left_s(self, progress: "FitProgress | None") -> float | None:
+        """The remaining time in seconds; None while it is unknown."""
+        now_s, done = self._clock(), 0.0 if progress is None else progress.done
+        if done < self._done or not self._done:
+            self._began_s, self._first, self._done, self._left_s = now_s, done, done, None
+        elif done > self._done:
+            self._done, self._reported_s = done, now_s
+            self._left_s = (now_s - self._began_s) * (1 - done) / (done - self._first)
+        if self._left_s is None or progress is None or not progress.timed:
+            return None
+        return max(0.0, self._left_s - (now_s - self._reported_s))
+
+
 class Jobs:
-    def __init__(self, clock: Clock, timer: Clock = time.monotonic) -> None:
-        """`clock` returns Unix time, `timer` measures durations; both in seconds."""
-        self._clock, self._timer = clock, timer
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
         self._jobs: dict[str, Job] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
 
@@ -79,15 +104,15 @@ class Jobs:
         return job
 
     async def _run(self, job: Job, work: Callable[[OnProgress], Awaitable[Any]]) -> None:
-        pace = TimeEstimate(self._timer)
+        pace = TimeEstimate()
 
-        def tell(phase: str, progress: "FitProgress | None") -> None:
+        def on_progress(phase: str, progress: "FitProgress | None") -> None:
             if job.outcome == "running":
                 job.phase, job.progress, job.changes = phase, progress, job.changes + 1
                 job.seconds_left = pace.left_s(progress)
 
         try:
-            job.result = await work(tell)
+            job.result = await work(on_progress)
             job.end("done")
         except asyncio.CancelledError:
             job.end("cancelled")
@@ -130,12 +155,12 @@ class Jobs:
                     await self.cancel(job.id)
                 self._jobs.pop(job.id, None)
 
-    async def listen(self, job_id: str, at_least_every_s: float = math.inf) -> AsyncIterator[Job]:
+    async def listen(self, job_id: str, at_least_every_s: float = math.inf) -> AsyncGenerator[Job, None]:
         """Yields the job now and each time that it has news, the last time when it has ended."""
-        job, sent, sent_at = self.job(job_id), -1, self._timer()
+        job, sent, sent_at = self.job(job_id), -1, time.monotonic()
         while True:
-            if job.changes != sent or self._timer() >= sent_at + at_least_every_s:
-                sent, sent_at = job.changes, self._timer()
+            if job.changes != sent or time.monotonic() >= sent_at + at_least_every_s:
+                sent, sent_at = job.changes, time.monotonic()
                 yield job
             if job.outcome != "running":
                 return

@@ -4,12 +4,15 @@ import asyncio
 import gc
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from typing import Any
 
+from app.domain.errors import ErrataError
 from app.domain.events import EditsRolledBack, Event, Origin
 from app.domain.ledger import Ledger
+from app.domain.progress import OnStep, quietly
 from app.editors.registry import AUTO
 from app.engine.client import EngineClient
 from app.engine.owner import EngineOwner
@@ -42,8 +45,9 @@ from app.service.refits import Refitter
 from app.service.retunes import Retuner
 from app.service.server_status import editors_of, status_of
 from app.service.snapshots import Snapshots
+from app.service.trial_answers import TrialAnswers
 from app.service.verification import Thresholds, Verifier
-from app.service.views import OnStep, Status, quietly
+from app.service.views import Status
 from app.service.webhook_addresses import WebhookAddresses
 from app.service.webhooks import Webhooks
 from app.service.work_in_progress import STOPPING, WorkInProgress, refused
@@ -84,25 +88,26 @@ class Lifecycle(EngineAccess):
         self._fingerprint = fingerprints[AUTO[0]]
         self._clock, self._describe = clock, describe
         self.examined_judge = owner.examined_judge = examined_judge or ExaminedJudge()
-        self._request_builder = FitRequestBuilder(owner.engine, phrasebook or Phrasebook({}))
-        self.loader = EditLoader(client, fingerprints, history_revisions, self._request_builder.scope_request)
+        self.request_builder = FitRequestBuilder(client, phrasebook or Phrasebook({}))
+        self.loader = EditLoader(client, fingerprints, history_revisions, self.request_builder.scope_request)
         self.records = Records(log, self.loader.take_in, self._folded, clock)
         self._pins = Pins(self.records, history_revisions)
-        self._verifier = Verifier(client, max(1, owner.engine.slots // 4), thresholds)
+        trial_answers = TrialAnswers(client, max(1, client.slots // 4))
         self.recent = RecentPrompts(recent_prompts)
-        self.feedback = Feedback(feedback[0], QuestionSimilarity(owner.engine), clock, feedback[1])
+        self.feedback = Feedback(feedback[0], QuestionSimilarity(client), clock, feedback[1])
         self.answers = Answers(
             client, self.records, self._pins, self.recent, self.feedback, clock, max_new_tokens_limit
         )
-        self._neighbourhood = Neighbourhood(client, self.records, self._pins, self._request_builder, self.recent)
+        self._neighbourhood = Neighbourhood(client, self.records, self._pins, self.request_builder, self.recent)
         self.admission = Admission(self.records, reason_required, lambda: owner.end_all(refused(STOPPING)))
         parts = Collaborators(
             engine=client,
             records=self.records,
             pins=self._pins,
             fit_queue=FitQueue(client),
-            request_builder=self._request_builder,
-            verifier=self._verifier,
+            request_builder=self.request_builder,
+            trial_answers=trial_answers,
+            verifier=Verifier(client, trial_answers, thresholds),
             neighbourhood=self._neighbourhood,
             locks=NamespaceLocks(),
             fingerprints=fingerprints,
@@ -114,7 +119,7 @@ class Lifecycle(EngineAccess):
             self.records, self._intake.edit, clock, self.admission.editing, self.admission.check_reason, proposal_days
         )
         self._retuner = Retuner(parts)
-        self._refitter = Refitter(parts)
+        self.refitter = Refitter(parts)
         self.configured = namespaces
         self._changes = Changes(parts, namespaces)
         self.jobs = Jobs(clock)
@@ -122,16 +127,20 @@ class Lifecycle(EngineAccess):
         self._follower = LogFollower(self.records, self._rebuild)
         self.snapshots = Snapshots(self.records, clock, period_s=snapshot_period_s, min_events=snapshot_min_events)
         self._tasks: list[asyncio.Task[None]] = []
+        self._rebuilding = asyncio.Lock()
 
-    async def start(self, tell: OnStep = quietly) -> None:
+    async def start(self, on_step: OnStep = quietly) -> None:
         """Fold the log, load its edits into memory and begin to serve. Raises StoreCorrupt or IncompatibleEdit."""
-        tell("reading the log", 0, 0)
+        on_step("reading the log", 0, 0)
         self._owner.start()
         with no_collections(lambda: self.records.ledger):
             await asyncio.to_thread(self.records.fold_all)
-            await self.loader.load_all(self.records.ledger, tell)
-        tidying = tidy(self.records, self.loader, self._pins, self._expire, self._clock)
-        work = (tidying, self._follower.run(), self.snapshots.run(), self._refitter.run(), self.examined_judge.run())
+            await self.loader.load_all(self.records.ledger, on_step)
+        async with self.records.writing:  # loading takes its time, in which other servers publish
+            with suppress(ErrataError):  # the follower meets it again, and waits, rebuilds or holds
+                await self.records.catch_up()
+        tidying = tidy(self.records, self.loader, self._pins, self.expire, self._clock)
+        work = (tidying, self._follower.run(), self.snapshots.run(), self.refitter.run(), self.examined_judge.run())
         self._tasks = [asyncio.create_task(each) for each in (*work, self.records.hits.run(), self.webhooks.run())]
         self.admission.why_not = None
 
@@ -155,6 +164,11 @@ class Lifecycle(EngineAccess):
         self.admission.work_in_progress.cut_short()
 
     @property
+    def alive(self) -> bool:
+        """False once the engine has stopped: the server then has to be started again."""
+        return self._owner.alive
+
+    @property
     def reason_required(self) -> bool:
         return self.admission.reason_required
 
@@ -165,39 +179,45 @@ class Lifecycle(EngineAccess):
     def _folded(self, event: Event, ledger: Ledger) -> None:
         self.loader.note(event, ledger)
         if isinstance(event, EditsRolledBack):
-            self._refitter.look()
+            self.refitter.look()
 
     async def _rebuild(self, why: str) -> None:
         """Start again from the present log. Until that succeeds the server is not ready."""
-        self.admission.why_not = f"rebuilding: {why}"
+        async with self._rebuilding:
+            await self._start_again(why)
+
+    async def _start_again(self, why: str) -> None:
+        def not_ready(reason: str | None) -> None:
+            if self.admission.why_not != STOPPING:
+                self.admission.why_not = None if reason is None else f"rebuilding: {reason}"
+
+        not_ready(why)
         await self.admission.work_in_progress.drained()
-
-        def failed(reason: str) -> None:
-            self.admission.why_not = f"rebuilding: {reason}"
-
-        await read_anew(self.records, self.loader, self._pins, failed)
-        self.admission.why_not = None
+        await read_anew(self.records, self.loader, self._pins, not_ready)
+        not_ready(None)
 
     async def adopt_log(self, revision: int, origin: Origin) -> None:
-        """Start again from the log in the applied one's place. Raises StateConflict if it ends elsewhere."""
-        await check_adopted(self.records, revision, origin)
-        await self._rebuild("the log is adopted")
+        """Start again from the log in the applied one's place. Raises StateConflict if it ends elsewhere, or if another
+        request has had it adopted."""
+        async with self._rebuilding:  # a second rebuild would take rows away after the first has made the server ready
+            await check_adopted(self.records, revision, origin)
+            await self._start_again("the log is adopted")
 
     def status(self) -> Status:
-        why_not = (
-            self.admission.why_not or self.records.held or (None if self._owner.alive else "the engine has stopped")
-        )
+        engine = self.engine.failure if self.alive else "the engine has stopped"
+        why_not = self.admission.why_not or self.records.held or engine
         silence_s, judge, extra = self._follower.silence_s, self.examined_judge.view(), self._describe()
-        standing = status_of(self.records, self._owner.engine, self._fingerprint, why_not, silence_s, judge, extra)
-        return replace(standing, reported_answers=self.feedback.count())
+        status = status_of(self.records, self.engine, self._fingerprint, why_not, silence_s, judge, extra)
+        return replace(status, reported_answers=self.feedback.count())
 
     def editors(self) -> list[dict[str, Any]]:
         """Each editor with its capabilities, the number of its live edits, and the memory of its rows. Blocks until the
-        engine's thread, which alone changes the rows, has measured them."""
-        if not self._owner.alive:
-            return editors_of(self.records, self._owner.engine)
+        engine's thread, which alone changes the rows, has measured them. Raises RequestCancelled if that ends."""
+        if not self.alive:
+            return editors_of(self.records, self.engine)
         return self.on_engine(partial(editors_of, self.records)).result()
 
-    async def _expire(self) -> tuple[str, ...]:
+    async def expire(self) -> tuple[str, ...]:
+        """Expire the proposals and edits that are due; returns the ids of the edits."""
         await self.proposals.expire()
         return await self._changes.expire()

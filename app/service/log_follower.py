@@ -87,10 +87,11 @@ class LogFollower:
                 await asyncio.to_thread(records.check_history)
             except StoreCorrupt:
                 first, head = await asyncio.to_thread(lambda: (records.log.first(), records.log.head()))
+                damaged = False
             else:
                 first, head = 0, records.revision  # the applied history is there, but what follows is damaged
-        if first > records.revision + 1 or not first:
-            # trimmed beyond what is folded here: a snapshot replaces the rest
+                damaged = True
+        if damaged or first > records.revision + 1:  # a snapshot replaces what is damaged or trimmed
             _log.error("The log cannot be followed: %s", why)
             await self._rebuild(why)
             return
@@ -108,4 +109,4 @@ class LogFollower:
 
     def _release(self, what: str) -> None:
         if self._records.holds.pop(what, None) is not None:
-            _log.warning("The log is what it was again (%s): changes are taken.", what)
+            _log.warning("The log is as it was again (%s): changes are accepted.", what)

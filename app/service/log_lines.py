@@ -9,35 +9,9 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
 
+from app.domain import events
 from app.domain.edit import EditRequest
 from app.domain.errors import ErrataError, QueueFull, RequestCancelled, StoreUnavailable
-from app.domain.events import (
-    BatchCommitted,
-    EditCommitted,
-    EditProposed,
-    EditRetuned,
-    EditsDisabled,
-    EditsEnabled,
-    EditsExpired,
-    EditsRefitted,
-    EditsRolledBack,
-    EditStaged,
-    Event,
-    KeyCreated,
-    KeyRevoked,
-    NamespaceSet,
-    Origin,
-    PolicySet,
-    ProbesSet,
-    ProposalEvent,
-    ProposalExpired,
-    ProposalReturned,
-    ProposalRevised,
-    ProposalWithdrawn,
-    SwitchSet,
-    WebhookRemoved,
-    WebhookSet,
-)
 from app.domain.keys import Key
 from app.domain.ledger import Ledger
 from app.domain.webhooks import server_of
@@ -50,19 +24,19 @@ MOST_NAMED = 20
 NOT_REFUSED = (RequestCancelled, QueueFull, StoreUnavailable)
 """Errors that prevent an edit without any fault of the edit itself."""
 DONE = {
-    EditCommitted: "published",
-    BatchCommitted: "published",
-    EditRetuned: "retuned",
-    EditsRefitted: "refitted",
-    EditsRolledBack: "rolled back",
-    EditsDisabled: "disabled",
-    EditsEnabled: "enabled",
-    EditsExpired: "expired",
-    EditProposed: "made",
-    ProposalRevised: "revised",
-    ProposalReturned: "sent back",
-    ProposalWithdrawn: "withdrawn",
-    ProposalExpired: "expired",
+    events.EditCommitted: "published",
+    events.BatchCommitted: "published",
+    events.EditRetuned: "retuned",
+    events.EditsRefitted: "refitted",
+    events.EditsRolledBack: "rolled back",
+    events.EditsDisabled: "disabled",
+    events.EditsEnabled: "enabled",
+    events.EditsExpired: "expired",
+    events.EditProposed: "made",
+    events.ProposalRevised: "revised",
+    events.ProposalReturned: "sent back",
+    events.ProposalWithdrawn: "withdrawn",
+    events.ProposalExpired: "expired",
 }
 
 _FACTS: ContextVar[dict[str, Any] | None] = ContextVar("facts", default=None)
@@ -87,9 +61,9 @@ def noted(name: str) -> Any:
 def note(**facts: Any) -> None:
     """Note facts for the line of the current request; outside of a request this does nothing. Values of None are
     omitted."""
-    found = _FACTS.get()
-    if found is not None:
-        found.update({name: value for name, value in facts.items() if value is not None})
+    noted = _FACTS.get()
+    if noted is not None:
+        noted.update({name: value for name, value in facts.items() if value is not None})
 
 
 def edit_fields(edit_ids: Sequence[str]) -> dict[str, Any]:
@@ -99,42 +73,42 @@ def edit_fields(edit_ids: Sequence[str]) -> dict[str, Any]:
     return {"edits": list(edit_ids[:MOST_NAMED]), "count": len(edit_ids)}
 
 
-def log_change(event: Event, ledger: Ledger, *, here: bool) -> None:
+def log_change(event: events.Event, ledger: Ledger, *, here: bool) -> None:
     """Write one line for a change, once the ledger has its event. Events of other servers over the log (`here` is
     false) and parts of a batch are written at debug level only."""
     said, fields = _of(event, ledger)
     fields = {"change": event.kind, "revision": event.revision, **_by(event.origin, ledger.keys), **fields}
     if here:
         note(**{name: value for name, value in fields.items() if name not in ("request_id", "actor", "key")})
-    level = logging.INFO if here and not isinstance(event, EditStaged) else logging.DEBUG
+    level = logging.INFO if here and not isinstance(event, events.EditStaged) else logging.DEBUG
     _log.log(level, "%s", said, extra={"kind": "change", **fields})
 
 
-def _of(event: Event, ledger: Ledger) -> tuple[str, dict[str, Any]]:
+def _of(event: events.Event, ledger: Ledger) -> tuple[str, dict[str, Any]]:
     match event:
-        case EditCommitted() | EditStaged():
+        case events.EditCommitted() | events.EditStaged():
             request = event.edit.request
             said = f"Edit {DONE.get(type(event), 'staged')}"
-            return said, {"edit": event.edit.id, "namespace": request.namespace, "editor": event.edit.adaptor}
-        case SwitchSet():
+            return said, {"edit": event.edit.id, "namespace": request.namespace, "editor": event.edit.editor_key}
+        case events.SwitchSet():
             where = "in all namespaces" if event.namespace is None else f"in the namespace {event.namespace}"
             return f"Edits switched {'on' if event.on else 'off'} {where}", {"namespace": event.namespace}
-        case ProbesSet():
+        case events.ProbesSet():
             return "Probes set", {"namespace": event.namespace, "count": len(event.prompts)}
-        case PolicySet():
+        case events.PolicySet():
             said = f"A second person {'is' if event.second_person else 'is no longer'} needed"
             return said, {"namespace": event.namespace}
-        case ProposalEvent():
+        case events.ProposalEvent():
             names = ledger.approval.proposal(event.proposal_id).namespaces
             fields = {"proposal": event.proposal_id} | ({"namespace": names[0]} if len(names) == 1 else {})
             return f"Proposal {DONE[type(event)]}", fields
-        case KeyCreated() | KeyRevoked():
-            done = "created" if isinstance(event, KeyCreated) else "revoked"
+        case events.KeyCreated() | events.KeyRevoked():
+            done = "created" if isinstance(event, events.KeyCreated) else "revoked"
             return f"Key {done}", {"key_name": event.name, "role": event.role}
-        case NamespaceSet():
+        case events.NamespaceSet():
             return "Namespace set up", {"namespace": event.namespace}
-        case WebhookSet() | WebhookRemoved():
-            done = "set up" if isinstance(event, WebhookSet) else "removed"
+        case events.WebhookSet() | events.WebhookRemoved():
+            done = "set up" if isinstance(event, events.WebhookSet) else "removed"
             return f"Webhook {done}", {"webhook": event.hook_id, "host": server_of(event.url)}
         case _:
             edit_ids: Sequence[str] = getattr(event, "edit_ids", ())
@@ -143,7 +117,7 @@ def _of(event: Event, ledger: Ledger) -> tuple[str, dict[str, Any]]:
             return said, edit_fields(edit_ids) | ({"namespace": spaces.pop()} if len(spaces) == 1 else {})
 
 
-def _by(origin: Origin, keys: Mapping[str, Key]) -> dict[str, Any]:
+def _by(origin: events.Origin, keys: Mapping[str, Key]) -> dict[str, Any]:
     key = None if origin.key_id is None else keys.get(origin.key_id)
     fields = {
         "actor": actor_of(origin, keys),
@@ -155,7 +129,9 @@ def _by(origin: Origin, keys: Mapping[str, Key]) -> dict[str, Any]:
     return {name: value for name, value in fields.items() if value is not None}
 
 
-def log_refusal(error: ErrataError, what: str, namespaces: set[str], origin: Origin, keys: Mapping[str, Key]) -> None:
+def log_refusal(
+    error: ErrataError, what: str, namespaces: set[str], origin: events.Origin, keys: Mapping[str, Key]
+) -> None:
     """Write one line about an edit that does not go live. The error's message is left out, because it quotes
     prompts."""
     said = f"{what} {'not made' if isinstance(error, NOT_REFUSED) else 'refused'}: {type(error).__name__}"
@@ -170,7 +146,7 @@ def log_refusal(error: ErrataError, what: str, namespaces: set[str], origin: Ori
 
 @contextmanager
 def refusals(
-    what: str, requests: Sequence[EditRequest], origin: Origin, keys: Mapping[str, Key], *, unless: bool = False
+    what: str, requests: Sequence[EditRequest], origin: events.Origin, keys: Mapping[str, Key], *, unless: bool = False
 ) -> Iterator[list[EditFailure]]:
     """Write a line for each refusal, raised or put into the yielded list; none if `unless`, when nothing was to go
     live."""

@@ -1,4 +1,4 @@
-"""Namespaces and the state of their kill switches. Changes nothing; does not import torch."""
+"""Namespaces and the state of their edit switches. Changes nothing; does not import torch."""
 
 from collections.abc import Collection
 from dataclasses import dataclass, replace
@@ -13,6 +13,8 @@ from app.service.views import HistoryItem
 
 DEFAULT = "default"
 """The namespace of requests that name none; it always exists."""
+MOST_COMPARED = 1_000
+"""The most namespaces among which the one that was meant is looked for."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,8 +33,8 @@ class Namespace:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class KillSwitch:
-    """A kill switch of a namespace, or (None) of all; `set` is the event that last set it, if the log still has it."""
+class EditSwitch:
+    """An edit switch of a namespace, or (None) of all; `set` is the event that last set it, if the log still has it."""
 
     namespace: str | None
     on: bool
@@ -43,44 +45,42 @@ class KillSwitch:
 
 def namespaces(ledger: Ledger, configured: Collection[str] = ()) -> list[Namespace]:
     """The namespaces that were ever used, and those that the settings name."""
-    edits = dict.fromkeys(sorted(_names(ledger, configured)), 0)
-    for entry in ledger.entries.values():
-        if entry.staged_in is None:
-            edits[entry.edit.request.namespace] += 1
     return [
         Namespace(
             name=name,
-            edits=count,
+            edits=sum(entry.staged_in is None for entry in ledger.entries_of(name)),
             live_edits=ledger.live_count(name),
             probes=len(ledger.probes.get(name, ())),
             answering=ledger.switched_on(name),
             second_person=ledger.approval.needs_second_person((name,)),
             description=ledger.described.get(name, ""),
         )
-        for name, count in edits.items()
+        for name in sorted(_names(ledger, configured))
     ]
 
 
 def check_known(ledger: Ledger, name: str | None, configured: Collection[str] = ()) -> None:
     """Raises UnknownNamespace for a namespace that was never used: its name is most likely misspelt."""
-    known = _names(ledger, configured)
-    if name is None or name in known:
+    if name is None or (name and name in ledger.last_changes):
         return
-    near = get_close_matches(name, known, 1, 0.6)
-    hint = f" Did you mean {near[0]!r}?" if near else ""
+    known = _names(ledger, configured)
+    if name in known:
+        return
+    close = get_close_matches(name, known, 1, 0.6) if len(known) <= MOST_COMPARED else []
+    hint = f" Did you mean {close[0]!r}?" if close else ""
     raise UnknownNamespace(
         f"There is no namespace {name!r}: no edit, probe or setting names it.{hint} GET /namespaces lists them.",
         namespace=name,
     )
 
 
-def switches(ledger: Ledger) -> list[KillSwitch]:
+def switches(ledger: Ledger) -> list[EditSwitch]:
     """The switch of all namespaces first, then those that were ever set."""
     names = sorted(name for name in ledger.off if name is not None)
     return [_switch(ledger, name) for name in (None, *names)]
 
 
-def explained(records: Records, switch: KillSwitch) -> KillSwitch:
+def explained(records: Records, switch: EditSwitch) -> EditSwitch:
     """The switch with the person and reason that last set it, read from the log itself; blocks."""
     if switch.since is None:
         return switch
@@ -90,7 +90,7 @@ def explained(records: Records, switch: KillSwitch) -> KillSwitch:
         return switch
     origin = replace(event.origin, actor=actor_of(event.origin, records.ledger.keys))
     item = HistoryItem(revision=event.revision, kind=event.kind, at_s=event.at_s, origin=origin)
-    return KillSwitch(namespace=switch.namespace, on=switch.on, since=switch.since, set=item)
+    return EditSwitch(namespace=switch.namespace, on=switch.on, since=switch.since, set=item)
 
 
 def switched_off(ledger: Ledger) -> tuple[str, ...]:
@@ -98,13 +98,13 @@ def switched_off(ledger: Ledger) -> tuple[str, ...]:
     return tuple(each.namespace for each in switches(ledger) if each.namespace is not None and not each.on)
 
 
-def _switch(ledger: Ledger, name: str | None) -> KillSwitch:
+def _switch(ledger: Ledger, name: str | None) -> EditSwitch:
     spans = ledger.off.get(name)
     if not spans:
-        return KillSwitch(namespace=name, on=True, since=None)
+        return EditSwitch(namespace=name, on=True, since=None)
     began, ended = spans[-1]
     on = ended != NEVER
-    return KillSwitch(namespace=name, on=on, since=ended if on else began)
+    return EditSwitch(namespace=name, on=on, since=ended if on else began)
 
 
 def _names(ledger: Ledger, configured: Collection[str]) -> set[str]:

@@ -1,7 +1,7 @@
-"""An edit's surroundings: the prompts besides its own on which it is verified before it goes live."""
+"""An edit's neighbourhood: the prompts besides its own on which it is verified before it goes live."""
 
 import asyncio
-from collections.abc import Container, Sequence
+from collections.abc import Iterable, Sequence
 
 from app.domain.edit import EditRequest, edit_id_of
 from app.editors.base import FitRequest
@@ -18,7 +18,7 @@ MOST = 64
 """The most prompts of one kind for all edits of a batch together, with at least one for each."""
 MOST_LIVE = 8
 MOST_RECENT, MOST_PREVIEWED = 16, 1000
-"""The most recent prompts for an edit to be committed, and for a preview."""
+"""The greatest number of recent prompts for an edit to be committed, and for a preview."""
 
 
 class Neighbourhood:
@@ -38,7 +38,7 @@ class Neighbourhood:
     async def of(
         self, request: EditRequest, base: Edition, superseded: Sequence[str], *, among: int, preview: bool
     ) -> VerificationPrompts:
-        """The surroundings of one of `among` edits that are verified together."""
+        """The neighbourhood of one of `among` edits that are verified together."""
         each = max(1, MOST // among)
         recent = MOST_PREVIEWED if preview else min(MOST_RECENT, each)
         return VerificationPrompts(
@@ -59,28 +59,23 @@ class Neighbourhood:
             for each in requests
         ]
 
-    async def about_the_same(self, request: EditRequest, among: Container[str]) -> list[str]:
+    async def about_the_same(self, request: EditRequest, among: Iterable[str]) -> list[str]:
         """The fits, among these, that are about the same subject as the request."""
-        near = await self._near(request)
-        return [fit_id for fit_id in near if fit_id in among]
+        scope_request = self._request_builder.scope_request(request)
+        return await asyncio.to_thread(self._engine.scope.near, scope_request, among)
 
     async def neighbours(self, edit_id: str) -> list[EditView]:
         """The live edits about the same as this one, newest first. Raises UnknownEdit."""
         request = self._records.ledger.entry(edit_id).request
         base = self._pins.live_edition(request.namespace)
-        found = await self._live(request, base, [edit_id], MOST_LIVE)
-        return [self._records.view(each) for each in found.values()]
+        by_prompt = await self._live(request, base, [edit_id], MOST_LIVE)
+        return [self._records.view(each) for each in by_prompt.values()]
 
     async def _live(self, request: EditRequest, base: Edition, superseded: Sequence[str], most: int) -> dict[str, str]:
         """Maps prompts to the ids of live edits about the same subject, the newest ones."""
         if not base.edit_ids or not self._engine.alive:
             return {}
-        near = await self._near(request)
-        ids = {edit_id_of(fit_id) for fit_id in set(near).intersection(base.edit_ids)}.difference(superseded)
+        near = await self.about_the_same(request, base.edit_ids)
+        ids = {edit_id_of(fit_id) for fit_id in near}.difference(superseded)
         entries = sorted((self._records.ledger.entry(edit_id) for edit_id in ids), key=lambda entry: -entry.order)
         return {entry.request.prompt: entry.edit.id for entry in entries[:most]}
-
-    async def _near(self, request: EditRequest) -> list[str]:
-        """The ids of the fits in memory that are about the same as the request."""
-        scope = self._engine.scope
-        return await asyncio.to_thread(scope.near, self._request_builder.scope_request(request))

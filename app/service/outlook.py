@@ -22,13 +22,13 @@ def since(
     if not 0 <= revision <= ledger.revision:
         raise InvalidRequest(f"`to_revision` must be from 0 to {ledger.revision}.")
     check_known(ledger, namespace, configured)
-    ours = [e for e in ledger.entries.values() if e.live and namespace in (None, e.edit.request.namespace)]
+    ours = [entry for entry in ledger.entries_of(namespace) if entry.live]
     check_read(ledger, [entry.edit.id for entry in ours], read)
     return tuple(entry.edit.id for entry in ours if entry.live[0][0] > revision and not entry.rolled_back)
 
 
 def would_roll_back(records: Records, edit_ids: Sequence[str], read: int | None) -> tuple[EditView, ...]:
-    """The edits that would answer again. Raises the errors that rolling these back would raise."""
+    """The edits that would be live again. Raises the errors that rolling these back would raise."""
     ledger = records.ledger
     ledger.check(EditsRolledBack, edit_ids)
     check_read(ledger, list(edit_ids), read)

@@ -1,4 +1,4 @@
-"""The number of people that an edit needs, by its maker's role and its namespace's policy. Does not import torch."""
+"""Decides whether an edit needs a second person, by its maker's role and its namespace's policy. Imports no torch."""
 
 from collections.abc import Sequence
 
@@ -19,8 +19,8 @@ class Policies:
         return not alone or self._records.ledger.approval.needs_second_person(namespaces)
 
     def proposes(self, namespaces: Sequence[str], origin: Origin) -> bool:
-        """True if an edit of these namespaces becomes a proposal. What was proposed under the same idempotency key is
-        one still, whatever the policy is now."""
+        """True if an edit of these namespaces becomes a proposal. One proposed under the same idempotency key remains
+        one, whatever the policy is now."""
         used = self._records.ledger.done_under(origin)
         proposed = used is not None and self._records.ledger.approval.made_at(used.revision) is not None
         return proposed or self.waits(namespaces, origin.role)
@@ -28,16 +28,16 @@ class Policies:
     def check_alone(self, namespaces: Sequence[str], what: str) -> None:
         """Check that one person may make this change alone. Raises Forbidden if the namespace needs a second person."""
         approval = self._records.ledger.approval
-        if found := [name for name in namespaces if approval.needs_second_person((name,))]:
+        if closed := [name for name in namespaces if approval.needs_second_person((name,))]:
             raise Forbidden(
-                f"Edits of the namespace {found[0]} need a second person, so that {what}: propose an edit by POST "
-                f"/edit, or have an admin lift the rule for as long as it takes (PUT /policy), which the log tells."
+                f"Edits of the namespace {closed[0]} need a second person, so {what}: propose an edit by POST "
+                f"/edit, or have an admin lift the rule for as long as it takes (PUT /policy), which the log records."
             )
 
     def check_alone_on(self, edit_id: str) -> None:
         """Check that one person may change the scope of this edit alone. Raises Forbidden."""
         namespace = self._records.ledger.entry(edit_id).edit.request.namespace
-        self.check_alone([namespace], "nobody changes alone whom one of them reaches")
+        self.check_alone([namespace], "nobody may change an edit's scope alone")
 
     async def set(self, namespace: str, second_person: bool, origin: Origin) -> int:
         """Set whether edits of a namespace need a second person; returns the revision. Raises InvalidRequest, and
@@ -51,7 +51,7 @@ class Policies:
             ledger, before = self._records.ledger, self._records.done_under(origin)
             if second_person and not ledger.keys:
                 raise StateConflict(
-                    "A second person is known by another key, and no key was ever made: make keys first (`errata keys "
+                    "A second person is known by a second API key, and there is no key yet: make keys (`errata keys "
                     "create`), two of them for people who edit."
                 )
             if before is not None or ledger.approval.policies.get(namespace, False) == second_person:

@@ -41,22 +41,22 @@ def promotable(
     if edit_ids is None and proposed:
         edit_ids = proposed
     if edit_ids is None:
-        mine = [each for each in ledger.entries.values() if each.edit.request.namespace == source]
-        found = [e for e in mine if ledger.state(e.edit.id) is State.LIVE or _is_made_under(ledger, origin, e)]
+        mine = ledger.entries_of(source)
+        entries = [e for e in mine if ledger.state(e.edit.id) is State.LIVE or _is_made_under(ledger, origin, e)]
     else:
         if twice := [each for each, count in Counter(edit_ids).items() if count > 1]:
             raise InvalidRequest(f"The edit {twice[0]} is named twice: name it once.")
-        found = [ledger.entry(each) for each in edit_ids]
-        for entry in found:
+        entries = [ledger.entry(each) for each in edit_ids]
+        for entry in entries:
             _check_source(entry, source)  # first: clients choose their keys, and may use one that looks like a part's
             if entry.edit.id not in proposed and not _is_made_under(ledger, origin, entry):
                 _check_live(ledger, entry)
-    if not found:
+    if not entries:
         raise InvalidRequest(f"No edit is live in the namespace {source}: there is nothing to promote.")
-    if len(found) > MAX_BATCH_EDITS:
+    if len(entries) > MAX_BATCH_EDITS:
         most = f"promote at most {MAX_BATCH_EDITS} at a time, by ids"
-        raise InvalidRequest(f"{len(found)} edits are live in {source}: {most}.")
-    return found
+        raise InvalidRequest(f"{len(entries)} edits are live in {source}: {most}.")
+    return entries
 
 
 def _proposed_under(ledger: Ledger, origin: Origin) -> list[str]:
@@ -88,7 +88,7 @@ def _check_live(ledger: Ledger, entry: Entry) -> None:
 
 
 def promoted(entry: Entry, to: str, reason: str | None, now_s: float) -> EditRequest:
-    """The request for the other namespace: the whole request as it stands now, including retunes and how far they
+    """The request for the other namespace: the whole request as it is now, including retunes and how far they
     widened its scope, ending at the same time. `force` and `supersede` are cleared, because they concerned its own
     namespace only."""
     ends_s = entry.edit.expires_at_s

@@ -39,5 +39,5 @@ def page_of(ledger: Ledger, where: ProposalFilter, limit: int, cursor: str | Non
             raise InvalidRequest("`cursor` is not one that this list gave: start again without it.")
         at = int(cursor)
     places = [place for place in range(at - 1, -1, -1) if where.matches(known[place], ledger.keys)]
-    found = [known[place] for place in places[:limit]]
-    return found, str(places[limit - 1]) if len(places) > limit else None
+    proposals = [known[place] for place in places[:limit]]
+    return proposals, str(places[limit - 1]) if len(places) > limit else None

@@ -52,11 +52,11 @@ async def _both(service: "Service", prompt: str, namespace: str, revision: int) 
     most = min(MOST_TOKENS, await asyncio.to_thread(service.answers.room, prompt))
 
     async def answer(edits: Literal["live", "off"]) -> Generation:
-        asked = GenerationParameters(
+        parameters = GenerationParameters(
             max_new_tokens=most, edits=edits, namespace=namespace, revision=revision, counted=False
         )
-        (found,) = await service.generate_all([prompt], asked)
-        return found
+        (generation,) = await service.generate_all([prompt], parameters)
+        return generation
 
     base, now = await asyncio.gather(answer("off"), answer("live"))
     return base, now

@@ -5,13 +5,13 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from app.engine.serving_engine import ServingEngine
+from app.engine.client import EngineClient
 
 
 class QuestionSimilarity:
     """The similarity of prompts by the question of their last turn. Nothing about them is stored on disk."""
 
-    def __init__(self, engine: ServingEngine) -> None:
+    def __init__(self, engine: EngineClient) -> None:
         self._engine = engine
 
     def vector(self, prompt: str) -> Tensor:

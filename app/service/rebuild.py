@@ -3,8 +3,9 @@
 import asyncio
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 
-from app.domain.errors import StateConflict
+from app.domain.errors import ErrataError, StateConflict
 from app.domain.events import Origin
 from app.service.edit_loader import EditLoader
 from app.service.log_follower import HISTORY
@@ -17,7 +18,7 @@ _log = logging.getLogger(__name__)
 
 
 async def check_adopted(records: Records, revision: int, origin: Origin) -> None:
-    """Raises StateConflict unless another log stands in the applied one's place and ends at this revision."""
+    """Raises StateConflict unless another log has taken the applied one's place and ends at this revision."""
     head = await asyncio.to_thread(records.log.head)
     if HISTORY not in records.holds:
         raise StateConflict("The log is the one that was applied here: there is nothing to adopt.")
@@ -38,6 +39,8 @@ async def read_anew(records: Records, loader: EditLoader, pins: Pins, failed: Ca
                 records.ledger, records.hash = ledger, last_hash
                 records.holds.pop(HISTORY, None)
                 pins.forget()
+                with suppress(ErrataError):  # what others published meanwhile; the follower meets an error again
+                    await records.catch_up()
             return
         except Exception as error:
             _log.error("Rebuilding failed, and is tried again: %s", error)

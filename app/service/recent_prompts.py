@@ -16,24 +16,24 @@ Prompts = OrderedDict[str, None]
 
 
 class RecentPrompts:
-    """The newest `most` distinct prompts of each namespace on this server, and as many that no edit shall answer, as
-    declared by an operator, which asked prompts never displace. With `most` of 0 none are kept. Threads may share
+    """The newest `most` distinct prompts of each namespace on this server, and as many that no edit may answer, as
+    declared by an operator, which recent prompts never displace. With `most` of 0 none are kept. Threads may share
     it."""
 
     def __init__(self, most: int) -> None:
         self.most = most
-        self._kept: OrderedDict[str, tuple[Prompts, Prompts]] = OrderedDict()  # (asked, others) by namespace
+        self._kept: OrderedDict[str, tuple[Prompts, Prompts]] = OrderedDict()  # (recent, others) by namespace
         self._lock = threading.Lock()
 
     def add(self, namespace: str, prompt: str, *, others: bool = False) -> None:
-        """Keep a prompt. `others` declares, for an operator, that no edit shall answer it."""
+        """Keep a prompt. `others` declares, for an operator, that no edit may answer it."""
         if not self.most:
             return
         with self._lock:
-            asked, named = self._kept.setdefault(namespace, (OrderedDict(), OrderedDict()))
+            recent, named = self._kept.setdefault(namespace, (OrderedDict(), OrderedDict()))
             if others:
-                asked.pop(prompt, None)
-            kept = named if others or prompt in named else asked
+                recent.pop(prompt, None)
+            kept = named if others or prompt in named else recent
             kept[prompt] = None
             kept.move_to_end(prompt)
             if len(kept) > self.most:
@@ -52,19 +52,19 @@ class RecentPrompts:
         return self.counts().get(namespace, 0)
 
     def newest(self, namespace: str, count: int) -> list[str]:
-        """The newest asked prompts, newest first, followed by those that no edit shall answer."""
-        asked, others = self.both(namespace)
-        return [*reversed(asked), *reversed(others)][:count]
+        """The newest recent prompts, newest first, followed by those that no edit may answer."""
+        recent, others = self.both(namespace)
+        return [*reversed(recent), *reversed(others)][:count]
 
     def both(self, namespace: str) -> tuple[list[str], list[str]]:
-        """The asked prompts, and those that no edit shall answer, each oldest first."""
+        """The recent prompts, and those that no edit may answer, each oldest first."""
         with self._lock:
-            asked, others = self._kept.get(namespace, ((), ()))
-            return list(asked), list(others)
+            recent, others = self._kept.get(namespace, ((), ()))
+            return list(recent), list(others)
 
     def counts(self) -> dict[str, int]:
         with self._lock:
-            return {namespace: len(asked) + len(others) for namespace, (asked, others) in self._kept.items()}
+            return {namespace: len(recent) + len(others) for namespace, (recent, others) in self._kept.items()}
 
     def forget(self, namespace: str | None = None) -> int:
         """Delete the prompts of a namespace, or all; returns their number."""

@@ -3,6 +3,7 @@
 import asyncio
 import math
 import time
+from bisect import bisect_left
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -24,15 +25,18 @@ from app.engine.controls import plain
 from app.service.edit_history import actor_of, history_of, is_by, turned_at
 from app.service.hits import Hits
 from app.service.log_lines import log_change
+from app.service.tasks import uninterrupted
 from app.service.views import EditFilter, EditView, Page, Sort
 from app.store import audit
 from app.store.base import Log
 from app.store.codec import GENESIS
 from app.store.upkeep import fold
 
-TakeIn = Callable[[Event, Ledger], Awaitable[None]]
-"""A callback for another server's event before it is folded, which loads the rows of its edits."""
-CATCH_UP_EVENTS = 100
+TakeIn = Callable[[Sequence[Event], Ledger], Awaitable[None]]
+"""A callback for other servers' events before they are folded, which loads the rows of their edits."""
+CATCH_UP_EVENTS = 32
+"""The most events whose rows are loaded together: their texts are encoded several times as fast as one by one, and
+loading more would hold up the engine's next step."""
 
 
 class Records:
@@ -86,7 +90,7 @@ class Records:
         """Raises StoreUnavailable if nothing may be written now."""
         if self.held is not None:
             raise StoreUnavailable(
-                f"No change is taken now: {self.held} See /help/operation#when-the-log-changes-under-a-server.",
+                f"Changes are not accepted now: {self.held} See /help/operation#when-the-log-changes-under-a-server.",
                 retry_after_s=5,
             )
 
@@ -101,10 +105,14 @@ class Records:
     async def catch_up(self) -> None:
         """Fold the events that others have appended. Only under `writing`. Raises the log's errors."""
         assert self.writing.locked()
-        while events := await asyncio.to_thread(self._news):
+        news = await asyncio.to_thread(self._news)
+        while events := await asyncio.to_thread(lambda: list(islice(news, CATCH_UP_EVENTS))):
+            if self._take_in is not None and len(events) > 1:
+                with suppress(Exception):  # raised again below, once the events before it are folded
+                    await self._take_in([event for event, _ in events], self.ledger)
             for event, entry_hash in events:
                 if self._take_in is not None:
-                    await self._take_in(event, self.ledger)
+                    await self._take_in([event], self.ledger)
                 self._fold(event, entry_hash)
                 log_change(event, self.ledger, here=False)
 
@@ -114,23 +122,24 @@ class Records:
         if self._head < self.revision or self.log.hash_of(self.revision) != self.hash:
             raise StoreCorrupt(f"The log's history up to revision {self.revision} is no longer the one that was read.")
 
-    def _news(self) -> list[tuple[Event, str]]:
+    def _news(self) -> Iterator[tuple[Event, str]]:
+        """The events to fold and their hashes, from one reading of the log, which fetches ahead."""
         head = self._head = self.log.head()
         if head < self.revision:
             raise StoreCorrupt(f"The log ends at revision {head}, but {self.revision} was reached: history is gone.")
-        return list(islice(self.log.follow(self.revision, self.hash), CATCH_UP_EVENTS)) if head > self.revision else []
+        return self.log.follow(self.revision, self.hash) if head > self.revision else iter(())
 
     async def write(
         self,
         make: Callable[[], Event | None],
         before: Callable[[], Awaitable[None]] | None = None,
-        lost: Callable[[], Awaitable[None]] | None = None,
+        undo: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         """Append the event that `make` builds on the newest ledger, again after a lost race; None appends nothing.
 
         `before` is awaited before each attempt, because what the event lets requests see must be in memory by then;
-        `lost` after an attempt that came too late, before the winning event is read, which may bring other rows of the
-        same name.
+        `undo` after each attempt that failed, before further events are read, which may bring other rows of the same
+        name.
         """
         async with self.writing:
             while True:
@@ -138,13 +147,16 @@ class Records:
                 event = make()
                 if event is None:
                     return
-                if before is not None:
-                    await before()
-                with suppress(LostRace):
+                try:
+                    if before is not None:
+                        await before()
                     await self.append(event)
                     return
-                if lost is not None:
-                    await lost()
+                except LostRace:
+                    pass
+                finally:
+                    if undo is not None and self.revision < event.revision:
+                        await uninterrupted(undo())
 
     async def append(self, event: Event) -> None:
         """The commit point. Only under `writing`; the caller has checked that the ledger accepts the event."""
@@ -176,8 +188,8 @@ class Records:
         after = self._kept_after(after)
         if after >= self.log.head():
             return []
-        found = islice(self.log.follow(after, self.log.hash_of(after)), limit)
-        return [each for each in found if each[0].revision <= self.revision]
+        events = islice(self.log.follow(after, self.log.hash_of(after)), limit)
+        return [each for each in events if each[0].revision <= self.revision]
 
     def exported(self, after: int | None) -> Iterator[str]:
         """Yields the same events as lines that can be verified on their own; blocks. Raises RevisionGone at once."""
@@ -229,21 +241,21 @@ class Records:
     def page(self, where: EditFilter, limit: int, cursor: str | None) -> Page:
         """A page of edits, newest first, or as `where` sorts. The cursor is the order of the last edit shown, so that
         new edits do not shift it; in another sort order it is the number shown."""
-        entries = list(self.ledger.entries.values())
-        if where.sort != "newest":
+        entries, newest = self.ledger.entries_of(where.namespace), where.sort == "newest"
+        if not newest:
             entries = sorted(entries, key=self._order(where.sort), reverse=True)  # read from its end, like the others
         at = len(entries)
         if cursor is not None:
-            if not cursor.isdecimal() or int(cursor) > len(entries):
+            if not cursor.isdecimal() or int(cursor) > len(self.ledger.entries):
                 raise InvalidRequest("`cursor` is not one that this list gave: start again without it.")
-            at = int(cursor)
-        found: list[EditView] = []
-        while at > 0 and len(found) < limit:
+            at = bisect_left(entries, int(cursor), key=lambda entry: entry.order) if newest else min(at, int(cursor))
+        views: list[EditView] = []
+        while at > 0 and len(views) < limit:
             at -= 1
             if self._matches(entries[at], where):
-                found.append(self._view(entries[at]))
-        more = any(self._matches(entry, where) for entry in entries[:at]) if len(found) == limit else False
-        return Page(edits=tuple(found), next_cursor=str(at) if more else None)
+                views.append(self._view(entries[at]))
+        more = len(views) == limit and any(self._matches(entries[before], where) for before in reversed(range(at)))
+        return Page(edits=tuple(views), next_cursor=str(entries[at].order if newest else at) if more else None)
 
     def _order(self, sort: Sort) -> Callable[[Entry], Any]:
         """The sort key, in ascending order: most hits, latest hit or earliest expiry first."""
@@ -263,13 +275,11 @@ class Records:
         request = entry.request
         if where.id_prefix is not None and not entry.edit.id.startswith(where.id_prefix):
             return False
-        if where.namespace is not None and request.namespace != where.namespace:
-            return False
         if where.namespaces is not None and request.namespace not in where.namespaces:
             return False
         if where.editor is not None and entry.edit.editor != where.editor:
             return False
-        if where.actor is not None and not self._made_by(entry, where.actor):
+        if where.actor is not None and not is_by(entry.history[0].origin, where.actor, self.ledger.keys):
             return False
         if where.state is not None and self.ledger.state(entry.edit.id) is not where.state:
             return False
@@ -283,9 +293,6 @@ class Records:
                 text in part.casefold() for part in (plain(request.prompt), request.target, request.subject or "")
             )
         return True
-
-    def _made_by(self, entry: Entry, actor: str) -> bool:
-        return is_by(entry.history[0][3], actor, self.ledger.keys)
 
     def _expires(self, entry: Entry, within_s: float) -> bool:
         at_s, over = entry.edit.expires_at_s, entry.rolled_back or entry.expired or entry.staged_in is not None
@@ -309,16 +316,6 @@ class Records:
             not_given=self.hits.not_given(edit_id),
             last_hit_s=self.hits.last_s(edit_id),
         )
-
-
-async def uninterrupted(work: Awaitable[None]) -> None:
-    """Await to the end even if the caller is cancelled: an append under way is neither abandoned nor forgotten."""
-    task = asyncio.ensure_future(work)
-    try:
-        await asyncio.shield(task)
-    except asyncio.CancelledError:
-        await task
-        raise
 
 
 Clock = Callable[[], float]

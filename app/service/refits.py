@@ -19,7 +19,8 @@ from app.editors.base import FitRequest, Fitted
 from app.editors.packing import pack
 from app.engine.editions import SILENT_IN, Edition
 from app.service.collaborators import Collaborators
-from app.service.commits import silenced
+from app.service.edit_draft import silenced
+from app.service.tasks import together
 
 PAUSE_S = 5.0
 """The pause before a new attempt, in seconds."""
@@ -30,9 +31,11 @@ _log = logging.getLogger(__name__)
 class RefitGroup:
     """Edits that are still in effect and share weights with one that is not."""
 
-    adaptor: str
+    editor_key: str
     shared: str
     entries: tuple[Entry, ...]
+    replaced: tuple[str, ...]
+    """The names of the fits that are to be replaced, one for each entry."""
 
 
 class Refitter:
@@ -40,7 +43,7 @@ class Refitter:
 
     def __init__(self, parts: Collaborators) -> None:
         self._engine, self._records, self._pins, self._clock = parts.engine, parts.records, parts.pins, parts.clock
-        self._request_builder, self._verifier = parts.request_builder, parts.verifier
+        self._request_builder, self._trial_answers = parts.request_builder, parts.trial_answers
         self._wanted = asyncio.Event()
         self._given_up: set[str] = set()
         """The shared ids of groups whose edits do not hold when they are fitted without the others."""
@@ -50,6 +53,7 @@ class Refitter:
         self._wanted.set()
 
     def due(self) -> bool:
+        """True if edits that shared weights with a rolled-back one have yet to be fitted again without it."""
         return bool(self._groups())
 
     async def run(self) -> None:
@@ -69,33 +73,33 @@ class Refitter:
 
     def _groups(self) -> list[RefitGroup]:
         exact = {key for key in self._engine.editors() if self._engine.capabilities(key).rollback == "exact_async"}
-        standing: dict[tuple[str, str], list[Entry]] = {}
+        groups: dict[tuple[str, str], list[Entry]] = {}
         gone: set[tuple[str, str]] = set()
         for entry in self._records.ledger.entries.values():
             shared = entry.learned.get("shared")
-            if shared is None or entry.edit.adaptor not in exact or entry.staged_in is not None:
+            if shared is None or entry.edit.editor_key not in exact or entry.staged_in is not None:
                 continue
             if entry.rolled_back:
-                gone.add((entry.edit.adaptor, shared))
+                gone.add((entry.edit.editor_key, shared))
             else:
-                standing.setdefault((entry.edit.adaptor, shared), []).append(entry)
+                groups.setdefault((entry.edit.editor_key, shared), []).append(entry)
         return [
-            RefitGroup(adaptor, shared, tuple(entries))
-            for (adaptor, shared), entries in standing.items()
-            if (adaptor, shared) in gone and shared not in self._given_up
+            RefitGroup(editor_key, shared, tuple(entries), tuple(entry.fit_id() for entry in entries))
+            for (editor_key, shared), entries in groups.items()
+            if (editor_key, shared) in gone and shared not in self._given_up
         ]
 
     async def _refit(self, group: RefitGroup) -> None:
         edits = [entry.edit for entry in group.entries]
         requests = [self._request_builder.fit_request(entry.request) for entry in group.entries]
         nothing = Edition(edits[0].request.namespace, 0, ())
-        anew = await self._engine.fit(group.adaptor, requests, nothing)
+        anew = await self._engine.fit(group.editor_key, requests, nothing)
         inputs = zip(group.entries, anew, requests, strict=True)
-        fitted = [await asyncio.to_thread(self._in_its_scope, group.adaptor, *each) for each in inputs]
+        fitted = [await asyncio.to_thread(self._in_its_scope, group.editor_key, *each) for each in inputs]
         trial = f"trial-{uuid.uuid4().hex[:8]}"
         names = [f"{edit.id}@{trial}" for edit in edits]
         try:
-            await self._load(group.adaptor, names, fitted)
+            await self._load(group.editor_key, names, fitted)
             failed = await self._failed(edits, names)
             if failed:
                 self._given_up.add(group.shared)
@@ -120,9 +124,9 @@ class Refitter:
             for edit in edits
             if fits[edit.id] not in trials[edit.request.namespace].edit_ids
         }
-        answers = await asyncio.gather(
+        answers = await together(
             *(
-                self._verifier.answer(
+                self._trial_answers.answer(
                     edit.request.prompt, alone.get(edit.id, trials[edit.request.namespace]), edit.request.target
                 )
                 for edit in edits
@@ -135,42 +139,39 @@ class Refitter:
         ]
 
     async def _commit(self, group: RefitGroup, fitted: Sequence[Fitted]) -> None:
+        """Append the new fits, unless one of the fits that they replace is no longer in effect."""
         fits = tuple(
             Refit(edit_id=entry.edit.id, learned=dict(each.learned), tensors=pack(each.tensors))
             for entry, each in zip(group.entries, fitted, strict=True)
         )
         names: list[str] = []
-        tried: set[str] = set()
 
-        def made() -> Event | None:
-            if any(entry.rolled_back or entry.learned.get("shared") != group.shared for entry in group.entries):
-                self._wanted.set()  # another rollback or another server came first: look again
+        def refitted() -> Event | None:
+            if any(e.rolled_back or e.fit_id() != fit for e, fit in zip(group.entries, group.replaced, strict=True)):
+                self._wanted.set()  # another rollback, a retune or another server came first: look again
                 return None
             revision = self._records.revision + 1
             names[:] = [fit_id_of(entry.edit.id, revision) for entry in group.entries]
-            tried.update(names)
             reason = "fitted again without what was rolled back"
             return EditsRefitted(
                 revision=revision, at_s=self._clock(), origin=Origin(actor="errata", reason=reason), fits=fits
             )
 
         async def loaded() -> None:
-            await self._load(group.adaptor, names, fitted)
+            await self._load(group.editor_key, names, fitted)
 
-        async def lost() -> None:
+        async def dropped() -> None:
             await self._engine.drop(names)
 
-        await self._records.write(made, loaded, lost)
-        stand = {entry.fit_id() for entry in group.entries}
-        await self._engine.drop(sorted(tried - stand))
+        await self._records.write(refitted, loaded, dropped)
 
-    def _in_its_scope(self, adaptor: str, entry: Entry, anew: Fitted, request: FitRequest) -> Fitted:
+    def _in_its_scope(self, editor_key: str, entry: Entry, anew: Fitted, request: FitRequest) -> Fitted:
         """The new fit with the present scope, which keeps its bound; a scope that predates scopes as texts is learned
         again."""
         anew = silenced(anew, entry.learned.get(SILENT_IN, ()))
         if "scope" not in entry.learned:
-            return self._engine.with_scope(adaptor, anew, request)
+            return self._engine.with_scope(editor_key, anew, request)
         return Fitted(learned={**anew.learned, "scope": entry.learned["scope"]}, tensors=anew.tensors)
 
-    async def _load(self, adaptor: str, names: Sequence[str], fitted: Sequence[Fitted]) -> None:
-        await self._engine.load([(name, adaptor, each) for name, each in zip(names, fitted, strict=True)])
+    async def _load(self, editor_key: str, names: Sequence[str], fitted: Sequence[Fitted]) -> None:
+        await self._engine.load([(name, editor_key, each) for name, each in zip(names, fitted, strict=True)])

@@ -18,15 +18,15 @@ from app.editors.packing import pack, unpack
 from app.engine.editions import Edition
 from app.scope.index import widen
 from app.service.collaborators import Collaborators
-from app.service.commits import new_id, silenced
 from app.service.conflicts import check_texts, conflict_with, in_the_way
-from app.service.records import uninterrupted
+from app.service.edit_draft import new_id, silenced
 from app.service.supersession import check_read
+from app.service.tasks import uninterrupted
 from app.service.verification import Verdict, bound_of
-from app.service.verification_progress import telling
+from app.service.verification_progress import progress_of_prompts
 from app.service.views import EditView, OnProgress, kept_report, silent
 
-TOLD_APART = "Leave that out, roll them back first, or add `counter_examples` or `aliases` that tell the edits apart."
+DISTINGUISH = "Leave that out, roll them back first, or add `counter_examples` or `aliases` that tell the edits apart."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,11 +52,11 @@ class Retune:
         texts = {name: list(getattr(self, name)) for name in ("paraphrases", "counter_examples", "aliases", "probes")}
         return {"widen": self.widen, **{name: given for name, given in texts.items() if given}}
 
-    def of(self, request: EditRequest, as_asked: Callable[[str, str], str] = lambda _, text: text) -> EditRequest:
-        """The changed request; `as_asked` turns a text into a prompt like the request's."""
+    def of(self, request: EditRequest, framed_like: Callable[[str, str], str] = lambda _, text: text) -> EditRequest:
+        """The changed request; `framed_like` turns a text into a prompt like the request's."""
 
         def joined(had: Sequence[str], given: Sequence[str]) -> tuple[str, ...]:
-            return tuple(dict.fromkeys((*had, *(as_asked(request.prompt, text) for text in given))))
+            return tuple(dict.fromkeys((*had, *(framed_like(request.prompt, text) for text in given))))
 
         paraphrases = joined(request.paraphrases, self.paraphrases)
         changed = replace(
@@ -70,7 +70,7 @@ class Retune:
             raise InvalidRequest("There is nothing to change: the edit has all of these texts already.")
         if not self.force:
             given = (*self.paraphrases, *self.counter_examples, *self.probes)
-            check_texts(changed, among={as_asked(request.prompt, text) for text in given})
+            check_texts(changed, among={framed_like(request.prompt, text) for text in given})
         return changed
 
 
@@ -80,10 +80,11 @@ class Retuner:
     def __init__(self, parts: Collaborators) -> None:
         self._engine, self._records, self._pins, self._clock = parts.engine, parts.records, parts.pins, parts.clock
         self._fit_queue, self._request_builder, self._locks = parts.fit_queue, parts.request_builder, parts.locks
-        self._verifier, self._neighbourhood = parts.verifier, parts.neighbourhood
+        self._trial_answers, self._verifier = parts.trial_answers, parts.verifier
+        self._neighbourhood = parts.neighbourhood
 
     async def retune(
-        self, edit_id: str, change: Retune, origin: Origin, read: int | None = None, tell: OnProgress = silent
+        self, edit_id: str, change: Retune, origin: Origin, read: int | None = None, on_progress: OnProgress = silent
     ) -> EditView:
         """Retune an edit. `read` is the revision at which the requester has read it.
 
@@ -96,14 +97,15 @@ class Retuner:
             entry = self._records.ledger.entry(edit_id)
             self._check(edit_id)
             check_read(self._records.ledger, [edit_id], read)
-            request = change.of(entry.request, self._request_builder.as_asked)
+            request = change.of(entry.request, self._request_builder.framed_like)
             current, name = entry.fits(self._records.revision)[-1], new_id()
             try:
                 async with self._locks.taken([request.namespace] if lost else ()):
                     now = self._pins.live_edition(request.namespace)
                     await self._look(entry.request, request, edit_id, now, force=change.force)
-                    before = bound_of(await self._verifier.first_token(request.prompt, now), edit_id).get("bound")
-                    fitted, verdict = await self._fitted(current, request, change.widen, now, name, tell)
+                    (answer,) = await self._trial_answers.first_tokens([request.prompt], now)
+                    before = bound_of(answer, edit_id).get("bound")
+                    fitted, verdict = await self._fitted(current, request, change.widen, now, name, on_progress)
                     if before is not None:
                         verdict = replace(verdict, report={**verdict.report, "bound_before": before})
                     if not change.force:
@@ -129,17 +131,17 @@ class Retuner:
     async def _look(self, stood: EditRequest, request: EditRequest, edit_id: str, now: Edition, *, force: bool) -> None:
         """Raises ScopeConflict if another edit answers a paraphrase that is added."""
         added = [each for each in request.paraphrases if each not in stood.paraphrases]
-        answers = await asyncio.gather(*(self._verifier.first_token(each, now) for each in added))
+        answers = await self._trial_answers.first_tokens(added, now)
         ledger = self._records.ledger
         if conflicts := in_the_way(ledger, replace(request, force=force), (edit_id,), answers):
             raise conflict_with(
-                ledger, conflicts, "Edits with another target already answer what is to be added", TOLD_APART
+                ledger, conflicts, "Edits with another target already answer what is to be added", DISTINGUISH
             )
 
     def _judge(self, verdict: Verdict) -> None:
         if verdict.overruns:
             what = "With this change the edit would answer the prompts of others"
-            raise conflict_with(self._records.ledger, verdict.overruns, what, TOLD_APART)
+            raise conflict_with(self._records.ledger, verdict.overruns, what, DISTINGUISH)
         if not verdict.passed:
             raise EditRejected(
                 f"With this change the edit would not hold, so nothing was changed: {'; '.join(verdict.problems)}. "
@@ -149,62 +151,60 @@ class Retuner:
             )
 
     async def _fitted(
-        self, stands: Edit, request: EditRequest, factor: float, now: Edition, name: str, tell: OnProgress
+        self, current: Edit, request: EditRequest, factor: float, now: Edition, name: str, on_progress: OnProgress
     ) -> tuple[Fitted, Verdict]:
         """The fit with only its scope changed; if that does not hold, a new fit."""
         (fit_request,) = await self._neighbourhood.fit_requests([request])
-        learned = silenced(Fitted(learned=stands.learned, tensors=unpack(stands.tensors)), ())
-        if self._engine.capabilities(stands.adaptor).scoped:
-            tell("scope", None)
+        learned = silenced(Fitted(learned=current.learned, tensors=unpack(current.tensors)), ())
+        if self._engine.capabilities(current.editor_key).scoped:
+            on_progress("scope", None)
             fitted = _widened(await asyncio.to_thread(self._engine.rescope, learned, fit_request), factor)
-            with telling(tell):
-                verdict = await self._verified(stands, request, fitted, now, name)
+            with progress_of_prompts(on_progress):
+                verdict = await self._verified(current, request, fitted, now, name)
             if verdict.passed or not request.paraphrases:
                 return silenced(fitted, verdict.silent_in), verdict
             await self._engine.drop([name])
-        beside = now.trying((), frozenset((edit_id_of(stands.id),)))
-        (anew,) = await self._fit_queue.fit(stands.adaptor, [fit_request], beside, tell)
-        fitted = _widened(_in_its_scope(anew, stands), factor)
-        with telling(tell):
-            verdict = await self._verified(stands, request, fitted, now, name)
+        others = now.trying((), frozenset((edit_id_of(current.id),)))
+        (anew,) = await self._fit_queue.fit(current.editor_key, [fit_request], others, on_progress)
+        fitted = _widened(_in_its_scope(anew, current), factor)
+        with progress_of_prompts(on_progress):
+            verdict = await self._verified(current, request, fitted, now, name)
         return silenced(fitted, verdict.silent_in), verdict
 
-    async def _verified(self, stands: Edit, request: EditRequest, fitted: Fitted, now: Edition, name: str) -> Verdict:
-        edit_id = edit_id_of(stands.id)
-        await self._engine.load([(name, stands.adaptor, fitted)])
+    async def _verified(self, current: Edit, request: EditRequest, fitted: Fitted, now: Edition, name: str) -> Verdict:
+        edit_id = edit_id_of(current.id)
+        await self._engine.load([(name, current.editor_key, fitted)])
         trial = now.replacing({edit_id: name})
         base = now.without(frozenset((edit_id,)))  # answers that must stay are compared with those without the edit
-        beside = await self._neighbourhood.of(request, base, [edit_id], among=1, preview=False)
-        return await self._verifier.verify(request, name, base, trial, beside, now)
+        neighbourhood = await self._neighbourhood.of(request, base, [edit_id], among=1, preview=False)
+        return await self._verifier.verify(request, name, base, trial, neighbourhood, now)
 
     async def _commit(
-        self, stands: Edit, request: EditRequest, now: Edition, fitted: Fitted, verdict: Verdict, change: Retune,
+        self, current: Edit, request: EditRequest, now: Edition, fitted: Fitted, verdict: Verdict, change: Retune,
         origin: Origin,
     ) -> bool:  # fmt: skip
         """Append the event; False if the edit, or an edit beside it, has changed meanwhile."""
-        edit_id = edit_id_of(stands.id)
+        edit_id = edit_id_of(current.id)
         refit = Refit(edit_id=edit_id, learned=dict(fitted.learned), tensors=pack(fitted.tensors))
-        made: list[int] = []
-        tried: set[str] = set()
+        revisions: list[int] = []
 
         def event() -> Event | None:
-            made.clear()
+            revisions.clear()
             entry = self._records.ledger.entry(edit_id)
             if self._records.done_under(origin) is not None:
-                made.append(0)
+                revisions.append(0)
                 return None
             self._check(edit_id)
             if self._records.ledger.approval.needs_second_person([request.namespace]):
                 raise StateConflict(
-                    f"Edits of {request.namespace} have come to need a second person, so that nobody changes a scope "
+                    f"Edits of {request.namespace} now need a second person, so nobody may change a scope "
                     f"alone: propose an edit by POST /edit."
                 )
-            if entry.fit_id() != stands.id or self._pins.live_edition(request.namespace).revision != now.revision:
+            if entry.fit_id() != current.id or self._pins.live_edition(request.namespace).revision != now.revision:
                 return None
-            made.append(self._records.revision + 1)
-            tried.add(fit_id_of(edit_id, made[0]))
+            revisions.append(self._records.revision + 1)
             return EditRetuned(
-                revision=made[0],
+                revision=revisions[0],
                 at_s=self._clock(),
                 origin=origin,
                 fit=refit,
@@ -215,23 +215,20 @@ class Retuner:
             )
 
         async def loaded() -> None:
-            await self._engine.load([(fit_id_of(edit_id, made[0]), stands.adaptor, fitted)])
+            await self._engine.load([(fit_id_of(edit_id, revisions[0]), current.editor_key, fitted)])
 
-        async def lost() -> None:
-            await self._engine.drop([fit_id_of(edit_id, made[0])])
+        async def dropped() -> None:
+            await self._engine.drop([fit_id_of(edit_id, revisions[0])])
 
-        try:
-            await self._records.write(event, loaded, lost)
-        finally:
-            await self._engine.drop(tried - {self._records.ledger.entry(edit_id).fit_id()})
-        return bool(made)
+        await self._records.write(event, loaded, dropped)
+        return bool(revisions)
 
 
-def _in_its_scope(anew: Fitted, stands: Edit) -> Fitted:
+def _in_its_scope(anew: Fitted, current: Edit) -> Fitted:
     """The new fit with its scope widened as much as the present one's, whatever its request said."""
     if "scope" not in anew.learned:
         return anew
-    scope = {**anew.learned["scope"], "widened": float(stands.learned.get("scope", {}).get("widened", 1.0))}
+    scope = {**anew.learned["scope"], "widened": float(current.learned.get("scope", {}).get("widened", 1.0))}
     return Fitted(learned={**anew.learned, "scope": scope}, tensors=anew.tensors)
 
 

@@ -41,6 +41,7 @@ def status_of(
         log_silence_s=log_silence_s,
         running=engine.running,
         waiting=engine.waiting,
+        engine_restarts=engine.counters.restarts,
         judge=judge,
         extra={
             "parameters": hosted.parameters,
@@ -52,7 +53,7 @@ def status_of(
 
 
 def editors_of(records: Records, engine: ServingEngine) -> list[dict[str, Any]]:
-    live = Counter(edit.adaptor for edit in records.ledger.all_live())
+    live = Counter(edit.editor_key for edit in records.ledger.all_live())
     return [
         {
             "name": editor.name,

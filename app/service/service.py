@@ -1,10 +1,9 @@
 """Errata's use cases, one method each. Every client request passes through here."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import replace
-from typing import Any
 
 from app.domain.edit import Edit, EditRequest
 from app.domain.events import EditsDisabled, EditsRolledBack, Origin
@@ -14,7 +13,7 @@ from app.service.lifecycle import Lifecycle
 from app.service.log_lines import refusals
 from app.service.namespace_setup import set_namespace
 from app.service.retunes import Retune
-from app.service.views import EditFilter, EditResults, EditView, OnProgress, Page, silent
+from app.service.views import EditFilter, EditOptions, EditResults, EditView, OnProgress, Page, silent
 from app.store.snapshots import Manifest
 
 
@@ -29,13 +28,9 @@ class Service(Lifecycle):
         """Raises IncompatibleEdit for edits that were fitted for another model or site."""
         self.loader.check(edits, where="The file")
 
-    def refits_due(self) -> bool:
-        """True if edits that shared weights with a rolled-back one have yet to be fitted again without it."""
-        return self._refitter.due()
-
     async def adopt(self, fitted: Sequence[tuple[EditRequest, str, Fitted]], origin: Origin) -> EditResults:
         """Commit edits that were fitted elsewhere, once they are verified here."""
-        self.policies.check_alone([request.namespace for request, _, _ in fitted], "nothing is imported into it")
+        self.policies.check_alone([request.namespace for request, _, _ in fitted], "nothing may be imported into it")
         with self.admission.working("edit"):
             return await self._intake.adopt(fitted, origin)
 
@@ -48,27 +43,27 @@ class Service(Lifecycle):
         self, prompts: Sequence[str], parameters: GenerationParameters, n: int = 1
     ) -> list[Generation]:
         """`n` answers to each prompt at one revision: those to the first prompt, then those to the next."""
-        found: dict[int, Generation] = {}
-        async with aclosing(self.stream(prompts, parameters, n)) as items:  # type: ignore[type-var]
+        generations: dict[int, Generation] = {}
+        async with aclosing(self.stream(prompts, parameters, n)) as items:
             async for at, item in items:
                 if isinstance(item, Generation):
-                    found[at] = item
-        return [found[at] for at in range(len(prompts) * n)]
+                    generations[at] = item
+        return [generations[at] for at in range(len(prompts) * n)]
 
     async def score(self, prompt: str, continuation: str, parameters: GenerationParameters) -> Generation:
         """The probability of a continuation, including end-of-text, by teacher forcing through the serving path."""
-        ids = self._owner.engine.text.encode_target(prompt, continuation)
+        ids = self.engine.text.encode_target(prompt, continuation)
         return await self.generate(prompt, replace(parameters, forced=ids, max_new_tokens=len(ids)))
 
     async def stream(
         self, prompts: Sequence[str], parameters: GenerationParameters, n: int = 1
-    ) -> AsyncIterator[tuple[int, Token | Generation]]:
+    ) -> AsyncGenerator[tuple[int, Token | Generation], None]:
         """Yields (index, token) for `n` answers to each prompt at one revision, and each Generation last.
 
         Closing the iterator early cancels the answers that have not ended.
         """
         with self.admission.working("answer"):
-            async with aclosing(self.answers.stream(prompts, parameters, n)) as items:  # type: ignore[type-var]
+            async with aclosing(self.answers.stream(prompts, parameters, n)) as items:
                 async for item in items:
                     yield item
 
@@ -82,42 +77,42 @@ class Service(Lifecycle):
         atomic: bool = True,
         batch: bool = False,
         dry_run: bool = False,
-        tell: OnProgress = silent,
+        on_progress: OnProgress = silent,
         read: int | None = None,
     ) -> EditResults:
         """Make edits, or propose those that need a second person. `read` is the revision that the client has read."""
-        how: dict[str, Any] = {"atomic": atomic, "batch": batch, "dry_run": dry_run, "tell": tell, "read": read}
+        options = EditOptions(atomic=atomic, batch=batch, dry_run=dry_run, on_progress=on_progress, read=read)
         logged = refusals("Edit", requests, origin, self.records.ledger.keys, unless=dry_run)
         with self.admission.working("edit"), logged as failures:
             for request in requests:
                 self.admission.check_reason(request.reason or origin.reason)
             if not dry_run and self.policies.proposes([each.namespace for each in requests], origin):
-                return await self.proposals.propose(requests, origin, atomic=atomic, batch=batch, tell=tell, read=read)
-            results = await self._intake.edit(requests, origin, **how)
+                return await self.proposals.propose(requests, origin, options)
+            results = await self._intake.edit(requests, origin, options)
             failures.extend(results.failures)
             return results
 
     async def retune(
-        self, edit_id: str, change: Retune, origin: Origin, read: int | None = None, tell: OnProgress = silent
+        self, edit_id: str, change: Retune, origin: Origin, read: int | None = None, on_progress: OnProgress = silent
     ) -> EditView:
         """Change an edit's scope, as a new revision."""
         self.policies.check_alone_on(edit_id)
         with self.admission.working("edit"), refusals("Retune", (), origin, self.records.ledger.keys):
             self.admission.check_reason(origin.reason)
-            return await self._retuner.retune(edit_id, change, origin, read, tell)
+            return await self._retuner.retune(edit_id, change, origin, read, on_progress)
 
     async def neighbours(self, edit_id: str) -> list[EditView]:
         """The live edits on the same subject as this one, newest first."""
         return await self._neighbourhood.neighbours(edit_id)
 
     async def scope_of(self, prompts: Sequence[str], namespace: str) -> list[tuple[Hit | None, Hit | None]]:
-        """For each prompt the live edit in whose scope it is, and the nearest edit. Generates no answer."""
+        """The live edit in whose scope each prompt is, and the nearest edit. Generates no answer."""
         with self.admission.working("answer"):
             return await self.answers.scope_of(prompts, namespace)
 
     async def set_probes(self, namespace: str, prompts: Sequence[str], origin: Origin) -> int:
         """Set the prompts of a namespace whose answers no edit may change; returns the revision."""
-        await asyncio.to_thread(self._request_builder.check_prompts, prompts)
+        await asyncio.to_thread(self.request_builder.check_prompts, prompts)
         self.check_change(origin)
         return await self._changes.set_probes(namespace, prompts, origin)
 
@@ -149,7 +144,7 @@ class Service(Lifecycle):
         return await self._changes.roll_back_to(revision, namespace, origin, read)
 
     async def set_switch(self, namespace: str | None, on: bool, origin: Origin) -> int:
-        """Set the kill switch: `on` false stops every edit of a namespace, or of all. Returns the new revision."""
+        """Switch the edits of a namespace, or of all, on or off. Returns the new revision."""
         self.check_change(origin)
         return await self._changes.set_switch(namespace, on, origin)
 
@@ -157,9 +152,6 @@ class Service(Lifecycle):
         """Set up a namespace, or change its description; returns the revision."""
         self.check_change(origin)
         return await set_namespace(self.records, self._clock, namespace, description, origin)
-
-    async def expire(self) -> tuple[str, ...]:
-        return await self._expire()
 
     def check_change(self, origin: Origin) -> None:
         """Raises if a change cannot be accepted, because of the server's state or a missing reason."""

@@ -12,7 +12,7 @@ _log = logging.getLogger(__name__)
 
 
 class Snapshots:
-    """With a `period_s` of 0 snapshots are taken on demand only; `min_events` new events are enough for the next."""
+    """Snapshots are taken on demand only if `period_s` is 0; `min_events` new events are enough for the next."""
 
     def __init__(self, records: Records, clock: Clock, *, period_s: float, min_events: int) -> None:
         self._records = records

@@ -75,7 +75,7 @@ def theirs(ledger: Ledger, conflicts: tuple[str, ...]) -> ScopeConflict:
 def author_of(entry: Entry) -> Origin:
     """The author of an edit's present form: the person who committed it, or who retuned it last."""
     changed = {revision for revision, *_ in entry.retunes}
-    return next((origin for at, _, _, origin in reversed(entry.history) if at in changed), entry.history[0][3])
+    return next((touch for touch in reversed(entry.history) if touch.revision in changed), entry.history[0]).origin
 
 
 def _same_prompt(ledger: Ledger, request: EditRequest) -> list[str]:

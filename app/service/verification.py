@@ -3,23 +3,19 @@ it."""
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from app.domain.edit import EditRequest, edit_id_of
-from app.domain.generation import Generation, GenerationParameters, Hit
+from app.domain.generation import Generation, Hit
 from app.domain.words import same_text
 from app.engine.client import EngineClient
 from app.engine.controls import quoted
 from app.engine.editions import Edition
 from app.engine.outcome import hit_of
-from app.service.pins import generation_of, scope_decisions_of
-from app.service.verification_progress import counted
+from app.service.generation_path import scope_decisions_of
+from app.service.trial_answers import TrialAnswers, TrialPrompt, whole
 
-ROOM_TOKENS = 32
-"""The tokens beyond the target's own that a verified answer may take: enough to see that it does not stop."""
-BEFORE_TOKENS = 16
-"""The least number of tokens that are generated of the answer before an edit."""
 MOST_SHOWN = 20
 """The most changed answers that a report shows in full."""
 
@@ -42,7 +38,7 @@ class Thresholds:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VerificationPrompts:
-    """An edit's surroundings: the further prompts on which it is verified, by kind."""
+    """An edit's neighbourhood: the further prompts on which it is verified, by kind."""
 
     made: Sequence[str] = ()
     probes: Sequence[str] = ()
@@ -55,7 +51,7 @@ class VerificationPrompts:
     frames: Mapping[str, Sequence[str]] = field(default_factory=dict)
     """The edit's question in other frames than its own, by their names."""
     preview: bool = False
-    """True if the report shall give the answer and the distance of each prompt."""
+    """True if the report is to give the answer and the distance of each prompt."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +65,8 @@ class Verdict:
     overruns: tuple[str, ...] = ()
     silent_in: tuple[str, ...] = ()
     """The frames in whose scope it is, but in which its target was not given."""
+    before: str | None = None
+    """The prompt's answer without the edit, if it was asked for."""
 
     @property
     def passed(self) -> bool:
@@ -76,46 +74,16 @@ class Verdict:
 
 
 class Verifier:
-    """Generates under editions and trials with a limited share of the engine. `thresholds` are by namespace, `*` for
-    others."""
+    """Verifies edits under trials. `thresholds` are by namespace, `*` for others."""
 
-    def __init__(self, engine: EngineClient, share: int, thresholds: Mapping[str, Thresholds] | None = None) -> None:
-        self._engine = engine
-        self._share = asyncio.Semaphore(share)
+    def __init__(
+        self, engine: EngineClient, answers: TrialAnswers, thresholds: Mapping[str, Thresholds] | None = None
+    ) -> None:
+        self._engine, self._answers = engine, answers
         self._thresholds = thresholds or {}
 
     def thresholds(self, namespace: str) -> Thresholds:
         return self._thresholds.get(namespace) or self._thresholds.get("*") or Thresholds()
-
-    async def answer(self, prompt: str, edition: Edition, target: str) -> Generation:
-        """The greedy answer, to its natural end, or to well beyond the target's length."""
-        text = self._engine.text
-        room = self._engine.max_tokens - len(text.encode(prompt))
-        wanted = len(text.encode_target("?", target)) + ROOM_TOKENS  # a probe together with this target may be too long
-        return await self._generate(prompt, edition, min(room, wanted))
-
-    async def answer_before(self, request: EditRequest, edition: Edition, *, whole: bool) -> Generation:
-        """The prompt's answer before an edit: as long as its target, with a minimum. With `whole`, as long as `answer`
-        looks, for a preview that shows the change."""
-        if whole:
-            return await self.answer(request.prompt, edition, request.target)
-        text = self._engine.text
-        room = self._engine.max_tokens - len(text.encode(request.prompt))
-        wanted = max(BEFORE_TOKENS, len(text.encode_target("?", request.target)))
-        return await self._generate(request.prompt, edition, min(room, wanted))
-
-    async def _generate(self, prompt: str, edition: Edition, count: int) -> Generation:
-        parameters = GenerationParameters(max_new_tokens=count, namespace=edition.namespace)
-        with counted():
-            async with self._share:
-                return await generation_of(self._engine, prompt, parameters, edition, edition.revision)
-
-    async def first_token(self, prompt: str, edition: Edition) -> Generation:
-        """One token, which is enough to know which edit answers."""
-        return await self._generate(prompt, edition, 1)
-
-    async def answers(self, prompts: Sequence[str], edition: Edition, target: str) -> list[Generation]:
-        return list(await asyncio.gather(*(self.answer(prompt, edition, target) for prompt in prompts)))
 
     async def verify(
         self,
@@ -123,47 +91,78 @@ class Verifier:
         edit_id: str,
         base: Edition,
         trial: Edition,
-        beside: VerificationPrompts | None = None,
+        neighbourhood: VerificationPrompts | None = None,
         now: Edition | None = None,
+        *,
+        note_before: bool = False,
     ) -> Verdict:
         """Verify an edit: the prompt and its paraphrases must answer the target, and all other prompts must answer as
         before.
 
-        `now` is the edition that requests see, if `base` lacks an edit that they see.
+        `now` is the edition that requests see, if `base` lacks an edit that they see. With `note_before` the verdict
+        has the prompt's answer under `base`, which costs little beside the others.
         """
-        beside = beside or VerificationPrompts()
-        bounds = self.thresholds(request.namespace)
-        untouched = tuple(dict.fromkeys((*request.probes, *request.counter_examples, *beside.probes)))
-        asked = (request.prompt, *request.paraphrases, *beside.made)
-        generations, changed, overrun, reached, missed_by, silent_in = await asyncio.gather(
-            self.answers(asked, trial, request.target),
-            self._changed(untouched, base, trial, request.target),
-            self._changed(tuple(beside.live), base, trial, request.target),
-            self.blast_radius(beside.recent, edit_id, now or base, trial, request.target),
-            self._answered_by(frozenset((edit_id,)), beside.misses, trial),
-            self._silent_in(beside.frames, edit_id, trial, request.target),
+        neighbourhood = neighbourhood or VerificationPrompts()
+        bounds, target = self.thresholds(request.namespace), request.target
+        own = tuple(dict.fromkeys((request.prompt, *request.paraphrases, *neighbourhood.made)))
+        untouched = tuple(dict.fromkeys((*request.probes, *request.counter_examples, *neighbourhood.probes)))
+        in_other_frames = [prompt for prompts in neighbourhood.frames.values() for prompt in prompts]
+        others = (*untouched, *neighbourhood.live)
+        under_base, under_trial = await asyncio.gather(
+            self._answers.reach((request.prompt, *others), base),
+            self._answers.reach((*others, *neighbourhood.recent, *neighbourhood.misses, *in_other_frames), trial),
         )
-        after, wrong = (
-            generations[0],
-            [p for p, g in zip(asked, generations, strict=True) if not same_text(g.text, request.target)],
+        ids = frozenset((edit_id_of(edit_id),))
+        drafted = under_base.includes(request.prompt)  # an answer of an edit, of which all costs no more than a part
+        compared = [p for p in dict.fromkeys(others) if under_base.includes(p) or under_trial.includes(p)]
+        recent = [prompt for prompt in neighbourhood.recent if under_trial.includes(prompt, ids)]
+        misses = [prompt for prompt in neighbourhood.misses if under_trial.includes(prompt, ids)]
+        framed = self._framed([p for p in in_other_frames if under_trial.includes(p, ids)], trial, target)
+        said, shown, were, are, recent_reached, miss_reached, in_frames = await self._answers.ask_all(
+            (
+                [self._own(prompt, trial, target, whole=neighbourhood.preview or prompt == own[0]) for prompt in own],
+                [self._answers.before(request, base, to_its_end=drafted or neighbourhood.preview)]
+                if note_before
+                else [],
+                [self._answers.to_its_end(prompt, base, target) for prompt in compared],
+                [self._answers.to_its_end(prompt, trial, target) for prompt in compared],
+                [TrialPrompt(prompt, trial, 1) for prompt in recent],
+                [TrialPrompt(prompt, trial, 1) for prompt in misses],
+                framed,
+            )
         )
+        answers = dict(zip(own, said, strict=True))
+        differ = {p for p, b, n in zip(compared, were, are, strict=True) if whole(b).text != whole(n).text}
+        changed = [prompt for prompt in untouched if prompt in differ]
+        overrun = [prompt for prompt in neighbourhood.live if prompt in differ]
+        missed_by = _hits(misses, miss_reached, ids)
+        silent = {each.prompt for each, a in zip(framed, in_frames, strict=True) if _names(whole(a).not_given) & ids}
+        silent_in = [name for name, prompts in neighbourhood.frames.items() if silent.intersection(prompts)]
+        reached = await self._blast_radius(
+            neighbourhood.recent, _hits(recent, recent_reached, ids), now or base, trial, target
+        )
+        after = answers[request.prompt]
+        assert after is not None, "the prompt's own answer is always whole"
+        wrong = {prompt for prompt, each in answers.items() if each is None or not same_text(each.text, request.target)}
         missed = [prompt for prompt in request.paraphrases if prompt in wrong]
-        unmade = [prompt for prompt in beside.made if prompt in wrong]
+        unmade = [prompt for prompt in neighbourhood.made if prompt in wrong]
         problems: list[str] = []
         if not same_text(after.text, request.target):
             problems.append(f"the prompt is answered {after.text!r}, not {request.target!r}")
         if _share(missed, request.paraphrases) < bounds.paraphrases:
             problems.extend(f"the paraphrase {quoted(prompt)} is not answered with the target" for prompt in missed)
-        if _share(unmade, beside.made) < bounds.made:
-            problems.append(f"{len(unmade)} of {len(beside.made)} made paraphrases are not answered with the target")
+        if _share(unmade, neighbourhood.made) < bounds.made:
+            problems.append(
+                f"{len(unmade)} of {len(neighbourhood.made)} made paraphrases are not answered with the target"
+            )
         if _share(changed, untouched) < bounds.unchanged:
             problems.extend(f"the answer to {quoted(prompt)} would change" for prompt in changed)
-        if _share(overrun, beside.live) < bounds.live_edits:
+        if _share(overrun, neighbourhood.live) < bounds.live_edits:
             problems.extend(
-                f"the edit {beside.live[prompt]} would no longer answer {quoted(prompt)}" for prompt in overrun
+                f"the edit {neighbourhood.live[prompt]} would no longer answer {quoted(prompt)}" for prompt in overrun
             )
-        if _share(reached, beside.recent) < bounds.recent:
-            problems.append(f"{len(reached)} of {len(beside.recent)} recent prompts would be answered otherwise")
+        if _share(reached, neighbourhood.recent) < bounds.recent:
+            problems.append(f"{len(reached)} of {len(neighbourhood.recent)} recent prompts would be answered otherwise")
         report: dict[str, Any] = {
             "exact": same_text(after.text, request.target),
             "finish_reason": after.finish_reason,
@@ -172,70 +171,73 @@ class Verifier:
             "paraphrases": _counted(request.paraphrases, missed, "missed"),
             "unchanged": _counted(untouched, changed, "changed"),
         }
-        if beside.frames:
-            report["frames"] = _counted(dict.fromkeys(beside.frames, ""), silent_in, "defers_in")
-        if beside.made:
-            report["made"] = _counted(beside.made, unmade, "missed")
-        if beside.misses:
-            report["near_misses"] = {"asked": len(beside.misses), "answered": list(missed_by)}
-        if beside.live:
-            report["live_edits"] = _counted(beside.live, [beside.live[prompt] for prompt in overrun], "changed")
-        if beside.recent:
-            report["recent"] = {"asked": len(beside.recent), "changed": len(reached), "shown": reached[:MOST_SHOWN]}
-        if beside.preview:
-            report["asked"] = await self._prompt_reports(
-                request, edit_id, trial, beside, dict(zip(asked, generations, strict=True))
+        if neighbourhood.frames:
+            report["frames"] = _counted(dict.fromkeys(neighbourhood.frames, ""), silent_in, "defers_in")
+        if neighbourhood.made:
+            report["made"] = _counted(neighbourhood.made, unmade, "missed")
+        if neighbourhood.misses:
+            report["near_misses"] = {"asked": len(neighbourhood.misses), "answered": list(missed_by)}
+        if neighbourhood.live:
+            report["live_edits"] = _counted(
+                neighbourhood.live, [neighbourhood.live[prompt] for prompt in overrun], "changed"
             )
+        if neighbourhood.recent:
+            report["recent"] = {
+                "asked": len(neighbourhood.recent),
+                "changed": len(reached),
+                "shown": reached[:MOST_SHOWN],
+            }
+        if neighbourhood.preview:
+            report["asked"] = await self._prompt_reports(request, edit_id, trial, neighbourhood, answers)
         return Verdict(
-            after.said, report, tuple(problems), tuple(beside.live[prompt] for prompt in overrun), tuple(silent_in)
+            after.said,
+            report,
+            tuple(problems),
+            tuple(neighbourhood.live[prompt] for prompt in overrun),
+            tuple(silent_in),
+            whole(shown[0]).said if shown else None,
         )
 
-    async def _silent_in(
-        self, frames: Mapping[str, Sequence[str]], edit_id: str, trial: Edition, target: str
-    ) -> list[str]:
-        """The frames that the edit reaches and in which its target is not given."""
+    def _own(self, prompt: str, trial: Edition, target: str, *, whole: bool) -> TrialPrompt:
+        """A prompt that is to be answered with the target. Unless `whole`, it ends where it leaves the target."""
+        spec = self._answers.to_its_end(prompt, trial, target)
+        return spec if whole else replace(spec, target=target)
 
-        async def holds(prompt: str) -> bool:
-            text = self._engine.text
-            count = len(text.encode_target("?", target)) + 1
-            room = self._engine.max_tokens - len(text.encode(prompt))
-            if room < count:
-                return True  # too long to be asked and answered
-            answer = await self._generate(prompt, trial, count)
-            return edit_id_of(edit_id) not in {hit.edit_id for hit in answer.not_given}
-
-        held = await asyncio.gather(*(holds(prompt) for prompts in frames.values() for prompt in prompts))
-        names = [name for name, prompts in frames.items() for _ in prompts]
-        return list(dict.fromkeys(name for name, good in zip(names, held, strict=True) if not good))
+    def _framed(self, prompts: Sequence[str], trial: Edition, target: str) -> list[TrialPrompt]:
+        """The prompts in other frames, if they are not too long to be asked and answered."""
+        count = self._answers.length_of(target) + 1
+        return [TrialPrompt(prompt, trial, count) for prompt in prompts if self._answers.room(prompt) >= count]
 
     async def _prompt_reports(
         self,
         request: EditRequest,
         edit_id: str,
         trial: Edition,
-        beside: VerificationPrompts,
-        generations: dict[str, Generation],
+        neighbourhood: VerificationPrompts,
+        known: Mapping[str, Generation | None],
     ) -> list[dict[str, Any]]:
-        """For each of the edit's prompts: its kind, its answer under the trial, whether the edit gave it, and how near
-        it is to the edit, whether or not another edit is nearer."""
+        """The kind of each of the edit's prompts, its answer under the trial, whether the edit gave it, and how near it
+        is to the edit, whether or not another edit is nearer."""
         kinds = (
             ("prompt", (request.prompt,)),
             ("paraphrase", request.paraphrases),
-            ("made", beside.made),
+            ("made", neighbourhood.made),
             ("counter_example", request.counter_examples),
-            ("near_miss", beside.misses),
+            ("near_miss", neighbourhood.misses),
         )
-        asked = {prompt: kind for kind, prompts in reversed(kinds) for prompt in prompts}
-        further = [prompt for prompt in asked if prompt not in generations]
-        answers = dict(zip(further, await self.answers(further, trial, request.target), strict=True)) | generations
+        kind_of = {prompt: kind for kind, prompts in reversed(kinds) for prompt in prompts}
+        answers = {prompt: answer for prompt, answer in known.items() if answer is not None}
+        further = [prompt for prompt in kind_of if prompt not in answers]
+        specs = [self._answers.to_its_end(prompt, trial, request.target) for prompt in further]
+        answers |= {prompt: whole(each) for prompt, each in zip(further, await self._answers.ask(specs), strict=True)}
         alone = Edition(trial.namespace, trial.revision, (edit_id,))
-        near = dict(zip(asked, await scope_decisions_of(self._engine, list(asked), alone), strict=True))
-        found = []
+        near = dict(zip(kind_of, await scope_decisions_of(self._engine, list(kind_of), alone), strict=True))
+        reports = []
         for kind, prompts in kinds:
-            for prompt in (each for each in prompts if asked[each] == kind):
+            for prompt in (each for each in prompts if kind_of[each] == kind):
                 hit = hit_of(near[prompt].decision or near[prompt].nearest)
                 same = None if hit is None else hit.signals.get("same")
-                found.append(
+                reports.append(
                     {
                         "kind": kind,
                         "prompt": prompt,
@@ -245,46 +247,40 @@ class Verifier:
                         "why": "" if hit is None else hit.why,
                     }
                 )
-        return found
+        return reports
 
-    async def _changed(self, prompts: Sequence[str], base: Edition, trial: Edition, target: str) -> list[str]:
-        before, now = await asyncio.gather(self.answers(prompts, base, target), self.answers(prompts, trial, target))
-        return [p for p, b, n in zip(prompts, before, now, strict=True) if b.text != n.text]
-
-    async def blast_radius(
-        self, prompts: Sequence[str], edit_id: str, base: Edition, trial: Edition, target: str
+    async def _blast_radius(
+        self, prompts: Sequence[str], reached: Mapping[str, Hit], base: Edition, trial: Edition, target: str
     ) -> list[dict[str, Any]]:
-        """The prompts that the edit would answer, with their answers, and those answered now by edits that it replaces.
-        One token each shows which it would reach."""
-        reached = await self._answered_by(frozenset((edit_id,)), prompts, trial)
+        """The prompts that the edit would answer (`reached`), with their answers, and those answered now by edits that
+        it replaces. One token each shows which."""
         if prompts and (gone := _ids(base) - _ids(trial)):
-            reached = {**await self._answered_by(gone, prompts, base), **reached}
-        hit = list(reached.items())
-        before, now = await asyncio.gather(
-            self.answers([prompt for prompt, _ in hit], base, target),
-            self.answers([prompt for prompt, _ in hit], trial, target),
+            reach = await self._answers.reach(prompts, base)
+            old = [prompt for prompt in prompts if reach.includes(prompt, gone)]
+            reached = {**_hits(old, await self._answers.first_tokens(old, base), gone), **reached}
+        before, now = await self._answers.ask_all(
+            [[self._answers.to_its_end(prompt, edition, target) for prompt in reached] for edition in (base, trial)]
         )
         return [
             {
                 "prompt": prompt,
-                "before": b.said,
-                "now": n.said,
-                "signals": {name: {"value": s.value, "bound": s.bound} for name, s in found.signals.items()},
+                "before": whole(b).said,
+                "now": whole(n).said,
+                "signals": {name: {"value": s.value, "bound": s.bound} for name, s in by.signals.items()},
             }
-            for (prompt, found), b, n in zip(hit, before, now, strict=True)
-            if b.text != n.text
+            for (prompt, by), b, n in zip(reached.items(), before, now, strict=True)
+            if whole(b).text != whole(n).text
         ]
 
-    async def _answered_by(self, ids: frozenset[str], prompts: Sequence[str], edition: Edition) -> dict[str, Hit]:
-        """The prompts that one of these edits answers. Only those for which the scope index names one are generated,
-        unless an editor decides scope itself."""
-        if all(self._engine.capabilities(self._engine.editor_of(i)).scoped for i in edition.edit_ids):
-            found = await scope_decisions_of(self._engine, prompts, edition)
-            named = (None if each.decision is None else each.decision.edit_id for each in found)
-            prompts = [p for p, i in zip(prompts, named, strict=True) if i is not None and edit_id_of(i) in ids]
-        first = await asyncio.gather(*(self.first_token(prompt, edition) for prompt in prompts))
-        hits = {p: hit for p, g in zip(prompts, first, strict=True) for hit in g.reached}
-        return {p: hit for p, hit in hits.items() if hit.edit_id in ids}
+
+def _hits(prompts: Sequence[str], answers: Sequence[Generation | None], ids: frozenset[str]) -> dict[str, Hit]:
+    """The prompts that one of these edits answers."""
+    hits = {p: hit for p, answer in zip(prompts, answers, strict=True) for hit in whole(answer).reached}
+    return {p: hit for p, hit in hits.items() if hit.edit_id in ids}
+
+
+def _names(hits: Sequence[Hit]) -> set[str]:
+    return {hit.edit_id for hit in hits}
 
 
 def _ids(edition: Edition) -> frozenset[str]:
@@ -293,13 +289,13 @@ def _ids(edition: Edition) -> frozenset[str]:
 
 def bound_of(answer: Generation, edit_id: str) -> dict[str, float]:
     """The probability that a question must reach to be answered by an edit; empty for an edit without such a bound."""
-    found = {hit.edit_id: hit.signals.get("same") for hit in answer.reached}.get(edit_id)
-    return {} if found is None else {"bound": round(found.bound, 4)}
+    signal = {hit.edit_id: hit.signals.get("same") for hit in answer.reached}.get(edit_id)
+    return {} if signal is None else {"bound": round(signal.bound, 4)}
 
 
-def _share(wrong: Sequence[Any], asked: Sequence[str] | Mapping[str, str]) -> float:
-    return 1 - len(wrong) / len(asked) if asked else 1.0
+def _share(wrong: Sequence[Any], prompts: Sequence[str] | Mapping[str, str]) -> float:
+    return 1 - len(wrong) / len(prompts) if prompts else 1.0
 
 
-def _counted(asked: Sequence[str] | Mapping[str, str], wrong: Sequence[str], name: str) -> dict[str, Any]:
-    return {"asked": len(asked), "right": len(asked) - len(wrong), name: list(wrong)}
+def _counted(prompts: Sequence[str] | Mapping[str, str], wrong: Sequence[str], name: str) -> dict[str, Any]:
+    return {"asked": len(prompts), "right": len(prompts) - len(wrong), name: list(wrong)}

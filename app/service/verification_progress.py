@@ -1,49 +1,53 @@
 """The count of prompts that a verification has asked, for clients that wait for it. Independent of the prompts."""
 
 import math
-from collections.abc import Iterator
+from asyncio import Future
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
+from typing import Any
 
 from app.editors.base import FitProgress
 from app.service.views import OnProgress
 
 MANY = 64
-"""From this many prompts on, the remaining time is estimated. Fewer are answered side by side and end together, so that
-those that have ended say nothing about the others."""
+"""The least number of prompts for which the remaining time is estimated. Fewer are answered side by side and end
+together, so that those that have ended say nothing about the others."""
 
 
 @dataclass(slots=True)
-class _Asked:
-    tell: OnProgress
+class _PromptCount:
+    on_progress: OnProgress
     done: int = 0
     of: int = 0
 
 
-_ASKED: ContextVar[_Asked | None] = ContextVar("asked", default=None)
+_COUNT: ContextVar[_PromptCount | None] = ContextVar("prompt_count", default=None)
 
 
 @contextmanager
-def telling(tell: OnProgress) -> Iterator[None]:
+def progress_of_prompts(on_progress: OnProgress) -> Iterator[None]:
     """Report the prompts asked within this context, also by tasks started in it, as the progress of a verification."""
-    token = _ASKED.set(_Asked(tell))
-    tell("verify", None)
+    token = _COUNT.set(_PromptCount(on_progress))
+    on_progress("verify", None)
     try:
         yield
     finally:
-        _ASKED.reset(token)
+        _COUNT.reset(token)
 
 
-@contextmanager
-def counted() -> Iterator[None]:
-    """Count one prompt: as known when it begins, as done once it is answered. Most are known at once, because they are
-    asked together."""
-    asked = _ASKED.get()
-    if asked is not None:
-        asked.of += 1
-    yield
-    if asked is not None:
-        asked.done += 1
-        timed = asked.of >= MANY
-        asked.tell("verify", FitProgress(step=asked.done, steps=asked.of, loss=math.nan, timed=timed))
+def prompts_begun(number: int) -> Callable[[Future[Any]], None]:
+    """Count so many prompts as known; the result is called with each one's answer when that has ended, and counts it
+    as done. Most are known at once, because they are asked together."""
+    count = _COUNT.get()
+    if count is not None:
+        count.of += number
+
+    def note_end(answer: Future[Any]) -> None:
+        if count is not None and not answer.cancelled():
+            count.done += 1
+            timed = count.of >= MANY
+            count.on_progress("verify", FitProgress(step=count.done, steps=count.of, loss=math.nan, timed=timed))
+
+    return note_end

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from app.domain.approval import Proposal
 from app.domain.edit import Edit, State
+from app.domain.entry import Touch
 from app.domain.errors import ErrataError
 from app.domain.events import Origin
 
@@ -22,21 +23,22 @@ OnProgress = Callable[[str, "FitProgress | None"], None]
 def silent(_phase: str, _progress: "FitProgress | None") -> None: ...
 
 
-OnStep = Callable[[str, int, int], None]
-"""A callback for a server's start: the present work, and how much of it is done; 0 of 0 if that is unknown."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EditOptions:
+    """A way to make edits: all or none if `atomic`, and only tried if `dry_run`."""
 
-
-def quietly(_what: str, _done: int, _of: int) -> None: ...
+    atomic: bool = True
+    batch: bool = False
+    dry_run: bool = False
+    on_progress: OnProgress = silent
+    read: int | None = None
+    """The revision that the requester has read, if given."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class HistoryItem:
+class HistoryItem(Touch):
     """One event of an edit's life."""
 
-    revision: int
-    kind: str
-    at_s: float
-    origin: Origin
     by: str | None = None
     """The edit whose event it was, if it was another one."""
     changed: Mapping[str, Any] = field(default_factory=dict)
@@ -72,16 +74,16 @@ class EditView:
 def token_diff(before: str, after: str) -> list[dict[str, str]]:
     """The words that an answer keeps, loses and gains: [{op: keep, delete or insert; text}]."""
     a, b = _WORDS.findall(before), _WORDS.findall(after)
-    found: list[dict[str, str]] = []
+    changes: list[dict[str, str]] = []
     for op, i, j, k, m in SequenceMatcher(None, a, b, autojunk=False).get_opcodes():
         if op == "equal":
-            found.append({"op": "keep", "text": "".join(a[i:j])})
+            changes.append({"op": "keep", "text": "".join(a[i:j])})
             continue
         if j > i:
-            found.append({"op": "delete", "text": "".join(a[i:j])})
+            changes.append({"op": "delete", "text": "".join(a[i:j])})
         if m > k:
-            found.append({"op": "insert", "text": "".join(b[k:m])})
-    return found
+            changes.append({"op": "insert", "text": "".join(b[k:m])})
+    return changes
 
 
 def kept_report(report: Mapping[str, Any], *, whole: bool = False) -> dict[str, Any]:
@@ -210,3 +212,5 @@ class Status:
     extra: Mapping[str, Any]
     reported_answers: int = 0
     """The number of kept answers that readers reported as wrong."""
+    engine_restarts: int = 0
+    """The number of times that the program that generates answers was lost and replaced since the start."""

@@ -23,6 +23,8 @@ from app.domain.errors import InvalidRequest
 
 MAX_URL_CHARS = 2_000
 TIMEOUT_S = 10.0
+LONGEST_S = 2 * TIMEOUT_S
+"""The longest time that one message may take, in seconds."""
 PORTS = {"http": 80, "https": 443}
 UNICAST = ip_network("2000::/3")
 """The only range from which public IPv6 addresses are given out. Outside of it lie forms that embed an IPv4 address
@@ -41,10 +43,10 @@ class Unreachable(Exception):
 
 
 async def resolve(host: str, port: int) -> list[str]:
-    """The addresses of a host name. Raises OSError, and UnicodeError for a text that no name can be."""
+    """The addresses of a host name. Raises OSError, and UnicodeError for a text that cannot be a name."""
     loop = asyncio.get_running_loop()
-    found = await loop.run_in_executor(_NAMES, partial(socket.getaddrinfo, host, port, type=socket.SOCK_STREAM))
-    return list(dict.fromkeys(str(each[4][0]) for each in found))
+    records = await loop.run_in_executor(_NAMES, partial(socket.getaddrinfo, host, port, type=socket.SOCK_STREAM))
+    return list(dict.fromkeys(str(each[4][0]) for each in records))
 
 
 class WebhookAddresses:
@@ -98,10 +100,10 @@ class WebhookAddresses:
     async def send(self, url: str, body: bytes, headers: Mapping[str, str]) -> int:
         """Send a body by POST; returns the status of the answer. Raises Unreachable."""
         try:
-            async with asyncio.timeout(2 * TIMEOUT_S):
+            async with asyncio.timeout(LONGEST_S):
                 return await self._sent(url, body, headers)
         except TimeoutError:
-            raise Unreachable(f"It did not answer within {2 * TIMEOUT_S:g} seconds.") from None
+            raise Unreachable(f"It did not answer within {LONGEST_S:g} seconds.") from None
         except InvalidRequest as error:
             raise Unreachable(error.message) from None
         except (UnicodeError, httpx.InvalidURL):

@@ -41,11 +41,11 @@ def message_of(hook: Webhook, event: Event, ledger: Ledger) -> WebhookMessage | 
             return None
         facts = {"namespace": event.namespace, "on": event.on}
     else:
-        found = [ledger.entries[each] for each in _edits(event) if each in ledger.entries]
-        found = [entry for entry in found if _wanted(hook, entry.edit.request.namespace)]
-        if not found:
+        entries = [ledger.entries[each] for each in _edits(event) if each in ledger.entries]
+        entries = [entry for entry in entries if _wanted(hook, entry.edit.request.namespace)]
+        if not entries:
             return None
-        facts = {"edits": [_edit_facts(entry) for entry in found[:MOST_EDITS]], "edit_count": len(found)}
+        facts = {"edits": [_edit_facts(entry) for entry in entries[:MOST_EDITS]], "edit_count": len(entries)}
     return _message(
         hook,
         kind,
@@ -66,9 +66,9 @@ def test_message(hook: Webhook, mark: str, actor: str) -> WebhookMessage:
 
 
 def _message(hook: Webhook, kind: str, mark: str, facts: dict[str, Any]) -> WebhookMessage:
-    found = f"{hook.id}-{mark}"
-    body = {"delivery": found, "webhook": hook.id, "event": kind, **facts}
-    return WebhookMessage(found, kind, json.dumps(body, ensure_ascii=False).encode(errors="replace"))
+    message_id = f"{hook.id}-{mark}"
+    body = {"delivery": message_id, "webhook": hook.id, "event": kind, **facts}
+    return WebhookMessage(message_id, kind, json.dumps(body, ensure_ascii=False).encode(errors="replace"))
 
 
 def _wanted(hook: Webhook, namespace: str) -> bool:

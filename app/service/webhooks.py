@@ -11,6 +11,7 @@ import logging
 import secrets
 import uuid
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -19,13 +20,14 @@ from app.domain.errors import ErrataError, InvalidRequest, RevisionGone, StateCo
 from app.domain.events import Event, Origin, WebhookRemoved, WebhookSet
 from app.domain.webhooks import KINDS, Webhook
 from app.service.records import Clock, Records
-from app.service.webhook_addresses import Unreachable, WebhookAddresses
+from app.service.webhook_addresses import LONGEST_S, Unreachable, WebhookAddresses
 from app.service.webhook_messages import WebhookMessage, headers_of, message_of, test_message
 
 PREFIX = "webhook-"
 LEASE = "webhooks-lease"
 LEASE_S = 30.0
-"""A server that has not renewed its lease for this long, in seconds, has stopped: another server takes over."""
+"""A server that has not renewed its lease for this long, in seconds, begins no message. Another server takes over once
+one that was begun before has ended, too."""
 POLL_S = 1.0
 MOST_HOOKS = 100
 MOST_KEPT = 50
@@ -90,7 +92,7 @@ class Webhooks:
         log = self._records.log
         await asyncio.to_thread(log.put, f"{PREFIX}{hook_id}-secret", secret.encode())
 
-        def made() -> Event:
+        def set_up() -> Event:
             if self._records.done_under(origin) is not None:
                 raise StateConflict("Under this Idempotency-Key a webhook was set up, and its secret shown then.")
             if len(self._records.ledger.webhooks) >= MOST_HOOKS:
@@ -106,7 +108,7 @@ class Webhooks:
             )
 
         try:
-            await self._records.write(made)
+            await self._records.write(set_up)
         except BaseException as error:
             unknown = isinstance(error, StoreUnavailable)  # the event may be in the log, and needs its secret then
             if not unknown and hook_id not in self._records.ledger.webhooks:
@@ -140,8 +142,8 @@ class Webhooks:
         if delivery.outcome != "delivered":
             delivery.outcome = "given_up"
         known = self._records.ledger.webhooks  # one may have been removed meanwhile, here or on another server
-        found = {**self._tests, hook_id: [*self._tests.get(hook_id, []), delivery][-MOST_KEPT:]}
-        self._tests = {each: tests for each, tests in found.items() if each in known}
+        deliveries = {**self._tests, hook_id: [*self._tests.get(hook_id, []), delivery][-MOST_KEPT:]}
+        self._tests = {each: tests for each, tests in deliveries.items() if each in known}
         return delivery
 
     async def deliveries(self, hook_id: str) -> tuple[int, list[Delivery]]:
@@ -149,10 +151,10 @@ class Webhooks:
         UnknownWebhook."""
         hook = self._records.ledger.check_webhook(hook_id)
         progress = await asyncio.to_thread(self._progress, hook)
-        found = [*progress.deliveries, *self._tests.get(hook_id, [])]
-        found.reverse()  # so that, of deliveries at the same time, the later one comes first
-        found.sort(key=lambda each: -each.at_s)
-        return progress.cursor, found[:MOST_KEPT]
+        deliveries = [*progress.deliveries, *self._tests.get(hook_id, [])]
+        deliveries.reverse()  # so that, of deliveries at the same time, the later one comes first
+        deliveries.sort(key=lambda each: -each.at_s)
+        return progress.cursor, deliveries[:MOST_KEPT]
 
     # -- delivering
 
@@ -170,6 +172,8 @@ class Webhooks:
             for task in self._under_way.values():
                 task.cancel()
             await asyncio.gather(*self._under_way.values(), return_exceptions=True)
+            with suppress(ErrataError):  # otherwise another server waits until the lease has run out
+                await asyncio.to_thread(self._give_back)
 
     async def advance(self) -> None:
         """Start notifying each webhook of its outstanding events, if this server is the one that delivers."""
@@ -178,7 +182,7 @@ class Webhooks:
             return
         for hook in list(hooks.values()):
             if hook.id not in self._under_way:
-                task = asyncio.create_task(self._tell(hook))
+                task = asyncio.create_task(self._notify(hook))
                 self._under_way[hook.id] = task
                 task.add_done_callback(self._ended(hook.id))
 
@@ -200,7 +204,7 @@ class Webhooks:
         if both begin at once, and the receiver recognises repetitions by the delivery id."""
         now_s, log = self._clock(), self._records.log
         held = _read(log.get(LEASE))
-        if held.get("server") not in (None, self._server) and held.get("until_s", 0.0) > now_s:
+        if held.get("server") not in (None, self._server) and held.get("until_s", 0.0) + LONGEST_S > now_s:
             self._leased_until_s = 0.0
             return False
         if held.get("server") != self._server or self._leased_until_s - now_s < LEASE_S / 2:
@@ -209,7 +213,12 @@ class Webhooks:
             self._leased_until_s = until_s  # not before others can see it
         return True
 
-    async def _tell(self, hook: Webhook) -> None:
+    def _give_back(self) -> None:
+        """End the lease, if this server has it. Blocks."""
+        if _read(self._records.log.get(LEASE)).get("server") == self._server:
+            self._records.log.drop([LEASE])
+
+    async def _notify(self, hook: Webhook) -> None:
         progress = await asyncio.to_thread(self._progress, hook)
         while progress.wait_until_s <= self._clock() and self._leased_until_s > self._clock():
             events = await asyncio.to_thread(self._events, progress)
@@ -223,10 +232,10 @@ class Webhooks:
                 if message is not None and not await self._deliver(hook, message, progress):
                     return
                 progress.cursor = event.revision
-                if message is not None:
-                    await self._keep(hook, progress)
-            if progress.cursor > before:
-                await self._keep(hook, progress)
+                if message is not None and not await self._keep(hook, progress):
+                    return
+            if progress.cursor > before and not await self._keep(hook, progress):
+                return
 
     def _events(self, progress: WebhookState) -> list[Event]:
         """The next events after the cursor; blocks. Events that were trimmed from the log are skipped."""
@@ -254,43 +263,49 @@ class Webhooks:
         return True
 
     async def _attempt(self, hook: Webhook, message: WebhookMessage, attempt: int) -> Delivery:
-        found = Delivery(id=message.id, kind=message.kind, at_s=self._clock(), attempts=attempt, outcome="waiting")
+        delivery = Delivery(id=message.id, kind=message.kind, at_s=self._clock(), attempts=attempt, outcome="waiting")
         secret = await asyncio.to_thread(self._records.log.get, f"{PREFIX}{hook.id}-secret")
         if secret is None:
-            found.problem = "Its secret is not beside the log, which was copied without it: set the webhook up anew."
-            return found
+            delivery.problem = "Its secret is not beside the log, which was copied without it: set the webhook up anew."
+            return delivery
         try:
             headers = headers_of(message, secret.decode(), self._clock())
-            found.status = await self._targets.send(hook.url, message.body, headers)
+            delivery.status = await self._targets.send(hook.url, message.body, headers)
         except Unreachable as error:
-            found.problem = str(error)
-            return found
-        if 200 <= found.status < 300:
-            found.outcome = "delivered"
+            delivery.problem = str(error)
+            return delivery
+        if 200 <= delivery.status < 300:
+            delivery.outcome = "delivered"
         else:
-            found.problem = f"It answered {found.status}, where 200 to 299 says that it arrived."
-        return found
+            delivery.problem = f"It answered {delivery.status}, where 200 to 299 says that it arrived."
+        return delivery
 
     # -- state beside the log; these functions block
 
     def _progress(self, hook: Webhook) -> WebhookState:
-        found = _read(self._records.log.get(f"{PREFIX}{hook.id}-told"))
+        state = _read(self._records.log.get(f"{PREFIX}{hook.id}-told"))
         try:
-            deliveries = [Delivery(**each) for each in found.get("deliveries", [])]
-            return WebhookState(int(found["cursor"]), deliveries, int(found["attempts"]), float(found["wait_until_s"]))
+            deliveries = [Delivery(**each) for each in state.get("deliveries", [])]
+            return WebhookState(int(state["cursor"]), deliveries, int(state["attempts"]), float(state["wait_until_s"]))
         except (KeyError, TypeError, ValueError):  # no delivery was recorded yet
             return WebhookState(hook.since)
 
-    async def _keep(self, hook: Webhook, progress: WebhookState) -> None:
-        if hook.id in self._records.ledger.webhooks:
-            data = json.dumps(asdict(progress)).encode()
-            await asyncio.to_thread(self._records.log.put, f"{PREFIX}{hook.id}-told", data)
+    async def _keep(self, hook: Webhook, progress: WebhookState) -> bool:
+        """Record the progress; returns False, and records nothing, if another server has come farther."""
+
+        def kept() -> bool:
+            if self._progress(hook).cursor > progress.cursor:
+                return False
+            self._records.log.put(f"{PREFIX}{hook.id}-told", json.dumps(asdict(progress)).encode())
+            return True
+
+        return hook.id in self._records.ledger.webhooks and await asyncio.to_thread(kept)
 
 
 def _read(data: bytes | None) -> dict[str, Any]:
     """The stored record; empty if it is missing or damaged, so that a webhook begins at its own creation."""
     try:
-        found = json.loads(data or b"{}")
+        content = json.loads(data or b"{}")
     except ValueError:
         return {}
-    return found if isinstance(found, dict) else {}
+    return content if isinstance(content, dict) else {}

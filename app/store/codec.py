@@ -60,10 +60,10 @@ def encode(event: Event, prev_hash: str, seal: Seal = PLAIN) -> bytes:
         header = text.encode()
     except UnicodeEncodeError as error:
         raise InvalidRequest(
-            f"A text holds half of a surrogate pair ({text[error.start]!a}), which is no character: remove it."
+            f"A text holds half of a surrogate pair ({text[error.start]!a}), which is not a character: remove it."
         ) from error
     except ValueError as error:
-        raise InvalidRequest(f"A number is too long to be kept ({error}): use a text.") from error
+        raise InvalidRequest(f"A number has too many digits to be stored ({error}): use a string.") from error
     payload_bytes = sum(map(len, blobs))
     if seal.keyed:
         schema |= _KEYED
@@ -72,7 +72,7 @@ def encode(event: Event, prev_hash: str, seal: Seal = PLAIN) -> bytes:
 
 
 def decode(data: bytes, prev_hash: str | None, revision: int | None, seal: Seal = PLAIN) -> tuple[Event, str]:
-    """Decodes an entry. -> the event and the entry's hash. None skips the check of `prev_hash` or `revision`.
+    """Decodes an entry into its event and its hash. None skips the check of `prev_hash` or `revision`.
 
     Raises StoreCorrupt for any changed byte and for an entry of a newer schema.
     """
@@ -150,7 +150,7 @@ def corrupt(revision: int | None, why: str) -> StoreCorrupt:
 
 
 def _unseal(data: bytes, revision: int | None, seal: Seal) -> tuple[str, int, int, int]:
-    """Checks an entry's closing hash and schema. -> hash, schema, header length, payload length (bytes)."""
+    """Checks an entry's closing hash and schema. Returns hash, schema, header length, payload length (bytes)."""
     if len(data) < _PREFIX.size + DIGEST_BYTES:
         raise corrupt(revision, f"it is cut short, to {len(data)} bytes")
     magic, flagged_schema, header_bytes, payload_bytes = _PREFIX.unpack_from(data)
@@ -160,7 +160,7 @@ def _unseal(data: bytes, revision: int | None, seal: Seal) -> tuple[str, int, in
         if keyed and not seal.keyed:
             why += ", or it was closed with a secret: set ERRATA_LOG_SECRET"
         elif seal.keyed and not keyed:
-            why += ", for it was not closed with this server's secret. A log from before the secret is copied under it "
+            why += ", as it was not closed with this server's secret. A log from before the secret is copied under it "
             why += "by `errata store migrate`"
         elif keyed:
             why += ", or it was closed with another secret than ERRATA_LOG_SECRET"

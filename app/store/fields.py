@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import fields, is_dataclass
 from functools import cache
 from io import BytesIO
+from sys import intern
 from types import UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
@@ -26,28 +27,10 @@ def to_json(value: Any, kind: Any, where: str, blobs: list[bytes], schema: int =
 
     Raises InvalidRequest for a JSON value that cannot be kept exactly, TypeError for a value of another type.
     """
-    if isinstance(kind, type) and is_dataclass(kind):
-        _require(type(value) is kind, value, kind, where)
-        return {
-            name: to_json(getattr(value, name), field_type, f"{where}.{name}", blobs, schema)
-            for name, field_type in shape(kind, schema).items()
-        }
-    if kind is bytes:
-        _require(isinstance(value, bytes), value, kind, where)
-        blobs.append(value)
-        return len(value)
-    origin = get_origin(kind)
-    if origin in (Union, UnionType):
-        return None if value is None else to_json(value, _inner(kind), where, blobs, schema)
-    if origin is tuple:
-        _require(isinstance(value, tuple), value, kind, where)
-        return [to_json(item, get_args(kind)[0], where, blobs, schema) for item in value]
-    if origin is Mapping:
-        _require(isinstance(value, Mapping), value, kind, where)
-        return _plain(value, where, MAX_DEPTH)
-    wanted = (int, float) if kind is float else kind
-    _require(isinstance(value, wanted) and (kind is bool or not isinstance(value, bool)), value, kind, where)
-    return _plain(float(value) if kind is float else value, where, MAX_DEPTH)
+    try:
+        return _converters(kind, schema)[0](value, blobs)
+    except _Unwritable as error:
+        raise error.kind(error.form.format(".".join((where, *reversed(error.path))))) from None
 
 
 def from_json(value: Any, kind: Any, where: str, blobs: BytesIO, schema: int = NEWEST) -> Any:
@@ -56,9 +39,19 @@ def from_json(value: Any, kind: Any, where: str, blobs: BytesIO, schema: int = N
     Raises ValueError for anything that `to_json` cannot have written, unknown fields included.
     """
     try:
-        return _reader(kind, schema)(value, blobs)
+        return _converters(kind, schema)[1](value, blobs)
     except _Invalid as error:
         raise ValueError(f"{'.'.join((where, *reversed(error.path)))} {error}") from None
+
+
+class _Unwritable(Exception):
+    """A value that cannot be written: `form` is the message of an error of the class `kind`, with {} in place of the
+    path, which grows while the error propagates, so that writing valid values builds no paths."""
+
+    def __init__(self, kind: type[Exception], form: str) -> None:
+        super().__init__(form)
+        self.kind, self.form = kind, form
+        self.path: list[str] = []
 
 
 class _Invalid(ValueError):
@@ -69,29 +62,72 @@ class _Invalid(ValueError):
         self.path: list[str] = []
 
 
+_Writer = Callable[[Any, list[bytes]], Any]
 _Reader = Callable[[Any, BytesIO], Any]
 
 
 @cache
-def _reader(kind: Any, schema: int) -> _Reader:
-    """The reader for a type, cached because a long log holds millions of values."""
+def _converters(kind: Any, schema: int) -> tuple[_Writer, _Reader]:
+    """The writer and the reader for a type, cached because a long log or a snapshot holds millions of values."""
     if isinstance(kind, type) and is_dataclass(kind):
-        return _dataclass_reader(kind, schema)
+        return _dataclass_writer(kind, schema), _dataclass_reader(kind, schema)
     if kind is bytes:
-        return _read_bytes
+        return _write_bytes, _read_bytes
     origin = get_origin(kind)
     if origin in (Union, UnionType):
-        inner = _reader(_inner(kind), schema)
-        return lambda value, blobs: None if value is None else inner(value, blobs)
+        write, read = _converters(_inner(kind), schema)
+        return (
+            lambda value, blobs: None if value is None else write(value, blobs),
+            lambda value, blobs: None if value is None else read(value, blobs),
+        )
     if origin is tuple:
-        item = _reader(get_args(kind)[0], schema)
-        return lambda value, blobs: tuple([item(each, blobs) for each in _checked(value, list)])
-    wanted = dict if origin is Mapping else kind
-    return lambda value, blobs: _checked(value, wanted)
+        write_item, read_item = _converters(get_args(kind)[0], schema)
+        return (
+            lambda value, blobs: [write_item(each, blobs) for each in _required(value, tuple)],
+            lambda value, blobs: tuple([read_item(each, blobs) for each in _checked(value, list)]),
+        )
+    if origin is Mapping:
+        return (
+            lambda value, _: _plain(_required(value, Mapping), MAX_DEPTH),
+            lambda value, _: _with_shared_names(_checked(value, dict)),
+        )
+    if kind is float:
+        return (
+            lambda value, _: _plain(float(_required(value, (int, float), but=bool)), MAX_DEPTH),
+            lambda value, _: _checked(value, float),
+        )
+    not_bool = None if kind is bool else bool
+    return (
+        lambda value, _: _plain(_required(value, kind, but=not_bool), MAX_DEPTH),
+        lambda value, _: _checked(value, kind),
+    )
+
+
+def _dataclass_writer(kind: type, schema: int) -> _Writer:
+    writers = tuple((name, _converters(field_type, schema)[0]) for name, field_type in shape(kind, schema).items())
+
+    def write(value: Any, blobs: list[bytes]) -> Any:
+        if type(value) is not kind:
+            raise _of_another_type(value, kind)
+        written, name = {}, ""
+        try:
+            for name, writer in writers:
+                written[name] = writer(getattr(value, name), blobs)
+        except _Unwritable as error:
+            error.path.append(name)
+            raise
+        return written
+
+    return write
+
+
+def _write_bytes(value: Any, blobs: list[bytes]) -> int:
+    blobs.append(_required(value, bytes))
+    return len(value)
 
 
 def _dataclass_reader(kind: type, schema: int) -> _Reader:
-    readers = {name: _reader(field_type, schema) for name, field_type in shape(kind, schema).items()}
+    readers = {name: _converters(field_type, schema)[1] for name, field_type in shape(kind, schema).items()}
     # a snapshot has no schema of its own: an older one lacks what came later
     later = {name for name, _ in _later(kind)} if schema == NEWEST else set()
 
@@ -99,15 +135,15 @@ def _dataclass_reader(kind: type, schema: int) -> _Reader:
         if type(value) is not dict or not readers.keys() - later <= value.keys() <= readers.keys():
             names = sorted(set(value) ^ set(readers)) if isinstance(value, dict) else type(value).__name__
             raise _Invalid(f"has unknown or missing fields: {names}")
-        found, name = {}, ""
+        arguments, name = {}, ""
         try:
             for name, reader in readers.items():
                 if name in value:
-                    found[name] = reader(value[name], blobs)
+                    arguments[name] = reader(value[name], blobs)
         except _Invalid as error:
             error.path.append(name)
             raise
-        return kind(**found)
+        return kind(**arguments)
 
     return read
 
@@ -148,12 +184,12 @@ def _later(kind: Any) -> tuple[tuple[str, int], ...]:
 @cache
 def _inside(kind: Any) -> tuple[str, ...]:
     """Fields that hold a dataclass, or a tuple of them."""
-    found = []
+    names = []
     for name, field_type in shape(kind).items():
         inner = get_args(field_type)[0] if get_origin(field_type) is tuple else field_type
         if isinstance(inner, type) and is_dataclass(inner):
-            found.append(name)
-    return tuple(found)
+            names.append(name)
+    return tuple(names)
 
 
 def _inner(optional: Any) -> Any:
@@ -161,10 +197,10 @@ def _inner(optional: Any) -> Any:
     return inner
 
 
-def _plain(value: Any, where: str, depth: int) -> Any:
+def _plain(value: Any, depth: int) -> Any:
     """Checks and copies a JSON value. Tuples become lists, which is how they are read back."""
     if depth == 0:
-        raise InvalidRequest(f"`{where}` is nested more than {MAX_DEPTH} levels deep: flatten it.")
+        raise _Unwritable(InvalidRequest, f"`{{}}` is nested more than {MAX_DEPTH} levels deep: flatten it.")
     match value:
         case None | bool() | str():
             return value
@@ -172,21 +208,46 @@ def _plain(value: Any, where: str, depth: int) -> Any:
             return int(value)
         case float():
             if not math.isfinite(value):
-                raise InvalidRequest(f"`{where}` is {value}, which JSON cannot hold: leave it out or use a text.")
+                raise _Unwritable(
+                    InvalidRequest, f"`{{}}` is {value}, which JSON cannot hold: leave it out or use a text."
+                )
             return float(value)
-        case Mapping():
-            for key in value:
-                _require(isinstance(key, str), key, str, f"a key of {where}")
-            return {key: _plain(item, f"{where}.{key}", depth - 1) for key, item in value.items()}
+        case dict() | Mapping():
+            copied: dict[str, Any] = {}
+            for name, item in value.items():
+                if not isinstance(name, str):
+                    raise _Unwritable(TypeError, f"a key of {{}} is a {type(name).__name__}, not a str")
+                try:
+                    copied[name] = _plain(item, depth - 1)
+                except _Unwritable as error:
+                    error.path.append(name)
+                    raise
+            return copied
         case list() | tuple():
-            return [_plain(item, where, depth - 1) for item in value]
+            return [_plain(item, depth - 1) for item in value]
         case _:
-            raise TypeError(f"{where} is a {type(value).__name__}, not a JSON value")
+            raise _Unwritable(TypeError, f"{{}} is a {type(value).__name__}, not a JSON value")
 
 
-def _require(ok: bool, value: Any, kind: Any, where: str) -> None:
-    if not ok:
-        raise TypeError(f"{where} is a {type(value).__name__}, not a {getattr(kind, '__name__', kind)}")
+def _required(value: Any, kind: Any, but: type | None = None) -> Any:
+    if not isinstance(value, kind) or (but is not None and isinstance(value, but)):
+        raise _of_another_type(value, kind)
+    return value
+
+
+def _of_another_type(value: Any, kind: Any) -> _Unwritable:
+    return _Unwritable(TypeError, f"{{}} is a {type(value).__name__}, not a {getattr(kind, '__name__', kind)}")
+
+
+def _with_shared_names(value: Any) -> Any:
+    """The JSON value, with one object for each name in it, which a long log repeats in every edit."""
+    if type(value) is dict:
+        return {intern(name): _with_shared_names(item) for name, item in value.items()}
+    if type(value) is list:
+        for at, item in enumerate(value):
+            if type(item) in (dict, list):
+                value[at] = _with_shared_names(item)
+    return value
 
 
 def _checked(value: Any, kind: type) -> Any:

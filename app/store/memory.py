@@ -1,5 +1,5 @@
-"""A log in this process's memory, for tests. It stores encoded entries, so it returns exactly what a durable log
-would."""
+"""A log in this process's memory, for tests, measurements and commands that keep nothing. It stores encoded entries,
+so it returns exactly what a durable log would."""
 
 from collections.abc import Iterable, Iterator
 from threading import Condition

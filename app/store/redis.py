@@ -178,8 +178,8 @@ class RedisLog:
     def get(self, name: str) -> bytes | None:
         self._check_open()
         with translated(self._url):
-            found: bytes | None = self._client.hget(self._kept, name)
-        return found
+            value: bytes | None = self._client.hget(self._kept, name)
+        return value
 
     def names(self) -> list[str]:
         self._check_open()
@@ -207,8 +207,8 @@ class RedisLog:
         return self._known[1]
 
     def _entry(self, revision: int) -> bytes | None:
-        found = self._client.xrange(self._key, min=f"{revision}-0", max=f"{revision}-0")
-        return _value(revision, found[0][1]) if found else None
+        entries = self._client.xrange(self._key, min=f"{revision}-0", max=f"{revision}-0")
+        return _value(revision, entries[0][1]) if entries else None
 
     def _entries(self, after: int) -> Iterator[tuple[int, bytes]]:
         count = 4

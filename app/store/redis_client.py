@@ -96,10 +96,10 @@ def require_durable(client: Any, url: str, *, allow_not_durable: bool) -> bool:
         if version < MIN_VERSION:
             raise InvalidRequest(f"{url} is Redis {about['redis_version']}: 6.2 or newer is needed.")
         try:
-            found = {name: client.config_get(name).get(name) for name in DURABLE}  # 6.2 takes one name at a time
+            configured = {name: client.config_get(name).get(name) for name in DURABLE}  # 6.2 takes one name at a time
         except ResponseError:
-            found = {}  # many hosted services hide their configuration, and what is hidden cannot be promised
-    wrong = {name: found.get(name, "unknown") for name, value in DURABLE.items() if found.get(name) != value}
+            configured = {}  # many hosted services hide their configuration, and what is hidden cannot be promised
+    wrong = {name: configured.get(name, "unknown") for name, value in DURABLE.items() if configured.get(name) != value}
     if not wrong:
         return True
     if allow_not_durable:

@@ -88,7 +88,7 @@ def save(log: Log, revision: int, entry_hash: str, records: Iterable[Record], at
         name = f"{snapshot_id}/{number}"
         log.put(name, data)
         if log.get(name) != data:
-            raise StoreCorrupt(f"{log.url} gave back other bytes than were just written: check its disk.")
+            raise StoreCorrupt(f"{log.url} returned other bytes than were just written: check its disk.")
         chunks.append(Chunk(name=name, bytes=len(data), sha256=hashlib.sha256(data).hexdigest()))
     manifest = Manifest(
         id=snapshot_id,
@@ -132,13 +132,13 @@ def manifest_of(log: Log, snapshot_id: str) -> Manifest:
 
 def manifests(log: Log) -> list[Manifest]:
     """Readable manifests, newest first."""
-    found: list[Manifest] = []
+    manifests_read: list[Manifest] = []
     for snapshot_id in ids(log):
         try:
-            found.append(manifest_of(log, snapshot_id))
+            manifests_read.append(manifest_of(log, snapshot_id))
         except StoreCorrupt as error:
             _log.warning("%s", error.message)
-    return found
+    return manifests_read
 
 
 def load(log: Log, manifest: Manifest) -> Ledger:
@@ -161,10 +161,10 @@ def restore(log: Log) -> tuple[Ledger, str]:
                 raise _corrupt(snapshot_id, "it belongs to another log")
             return load(log, manifest), manifest.hash
         except StoreCorrupt as error:
-            _log.warning("A snapshot is skipped. %s", error.message)
+            _log.warning("Skipping a snapshot. %s", error.message)
     if log.first() > 1:
         raise StoreCorrupt(
-            f"The log begins at revision {log.first()}, and no snapshot of what was before is intact: restore the "
+            f"The log begins at revision {log.first()}, and no snapshot of earlier revisions is intact: restore the "
             f"store from a backup, or import the archive that was made when the log was trimmed."
         )
     return Ledger(), GENESIS

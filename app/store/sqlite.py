@@ -132,8 +132,8 @@ class SqliteLog:
 
     def get(self, name: str) -> bytes | None:
         with self._open() as connection, translated(self._path):
-            found = connection.execute("SELECT value FROM kept WHERE name = ?", (name,)).fetchone()
-        return found[0] if found and isinstance(found[0], bytes) else None
+            row = connection.execute("SELECT value FROM kept WHERE name = ?", (name,)).fetchone()
+        return row[0] if row and isinstance(row[0], bytes) else None
 
     def names(self) -> list[str]:
         with self._open() as connection, translated(self._path):

@@ -78,7 +78,7 @@ def translated(path: Path) -> Iterator[None]:
             f"ask again with the same idempotency key."
         ) from error
     except UnicodeDecodeError as error:  # SQLite quotes the damaged bytes in its message
-        raise damaged(path, "its schema is no text") from error
+        raise damaged(path, "its schema is not text") from error
 
 
 def damaged(path: Path, why: str) -> StoreCorrupt:
@@ -112,12 +112,12 @@ def _claim(connection: sqlite3.Connection, path: Path) -> None:
     if application_id != APPLICATION_ID:
         raise InvalidRequest(f"{path} is the SQLite database of another program, not an Errata log: name another file.")
     connection.execute("CREATE TABLE IF NOT EXISTS kept (name TEXT PRIMARY KEY, value BLOB NOT NULL)")
-    (found,) = connection.execute("SELECT value FROM meta WHERE key = 'format'").fetchone() or (None,)
-    if not isinstance(found, int) or found < 1:
+    (format_,) = connection.execute("SELECT value FROM meta WHERE key = 'format'").fetchone() or (None,)
+    if not isinstance(format_, int) or format_ < 1:
         raise damaged(path, "its format is not named")
-    if found > FORMAT:
+    if format_ > FORMAT:
         raise StoreCorrupt(
-            f"The log {path} was written by a newer version of Errata (format {found}; this version reads up to "
+            f"The log {path} was written by a newer version of Errata (format {format_}; this version reads up to "
             f"{FORMAT}): run that version, or a newer one, on this log."
         )
 

@@ -47,7 +47,7 @@ def check(log: Log, advance: Advance = lambda: None) -> tuple[Ledger, str, list[
     if outside:
         raise StoreCorrupt(f"The log holds entries {first} to {log.head()}; the snapshots {outside} are of others.")
     if ledger is None:
-        raise StoreCorrupt(f"The log begins at revision {first}, and there is no snapshot of what was before.")
+        raise StoreCorrupt(f"The log begins at revision {first}, and there is no snapshot of earlier revisions.")
     return ledger, last, snapshots
 
 

@@ -11,7 +11,7 @@ from starlette.routing import BaseRoute, Mount, Route
 
 from app.api.gate import Door
 from app.api.metrics import Metrics
-from app.ui import ask, changes, edits, health, namespaces, reported, sign_in, timeline, webhooks
+from app.ui import ask, edits, health, namespaces, notifications, reported, sign_in, timeline, webhooks
 from app.ui.assets import Assets
 from app.ui.audit import AuditPages
 from app.ui.correction import CorrectionPages
@@ -62,7 +62,7 @@ def pages(service: "Service", door: Door, metrics: Metrics, *, leaving: asyncio.
             *ProtectedPages(desk).routes(),
             *webhooks.routes(desk),
             *health.routes(desk),
-            *changes.routes(desk),
+            *notifications.routes(desk),
         ],
         exception_handlers={HTTPException: lost},
     )

@@ -6,7 +6,7 @@ import io
 import json
 import time
 from base64 import b64encode
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -42,8 +42,8 @@ class ChainCheck:
 
 
 class AuditPages:
-    def __init__(self, desk: Desk, now: Callable[[], float] = time.time) -> None:
-        self._desk, self._now = desk, now
+    def __init__(self, desk: Desk) -> None:
+        self._desk = desk
         self._chain: ChainCheck | None = None
 
     def routes(self) -> list[Route]:
@@ -63,9 +63,9 @@ class AuditPages:
         start = query.get("from", "")
         newest = int(start) if start.isdecimal() and len(start) < 18 else visit.service.revision
         newest = min(newest, visit.service.revision)
-        problem, found, older = None, list[EventView](), None
+        problem, events, older = None, list[EventView](), None
         try:
-            found, older = await asyncio.to_thread(self._found, visit, filters, newest)
+            events, older = await asyncio.to_thread(self._events, visit, filters, newest)
         except (StoreCorrupt, StoreUnavailable) as error:  # the page that reports a broken chain must not fail itself
             problem = problem_of(error)
         return visit.page(
@@ -74,29 +74,29 @@ class AuditPages:
             filters=filters,
             filtered=any(filters.values()),
             kinds=list(EVENTS),
-            events=found,
+            events=events,
             older=older,
             problem=problem,
             chain=self._chain,
         )
 
-    def _found(self, visit: Visit, filters: dict[str, str], newest: int) -> tuple[list[EventView], int | None]:
+    def _events(self, visit: Visit, filters: dict[str, str], newest: int) -> tuple[list[EventView], int | None]:
         """The events that pass the filters, newest first, and the revision at which to continue. Blocks."""
         since_s, until_s = _day_s(filters["since"], "Since"), _day_s(filters["until"], "Until")
-        found: list[EventView] = []
+        views: list[EventView] = []
         looked, at = 0, newest
         while at > 0 and looked < LOOKED_THROUGH:
             events = events_down(visit, at, AT_ONCE)
             if not events:
-                return found, None
+                return views, None
             for event in events:
                 at, looked = event.revision - 1, looked + 1
                 view = event_view_of(visit, event)
                 if _matches(view, filters, since_s, until_s):
-                    found.append(view)
-                if len(found) == PER_PAGE:
-                    return found, at or None
-        return found, at or None
+                    views.append(view)
+                if len(views) == PER_PAGE:
+                    return views, at or None
+        return views, at or None
 
     async def check(self, visit: Visit) -> Response:
         """Read every entry of the log from the store, not from memory, and compare it with its predecessor."""
@@ -112,8 +112,8 @@ class AuditPages:
             for event, entry_hash in log.follow(first - 1, log.hash_of(first - 1)):
                 count, revision, last = count + 1, event.revision, entry_hash
         except ErrataError as error:
-            return ChainCheck(self._now(), count, revision, last, error.message)
-        return ChainCheck(self._now(), count, revision, last, None)
+            return ChainCheck(time.time(), count, revision, last, error.message)
+        return ChainCheck(time.time(), count, revision, last, None)
 
     # -- exports
 

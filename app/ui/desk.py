@@ -55,15 +55,15 @@ _HELP = re.compile(r"(?<![\w/])/help/[a-z]+(?:#[a-z0-9_-]+)?")
 def environment(assets: Assets) -> Environment:
     """The template environment. Every value is escaped; a name that a page does not provide is an error, not a gap."""
     folder = Path(__file__).parent / "templates"
-    made = Environment(
+    environment_ = Environment(
         loader=FileSystemLoader(folder),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.globals.update(asset=assets.url, words=words, here_root=HERE)
-    made.filters.update(
+    environment_.globals.update(asset=assets.url, words=words, here_root=HERE)
+    environment_.filters.update(
         moment=words.moment,
         iso=words.iso,
         day=words.day,
@@ -73,7 +73,7 @@ def environment(assets: Assets) -> Environment:
         linked=linked,
         phase=words.phase,
     )
-    return made
+    return environment_
 
 
 def linked(text: str) -> Markup:
@@ -181,11 +181,11 @@ class Desk:
 
     def failed(self, visit: Visit, error: Exception) -> Response:
         """An error as a page; for htmx as a part of one, which it shows in place of the answer."""
-        found = problem_of(error)
+        problem = problem_of(error)
         came = urlsplit(visit.request.headers.get("referer", ""))
         back = f"{came.path}?{came.query}" if came.path.startswith((f"{HERE}/", f"{HELP}/")) else None
         template = "_problem.html" if visit.partial else "problem.html"
-        return visit.page(template, status=found["status"], problem=found, back=back, title=found["title"])
+        return visit.page(template, status=problem["status"], problem=problem, back=back, title=problem["title"])
 
     # -- queries of the pages
 

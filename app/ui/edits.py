@@ -223,11 +223,11 @@ async def retune(visit: Visit) -> Response:
         return await _shown(visit, view, problem_of(error), typed)
     origin, read = _retuned_by(visit, view), visit.read()
 
-    async def made(tell: OnProgress) -> tuple[EditResults, bool, bool]:
-        changed = await service.retune(view.edit.id, change, origin, read, tell)
+    async def work(on_progress: OnProgress) -> tuple[EditResults, bool, bool]:
+        changed = await service.retune(view.edit.id, change, origin, read, on_progress)
         return EditResults(results=(EditResult(view=changed, seconds={}),), revision=service.revision), False, False
 
-    job = service.jobs.start(made)
+    job = service.jobs.start(work)
     return visit.to(f"{HERE}/edits/{view.edit.id}/retune/{job.id}")
 
 
@@ -241,15 +241,9 @@ async def retuning(visit: Visit) -> Response:
     job = visit.job(visit.request.path_params["job"])
     if job is None:
         return visit.to(f"{HERE}/edits/{edit_id}")
-    if job.outcome == "running":
-        template = "_progress.html" if visit.partial else "edit_progress.html"
-        url = f"{HERE}/edits/{edit_id}/retune/{job.id}"
-        question = visit.service.answers.question(view.edit.request.prompt)
-        return visit.page(
-            template, title="Changing the reach", job=job, url=url, doing="Changing the reach", q=question
-        )
-    if visit.partial:
-        return Response(status_code=204, headers={"HX-Refresh": "true"})
+    url, question = f"{HERE}/edits/{edit_id}/retune/{job.id}", visit.service.answers.question(view.edit.request.prompt)
+    if waiting := visit.wait(job, "Changing the reach", "edit_progress.html", url=url, q=question):
+        return waiting
     if job.error is not None:
         return await _shown(visit, view, problem_of(job.error))
     return visit.to(f"{HERE}/edits/{edit_id}", changed=1)

@@ -3,27 +3,8 @@
 from collections.abc import Collection
 from dataclasses import dataclass
 
+from app.domain import events
 from app.domain.edit import edit_id_of
-from app.domain.events import (
-    BatchCommitted,
-    EditCommitted,
-    EditRetuned,
-    EditsDisabled,
-    EditsExpired,
-    EditsRolledBack,
-    EditStaged,
-    Event,
-    KeyCreated,
-    KeyRevoked,
-    NamespaceSet,
-    Origin,
-    PolicySet,
-    ProbesSet,
-    ProposalEvent,
-    SwitchSet,
-    WebhookRemoved,
-    WebhookSet,
-)
 from app.domain.keys import namespace_names
 from app.domain.webhooks import server_of
 from app.service.edit_history import namespaces_of
@@ -47,7 +28,7 @@ class EventView:
     kind: str
     verb: str
     at_s: float
-    origin: Origin
+    origin: events.Origin
     items: tuple[EventEdit, ...]
     more: int
     """The number of edits beyond those that are shown."""
@@ -66,34 +47,34 @@ class EventView:
 
 
 MOST_ITEMS = 5
-TAKEN_AWAY = (EditsRolledBack, EditsDisabled, EditsExpired)
+TAKEN_AWAY = (events.EditsRolledBack, events.EditsDisabled, events.EditsExpired)
 """The events after which an edit's question has its former answer."""
 
 
-def event_view_of(visit: Visit, event: Event, entry_hash: str = "") -> EventView:
-    edit = event.edit if isinstance(event, EditCommitted | EditStaged) else None
+def event_view_of(visit: Visit, event: events.Event, entry_hash: str = "") -> EventView:
+    edit = event.edit if isinstance(event, events.EditCommitted | events.EditStaged) else None
     ids = (edit.id,) if edit is not None else tuple(getattr(event, "edit_ids", ()))
-    request = event.request if isinstance(event, EditRetuned) else edit.request if edit is not None else None
+    request = event.request if isinstance(event, events.EditRetuned) else edit.request if edit is not None else None
     verb, detail = words.event_word(event.kind), ""
     match event:
-        case SwitchSet(on=on, namespace=namespace):
+        case events.SwitchSet(on=on, namespace=namespace):
             verb = f"switched edits {'on' if on else 'off'}"
             detail = "in all namespaces" if namespace is None else f"in the namespace {namespace}"
-        case ProbesSet(namespace=namespace, prompts=prompts):
+        case events.ProbesSet(namespace=namespace, prompts=prompts):
             detail = f"{len(prompts)} of the namespace {namespace}"
-        case KeyCreated(key_id=key_id, name=name, role=role):
+        case events.KeyCreated(key_id=key_id, name=name, role=role):
             detail = f"{key_id} for {name}, role {role}"
             if event.namespaces:
                 detail += f", for {namespace_names(event.namespaces)}"
-        case KeyRevoked(key_id=key_id):
+        case events.KeyRevoked(key_id=key_id):
             detail = key_id
-        case PolicySet(namespace=namespace, second_person=second_person):
+        case events.PolicySet(namespace=namespace, second_person=second_person):
             detail = f"of edits in the namespace {namespace}: {'a second person' if second_person else 'nobody else'}"
-        case NamespaceSet(namespace=namespace, description=description):
+        case events.NamespaceSet(namespace=namespace, description=description):
             detail = f"{namespace}: {description}" if description else namespace
-        case WebhookSet(url=url) | WebhookRemoved(url=url):
+        case events.WebhookSet(url=url) | events.WebhookRemoved(url=url):
             detail = server_of(url)
-        case BatchCommitted():
+        case events.BatchCommitted():
             detail = f"of {len(ids)} edits"
         case _:
             pass
@@ -112,7 +93,7 @@ def event_view_of(visit: Visit, event: Event, entry_hash: str = "") -> EventView
         forced=request is not None and request.force,
         superseded=len(edit.supersedes) if edit is not None else 0,
         hash=entry_hash,
-        proposal=event.proposal_id if isinstance(event, ProposalEvent) else "",
+        proposal=event.proposal_id if isinstance(event, events.ProposalEvent) else "",
         proposal_question=_proposal_question(visit, event),
         promoted=_source_of(visit, edit.request.promoted_from if edit is not None else None),
     )
@@ -123,10 +104,10 @@ def _only(namespaces: Collection[str | None]) -> str | None:
     return next(iter(namespaces)) if len(namespaces) == 1 else None
 
 
-def _proposal_question(visit: Visit, event: Event) -> str:
+def _proposal_question(visit: Visit, event: events.Event) -> str:
     """The present question of the event's proposal; empty without one."""
-    found = visit.service.records.ledger.approval.proposals.get(getattr(event, "proposal_id", ""))
-    return "" if found is None else visit.service.answers.question(found.edits[0].request.prompt)
+    proposal = visit.service.records.ledger.approval.proposals.get(getattr(event, "proposal_id", ""))
+    return "" if proposal is None else visit.service.answers.question(proposal.edits[0].request.prompt)
 
 
 def _source_of(visit: Visit, edit_id: str | None) -> str | None:

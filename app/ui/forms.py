@@ -1,4 +1,4 @@
-"""Submitted forms, read into the values that the service takes. Independent of the pages."""
+"""Submitted forms, as the values that the service takes. Independent of the pages."""
 
 import hashlib
 from collections.abc import Sequence
@@ -45,14 +45,14 @@ class Form:
         """A field's first value, without surrounding blanks. Raises InvalidRequest if it is longer than MOST_CHARS."""
         value = next((value for key, value in self.pairs if key == name), otherwise).strip()
         if len(value) > MOST_CHARS:
-            raise InvalidRequest(f"The field {name} is too long: at most {MOST_CHARS} characters are taken.")
+            raise InvalidRequest(f"The field {name} is too long: at most {MOST_CHARS} characters are allowed.")
         return value
 
     def file(self, *names: str) -> str:
         """The first of these fields that has a text, which may be a whole file. Raises InvalidRequest."""
         texts = [value for name in names for key, value in self.pairs if key == name and value.strip()]
         if texts and len(texts[0]) > MOST_FILE_CHARS:
-            raise InvalidRequest(f"The file is too long: at most {MOST_FILE_CHARS:,} characters are taken at a time.")
+            raise InvalidRequest(f"The file is too long: at most {MOST_FILE_CHARS:,} characters are allowed at a time.")
         return texts[0] if texts else ""
 
     def all(self, name: str) -> tuple[str, ...]:
@@ -84,8 +84,8 @@ class Form:
     def mark(self) -> str:
         """A hash of the form and its contents: a form that is sent twice is carried out once, and one that was changed
         and sent again is another request."""
-        asked = [pair for pair in self.pairs if pair[0] not in UNSIGNED]
-        return hashlib.sha256(repr((self.get("once"), asked)).encode(errors="surrogatepass")).hexdigest()[:32]
+        signed = [pair for pair in self.pairs if pair[0] not in UNSIGNED]
+        return hashlib.sha256(repr((self.get("once"), signed)).encode(errors="surrogatepass")).hexdigest()[:32]
 
 
 def _parts(kind: str, body: bytes) -> tuple[tuple[str, str], ...]:
@@ -94,18 +94,18 @@ def _parts(kind: str, body: bytes) -> tuple[tuple[str, str], ...]:
     parts = [part for part in message.walk() if not part.is_multipart()] if message.is_multipart() else []
     if not 0 < len(parts) <= MOST_FIELDS or message.defects:
         raise InvalidRequest("The form cannot be read: open its page and send it from there.")
-    found = []
+    values = []
     for part in parts:
         name, data = part.get_param("name", header="content-disposition"), part.get_payload(decode=True)
         if not isinstance(name, str) or not isinstance(data, bytes):
             raise InvalidRequest("The form cannot be read: open its page and send it from there.")
         try:
-            found.append((name, data.decode().replace("\r\n", "\n")))
+            values.append((name, data.decode().replace("\r\n", "\n")))
         except UnicodeDecodeError:
             raise InvalidRequest(
                 "The file is not UTF-8 text: save it as “CSV UTF-8”, or as JSON lines in UTF-8, and send it again."
             ) from None
-    return tuple(found)
+    return tuple(values)
 
 
 def seconds_until(day: str, now_s: float, name: str = "Until") -> float | None:

@@ -64,7 +64,7 @@ def rendered(name: str, text: str) -> HelpPage:
         raise ValueError(f"{name}.md: a page begins with a title and a paragraph that says what it is about")
     anchors = [slug(title) for _, title in headings]
     if len(set(anchors)) < len(anchors):
-        raise ValueError(f"{name}.md: two headings have one anchor")
+        raise ValueError(f"{name}.md: two headings have the same anchor")
     for (token, _), anchor in zip(headings, anchors, strict=True):
         token.attrSet("id", anchor)
     for token in _all(tokens):
@@ -109,13 +109,13 @@ def _resolve_links(name: str, token: Token) -> None:
         if attribute not in token.attrs:
             continue
         link = str(token.attrs[attribute])
-        found = _LINK.fullmatch(link)
-        if found is None:
-            raise ValueError(f"{name}.md: {link} is no page, no drawing and no https:// address")
-        if found["page"]:
-            token.attrSet(attribute, f"{HELP}/{found['page']}{found['anchor'] or ''}")
-        elif found["file"]:
-            token.attrSet(attribute, f"{HELP}/{found['file']}")
+        match = _LINK.fullmatch(link)
+        if match is None:
+            raise ValueError(f"{name}.md: {link} is not a page, a drawing or an https:// address")
+        if match["page"]:
+            token.attrSet(attribute, f"{HELP}/{match['page']}{match['anchor'] or ''}")
+        elif match["file"]:
+            token.attrSet(attribute, f"{HELP}/{match['file']}")
     if (style := token.attrs.pop("style", None)) is not None and "right" in str(style):
         token.attrJoin("class", "num")
 

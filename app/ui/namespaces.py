@@ -136,7 +136,7 @@ async def keys(visit: Visit) -> Response:
     return _keys(visit)
 
 
-def _keys(visit: Visit, problem: Any = None, made: tuple[str, str] | None = None) -> Response:
+def _keys(visit: Visit, problem: Any = None, new_key: tuple[str, str] | None = None) -> Response:
     return visit.page(
         "keys.html",
         status=200 if problem is None else problem["status"],
@@ -144,7 +144,7 @@ def _keys(visit: Visit, problem: Any = None, made: tuple[str, str] | None = None
         keys=list(visit.service.records.ledger.keys.values()),
         roles=list(Role),
         problem=problem,
-        made=made,
+        made=new_key,
         name=visit.form.get("name"),
         most_name_chars=MAX_NAME_CHARS,
         typed=visit.form.get("namespaces"),
@@ -160,7 +160,7 @@ async def create_key(visit: Visit) -> Response:
     try:
         if role not in set(Role):
             raise InvalidRequest("There is no such role: choose one from the list.")
-        if not visit.desk.door.asks_for_keys and (role != Role.ADMIN or spaces):
+        if not visit.desk.door.requires_keys and (role != Role.ADMIN or spaces):
             raise InvalidRequest(
                 "The first key must be of the role admin and for all namespaces: from then on every visitor is asked "
                 "for a key, and only such an admin can make others."
@@ -170,7 +170,7 @@ async def create_key(visit: Visit) -> Response:
         key, text = await Keyring(visit.service.records, time.time).create(Role(role), name, origin, spaces)
     except ErrataError as error:
         return _keys(visit, problem_of(error))
-    return _keys(visit, made=(key.name, text))
+    return _keys(visit, new_key=(key.name, text))
 
 
 async def revoke_key(visit: Visit) -> Response:
@@ -183,5 +183,5 @@ async def revoke_key(visit: Visit) -> Response:
     return visit.to(f"{HERE}/keys")
 
 
-def _key_origin(visit: Visit, *asked: object) -> Origin:
-    return visit.origin(visit.form.reason(), "key", *asked)
+def _key_origin(visit: Visit, *arguments: object) -> Origin:
+    return visit.origin(visit.form.reason(), "key", *arguments)

@@ -39,19 +39,15 @@ class PromotionPages:
         """One page of the live edits, oldest first: those behind the place `after` among all edits of the log."""
         visit.check_reach(*filter(None, (source, to)))
         ledger, configured = visit.service.records.ledger, visit.service.configured
-        found: list[Entry] = []
+        entries: list[Entry] = []
         if source and to and problem is None:
             for name in (source, to):
                 check_known(ledger, name, configured)
             if source == to:
                 raise InvalidRequest("Edits are promoted from one namespace into another: choose two.")
         if source:
-            found = [
-                entry
-                for entry in ledger.entries.values()
-                if entry.edit.request.namespace == source and ledger.state(entry.edit.id) is State.LIVE
-            ]
-        behind = [entry for entry in found if entry.order > after]
+            entries = [entry for entry in ledger.entries_of(source) if ledger.state(entry.edit.id) is State.LIVE]
+        behind = [entry for entry in entries if entry.order > after]
         shown = behind[:PER_PAGE]
         same = {
             entry.edit.id: there
@@ -65,8 +61,8 @@ class PromotionPages:
             source=source,
             to=to,
             views=[visit.service.edit_view(entry.edit.id) for entry in shown],
-            count=len(found),
-            before=len(found) - len(behind),
+            count=len(entries),
+            before=len(entries) - len(behind),
             after=after,
             onwards=shown[-1].order if len(behind) > len(shown) else None,
             there={edit_id: visit.service.edit_view(other) for edit_id, other in same.items()},
@@ -104,13 +100,13 @@ class PromotionPages:
         ]
         now_s = service.records.now_s
 
-        def made(row: SheetRow) -> EditRequest:
+        def request_of(row: SheetRow) -> EditRequest:
             request = promoted(of[row.source or ""], to, reason, now_s)
             if service.reason_required and not request.reason:
                 raise InvalidRequest("The reason is missing: this server wants to know why, for the audit trail.")
             return request
 
-        await check(service, rows, made, now_s)
+        await check(service, rows, request_of, now_s)
         return Sheet(sheet_id, to, rows, source=source)
 
 

@@ -16,8 +16,9 @@ from app.domain.events import ProposalItem
 from app.domain.keys import Right
 from app.service.proposal_pages import ProposalFilter, page_of
 from app.service.views import EditResults, EditView, OnProgress
+from app.ui.correction_form import Correction, replaced_by
 from app.ui.desk import HERE, Desk
-from app.ui.drafts import Draft, PreviewRow, bound_in, replaced_by, rows_of
+from app.ui.previews import PreviewRow, bound_in, rows_of
 from app.ui.visit import Visit
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ class ProposalPart:
     time, in seconds."""
 
     proposed: ProposalItem
-    draft: Draft
+    correction: Correction
     bound: float | None
     rows: dict[str, list[PreviewRow]]
     replaced: list[EditView]
@@ -82,13 +83,13 @@ class ProposalPages:
             actor=filters["actor"] or None,
         )
         ledger = visit.service.records.ledger
-        found, older = page_of(ledger, where, PER_PAGE, visit.query.get("cursor") or None)
+        proposals, older = page_of(ledger, where, PER_PAGE, visit.query.get("cursor") or None)
         returned = (p for p in ledger.approval.proposals.values() if p.state is ProposalState.RETURNED)
         return visit.page(
             "proposals.html",
             title="Proposals",
             filters=filters,
-            found=found,
+            found=proposals,
             older=older,
             mine=[each for each in returned if is_own(visit, each)],
             states=list(ProposalState),
@@ -132,16 +133,16 @@ class ProposalPages:
             origin, read = visit.origin(visit.form.reason(), "approve", proposal.id), visit.read()
             metrics, proposals = self._desk.metrics, visit.service.proposals
 
-            async def made(tell: OnProgress) -> tuple[EditResults, bool, bool]:
+            async def work(on_progress: OnProgress) -> tuple[EditResults, bool, bool]:
                 try:
-                    results = await proposals.approve(proposal.id, origin, tell=tell, read=read)
+                    results = await proposals.approve(proposal.id, origin, on_progress=on_progress, read=read)
                 except Exception as error:
                     metrics.edit_failed(error, 1)
                     raise
                 metrics.edited(results, dry_run=False)
                 return results, proposal.batch, False
 
-            self._jobs[proposal.id] = visit.service.jobs.start(made).id
+            self._jobs[proposal.id] = visit.service.jobs.start(work).id
         return visit.to(f"{HERE}/proposals/{proposal.id}/publishing")
 
     async def publishing(self, visit: Visit) -> Response:
@@ -149,20 +150,17 @@ class ProposalPages:
         job = visit.job(self._jobs.get(proposal.id))
         if job is None:
             return visit.to(f"{HERE}/proposals/{proposal.id}")
-        if job.outcome == "running":
-            return self._progress(visit, proposal, job, "publishing", "Publishing the proposal")
-        if visit.partial:
-            return Response(status_code=204, headers={"HX-Refresh": "true"})
+        if waiting := self._wait(visit, proposal, job, "publishing", "Publishing the proposal"):
+            return waiting
         if job.error is not None:
             return self._shown(visit, proposal, problem_of(job.error))
         return visit.to(f"{HERE}/proposals/{proposal.id}", done=1)
 
     @staticmethod
-    def _progress(visit: Visit, proposal: Proposal, job: "Job", path: str, doing: str) -> Response:
-        template = "_progress.html" if visit.partial else "edit_progress.html"
+    def _wait(visit: Visit, proposal: Proposal, job: "Job", path: str, doing: str) -> Response | None:
         url = f"{HERE}/proposals/{proposal.id}/{path}"
         question = visit.service.answers.question(proposal.edits[0].request.prompt)
-        return visit.page(template, title=doing, job=job, url=url, doing=doing, q=question)
+        return visit.wait(job, doing, "edit_progress.html", url=url, q=question)
 
     async def attempt(self, visit: Visit) -> Response:
         """Try a proposal by a job, together with the live edits and on the recent questions."""
@@ -172,12 +170,14 @@ class ProposalPages:
             requests = [each.request for each in proposal.edits]
             origin, read, edit = visit.origin(None), visit.service.revision, visit.service.edit
 
-            async def made(tell: OnProgress) -> tuple[EditResults, bool, bool]:
-                results = await edit(requests, origin, batch=proposal.batch, dry_run=True, tell=tell, read=read)
+            async def work(on_progress: OnProgress) -> tuple[EditResults, bool, bool]:
+                results = await edit(
+                    requests, origin, batch=proposal.batch, dry_run=True, on_progress=on_progress, read=read
+                )
                 self._desk.metrics.edited(results, dry_run=True)
                 return results, proposal.batch, True
 
-            self._trials[proposal.id] = visit.service.jobs.start(made, previews=list(proposal.namespaces)).id
+            self._trials[proposal.id] = visit.service.jobs.start(work, previews=list(proposal.namespaces)).id
         return visit.to(f"{HERE}/proposals/{proposal.id}/tried")
 
     async def tried(self, visit: Visit) -> Response:
@@ -185,15 +185,13 @@ class ProposalPages:
         job = visit.job(self._trials.get(proposal.id))
         if job is None:
             return visit.to(f"{HERE}/proposals/{proposal.id}")
-        if job.outcome == "running":
-            return self._progress(visit, proposal, job, "tried", "Trying the proposal")
-        if visit.partial:
-            return Response(status_code=204, headers={"HX-Refresh": "true"})
+        if waiting := self._wait(visit, proposal, job, "tried", "Trying the proposal"):
+            return waiting
         if job.result is None:
             error = job.error or InvalidRequest("The trial was stopped: try the proposal again.")
             return self._shown(visit, proposal, problem_of(error))
         views = [each.view for each in job.result[0].results]
-        # a proposal that was revised meanwhile asks for something else than what was tried
+        # a proposal that was revised meanwhile is no longer what was tried
         same = [each.edit.request for each in views] == [each.request for each in proposal.edits]
         return self._shown(visit, proposal, trial=views if same else ())
 
@@ -229,15 +227,15 @@ def revised_here(visit: Visit, proposal: Proposal) -> bool:
     if proposal.batch:
         return False
     request = proposal.edits[0].request
-    return Draft.of_request(visit, request, None).question.prompt(visit) == request.prompt
+    return Correction.of_request(visit, request, None).question.prompt(visit) == request.prompt
 
 
 def proposal_of(visit: Visit) -> Proposal:
     """The proposal of the address. Raises UnknownProposal, and Forbidden for a namespace that the visitor may not
     reach."""
-    found = visit.service.records.ledger.approval.proposal(visit.request.path_params["id"])
-    visit.check_reach(*found.namespaces)
-    return found
+    proposal = visit.service.records.ledger.approval.proposal(visit.request.path_params["id"])
+    visit.check_reach(*proposal.namespaces)
+    return proposal
 
 
 def _tried_item(item: ProposalItem, view: EditView) -> ProposalItem:
@@ -247,14 +245,14 @@ def _tried_item(item: ProposalItem, view: EditView) -> ProposalItem:
 
 def _part(visit: Visit, proposed: ProposalItem, proposal: Proposal) -> ProposalPart:
     request, report = proposed.request, proposed.report
-    ends_s = None if request.expires_in_s is None else proposal.proposed[1] + request.expires_in_s
-    draft = Draft.of_request(visit, request, ends_s)
+    ends_s = None if request.expires_in_s is None else proposal.proposed.at_s + request.expires_in_s
+    correction = Correction.of_request(visit, request, ends_s)
     waits = proposal.state is ProposalState.PENDING
     return ProposalPart(
         proposed,
-        draft,
+        correction,
         bound_in(report),
-        rows_of(visit, draft, report, decided=True),
-        [visit.service.edit_view(each) for each in replaced_by(visit, draft, request.prompt)] if waits else [],
+        rows_of(visit, correction, report, decided=True),
+        [visit.service.edit_view(each) for each in replaced_by(visit, correction, request.prompt)] if waits else [],
         ends_s,
     )

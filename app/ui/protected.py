@@ -108,16 +108,16 @@ class ProtectedPages:
             try:
                 run = ProtectedRun(run_id, namespace, tuple(self._prompts(visit, namespace)))
                 if not run.prompts:
-                    raise InvalidRequest("No question is there to be asked: write some, one a line.")
+                    raise InvalidRequest("There are no questions to ask: write some, one per line.")
             except ErrataError as error:
                 return self._protected(visit, namespace, problem_of(error), visit.form.get("prompts"))
 
-            async def made(_tell: OnProgress) -> tuple[EditResults, bool, bool]:
+            async def work(_on_progress: OnProgress) -> tuple[EditResults, bool, bool]:
                 async for each in protected_answers(service, run.prompts, run.namespace):
                     run.answers.append(each)
                 return EditResults(results=(), revision=service.revision), True, True
 
-            run.job_id = service.jobs.start(made).id
+            run.job_id = service.jobs.start(work).id
             self._keep(run)
         return visit.to(f"{HERE}/namespaces/protected/run/{run_id}")
 
@@ -132,11 +132,9 @@ class ProtectedPages:
             raise InvalidRequest("These answers are no longer kept here: ask the protected questions again.")
         visit.check_reach(run.namespace)
         job = visit.job(run.job_id)
-        if job is not None and job.outcome == "running":
-            template = "_protected_progress.html" if visit.partial else "protected_progress.html"
-            return visit.page(template, title="Asking the protected questions", run=run)
-        if visit.partial:
-            return Response(status_code=204, headers={"HX-Refresh": "true"})
+        templates = "protected_progress.html", "_protected_progress.html"
+        if waiting := visit.wait(job, "Asking the protected questions", *templates, run=run):
+            return waiting
         typed = lined(shown(run.prompts))
         if job is not None and job.outcome != "done":
             error = job.error or InvalidRequest("It was stopped: ask the questions again.")
@@ -147,5 +145,5 @@ class ProtectedPages:
 def _check(visit: Visit, namespace: str) -> None:
     """Check that the visitor may reach the namespace. Raises InvalidRequest for a malformed name, and Forbidden."""
     if not NAMESPACE.fullmatch(namespace):
-        raise InvalidRequest("This is no name of a namespace: choose one from the list.")
+        raise InvalidRequest("This is not the name of a namespace: choose one from the list.")
     visit.check_reach(namespace)

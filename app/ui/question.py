@@ -48,10 +48,10 @@ class AskedQuestion:
 
     def prompt(self, visit: Visit, text: str | None = None) -> str:
         """The prompt of this question, or of another text asked in the same way. Raises InvalidRequest."""
-        asked = self.text if text is None else text
+        content = self.text if text is None else text
         if self.how == "text":
-            return asked
-        return visit.service.answers.render([{"role": "user", "content": asked}])
+            return content
+        return visit.service.answers.render([{"role": "user", "content": content}])
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,11 +66,11 @@ class EditChip:
 
 
 def chips_of(visit: Visit, generation: Generation) -> list[EditChip]:
-    found = [_chip(visit, hit, answered=True) for hit in generation.hits]
-    found += [_chip(visit, hit, answered=False, left=True) for hit in generation.not_given]
-    if not found and generation.nearest is not None:
-        found = [_chip(visit, generation.nearest, answered=False)]
-    return [chip for chip in found if chip is not None]
+    chips = [_chip(visit, hit, answered=True) for hit in generation.hits]
+    chips += [_chip(visit, hit, answered=False, left=True) for hit in generation.not_given]
+    if not chips and generation.nearest is not None:
+        chips = [_chip(visit, generation.nearest, answered=False)]
+    return [chip for chip in chips if chip is not None]
 
 
 def _chip(visit: Visit, hit: Hit, *, answered: bool, left: bool = False) -> EditChip | None:
@@ -110,7 +110,7 @@ async def _items(visit: Visit, question: AskedQuestion, edits: Any) -> AsyncIter
     parameters = GenerationParameters(
         max_new_tokens=most, edits=edits, namespace=question.namespace, explain=edits == "live"
     )
-    async with aclosing(visit.service.stream([prompt], parameters)) as stream:  # type: ignore[type-var]
+    async with aclosing(visit.service.stream([prompt], parameters)) as stream:
         async for _, item in stream:
             if isinstance(item, Generation):
                 visit.desk.metrics.generated(item, began)
@@ -150,3 +150,8 @@ async def streamed(visit: Visit, question: AskedQuestion) -> AsyncIterator[tuple
 
 def may_ask(visit: Visit) -> bool:
     return visit.can(Right.GENERATE)
+
+
+def how_of(visit: Visit, prompt: str, question: str) -> str:
+    """The way in which a question with this prompt is asked: `chat`, through the template, or `text`, as it is."""
+    return "text" if question == prompt or not visit.service.answers.chats else "chat"

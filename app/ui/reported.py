@@ -12,8 +12,7 @@ from app.domain.errors import UnknownReport
 from app.domain.keys import Right
 from app.service.feedback import ReportedAnswer
 from app.ui.desk import HERE, Desk
-from app.ui.drafts import how_of
-from app.ui.question import MOST_QUESTION_CHARS
+from app.ui.question import MOST_QUESTION_CHARS, how_of
 from app.ui.visit import Visit
 
 MOST_SHOWN = 100
@@ -22,7 +21,7 @@ MOST_SHOWN = 100
 
 @dataclass(frozen=True, slots=True)
 class ReportedRow:
-    """A reported answer with its question as a reader wrote it. `fits` tells whether the correction form can hold
+    """A reported answer with its question as a reader wrote it. `fits` says whether the correction form can hold
     it."""
 
     reported: ReportedAnswer

@@ -13,8 +13,8 @@ from app.domain.errors import ErrataError, InvalidRequest
 from app.domain.keys import Right
 from app.service.files import FileRow, read, write
 from app.service.views import OnProgress
+from app.ui.correction_form import MOST_TARGET_CHARS, MOST_TEXTS
 from app.ui.desk import HERE, Desk
-from app.ui.drafts import MOST_TARGET_CHARS, MOST_TEXTS
 from app.ui.forms import MOST_REASON_CHARS, seconds_until
 from app.ui.question import AskedQuestion
 from app.ui.sheets import Sheet, SheetRow, Sheets, check, publish_rows, replaced_by, try_rows
@@ -78,11 +78,11 @@ class SheetPages:
             for each in lines
         ]
 
-        def made(row: SheetRow) -> EditRequest:
+        def request_of(row: SheetRow) -> EditRequest:
             assert row.line is not None
             return _request(visit, row.line, how, namespace, reason, now_s)
 
-        await check(visit.service, rows, made, now_s)
+        await check(visit.service, rows, request_of, now_s)
         return Sheet(sheet_id, namespace, rows, kind)
 
     # -- the sheet
@@ -90,19 +90,16 @@ class SheetPages:
     def _sheet(self, visit: Visit) -> Sheet:
         """The sheet of the address. Raises InvalidRequest, and Forbidden for a namespace that the visitor may not
         reach."""
-        found = self._sheets.get(visit.request.path_params["id"])
-        visit.check_reach(found.namespace, *filter(None, [found.source]))
-        return found
+        sheet = self._sheets.get(visit.request.path_params["id"])
+        visit.check_reach(sheet.namespace, *filter(None, [sheet.source]))
+        return sheet
 
     async def show(self, visit: Visit) -> Response:
         sheet = self._sheet(visit)
         job = visit.job(sheet.publishing or sheet.trying)
-        if job is not None and job.outcome == "running":
-            doing = "Publishing the corrections" if sheet.publishing else "Trying the corrections"
-            template = "_sheet_progress.html" if visit.partial else "sheet_progress.html"
-            return visit.page(template, title=doing, doing=doing, sheet=sheet, job=job)
-        if visit.partial:
-            return Response(status_code=204, headers={"HX-Refresh": "true"})
+        doing = "Publishing the corrections" if sheet.publishing else "Trying the corrections"
+        if waiting := visit.wait(job, doing, "sheet_progress.html", "_sheet_progress.html", sheet=sheet):
+            return waiting
         problem = None
         if job is not None and job.outcome != "done":
             stopped = InvalidRequest("It was stopped. What was published by then stays; the rest can be tried again.")
@@ -137,10 +134,10 @@ class SheetPages:
         if sheet.checked and not tried and not sheet.publishing and not self._runs(visit, sheet):
             origin, read_at = visit.origin(None), service.revision
 
-            async def made(tell: OnProgress) -> Any:
-                return await try_rows(service, self._desk.metrics, sheet, origin, read_at, tell)
+            async def work(on_progress: OnProgress) -> Any:
+                return await try_rows(service, self._desk.metrics, sheet, origin, read_at, on_progress)
 
-            sheet.trying = service.jobs.start(made, previews=[sheet.namespace]).id
+            sheet.trying = service.jobs.start(work, previews=[sheet.namespace]).id
         return visit.to(f"{HERE}/many/{sheet.id}")
 
     async def publish(self, visit: Visit) -> Response:
@@ -155,10 +152,10 @@ class SheetPages:
                 origin, read_at = visit.origin(None), visit.read()
                 steps = [(row, visit.again(origin, str(row.number))) for row in chosen]
 
-                async def made(tell: OnProgress) -> Any:
-                    return await publish_rows(service, self._desk.metrics, sheet, steps, read_at, tell)
+                async def work(on_progress: OnProgress) -> Any:
+                    return await publish_rows(service, self._desk.metrics, sheet, steps, read_at, on_progress)
 
-                sheet.publishing = service.jobs.start(made).id
+                sheet.publishing = service.jobs.start(work).id
                 sheet.published[form.mark()] = sheet.publishing
         return visit.to(f"{HERE}/many/{sheet.id}")
 
@@ -183,8 +180,8 @@ class SheetPages:
 def _named(sheet: Sheet) -> set[str]:
     """The ids of the edits that the sheet's page mentions."""
     trials = [row.trial for row in sheet.rows if row.trial is not None]
-    made = {row.edit_id for row in sheet.rows} | {trial.identical for trial in trials}
-    return {each for trial in trials for each in trial.conflicts} | {each for each in made if each is not None}
+    known = {row.edit_id for row in sheet.rows} | {trial.identical for trial in trials}
+    return {each for trial in trials for each in trial.conflicts} | {each for each in known if each is not None}
 
 
 def _request(visit: Visit, line: FileRow, how: str, namespace: str, reason: str | None, now_s: float) -> EditRequest:
@@ -197,21 +194,21 @@ def _request(visit: Visit, line: FileRow, how: str, namespace: str, reason: str 
     if not target:
         raise InvalidRequest("The target is empty: write the answer that the question should have.")
     if len(target) > MOST_TARGET_CHARS:
-        raise InvalidRequest(f"The target is too long: at most {MOST_TARGET_CHARS} characters are taken.")
+        raise InvalidRequest(f"The target is too long: at most {MOST_TARGET_CHARS} characters are allowed.")
     if len(why or "") > MOST_REASON_CHARS:
         raise InvalidRequest(f"The reason is too long: at most {MOST_REASON_CHARS} characters are kept.")
     if visit.service.reason_required and not why:
         raise InvalidRequest("The reason is missing: this server wants to know why, for the audit trail.")
     ways, apart = line.list("paraphrases"), line.list("counter_examples")
     if max(len(ways), len(apart)) > MOST_TEXTS:
-        raise InvalidRequest(f"There are too many texts in a cell: at most {MOST_TEXTS} are taken.")
+        raise InvalidRequest(f"There are too many texts in a cell: at most {MOST_TEXTS} are allowed.")
     prompt = question.prompt(visit)
-    asked = tuple(each for each in (question.prompt(visit, text) for text in ways) if each != prompt)
+    paraphrases = tuple(each for each in (question.prompt(visit, text) for text in ways) if each != prompt)
     return EditRequest(
         prompt=prompt,
         target=target,
         subject=line.text("subject") or None,
-        paraphrases=asked,
+        paraphrases=paraphrases,
         counter_examples=tuple(question.prompt(visit, text) for text in apart),
         namespace=namespace,
         reason=why or None,

@@ -190,7 +190,7 @@ async def check(
 
 
 async def try_rows(
-    service: "Service", metrics: Metrics, sheet: Sheet, origin: Origin, read: int, tell: OnProgress
+    service: "Service", metrics: Metrics, sheet: Sheet, origin: Origin, read: int, on_progress: OnProgress
 ) -> Any:
     """Preview each checked row, one after the other. Nothing is committed."""
     rows = sheet.checked
@@ -198,9 +198,9 @@ async def try_rows(
     for row in rows:
         assert row.request is not None
         try:
-            made = await service.edit([row.request], origin, dry_run=True, tell=tell, read=read)
-            metrics.edited(made, dry_run=True)
-            row.trial, row.problem = RowPreview.of(made.results[0].view), None
+            results = await service.edit([row.request], origin, dry_run=True, on_progress=on_progress, read=read)
+            metrics.edited(results, dry_run=True)
+            row.trial, row.problem = RowPreview.of(results.results[0].view), None
         except PASSING:
             raise
         except ErrataError as error:
@@ -216,27 +216,29 @@ async def publish_rows(
     sheet: Sheet,
     origins: Sequence[tuple[SheetRow, Origin]],
     read: int,
-    tell: OnProgress,
+    on_progress: OnProgress,
 ) -> Any:
     """Publish each of these rows on its own. A row that is refused remains among the rest."""
     sheet.done, sheet.of = 0, len(origins)
-    found = []
+    results = []
     for row, origin in origins:
         try:
-            made = await service.edit([row.request_at(service.records.now_s)], origin, tell=tell, read=read)
-            metrics.edited(made, dry_run=False)
-            if made.proposal is not None:
-                row.proposal_id = made.proposal.id
+            outcome = await service.edit(
+                [row.request_at(service.records.now_s)], origin, on_progress=on_progress, read=read
+            )
+            metrics.edited(outcome, dry_run=False)
+            if outcome.proposal is not None:
+                row.proposal_id = outcome.proposal.id
             else:
-                row.edit_id = made.results[0].view.edit.id
-                found.append(made.results[0])
+                row.edit_id = outcome.results[0].view.edit.id
+                results.append(outcome.results[0])
         except PASSING:
             raise
         except ErrataError as error:
             metrics.edit_failed(error, 1)
             row.problem = error.message
         sheet.done += 1
-    return EditResults(results=tuple(found), revision=service.revision), True, False
+    return EditResults(results=tuple(results), revision=service.revision), True, False
 
 
 def replaced_by(service: "Service", row: SheetRow) -> list[str]:

@@ -44,7 +44,9 @@ async def sign_in(visit: Visit) -> Response:
     try:
         if len(name) > MAX_NAME_CHARS or not name.isprintable():
             raise InvalidRequest(f"Your name must be one line of at most {MAX_NAME_CHARS} characters.")
-        key = desk.door.key(visit.form.get("key")) if desk.door.asks_for_keys else None
+        if not name and not desk.door.requires_keys:
+            raise InvalidRequest("Your name is empty: write the name that your changes are to have in the audit.")
+        key = desk.door.key(visit.form.get("key")) if desk.door.requires_keys else None
     except ErrataError as error:
         desk.door.count(f"refused {visit.request.client.host if visit.request.client else ''}")
         return _form(visit, target, error.message, name)

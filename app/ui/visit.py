@@ -55,7 +55,9 @@ class Visit:
 
     @property
     def signed_in(self) -> bool:
-        return self.key is not None or not self.desk.door.asks_for_keys
+        """True if the visitor may be here now, whatever has become of their key since they came."""
+        door = self.desk.door
+        return not door.requires_keys if self.key is None else door.known(self.key.id) is not None
 
     def can(self, right: str) -> bool:
         if not self.signed_in:
@@ -86,7 +88,7 @@ class Visit:
 
     # -- changes
 
-    def origin(self, reason: str | None, *asked: object) -> Origin:
+    def origin(self, reason: str | None, *arguments: object) -> Origin:
         """The origin of a change by the visitor. A form that is sent again is carried out once."""
         origin = Origin(
             actor=self.actor,
@@ -96,7 +98,7 @@ class Visit:
             client=None if self.request.client is None else self.request.client.host,
             idempotency_key=f"ui-{self.token_mark}-{self.form.mark()}",
         )
-        return because(origin, reason, *asked)
+        return because(origin, reason, *arguments)
 
     def again(self, origin: Origin, step: str) -> Origin:
         """The origin of a further step within the same form."""
@@ -137,6 +139,15 @@ class Visit:
             **values,
         )
         return HTMLResponse(text, status_code=status, headers=dict(headers or {}))
+
+    def wait(
+        self, job: "Job | None", doing: str, page: str, part: str = "_progress.html", **values: Any
+    ) -> Response | None:
+        """The page that waits for a running job, or the part of it that htmx asks for. Once the job has ended, None,
+        but where a part is asked for, the answer on which htmx loads the whole page."""
+        if job is not None and job.outcome == "running":
+            return self.page(part if self.partial else page, title=doing, doing=doing, job=job, **values)
+        return Response(status_code=204, headers={"HX-Refresh": "true"}) if self.partial else None
 
     def to(self, path: str, **query: object) -> Response:
         """Redirect to another page, so that reloading repeats nothing."""

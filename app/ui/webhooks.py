@@ -28,7 +28,7 @@ async def listing(visit: Visit) -> Response:
     return _listing(visit)
 
 
-def _listing(visit: Visit, problem: Any = None, made: tuple[str, str] | None = None) -> Response:
+def _listing(visit: Visit, problem: Any = None, new_webhook: tuple[str, str] | None = None) -> Response:
     form = visit.form
     return visit.page(
         "webhooks.html",
@@ -40,7 +40,7 @@ def _listing(visit: Visit, problem: Any = None, made: tuple[str, str] | None = N
         typed={name: form.get(name) if problem is not None else "" for name in ("url", "namespaces", "reason")},
         namespaces=visit.desk.known_namespaces(visit),
         problem=problem,
-        made=made,
+        made=new_webhook,
     )
 
 
@@ -56,17 +56,17 @@ async def create(visit: Visit) -> Response:
         hook, secret = await visit.service.webhooks.create(url, kinds, spaces, origin)
     except ErrataError as error:
         return _listing(visit, problem_of(error))
-    return _listing(visit, made=(hook.url, secret))
+    return _listing(visit, new_webhook=(hook.url, secret))
 
 
 async def show(visit: Visit) -> Response:
     hook = visit.service.records.ledger.check_webhook(visit.request.path_params["id"])
-    told_to, deliveries = await visit.service.webhooks.deliveries(hook.id)
+    notified_to, deliveries = await visit.service.webhooks.deliveries(hook.id)
     return visit.page(
         "webhook.html",
         title="Webhook",
         hook=hook,
-        told_to=told_to,
+        notified_to=notified_to,
         deliveries=deliveries,
         tested=next((each for each in deliveries if each.id == visit.query.get("tested")), None),
     )
@@ -74,8 +74,8 @@ async def show(visit: Visit) -> Response:
 
 async def test(visit: Visit) -> Response:
     hook_id = visit.form.get("id")
-    found = await visit.service.webhooks.test(hook_id, visit.origin(None).actor)
-    return visit.to(f"{HERE}/webhooks/{hook_id}", tested=found.id)
+    delivery = await visit.service.webhooks.test(hook_id, visit.origin(None).actor)
+    return visit.to(f"{HERE}/webhooks/{hook_id}", tested=delivery.id)
 
 
 async def remove(visit: Visit) -> Response:

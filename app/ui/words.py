@@ -154,17 +154,6 @@ def day_s(text: str) -> float:
     return datetime.fromisoformat(text).replace(tzinfo=UTC).timestamp()
 
 
-def ago(at_s: float, now_s: float) -> str:
-    """The time since, or until, a moment, in words."""
-    gone_s = abs(now_s - at_s)
-    for unit_s, name in ((86400.0, "day"), (3600.0, "hour"), (60.0, "minute"), (1.0, "second")):
-        if gone_s >= unit_s:
-            count = int(gone_s // unit_s)
-            text = f"{count} {name}{'' if count == 1 else 's'}"
-            return f"{text} ago" if now_s >= at_s else f"in {text}"
-    return "now"
-
-
 def _utc(at_s: float) -> datetime:
     return datetime.fromtimestamp(min(max(at_s, 0.0), 253_402_300_799.0), UTC)
 

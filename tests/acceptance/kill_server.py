@@ -25,7 +25,7 @@ FIRST_ANSWER_S = 30.0
 
 
 class Round:
-    """What clients were told in one life of the server."""
+    """The acknowledgements that clients received in one life of the server."""
 
     def __init__(self) -> None:
         self.committed: dict[str, str] = {}

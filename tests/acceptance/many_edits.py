@@ -45,7 +45,7 @@ class Case:
 
 @dataclass(frozen=True)
 class How:
-    """What is judged, and on what."""
+    """The questions that are judged, and the edits that they are judged on."""
 
     editor: str = "auto"
     preset: str = "serving"
@@ -147,7 +147,7 @@ async def commit(service: Service, cases: Sequence[Case], how: How) -> list[Any]
 
 
 async def overhead(service: Service, prompts: Sequence[str], count: int) -> float:
-    """How much longer `count` tokens take with the edits than without, in one run, by turns: a ratio."""
+    """The ratio of the times that `count` tokens take with the edits and without, by turns in one run."""
     took: dict[str, list[float]] = {"off": [], "live": []}
     for _ in range(7):
         for edits, seconds in took.items():
@@ -237,7 +237,7 @@ async def judge(count: int, seed: int, how: How = How()) -> dict[str, Any]:
     for edit in gone:
         await service.roll_back([edit.id], ORIGIN)
     prompts = [case.prompt for case in cases]
-    while service.refits_due():
+    while service.refitter.due():
         await asyncio.sleep(0.1)
     told = await ask(service, prompts)
     lost = {edit.id for edit in gone}
@@ -262,11 +262,10 @@ async def judge(count: int, seed: int, how: How = How()) -> dict[str, Any]:
         if edit.id not in lost and not lost & set(edit.supersedes):
             now = ledger.entry(edit.id).fits(ledger.revision)[-1]
             now = replace(now, id=edit.id)
+            event = EditCommitted(revision=other.revision + 1, at_s=edit.created_at_s, origin=ORIGIN, edit=now)
             async with other.records.writing:
-                await other.records.append(
-                    EditCommitted(revision=other.revision + 1, at_s=edit.created_at_s, origin=ORIGIN, edit=now)
-                )
-                await other.loader.load(now)
+                await other.records.append(event)
+                await other.loader.take_in([event], other.records.ledger)
     reference = bits(await ask(other, prompts))
     await other.stop()
     figures["tokens_equal_after_rollback"] = sum(

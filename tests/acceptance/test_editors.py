@@ -1,4 +1,4 @@
-"""What people correct, with each editor, on the model that ships: judged by the whole answer, freely generated."""
+"""Corrections that people make, with each editor, on the model that ships, judged by the whole generated answer."""
 
 import asyncio
 from typing import Any

@@ -24,7 +24,7 @@ async def edit(service: Service, prompt: str, target: str) -> str:
 @pytest.mark.parametrize("frame", ["{}", "Please tell me. {}", "Q: {}\nA:", "Question: {} Answer:"])
 @pytest.mark.parametrize("editor", ["grace", "lora_mixture", "hook_layer"])
 def test_a_question_is_answered_and_no_other_whatever_frame_it_stands_in(editor: str, frame: str) -> None:
-    """At the end of a bare question this model's state says nearly nothing of what was asked."""
+    """This model's state at the end of a bare question says next to nothing about its content."""
 
     async def story() -> None:
         service = demo_service()

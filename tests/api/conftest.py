@@ -22,5 +22,5 @@ def ask(service: FakeService) -> Caller:
 @pytest.fixture
 def live(service: FakeService) -> Iterator[httpx.Client]:
     """Over a real socket: what streams and disconnects need."""
-    with live_server(service) as url, httpx.Client(base_url=url, timeout=10) as client:
+    with live_server(service) as url, httpx.Client(base_url=url, timeout=60) as client:
         yield client

@@ -1,4 +1,4 @@
-"""How the service without a model ranks tokens, makes batches and stands."""
+"""The fake service's ranked tokens, batches and status."""
 
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Any

@@ -1,4 +1,4 @@
-"""What the service without a model says of questions, and what its previews report."""
+"""The fake service's answers to questions, and the reports of its previews."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -54,5 +54,5 @@ def told_of(edit: Edit) -> dict[str, Any]:
 
 
 def _joined(content: Any) -> str:
-    """As under a chat template that knows no parts."""
+    """A chat template that knows no parts behaves like this."""
     return content if isinstance(content, str) else "\n".join(part["text"] for part in content)

@@ -1,4 +1,4 @@
-"""How the service without a model changes what is there already: the real ledger, with nothing fitted."""
+"""The fake service's changes of existing edits, in the real ledger; nothing is fitted."""
 
 from collections.abc import Sequence
 from typing import Any

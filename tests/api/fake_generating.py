@@ -15,7 +15,7 @@ from tests.api.fake_answering import ranked
 NEAREST = Hit("ed_near", "grace", {"depth": Signal(1.5, 1.0)})
 NOW_S = 1_700_000_000.0
 UNCERTAIN = "perhaps"
-"""What a prompt begins with whose scope is uncertain."""
+"""A prompt whose scope is uncertain begins with this."""
 
 
 class FakeLikeness:
@@ -45,7 +45,7 @@ class FakeGenerating:
         self.asked: list[GenerationParameters] = []
         self.canned: dict[str, str] = {}
         self.says: str | None = None
-        """What is said in the scope of an edit in place of its target."""
+        """The answer that is given in an edit's scope in place of its target."""
 
     @property
     def revision(self) -> int:

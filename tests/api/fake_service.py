@@ -28,6 +28,7 @@ from app.domain.events import (
     Refit,
 )
 from app.domain.generation import Hit
+from app.domain.progress import OnStep, quietly
 from app.editors.base import FitProgress
 from app.service.jobs import Jobs
 from app.service.policies import Policies
@@ -38,14 +39,13 @@ from app.service.snapshots import Snapshots
 from app.service.supersession import check_read, others_of_the_prompt, superseded_by, theirs
 from app.service.views import (
     EditFilter,
+    EditOptions,
     EditResult,
     EditResults,
     EditView,
     OnProgress,
-    OnStep,
     Page,
     Status,
-    quietly,
     silent,
 )
 from tests.api.fake_answering import each_for_itself, standing
@@ -84,7 +84,7 @@ class FakeService(FakeGenerating, FakeChanges):
         run = self.make, lambda: self.now_s, nullcontext, self._check_reason
         self.proposals = Proposals(self.records, *run)
 
-    async def start(self, tell: OnStep = quietly) -> None:
+    async def start(self, on_step: OnStep = quietly) -> None:
         self.at_start()
         self.started += 1
 
@@ -107,28 +107,19 @@ class FakeService(FakeGenerating, FakeChanges):
         atomic: bool = True,
         batch: bool = False,
         dry_run: bool = False,
-        tell: OnProgress = silent,
+        on_progress: OnProgress = silent,
         read: int | None = None,
     ) -> EditResults:
-        how: dict[str, Any] = {"atomic": atomic, "batch": batch, "tell": tell, "read": read}
+        options = EditOptions(atomic=atomic, batch=batch, dry_run=dry_run, on_progress=on_progress, read=read)
         if not dry_run and self.policies.proposes([each.namespace for each in requests], origin):
-            return await self.proposals.propose(requests, origin, **how)
-        return await self.make(requests, origin, dry_run=dry_run, **how)
+            return await self.proposals.propose(requests, origin, options)
+        return await self.make(requests, origin, options)
 
-    async def make(
-        self,
-        requests: Sequence[EditRequest],
-        origin: Origin,
-        *,
-        atomic: bool,
-        batch: bool,
-        dry_run: bool,
-        tell: OnProgress,
-        read: int | None,
-    ) -> EditResults:
-        if batch and not atomic:
+    async def make(self, requests: Sequence[EditRequest], origin: Origin, options: EditOptions) -> EditResults:
+        dry_run, read = options.dry_run, options.read
+        if options.batch and not options.atomic:
             return await each_for_itself(self.edit, requests, origin, dry_run=dry_run, read=read)
-        tell("fit", FitProgress(step=3, steps=200, loss=0.25))
+        options.on_progress("fit", FitProgress(step=3, steps=200, loss=0.25))
         await asyncio.sleep(self.slow_s)
         self._fail()
         self.origins.append(origin)
@@ -157,7 +148,7 @@ class FakeService(FakeGenerating, FakeChanges):
             previews = [EditView.preview(replace(edit, report=told_of(edit)), origin) for edit in edits]
             results = tuple(EditResult(view=view, seconds=SECONDS, created=False) for view in previews)
             return EditResults(results=results, revision=self.revision)
-        if batch:
+        if options.batch:
             for edit in edits:
                 await self._append(EditStaged, replace(origin, idempotency_key=None), batch_id="ba_1", edit=edit)
             await self._append(BatchCommitted, origin, batch_id="ba_1", edit_ids=tuple(edit.id for edit in edits))
@@ -201,9 +192,9 @@ class FakeService(FakeGenerating, FakeChanges):
         return [self.records.view(each) for each in same if each != edit_id and request.subject]
 
     async def retune(
-        self, edit_id: str, change: Retune, origin: Origin, read: int | None = None, tell: OnProgress = silent
+        self, edit_id: str, change: Retune, origin: Origin, read: int | None = None, on_progress: OnProgress = silent
     ) -> EditView:
-        tell("verify", FitProgress(step=1, steps=4, loss=math.nan))
+        on_progress("verify", FitProgress(step=1, steps=4, loss=math.nan))
         await asyncio.sleep(self.slow_s)
         self._fail()
         self.policies.check_alone_on(edit_id)

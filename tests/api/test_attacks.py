@@ -90,7 +90,7 @@ def test_a_path_cannot_forge_a_log_line(ask: Caller, caplog: pytest.LogCaptureFi
 
 
 def test_log_lines_for_programs_hold_what_a_client_sent_as_one_json_text(monkeypatch: pytest.MonkeyPatch) -> None:
-    from app.cli.logs import configure
+    from app.cli.log_format import configure
 
     output = io.StringIO()
     monkeypatch.setattr("sys.stderr", output)
@@ -111,8 +111,8 @@ def test_log_lines_for_programs_hold_what_a_client_sent_as_one_json_text(monkeyp
 
 
 def conversation(live: httpx.Client, *parts: bytes, pause_s: float) -> bytes:
-    """Read the answer until the server closes the connection. Raises TimeoutError if it does not within 10 s."""
-    with socket.create_connection(("127.0.0.1", live.base_url.port or 0), timeout=10) as sock:
+    """Read the answer until the server closes the connection. Raises TimeoutError if it does not within a minute."""
+    with socket.create_connection(("127.0.0.1", live.base_url.port or 0), timeout=60) as sock:
         for part in parts:
             try:
                 sock.sendall(part)

@@ -61,7 +61,7 @@ def nulls(body: type[RequestDefaults]) -> dict[str, None]:
 
 
 def test_null_stands_for_the_default_in_every_field(ask: Caller, service: FakeService) -> None:
-    """As the clients' own types allow it: none of these may change what is asked."""
+    """The clients' own types allow these values, and none of them may change the question."""
     for path, body, kind in (
         ("/v1/completions", {"prompt": "x"}, CompletionBody),
         ("/v1/chat/completions", {"messages": CHAT["messages"]}, ChatBody),

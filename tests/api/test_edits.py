@@ -1,4 +1,4 @@
-"""Making, listing and taking back edits over HTTP."""
+"""Edits over HTTP are made, listed and rolled back."""
 
 from typing import Any
 
@@ -304,7 +304,7 @@ def test_a_key_comes_with_a_hash_of_what_was_asked(ask: Caller, service: FakeSer
     assert service.origins[-1].digest is None
 
 
-def test_the_kill_switch(ask: Caller) -> None:
+def test_the_edit_switch(ask: Caller) -> None:
     ask.post("/edit", ONE)
 
     def text() -> str:

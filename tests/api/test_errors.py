@@ -35,6 +35,7 @@ EXPECTED = {
     "RevisionAhead": 503,
     "QueueFull": 429,
     "RequestCancelled": 503,
+    "EngineAway": 503,
     "DeadlineExceeded": 504,
     "LostRace": 503,
     "StoreUnavailable": 503,

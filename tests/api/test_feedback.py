@@ -1,4 +1,4 @@
-"""Reported answers over HTTP: who may report what, what is kept of it and for how long, and how it is deleted."""
+"""Answers are reported over HTTP: the roles that may report them, the time that they are kept, and their deletion."""
 
 from typing import Any
 

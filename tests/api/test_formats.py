@@ -47,7 +47,7 @@ class Capital(BaseModel):
 
 
 def test_a_clients_own_type_is_what_it_gets(client: OpenAI, service: FakeService) -> None:
-    """As `parse` of OpenAI's client sends it: with `strict`, and without further properties."""
+    """`parse` of OpenAI's client sends it with `strict`, and without further properties."""
     service.canned[RENDERED] = '{"capital":"Ankara"}'
     answer = client.chat.completions.parse(model="fake", messages=ASKED, response_format=Capital)
     assert answer.choices[0].message.parsed == Capital(capital="Ankara")
@@ -67,7 +67,7 @@ def test_a_clients_own_type_is_what_it_gets(client: OpenAI, service: FakeService
         (
             {"type": "json_schema", "json_schema": {"schema": {"enum": ["x" * 70_000]}}},
             "response_format.json_schema.schema",
-            "at most 64000 are taken",
+            "at most 64000 are allowed",
         ),
     ],
 )

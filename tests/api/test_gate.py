@@ -199,7 +199,7 @@ def test_what_the_table_does_not_know_is_for_admins() -> None:
 
 
 def test_a_log_that_lost_its_keys_does_not_open_the_door(service: FakeService, ask: Caller) -> None:
-    """As after FLUSHALL, or a backup from before the first key."""
+    """The log is empty after FLUSHALL, or older than the first key after a backup was restored."""
     key = made(service, Role.ADMIN)
     assert ask("GET", "/edits", headers=bearer(key)).status_code == 200
     service.records.ledger = Ledger()

@@ -227,7 +227,7 @@ def test_an_infinite_logprob_is_still_json(ask: Caller, service: FakeService, mo
 
 
 def test_a_client_that_leaves_ends_its_generation(ask: Caller, service: FakeService) -> None:
-    service.slow_s = 30
+    service.slow_s = 600
     sent: list[dict[str, Any]] = []
 
     async def leave() -> None:
@@ -236,7 +236,8 @@ def test_a_client_that_leaves_ends_its_generation(ask: Caller, service: FakeServ
         async def receive() -> dict[str, Any]:
             if body:
                 return body.pop()
-            await asyncio.sleep(0.05)
+            while not service.asked:
+                await asyncio.sleep(0.001)
             return {"type": "http.disconnect"}
 
         async def send(message: Any) -> None:
@@ -250,7 +251,7 @@ def test_a_client_that_leaves_ends_its_generation(ask: Caller, service: FakeServ
         }  # fmt: skip
         await ask.app(scope, receive, send)
 
-    asyncio.run(asyncio.wait_for(leave(), 5))
+    asyncio.run(asyncio.wait_for(leave(), 60))
     assert service.cancelled == 1
     assert sent[0]["status"] == 499
     assert 'errata_request_errors_total{status="499"} 1.0' in ask.get("/metrics").text

@@ -1,4 +1,4 @@
-"""Who did what: the key and the name that was claimed, an edit's history, what events did to other edits."""
+"""Histories name the key, the claimed name, an edit's events, and the effects of events on other edits."""
 
 import json
 from typing import Any
@@ -42,14 +42,14 @@ def test_a_claimed_name_never_stands_alone_where_there_is_a_key(ask: Caller, ser
 
 
 def test_in_entries_from_before_the_claimed_name_is_told_with_its_key(ask: Caller, service: FakeService) -> None:
-    """As Errata wrote them until then: the claimed name alone, and the key's id."""
+    """Errata wrote them like this until then: the claimed name alone, and the key's id."""
     key = made(service, Role.ADMIN, "ci")
     ask.post("/edit", ONE, headers=bearer(key))
     entry = service.records.ledger.entries["ed_0000"]
-    revision, kind, at_s, origin = entry.history[0]
-    object.__setattr__(origin, "actor", "the-ceo")
+    touch = entry.history[0]
+    object.__setattr__(touch.origin, "actor", "the-ceo")
     assert ask.get("/edits/ed_0000", headers=bearer(key)).json()["actor"] == "ci (as the-ceo)"
-    assert (revision, kind, at_s) == (2, "edit_committed", entry.history[0][2])
+    assert (touch.revision, touch.kind) == (2, "edit_committed")
 
 
 def test_events_of_keys_carry_name_and_role(ask: Caller, service: FakeService) -> None:
@@ -81,7 +81,7 @@ def test_an_edits_history_shows_what_others_did_to_it_as_their_doing(ask: Caller
 
 
 def test_what_stays_superseded_is_not_told_to_come_back(ask: Caller) -> None:
-    """Of three corrections the third covers the first, too: taking the second back changes nothing for it."""
+    """The third correction supersedes the first, too, so a rollback of the second changes nothing for it."""
     first, second, _ = (ask.post("/edit", {**ONE, "target": each}, **by("ann")).json()["id"] for each in "abc")
     ask.post(f"/edits/{second}/rollback", **by("ann"))
     assert [item["kind"] for item in ask.get(f"/edits/{first}").json()["history"]] == [

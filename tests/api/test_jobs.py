@@ -1,6 +1,8 @@
 """Edits that a client does not wait for: 202 and a job to look at, listen to and cancel."""
 
+import asyncio
 import json
+import threading
 from typing import Any
 
 import httpx
@@ -56,19 +58,32 @@ def test_a_wrong_body_is_refused_before_there_is_a_job(live: httpx.Client) -> No
     assert live.post("/edit", json={"prompt": "x"}, headers=ASYNC).status_code == 422
 
 
-def test_a_job_is_listened_to_until_it_ends(live: httpx.Client, service: FakeService) -> None:
-    service.slow_s = 0.5
+def test_a_job_is_listened_to_until_it_ends(
+    live: httpx.Client, service: FakeService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make, listened = service.make, threading.Event()
+
+    async def held(*asked: Any) -> Any:
+        results = await make(*asked)
+        assert await asyncio.to_thread(listened.wait, 60)
+        return results
+
+    monkeypatch.setattr(service, "make", held)
     job = begun(live)
-    events = live.get(f"/jobs/{job['id']}/events")
-    assert events.headers["content-type"].startswith("text/event-stream")
-    told = [json.loads(line.removeprefix("data: ")) for line in events.text.splitlines() if line.startswith("data: ")]
+    told = []
+    with live.stream("GET", f"/jobs/{job['id']}/events") as events:
+        assert events.headers["content-type"].startswith("text/event-stream")
+        for line in events.iter_lines():
+            if line.startswith("data: "):
+                told.append(json.loads(line.removeprefix("data: ")))
+                listened.set()
     assert [each["outcome"] for each in told][-2:] == ["running", "done"]
     assert [each["phase"] for each in told][-1] == "fit"
     assert told[-1]["result"]["target"] == "Ada Quill"
 
 
 def test_a_job_is_cancelled(live: httpx.Client, service: FakeService) -> None:
-    service.slow_s = 30
+    service.slow_s = 600
     job = begun(live)
     until(lambda: live.get(f"/jobs/{job['id']}").json()["phase"] == "fit", "it has begun")
     assert live.delete(f"/jobs/{job['id']}").json()["outcome"] == "cancelled"

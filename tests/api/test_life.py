@@ -15,8 +15,8 @@ def test_started_is_told_when_the_service_stands() -> None:
     class Watched(FakeService):
         standing = False
 
-        async def start(self, tell: Callable[[str, int, int], None]) -> None:
-            tell("reading the log", 0, 0)
+        async def start(self, on_step: Callable[[str, int, int], None]) -> None:
+            on_step("reading the log", 0, 0)
             self.standing = True
 
         async def stop(self) -> None:

@@ -50,7 +50,7 @@ HELD = [
     token(5, " ST", 6, shown=" "),
     token(6, "OP", 9, shown=""),
 ]
-"""As a detokenizer shows them under the stop text `STOP`."""
+"""A detokenizer shows them like this under the stop text `STOP`."""
 
 
 def streamed(shape: Completions | Chats, tokens: Sequence[Token], end: Generation) -> list[Any]:

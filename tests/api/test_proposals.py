@@ -115,6 +115,13 @@ def test_only_as_it_was_read(by: dict[str, As]) -> None:
     assert by["ed"]("POST", f"/proposals/{proposal}/return", {"reason": "x"}, **{"If-Match": tag}).status_code == 412
 
 
+def test_sent_back_again_under_a_key_it_is_answered_as_before(by: dict[str, As]) -> None:
+    proposal = proposed(by["pat"])
+    headers = {"If-Match": by["ed"]("GET", f"/proposals/{proposal}").headers["etag"], "Idempotency-Key": "back"}
+    first, again = (by["ed"]("POST", f"/proposals/{proposal}/return", {"reason": "x"}, **headers) for _ in range(2))
+    assert (first.status_code, again.status_code, again.json()) == (200, 200, first.json())
+
+
 def test_its_maker_withdraws_it_and_nobody_else(by: dict[str, As]) -> None:
     proposal = proposed(by["pat"])
     assert by["quin"]("POST", f"/proposals/{proposal}/withdraw").status_code == 403

@@ -14,18 +14,19 @@ from app.domain.edit import EditRequest
 from app.domain.errors import (
     IdempotencyMismatch,
     InvalidRequest,
+    PreconditionFailed,
     QueueFull,
     RequestCancelled,
     ScopeConflict,
     StateConflict,
     StoreUnavailable,
 )
-from app.domain.events import Origin
+from app.domain.events import Origin, ProposalRevised
 from app.service import proposals
 from app.service.idempotency import digest_of
 from app.service.proposals import Proposals
 from app.service.records import Records
-from app.service.views import EditResults
+from app.service.views import EditOptions, EditResults
 from tests.api.fake_service import FakeService
 from tests.domain.samples import committed
 
@@ -38,11 +39,11 @@ ONCE = replace(PAT, idempotency_key="once")
 class Overtaken(FakeService):
     """Somebody else publishes an edit of the same question once a preview has looked at what stands."""
 
-    async def make(self, requests: Sequence[EditRequest], origin: Origin, *, dry_run: bool, **how: Any) -> EditResults:
-        found = await super().make(requests, origin, dry_run=dry_run, **how)
-        if dry_run:
+    async def make(self, requests: Sequence[EditRequest], origin: Origin, options: EditOptions) -> EditResults:
+        found = await super().make(requests, origin, options)
+        if options.dry_run:
             other = [replace(requests[0], target="Grace")]
-            await super().make(other, ED, dry_run=False, **how)
+            await super().make(other, ED, replace(options, dry_run=False))
         return found
 
 
@@ -228,5 +229,30 @@ def test_proposals_that_come_at_once_are_bounded_too(monkeypatch: pytest.MonkeyP
         found = await asyncio.gather(*both, return_exceptions=True)
         assert [type(each) for each in found] == [str, QueueFull]
         assert len(service.records.ledger.approval.pending()) == 1
+
+    asyncio.run(story())
+
+
+def test_what_is_revised_just_then_is_not_sent_back_unread() -> None:
+    async def story() -> None:
+        service = FakeService()
+        proposal_id, records = await proposed(service), service.records
+        before = records.ledger.approval.proposal(proposal_id)
+        async with records.writing:
+            sending = asyncio.create_task(service.proposals.send_back(proposal_id, ED, records.revision))
+            await asyncio.sleep(0)
+            revised = ProposalRevised(
+                revision=records.revision + 1,
+                at_s=0.0,
+                origin=PAT,
+                proposal_id=proposal_id,
+                edits=before.edits,
+                batch=False,
+                expires_at_s=before.expires_at_s,
+            )
+            await records.append(revised)
+        with pytest.raises(PreconditionFailed):
+            await sending
+        assert records.ledger.approval.proposal(proposal_id).state is ProposalState.PENDING
 
     asyncio.run(story())

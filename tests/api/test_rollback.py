@@ -1,4 +1,4 @@
-"""Going back to a revision: in one namespace, looked at first, and not over what came since it was looked at."""
+"""A rollback to a revision acts in one namespace, can be previewed, and undoes nothing that came after its preview."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Without a key: whom the server serves, and that no web page edits the model. Behind a proxy: whose address it is."""
+"""A server without keys serves its own machine, and no web page edits the model; a proxy passes its address on."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Whose edits may be replaced: one's own; somebody else's only by who names them, or has read them as they stand."""
+"""Anybody may replace their own edits, and another person's only by naming them or after reading them as they are."""
 
 from typing import Any
 

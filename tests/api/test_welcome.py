@@ -49,7 +49,7 @@ def test_head_is_get_without_a_body(live: httpx.Client, path: str) -> None:
 
 
 def test_head_of_a_stream_ends(live: httpx.Client, service: FakeService) -> None:
-    service.slow_s = 30
+    service.slow_s = 600
     job = live.post("/edit", json={"prompt": "p", "target": "t"}, headers={"Prefer": "respond-async"}).json()
     assert live.head(f"/jobs/{job['id']}/events").status_code == 200
     live.delete(f"/jobs/{job['id']}")

@@ -1,4 +1,4 @@
-"""How a run fits its time, on a clock that only moves when a fake contestant works."""
+"""A run fits its time, on a clock that only moves when a fake contestant works."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -10,6 +10,7 @@ import pytest
 from app.bench.budget import SCALES, Speed, TimeBudget, WorkloadFit, fitted, shrunk
 from app.bench.comparison import Bench, RoundResults, size
 from app.bench.sections import SECTIONS, UNDER_WAY, WEIGHTS, run_sections
+from app.bench.server_setup import HITS, affordable_counts
 from app.bench.workload import PromptSpec
 
 
@@ -26,13 +27,13 @@ def linear(scale: float) -> float:
 
 
 def test_a_workload_is_cut_down_to_what_still_runs_side_by_side() -> None:
-    asked = [PromptSpec("x", (1, 2), 64) for _ in range(48)]
-    assert shrunk(asked, 1.0, 16) == asked
-    half = shrunk(asked, 0.5, 16)
+    specs = [PromptSpec("x", (1, 2), 64) for _ in range(48)]
+    assert shrunk(specs, 1.0, 16) == specs
+    half = shrunk(specs, 0.5, 16)
     assert (len(half), half[0].tokens) == (24, 32)
-    least = shrunk(asked, 0.0625, 16)
+    least = shrunk(specs, 0.0625, 16)
     assert (len(least), least[0].tokens) == (24, 8)
-    assert len(shrunk(asked, 0.0625)) == 48, "all of them are to run at once"
+    assert len(shrunk(specs, 0.0625)) == 48, "all of them are to run at once"
     assert shrunk([PromptSpec("x", (1,), 1)], 0.0625, 1) == [PromptSpec("x", (1,), 1)], "an answer is not made longer"
 
 
@@ -56,6 +57,14 @@ def test_time_is_saved_on_answers_first_then_on_rounds() -> None:
     assert fitted(1.0, linear, 3, 0.9) == WorkloadFit(SCALES[-1], 0), "not even the smallest fits again"
 
 
+def test_no_more_edits_are_loaded_than_there_is_time_for() -> None:
+    assert affordable_counts([100, 10_000], 0.004, float("inf")) == [100, 10_000]
+    assert affordable_counts([100, 10_000], 0.004, 60.0) == [100, 10_000]
+    assert affordable_counts([100, 10_000], 0.02, 36.0) == [100, 1_700]
+    assert affordable_counts([100, 10_000], 1.0, 36.0) == [36, HITS]
+    assert affordable_counts([100, 10_000], 1.0, 0.0) == [HITS], "a namespace holds no fewer"
+
+
 def test_what_a_section_leaves_goes_to_the_next() -> None:
     clock = FakeClock()
     pace = TimeBudget(100.0, clock)
@@ -68,7 +77,7 @@ def test_what_a_section_leaves_goes_to_the_next() -> None:
     assert pace.over
     assert pace.part() == 0.0
     free = TimeBudget()
-    assert (free.begin("a", {"a": 1}), free.part(), free.over) == (None, None, False)
+    assert (free.begin("a", {"a": 1}), free.part(), free.over, free.left) == (None, None, False, float("inf"))
 
 
 def test_a_load_that_takes_all_the_time_leaves_some_to_measure_in() -> None:
@@ -77,9 +86,9 @@ def test_a_load_that_takes_all_the_time_leaves_some_to_measure_in() -> None:
     clock.now += 30
     pace.loaded()
     assert pace.begin("a", {"a": 1}) == pytest.approx(70.0)
-    clock.now += 60
+    clock.now += 70
     pace.loaded()
-    assert pace.begin("a", {"a": 1}) == pytest.approx(25.0)
+    assert pace.begin("a", {"a": 1}) == pytest.approx(5.0), "whatever loading took"
 
 
 def bench(pace: TimeBudget, told: list[str], rounds: int = 3) -> Bench:
@@ -120,7 +129,7 @@ def test_turns_fit_their_time() -> None:
     told = size(turns, [PromptSpec("x", (1,), 64)] * 4, 1)
     assert told == {"size": {"requests": [2, 4], "tokens": [64, 256], "rounds": [3, 3], "warmed_up": True}}
     turns, scales, kept, took = take_turns(3.0)
-    assert (turns.warmed, turns.rounds, turns.found) == (False, 1, {"a": [SCALES[-1]], "b": [SCALES[-1]]})
+    assert (turns.warmed, turns.rounds, turns.runs) == (False, 1, {"a": [SCALES[-1]], "b": [SCALES[-1]]})
     assert len(kept) == 1, "the first runs are better than none"
 
 
@@ -188,6 +197,35 @@ def test_no_section_begins_after_the_end() -> None:
 def test_a_run_that_is_stopped_keeps_what_it_has() -> None:
     found = run({"endless": endless, "quick": quick}, TimeBudget(), cancel=True)
     assert found[1:] == [("endless", {"y": 1}, "it was stopped")]
+
+
+@pytest.mark.parametrize("seconds", [2.0, 60.0, 600.0])
+def test_a_run_of_several_sections_takes_its_time_and_a_tenth_at_most(seconds: float) -> None:
+    """A round of each section takes 30 seconds whole, and 1.9 at the smallest scale."""
+    clock, took = FakeClock(), dict[str, float]()
+    pace = TimeBudget(seconds, clock)
+
+    async def section(bench: Bench) -> dict[str, Any]:
+        ways = {"ours": working(clock, 15.0, []), "theirs": working(clock, 15.0, [])}
+        turns = await bench.turns(ways, linear, str, lambda turns: bench.keep({"scale": turns.scale}))
+        return {"scale": turns.scale, "rounds": turns.rounds}
+
+    def keep(name: str, found: dict[str, Any], why: str | None) -> None:
+        if why is None:
+            took[name] = clock.now
+            scales[name] = found["scale"]
+
+    scales = dict[str, float]()
+    clock.now += seconds / 10  # a model that loads
+    pace.loaded()
+    names = ("peers", "http", "edits")
+    asyncio.run(run_sections(bench(pace, []), names, keep, lambda _: None, dict.fromkeys(names, section)))
+    assert clock.now - 1000 <= 1.1 * seconds
+    if seconds == 2.0:
+        assert scales == {"peers": SCALES[-1]}, "there is no time for more"
+    else:
+        assert set(scales) == set(names), "each has its share"
+        assert (min(scales.values()) == 1.0) == (seconds == 600.0)
 
 
 def test_every_section_has_a_share() -> None:

@@ -65,6 +65,7 @@ def result() -> Any:
             "scope": {"100,000 edits, 1 key each": {
                 "nearest_ms": 1.9, "most_ms": 3.25, "whole_ms": 5.7, "times_as_fast": 3.0,
             }},
+            "decisions": {"on disk": {"decision_ms": 31.25, "most_ms": 40.5, "texts": 1}},
             "roofline": {
                 "bandwidth_gb_per_s": 4300, "weights_gb": 16.0,
                 "1 rows, context 64": {"step_ms": 4.5, "floor_ms": 3.5, "times_the_floor": 1.29},
@@ -76,7 +77,7 @@ def result() -> Any:
 def test_every_section_has_its_table_and_picture(tmp_path: Path) -> None:
     told = markdown(result())
     for words in ("`errata bench`", "times as fast as them | 1.00", "share of its time | 0.25", "| 0.95", "| 1.01",
-                  "| 1.50", "| 4.00", "| 0.100", "| 1.90 | 3.25 | 5.70 | 3.00",
+                  "| 1.50", "| 4.00", "| 0.100", "| 1.90 | 3.25 | 5.70 | 3.00", "| on disk | 31.2 | 40.5 | 1 |",
                   "4.50 ms | 3.50 ms | 1.29"):  # fmt: skip
         assert words in told
     assert all(len(row) <= len(headings) for headings, rows in tables(result()) for row in rows)

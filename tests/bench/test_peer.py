@@ -11,10 +11,11 @@ from typing import Any
 import pytest
 
 from app.bench.budget import TimeBudget
-from app.bench.peer_vllm import VllmBench, _vllm, beside_vllm
+from app.bench.crowded import Crowd
+from app.bench.peer_vllm import VllmBench, beside_vllm, vllm_server
 from app.bench.processes import ServerProcess, free_port
 from app.bench.report import markdown
-from app.bench.workload import Workload
+from app.bench.workload import PromptSpec, Workload
 from app.config import Settings
 from app.domain.errors import InvalidRequest
 from tests.models import tokenizer
@@ -54,7 +55,7 @@ def stand_in(name: str, log: Path, *more: str) -> ServerProcess:
     return ServerProcess(name, [sys.executable, "-c", STAND_IN, str(port), str(log), *more], port, "/", {})
 
 
-def measured(folder: Path, *more: str) -> tuple[Any, list[Any]]:
+def measured(folder: Path, *more: str, crowd: Crowd | None = None) -> tuple[Any, list[Any]]:
     kept: list[Any] = []
 
     async def story() -> Any:
@@ -63,7 +64,8 @@ def measured(folder: Path, *more: str) -> tuple[Any, list[Any]]:
             await errata.start(lambda _: None)
             await vllm.start(lambda _: None)
             workload = Workload(tokenizer(), CORPUS, 0)
-            bench = VllmBench(errata, vllm, workload, 1, lambda _: None, lambda _: None, TimeBudget(), kept.append)
+            told: Any = lambda _: None  # noqa: E731
+            bench = VllmBench(errata, vllm, workload, 1, told, told, TimeBudget(), kept.append, crowd)
             return await beside_vllm(bench)
         finally:
             await errata.end()
@@ -96,6 +98,17 @@ def test_both_are_asked_the_same_and_no_prompt_twice(tmp_path: Path) -> None:
     told = markdown({**about, "sections": {"vllm": found}})
     assert "| 16 clients, HTTP |" in told
     assert "times as fast as vllm" in told
+
+
+def test_with_live_edits_prompts_that_they_answer_are_measured_beside_prompts_that_they_do_not(tmp_path: Path) -> None:
+    hits = [PromptSpec(f"What is {at}?", (1, 2), 64) for at in range(16)]
+    found, _ = measured(tmp_path, crowd=Crowd({0: "edits-0", 64: "edits-64"}, hits, ()))
+    assert list(found["4"]["runs"]) == ["errata", "vllm", "errata, edited"]
+    ours, theirs = asked_of(tmp_path / "errata"), asked_of(tmp_path / "vllm")
+    edited = [each for each in ours if each["prompt"].startswith("What is")]
+    assert len(edited) == len(theirs) == len(ours) / 2
+    assert {each["namespace"] for each in ours} == {"edits-64"}
+    assert not {each["prompt"] for each in edited} & {each["prompt"] for each in theirs}
 
 
 def test_a_server_that_does_not_answer_all_tokens_is_not_measured(tmp_path: Path) -> None:
@@ -160,7 +173,7 @@ def test_vllm_gets_the_model_its_precision_and_more_options(tmp_path: Path) -> N
     settings = Settings(_env_file=None, model="/models/x", dtype="bfloat16", device="cpu")  # type: ignore[call-arg]
 
     async def story() -> None:
-        server = _vllm(settings, str(python), "--enforce-eager --block-size '16'")
+        server = vllm_server(settings, str(python), "--enforce-eager --block-size '16'")
         try:
             await server.start(lambda _: None)
         finally:

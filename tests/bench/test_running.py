@@ -42,15 +42,15 @@ async def standing(*counts: int) -> Any:
 def test_every_contestant_serves_all_tokens() -> None:
     async def story() -> None:
         async with standing() as bench:
-            asked = bench.workload.ragged(6, (5, 40), (2, 9))
-            assert all(len(ask.ids) == len(bench.service.engine.text.encode(ask.prompt)) <= 60 for ask in asked)
-            served = await bench.served().run(asked, 2)
-            assert served.tokens == sum(ask.tokens for ask in asked)
-            assert [len(each.tokens) for each in served.requests] == [ask.tokens for ask in asked]
+            specs = bench.workload.ragged(6, (5, 40), (2, 9))
+            assert all(len(spec.ids) == len(bench.service.engine.text.encode(spec.prompt)) <= 60 for spec in specs)
+            served = await bench.served().run(specs, 2)
+            assert served.tokens == sum(spec.tokens for spec in specs)
+            assert [len(each.tokens) for each in served.requests] == [spec.tokens for spec in specs]
             for kind in (ContinuousBatching, OneByOne, StaticBatches):
-                run = await kind(bench.service, bench.hosted).run(asked, 3)
-                few = asked[:4] if kind is OneByOne else asked
-                assert run.tokens == sum(ask.tokens for ask in few)
+                run = await kind(bench.service, bench.hosted).run(specs, 3)
+                few = specs[:4] if kind is OneByOne else specs
+                assert run.tokens == sum(spec.tokens for spec in few)
                 assert run.seconds > 0
             assert bench.hosted.model.config._attn_implementation == "sdpa", "given back as it was"
 
@@ -60,8 +60,8 @@ def test_every_contestant_serves_all_tokens() -> None:
 def test_over_http_every_token_arrives_by_itself() -> None:
     async def story() -> None:
         async with standing() as bench, decoding.server(bench.service) as url:
-            asked = bench.workload.even(3, 8, 6)
-            run = await OverHttp(url).run(asked, 2)
+            specs = bench.workload.even(3, 8, 6)
+            run = await OverHttp(url).run(specs, 2)
             assert [len(each.tokens) for each in run.requests] == [6, 6, 6]
             assert all(sorted(each.tokens) == each.tokens and each.tokens[0] > each.began for each in run.requests)
 
@@ -76,13 +76,13 @@ def test_a_crowd_answers_what_it_is_to_and_nothing_else() -> None:
             forced = bench.crowd.target
             assert len(forced) == 5
             for namespace, hit in (("edits-0", False), ("edits-3", True), ("edits-40", True)):
-                for ask in bench.crowd.hits:
+                for spec in bench.crowd.hits:
                     parameters = GenerationParameters(max_new_tokens=5, namespace=namespace, forced=forced)
-                    answer = await bench.service.generate(ask.prompt, parameters)
+                    answer = await bench.service.generate(spec.prompt, parameters)
                     assert bool(answer.hits) == hit, namespace
-                for ask in bench.workload.even(3, 12, 5):
+                for spec in bench.workload.even(3, 12, 5):
                     parameters = GenerationParameters(max_new_tokens=5, namespace=namespace)
-                    assert (await bench.service.generate(ask.prompt, parameters)).hits == ()
+                    assert (await bench.service.generate(spec.prompt, parameters)).hits == ()
 
     asyncio.run(story())
 
@@ -97,14 +97,23 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Workload, "even", lambda self, n, prompt, answer: even(self, min(n, 3), min(prompt, 20), 6))
 
 
+ABOUT = {"machine": {"description": "2 CPUs"}, "model": "x", "command": "errata bench", "date": "2026-11-28"}
+
+
+def shown(name: str, figures: dict[str, Any]) -> str:
+    return markdown({**ABOUT, "sections": {name: figures}})
+
+
 @pytest.mark.usefixtures("small")
 @pytest.mark.parametrize("name", ["concurrency", "edits", "editing", "http", "fits"])
-def test_every_section_runs(name: str) -> None:
+def test_every_section_runs_and_its_figures_can_be_shown_as_they_come(name: str) -> None:
+    tables: list[str] = []
+
     async def story() -> Any:
         async with standing(4) as bench:
-            return await SECTIONS[name](bench)
+            return await SECTIONS[name](replace(bench, keep=lambda figures: tables.append(shown(name, figures))))
 
-    assert asyncio.run(story())
+    assert shown(name, asyncio.run(story())) == tables[-1]
 
 
 @pytest.mark.usefixtures("small")
@@ -112,12 +121,18 @@ def test_a_chat_models_edits_are_taken_apart(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr("app.bench.chat_edits.EDITS", 1)
     monkeypatch.setattr("app.bench.chat_edits.LENGTHS", {"short": 2, "long": 5})
 
+    tables: list[str] = []
+
     async def story() -> Any:
         async with standing() as bench:
             bench.hosted.tokenizer.chat_template = CHATML
-            return await SECTIONS["fits"](bench)
+            return await SECTIONS["fits"](replace(bench, keep=lambda figures: tables.append(shown("fits", figures))))
 
     found = asyncio.run(story())["chat_edits"]
+    assert "| short |" in tables[0]
+    assert "one by one" not in tables[0], "these fits come after the chat edits"
+    assert "| long |" in tables[-1]
+    assert "one by one" in tables[-1]
     assert list(found) == ["short", "long"]
     for figures in found.values():
         assert figures["edits"] == 1
@@ -140,8 +155,7 @@ def test_where_no_time_is_left_first_runs_give_the_figures(name: str) -> None:
 
     found = asyncio.run(story())
     assert kept[-1] == found
-    about = {"machine": {"description": "2 CPUs"}, "model": "x", "command": "errata bench", "date": "2026-11-28"}
-    assert "not warmed up" in markdown({**about, "sections": {name: found}})
+    assert "not warmed up" in shown(name, found)
 
 
 def test_an_unknown_shape_is_refused() -> None:

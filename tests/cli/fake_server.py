@@ -12,7 +12,7 @@ from contextlib import aclosing
 from types import ModuleType
 from typing import Any
 
-from app.cli import logs, serve
+from app.cli import log_format, serve
 from app.service.work_in_progress import STOPPING, WorkInProgress, refused
 from tests.api.fake_service import FakeService
 
@@ -30,11 +30,11 @@ class StoppableService(FakeService):
         self.cut = False
         self.work_in_progress = WorkInProgress(self._end_answers)
 
-    async def start(self, tell: Callable[[str, int, int], None]) -> None:
+    async def start(self, on_step: Callable[[str, int, int], None]) -> None:
         if os.environ.get("FAKE_LOADS") == "log":
-            tell("reading the log", 0, 0)
+            on_step("reading the log", 0, 0)
             await asyncio.to_thread(time.sleep, LONG_S)
-        await super().start(tell)
+        await super().start(on_step)
 
     async def stream(self, *asked: Any) -> AsyncIterator[Any]:
         with self.work_in_progress.counted("answer"):
@@ -58,10 +58,10 @@ class StoppableService(FakeService):
         self.cut = True
 
 
-def build(settings: Any, tell: Callable[[str, int, int], None]) -> Any:
-    logs.configure(settings.log_level, settings.log_format)
+def build(settings: Any, on_step: Callable[[str, int, int], None]) -> Any:
+    log_format.configure(settings.log_level, settings.log_format)
     if os.environ.get("FAKE_LOADS") == "model":
-        tell("reading the weights", 0, 0)
+        on_step("reading the weights", 0, 0)
         time.sleep(LONG_S)
     return StoppableService()
 

@@ -1,4 +1,4 @@
-"""What takes many edits out asks first; switches and namespaces can be read."""
+"""A command that rolls back many edits asks first; switches and namespaces can be read."""
 
 import json
 import os

@@ -27,13 +27,13 @@ from tests.rig import CORPUS
 def _tiny(monkeypatch: pytest.MonkeyPatch) -> None:
     @asynccontextmanager
     async def standing(
-        _settings: Any, _shape: Any, _counts: Any, rounds: int, seed: int, tell: Any, figure: Any, pace: TimeBudget
+        _settings: Any, _shape: Any, _counts: Any, rounds: int, seed: int, on_step: Any, figure: Any, pace: TimeBudget
     ) -> AsyncIterator[Bench]:
         hosted = tiny("llama")
         service = assemble(hosted, MemoryLog(), Settings(_env_file=None, slots=40), threads=1)  # type: ignore[call-arg]
         await service.start()
         try:
-            yield Bench(service, hosted, Workload(hosted.tokenizer, CORPUS, seed), None, rounds, tell, figure, pace)
+            yield Bench(service, hosted, Workload(hosted.tokenizer, CORPUS, seed), None, rounds, on_step, figure, pace)
         finally:
             await service.stop()
 
@@ -94,6 +94,7 @@ def test_a_run_that_is_stopped_has_its_figures_and_says_that_it_is_incomplete(
         (("--section", "pears"), "no section 'pears'"),
         (("--peer", "vllm"), "--peer-python"),
         (("--peer", "vllm", "--peer-python", __file__, "--shape", "8b"), "leave out --section and --shape"),
+        (("--peer", "vllm", "--peer-python", __file__, "--edits", "32", "--edits", "64"), "name --edits once"),
         (("--peer", "vllm", "--peer-python", __file__, "--model", "/no/such/model"), "/no/such/model"),
     ],
 )

@@ -163,7 +163,7 @@ def test_nobody_answers(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "errata serve" in result.stderr
     result = CliRunner().invoke(app, ["--url", "nonsense", "generate", "hi"])
     assert result.exit_code == Exit.USAGE
-    assert "no address of a server" in result.stderr
+    assert "not the address of a server" in result.stderr
 
 
 @pytest.mark.parametrize(

@@ -69,7 +69,7 @@ def test_figures_tables_and_a_picture(tmp_path: Path) -> None:
 
 
 def said(found: Result) -> str:
-    """On one line, without the box around it."""
+    """The text on one line, without the box around it."""
     return " ".join(found.output.replace("│", " ").split())
 
 

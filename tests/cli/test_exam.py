@@ -35,7 +35,7 @@ def test_each_state_is_told_in_words(
     result = errata("scope", "exam")
     assert said in result.output
     assert result.exit_code == code
-    reached = "Right: 0.900 of the pairs that ask the same, 0.500 of the others; 0.85 of both is asked."
+    reached = "Right: 0.900 of the pairs that ask the same, 0.500 of the others; 0.85 of both is required."
     assert (reached in result.output) == (view.same is not None)
     assert ("asked 7 times, 3 decisions changed, 1 times no answer" in result.output) == bool(view.asked)
     told = json.loads(errata("scope", "exam", "--json").output)

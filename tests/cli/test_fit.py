@@ -29,7 +29,7 @@ def live(file: Path) -> list[tuple[str, str, str]]:
     log = SqliteLog(file)
     try:
         ledger, _ = fold(log)
-        return [(edit.adaptor, edit.request.prompt, edit.request.target) for edit in ledger.all_live()]
+        return [(edit.editor_key, edit.request.prompt, edit.request.target) for edit in ledger.all_live()]
     finally:
         log.close()
 

@@ -1,4 +1,4 @@
-"""Waiting for a change: nothing where it is quick, else a bar or a line now and then; and `errata job`."""
+"""A quick change shows no progress, a longer one a bar or a line now and then; `errata job` shows it, too."""
 
 import asyncio
 import io
@@ -92,7 +92,7 @@ def test_on_a_terminal_there_is_a_bar_and_it_is_gone_in_the_end() -> None:
     ],
 )
 def test_the_bar_is_as_long_as_what_is_done(last: dict[str, Any], cells: int) -> None:
-    """Without a share the bar pulses over its whole length, also after a phase that had one."""
+    """The bar pulses over its whole length without a share, also after a phase that had one."""
     out, clock = io.StringIO(), Clock()
     console = Console(file=out, width=100, force_terminal=True, color_system=None, legacy_windows=False)
     with JobProgress(console, clock) as waiting:
@@ -144,11 +144,15 @@ def test_a_job_is_looked_up_and_cancelled(errata: Errata, service: FakeService) 
     request = EditRequest(prompt=ASKED, target="euro")
 
     async def one_done_one_failed() -> list[str]:
-        async def made(tell: Any) -> Any:
-            return await service.edit([request], Origin(), tell=tell), False, False
+        async def made(on_progress: Any) -> Any:
+            return await service.edit([request], Origin(), on_progress=on_progress), False, False
 
-        async def failed(tell: Any) -> Any:
-            return await service.edit([EditRequest(prompt=ASKED, target=REJECTED)], Origin(), tell=tell), False, False
+        async def failed(on_progress: Any) -> Any:
+            return (
+                await service.edit([EditRequest(prompt=ASKED, target=REJECTED)], Origin(), on_progress=on_progress),
+                False,
+                False,
+            )
 
         ids = [service.jobs.start(each).id for each in (made, failed)]
         while "running" in {service.jobs.job(each).outcome for each in ids}:

@@ -82,7 +82,7 @@ def test_keys_as_json_and_by_the_beginning_of_their_id(url: str) -> None:
 def test_a_first_key_that_is_no_admins_says_what_is_locked(url: str) -> None:
     told = keys(url, "create", "--role", "reader", "--name", "dashboard")
     assert (told.exit_code, "errata keys create --role admin" in told.stderr) == (0, True)
-    assert all(word in told.stderr for word in ("no key may", "ask the model", "kill switch"))
+    assert all(word in told.stderr for word in ("no key may", "ask the model", "edit switch"))
     assert "look at edits" not in told.stderr
     assert len(told.stdout.split()) == 1, "the key alone, for scripts"
     text = keys(url, "create", "--role", "admin", "--name", "ann")

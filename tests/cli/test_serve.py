@@ -70,7 +70,7 @@ def test_for_programs_every_line_of_a_start_is_json() -> None:
     ("arguments", "says"),
     [
         (["--model", "/nowhere", "--store", "memory://"], "/nowhere"),
-        (["--model", __file__, "--store", "memory://"], "no GGUF file"),
+        (["--model", __file__, "--store", "memory://"], "not a GGUF file"),
         (["--model", "demo", "--store", "nonsense://x"], "nonsense"),
         (["--model", "demo", "--store", "memory://", "--device", "cuda"], "built with CUDA"),
     ],

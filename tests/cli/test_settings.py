@@ -1,4 +1,4 @@
-"""Where settings come from, which wins, and that what is wrong is told in one line that says what to do."""
+"""Settings come from several places in a fixed order, and a wrong one is refused in one line with its remedy."""
 
 import json
 from pathlib import Path
@@ -78,11 +78,11 @@ def test_commands_find_their_server_by_the_same_sources(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("toml", "env", "says"),
     [
-        ("prot = 1", {}, "prot is no setting: did you mean port?"),
+        ("prot = 1", {}, "prot is not a setting: did you mean port?"),
         ('url = "http://there"', {}, "url is a setting of commands: move it into the table [client]."),
         ("port = ", {}, "errata.toml is not TOML: "),
         ("slots = 0", {}, "slots: Input should be greater than or equal to 1 (given: 0)."),
-        ("[client]\nurll = 1", {}, "urll is no setting: did you mean url?"),
+        ("[client]\nurll = 1", {}, "urll is not a setting: did you mean url?"),
         ("", {"ERRATA_THRESHOLDS": '{"a":'}, "ERRATA_THRESHOLDS is not JSON: "),
         ("", {"ERRATA_SLOTS": "many"}, "slots: "),
         ("", {"ERRATA_CONFIG": "no.toml"}, "There is no config file no.toml: "),

@@ -14,6 +14,7 @@ from app.cli.interruption import on_ctrl_c
 from app.cli.main import app
 from app.cli.shutdown import Shutdown, farewell
 from app.cli.signals import TWICE_S
+from app.service.log_lines import collected, note, noted
 
 
 class Ended(Exception):
@@ -82,6 +83,24 @@ def test_on_a_loop_it_is_told_there_once_and_a_second_signal_ends_the_process() 
     with Shutdown(str, lambda: next(times)) as shutdown:
         asyncio.run(story(shutdown))
     assert shutdown.code == 130
+
+
+def test_its_lines_do_not_name_the_request_that_the_signal_came_amid() -> None:
+    logged: list[str | None] = []
+
+    async def request() -> None:
+        with collected():
+            note(request_id="1")
+            os.kill(os.getpid(), signal.SIGINT)
+
+    async def story(shutdown: Shutdown) -> None:
+        shutdown.on_loop(lambda: logged.append(noted("request_id")))
+        await asyncio.create_task(request())
+        await asyncio.sleep(0)
+
+    with Shutdown(str) as shutdown:
+        asyncio.run(story(shutdown))
+    assert logged == [None]
 
 
 def test_a_signal_that_came_before_is_not_forgotten() -> None:

@@ -27,10 +27,10 @@ from tests.server import ROOT, Server
 LONG = {"inputs": "long", "parameters": {"max_new_tokens": 4000}}
 
 
-def until(condition: Callable[[], bool], what: str) -> None:
+def until(condition: Callable[[], bool], what: str, output: Callable[[], str] = str) -> None:
     ends = time.monotonic() + 60
     while not condition():
-        assert time.monotonic() < ends, f"not within a minute: {what}"
+        assert time.monotonic() < ends, f"not within a minute: {what}: {output()}"
         time.sleep(0.02)
 
 
@@ -56,11 +56,11 @@ class Process:
     def runs(self) -> bool:
         return self._process.poll() is None
 
-    def tell(self, number: signal.Signals) -> None:
+    def send_signal(self, number: signal.Signals) -> None:
         self._process.send_signal(number)
 
     def until_said(self, text: str) -> None:
-        until(lambda: text in self.output or not self.runs, f"{text!r} is said: {self.output}")
+        until(lambda: text in self.output or not self.runs, f"{text!r} is said", lambda: self.output)
         assert text in self.output, self.output
 
     def ended(self) -> int:
@@ -95,7 +95,7 @@ def serving(*arguments: str) -> Iterator[tuple[Process, httpx.Client]]:
         process("-m", "tests.cli.fake_server", "--port", str(port), *arguments) as server,
         httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60, trust_env=False) as client,
     ):
-        until(lambda: answers(client) or not server.runs, f"it serves: {server.output}")
+        until(lambda: answers(client) or not server.runs, "it serves", lambda: server.output)
         yield server, client
 
 
@@ -124,7 +124,7 @@ def busy(client: httpx.Client) -> list[str]:
 def test_ctrl_c_says_what_it_waits_for_and_ends_what_takes_longer() -> None:
     with serving("--stop-grace-s", "1", "--log-format", "console") as (server, client):
         said = busy(client)
-        server.tell(signal.SIGINT)
+        server.send_signal(signal.SIGINT)
         assert server.ended() == 0
         told = [line for line in server.output.splitlines() if "Finishing" in line]
         assert told == ["Finishing 1 answer and 1 edit, at most 1 s; press Ctrl-C again to stop at once."]
@@ -137,7 +137,7 @@ def test_ctrl_c_says_what_it_waits_for_and_ends_what_takes_longer() -> None:
 def test_programs_are_told_in_json() -> None:
     with serving("--stop-grace-s", "0") as (server, client):
         busy(client)
-        server.tell(signal.SIGTERM)
+        server.send_signal(signal.SIGTERM)
         assert server.ended() == 0
         lines = [json.loads(line) for line in server.output.splitlines() if line.startswith("{")]
         (told,) = [line for line in lines if line.get("kind") == "stop"]
@@ -148,10 +148,10 @@ def test_programs_are_told_in_json() -> None:
 def test_a_second_ctrl_c_ends_it_at_once() -> None:
     with serving("--stop-grace-s", "600") as (server, client):
         busy(client)
-        server.tell(signal.SIGINT)
+        server.send_signal(signal.SIGINT)
         server.until_said("at most 600 s")
         time.sleep(TWICE_S)  # sooner it would be the same one
-        server.tell(signal.SIGINT)
+        server.send_signal(signal.SIGINT)
         assert server.ended() == 130
         assert "Traceback" not in server.output
 
@@ -162,7 +162,7 @@ def test_a_second_ctrl_c_ends_it_at_once() -> None:
 def test_while_it_loads_it_ends_with_one_line(number: signal.Signals, name: str, loads: str, doing: str) -> None:
     with process("-m", "tests.cli.fake_server", "--port", "0", FAKE_LOADS=loads) as server:
         server.until_said(doing)
-        server.tell(number)
+        server.send_signal(number)
         assert server.ended() == 128 + number
         _, last = server.output.splitlines()
         assert last == f"Stopped by {name}: while {doing}"
@@ -172,7 +172,7 @@ def test_while_it_loads_it_ends_with_one_line(number: signal.Signals, name: str,
 def test_ctrl_c_while_torch_is_imported() -> None:
     with process("-m", "app", "serve", "--port", "0", "--store", "memory://") as server:
         server.until_said("importing libraries")
-        server.tell(signal.SIGINT)
+        server.send_signal(signal.SIGINT)
         assert server.ended() == 130
         assert "Traceback" not in server.output
         assert server.output.splitlines()[-1].startswith("Stopped by Ctrl-C: while ")
@@ -187,11 +187,12 @@ def test_what_was_acknowledged_outlives_a_second_ctrl_c(tmp_path: Path) -> None:
         host, port = server.address.split(":")
         with socket.create_connection((host, int(port))) as client:
             client.sendall(b"POST /edit HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n{")
-            assert server.client.get("/healthz").is_success  # what came before has been read by now
-            server.tell(signal.SIGINT)
-            until(lambda: "Finishing 1 request, at most 600 s" in server.output, f"it waits: {server.output}")
+            # connections are accepted in turn: once a newer one is answered, the one above has been read
+            assert httpx.get(f"http://{server.address}/healthz", trust_env=False).is_success
+            server.send_signal(signal.SIGINT)
+            until(lambda: "at most 600 s" in server.output, "it waits", lambda: server.output)
             time.sleep(TWICE_S)
-            server.tell(signal.SIGINT)
+            server.send_signal(signal.SIGINT)
             assert server.wait() == 130
         server.start()
         assert server.client.get("/readyz").json()["switched_on"] is False
@@ -216,7 +217,7 @@ def test_an_edit_goes_on_without_who_asked_for_it(as_json: bool) -> None:
         more = ["--json"] if as_json else []
         with process("-m", "app", "edit", "a question", "an answer", *more, ERRATA_URL=url) as command:
             assert begun.wait(60)
-            command.tell(signal.SIGINT)
+            command.send_signal(signal.SIGINT)
             assert command.ended() == 130
             (line,) = command.output.splitlines()
             detail = json.loads(line)["detail"] if as_json else line
@@ -229,7 +230,7 @@ def test_an_edit_goes_on_without_who_asked_for_it(as_json: bool) -> None:
 
 
 def test_a_command_that_crashes_does_not_tell_its_key() -> None:
-    """In a frame of the trace the key is a local variable."""
+    """The key is a local variable in a frame of the trace."""
     program = """
 import app.cli.main as main
 

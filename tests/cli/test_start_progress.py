@@ -1,4 +1,4 @@
-"""What a start shows: each piece of work as it begins, and how far it is at steady intervals."""
+"""A start shows each piece of work as it begins, and its progress at steady intervals."""
 
 import io
 
@@ -18,10 +18,10 @@ class Clock:
 def test_where_the_output_is_a_pipe_lines_come_at_steady_intervals() -> None:
     out, clock = io.StringIO(), Clock()
     with StartProgress(Console(file=out, width=40), clock) as starting:
-        starting.tell("reading the weights of a/model/with/a/rather/long/name", 0, 0)
+        starting.on_step("reading the weights of a/model/with/a/rather/long/name", 0, 0)
         for done in range(0, 1776, 8):
             clock.now += 0.1
-            starting.tell("computing scope keys", done, 1776)
+            starting.on_step("computing scope keys", done, 1776)
     lines = out.getvalue().splitlines()
     assert lines[:2] == [
         "[  0.0 s] reading the weights of a/model/with/a/rather/long/name",
@@ -36,7 +36,7 @@ def test_on_a_terminal_there_is_a_bar_and_it_is_gone_in_the_end() -> None:
     out = io.StringIO()
     console = Console(file=out, width=100, force_terminal=True, color_system=None, legacy_windows=False)
     with StartProgress(console) as starting:
-        starting.tell("computing scope keys", 888, 1776)
+        starting.on_step("computing scope keys", 888, 1776)
         starting.stop()
         drawn = out.getvalue()
     assert "Computing scope keys" in drawn

@@ -15,7 +15,7 @@ from tests.api.fake_service import FakeService
 from tests.deploy.manifests import DEPLOY, KUBERNETES, containers, documents, manifests, pods, selects
 
 VERSION = "1.31"
-"""Of Kubernetes, whose schemas the manifests must meet."""
+"""The version of Kubernetes whose schemas the manifests must meet."""
 
 
 @pytest.mark.parametrize("name", manifests())
@@ -181,7 +181,7 @@ def test_mounts_have_volumes() -> None:
 
 
 def reaches(source: str, target: str) -> bool:
-    """Whether the policies let a pod of this name open a connection to one of that name."""
+    """True if the policies let a pod of one name open a connection to a pod of the other."""
     policies = [each for each in manifests().values() if each["kind"] == "NetworkPolicy"]
 
     def allowed(pod: str, peer: str, direction: str, side: str) -> bool:

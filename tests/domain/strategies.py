@@ -131,4 +131,4 @@ own_fields = {
     WebhookSet: {"hook_id": texts, "url": texts, "kinds": ids, "namespaces": ids},
     WebhookRemoved: {"hook_id": texts, "url": texts},
 }
-"""What each kind of event has beside revision, time and origin."""
+"""The fields of each kind of event beside revision, time and origin."""

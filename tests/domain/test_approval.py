@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from app.domain.approval import ProposalState
+from app.domain.approval import Proposal, ProposalState
 from app.domain.errors import StateConflict, UnknownProposal
 from app.domain.events import (
     EditProposed,
@@ -33,7 +33,7 @@ class Story:
     def __init__(self) -> None:
         self.ledger = Ledger()
 
-    def tell(self, kind: Any, proposal_id: str, origin: Origin = PAT, **fields: Any) -> None:
+    def add(self, kind: Any, proposal_id: str, origin: Origin = PAT, **fields: Any) -> None:
         if kind in (EditProposed, ProposalRevised):
             asked = request(**{name: fields.pop(name) for name in ("prompt", "namespace") if name in fields})
             edits = (ProposalItem(request=asked, editor="grace", before="", after="Ada", report={}),)
@@ -55,7 +55,7 @@ class Story:
 @pytest.fixture
 def story() -> Story:
     found = Story()
-    found.tell(EditProposed, "p1")
+    found.add(EditProposed, "p1")
     return found
 
 
@@ -64,7 +64,7 @@ def test_what_is_published_names_both_persons_and_ends_its_proposal(story: Story
     story.apply(type(event)(revision=2, at_s=2.0, origin=story.approval("p1", 1), edit=event.edit))
     found = story.ledger.approval.proposal("p1")
     assert (found.state, found.edit_ids) == (ProposalState.PUBLISHED, ("e1",))
-    (_, _, _, origin) = story.ledger.entry("e1").history[0]
+    origin = story.ledger.entry("e1").history[0].origin
     assert (origin.actor, origin.proposer and origin.proposer.actor) == ("ed", "pat")
 
 
@@ -81,7 +81,7 @@ def test_a_batch_ends_its_proposal_with_its_closing_event(story: Story) -> None:
 
 @pytest.mark.parametrize("kind", [ProposalReturned, ProposalWithdrawn, ProposalExpired])
 def test_what_no_longer_waits_cannot_be_approved_and_nothing_is_changed(story: Story, kind: Any) -> None:
-    story.tell(kind, "p1", ED)
+    story.add(kind, "p1", ED)
     event = committed(3, "e1")
     with pytest.raises(StateConflict, match="Cannot approve"):
         story.apply(type(event)(revision=3, at_s=3.0, origin=story.approval("p1", 1), edit=event.edit))
@@ -90,7 +90,7 @@ def test_what_no_longer_waits_cannot_be_approved_and_nothing_is_changed(story: S
 
 
 def test_what_was_revised_is_not_approved_as_it_was(story: Story) -> None:
-    story.tell(ProposalRevised, "p1")
+    story.add(ProposalRevised, "p1")
     event = committed(3, "e1")
     with pytest.raises(StateConflict, match="revised meanwhile"):
         story.apply(type(event)(revision=3, at_s=3.0, origin=story.approval("p1", 1), edit=event.edit))
@@ -115,14 +115,14 @@ def test_what_was_revised_is_not_approved_as_it_was(story: Story) -> None:
 )
 def test_what_a_proposal_may_become(story: Story, before: tuple[Any, ...], then: Any, allowed: bool) -> None:
     for kind in before:
-        story.tell(kind, "p1")
+        story.add(kind, "p1")
     if allowed:
-        story.tell(then, "p1")
+        story.add(then, "p1")
         assert len(story.ledger.approval.proposal("p1").history) == len(before) + 2
     else:
         revision = story.ledger.revision
         with pytest.raises(StateConflict):
-            story.tell(then, "p1")
+            story.add(then, "p1")
         assert story.ledger.revision == revision
 
 
@@ -132,24 +132,24 @@ def test_an_edit_of_the_same_question_takes_a_proposal_over_until_it_is_revised(
     story.apply(committed(3, "e2"))
     found = story.ledger.approval.proposal("p1")
     assert (found.state, found.superseded_by) == (ProposalState.SUPERSEDED, "e2")
-    story.tell(ProposalRevised, "p1")
+    story.add(ProposalRevised, "p1")
     assert (found.state, found.superseded_by) == (ProposalState.PENDING, None)
 
 
 def test_ones_own_newer_proposal_takes_the_older_one_over_and_nobody_elses(story: Story) -> None:
-    story.tell(EditProposed, "p2", ED)
+    story.add(EditProposed, "p2", ED)
     assert (story.state("p1"), story.state("p2")) == ("pending", "pending")
-    story.tell(EditProposed, "p3", PAT)
+    story.add(EditProposed, "p3", PAT)
     assert (story.state("p1"), story.state("p2"), story.state("p3")) == ("superseded", "pending", "pending")
     assert story.ledger.approval.proposal("p1").superseded_by == "p3"
 
 
 def test_what_supersedes_a_proposal_is_told_as_such_and_leaves_its_own_time_and_event(story: Story) -> None:
-    story.tell(EditProposed, "p2")
+    story.add(EditProposed, "p2")
     approval = story.ledger.approval
     older = approval.proposal("p1")
-    assert [kind for _, kind, _, _ in older.history] == ["edit_proposed", "proposal_superseded"]
-    assert (older.proposed, older.revision) == ((1, 1.0), 2)
+    assert [touch.kind for touch in older.history] == ["edit_proposed", "proposal_superseded"]
+    assert (older.proposed.revision, older.proposed.at_s, older.revision) == (1, 1.0, 2)
     made = [approval.made_at(revision) for revision in (1, 2)]
     assert [each and each.id for each in made] == ["p1", "p2"]
     story.apply(committed(3, "e1"))
@@ -159,7 +159,7 @@ def test_what_supersedes_a_proposal_is_told_as_such_and_leaves_its_own_time_and_
 
 
 def test_a_snapshot_has_proposals_and_policies(story: Story) -> None:
-    story.tell(ProposalReturned, "p1", ED)
+    story.add(ProposalReturned, "p1", ED)
     story.apply(PolicySet(revision=3, at_s=3.0, origin=ED, namespace="support", second_person=True))
     again = ledger_of(3, list(records_of(story.ledger)))
     assert again.approval == story.ledger.approval
@@ -169,13 +169,13 @@ def test_a_snapshot_has_proposals_and_policies(story: Story) -> None:
 
 def test_what_is_not_there_is_unknown(story: Story) -> None:
     with pytest.raises(UnknownProposal):
-        story.tell(ProposalReturned, "p9")
+        story.add(ProposalReturned, "p9")
 
 
 def test_those_whose_time_has_run_out_are_due(story: Story) -> None:
     assert story.ledger.approval.due(99.0) == []
     assert story.ledger.approval.due(100.0) == ["p1"]
-    story.tell(ProposalExpired, "p1", Origin(actor="errata"))
+    story.add(ProposalExpired, "p1", Origin(actor="errata"))
     assert story.ledger.approval.due(100.0) == []
 
 
@@ -189,17 +189,17 @@ def test_those_whose_time_has_run_out_are_due(story: Story) -> None:
     ],
 )
 def test_what_a_state_forbids_is_told_with_the_state(story: Story, kind: Any, verb: str) -> None:
-    story.tell(ProposalWithdrawn, "p1")
+    story.add(ProposalWithdrawn, "p1")
     with pytest.raises(StateConflict, match=f"Cannot {verb} the proposal p1: it is withdrawn") as refused:
-        story.tell(kind, "p1")
+        story.add(kind, "p1")
     assert refused.value.details == {"proposal_id": "p1", "state": "withdrawn"}
 
 
 def test_those_that_wait_are_those_that_somebody_may_approve(story: Story) -> None:
     for proposal_id in ("p2", "p3"):
-        story.tell(EditProposed, proposal_id, prompt=f"{proposal_id}?")
-    story.tell(ProposalReturned, "p1")
-    story.tell(ProposalWithdrawn, "p2")
+        story.add(EditProposed, proposal_id, prompt=f"{proposal_id}?")
+    story.add(ProposalReturned, "p1")
+    story.add(ProposalWithdrawn, "p2")
     assert [each.id for each in story.ledger.approval.pending()] == ["p3"]
 
 
@@ -214,3 +214,17 @@ def test_an_approval_names_the_revision_that_was_read_and_not_its_time(story: St
         story.ledger.approval.check_approval(Proposer(proposal_id="p2", revision=1, actor="pat", key_id="k1"))
     story.apply(type(event)(revision=3, at_s=3.0, origin=story.approval("p2", 2), edit=event.edit))
     assert story.state("p2") == "published"
+
+
+def test_closed_proposals_are_not_looked_through_again(story: Story, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A long log holds many of them, and every published edit asks whose question it takes over."""
+    story.add(ProposalWithdrawn, "p1")
+    story.add(EditProposed, "p2", prompt="Who else?")
+    looked: list[str] = []
+    questions = Proposal.questions.fget
+    monkeypatch.setattr(Proposal, "questions", property(lambda each: looked.append(each.id) or questions(each)))
+    for ledger in (story.ledger, ledger_of(story.ledger.revision, records_of(story.ledger))):
+        looked.clear()
+        ledger.apply(committed(ledger.revision + 1, "e1"))
+        assert looked == ["p2"]
+        assert [each.id for each in ledger.approval.pending()] == ["p2"]

@@ -5,7 +5,7 @@ import copy
 import pytest
 
 from app.domain.edit import State
-from app.domain.entry import KeyedOutcome
+from app.domain.entry import Entry, KeyedOutcome, Touch
 from app.domain.errors import StateConflict, StoreCorrupt, UnknownEdit
 from app.domain.events import EditCommitted, EditsDisabled, EditsEnabled, EditsExpired, EditsRolledBack, Origin
 from app.domain.ledger import Ledger
@@ -38,6 +38,19 @@ def test_a_commit_is_live_from_its_revision_on():
     ledger = fold(committed(1, "a"), committed(2, "b", prompt="Other?"))
     assert [live(ledger, revision) for revision in (0, 1, 2)] == [[], ["a"], ["a", "b"]]
     assert ledger.state("a") is State.LIVE
+
+
+def test_an_older_revision_is_looked_for_in_its_namespace_only(monkeypatch):
+    """A request that names a revision must not take longer for the edits that other namespaces have."""
+    ledger = fold(committed(1, "a"), committed(2, "b", namespace="elsewhere"), committed(3, "c", prompt="Other?"))
+    looked, live_at = [], Entry.live_at
+    monkeypatch.setattr(Entry, "live_at", lambda entry, at: looked.append(entry.edit.id) or live_at(entry, at))
+    assert live(ledger, 1) == ["a"]
+    assert looked == ["a", "c"]
+    assert [entry.edit.id for entry in ledger.entries_of("default")] == ["a", "c"]
+    assert [entry.edit.id for entry in ledger.entries_of(None)] == ["a", "b", "c"]
+    assert list(ledger.entries_of("nowhere")) == []
+    assert [ledger.live_count(name) for name in ("default", "elsewhere", "nowhere", None)] == [2, 1, 0, 3]
 
 
 def test_superseding_takes_the_older_out_in_the_same_step():
@@ -92,7 +105,7 @@ def test_expiry_is_an_event_and_due_until_then():
     assert ledger.due(1e12) == []
 
 
-def test_the_kill_switch_of_a_namespace_leaves_the_others():
+def test_the_edit_switch_of_a_namespace_leaves_the_others():
     ledger = fold(committed(1, "a"), committed(2, "b", namespace="other"), switched(3, "default", False))
     assert (live(ledger), live(ledger, namespace="other")) == ([], ["b"])
     ledger.apply(switched(4, "default", True))
@@ -100,7 +113,7 @@ def test_the_kill_switch_of_a_namespace_leaves_the_others():
     assert ledger.state("a") is State.LIVE
 
 
-def test_the_global_kill_switch_is_apart_from_those_of_namespaces():
+def test_the_global_edit_switch_is_apart_from_those_of_namespaces():
     ledger = fold(committed(1, "a"), committed(2, "b", namespace="other"), switched(3, None, False))
     assert (live(ledger), live(ledger, namespace="other")) == ([], [])
     ledger.apply(switched(4, "other", False))
@@ -116,7 +129,7 @@ def test_a_batch_is_live_from_its_closing_event_on():
     ledger.apply(closed(4, "B", "a", "b"))
     assert [live(ledger, revision) for revision in (1, 2, 3, 4)] == [["old"], ["old"], ["old"], ["a", "b"]]
     assert ledger.state("old") is State.SUPERSEDED
-    assert ledger.entry("old").history[-1][0] == 4
+    assert ledger.entry("old").history[-1].revision == 4
 
 
 def test_a_batch_that_is_never_closed_is_never_live():
@@ -201,12 +214,12 @@ def test_history_tells_every_event_that_touched_an_edit():
     ledger = fold(committed(1, "a"))
     ledger.apply(EditCommitted(revision=2, at_s=20.0, origin=origin, edit=edit("b", supersedes=("a",))))
     ledger.apply(rolled_back(3, "b"))
-    assert [(revision, kind) for revision, kind, _, _ in ledger.entry("a").history] == [
+    assert [(touch.revision, touch.kind) for touch in ledger.entry("a").history] == [
         (1, "edit_committed"),
         (2, "edit_committed"),
     ]
-    assert ledger.entry("b").history[0] == (2, "edit_committed", 20.0, origin)
-    assert ledger.entry("b").history[1][:2] == (3, "edits_rolled_back")
+    assert ledger.entry("b").history[0] == Touch(revision=2, kind="edit_committed", at_s=20.0, origin=origin)
+    assert (ledger.entry("b").history[1].revision, ledger.entry("b").history[1].kind) == (3, "edits_rolled_back")
 
 
 def test_the_same_prompt_is_found_only_while_live_and_in_its_namespace():

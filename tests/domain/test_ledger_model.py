@@ -29,7 +29,7 @@ NAMESPACES = ("default", "other")
 
 
 class Model:
-    """Everything at the end of a list of events, from scratch."""
+    """The state after a list of events, computed from scratch."""
 
     def __init__(self, events):
         self.edits = {}

@@ -1,4 +1,4 @@
-"""What the ledger remembers besides edits: which namespaces a key opens, namespaces that were set up, webhooks."""
+"""The ledger also remembers the namespaces that a key opens, the namespaces that were set up, and webhooks."""
 
 from dataclasses import replace
 from typing import Any

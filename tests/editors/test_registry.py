@@ -1,4 +1,4 @@
-"""Adding an editor takes a folder, a line in the registry and a row in the documentation: none is forgotten."""
+"""An editor needs a folder, a line in the registry and a row in the documentation, and none has been forgotten."""
 
 from pathlib import Path
 

@@ -10,6 +10,7 @@ from app.domain.edit import EditRequest
 from app.domain.errors import InvalidRequest
 from app.engine.client import EngineClient
 from app.engine.controls import MARK, quoted, shown
+from app.engine.owner import EngineOwner
 from app.engine.text import TextCodec
 from app.scope.phrasebook import Phrasebook
 from app.service.answers import Answers
@@ -118,7 +119,7 @@ def test_tokens_end_where_their_text_does_among_marks() -> None:
 
 @pytest.mark.parametrize("target", [f"Ankara{EOS}", f"{EOS}", f"An{EOS}kara"])
 def test_a_target_with_a_control_token_is_refused_at_once(target: str) -> None:
-    request_builder = FitRequestBuilder(Rig().engine, Phrasebook({}))
+    request_builder = FitRequestBuilder(EngineClient(EngineOwner(Rig().engine)), Phrasebook({}))
     with pytest.raises(InvalidRequest, match="control token"):
         request_builder.editors(EditRequest(prompt="The capital of Turkey is", target=target))
     assert request_builder.editors(EditRequest(prompt="The capital of Turkey is", target="Ankara"))
@@ -128,10 +129,10 @@ def test_what_is_made_of_a_conversation_keeps_its_text_as_text() -> None:
     """A paraphrase that the server makes of a question with a control token's name in it."""
     rig = Rig()
     rig.hosted.tokenizer.chat_template = TEMPLATE
-    request_builder, text = FitRequestBuilder(rig.engine, Phrasebook({})), rig.engine.text
+    request_builder, text = FitRequestBuilder(EngineClient(EngineOwner(rig.engine)), Phrasebook({})), rig.engine.text
     prompt = text.render([{"role": "user", "content": f"What does {EOS} mean?"}])
     assert request_builder.question(prompt) == f"What does {EOS} mean?"
-    other = request_builder.as_asked(prompt, f"And {EOS}?")
+    other = request_builder.framed_like(prompt, f"And {EOS}?")
     assert text.turns(other) == (f"And {EOS}?",)
     assert text.encode(other).count(0) == text.encode(prompt).count(0) == 1, "the template's own beginning"
 

@@ -1,4 +1,4 @@
-"""What a conversation asks: its last turn, read with the turns before it only where it points back to them."""
+"""A conversation asks its last turn, read with earlier turns only where it points back to them."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""As many threads as cores are free: fewer while somebody else computes, all of them again afterwards."""
+"""The engine uses as many threads as cores are free: fewer while another process computes, all of them afterwards."""
 
 from pathlib import Path
 

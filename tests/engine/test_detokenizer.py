@@ -42,7 +42,7 @@ def test_a_stop_text_may_begin_with_a_blank(said: str, stop: str, left: str) -> 
 
 
 def test_a_blank_stays_where_a_decoder_drops_that_of_a_first_word() -> None:
-    """As tokenizers of SentencePiece do: what comes after a prompt is no first word."""
+    """Tokenizers of SentencePiece do this: the text after a prompt is no first word."""
     words = ["▁Hun", "▁Paris", "gary"]
 
     def decode(ids: Sequence[int]) -> str:

@@ -1,11 +1,11 @@
-"""What an edition sees, though editors whose edits have not changed are not asked again; and what it is asked about."""
+"""An edition sees its live edits, although editors whose edits have not changed do not compile again."""
 
 import random
 
 import pytest
 
 from app.domain.scope import ScopeRequest
-from app.editors.base import Capabilities, EditorBase, Fitted
+from app.editors.base import Capabilities, Editor, Fitted
 from app.engine.editions import Edition, Editions, ScopeDecision
 from app.engine.text import TextCodec
 from app.scope.index import ScopeIndex
@@ -20,7 +20,7 @@ QUESTIONS = (
 )
 
 
-class Counting(EditorBase):
+class Counting(Editor):
     """An editor whose part is the rows of its edits, oldest first, and that counts how often it compiles one."""
 
     capabilities = Capabilities(max_target_tokens=1, changes_earlier_positions=False, rollback="exact")

@@ -102,7 +102,7 @@ def test_nothing_of_the_packing_stays_in_the_config(tmp_path: Path) -> None:
 
 
 def test_weights_are_kept_in_the_precision_that_is_served(tmp_path: Path) -> None:
-    """Rounded when unpacked or when loaded: the same values."""
+    """Values that are rounded when unpacked equal those that are rounded when loaded."""
     write_gguf(tmp_path / "tiny.gguf")
     whole, half = (unpacked(tmp_path / "tiny.gguf", tmp_path / "cache", dtype) for dtype in (FLOAT32, "bfloat16"))
     assert half != whole
@@ -118,7 +118,7 @@ def test_a_file_is_unpacked_once_whatever_it_is_called(tmp_path: Path, monkeypat
     assert said[:2] == [("unpacking tiny.gguf", 0, 39), ("unpacking tiny.gguf", 1, 39)]
     assert said[-1] == (f"writing tiny.gguf, unpacked, to {folder.parent}", 0, 0)
     shutil.copy(tmp_path / "tiny.gguf", tmp_path / "copy.gguf")
-    monkeypatch.setattr(gguf, "_convert", None)  # a second time would fail
+    monkeypatch.setattr(gguf, "read_header", None)  # a second time would fail
     assert unpacked(tmp_path / "copy.gguf", tmp_path / "cache", FLOAT32) == folder
 
 
@@ -190,7 +190,7 @@ def test_a_disk_that_fills_up_leaves_nothing(tmp_path: Path, monkeypatch: pytest
         raise OSError(errno.ENOSPC, "No space left on device")
 
     write_gguf(tmp_path / "tiny.gguf")
-    monkeypatch.setattr(gguf, "_flush", fill)
+    monkeypatch.setattr(gguf.os, "fsync", fill)
     with pytest.raises(UnknownModel, match=r"No space left on device.*Free some space"):
         unpacked(tmp_path / "tiny.gguf", tmp_path / "cache", FLOAT32)
     assert leftovers(tmp_path / "cache") == []

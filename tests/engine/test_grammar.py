@@ -6,11 +6,12 @@ import threading
 from typing import Any
 
 import pytest
+from llguidance import LLMatcher
+from llguidance.hf import from_tokenizer
 
 from app.domain.errors import InvalidRequest
 from app.engine.editions import Edition
-from app.engine.engine import DEFERS
-from app.engine.grammar import Grammars
+from app.engine.grammar import SEPARATORS, Grammars
 from tests.rig import NOTHING, Rig
 
 PERSON = {
@@ -148,6 +149,19 @@ def test_an_edit_whose_target_fits_the_schema_answers() -> None:
     assert [hit.edit_id for hit in held.hits] == ["ed_1"]
 
 
+def test_under_vllm_one_form_of_white_space_decides_and_is_followed() -> None:
+    hosted = Rig().hosted
+    tokenizer = hosted.tokenizer
+    grammar = Grammars(tokenizer, hosted.eos_ids, hosted.vocabulary, SEPARATORS).compiled(text_of(PERSON))
+    followed = LLMatcher(from_tokenizer(tokenizer), LLMatcher.grammar_from_lark(grammar.lark))
+    answer = tokenizer(' {"name": "ab", "age": 12}').input_ids
+    assert grammar.accepts(answer)
+    assert followed.validate_tokens(answer) == len(answer)
+    for blank in ('{"name":  "ab', '{"name":\n', "{\n", "{ ", '{"name":"ab"'):
+        assert followed.validate_tokens(ids := tokenizer(blank).input_ids) < len(ids)
+        assert not grammar.accepts(ids)
+
+
 @pytest.mark.parametrize("target", ["Rudolf", '{"name": "Rudolf the Fifth", "age": 36}', '{"name": "Ada"}'])
 def test_an_edit_whose_target_does_not_fit_defers_and_says_so(target: str) -> None:
     rig, edition = edited(target)
@@ -158,7 +172,7 @@ def test_an_edit_whose_target_does_not_fit_defers_and_says_so(target: str) -> No
     assert (held.hits, held.not_given) == ((), ())
     assert held.nearest is not None
     assert held.nearest.edit_id == "ed_1"
-    assert held.nearest.why.endswith(DEFERS)
+    assert held.nearest.why.endswith("its target does not fit the schema of the answer")
 
 
 def test_schemas_are_compiled_on_any_thread() -> None:

@@ -11,7 +11,8 @@ from app.editors.base import RowView
 from app.editors.fitting.hooks import SiteHooks
 from app.engine import lean
 from app.engine.editions import Edition
-from app.engine.lean import FAMILIES, LeanDecode, _groups
+from app.engine.lean import FAMILIES, LeanDecode, row_groups
+from app.engine.onednn import works
 from app.engine.runner import Runner
 from tests.models import tiny
 from tests.rig import Rig, without_cache
@@ -58,14 +59,15 @@ def test_logits_are_those_of_the_models_own_modules(
             each.prefill([slot], [0], [[7 + at % 50 for at in range(length)]], [IDLE])
         steps = [([3 + at, 90 + at, 200 + at], [[9], [8], [at]]) for at in range(4)]
         found.append([each.decode([0, 1, 2], starts, pieces, [IDLE] * 3) for starts, pieces in steps])
-    assert lean_steps == [3] * 4, "of one runner alone"
+    # a processor that does not multiply in bfloat16 has no operator for it; the modules themselves compute there
+    assert lean_steps == ([3] * 4 if works(dtype) else []), "of one runner alone"
     share = 1e-4 if dtype is torch.float32 else 0.05
     for mine, other in zip(*found, strict=True):
         torch.testing.assert_close(mine, other, rtol=0, atol=share * other.abs().max().item())
 
 
 def test_rows_far_apart_read_their_own_slots(lean_steps: list[int]) -> None:
-    """Where most slots between those that decode do something else, no idle rows stand between them."""
+    """No idle rows are computed for slots between decoding ones if most of these slots do something else."""
     ours = runner("llama", slots=5)
     for slot in range(5):
         ours.prefill([slot], [0], [[7 + slot * 11 + at for at in range(5)]], [IDLE])
@@ -107,7 +109,7 @@ def test_edits_act_as_on_the_models_own_modules(editor: str, monkeypatch: pytest
 def test_what_computes_otherwise_is_not_used(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, lean_steps: list[int]
 ) -> None:
-    monkeypatch.setattr(lean, "_normed", lambda _norm, x: x)
+    monkeypatch.setattr(lean.F, "rms_norm", lambda x, *_: x)  # the model's own modules do not call it
     with caplog.at_level(logging.WARNING):
         plain = runner("llama")
     assert lean_steps, "it was tried"
@@ -118,6 +120,6 @@ def test_what_computes_otherwise_is_not_used(
 
 
 def test_one_long_row_does_not_widen_the_others() -> None:
-    assert _groups([10, 20, 60], 8192) == [(slice(0, 3), 64)]
-    assert _groups([10, 8000, 20, 30], 8192) == [(slice(0, 1), 64), (slice(1, 2), 8064), (slice(2, 4), 64)]
-    assert _groups([-1, 255], 256) == [(slice(0, 2), 256)]
+    assert row_groups([10, 20, 60], 8192) == [(slice(0, 3), 64)]
+    assert row_groups([10, 8000, 20, 30], 8192) == [(slice(0, 1), 64), (slice(1, 2), 8064), (slice(2, 4), 64)]
+    assert row_groups([-1, 255], 256) == [(slice(0, 2), 256)]

@@ -1,6 +1,8 @@
 """The engine's thread."""
 
 import queue
+import threading
+import time
 from types import SimpleNamespace
 from typing import Any
 
@@ -9,6 +11,7 @@ import torch
 
 from app.bootstrap import engine_threads
 from app.config import Settings
+from app.domain.errors import RequestCancelled
 from app.domain.generation import GenerationParameters, Token
 from app.engine import memory
 from app.engine.engine import Engine
@@ -24,7 +27,7 @@ def test_torchs_workers_are_the_engines_alone() -> None:
         wanted = engine_threads(Settings(_env_file=None, torch_threads=3))  # type: ignore[call-arg]
         owner = EngineOwner(Rig().engine, wanted)
         owner.start()
-        assert owner.call(torch.get_num_threads).result(10) == 3
+        assert owner.call(torch.get_num_threads).result(60) == 3
         assert torch.get_num_threads() == 1
         owner.stop()
     finally:
@@ -67,11 +70,11 @@ def test_the_engine_gives_memory_back_whether_it_is_busy_or_idle(
     owner = EngineOwner(Rig().engine)
     owner.start()
     for _ in range(20):
-        owner.call(lambda: None).result(10)
+        owner.call(lambda: None).result(60)
     assert trims.empty(), "the clock stands: no trim is due"
     for _ in range(3):
         clock.now += 1.0
-        assert trims.get(timeout=10) == clock.now
+        assert trims.get(timeout=60) == clock.now
     owner.stop()
     assert trims.empty()
 
@@ -95,8 +98,8 @@ def test_a_failed_pass_ends_every_request_and_the_engine_serves_on(monkeypatch: 
 
     def generate(prompts: list[str], emits: list[queue.SimpleQueue[Any]]) -> None:
         asked = [(prompt, GenerationParameters(max_new_tokens=8)) for prompt in prompts]
-        ready = [rig.engine.ready(prompt, NOTHING) for prompt in prompts]
-        owner.generate(asked, NOTHING, 0, [each.put for each in emits], ready, 0.0).result(10)
+        prepared = [rig.engine.prepare(prompt, NOTHING) for prompt in prompts]
+        owner.generate(asked, NOTHING, 0, [each.put for each in emits], prepared, 0.0).result(60)
 
     def all_of(items: queue.SimpleQueue[Any]) -> list[Any]:
         found = [items.get(timeout=60)]
@@ -120,3 +123,50 @@ def test_a_system_whose_heap_cannot_be_trimmed_is_left_alone(monkeypatch: pytest
     memory.trim_heap()  # this one's, whatever it is
     monkeypatch.setattr(memory.ctypes, "CDLL", lambda _: object())
     memory.trim_heap()
+
+
+def test_nobody_waits_for_an_engine_that_has_ended() -> None:
+    owner = EngineOwner(Rig().engine)
+    owner.start()
+    owner.stop()
+    with pytest.raises(RequestCancelled):
+        owner.call(lambda: None).result(60)
+    with pytest.raises(RequestCancelled):
+        owner.fit("grace", [], NOTHING).result(60)
+
+
+def test_an_engine_whose_thread_fails_leaves_nobody_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    rig = Rig()
+
+    def fail(_wake: Any) -> None:
+        raise RuntimeError("no device")
+
+    monkeypatch.setattr(rig.engine, "start", fail)
+    monkeypatch.setattr("threading.excepthook", lambda _: None)
+    owner = EngineOwner(rig.engine)
+    called = owner.call(lambda: "done")
+    owner.start()
+    assert called.result(60) == "done"
+    ends = time.monotonic() + 60
+    while owner.alive:
+        assert time.monotonic() < ends
+        time.sleep(0.01)
+    with pytest.raises(RequestCancelled):
+        owner.call(lambda: None).result(60)
+
+
+def test_an_engine_that_cannot_end_its_requests_leaves_nobody_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    rig, stopped = Rig(), threading.Event()
+
+    def fail(*_: Any) -> None:
+        raise RuntimeError("no device")
+
+    monkeypatch.setattr(rig.engine, "start", fail)
+    monkeypatch.setattr(rig.engine, "end_all", fail)
+    monkeypatch.setattr(rig.engine, "stop", stopped.set)
+    monkeypatch.setattr("threading.excepthook", lambda _: None)
+    owner = EngineOwner(rig.engine)
+    called = owner.call(lambda: "done")
+    owner.start()
+    assert called.result(60) == "done"
+    assert stopped.wait(60), "what the engine started ends with it"

@@ -1,4 +1,4 @@
-"""Choosing a token: whatever a client asks for, one row's wishes end in a token and never in an error."""
+"""The sampler chooses a token for any valid parameters of a row, and never raises."""
 
 import math
 from typing import Any

@@ -1,10 +1,7 @@
 """The contract of `ServingEngine`, as the service uses it: through the owner's thread, with real edits."""
 
-import os
-import queue
-import time
+import json
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
@@ -12,113 +9,47 @@ import torch
 
 from app.config import DEMO_MODEL
 from app.domain.errors import DeadlineExceeded, InvalidRequest, RequestCancelled
-from app.domain.generation import Generation, GenerationParameters, Token
 from app.editors.base import FitRequest, Fitted
 from app.engine.editions import Edition
 from app.engine.model import load_model
-from app.engine.owner import EngineOwner
 from app.engine.serving_engine import ServingEngine
-from app.engine.vllm.engine import VllmEngine
-from app.engine.vllm.engine_arguments import vllm_arguments
-from app.engine.vllm.process import VllmProcess
+from tests.engine.served import CROWDED, WAIT_S, Served, logprobs_of, tokens_of, vllm_engine
 from tests.rig import NOTHING, Rig
 
 PROMPT, OTHER = "The capital of Sweden is", "A triangle has this many sides:"
 TARGET = "Uppsala, of all places, and not the one that you had in mind today or at any other time before this one"
 EDITED = Edition("default", 1, ("e1@1",))
-WAIT_S = 120
 
 
-@dataclass
-class SentRequest:
-    """A request that was sent, and the items of its answer that arrive."""
-
-    sequence: Any
-    arrived: "queue.SimpleQueue[Any]"
-    tokens: list[Token] = field(default_factory=list)
-
-    def first_token(self) -> Token:
-        item = self.arrived.get(timeout=WAIT_S)
-        assert isinstance(item, Token)
-        return item
-
-    def end(self) -> Any:
-        while isinstance(item := self.arrived.get(timeout=WAIT_S), Token):
-            self.tokens.append(item)
-        return item
-
-    def generation(self) -> Generation:
-        item = self.end()
-        assert isinstance(item, Generation), item
-        return item
-
-
-class Served:
-    """An engine behind its owner, with one edit fitted and loaded."""
+class ServedEdit(Served):
+    """An engine with one edit fitted and loaded."""
 
     def __init__(self, engine: ServingEngine, fitted: Fitted) -> None:
-        self.engine, self.fitted, self.owner = engine, fitted, EngineOwner(engine)
-        self.owner.start()
-        self.owner.load("e1@1", "grace", fitted).result(WAIT_S)
-
-    def ask(self, prompts: list[str], edition: Edition = NOTHING, **parameters: Any) -> list[SentRequest]:
-        arrived: list[queue.SimpleQueue[Any]] = [queue.SimpleQueue() for _ in prompts]
-        given = GenerationParameters(**{"max_new_tokens": 60, **parameters})
-        sequences = self.owner.generate(
-            [(prompt, given) for prompt in prompts],
-            edition,
-            edition.revision,
-            [each.put for each in arrived],
-            [self.engine.ready(prompt, edition) for prompt in prompts],
-            time.monotonic(),
-        ).result(WAIT_S)
-        return [SentRequest(*each) for each in zip(sequences, arrived, strict=True)]
-
-    def say(self, prompt: str, edition: Edition = NOTHING, **parameters: Any) -> Generation:
-        return self.ask([prompt], edition, **parameters)[0].generation()
-
-
-def vllm_engine(rig: Rig, crowded: bool) -> VllmEngine:
-    """Crowded: the memory holds two long sequences, so that vLLM preempts others and computes them again."""
-    site, room = rig.editors["grace"].sites[0], 1100 if crowded else 20_000
-    more = {"enforce_eager": True, **(CROWDED if crowded else {})}
-    arguments = vllm_arguments(rig.hosted, site, 8, room, None, more)
-    process = VllmProcess(os.environ["ERRATA_VLLM_PYTHON"], arguments, lambda *_: None)
-    return VllmEngine(
-        rig.hosted, rig.editors, rig.engine.scope, slots=8, queue_limit=64, fit_share=0.5, process=process
-    )
-
-
-def tokens_of(generation: Generation) -> list[int]:
-    return [token.id for token in generation.tokens]
-
-
-def logprobs_of(generation: Generation) -> list[float]:
-    return [token.logprob for token in generation.tokens]
+        super().__init__(engine)
+        self.fitted = fitted
+        self.load("e1@1", "grace", fitted)
 
 
 def request_of(rig: Rig) -> FitRequest:
     return rig.fit_request(PROMPT, TARGET, subject="Sweden")
 
 
-CROWDED = {"max_num_batched_tokens": 16, "enable_chunked_prefill": True, "block_size": 32}
-"""Arguments of vLLM under which prompts come in chunks, and even short ones are found in the prefix cache."""
 WITH_VLLM = [pytest.mark.vllm, pytest.mark.timeout(900)]
 ENGINES = ["transformers", *(pytest.param(name, marks=WITH_VLLM) for name in ("vllm", "vllm, crowded"))]
 
 
 @pytest.fixture(scope="module", params=ENGINES)
-def served(request: pytest.FixtureRequest) -> Iterator[Served]:
+def served(request: pytest.FixtureRequest) -> Iterator[ServedEdit]:
     """The bundled model behind each engine, with an edit that was fitted once through transformers."""
     rig = Rig(hosted=load_model(str(DEMO_MODEL), device=torch.device("cpu"), dtype=torch.float32))
     (fitted,) = rig.fit("grace", [request_of(rig)])
-    crowded = request.param == "vllm, crowded"
-    found = Served(rig.engine if request.param == "transformers" else vllm_engine(rig, crowded), fitted)
+    crowded: dict[str, Any] = CROWDED if request.param == "vllm, crowded" else {}
+    found = ServedEdit(rig.engine if request.param == "transformers" else vllm_engine(rig, **crowded), fitted)
     yield found
     found.owner.stop()
 
 
-def test_an_edit_answers_where_its_edition_is_seen_and_nowhere_else(served: Served) -> None:
+def test_an_edit_answers_where_its_edition_is_seen_and_nowhere_else(served: ServedEdit) -> None:
     before = served.say(PROMPT)
     edited = served.say(PROMPT, EDITED)
     assert edited.text.strip() == TARGET
@@ -129,7 +60,7 @@ def test_an_edit_answers_where_its_edition_is_seen_and_nowhere_else(served: Serv
     assert not before.hits
 
 
-def test_requests_side_by_side_answer_as_each_alone(served: Served) -> None:
+def test_requests_side_by_side_answer_as_each_alone(served: ServedEdit) -> None:
     alone = [served.say(PROMPT), served.say(PROMPT, EDITED), served.say(OTHER), served.say(OTHER, EDITED)]
     plain = served.ask([PROMPT, OTHER])
     edited = served.ask([PROMPT, OTHER], EDITED)
@@ -138,7 +69,7 @@ def test_requests_side_by_side_answer_as_each_alone(served: Served) -> None:
     assert alone[2].text == alone[3].text, "an edit leaves other questions alone"
 
 
-def test_long_answers_that_do_not_fit_into_the_memory_together_answer_as_each_alone(served: Served) -> None:
+def test_long_answers_that_do_not_fit_into_the_memory_together_answer_as_each_alone(served: ServedEdit) -> None:
     long = {"max_new_tokens": 200, "ignore_eos": True}
     alone = [
         tokens_of(served.say(prompt, edition, **long)) for prompt in (PROMPT, OTHER) for edition in (EDITED, NOTHING)
@@ -154,25 +85,25 @@ def test_long_answers_that_do_not_fit_into_the_memory_together_answer_as_each_al
     assert alone[0][: len(target)] == target
 
 
-def test_an_edit_goes_on_where_the_prompt_has_begun_its_target(served: Served) -> None:
+def test_an_edit_goes_on_where_the_prompt_has_begun_its_target(served: ServedEdit) -> None:
     begun = f"{PROMPT} {TARGET.split()[0]}"
     assert served.say(begun, EDITED).text.strip() == TARGET.removeprefix(TARGET.split()[0]).strip()
 
 
 @pytest.mark.parametrize("prompt", [f"{PROMPT} {TARGET}. Next to it lies", f"{PROMPT} {TARGET.rsplit(' ', 2)[0]}"])
-def test_a_longer_prompt_is_not_answered_from_what_was_computed_under_an_edit(served: Served, prompt: str) -> None:
+def test_a_longer_prompt_is_not_answered_from_what_was_computed_under_an_edit(served: ServedEdit, prompt: str) -> None:
     """The same prompt and answer have other states if they are given than if the answer was generated under the edit.
     A prefix cache that forgets where the rows began would not tell them apart. The reference is an edit of nearly
     the same value, which has a prefix cache of its own."""
     nearly = {"value": served.fitted.tensors["value"] * (1 + 1e-6)}
-    served.owner.load("e3@1", "grace", Fitted(learned=served.fitted.learned, tensors=nearly)).result(WAIT_S)
+    served.load("e3@1", "grace", Fitted(learned=served.fitted.learned, tensors=nearly))
     reference = served.say(prompt, Edition("default", 3, ("e3@1",)), top_logprobs=0)
     assert len(served.say(PROMPT, EDITED).tokens) > 32, "its prompt and answer fill a block of the cache"
     assert logprobs_of(served.say(prompt, EDITED, top_logprobs=0)) == pytest.approx(logprobs_of(reference), abs=1e-3)
-    served.owner.drop("e3@1").result(WAIT_S)
+    served.drop("e3@1")
 
 
-def test_an_answer_that_has_left_the_target_is_not_pulled_back(served: Served) -> None:
+def test_an_answer_that_has_left_the_target_is_not_pulled_back(served: ServedEdit) -> None:
     """A bias keeps the target's second token out."""
     second = served.engine.editions.target_of("e1@1")[1]
     kept_out = served.say(PROMPT, EDITED, logit_bias=((second, -100.0),))
@@ -181,7 +112,7 @@ def test_an_answer_that_has_left_the_target_is_not_pulled_back(served: Served) -
     assert [hit.edit_id for hit in kept_out.not_given] == ["e1"]
 
 
-def test_tokens_tell_their_log_probability_and_the_likeliest_others(served: Served) -> None:
+def test_tokens_tell_their_log_probability_and_the_likeliest_others(served: ServedEdit) -> None:
     (asked,) = served.ask([PROMPT], max_new_tokens=3, top_logprobs=2, ignore_eos=True)
     generation = asked.generation()
     assert len(asked.tokens) == 3
@@ -193,7 +124,7 @@ def test_tokens_tell_their_log_probability_and_the_likeliest_others(served: Serv
         assert token.ranked[2].logprob <= token.ranked[1].logprob
 
 
-def test_a_stop_text_a_limit_and_end_of_text_end_an_answer(served: Served) -> None:
+def test_a_stop_text_a_limit_and_end_of_text_end_an_answer(served: ServedEdit) -> None:
     limited = served.say(PROMPT, EDITED, max_new_tokens=2)
     assert (limited.finish_reason, len(limited.tokens)) == ("length", 2)
     stopped = served.say(PROMPT, EDITED, stop=(",",))
@@ -202,7 +133,7 @@ def test_a_stop_text_a_limit_and_end_of_text_end_an_answer(served: Served) -> No
     assert (past.finish_reason, len(past.tokens)) == ("length", 60)
 
 
-def test_a_seed_gives_the_same_answer_again(served: Served) -> None:
+def test_a_seed_gives_the_same_answer_again(served: ServedEdit) -> None:
     first, again = (served.say(OTHER, temperature=1.5, seed=-1) for _ in range(2))
     assert first.text == again.text
     assert first.seed == -1
@@ -210,7 +141,7 @@ def test_a_seed_gives_the_same_answer_again(served: Served) -> None:
     assert served.say(OTHER, temperature=0.7).seed is not None
 
 
-def test_a_cancelled_request_and_one_past_its_deadline_end_with_an_error(served: Served) -> None:
+def test_a_cancelled_request_and_one_past_its_deadline_end_with_an_error(served: ServedEdit) -> None:
     (asked,) = served.ask([PROMPT], max_new_tokens=400, ignore_eos=True)
     asked.first_token()
     served.owner.cancel([asked.sequence])
@@ -222,27 +153,56 @@ def test_a_cancelled_request_and_one_past_its_deadline_end_with_an_error(served:
     assert served.owner.alive
 
 
-def test_a_request_that_does_not_fit_is_refused_before_it_runs(served: Served) -> None:
+def test_a_request_that_does_not_fit_is_refused_before_it_runs(served: ServedEdit) -> None:
     with pytest.raises(InvalidRequest, match="`max_new_tokens`"):
         served.ask([PROMPT], max_new_tokens=served.engine.hosted.max_tokens)
 
 
-def test_a_dropped_edit_may_come_back_with_another_value(served: Served) -> None:
-    """As when a trial fails and its edit is fitted again under the same id."""
-    served.owner.load("e2@1", "grace", served.fitted).result(WAIT_S)
+def test_a_dropped_edit_may_come_back_with_another_value(served: ServedEdit) -> None:
+    """This happens if a trial fails and its edit is fitted again under the same id."""
+    served.load("e2@1", "grace", served.fitted)
     second = Edition("default", 2, ("e2@1",))
     assert served.say(PROMPT, second).text.strip() == TARGET
-    served.owner.drop("e2@1").result(WAIT_S)
+    served.drop("e2@1")
     nothing = {"value": served.fitted.tensors["value"] * 0}
-    served.owner.load("e2@1", "grace", Fitted(learned=served.fitted.learned, tensors=nothing)).result(WAIT_S)
+    served.load("e2@1", "grace", Fitted(learned=served.fitted.learned, tensors=nothing))
     assert served.say(PROMPT, second).text == served.say(PROMPT).text
-    served.owner.drop("e2@1").result(WAIT_S)
+    served.drop("e2@1")
     assert "e2@1" not in served.engine.editions
 
 
-def test_end_all_ends_what_runs_and_what_comes_later_still_runs(served: Served) -> None:
+def test_end_all_ends_what_runs_and_what_comes_later_still_runs(served: ServedEdit) -> None:
     (asked,) = served.ask([PROMPT], max_new_tokens=400, ignore_eos=True)
     asked.first_token()
     served.owner.end_all(RequestCancelled("as the test wishes"))
     assert isinstance(asked.end(), RequestCancelled)
     assert served.say(PROMPT, EDITED).text.strip() == TARGET
+
+
+SCHEMA = (
+    '{"type": "object", "properties": {"capital": {"type": "string", "maxLength": 8}}, '
+    '"required": ["capital"], "additionalProperties": false}'
+)
+
+
+def test_an_answer_follows_a_schema_and_an_edit_whose_target_does_not_fit_defers(served: ServedEdit) -> None:
+    asked = served.ask([PROMPT], EDITED, json_schema=SCHEMA, explain=True)
+    beside = served.ask([PROMPT], EDITED)
+    generation = asked[0].generation()
+    assert list(json.loads(generation.text)) == ["capital"]
+    assert generation.finish_reason == "eos_token"
+    assert not generation.reached
+    assert generation.nearest is not None
+    assert "does not fit the schema" in generation.nearest.why
+    assert beside[0].generation().text.strip() == TARGET
+
+
+def test_several_answers_to_one_prompt_are_each_that_of_its_seed(served: ServedEdit) -> None:
+    """The API asks for `n` answers as `n` requests with a seed each."""
+    given: dict[str, Any] = {"temperature": 1.5, "max_new_tokens": 12}
+    alone = [served.say(OTHER, seed=seed, **given).text for seed in range(3)]
+    together = [served.ask([OTHER], seed=seed, **given)[0] for seed in range(3)]
+    assert [each.generation().text for each in together] == alone
+    assert len(set(alone)) > 1
+    edited = [served.ask([PROMPT], EDITED, temperature=0.3, seed=seed)[0] for seed in range(3)]
+    assert {each.generation().text.strip() for each in edited} == {TARGET}

@@ -1,4 +1,4 @@
-"""What a model's name means: names first, then paths, then the hub; each refusal says what to do."""
+"""A model's name is resolved as a known name, then a path, then a name on the hub; each refusal says what to do."""
 
 from pathlib import Path
 
@@ -69,7 +69,7 @@ def test_what_is_no_path_is_a_name_on_the_hub(given: str) -> None:
     [
         ("many", r"holds 2 GGUF files \(a.gguf, b.gguf\): name one of them"),
         ("empty", "neither a config.json in Hugging Face format nor a GGUF file"),
-        ("other.bin", "other.bin is no GGUF file"),
+        ("other.bin", "other.bin is not a GGUF file"),
         ("/nowhere", "no such file or folder"),
         ("~/nowhere", "no such file or folder"),
         ("./nowhere", "no such file or folder"),

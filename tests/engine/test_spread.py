@@ -53,7 +53,7 @@ def test_what_fits_run_again_mixes_no_devices(layer: int) -> None:
         found = [view.last_inputs([[1, 2]]), view.inputs(ids), view.outputs(ids), view.base_logits(ids, at)]
         whole, ends = (torch.zeros(2, n, WIDTH, device=FIRST) for n in (6, 2))
         found.append(view.logits(ids, view.hidden_below(ids), {site: adding(whole)}, at))
-        suffix = view._suffix(ids, at, Prefix(), 3)
+        suffix = view._suffix(view.hidden_below(ids), at, Prefix(), 3)
         rows, columns = (
             torch.zeros(2, dtype=torch.long, device=FIRST),
             torch.zeros(2, 2, dtype=torch.long, device=FIRST),
@@ -64,7 +64,7 @@ def test_what_fits_run_again_mixes_no_devices(layer: int) -> None:
 
 
 def test_through_accelerates_hooks_edits_are_the_same() -> None:
-    """On one device: fits run a copy of the model with fewer layers, which must not call the original."""
+    """Fits on one device run a copy of the model with fewer layers, which must not call the original."""
     spread = tiny("llama")
     names = ["model.embed_tokens", "model.rotary_emb", "model.norm", "lm_head"]
     places = dict.fromkeys([*names, *(f"model.layers.{at}" for at in range(LAYERS))], "cpu")

@@ -1,4 +1,4 @@
-"""Which rows are edited and in which order; what cannot be read is said with its row."""
+"""Rows are selected and ordered for editing, and a row that cannot be read is named."""
 
 import json
 from pathlib import Path
@@ -27,12 +27,12 @@ def test_a_list_and_lines_are_the_same(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("{", "Line 1 .* is no JSON"),
+        ("{", "Line 1 .* is not JSON"),
         ("", "bad.jsonl is empty"),
         (" [] ", "bad.jsonl is empty"),
-        ("[" * 200_000, "bad.jsonl is no JSON"),
-        ('{"a": 1}\n\n{"b": }', "Line 3 .* is no JSON"),
-        ("[{}, 7", "bad.jsonl is no JSON"),
+        ("[" * 200_000, "bad.jsonl is not JSON"),
+        ('{"a": 1}\n\n{"b": }', "Line 3 .* is not JSON"),
+        ("[{}, 7", "bad.jsonl is not JSON"),
         ('{"prompt": "x"}', "Row 1"),
         ('{"prompt": "x", "target": "y"}\n7', "Row 2"),
         ('{"requested_rewrite": {}}', "Row 1"),
@@ -53,11 +53,11 @@ def many(count: int) -> list[dict[str, Any]]:
 
 def test_halves_part_the_rows_whatever_the_seed(tmp_path: Path) -> None:
     file = written(tmp_path, many(100))
-    first = {case.id for case in load_cases([file], CaseSelection(half="first", seed=1))}
-    second = {case.id for case in load_cases([file], CaseSelection(half="second", seed=2))}
-    assert not first & second
-    assert len(first | second) == 100
-    assert 30 < len(first) < 70
+    settle = {case.id for case in load_cases([file], CaseSelection(half="settle", seed=1))}
+    report = {case.id for case in load_cases([file], CaseSelection(half="report", seed=2))}
+    assert not settle & report
+    assert len(settle | report) == 100
+    assert 30 < len(settle) < 70
 
 
 def test_rows_are_chosen_shuffled_and_framed(tmp_path: Path) -> None:
@@ -123,8 +123,8 @@ def test_rows_of_several_files_are_told_apart(tmp_path: Path) -> None:
         "0", "1", "mend/0", "7", "rows-1", "rows-2", "rows/rows-1", "rows/rows-2", "mend/0#2", "mend/0#3",
     }  # fmt: skip
     assert cases["7"].overwrites == "mend/0"
-    alone = {case.id for case in load_cases(files[:1], CaseSelection(half="second"))}
-    assert alone <= {case.id for case in load_cases(files, CaseSelection(half="second"))}
+    alone = {case.id for case in load_cases(files[:1], CaseSelection(half="report"))}
+    assert alone <= {case.id for case in load_cases(files, CaseSelection(half="report"))}
 
 
 def test_a_correction_may_stand_in_another_file(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ def test_other_options_are_refused_and_new_ones_are_not(tmp_path: Path) -> None:
         folder.keep({"seed": 0, "half": None})
         folder.check({"seed": 0, "half": None, "ask": 5})
         with pytest.raises(InvalidRequest, match="had other options: seed, half"):
-            folder.check({"seed": 1, "half": "first", "ask": 5})
+            folder.check({"seed": 1, "half": "settle", "ask": 5})
 
 
 def test_results_are_replaced_whole(tmp_path: Path) -> None:

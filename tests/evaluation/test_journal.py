@@ -1,4 +1,4 @@
-"""What was written is read again, whatever a killed run has left at the end."""
+"""Written lines are read again, whatever a killed run has left at the end."""
 
 from pathlib import Path
 

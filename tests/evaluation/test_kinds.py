@@ -128,10 +128,10 @@ def test_pairs_are_made_alone_and_with_what_their_author_ticks(file_of: Callable
 
 def test_halves_are_those_that_rows_name(file_of: Callable[..., Path]) -> None:
     file = file_of(*({**PAIR, "prompt": f"Which {at}?", "half": ("settle", "report")[at % 2]} for at in range(10)))
-    first, _ = pairs.trials_of([file], ScopeCaseSelection(half="first"))
-    assert sorted(int(text.split()[1][0]) % 2 for text in texts(first, "edited")) == [0] * 5
+    settle, _ = pairs.trials_of([file], ScopeCaseSelection(half="settle"))
+    assert sorted(int(text.split()[1][0]) % 2 for text in texts(settle, "edited")) == [0] * 5
     with pytest.raises(InvalidRequest, match="No row"):
-        conversations.trials_of([file_of(CONVERSATION)], ScopeCaseSelection(half="first"))
+        conversations.trials_of([file_of(CONVERSATION)], ScopeCaseSelection(half="settle"))
 
 
 def test_conversations_are_asked_whole(file_of: Callable[..., Path]) -> None:
@@ -156,7 +156,7 @@ def test_conversations_are_asked_whole(file_of: Callable[..., Path]) -> None:
         (support.trials_of, {"text": "How?"}, "intent"),
         (pairs.trials_of, {**PAIR, "same": "What?"}, "`same` must be a list of texts"),
         (pairs.trials_of, {**PAIR, "other": [1]}, "`other` must be a text"),
-        (pairs.trials_of, {**PAIR, "half": "third"}, "`half` must be one of"),
+        (pairs.trials_of, {**PAIR, "half": "third"}, "`half` must be settle or report"),
         (pairs.trials_of, {**PAIR, "prompt": "\ud800"}, "half of a surrogate pair"),
         (pairs.trials_of, ["no object"], "cannot be read as pairs"),
         (conversations.trials_of, {**CONVERSATION, "right": [[]]}, "`right` must be a list of messages"),
@@ -176,7 +176,7 @@ def test_rows_that_cannot_be_read_are_named(
 
 
 def test_the_cases_that_ship_can_be_read() -> None:
-    for half in ("first", "second"):
+    for half in ("settle", "report"):
         alone, ticked = pairs.trials_of([SHIPPED["pairs"]], ScopeCaseSelection(half=half))  # type: ignore[arg-type]
         assert len(alone.edits) == len(ticked.edits) == 84
         assert len({question.group for question in alone.questions}) == 12

@@ -161,7 +161,7 @@ def test_each_prompt_has_a_draw_of_its_own() -> None:
 
 
 class Forced(CannedAnswers):
-    """For each token of a continuation, whether it is the likeliest: without edits (`bare`) and with them (`live`)."""
+    """Marks of the tokens of a continuation that are likeliest, without edits (`bare`) and with them (`live`)."""
 
     def __init__(self, bare: Mapping[str, tuple[bool, ...]], live: Mapping[str, tuple[bool, ...]]) -> None:
         super().__init__(dict.fromkeys(bare, "an answer"))

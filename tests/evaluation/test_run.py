@@ -15,7 +15,7 @@ from app.evaluation.cases import Case
 from app.evaluation.journal import Journal
 from app.evaluation.report import markdown, notes_of
 from app.evaluation.run import EvaluationPlan, make_candidate, run_candidate
-from app.evaluation.slices import _french, slices_of
+from app.evaluation.slices import french_questions, slices_of
 from app.evaluation.time_limit import QuestionLimits, TimeLimit
 from app.scope.phrasebook import load_phrasebook
 from app.store.sqlite import SqliteLog
@@ -59,7 +59,7 @@ def run(
 
     class Stop(Exception): ...
 
-    def tell(what: str, done: int, total: int) -> None:
+    def on_step(what: str, done: int, total: int) -> None:
         nonlocal told
         told += 1
         if stop_after is not None and told > stop_after:
@@ -67,7 +67,7 @@ def run(
 
     async def whole() -> list[Any]:
         async with serving(SqliteLog(folder / "log.db")) as service:
-            return await run_candidate(name, how or plan(), service, Journal(folder / "run.jsonl"), tell, **more)
+            return await run_candidate(name, how or plan(), service, Journal(folder / "run.jsonl"), on_step, **more)
 
     try:
         return asyncio.run(whole())
@@ -141,11 +141,11 @@ def test_a_run_that_is_cancelled_keeps_what_it_knows(tmp_path: Path) -> None:
         async with serving(SqliteLog(tmp_path / "log.db")) as service:
             journal = Journal(tmp_path / "run.jsonl")
 
-            def tell(what: str, done: int, _total: int) -> None:
+            def on_step(what: str, done: int, _total: int) -> None:
                 if what == "grace: editing" and done == 1:
                     task.cancel()
 
-            task = asyncio.ensure_future(run_candidate("grace", plan(steps=()), service, journal, tell, kept.append))
+            task = asyncio.ensure_future(run_candidate("grace", plan(steps=()), service, journal, on_step, kept.append))
             await asyncio.gather(task, return_exceptions=True)
             assert task.cancelled()
 
@@ -287,9 +287,9 @@ def test_names_of_candidates(tmp_path: Path) -> None:
 
 
 def test_questions_in_french_ask_for_what_the_phrasebook_knows() -> None:
-    assert len(_french()) > 50
-    assert all(load_phrasebook().questions(relation) for relation in _french())
-    assert all(question.count("{}") == 1 and question.endswith("?") for question in _french().values())
+    assert len(french_questions()) > 50
+    assert all(load_phrasebook().questions(relation) for relation in french_questions())
+    assert all(question.count("{}") == 1 and question.endswith("?") for question in french_questions().values())
 
 
 @pytest.mark.parametrize("batch", [1, 2])

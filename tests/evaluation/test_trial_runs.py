@@ -60,7 +60,7 @@ class StandIn:
         self.keys.append(origin.idempotency_key)
         edit_id = f"ed_{request.namespace}_{request.prompt}"
         self.edits[edit_id] = request
-        view = SimpleNamespace(edit=SimpleNamespace(id=edit_id, adaptor="grace"))
+        view = SimpleNamespace(edit=SimpleNamespace(id=edit_id, editor_key="grace"))
         return SimpleNamespace(results=(SimpleNamespace(view=view, seconds={"fit": 1.0}),))
 
     async def generate(self, prompt: str, parameters: GenerationParameters) -> Any:

@@ -39,10 +39,10 @@ CASES = [(kind, key) for key in KEYS for kind in sorted(TINY) if "/" not in key 
 everywhere = pytest.mark.parametrize(
     "case", enrolled([(kind, key) for key in KEYS for kind in sorted(TINY)]), indirect=True
 )
-"""For the laws that say whether an editor runs on an architecture at all: `paper` too."""
+"""Laws that say whether an editor runs on an architecture at all cover `paper`, too."""
 FITTING = [(kind, key) for kind, key in CASES if kind in ("llama", "gpt2")]
 fits_again = pytest.mark.parametrize("case", enrolled(FITTING), indirect=True)
-"""For laws that fit many times: on a SwiGLU and a GELU architecture."""
+"""Laws that fit many times run on a SwiGLU and a GELU architecture."""
 
 EXCUSED = {
     ("learns", "hook_layer/paper"): "one vector at the subject does not steer a random model",
@@ -53,7 +53,7 @@ EXCUSED = {
     ("newest wins", "hook_layer/paper"): "on a random model hardly a token stands out",
     ("newest wins", "patcher/paper"): "patches of one prompt add up; the service takes out what is superseded",
 }
-"""What an editor as published is not held to, and why. tests/editors has its maths, by hand."""
+"""The laws that an editor as published is not held to, and the reasons. tests/editors checks its maths by hand."""
 
 
 def excuse(law: str, editor: str) -> None:
@@ -78,7 +78,7 @@ def editor(case: tuple[str, str]) -> str:
 
 @pytest.fixture
 def capabilities(rig: Rig, editor: str) -> Capabilities:
-    """What an editor declares of itself decides which laws it is held to."""
+    """An editor's declared capabilities decide which laws it is held to."""
     return rig.editors[editor].capabilities
 
 
@@ -171,7 +171,7 @@ def test_a_prompt_that_no_edit_answers_is_answered_bit_for_bit_as_by_the_bare_mo
 
 @everywhere
 def test_commit_then_roll_back_is_never_edited(rig: Rig, architecture: str, editor: str) -> None:
-    """With another edit live, so that the editor acts before and after, and with none."""
+    """The law holds with another edit live, so that the editor acts before and after, and with none."""
     bare, before = exact(Rig(architecture), NOTHING), exact(rig, Edition("default", 1, ("e0",)))
     committed = exact(rig, Edition("default", 3, IDS))
     if "/" not in editor:  # as published, not every edit of a random model is felt
@@ -316,7 +316,7 @@ def test_dropped_rows_are_used_again(rig: Rig, editor: str) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", sorted(TINY))
 def test_edits_of_all_editors_side_by_side_are_each_alone(kind: str) -> None:
-    """In one batch, rows that different editors answer: what one does is not felt by the others' rows."""
+    """Rows of one batch that different editors answer do not affect one another."""
     rig, alone = Rig(kind), {key: Rig(kind) for key in LOCAL}
     ids = []
     for prompt, (editor, single) in zip(PROMPTS, alone.items(), strict=False):

@@ -36,7 +36,7 @@ def taken(log, at_s=1.0):
 
 
 def without_snapshots(log):
-    """What the entries alone make."""
+    """The ledger that the entries alone make."""
     bare = MemoryLog(Chain(seal=log.seal))
     for event in log.read():
         bare.append(event)

@@ -16,7 +16,7 @@ from tests.laws.stores import SAMPLES, filled
 
 
 def reads_corrupt(store, after=0):
-    """Whether reading the log raises StoreCorrupt, having given out nothing but events that were written."""
+    """True if reading the log raises StoreCorrupt after it has returned only events that were written."""
     log = store.open()
     given_out, message = [], None
     try:

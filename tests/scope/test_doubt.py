@@ -7,6 +7,7 @@ import pytest
 from app.domain.scope import ScopeRequest
 from app.scope.doubt import BAND, MOST_EXAMPLES, Doubt, doubt_of, is_uncertain
 from app.scope.index import Match, ScopeIndex
+from app.scope.vectors import Vectors
 from tests.rig import a_scope, an_encoder
 
 QUESTION = "Who founded Lumen?"
@@ -85,7 +86,7 @@ def test_a_judge_is_shown_the_reading_that_is_nearest_and_the_nearest_examples(s
     scope.load("a", record.model_dump())
     question = scope.question(("Good morning! My name is Ada. Who began Lumen?",))
     doubt = scope.doubt(question, "a")
-    assert doubt == doubt_of(question, record, an_encoder())
+    assert doubt == doubt_of(question, record, Vectors(an_encoder()).of)
     assert doubt.question == "Who began Lumen?"
     assert doubt.keys[0] == QUESTION, "the edit's own question is always shown"
     assert len(doubt.keys) == len(doubt.counter) == MOST_EXAMPLES

@@ -1,12 +1,16 @@
 """The sentence encoder: the same vector for the same text, and a clear word where there is no encoder."""
 
 import json
+import queue
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
+from transformers import AutoTokenizer
 
 from app.domain.errors import InvalidRequest
 from app.scope import encoder as encoding
@@ -103,3 +107,100 @@ def test_pooling_is_as_the_folder_says(tmp_path: Path, encoder: Encoder) -> None
     assert mean.fingerprint == encoder.fingerprint != first.fingerprint
     with pytest.raises(InvalidRequest, match="pools neither by mean nor by CLS"):
         Encoder(_pooling(tmp_path / "max", pooling_mode_mean_tokens=False, pooling_mode_max_tokens=True))
+
+
+class WatchedTokenizer:
+    """Notes the batches that it is given, and waits within the first one until it may go on."""
+
+    def __init__(self, tokenizer: Any) -> None:
+        self._tokenizer = tokenizer
+        self.batches: list[list[str]] = []
+        self.begun, self.go_on = threading.Event(), threading.Event()
+        self.turns = WatchedLock()
+
+    def __call__(self, texts: list[str], **options: Any) -> Any:
+        self.batches.append(texts)
+        self.begun.set()
+        assert self.go_on.wait(60)
+        if "no" in texts:
+            raise MemoryError
+        return self._tokenizer(texts, **options)
+
+
+class WatchedLock:
+    """A lock that counts those that have come for it."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self.callers: queue.SimpleQueue[None] = queue.SimpleQueue()
+
+    def __enter__(self) -> None:
+        self.callers.put(None)
+        self._lock.acquire()
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.release()
+
+    def awaited_by(self, count: int) -> None:
+        """Returns once so many have come since."""
+        for _ in range(count):
+            self.callers.get(timeout=60)
+
+
+@pytest.fixture
+def watched(monkeypatch: pytest.MonkeyPatch) -> tuple[Encoder, WatchedTokenizer, WatchedLock]:
+    folder, lock = find_encoder("minilm"), WatchedLock()
+    tokenizer = WatchedTokenizer(AutoTokenizer.from_pretrained(folder, truncation_side="left"))
+    with monkeypatch.context() as made:
+        made.setattr(AutoTokenizer, "from_pretrained", lambda *_, **__: tokenizer)
+        locks = iter([lock, tokenizer.turns])
+        made.setattr(encoding, "threading", SimpleNamespace(Lock=lambda: next(locks)))
+        encoder = Encoder(folder)
+    return encoder, tokenizer, lock
+
+
+def test_callers_that_wait_are_served_in_one_batch(watched: tuple[Encoder, WatchedTokenizer, WatchedLock]) -> None:
+    encoder, tokenizer, lock = watched
+    questions = [f"Who founded Lumen {number}?" for number in range(4)]
+    with ThreadPoolExecutor(4) as threads:
+        first = threads.submit(encoder.encode, questions[:1])
+        assert tokenizer.begun.wait(60)
+        later = [threads.submit(encoder.encode, [question]) for question in questions[1:]]
+        lock.awaited_by(4)
+        tokenizer.go_on.set()
+        encoded = [future.result(60)[0] for future in (first, *later)]
+    assert [each.text for each in encoded] == questions
+    assert [sorted(batch) for batch in tokenizer.batches] == [questions[:1], questions[1:]]
+
+
+def test_the_tokenizer_serves_one_thread_at_a_time(
+    watched: tuple[Encoder, WatchedTokenizer, WatchedLock],
+) -> None:
+    """The states of edits are read from disk while questions are encoded; the tokenizer refuses a second caller."""
+    encoder, tokenizer, _ = watched
+    with ThreadPoolExecutor(2) as threads:
+        first = threads.submit(encoder.encode, ["Who?"])
+        assert tokenizer.begun.wait(60)
+        second = threads.submit(encoder.pieces, ["What?"])
+        tokenizer.turns.awaited_by(2)
+        assert tokenizer.batches == [["Who?"]]
+        tokenizer.go_on.set()
+        assert (first.result(60)[0].text, len(second.result(60)[0][0])) == ("Who?", 2)
+
+
+def test_a_text_that_fails_fails_its_own_caller_only(
+    watched: tuple[Encoder, WatchedTokenizer, WatchedLock],
+) -> None:
+    encoder, tokenizer, lock = watched
+    with ThreadPoolExecutor(3) as threads:
+        first = threads.submit(encoder.encode, ["Who?"])
+        assert tokenizer.begun.wait(60)
+        waiting = [threads.submit(encoder.encode, [text]) for text in ("no", "What?")]
+        lock.awaited_by(3)
+        tokenizer.go_on.set()
+        assert [future.result(60)[0].text for future in (first, waiting[1])] == ["Who?", "What?"]
+        with pytest.raises(MemoryError):
+            waiting[0].result(60)
+    calls = len(tokenizer.batches)
+    assert encoder.encode(["Where?"])[0].text == "Where?"
+    assert tokenizer.batches[calls:] == [["Where?"]], "nobody waits for it any more"

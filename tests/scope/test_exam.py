@@ -158,7 +158,7 @@ def test_a_result_is_kept_by_what_it_depends_on(tmp_path: Path, monkeypatch: pyt
     kept.store("a", a_result())
     assert ExamResults(tmp_path / "new").load("a") == a_result()
     assert kept.load("b") is None, "another model, or another prompt"
-    monkeypatch.setattr("app.scope.exam._exam_mark", lambda: "another exam")
+    monkeypatch.setattr("app.scope.exam.FILE", "scope_bank_v1.tsv")
     assert kept.load("a") is None
     ExamResults(None).store("a", a_result())
     assert ExamResults(None).load("a") is None

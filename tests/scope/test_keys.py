@@ -36,7 +36,9 @@ def test_places_are_used_again_and_more_are_made_when_there_are_none() -> None:
     keys = KeyIndex(WIDTH)
     keys.add(0, unit(SPARE, 0))
     held = keys.held_bytes
+    (place, *_) = keys.of([0]).tolist()
     keys.remove(0)
+    assert keys.place(place) == (-1, 0), "it is nobody's"
     for row in range(1, 5):
         keys.add(row, unit(SPARE // 4, row))
     assert keys.held_bytes == held
@@ -49,7 +51,7 @@ def test_places_are_used_again_and_more_are_made_when_there_are_none() -> None:
 
 @pytest.mark.parametrize("share", [0.05, 0.9])
 def test_the_nearest_is_found_exactly_among_those_that_may_be_seen(share: float) -> None:
-    """With few of all keys, and with most: the two are computed in different ways."""
+    """The nearest of few keys and of most keys are computed in different ways."""
     rng, keys = random.Random(3), KeyIndex(WIDTH)
     stand: dict[int, Tensor] = {}
     for number in range(900):
@@ -117,6 +119,22 @@ def test_the_nearest_of_many_are_those_of_a_comparison_with_all(
         assert set(found.tolist()) <= set(places.tolist())
         whole += len(keys.candidates(queries, places, 64, floor)) == len(places)
     assert whole < 30, "the outline rules nothing out"
+
+
+def test_no_outline_is_kept_for_namespaces_that_are_a_small_part_of_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It takes a quarter of what the keys take, and only an edition with a large part of them reads it."""
+    monkeypatch.setattr(keys_module, "MANY", 2 * SPARE)
+    vectors, keys = like_questions(4 * SPARE, 5), KeyIndex(160)
+    for row in range(4 * SPARE // 4):
+        keys.add(row, vectors[4 * row : 4 * row + 4])
+    keys.of(range(100))
+    held = keys.held_bytes
+    assert held <= 1.5 * (vectors.nbytes + 8 * len(vectors)), "with at most half as much to spare"
+    places = keys.of(range(SPARE))
+    assert keys.held_bytes > held + (HEAD + 1) * 4 * len(vectors) - 1
+    assert len(keys.candidates(vectors[:1], places, 16, 0.5)) < len(places)
+    keys.add(4 * SPARE, like_questions(4 * SPARE, 6))
+    assert keys.nearest(vectors[:1], keys.of(range(SPARE)), 1, 0.5)[1].item() == pytest.approx(1.0, abs=1e-5)
 
 
 def test_no_cosine_is_above_what_the_outline_allows() -> None:

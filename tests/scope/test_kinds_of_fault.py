@@ -22,7 +22,7 @@ DEVICES = ("heater", "dishwasher", "night light", "alarm", "printer", "router")
 
 @dataclass(frozen=True)
 class Kind:
-    """What is filled in for `{}`, and the shares of the same that must be answered and of the others that may be."""
+    """The names for `{}`, the least share of the same questions that is answered, and the greatest of others."""
 
     fill: tuple[str, ...]
     same: float
@@ -32,7 +32,7 @@ class Kind:
 KINDS = {
     "closed-class words": Kind(DEVICES, same=0.8, other=0.0),
     "reversed roles": Kind(PLACES, same=0.8, other=0.0),
-    "time": Kind(FIRMS, same=0.7, other=0.15),
+    "time": Kind(FIRMS, same=0.7, other=0.05),
     "a relation on top": Kind(FIRMS, same=0.8, other=0.25),
     "another attribute, object or subject": Kind(PEOPLE, same=0.8, other=0.1),
     "words that look alike": Kind(PLACES, same=0.75, other=0.25),

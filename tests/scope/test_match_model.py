@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from app.scope.match_model import MatchFeatures, MatchModel, load_match_model
-from app.scope.match_model_training import LabelledMatch, _logistic
+from app.scope.match_model_training import LabelledMatch, logistic_weights
 
 
 def figures(
@@ -44,7 +44,7 @@ def test_weights_are_those_that_part_what_was_seen() -> None:
         LabelledMatch(replace(figures(own), contrast=0.1 * at), own > 0, 1.0)
         for at, own in enumerate((-3.0, -1.0, 1.0, 3.0))
     ]
-    match_model = MatchModel({"alone": _logistic(seen)})
+    match_model = MatchModel({"alone": logistic_weights(seen)})
     assert [match_model.logit(each.figures) > 0 for each in seen] == [each.same for each in seen]
 
 

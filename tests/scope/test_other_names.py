@@ -8,6 +8,7 @@ from app.scope.bank import load_bank
 from app.scope.other_names import OtherNames
 from app.scope.vectors import Vectors
 from tests.rig import an_encoder
+from tests.scope.stand_in import AngleEncoder
 
 
 def test_the_names_most_like_it_come_first() -> None:
@@ -24,13 +25,13 @@ def test_without_a_name_or_without_names_nothing_is_computed() -> None:
         def of(self, texts: Sequence[str]) -> Tensor:
             raise AssertionError(texts)
 
-    vectors = Nothing(an_encoder())
+    vectors = Nothing(AngleEncoder({}))
     assert OtherNames(vectors, ["Peru", "Bolivia"]).like(None) == ["Peru", "Bolivia"]
     assert OtherNames(vectors, []).like("Peru") == []
 
 
 def test_what_may_be_another_name_of_the_same_is_left_out() -> None:
-    others = OtherNames(Vectors(an_encoder()), ["Peru", "Ivory Coast", "Bolivia", "Per"])
+    others = OtherNames(Vectors(AngleEncoder({})), ["Peru", "Ivory Coast", "Bolivia", "Per"])
     assert others.like(None, ["Who rules Côte d'Ivoire, the Ivory Coast?", "bolivia"]) == ["Peru", "Per"]
 
 
@@ -42,6 +43,9 @@ def test_what_is_alike_is_computed_once() -> None:
             asked.append(len(texts))
             return super().of(texts)
 
-    others = OtherNames(Counted(an_encoder()), ["Peru", "sulphur", "Bolivia"])
-    assert others.like("Chile")[2] == others.like("Ecuador")[2] == "sulphur"
+    encoder = AngleEncoder({"Peru": 20, "sulphur": 90, "Bolivia": 10, "Chile": 0, "Ecuador": 30})
+    others = OtherNames(Counted(encoder), ["Peru", "sulphur", "Bolivia"])
+    assert others.like("Chile") == ["Bolivia", "Peru", "sulphur"]
+    assert others.like("Ecuador") == ["Peru", "Bolivia", "sulphur"]
+    assert others.like("Mongolia") == ["Peru", "sulphur", "Bolivia"], "equally far: in their own order"
     assert asked == [3]

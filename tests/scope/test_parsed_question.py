@@ -1,4 +1,4 @@
-"""How a prompt is read: which texts stand for its question, and whom it names."""
+"""A prompt is read as the texts of its question, and the names in it."""
 
 from unicodedata import normalize
 
@@ -53,6 +53,20 @@ def test_a_text_that_was_pasted_before_a_question_is_not_asked_about(closed: Clo
     assert "lumen" in asked.words
 
 
+def test_the_last_sentence_that_asks_and_the_last_two_are_read_after_the_whole(closed: ClosedWords) -> None:
+    prompt = "Good morning. I hope you are well. Who founded Lumen?"
+    assert read((prompt,), closed).texts == (prompt, QUESTION, f"I hope you are well. {QUESTION}")
+    quoted = f'Was it rainy? He asked: "{QUESTION}"'
+    assert read((quoted,), closed).texts == (quoted, f'He asked: "{QUESTION}"')
+    assert read(("東京の人口は？ お願いします。",), closed).texts[1] == "東京の人口は？"
+
+
+def test_a_turn_is_read_as_a_whole_up_to_so_many_words_or_where_it_is_one_sentence(closed: ClosedWords) -> None:
+    for words, whole in ((LONG_WORDS, True), (LONG_WORDS + 1, False)):
+        prompt = " ".join(["word"] * (words - 3)) + f". {QUESTION}"
+        assert (read((prompt,), closed).texts[0] == prompt) is whole
+
+
 def test_a_long_text_of_one_sentence_is_read_as_it_is(closed: ClosedWords) -> None:
     prompt = " ".join(["word"] * (LONG_WORDS + 9))
     assert read((prompt,), closed).texts == (prompt,)
@@ -67,6 +81,38 @@ def test_a_turn_that_points_back_is_read_with_the_turn_before_and_its_answer(clo
     assert asked.texts == (f"{QUESTION} Ada Quill. {last}",)
     assert asked.said == asked.texts[0]
     assert {"lumen", "ada", "quill"} <= set(asked.words)
+
+
+def test_a_chain_of_turns_that_point_back_is_read_with_the_turn_that_began_it(closed: ClosedWords) -> None:
+    chain = ("Who is the mayor of Ulm?", "Ada Quill. She is young.", "And of Bonn?", "Max Orr. He is old.")
+    chain += ("And of Essen?", "Eve Bell. She is tall.", "And of Trier?")
+    assert read(chain, closed).texts == ("Who is the mayor of Ulm? Eve Bell. And of Trier?",)
+
+
+def test_a_turn_before_that_was_answered_with_nothing_is_read_all_the_same(closed: ClosedWords) -> None:
+    assert read((QUESTION, "", "Why?"), closed).texts[0].split() == [*QUESTION.split(), "Why?"]
+
+
+@pytest.mark.parametrize("last", ["When did it stop raining?", "how long to ship a sofa"])
+def test_a_turn_that_may_be_whole_is_read_with_the_turns_before_and_alone(closed: ClosedWords, last: str) -> None:
+    assert read((QUESTION, "Ada Quill.", last), closed).texts == (f"{QUESTION} Ada Quill. {last}", last)
+
+
+@pytest.mark.parametrize(
+    ("turn", "does"),
+    [
+        ("And the highest mountain in Peru?", True),
+        ("What is not in the sofa?", True),
+        ("Where is the rest of the sofa?", False),
+        ("Where does she go when the lamp in the hall is out?", True),
+        ("Where does she go when the old lamp in the hall is out?", False),
+    ],
+)
+def test_a_turn_points_back_if_it_goes_on_has_a_pronoun_or_says_hardly_anything(
+    closed: ClosedWords, turn: str, does: bool
+) -> None:
+    """A longer one says by itself what it asks."""
+    assert points_back(turn, closed) is does
 
 
 @pytest.mark.parametrize("last", ["Where is the head office of Tessel?", "How tall is the highest mountain of Peru?"])
@@ -133,6 +179,13 @@ def test_sentences(text: str, sentences: list[str]) -> None:
         ("Hello. Founded when? Lumen? I asked Ada.", [("ada",)]),
         ("Wer gründete die Stadt Ruritania?", [("stadt", "ruritania")]),
         ("Où habite Éloïse ?", [("eloise",)]),
+        ("Ada Quill", [("ada", "quill")]),
+        ("Lumen’s founder is", [("lumen",)]),
+        ("Who is the CEO of Acme Lamps today?", [("ceo", "of", "acme", "lamp"), ("acme", "lamp")]),
+        ("Who met Ada and in the Bonn?", [("ada",), ("bonn",)]),
+        ('Who wrote "emma"?', [("emma",)]),
+        ('Who sang "the sea is calm and blue"?', [("the", "sea", "is", "calm", "and", "blue")]),
+        ('What is "--"?', []),
         ("", []),
     ],
 )
@@ -155,6 +208,8 @@ def test_names_are_told_once(closed: ClosedWords) -> None:
         ("Was Mary Shelley taught by Ada Byron?", "Did Ada Byron teach Mary Shelley?", False),
         ("How far is it from Ulm to Bonn?", "How far is it from Ulm to Bonn?", False),
         ("How far is it from Ulm to Rome?", "How far is it from Ulm to Bonn?", False),
+        ("When does Ada fly from Bonn to Ulm?", "Does Ada fly from Ulm to Bonn?", True),
+        ("When did doctor Orr sue lawyer Bell?", "Has lawyer Orr met doctor Bell?", False),
     ],
 )
 def test_two_names_in_each_others_place(closed: ClosedWords, question: str, key: str, is_exchanged: bool) -> None:

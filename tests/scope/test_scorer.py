@@ -1,15 +1,16 @@
 """The pair scorer that ships: what it tells apart, its file, and its cost."""
 
+import json
 from pathlib import Path
 
 import pytest
 import torch
 
-from app import bootstrap
+from app.bootstrap import assemble
 from app.config import Settings
 from app.domain.errors import InvalidRequest
 from app.scope.encoder import Encoder, find_encoder
-from app.scope.items import all_items, read_items
+from app.scope.items import PAIRS, all_items, held_out, read_items
 from app.scope.scorer import WEIGHTS, PairScorer, batch_of, load_scorer, words_of
 from app.scope.training import TrainingTexts, save, train
 from app.store.memory import MemoryLog
@@ -105,6 +106,27 @@ def test_the_pairs_that_ship_are_whole() -> None:
         assert not set(item.same) & set(item.other)
 
 
+def test_a_focus_takes_all_of_its_fields_and_a_share_of_the_others() -> None:
+    written = {item for item in read_items(PAIRS) if not held_out(item)}
+    focus = {item for field in ("roles", "lookalike") for item in read_items(PAIRS, field)} & written
+    taken = {*all_items(PAIRS, 0, ("roles", "lookalike"), 0.25)} & written
+    assert taken > focus
+    assert len(taken - focus) / len(written - focus) == pytest.approx(0.25, abs=0.03)
+    assert {*all_items(PAIRS, 0)} > written
+
+
+def test_as_many_texts_as_wanted_have_a_version_with_noise(encoder: Encoder) -> None:
+    items = read_items(PAIRS)[:8]
+    texts = [text for item in items for text in item.same]
+
+    def noisy(share: float) -> float:
+        material = TrainingTexts(items, encoder.encode, share)
+        return sum(plain is not noise for plain, noise in map(material.twice, texts)) / len(texts)
+
+    assert noisy(0.0) == 0
+    assert 0.2 < noisy(0.5) < noisy(1.0)
+
+
 def test_the_same_seed_trains_the_same(encoder: Encoder, tmp_path: Path) -> None:
     items = all_items(Path(WEIGHTS).parent / "pairs", 4)[-12:]
     files = [tmp_path / name for name in ("a.safetensors", "b.safetensors")]
@@ -120,10 +142,13 @@ def test_the_same_seed_trains_the_same(encoder: Encoder, tmp_path: Path) -> None
     assert load_scorer(files[0]).fingerprint == load_scorer(files[1]).fingerprint
 
 
-def test_an_encoder_that_the_scorer_does_not_know_is_refused_with_advice(
-    encoder: Encoder, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(encoder, "fingerprint", "another")
-    monkeypatch.setattr(bootstrap, "_encoder", lambda _name: encoder)
+def test_an_encoder_that_the_scorer_does_not_know_is_refused_with_advice(tmp_path: Path) -> None:
+    """The one that ships, pooled otherwise."""
+    for file in find_encoder("minilm").iterdir():
+        if file.is_file():
+            (tmp_path / file.name).symlink_to(file)
+    (tmp_path / "1_Pooling").mkdir()
+    pooling = {"pooling_mode_mean_tokens": False, "pooling_mode_cls_token": True}
+    (tmp_path / "1_Pooling" / "config.json").write_text(json.dumps(pooling))
     with pytest.raises(InvalidRequest, match="ERRATA_ENCODER"):
-        bootstrap.assemble(tiny("llama"), MemoryLog(), Settings(_env_file=None))  # type: ignore[call-arg]
+        assemble(tiny("llama"), MemoryLog(), Settings(_env_file=None, encoder=str(tmp_path)))  # type: ignore[call-arg]

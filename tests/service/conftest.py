@@ -28,6 +28,12 @@ class Clock:
         return self.now
 
 
+@pytest.fixture(autouse=True)
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Requests wait for a revision as long as it takes, since other servers of a test share its cores."""
+    monkeypatch.setattr("app.service.pins.MIN_REVISION_TIMEOUT_S", 60.0)
+
+
 @asynccontextmanager
 async def serving(
     log: Log | None = None, clock: Clock | None = None, seed: int = 0, **settings: Any

@@ -1,8 +1,8 @@
 """A server whose Redis misbehaves: answers delayed, lost, never coming, connections cut, the process frozen.
 
 Two clients edit under idempotency keys and ask again after a 503, one client generates without a pause. At the end
-every key has made exactly one edit, no answer to a generate failed, and no append took longer than 5 s:
-`python -m tests.service.faults --rounds 100`.
+every key has made exactly one edit and no answer to a generate failed. `python -m tests.service.faults --rounds 100`
+also holds that no append took longer than 5 s, which is measured and therefore no part of the test.
 """
 
 import argparse
@@ -33,7 +33,7 @@ PROMPT = "The capital of {} is"
 class Summary:
     rounds: int = 0
     edits: int = 0
-    """Acknowledged, each under a key of its own."""
+    """The acknowledged edits, each under an idempotency key of its own."""
     asked_again: int = 0
     """503s, after each of which the same request was sent again under the same key."""
     without_retry_after: int = 0
@@ -42,15 +42,14 @@ class Summary:
     failed_answers: int = 0
     slowest_append_s: float = 0.0
     slowest_answer_s: float = 0.0
-    """To one edit, 201 or 503, its fit included."""
+    """The seconds until one edit is answered with 201 or 503, its fit included."""
     missing: int = 0
     doubled: int = 0
     seconds: float = 0.0
     faults: dict[str, int] = field(default_factory=dict)
 
     def clean(self) -> bool:
-        wrong = self.without_retry_after or self.failed_answers or self.missing or self.doubled
-        return not wrong and self.slowest_append_s < APPEND_LIMIT_S
+        return not (self.without_retry_after or self.failed_answers or self.missing or self.doubled)
 
 
 class TimedLog(RedisLog):
@@ -152,7 +151,7 @@ def main() -> Any:
     with running_redis() as server:
         summary = asyncio.run(run(chosen.rounds, chosen.seed, server))
     print(json.dumps(asdict(summary), indent=1))
-    sys.exit(0 if summary.clean() else 1)
+    sys.exit(0 if summary.clean() and summary.slowest_append_s < APPEND_LIMIT_S else 1)
 
 
 if __name__ == "__main__":

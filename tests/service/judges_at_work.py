@@ -1,4 +1,4 @@
-"""What tests of the judge share: uncertain findings of an index, and a judge that has passed its exam."""
+"""Fixtures of the judge's tests: uncertain decisions of an index, and a judge that has passed its exam."""
 
 import asyncio
 from collections.abc import Callable, Coroutine
@@ -30,7 +30,7 @@ def decision(edit_id: str, margin: float) -> Decision:
 
 
 def uncertain(*margins: float) -> ScopeDecision:
-    """What the index finds where the margins of some edits, e0 and on, lie in the band."""
+    """The index's decision if the margins of some edits, e0 and on, lie in the uncertain band."""
     found = [decision(f"e{at}", margin) for at, margin in enumerate(margins)]
     doubts = tuple(UncertainDecision(each, Doubt("asked", (f"key of {each.edit_id}",))) for each in found)
     return ScopeDecision(found[0] if margins[0] >= 0 else None, found[0], ["asked"], uncertain=doubts)
@@ -43,7 +43,7 @@ def of(*edit_ids: str) -> Callable[[Doubt], float]:
 
 
 async def qualified(answer: Callable[[Doubt], float], **more: Any) -> tuple[ExaminedJudge, Fake]:
-    """With a judge that has passed its exam, and has forgotten that it was asked."""
+    """A judge at work that has passed its exam, and has forgotten its questions."""
     judge = Fake(knowing(EXAM, answer))
     examined_judge = ExaminedJudge(judge, **more)
     await examined_judge.run()

@@ -1,4 +1,4 @@
-"""How long a commit takes that fits nothing, and how long until another server has it, on each store.
+"""The latency of a commit that fits nothing, and of its arrival at another server, on each store.
 
 `python -m tests.service.latencies --changes 500` prints milliseconds: `commit` is from the call to the answer of a
 change (disable, enable), `commit_64k` an edit's event with 64 KiB of tensors through the same records, `converged` the

@@ -1,4 +1,4 @@
-"""How long a start takes over a long log: `python -m tests.service.start_many --edits 100000`. Makes the log itself."""
+"""The time of a start over a long log, which it makes: `python -m tests.service.start_many --edits 100000`."""
 
 import argparse
 import asyncio
@@ -60,7 +60,7 @@ def fill(path: Path, edits: int) -> None:
 
 
 async def take_snapshot(url: str) -> None:
-    """And trim the log below it, so that a start cannot fall back to the whole."""
+    """Trim the log below the snapshot, too, so that a start cannot fall back to the whole."""
     service = build_service(Settings(_env_file=None, store=url))  # type: ignore[call-arg]
     await service.start()
     await service.take_snapshot()

@@ -90,7 +90,7 @@ def test_the_time_of_a_request_runs_while_it_is_prepared(monkeypatch: pytest.Mon
             encode = service.engine.text.encode
 
             def slowly(prompt: str) -> tuple[int, ...]:
-                assert prepared.wait(30)
+                assert prepared.wait(60)
                 return encode(prompt)
 
             with monkeypatch.context() as slow:

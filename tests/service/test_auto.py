@@ -20,12 +20,12 @@ def failing(monkeypatch: pytest.MonkeyPatch, service: Service, *editors: str) ->
     seen: list[str] = []
     really = Verifier.verify
 
-    async def verify(self: Verifier, request: EditRequest, edit_id: str, *more: Any) -> Verdict:
+    async def verify(self: Verifier, request: EditRequest, edit_id: str, *more: Any, **how: Any) -> Verdict:
         editor = service.engine.editions.editor_of(edit_id)
         seen.append(editor)
-        verdict = await really(self, request, edit_id, *more)
+        verdict = await really(self, request, edit_id, *more, **how)
         problems = (f"not by {editor}",) if editor in editors else verdict.problems
-        return Verdict(verdict.after, verdict.report, problems)
+        return Verdict(verdict.after, verdict.report, problems, before=verdict.before)
 
     monkeypatch.setattr(Verifier, "verify", verify)
     return seen

@@ -95,7 +95,9 @@ def test_edits_of_a_batch_that_contradict_each_other_in_other_words_are_refused_
             nothing = EditRequest(prompt="Nothing to do with it", target="D")
             phases: list[str] = []
             with pytest.raises(ScopeConflict, match="Edits 1 and 2 of the batch contradict each other") as error:
-                await service.edit([nothing, *requests], ORIGIN, batch=True, tell=lambda phase, _: phases.append(phase))
+                await service.edit(
+                    [nothing, *requests], ORIGIN, batch=True, on_progress=lambda phase, _: phases.append(phase)
+                )
             assert error.value.details == {"conflicts": [], "edits": [1, 2], "index": 2}
             assert phases == [], "it is told before anything is fitted"
             assert all(repr(text) in error.value.message for text in (CAPITAL, other, "Strelsau", "Zenda"))

@@ -44,7 +44,7 @@ def test_rows_know_the_line_on_which_they_begin() -> None:
         ("question,answer\na,b\n", "no column 'prompt'"),
         ("prompt\na\n", "no column 'target'"),
         ("prompt,target,colour\na,b,c\n", "'colour' is not known"),
-        ("prompt,target,target\na,b,c\n", "stands twice"),
+        ("prompt,target,target\na,b,c\n", "a column twice"),
         ('prompt,target\n"a" b,c\n', "cannot be read as CSV from line 2 on"),
         ("prompt,target\n" + "a,b\n" * 1001, "1001 rows"),
         ("prompt,target," + "c" * 200_000 + "\na,b,c\n", "from line 1 on"),

@@ -30,34 +30,40 @@ class FakeEngine:
     def with_scope(self, _editor: str, fitted: Fitted, _request: str) -> Fitted:
         return fitted
 
-    async def fit(self, _editor: str, requests: Sequence[str], _beside: Edition, tell: Any) -> list[Fitted]:
+    async def fit(self, _editor: str, requests: Sequence[str], _beside: Edition, on_progress: Any) -> list[Fitted]:
         future: Future[list[Fitted]] = Future()
-        self.fits.append((list(requests), future, tell))
+        self.fits.append((list(requests), future, on_progress))
         return await asyncio.wrap_future(future)
 
+    async def begun(self, count: int) -> None:
+        """Returns once so many fits have begun."""
+        while len(self.fits) < count:
+            await asyncio.sleep(0.001)
+
     async def next(self) -> list[str]:
-        """Ends the newest fit; -> what it was of."""
-        await asyncio.sleep(0.01)
-        requests, future, _ = self.fits[-1]
+        """Waits for a fit that is under way, and ends it; -> what it was of."""
+        while not (under_way := [each for each in self.fits if not each[1].done()]):
+            await asyncio.sleep(0.001)
+        requests, future, _ = under_way[0]
         if any(request.startswith("bad") for request in requests):
             future.set_exception(InvalidRequest("spoilt"))
         else:
             future.set_result([Fitted(learned={"of": request}, tensors={}) for request in requests])
-        await asyncio.sleep(0.01)
         return requests
 
 
-def asked(queue: FitQueue, *requests: str, tell: Any = silent) -> "asyncio.Task[list[Fitted]]":
-    return asyncio.create_task(queue.fit("grace", list(requests), NOTHING, tell))  # type: ignore[arg-type]
+def asked(queue: FitQueue, *requests: str, on_progress: Any = silent) -> "asyncio.Task[list[Fitted]]":
+    return asyncio.create_task(queue.fit("grace", list(requests), NOTHING, on_progress))  # type: ignore[arg-type]
 
 
-def of(task: "asyncio.Task[list[Fitted]]") -> list[str]:
-    return [fitted.learned["of"] for fitted in task.result()]
+async def of(task: "asyncio.Task[list[Fitted]]") -> list[str]:
+    """The requests that were fitted for a caller, once all are."""
+    return [fitted.learned["of"] for fitted in await task]
 
 
 def run(story: Any) -> None:
     async def bounded() -> None:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             await story()
 
     asyncio.run(bounded())
@@ -68,11 +74,11 @@ def test_what_waits_is_fitted_together() -> None:
         engine = FakeEngine()
         queue = FitQueue(engine)  # type: ignore[arg-type]
         first = asked(queue, "a")
-        await asyncio.sleep(0.01)
+        await engine.begun(1)
         second, third = asked(queue, "b", "c"), asked(queue, "d")
         assert await engine.next() == ["a"]
         assert await engine.next() == ["b", "d", "c"], "in turns"
-        assert [of(task) for task in (first, second, third)] == [["a"], ["b", "c"], ["d"]]
+        assert [await of(task) for task in (first, second, third)] == [["a"], ["b", "c"], ["d"]]
         assert len(engine.fits) == 2
 
     run(story)
@@ -84,14 +90,15 @@ def test_a_large_batch_does_not_keep_a_single_edit_waiting() -> None:
         queue = FitQueue(engine)  # type: ignore[arg-type]
         names = [f"r{i}" for i in range(3 * AT_ONCE)]
         batch = asked(queue, *names)
-        await asyncio.sleep(0.01)
+        await engine.begun(1)
         single = asked(queue, "single")
         assert len(await engine.next()) == AT_ONCE
         assert "single" in await engine.next()
-        assert single.done()
-        while not batch.done():
-            await engine.next()
-        assert of(batch) == names
+        assert await of(single) == ["single"]
+        assert not batch.done()
+        rest = [await engine.next() for _ in range(2)]
+        assert list(map(len, rest)) == [AT_ONCE, 1]
+        assert await of(batch) == names
 
     run(story)
 
@@ -101,12 +108,12 @@ def test_more_callers_than_a_round_holds_are_all_served() -> None:
         engine = FakeEngine()
         queue = FitQueue(engine)  # type: ignore[arg-type]
         first = asked(queue, "first")
-        await asyncio.sleep(0.01)
+        await engine.begun(1)
         many = [asked(queue, f"a{i}", f"b{i}") for i in range(AT_ONCE + 40)]
-        while not all(task.done() for task in many):
-            assert len(await engine.next()) <= AT_ONCE
-        assert of(first) == ["first"]
-        assert [of(task) for task in many] == [[f"a{i}", f"b{i}"] for i in range(AT_ONCE + 40)]
+        rounds = [len(await engine.next()) for _ in range(5)]
+        assert rounds == [1, AT_ONCE, AT_ONCE, AT_ONCE, 2 * 40 - AT_ONCE]
+        assert await of(first) == ["first"]
+        assert [await of(task) for task in many] == [[f"a{i}", f"b{i}"] for i in range(AT_ONCE + 40)]
 
     run(story)
 
@@ -116,13 +123,12 @@ def test_one_that_cannot_be_fitted_spoils_nobody_elses() -> None:
         engine = FakeEngine()
         queue = FitQueue(engine)  # type: ignore[arg-type]
         first = asked(queue, "a")
-        await asyncio.sleep(0.01)
+        await engine.begun(1)
         bad, good = asked(queue, "bad"), asked(queue, "b")
-        for _ in range(4):
-            await engine.next()
-        assert (of(first), of(good)) == (["a"], ["b"])
+        assert [await engine.next() for _ in range(4)] == [["a"], ["bad", "b"], ["bad"], ["b"]]
+        assert (await of(first), await of(good)) == (["a"], ["b"])
         with pytest.raises(InvalidRequest):
-            bad.result()
+            await bad
 
     run(story)
 
@@ -132,18 +138,18 @@ def test_who_leaves_leaves_the_queue_and_ends_a_fit_that_nobody_waits_for() -> N
         engine = FakeEngine()
         queue = FitQueue(engine)  # type: ignore[arg-type]
         first, waiting = asked(queue, "a"), asked(queue, "b")
-        await asyncio.sleep(0.01)
+        await engine.begun(1)
         later = asked(queue, "c")
-        await asyncio.sleep(0.01)
         assert engine.fits[0][0] == ["a", "b"]
         first.cancel()
+        await asyncio.wait([first])
         await asyncio.sleep(0.01)
         assert not engine.fits[0][1].cancelled(), "another waits for it"
         waiting.cancel()
-        await asyncio.sleep(0.01)
+        await engine.begun(2)
         assert engine.fits[0][1].cancelled()
         assert await engine.next() == ["c"]
-        assert of(later) == ["c"]
+        assert await of(later) == ["c"]
 
     run(story)
 
@@ -153,17 +159,16 @@ def test_a_fault_reaches_all_who_wait() -> None:
         engine = FakeEngine()
         queue = FitQueue(engine)  # type: ignore[arg-type]
         first = asked(queue, "a")
-        await asyncio.sleep(0.01)
+        await engine.begun(1)
         later = asked(queue, "b")
-        await asyncio.sleep(0.01)
+        await asyncio.sleep(0)  # it waits for the next round
         engine.fits[0][1].set_result([])  # fewer than were asked for
-        await asyncio.sleep(0.01)
         for task in (first, later):
             with pytest.raises(ValueError, match="shorter"):
-                task.result()
+                await task
         again = asked(queue, "c")
         assert await engine.next() == ["c"]
-        assert of(again) == ["c"]
+        assert await of(again) == ["c"]
 
     run(story)
 
@@ -173,15 +178,15 @@ def test_progress_goes_to_all_who_wait_for_a_fit() -> None:
         engine, told = FakeEngine(), []
         queue = FitQueue(engine)  # type: ignore[arg-type]
         tasks = [
-            asked(queue, name, tell=lambda phase, progress, name=name: told.append((name, phase, progress.step)))
+            asked(queue, name, on_progress=lambda phase, progress, name=name: told.append((name, phase, progress.step)))
             for name in "ab"
         ]
-        await asyncio.sleep(0.01)
+        await engine.begun(1)
         engine.fits[0][2](FitProgress(step=7, steps=200, loss=1.0))
         await engine.next()
+        assert [await of(task) for task in tasks] == [["a"], ["b"]]
         assert told[:2] == [("a", "fit", 7), ("b", "fit", 7)]
         assert {(name, phase) for name, phase, _ in told[2:]} == {("a", "scope"), ("b", "scope")}
-        assert all(task.done() for task in tasks)
 
     run(story)
 
@@ -191,7 +196,7 @@ def test_editors_whose_edits_depend_on_others_are_fitted_as_asked() -> None:
         engine = FakeEngine(independent=False)
         queue = FitQueue(engine)  # type: ignore[arg-type]
         tasks = [asked(queue, "a"), asked(queue, "b")]
-        await asyncio.sleep(0.01)
+        await engine.begun(2)
         assert [requests for requests, *_ in engine.fits] == [["a"], ["b"]]
         for task in tasks:
             task.cancel()
@@ -205,13 +210,16 @@ def test_of_a_caller_with_several_rounds_progress_is_that_of_all_of_them() -> No
         shares: list[float] = []
         queue = FitQueue(engine)  # type: ignore[arg-type]
         names = [str(n) for n in range(AT_ONCE * 2)]
-        task = asked(queue, *names, tell=lambda phase, progress: shares.append(progress.done) if phase == "fit" else 0)
-        await asyncio.sleep(0.01)
+        task = asked(
+            queue, *names, on_progress=lambda phase, progress: shares.append(progress.done) if phase == "fit" else 0
+        )
+        await engine.begun(1)
         engine.fits[0][2](FitProgress(step=1, steps=2, loss=1.0))
         await engine.next()
+        await engine.begun(2)
         engine.fits[1][2](FitProgress(step=1, steps=2, loss=1.0, share=0.9))
         await engine.next()
+        assert len(await of(task)) == AT_ONCE * 2
         assert shares == [0.25, 0.95]
-        assert len(of(task)) == AT_ONCE * 2
 
     run(story)

@@ -1,4 +1,4 @@
-"""From what a client asked for to what an editor, and the scope index, learn from."""
+"""A client's request becomes the inputs that an editor and the scope index learn from."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -8,9 +8,11 @@ import pytest
 from app.domain.edit import EditRequest
 from app.domain.errors import InvalidRequest
 from app.editors.lora_mixture.serving import export_lora
+from app.engine.client import EngineClient
 from app.engine.editions import Edition
+from app.engine.owner import EngineOwner
 from app.scope.phrasebook import load_phrasebook
-from app.service.fit_requests import PREFIXES, FitRequestBuilder
+from app.service.fit_requests import MADE_CONTEXTS, PREFIXES, FitRequestBuilder
 from tests.engine.test_text import TEMPLATE
 from tests.rig import Rig
 
@@ -24,17 +26,17 @@ def rig() -> Rig:
 
 @pytest.fixture
 def request_builder(rig: Rig) -> FitRequestBuilder:
-    return FitRequestBuilder(rig.engine, load_phrasebook())
+    return FitRequestBuilder(EngineClient(EngineOwner(rig.engine)), load_phrasebook())
 
 
 def test_paraphrases_are_made_in_the_prompts_conversation(request_builder: FitRequestBuilder) -> None:
     request = EditRequest(prompt="Who is the mother of Ada Quill?", target="Eva")
     assert "Who is Ada Quill's mother?" in request_builder.made_prompts(request)
     made = request_builder.fit_request(request)
-    assert len(made.scope.made) > 3
-    assert len(made.made_contexts) == len(made.scope.made) + 3, "and the question itself in three other frames"
+    assert len(made.scope.made) > MADE_CONTEXTS
+    assert len(made.made_contexts) == MADE_CONTEXTS + 3, "and the question itself in three other frames"
     assert request_builder.fit_request(EditRequest(prompt="Ada said", target="x")).made_contexts == ()
-    assert request_builder.as_asked(request.prompt, "Ada's mother is") == "Ada's mother is"
+    assert request_builder.framed_like(request.prompt, "Ada's mother is") == "Ada's mother is"
 
 
 def test_a_border_is_moved_where_there_is_one(request_builder: FitRequestBuilder) -> None:

@@ -1,18 +1,18 @@
 """An edit is tried in the frames that its question is put in, and is silent in those where its target is not given."""
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from app.domain.generation import Generation
-from app.engine.client import EngineClient
 from app.engine.editions import SILENT_IN
 from app.engine.frames import BLANK, CHAT, frames_of, other_frames, stem_of
 from app.engine.text import TextCodec
-from app.service.pins import generation_of
 from app.service.service import Service
+from app.service.trial_answers import TrialAnswers, TrialPrompt
 from app.store.memory import MemoryLog
 from tests.engine.test_text import CHATML
 from tests.models import tokenizer
@@ -128,13 +128,17 @@ def test_where_the_editors_own_gate_says_no_the_prompt_is_answered_as_it_was_sen
 
 
 def deaf_to(monkeypatch: pytest.MonkeyPatch, *prompts: str) -> None:
-    """As if the value did not hold at the end of these prompts."""
+    """The editor behaves as if the value did not hold at the end of these prompts."""
 
-    async def odd(engine: EngineClient, prompt: str, *how: Any) -> Generation:
-        found = await generation_of(engine, prompt, *how)
-        return replace(found, hits=(), not_given=found.hits) if prompt in prompts else found
+    ask = TrialAnswers.ask
 
-    monkeypatch.setattr("app.service.verification.generation_of", odd)
+    async def odd(self: TrialAnswers, specs: Sequence[TrialPrompt]) -> list[Generation | None]:
+        return [
+            replace(each, hits=(), not_given=each.hits) if each is not None and one.prompt in prompts else each
+            for one, each in zip(specs, await ask(self, specs), strict=True)
+        ]
+
+    monkeypatch.setattr(TrialAnswers, "ask", odd)
 
 
 def test_where_the_target_is_not_given_the_edit_is_silent_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from app.domain.errors import StoreUnavailable
 from app.service import hits as module
-from app.service.hits import DAY_S, DAYS, PREFIX, STALE_S, Hits, day_of, read_counts
+from app.service.hits import DAY_S, DAYS, FEW, PERIOD_S, PREFIX, STALE_S, Hits, day_of, read_counts
 from app.service.views import EditFilter
 from app.store import upkeep
 from app.store.base import Log
@@ -73,7 +73,7 @@ def test_hits_are_summed_over_servers() -> None:
 
 
 def test_counts_of_servers_that_are_gone_are_taken_over_once() -> None:
-    """Or every restart would leave a name for ever."""
+    """Every restart would otherwise leave a name for ever."""
     log, clock = MemoryLog(), Clock()
     for _ in range(5):
         gone = Hits(log, clock)
@@ -229,6 +229,28 @@ def test_a_crash_while_taking_over_counts_nothing_twice() -> None:
     assert both(after) == 5
 
 
+def test_a_slow_server_that_was_taken_over_but_not_dropped_goes_on_counting() -> None:
+    log, clock = Flaky(), Clock()
+    slow = Hits(log, clock)
+    counted(slow, "e1", 2)
+    slow.exchange()
+    clock.now += STALE_S + 1
+    crashing = Hits(log, clock)
+    counted(crashing, "e1", 1)
+    log.fails = "before drop"
+    crashing.exchange()
+    counted(slow, "e1", 4)
+    slow.exchange()
+    watching = Hits(log, clock)
+    watching.exchange()
+    assert (both(slow), both(watching)) == (7, 7)
+    clock.now += STALE_S + 1
+    for _ in range(2):
+        slow.exchange()
+        watching.exchange()
+    assert (both(slow), both(watching)) == (7, 7)
+
+
 def test_what_is_no_counts_costs_nothing() -> None:
     log, clock = MemoryLog(), Clock()
     for n, data in enumerate(
@@ -284,3 +306,18 @@ def test_a_log_that_is_away_costs_no_answers() -> None:
             assert kept(log)
 
     asyncio.run(story())
+
+
+def test_many_servers_exchange_more_rarely_but_none_so_rarely_that_it_is_taken_for_gone() -> None:
+    """Each reads the counts of all: at one interval for any number of them, the reads would grow with its square."""
+    log, clock = MemoryLog(), Clock()
+    servers = [Hits(log, clock) for _ in range(25)]
+    for number, server in enumerate(servers, 1):
+        counted(server, "e1", 1)
+        server.exchange()
+        server.exchange()
+        assert server.period_s == (PERIOD_S if number <= FEW else pytest.approx(PERIOD_S * number / FEW))
+    for number in range(2_000):
+        log.put(f"{PREFIX}{number}", b"")
+    servers[0].exchange()
+    assert PERIOD_S < servers[0].period_s <= STALE_S / 6

@@ -19,8 +19,8 @@ from app.engine.owner import EngineOwner
 from app.scope.doubt import Doubt
 from app.scope.exam import load_exam
 from app.service.examined_judge import ExaminedJudge
+from app.service.generation_path import generation_of
 from app.service.hosted_judge import ASKED, NO, TASK, YES, HostedJudge
-from app.service.pins import generation_of
 from app.service.service import Service
 from app.store.memory import MemoryLog
 from tests.judges import hosted
@@ -65,7 +65,7 @@ async def shown(judge: HostedJudge, doubt: Doubt) -> str:
 
 
 def reference(model: HostedModel, prompt: str, answer: str) -> float:
-    """Of the bare model, without cache, batch or hooks."""
+    """The bare model's logits, without cache, batch or hooks."""
     before, whole = (model.tokenizer(text).input_ids for text in (prompt, prompt + answer))
     with torch.inference_mode():
         logits = model.model(torch.tensor([whole])).logits[0].float().log_softmax(-1)

@@ -1,4 +1,4 @@
-"""What a log may hold that no server wrote: each is refused at the start, and by a server that follows it."""
+"""Log entries that no server wrote are refused at the start, and by a server that follows the log."""
 
 import asyncio
 import json
@@ -23,7 +23,7 @@ CAPITAL = "The capital of Ruritania is"
 
 
 class Exploit:
-    """Unpickled, it would run."""
+    """This would run if it were unpickled."""
 
     def __reduce__(self) -> Any:
         return pytest.fail, ("a pickle was executed",)
@@ -44,7 +44,7 @@ def learned(**fields: Any) -> Callable[[Edit], Edit]:
 
 
 def scope(**fields: Any) -> Callable[[Edit], Edit]:
-    """Of what is stored of its scope; None leaves a field out."""
+    """Changes to the stored fields of its scope; None leaves a field out."""
 
     def changed(edit: Edit) -> Edit:
         both = {**edit.learned["scope"], **fields}
@@ -153,7 +153,7 @@ def test_a_server_that_follows_does_not_apply_it_and_says_why(good: Edit) -> Non
         async with serving(log) as service:
             hostile = HOSTILE["NaN"][0](good)
             log.append(EditCommitted(revision=1, at_s=0.0, origin=ORIGIN, edit=hostile))
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(60):
                 while service.status().ready:
                     await asyncio.sleep(0.01)
             status = service.status()

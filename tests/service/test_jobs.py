@@ -17,7 +17,7 @@ LONG = "Strelsau, where the king is crowned in the cathedral"
 
 def started(service: Service, target: str = "Strelsau", prompt: str = CAPITAL) -> str:
     request = EditRequest(prompt=prompt, target=target)
-    return service.jobs.start(lambda tell: service.edit([request], ORIGIN, tell=tell)).id
+    return service.jobs.start(lambda on_progress: service.edit([request], ORIGIN, on_progress=on_progress)).id
 
 
 def test_a_job_tells_its_fit_and_ends_with_its_edit(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -86,7 +86,9 @@ def test_stopping_lets_a_job_end() -> None:
     async def story() -> None:
         async with serving() as service:
             job_id = started(service)
-            await asyncio.sleep(0.05)
+            async for job in service.jobs.listen(job_id):
+                if job.phase == "fit":
+                    break
         assert service.jobs.job(job_id).outcome == "done"
 
     asyncio.run(story())
@@ -108,7 +110,7 @@ def test_a_preview_goes_with_the_recent_prompts_that_it_tells_of() -> None:
             request = EditRequest(prompt=CAPITAL, target="Strelsau")
 
             def preview() -> str:
-                work = lambda tell: service.edit([request], ORIGIN, dry_run=True, tell=tell)  # noqa: E731
+                work = lambda on_progress: service.edit([request], ORIGIN, dry_run=True, on_progress=on_progress)  # noqa: E731
                 return service.jobs.start(work, previews=["default"]).id
 
             ended, kept, under_way = preview(), started(service, prompt="The king of Zenda is"), ""

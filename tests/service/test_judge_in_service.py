@@ -134,7 +134,7 @@ def test_a_judge_that_cannot_be_is_refused_at_the_start(tmp_path: Path) -> None:
 
 @run
 async def test_a_preview_asks_the_judge_as_serving_does(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of recent prompts it lists those that the edit would answer, and not those that the judge would keep from it."""
+    """It lists the recent prompts that the edit would answer, without those that the judge would keep from it."""
     async with serving(recent_prompts=10) as service:
         service.recent.add("default", ASKED)
         moved_into_the_band(service, monkeypatch, 0.5)

@@ -1,4 +1,4 @@
-"""What is asked before an edit goes live: probes, the nearest live edits, recent prompts; and previews of it all."""
+"""An edit is verified on probes, near live edits and recent prompts before it goes live, and previews show this."""
 
 import asyncio
 

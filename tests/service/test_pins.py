@@ -1,6 +1,7 @@
-"""Which edits a request sees: its namespace, its revision, the switches, what it was admitted under."""
+"""A request sees the edits of its namespace and revision, as the switches and its admission allow."""
 
 import asyncio
+from typing import Any
 
 import pytest
 
@@ -14,6 +15,7 @@ from app.domain.errors import (
 )
 from app.domain.events import Origin
 from app.domain.generation import Generation, GenerationParameters
+from app.service.records import Records
 from tests.service.conftest import ORIGIN, ask, edit, serving
 
 CAPITAL, KING = "The capital of Ruritania is", "The king of Zenda was"
@@ -58,14 +60,20 @@ def test_namespaces_switches_exclusion_and_time_travel() -> None:
 
 
 def test_read_your_writes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("app.service.pins.MIN_REVISION_TIMEOUT_S", 0.2)
+    waits, wait_for = asyncio.Event(), Records.wait_for
+
+    async def watched(*asked: Any) -> bool:
+        waits.set()
+        return await wait_for(*asked)
 
     async def story() -> None:
+        monkeypatch.setattr(Records, "wait_for", watched)
         async with serving() as service:
             waiting = asyncio.create_task(ask(service, CAPITAL, min_revision=1))
-            await asyncio.sleep(0.02)
+            await waits.wait()
             await service.set_switch("default", False, ORIGIN)
             assert (await waiting).revision == 1
+            monkeypatch.setattr("app.service.pins.MIN_REVISION_TIMEOUT_S", 0.01)
             with pytest.raises(RevisionAhead):
                 await ask(service, CAPITAL, min_revision=9)
 

@@ -3,6 +3,7 @@
 import asyncio
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -10,6 +11,7 @@ from app.domain.approval import ProposalState
 from app.domain.edit import EditRequest
 from app.domain.errors import ScopeConflict, StateConflict
 from app.domain.events import Origin, PolicySet
+from app.service.fit_queue import FitQueue
 from app.service.retunes import Retune
 from app.service.service import Service
 from app.store.memory import MemoryLog
@@ -47,14 +49,22 @@ def test_what_is_proposed_acts_once_it_is_approved_also_after_a_restart(tmp_path
     asyncio.run(story())
 
 
-def test_a_proposal_that_is_withdrawn_while_it_is_fitted_is_not_published() -> None:
+def test_a_proposal_that_is_withdrawn_while_it_is_fitted_is_not_published(monkeypatch: pytest.MonkeyPatch) -> None:
+    really, begun, withdrawn = FitQueue.fit, asyncio.Event(), asyncio.Event()
+
+    async def fit(*asked: Any) -> Any:
+        begun.set()
+        await withdrawn.wait()
+        return await really(*asked)
+
     async def story() -> None:
         async with serving() as service:
             proposal = await proposed(service)
+            monkeypatch.setattr(FitQueue, "fit", fit)
             publishing = asyncio.create_task(service.proposals.approve(proposal, ED))
-            while not service.engine.scheduler.running and not publishing.done():
-                await asyncio.sleep(0)
+            await begun.wait()
             await service.proposals.withdraw(proposal, PAT)
+            withdrawn.set()
             with pytest.raises(StateConflict):
                 await publishing
             assert not service.records.ledger.entries
@@ -90,10 +100,11 @@ def test_what_stands_in_the_way_by_then_is_told_and_the_proposal_waits_on() -> N
 def test_a_policy_that_comes_while_an_edit_is_fitted_holds_for_it() -> None:
     async def story() -> None:
         async with serving() as service:
-            making = asyncio.create_task(edit(service, PROMPT, " one", origin=ED))
-            while not service.engine.scheduler.running and not making.done():
-                await asyncio.sleep(0)
+            begun = asyncio.Event()
             async with service.records.writing:
+                asked = [EditRequest(prompt=PROMPT, target=" one")]
+                making = asyncio.create_task(service.edit(asked, ED, on_progress=lambda *_: begun.set()))
+                await begun.wait()
                 at = service.revision + 1
                 event = PolicySet(revision=at, at_s=0.0, origin=ED, namespace="default", second_person=True)
                 await service.records.append(event)
@@ -107,11 +118,13 @@ def test_a_policy_that_comes_while_an_edit_is_fitted_holds_for_it() -> None:
 def test_a_policy_that_comes_while_a_scope_is_changed_holds_for_it() -> None:
     async def story() -> None:
         async with serving() as service:
-            made = await edit(service, PROMPT, " one", origin=ED)
+            made, begun = await edit(service, PROMPT, " one", origin=ED), asyncio.Event()
             async with service.records.writing:
-                retuning = asyncio.create_task(service.retune(made.edit.id, Retune(widen=1.5), ED))
-                while not service.engine.scheduler.running and not retuning.done():
-                    await asyncio.sleep(0)
+                change = Retune(widen=1.5)
+                retuning = asyncio.create_task(
+                    service.retune(made.edit.id, change, ED, on_progress=lambda *_: begun.set())
+                )
+                await begun.wait()
                 at = service.revision + 1
                 event = PolicySet(revision=at, at_s=0.0, origin=ED, namespace="default", second_person=True)
                 await service.records.append(event)

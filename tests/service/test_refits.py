@@ -7,9 +7,11 @@ from typing import Any
 import pytest
 
 from app.domain.edit import EditRequest
-from app.domain.events import EditsRefitted
+from app.domain.errors import StoreUnavailable
+from app.domain.events import EditsRefitted, Event
+from app.service.retunes import Retune
 from app.service.service import Service
-from app.service.verification import Verifier
+from app.service.trial_answers import TrialAnswers
 from app.store.memory import MemoryLog
 from app.store.sqlite import SqliteLog
 from tests.service.conftest import ORIGIN, ask, exact, serving
@@ -61,7 +63,7 @@ def test_what_stays_is_as_if_the_rolled_back_one_had_never_been(gone: int) -> No
 
 
 def test_what_is_fitted_again_reaches_no_farther_than_it_did() -> None:
-    """What bounded its scope when it was made, a probe or a recent prompt, may have gone."""
+    """The probe or recent prompt that bounded its scope when it was made may have gone."""
 
     async def story() -> None:
         async with serving() as service:
@@ -113,7 +115,7 @@ def test_until_it_is_refitted_a_page_is_whole_though_who_brought_it_is_gone(monk
     async def story() -> None:
         log = MemoryLog()
         monkeypatch.setattr(MemoryLog, "close", lambda self: None)
-        monkeypatch.setattr("app.service.refits.Refitter._groups", lambda self: [])
+        monkeypatch.setattr("app.service.refits.Refitter.run", lambda self: asyncio.Event().wait())
         async with serving(log) as service:
             ids = await make(service)
             await service.roll_back([ids[0]], ORIGIN)
@@ -133,21 +135,69 @@ def test_what_does_not_hold_without_the_other_stays_as_it_is(monkeypatch: pytest
     async def story() -> None:
         async with serving() as service:
             ids = await make(service)
-            really = Verifier.answer
+            really = TrialAnswers.answer
 
-            async def answer(self: Verifier, prompt: str, edition: Any, target: str) -> Any:
+            async def answer(self: TrialAnswers, prompt: str, edition: Any, target: str) -> Any:
                 if any("trial" in each for each in edition.edit_ids):
                     return await really(self, "an unrelated prompt", edition, target)
                 return await really(self, prompt, edition, target)
 
-            monkeypatch.setattr(Verifier, "answer", answer)
+            monkeypatch.setattr(TrialAnswers, "answer", answer)
             await service.roll_back([ids[0]], ORIGIN)
             revision = service.revision
-            assert service.refits_due()
-            while service.refits_due():
+            assert service.refitter.due()
+            while service.refitter.due():
                 await asyncio.sleep(0.05)
             assert service.revision == revision
             assert [a.said for a in await answers(service, FACTS[1:])] == ["R", "H"]
             assert len(service.engine.editions.owned()) == 3
+
+    asyncio.run(story())
+
+
+def test_a_retune_during_a_refit_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def story() -> None:
+        async with serving() as service:
+            ids = await make(service)
+            really, retuned = TrialAnswers.answer, False
+
+            async def answer(self: TrialAnswers, prompt: str, edition: Any, target: str) -> Any:
+                nonlocal retuned
+                if not retuned and any("@trial" in each for each in edition.edit_ids):
+                    retuned = True
+                    await service.retune(ids[1], Retune(widen=1.5, force=True), ORIGIN)
+                return await really(self, prompt, edition, target)
+
+            monkeypatch.setattr(TrialAnswers, "answer", answer)
+            revision = (await service.roll_back([ids[0]], ORIGIN))[0].revision
+            await settled(service, revision + 2)
+            assert retuned
+            kinds = [event.kind for event, _ in service.records.events(revision, 10)]
+            assert kinds == ["edit_retuned", "edits_refitted"]
+            assert service.records.ledger.entry(ids[1]).widened == 1.5
+
+    asyncio.run(story())
+
+
+def test_a_refit_whose_append_fails_leaves_no_rows(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Another server's refit of that revision would have the same name, and take these rows for its own."""
+
+    class Away(MemoryLog):
+        def append(self, event: Event) -> str:
+            if isinstance(event, EditsRefitted):
+                raise StoreUnavailable("The log is away.")
+            return super().append(event)
+
+    async def story() -> None:
+        monkeypatch.setattr("app.service.refits.PAUSE_S", 600.0)
+        async with serving(Away()) as service:
+            ids = await make(service)
+            await service.roll_back([ids[0]], ORIGIN)
+            async with asyncio.timeout(60):
+                while "not refitted yet" not in caplog.text:
+                    await asyncio.sleep(0.05)
+            assert sorted(service.engine.editions.owned()) == sorted(ids)
 
     asyncio.run(story())

@@ -26,7 +26,7 @@ pytestmark = pytest.mark.slow
 SERVERS = 3
 PROMPTS = ["The capital of Ruritania is", "The king of Zenda was", "The river of Strelsau is the"]
 TARGETS = ["Hentzau", "Rudolf", "Elb"]
-CALM_S = 30.0
+CALM_S = 60.0
 
 servers = st.integers(0, SERVERS - 1)
 actions = st.one_of(
@@ -94,7 +94,7 @@ async def story(url: str, plan: list[list[Any]]) -> int:
 
 
 def explore(server: RedisServer, examples: int) -> int:
-    """How many edits were committed on the way."""
+    """The number of edits that were committed on the way."""
     committed = 0
 
     @settings(max_examples=examples, deadline=None, suppress_health_check=list(HealthCheck), derandomize=examples < 50)

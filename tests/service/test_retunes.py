@@ -141,11 +141,7 @@ def test_what_would_not_hold_changes_nothing() -> None:
     asyncio.run(story())
 
 
-# a fit of patch neurons by log odds does not meet four contexts at once on a random model of width 32
-UNMET = pytest.mark.xfail(reason="patch neurons: see DECISIONS, fits by log odds", strict=True, raises=EditRejected)
-
-
-@pytest.mark.parametrize("editor", [pytest.param("patcher", marks=UNMET), "lora_mixture", "hook_layer"])
+@pytest.mark.parametrize("editor", ["patcher", "lora_mixture", "hook_layer"])
 def test_every_editor_takes_a_paraphrase(editor: str) -> None:
     again = "Ruritania is governed from the city of"
 
@@ -254,7 +250,7 @@ def test_what_is_told_of_a_retuned_edit_is_what_goes_live() -> None:
 
 
 def test_two_edits_that_are_given_the_same_paraphrase_at_once() -> None:
-    """Who comes second is verified beside what the first has become."""
+    """The second retune is verified beside the result of the first."""
 
     async def story() -> None:
         async with serving() as service:
@@ -301,7 +297,7 @@ def test_a_change_that_changes_nothing_is_refused() -> None:
 
 
 def test_an_edit_beside_it_does_not_change_how_far_one_reaches() -> None:
-    """Or it would answer more once the other is rolled back."""
+    """The edit would otherwise answer more once the other is rolled back."""
 
     async def story() -> None:
         async with serving() as service:

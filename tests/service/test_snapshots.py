@@ -12,7 +12,9 @@ from app.domain.events import Origin
 from app.service.service import Service
 from app.service.views import EditFilter
 from app.store import upkeep
+from app.store.base import Log
 from app.store.memory import MemoryLog
+from app.store.snapshots import manifests
 from app.store.sqlite import SqliteLog
 from tests.service.conftest import ORIGIN, ask, edit, exact, serving
 from tests.service.replaced_log import ReplacedLog
@@ -21,7 +23,7 @@ CAPITAL, KING, RIVER = "The capital of Ruritania is", "The king of Zenda was", "
 
 
 async def told(service: Service) -> Any:
-    """Everything a client could see of the edits, and what they answer."""
+    """All that a client could see of the edits, and their answers."""
     answers = [exact(await ask(service, prompt, **at)) for prompt in (CAPITAL, KING) for at in ({}, {"revision": 2})]
     views = [
         (view.edit, view.state, view.revision, view.history, view.live)
@@ -80,19 +82,29 @@ def test_a_snapshot_of_another_model_is_refused_with_both_fingerprints(tmp_path:
     asyncio.run(story())
 
 
-def test_servers_over_one_log_take_snapshots_by_themselves_once_between_them() -> None:
+def test_servers_over_one_log_take_snapshots_by_themselves_once_between_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    looks: list[Log] = []
+    monkeypatch.setattr("app.service.snapshots.manifests", lambda log: looks.append(log) or manifests(log))
+
+    async def looked_again(times: int = 6) -> None:
+        """Both servers have looked for snapshots, this often together."""
+        before = len(looks)
+        async with asyncio.timeout(60):
+            while len(looks) < before + times:
+                await asyncio.sleep(0.01)
+
     async def story() -> None:
         log = MemoryLog()
         often: dict[str, Any] = {"snapshot_period_s": 0.05, "snapshot_min_events": 2}
         async with serving(log, **often) as one, serving(log, **often) as other:
             await edit(one, CAPITAL, "Strelsau")
-            await asyncio.sleep(0.2)
+            await looked_again()
             assert await one.snapshots.listed() == []
             await edit(other, KING, "Rudolf")
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(60):
                 while not await one.snapshots.listed():
                     await asyncio.sleep(0.05)
-            await asyncio.sleep(0.3)
+            await looked_again()
             found = await other.snapshots.listed()
             assert {manifest.revision for manifest in found} == {2}
 
@@ -109,7 +121,7 @@ def test_a_server_that_fell_behind_a_trim_rebuilds_from_the_snapshot() -> None:
             await edit(one, RIVER, "Elb")
             upkeep.trim(log, archived(log))
             cut_off.now = log
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(60):
                 while other.revision < 3 or not other.status().ready:
                     await asyncio.sleep(0.02)
             assert [exact(await ask(other, p)) for p in (CAPITAL, KING, RIVER)] == [

@@ -10,6 +10,7 @@ from typing import Any
 
 from app.bootstrap import assemble
 from app.config import Settings
+from app.domain.errors import StoreUnavailable
 from app.domain.events import EditCommitted
 from app.scope.bank import load_bank
 from app.service.retunes import Retune
@@ -22,6 +23,18 @@ from tests.service.conftest import ORIGIN, ask, edit, exact
 BANK = load_bank()[:20]
 PROMPT, TARGET = "The capital of Ruritania is", "Strelsau"
 OTHER = "How long does it take to ship a sofa?"
+
+
+class MomentarilyAway(MemoryLog):
+    """A log that cannot be reached once, when `away` is set."""
+
+    away = False
+
+    def head(self) -> int:
+        if self.away:
+            self.away = False
+            raise StoreUnavailable("The store is away.")
+        return super().head()
 
 
 @asynccontextmanager
@@ -74,6 +87,55 @@ async def test_a_second_start_has_its_edits_loaded_and_decides_exactly_the_same(
 
 
 @run
+async def test_what_others_publish_while_a_server_loads_its_edits_is_known_once_it_is_ready() -> None:
+    both, log = MemoryLog(), MemoryLog()
+    async with started(both, None, []) as service:
+        for prompt, target in ((PROMPT, TARGET), (OTHER, "a week")):
+            await edit(service, prompt, target, force=True)
+    first, second = both.read()
+    log.append(first)
+
+    def tell(what: str, _done: int, _of: int) -> None:
+        if what == "loading edits":
+            log.append(second)
+
+    late = assemble(tiny("llama"), log, Settings(_env_file=None, slots=8, cache_dir=None), bank=BANK)  # type: ignore[call-arg]
+    await late.start(tell)
+    try:
+        assert late.status().ready
+        assert late.revision == log.head() == 2
+        assert (await ask(late, OTHER)).said == "a week"
+    finally:
+        await late.stop()
+
+
+@run
+async def test_a_store_that_is_away_for_a_moment_does_not_end_a_start() -> None:
+    """The log's follower reads what was published while it loaded."""
+    both, log = MemoryLog(), MomentarilyAway()
+    async with started(both, None, []) as service:
+        for prompt, target in ((PROMPT, TARGET), (OTHER, "a week")):
+            await edit(service, prompt, target, force=True)
+    first, second = both.read()
+    log.append(first)
+
+    def on_step(what: str, _done: int, _of: int) -> None:
+        if what == "loading edits":
+            log.append(second)
+            log.away = True
+
+    late = assemble(tiny("llama"), log, Settings(_env_file=None, slots=8, cache_dir=None), bank=BANK)  # type: ignore[call-arg]
+    await late.start(on_step)
+    try:
+        async with asyncio.timeout(60):
+            while late.revision != 2:
+                await asyncio.sleep(0.01)
+        assert not log.away, "it was away"
+    finally:
+        await late.stop()
+
+
+@run
 async def test_an_edit_that_was_made_before_scopes_were_texts_has_its_scope_read_from_its_request() -> None:
     log = MemoryLog()
     async with started(log, None, []) as service:
@@ -101,7 +163,7 @@ async def test_an_edit_of_another_server_is_seen_once_it_can_be_decided(tmp_path
     async with started(log, tmp_path, []) as writer, started(log, None, []) as reader:
         assert (reader.revision, (await ask(reader, PROMPT)).revision) == (0, 0)
         await edit(writer, PROMPT, TARGET, force=True)
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while reader.revision != writer.revision:
                 assert not (await ask(reader, PROMPT)).hits or reader.revision == writer.revision
                 await asyncio.sleep(0.01)

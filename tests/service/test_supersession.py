@@ -1,4 +1,4 @@
-"""Whose edits may be replaced, on the real service: told before anything is fitted, and again at the commit."""
+"""The real service checks whose edits may be replaced before anything is fitted, and again at the commit."""
 
 import asyncio
 
@@ -21,7 +21,7 @@ def test_somebody_elses_edit_is_neither_replaced_nor_is_anything_fitted_in_its_p
             phases: list[str] = []
             request = EditRequest(prompt=CAPITAL, target="Zenda", force=True)
             with pytest.raises(ScopeConflict) as refused:
-                await service.edit([request], BOB, tell=lambda phase, _: phases.append(phase))
+                await service.edit([request], BOB, on_progress=lambda phase, _: phases.append(phase))
             assert (refused.value.details["conflicts"], phases) == ([first.edit.id], [])
             (preview,) = (await service.edit([EditRequest(prompt=CAPITAL, target="Zenda")], BOB, dry_run=True)).results
             told = preview.view.edit.report

@@ -1,12 +1,12 @@
-"""How much longer work goes on: from what it took so far, anew where something else has begun."""
+"""The remaining time is estimated from the time taken so far, anew where another phase has begun."""
 
 import math
 
 import pytest
 
 from app.editors.base import FitProgress
-from app.service.edit_intake import PHASES, _one_of
-from app.service.time_estimate import TimeEstimate
+from app.service.edit_intake import PHASES, progress_of_one
+from app.service.jobs import TimeEstimate
 
 
 class Clock:
@@ -72,10 +72,10 @@ def test_without_a_better_measure_it_is_the_share_of_the_steps() -> None:
 def test_edits_made_one_by_one_are_one_work() -> None:
     seen: list[float] = []
     for index in range(2):
-        tell = _one_of(lambda _, progress: seen.append(progress.done), index, 2)  # type: ignore[union-attr]
+        on_progress = progress_of_one(lambda _, progress: seen.append(progress.done), index, 2)  # type: ignore[union-attr]
         for phase in PHASES:
-            tell(phase, None)
-            tell(phase, share(0.5))
+            on_progress(phase, None)
+            on_progress(phase, share(0.5))
     assert seen == sorted(seen)
     assert seen[0] == 0
     assert seen[-1] == pytest.approx((1 + 2.5 / 3) / 2)

@@ -1,10 +1,11 @@
-"""Tokenising takes time with the length of a text: it holds up neither the engine's thread nor the connections'."""
+"""Tokenising a long text takes time, and holds up neither the engine's thread nor the connections'."""
 
 import asyncio
 import threading
 from typing import Any
 
 import pytest
+from transformers import PreTrainedTokenizerBase
 
 from app.domain.errors import InvalidRequest
 from app.domain.generation import GenerationParameters
@@ -16,7 +17,7 @@ from tests.service.conftest import ORIGIN, ask, edit, serving
 
 
 class Watched:
-    """Who tokenises, and how much at once."""
+    """The threads that tokenise, and the most characters at once."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.threads: set[str] = set()
@@ -24,11 +25,17 @@ class Watched:
         whole = TextCodec._whole
 
         def watched(text: TextCodec, prompt: str) -> list[int]:
-            self.threads.add(threading.current_thread().name)
             self.characters += len(prompt)
             return whole(text, prompt)
 
+        tokenise = PreTrainedTokenizerBase.__call__
+
+        def called(*arguments: Any, **how: Any) -> Any:
+            self.threads.add(threading.current_thread().name)
+            return tokenise(*arguments, **how)
+
         monkeypatch.setattr(TextCodec, "_whole", watched)
+        monkeypatch.setattr(PreTrainedTokenizerBase, "__call__", called)
 
 
 @pytest.fixture
@@ -99,7 +106,7 @@ def test_of_a_prompt_that_is_far_too_long_only_a_beginning_is_tokenised(
 
 
 def test_a_long_text_of_few_tokens_is_a_prompt_as_any_other() -> None:
-    """What counts is tokens: a tokenizer may make one of many characters."""
+    """The limit is one of tokens: a tokenizer may make one of many characters."""
     from tests.models import tokenizer
 
     made: Any = tokenizer()

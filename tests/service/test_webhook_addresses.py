@@ -60,7 +60,7 @@ def test_a_public_address_may_be_reached() -> None:
 
 
 def test_a_name_in_another_script_is_resolved_as_the_url_has_it() -> None:
-    """Decoded and encoded again by an older rule, straße.de would become strasse.de, which is somebody else's."""
+    """An older rule would decode and encode straße.de as strasse.de, which is somebody else's."""
     asked: list[str] = []
 
     async def resolve(host: str, _port: int) -> list[str]:

@@ -14,6 +14,7 @@ import pytest
 
 from app.domain.errors import IdempotencyMismatch, InvalidRequest, StateConflict, StoreUnavailable, UnknownWebhook
 from app.domain.events import EditsRolledBack, Origin, SwitchSet
+from app.service.webhook_addresses import LONGEST_S
 from app.service.webhooks import LEASE, LEASE_S, MOST_ATTEMPTS, Delivery
 from app.store.memory import MemoryLog
 from tests.domain.samples import committed
@@ -217,31 +218,9 @@ def test_a_restart_loses_none_and_repeats_none_that_was_noted(receiver: Receiver
         await server.write(lambda at: committed(at, "e1"))
         await server.advance()
         await server.write(lambda at: committed(at, "e2", prompt="Where?"))
-        receiver.now_s += LEASE_S + 1
+        receiver.now_s += LEASE_S + LONGEST_S + 1
         await receiver.server(log).advance()
         assert [each["delivery"] for each in receiver.told] == [f"{hook_id}-2", f"{hook_id}-3"]
-
-    run(story())
-
-
-def test_one_server_delivers_until_it_has_been_silent(receiver: Receiver, log: MemoryLog) -> None:
-    async def story() -> None:
-        one = receiver.server(log)
-        hook_id, _ = await hooked(one)
-        other = receiver.server(log)
-        await one.write(lambda at: committed(at, "e1"))
-        await other.catch_up()
-        await one.advance()
-        await other.write(lambda at: committed(at, "e2", prompt="Where?"))
-        await other.advance()
-        assert len(receiver.requests) == 1
-        await one.catch_up()
-        await one.advance()
-        assert len(receiver.requests) == 2
-        await other.write(lambda at: committed(at, "e3", prompt="When?"))
-        receiver.now_s += LEASE_S + 1
-        await other.advance()
-        assert [each["delivery"] for each in receiver.told] == [f"{hook_id}-{at}" for at in (2, 3, 4)]
 
     run(story())
 
@@ -302,7 +281,9 @@ def test_a_test_is_sent_once_and_listed(receiver: Receiver, log: MemoryLog) -> N
         names = {arrived.id, lost.id}
         del arrived, lost, deliveries
         await server.webhooks.remove(hook_id, Origin())
-        assert not [each for each in gc.get_objects() if type(each) is Delivery and each.id in names]
+        async with asyncio.timeout(60):  # a thread lets go of what it handed over a moment after that has arrived
+            while [each for each in gc.get_objects() if type(each) is Delivery and each.id in names]:
+                await asyncio.sleep(0.01)
 
     run(story())
 

@@ -32,7 +32,7 @@ class Summary:
     rounds: int = 0
     acknowledged: int = 0
     rewrites: int = 0
-    """Of the append-only file, begun while editors wrote."""
+    """The rewrites of the append-only file that began while editors wrote."""
     lost: int = 0
     doubled: int = 0
     refused_starts: int = 0

@@ -35,13 +35,13 @@ class Summary:
     writers: int = 0
     acknowledged: int = 0
     lost: int = 0
-    """Acknowledged, and not in the log as it was."""
+    """The acknowledged edits that the log lacks, or has otherwise."""
     duplicated: int = 0
-    """Acknowledged by two writers, or an edit that stands at two revisions."""
+    """The revisions that two writers acknowledged, and the edits that have two revisions."""
     refused_opens: int = 0
     """The log could not be opened or read to its end after the kill."""
     unacknowledged: int = 0
-    """In the log, but the kill came before the acknowledgement: allowed, at most one a writer and round."""
+    """The edits in the log that were killed before the acknowledgement: at most one a writer and round is allowed."""
     too_many_unacknowledged: int = 0
     seconds: float = 0.0
 
@@ -71,7 +71,7 @@ def run(rounds: int, seed: int, writers: int, directory: Path, redis_url: str | 
 def _write_until_killed(
     where: tuple[str, str], rng: random.Random, number: int, writers: int
 ) -> list[tuple[int, str, str]]:
-    """What the writers acknowledged before they died."""
+    """The edits that the writers acknowledged before they died."""
     with ExitStack() as stack:
         outputs = [stack.enter_context(tempfile.TemporaryFile()) for _ in range(writers)]
         processes = [

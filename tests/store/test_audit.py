@@ -1,4 +1,4 @@
-"""An exported log proves itself, without the store and without Errata; whatever is changed in it is found."""
+"""An exported log is self-verifying, without the store and without Errata; whatever is changed in it is found."""
 
 import json
 import shutil
@@ -49,7 +49,7 @@ def rows(log: Any) -> list[str]:
 
 
 def script(path: Path, *more: str) -> subprocess.CompletedProcess[str]:
-    """On a machine that has nothing but Python: no environment, no package, another folder."""
+    """The script runs on a machine that has nothing but Python: no environment, no package, another folder."""
     command = [sys.executable, "-I", "-S", str(SCRIPT), str(path), *more]
     return subprocess.run(command, env={}, cwd=path.parent, capture_output=True, text=True, check=False)
 

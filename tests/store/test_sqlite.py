@@ -1,4 +1,4 @@
-"""What only the SQLite log promises: its file, its settings, its refusals, and what it does when it cannot write."""
+"""The promises of the SQLite log alone: its file, its settings, its refusals, and its conduct when it cannot write."""
 
 import os
 import sqlite3
@@ -92,6 +92,7 @@ def test_an_empty_file_becomes_a_log(path):
     path.touch()
     log = SqliteLog(path)
     log.append(committed(1))
+    assert (log.head(), [event.revision for event in log.read()]) == (1, [1])
     log.close()
 
 

@@ -1,7 +1,6 @@
 """One SQLite log in several hands: other processes and threads that append, read and are killed."""
 
 import json
-import signal
 import subprocess
 import sys
 import threading
@@ -97,7 +96,6 @@ def test_handles_that_make_the_same_log_at_once_make_one(path):
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs SIGKILL")
 @pytest.mark.parametrize(("rounds", "writers", "store"), [(15, 1, []), (4, 2, []), (6, 2, ["--redis"])])
 def test_nothing_acknowledged_is_lost_to_kill_9(rounds, writers, store):
     """The quick form; `python -m tests.store.kill_rounds --rounds 500` is the long one."""

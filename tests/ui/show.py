@@ -83,7 +83,7 @@ def edited(client: httpx.Client, country: str, **more: str) -> None:
 
 
 def story(ada: Camera) -> dict[str, float]:
-    """From the address to the published correction and its edit."""
+    """The way from the address to the published correction and its edit."""
     page, began = ada.page, time.monotonic()
     page.goto("/")
     page.get_by_label("Question").fill(QUESTION)
@@ -124,7 +124,7 @@ def looking_back(ada: Camera) -> None:
 
 
 def corrections(ada: Camera, client: httpx.Client) -> None:
-    """Reported answers and many corrections at once."""
+    """Screenshots of reported answers and of many corrections at once."""
     for country, note in (("Bulgaria", "They pay in euro now"), ("Hungary", "Is that so?")):
         answer = client.post("/generate", json={"inputs": QUESTION.replace("Croatia", country)}, timeout=240)
         body = {"request_id": answer.headers["x-request-id"], "verdict": "wrong", "note": note}
@@ -179,7 +179,7 @@ def two_people(browser: Any, ada: Camera, server: Any) -> None:
 
 
 def first_page(browser: Any, url: str) -> dict[str, float]:
-    """With an empty cache: bytes over the wire, and milliseconds until scripts have run and the page takes input."""
+    """The bytes over the wire with an empty cache, and the milliseconds until the page takes input."""
     sizes, ready = [], []
     for _ in range(5):
         context = browser.new_context()

@@ -50,7 +50,7 @@ def ask(page: Any, question: str) -> tuple[str, str]:
 
 
 def correct(page: Any, question: str, target: str, reason: str) -> None:
-    """As far as the published edit."""
+    """The visitor goes as far as the published edit."""
     ask(page, question)
     page.get_by_role("link", name="This is wrong").click()
     page.get_by_label("The right answer").fill(target)

@@ -1,6 +1,7 @@
-"""Who may see and do what: sessions, forged forms, roles; and that what anybody wrote is shown as text."""
+"""Sessions and roles decide what a visitor may see and do; forged forms are refused, and texts are shown as text."""
 
 import asyncio
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -8,6 +9,7 @@ import pytest
 from app.domain.events import Origin
 from app.domain.keys import Role
 from app.service.keyring import Keyring
+from app.ui import notifications
 from tests.api.fake_service import FakeService
 from tests.ui.visitor import Forms, Visitor, text_of
 
@@ -89,6 +91,28 @@ def test_a_session_ends_with_its_key(visitor: Visitor, service: FakeService) -> 
     assert visitor.get("/ui/edits").url.path == "/ui/sign-in"
 
 
+def test_a_stream_of_changes_ends_with_its_key(
+    visitor: Visitor, service: FakeService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(notifications, "SILENCE_S", 0.01)
+    visitor.sign_in(key_for(service, Role.EDITOR))
+    keys, wait_for = service.records.ledger.keys, service.records.wait_for
+    ((key_id, key),) = keys.items()
+
+    async def revoked_meanwhile(revision: int, timeout_s: float) -> bool:
+        keys[key_id] = replace(key, revoked_at_s=1.0)
+        return await wait_for(revision, timeout_s)
+
+    monkeypatch.setattr(service.records, "wait_for", revoked_meanwhile)
+    assert visitor.heard("all is quiet", since=service.revision) == "retry: 3000\n\n"
+
+
+def test_where_no_key_is_asked_for_a_name_is(visitor: Visitor) -> None:
+    refused = visitor.send("/ui/sign-in", name=" ")
+    assert (refused.status_code, "Your name is empty" in text_of(refused)) == (422, True)
+    assert visitor.send("/ui/sign-in", name="Ada").url.path == "/ui/ask"
+
+
 def test_keys_cannot_be_tried_as_fast_as_they_can_be_sent(service: FakeService) -> None:
     visitor = Visitor(service, rate_limit="20/minute")
     key_for(service, Role.EDITOR)
@@ -140,7 +164,7 @@ def test_roles_see_and_do_what_their_keys_may(visitor: Visitor, service: FakeSer
 def test_changes_are_signed_with_the_key_and_the_name_is_only_a_claim(visitor: Visitor, service: FakeService) -> None:
     visitor.sign_in(key_for(service, Role.EDITOR, "support"), name="Grace")
     edit_id = corrected(visitor, reason="ticket 1")
-    origin = service.records.ledger.entry(edit_id).history[0][3]
+    origin = service.records.ledger.entry(edit_id).history[0].origin
     assert (origin.actor, origin.reason, origin.role) == ("Grace", "ticket 1", "editor")
     assert origin.key_id in service.records.ledger.keys
 

@@ -1,4 +1,4 @@
-"""From a wrong answer to an edit, without a browser: what is refused, sent twice, or done by two at once."""
+"""A wrong answer becomes an edit without a browser; forms may be refused, sent twice, or sent by two people at once."""
 
 import math
 
@@ -168,7 +168,7 @@ def test_many_are_rolled_back_in_one_step_with_a_reason(visitor: Visitor, servic
     ledger = service.records.ledger
     assert service.revision == 4
     assert [ledger.state(each).value for each in ids] == ["rolled_back", "rolled_back", "live"]
-    assert ledger.entry(ids[0]).history[-1][3].reason == "import was wrong"
+    assert ledger.entry(ids[0]).history[-1].origin.reason == "import was wrong"
 
 
 def test_edits_are_searched_and_filtered(visitor: Visitor) -> None:

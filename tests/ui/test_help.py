@@ -157,7 +157,7 @@ def test_links_between_files_become_links_between_pages() -> None:
 
 @pytest.mark.parametrize("link", ["../README.md", "http://plain.example", "/ui/ask", "Scope.md"])
 def test_a_link_that_leads_out_is_refused(link: str) -> None:
-    with pytest.raises(ValueError, match="is no page"):
+    with pytest.raises(ValueError, match="is not a page"):
         page(f"[a]({link}) ![b]({link})")
 
 
@@ -168,7 +168,7 @@ def test_anchors_are_those_of_github() -> None:
 
 @pytest.mark.parametrize(
     ("text", "wrong"),
-    [("A lead.", "begins with a title"), ("# Title", "begins with a title"), ("# T\n\nx\n\n## T\n\ny", "one anchor")],
+    [("A lead.", "begins with a title"), ("# Title", "begins with a title"), ("# T\n\nx\n\n## T\n\ny", "same anchor")],
 )
 def test_a_page_that_is_not_well_made_is_refused(text: str, wrong: str) -> None:
     with pytest.raises(ValueError, match=wrong):

@@ -28,7 +28,7 @@ def named(visitor: Visitor, name: str) -> Visitor:
 
 
 def test_who_changed_an_answer_is_found_and_undone(visitor: Visitor) -> None:
-    """What somebody who was told only the address does."""
+    """The steps of somebody who knows only the address."""
     corrected(named(visitor, "Grace"), "Who?", "Grace", reason="she asked for it")
     found = visitor.get("/ui/audit?q=who")
     assert "Grace" in text_of(found)

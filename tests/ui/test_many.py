@@ -118,7 +118,7 @@ def test_a_form_that_arrives_twice_at_once_makes_one_sheet(visitor: Visitor, ser
 
     def slow(request: EditRequest) -> None:
         service.check_edit = check  # type: ignore[method-assign]
-        assert held.wait(30)
+        assert held.wait(60)
 
     service.check_edit = slow  # type: ignore[method-assign]
 

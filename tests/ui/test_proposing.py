@@ -66,6 +66,18 @@ def test_a_proposal_carries_the_border_that_was_dragged(pat: Visitor, ed: Visito
     assert "moved by hand" in text_of(ed.get(f"/ui/edits/{entry.edit.id}"))
 
 
+def test_a_promoted_proposal_is_shown_as_wide_as_it_is_and_revised_as_wide_as_a_new_one_may_be(
+    pat: Visitor, ed: Visitor, service: FakeService
+) -> None:
+    proposal = proposed(pat)
+    (item,) = proposal.edits
+    proposal.edits = (replace(item, request=replace(item.request, promoted_from="ed_0", widen=40.0)),)
+    assert "40 times the odds" in text_of(ed.get(f"/ui/proposals/{proposal.id}"))
+    revised = pat.send(f"/ui/proposals/{proposal.id}/revise", "/ui/correct", target="Ada Quill")
+    pat.send(revised.url.path)
+    assert proposal.edits[0].request.widen == 10
+
+
 def test_the_queue_counts_those_that_wait_on_every_page(pat: Visitor, ed: Visitor) -> None:
     assert 'class="badge"' not in ed.get("/ui/edits").text
     proposed(pat)
@@ -126,7 +138,7 @@ def test_a_second_person_sees_the_preview_and_publishes(pat: Visitor, ed: Visito
     done = ed.send(f"/ui/proposals/{proposal.id}", path, reason="checked")
     assert "It is published" in text_of(done)
     (entry,) = service.records.ledger.entries.values()
-    origin = entry.history[0][3]
+    origin = entry.history[0].origin
     assert (origin.actor, origin.reason, origin.proposer and origin.proposer.actor) == ("ed", "checked", "pat")
     assert entry.request.expires_in_s is not None
     shown = text_of(ed.get(f"/ui/edits/{entry.edit.id}"))
@@ -139,7 +151,7 @@ def test_a_second_person_sees_the_preview_and_publishes(pat: Visitor, ed: Visito
 
 
 def test_recent_questions_are_told_by_number_and_not_kept(pat: Visitor, ed: Visitor, service: FakeService) -> None:
-    """What users asked must stay deletable, and the log is not."""
+    """Users' questions must stay deletable, and the log is not."""
     found = proposed(pat)
     (edit,) = found.edits
     told = {"asked": 40, "changed": 3, "shown": [{"prompt": "secret", "before": "a", "now": "b", "signals": {}}]}
@@ -288,4 +300,4 @@ def test_only_admins_ask_for_a_second_person(ed: Visitor) -> None:
 def test_without_keys_a_second_person_cannot_be_asked_for(visitor: Visitor) -> None:
     refused = visitor.send("/ui/namespaces/policy?namespace=default&second=1", "/ui/namespaces/policy")
     assert refused.status_code == 409
-    assert "another key" in text_of(refused)
+    assert "second API key" in text_of(refused)

@@ -13,7 +13,7 @@ WHO = "Who leads Lumen?"
 
 
 def reported(visitor: Visitor, prompt: str = WHO, note: str = "It is Bo", chat: bool = False, **headers: str) -> None:
-    """As an application does."""
+    """An application sends it like this."""
     ask = {"messages": [{"role": "user", "content": prompt}]} if chat else {"inputs": prompt}
     path = "/v1/chat/completions" if chat else "/generate"
     answer = visitor.request("POST", path, json=ask, headers=headers)

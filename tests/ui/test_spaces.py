@@ -5,7 +5,7 @@ from html import unescape
 import pytest
 
 from app.domain.keys import Role
-from app.ui import changes, promotion
+from app.ui import notifications, promotion
 from tests.api.fake_answers import DOUBTFUL
 from tests.api.fake_service import FakeService
 from tests.ui.test_coming_in import EVIL, corrected, key_for
@@ -137,7 +137,7 @@ def test_a_proposer_for_staging_reaches_what_they_proposed(visitor: Visitor, ser
 def test_a_key_for_staging_hears_of_no_change_elsewhere(
     visitor: Visitor, service: FakeService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(changes, "SILENCE_S", 0.01)
+    monkeypatch.setattr(notifications, "SILENCE_S", 0.01)
     set_up(visitor, "staging")
     other = staging_key(visitor, service)
     corrected(other, "Who?", "Ada", namespace="staging")

@@ -73,10 +73,9 @@ class Visitor:
                 headers = {**self.headers, **more.pop("headers", {})}
                 response = await client.request(method, path, headers=headers, **more)
                 self.cookies = client.cookies
-                for _ in range(200):  # what a form has set off goes on in a job of this loop
-                    if not asyncio.all_tasks() - {asyncio.current_task()}:
-                        break
-                    await asyncio.sleep(0.01)
+                async with asyncio.timeout(60):  # what a form has set off goes on in a job of this loop
+                    while asyncio.all_tasks() - {asyncio.current_task()}:
+                        await asyncio.sleep(0.01)
                 return response
 
         return asyncio.run(call())
@@ -134,7 +133,7 @@ class Visitor:
                 "headers": [(b"host", b"localhost"), (b"cookie", cookies.encode())],
                 "scheme": "http", "http_version": "1.1", "asgi": {"version": "3.0"},
             }  # fmt: skip
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(60):
                 await self.app(scope, receive, send)
             return b"".join(found).decode()
 

@@ -56,7 +56,7 @@ def routes(service: "Service") -> APIRouter:
 
     @router.post("/edits/{edit_id}/enable", responses=raises(ScopeConflict), summary="Let a disabled edit answer again")
     async def enable(edit_id: Id, asker: Asker, holder: Holder, read: Read, body: Why = None) -> EditOut:
-        """Refused (409) if an edit that was made meanwhile answers its prompts with another target."""
+        """The server refuses this (409) if an edit that was made meanwhile answers its prompts with another target."""
         check_edits(service, holder, [edit_id])
         return _one(await service.enable([edit_id], _because(asker, body, "enable", edit_id), read))
 
@@ -98,7 +98,7 @@ def routes(service: "Service") -> APIRouter:
             revision=service.revision,
         )
 
-    @router.post("/switch", responses=raises(UnknownNamespace), summary="The kill switch")
+    @router.post("/switch", responses=raises(UnknownNamespace), summary="The edit switch")
     async def switch(
         asker: Asker,
         holder: Holder,
@@ -123,8 +123,8 @@ def routes(service: "Service") -> APIRouter:
     return router
 
 
-def _because(asker: Asker, body: ReasonBody | None, *asked: object) -> Asker:
-    return because(asker, None if body is None else body.reason, *asked, body)
+def _because(asker: Asker, body: ReasonBody | None, *arguments: object) -> Asker:
+    return because(asker, None if body is None else body.reason, *arguments, body)
 
 
 def _one(views: Sequence[EditView]) -> EditOut:

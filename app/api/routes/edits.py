@@ -112,20 +112,20 @@ def routes(service: "Service", metrics: Metrics) -> APIRouter:
         for index, item in enumerate(items):
             try:
                 with of_batch(index if batch else None):
-                    asked = await asyncio.to_thread(_request_of, item, index, asker, service.answers.render)
-                    check_reach(holder, asked.namespace)
-                    requests[index] = asked
+                    edit_request = await asyncio.to_thread(_request_of, item, index, asker, service.answers.render)
+                    check_reach(holder, edit_request.namespace)
+                    requests[index] = edit_request
             except ErrataError as error:
                 if atomic:
                     raise
                 wrong.append(EditFailure(index=index, error=error))
 
-        async def made(tell: OnProgress) -> tuple[EditResults, bool, bool]:
+        async def work(on_progress: OnProgress) -> tuple[EditResults, bool, bool]:
             how: dict[str, Any] = {
                 "atomic": atomic,
                 "batch": batch,
                 "dry_run": body.dry_run,
-                "tell": tell,
+                "on_progress": on_progress,
                 "read": read,
             }
             try:
@@ -145,12 +145,12 @@ def routes(service: "Service", metrics: Metrics) -> APIRouter:
 
         if prefers_job(prefer) or is_watched(request):
             names = {each.namespace for each in requests.values()}
-            job = service.jobs.start(made, previews=names if body.dry_run else (), namespaces=names)
+            job = service.jobs.start(work, previews=names if body.dry_run else (), namespaces=names)
             if is_watched(request):
                 return watched(service.jobs, job)
             return job_accepted(job)
-        results, *_ = found = await made(silent)
-        answer = made_of(*found)
+        results, *_ = outcome = await work(silent)
+        answer = made_of(*outcome)
         if isinstance(answer, ProposalOut):
             return proposal_accepted(answer)
         if not any(result.created for result in results.results):
@@ -182,11 +182,11 @@ def requests_of(body: BatchBody | EditBody, asker: Origin, render: Render) -> li
     """The edit requests of a body, all or none. Rendering long texts takes time. Raises InvalidRequest or Forbidden."""
     if isinstance(body, EditBody):
         return [_request_of(body, 0, asker, render)]
-    found = []
+    requests = []
     for index, item in enumerate(body.edits):
         with of_batch(index):
-            found.append(_request_of(item, index, asker, render))
-    return found
+            requests.append(_request_of(item, index, asker, render))
+    return requests
 
 
 def within(where: EditFilter, holder: Key | None) -> EditFilter:
@@ -213,8 +213,8 @@ def _request_of(item: EditItem, index: int, asker: Origin, render: Render) -> Ed
         errors = [{**each, "loc": ("body", "edits", index, *each["loc"])} for each in item.errors]
         sent = {"edits": [None] * index + [item.given]}
         error = RequestValidationError(errors, body=sent)
-        found = problems_of(error, OneOrBatch)
-        raise InvalidRequest(detail_of(found, error), errors=found)
+        problems = problems_of(error, OneOrBatch)
+        raise InvalidRequest(detail_of(problems, error), errors=problems)
     if item.force:
         check_force(asker, item.reason)
     return item.to_domain(render)

@@ -38,11 +38,11 @@ def routes(service: "Service", metrics: Metrics) -> APIRouter:
         judged for an hour after it was given."""
         if body.verdict == "right":
             service.feedback.answer(body.request_id, body.index, asker.key_id, body.namespace)
-            found = None
+            reported = None
         else:
-            found = await service.feedback.report(body.request_id, body.index, body.note, asker, body.namespace)
+            reported = await service.feedback.report(body.request_id, body.index, body.note, asker, body.namespace)
         metrics.judged(body.verdict)
-        return FeedbackTaken(id=None if found is None else found.id, kept=found is not None)
+        return FeedbackTaken(id=None if reported is None else reported.id, kept=reported is not None)
 
     @router.get("/feedback", responses=raises(), summary="The answers that were reported as wrong")
     async def reported(namespace: Annotated[Namespace | None, Query()] = None) -> FeedbackOut:

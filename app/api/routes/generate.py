@@ -32,7 +32,7 @@ from app.domain.keys import check_reach
 if TYPE_CHECKING:
     from app.service.service import Service
 
-Asked = Annotated[GenerateBody, Body(openapi_examples=EXAMPLES)]
+DocumentedBody = Annotated[GenerateBody, Body(openapi_examples=EXAMPLES)]
 ERRORS = raises(UnknownEdit, RevisionGone, QueueFull, RevisionAhead, RequestCancelled, DeadlineExceeded, body=True)
 EVENT = {"type": "object", "properties": {"data": {"type": "string"}}, "required": ["data"]}
 OR_STREAM = {**ERRORS, 200: {"content": {EVENT_STREAM: {"itemSchema": EVENT}}, "headers": EDITS_HEADERS}}
@@ -58,19 +58,21 @@ def routes(service: "Service", metrics: Metrics) -> APIRouter:
         check_reach(holder_of(request), parameters.namespace)
         if (body.parameters.n or 1) > 1:
             raise InvalidRequest("`parameters.n` must be 1 in a stream: ask /generate, or stream them one by one.")
-        async with aclosing(service.stream([body.inputs], parameters)) as stream:  # type: ignore[type-var]
+        async with aclosing(service.stream([body.inputs], parameters)) as stream:
             first = await while_connected(request, anext(stream))
             metrics.first_token(began)
             yield OpenStream(body, parameters, _put_back(first, stream), began)
 
-    async def opened(request: Request, body: Asked) -> AsyncIterator[OpenStream]:
-        async with streaming(request, body) as found:
-            yield found
+    async def opened(request: Request, body: DocumentedBody) -> AsyncIterator[OpenStream]:
+        async with streaming(request, body) as stream:
+            yield stream
 
-    async def answered(request: Request, body: Asked, response: Response) -> AsyncIterator[GenerateAnswer | OpenStream]:
+    async def answered(
+        request: Request, body: DocumentedBody, response: Response
+    ) -> AsyncIterator[GenerateAnswer | OpenStream]:
         if body.stream:
-            async with streaming(request, body) as found:
-                yield found
+            async with streaming(request, body) as stream:
+                yield stream
         else:
             yield await whole(request, body, response)
 
@@ -99,7 +101,7 @@ def routes(service: "Service", metrics: Metrics) -> APIRouter:
 
     @router.post(
         "/generate_stream",
-        responses={**ERRORS, 200: {"model": StreamEvent, "description": "A token an event"}},
+        responses={**ERRORS, 200: {"model": StreamEvent, "description": "One token per event"}},
         summary="Answer a prompt, token by token",
     )
     async def generate_stream(stream: Annotated[OpenStream, Depends(opened)]) -> Response:
@@ -121,14 +123,14 @@ async def _lines(stream: OpenStream, metrics: Metrics) -> AsyncIterator[str]:
     # written here rather than by FastAPI, whose events pass through two tasks and a queue, at a twentieth of the
     # throughput
     try:
-        async with aclosing(events_of(stream.body, stream.parameters, _counted(stream, metrics))) as events:  # type: ignore[type-var]
+        async with aclosing(events_of(stream.body, stream.parameters, _counted(stream, metrics))) as events:
             async for event in events:
                 yield f"data: {event.model_dump_json()}\n\n"
     except Exception as error:
-        found = problem_of(error)
-        metrics.error(found["status"])
-        tgi_fields = {"error": found["detail"], "error_type": "generation"}  # where TGI's clients look for an error
-        yield f"data: {Problem(**found, **tgi_fields).model_dump_json()}\n\n"
+        problem = problem_of(error)
+        metrics.error(problem["status"])
+        tgi_fields = {"error": problem["detail"], "error_type": "generation"}  # where TGI's clients look for an error
+        yield f"data: {Problem(**problem, **tgi_fields).model_dump_json()}\n\n"
 
 
 async def _put_back(first: Any, rest: AsyncIterator[Any]) -> AsyncIterator[Any]:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 def routes(service: "Service", metrics: Metrics, version: str) -> APIRouter:
     router = APIRouter(tags=["server"])
 
-    @router.get("/healthz", summary="Whether the process answers")
+    @router.get("/healthz", summary="Check that the process answers")
     async def healthz() -> Health:
         return Health(status="ok")
 

@@ -24,15 +24,15 @@ def routes(service: "Service") -> APIRouter:
     router = APIRouter(tags=["edits"])
 
     async def known(job_id: Id, holder: Holder) -> "Job":
-        found = service.jobs.job(job_id)
+        job = service.jobs.job(job_id)
         if holder is not None and holder.namespaces:
-            check_reach(holder, *(found.namespaces or (None,)))
-        return found
+            check_reach(holder, *(job.namespaces or (None,)))
+        return job
 
-    @router.get("/jobs/{job_id}", responses=raises(UnknownJob), summary="How far a job has come")
-    async def job(found: Annotated["Job", Depends(known)]) -> JobOut:
+    @router.get("/jobs/{job_id}", responses=raises(UnknownJob), summary="Read the progress of a job")
+    async def job(job: Annotated["Job", Depends(known)]) -> JobOut:
         """`result` is set once the job is done, `problem` if it failed."""
-        return JobOut.of(found)
+        return JobOut.of(job)
 
     @router.get(
         "/jobs/{job_id}/events",
@@ -40,15 +40,15 @@ def routes(service: "Service") -> APIRouter:
         responses=raises(UnknownJob),
         summary="Listen to a job",
     )
-    async def job_events(found: Annotated["Job", Depends(known)]) -> AsyncIterator[JobOut]:
+    async def job_events(job: Annotated["Job", Depends(known)]) -> AsyncIterator[JobOut]:
         """Server-sent events: the job whenever it has news, the last one when it has ended."""
-        async with aclosing(service.jobs.listen(found.id)) as jobs:  # type: ignore[type-var]
+        async with aclosing(service.jobs.listen(job.id)) as jobs:
             async for each in jobs:
                 yield JobOut.of(each)
 
     @router.delete("/jobs/{job_id}", responses=raises(UnknownJob), summary="Cancel a job")
-    async def cancel_job(found: Annotated["Job", Depends(known)]) -> JobOut:
+    async def cancel_job(job: Annotated["Job", Depends(known)]) -> JobOut:
         """The fit ends at its next micro-step and nothing of it goes live; what is committed already stays."""
-        return JobOut.of(await service.jobs.cancel(found.id))
+        return JobOut.of(await service.jobs.cancel(job.id))
 
     return router

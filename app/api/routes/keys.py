@@ -30,7 +30,7 @@ def routes(service: "Service") -> APIRouter:
 
     @router.get("/keys", responses=raises(), summary="The keys")
     async def list_keys() -> KeysOut:
-        return KeysOut(keys=list(map(KeyOut.of, service.records.ledger.keys.values())), revision=service.revision)
+        return KeysOut(keys=list(map(KeyOut.like, service.records.ledger.keys.values())), revision=service.revision)
 
     @router.post(
         "/keys",
@@ -47,12 +47,12 @@ def routes(service: "Service") -> APIRouter:
         if not service.records.ledger.keys and (body.role is not Role.ADMIN or body.namespaces):
             raise InvalidRequest(
                 "The first key must be of the role admin and for all namespaces: from then on every request needs a "
-                "key, and only such a one can make others."
+                "key, and only an admin's key can make others."
             )
         if service.records.done_under(origin) is not None:
             raise StateConflict("Under this Idempotency-Key a key was made, and shown then: GET /keys lists it.")
         key, text = await Keyring(service.records, time.time).create(body.role, body.name, origin, body.namespaces)
-        return MadeKey(**KeyOut.fields_of(key), key=text)
+        return MadeKey.like(key, key=text)
 
     @router.post(
         "/keys/{key_id}/revoke",
@@ -60,11 +60,11 @@ def routes(service: "Service") -> APIRouter:
         summary="Revoke a key",
     )
     async def revoke_key(key_id: Id, asker: Asker, body: Why = None) -> KeyOut:
-        """From then on the key is refused by every server over the log."""
+        """Every server over the log refuses the key from then on."""
         origin = because(asker, None if body is None else body.reason, "revoke", key_id)
         service.check_change(origin)
         if service.records.done_under(origin) is None:
             await Keyring(service.records, time.time).revoke(key_id, origin)
-        return KeyOut.of(service.records.ledger.keys[key_id])
+        return KeyOut.like(service.records.ledger.keys[key_id])
 
     return router

@@ -37,13 +37,13 @@ def routes(service: "Service") -> APIRouter:
         page = await asyncio.to_thread(read_page, records, query.to_domain())
         effects_at = effects(records.ledger, [event for event, _ in page.events])
         nothing: tuple[list[str], list[str]] = ([], [])
-        found = [
+        events = [
             EventOut.of(e, e_hash, records.ledger, effects_at.get(e.revision, nothing)) for e, e_hash in page.events
         ]
         onwards = page.read_to if page.more else None
         newest = query.order == "newest"
         return LogPage(
-            events=found,
+            events=events,
             next_after=None if newest else onwards,
             next_before=onwards if newest else None,
             read_to=page.read_to,

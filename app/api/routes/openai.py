@@ -59,7 +59,7 @@ class OpenCompletion:
     answers: int
     request_id: str
     prompt_tokens: int | None
-    """The tokens of all prompts, if every chunk tells the usage so far."""
+    """The tokens of all prompts, if every chunk has the usage so far."""
 
 
 def routes(service: "Service", metrics: Metrics) -> APIRouter:
@@ -72,7 +72,7 @@ def routes(service: "Service", metrics: Metrics) -> APIRouter:
     ) -> AsyncIterator[OpenCompletion]:
         began = time.perf_counter()
         check_reach(holder_of(request), parameters.namespace)
-        async with aclosing(service.stream(prompts, parameters, body.answers)) as stream:  # type: ignore[type-var]
+        async with aclosing(service.stream(prompts, parameters, body.answers)) as stream:
             first = await while_connected(request, anext(stream))
             metrics.first_token(began)
             items = _counted(first, stream, metrics, began)
@@ -105,20 +105,22 @@ def routes(service: "Service", metrics: Metrics) -> APIRouter:
         summary="Answer prompts, as OpenAI does",
         responses={**ERRORS, 200: {"model": Completion, "content": STREAMED, "headers": EDITS_HEADERS}},
     )
-    async def openai_completion(request: Request, asked: Annotated[OpenCompletion, Depends(completing)]) -> Response:
+    async def openai_completion(
+        request: Request, completion: Annotated[OpenCompletion, Depends(completing)]
+    ) -> Response:
         """Takes prompts as they are, without a template; returns whole answers, or with `stream` one event for each
         token."""
-        return await _answer(service.answers.model_name, metrics, request, asked)
+        return await _answer(service.answers.model_name, metrics, request, completion)
 
     @router.post(
         "/chat/completions",
         summary="Answer a conversation",
         responses={**ERRORS, 200: {"model": ChatCompletion, "content": STREAMED, "headers": EDITS_HEADERS}},
     )
-    async def openai_chat(request: Request, asked: Annotated[OpenCompletion, Depends(chatting)]) -> Response:
+    async def openai_chat(request: Request, completion: Annotated[OpenCompletion, Depends(chatting)]) -> Response:
         """Renders the conversation with the model's chat template; an edit answers the question of the last user
         turn."""
-        return await _answer(service.answers.model_name, metrics, request, asked)
+        return await _answer(service.answers.model_name, metrics, request, completion)
 
     def served() -> Model:
         return Model(id=service.answers.model_name, created=started, max_model_len=service.answers.max_tokens)
@@ -127,7 +129,7 @@ def routes(service: "Service", metrics: Metrics) -> APIRouter:
     async def openai_models() -> Models:
         return Models(data=[served()])
 
-    @router.get("/models/{model:path}", summary="Whether a model is served", responses=raises(UnknownModel))
+    @router.get("/models/{model:path}", summary="Look up a served model", responses=raises(UnknownModel))
     async def openai_model(model: str) -> Model:
         check_served(model)
         return served()
@@ -148,11 +150,11 @@ async def _answer(model: str, metrics: Metrics, request: Request, opened: OpenCo
                 generations[at] = item
 
     await while_connected(request, collect())
-    found = [generations[at] for at in range(opened.answers)]
-    choices = [opened.shape.choice(at, each) for at, each in enumerate(found)]
-    usage = Usage.of(found, opened.body.answers).model_dump()
+    in_order = [generations[at] for at in range(opened.answers)]
+    choices = [opened.shape.choice(at, each) for at, each in enumerate(in_order)]
+    usage = Usage.of(in_order, opened.body.answers).model_dump()
     answer = {**head(whole, opened.request_id, model), "choices": choices, "usage": usage}
-    return Response(_json(answer), media_type="application/json", headers=edits_headers(found))
+    return Response(_json(answer), media_type="application/json", headers=edits_headers(in_order))
 
 
 async def _events(opened: OpenCompletion, begin: dict[str, Any], metrics: Metrics) -> AsyncIterator[bytes]:
@@ -182,8 +184,8 @@ async def _events(opened: OpenCompletion, begin: dict[str, Any], metrics: Metric
                 if (chunk := opened.shape.chunk(at, item)) is not None:
                     yield part(chunk)
         if usage:
-            found = [generations[at] for at in range(opened.answers)]
-            yield _event({**begin, "choices": [], "usage": Usage.of(found, opened.body.answers).model_dump()})
+            in_order = [generations[at] for at in range(opened.answers)]
+            yield _event({**begin, "choices": [], "usage": Usage.of(in_order, opened.body.answers).model_dump()})
     except Exception as error:  # the status is sent: the error can only be reported in the stream
         found_problem = openai_problem(problem_of(error))
         metrics.error(found_problem["status"])

@@ -70,8 +70,8 @@ def routes(service: "Service", metrics: Metrics) -> APIRouter:
         entries = promotable(ledger, source, to, body.ids, service.configured, origin)
         requests = [promoted(entry, to, body.reason, service.records.now_s) for entry in entries]
 
-        async def made(tell: OnProgress) -> tuple[EditResults, bool, bool]:
-            how: dict[str, Any] = {"dry_run": body.dry_run, "tell": tell, "read": read}
+        async def work(on_progress: OnProgress) -> tuple[EditResults, bool, bool]:
+            how: dict[str, Any] = {"dry_run": body.dry_run, "on_progress": on_progress, "read": read}
             waits = not body.dry_run and service.policies.proposes([to], origin)  # a proposal is decided as a whole
             results = await service.edit(requests, origin, atomic=waits, batch=True, **how)
             metrics.edited(results, dry_run=body.dry_run)
@@ -83,9 +83,9 @@ def routes(service: "Service", metrics: Metrics) -> APIRouter:
             return results, True, body.dry_run
 
         if prefers_job(prefer):
-            job = service.jobs.start(made, previews=[to] if body.dry_run else (), namespaces=[source, to])
+            job = service.jobs.start(work, previews=[to] if body.dry_run else (), namespaces=[source, to])
             return job_accepted(job)
-        answer = made_of(*await made(silent))
+        answer = made_of(*await work(silent))
         if isinstance(answer, ProposalOut):
             return proposal_accepted(answer)
         return answer

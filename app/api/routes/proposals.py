@@ -2,7 +2,7 @@
 editors."""
 
 import asyncio
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 from fastapi import APIRouter, Body, Path, Query, Response
 
@@ -41,6 +41,7 @@ from app.domain.errors import (
 )
 from app.domain.keys import check_reach
 from app.service.proposal_pages import ProposalFilter, page_of
+from app.service.views import EditOptions
 
 if TYPE_CHECKING:
     from app.service.service import Service
@@ -58,9 +59,9 @@ def routes(service: "Service", metrics: Metrics) -> APIRouter:
     def reached(proposal_id: Id, holder: Holder) -> Proposal:
         """The proposal of the path. Raises UnknownProposal, and Forbidden for a namespace that the key does not
         open."""
-        found = service.records.ledger.approval.proposal(proposal_id)
-        check_reach(holder, *found.namespaces)
-        return found
+        proposal = service.records.ledger.approval.proposal(proposal_id)
+        check_reach(holder, *proposal.namespaces)
+        return proposal
 
     @router.get("/proposals", responses=raises(), summary="List proposals, newest first")
     async def list_proposals(query: Annotated[ProposalsQuery, Query()], holder: Holder) -> ProposalsOut:
@@ -70,17 +71,17 @@ def routes(service: "Service", metrics: Metrics) -> APIRouter:
         own = None if holder is None or not holder.namespaces else frozenset(holder.namespaces)
         where = ProposalFilter(state=query.state, namespace=query.namespace, namespaces=own, actor=query.actor)
         ledger = service.records.ledger
-        found, onwards = page_of(ledger, where, query.limit, query.cursor)
+        proposals, onwards = page_of(ledger, where, query.limit, query.cursor)
         waiting = ProposalFilter(namespaces=own)
         pending = sum(waiting.matches(each, ledger.keys) for each in ledger.approval.pending())
-        return ProposalsOut.of(found, pending, onwards)
+        return ProposalsOut.of(proposals, pending, onwards)
 
     @router.get("/proposals/{proposal_id}", responses=raises(UnknownProposal), summary="One proposal, with its history")
     async def one_proposal(proposal_id: Id, holder: Holder, response: Response) -> ProposalOut:
         """`ETag` is the proposal's revision, for use in `If-Match`."""
-        found = reached(proposal_id, holder)
-        response.headers["ETag"] = f'"{found.revision}"'
-        return ProposalOut.of(found)
+        proposal = reached(proposal_id, holder)
+        response.headers["ETag"] = f'"{proposal.revision}"'
+        return ProposalOut.of(proposal)
 
     @router.put("/proposals/{proposal_id}", responses=raises(*MAKING, body=True), summary="Revise your proposal")
     async def revise(
@@ -98,8 +99,8 @@ def routes(service: "Service", metrics: Metrics) -> APIRouter:
         atomic = not isinstance(body, BatchBody) or body.atomic
         requests = await asyncio.to_thread(requests_of, body, asker, service.answers.render)
         check_reach(holder, *(each.namespace for each in requests))
-        how: dict[str, Any] = {"atomic": atomic, "batch": batch, "read": read}
-        results = await service.proposals.revise(proposal_id, requests, asker, **how)
+        options = EditOptions(atomic=atomic, batch=batch, read=read)
+        results = await service.proposals.revise(proposal_id, requests, asker, options)
         assert results.proposal is not None
         return ProposalOut.of(results.proposal)
 
@@ -144,7 +145,7 @@ def routes(service: "Service", metrics: Metrics) -> APIRouter:
         origin = because(asker, None if body is None else body.reason, "withdraw", proposal_id)
         return ProposalOut.of(await service.proposals.withdraw(proposal_id, origin))
 
-    @router.get("/policy", responses=raises(), summary="Whether edits of a namespace need a second person")
+    @router.get("/policy", responses=raises(), summary="Read whether edits of a namespace need a second person")
     async def policy(namespace: Annotated[Namespace, Query()] = "default") -> PolicyOut:
         needed = service.records.ledger.approval.needs_second_person((namespace,))
         return PolicyOut(namespace=namespace, second_person=needed, revision=service.revision)
@@ -156,7 +157,7 @@ def routes(service: "Service", metrics: Metrics) -> APIRouter:
     )
     async def set_policy(asker: Asker, body: Annotated[PolicyBody, Body(openapi_examples=POLICY)]) -> PolicyOut:
         """While the policy is set, every edit of the namespace is proposed, including an admin's, and goes live when
-        another key that may edit approves it. Rollbacks, disabling, enabling and the kill switch still take one
+        another key that may edit approves it. Rollbacks, disabling, enabling and the edit switch still take one
         person."""
         service.check_change(because(asker, body.reason))
         origin = because(asker, body.reason, "policy", body)

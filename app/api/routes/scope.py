@@ -12,7 +12,7 @@ from app.api.schemas.base import Namespace
 from app.api.schemas.edits import EditOut
 from app.api.schemas.scope import (
     ForgottenOut,
-    GuardedOut,
+    ProbeAnswerOut,
     ProbesBody,
     ProbesCheckBody,
     ProbesCheckOut,
@@ -93,19 +93,19 @@ def routes(service: "Service") -> APIRouter:
         origin = because(asker, body.reason, edit_id, body)
         change = body.to_domain()
 
-        async def made(tell: OnProgress) -> tuple[EditResults, bool, bool]:
-            view = await service.retune(edit_id, change, origin, read, tell)
+        async def work(on_progress: OnProgress) -> tuple[EditResults, bool, bool]:
+            view = await service.retune(edit_id, change, origin, read, on_progress)
             return EditResults(results=(EditResult(view=view, seconds={}),), revision=service.revision), False, False
 
         if is_watched(request):
-            return watched(service.jobs, service.jobs.start(made, namespaces=_namespaces_of(service, edit_id)))
+            return watched(service.jobs, service.jobs.start(work, namespaces=_namespaces_of(service, edit_id)))
         return EditOut.of(await service.retune(edit_id, change, origin, read))
 
     @router.get("/probes", responses=raises(), summary="The probes of a namespace")
     async def probes(holder: Holder, namespace: Annotated[Namespace, Query()] = "default") -> ProbesOut:
         check_reach(holder, namespace)
-        found = service.records.ledger.probes.get(namespace, ())
-        return ProbesOut(namespace=namespace, prompts=shown(found), revision=service.revision)
+        prompts = service.records.ledger.probes.get(namespace, ())
+        return ProbesOut(namespace=namespace, prompts=shown(prompts), revision=service.revision)
 
     @router.put("/probes", responses=CHANGES, summary="Set the probes of a namespace")
     async def set_probes(
@@ -125,24 +125,24 @@ def routes(service: "Service") -> APIRouter:
         """Asks each probe with the namespace's live edits and without them, and shows which are answered differently,
         and by which edit. Nothing is changed, and the questions are not counted."""
         check_reach(holder, body.namespace)
-        asked = service.records.ledger.probes.get(body.namespace, ()) if body.prompts is None else body.prompts
+        prompts = service.records.ledger.probes.get(body.namespace, ()) if body.prompts is None else body.prompts
         revision = service.revision
-        found = [GuardedOut.of(each) async for each in protected_answers(service, asked, body.namespace)]
-        changed = sum(each.changed for each in found)
-        return ProbesCheckOut(namespace=body.namespace, probes=found, changed=changed, revision=revision)
+        answers = [ProbeAnswerOut.of(each) async for each in protected_answers(service, prompts, body.namespace)]
+        changed = sum(each.changed for each in answers)
+        return ProbesCheckOut(namespace=body.namespace, probes=answers, changed=changed, revision=revision)
 
-    @router.post("/scope", responses=raises(RequestCancelled, body=True), summary="Which edit prompts ask for")
+    @router.post("/scope", responses=raises(RequestCancelled, body=True), summary="Find the edits that prompts ask for")
     async def scope(holder: Holder, body: Annotated[ScopeBody, Body(openapi_examples=SCOPE)]) -> ScopesOut:
         """Decides as `POST /generate` does, without answering: the edit, or the nearest one, with the reason in
         words."""
         check_reach(holder, body.namespace)
-        found = await service.scope_of(body.prompts, body.namespace)
+        decisions = await service.scope_of(body.prompts, body.namespace)
         return ScopesOut(
-            decisions=[ScopeOut.of(prompt, *hits) for prompt, hits in zip(body.prompts, found, strict=True)],
+            decisions=[ScopeOut.of(prompt, *hits) for prompt, hits in zip(body.prompts, decisions, strict=True)],
             revision=service.revision,
         )
 
-    @router.get("/scope/exam", responses=raises(), summary="How the judge did in its exam")
+    @router.get("/scope/exam", responses=raises(), summary="Read the judge's result in its exam")
     async def exam() -> ExamOut:
         """The judge (`ERRATA_JUDGE`) decides questions that the scope is uncertain of, once it has passed an exam on
         built-in pairs of questions. The answer lists the pairs that it got wrong."""
@@ -156,7 +156,7 @@ def routes(service: "Service") -> APIRouter:
         service.recent.add_all(body.namespace, body.prompts, others=body.others)
         return _kept(service, holder)
 
-    @router.get("/recent", responses=raises(), summary="How many recent prompts are kept")
+    @router.get("/recent", responses=raises(), summary="Count the recent prompts that are kept")
     async def recent(holder: Holder) -> RecentOut:
         """Prompts are kept only if the operator enabled it (`ERRATA_RECENT_PROMPTS`), in this server's memory."""
         return _kept(service, holder)

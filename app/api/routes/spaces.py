@@ -1,4 +1,4 @@
-"""Routes that list and set up namespaces, and show the kill switches."""
+"""Routes that list and set up namespaces, and show the edit switches."""
 
 import asyncio
 from typing import TYPE_CHECKING, Annotated
@@ -26,8 +26,8 @@ def routes(service: "Service") -> APIRouter:
     async def list_namespaces(holder: Holder) -> NamespacesOut:
         """A key for some namespaces sees only these."""
         everything = namespaces(service.records.ledger, service.configured)
-        found = [each for each in everything if holder is None or holder.opens(each.name)]
-        return NamespacesOut(namespaces=[NamespaceOut.of(each) for each in found], revision=service.revision)
+        opened = [each for each in everything if holder is None or holder.opens(each.name)]
+        return NamespacesOut(namespaces=[NamespaceOut.like(each) for each in opened], revision=service.revision)
 
     @router.put(
         "/namespaces/{namespace}",
@@ -40,25 +40,25 @@ def routes(service: "Service") -> APIRouter:
         namespace: Annotated[Namespace, Path(examples=["staging"])],
         body: Annotated[NamespaceBody, Body(openapi_examples=STAGING)],
     ) -> NamespaceOut:
-        """From now on the namespace is listed, with its description, whether or not it has any edits. Repeating the
+        """The namespace is listed from now on, with its description, whether or not it has any edits. Repeating the
         request changes nothing; another description replaces the previous one."""
         check_reach(holder, namespace)
         await service.set_namespace(namespace, body.description, because(asker, body.reason, namespace, body))
-        found = namespaces(service.records.ledger, service.configured)
-        return NamespaceOut.of(next(each for each in found if each.name == namespace))
+        known = namespaces(service.records.ledger, service.configured)
+        return NamespaceOut.like(next(each for each in known if each.name == namespace))
 
-    @router.get("/switch", responses=raises(StoreUnavailable, StoreCorrupt), summary="The kill switches as they stand")
+    @router.get("/switch", responses=raises(StoreUnavailable, StoreCorrupt), summary="The state of the edit switches")
     async def read_switch(holder: Holder) -> SwitchesOut:
         """A key for some namespaces sees the switch of all namespaces and those of its own."""
         ledger, revision = service.records.ledger, service.revision
-        found = [
+        shown = [
             each
             for each in switches(ledger)
             if each.namespace is None or holder is None or holder.opens(each.namespace)
         ]
-        explanations = await asyncio.to_thread(lambda: [explained(service.records, each) for each in found])
+        explanations = await asyncio.to_thread(lambda: [explained(service.records, each) for each in shown])
         return SwitchesOut(
-            on=found[0].on,
+            on=shown[0].on,
             off=[name for name in switched_off(ledger) if holder is None or holder.opens(name)],
             switches=[SwitchOut.of(each) for each in explanations],
             revision=revision,

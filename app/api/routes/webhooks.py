@@ -32,8 +32,8 @@ def routes(service: "Service") -> APIRouter:
 
     @router.get("/webhooks", responses=raises(), summary="The webhooks")
     async def list_webhooks() -> WebhooksOut:
-        found = list(map(WebhookOut.of, service.records.ledger.webhooks.values()))
-        return WebhooksOut(webhooks=found, revision=service.revision)
+        webhooks = list(map(WebhookOut.like, service.records.ledger.webhooks.values()))
+        return WebhooksOut(webhooks=webhooks, revision=service.revision)
 
     @router.post("/webhooks", status_code=201, responses=CHANGES, summary="Set up a webhook")
     async def create_webhook(
@@ -45,7 +45,7 @@ def routes(service: "Service") -> APIRouter:
         origin = because(asker, body.reason, "webhook", body)
         service.check_change(origin)
         hook, secret = await service.webhooks.create(body.url, body.kinds, body.namespaces, origin)
-        return MadeWebhook(**WebhookOut.fields_of(hook), secret=secret)
+        return MadeWebhook.like(hook, secret=secret)
 
     @router.post("/webhooks/{hook_id}/remove", responses=CHANGES, summary="Remove a webhook")
     async def remove_webhook(hook_id: Id, asker: Asker, body: Why = None) -> WebhooksOut:
@@ -60,7 +60,7 @@ def routes(service: "Service") -> APIRouter:
     )
     async def test_webhook(hook_id: Id, asker: Asker) -> DeliveryOut:
         """Sends one message of the kind `test` immediately and returns its outcome."""
-        return DeliveryOut.of(await service.webhooks.test(hook_id, asker.actor))
+        return DeliveryOut.like(await service.webhooks.test(hook_id, asker.actor))
 
     @router.get(
         "/webhooks/{hook_id}/deliveries",
@@ -69,7 +69,9 @@ def routes(service: "Service") -> APIRouter:
     )
     async def webhook_deliveries(hook_id: Id) -> DeliveriesOut:
         """The last 50 messages, with the number of attempts and the outcome of each."""
-        told_to, found = await service.webhooks.deliveries(hook_id)
-        return DeliveriesOut(deliveries=list(map(DeliveryOut.of, found)), told_to=told_to, revision=service.revision)
+        notified_to, deliveries = await service.webhooks.deliveries(hook_id)
+        return DeliveriesOut(
+            deliveries=list(map(DeliveryOut.like, deliveries)), told_to=notified_to, revision=service.revision
+        )
 
     return router

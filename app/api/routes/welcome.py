@@ -25,14 +25,14 @@ def routes(service: "Service", version: str, *, first: str = "docs") -> APIRoute
         name="greeting",
         responses={307: {"description": "To a browser: the way to the pages", "content": {}}},
         response_model=Greeting,
-        summary="What this server is, and where to go on",
+        summary="Describe this server, with links",
     )
     async def greeting(request: Request) -> Response:
         """JSON, or a redirect if the client accepts HTML, as a browser does."""
         if "text/html" in request.headers.get("accept", ""):
             return RedirectResponse(first)
-        found = Greeting(version=version, model=service.answers.model_name)
-        return Response(found.model_dump_json(), media_type="application/json")
+        body = Greeting(version=version, model=service.answers.model_name)
+        return Response(body.model_dump_json(), media_type="application/json")
 
     @router.get("/docs", include_in_schema=False)
     async def docs() -> HTMLResponse:

@@ -1,10 +1,12 @@
 """The base of all bodies, and their common types. Independent of routes and use cases."""
 
 import json
+from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic.fields import FieldInfo
 
 from app.domain.edit import NAMESPACE, NAMESPACE_RULE
 
@@ -32,6 +34,27 @@ class Outgoing(BaseModel):
     """A body that the server sends."""
 
     model_config = ConfigDict(frozen=True)
+
+    @classmethod
+    def like(cls, *sources: object, **given: Any) -> Self:
+        """A body with the fields that are given, and each other field from the first source that has it, else its
+        default. A moment such as `at` is made of `at_s`, in Unix seconds."""
+        fields = {
+            name: _field_of(name, field, sources) for name, field in cls.model_fields.items() if name not in given
+        }
+        return cls(**fields, **given)
+
+
+def _field_of(name: str, field: FieldInfo, sources: Sequence[object]) -> Any:
+    for source in sources:
+        if hasattr(source, name):
+            return getattr(source, name)
+        if hasattr(source, f"{name}_s"):
+            at_s = getattr(source, f"{name}_s")
+            return None if at_s is None else utc(at_s)
+    if field.is_required():
+        raise AttributeError(f"no source has the field {name}")
+    return field.get_default()
 
 
 def _checked_metadata(value: dict[str, Any]) -> dict[str, Any]:

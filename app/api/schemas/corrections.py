@@ -103,7 +103,7 @@ class EditItem(Incoming):
     def to_domain(self, render: Render) -> EditRequest:
         """The edit request. Raises InvalidRequest."""
 
-        def as_asked(text: str) -> str:
+        def framed(text: str) -> str:
             if self.messages is None:
                 return text
             *before, last = turns_of(self.messages)
@@ -114,9 +114,9 @@ class EditItem(Incoming):
             target=self.target.strip(),
             subject=self.subject,
             aliases=tuple(self.aliases),
-            paraphrases=tuple(map(as_asked, self.paraphrases)),
-            counter_examples=tuple(map(as_asked, self.counter_examples)),
-            probes=tuple(map(as_asked, self.probes)),
+            paraphrases=tuple(map(framed, self.paraphrases)),
+            counter_examples=tuple(map(framed, self.counter_examples)),
+            probes=tuple(map(framed, self.probes)),
             editor=self.editor,
             preset=self.preset,
             namespace=self.namespace,
@@ -149,7 +149,7 @@ class BatchBody(Incoming):
     edits: list[EditItem] = Field(min_length=1, max_length=MAX_BATCH_EDITS)
     atomic: bool = Field(
         default=True,
-        description="All go live in one step, or none does. Else each is made that can be, and `failures` tells what "
+        description="All go live in one step, or none does. Else each is made that can be, and `failures` says what "
         "was wrong with the others.",
     )
     dry_run: bool = Field(default=False, description="Fit, verify and report, but do not commit.")
@@ -195,7 +195,7 @@ class RollbackBody(Incoming):
     ids: Annotated[list[EditId], Field(min_length=1, max_length=MAX_IDS)] | None = Field(
         default=None, description="Take back these, all in one step."
     )
-    dry_run: bool = Field(default=False, description="Only tell what would be taken back, and what would come back.")
+    dry_run: bool = Field(default=False, description="Only report what would be taken back, and what would come back.")
     reason: Reason | None = None
 
     @model_validator(mode="after")
@@ -210,11 +210,11 @@ class RollbackBody(Incoming):
 
 
 class SwitchBody(Incoming):
-    """The kill switch: while it is off no edit answers, in one namespace or (null) in all."""
+    """The edit switch of one namespace or (null) of all."""
 
-    on: bool
+    on: bool = Field(description="True lets edits answer; false stops them all.")
     namespace: Namespace | None = None
-    dry_run: bool = Field(default=False, description="Only tell how many edits it concerns.")
+    dry_run: bool = Field(default=False, description="Only report how many edits it concerns.")
     reason: Reason | None = None
 
 
@@ -235,7 +235,7 @@ class EditsQuery(BaseModel):
         default=None,
         gt=0,
         le=MAX_EXPIRES_IN_S,
-        description="Seconds: only edits that stand and end by themselves within this time.",
+        description="Seconds: only edits in effect that end by themselves within this time.",
     )
     id_prefix: Annotated[str | None, Field(max_length=64)] = Field(
         default=None, description="Beginning of the id: finds the edits that a shortened id may mean."

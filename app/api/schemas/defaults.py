@@ -25,10 +25,10 @@ class RequestDefaults(Incoming):
     @classmethod
     def __get_pydantic_json_schema__(cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
         schema = handler(core_schema)
-        found = handler.resolve_ref_schema(schema)
-        for name, each in found.get("properties", {}).items():
+        described = handler.resolve_ref_schema(schema)
+        for name, each in described.get("properties", {}).items():
             if name in cls.model_fields and not cls.model_fields[name].is_required():
-                found["properties"][name] = _nullable(each)
+                described["properties"][name] = _nullable(each)
         return schema
 
 

@@ -1,11 +1,17 @@
 """Parameters that all generating routes share: which edits to see, and decoding options beyond OpenAI's."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
 from app.api.schemas.base import EditIds, documented
 from app.api.schemas.defaults import RequestDefaults
+
+SAME = (
+    *("top_k", "top_p", "seed", "min_p", "repetition_penalty", "frequency_penalty", "presence_penalty"),
+    *("ignore_eos", "edits", "revision", "min_revision", "namespace"),
+)
+"""The parameters that the domain knows by the same names."""
 
 
 class EditVisibility(RequestDefaults):
@@ -21,6 +27,8 @@ class EditVisibility(RequestDefaults):
     )
     min_p: Annotated[float | None, documented(minimum=0, maximum=1)] = None
     repetition_penalty: Annotated[float | None, documented(exclusiveMinimum=0)] = None
+    frequency_penalty: Annotated[float | None, documented(minimum=-2, maximum=2)] = None
+    presence_penalty: Annotated[float | None, documented(minimum=-2, maximum=2)] = None
     timeout: Annotated[float | None, documented(exclusiveMinimum=0)] = Field(
         default=None,
         description="Seconds from the arrival of a request within which its answer must be whole; else 504.",
@@ -37,3 +45,8 @@ class EditVisibility(RequestDefaults):
     namespace: Annotated[str, Field(max_length=64)] = Field(
         default="default", description="The namespace whose edits are seen."
     )
+
+    def shared(self) -> dict[str, Any]:
+        """These parameters in the domain's names."""
+        same = {name: getattr(self, name) for name in SAME}
+        return same | {"timeout_s": self.timeout, "exclude": tuple(self.exclude)}

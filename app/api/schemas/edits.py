@@ -2,12 +2,13 @@
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from pydantic import Field
 
 from app.api.schemas.base import Outgoing, utc
 from app.domain.edit import State
+from app.domain.entry import Touch
 from app.domain.events import Origin
 from app.engine.controls import plain, shown
 from app.service.views import EditResult, EditView
@@ -44,50 +45,30 @@ class EditOut(Outgoing):
     metadata: dict[str, Any]
     supersedes: list[str]
     promoted_from: str | None = Field(description="The edit, in another namespace, that it was made of.")
-    hits: int = Field(description="Answers it gave, over all servers and restarts; each tells its own every 10 s.")
+    hits: int = Field(
+        description="Answers it gave, over all servers and restarts; each server reports its own every 10 s."
+    )
     last_hit_at: datetime | None
     not_given: int = Field(description="Answers in its scope that did not say its target; counted as hits are.")
     live: list[tuple[int, int | None]] = Field(description="Intervals [from, to) of revisions in which it is live.")
 
-    @staticmethod
-    def fields_of(view: EditView) -> dict[str, Any]:
-        edit, request = view.edit, view.edit.request
-        return {
-            "id": edit.id,
-            "revision": view.revision,
-            "state": view.state,
-            "editor": edit.editor,
-            "preset": request.preset,
-            "namespace": request.namespace,
+    @classmethod
+    def of(cls, view: EditView, **given: Any) -> Self:
+        request, proposer = view.edit.request, view.origin.proposer
+        fields: dict[str, Any] = {
             "prompt": plain(request.prompt),
-            "target": request.target,
-            "subject": request.subject,
-            "aliases": list(request.aliases),
             "paraphrases": shown(request.paraphrases),
             "counter_examples": shown(request.counter_examples),
             "probes": shown(request.probes),
             "widen": 1.0 if request.widen is None else request.widen,
-            "before": edit.before,
-            "after": edit.after,
-            "report": shown(edit.report),
-            "created_at": utc(edit.created_at_s),
-            "expires_at": None if edit.expires_at_s is None else utc(edit.expires_at_s),
+            "report": shown(view.edit.report),
             "actor": view.origin.actor,
-            "proposed_by": None if view.origin.proposer is None else view.origin.proposer.actor,
-            "proposal": None if view.origin.proposer is None else view.origin.proposer.proposal_id,
+            "proposed_by": None if proposer is None else proposer.actor,
+            "proposal": None if proposer is None else proposer.proposal_id,
             "reason": view.origin.reason if view.origin.reason is not None else request.reason,
-            "metadata": dict(request.metadata),
-            "supersedes": list(edit.supersedes),
-            "promoted_from": request.promoted_from,
-            "hits": view.hits,
-            "not_given": view.not_given,
             "last_hit_at": None if view.last_hit_s is None else utc(view.last_hit_s),
-            "live": list(view.live),
         }
-
-    @classmethod
-    def of(cls, view: EditView) -> "EditOut":
-        return cls(**cls.fields_of(view))
+        return cls.like(view, view.edit, request, **fields | given)
 
 
 class MadeEdit(EditOut):
@@ -96,11 +77,9 @@ class MadeEdit(EditOut):
     seconds: dict[str, float] = Field(description="Seconds that its fit, verification and commit took.")
 
     @classmethod
-    def made(cls, result: EditResult, *, dry_run: bool, revision: int) -> "MadeEdit":
-        fields = cls.fields_of(result.view)
-        if dry_run:
-            fields |= {"id": None, "state": "preview", "revision": revision}
-        return cls(**fields, seconds=dict(result.seconds))
+    def of_result(cls, result: EditResult, *, dry_run: bool, revision: int) -> "MadeEdit":
+        tried = {"id": None, "state": "preview", "revision": revision} if dry_run else {}
+        return cls.of(result.view, seconds=result.seconds, **tried)
 
 
 class FailedEdit(Outgoing):
@@ -137,6 +116,10 @@ class HistoryOut(Outgoing):
     )
     changed: dict[str, Any] | None = Field(default=None, description="The texts that a retune added, by kind.")
 
+    @classmethod
+    def of(cls, item: Touch, **given: Any) -> Self:
+        return cls.like(item, **origin_fields(item.origin), **given)
+
 
 def origin_fields(origin: Origin) -> dict[str, str | None]:
     """The person, reason and client of a change. The idempotency key is the client's own and is not shown to others."""
@@ -168,24 +151,12 @@ class EditDetail(EditOut):
 
     @classmethod
     def detailed(cls, view: EditView, neighbours: Sequence[EditView], by_day: list[int]) -> "EditDetail":
-        history = [
-            HistoryOut.model_validate(
-                {
-                    "revision": item.revision,
-                    "kind": item.kind,
-                    "at": utc(item.at_s),
-                    **origin_fields(item.origin),
-                    "by": item.by,
-                    "changed": shown(item.changed) or None,
-                }
-            )
-            for item in view.history
-        ]
-        near = [
+        history = [HistoryOut.of(item, changed=shown(item.changed) or None) for item in view.history]
+        others = [
             NeighbourOut(id=v.edit.id, prompt=plain(v.edit.request.prompt), target=v.edit.request.target)
             for v in neighbours
         ]
-        return cls(**cls.fields_of(view), history=history, neighbours=near, hits_by_day=by_day)
+        return cls.of(view, history=history, neighbours=others, hits_by_day=by_day)
 
 
 class EditPage(Outgoing):
@@ -200,7 +171,7 @@ class ChangedEdits(Outgoing):
 
     edits: list[EditOut]
     revived: list[EditOut] = Field(
-        default=[], description="Edits that answer again, for what had superseded them is taken back."
+        default=[], description="Edits that answer again, because what superseded them was rolled back."
     )
     dry_run: bool = False
     revision: int

@@ -26,7 +26,9 @@ class FeedbackBody(Incoming):
     namespace: Namespace | None = Field(
         default=None, description="The namespace of the request, where requests of several may have the same id."
     )
-    index: int = Field(default=0, ge=0, lt=MOST_ANSWERS, description="Which answer, of a request that has several.")
+    index: int = Field(
+        default=0, ge=0, lt=MOST_ANSWERS, description="The answer's index, for a request that has several."
+    )
 
 
 class FeedbackTaken(Outgoing):
@@ -54,20 +56,13 @@ class ReportedOut(Outgoing):
     @classmethod
     def of(cls, reported: ReportedAnswer) -> "ReportedOut":
         answer = reported.answer
-        return cls(
-            id=reported.id,
-            request_id=answer.request_id,
-            index=answer.index,
-            namespace=answer.namespace,
+        return cls.like(
+            reported,
+            answer,
             prompt=plain(answer.prompt),
             answer=answer.said,
-            edits=list(answer.edit_ids),
-            revision=answer.revision,
+            edits=answer.edit_ids,
             answered_at=utc(answer.at_s),
-            note=reported.note,
-            actor=reported.actor,
-            key_id=reported.key_id,
-            at=utc(reported.at_s),
         )
 
 

@@ -15,9 +15,9 @@ def _checked(schema: dict[str, Any]) -> dict[str, Any]:
     try:
         size = len(json.dumps(schema, allow_nan=False))
     except (ValueError, RecursionError):
-        raise ValueError("holds what is no JSON: NaN, infinity or endless nesting") from None
+        raise ValueError("holds what is not JSON: NaN, infinity or endless nesting") from None
     if size > MAX_SCHEMA_CHARS:
-        raise ValueError(f"takes {size} characters as JSON, at most {MAX_SCHEMA_CHARS} are taken")
+        raise ValueError(f"takes {size} characters as JSON, at most {MAX_SCHEMA_CHARS} are allowed")
     return schema
 
 

@@ -22,8 +22,6 @@ class Parameters(EditVisibility):
     stop: list[Annotated[str, Field(max_length=1_000)]] = Field(
         default=[], max_length=16, description="Texts that end the answer; they are not part of it."
     )
-    frequency_penalty: Annotated[float | None, documented(minimum=-2, maximum=2)] = None
-    presence_penalty: Annotated[float | None, documented(minimum=-2, maximum=2)] = None
     logit_bias: dict[Annotated[str, Field(pattern=r"^\d{1,9}$")], float] = Field(
         default={}, description="Token id -> what is added to its logit, from -100 to 100."
     )
@@ -58,25 +56,12 @@ class Parameters(EditVisibility):
             max_new_tokens=self.max_new_tokens,
             do_sample=self.do_sample,
             temperature=self.temperature,
-            top_k=self.top_k,
-            top_p=self.top_p,
-            min_p=self.min_p,
-            seed=self.seed,
-            repetition_penalty=self.repetition_penalty,
-            frequency_penalty=self.frequency_penalty,
-            presence_penalty=self.presence_penalty,
             stop=tuple(self.stop),
             logit_bias=tuple((int(token_id), bias) for token_id, bias in self.logit_bias.items()),
             top_logprobs=self.likeliest,
-            timeout_s=self.timeout,
-            ignore_eos=self.ignore_eos,
             return_full_text=self.return_full_text,
-            namespace=self.namespace,
-            edits=self.edits,
-            exclude=tuple(self.exclude),
-            revision=self.revision,
-            min_revision=self.min_revision,
             explain=self.wants_details,
+            **self.shared(),
         )
 
     @property

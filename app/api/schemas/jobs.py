@@ -33,15 +33,15 @@ class ProgressOut(Outgoing):
 
     @classmethod
     def of_job(cls, job: Job) -> "ProgressOut | None":
-        found = job.progress
-        if found is None:
+        progress = job.progress
+        if progress is None:
             return None
         return cls(
-            done=found.step,
-            of=found.steps,
-            share=round(min(1.0, max(0.0, found.done)), 4),
+            done=progress.step,
+            of=progress.steps,
+            share=round(min(1.0, max(0.0, progress.done)), 4),
             seconds_left=None if job.seconds_left is None else round(job.seconds_left, 2),
-            loss=found.loss if math.isfinite(found.loss) else None,
+            loss=progress.loss if math.isfinite(progress.loss) else None,
         )
 
 
@@ -80,8 +80,8 @@ def made_of(results: EditResults, batch: bool, dry_run: bool) -> MadeEdit | Made
 
 def edits_made(results: EditResults, batch: bool, *, dry_run: bool) -> MadeEdit | MadeEdits:
     """The edits of a request that did not become a proposal."""
-    made = [MadeEdit.made(result, dry_run=dry_run, revision=results.revision) for result in results.results]
+    edits = [MadeEdit.of_result(result, dry_run=dry_run, revision=results.revision) for result in results.results]
     if not batch:
-        return made[0]
+        return edits[0]
     failures = [FailedEdit(index=each.index, problem=problem_of(each.error)) for each in results.failures]
-    return MadeEdits(edits=made, revision=results.revision, failures=failures)
+    return MadeEdits(edits=edits, revision=results.revision, failures=failures)

@@ -2,12 +2,12 @@
 answer that creates the key."""
 
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated
 
 from pydantic import Field
 
-from app.api.schemas.base import Incoming, Namespace, Outgoing, Reason, utc
-from app.domain.keys import Key, Role
+from app.api.schemas.base import Incoming, Namespace, Outgoing, Reason
+from app.domain.keys import Role
 from app.service.keyring import MAX_NAME_CHARS, MAX_NAMESPACES
 
 
@@ -33,21 +33,6 @@ class KeyOut(Outgoing):
     namespaces: list[str] = Field(description="The namespaces that it opens; empty: all.")
     created_at: datetime
     revoked_at: datetime | None
-
-    @staticmethod
-    def fields_of(key: Key) -> dict[str, Any]:
-        return {
-            "id": key.id,
-            "name": key.name,
-            "role": key.role,
-            "namespaces": list(key.namespaces),
-            "created_at": utc(key.created_at_s),
-            "revoked_at": None if key.revoked_at_s is None else utc(key.revoked_at_s),
-        }
-
-    @classmethod
-    def of(cls, key: Key) -> "KeyOut":
-        return cls(**cls.fields_of(key))
 
 
 class MadeKey(KeyOut):

@@ -49,7 +49,7 @@ class ExportQuery(BaseModel):
 
 class LogQuery(ExportQuery):
     limit: int = Field(default=100, ge=1, le=500)
-    order: Literal["oldest", "newest"] = Field(default="oldest", description="Which events come first.")
+    order: Literal["oldest", "newest"] = Field(default="oldest", description="The events that come first.")
     before: int | None = Field(
         default=None,
         ge=1,
@@ -90,7 +90,7 @@ def _unix(at: datetime) -> float:
 class AdoptBody(Incoming):
     """The log to adopt."""
 
-    revision: Revision = Field(description="The revision at which it ends, as `why_not` tells it: 0 of an empty one.")
+    revision: Revision = Field(description="The revision at which it ends, as `why_not` shows it: 0 of an empty one.")
     reason: Reason | None = None
 
 
@@ -111,25 +111,16 @@ class LoggedEdit(Outgoing):
     target: str
     before: str = Field(description="The answer to the prompt before the edit.")
     after: str = Field(description="The answer to the prompt in the trial before the commit.")
-    forced: bool = Field(description="Whether it was committed regardless of its verification.")
+    forced: bool = Field(description="True if it was committed regardless of its verification.")
     reason: str | None
     supersedes: list[str]
     promoted_from: str | None = Field(description="The edit, in another namespace, that it was made of.")
 
     @classmethod
     def of(cls, edit: Edit, reason: str | None) -> "LoggedEdit":
-        return cls(
-            id=edit.id,
-            editor=edit.editor,
-            namespace=edit.request.namespace,
-            prompt=plain(edit.request.prompt),
-            target=edit.request.target,
-            before=edit.before,
-            after=edit.after,
-            forced=edit.request.force,
-            reason=edit.request.reason or reason,
-            supersedes=list(edit.supersedes),
-            promoted_from=edit.request.promoted_from,
+        request = edit.request
+        return cls.like(
+            edit, request, prompt=plain(request.prompt), forced=request.force, reason=request.reason or reason
         )
 
 
@@ -143,8 +134,8 @@ class ProposedText(Outgoing):
 
     @classmethod
     def of(cls, proposed: ProposalItem) -> "ProposedText":
-        asked = proposed.request
-        return cls(namespace=asked.namespace, prompt=plain(asked.prompt), target=asked.target, reason=asked.reason)
+        request = proposed.request
+        return cls.like(request, prompt=plain(request.prompt))
 
 
 class EventOut(Outgoing):
@@ -179,7 +170,7 @@ class EventOut(Outgoing):
     namespace: str | None = None
     on: bool | None = None
     prompts: list[str] | None = None
-    second_person: bool | None = Field(default=None, description="Whether edits of the namespace need one.")
+    second_person: bool | None = Field(default=None, description="True if edits of the namespace need one.")
     proposed: list[ProposedText] | None = Field(default=None, description="The edits that a proposal asks for.")
     key: str | None = None
     key_name: str | None = None
@@ -235,7 +226,7 @@ class EventOut(Outgoing):
             fields["batch_id"] = event.batch_id
         if isinstance(event, BatchCommitted):
             staged = [ledger.entries[edit_id] for edit_id in event.edit_ids if edit_id in ledger.entries]
-            fields["edits"] = [LoggedEdit.of(entry.edit, entry.history[0][3].reason) for entry in staged]
+            fields["edits"] = [LoggedEdit.of(entry.edit, entry.history[0].origin.reason) for entry in staged]
         if isinstance(event, LivenessChange):
             fields |= {"revived": [*event.revived, *effects[0]], "superseded": [*event.superseded, *effects[1]]}
         if isinstance(event, EditRetuned):

@@ -25,28 +25,26 @@ Stop = Annotated[str, Field(max_length=1_000)]
 class StreamOptions(RequestDefaults):
     include_usage: bool = False
     continuous_usage_stats: bool = Field(
-        default=False, description="With `include_usage`: tell the usage so far in every chunk, as vLLM does."
+        default=False, description="With `include_usage`: send the usage so far in every chunk, as vLLM does."
     )
     include_obfuscation: bool = False
 
 
-class _Asked(EditVisibility):
+class _OpenRequest(EditVisibility):
     """The parameters of both routes, including Errata's own, which OpenAI's clients send as `extra_body`.
 
     As with OpenAI, the default temperature is 1, and 0 is greedy.
     """
 
-    model: str | None = Field(default=None, description="The model's name as `/v1/models` tells it; may be left out.")
+    model: str | None = Field(default=None, description="The model's name as `/v1/models` lists it; may be left out.")
     temperature: Annotated[float | None, documented(minimum=0, maximum=2)] = 1.0
-    n: Annotated[int | None, Field(ge=1, le=MOST_ANSWERS, description="How many answers to each prompt.")] = 1
+    n: Annotated[int | None, Field(ge=1, le=MOST_ANSWERS, description="The number of answers to each prompt.")] = 1
     stop: Annotated[list[Stop], Field(max_length=16)] | Stop | None = None
-    frequency_penalty: Annotated[float | None, documented(minimum=-2, maximum=2)] = None
-    presence_penalty: Annotated[float | None, documented(minimum=-2, maximum=2)] = None
     logit_bias: dict[str, float] | None = Field(default=None, description="Token id -> -100 to 100.")
     stream: bool | None = False
     stream_options: StreamOptions | None = None
     details: bool = Field(
-        default=False, description="Errata's own: `errata.nearest` tells the edit that was nearest, where none answers."
+        default=False, description="Errata's own: `errata.nearest` names the edit that was nearest, where none answers."
     )
 
     # for OpenAI's own records
@@ -68,24 +66,11 @@ class _Asked(EditVisibility):
             max_new_tokens=most,
             do_sample=warm,
             temperature=(1.0 if self.temperature is None else self.temperature) if warm else None,
-            top_k=self.top_k,
-            top_p=self.top_p,
-            min_p=self.min_p,
-            seed=self.seed,
-            repetition_penalty=self.repetition_penalty,
-            frequency_penalty=self.frequency_penalty,
-            presence_penalty=self.presence_penalty,
             stop=(self.stop,) if isinstance(self.stop, str) else tuple(self.stop or ()),
             logit_bias=tuple((_token_id(key), bias) for key, bias in (self.logit_bias or {}).items()),
             top_logprobs=top_logprobs,
-            timeout_s=self.timeout,
-            ignore_eos=self.ignore_eos,
-            namespace=self.namespace,
-            edits=self.edits,
-            exclude=tuple(self.exclude),
-            revision=self.revision,
-            min_revision=self.min_revision,
             explain=self.details,
+            **self.shared(),
         )
 
     @property
@@ -94,9 +79,9 @@ class _Asked(EditVisibility):
 
     @property
     def counts_as_it_goes(self) -> bool:
-        """True if every chunk of a stream tells the usage so far."""
-        asked = self.stream_options
-        return asked is not None and asked.include_usage and asked.continuous_usage_stats
+        """True if every chunk of a stream has the usage so far."""
+        options = self.stream_options
+        return options is not None and options.include_usage and options.continuous_usage_stats
 
 
 def _token_id(key: str) -> int:
@@ -105,7 +90,7 @@ def _token_id(key: str) -> int:
     return int(key)
 
 
-class CompletionBody(_Asked):
+class CompletionBody(_OpenRequest):
     """`POST /v1/completions`: prompts as they are, without a template."""
 
     prompt: Input | Annotated[list[Input], Field(min_length=1, max_length=MOST_ANSWERS)] = Field(
@@ -113,7 +98,7 @@ class CompletionBody(_Asked):
     )
     max_tokens: Annotated[int | None, documented(minimum=1)] = Field(default=16, description="Tokens of an answer.")
     logprobs: Annotated[int | None, Field(ge=0, le=5)] = Field(
-        default=None, description="How many of the likeliest tokens to tell in each place."
+        default=None, description="The number of likeliest tokens to return in each place."
     )
     best_of: int | None = None
     suffix: Annotated[Any, Only("")] = None
@@ -133,7 +118,7 @@ class CompletionBody(_Asked):
         return self.parameters(16 if self.max_tokens is None else self.max_tokens, self.logprobs)
 
 
-class ChatBody(_Asked):
+class ChatBody(_OpenRequest):
     """`POST /v1/chat/completions`: a conversation, rendered by the model's own chat template."""
 
     messages: Annotated[list[Message], Field(min_length=1, max_length=1_000)]
@@ -184,8 +169,10 @@ class ChatBody(_Asked):
             raise InvalidRequest("`top_logprobs` needs `logprobs: true`.")
         most = self.max_completion_tokens if self.max_completion_tokens is not None else self.max_tokens
         top_logprobs = (self.top_logprobs or 0) if self.logprobs else None
-        found = self.parameters(room() if most is None else most, top_logprobs)
-        return replace(found, json_schema=None if self.response_format is None else self.response_format.schema_text)
+        parameters = self.parameters(room() if most is None else most, top_logprobs)
+        return replace(
+            parameters, json_schema=None if self.response_format is None else self.response_format.schema_text
+        )
 
 
 COMPLETIONS = {

@@ -105,9 +105,9 @@ class ReportedTokens:
         self._shown += len(token.text)
         if token.ranked and not token.ends:
             self._waiting.append(token)
-        ready = [each for each in self._waiting if each.begins + len(each.own) <= self._shown]
-        self._waiting = self._waiting[len(ready) :]
-        return ready
+        complete = [each for each in self._waiting if each.begins + len(each.own) <= self._shown]
+        self._waiting = self._waiting[len(complete) :]
+        return complete
 
     def rest(self) -> list[Token]:
         """The remaining tokens at the answer's end: a token that a stop text cut in two is reported as far as it is

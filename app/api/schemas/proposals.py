@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from app.api.schemas.base import Incoming, Namespace, Outgoing, Reason, utc
 from app.api.schemas.corrections import MAX_NAME_CHARS
-from app.api.schemas.edits import HistoryOut, origin_fields
+from app.api.schemas.edits import HistoryOut
 from app.domain.approval import Proposal, ProposalState
 from app.domain.events import ProposalItem
 from app.engine.controls import plain, shown
@@ -40,26 +40,16 @@ class ProposedEdit(Outgoing):
     @classmethod
     def of(cls, proposed: ProposalItem) -> "ProposedEdit":
         request = proposed.request
-        return cls(
-            namespace=request.namespace,
+        return cls.like(
+            proposed,
+            request,
             prompt=plain(request.prompt),
-            target=request.target,
-            subject=request.subject,
-            aliases=list(request.aliases),
             paraphrases=shown(request.paraphrases),
             counter_examples=shown(request.counter_examples),
             probes=shown(request.probes),
             widen=1.0 if request.widen is None else request.widen,
-            editor=proposed.editor,
-            preset=request.preset,
-            before=proposed.before,
-            after=proposed.after,
             report=shown(proposed.report),
-            reason=request.reason,
             expires_in=request.expires_in_s,
-            supersede=list(request.supersede),
-            force=request.force,
-            metadata=dict(request.metadata),
         )
 
 
@@ -82,24 +72,12 @@ class ProposalOut(Outgoing):
 
     @classmethod
     def of(cls, proposal: Proposal) -> "ProposalOut":
-        origin = proposal.origin
-        return cls(
-            id=proposal.id,
-            revision=proposal.revision,
-            state=proposal.state,
-            batch=proposal.batch,
+        return cls.like(
+            proposal,
+            proposal.origin,
             edits=[ProposedEdit.of(each) for each in proposal.edits],
-            actor=origin.actor,
-            key_id=origin.key_id,
-            reason=origin.reason,
-            proposed_at=utc(proposal.proposed[1]),
-            expires_at=utc(proposal.expires_at_s),
-            edit_ids=list(proposal.edit_ids),
-            superseded_by=proposal.superseded_by,
-            history=[
-                HistoryOut.model_validate({"revision": at, "kind": kind, "at": utc(at_s), **origin_fields(by)})
-                for at, kind, at_s, by in proposal.history
-            ],
+            proposed_at=utc(proposal.proposed.at_s),
+            history=[HistoryOut.of(each) for each in proposal.history],
         )
 
 
@@ -127,8 +105,8 @@ class ProposalsOut(Outgoing):
     next_cursor: str | None
 
     @classmethod
-    def of(cls, found: Sequence[Proposal], pending: int, next_cursor: str | None) -> "ProposalsOut":
-        return cls(proposals=[ProposalOut.of(each) for each in found], pending=pending, next_cursor=next_cursor)
+    def of(cls, proposals: Sequence[Proposal], pending: int, next_cursor: str | None) -> "ProposalsOut":
+        return cls(proposals=[ProposalOut.of(each) for each in proposals], pending=pending, next_cursor=next_cursor)
 
 
 class ReturnBody(Incoming):

@@ -57,7 +57,7 @@ class ProbesOut(Outgoing):
 
 
 class ProbesCheckBody(Incoming):
-    """The protected questions to ask."""
+    """The probes to ask."""
 
     namespace: Namespace = "default"
     prompts: Annotated[list[Prompt], Field(min_length=1, max_length=MAX_PROBES)] | None = Field(
@@ -65,32 +65,25 @@ class ProbesCheckBody(Incoming):
     )
 
 
-class GuardedOut(Outgoing):
-    """A protected question with its two answers."""
+class ProbeAnswerOut(Outgoing):
+    """A probe with its two answers."""
 
     prompt: str
     base: str = Field(description="The answer without edits.")
     now: str = Field(description="The answer with the namespace's live edits.")
-    changed: bool = Field(description="Whether the two differ.")
+    changed: bool = Field(description="True if the two differ.")
     edit: str | None = Field(description="The edit that gives the answer now.")
 
     @classmethod
-    def of(cls, guarded: ProtectedAnswer) -> "GuardedOut":
-        return cls(
-            prompt=guarded.prompt,
-            base=guarded.base,
-            now=guarded.now,
-            changed=guarded.changed,
-            edit=guarded.edit_id,
-        )
+    def of(cls, answer: ProtectedAnswer) -> "ProbeAnswerOut":
+        return cls(prompt=answer.prompt, base=answer.base, now=answer.now, changed=answer.changed, edit=answer.edit_id)
 
 
 class ProbesCheckOut(Outgoing):
-    """The questions in their order, with the first 64 tokens of each answer; `changed` counts those that edits
-    change."""
+    """The probes in their order, with the first 64 tokens of each answer; `changed` counts those that edits change."""
 
     namespace: str
-    probes: list[GuardedOut]
+    probes: list[ProbeAnswerOut]
     changed: int
     revision: int
 

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from app.api.schemas.base import Outgoing, utc
+from app.api.schemas.base import Outgoing
 from app.service.views import JudgeView, Status
 from app.store.snapshots import Manifest
 from app.version import version
@@ -82,13 +82,9 @@ class JudgeOut(Outgoing):
     changed: int = Field(description="Decisions that would have been others without it.")
     failed: int = Field(description="Questions that it could not decide, so that the index's decision was kept.")
 
-    @classmethod
-    def of(cls, view: JudgeView) -> "JudgeOut":
-        return cls(**{name: getattr(view, name) for name in JudgeOut.model_fields})
-
 
 class WrongPair(Outgoing):
-    """A pair of the exam that the judge got wrong. `same` tells whether the two questions really ask the same."""
+    """A pair of the exam that the judge got wrong. `same` says whether the two questions really ask the same."""
 
     known: str
     question: str
@@ -104,7 +100,7 @@ class ExamOut(JudgeOut):
     @classmethod
     def of(cls, view: JudgeView) -> "ExamOut":
         wrong = [WrongPair(known=known, question=question, same=same) for known, question, same in view.wrong]
-        return cls(**JudgeOut.of(view).model_dump(), seconds=view.seconds, wrong=wrong)
+        return cls.like(view, wrong=wrong)
 
 
 class StatusOut(Outgoing):
@@ -119,13 +115,13 @@ class StatusOut(Outgoing):
     device: str
     dtype: str
     store: str
-    durable: bool = Field(description="Whether a committed edit survives a crash.")
+    durable: bool = Field(description="True if a committed edit survives a crash.")
     revision: int
     hash: str = Field(description="Hash of the log's entry at this revision; it covers the whole log up to it.")
     live_edits: int
     pending_proposals: int = Field(description="Proposals that wait for a second person.")
-    switched_on: bool = Field(description="Whether the kill switch of all namespaces is on.")
-    switched_off: list[str] = Field(description="Namespaces that are off by a kill switch of their own.")
+    switched_on: bool = Field(description="True if edits are switched on, but for `switched_off`.")
+    switched_off: list[str] = Field(description="Namespaces whose own edits are switched off.")
     log_lag: int = Field(description="Events of the log that are known here but not applied yet.")
     log_silence_s: float = Field(description="Seconds since the log last answered; edits wait for it, answers do not.")
     reported_answers: int = Field(description="Answers that readers reported as wrong, and that are kept.")
@@ -136,9 +132,7 @@ class StatusOut(Outgoing):
 
     @classmethod
     def of(cls, status: Status) -> "StatusOut":
-        fields = {name: getattr(status, name) for name in cls.model_fields if name != "version"}
-        more = {"judge": JudgeOut.of(status.judge), "switched_off": list(status.switched_off)}
-        return cls(**fields | more | {"version": version(), "extra": dict(status.extra)})
+        return cls.like(status, judge=JudgeOut.like(status.judge), version=version())
 
 
 class Editors(Outgoing):
@@ -160,15 +154,7 @@ class SnapshotOut(Outgoing):
 
     @classmethod
     def of(cls, manifest: Manifest) -> "SnapshotOut":
-        return cls(
-            id=manifest.id,
-            revision=manifest.revision,
-            hash=manifest.hash,
-            at=utc(manifest.at_s),
-            edits=manifest.edits,
-            bytes=manifest.size_bytes,
-            model_fingerprints=list(manifest.model_fingerprints),
-        )
+        return cls.like(manifest, bytes=manifest.size_bytes)
 
 
 class SnapshotsOut(Outgoing):

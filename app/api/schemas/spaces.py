@@ -1,4 +1,4 @@
-"""Request and response bodies about namespaces and kill switches. Independent of the service."""
+"""Request and response bodies about namespaces and edit switches. Independent of the service."""
 
 from datetime import datetime
 from typing import Annotated
@@ -7,7 +7,7 @@ from pydantic import Field
 
 from app.api.schemas.base import Incoming, Outgoing, Reason, utc
 from app.service.namespace_setup import MAX_DESCRIPTION_CHARS
-from app.service.namespaces import KillSwitch, Namespace
+from app.service.namespaces import EditSwitch
 
 
 class NamespaceOut(Outgoing):
@@ -17,15 +17,11 @@ class NamespaceOut(Outgoing):
     edits: int = Field(description="All that were ever committed in it.")
     live_edits: int
     probes: int
-    answering: bool = Field(description="Whether its edits may answer: no switch that it is under is off.")
-    second_person: bool = Field(description="Whether each of its edits needs a second person, who approves it.")
+    answering: bool = Field(description="True if its edits may answer: no switch that it is under is off.")
+    second_person: bool = Field(description="True if each of its edits needs a second person, who approves it.")
     description: str = Field(
         description="Its purpose, as set by `PUT /namespaces/{namespace}`; empty if it was never set."
     )
-
-    @classmethod
-    def of(cls, space: Namespace) -> "NamespaceOut":
-        return cls(**{name: getattr(space, name) for name in cls.model_fields})
 
 
 class NamespaceBody(Incoming):
@@ -44,7 +40,7 @@ class NamespacesOut(Outgoing):
 
 
 class SwitchAnswer(Outgoing):
-    """A kill switch as it was set, or, in a dry run, as it would be."""
+    """An edit switch as it was set, or, in a dry run, as it would be."""
 
     on: bool
     namespace: str | None
@@ -54,7 +50,7 @@ class SwitchAnswer(Outgoing):
 
 
 class SwitchOut(Outgoing):
-    """A kill switch and the event that last set it. Fields of an event that was trimmed from the log are null."""
+    """An edit switch and the event that last set it. Fields of an event that was trimmed from the log are null."""
 
     namespace: str | None = Field(description="null: of all namespaces.")
     on: bool
@@ -64,22 +60,20 @@ class SwitchOut(Outgoing):
     reason: str | None
 
     @classmethod
-    def of(cls, switch: KillSwitch) -> "SwitchOut":
-        found = switch.set
-        return cls(
-            namespace=switch.namespace,
-            on=switch.on,
-            since=switch.since,
-            at=None if found is None else utc(found.at_s),
-            actor=None if found is None else found.origin.actor,
-            reason=None if found is None else found.origin.reason,
+    def of(cls, switch: EditSwitch) -> "SwitchOut":
+        event = switch.set
+        return cls.like(
+            switch,
+            at=None if event is None else utc(event.at_s),
+            actor=None if event is None else event.origin.actor,
+            reason=None if event is None else event.origin.reason,
         )
 
 
 class SwitchesOut(Outgoing):
-    """The kill switches: that of all namespaces first, then each that was ever set."""
+    """The edit switches: that of all namespaces first, then each that was ever set."""
 
-    on: bool = Field(description="Whether that of all namespaces is on.")
+    on: bool = Field(description="True if that of all namespaces is on.")
     off: list[str] = Field(description="The namespaces that are off by a switch of their own.")
     switches: list[SwitchOut]
     revision: int

@@ -2,14 +2,13 @@
 the answer that sets it up."""
 
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated
 
 from pydantic import Field
 
-from app.api.schemas.base import Incoming, Namespace, Outgoing, Reason, utc
-from app.domain.webhooks import USUAL, Kind, Webhook
+from app.api.schemas.base import Incoming, Namespace, Outgoing, Reason
+from app.domain.webhooks import USUAL, Kind
 from app.service.webhook_addresses import MAX_URL_CHARS
-from app.service.webhooks import Delivery
 
 
 class WebhookBody(Incoming):
@@ -36,20 +35,6 @@ class WebhookOut(Outgoing):
     namespaces: list[str] = Field(description="The namespaces of whose changes it is notified; empty: all.")
     created_at: datetime
 
-    @staticmethod
-    def fields_of(hook: Webhook) -> dict[str, Any]:
-        return {
-            "id": hook.id,
-            "url": hook.url,
-            "kinds": list(hook.kinds),
-            "namespaces": list(hook.namespaces),
-            "created_at": utc(hook.created_at_s),
-        }
-
-    @classmethod
-    def of(cls, hook: Webhook) -> "WebhookOut":
-        return cls(**cls.fields_of(hook))
-
 
 class MadeWebhook(WebhookOut):
     secret: str = Field(description="The secret that signs its messages. It is shown only this once.")
@@ -70,18 +55,6 @@ class DeliveryOut(Outgoing):
     outcome: str = Field(description="delivered, waiting (it is tried again) or given_up.")
     status: int | None = Field(description="The status of the last answer, if one came.")
     problem: str | None
-
-    @classmethod
-    def of(cls, delivery: Delivery) -> "DeliveryOut":
-        return cls(
-            id=delivery.id,
-            kind=delivery.kind,
-            at=utc(delivery.at_s),
-            attempts=delivery.attempts,
-            outcome=delivery.outcome,
-            status=delivery.status,
-            problem=delivery.problem,
-        )
 
 
 class DeliveriesOut(Outgoing):

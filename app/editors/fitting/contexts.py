@@ -23,8 +23,8 @@ class Contexts:
     real: Tensor
     """(R, J) bool: false for pads."""
 
-    def only(self, rows: Tensor) -> "Contexts":
-        """Return some of the rows, given as a mask (R,) bool. Owners keep their indices."""
+    def only(self, rows: Tensor | slice) -> "Contexts":
+        """Return some of the rows, given as a mask (R,) bool, indices or a slice. Owners keep their indices."""
         return Contexts(*(each[rows] for each in (self.ids, self.owner, self.position, self.target, self.real)))
 
 

@@ -18,9 +18,8 @@ from app.domain.errors import InvalidRequest
 from app.editors.base import FitProgress, Site
 from app.editors.fitting.hooks import Act, SiteHooks
 from app.editors.fitting.tensor_cache import TensorCache
+from app.editors.fitting.view import tokens_per_pass
 
-TOKENS_PER_PASS = 4096
-"""The greatest number of tokens in one pass over the corpus, pads included."""
 EXTENSIONS = (".txt", ".md", ".jsonl")
 
 
@@ -47,12 +46,12 @@ def texts_of(path: Path) -> Iterator[str]:
         try:
             content = file.read_text(encoding="utf-8")
             if file.suffix == ".jsonl":
-                found = [str(json.loads(line)["text"]) for line in content.splitlines() if line.strip()]
+                texts = [str(json.loads(line)["text"]) for line in content.splitlines() if line.strip()]
             else:
-                found = content.split("\n\n")
+                texts = content.split("\n\n")
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise InvalidRequest(f"The corpus file {file} cannot be read ({error}). Save it as UTF-8 text.") from error
-        yield from (text.strip() for text in found if text.strip())
+        yield from (text.strip() for text in texts if text.strip())
 
 
 def corpus_of(
@@ -63,15 +62,15 @@ def corpus_of(
 
     @lru_cache(maxsize=1)
     def documents() -> Sequence[Sequence[int]]:
-        found: list[Sequence[int]] = []
+        rows: list[Sequence[int]] = []
         tokens = 0
         for text in texts:
             ids = encode(text)[:longest]
-            found.append(ids)
+            rows.append(ids)
             tokens += len(ids)
             if tokens >= most_tokens:
                 break
-        return found
+        return rows
 
     return Corpus(name=f"{name}/{most_tokens}", documents=documents)
 
@@ -151,41 +150,41 @@ class Statistics:
             )
         for site in sites:
             self._hooks.attach(site)
-        batches = _batches(documents)
         device = next(self._model.parameters()).device
+        batches = _batches(documents, tokens_per_pass(device))
         for step, batch in enumerate(batches, 1):
             ids = torch.zeros(len(batch), max(map(len, batch)), dtype=torch.long)
             real = torch.zeros(ids.shape, dtype=torch.bool)
             for row, document in enumerate(batch):
                 ids[row, : len(document)] = torch.tensor(document)
                 real[row, 1 : len(document)] = True
-            found = self._read(sites, ids.to(device), real.to(device))
-            yield FitProgress(step=step, steps=len(batches), loss=float("nan")), found
+            inputs = self._read(sites, ids.to(device), real.to(device))
+            yield FitProgress(step=step, steps=len(batches), loss=float("nan")), inputs
 
     @torch.no_grad()
     def _read(self, sites: Sequence[Site], ids: Tensor, real: Tensor) -> dict[str, Tensor]:
         """Return each site's input (N, D_in) at the N tokens of ids (B, T) that the mask `real` (B, T) marks."""
-        found: dict[str, Tensor] = {}
+        inputs: dict[str, Tensor] = {}
 
         def reader(site: Site) -> Act:
             def act(h_in: Tensor, h_out: Tensor) -> Tensor:
-                found[str(site)] = h_in[real].float()
+                inputs[str(site)] = h_in[real].float()
                 return h_out
 
             return act
 
         with self._hooks.applying(len(ids), {site: [reader(site)] for site in sites}):
-            # Pads stand right of all that is read, so that the causal mask suffices.
+            # Padding is to the right of every token that is read, so that the causal mask suffices.
             self._model(input_ids=ids, attention_mask=torch.ones_like(ids), use_cache=False, logits_to_keep=1)
-        return found
+        return inputs
 
 
-def _batches(documents: Sequence[Sequence[int]]) -> list[Sequence[Sequence[int]]]:
-    """Group documents, shortest first, into batches of at most TOKENS_PER_PASS tokens with their pads."""
+def _batches(documents: Sequence[Sequence[int]], most_tokens: int) -> list[Sequence[Sequence[int]]]:
+    """Group documents, shortest first, into batches of at most `most_tokens` tokens, padding included."""
     batches: list[Sequence[Sequence[int]]] = []
     first = 0
     for index, document in enumerate(documents):
-        if (index + 1 - first) * len(document) > TOKENS_PER_PASS and index > first:
+        if (index + 1 - first) * len(document) > most_tokens and index > first:
             batches.append(documents[first:index])
             first = index
     return [*batches, documents[first:]]

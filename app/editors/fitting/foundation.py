@@ -8,7 +8,7 @@ from app.editors.base import Editor, Site
 from app.editors.fitting.corpus import Statistics
 from app.editors.fitting.hooks import SiteHooks
 from app.editors.fitting.sites import Architecture, down_site, ffn_site, layers_of
-from app.editors.fitting.view import FitView
+from app.editors.fitting.view import BaseStates, FitView
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,7 +24,9 @@ class Foundation:
     """Token ids of generic questions, one sequence a question."""
     statistics: Statistics
     options: Mapping[str, Any] = field(default_factory=dict)
-    """Hyperparameters by adaptor key, for editors that are not to use their defaults."""
+    """Hyperparameters by editor key, for editors that are not to use their defaults."""
+    base_states: BaseStates | None = None
+    """The source of the states that enter the shared site's layer, for a model without the layers below it."""
     _shared_views: list[FitView] = field(default_factory=list)
 
     @property
@@ -35,7 +37,10 @@ class Foundation:
     def shared_view(self) -> FitView:
         """The view at the FFN of `site_layer`. It is made once for all editors that use it."""
         if not self._shared_views:
-            self._shared_views.append(self.view(ffn_site(self.model, self.architecture, self.site_layer)))
+            site = ffn_site(self.model, self.architecture, self.site_layer)
+            self._shared_views.append(
+                FitView(self.model, self.architecture, site, self.hooks, base_states=self.base_states)
+            )
         return self._shared_views[0]
 
     @property

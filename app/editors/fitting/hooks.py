@@ -1,6 +1,6 @@
 """The hooks on the frozen model. They stay attached, do nothing outside an open pass, and an error leaves no pass open.
 
-There are two kinds of pass. In `applying`, adaptors read and change the output of every site. `stopping` and `reading`
+There are two kinds of pass. In `applying`, edits read and change the output of every site. `stopping` and `reading`
 end at one site, of which only the input is wanted.
 """
 
@@ -14,16 +14,16 @@ from torch.utils.hooks import RemovableHandle
 from app.editors.base import Site
 
 Act = Callable[[Tensor, Tensor], Tensor]
-"""The action of an adaptor at a site: input (B, T, D_in), output (B, T, D_out) -> new output (B, T, D_out)."""
+"""The action of edits at a site: input (B, T, D_in), output (B, T, D_out) -> new output (B, T, D_out)."""
 
 
-def capture(site: Site, last: Tensor, found: dict[Site, Tensor]) -> Act:
-    """Return an action that leaves the output unchanged and stores in `found` the site's input (B, D_in) fp32 at
+def capture(site: Site, last: Tensor, captured: dict[Site, Tensor]) -> Act:
+    """Return an action that leaves the output unchanged and stores in `captured` the site's input (B, D_in) fp32 at
     position `last` (B,) of each row."""
     rows = torch.arange(len(last), device=last.device)
 
     def act(h_in: Tensor, h_out: Tensor) -> Tensor:
-        found[site] = h_in[rows, last].float()
+        captured[site] = h_in[rows, last].float()
         return h_out
 
     return act
@@ -54,8 +54,8 @@ class SiteHooks:
             act = self._acts.get(site)
             if act is None:
                 return None
-            # OPT runs its FFN on (B * T, D), but an adaptor always sees (B, T, D). If the layers are on several
-            # devices, the adaptor sees all tensors on the first, where its own tensors are.
+            # OPT runs its FFN on (B * T, D), but an action always sees (B, T, D). If the layers are on several
+            # devices, the action sees all tensors on the first, where its own tensors are.
             h_in, h_out = (x.reshape(self._rows, -1, x.shape[-1]).to(self._device) for x in (args[0], output))
             return act(h_in, h_out).reshape(output.shape).to(output.device)
 
@@ -72,7 +72,7 @@ class SiteHooks:
 
     @contextmanager
     def applying(self, rows: int, acts: Mapping[Site, Sequence[Act]]) -> Iterator[None]:
-        """Open a pass of `rows` rows in which adaptors act, those of one site in order. Gradients flow through them."""
+        """Open a pass of `rows` rows in which edits act, those of one site in order. Gradients flow through them."""
 
         def chain(site_acts: Sequence[Act]) -> Act:
             def act(h_in: Tensor, h_out: Tensor) -> Tensor:
@@ -88,27 +88,27 @@ class SiteHooks:
     @contextmanager
     def stopping(self, site: Site, last: Tensor) -> Iterator[dict[Site, Tensor]]:
         """Open a pass that ends at a site. The yielded dict receives the site's input (B, D_in) at `last` (B,)."""
-        found: dict[Site, Tensor] = {}
-        read = capture(site, last, found)
+        captured: dict[Site, Tensor] = {}
+        read = capture(site, last, captured)
 
         def act(h_in: Tensor, h_out: Tensor) -> Tensor:
             read(h_in, h_out)
             raise StopForward
 
         with self._pass(len(last), {site: act}), suppress(StopForward):
-            yield found
+            yield captured
 
     @contextmanager
     def reading(self, site: Site, rows: int) -> Iterator[dict[Site, Tensor]]:
         """Open a pass that ends at a site. The yielded dict receives the site's input (B, T, D_in) fp32."""
-        found: dict[Site, Tensor] = {}
+        captured: dict[Site, Tensor] = {}
 
         def act(h_in: Tensor, _h_out: Tensor) -> Tensor:
-            found[site] = h_in.float()
+            captured[site] = h_in.float()
             raise StopForward
 
         with self._pass(rows, {site: act}), suppress(StopForward):
-            yield found
+            yield captured
 
     @property
     def acting(self) -> Mapping[str, Act]:

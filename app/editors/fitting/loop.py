@@ -98,15 +98,15 @@ def fit_deltas(
             some = slice(start, start + rows_at_once)
             results.append(_column_odds(view, batch, suffix, parameters, rows[some], columns[some], deltas[some]))
             yield progress
-        found = ColumnOdds(*(torch.cat(each) for each in zip(*results, strict=True)))
+        odds = ColumnOdds(*(torch.cat(each) for each in zip(*results, strict=True)))
         start = 0
         for search in active:
             own = slice(start, start + len(search.rows)), slice(len(search.columns))
             start += len(search.rows)
-            search.step(ColumnOdds(*(each[own] for each in found)))
+            search.step(ColumnOdds(*(each[own] for each in odds)))
         cost = sum(len(search.rows) * search.cost for search in searches)
         remaining = sum(len(search.rows) * search.remaining_cost() for search in searches)
-        loss = float(F.softplus(-found.odds).mean())
+        loss = float(F.softplus(-odds.odds).mean())
         share = cost / (cost + remaining)
         progress = FitProgress(step=step, steps=parameters.max_steps, loss=loss, share=share)
         step += 1
@@ -136,12 +136,12 @@ def _column_odds(
     with torch.enable_grad():
         delta.requires_grad_()
         states = view.suffix_states(suffix, rows, columns, {view.site: adding(delta)})  # (N, C, D)
-    found = view.token_odds(states.detach().flatten(0, 1), target.flatten())
-    odds = found.odds.view_as(target).masked_fill(~real, torch.inf)
-    greedy = found.greedy.view_as(target) | ~real
+    token_odds = view.token_odds(states.detach().flatten(0, 1), target.flatten())
+    odds = token_odds.odds.view_as(target).masked_fill(~real, torch.inf)
+    greedy = token_odds.greedy.view_as(target) | ~real
     short = (odds < parameters.odds) | ~greedy
     slope = torch.zeros_like(delta)
     if short.any():
-        state_slopes = found.slope.view_as(delta) * short[..., None]
+        state_slopes = token_odds.slope.view_as(delta) * short[..., None]
         (slope,) = torch.autograd.grad(states, delta, state_slopes.to(states.dtype))
     return ColumnOdds(odds, greedy, slope)

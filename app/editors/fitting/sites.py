@@ -1,8 +1,10 @@
 """The architectures that can be edited, and the paths of their layers and FFN modules. No other file has such paths."""
 
 from dataclasses import dataclass
+from typing import Any
 
 from torch import nn
+from transformers.pytorch_utils import Conv1D
 
 from app.domain.errors import InvalidRequest, UnsupportedModel
 from app.editors.base import Site
@@ -50,6 +52,18 @@ def layers_of(model: nn.Module, architecture: Architecture) -> nn.ModuleList:
     layers = model.get_submodule(architecture.layers)
     assert isinstance(layers, nn.ModuleList)
     return layers
+
+
+def widths_of(module: nn.Module) -> tuple[int, int]:
+    """Return the widths (D_in, D_out) of a site's module: of its first and last linear maps, or of itself."""
+    maps = [each for each in module.modules() if hasattr(each, "in_features") or isinstance(each, Conv1D)]
+    return _widths(maps[0])[0], _widths(maps[-1])[1]
+
+
+def _widths(layer: Any) -> tuple[int, int]:
+    if isinstance(layer, Conv1D):  # GPT-2 stores its linear maps transposed
+        return layer.nx, layer.nf
+    return layer.in_features, layer.out_features
 
 
 def ffn_site(model: nn.Module, architecture: Architecture, layer: int | None) -> Site:

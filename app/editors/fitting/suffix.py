@@ -60,7 +60,7 @@ class Suffix:
         return self.hidden[rows[:, None], real], self.position[rows[:, None], real]
 
     def cache(self, rows: Tensor, columns: Tensor) -> "SuffixCache":
-        """Return a cache for a pass over some columns of some rows. The other columns stand as they are."""
+        """Return a cache for a pass over some columns of some rows. The other columns stay as they are."""
         return SuffixCache(
             [
                 None if each is None else (each[0][rows.to(each[0].device)], each[1][rows.to(each[1].device)])
@@ -79,16 +79,17 @@ class Suffix:
 
 @dataclass(frozen=True, slots=True)
 class Prefix:
-    """The tokens that prompts share at their start, with the base model's keys and values (1, H, P, D_head)."""
+    """The tokens that prompts share at their start, with the base model's keys and values (1, H, P, D_head), or None
+    for a layer that did not run."""
 
     ids: tuple[int, ...] = ()
-    key_values: tuple[KeyValues, ...] = ()
+    key_values: tuple[KeyValues | None, ...] = ()
 
     def __len__(self) -> int:
         return len(self.ids)
 
     def inputs_after(self, rows: int, count: int, device: torch.device) -> dict[str, Any]:
-        """Return the mask and the positions (rows, count) of the tokens that follow. Pads must stand at the end."""
+        """Return the mask and the positions (rows, count) of the tokens that follow. Pads must be at the end."""
         position = len(self) + torch.arange(count, device=device)
         mask = torch.arange(len(self) + count, device=device) <= position[:, None]
         return {"attention_mask": mask.expand(rows, 1, -1, -1), "position_ids": position.expand(rows, -1)}

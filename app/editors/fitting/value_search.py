@@ -30,7 +30,7 @@ class FitParameters:
     probability: float = 0.99
     """The probability that every target token must reach in every context, greedily right, before the fit stops."""
     beyond: float = 2.5
-    """How far above the log odds of `probability` a step aims."""
+    """The distance above the log odds of `probability` that a step aims at."""
     stride: float = 1.0
     """The greatest distance that one step moves a row of the value."""
     norm_cap: float = 6.0
@@ -72,7 +72,7 @@ class ValueSearch:
 
     Each step takes the log odds of every target token in every context as linear in the vector that is added at its
     position, and adds the smallest change that raises the odds that fall short to their goal. The next pass computes
-    only the columns that fell short; the others stand as they are. A value that holds in those columns must finally
+    only the columns that fell short; the others stay as they are. A value that holds in those columns must finally
     hold in all columns at once.
     """
 
@@ -96,16 +96,16 @@ class ValueSearch:
             return self._value[self.columns].expand(len(self.rows), -1, -1)
         return (self._mix @ self._value)[:, self.columns]
 
-    def step(self, found: ColumnOdds) -> None:
+    def step(self, odds: ColumnOdds) -> None:
         """Learn from a pass over the current columns, and choose the columns of the next."""
         parameters = self._parameters
         self._passes += 1
-        self._odds[:, self.columns] = found.odds
-        short = (found.odds < parameters.odds) | ~found.greedy
+        self._odds[:, self.columns] = odds.odds
+        short = (odds.odds < parameters.odds) | ~odds.greedy
         self._short_columns = int(short.any(0).sum())
         self.cost += len(self.columns) * (1.0 if self._short_columns else CHECK_COST)
         self._first_short_columns = self._first_short_columns or self._short_columns
-        least, correct = float(found.odds.min()), bool(found.greedy.all())
+        least, correct = float(odds.odds.min()), bool(odds.greedy.all())
         if _surprise(least) < MIN_GAIN * _surprise(self._best_odds):
             self._best_odds, self._passes_since_gain = least, 0
         else:
@@ -118,7 +118,7 @@ class ValueSearch:
         elif holds:
             self.columns = self._all_columns
         else:
-            self._move(found, short)
+            self._move(odds, short)
             if self._mix is None:  # With a mix, a row of the value acts in other columns too.
                 self.columns = self.columns[short.any(0)]
 
@@ -137,14 +137,14 @@ class ValueSearch:
             return len(self._all_columns) * min(passes_left, steps_left) + check
         return min(passes_left * self._short_columns, self._short_columns / (1 - share_a_step)) + check
 
-    def _move(self, found: ColumnOdds, short: Tensor) -> None:
+    def _move(self, odds: ColumnOdds, short: Tensor) -> None:
         """Add the smallest change of the value that brings the N odds that fall short to their goal."""
         parameters, count = self._parameters, len(self._all_columns)
         self._steps += 1
         mix = torch.eye(count, device=short.device).expand(len(short), -1, -1) if self._mix is None else self._mix
         mix = mix[:, self.columns][short].double()  # (N, J)
-        missing = (parameters.odds + parameters.beyond - found.odds)[short].double()  # (N,)
-        slopes = found.slope[short].double()  # (N, D)
+        missing = (parameters.odds + parameters.beyond - odds.odds)[short].double()  # (N,)
+        slopes = odds.slope[short].double()  # (N, D)
         gram = (mix @ mix.T) * (slopes @ slopes.T)
         own = gram.diagonal()
         gram = gram + torch.diag(parameters.ridge * own.clamp(min=float(own.mean()) * EPSILON) + EPSILON)

@@ -13,7 +13,7 @@ from torch import Tensor
 SAME_PROMPT_DISTANCE = 1e-3
 """A query this near to a key, as a share of the query's norm, is the same prompt asked again."""
 SPLIT_GAP = 1e-5
-"""How far a split leaves the older of two radii below half of the distance, so that the two never touch."""
+"""The gap that a split leaves between the older of two radii and half of the distance, so that the two never touch."""
 
 
 @dataclass(frozen=True, slots=True)

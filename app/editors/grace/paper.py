@@ -18,21 +18,22 @@ from typing import Literal
 
 import torch
 import torch.nn.functional as F
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
-from app.domain.errors import IncompatibleEdit
 from app.domain.generation import Signal
 from app.editors.base import (
     Capabilities,
     Decision,
-    EditorBase,
+    Editor,
     FitProgress,
     FitRequest,
     Fitted,
     PromptView,
     RowView,
     Site,
+    check_shapes,
+    learned_as,
 )
 from app.editors.fitting.contexts import collate
 from app.editors.fitting.foundation import Foundation
@@ -69,7 +70,7 @@ def build(foundation: Foundation) -> "GracePaper":
     return GracePaper(foundation.view(site), foundation.options.get("grace/paper"))
 
 
-class GracePaper(EditorBase):
+class GracePaper(Editor):
     """The codebook as published: values (N, D_out) in the model's own precision, queries (D_in,) fp32."""
 
     name, preset = "grace", "paper"
@@ -163,17 +164,9 @@ class GracePaper(EditorBase):
     # -- rows
 
     def load(self, edit_id: str, fitted: Fitted) -> None:
-        try:
-            learned = Learned.model_validate({"target_ids": fitted.learned.get("target_ids")})
-        except ValidationError as error:
-            raise IncompatibleEdit(f"The learned fields of the edit {edit_id} cannot be read: {error}") from error
+        learned = learned_as(Learned, edit_id, fitted)
         d_in, d_out = self._view.widths
-        found = {name: tuple(tensor.shape) for name, tensor in fitted.tensors.items()}
-        expected = {"key": (d_in,), "value": (d_out,)}
-        if found != expected:
-            raise IncompatibleEdit(
-                f"The edit {edit_id} has tensors of the shapes {found}; the site {self.site} takes {expected}."
-            )
+        check_shapes(edit_id, fitted, {"key": (d_in,), "value": (d_out,)})
         assert edit_id not in self._keyed_edits, f"{edit_id} is loaded already"
         self._keyed_edits[edit_id] = KeyedEdit(edit_id, fitted.tensors["key"].float(), tuple(learned.target_ids))
         self._row_of[edit_id] = self._values.add(fitted.tensors["value"][None])

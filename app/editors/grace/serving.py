@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from app.domain.errors import IncompatibleEdit
-from app.editors.base import Capabilities, EditorBase, Extras, FitProgress, FitRequest, Fitted, RowView, Site, target_of
+from app.editors.base import Capabilities, Editor, Extras, FitProgress, FitRequest, Fitted, RowView, Site, target_of
 from app.editors.fitting.foundation import Foundation
 from app.editors.fitting.loop import fit_deltas, in_batches
 from app.editors.fitting.row_buffer import RowBuffer
@@ -39,7 +39,7 @@ def build(foundation: Foundation) -> "Grace":
     return Grace(foundation.shared_view, generic_contexts=generic)
 
 
-class Grace(EditorBase):
+class Grace(Editor):
     """The codebook editor: `site` is where values act, and the buffer holds (sum of target tokens, D_out) values in the
     model's own precision."""
 
@@ -49,6 +49,7 @@ class Grace(EditorBase):
         changes_earlier_positions=False,
         rollback="exact",
         continues=True,
+        lookahead=True,
     )
 
     def __init__(
@@ -69,7 +70,7 @@ class Grace(EditorBase):
         # recorded, but must not be replaced afterwards.
         self._delta = torch.zeros(0, 1, view.widths[1], device=view.device, dtype=self._values.data.dtype)
         self._active = torch.zeros(0, 1, 1, dtype=torch.bool, device=view.device)
-        self._rows = 0
+        self._acting = self._active, self._delta  # of the next pass: (B, T, 1) and (B, T, D_out)
 
     @property
     def sites(self) -> tuple[Site, ...]:
@@ -115,9 +116,9 @@ class Grace(EditorBase):
         value = fitted.tensors.get("value")
         expected = (len(target), self._view.widths[1])
         if value is None or tuple(value.shape) != expected:
-            found = None if value is None else tuple(value.shape)
+            shape = None if value is None else tuple(value.shape)
             raise IncompatibleEdit(
-                f"The edit {edit_id} has a value of the shape {found}; this model takes the shape {expected}."
+                f"The edit {edit_id} has a value of the shape {shape}; this model takes the shape {expected}."
             )
         self._targets[edit_id] = target
         self._first[edit_id] = self._values.add(value)
@@ -136,24 +137,31 @@ class Grace(EditorBase):
             self._active = self._active.new_zeros(rows, 1, 1)
 
     def bind(self, rows: Sequence[RowView]) -> None:
-        self._rows = len(rows)
-        self._reserve_rows(self._rows)
-        value_rows = [self._value_row(row) for row in rows]
-        active = torch.tensor([value_row is not None for value_row in value_rows])
-        self._active[: self._rows].copy_(active[:, None, None])
-        if active.any():
-            indices = torch.tensor([value_row or 0 for value_row in value_rows], device=self._view.device)
-            self._delta[: self._rows].copy_(self._values.data[indices][:, None])
+        self._reserve_rows(len(rows))
+        value_rows = [self._value_rows(row) for row in rows]
+        width = max(1, *map(len, value_rows))
+        indices = torch.tensor([[*row, *[-1] * (width - len(row))] for row in value_rows], device=self._view.device)
+        active, indices = (indices >= 0)[..., None], indices.clamp(min=0)
+        if width > 1:  # lookahead, which is part of no CUDA graph
+            self._acting = active, self._values.data[indices]
+            return
+        self._acting = self._active[: len(rows)], self._delta[: len(rows)]
+        self._acting[0].copy_(active)
+        if any(value_rows):
+            self._acting[1].copy_(self._values.data[indices])
 
-    def _value_row(self, row: RowView) -> int | None:
-        """The index of the value's row that acts next on a row, or None if none acts."""
+    def _value_rows(self, row: RowView) -> range:
+        """The indices of the value's rows that act at a row's next positions. None acts after an answer that has left
+        the target."""
         if row.decision is None or row.decision.editor != self.key or row.decision.edit_id is None:
-            return None
+            return range(0)
         target, begun = self._targets[row.decision.edit_id], row.decision.begun_tokens
         answered = begun + len(row.generated)
-        if answered >= len(target) or tuple(row.generated) != target[begun:answered]:
-            return None
-        return self._first[row.decision.edit_id] + answered
+        if tuple(row.generated) != target[begun:answered]:
+            return range(0)
+        first = self._first[row.decision.edit_id]
+        return range(first + answered, first + min(answered + row.count, len(target)))
 
     def apply(self, site: Site, h_in: Tensor, h_out: Tensor) -> Tensor:
-        return torch.where(self._active[: self._rows], h_out + self._delta[: self._rows], h_out)
+        active, delta = self._acting
+        return torch.where(active, h_out + delta, h_out)

@@ -5,9 +5,10 @@ that is still missing at the highest layer's block output. The changes of the la
 keys are read. This module knows nothing of scopes or thresholds.
 """
 
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -43,47 +44,59 @@ class LayerSpread:
         ids (R, T), owner (R,) and position (R, J) with the mask `real` (R, J) are as in `Contexts`. The deltas
         (E, J, D) are those that the highest layer's output should change by.
         """
-        rows = torch.arange(len(ids), device=position.device)[:, None]
-        goal = self._above.hidden_below(ids)[rows, position].float() + deltas[owner]
+        progress = FitProgress(step=0, steps=len(self.sites), loss=float("nan"))
+        hooks: dict[Site, Callable[[Tensor], Act]] = {}
+
+        def by_passes(
+            compute: Callable[[Tensor, Tensor, Mapping[Site, Act]], Tensor],
+        ) -> Generator[FitProgress, None, Tensor]:
+            def of_rows(rows: slice) -> Tensor:
+                return compute(ids[rows], position[rows], {site: hook(owner[rows]) for site, hook in hooks.items()})
+
+            return self.view.by_passes(ids.shape, of_rows, progress)
+
+        goal = (yield from by_passes(self._block_outputs)) + deltas[owner]
         weights = row_weights(owner)  # (E, R)
         mask = torch.zeros(len(weights), position.shape[1], device=position.device).index_put((owner,), real.float())[
             ..., None
         ]
-        acts: dict[Site, Act] = {}
         keys, solved, residuals = [], [], []
         for layer, (site, prior) in enumerate(zip(self.sites, priors, strict=True)):
-            key = torch.einsum("er,rjd->ejd", weights, self._inputs(site, ids, position, acts)) * mask
-            missing = goal - self._block_output(ids, acts)[rows, position]
+            inputs = yield from by_passes(partial(self._inputs, site))
+            key = torch.einsum("er,rjd->ejd", weights, inputs) * mask
+            missing = goal - (yield from by_passes(self._block_outputs))
             share = missing / (len(self.sites) - layer)
             residual = torch.einsum("er,rjd->ejd", weights, share) * mask
             solved_key = prior.solve(key.flatten(0, 1)).view_as(key)
             keys.append(key)
             solved.append(solved_key)
             residuals.append(residual)
-            acts[site] = _own_hook(key, solved_key, residual, owner)
-            yield FitProgress(step=layer + 1, steps=len(self.sites), loss=missing[real].norm(dim=-1).mean().item())
+            hooks[site] = _own_hook(key, solved_key, residual)
+            loss = missing[real].norm(dim=-1).mean().item()
+            yield (progress := FitProgress(step=layer + 1, steps=len(self.sites), loss=loss))
         return Pairs(*(torch.stack(each, 1) for each in (keys, solved, residuals)))
 
     @torch.no_grad()
-    def _block_output(self, ids: Tensor, acts: Mapping[Site, Act]) -> Tensor:
-        """Return the highest hooked layer's block output (R, T, D) fp32, with `acts` in place."""
+    def _block_outputs(self, ids: Tensor, position: Tensor, acts: Mapping[Site, Act]) -> Tensor:
+        """Return the highest hooked layer's block output (R, J, D) fp32 at `position` (R, J), with `acts` in place."""
+        rows = torch.arange(len(ids), device=position.device)[:, None]
         with self.view.hooks.applying(len(ids), {site: (act,) for site, act in acts.items()}):
-            return self._above.hidden_below(ids).float()
+            return self._above.hidden_below(ids)[rows, position].float()
 
     @torch.no_grad()
     def _inputs(self, site: Site, ids: Tensor, position: Tensor, acts: Mapping[Site, Act]) -> Tensor:
         """Return the site's input (R, J, D_in) fp32 at `position` (R, J), with `acts` in place below it."""
-        found: list[Tensor] = []
+        inputs: list[Tensor] = []
         rows = torch.arange(len(ids), device=position.device)[:, None]
 
         def read(h_in: Tensor, _h_out: Tensor) -> Tensor:
-            found.append(h_in[rows, position].float())
+            inputs.append(h_in[rows, position].float())
             raise StopForward
 
         chained = {**{below: (act,) for below, act in acts.items()}, site: (read,)}
         with self.view.hooks.applying(len(ids), chained), suppress(StopForward):
             self.view.run(ids)
-        return found[0]
+        return inputs[0]
 
 
 def row_weights(owner: Tensor) -> Tensor:
@@ -98,15 +111,15 @@ def row_weights(owner: Tensor) -> Tensor:
     return weights
 
 
-def _own_hook(keys: Tensor, solved: Tensor, residuals: Tensor, owner: Tensor) -> Act:
-    """Return the action of a hook layer for each row's own edit alone, at every token: `dual_form.solve` for each of
-    the edits (E, J, ...)."""
+def _own_hook(keys: Tensor, solved: Tensor, residuals: Tensor) -> Callable[[Tensor], Act]:
+    """Return the action of a hook layer, given the rows' owners (R,), for each row's own edit alone, at every token:
+    `dual_form.solve` for each of the edits (E, J, ...)."""
     gram = torch.eye(keys.shape[1], device=keys.device) + keys @ solved.transpose(1, 2)
     coefficients = torch.linalg.solve(gram.transpose(1, 2), residuals)
 
-    def act(h_in: Tensor, h_out: Tensor) -> Tensor:
+    def act(owner: Tensor, h_in: Tensor, h_out: Tensor) -> Tensor:
         scores = h_in.float() @ solved[owner].transpose(1, 2)  # (R, T, J)
         changed: Tensor = h_out + (scores @ coefficients[owner]).to(h_out.dtype)
         return changed
 
-    return act
+    return lambda owner: partial(act, owner)

@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from weakref import WeakSet
 
 import torch
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
 from app.domain.errors import IncompatibleEdit
@@ -29,7 +29,7 @@ from app.domain.words import says, words_of
 from app.editors.base import (
     Capabilities,
     Decision,
-    EditorBase,
+    Editor,
     Extras,
     FitProgress,
     FitRequest,
@@ -38,6 +38,8 @@ from app.editors.base import (
     PromptView,
     RowView,
     Site,
+    check_shapes,
+    learned_as,
 )
 from app.editors.fitting.corpus import Statistics
 from app.editors.fitting.foundation import Foundation
@@ -59,7 +61,7 @@ class Learned(BaseModel):
     """The names of the subject: alternatives, each of which is a list of names that must all be said, each a list of
     case-folded words."""
     z: list[float]
-    """The largest z-score that the edit's own prompt reached, one a layer."""
+    """The largest z-score that the edit's own prompt reached, one per layer."""
 
     def named_in(self, words: Sequence[str]) -> bool:
         """Return whether case-folded words mention the subject."""
@@ -120,7 +122,7 @@ def build(foundation: Foundation) -> "HookLayersPaper":
     return HookLayersPaper(spread, foundation.statistics)
 
 
-class HookLayersPaper(EditorBase):
+class HookLayersPaper(Editor):
     """The pairs of n edits at M layers, fp32, in the host's memory: keys (n M, D_in), solved (n M, D_in) and residuals
     (n M, D_out), M rows an edit."""
 
@@ -135,11 +137,9 @@ class HookLayersPaper(EditorBase):
         scoped=False,
     )
 
-    def __init__(
-        self, spread: SubjectSpread, statistics: Statistics, parameters: ValueFitParameters | None = None
-    ) -> None:
+    def __init__(self, spread: SubjectSpread, statistics: Statistics) -> None:
         self._spread, self._statistics = spread, statistics
-        self._parameters = parameters or ValueFitParameters()
+        self._parameters = ValueFitParameters()
         self.extras = Extras(observer=Observer(sites=spread.sites, observe=self._observe))
         self._device = spread.view.device
         self._keys, self._solved, self._residuals = (RowBuffer(torch.device("cpu"), torch.float32) for _ in range(3))
@@ -199,17 +199,12 @@ class HookLayersPaper(EditorBase):
     # -- rows
 
     def load(self, edit_id: str, fitted: Fitted) -> None:
-        try:
-            learned = Learned.model_validate({name: fitted.learned.get(name) for name in Learned.model_fields})
-        except ValidationError as error:
-            raise IncompatibleEdit(f"The learned fields of the edit {edit_id} cannot be read: {error}") from error
+        learned = learned_as(Learned, edit_id, fitted)
         layers, (d_in, d_out) = len(self._spread.sites), self._spread.view.widths
         expected = {"keys": (layers, d_in), "solved": (layers, d_in), "residuals": (layers, d_out)}
-        found = {name: tuple(tensor.shape) for name, tensor in fitted.tensors.items()}
-        if found != expected or len(learned.z) != layers:
-            raise IncompatibleEdit(
-                f"The edit {edit_id} has tensors of the shapes {found}; this model takes {expected}."
-            )
+        check_shapes(edit_id, fitted, expected)
+        if len(learned.z) != layers:
+            raise IncompatibleEdit(f"The edit {edit_id} has {len(learned.z)} z-scores; this model takes {layers}.")
         buffers = {"keys": self._keys, "solved": self._solved, "residuals": self._residuals}
         first, second, third = (rows.add(fitted.tensors[name]) for name, rows in buffers.items())
         self._rows[edit_id], self._learned[edit_id] = (first, second, third), learned

@@ -3,7 +3,7 @@
 This is the preset `serving`. As published, several MLP down-projections each have a hook layer, a changed copy of their
 weight in which all edits live. An edit consists of pairs of a key, the layer's input at one of its tokens, and a value
 that makes the model say the target (sections 3.2 and 3.3, MEMIT's recipe). Pairs are solved in closed form against the
-second moment of generic text. A token is answered by the hook layer where the hook's change stands out. The deviations,
+second moment of generic text. A hook layer acts on a token only if its change there is large enough. The deviations,
 each for what live serving needs:
 - There is a pair for each target token, at the position that predicts it and in middle layers, instead of one pair at
   the subject's last token in early layers. One vector there rarely carries a name of several tokens (app/DECISIONS.md
@@ -16,8 +16,8 @@ each for what live serving needs:
   counts pads, and is undefined for the single token of a cached decode step.
 - Each edit's pairs are measured with no other edit in place, so that an edition is the least-squares solution over the
   live edits, whatever their order and batches (`dual_form`). A rollback is solving without the edit's pairs.
-- C_0 = lambda E[x x'] has lambda = D_in / LEVERAGE instead of 15,000. The published weight suits D_in = 16,384,
-  where an average key has a leverage k' C_0^-1 k of 1.1, and leaves half of the change undone.
+- C_0 = lambda E[x x'] has lambda = D_in / LEVERAGE instead of 15,000. The published weight gives an average key a
+  leverage k' C_0^-1 k of D_in / 15,000, which is 1.1 for D_in = 16,384 and makes only half of the change.
 - Edits are fitted on the target and end-of-text, on the prompt and its paraphrases, with early stopping.
 Defects of the official code that are not reproduced: weights are rounded to fp16 in place, pads are in the statistics,
 thresholds are recorded with the other layers unhooked and hooks validated with the old threshold, and subjects are
@@ -37,13 +37,14 @@ from app.domain.generation import Signal
 from app.editors.base import (
     Capabilities,
     Decision,
-    EditorBase,
+    Editor,
     FitProgress,
     FitRequest,
     Fitted,
     PromptView,
     RowView,
     Site,
+    check_shapes,
     target_of,
 )
 from app.editors.fitting.contexts import collate
@@ -58,12 +59,12 @@ from app.editors.hook_layer.layer_spread import LayerSpread
 LEVERAGE = 40.0
 """The leverage of an average key. Each layer meets a new pair to 1 - 1 / (1 + LEVERAGE), which is 98 %."""
 RHO = 0.4
-"""The least change of a token that passes, as a share of the change at the edit's own keys."""
+"""The least change at which a hook layer acts on a token, as a share of the least change at the edit's own keys."""
 
 
 @dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
 class HookPart:
-    """The hook layers of an edition, lowest first, and the thresholds of each edit, one a layer, by edit id."""
+    """The hook layers of an edition, lowest first, and the thresholds of each edit, one per layer, by edit id."""
 
     layers: tuple[WeightChange, ...]
     thresholds: Mapping[str, tuple[float, ...]]
@@ -83,7 +84,7 @@ def hooked_layers(count: int) -> range:
     return range(first, min(count - 1, first + min(5, max(2, count // 4))))
 
 
-class HookLayers(EditorBase):
+class HookLayers(Editor):
     """The pairs of all edits, fp32: keys (N, D_in), solved (N, D_in) and residuals (N, D_out).
 
     An edit has M J rows: M layers of J target tokens. Pairs are read only when an edition is compiled, and stay in the
@@ -97,14 +98,9 @@ class HookLayers(EditorBase):
         rollback="exact",
     )
 
-    def __init__(
-        self,
-        spread: LayerSpread,
-        statistics: Statistics,
-        fit_parameters: FitParameters | None = None,
-    ) -> None:
+    def __init__(self, spread: LayerSpread, statistics: Statistics) -> None:
         self._spread, self._statistics = spread, statistics
-        self._fit_parameters = fit_parameters or FitParameters(probability=0.98, max_steps=100, beyond=6.0)
+        self._fit_parameters = FitParameters(probability=0.98, max_steps=100, beyond=6.0)
         self._device = spread.view.device
         self._keys, self._solved, self._residuals = (RowBuffer(torch.device("cpu"), torch.float32) for _ in range(3))
         self._parts: WeakSet[HookPart] = WeakSet()
@@ -164,16 +160,8 @@ class HookLayers(EditorBase):
     def load(self, edit_id: str, fitted: Fitted) -> None:
         layers, tokens = len(self._spread.sites), len(target_of(edit_id, fitted))
         d_in, d_out = self._spread.view.widths
-        expected = {
-            "keys": (layers, tokens, d_in),
-            "solved": (layers, tokens, d_in),
-            "residuals": (layers, tokens, d_out),
-        }
-        found = {name: tuple(fitted.tensors[name].shape) for name in expected if name in fitted.tensors}
-        if found != expected:
-            raise IncompatibleEdit(
-                f"The edit {edit_id} has tensors of the shapes {found}; this model takes {expected}."
-            )
+        keys, residuals = (layers, tokens, d_in), (layers, tokens, d_out)
+        check_shapes(edit_id, fitted, {"keys": keys, "solved": keys, "residuals": residuals})
         if fitted.learned.get("moments_of") != self._statistics.corpus:
             raise IncompatibleEdit(
                 f"The edit {edit_id} was fitted with other generic text than this server's, so that its keys cannot be "

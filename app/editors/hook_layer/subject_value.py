@@ -163,7 +163,7 @@ class SubjectSpread:
             else {site: _temporary_hook(layer) for site, layer in zip(self.sites, hooks[0], strict=True)}
         )
         weights = row_weights(batch.owner)
-        found: list[tuple[Tensor, Tensor, Tensor]] = []
+        pairs: list[tuple[Tensor, Tensor, Tensor]] = []
         layers: list[WeightChange] = []
         for layer, (site, prior) in enumerate(zip(self.sites, priors, strict=True)):
             key = weights @ self._inputs(site, batch.ids, rows.subject_ends, acts)
@@ -179,9 +179,9 @@ class SubjectSpread:
             layers.append(solve(*all_pairs))
             alpha = 2.2 if hooks is None else hooks[1][layer]
             acts[site] = _validated_hook(layers[-1], alpha, lengths)
-            found.append((key, solved_key, residual))
+            pairs.append((key, solved_key, residual))
             yield FitProgress(step=layer + 1, steps=len(self.sites), loss=missing.norm(dim=-1).mean().item())
-        keys, solved, residuals = (torch.stack(each, 1) for each in zip(*found, strict=True))
+        keys, solved, residuals = (torch.stack(each, 1) for each in zip(*pairs, strict=True))
         return (keys, solved, residuals), tuple(layers)
 
     @torch.no_grad()
@@ -191,13 +191,13 @@ class SubjectSpread:
         ids = torch.tensor([list(prompt)], device=self.view.device)
         lengths = torch.tensor([len(prompt)], device=self.view.device)
         acts: dict[Site, Act] = {}
-        found: list[Tensor] = []
+        changes: list[Tensor] = []
         for site, layer, alpha in zip(self.sites, layers, alphas, strict=True):
             rows = torch.arange(len(prompt), device=self.view.device)[None]
             x = self._inputs(site, ids.expand(1, -1), rows, acts)
-            found.append(layer.change(x[0]).norm(dim=-1))
+            changes.append(layer.change(x[0]).norm(dim=-1))
             acts[site] = _validated_hook(layer, alpha, lengths)
-        return found
+        return changes
 
     def _lengths(self, rows: SubjectRows) -> Tensor:
         """Return the number of tokens that each row feeds, (R,): the prompt, and the target without its last token."""
@@ -220,18 +220,18 @@ class SubjectSpread:
     @torch.no_grad()
     def _inputs(self, site: Site, ids: Tensor, positions: Tensor, acts: Mapping[Site, Act]) -> Tensor:
         """Return the site's input fp32 at positions (R,) -> (R, D_in), or (R, J) -> (R, J, D_in)."""
-        found: list[Tensor] = []
+        inputs: list[Tensor] = []
         rows = torch.arange(len(ids), device=positions.device)
         rows = rows if positions.ndim == 1 else rows[:, None]
 
         def read(h_in: Tensor, _h_out: Tensor) -> Tensor:
-            found.append(h_in[rows, positions].float())
+            inputs.append(h_in[rows, positions].float())
             raise StopForward
 
         below = {other: (act,) for other, act in acts.items() if other != site}
         with self.view.hooks.applying(len(ids), {**below, site: (read,)}), suppress(StopForward):
             self.view.run(ids)
-        return found[0]
+        return inputs[0]
 
 
 def _temporary_hook(layer: WeightChange) -> Act:

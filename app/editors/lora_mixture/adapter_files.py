@@ -13,6 +13,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
+from torch.nn.functional import pad
 
 from app.domain.errors import InvalidRequest
 from app.editors.lora_mixture.mixture import Mixture
@@ -29,16 +30,8 @@ def write(folder: Path, mixture: Mixture, gates: Tensor, modules: Sequence[str],
     """
     if folder.exists() and any(folder.iterdir()):
         raise InvalidRequest(f"{folder} is not empty: name a new folder.")
-    acting = [gates[index].nonzero()[:, 0] for index in range(len(modules))]
-    rank = max(len(each) for each in acting) * mixture.down.shape[2]
-    tensors: dict[str, Tensor] = {}
-    for index, module in enumerate(modules):
-        chosen = acting[index]
-        down = mixture.down[index, chosen].flatten(0, 1)  # (k R, D_in)
-        up = (gates[index, chosen, None, None].to(mixture.up) * mixture.up[index, chosen]).transpose(0, 1).flatten(1)
-        missing = rank - len(down)
-        tensors[f"{_PREFIX}{module}.lora_A.weight"] = torch.nn.functional.pad(down, (0, 0, 0, missing))
-        tensors[f"{_PREFIX}{module}.lora_B.weight"] = torch.nn.functional.pad(up, (0, missing))
+    tensors = adapter_tensors(mixture, gates, modules)
+    rank = len(next(iter(tensors.values())))
     config = {
         "peft_type": "LORA",
         "task_type": "CAUSAL_LM",
@@ -51,8 +44,26 @@ def write(folder: Path, mixture: Mixture, gates: Tensor, modules: Sequence[str],
         "inference_mode": True,
     }
     folder.mkdir(parents=True, exist_ok=True)
-    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, folder / WEIGHTS)
+    save_file(tensors, folder / WEIGHTS)
     (folder / CONFIG).write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")
+
+
+def adapter_tensors(mixture: Mixture, gates: Tensor, modules: Sequence[str]) -> dict[str, Tensor]:
+    """Return the mixture under gates (M, A) as one LoRA of rank k R at each of M modules, given by their paths.
+
+    The names are PEFT's. A module where fewer LoRAs act than elsewhere has zeros in their place.
+    """
+    acting = [gates[index].nonzero()[:, 0] for index in range(len(modules))]
+    rank = max(len(each) for each in acting) * mixture.down.shape[2]
+    tensors: dict[str, Tensor] = {}
+    for index, module in enumerate(modules):
+        chosen = acting[index]
+        down = mixture.down[index, chosen].flatten(0, 1)  # (k R, D_in)
+        up = (gates[index, chosen, None, None].to(mixture.up) * mixture.up[index, chosen]).transpose(0, 1).flatten(1)
+        missing = rank - len(down)
+        tensors[f"{_PREFIX}{module}.lora_A.weight"] = pad(down, (0, 0, 0, missing)).contiguous()
+        tensors[f"{_PREFIX}{module}.lora_B.weight"] = pad(up, (0, missing)).contiguous()
+    return tensors
 
 
 def read(folder: Path, modules: Sequence[str], widths: tuple[int, int], query_width: int) -> Mixture:

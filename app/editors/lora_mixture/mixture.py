@@ -1,6 +1,6 @@
 """A mixture of LoRAs with a router (ELDER, Li et al. 2024, arXiv 2408.11869, section 3): its maths and its fitting.
 
-Each of M sites has A LoRAs of rank R and a linear router. One query a sequence decides, for all of the sequence's
+Each of M sites has A LoRAs of rank R and a linear router. One query per sequence decides, for all of the sequence's
 tokens, which k LoRAs act at each site and how strongly. This module knows nothing of edits, scopes or pages.
 """
 
@@ -106,17 +106,17 @@ def hamming(code: Tensor, others: Tensor) -> Tensor:
     return (code[None] != others).flatten(1).sum(1)
 
 
-def mixture_act(mixture: Mixture, site: int, gates: Tensor, scale: float = 1.0) -> Act:
+def mixture_act(mixture: Mixture, site: int, gates: Tensor) -> Act:
     """Return the action of a mixture at one of its sites, given by index.
 
     `gates` (B, A) are the scores of the LoRAs that act, and 0 for the others:
-    y = W x + sum_j g_j * scale * up_j (down_j x). Scores are not renormalised over the k (section 3.2).
+    y = W x + sum_j g_j * up_j (down_j x). Scores are not renormalised over the k (section 3.2).
     """
     down, up = mixture.down[site], mixture.up[site]
 
     def act(h_in: Tensor, h_out: Tensor) -> Tensor:
         inner = torch.einsum("btd,ard->btar", h_in.to(down.dtype), down)
-        inner = inner * (gates * scale)[:, None, :, None].to(inner.dtype)
+        inner = inner * gates[:, None, :, None].to(inner.dtype)
         return h_out + torch.einsum("btar,aor->bto", inner, up).to(h_out.dtype)
 
     return act
@@ -135,7 +135,7 @@ class MixtureFitParameters:
     probability: float | None
     """The probability that every target token must reach before the fit stops. None takes all steps."""
     normalise_queries: bool = True
-    """As in `scores`."""
+    """See `scores`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,10 +162,12 @@ def fit_mixture(
 
     The rows of the batch have `queries` (R, D) and an `allocation` (R, M, A) bool. The forward pass uses the router's
     own choice. With a `probability` to reach, all rows are checked every CHECK_EVERY steps, and the rows of edits that
-    hold are left out until the next check, so that one slow edit does not make all others run on.
+    hold are left out until the next check, so that one slow edit does not make all others run on. Some rows are a
+    micro-step.
     """
-    device = view.device
-    hidden = view.hidden_below(batch.ids)
+    device, rows_at_once = view.device, view.rows_at_once(batch.ids.shape[1])
+    progress = FitProgress(step=0, steps=parameters.steps, loss=float("nan"))
+    hidden = yield from view.by_passes(batch.ids.shape, lambda rows: view.hidden_below(batch.ids[rows]), progress)
     learned = Mixture(*(tensor.detach().float().to(device).requires_grad_() for tensor in start.tensors().values()))
     optimiser = torch.optim.Adam(list(learned.tensors().values()), lr=parameters.learning_rate)
     edits = int(batch.owner.max()) + 1
@@ -176,35 +178,44 @@ def fit_mixture(
     for step in range(parameters.steps + 1):
         check = step % CHECK_EVERY == 0 or step == parameters.steps or parameters.probability is None
         active = torch.ones(len(batch.ids), dtype=torch.bool, device=device) if check else ~holds[batch.owner]
-        rows = batch.only(active)
-        with torch.enable_grad():
-            scored = scores(learned, queries[active], normalise_queries=parameters.normalise_queries)
-            gates = scored * top_k_mask(scored, parameters.k)
-            acts: Mapping[Site, Act] = {
-                site: mixture_act(learned, index, gates[:, index]) for index, site in enumerate(sites)
-            }
-            logits = view.logits(rows.ids, hidden[active], acts, rows.position)
-            nll = F.cross_entropy(logits.flatten(0, 1), rows.target.flatten(), reduction="none").view_as(rows.real)
-            nll = nll.masked_fill(~rows.real, 0.0)
-            by_row = nll.sum(1) / rows.real.sum(1)
-            guide = -(scored.clamp(min=1e-12).log() * allocation[active]).sum((1, 2))
-            loss = ((by_row + parameters.guided * guide) / contexts[rows.owner]).sum() / edits
-        yield FitProgress(step=step, steps=parameters.steps, loss=loss.item())
-        if check:
-            correct = ((logits.argmax(-1) == rows.target) | ~rows.real).all(1)
-            routed = (top_k_mask(scored.detach(), parameters.k) == allocation).all(2).all(1)
+        optimiser.zero_grad()
+        results: list[tuple[Tensor, Tensor, Tensor, Tensor]] = []
+        for some in torch.split(active.nonzero()[:, 0], rows_at_once):
+            if results:
+                yield progress
+            rows = batch.only(some)
+            with torch.set_grad_enabled(step < parameters.steps):
+                scored = scores(learned, queries[some], normalise_queries=parameters.normalise_queries)
+                gates = scored * top_k_mask(scored, parameters.k)
+                acts: Mapping[Site, Act] = {
+                    site: mixture_act(learned, index, gates[:, index]) for index, site in enumerate(sites)
+                }
+                logits = view.logits(rows.ids, hidden[some], acts, rows.position)
+                nll = F.cross_entropy(logits.flatten(0, 1), rows.target.flatten(), reduction="none").view_as(rows.real)
+                nll = nll.masked_fill(~rows.real, 0.0)
+                by_row = nll.sum(1) / rows.real.sum(1)
+                guide = -(scored.clamp(min=1e-12).log() * allocation[some]).sum((1, 2))
+                loss = ((by_row + parameters.guided * guide) / contexts[rows.owner]).sum() / edits
+            if step < parameters.steps:
+                torch.autograd.backward(loss)  # Gradients of all the step's rows add up.
+            right = ((logits.argmax(-1) == rows.target) | ~rows.real).all(1)
+            as_allocated = (top_k_mask(scored.detach(), parameters.k) == allocation[some]).all(2).all(1)
             least_of_row = torch.exp(-nll.detach()).masked_fill(~rows.real, 1.0).amin(1)
-            least = torch.full((edits,), 2.0, device=device).scatter_reduce(0, rows.owner, least_of_row, "amin")
+            results.append((loss.detach(), right, as_allocated, least_of_row))
+        losses, *of_rows = zip(*results, strict=True)
+        progress = FitProgress(step=step, steps=parameters.steps, loss=sum(each.item() for each in losses))
+        yield progress
+        if check:
+            correct, routed, least_of_rows = (torch.cat(each) for each in of_rows)
+            least = torch.full((edits,), 2.0, device=device).scatter_reduce(0, batch.owner, least_of_rows, "amin")
             if parameters.probability is not None:
                 best, checks_since_gain = _stalled_checks(least, best, checks_since_gain)
                 probable = (least >= parameters.probability) | (checks_since_gain >= PATIENCE // CHECK_EVERY)
-                good = correct & probable[rows.owner] & (routed | (parameters.guided == 0))
-                holds = torch.ones_like(holds).scatter_reduce(0, rows.owner, good, "prod")
+                good = correct & probable[batch.owner] & (routed | (parameters.guided == 0))
+                holds = torch.ones_like(holds).scatter_reduce(0, batch.owner, good, "prod")
                 if bool(holds.all()):
                     break
         if step < parameters.steps:
-            optimiser.zero_grad()
-            torch.autograd.backward(loss)
             optimiser.step()
             steps_taken += 1
     if parameters.probability is None:

@@ -66,9 +66,9 @@ class Pages:
             "router": (self._sites, loras, self._query_width),
             "bias": (self._sites, loras),
         }
-        found = {name: tuple(tensors[name].shape) for name in expected if name in tensors}
-        if found != expected:
-            raise IncompatibleEdit(f"The edit {edit_id} has LoRAs of the shapes {found}; this model takes {expected}.")
+        shapes = {name: tuple(tensors[name].shape) for name in expected if name in tensors}
+        if shapes != expected:
+            raise IncompatibleEdit(f"The edit {edit_id} has LoRAs of the shapes {shapes}; this model takes {expected}.")
         return Mixture(**{name: tensors[name] for name in expected}).to(self._device, self._dtype)
 
 
@@ -104,7 +104,7 @@ class Routing:
         self._bound: list[tuple[Tensor, Tensor, Tensor]] = []
 
     def bind(self, key: str, rows: Sequence[RowView]) -> None:
-        """Set the rows of the next pass. `key` is the adaptor key of the editor whose decisions count."""
+        """Set the rows of the next pass. `key` is the key of the editor whose decisions count."""
         row_loras = tuple(
             (index, row.decision.state)
             for index, row in enumerate(rows)

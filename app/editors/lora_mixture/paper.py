@@ -20,10 +20,11 @@ computed anew under each state, where the official ones go stale.
 
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
 from app.domain.errors import IncompatibleEdit
@@ -31,7 +32,7 @@ from app.domain.generation import Signal
 from app.editors.base import (
     Capabilities,
     Decision,
-    EditorBase,
+    Editor,
     Extras,
     FitProgress,
     FitRequest,
@@ -39,6 +40,7 @@ from app.editors.base import (
     PromptView,
     RowView,
     Site,
+    learned_as,
 )
 from app.editors.fitting.contexts import collate
 from app.editors.fitting.foundation import Foundation
@@ -90,7 +92,7 @@ def build(foundation: Foundation) -> "LoraMixturePaper":
     return LoraMixturePaper(foundation.view(sites[0], sites), sites, foundation.view(query_site))
 
 
-class LoraMixturePaper(EditorBase):
+class LoraMixturePaper(Editor):
     """States of the mixture by their digests, and one query (D,) fp32 for each edit."""
 
     name, preset = "lora_mixture", "paper"
@@ -140,13 +142,17 @@ class LoraMixturePaper(EditorBase):
         after = "" if part is None else part.state
         outcomes: list[tuple[FitRequest, int, float]] = []  # request, steps, least probability
         keys: list[Tensor] = []
+        progress = FitProgress(step=0, steps=self._parameters.steps, loss=float("nan"))
         for first in range(0, len(requests), BATCH):
             group = requests[first : first + BATCH]
             # The prompt and its paraphrases. The other contexts are variants that the server makes for other editors.
-            asked = [request.contexts[: 1 + request.given] for request in group]
-            batch = collate(asked, [request.target_ids for request in group], self._view.device)
-            queries = self._query_view.last_inputs([context for contexts in asked for context in contexts])
-            # As published, edits of the same knowledge have the same allocation. The target stands for the knowledge.
+            given_contexts = [request.contexts[: 1 + request.given] for request in group]
+            batch = collate(given_contexts, [request.target_ids for request in group], self._view.device)
+            prompts = [context for contexts in given_contexts for context in contexts]
+            queries = yield from self._query_view.by_passes(
+                (len(prompts), max(map(len, prompts))), partial(self._last_inputs, prompts), progress
+            )
+            # As published, edits of the same knowledge have the same allocation. The target represents the knowledge.
             drawn = [allocate_loras(1, sites, LORAS, K, seed_of(request.target_ids)) for request in group]
             allocation = torch.cat(drawn).to(self._view.device)[batch.owner]
             steps = fit_mixture(self._view, self._routing.sites, mixture, batch, queries, allocation, self._parameters)
@@ -172,16 +178,16 @@ class LoraMixturePaper(EditorBase):
             for index, ((request, steps_taken, least), key) in enumerate(zip(outcomes, keys, strict=True))
         ]
 
+    def _last_inputs(self, prompts: Sequence[Sequence[int]], rows: slice) -> Tensor:
+        return self._query_view.last_inputs(prompts[rows])
+
     def _still_fits(self, learned: Mapping[str, Any], part: CodesPart | None) -> bool:
         return bool(learned.get("after") == ("" if part is None else part.state))
 
     # -- rows
 
     def load(self, edit_id: str, fitted: Fitted) -> None:
-        try:
-            learned = Learned.model_validate({name: fitted.learned.get(name) for name in Learned.model_fields})
-        except ValidationError as error:
-            raise IncompatibleEdit(f"The learned fields of the edit {edit_id} cannot be read: {error}") from error
+        learned = learned_as(Learned, edit_id, fitted)
         key = fitted.tensors.get("key")
         if key is None or tuple(key.shape) != (self._query_view.widths[0],):
             raise IncompatibleEdit(f"The edit {edit_id} has no query of this model's width.")

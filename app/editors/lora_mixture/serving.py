@@ -1,7 +1,7 @@
 """ELDER (Li et al. 2024, arXiv 2408.11869): a router over a mixture of LoRAs at several FFNs, with deferral.
 
 This is the preset `serving`. As published, each of several mid-to-late FFN down-projections has LoRAs that many edits
-share, and a linear router that picks k of them by one query a sequence. The routers learn each edit's own random
+share, and a linear router that picks k of them by one query per sequence. The routers learn each edit's own random
 allocation by the guided loss (section 3.3). A prompt is in scope only if its allocation code lies near an edit's
 (section 3.4). The decision is taken at the prompt's last token and held. The deviations, each for what live serving
 needs:
@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 from transformers.pytorch_utils import Conv1D
 
@@ -32,19 +32,21 @@ from app.domain.generation import Signal
 from app.editors.base import (
     Capabilities,
     Decision,
-    EditorBase,
+    Editor,
     Extras,
     FitProgress,
     FitRequest,
     Fitted,
+    FixedAdapters,
     PromptView,
     RowView,
     Site,
+    learned_as,
 )
 from app.editors.fitting.contexts import collate
 from app.editors.fitting.foundation import Foundation
 from app.editors.fitting.view import FitView
-from app.editors.lora_mixture.adapter_files import read, write
+from app.editors.lora_mixture.adapter_files import adapter_tensors, read, write
 from app.editors.lora_mixture.mixture import (
     Mixture,
     MixtureFitParameters,
@@ -82,7 +84,7 @@ def build(foundation: Foundation) -> "LoraMixture":
     return LoraMixture(foundation.view(sites[0], sites), sites, foundation.shared_view)
 
 
-class LoraMixture(EditorBase):
+class LoraMixture(Editor):
     """Pages in the model's own precision. The site of `query_view` is where queries and keys are read."""
 
     name = "lora_mixture"
@@ -101,7 +103,10 @@ class LoraMixture(EditorBase):
         parameters: MixtureFitParameters = FIT_PARAMETERS,
     ) -> None:
         self._view, self._query_view, self._parameters = view, query_view, parameters
-        self.extras = Extras(read_adapter=self.read_adapter)
+        self.extras = Extras(
+            read_adapter=self.read_adapter,
+            fixed_adapters=FixedAdapters(modules=tuple(map(str, sites)), rank=K * RANK, of=self._fixed_adapter),
+        )
         self._dtype = next(view.model.parameters()).dtype
         # GPT-2 stores its linear maps transposed, and PEFT needs to know.
         down = view.model.get_submodule(sites[0].module)
@@ -129,7 +134,10 @@ class LoraMixture(EditorBase):
 
     def _fit_page(self, requests: Sequence[FitRequest]) -> Generator[FitProgress, None, list[Fitted]]:
         contexts = [context for request in requests for context in request.contexts]
-        queries = self._query_view.last_inputs(contexts)
+        view, progress = self._query_view, FitProgress(step=0, steps=self._parameters.steps, loss=float("nan"))
+        queries = yield from view.by_passes(
+            (len(contexts), max(map(len, contexts))), lambda rows: view.last_inputs(contexts[rows]), progress
+        )
         batch = collate([r.contexts for r in requests], [r.target_ids for r in requests], self._view.device)
         d_in, d_out = self._view.widths
         count = min(max(K, len(requests)), MAX_LORAS)
@@ -182,12 +190,7 @@ class LoraMixture(EditorBase):
     # -- rows
 
     def load(self, edit_id: str, fitted: Fitted) -> None:
-        try:
-            learned = Learned.model_validate(
-                {n: fitted.learned[n] for n in Learned.model_fields if n in fitted.learned}
-            )
-        except ValidationError as error:
-            raise IncompatibleEdit(f"The learned fields of the edit {edit_id} cannot be read: {error}") from error
+        learned = learned_as(Learned, edit_id, fitted)
         key = fitted.tensors.get("key")
         if key is None or tuple(key.shape) != (self._query_view.widths[0],):
             raise IncompatibleEdit(f"The edit {edit_id} has no key of this model's width.")
@@ -202,6 +205,11 @@ class LoraMixture(EditorBase):
 
     def compile(self, edit_ids: Sequence[str]) -> None:
         """Return nothing: an edition sees pages only through its decisions."""
+
+    def _fixed_adapter(self, fitted: Fitted) -> dict[str, Tensor]:
+        mixture = self._pages.mixture(str(fitted.learned["shared"]))
+        gates = own_gates(mixture, fitted.tensors["key"])
+        return adapter_tensors(mixture, gates, [site.module for site in self._routing.sites])
 
     # -- acting
 
@@ -227,9 +235,14 @@ class LoraMixture(EditorBase):
         return self._routing.apply(site, h_in, h_out)
 
 
+def own_gates(mixture: Mixture, key: Tensor) -> Tensor:
+    """Return the gates (M, A) that the router gives an edit's own prompt, from the edit's key (D,)."""
+    scored = scores(mixture.to(torch.float32), key[None].to(mixture.router.device, torch.float32))[0]
+    return scored * top_k_mask(scored, K)
+
+
 def export_lora(folder: Path, learned: Mapping[str, Any], key: Tensor, shared: Mapping[str, Tensor]) -> None:
     """Write an edit's effect on its own prompt as a PEFT adapter, given what it learned, its key (D,) and its page's
     tensors."""
     mixture = Mixture(**{name: shared[name].float() for name in ("down", "up", "router", "bias")})
-    scored = scores(mixture, key[None].float())[0]
-    write(folder, mixture, scored * top_k_mask(scored, K), learned["modules"], bool(learned["fan_in_fan_out"]))
+    write(folder, mixture, own_gates(mixture, key), learned["modules"], bool(learned["fan_in_fan_out"]))

@@ -24,18 +24,18 @@ import torch.nn.functional as F
 from torch import Tensor
 from transformers.activations import ACT2FN
 
-from app.domain.errors import IncompatibleEdit
 from app.domain.generation import Signal
 from app.editors.base import (
     Capabilities,
     Decision,
-    EditorBase,
+    Editor,
     FitProgress,
     FitRequest,
     Fitted,
     PromptView,
     RowView,
     Site,
+    check_shapes,
 )
 from app.editors.fitting.contexts import collate
 from app.editors.fitting.corpus import Statistics
@@ -92,8 +92,8 @@ def build(foundation: Foundation) -> "PatcherPaper":
     return PatcherPaper(foundation.last_ffn_view, foundation.statistics, ACT2FN[activation], options)
 
 
-class PatcherPaper(EditorBase):
-    """For each edit fp32 tensors: keys (m, D_in), biases (m,), values (m, D_out), queries (m, D_in)."""
+class PatcherPaper(Editor):
+    """The fp32 tensors of each edit: keys (m, D_in), biases (m,), values (m, D_out), queries (m, D_in)."""
 
     name, preset = "patcher", "paper"
     capabilities = Capabilities(
@@ -220,13 +220,9 @@ class PatcherPaper(EditorBase):
 
     def load(self, edit_id: str, fitted: Fitted) -> None:
         d_in, d_out = self._view.widths
-        found = {name: tuple(tensor.shape) for name, tensor in fitted.tensors.items()}
-        count = found.get("keys", (0,))[0]
-        expected = {"keys": (count, d_in), "biases": (count,), "values": (count, d_out), "queries": (count, d_in)}
-        if found != expected or not count:
-            raise IncompatibleEdit(
-                f"The edit {edit_id} has tensors of the shapes {found}; the site {self.site} takes {expected}."
-            )
+        count = max(1, len(fitted.tensors.get("keys", ())))
+        keys, values = (count, d_in), (count, d_out)
+        check_shapes(edit_id, fitted, {"keys": keys, "biases": (count,), "values": values, "queries": keys})
         self._patches[edit_id] = {name: tensor.float().to(self._view.device) for name, tensor in fitted.tensors.items()}
 
     def drop(self, edit_id: str) -> None:

@@ -20,25 +20,26 @@ Defects of the official code that are not reproduced: margins never reach the pa
 the best check, and the memory is filled with copies of one example.
 """
 
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, replace
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
-from app.domain.errors import IncompatibleEdit
 from app.domain.generation import Signal
 from app.editors.base import (
     Capabilities,
     Decision,
-    EditorBase,
+    Editor,
     FitProgress,
     FitRequest,
     Fitted,
     PromptView,
     RowView,
     Site,
+    check_shapes,
+    learned_as,
 )
 from app.editors.fitting.contexts import Contexts, collate
 from app.editors.fitting.corpus import Statistics
@@ -46,7 +47,7 @@ from app.editors.fitting.foundation import Foundation
 from app.editors.fitting.loop import fit_deltas, in_batches
 from app.editors.fitting.row_buffer import RowBuffer
 from app.editors.fitting.value_search import FitParameters
-from app.editors.fitting.view import MAX_PROMPTS_PER_PASS, FitView
+from app.editors.fitting.view import FitView
 from app.editors.patcher.memory import MAX_ROWS, Memory, without_first
 
 SURE_PROBABILITY = 0.95
@@ -80,7 +81,7 @@ def build(foundation: Foundation) -> "Patcher":
     return Patcher(foundation.last_ffn_view, foundation.statistics, foundation.bank_ids)
 
 
-class Patcher(EditorBase):
+class Patcher(Editor):
     """The patch neurons of all edits: keys (N, D_in + 1) fp32 with the bias last, and values (N, D_out) fp32."""
 
     name = "patcher"
@@ -121,8 +122,9 @@ class Patcher(EditorBase):
         """Compute the memory: the FFN's inputs over the questions that ship with Errata and over generic text."""
         if self._memory is None:
             inputs: list[Tensor] = []
-            for first in range(0, len(self._questions), MAX_PROMPTS_PER_PASS):
-                inputs.extend(self._view.inputs_of(self._questions[first : first + MAX_PROMPTS_PER_PASS]))
+            at_once = self._view.rows_at_once(max(map(len, self._questions), default=1))
+            for first in range(0, len(self._questions), at_once):
+                inputs.extend(self._view.inputs_of(self._questions[first : first + at_once]))
                 yield FitProgress(step=len(inputs), steps=len(self._questions), loss=float("nan"))
             questions = without_first(inputs, self._view.widths[0], self._view.device)
             text = yield from self._statistics.inputs(self.site, MAX_ROWS - len(questions))
@@ -136,16 +138,25 @@ class Patcher(EditorBase):
         contexts = [request.contexts for request in requests]
         targets = [request.target_ids for request in requests]
         batch = collate(contexts, targets, self._view.device)
-        queries = self._queries(batch)  # (R, J, D_in)
-        wrong = self._wrong(batch)  # (R, J) bool
-        keys = [self._neurons(request, queries[batch.owner == e]) for e, request in enumerate(requests)]
+        progress = FitProgress(step=0, steps=self._fit_parameters.max_steps, loss=float("nan"))
+
+        def by_passes(compute: Callable[[Contexts], Tensor]) -> Generator[FitProgress, None, Tensor]:
+            return self._view.by_passes(batch.ids.shape, lambda rows: compute(batch.only(rows)), progress)
+
+        queries = yield from by_passes(self._queries)  # (R, J, D_in)
+        wrong = yield from by_passes(self._wrong)  # (R, J) bool
+        keys: list[Tensor] = []
+        for e, request in enumerate(requests):
+            own, prompts = queries[batch.owner == e], request.counter_contexts
+            counter = (yield from self._counter_queries(prompts, progress)) if prompts else own[:0, 0]
+            keys.append(self._neurons(len(request.target_ids), own, counter))
         needed = [self._needed(wrong[batch.owner == e], len(target)) for e, target in enumerate(targets)]
         mix = torch.zeros(*batch.position.shape, batch.position.shape[1], device=self._view.device)
         for row, owner in enumerate(batch.owner.tolist()):
             count = len(targets[owner])
-            fired = _fired(queries[row, :count], keys[owner])  # (J, J)
+            fired = fired_by(queries[row, :count], keys[owner])  # (J, J)
             mix[row, :count, :count] = fired * needed[owner]
-        yield FitProgress(step=0, steps=self._fit_parameters.max_steps, loss=float("nan"))
+        yield progress
         fits = yield from fit_deltas(self._view, contexts, targets, self._fit_parameters, mix)
         fitted: list[Fitted] = []
         for e, fit in enumerate(fits):
@@ -154,7 +165,7 @@ class Patcher(EditorBase):
             fitted.append(
                 Fitted(
                     learned={
-                        "own": _pre_activations(prompt_query[None], keys[e][:1]).item(),
+                        "own": pre_activations(prompt_query[None], keys[e][:1]).item(),
                         "neurons": len(tokens),
                         "steps": fit.steps,
                         "converged": fit.converged,
@@ -185,32 +196,34 @@ class Patcher(EditorBase):
         needed[0] = True
         return needed
 
-    def _neurons(self, request: FitRequest, queries: Tensor) -> Tensor:
-        """Return a key and a bias for each target token of one edit: queries (R, J, D_in) -> (J, D_in + 1)."""
+    def _counter_queries(
+        self, prompts: Sequence[Sequence[int]], progress: FitProgress
+    ) -> Generator[FitProgress, None, Tensor]:
+        """Return the FFN's inputs (C, D_in) at the ends of counter-examples."""
+
+        def inputs(rows: slice) -> Tensor:
+            return self._view.last_inputs(prompts[rows])
+
+        return self._view.by_passes((len(prompts), max(map(len, prompts))), inputs, progress)
+
+    def _neurons(self, count: int, queries: Tensor, counter: Tensor) -> Tensor:
+        """Return a key and a bias for each of the `count` target tokens of one edit: queries (R, J, D_in) and the
+        counter-examples' (C, D_in) -> (count, D_in + 1)."""
         assert self._memory is not None, "prepare() runs before the fit"
-        counter = [self._view.last_inputs(request.counter_contexts)] if request.counter_contexts else []
-        count, rows = len(request.target_ids), []
+        rows = []
         for j in range(count):
             # A neuron is silent at the positions of its neighbours, so that every token has a value of its own.
-            others = [queries[:, k] for k in range(count) if k != j] + (counter if j == 0 else [])
+            others = [queries[:, k] for k in range(count) if k != j] + ([counter] if j == 0 else [])
             rows.append(self._memory.neuron(queries[:, j], others, share=SILENT_SHARE))
         return torch.stack(rows)
 
     # -- rows
 
     def load(self, edit_id: str, fitted: Fitted) -> None:
-        try:
-            learned = Learned.model_validate({"own": fitted.learned.get("own")})
-        except ValidationError as error:
-            raise IncompatibleEdit(f"The learned fields of the edit {edit_id} cannot be read: {error}") from error
+        learned = learned_as(Learned, edit_id, fitted)
         d_in, d_out = self._view.widths
-        found = {name: tuple(tensor.shape) for name, tensor in fitted.tensors.items()}
-        count = found.get("keys", (0,))[0]
-        expected = {"keys": (max(1, count), d_in + 1), "values": (max(1, count), d_out)}
-        if found != expected:
-            raise IncompatibleEdit(
-                f"The edit {edit_id} has tensors of the shapes {found}; the site {self.site} takes {expected}."
-            )
+        count = max(1, len(fitted.tensors.get("keys", ())))
+        check_shapes(edit_id, fitted, {"keys": (count, d_in + 1), "values": (count, d_out)})
         assert edit_id not in self._row_of, f"{edit_id} is loaded already"
         row = self._keys.add(fitted.tensors["keys"])
         value = self._values.add(fitted.tensors["values"])
@@ -233,7 +246,7 @@ class Patcher(EditorBase):
         assert decision.edit_id is not None
         row = self._row_of[decision.edit_id]
         query = prompt.features[self.site].to(self._view.device)
-        activation = _pre_activations(query[None], self._keys.data[row][None]).item()
+        activation = pre_activations(query[None], self._keys.data[row][None]).item()
         signals = {**decision.signals, "activation": Signal(activation, 0.0)}
         return replace(decision, signals=signals) if activation > 0 else None
 
@@ -261,16 +274,16 @@ class Patcher(EditorBase):
         if self._acting is None:
             return h_out
         keys, values, real = self._acting
-        fired = _fired(h_in.float(), keys) * real[:, None]  # (B, T, J)
+        fired = fired_by(h_in.float(), keys) * real[:, None]  # (B, T, J)
         active = (fired > 0).any(-1, keepdim=True)
         return torch.where(active, h_out + (fired @ values).to(h_out.dtype), h_out)
 
 
-def _pre_activations(queries: Tensor, neurons: Tensor) -> Tensor:
+def pre_activations(queries: Tensor, neurons: Tensor) -> Tensor:
     """Return q . k + b: queries (..., T, D_in), neurons (..., J, D_in + 1) -> (..., T, J)."""
     return queries @ neurons[..., :-1].transpose(-1, -2) + neurons[..., None, :, -1]
 
 
-def _fired(queries: Tensor, neurons: Tensor) -> Tensor:
+def fired_by(queries: Tensor, neurons: Tensor) -> Tensor:
     """Return the gate (..., T, J): 1 where the pre-activation is positive, else exactly 0."""
-    return (_pre_activations(queries, neurons) > 0).to(queries.dtype)
+    return (pre_activations(queries, neurons) > 0).to(queries.dtype)

@@ -1,35 +1,46 @@
 """The engine over vLLM: this process decides, fits and reports, and vLLM's process generates.
 
 The scope decision is made from the text alone, before a request is sent. vLLM therefore needs no hook that reads
-states: a request names its edit, and the workers add that edit's rows. Fits run in this process, through transformers.
+states: a request names its edit, and the workers add that edit's rows. Fits run in a process of their own, the fitter,
+whose base states vLLM reads; without one they run in this process, through transformers.
+
+The supervisor replaces a vLLM that is lost: it starts another, or connects again. Meanwhile requests wait here; then
+all rows are loaded anew before the first of them is sent.
 """
 
 import logging
+import queue
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import numpy as np
-
-from app.domain.errors import ErrataError, QueueFull, RequestCancelled
+from app.domain.errors import EngineAway, ErrataError, InvalidRequest, QueueFull, RequestCancelled
 from app.domain.generation import GenerationParameters, RankedToken
-from app.editors.base import Editor, Fitted, PromptView
+from app.editors.base import Editor, Fitted
 from app.engine.detokenizer import Detokenizer
 from app.engine.editions import Edition
+from app.engine.fitter.fitter import Answer, Fitter, Rows
+from app.engine.grammar import SEPARATORS, Grammars
 from app.engine.model import HostedModel
 from app.engine.onednn import release_dense
 from app.engine.outcome import shown_as
 from app.engine.request_limits import check_request
 from app.engine.sequence import Emit, Phase, PreparedRequest, Sequence
 from app.engine.serving_engine import EngineFailed, ServingEngine
-from app.engine.vllm.inside.errata_vllm.rows import cache_salt, value_digest
-from app.engine.vllm.process import VllmProcess
+from app.engine.vllm.base_states import BaseStatesReader
+from app.engine.vllm.held_edits import HeldEdits
 from app.engine.vllm.sampling_arguments import check_parameters, drawn_seed, sampling_arguments
+from app.engine.vllm.session import VllmSession
+from app.engine.vllm.supervisor import Lost, Recovery, VllmSupervisor
 from app.scope.index import ScopeIndex
 
 _log = logging.getLogger(__name__)
-EDITORS = ("grace",)
-"""The adaptor keys that this engine serves: their edits are rows at one site, chosen by the scope index."""
+ROWS, ADAPTERS = "grace", "lora_mixture"
+"""The editor keys that this engine serves. Edits of the one are rows at one site, edits of the other are LoRAs."""
+PATIENCE_S = 120.0
+"""The time for which requests wait for a vLLM that is away, in seconds; then they fail, and so do those that come."""
+MOST_SENT = 2
+"""The number of times that a request is sent at most, in case it is the request that ends vLLM."""
 
 
 class VllmEngine(ServingEngine):
@@ -44,32 +55,49 @@ class VllmEngine(ServingEngine):
         slots: int,
         queue_limit: int,
         fit_share: float,
-        process: VllmProcess,
+        fitter: Fitter | None = None,
+        vllm: VllmSupervisor,
+        adapter_rank: int = 0,
     ) -> None:
-        served = {key: editor for key, editor in editors.items() if key in EDITORS}
-        super().__init__(hosted, served, scope, slots=slots, fit_share=fit_share)
-        self._process, self._queue_limit = process, queue_limit
+        """`adapter_rank`: the greatest rank of a LoRA that vLLM has room for, or 0 if it was started without LoRAs."""
+        keys = (ROWS, ADAPTERS) if adapter_rank else (ROWS,)
+        served = {key: editor for key, editor in editors.items() if key in keys}
+        super().__init__(hosted, served, scope, slots=slots, fit_share=fit_share, fitter=fitter)
+        self.grammars = Grammars(hosted.tokenizer, hosted.eos_ids, hosted.vocabulary, SEPARATORS)
+        self._vllm, self._queue_limit = vllm, queue_limit
+        self._session: VllmSession | None = vllm.session
+        self._why_away, self._away_since = "", 0.0
         self._requests: dict[int, Sequence] = {}
         self._number_of: dict[Sequence, int] = {}
-        self._sent = 0
-        self._digests: dict[str, str] = {}
-        self._failure: str | None = None
+        self._numbers = 0
+        self._times_sent: dict[Sequence, int] = {}
+        self._held = HeldEdits(adapter_rank)
+        self._base_states = BaseStatesReader()
+        self._states_asked: queue.SimpleQueue[tuple[Rows, Answer]] = queue.SimpleQueue()
 
     # -- life
 
     def start(self, wake: Callable[[], None]) -> None:
-        self._process.start(wake)
+        def find_states(rows: Rows, answer: Answer) -> None:
+            self._states_asked.put((rows, answer))
+            wake()
+
+        if self._fitter is not None:
+            self._fitter.answer_with(find_states)
+        self._vllm.start(wake)
 
     def stop(self) -> None:
-        self._process.stop()
+        if self._fitter is not None:
+            self._fitter.stop()
+        self._vllm.stop()
 
     @property
     def failure(self) -> str | None:
-        return self._failure
+        return None if self._session is not None else f"vLLM is away: {self._why_away}"
 
     @property
     def idle(self) -> bool:
-        return self._process.received.empty() and not self._fits
+        return self._vllm.events.empty() and self._states_asked.empty() and not self._fits
 
     @property
     def running(self) -> int:
@@ -83,19 +111,24 @@ class VllmEngine(ServingEngine):
         if not self._fits:
             release_dense(self.hosted.model)
 
-    # -- rows
+    # -- edits
 
     def load(self, edit_id: str, editor: str, fitted: Fitted) -> None:
         super().load(edit_id, editor, fitted)
-        target = list(self.editions.target_of(edit_id))
-        value = np.ascontiguousarray(fitted.tensors["value"].float().cpu().numpy(), dtype="<f4").tobytes()
-        self._digests[edit_id] = value_digest(target, value)
-        self._process.load(edit_id, target, value)
+        try:
+            adapters = self.editors[editor].extras.fixed_adapters
+            change = self._held.load(edit_id, self.editions.target_of(edit_id), fitted, adapters)
+        except BaseException:
+            super().drop(edit_id)
+            raise
+        if self._session is not None:
+            self._session.change(change)
 
     def drop(self, edit_id: str) -> None:
         super().drop(edit_id)
-        del self._digests[edit_id]
-        self._process.drop(edit_id)
+        change = self._held.drop(edit_id)
+        if self._session is not None:
+            self._session.change(change)
 
     # -- requests
 
@@ -106,35 +139,43 @@ class VllmEngine(ServingEngine):
         edition: Edition,
         revision: int,
         emit: Emit,
-        ready: PreparedRequest | None = None,
+        prepared: PreparedRequest | None = None,
         began: float | None = None,
     ) -> Sequence:
         check_parameters(parameters)
-        ready = ready or self.ready(prompt, edition)
-        check_request(ready.ids, parameters, self.hosted)
-        if self._failure is not None:
-            raise EngineFailed(f"vLLM cannot answer: {self._failure}.")
+        prepared = prepared or self.prepare(prompt, edition, parameters.json_schema)
+        check_request(prepared.ids, parameters, self.hosted)
+        if self._given_up:
+            raise self._away()
         if len(self._requests) >= self.slots + self._queue_limit:
             raise QueueFull(
                 f"{len(self._requests) - self.slots} requests wait already: try again shortly. "
                 "See /help/troubleshooting#too-busy.",
                 retry_after_s=1,
             )
-        sequence = self._decided(prompt, parameters, edition, revision, emit, ready)
-        self._sent += 1
-        self._requests[self._sent] = sequence
-        self._number_of[sequence] = self._sent
-        edit = salt = None
-        if sequence.decision is not None and sequence.decision.edit_id is not None:
-            edit = sequence.decision.edit_id, sequence.decision.begun_tokens
-            salt = cache_salt(self._digests[edit[0]], len(sequence.prompt), edit[1])
-        arguments = sampling_arguments(parameters, sequence.seed, self.hosted.eos_ids, edit)
-        now = time.monotonic()
-        due = parameters.due(now if began is None else began)
-        left_s = None if due is None else max(0.0, due - now)
-        self._process.add(self._sent, list(sequence.prompt), arguments, salt, left_s)
+        sequence = self._decided(prompt, parameters, edition, revision, emit, prepared)
+        number = self._new_number()
+        self._requests[number] = sequence
+        self._number_of[sequence] = number
+        sequence.due = parameters.due(time.monotonic() if began is None else began)
         self.counters.prompt_tokens += len(sequence.prompt)
+        if self._session is not None:
+            self._send(number, sequence, self._session)
         return sequence
+
+    def _new_number(self) -> int:
+        self._numbers += 1
+        return self._numbers
+
+    def _send(self, number: int, sequence: Sequence, session: VllmSession) -> None:
+        self._times_sent[sequence] = self._times_sent.get(sequence, 0) + 1
+        prompt, decision, salt = list(sequence.prompt), sequence.decision, None
+        arguments = sampling_arguments(sequence.parameters, sequence.seed, self.hosted.eos_ids, sequence.grammar)
+        if decision is not None and decision.edit_id is not None:
+            acting, salt = self._held.naming(decision.edit_id, len(prompt), decision.begun_tokens)
+            arguments |= acting
+        left_s = None if sequence.due is None else max(0.0, sequence.due - time.monotonic())
+        session.add(number, prompt, arguments, salt, left_s)
 
     def _decided(
         self,
@@ -143,19 +184,20 @@ class VllmEngine(ServingEngine):
         edition: Edition,
         revision: int,
         emit: Emit,
-        ready: PreparedRequest,
+        prepared: PreparedRequest,
     ) -> Sequence:
-        """The request with its decision, which is made once and held."""
-        scope_decision, decision = ready.scope_decision, None
-        if edition.edit_ids:
-            view = PromptView(features={}, words=scope_decision.words)
-            decision = self.editions.decide(view, scope_decision, edition)
-        fed = ready.ids if decision is None else ready.fed
+        """The request with its decision, which is made once and held. It is the scope index's alone: no editor
+        confirms it, because confirming may take states of the prompt."""
+        scope_decision = prepared.scope_decision
+        decision, nearest = scope_decision.decision, scope_decision.nearest
+        if decision is not None and (deferred := self._deferred(decision, prepared.grammar)) is not None:
+            decision, nearest = None, deferred
+        fed = prepared.ids if decision is None else prepared.fed
         drops_blank = decision is not None and scope_decision.drops_blank
         return Sequence(
             text=prompt,
             prompt=fed,
-            uncut=ready.ids if len(fed) < len(ready.ids) else (),
+            uncut=prepared.ids if len(fed) < len(prepared.ids) else (),
             parameters=parameters,
             edition=edition,
             revision=revision,
@@ -163,9 +205,10 @@ class VllmEngine(ServingEngine):
             sampler=None,
             answer=Detokenizer(self.text.decode, parameters.stop, fed, drops_blank=drops_blank),
             seed=drawn_seed(parameters),
+            grammar=None if prepared.grammar is None else prepared.grammar.begin(),
             decision=decision,
             decided=True,
-            nearest=scope_decision.nearest if decision is None and parameters.explain else None,
+            nearest=nearest if decision is None and parameters.explain else None,
             scope_decision=scope_decision,
         )
 
@@ -173,22 +216,31 @@ class VllmEngine(ServingEngine):
 
     def step(self) -> None:
         """Hands on vLLM's messages, and runs one micro-step of a fit, if one is under way."""
-        while not self._process.received.empty():
-            received = self._process.received.get()
-            if isinstance(received, str):
-                self._fail(received)
+        while not self._vllm.events.empty():
+            event = self._vllm.events.get()
+            if isinstance(event, Lost):
+                self._lose(event.why)
+            elif isinstance(event, Recovery):
+                self._regain(event.session)
             else:
                 self.counters.steps += 1
-                for number, kind, *more in received:
+                for number, kind, *more in event:
                     self._take(number, kind, *more)
         for sequence in [each for each in self._requests.values() if each.cancelled]:
             self._end(sequence, RequestCancelled("The request was cancelled."))
+        while not self._states_asked.empty():
+            self._base_states.ask(*self._states_asked.get())
+        if self._session is None:
+            self._wait()
+            self._base_states.lose(self._why_away)
+        else:
+            self._base_states.send(self._session, self._new_number)
         if self._fits:
-            self.counters.fit_steps += self._fits.step()
+            self._fits.step()
 
     def _take(self, number: int, kind: str, *more: Any) -> None:
         """Items of requests that have ended here meanwhile are ignored."""
-        if (sequence := self._requests.get(number)) is None:
+        if self._base_states.take(number, kind, *more) or (sequence := self._requests.get(number)) is None:
             return
         if kind == "tokens":
             for token_id, logprob, rank, likeliest in more[0]:
@@ -198,6 +250,8 @@ class VllmEngine(ServingEngine):
             self._end(sequence, sequence.parameters.too_late(len(sequence.generated)))
         elif kind == "ended":  # for a reason that is none of this server's, else it had ended here by its last token
             self._end(sequence, EngineFailed(f"vLLM ended the answer before its end: {more[0]}."))
+        elif kind == "refused":
+            self._end(sequence, InvalidRequest(f"vLLM refuses this: {more[0]}"))
         else:
             _log.error("vLLM failed a request: %s", more[0])
             self._end(sequence, EngineFailed(f"vLLM failed: {more[0]}"))
@@ -205,6 +259,11 @@ class VllmEngine(ServingEngine):
     def _take_token(
         self, sequence: Sequence, token_id: int, logprob: float, rank: int, likeliest: list[tuple[int, float]]
     ) -> None:
+        if (grammar := sequence.grammar) is not None:
+            grammar.advance(token_id)  # vLLM holds the answer to the schema, but goes on without it past its limits
+            if grammar.problem is not None:
+                self._end(sequence, InvalidRequest(f"`response_format` asks for too much: {grammar.problem}."))
+                return
         sequence.generated.append(token_id)
         self.counters.generated_tokens += 1
         count = sequence.parameters.top_logprobs
@@ -213,18 +272,49 @@ class VllmEngine(ServingEngine):
             ranked = tuple(shown_as(self.text, *each) for each in ((token_id, logprob), *likeliest[:count]))
         self._show(sequence, token_id, logprob, rank == 1, ranked)
 
-    # -- ending
+    # -- while vLLM is away
 
-    def _fail(self, why: str) -> None:
-        if self._failure is None:
-            self._failure = why
-            _log.error("vLLM cannot serve any longer: %s", why)
-        self.end_all(EngineFailed(f"vLLM cannot answer: {self._failure}."))
+    def _lose(self, why: str) -> None:
+        """End the requests of whose answers clients have seen a part, which cannot be taken back. The others wait."""
+        self._session, self._why_away, self._away_since = None, why, time.monotonic()
+        self._base_states.lose(why)
+        for sequence in list(self._requests.values()):
+            if sequence.generated or self._times_sent.get(sequence, 0) >= MOST_SENT:
+                self._end(sequence, self._away())
+
+    def _regain(self, session: VllmSession) -> None:
+        self.counters.restarts += 1
+        for change in self._held.loads:
+            session.change(change)
+        self._session = session
+        for number, sequence in self._requests.items():
+            self._send(number, sequence, session)
+
+    def _wait(self) -> None:
+        now = time.monotonic()
+        for sequence in list(self._requests.values()):
+            if self._given_up:
+                self._end(sequence, self._away())
+            elif sequence.due is not None and now > sequence.due:
+                self._end(sequence, sequence.parameters.too_late(0))
+
+    @property
+    def _given_up(self) -> bool:
+        return self._session is None and time.monotonic() - self._away_since > PATIENCE_S
+
+    def _away(self) -> EngineAway:
+        return EngineAway(
+            f"vLLM is not available ({self._why_away}); it is being started or connected to again. Ask again later. "
+            "See /help/troubleshooting#the-server-is-not-ready.",
+            retry_after_s=10,
+        )
+
+    # -- ending
 
     def end_all(self, error: ErrataError) -> None:
         for sequence in list(self._requests.values()):
             self._end(sequence, error)
-        self._fits.end_all(error)
+        self._end_fits(error)
 
     def _end(self, sequence: Sequence, error: ErrataError) -> None:
         self._forget(sequence)
@@ -233,5 +323,7 @@ class VllmEngine(ServingEngine):
     def _forget(self, sequence: Sequence) -> None:
         number = self._number_of.pop(sequence)
         del self._requests[number]
+        self._times_sent.pop(sequence, None)
         sequence.phase = Phase.DONE
-        self._process.abort(number)  # for a request that vLLM has finished too, this does nothing
+        if self._session is not None:
+            self._session.abort(number)  # for a request that vLLM has finished too, this does nothing

@@ -4,16 +4,19 @@ from collections.abc import Mapping
 from typing import Any
 
 from app.domain.errors import InvalidRequest
-from app.editors.base import Site
+from app.editors.base import FixedAdapters, Site
 from app.engine.model import HostedModel
 
 OURS = frozenset(
     {
         "model", "revision", "dtype", "max_model_len", "max_num_seqs", "kv_cache_memory_bytes", "additional_config",
-        "load_format", "worker_extension_cls", "async_scheduling", "seed", "max_logprobs",
+        "load_format", "worker_extension_cls", "async_scheduling", "seed", "max_logprobs", "lora_target_modules",
+        "structured_outputs_config",
     }
 )  # fmt: skip
 """The arguments that Errata decides."""
+LORA_RANKS = (8, 16, 32, 64, 128, 256)
+"""The ranks that vLLM makes room for."""
 REFUSED = {
     "speculative_config": "drafted tokens would be verified without the edits",
     "pipeline_parallel_size": "it has not been tested with edits",
@@ -27,9 +30,11 @@ def vllm_arguments(
     slots: int,
     room_tokens: int,
     model_revision: str | None,
+    adapters: FixedAdapters,
     more: Mapping[str, Any],
 ) -> dict[str, Any]:
     """The arguments of vLLM's AsyncEngineArgs. `room_tokens`: how many tokens of keys and values it may hold.
+    `adapters`: the LoRAs that edits may be, for which vLLM makes room if `more` has `enable_lora`.
 
     Raises InvalidRequest if `more` holds one that Errata decides itself or under which edits are not served.
     """
@@ -48,5 +53,15 @@ def vllm_arguments(
         "additional_config": {"errata": {"site": site.module}},
         "seed": 0,
         "max_logprobs": 20,
+        **(_room_for(adapters, slots) if more.get("enable_lora") else {}),
         **more,
+    }
+
+
+def _room_for(adapters: FixedAdapters, slots: int) -> dict[str, Any]:
+    """The arguments under which each request of a step may have a LoRA of its own."""
+    return {
+        "max_lora_rank": next(rank for rank in LORA_RANKS if rank >= adapters.rank),
+        "max_loras": slots,
+        "lora_target_modules": list(adapters.modules),
     }

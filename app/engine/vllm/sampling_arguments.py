@@ -5,17 +5,12 @@ from typing import Any
 
 from app.domain.errors import InvalidRequest
 from app.domain.generation import GenerationParameters
+from app.engine.grammar import Grammar
 from app.engine.sampler import MIN_TEMPERATURE
-from app.engine.vllm.inside.errata_vllm.rows import BEGUN, EDIT
 
 
 def check_parameters(parameters: GenerationParameters) -> None:
     """Raises InvalidRequest for what this engine does not offer."""
-    if parameters.json_schema is not None:
-        raise InvalidRequest(
-            "`response_format` with a schema is not served by the engine vllm: leave it out, or serve with "
-            "`--engine transformers`. See /help/operation#vllm."
-        )
     if parameters.forced:
         raise InvalidRequest("The engine vllm cannot be made to give a certain answer: measure with transformers.")
 
@@ -28,13 +23,10 @@ def drawn_seed(parameters: GenerationParameters) -> int | None:
 
 
 def sampling_arguments(
-    parameters: GenerationParameters,
-    seed: int | None,
-    eos_ids: frozenset[int],
-    edit: tuple[str, int] | None,
+    parameters: GenerationParameters, seed: int | None, eos_ids: frozenset[int], grammar: Grammar | None = None
 ) -> dict[str, Any]:
-    """The arguments of vLLM's SamplingParams. `edit`: the edit that acts, and how many of its target's tokens end the
-    prompt. Stop texts are not among them: this server cuts at them and then aborts the request."""
+    """The arguments of vLLM's SamplingParams. Stop texts are not among them: this server cuts at them and then aborts
+    the request."""
     given: dict[str, Any] = {
         "max_tokens": parameters.max_new_tokens,
         "temperature": 0.0,
@@ -56,6 +48,6 @@ def sampling_arguments(
         }
         if parameters.top_p == 0:  # only the likeliest token; vLLM's top_p must be above 0
             given |= {"top_p": 1.0, "top_k": 1}
-    if edit is not None:
-        given["extra_args"] = {EDIT: edit[0], BEGUN: edit[1]}
+    if grammar is not None:
+        given["structured_outputs"] = {"grammar": grammar.lark}
     return given

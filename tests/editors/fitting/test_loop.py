@@ -24,7 +24,7 @@ HOW = FitParameters()
 
 @pytest.fixture(scope="module")
 def view() -> FitView:
-    """Of a model that can be made sure of what it says: a random one's logits are flat."""
+    """A model that can be made sure of its answers: a random one's logits are flat."""
     hosted = tiny("llama")
     hosted.model.model.norm.weight.data.mul_(6)
     return FitView(
@@ -43,7 +43,7 @@ def learn(view: FitView, *targets: list[int], how: FitParameters = HOW, mix: Ten
 
 
 def chances(view: FitView, fit: Fit, target: list[int], mix: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """Of the target's tokens in each context, by the whole rows anew: probabilities, and whether they are greedy."""
+    """Target tokens' probabilities in each context, and whether they are greedy, from whole forward passes."""
     batch = collate([PROMPTS], [target], "cpu")
     delta = fit.value.expand(len(PROMPTS), -1, -1) if mix is None else mix @ fit.value
     rows = torch.arange(len(PROMPTS))[:, None]
@@ -137,7 +137,7 @@ def test_what_cannot_be_made_sure_of_stays_once_it_is_right(view: FitView) -> No
 
 
 def test_its_share_of_the_work_grows_to_nearly_all_of_it(view: FitView) -> None:
-    """Of a target that is learned in several steps; each tells how much there is to do if it goes on like that."""
+    """A target is learned in several steps, and each of them estimates the work that is left."""
     steps = fit_deltas(view, [PROMPTS, PROMPTS], [TARGET, [25, 0]], HOW)
     shares = [progress.done for progress in steps]
     assert shares[0] == 0

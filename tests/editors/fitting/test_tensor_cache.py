@@ -1,4 +1,4 @@
-"""Cached tensors of a model: the same tensors or None, never something else and never an error."""
+"""The cache returns a model's own tensors or None, never something else and never an error."""
 
 import shutil
 from pathlib import Path

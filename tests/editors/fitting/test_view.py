@@ -1,4 +1,4 @@
-"""What a fit runs again and again is what the whole model would compute."""
+"""The part of the model that a fit runs again and again computes what the whole model would."""
 
 from typing import Any
 

@@ -52,7 +52,7 @@ def test_inside_a_key_of_the_same_target_nothing_changes() -> None:
 
 
 def test_the_same_prompt_with_a_new_target_takes_the_key_over() -> None:
-    """As two keys at distance 0 they would tie, and the older would answer for ever: the official code's defect."""
+    """Two keys at distance 0 would tie, and the older would answer for ever, as in the official code."""
     found = replayed(edit("a", 3.0, 4.0), edit("again", 3.0, 4.0, target=2))
     assert shape(found) == [([3.0, 4.0], 1.0, ("again",))]
 

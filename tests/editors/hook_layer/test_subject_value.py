@@ -1,4 +1,4 @@
-"""Where CoachHooK as published finds a subject: where it stands letter by letter, whatever its words are."""
+"""CoachHooK as published finds a subject letter by letter, whatever its words are."""
 
 import pytest
 import torch

@@ -12,14 +12,14 @@ from tests.rig import Rig
 PROMPT, OTHER = "The capital of Ruritania is", "The king of Zenda was"
 
 
-def shouting(rig: Rig, token: str) -> dict[str, torch.Tensor]:
+def shouting(rig: Rig, token: str, strength: float) -> dict[str, torch.Tensor]:
     """A patch that is active everywhere and turns every answer towards one token."""
     editor = rig.editors["patcher/paper"]
     assert isinstance(editor, PatcherPaper)
     head = rig.hosted.model.get_output_embeddings().weight
     towards = head[rig.engine.text.encode(token)[-1]]
     elsewhere = rig.foundation.view(editor.site).inputs(torch.tensor([rig.engine.text.encode(OTHER)]))[0, -1:]
-    values = 3.0 * (towards / towards.norm())[None]
+    values = strength * (towards / towards.norm())[None]
     return {
         "keys": torch.zeros_like(elsewhere),
         "biases": torch.ones(1),
@@ -33,14 +33,23 @@ def test_a_patch_is_trained_with_earlier_patches_acting() -> None:
     rig = Rig("gpt2")
     request = rig.fit_request(PROMPT, "S")
     alone = rig.fit("patcher/paper", [request])[0]
-    rig.load("patcher/paper", "loud", replace(alone, tensors=shouting(rig, "Q")))
     rig.load("patcher/paper", "alone", alone)
-    rig.load("patcher/paper", "beside", rig.fit("patcher/paper", [request], Edition("default", 1, ("loud",)))[0])
-    by_itself, in_company, beside = (
-        rig.ask([PROMPT], Edition("default", 2, ids), count=4)[0].tokens
-        for ids in (("alone",), ("loud", "alone"), ("loud", "beside"))
-    )
-    assert by_itself == beside == list(request.target_ids) != in_company
+    target = list(request.target_ids)
+    assert tokens(rig, "alone") == target
+    # what it takes to drown a patch differs from processor to processor: the weakest such patch is loud
+    for loud in (f"loud {half}" for half in range(2, 20)):
+        strength = int(loud.split()[1]) / 2
+        rig.load("patcher/paper", loud, replace(alone, tensors=shouting(rig, "Q", strength)))
+        if tokens(rig, loud, "alone") != target:
+            break
+    assert tokens(rig, loud, "alone") != target
+    rig.load("patcher/paper", "beside", rig.fit("patcher/paper", [request], Edition("default", 1, (loud,)))[0])
+    assert tokens(rig, loud, "beside") == target
+
+
+def tokens(rig: Rig, *edit_ids: str) -> list[int]:
+    """The answer to PROMPT under these edits."""
+    return rig.ask([PROMPT], Edition("default", 2, edit_ids), count=4)[0].tokens
 
 
 def test_edits_of_a_batch_are_made_one_after_the_other() -> None:

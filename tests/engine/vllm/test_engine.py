@@ -2,19 +2,30 @@
 
 import queue
 import sys
+import time
 from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
 import torch
 
-from app.domain.errors import DeadlineExceeded, IncompatibleEdit, QueueFull, RequestCancelled, UnsupportedModel
+from app.domain.errors import (
+    DeadlineExceeded,
+    EngineAway,
+    IncompatibleEdit,
+    QueueFull,
+    RequestCancelled,
+    UnsupportedModel,
+)
 from app.domain.generation import GenerationParameters
 from app.editors.base import Fitted
 from app.engine.editions import Edition
 from app.engine.serving_engine import EngineFailed
+from app.engine.vllm import engine as engine_module
 from app.engine.vllm.engine import VllmEngine
 from app.engine.vllm.process import VllmProcess, environment
+from app.engine.vllm.session import Change
+from app.engine.vllm.supervisor import Lost, Recovery
 from tests.rig import NOTHING, Outcome, Rig
 
 PROMPT, TARGET = "The price of the ship is", "nothing at all"
@@ -22,42 +33,51 @@ EDITED = Edition("default", 1, ("e1@1",))
 
 
 @dataclass
-class RecordedProcess:
-    """Takes the place of vLLM's process, and records the messages that it receives."""
+class RecordedSession:
+    """Takes the place of a life of vLLM, and records what it is asked for."""
 
-    received: "queue.SimpleQueue[Any]" = field(default_factory=queue.SimpleQueue)
+    asked: list[str] = field(default_factory=list)
     added: list[tuple[Any, ...]] = field(default_factory=list)
     aborted: list[int] = field(default_factory=list)
-    rows: list[tuple[Any, ...]] = field(default_factory=list)
-    stopped: bool = False
-
-    def start(self, wake: Any) -> None: ...
-
-    def stop(self) -> None:
-        self.stopped = True
+    changes: list[Change] = field(default_factory=list)
 
     def add(self, *message: Any) -> None:
+        self.asked.append("add")
         self.added.append(message)
 
     def abort(self, request: int) -> None:
         self.aborted.append(request)
 
-    def load(self, *message: Any) -> None:
-        self.rows.append(("load", *message))
+    def change(self, change: Change) -> None:
+        self.asked.append(change.do)
+        self.changes.append(change)
 
-    def drop(self, edit_id: str) -> None:
-        self.rows.append(("drop", edit_id))
+
+@dataclass
+class Supervised:
+    """Takes the place of the supervisor: the test says when vLLM is lost and replaced."""
+
+    session: RecordedSession = field(default_factory=RecordedSession)
+    events: "queue.SimpleQueue[Any]" = field(default_factory=queue.SimpleQueue)
 
 
 class Bench:
     """The engine with an edit of made-up rows, which is enough for all that is decided here."""
 
-    def __init__(self) -> None:
-        rig = Rig()
-        self.process, self.sequences = RecordedProcess(), list[Any]()
-        process: Any = self.process
+    def __init__(self, adapter_rank: int = 0) -> None:
+        self.rig = rig = Rig()
+        self.supervised, self.sequences = Supervised(), list[Any]()
+        self.session = self.supervised.session
+        vllm: Any = self.supervised
         self.engine = VllmEngine(
-            rig.hosted, rig.editors, rig.engine.scope, slots=2, queue_limit=1, fit_share=0.5, process=process
+            rig.hosted,
+            rig.editors,
+            rig.engine.scope,
+            slots=2,
+            queue_limit=1,
+            fit_share=0.5,
+            vllm=vllm,
+            adapter_rank=adapter_rank,
         )
         request = rig.fit_request(PROMPT, TARGET)
         self.target = list(request.target_ids)
@@ -66,22 +86,35 @@ class Bench:
         self.fitted = self.engine.with_scope("grace", bare, request)
         self.engine.load("e1@1", "grace", self.fitted)
 
-    def add(self, edition: Edition = NOTHING, **parameters: Any) -> Outcome:
+    def add(self, edition: Edition = NOTHING, prompt: str = PROMPT, **parameters: Any) -> Outcome:
         outcome = Outcome()
         given = GenerationParameters(**{"max_new_tokens": 40, **parameters})
-        self.sequences.append(self.engine.add(PROMPT, given, edition, edition.revision, outcome.items.append))
+        self.sequences.append(self.engine.add(prompt, given, edition, edition.revision, outcome.items.append))
         return outcome
 
     def say(self, *items: list[Any]) -> None:
-        self.process.received.put(list(items))
+        self.happens(list(items))
+
+    def happens(self, event: Any) -> None:
+        self.supervised.events.put(event)
         self.engine.step()
+
+    def regain(self) -> RecordedSession:
+        session = RecordedSession()
+        regained: Any = session
+        self.happens(Recovery(regained))
+        return session
 
     def tokens(self, number: int, ids: list[int]) -> None:
         self.say([number, "tokens", [[each, -0.5, 1, [[each, -0.5], [1, -2.0]]] for each in ids]])
 
 
-def started(python: str) -> VllmProcess:
-    return VllmProcess(python, {}, lambda *_: None)
+def begin(python: str) -> None:
+    process = VllmProcess(python, {})
+    try:
+        process.begin()
+    finally:
+        process.end(0)
 
 
 @pytest.fixture
@@ -90,28 +123,29 @@ def bench() -> Bench:
 
 
 def test_workers_get_an_edits_rows_as_they_were_fitted(bench: Bench) -> None:
-    ((kind, edit_id, target, value),) = bench.process.rows
-    assert (kind, edit_id, target) == ("load", "e1@1", bench.target)
-    assert torch.frombuffer(bytearray(value), dtype=torch.float32).unique().tolist() == [1.0]
+    (rows,) = bench.session.changes
+    assert (rows.do, rows.arguments) == ("load", ["e1@1", bench.target])
+    assert torch.frombuffer(bytearray(rows.value), dtype=torch.float32).unique().tolist() == [1.0]
     bench.engine.drop("e1@1")
-    assert bench.process.rows[1:] == [("drop", "e1@1")]
+    assert bench.session.changes[1:] == [Change("drop", ["e1@1"])]
 
 
 def test_rows_that_do_not_fit_the_site_never_reach_the_workers(bench: Bench) -> None:
     wrong = Fitted(learned=bench.fitted.learned, tensors={"value": torch.ones(len(bench.target), 3)})
     with pytest.raises(IncompatibleEdit):
         bench.engine.load("e2@1", "grace", wrong)
-    assert len(bench.process.rows) == 1
+    assert len(bench.session.changes) == 1
 
 
 def test_a_request_in_scope_names_its_edit_and_has_a_prefix_cache_of_its_own(bench: Bench) -> None:
     bench.add()
     bench.add(EDITED)
-    (_, _, plain, no_salt, _), (_, prompt, edited, salt, _) = bench.process.added
+    (_, _, plain, no_salt, _), (_, prompt, edited, salt, _) = bench.session.added
     assert "extra_args" not in plain
     assert no_salt is None
+    assert "adapter" not in {*plain, *edited}
     assert edited["extra_args"] == {"errata_edit": "e1@1", "errata_begun": 0}
-    assert salt.endswith(f"/{len(prompt)}/0")
+    assert salt.endswith(f"-{len(prompt)}-0")
 
 
 def test_an_answer_is_told_as_it_comes_and_names_the_edit_whose_target_it_gives(bench: Bench) -> None:
@@ -131,7 +165,7 @@ def test_a_stop_text_ends_the_request_in_vllm_too_and_tokens_that_come_later_are
     outcome = bench.add(EDITED, stop=("nothing",))
     bench.tokens(1, bench.target)
     assert outcome.generation.finish_reason == "stop_sequence"
-    assert bench.process.aborted == [1]
+    assert bench.session.aborted == [1]
     count = len(outcome.items)
     bench.tokens(1, [5])
     assert len(outcome.items) == count
@@ -142,8 +176,8 @@ def test_cancelled_late_and_failed_requests_end_with_an_error_each(bench: Bench)
     bench.sequences[0].cancelled = True
     bench.say([2, "late"], [3, "failed", "ValueError: no"])
     assert [type(each.end) for each in outcomes] == [RequestCancelled, DeadlineExceeded, EngineFailed]
-    assert bench.process.added[0][4] is None
-    assert 0 < bench.process.added[1][4] <= 3
+    assert bench.session.added[0][4] is None
+    assert 0 < bench.session.added[1][4] <= 3
 
 
 def test_a_request_that_vllm_ends_for_a_reason_of_its_own_does_not_wait_for_ever(bench: Bench) -> None:
@@ -163,32 +197,77 @@ def test_more_requests_than_slots_and_queue_hold_are_refused(bench: Bench) -> No
         bench.add()
 
 
-def test_a_process_that_has_ended_fails_what_runs_and_what_comes(bench: Bench) -> None:
-    outcome = bench.add()
+def test_what_had_begun_ends_with_vllm_and_what_had_not_is_sent_to_the_next_after_all_rows(bench: Bench) -> None:
+    begun, waits = bench.add(EDITED), bench.add(EDITED)
+    bench.tokens(1, bench.target[:1])
+    bench.happens(Lost("it has died"))
+    assert isinstance(begun.end, EngineAway)
+    assert bench.engine.failure == "vLLM is away: it has died"
+    comes = bench.add(EDITED)
+    assert len(bench.session.added) == 2, "nothing more is sent to the one that is lost"
+    bench.engine.load("e2@1", "grace", bench.fitted)
+    bench.engine.drop("e2@1")
+    session = bench.regain()
     assert bench.engine.failure is None
-    bench.process.received.put("its process has ended")
-    assert not bench.engine.idle
+    assert session.asked == ["load", "add", "add"]
+    assert session.changes == bench.session.changes
+    bench.tokens(2, bench.target)
+    bench.tokens(3, bench.target)
+    assert waits.generation.text == comes.generation.text
+    assert waits.generation.hits
+    assert bench.engine.counters.restarts == 1
+
+
+def test_a_request_that_vllm_dies_of_is_sent_no_third_time(bench: Bench) -> None:
+    deadly = bench.add()
+    bench.happens(Lost("it has died"))
+    bench.regain()
+    bench.happens(Lost("it has died"))
+    assert isinstance(deadly.end, EngineAway)
+    assert not bench.regain().added
+
+
+def test_requests_wait_for_vllm_within_their_timeout(bench: Bench) -> None:
+    bench.happens(Lost("it has died"))
+    late, cancelled = bench.add(timeout_s=0.001), bench.add()
+    bench.sequences[1].cancelled = True
+    time.sleep(0.002)
     bench.engine.step()
-    assert isinstance(outcome.end, EngineFailed)
-    assert bench.engine.failure == "its process has ended"
-    with pytest.raises(EngineFailed, match="its process has ended"):
+    assert isinstance(late.end, DeadlineExceeded)
+    assert isinstance(cancelled.end, RequestCancelled)
+    assert not bench.regain().added
+
+
+def test_where_vllm_stays_away_requests_fail_and_later_ones_are_refused(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench.happens(Lost("it has died"))
+    waits = bench.add()
+    monkeypatch.setattr(engine_module, "PATIENCE_S", 0)
+    bench.engine.step()
+    assert isinstance(waits.end, EngineAway)
+    with pytest.raises(EngineAway, match="it has died"):
         bench.add()
+    session = bench.regain()
+    bench.add()
+    assert len(session.added) == 1
 
 
 def test_other_editors_are_not_served(bench: Bench) -> None:
     assert list(bench.engine.editors) == ["grace"]
+    assert list(Bench(adapter_rank=8).engine.editors) == ["grace", "lora_mixture"]
 
 
 def test_a_python_that_is_not_there_and_one_without_vllm_are_refused_with_what_to_do() -> None:
     with pytest.raises(UnsupportedModel, match=r"There is no Python at /no/python.*ERRATA_VLLM_PYTHON"):
-        started("/no/python")
+        begin("/no/python")
     with pytest.raises(UnsupportedModel, match="No module named 'vllm'"):
-        started(sys.executable)
+        begin(sys.executable)
 
 
 def test_a_process_that_ends_before_it_speaks_is_told_with_its_exit_code() -> None:
     with pytest.raises(UnsupportedModel, match="exit code 0"):
-        started("/bin/true")
+        begin("/bin/true")
 
 
 def test_vllms_python_finds_errata_in_one_folder_only() -> None:

@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import AsyncIterator
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
@@ -16,7 +17,6 @@ from typing import Any
 
 import pytest
 
-from app.engine.vllm.inside.errata_vllm import host as host_module
 from app.engine.vllm.inside.errata_vllm.host import Host
 from app.engine.vllm.process import INSIDE, VllmProcess
 
@@ -47,13 +47,16 @@ host.main()
 
 
 def test_a_stop_lets_the_process_end_by_itself(tmp_path: Path) -> None:
-    """As vLLM frees its devices in order then; the thread that reads what it tells must not keep the socket open."""
+    """vLLM frees its devices in order then, unless the thread that reads its messages keeps the socket open."""
     script = tmp_path / "python"
     script.write_text(f"#!{sys.executable}{SERVES}")
     script.chmod(0o755)
-    process = VllmProcess(str(script), {}, lambda *_: None)
-    process.start(lambda: None)
-    process.stop()
+    process = VllmProcess(str(script), {})
+    process.begin()
+    heard = threading.Thread(target=process.listen, args=(lambda _: None,))
+    heard.start()
+    process.end(60)
+    heard.join(60)
     assert (tmp_path / "python.ended").exists()
 
 
@@ -78,14 +81,21 @@ def test_the_end_of_the_process_is_seen_although_one_that_it_forked_lives_on() -
 
 
 def test_the_server_is_told_how_vllm_ended_a_request(monkeypatch: pytest.MonkeyPatch) -> None:
-    vllm, parameters = ModuleType("vllm"), ModuleType("vllm.sampling_params")
-    vllm.SamplingParams = dict  # type: ignore[attr-defined]
-    parameters.RequestOutputKind = SimpleNamespace(DELTA=1)  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "vllm", vllm)
-    monkeypatch.setitem(sys.modules, "vllm.sampling_params", parameters)
+    holds: dict[str, dict[str, Any]] = {
+        "vllm": {"SamplingParams": dict},
+        "vllm.lora": {},
+        "vllm.lora.request": {"LoRARequest": SimpleNamespace},
+        "vllm.sampling_params": {
+            "RequestOutputKind": SimpleNamespace(DELTA=1), "StructuredOutputsParams": SimpleNamespace,
+        },
+    }  # fmt: skip
+    for name, found in holds.items():
+        module = ModuleType(name)
+        module.__dict__.update(found)
+        monkeypatch.setitem(sys.modules, name, module)
 
     class Llm:
-        async def generate(self, *_: object) -> AsyncIterator[Any]:
+        async def generate(self, *_: object, **__: object) -> AsyncIterator[Any]:
             ranked = {7: SimpleNamespace(logprob=-0.5, rank=1)}
             yield SimpleNamespace(outputs=[SimpleNamespace(token_ids=[7], logprobs=[ranked], finish_reason="stop")])
 
@@ -104,9 +114,9 @@ def test_the_server_is_told_how_vllm_ended_a_request(monkeypatch: pytest.MonkeyP
     assert told == [b'{"items": [[1, "tokens", [[7, -0.5, 1, [[7, -0.5]]]]], [1, "ended", "stop"]]}']
 
 
-def test_the_process_ends_with_its_server_although_its_workers_hang(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(host_module, "PULSE_S", 0)
+def test_the_process_ends_with_its_server_although_its_workers_hang() -> None:
     mine, theirs = Pipe()
+    mine.send_bytes(b'{"do": "pulse"}')
 
     class Llm:
         async def collective_rpc(self, *_: object, **__: object) -> None:

@@ -1,4 +1,4 @@
-"""Which position receives which row, whatever vLLM does with the request meanwhile."""
+"""Each position receives its row, whatever vLLM does with the request meanwhile."""
 
 from collections.abc import Sequence
 from itertools import pairwise
@@ -47,7 +47,7 @@ def test_a_prompt_that_has_begun_the_target_goes_on_in_its_middle() -> None:
 
 
 def test_a_step_that_is_ahead_of_its_tokens_is_refused() -> None:
-    """As async scheduling and speculative decoding would be, where a row could not be chosen."""
+    """Async scheduling and speculative decoding would be like this, and a row could not be chosen."""
     with pytest.raises(ValueError, match="has no token yet"):
         placed([1], [7], first=6)
 

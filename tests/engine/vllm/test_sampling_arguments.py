@@ -1,22 +1,23 @@
-"""Decoding parameters in vLLM's words, and what is refused by name."""
+"""Decoding parameters are translated into vLLM's, or refused by name."""
 
 import pytest
 import torch
 
 from app.domain.errors import InvalidRequest
 from app.domain.generation import GenerationParameters
-from app.editors.base import Site
+from app.editors.base import FixedAdapters, Site
 from app.engine.vllm.engine_arguments import vllm_arguments
 from app.engine.vllm.sampling_arguments import check_parameters, drawn_seed, sampling_arguments
 from tests.models import tiny
 
 EOS = frozenset({2, 0})
 SITE = Site(1, "model.layers.1.mlp")
+ADAPTERS = FixedAdapters(modules=("m.1", "m.2"), rank=12, of=lambda _: {})
 
 
-def arguments(edit: tuple[str, int] | None = None, **given: object) -> dict[str, object]:
+def arguments(**given: object) -> dict[str, object]:
     parameters = GenerationParameters(**given)  # type: ignore[arg-type]
-    return sampling_arguments(parameters, drawn_seed(parameters), EOS, edit)
+    return sampling_arguments(parameters, drawn_seed(parameters), EOS)
 
 
 def test_greedy_decoding_has_no_seed_and_stops_at_end_of_text() -> None:
@@ -24,7 +25,6 @@ def test_greedy_decoding_has_no_seed_and_stops_at_end_of_text() -> None:
     assert (found["temperature"], found["max_tokens"], found["stop_token_ids"]) == (0.0, 5, [0, 2])
     assert "seed" not in found
     assert "top_p" not in found
-    assert "extra_args" not in found
     past = arguments(ignore_eos=True)
     assert (past["ignore_eos"], past["stop_token_ids"]) == (True, [])
 
@@ -52,30 +52,33 @@ def test_a_top_p_of_nothing_is_greedy_and_the_seed_that_vllm_takes_for_none_is_k
     assert torch.equal(torch.rand(4, generator=first), torch.rand(4, generator=second))
 
 
-def test_a_request_names_the_edit_that_acts() -> None:
-    assert arguments(("e1@2", 3))["extra_args"] == {"errata_edit": "e1@2", "errata_begun": 3}
-
-
 def test_what_this_engine_does_not_offer_is_refused_by_name() -> None:
     check_parameters(GenerationParameters())
-    with pytest.raises(InvalidRequest, match="`response_format`"):
-        check_parameters(GenerationParameters(json_schema="{}"))
     with pytest.raises(InvalidRequest, match="certain answer"):
         check_parameters(GenerationParameters(forced=(1,)))
 
 
 def test_vllm_serves_the_hosted_model_at_the_editors_site() -> None:
     hosted = tiny("llama")
-    found = vllm_arguments(hosted, SITE, 4, 100, None, {"enforce_eager": True})
+    found = vllm_arguments(hosted, SITE, 4, 100, None, ADAPTERS, {"enforce_eager": True})
+    assert not {name for name in found if "lora" in name}
     assert found["additional_config"] == {"errata": {"site": "model.layers.1.mlp"}}
     assert found["kv_cache_memory_bytes"] == 100 * hosted.kv_bytes_per_token()
     assert (found["max_num_seqs"], found["max_model_len"], found["dtype"]) == (4, hosted.max_tokens, "float32")
     assert found["enforce_eager"] is True
 
 
+def test_with_loras_vllm_makes_room_for_those_of_the_editor_and_at_its_modules_only() -> None:
+    found = vllm_arguments(tiny("llama"), SITE, 4, 100, None, ADAPTERS, {"enable_lora": True})
+    assert (found["max_lora_rank"], found["max_loras"], found["lora_target_modules"]) == (16, 4, ["m.1", "m.2"])
+    more = vllm_arguments(tiny("llama"), SITE, 4, 100, None, ADAPTERS, {"enable_lora": True, "max_lora_rank": 32})
+    assert more["max_lora_rank"] == 32
+
+
 @pytest.mark.parametrize(
     ("name", "why"),
     [
+        ("structured_outputs_config", "decided by Errata"),
         ("async_scheduling", "decided by Errata"),
         ("speculative_config", "without the edits"),
         ("pipeline_parallel_size", "not been tested"),
@@ -83,4 +86,4 @@ def test_vllm_serves_the_hosted_model_at_the_editors_site() -> None:
 )
 def test_an_argument_under_which_edits_would_go_wrong_is_refused_by_name(name: str, why: str) -> None:
     with pytest.raises(InvalidRequest, match=f"{name}.*{why}"):
-        vllm_arguments(tiny("llama"), SITE, 4, 100, None, {name: 2})
+        vllm_arguments(tiny("llama"), SITE, 4, 100, None, ADAPTERS, {name: 2})

@@ -3,24 +3,41 @@
 from typing import Any
 
 import torch
+from safetensors.torch import load
 from torch import Tensor
 
-from .inner import VllmRefusal, before_forward, check_runner, model_facts, spans
-from .rows import acting_rows, chosen_edit
+from .identity import weight_digest
+from .inner import (
+    VllmRefusal,
+    around_forward,
+    check_runner,
+    forget_adapter,
+    hold_generators,
+    model_facts,
+    serve_adapters,
+    spans,
+)
+from .rows import acting_rows, chosen_edit, chosen_name
 from .site import SITES
+from .states import BUFFERS
 
 
 class EditRows:
-    """Keeps the rows of edits on a worker, and adds them for the requests that name an edit."""
+    """Keeps the rows and LoRAs of edits on a worker, for the requests that name an edit."""
 
     model_runner: Any
     _errata_values: dict[str, tuple[tuple[int, ...], Tensor]]
+    _errata_adapters: dict[int, dict[str, Tensor]]
+    _errata_session: str
 
-    def errata_begin(self) -> dict[str, Any]:
-        """Begin to serve edits. Returns facts of this worker; raises VllmRefusal."""
-        check_runner(self.model_runner)
-        self._errata_values = {}
-        before_forward(self.model_runner, self._errata_prepare)
+    def errata_begin(self, session: str = "") -> dict[str, Any]:
+        """Begin to serve edits, none of which is loaded yet, to requests that name this session. Returns facts of this
+        worker; raises VllmRefusal."""
+        if not hasattr(self, "_errata_values"):
+            check_runner(self.model_runner)
+            serve_adapters(self.model_runner, lambda number: self._errata_adapters.get(number, {}))
+            around_forward(self.model_runner, self._errata_prepare, self._errata_keep_states)
+        self._errata_values, self._errata_adapters, self._errata_session = {}, {}, session
         return {**model_facts(self.model_runner), "sites": sorted(SITES)}
 
     def errata_load(self, edit_id: str, target: list[int], value: bytes) -> None:
@@ -38,15 +55,38 @@ class EditRows:
         """Release an edit's rows. No request may name the edit any longer."""
         self._errata_values.pop(edit_id, None)
 
+    def errata_load_adapter(self, number: int, packed: bytes) -> None:
+        """Take a LoRA, in the format of safetensors, under a number that no other has or had."""
+        self._errata_adapters[number] = load(packed)
+
+    def errata_drop_adapter(self, number: int) -> None:
+        """Release a LoRA. A request that names it and is being aborted runs without it."""
+        self._errata_adapters.pop(number, None)
+        forget_adapter(self.model_runner, number)
+
+    def errata_identify(self, weight: str) -> str | None:
+        """Return the digest of a weight, by its path; None if this worker does not hold its first rows."""
+        parameter = dict(self.model_runner.get_model().named_parameters()).get(weight)
+        return None if parameter is None else weight_digest(parameter)
+
+    def errata_states(self, name: str) -> tuple[str, bytes] | None:
+        """Return the states (T, D) that a request asked for, as their type and bytes, and forget them. None if this
+        worker does not hold them all."""
+        for buffer in BUFFERS.values():
+            if (states := buffer.fetch(name)) is not None:
+                return str(states.dtype).removeprefix("torch."), states.cpu().view(torch.uint8).numpy().tobytes()
+        return None
+
     def errata_pulse(self) -> None:
         """Show that this worker lives."""
 
     def _errata_prepare(self) -> None:
+        hold_generators(self.model_runner)
         for buffers in SITES.values():
             places: list[int] = []
             rows: list[Tensor] = []
             for first, extra_args, span in spans(self.model_runner):
-                if (chosen := chosen_edit(extra_args)) is None:
+                if (chosen := chosen_edit(extra_args, self._errata_session)) is None:
                     continue
                 edit_id, begun = chosen
                 if edit_id not in self._errata_values:
@@ -56,3 +96,18 @@ class EditRows:
                     places.append(first + offset)
                     rows.append(value[row])
             buffers.fill(places, rows)
+        for buffer in BUFFERS.values():
+            # Only this server's own vLLM keeps states: one that others use as well would keep theirs for ever.
+            buffer.asked = (
+                []
+                if self._errata_session
+                else [
+                    (name, span.first, place, span.count)
+                    for place, extra_args, span in spans(self.model_runner)
+                    if (name := chosen_name(extra_args)) is not None
+                ]
+            )
+
+    def _errata_keep_states(self) -> None:
+        for buffer in BUFFERS.values():
+            buffer.keep()

@@ -1,11 +1,11 @@
 """The process that runs vLLM for a server: `python -m errata_vllm.host FD`.
 
-It reads and writes messages in JSON, one a frame, on a socket that it inherits. The server's end of the socket closes
+It reads and writes messages in JSON, one per frame, on a socket that it inherits. The server's end of the socket closes
 when the server ends, however it ends, and then this process ends too.
 
-From the server: the arguments of vLLM first, then `add`, `abort`, `load` (followed by a frame with the value's bytes)
-and `drop`. To the server: `ready` or `refused` first, then `items`, each of which is [request, kind, ...], and
-`broken`.
+From the server: the arguments of vLLM first, then `add`, `abort`, `pulse` and changes of what the workers hold, such as
+`load`, each followed by a frame of bytes if its `value` is true. To the server: `ready` or `refused` first, then
+`items`, each of which is [request, kind, ...], and `broken`. A pulse is answered without items.
 """
 
 import asyncio
@@ -17,9 +17,9 @@ from contextlib import suppress
 from multiprocessing.connection import Connection
 from typing import Any
 
+from .rows import ADAPTER_PATH, STATES
+
 Item = list[Any]
-PULSE_S = 5
-"""The time between two questions to idle workers, in seconds."""
 
 
 class Host:
@@ -32,25 +32,21 @@ class Host:
         self._requests: dict[int, asyncio.Task[None]] = {}
         self._rows: set[asyncio.Task[None]] = set()
         """Changes of edits' rows under way. Requests that arrive later wait for them."""
+        self._pulse: asyncio.Task[None] | None = None
         self._outbox: list[Item] = []
 
     async def run(self) -> None:
-        """Serve until the server closes its end. While no request would notice that a worker has died, ask them."""
+        """Serve until the server closes its end."""
         threading.Thread(target=self._read, name="server", daemon=True).start()
-        stopped = asyncio.create_task(self._stopped.wait())
-        while not stopped.done():
-            await asyncio.wait([stopped], timeout=PULSE_S)
-            if not self._requests and not stopped.done():
-                pulse = asyncio.create_task(self._change("errata_pulse", ()))
-                await asyncio.wait([stopped, pulse], return_when=asyncio.FIRST_COMPLETED)  # a worker may hang
+        await self._stopped.wait()
 
     def _read(self) -> None:
         try:
             while True:
                 message = json.loads(self._connection.recv_bytes())
-                value = self._connection.recv_bytes() if message["do"] == "load" else b""
+                value = self._connection.recv_bytes() if message.get("value") else b""
                 self._loop.call_soon_threadsafe(self._take, message, value)
-        except (EOFError, OSError):
+        except (EOFError, OSError, ValueError):
             self._loop.call_soon_threadsafe(self._stopped.set)
 
     def _take(self, message: dict[str, Any], value: bytes) -> None:
@@ -62,11 +58,21 @@ class Host:
         elif message["do"] == "abort":
             if (running := self._requests.get(message["request"])) is not None:
                 running.cancel()
+        elif message["do"] == "pulse":
+            self._pulse = asyncio.create_task(self._answer_pulse())  # the server asks for one at a time
         else:
             rpc = f"errata_{message['do']}"
             change = asyncio.create_task(self._change(rpc, (*message["arguments"], *([value] if value else ()))))
             self._rows.add(change)
-            change.add_done_callback(self._rows.discard)
+            change.add_done_callback(self._changed)
+
+    def _changed(self, change: "asyncio.Task[None]") -> None:
+        self._rows.discard(change)
+        tell(self._connection, items=[])  # a sign of life, as loading many edits takes long
+
+    async def _answer_pulse(self) -> None:
+        await self._change("errata_pulse", ())
+        tell(self._connection, items=[])
 
     async def _change(self, rpc: str, arguments: tuple[Any, ...]) -> None:
         try:
@@ -76,10 +82,15 @@ class Host:
 
     async def _generate(self, request: int, message: dict[str, Any], before: frozenset["asyncio.Task[None]"]) -> None:
         from vllm import SamplingParams
-        from vllm.sampling_params import RequestOutputKind
+        from vllm.lora.request import LoRARequest
+        from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams
 
         given = message["parameters"]
         given["logit_bias"] = dict(given.pop("logit_bias", ())) or None
+        if (adapter := given.pop("adapter", None)) is not None:
+            adapter = LoRARequest(*adapter, ADAPTER_PATH)
+        if (constraint := given.get("structured_outputs")) is not None:
+            given["structured_outputs"] = StructuredOutputsParams(**constraint)
         prompt = {"prompt_token_ids": message["prompt"]}
         if message["salt"] is not None:
             prompt["cache_salt"] = message["salt"]
@@ -89,19 +100,30 @@ class Host:
             parameters = SamplingParams(**given, detokenize=False, output_kind=RequestOutputKind.DELTA)
             async with asyncio.timeout(message["timeout_s"]):
                 why = None
-                async for output in self._llm.generate(prompt, parameters, str(request)):
+                async for output in self._llm.generate(prompt, parameters, str(request), lora_request=adapter):
                     self._tell_tokens(request, output.outputs[0])
                     why = output.outputs[0].finish_reason
+            if STATES in (given.get("extra_args") or {}):
+                await self._tell_states(request, given["extra_args"][STATES])
             self._tell([request, "ended", why])
         except TimeoutError:
             self._tell([request, "late"])
         except Exception as error:
-            self._tell([request, "failed", f"{type(error).__name__}: {error}"])
             if self._llm.errored:
                 self._break("its engine has died")
+            else:
+                self._tell([request, "failed", f"{type(error).__name__}: {error}"])
+
+    async def _tell_states(self, request: int, name: str) -> None:
+        """Send the states that a request asked for. Raises ValueError if no worker has them all."""
+        workers = await self._llm.collective_rpc("errata_states", args=(name,))
+        if (states := next((each for each in workers if each is not None), None)) is None:
+            raise ValueError("its workers do not hold the states of every position")
+        dtype, value = states
+        tell(self._connection, states=[request, dtype], value=value)
 
     def _tell_tokens(self, request: int, output: Any) -> None:
-        """Tell [token id, log probability, rank, [[id, log probability] of the likeliest]] for each new token."""
+        """Send [token id, log probability, rank, [[id, log probability] of the likeliest]] for each new token."""
         tokens = []
         for token_id, ranked in zip(output.token_ids, output.logprobs, strict=True):
             chosen = ranked[token_id]
@@ -123,20 +145,24 @@ class Host:
         tell(self._connection, broken=why)
 
 
-def tell(connection: Connection, **message: Any) -> None:
-    """Send a message to the server, if it still listens."""
+def tell(connection: Connection, value: bytes = b"", **message: Any) -> None:
+    """Send a message to the server, with a frame of bytes after it if there are any, if it still listens."""
     with suppress(OSError):  # the server has gone, which the reader notices as well
         connection.send_bytes(json.dumps(message).encode())
+        if value:
+            connection.send_bytes(value)
 
 
 async def serve(connection: Connection, arguments: dict[str, Any]) -> None:
     try:
+        from vllm.config import StructuredOutputsConfig
         from vllm.engine.arg_utils import AsyncEngineArgs
         from vllm.v1.engine.async_llm import AsyncLLM
 
         from .inner import LOAD_FORMAT
 
         ours = {
+            "structured_outputs_config": StructuredOutputsConfig(backend="guidance"),  # as in the server
             "load_format": LOAD_FORMAT,
             "worker_extension_cls": "errata_vllm.extension.EditRows",
             "async_scheduling": False,

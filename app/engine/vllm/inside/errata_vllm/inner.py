@@ -4,17 +4,22 @@ Each is checked at the start, so that a version that lacks one is refused by nam
 edits.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from vllm import __version__ as VERSION
+from vllm.lora.lora_model import LoRAModel
+from vllm.lora.peft_helper import PEFTHelper
+from vllm.lora.request import LoRARequest
 from vllm.model_executor.model_loader import register_model_loader
 from vllm.model_executor.model_loader.default_loader import DefaultModelLoader
 
-from .rows import StepSpan
-from .site import install
+from .rows import ADAPTER_PATH, StepSpan
+from .site import SITES, install
+from .states import install as read_states
+from .states import layer_of
 
 LOAD_FORMAT = "errata"
 CONFIG = "errata"
@@ -27,6 +32,14 @@ RUNNER_NAMES = (
     "input_batch.req_ids",
     "input_batch.num_computed_tokens_cpu",
     "query_start_loc.np",
+    "input_batch.generators",
+    "discard_request_mask.np",
+)
+ADAPTER_NAMES = (
+    "lora_config.lora_dtype",
+    "lora_manager._load_adapter",
+    "lora_manager.remove_adapter",
+    "lora_manager._adapter_manager.modules",
 )
 
 
@@ -41,23 +54,25 @@ def check_config(config: Any) -> None:
         "async scheduling": bool(config.scheduler_config.async_scheduling),
         "the V2 model runner": bool(config.use_v2_model_runner),
         "dual batch overlap": bool(config.parallel_config.enable_dbo),
+        "data parallelism": config.parallel_config.data_parallel_size > 1,  # one engine alone would hold the rows
     }
     for name, refused in refusals.items():
         if refused:
             raise VllmRefusal(f"Edits cannot be served with {name} of vLLM {VERSION}: switch it off.")
 
 
-def check_runner(runner: Any) -> None:
-    """Raise VllmRefusal if the model runner lacks a name that `spans` or `before_forward` reads."""
-    for path in RUNNER_NAMES:
-        found = runner
+def check_runner(runner: Any, names: Sequence[str] = RUNNER_NAMES) -> None:
+    """Raise VllmRefusal if the model runner lacks a name, by default of those that `spans` and `around_forward`
+    read."""
+    for path in names:
+        owner = runner
         for name in path.split("."):
-            if not hasattr(found, name):
+            if not hasattr(owner, name):
                 raise VllmRefusal(
                     f"vLLM {VERSION} lacks {path} in its model runner {type(runner).__name__}: edits cannot be "
                     "served with it. Install a version that Errata is tested with."
                 )
-            found = getattr(found, name)
+            owner = getattr(owner, name)
 
 
 def spans(runner: Any) -> Iterator[tuple[int, Mapping[str, Any] | None, StepSpan]]:
@@ -79,16 +94,74 @@ def spans(runner: Any) -> Iterator[tuple[int, Mapping[str, Any] | None, StepSpan
         )
 
 
-def before_forward(runner: Any, prepare: Callable[[], None]) -> None:
-    """Have `prepare` called before each forward pass of scheduled requests, after their inputs were laid out. It runs
-    outside of compiled graphs."""
+def around_forward(runner: Any, prepare: Callable[[], None], finish: Callable[[], None]) -> None:
+    """Have `prepare` called before each forward pass of scheduled requests, after their inputs were laid out, and
+    `finish` after it. Both run outside of compiled graphs."""
     forward = runner._model_forward
 
     def prepared(*args: Any, **kwargs: Any) -> Any:
         prepare()
-        return forward(*args, **kwargs)
+        result = forward(*args, **kwargs)
+        finish()
+        return result
 
     runner._model_forward = prepared
+
+
+def hold_generators(runner: Any) -> None:
+    """On a CPU, keep the generators of seeded requests out of a step that computes only a part of their prompt.
+
+    vLLM discards what is sampled there and turns the generator back, which that of a CPU cannot: its engine would die.
+    """
+    if runner.device.type != "cpu":
+        return
+    generators = runner.input_batch.generators
+    for at, request_id in enumerate(runner.input_batch.req_ids):
+        generator = runner.requests[request_id].generator
+        if generator is not None and runner.discard_request_mask.np[at]:
+            generators.pop(at, None)
+        elif generator is not None:
+            generators[at] = generator
+
+
+def serve_adapters(runner: Any, find: Callable[[int], Mapping[str, Tensor]]) -> None:
+    """Have vLLM take the LoRAs at ADAPTER_PATH from `find`, by number; all others it reads from folders as ever.
+
+    `find` returns tensors by their names in PEFT; with none of them a request runs without a LoRA. Does nothing where
+    vLLM was started without LoRAs. Raises VllmRefusal if a site of the edits' rows became part of a LoRA.
+    """
+    if runner.lora_config is None:
+        return
+    check_runner(runner, ADAPTER_NAMES)
+    modules = runner.lora_manager._adapter_manager.modules
+    if taken := sorted(SITES.keys() & modules.keys()):
+        raise VllmRefusal(
+            f"LoRAs act at {taken[0]}, where the rows of edits are added: serve this model without enable_lora."
+        )
+    read = runner.lora_manager._load_adapter
+
+    def load(request: LoRARequest) -> LoRAModel:
+        if request.lora_path != ADAPTER_PATH:
+            return read(request)
+        tensors = dict(find(request.lora_int_id))
+        rank = max((len(tensor) for name, tensor in tensors.items() if ".lora_A." in name), default=1)
+        config = PEFTHelper(r=rank, lora_alpha=rank, target_modules=[])
+        dtype = runner.lora_config.lora_dtype
+        return LoRAModel.from_lora_tensors(request.lora_int_id, tensors, config, device="cpu", dtype=dtype)
+
+    runner.lora_manager._load_adapter = load
+    if runner.device.type == "cpu":
+        # The kernels for CPUs take the index -1, which means no LoRA, for the last place (vLLM's pull request 48421):
+        # requests without a LoRA would get the LoRA there. An empty place after the last one makes it right.
+        for module in modules.values():
+            for side in ("lora_a_stacked", "lora_b_stacked"):
+                grown = [torch.cat([each, torch.zeros_like(each[:1])]) for each in getattr(module, side)]
+                setattr(module, side, tuple(grown))
+
+
+def forget_adapter(runner: Any, number: int) -> None:
+    """Take a LoRA out of vLLM's cache of them."""
+    runner.lora_manager.remove_adapter(number)
 
 
 @register_model_loader(LOAD_FORMAT)
@@ -107,14 +180,16 @@ class SiteLoader(DefaultModelLoader):
         module = dict(model.named_modules()).get(given["site"])
         if module is None or type(module).__name__ == "PPMissingLayer":
             return model
-        install(
-            module,
-            given["site"],
-            rows=vllm_config.scheduler_config.max_num_batched_tokens,
-            width=model_config.get_hidden_size(),
-            dtype=model_config.dtype,
-            device=next(model.parameters()).device,
-        )
+        buffers: dict[str, Any] = {
+            "rows": vllm_config.scheduler_config.max_num_batched_tokens,
+            "width": model_config.get_hidden_size(),
+            "dtype": model_config.dtype,
+            "device": next(model.parameters()).device,
+        }
+        install(module, given["site"], **buffers)
+        layer = layer_of(given["site"])
+        if not read_states(model.get_submodule(layer), layer, **buffers):
+            raise VllmRefusal(f"The layers of {type(model).__name__} in vLLM {VERSION} do not name their input.")
         return model
 
 

@@ -9,9 +9,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-EDIT, BEGUN = "errata_edit", "errata_begun"
-"""The keys in a request's `extra_args`: the edit that acts, and the number of its target's tokens that end the
-prompt."""
+EDIT, BEGUN, SESSION = "errata_edit", "errata_begun", "errata_session"
+"""The keys in a request's `extra_args`: the edit that acts, the number of its target's tokens that end the prompt, and
+the session in which its rows were loaded, which nobody else knows."""
+STATES = "errata_states"
+"""The key in a request's `extra_args`: the name under which its prompt's states are kept until they are fetched."""
+ADAPTER_PATH = "errata://edit"
+"""The path, which vLLM asks for, of a LoRA that is in no folder."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +36,7 @@ def acting_rows(span: StepSpan, target: Sequence[int], begun: int = 0) -> list[t
     an answer that has left the target is not pulled back. Raises ValueError if the step computes a position whose
     token is not known yet, because then the rule cannot be applied.
     """
-    found: list[tuple[int, int]] = []
+    acting: list[tuple[int, int]] = []
     last = span.prompt_tokens - 1
     for position in range(max(span.first, last), span.first + span.count):
         answered = position - last
@@ -43,20 +47,27 @@ def acting_rows(span: StepSpan, target: Sequence[int], begun: int = 0) -> list[t
             raise ValueError(f"position {position} of a prompt of {span.prompt_tokens} tokens has no token yet")
         if list(span.generated[:answered]) != list(target[begun:row]):
             break
-        found.append((position - span.first, row))
-    return found
+        acting.append((position - span.first, row))
+    return acting
 
 
-def chosen_edit(extra_args: Mapping[str, Any] | None) -> tuple[str, int] | None:
-    """Return the edit that a request asks for and how much of its target the prompt holds; None if it asks for none.
+def chosen_edit(extra_args: Mapping[str, Any] | None, session: str = "") -> tuple[str, int] | None:
+    """Return the edit that a request asks for and how much of its target the prompt holds; None if it asks for none,
+    or in another session than this one.
 
     Raises ValueError for values of a wrong type."""
-    if not extra_args or EDIT not in extra_args:
+    if not extra_args or EDIT not in extra_args or extra_args.get(SESSION, "") != session:
         return None
     edit_id, begun = extra_args[EDIT], extra_args.get(BEGUN, 0)
     if not isinstance(edit_id, str) or not isinstance(begun, int) or begun < 0:
         raise ValueError(f"{EDIT} must be a text and {BEGUN} a number from 0 on, not {edit_id!r} and {begun!r}")
     return edit_id, begun
+
+
+def chosen_name(extra_args: Mapping[str, Any] | None) -> str | None:
+    """Return the name under which a request wants its states kept; None if it does not ask for them."""
+    name = None if not extra_args else extra_args.get(STATES)
+    return name if isinstance(name, str) else None
 
 
 def value_digest(target: Sequence[int], value: bytes) -> str:
@@ -70,4 +81,4 @@ def cache_salt(digest: str, prompt_tokens: int, begun: int) -> str:
     Besides the value it names where the rows begin. A longer prompt that begins with this prompt and its answer is
     computed without the rows up to its own last token, so that the cached blocks of this one would be wrong for it.
     """
-    return f"{digest}/{prompt_tokens}/{begun}"
+    return f"{digest}-{prompt_tokens}-{begun}"  # its HTTP API refuses a salt with a slash

@@ -11,7 +11,7 @@ import pytest
 from fastapi.exceptions import ResponseValidationError
 from pydantic import BaseModel, ValidationError
 
-from app.cli import logs
+from app.cli import log_format
 from app.domain.keys import Role
 from tests.api.fake_service import REJECTED, FakeService
 from tests.api.serving import Caller
@@ -27,15 +27,17 @@ Lines = Callable[[], list[str]]
 def written(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], Lines]]:
     """Begins to log in a form; gives what reads the lines so far."""
     output = io.StringIO()
-    names = ("", "uvicorn", *logs.LIBRARIES)
+    names = ("", "uvicorn", *log_format.LIBRARIES)
     before = {each: (logging.getLogger(each).handlers[:], logging.getLogger(each).level) for each in names}
     propagate = {each: logging.getLogger(each).propagate for each in names}
 
     def begin(form: str) -> Lines:
         monkeypatch.setattr("sys.stderr", output)
-        logs.configure("debug", form)
+        log_format.configure("debug", form)
         for chatty in ("asyncio", "limits", "sse_starlette"):
             logging.getLogger(chatty).setLevel(logging.WARNING)
+        for library in log_format.LIBRARIES:  # a measurement that ran before may have silenced it
+            logging.getLogger(library).setLevel(logging.NOTSET)
         return lambda: output.getvalue().splitlines()
 
     with warnings.catch_warnings():
@@ -231,7 +233,7 @@ def test_libraries_with_handlers_of_their_own_are_told_once(written: Callable[[s
     lines = written("json")
     library.addHandler(logging.StreamHandler(own))  # as it does when it is imported
     library.propagate = False
-    logs.take_over_libraries()
+    log_format.take_over_libraries()
     logging.getLogger("transformers.modeling").warning("Some weights were not used")
     logging.getLogger("uvicorn.error").error("Invalid HTTP request received.")
     logging.getLogger("uvicorn.error").info("Shutting down")
@@ -261,4 +263,4 @@ def test_a_line_for_people_has_what_its_words_do_not_say(written: Callable[[str]
 )
 def test_programs_are_told_in_json(form: str, terminal: bool, expected: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.stderr.isatty", lambda: terminal, raising=False)
-    assert logs.as_json(form) is expected
+    assert log_format.as_json(form) is expected

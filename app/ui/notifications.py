@@ -43,13 +43,15 @@ async def _events(visit: Visit) -> AsyncIterator[str]:
             if not news.done():
                 news.cancel()
                 return
+            if not visit.signed_in:  # the key was revoked meanwhile
+                return
             if not news.result():
                 yield ": all is quiet\n\n"
                 continue
             before, seen_to = seen_to, records.revision
-            found = await asyncio.to_thread(_change_in_words, visit, before, seen_to)
-            if found is not None:
-                yield f"event: change\ndata: {json.dumps(found)}\n\n"
+            words = await asyncio.to_thread(_change_in_words, visit, before, seen_to)
+            if words is not None:
+                yield f"event: change\ndata: {json.dumps(words)}\n\n"
     finally:
         gone.cancel()
 
@@ -70,5 +72,5 @@ def _change_in_words(visit: Visit, before: int, revision: int) -> dict[str, obje
 def _is_open(visit: Visit, event: Event) -> bool:
     """True if the visitor's key opens a namespace that the event is about, as a switch of all namespaces is about
     each."""
-    found = namespaces_of(event, visit.service.records.ledger)
-    return visit.opens(None) or any(name is None or visit.opens(name) for name in found)
+    namespaces = namespaces_of(event, visit.service.records.ledger)
+    return visit.opens(None) or any(name is None or visit.opens(name) for name in namespaces)

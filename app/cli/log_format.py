@@ -122,16 +122,16 @@ def _write(out: TextIO, info: ExcInfo) -> None:
 def _causes(error: BaseException) -> Iterator[dict[str, Any]]:
     """The exception and its causes, each with its type, its message and the frames where it was raised."""
     seen: set[int] = set()
-    found: BaseException | None = error
-    while found is not None and id(found) not in seen:
-        seen.add(id(found))
-        frames = traceback.extract_tb(found.__traceback__)[-MOST_FRAMES:]
+    cause: BaseException | None = error
+    while cause is not None and id(cause) not in seen:
+        seen.add(id(cause))
+        frames = traceback.extract_tb(cause.__traceback__)[-MOST_FRAMES:]
         yield {
-            "type": type(found).__name__,
-            "message": _message(found),
+            "type": type(cause).__name__,
+            "message": _message(cause),
             "frames": [f"{frame.filename}:{frame.lineno} in {frame.name}" for frame in frames],
         }
-        found = found.__cause__ or (None if found.__suppress_context__ else found.__context__)
+        cause = cause.__cause__ or (None if cause.__suppress_context__ else cause.__context__)
 
 
 def _message(error: BaseException) -> str:

@@ -1,0 +1,53 @@
+"""A request and its tokens in the words of vLLM's /v1/completions. Pure."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from app.domain.errors import InvalidRequest
+from app.engine.vllm.inside.errata_vllm.rows import EDIT, SESSION
+
+TOKEN = "token_id:"
+"""The beginning of a token as vLLM writes it where `return_tokens_as_token_ids` is asked for."""
+
+
+def completion_body(
+    model: str, prompt: list[int], parameters: Mapping[str, Any], salt: str | None, session: str
+) -> dict[str, Any]:
+    """The body of a request with these arguments of vLLM's SamplingParams. Raises InvalidRequest."""
+    if "structured_outputs" in parameters:
+        raise InvalidRequest(
+            "`response_format` with a schema is not served through a vLLM that runs already: leave it out."
+        )
+    body = {
+        **parameters,
+        "model": model,
+        "prompt": prompt,
+        "stream": True,
+        "return_token_ids": True,
+        "return_tokens_as_token_ids": True,
+        "logprobs": max(1, parameters["logprobs"]),  # the likeliest other tells whether the token is the likeliest
+        "logit_bias": {str(token): bias for token, bias in parameters["logit_bias"]} or None,
+    }
+    if (extra := body.pop("extra_args", None)) is not None:
+        body["vllm_xargs"] = {**extra, SESSION: session} if EDIT in extra else extra
+    if salt is not None:
+        body["cache_salt"] = salt
+    if body.get("seed", 0) >= 2**63:
+        body["seed"] -= 2**64  # the same bits, as a signed number
+    if body.get("seed") == -1:
+        raise InvalidRequest("vLLM draws a seed of its own where it is given -1: choose another.")
+    return body
+
+
+def tokens_of(chunk: Mapping[str, Any]) -> list[list[Any]]:
+    """[token id, log probability, rank, [[id, log probability] of the likeliest]] of each token in a chunk of the
+    stream."""
+    (choice,) = chunk["choices"]
+    tokens, logprobs = [], choice["logprobs"]
+    for token_id, logprob, ranked in zip(
+        choice["token_ids"], logprobs["token_logprobs"], logprobs["top_logprobs"], strict=True
+    ):
+        likeliest = [[int(name.removeprefix(TOKEN)), each] for name, each in ranked.items()]
+        likeliest.sort(key=lambda each: -each[1])
+        tokens.append([token_id, logprob, 1 + sum(each > logprob for _, each in likeliest), likeliest])
+    return tokens

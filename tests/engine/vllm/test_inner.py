@@ -1,0 +1,158 @@
+"""Settings and versions of vLLM are refused by name, and its LoRAs are those of edits.
+
+A stand-in takes the place of vLLM's modules.
+"""
+
+import importlib
+import sys
+from collections.abc import Iterator
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+
+from app.engine.vllm.inside.errata_vllm.rows import ADAPTER_PATH
+
+INNER = "app.engine.vllm.inside.errata_vllm.inner"
+SITE = "model.layers.1.mlp"
+
+
+class LoRAModel:
+    @staticmethod
+    def from_lora_tensors(number: int, tensors: Any, config: Any, **more: Any) -> Any:
+        return SimpleNamespace(number=number, tensors=tensors, rank=config.r, **more)
+
+
+STAND_INS: dict[str, dict[str, Any]] = {
+    "vllm": {"__version__": "0.0"},
+    "vllm.lora": {},
+    "vllm.lora.lora_model": {"LoRAModel": LoRAModel},
+    "vllm.lora.peft_helper": {"PEFTHelper": SimpleNamespace},
+    "vllm.lora.request": {"LoRARequest": SimpleNamespace},
+    "vllm.model_executor": {},
+    "vllm.model_executor.model_loader": {"register_model_loader": lambda _: lambda loader: loader},
+    "vllm.model_executor.model_loader.default_loader": {"DefaultModelLoader": object},
+}
+
+
+@pytest.fixture
+def inner(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    for name, holds in STAND_INS.items():
+        module = ModuleType(name)
+        module.__dict__.update(holds)
+        monkeypatch.setitem(sys.modules, name, module)
+    yield importlib.import_module(INNER)
+    del sys.modules[INNER]
+
+
+def config(**changes: Any) -> Any:
+    given = {
+        "speculative_config": None,
+        "async_scheduling": False,
+        "use_v2_model_runner": False,
+        "enable_dbo": False,
+        "data_parallel_size": 1,
+    }
+    given |= changes
+    return SimpleNamespace(
+        speculative_config=given["speculative_config"],
+        use_v2_model_runner=given["use_v2_model_runner"],
+        scheduler_config=SimpleNamespace(async_scheduling=given["async_scheduling"]),
+        parallel_config=SimpleNamespace(enable_dbo=given["enable_dbo"], data_parallel_size=given["data_parallel_size"]),
+    )
+
+
+@pytest.mark.parametrize(
+    ("changes", "name"),
+    [
+        ({"speculative_config": "a drafter"}, "speculative decoding"),
+        ({"async_scheduling": True}, "async scheduling"),
+        ({"use_v2_model_runner": True}, "the V2 model runner"),
+        ({"enable_dbo": True}, "dual batch overlap"),
+        ({"data_parallel_size": 2}, "data parallelism"),
+    ],
+)
+def test_a_setting_under_which_rows_would_be_placed_wrongly_is_refused_by_name(
+    inner: Any, changes: dict[str, Any], name: str
+) -> None:
+    inner.check_config(config())
+    with pytest.raises(inner.VllmRefusal, match=f"{name} of vLLM 0.0"):
+        inner.check_config(config(**changes))
+
+
+def test_a_version_that_lacks_a_name_is_refused_by_it(inner: Any) -> None:
+    with pytest.raises(inner.VllmRefusal, match="lacks get_model in its model runner SimpleNamespace"):
+        inner.check_runner(SimpleNamespace())
+
+
+def runner(*modules: str, device: str = "cpu") -> Any:
+    """A model runner with two places for LoRAs of rank 1 at each module, both taken."""
+    layers = {
+        name: SimpleNamespace(lora_a_stacked=(torch.ones(2, 1, 1, 3),), lora_b_stacked=(torch.ones(2, 1, 4, 1),))
+        for name in modules
+    }
+    manager = SimpleNamespace(
+        _load_adapter=lambda _: "from a folder", remove_adapter=None, _adapter_manager=SimpleNamespace(modules=layers)
+    )
+    lora_config = SimpleNamespace(lora_dtype=torch.float32)
+    return SimpleNamespace(lora_config=lora_config, lora_manager=manager, device=torch.device(device))
+
+
+def modules_of(runner: Any) -> Any:
+    return vars(runner.lora_manager)["_adapter_manager"].modules
+
+
+def test_vllm_takes_a_lora_by_its_number_and_none_for_a_number_that_was_dropped(inner: Any) -> None:
+    held = {7: {"base_model.model.m.lora_A.weight": torch.ones(2, 3), "base_model.model.m.lora_B.weight": None}}
+    made = runner("m")
+    inner.serve_adapters(made, lambda number: held.get(number, {}))
+    load = vars(made.lora_manager)["_load_adapter"]
+    found = load(SimpleNamespace(lora_int_id=7, lora_path=ADAPTER_PATH))
+    assert (found.number, found.rank, set(found.tensors)) == (7, 2, set(held[7]))
+    assert load(SimpleNamespace(lora_int_id=8, lora_path=ADAPTER_PATH)).tensors == {}
+    elsewhere = SimpleNamespace(lora_int_id=7, lora_path="/a/folder")
+    assert load(elsewhere) == "from a folder", "LoRAs of others are read as ever"
+
+
+def test_on_a_cpu_the_index_that_means_no_lora_finds_an_empty_place(inner: Any) -> None:
+    made, elsewhere = runner("m"), runner("m", device="meta")
+    for each in (made, elsewhere):
+        inner.serve_adapters(each, lambda _: {})
+    layer = modules_of(made)["m"]
+    for stacked in (*layer.lora_a_stacked, *layer.lora_b_stacked):
+        assert len(stacked) == 3
+        assert not stacked[-1].any()
+        assert stacked[:2].all()
+    assert len(modules_of(elsewhere)["m"].lora_a_stacked[0]) == 2
+
+
+def test_loras_at_the_site_of_rows_are_refused(inner: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(inner.SITES, SITE, object())
+    with pytest.raises(inner.VllmRefusal, match=f"LoRAs act at {SITE}"):
+        inner.serve_adapters(runner(SITE), lambda _: {})
+    inner.serve_adapters(runner(f"{SITE}.down_proj"), lambda _: {})
+
+
+def test_without_loras_nothing_is_changed(inner: Any) -> None:
+    made = SimpleNamespace(lora_config=None)
+    inner.serve_adapters(made, lambda _: {})
+    assert vars(made) == {"lora_config": None}
+
+
+def test_a_seeded_request_has_its_generator_only_where_its_sample_counts(inner: Any) -> None:
+    """vLLM would turn the generator back after a part of a prompt, which one on a CPU refuses."""
+    requests = {name: SimpleNamespace(generator=torch.Generator()) for name in "ab"}
+    requests["greedy"] = SimpleNamespace(generator=None)
+    batch = SimpleNamespace(req_ids=["a", "greedy", "b"], generators={0: requests["a"].generator})
+    mask = SimpleNamespace(np=[True, True, False])
+    made = SimpleNamespace(device=torch.device("cpu"), input_batch=batch, requests=requests, discard_request_mask=mask)
+    inner.hold_generators(made)
+    assert batch.generators == {2: requests["b"].generator}
+    mask.np = [False, False, False]
+    inner.hold_generators(made)
+    assert batch.generators == {0: requests["a"].generator, 2: requests["b"].generator}
+    on_gpu = SimpleNamespace(device=torch.device("meta"), input_batch=batch, requests=requests)
+    mask.np = [True, True, True]
+    inner.hold_generators(on_gpu)
+    assert len(batch.generators) == 2
