@@ -1,9 +1,10 @@
 """Decode steps of Llama-like models on a CPU, with a minimal number of operations.
 
 transformers' modules take about thirty operations and as many module calls per layer; this pass takes fifteen, reads
-keys and values of grouped heads in place, and computes attention only as wide as neighbouring rows need. It uses the
-model's own weights, norms and rotary embeddings, so results differ by rounding only, which is checked at start. It
-knows no sequences and no editors: hooks supply what acts at a site.
+keys and values of grouped heads in place, and computes attention only as wide as neighbouring rows need. All layers
+between two at which edits act are one call of a compiled function. The pass uses the model's own weights, norms and
+rotary embeddings, so results differ by rounding only, which is checked at start. It knows no sequences and no editors:
+hooks supply what acts at a site.
 """
 
 from collections.abc import Sequence
@@ -15,8 +16,9 @@ from torch import Tensor, nn
 
 from app.editors.fitting.hooks import SiteHooks
 from app.engine.kv_cache import SlotCache
+from app.engine.lean_layers import compiled
 from app.engine.model import HostedModel
-from app.engine.onednn import FrozenLinear
+from app.engine.onednn import FrozenLinear, JointPart
 
 FAMILIES = frozenset({"llama", "mistral", "qwen2", "qwen3"})
 WIDTH_STEP = 64
@@ -37,10 +39,15 @@ class LeanDecode:
         self._sites = [(f"{path}.{at}.mlp", f"{path}.{at}.mlp.down_proj") for at in range(len(self._layers))]
         self._known = frozenset(site for sites in self._sites for site in sites)
         attention = self._layers[0].self_attn
-        self._d_head, self._scaling = attention.head_dim, attention.scaling
+        self._d_head = attention.head_dim
         self._kv_heads = attention.k_proj.out_features // self._d_head
         half = self._d_head // 2
         self._sign = torch.cat([-torch.ones(half), torch.ones(half)])
+        linear = [_linear_of(layer) for layer in self._layers]
+        self._weights = [[each.laid_out for each in of_layer] for of_layer in linear]
+        self._biases = [[each.bias for each in of_layer] for of_layer in linear]
+        self._norms = [[norm.weight for norm in _norms_of(layer)] for layer in self._layers]
+        self._numbers = self._norm.variance_epsilon, attention.scaling
 
     @staticmethod
     def supports(hosted: HostedModel) -> bool:
@@ -52,6 +59,8 @@ class LeanDecode:
             and getattr(model.config, "hidden_act", None) == "silu"
             and isinstance(model.lm_head, FrozenLinear)
             and not any(isinstance(each, nn.Linear) for each in model.modules())
+            and all(isinstance(each, JointPart) for each in _joined(model.model.layers))
+            and compiled() is not None
         )
 
     def can_run(self) -> bool:
@@ -68,52 +77,41 @@ class LeanDecode:
         cos, sin = self._rotary(hidden[:, None], positions)  # (B, 1, D_head) each
         sin = sin * self._sign.to(sin.dtype)
         groups = [
-            (rows, _index_of(slots[rows]), width, _mask(positions[rows], width, hidden.dtype))
+            (
+                rows.start,
+                rows.stop,
+                width,
+                slots[rows.start],
+                _scattered(slots[rows]),
+                _mask(positions[rows], width, hidden.dtype),
+            )
             for rows, width in row_groups(starts, self._cache.max_tokens)
         ]
-        acting = self._hooks.acting
-        all_states = self._cache.layers_states(self._kv_heads, self._d_head, hidden.dtype)
-        for layer, states, sites in zip(self._layers, all_states, self._sites, strict=True):
-            x = _normed(layer.input_layernorm, hidden)
-            attended = self._attention(layer.self_attn, x, cos, sin, states, at, groups)
-            hidden = hidden + layer.self_attn.o_proj.product(attended)
-            hidden = self._ffn(layer, hidden, *(acting.get(site) for site in sites))
+        step = cos, sin, at, groups
+        states = list(self._cache.layers_states(self._kv_heads, self._d_head, hidden.dtype))
+        acting, done = self._hooks.acting, 0
+        for layer, sites in enumerate(self._sites):
+            acts = [acting.get(site) for site in sites]
+            if any(acts):
+                hidden = self._run(hidden, done, layer, step, states)
+                hidden = self._acted(layer, hidden, *acts, step, states[layer])
+                done = layer + 1
+        hidden = self._run(hidden, done, len(self._layers), step, states)
         logits: Tensor = self._head.product(_normed(self._norm, hidden))
         return logits.float()
 
-    def _attention(
-        self, attention: Any, x: Tensor, cos: Tensor, sin: Tensor, states: Tensor, at: Tensor, groups: Sequence[Any]
-    ) -> Tensor:
-        """(B, D) -> (B, H * D_head): keys and values are written at `at`, then read by row groups."""
-        rows, d_head, kv_heads = len(x), self._d_head, self._kv_heads
-        query, key = attention.q_proj.product(x), attention.k_proj.product(x)
-        if hasattr(attention, "q_norm"):
-            query = attention.q_norm(query.view(rows, -1, d_head)).view(rows, -1)
-            key = attention.k_norm(key.view(rows, -1, d_head)).view(rows, -1)
-        stacked = torch.cat([query, key], -1).view(rows, -1, d_head)
-        rotated = torch.addcmul(stacked * cos, stacked.roll(d_head // 2, -1), sin)
-        heads = rotated.shape[1] - kv_heads
-        written = torch.cat([rotated[:, heads:].flatten(1), attention.v_proj.product(x)], -1)
-        states.flatten(0, 1).flatten(1).index_copy_(0, at, written)
-        # query heads that share keys and values become queries of one head
-        query = rotated[:, :heads].view(rows, kv_heads, -1, d_head)
-        parts = [
-            F.scaled_dot_product_attention(
-                query[mine],
-                states[slots, :width, 0].transpose(1, 2),
-                states[slots, :width, 1].transpose(1, 2),
-                mask,
-                scale=self._scaling,
-            )
-            for mine, slots, width, mask in groups
-        ]
-        return (parts[0] if len(parts) == 1 else torch.cat(parts)).reshape(rows, -1)
+    def _run(self, hidden: Tensor, begin: int, end: int, step: Any, states: list[Tensor]) -> Tensor:
+        """The layers [begin, end), in which nothing acts."""
+        of_layers = states, self._weights, self._biases, self._norms
+        ran: Tensor = compiled().run(hidden, begin, end, *step, *of_layers, *self._numbers)
+        return ran
 
-    def _ffn(self, layer: Any, hidden: Tensor, act: Any, act_down: Any) -> Tensor:
-        """(B, D) -> (B, D): the residual stream after the FFN, with edits acting at its output and
-        down-projection."""
-        mlp = layer.mlp
-        x = _normed(layer.post_attention_layernorm, hidden)
+    def _acted(self, layer: int, hidden: Tensor, act: Any, act_down: Any, step: Any, states: Tensor) -> Tensor:
+        """One layer, with edits acting at the output of its FFN and of its down-projection."""
+        of_layer = self._weights[layer], self._biases[layer], self._norms[layer]
+        hidden = compiled().attend(hidden, *step, states, *of_layer, *self._numbers)
+        mlp = self._layers[layer].mlp
+        x = _normed(self._layers[layer].post_attention_layernorm, hidden)
         inner = F.silu(mlp.gate_proj.product(x), inplace=True).mul_(mlp.up_proj.product(x))
         out: Tensor = mlp.down_proj.product(inner)
         if act_down is not None:
@@ -123,10 +121,24 @@ class LeanDecode:
         return hidden + out
 
 
-def _index_of(slots: Sequence[int]) -> slice | list[int]:
-    """A slice if the slots are adjacent, which reads them in place; otherwise a list, which copies."""
-    dense = slots[-1] - slots[0] + 1 == len(slots)
-    return slice(slots[0], slots[-1] + 1) if dense else list(slots)
+def _joined(layers: Any) -> list[nn.Module]:
+    """The layers whose product is that of all layers which read the same input."""
+    return [each for layer in layers for each in (layer.self_attn.v_proj, layer.mlp.up_proj)]
+
+
+def _linear_of(layer: Any) -> list[FrozenLinear]:
+    attention, mlp = layer.self_attn, layer.mlp
+    return [attention.q_proj.joint.whole, attention.o_proj, mlp.gate_proj.joint.whole, mlp.down_proj]
+
+
+def _norms_of(layer: Any) -> list[Any]:
+    of_heads = [layer.self_attn.q_norm, layer.self_attn.k_norm] if hasattr(layer.self_attn, "q_norm") else []
+    return [layer.input_layernorm, layer.post_attention_layernorm, *of_heads]
+
+
+def _scattered(slots: Sequence[int]) -> Tensor | None:
+    """None if the slots are adjacent, so that they are read in place; otherwise they are copied."""
+    return None if slots[-1] - slots[0] + 1 == len(slots) else torch.tensor(slots)
 
 
 def _mask(positions: Tensor, width: int, dtype: torch.dtype) -> Tensor:

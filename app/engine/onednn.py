@@ -8,7 +8,7 @@ of a fit converts it back; `release_dense` drops what fits have kept.
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -20,6 +20,8 @@ from transformers.pytorch_utils import Conv1D
 SHAPES_KEPT = 256
 _ROWS = 16
 """Number of rows that layouts are optimised for; other numbers work too."""
+JOINED = (("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj"))
+"""Names of layers that read the same input in all models that have them."""
 _linear = torch.ops.mkldnn._linear_pointwise
 
 
@@ -73,6 +75,56 @@ class FrozenLinear(nn.Module):
             destination[prefix + "bias"] = self.bias.detach()
 
 
+class JointLinear:
+    """Layers that read the same input, as one: their weights lie below each other in `whole`, so that one product
+    computes them all.
+
+    A model calls the layers one after the other with one tensor. The first call computes the product, and it is kept
+    until each layer has taken its part.
+    """
+
+    def __init__(self, whole: FrozenLinear, sizes: Sequence[int]) -> None:
+        self.whole, self.sizes = whole, list(sizes)
+        self._of: Tensor | None = None
+        self._parts: dict[int, Tensor] = {}
+
+    def product(self, part: int, x: Tensor) -> Tensor:
+        # compared by place, as autograd hands over an alias; the tensor is kept, so that its place is not used again
+        same = self._of is not None and self._of.data_ptr() == x.data_ptr() and self._of.shape == x.shape
+        if not same or part not in self._parts:
+            self._of = x
+            self._parts = dict(enumerate(self.whole.product(x).split(self.sizes, -1)))
+        taken = self._parts.pop(part)
+        if not self._parts:
+            self._of = None
+        return taken
+
+
+class JointPart(FrozenLinear):
+    """One of the layers of `joint`, which stores its weight and bias: rows [begin, end) of the whole."""
+
+    def __init__(self, joint: JointLinear, part: int) -> None:
+        begin = sum(joint.sizes[:part])
+        rows = slice(begin, begin + joint.sizes[part])
+        bias = joint.whole.bias
+        super().__init__(joint.whole.laid_out, None if bias is None else bias[rows])
+        self.out_features = joint.sizes[part]
+        self.joint, self._part, self._rows = joint, part, rows
+
+    @property
+    def weight(self) -> Tensor:
+        return self.joint.whole.weight[self._rows]
+
+    def dense(self) -> Tensor:
+        return self.joint.whole.dense()[self._rows]
+
+    def release(self) -> None:
+        self.joint.whole.release()
+
+    def product(self, x: Tensor) -> Tensor:
+        return self.joint.product(self._part, x)
+
+
 class _Linear(torch.autograd.Function):
     """A frozen linear layer with a gradient for its input only."""
 
@@ -97,6 +149,7 @@ def use_onednn(model: nn.Module) -> None:
         return
     # A head may share its weight with the embeddings, which read its rows: in oneDNN's layout it would be stored twice.
     embeddings = {id(each.weight) for each in model.modules() if isinstance(each, nn.Embedding)}
+    _join(model)
     layers = list(_linear_layers(model))
     laid_out = {id(layer.weight) for _, _, layer in layers} - embeddings
     for each in model.parameters():
@@ -108,6 +161,24 @@ def use_onednn(model: nn.Module) -> None:
         if id(layer.weight) in laid_out:
             weight = torch.ops.mkldnn._reorder_linear_weight(weight, _ROWS)
         setattr(parent, name, FrozenLinear(weight, None if layer.bias is None else layer.bias.detach(), turned))
+
+
+def _join(model: nn.Module) -> None:
+    """Replaces the layers of `JOINED` by parts of one."""
+    for parent in list(model.modules()):
+        for names in JOINED:
+            layers: list[Any] = [getattr(parent, name, None) for name in names]
+            alike = {
+                (type(each), getattr(each, "in_features", 0), getattr(each, "bias", None) is None) for each in layers
+            }
+            if len(alike) > 1 or not isinstance(layers[0], nn.Linear):
+                continue
+            weight = torch.cat([each.weight.detach() for each in layers])
+            bias = None if layers[0].bias is None else torch.cat([each.bias.detach() for each in layers])
+            whole = FrozenLinear(torch.ops.mkldnn._reorder_linear_weight(weight, _ROWS), bias)
+            joint = JointLinear(whole, [each.out_features for each in layers])
+            for part, name in enumerate(names):
+                setattr(parent, name, JointPart(joint, part))
 
 
 def _linear_layers(model: nn.Module) -> Iterator[tuple[nn.Module, str, Any]]:

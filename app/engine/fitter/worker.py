@@ -128,8 +128,9 @@ class Worker:
 
 
 def laid_out(model: Any) -> list[Tensor]:
-    """Return the weights that `use_onednn` keeps outside of the model's parameters."""
-    return [each.laid_out for each in model.modules() if isinstance(getattr(each, "laid_out", None), Tensor)]
+    """Return the weights that `use_onednn` keeps outside of the model's parameters. Layers may share one."""
+    kept = [each.laid_out for each in model.modules() if isinstance(getattr(each, "laid_out", None), Tensor)]
+    return list({id(each): each for each in kept}.values())
 
 
 def main() -> None:
