@@ -81,3 +81,31 @@ def test_half_precision_is_computed_too_where_the_cpu_can() -> None:
 def test_no_rows_give_no_rows() -> None:
     layer = tiny("llama").model.lm_head
     assert layer(torch.zeros(0, layer.in_features)).shape == (0, layer.out_features)
+
+
+def test_layers_that_read_the_same_input_are_one_product() -> None:
+    model = tiny("qwen2").model  # its q, k and v have a bias
+    attention, mlp = model.model.layers[0].self_attn, model.model.layers[0].mlp
+    for group in ([attention.q_proj, attention.k_proj, attention.v_proj], [mlp.gate_proj, mlp.up_proj]):
+        assert len({id(part.laid_out) for part in group}) == 1, "each weight is stored once"
+        x = torch.randn(4, group[0].in_features)
+        with torch.inference_mode(), torch.autograd.profiler.profile() as profile:
+            found = [part(x) for part in group]
+        products = [event for event in profile.function_events if event.name == "mkldnn::_linear_pointwise"]
+        assert len(products) == 1
+        for part, mine in zip(group, found, strict=True):
+            torch.testing.assert_close(
+                mine, torch.nn.functional.linear(x, part.weight, part.bias), rtol=1e-4, atol=1e-5
+            )
+
+
+def test_a_part_of_a_product_is_never_that_of_another_input() -> None:
+    """Whatever was asked for before: the same part twice, only some of the parts, or a tensor in the place of another."""
+    mlp = tiny("llama").model.model.layers[0].mlp
+    gate, up = mlp.gate_proj, mlp.up_proj
+    generator = torch.Generator().manual_seed(5)
+    with torch.inference_mode():
+        for part in (gate, gate, up, gate, up, up, up, gate):
+            x = torch.randn(3, gate.in_features, generator=generator)  # often in the place of the one before
+            torch.testing.assert_close(part(x), torch.nn.functional.linear(x, part.weight), rtol=1e-4, atol=1e-5)
+            del x
