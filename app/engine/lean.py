@@ -90,11 +90,11 @@ class LeanDecode:
         step = cos, sin, at, groups
         states = list(self._cache.layers_states(self._kv_heads, self._d_head, hidden.dtype))
         acting, done = self._hooks.acting, 0
-        for layer, sites in enumerate(self._sites):
-            acts = [acting.get(site) for site in sites]
-            if any(acts):
+        for layer, (site, down_site) in enumerate(self._sites):
+            act, act_down = acting.get(site), acting.get(down_site)
+            if act is not None or act_down is not None:
                 hidden = self._run(hidden, done, layer, step, states)
-                hidden = self._acted(layer, hidden, *acts, step, states[layer])
+                hidden = self._acted(layer, hidden, act, act_down, step, states[layer])
                 done = layer + 1
         hidden = self._run(hidden, done, len(self._layers), step, states)
         logits: Tensor = self._head.product(_normed(self._norm, hidden))

@@ -93,7 +93,7 @@ class JointLinear:
         same = self._of is not None and self._of.data_ptr() == x.data_ptr() and self._of.shape == x.shape
         if not same or part not in self._parts:
             self._of = x
-            self._parts = dict(enumerate(self.whole.product(x).split(self.sizes, -1)))
+            self._parts = dict(enumerate(torch.split(self.whole.product(x), self.sizes, -1)))
         taken = self._parts.pop(part)
         if not self._parts:
             self._of = None
