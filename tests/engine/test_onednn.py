@@ -100,7 +100,7 @@ def test_layers_that_read_the_same_input_are_one_product() -> None:
 
 
 def test_a_part_of_a_product_is_never_that_of_another_input() -> None:
-    """Whether the same part is asked for twice, only one of the parts, or both in any order."""
+    """A part is computed anew when it is asked for twice, alone, or in another order than the model's."""
     mlp = tiny("llama").model.model.layers[0].mlp
     gate, up = mlp.gate_proj, mlp.up_proj
     generator = torch.Generator().manual_seed(5)
