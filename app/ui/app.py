@@ -12,7 +12,7 @@ from starlette.routing import BaseRoute, Mount, Route
 from app.api.gate import Door
 from app.api.metrics import Metrics
 from app.ui import ask, edits, health, namespaces, notifications, reported, sign_in, timeline, webhooks
-from app.ui.assets import Assets
+from app.ui.assets import shipped_assets
 from app.ui.audit import AuditPages
 from app.ui.correction import CorrectionPages
 from app.ui.desk import HERE, Desk, environment
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 def pages(service: "Service", door: Door, metrics: Metrics, *, leaving: asyncio.Event | None = None) -> list[BaseRoute]:
     """The routes of the pages. `leaving` is set when the server is told to stop."""
-    assets = Assets()
+    assets = shipped_assets()
     desk = Desk(service, door, metrics, Sessions(), environment(assets), leaving or asyncio.Event())
 
     sheets = Sheets()

@@ -2,6 +2,7 @@
 
 import gzip
 import hashlib
+from functools import cache
 from pathlib import Path
 
 from starlette.exceptions import HTTPException
@@ -33,3 +34,9 @@ class Assets:
         if "gzip" in request.headers.get("accept-encoding", ""):
             return Response(self._zipped[name], headers={**headers, "Content-Encoding": "gzip"})
         return Response(self._files[name], headers=headers)
+
+
+@cache
+def shipped_assets() -> Assets:
+    """The files of the package. A process reads and compresses them once, for all its apps."""
+    return Assets()

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -52,8 +53,12 @@ UNKEPT = {"Cache-Control": "no-store"}
 _HELP = re.compile(r"(?<![\w/])/help/[a-z]+(?:#[a-z0-9_-]+)?")
 
 
+@cache
 def environment(assets: Assets) -> Environment:
-    """The template environment. Every value is escaped; a name that a page does not provide is an error, not a gap."""
+    """The template environment. Every value is escaped; a name that a page does not provide is an error, not a gap.
+
+    A process compiles each template once, for all its apps.
+    """
     folder = Path(__file__).parent / "templates"
     environment_ = Environment(
         loader=FileSystemLoader(folder),

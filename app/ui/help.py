@@ -5,6 +5,7 @@ import ipaddress
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from markdown_it import MarkdownIt
@@ -120,8 +121,9 @@ def _resolve_links(name: str, token: Token) -> None:
         token.attrJoin("class", "num")
 
 
+@cache
 def read(folder: Path = FOLDER) -> Mapping[str, HelpPage]:
-    """All pages, in their listed order."""
+    """All pages, in their listed order. A process renders them once, for all its apps."""
     return {name: rendered(name, (folder / f"{name}.md").read_text(encoding="utf-8")) for name in ORDER}
 
 

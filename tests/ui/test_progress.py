@@ -6,12 +6,12 @@ import pytest
 
 from app.editors.base import FitProgress
 from app.service.jobs import Job
-from app.ui.assets import Assets
+from app.ui.assets import shipped_assets
 from app.ui.desk import environment
 
 
 def shown(job: Job) -> str:
-    template = environment(Assets()).get_template("_progress.html")
+    template = environment(shipped_assets()).get_template("_progress.html")
     return template.render(job=job, url="/ui/previews/pv_1", doing="Trying the correction")
 
 
