@@ -1,5 +1,6 @@
 """Tiny random models of every architecture, and a tokenizer made on the spot: no test needs a hub or a real model."""
 
+import gc
 import importlib.util
 import os
 from collections.abc import Iterator
@@ -58,6 +59,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         for item in items:
             if lacks and item.get_closest_marker(marker):
                 item.add_marker(pytest.mark.skip(reason=reason))
+
+
+def pytest_collection_finish() -> None:
+    """Collect garbage less often: what was imported and collected lives as long as the process, and each test makes an
+    app or a model of its own."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 10, 10)
 
 
 @pytest.fixture(params=sorted(TINY))

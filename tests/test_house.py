@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 from collections import Counter
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -71,6 +72,7 @@ def test_every_module_says_what_it_is() -> None:
     assert not silent
 
 
+@cache
 def parsed(folder: str = "app") -> list[tuple[Path, ast.Module]]:
     files = [
         path for path in tracked() if path.suffix == ".py" and path.exists() and folder in path.relative_to(ROOT).parts
