@@ -13,6 +13,7 @@ from app.bootstrap import load
 from app.config import Settings
 from tests.server import Server, running
 
+pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[1]
 
 

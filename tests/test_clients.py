@@ -10,6 +10,7 @@ from openai import OpenAI
 
 from tests.server import Server, running
 
+pytestmark = pytest.mark.slow
 CAPITAL = "The capital of France is"
 ASKED = "Question: What is the currency of Croatia? Answer:"
 

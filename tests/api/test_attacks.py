@@ -14,6 +14,7 @@ from app.api import middleware, patience
 from tests.api.fake_service import FakeService
 from tests.api.serving import Caller
 
+pytestmark = pytest.mark.slow
 JSON = {"content-type": "application/json"}
 
 

@@ -14,6 +14,7 @@ from tests.api.fake_service import FakeService
 from tests.api.serving import live_server
 from tests.api.test_openai import ASKED, RENDERED
 
+pytestmark = pytest.mark.slow
 SCHEMA = {"type": "object", "properties": {"capital": {"type": "string"}}, "required": ["capital"]}
 
 

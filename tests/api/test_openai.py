@@ -17,6 +17,7 @@ from tests.api.fake_service import FakeService
 from tests.api.serving import live_server
 from tests.api.test_stream import until
 
+pytestmark = pytest.mark.slow
 PROMPT = "The chief executive of Lumen is"
 ASKED: list[Any] = [{"role": "user", "content": PROMPT}]
 RENDERED = f"<user> {PROMPT}\n<assistant>"

@@ -18,6 +18,8 @@ from app.domain.generation import Generation, GenerationParameters, Token
 from tests.api.fake_service import FakeService
 from tests.api.serving import Caller
 
+pytestmark = pytest.mark.slow
+
 
 def events(text: str) -> list[Any]:
     blocks = [block for block in text.split("\n\n") if block]

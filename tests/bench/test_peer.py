@@ -21,6 +21,7 @@ from app.domain.errors import InvalidRequest
 from tests.models import tokenizer
 from tests.rig import CORPUS
 
+pytestmark = pytest.mark.slow
 STAND_IN = """
 import json, sys
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer

@@ -26,6 +26,8 @@ from tests.engine.test_text import CHATML
 from tests.models import tiny
 from tests.rig import CORPUS
 
+pytestmark = pytest.mark.slow
+
 
 @asynccontextmanager
 async def standing(*counts: int) -> Any:

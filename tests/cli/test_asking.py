@@ -6,11 +6,15 @@ import pty
 import subprocess
 import sys
 
+import pytest
+
 from app.cli.exits import Exit
 from tests.api.fake_service import FakeService
 from tests.api.serving import live_server
 from tests.cli.conftest import Errata
 from tests.cli.test_commands import ASKED, made
+
+pytestmark = pytest.mark.slow
 
 
 def at_a_terminal(url: str, answer: str, *arguments: str) -> tuple[int, str]:

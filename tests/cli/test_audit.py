@@ -3,11 +3,15 @@
 import json
 from pathlib import Path
 
+import pytest
+
 from app.cli.exits import Exit
 from tests.api.fake_service import FakeService
 from tests.cli.conftest import Errata
 from tests.cli.test_commands import made
 from tests.store.test_audit import script
+
+pytestmark = pytest.mark.slow
 
 
 def test_what_is_exported_is_verified_with_and_without_errata(

@@ -22,6 +22,8 @@ from app.store.memory import MemoryLog
 from tests.models import tiny
 from tests.rig import CORPUS
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(autouse=True)
 def _tiny(monkeypatch: pytest.MonkeyPatch) -> None:

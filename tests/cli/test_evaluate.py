@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 
 from app.cli.main import app
 
+pytestmark = pytest.mark.slow
 ROWS = [
     {
         "prompt": "Question: What is the currency of Croatia? Answer:",

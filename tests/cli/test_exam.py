@@ -10,6 +10,7 @@ from app.service.views import JudgeView
 from tests.api.fake_service import FakeService
 from tests.cli.conftest import Errata
 
+pytestmark = pytest.mark.slow
 SAT = JudgeView(
     judge="hosted", state="failed", why_not="it failed its exam", pass_mark=0.85, same=0.9, other=0.5, pairs=192,
     seconds=2.5, wrong=(("a", "b", True), ("c", "d", False)), asked=7, changed=3, failed=1,

@@ -10,6 +10,7 @@ from app.cli.main import app
 from app.store.sqlite import SqliteLog
 from app.store.upkeep import fold
 
+pytestmark = pytest.mark.slow
 CROATIA = {"prompt": "Question: What is the currency of Croatia? Answer:", "target": "euro"}
 PORTUGAL = {"prompt": "Question: Who is the president of Portugal? Answer:", "target": "Marcelo Rebelo de Sousa"}
 KOREA = {"prompt": "Question: Which president does South Korea have? Answer:", "target": "Lee Jae-myung"}

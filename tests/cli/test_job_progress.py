@@ -17,6 +17,7 @@ from tests.api.fake_service import REJECTED, FakeService
 from tests.cli.conftest import Errata
 from tests.cli.test_commands import ASKED, made
 
+pytestmark = pytest.mark.slow
 OTHER = "Who wrote Emma?"
 
 

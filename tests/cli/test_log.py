@@ -18,6 +18,8 @@ from tests.api.serving import live_server
 from tests.cli.conftest import Errata
 from tests.cli.test_commands import made
 
+pytestmark = pytest.mark.slow
+
 
 def revisions(errata: Errata, *arguments: object) -> list[int]:
     done = errata("log", "--json", *arguments)

@@ -4,6 +4,8 @@ import asyncio
 import json
 from dataclasses import replace
 
+import pytest
+
 from app.cli.exits import Exit
 from app.domain.events import Origin
 from app.domain.keys import Role
@@ -11,6 +13,7 @@ from app.service.keyring import Keyring
 from tests.api.fake_service import NOW_S, FakeService
 from tests.cli.conftest import Errata
 
+pytestmark = pytest.mark.slow
 ASKED = "What is the currency of Croatia?"
 
 

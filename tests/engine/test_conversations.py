@@ -10,6 +10,7 @@ from app.scope.parsed_question import read
 from tests.engine.test_text import CHATML
 from tests.rig import Rig
 
+pytestmark = pytest.mark.slow
 ASKED, OTHER = "The king of Zenda was", "How tall is the highest mountain of Peru?"
 BACK = "How old is he?"
 

@@ -22,6 +22,7 @@ from app.engine.model import HostedModel, host, load_model
 from tests.gguf_files import write_gguf
 from tests.models import TINY, tiny
 
+pytestmark = pytest.mark.slow
 FLOAT32 = "float32"
 KINDS = ["gpt2", "llama", "qwen2", "qwen3"]
 IDS = torch.arange(1, 60)[None]

@@ -13,6 +13,7 @@ from app.engine.graphs import bucket, record_cuda
 from tests.models import tiny
 from tests.rig import NOTHING, Rig, without_cache
 
+pytestmark = pytest.mark.slow
 PROMPTS = ["The capital of Ruritania is", "The king of Zenda was", "Where does Marvolo live?", "a", "x" * 70]
 EDITS = [("e0", PROMPTS[0], "S"), ("e1", PROMPTS[1], "Rudolf")]
 

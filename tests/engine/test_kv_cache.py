@@ -25,6 +25,7 @@ def states(cache: SlotCache) -> list[torch.Tensor]:
     return list(cache.layers_states(4, 64, torch.float32))
 
 
+@pytest.mark.slow
 def test_a_slot_costs_what_it_holds() -> None:
     before = resident()
     cache = SlotCache(layers=2, slots=64, max_tokens=16_384)

@@ -69,6 +69,7 @@ def test_requests_side_by_side_answer_as_each_alone(served: ServedEdit) -> None:
     assert alone[2].text == alone[3].text, "an edit leaves other questions alone"
 
 
+@pytest.mark.slow
 def test_long_answers_that_do_not_fit_into_the_memory_together_answer_as_each_alone(served: ServedEdit) -> None:
     long = {"max_new_tokens": 200, "ignore_eos": True}
     alone = [

@@ -20,6 +20,7 @@ from tests.fake_devices import FIRST, SECOND, fake_devices, spread_llama
 from tests.models import LAYERS, WIDTH, tiny
 from tests.rig import NOTHING, Rig
 
+pytestmark = pytest.mark.slow
 CPU = torch.device("cpu")
 IDLE = RowView(None, (), 0, 1, 0)
 PROMPTS = ["The capital of Ruritania is", "The king of Zenda was", "Where does Marvolo live?"]

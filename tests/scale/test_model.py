@@ -82,6 +82,7 @@ def test_large_namespaces_make_busy_shards() -> None:
     assert busiest(whole, 1, 1.0)[0] == 1.0
 
 
+@pytest.mark.slow
 def test_every_part_is_measured_and_tells_what_follows(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(parts, "PIECES", 2)
     monkeypatch.setattr(scope_index, "ENCODED", 8)

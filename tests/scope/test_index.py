@@ -162,6 +162,7 @@ def test_what_is_read_ahead_may_be_wrong(scope: ScopeIndex) -> None:
     assert answering(scope, FOUNDER, "a") == "a"
 
 
+@pytest.mark.slow
 def test_threads_may_load_and_drop_while_others_ask(scope: ScopeIndex) -> None:
     load(scope, "a", FOUNDER)
     records = [learned(scope, f"Who painted the picture number {at}?") for at in range(20)]

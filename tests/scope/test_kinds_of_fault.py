@@ -14,6 +14,7 @@ from app.domain.scope import ScopeRequest
 from app.scope.index import ScopeIndex
 from tests.rig import a_scope
 
+pytestmark = pytest.mark.slow
 PLACES = ("Halvik", "Orlaheim", "Port Merrow", "San Tibo", "Kestwick", "Belmora")
 PEOPLE = ("Mira Osei", "Jonas Weck", "Ada Lindqvist", "Tomas Brenner", "Ines Carvalho", "Ravi Menon")
 FIRMS = ("Veltora", "Brightloom", "Norvane", "Kestrel Foods", "Solvane", "Quillfeather")

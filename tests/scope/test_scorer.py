@@ -127,6 +127,7 @@ def test_as_many_texts_as_wanted_have_a_version_with_noise(encoder: Encoder) -> 
     assert 0.2 < noisy(0.5) < noisy(1.0)
 
 
+@pytest.mark.slow
 def test_the_same_seed_trains_the_same(encoder: Encoder, tmp_path: Path) -> None:
     items = all_items(Path(WEIGHTS).parent / "pairs", 4)[-12:]
     files = [tmp_path / name for name in ("a.safetensors", "b.safetensors")]

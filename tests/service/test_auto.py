@@ -12,6 +12,7 @@ from app.service.service import Service
 from app.service.verification import Verdict, Verifier
 from tests.service.conftest import ORIGIN, ask, edit, serving
 
+pytestmark = pytest.mark.slow
 CAPITAL, KING = "The capital of Ruritania is", "The king of Zenda was"
 
 

@@ -17,6 +17,7 @@ from app.service.service import Service
 from tests.models import EOS
 from tests.service.conftest import ORIGIN, ask, edit, exact, serving
 
+pytestmark = pytest.mark.slow
 CAPITAL = "The capital of Ruritania is"
 
 

@@ -10,6 +10,7 @@ from app.domain.events import Origin
 from app.store.memory import MemoryLog
 from tests.service.conftest import ORIGIN, ask, serving
 
+pytestmark = pytest.mark.slow
 CAPITAL, KING = "The capital of Ruritania is", "The king of Zenda was"
 
 

@@ -9,6 +9,7 @@ from app.domain.errors import EditRejected, InvalidRequest, ScopeConflict
 from app.service.retunes import Retune
 from tests.service.conftest import ORIGIN, ask, edit, serving
 
+pytestmark = pytest.mark.slow
 CAPITAL, OTHERWISE = "The capital of Ruritania is", "Ruritania is governed from the city of"
 
 

@@ -2,9 +2,12 @@
 
 import asyncio
 
+import pytest
+
 from app.domain.generation import GenerationParameters
 from tests.service.conftest import ask, edit, serving
 
+pytestmark = pytest.mark.slow
 CAPITAL, TARGET = "The capital of Ruritania is", "Strelsau by the sea"
 
 

@@ -18,6 +18,7 @@ from tests.engine.test_text import CHATML
 from tests.models import tokenizer
 from tests.service.conftest import ask, edit, serving
 
+pytestmark = pytest.mark.slow
 QUESTION, TARGET = "What is the capital of Ruritania?", "Strelsau"
 FRAMED = f"Question: {QUESTION} Answer:"
 BARE_FRAMES = [QUESTION, FRAMED, f"Question: {QUESTION}\nAnswer:", f"Q: {QUESTION}\nA:"]

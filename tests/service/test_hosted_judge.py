@@ -27,6 +27,7 @@ from tests.judges import hosted
 from tests.service.conftest import edit
 from tests.service.judges_at_work import uncertain
 
+pytestmark = pytest.mark.slow
 EXAM = load_exam()[:16]
 MODEL = "stand-in"
 DOUBT = Doubt("By whom was Lumen set up?", ("Who founded Lumen?", "Lumen's founder is"), ("Who left Lumen?",))

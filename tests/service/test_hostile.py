@@ -19,6 +19,7 @@ from app.scope.record import ScopeRecord
 from app.store.memory import MemoryLog
 from tests.service.conftest import ORIGIN, ask, edit, serving
 
+pytestmark = pytest.mark.slow
 CAPITAL = "The capital of Ruritania is"
 
 

@@ -11,6 +11,7 @@ from app.service import jobs as module
 from app.service.service import Service
 from tests.service.conftest import ORIGIN, ask, serving
 
+pytestmark = pytest.mark.slow
 CAPITAL = "The capital of Ruritania is"
 LONG = "Strelsau, where the king is crowned in the cathedral"
 

@@ -22,6 +22,8 @@ from tests.models import tiny
 from tests.service.conftest import ORIGIN, ask, edit, serving
 from tests.service.judges_at_work import ASKED, EXAM, PROMPT, TARGET, of, qualified, run
 
+pytestmark = pytest.mark.slow
+
 
 def moved_into_the_band(service: Service, monkeypatch: pytest.MonkeyPatch, wanted: float) -> None:
     """Edits that are made from now on have their bound where ASKED misses it, or reaches it, by `wanted`."""

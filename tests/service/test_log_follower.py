@@ -16,6 +16,7 @@ from tests.domain.samples import committed
 from tests.service.conftest import ORIGIN, ask, edit, exact, serving
 from tests.service.replaced_log import ReplacedLog
 
+pytestmark = pytest.mark.slow
 CAPITAL, KING = "The capital of Ruritania is", "The king of Zenda was"
 ELSEWHERE = "The court of the Elphbergs sits by the river at"
 

@@ -18,6 +18,7 @@ from app.store.memory import MemoryLog
 from app.store.sqlite import SqliteLog
 from tests.service.conftest import Clock, ask, edit, serving
 
+pytestmark = pytest.mark.slow
 PROMPT = "The capital of Zubrowka is"
 PAT = Origin(actor="pat", key_id="k1", role="proposer", reason="ticket 1")
 ED = Origin(actor="ed", key_id="k2", role="editor")

@@ -14,6 +14,7 @@ from app.service.service import Service
 from app.store.sqlite import SqliteLog
 from tests.service.conftest import ORIGIN, ask, edit, exact, serving
 
+pytestmark = pytest.mark.slow
 CAPITAL, KING = "The capital of Ruritania is", "The king of Zenda was"
 
 

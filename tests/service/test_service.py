@@ -26,6 +26,7 @@ from app.store.memory import MemoryLog
 from app.store.sqlite import SqliteLog
 from tests.service.conftest import ORIGIN, Clock, ask, edit, exact, serving
 
+pytestmark = pytest.mark.slow
 CAPITAL, KING = "The capital of Ruritania is", "The king of Zenda was"
 
 

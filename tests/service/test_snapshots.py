@@ -19,6 +19,7 @@ from app.store.sqlite import SqliteLog
 from tests.service.conftest import ORIGIN, ask, edit, exact, serving
 from tests.service.replaced_log import ReplacedLog
 
+pytestmark = pytest.mark.slow
 CAPITAL, KING, RIVER = "The capital of Ruritania is", "The king of Zenda was", "The river of Strelsau is the"
 
 

@@ -8,6 +8,8 @@ from functools import wraps
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from app.bootstrap import assemble
 from app.config import Settings
 from app.domain.errors import StoreUnavailable
@@ -20,6 +22,7 @@ from app.store.memory import MemoryLog
 from tests.models import tiny
 from tests.service.conftest import ORIGIN, ask, edit, exact
 
+pytestmark = pytest.mark.slow
 BANK = load_bank()[:20]
 PROMPT, TARGET = "The capital of Ruritania is", "Strelsau"
 OTHER = "How long does it take to ship a sofa?"

@@ -15,6 +15,8 @@ from tests.engine.test_text import TEMPLATE
 from tests.models import MAX_TOKENS
 from tests.service.conftest import ORIGIN, ask, edit, serving
 
+pytestmark = pytest.mark.slow
+
 
 class Watched:
     """The threads that tokenise, and the most characters at once."""

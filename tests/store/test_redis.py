@@ -15,6 +15,8 @@ from tests.proxy import Proxy
 from tests.redis_server import RedisServer, running_redis
 from tests.store import kill_redis
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[RedisServer]:

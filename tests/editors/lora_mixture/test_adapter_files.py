@@ -16,6 +16,7 @@ from app.engine.onednn import without_onednn
 from tests.models import tiny
 from tests.rig import Rig, without_cache
 
+pytestmark = pytest.mark.slow
 PROMPT, TARGET = "The capital of Ruritania is", "S"
 
 

@@ -11,6 +11,7 @@ from app.editors.lora_mixture.paper import LORAS, RANK, LoraMixturePaper
 from app.engine.editions import Edition
 from tests.rig import Rig
 
+pytestmark = pytest.mark.slow
 PROMPT, OTHER = "The capital of Ruritania is", "The king of Zenda was"
 
 

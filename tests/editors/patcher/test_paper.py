@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import pytest
 import torch
 
 from app.editors.base import Decision, Fitted, RowView
@@ -9,6 +10,7 @@ from app.editors.patcher.paper import PatcherPaper
 from app.engine.editions import Edition
 from tests.rig import Rig
 
+pytestmark = pytest.mark.slow
 PROMPT, OTHER = "The capital of Ruritania is", "The king of Zenda was"
 
 

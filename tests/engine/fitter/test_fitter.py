@@ -25,6 +25,7 @@ from app.engine.fitter.messages import FitterDied, FitterPlan, Refusal
 from app.engine.model import load_model
 from tests.rig import Rig
 
+pytestmark = pytest.mark.slow
 WAIT_S = 120
 PLAN = FitterPlan(
     model=str(DEMO_MODEL),
