@@ -24,8 +24,6 @@ PROMPTS = [
 ]
 EDITS = [("e0", PROMPTS[0], "S"), ("e1", PROMPTS[1], "R"), ("e2", PROMPTS[2], "H")]
 IDS = tuple(edit_id for edit_id, *_ in EDITS)
-
-
 KEYS = [editor_key(name, preset) for name, presets in EDITORS.items() for preset in presets]
 LOCAL = [key for key in KEYS if "/" not in key]
 
