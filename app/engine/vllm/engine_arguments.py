@@ -1,6 +1,7 @@
 """The arguments with which vLLM serves the model that this server hosts."""
 
 from collections.abc import Mapping
+from math import ceil
 from typing import Any
 
 from app.domain.errors import InvalidRequest
@@ -17,10 +18,7 @@ OURS = frozenset(
 """The arguments that Errata decides."""
 LORA_RANKS = (8, 16, 32, 64, 128, 256)
 """The ranks that vLLM makes room for."""
-REFUSED = {
-    "speculative_config": "drafted tokens would be verified without the edits",
-    "pipeline_parallel_size": "it has not been tested with edits",
-}
+REFUSED = {"speculative_config": "drafted tokens would be verified without the edits"}
 """The arguments under which edits are not served, and why."""
 
 
@@ -49,13 +47,29 @@ def vllm_arguments(
         "dtype": str(hosted.dtype).removeprefix("torch."),
         "max_model_len": hosted.max_tokens,
         "max_num_seqs": slots,
-        "kv_cache_memory_bytes": room_tokens * hosted.kv_bytes_per_token(),
+        "kv_cache_memory_bytes": room_tokens * _worker_kv_bytes(hosted, more),
         "additional_config": {"errata": {"site": site.module}},
         "seed": 0,
         "max_logprobs": 20,
         **(_room_for(adapters, slots) if more.get("enable_lora") else {}),
         **more,
     }
+
+
+def _worker_kv_bytes(hosted: HostedModel, more: Mapping[str, Any]) -> int:
+    """Bytes of keys and values per token in one worker, as vLLM counts memory by the worker: those of its heads, in the
+    layers of its stage. Raises InvalidRequest for a number of workers that is none."""
+    ranks, stages = (_workers(more, name) for name in ("tensor_parallel_size", "pipeline_parallel_size"))
+    heads, _ = hosted.kv_shape
+    layers = ceil(hosted.model.config.num_hidden_layers / stages)
+    return hosted.kv_bytes_per_token(layers) // heads * ceil(heads / ranks)
+
+
+def _workers(more: Mapping[str, Any], name: str) -> int:
+    count = more.get(name, 1)
+    if not isinstance(count, int) or count < 1:
+        raise InvalidRequest(f"ERRATA_VLLM_ARGUMENTS: {name} is {count!r}: give a number from 1 on.")
+    return count
 
 
 def _room_for(adapters: FixedAdapters, slots: int) -> dict[str, Any]:

@@ -26,6 +26,8 @@ class LoRAModel:
 
 STAND_INS: dict[str, dict[str, Any]] = {
     "vllm": {"__version__": "0.0"},
+    "vllm.distributed": {},
+    "vllm.distributed.parallel_state": {"get_pp_group": None},
     "vllm.lora": {},
     "vllm.lora.lora_model": {"LoRAModel": LoRAModel},
     "vllm.lora.peft_helper": {"PEFTHelper": SimpleNamespace},
@@ -53,13 +55,18 @@ def config(**changes: Any) -> Any:
         "use_v2_model_runner": False,
         "enable_dbo": False,
         "data_parallel_size": 1,
+        "prefill_context_parallel_size": 1,
     }
     given |= changes
     return SimpleNamespace(
         speculative_config=given["speculative_config"],
         use_v2_model_runner=given["use_v2_model_runner"],
         scheduler_config=SimpleNamespace(async_scheduling=given["async_scheduling"]),
-        parallel_config=SimpleNamespace(enable_dbo=given["enable_dbo"], data_parallel_size=given["data_parallel_size"]),
+        parallel_config=SimpleNamespace(
+            enable_dbo=given["enable_dbo"],
+            data_parallel_size=given["data_parallel_size"],
+            prefill_context_parallel_size=given["prefill_context_parallel_size"],
+        ),
     )
 
 
@@ -71,6 +78,7 @@ def config(**changes: Any) -> Any:
         ({"use_v2_model_runner": True}, "the V2 model runner"),
         ({"enable_dbo": True}, "dual batch overlap"),
         ({"data_parallel_size": 2}, "data parallelism"),
+        ({"prefill_context_parallel_size": 2}, "prefill context parallelism"),
     ],
 )
 def test_a_setting_under_which_rows_would_be_placed_wrongly_is_refused_by_name(
@@ -79,6 +87,41 @@ def test_a_setting_under_which_rows_would_be_placed_wrongly_is_refused_by_name(
     inner.check_config(config())
     with pytest.raises(inner.VllmRefusal, match=f"{name} of vLLM 0.0"):
         inner.check_config(config(**changes))
+
+
+def ffn(**down: Any) -> torch.nn.Module:
+    """An FFN whose last linear map has these marks of vLLM's."""
+    module = torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.Linear(2, 2))
+    for name, value in down.items():
+        setattr(module[1], name, value)
+    return module
+
+
+def test_a_site_that_returns_a_part_of_a_sum_is_refused(inner: Any) -> None:
+    """Each tensor-parallel rank adds the row: to the sum, of which all hold the same, or each to its own part."""
+    inner.check_sum(ffn(), SITE)
+    inner.check_sum(ffn(tp_size=2, reduce_results=True), SITE)
+    inner.check_sum(ffn(tp_size=1, reduce_results=False), SITE)
+    with pytest.raises(inner.VllmRefusal, match=f"sums the parts of {SITE} .* tensor_parallel_size to 1"):
+        inner.check_sum(ffn(tp_size=2, reduce_results=False), SITE)
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_a_later_stage_has_buffers_for_the_states_that_it_receives(
+    inner: Any, monkeypatch: pytest.MonkeyPatch, first: bool
+) -> None:
+    monkeypatch.setattr(inner, "get_pp_group", lambda: SimpleNamespace(is_first_rank=first))
+    model = SimpleNamespace(make_empty_intermediate_tensors=lambda **given: given)
+    made = SimpleNamespace(
+        intermediate_tensors=None, get_model=lambda: model, max_num_tokens=7, device="cpu",
+        model_config=SimpleNamespace(dtype=torch.bfloat16),
+    )  # fmt: skip
+    inner.receive_states(made)
+    wanted = None if first else {"batch_size": 7, "dtype": torch.bfloat16, "device": "cpu"}
+    assert made.intermediate_tensors == wanted
+    made.intermediate_tensors = "vLLM's own"
+    inner.receive_states(made)
+    assert made.intermediate_tensors == "vLLM's own"
 
 
 def test_a_version_that_lacks_a_name_is_refused_by_it(inner: Any) -> None:

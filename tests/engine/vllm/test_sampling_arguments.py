@@ -68,6 +68,29 @@ def test_vllm_serves_the_hosted_model_at_the_editors_site() -> None:
     assert found["enforce_eager"] is True
 
 
+@pytest.mark.parametrize(
+    ("workers", "part"),
+    [
+        ({"tensor_parallel_size": 2}, 1 / 2),
+        ({"tensor_parallel_size": 4}, 1 / 2),  # two of them hold the same one of two heads
+        ({"pipeline_parallel_size": 2}, 1 / 2),
+        ({"tensor_parallel_size": 2, "pipeline_parallel_size": 2}, 1 / 4),
+    ],
+)
+def test_all_workers_together_hold_the_keys_and_values_that_one_would(workers: dict[str, int], part: float) -> None:
+    hosted = tiny("llama")
+    assert (hosted.kv_shape[0], hosted.model.config.num_hidden_layers % 2) == (2, 0)
+    found = vllm_arguments(hosted, SITE, 4, 100, None, ADAPTERS, workers)
+    assert found["kv_cache_memory_bytes"] == 100 * hosted.kv_bytes_per_token() * part
+    assert workers.items() <= found.items()
+
+
+@pytest.mark.parametrize("count", [0, "2", None])
+def test_a_number_of_workers_that_is_none_is_refused(count: object) -> None:
+    with pytest.raises(InvalidRequest, match=r"pipeline_parallel_size is .* a number from 1 on"):
+        vllm_arguments(tiny("llama"), SITE, 4, 100, None, ADAPTERS, {"pipeline_parallel_size": count})
+
+
 def test_with_loras_vllm_makes_room_for_those_of_the_editor_and_at_its_modules_only() -> None:
     found = vllm_arguments(tiny("llama"), SITE, 4, 100, None, ADAPTERS, {"enable_lora": True})
     assert (found["max_lora_rank"], found["max_loras"], found["lora_target_modules"]) == (16, 4, ["m.1", "m.2"])
@@ -81,7 +104,6 @@ def test_with_loras_vllm_makes_room_for_those_of_the_editor_and_at_its_modules_o
         ("structured_outputs_config", "decided by Errata"),
         ("async_scheduling", "decided by Errata"),
         ("speculative_config", "without the edits"),
-        ("pipeline_parallel_size", "not been tested"),
     ],
 )
 def test_an_argument_under_which_edits_would_go_wrong_is_refused_by_name(name: str, why: str) -> None:

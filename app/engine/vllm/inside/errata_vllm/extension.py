@@ -14,6 +14,7 @@ from .inner import (
     forget_adapter,
     hold_generators,
     model_facts,
+    receive_states,
     serve_adapters,
     spans,
 )
@@ -35,6 +36,7 @@ class EditRows:
         worker; raises VllmRefusal."""
         if not hasattr(self, "_errata_values"):
             check_runner(self.model_runner)
+            receive_states(self.model_runner)
             serve_adapters(self.model_runner, lambda number: self._errata_adapters.get(number, {}))
             around_forward(self.model_runner, self._errata_prepare, self._errata_keep_states)
         self._errata_values, self._errata_adapters, self._errata_session = {}, {}, session

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from vllm import __version__ as VERSION
+from vllm.distributed.parallel_state import get_pp_group
 from vllm.lora.lora_model import LoRAModel
 from vllm.lora.peft_helper import PEFTHelper
 from vllm.lora.request import LoRARequest
@@ -34,6 +35,8 @@ RUNNER_NAMES = (
     "query_start_loc.np",
     "input_batch.generators",
     "discard_request_mask.np",
+    "intermediate_tensors",
+    "max_num_tokens",
 )
 ADAPTER_NAMES = (
     "lora_config.lora_dtype",
@@ -54,6 +57,8 @@ def check_config(config: Any) -> None:
         "async scheduling": bool(config.scheduler_config.async_scheduling),
         "the V2 model runner": bool(config.use_v2_model_runner),
         "dual batch overlap": bool(config.parallel_config.enable_dbo),
+        # each rank would compute a part of the positions, and place the rows by the positions of all
+        "prefill context parallelism": getattr(config.parallel_config, "prefill_context_parallel_size", 1) > 1,
         "data parallelism": config.parallel_config.data_parallel_size > 1,  # one engine alone would hold the rows
     }
     for name, refused in refusals.items():
@@ -61,9 +66,19 @@ def check_config(config: Any) -> None:
             raise VllmRefusal(f"Edits cannot be served with {name} of vLLM {VERSION}: switch it off.")
 
 
+def check_sum(module: nn.Module, site: str) -> None:
+    """Raise VllmRefusal if what a site's module returns is only this tensor-parallel rank's part of a sum: a row would
+    be added once by each rank."""
+    for each in module.modules():
+        if getattr(each, "tp_size", 1) > 1 and not getattr(each, "reduce_results", True):
+            raise VllmRefusal(
+                f"vLLM {VERSION} sums the parts of {site} over tensor-parallel workers only after it, so that edits "
+                "would act several times: set tensor_parallel_size to 1."
+            )
+
+
 def check_runner(runner: Any, names: Sequence[str] = RUNNER_NAMES) -> None:
-    """Raise VllmRefusal if the model runner lacks a name, by default of those that `spans` and `around_forward`
-    read."""
+    """Raise VllmRefusal if the model runner lacks a name, by default of those that are read for rows of edits."""
     for path in names:
         owner = runner
         for name in path.split("."):
@@ -106,6 +121,19 @@ def around_forward(runner: Any, prepare: Callable[[], None], finish: Callable[[]
         return result
 
     runner._model_forward = prepared
+
+
+def receive_states(runner: Any) -> None:
+    """Make the buffers in which a later stage of a pipeline receives the states of the one before it.
+
+    vLLM makes them in its first warm-up, which it leaves out on a CPU that does not compile: the stage would fail its
+    first request.
+    """
+    if get_pp_group().is_first_rank or runner.intermediate_tensors is not None:
+        return
+    runner.intermediate_tensors = runner.get_model().make_empty_intermediate_tensors(
+        batch_size=runner.max_num_tokens, dtype=runner.model_config.dtype, device=runner.device
+    )
 
 
 def hold_generators(runner: Any) -> None:
@@ -180,6 +208,7 @@ class SiteLoader(DefaultModelLoader):
         module = dict(model.named_modules()).get(given["site"])
         if module is None or type(module).__name__ == "PPMissingLayer":
             return model
+        check_sum(module, given["site"])
         buffers: dict[str, Any] = {
             "rows": vllm_config.scheduler_config.max_num_batched_tokens,
             "width": model_config.get_hidden_size(),
