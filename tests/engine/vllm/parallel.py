@@ -1,4 +1,4 @@
-"""What a chat model answers through `errata serve --engine vllm` over one and over several workers: run by hand with
+"""Compares a chat model's answers through `errata serve --engine vllm` over one and over several workers, by hand:
 
     ERRATA_VLLM_PYTHON=PYTHON python -m tests.engine.vllm.parallel bfloat16 '{}' '{"tensor_parallel_size": 3}' ...
 
