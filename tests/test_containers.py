@@ -15,6 +15,7 @@ import pytest
 import yaml
 
 from app.config import Settings
+from tests.server import PATIENCE_S
 
 ROOT = Path(__file__).parents[1]
 
@@ -79,12 +80,12 @@ def test_the_dockerfile_installs_and_starts(tmp_path: Path) -> None:
             time.sleep(0.2)
         assert healthy, (tmp_path / "log").read_text()
         body = {"inputs": "Question: What is the capital of France? Answer:", "parameters": {"max_new_tokens": 8}}
-        answer = httpx.post(f"http://127.0.0.1:{port}/generate", json=body, timeout=30)
+        answer = httpx.post(f"http://127.0.0.1:{port}/generate", json=body, timeout=PATIENCE_S)
         assert answer.json() == {"generated_text": " Paris"}
         assert (data / "errata.db").exists()
     finally:
         server.terminate()
-        assert server.wait(timeout=60) == 0, (tmp_path / "log").read_text()
+        assert server.wait(timeout=PATIENCE_S) == 0, (tmp_path / "log").read_text()
 
 
 def test_the_image_runs_as_nobody_special_and_keeps_its_data_on_a_volume() -> None:

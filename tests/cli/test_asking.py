@@ -13,6 +13,7 @@ from tests.api.fake_service import FakeService
 from tests.api.serving import live_server
 from tests.cli.conftest import Errata
 from tests.cli.test_commands import ASKED, made
+from tests.server import PATIENCE_S
 
 pytestmark = pytest.mark.slow
 
@@ -27,7 +28,7 @@ def at_a_terminal(url: str, answer: str, *arguments: str) -> tuple[int, str]:
     ) as process:
         os.close(theirs)
         os.write(ours, f"{answer}\n".encode())
-        output = process.communicate(timeout=60)[0].decode()
+        output = process.communicate(timeout=PATIENCE_S)[0].decode()
     os.close(ours)
     return process.returncode, output
 

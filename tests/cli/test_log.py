@@ -17,6 +17,7 @@ from tests.api.fake_service import NOW_S, FakeService
 from tests.api.serving import live_server
 from tests.cli.conftest import Errata
 from tests.cli.test_commands import made
+from tests.server import PATIENCE_S
 
 pytestmark = pytest.mark.slow
 
@@ -77,6 +78,6 @@ def test_following_shows_changes_as_they_come_until_ctrl_c(service: FakeService)
         assert json.loads(following.stdout.readline())["revision"] == 2
         time.sleep(0.1)
         following.send_signal(signal.SIGINT)
-        _, told = following.communicate(timeout=60)
+        _, told = following.communicate(timeout=PATIENCE_S)
         assert following.returncode == 130
         assert json.loads(told)["title"] == "Stopped by Ctrl-C"

@@ -22,15 +22,15 @@ from app.cli.signals import TWICE_S
 from tests.api.fake_service import FakeService
 from tests.api.serving import live_server
 from tests.api.test_stream import events
-from tests.server import ROOT, Server
+from tests.server import PATIENCE_S, ROOT, Server
 
 LONG = {"inputs": "long", "parameters": {"max_new_tokens": 4000}}
 
 
 def until(condition: Callable[[], bool], what: str, output: Callable[[], str] = str) -> None:
-    ends = time.monotonic() + 60
+    ends = time.monotonic() + PATIENCE_S
     while not condition():
-        assert time.monotonic() < ends, f"not within a minute: {what}: {output()}"
+        assert time.monotonic() < ends, f"not within {PATIENCE_S:g} s: {what}: {output()}"
         time.sleep(0.02)
 
 
@@ -65,7 +65,7 @@ class Process:
 
     def ended(self) -> int:
         """The exit code, once all was read."""
-        code = self._process.wait(timeout=60)
+        code = self._process.wait(timeout=PATIENCE_S)
         self._reader.join()
         assert self._process.stdout is not None
         self._process.stdout.close()
@@ -93,7 +93,7 @@ def serving(*arguments: str) -> Iterator[tuple[Process, httpx.Client]]:
         port = probe.getsockname()[1]
     with (
         process("-m", "tests.cli.fake_server", "--port", str(port), *arguments) as server,
-        httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60, trust_env=False) as client,
+        httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=PATIENCE_S, trust_env=False) as client,
     ):
         until(lambda: answers(client) or not server.runs, "it serves", lambda: server.output)
         yield server, client
