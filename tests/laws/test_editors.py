@@ -89,6 +89,13 @@ def learned(architecture: str, editor: str) -> tuple[Fitted, ...]:
     return tuple(rig.fit(editor, [rig.fit_request(prompt, target) for _, prompt, target in EDITS]))
 
 
+@cache
+def learned_alone(architecture: str, editor: str) -> tuple[Fitted, ...]:
+    """The fits of EDITS, each beside no other."""
+    rig = Rig(architecture)
+    return tuple(rig.fit(editor, [rig.fit_request(prompt, target)])[0] for _, prompt, target in EDITS)
+
+
 def having(architecture: str, editor: str, **settings: int) -> Rig:
     """A rig that has learned EDITS."""
     rig = Rig(architecture, **settings)
@@ -195,9 +202,8 @@ def test_rolling_back_one_leaves_the_others_as_if_it_had_never_been(
         never = Rig(architecture)
         never.learn(editor, kept)
         assert tokens(rig, Edition("default", 4, ids)) == tokens(never, Edition("default", 2, ids))
-    fitted = {edit_id: rig.fit(editor, [rig.fit_request(p, t)])[0] for edit_id, p, t in EDITS}
     with_it, without_it = Rig(architecture), Rig(architecture)
-    for edit_id, each in fitted.items():
+    for edit_id, each in zip(IDS, learned_alone(architecture, editor), strict=True):
         with_it.load(editor, edit_id, each)
         if edit_id != gone:
             without_it.load(editor, edit_id, each)
@@ -311,39 +317,3 @@ def test_dropped_rows_are_used_again(rig: Rig, editor: str) -> None:
         held.add(rig.editors[editor].held_bytes)
     assert len(held) == 1
     assert exact(rig, edition) == before
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("kind", sorted(TINY))
-def test_edits_of_all_editors_side_by_side_are_each_alone(kind: str) -> None:
-    """Rows of one batch that different editors answer do not affect one another."""
-    rig, alone = Rig(kind), {key: Rig(kind) for key in LOCAL}
-    ids = []
-    for prompt, (editor, single) in zip(PROMPTS, alone.items(), strict=False):
-        fitted = rig.fit(editor, [rig.fit_request(prompt, "S")])[0]
-        for each in (rig, single):
-            each.load(editor, f"by {editor}", fitted)
-        ids.append(f"by {editor}")
-    assert len(ids) == len(LOCAL)
-    together = rig.ask(PROMPTS, Edition("default", 9, tuple(ids)))
-    for row, (editor, single) in enumerate(alone.items()):
-        ours = single.ask(PROMPTS, Edition("default", 9, (f"by {editor}",)))[row]
-        assert [hit.editor for hit in together[row].generation.reached] == [editor]
-        assert together[row].tokens == ours.tokens
-    rest = slice(len(ids), None)
-    assert [outcome.tokens for outcome in together[rest]] == tokens(rig, NOTHING)[rest]
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("kind", ["llama", "gpt2"])
-@pytest.mark.parametrize("paper", ["grace/paper", "patcher/paper", "hook_layer/paper"])
-def test_a_row_that_a_serving_editor_answers_does_not_feel_a_published_one(kind: str, paper: str) -> None:
-    """Patches and hooks as published act wherever they fire; not on a request that another editor's edit answers."""
-    rig, alone = Rig(kind), Rig(kind)
-    answers = rig.fit("grace", [rig.fit_request(PROMPTS[0], "S")])[0]
-    for each in (rig, alone):
-        each.load("grace", "ours", answers)
-    rig.load(paper, "theirs", rig.fit(paper, [rig.fit_request(PROMPTS[1], "R")])[0])
-    together = rig.ask(PROMPTS, Edition("default", 2, ("ours", "theirs")))
-    assert [hit.editor for hit in together[0].generation.reached] == ["grace"]
-    assert together[0].tokens == alone.ask(PROMPTS, Edition("default", 1, ("ours",)))[0].tokens
