@@ -1,5 +1,7 @@
 """The operator that adds rows in the model's graph, run here without vLLM."""
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -38,6 +40,25 @@ def test_rows_are_added_where_they_were_placed_and_nowhere_else(layer: Layer) ->
     assert torch.equal(edited - bare > 0.5, torch.tensor([[False], [True], [False], [True], [False]]).expand(5, 4))
     assert torch.equal(edited[[0, 2, 4]], bare[[0, 2, 4]]), "bit for bit"
     torch.testing.assert_close(edited[[3, 1]] - bare[[3, 1]], torch.stack(rows))
+
+
+class WithBias(nn.Linear):
+    """A linear map as vLLM's are: it returns its bias apart, if there is one to be added later."""
+
+    def forward(self, x: Tensor) -> Any:
+        return super().forward(x), None
+
+
+@torch.inference_mode()
+def test_rows_are_added_to_a_linear_map_that_returns_its_bias_apart(layer: Layer) -> None:
+    """The site of OPT, which has no module for its FFN."""
+    x, fc2 = torch.randn(3, 4), WithBias(4, 4)
+    install(fc2, "fc2", rows=3, width=4, dtype=torch.float32, device=torch.device("cpu"))
+    bare, _ = fc2(x)
+    SITES["fc2"].fill([1], [torch.ones(4)])
+    edited, bias = fc2(x)
+    assert bias is None
+    torch.testing.assert_close(edited - bare, torch.tensor([0.0, 1.0, 0.0])[:, None].expand(3, 4))
 
 
 @torch.inference_mode()

@@ -6,6 +6,7 @@ zero.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -57,8 +58,9 @@ def install(module: nn.Module, site: str, *, rows: int, width: int, dtype: torch
         rows=torch.zeros(1 + rows, width, dtype=dtype, device=device),
     )
 
-    def hook(_module: nn.Module, _args: object, output: Tensor) -> Tensor:
-        torch.ops.errata.add_rows(output, site)
+    def hook(_module: nn.Module, _args: object, output: Any) -> Any:
+        # a linear map of vLLM's returns (output, bias)
+        torch.ops.errata.add_rows(output[0] if isinstance(output, tuple) else output, site)
         return output
 
     module.register_forward_hook(hook)
