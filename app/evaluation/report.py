@@ -84,7 +84,7 @@ def notes_of(results: Results) -> list[str]:
                 shares = ", ".join(f"{100 * share:.0f} % of {part}" for part, share in fitted.items())
                 notes.append(f"{at}: cut down to the time limit; {shares} was measured.")
             if missing := figures.get("incomplete"):
-                notes.append(f"{at}: incomplete; {', '.join(missing)} was not measured.")
+                notes.append(f"{at}: incomplete; not measured: {', '.join(missing)}.")
     return notes
 
 

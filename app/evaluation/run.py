@@ -134,7 +134,7 @@ async def run_candidate(
         """The figures at hand, where a run is ended between two edits or questions."""
         if not outcomes or len(outcomes) in figures:
             return kept()
-        return kept(measuring.so_far or measuring.without_asking(outcomes) | {"incomplete": ["all that is asked"]})
+        return kept(measuring.so_far or measuring.without_asking(outcomes) | {"incomplete": ["every question"]})
 
     async def work() -> list[dict[str, Any]]:
         if time_limit.bounded:

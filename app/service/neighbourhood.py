@@ -22,7 +22,7 @@ MOST_RECENT, MOST_PREVIEWED = 16, 1000
 
 
 class Neighbourhood:
-    """Gathers made paraphrases, the namespace's probes, the nearest live edits and recent prompts."""
+    """Gathers made paraphrases, the namespace's probes, the newest live edits about the subject and recent prompts."""
 
     def __init__(
         self,

@@ -151,7 +151,7 @@ def test_a_run_that_is_cancelled_keeps_what_it_knows(tmp_path: Path) -> None:
 
     asyncio.run(whole())
     (figures,) = kept[-1]
-    assert (figures["edits"], figures["SR"]["right"], figures["incomplete"]) == (1, 1, ["all that is asked"])
+    assert (figures["edits"], figures["SR"]["right"], figures["incomplete"]) == (1, 1, ["every question"])
     assert "incomplete" in "".join(notes_of({"grace": kept[-1]}))
     assert "SR" in markdown({"grace": kept[-1]})
 
