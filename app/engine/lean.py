@@ -1,9 +1,9 @@
 """Decode steps of Llama-like models on a CPU, with a minimal number of operations.
 
 transformers' modules take about thirty operations and as many module calls per layer; this pass takes fifteen, reads
-keys and values of grouped heads in place, and computes attention only as wide as neighbouring rows need. All layers
-between two at which edits act are one call of a compiled function. The pass uses the model's own weights, norms and
-rotary embeddings, so results differ by rounding only, which is checked at start. It knows no sequences and no editors:
+keys and values of grouped heads in place, and computes attention only as wide as neighbouring rows need. Each run of
+layers at which no edit acts is one call of a compiled function. The pass uses the model's own weights, norms and rotary
+embeddings, so results differ by rounding only, which is checked at start. It knows no sequences and no editors:
 hooks supply what acts at a site.
 """
 
@@ -122,7 +122,7 @@ class LeanDecode:
 
 
 def _joined(layers: Any) -> list[nn.Module]:
-    """The layers whose product is that of all layers which read the same input."""
+    """One part of each joint product: its siblings are joined if it is."""
     return [each for layer in layers for each in (layer.self_attn.v_proj, layer.mlp.up_proj)]
 
 

@@ -1,16 +1,19 @@
 """The layers of a Llama-like model for one decode step, in TorchScript.
 
-A step of thirty layers is some five hundred small operations. Called from Python, each of them takes the interpreter's
-lock, which the threads that receive requests and stream answers hold meanwhile. A compiled function takes it once.
+A step of thirty layers is some five hundred small operations. Called from Python, each of them needs the interpreter's
+lock, which the threads that receive requests and stream answers also want. A compiled function takes it once.
 
 The source is compiled by TorchScript's own parser (`torch.jit.CompilationUnit`), so that it is TorchScript and not
-Python: `number` is its type of a scalar, which the operator of oneDNN wants a list of.
+Python: `number` is its scalar type, and oneDNN's operator takes a list of them.
 """
 
+import logging
 from functools import cache
 from typing import Any
 
 import torch
+
+_log = logging.getLogger(__name__)
 
 SOURCE = """
 def product(x: Tensor, weight: Tensor, bias: Optional[Tensor]) -> Tensor:
@@ -87,8 +90,11 @@ queries and keys if it has them.
 
 @cache
 def compiled() -> Any:
-    """The functions of SOURCE, compiled; None if this torch lacks what they call."""
+    """The functions of SOURCE, compiled; None, with a warning, if this torch lacks what they call."""
     try:
         return torch.jit.CompilationUnit(SOURCE)
-    except (AttributeError, RuntimeError):
+    except (AttributeError, RuntimeError) as error:
+        _log.warning(
+            "Decode steps run the model's own modules, as torch %s does not compile ours: %s", torch.__version__, error
+        )
         return None

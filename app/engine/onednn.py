@@ -21,7 +21,7 @@ SHAPES_KEPT = 256
 _ROWS = 16
 """Number of rows that layouts are optimised for; other numbers work too."""
 JOINED = (("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj"))
-"""Names of layers that read the same input in all models that have them."""
+"""Names of layers that read the same input in every supported model."""
 _linear = torch.ops.mkldnn._linear_pointwise
 
 
@@ -76,11 +76,11 @@ class FrozenLinear(nn.Module):
 
 
 class JointLinear:
-    """Layers that read the same input, as one: their weights lie below each other in `whole`, so that one product
-    computes them all.
+    """Layers that read the same input, as one: their weights are stacked in `whole`, so that one product computes them
+    all.
 
-    A model calls the layers one after the other with one tensor. The first call computes the product, and it is kept
-    until each layer has taken its part.
+    A model calls the layers one after the other with one tensor, on one thread, and does not write to it meanwhile. The
+    first call computes the product, and each part is kept until its layer has taken it.
     """
 
     def __init__(self, whole: FrozenLinear, sizes: Sequence[int]) -> None:
@@ -89,9 +89,7 @@ class JointLinear:
         self._parts: dict[int, Tensor] = {}
 
     def product(self, part: int, x: Tensor) -> Tensor:
-        # compared by place, as autograd hands over an alias; the tensor is kept, so that its place is not used again
-        same = self._of is not None and self._of.data_ptr() == x.data_ptr() and self._of.shape == x.shape
-        if not same or part not in self._parts:
+        if self._of is None or not _same(self._of, x) or part not in self._parts:
             self._of = x
             self._parts = dict(enumerate(torch.split(self.whole.product(x), self.sizes, -1)))
         taken = self._parts.pop(part)
@@ -99,9 +97,19 @@ class JointLinear:
             self._of = None
         return taken
 
+    def release(self) -> None:
+        """Drops what a pass that was broken off has left, and the plain weight."""
+        self._of, self._parts = None, {}
+        self.whole.release()
+
+
+def _same(x: Tensor, other: Tensor) -> bool:
+    """Compares by address, as autograd passes an alias. An address is not reused while a tensor there is kept."""
+    return x.data_ptr() == other.data_ptr() and x.shape == other.shape and x.stride() == other.stride()
+
 
 class JointPart(FrozenLinear):
-    """One of the layers of `joint`, which stores its weight and bias: rows [begin, end) of the whole."""
+    """One of the layers of `joint`, which stores its weight and bias. `laid_out` is that of all layers together."""
 
     def __init__(self, joint: JointLinear, part: int) -> None:
         begin = sum(joint.sizes[:part])
@@ -113,13 +121,13 @@ class JointPart(FrozenLinear):
 
     @property
     def weight(self) -> Tensor:
-        return self.joint.whole.weight[self._rows]
+        return self.joint.whole.weight[self._rows].clone()  # a view would keep the weights of all layers
 
     def dense(self) -> Tensor:
         return self.joint.whole.dense()[self._rows]
 
     def release(self) -> None:
-        self.joint.whole.release()
+        self.joint.release()
 
     def product(self, x: Tensor) -> Tensor:
         return self.joint.product(self._part, x)

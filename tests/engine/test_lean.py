@@ -9,9 +9,10 @@ import torch
 
 from app.editors.base import RowView
 from app.editors.fitting.hooks import SiteHooks
-from app.engine import lean
+from app.engine import lean, lean_layers
 from app.engine.editions import Edition
 from app.engine.lean import FAMILIES, LeanDecode, row_groups
+from app.engine.lean_layers import SOURCE
 from app.engine.onednn import works
 from app.engine.runner import Runner
 from tests.models import tiny
@@ -115,6 +116,24 @@ def test_what_computes_otherwise_is_not_used(
     assert lean_steps, "it was tried"
     lean_steps.clear()
     a_step(plain)
+    assert lean_steps == []
+    assert "model's own modules" in caplog.text
+
+
+@pytest.mark.parametrize("source", ["def run(", SOURCE.replace("hidden: Tensor, begin", "hidden: int, begin")])
+def test_where_torch_does_not_run_the_compiled_layers_the_model_answers_by_itself(
+    source: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, lean_steps: list[int]
+) -> None:
+    """One source does not compile, and a call of the other fails."""
+    monkeypatch.setattr(lean_layers, "SOURCE", source)
+    lean_layers.compiled.cache_clear()
+    try:
+        with caplog.at_level(logging.WARNING):
+            plain = runner("llama")
+        lean_steps.clear()
+        a_step(plain)
+    finally:
+        lean_layers.compiled.cache_clear()
     assert lean_steps == []
     assert "model's own modules" in caplog.text
 

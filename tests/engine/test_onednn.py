@@ -1,6 +1,7 @@
 """Linear layers by oneDNN: the same products and gradients, each weight held once, given back when asked for."""
 
 import platform
+import weakref
 
 import pytest
 import torch
@@ -109,3 +110,23 @@ def test_a_part_of_a_product_is_never_that_of_another_input() -> None:
             x = torch.randn(3, gate.in_features, generator=generator)  # often in the place of the one before
             torch.testing.assert_close(part(x), torch.nn.functional.linear(x, part.weight), rtol=1e-4, atol=1e-5)
             del x
+
+
+def test_plain_weights_take_no_more_memory_than_they_have_numbers() -> None:
+    model = tiny("llama").model
+    with without_onednn(model):
+        plain = [module.weight for module in model.modules() if type(module) is nn.Linear]
+        assert all(weight.untyped_storage().nbytes() == weight.nbytes for weight in plain)
+
+
+def test_a_pass_that_was_broken_off_keeps_nothing_once_fits_are_released() -> None:
+    model = tiny("llama").model
+    mlp = model.model.layers[0].mlp
+    x = torch.randn(3, mlp.gate_proj.in_features)
+    read = weakref.ref(x)
+    with torch.inference_mode():
+        mlp.gate_proj(x)
+    del x
+    assert read() is not None, "the other part waits"
+    release_dense(model)
+    assert read() is None
