@@ -9,6 +9,7 @@ from app.bench import scope_decisions
 from app.bench.scope_index import SectionStopped
 
 
+@pytest.mark.slow
 def test_the_rows_differ_by_what_has_to_be_encoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(scope_decisions, "EDITS", 60)
     monkeypatch.setattr(scope_decisions, "QUESTIONS", 2)

@@ -42,6 +42,7 @@ def test_every_command_takes_json(name: str) -> None:
     assert "--json" in {option for each in ALL[name].params for option in each.opts}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "arguments",
     [

@@ -62,6 +62,7 @@ def test_wrong_use(url: str) -> None:
     assert "keeps nothing" in keys("memory://", "create", "--role", "admin", "--name", "x").stderr
 
 
+@pytest.mark.slow
 def test_beyond_loopback_a_key_is_needed(url: str) -> None:
     result = CliRunner().invoke(
         app, ["serve", "--host", "0.0.0.0", "--port", "0", "--store", url], env={"COLUMNS": "200"}

@@ -93,6 +93,7 @@ def test_a_row_alone_is_a_row_among_others() -> None:
     assert together == [without_cache(rig.hosted, prompt, 10) for prompt in prompts]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("editor", ["grace", "patcher", "lora_mixture", "hook_layer"])
 def test_edits_act_as_on_the_models_own_modules(editor: str, monkeypatch: pytest.MonkeyPatch) -> None:
     edits = [("e0", "The capital of Ruritania is", "S"), ("e1", "The king of Zenda was", "R")]

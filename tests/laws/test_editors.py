@@ -26,6 +26,8 @@ EDITS = [("e0", PROMPTS[0], "S"), ("e1", PROMPTS[1], "R"), ("e2", PROMPTS[2], "H
 IDS = tuple(edit_id for edit_id, *_ in EDITS)
 KEYS = [editor_key(name, preset) for name, presets in EDITORS.items() for preset in presets]
 LOCAL = [key for key in KEYS if "/" not in key]
+QUICK = ["grace"]
+"""The quick part of the suite has two laws for every editor, and all others for one."""
 
 
 def enrolled(cases: Sequence[tuple[str, str]], quick: Collection[str] = LOCAL) -> list[Any]:
@@ -41,8 +43,8 @@ everywhere = pytest.mark.parametrize(
 )
 """Laws that say whether an editor runs on an architecture at all cover `paper`, too."""
 FITTING = [(kind, key) for kind, key in CASES if kind in ("llama", "gpt2")]
-fits_again = pytest.mark.parametrize("case", enrolled(FITTING, ["grace"]), indirect=True)
-"""Laws that fit many times run on a SwiGLU and a GELU architecture, and in the quick part with one editor."""
+fits_again = pytest.mark.parametrize("case", enrolled(FITTING, QUICK), indirect=True)
+"""Laws that fit many times run on a SwiGLU and a GELU architecture."""
 
 EXCUSED = {
     ("learns", "hook_layer/paper"): "one vector at the subject does not steer a random model",
@@ -61,7 +63,7 @@ def excuse(law: str, editor: str) -> None:
         pytest.skip(EXCUSED[law, editor])
 
 
-@pytest.fixture(params=enrolled(CASES))
+@pytest.fixture(params=enrolled(CASES, QUICK))
 def case(request: pytest.FixtureRequest) -> tuple[str, str]:
     return request.param  # type: ignore[no-any-return]
 

@@ -36,6 +36,7 @@ def asking(app: Any) -> httpx.AsyncClient:
     return httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost")
 
 
+@pytest.mark.slow
 def test_a_replica_is_built_once_it_knows_the_log_and_names_itself_in_answers() -> None:
     async def scenario() -> None:
         log, made = MemoryLog(), []  # type: ignore[var-annotated]
@@ -59,6 +60,7 @@ def test_a_replica_is_built_once_it_knows_the_log_and_names_itself_in_answers() 
     asyncio.run(scenario())
 
 
+@pytest.mark.slow
 def test_only_a_stopped_engine_makes_it_unhealthy() -> None:
     async def scenario() -> None:
         made: list[Service] = []
@@ -77,6 +79,7 @@ def test_only_a_stopped_engine_makes_it_unhealthy() -> None:
     asyncio.run(scenario())
 
 
+@pytest.mark.slow
 def test_a_stop_lets_an_edit_end_that_nobody_waits_for() -> None:
     async def scenario() -> None:
         made: list[Service] = []

@@ -106,6 +106,7 @@ def test_the_pairs_that_ship_are_whole() -> None:
         assert not set(item.same) & set(item.other)
 
 
+@pytest.mark.slow
 def test_a_focus_takes_all_of_its_fields_and_a_share_of_the_others() -> None:
     written = {item for item in read_items(PAIRS) if not held_out(item)}
     focus = {item for field in ("roles", "lookalike") for item in read_items(PAIRS, field)} & written
@@ -115,6 +116,7 @@ def test_a_focus_takes_all_of_its_fields_and_a_share_of_the_others() -> None:
     assert {*all_items(PAIRS, 0)} > written
 
 
+@pytest.mark.slow
 def test_as_many_texts_as_wanted_have_a_version_with_noise(encoder: Encoder) -> None:
     items = read_items(PAIRS)[:8]
     texts = [text for item in items for text in item.same]
