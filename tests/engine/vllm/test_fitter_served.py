@@ -13,7 +13,7 @@ from app.engine.editions import Edition
 from app.engine.fitter.fitter import Fitter
 from app.engine.model import load_model, load_outline
 from app.engine.owner import EngineOwner
-from app.engine.vllm.engine import VllmEngine
+from app.engine.vllm.engine import ADAPTERS, VllmEngine
 from app.engine.vllm.engine_arguments import vllm_arguments
 from app.engine.vllm.process import VllmProcess
 from app.engine.vllm.supervisor import VllmSupervisor
@@ -32,7 +32,9 @@ def test_a_fit_learns_from_vllms_states_what_it_learns_in_the_whole_model() -> N
     expected = rig.fit("grace", requests)
     outline = load_outline(str(DEMO_MODEL), **given)
     chunks = {"enforce_eager": True, "max_num_batched_tokens": 16, "enable_chunked_prefill": True, "block_size": 32}
-    arguments = vllm_arguments(outline, rig.editors["grace"].sites[0], 8, 20_000, None, chunks)
+    adapters = rig.editors[ADAPTERS].extras.fixed_adapters
+    assert adapters is not None
+    arguments = vllm_arguments(outline, rig.editors["grace"].sites[0], 8, 20_000, None, adapters, chunks)
     fitter = Fitter(PLAN)
     fitter.begin()
     vllm = VllmSupervisor(lambda: VllmProcess(os.environ["ERRATA_VLLM_PYTHON"], arguments), deadline_s=600)
