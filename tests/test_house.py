@@ -99,6 +99,7 @@ FRAGMENT = re.compile(
 )
 
 
+@pytest.mark.slow
 def test_no_docstring_begins_as_a_fragment() -> None:
     """A docstring names its object first: "The edits that ...", not "Those that ..."; "True if", not "Whether"."""
     assert not [

@@ -13,6 +13,7 @@ from tests.api.fake_service import FakeService
 from tests.api.serving import Caller
 from tests.api.test_stream import until
 
+pytestmark = pytest.mark.slow
 EDIT = {"prompt": "The chief executive of Lumen is", "target": "Ada Quill"}
 ASYNC = {"Prefer": "respond-async"}
 

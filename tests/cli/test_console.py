@@ -22,6 +22,7 @@ from tests.api.fake_service import NEAREST, REJECTED, FakeService
 from tests.cli.conftest import Errata
 from tests.cli.test_commands import ASKED, made
 
+pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[2]
 LONG = "Which of the many currencies that were ever in use between the Adriatic and the Danube is Croatia's today?"
 

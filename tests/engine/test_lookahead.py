@@ -11,6 +11,7 @@ from app.engine.editions import Edition
 from app.engine.sequence import Phase
 from tests.rig import Outcome, Rig, without_cache
 
+pytestmark = pytest.mark.slow
 PROMPT, TARGET = "The capital of Ruritania is", "Strelsau by the sea"
 OTHER = "Nobody asked about the river Styx"
 LIVE = Edition("default", 1, ("e0",))

@@ -12,6 +12,7 @@ from app.editors.fitting.view import MAX_CPU_TOKENS_PER_PASS
 from app.editors.registry import EDITORS
 from tests.rig import Rig
 
+pytestmark = pytest.mark.slow
 EDITS, PARAPHRASES = 4, 4
 STEPS = 60
 """The first micro-steps, which compute what a fit reads of the model once, and begin to learn."""

@@ -96,6 +96,7 @@ def test_a_stop_lets_an_edit_end_that_nobody_waits_for() -> None:
     asyncio.run(scenario())
 
 
+@pytest.mark.slow
 def test_without_a_key_a_replica_is_refused_and_nothing_runs_on() -> None:
     async def scenario() -> None:
         made: list[Service] = []

@@ -12,6 +12,7 @@ from app.engine.sequence import Phase
 from app.service.trial_answers import LEAST_BEFORE, MOST_BEFORE, ROOM_TOKENS
 from tests.service.conftest import ORIGIN, edit, serving
 
+pytestmark = pytest.mark.slow
 CAPITAL, KING = "The capital of Ruritania is", "The king of Zenda was"
 
 

@@ -10,6 +10,7 @@ from app.editors.grace.paper import GraceOptions
 from app.engine.editions import Edition
 from tests.rig import NOTHING, Rig
 
+pytestmark = pytest.mark.slow
 PROMPT, OTHER = "The capital of Ruritania is", "Nobody asked about the river Styx"
 WHERE = {
     "replace_last": lambda at, prompt: at == prompt - 1,
