@@ -176,10 +176,9 @@ def _join(model: nn.Module) -> None:
     for parent in list(model.modules()):
         for names in JOINED:
             layers: list[Any] = [getattr(parent, name, None) for name in names]
-            alike = {
-                (type(each), getattr(each, "in_features", 0), getattr(each, "bias", None) is None) for each in layers
-            }
-            if len(alike) > 1 or not isinstance(layers[0], nn.Linear):
+            if not all(isinstance(each, nn.Linear) for each in layers):
+                continue
+            if len({(each.in_features, each.bias is None, each.weight.dtype) for each in layers}) > 1:
                 continue
             weight = torch.cat([each.weight.detach() for each in layers])
             bias = None if layers[0].bias is None else torch.cat([each.bias.detach() for each in layers])
