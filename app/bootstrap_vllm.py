@@ -14,7 +14,7 @@ from app.engine.fitter.messages import FitterPlan
 from app.engine.model import HostedModel
 from app.engine.vllm.attached import AttachedVllm
 from app.engine.vllm.engine import ADAPTERS, VllmEngine
-from app.engine.vllm.engine_arguments import vllm_arguments
+from app.engine.vllm.engine_arguments import speculates, vllm_arguments
 from app.engine.vllm.process import VllmProcess
 from app.engine.vllm.served_model import ServedModel
 from app.engine.vllm.supervisor import VllmSupervisor
@@ -52,6 +52,7 @@ def vllm_engine(
         vllm=vllm,
         fitter=fitter,
         adapter_rank=arguments["max_lora_rank"] if arguments.get("enable_lora") else 0,
+        speculates=speculates(arguments),
     )
 
 

@@ -64,6 +64,10 @@ class EngineClient:
     def editors(self) -> Iterable[str]:
         return self._engine.editors
 
+    def why_not_served(self, editor: str) -> str:
+        """A sentence that says why an editor is not among these; it may be empty."""
+        return self._engine.why_not_served(editor)
+
     # -- rows
 
     def holds(self, fit_id: str) -> bool:

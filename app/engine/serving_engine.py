@@ -145,6 +145,10 @@ class ServingEngine(ABC):
 
     # -- edits' rows
 
+    def why_not_served(self, editor: str) -> str:
+        """A sentence that says why an editor is not among `editors`; empty where the engine serves all."""
+        return ""
+
     def load(self, edit_id: str, editor: str, fitted: Fitted) -> None:
         """Loads an edit's rows; no request sees them until an edition names the edit."""
         self.editors[editor].load(edit_id, fitted)

@@ -52,6 +52,7 @@ class FitRequestBuilder:
             key = editor_key(name, request.preset)
             if key not in known:
                 reasons.append(f"The editor {key} is not served by this server's engine; {', '.join(known)} is.")
+                reasons.extend(filter(None, [self._engine.why_not_served(key)]))
             elif tokens > (most := self._engine.capabilities(key).max_target_tokens):
                 reasons.append(f"`target` has {tokens} tokens; the editor {key} holds {most}.")
             elif request.widen is not None and not self._engine.capabilities(key).scoped:

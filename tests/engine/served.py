@@ -12,7 +12,7 @@ from app.engine.editions import Edition
 from app.engine.owner import EngineOwner
 from app.engine.serving_engine import ServingEngine
 from app.engine.vllm.engine import ADAPTERS, VllmEngine
-from app.engine.vllm.engine_arguments import vllm_arguments
+from app.engine.vllm.engine_arguments import speculates, vllm_arguments
 from app.engine.vllm.process import VllmProcess
 from app.engine.vllm.supervisor import VllmSupervisor
 from tests.rig import NOTHING, Rig
@@ -90,6 +90,7 @@ def vllm_engine(rig: Rig, room_tokens: int = 20_000, **more: Any) -> VllmEngine:
         fit_share=0.5,
         vllm=VllmSupervisor(lambda: VllmProcess(python, arguments), deadline_s=120),
         adapter_rank=arguments.get("max_lora_rank", 0),
+        speculates=speculates(arguments),
     )
 
 

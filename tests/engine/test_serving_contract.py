@@ -2,6 +2,8 @@
 
 import json
 from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +16,7 @@ from app.engine.editions import Edition
 from app.engine.model import load_model
 from app.engine.serving_engine import ServingEngine
 from tests.engine.served import CROWDED, WAIT_S, Served, logprobs_of, tokens_of, vllm_engine
+from tests.engine.vllm.running import attached_engine, running_vllm
 from tests.rig import NOTHING, Rig
 
 PROMPT, OTHER = "The capital of Sweden is", "A triangle has this many sides:"
@@ -35,18 +38,32 @@ def request_of(rig: Rig) -> FitRequest:
 
 
 WITH_VLLM = [pytest.mark.vllm, pytest.mark.timeout(900)]
-ENGINES = ["transformers", *(pytest.param(name, marks=WITH_VLLM) for name in ("vllm", "vllm, crowded"))]
+OVER_VLLM = ("vllm", "vllm, crowded", "vllm that runs", "vllm that runs, crowded")
+ENGINES = ["transformers", *(pytest.param(name, marks=WITH_VLLM) for name in OVER_VLLM)]
+
+
+@contextmanager
+def engine_of(name: str, rig: Rig, folder: Path) -> Iterator[ServingEngine]:
+    """The engine of that name, over the rig's model."""
+    crowded: dict[str, Any] = CROWDED if name.endswith("crowded") else {}
+    if name == "transformers":
+        yield rig.engine
+    elif name.startswith("vllm that runs"):
+        with running_vllm(rig, folder, **crowded) as url:
+            yield attached_engine(rig, url)
+    else:
+        yield vllm_engine(rig, **crowded)
 
 
 @pytest.fixture(scope="module", params=ENGINES)
-def served(request: pytest.FixtureRequest) -> Iterator[ServedEdit]:
+def served(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServedEdit]:
     """The bundled model behind each engine, with an edit that was fitted once through transformers."""
     rig = Rig(hosted=load_model(str(DEMO_MODEL), device=torch.device("cpu"), dtype=torch.float32))
     (fitted,) = rig.fit("grace", [request_of(rig)])
-    crowded: dict[str, Any] = CROWDED if request.param == "vllm, crowded" else {}
-    found = ServedEdit(rig.engine if request.param == "transformers" else vllm_engine(rig, **crowded), fitted)
-    yield found
-    found.owner.stop()
+    with engine_of(request.param, rig, tmp_path_factory.mktemp("vllm")) as engine:
+        found = ServedEdit(engine, fitted)
+        yield found
+        found.owner.stop()
 
 
 def test_an_edit_answers_where_its_edition_is_seen_and_nowhere_else(served: ServedEdit) -> None:

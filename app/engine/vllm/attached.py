@@ -42,7 +42,7 @@ class AttachedVllm(VllmSession):
     ) -> None:
         """`transport`: takes the place of connections, in tests."""
         self._url, self._key, self._served, self._transport = url.rstrip("/"), key, served, transport
-        self._session = self._model = ""
+        self._session = self._model = self._grammar_backend = ""
         self._lock = threading.Lock()  # over the next four
         self._beginning: tuple[asyncio.AbstractEventLoop, asyncio.Task[Any]] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -129,6 +129,7 @@ class AttachedVllm(VllmSession):
                 self._beginning = None
         served.check(self._url, session, model)
         self._session, self._model = session["session"], model["id"]
+        self._grammar_backend = session["workers"][0].get("grammar_backend", "")
 
     async def _listen(self, take: Take) -> str:
         loop = asyncio.get_running_loop()
@@ -221,7 +222,7 @@ class AttachedVllm(VllmSession):
             async with asyncio.timeout(timeout_s):
                 if self._sending is not None:
                     await asyncio.wait([self._sending])
-                body = completion_body(self._model, prompt, parameters, salt, self._session)
+                body = completion_body(self._model, prompt, parameters, salt, self._session, self._grammar_backend)
                 await self._stream(request, body)
         except TimeoutError:
             self._take([[request, "late"]])

@@ -6,17 +6,24 @@ from typing import Any
 from app.domain.errors import InvalidRequest
 from app.engine.vllm.inside.errata_vllm.rows import EDIT, SESSION
 
+GRAMMAR_BACKEND = "guidance"
+"""The part of vLLM that reads a grammar as this server does."""
+STAND_IN_SEED = -(2**63)
+"""The seed in place of -1, which vLLM takes for none: the least that there is, whose answers -1 shares."""
 TOKEN = "token_id:"
 """The beginning of a token as vLLM writes it where `return_tokens_as_token_ids` is asked for."""
 
 
 def completion_body(
-    model: str, prompt: list[int], parameters: Mapping[str, Any], salt: str | None, session: str
+    model: str, prompt: list[int], parameters: Mapping[str, Any], salt: str | None, session: str, grammar_backend: str
 ) -> dict[str, Any]:
-    """The body of a request with these arguments of vLLM's SamplingParams. Raises InvalidRequest."""
-    if "structured_outputs" in parameters:
+    """The body of a request with these arguments of vLLM's SamplingParams. Raises InvalidRequest for a grammar where
+    vLLM reads grammars by another backend, for which it was not written."""
+    if "structured_outputs" in parameters and grammar_backend != GRAMMAR_BACKEND:
         raise InvalidRequest(
-            "`response_format` with a schema is not served through a vLLM that runs already: leave it out."
+            f"`response_format` with a schema is not served here: the vLLM that runs has {grammar_backend!r} read "
+            f"grammars, and not {GRAMMAR_BACKEND!r}. Start it with --structured-outputs-config "
+            f'\'{{"backend": "{GRAMMAR_BACKEND}"}}\', or leave the schema out.'
         )
     body = {
         **parameters,
@@ -35,7 +42,7 @@ def completion_body(
     if body.get("seed", 0) >= 2**63:
         body["seed"] -= 2**64  # the same bits, as a signed number
     if body.get("seed") == -1:
-        raise InvalidRequest("vLLM draws a seed of its own where it is given -1: choose another.")
+        body["seed"] = STAND_IN_SEED
     return body
 
 

@@ -58,13 +58,15 @@ class VllmEngine(ServingEngine):
         fitter: Fitter | None = None,
         vllm: VllmSupervisor,
         adapter_rank: int = 0,
+        speculates: bool = False,
     ) -> None:
-        """`adapter_rank`: the greatest rank of a LoRA that vLLM has room for, or 0 if it was started without LoRAs."""
+        """`adapter_rank`: the greatest rank of a LoRA that vLLM has room for, or 0 if it was started without LoRAs.
+        `speculates`: this server had vLLM draft tokens."""
         keys = (ROWS, ADAPTERS) if adapter_rank else (ROWS,)
         served = {key: editor for key, editor in editors.items() if key in keys}
         super().__init__(hosted, served, scope, slots=slots, fit_share=fit_share, fitter=fitter)
         self.grammars = Grammars(hosted.tokenizer, hosted.eos_ids, hosted.vocabulary, SEPARATORS)
-        self._vllm, self._queue_limit = vllm, queue_limit
+        self._vllm, self._queue_limit, self._speculates = vllm, queue_limit, speculates
         self._session: VllmSession | None = vllm.session
         self._why_away, self._away_since = "", 0.0
         self._requests: dict[int, Sequence] = {}
@@ -113,6 +115,14 @@ class VllmEngine(ServingEngine):
 
     # -- edits
 
+    def why_not_served(self, editor: str) -> str:
+        if editor == ADAPTERS:
+            return (
+                "Its edits are LoRAs, which vLLM takes where this server starts it with "
+                "ERRATA_VLLM_ARGUMENTS='{\"enable_lora\": true}'; a vLLM that runs already is sent none."
+            )
+        return "It acts or decides by states of the text, which vLLM does not tell while it answers."
+
     def load(self, edit_id: str, editor: str, fitted: Fitted) -> None:
         super().load(edit_id, editor, fitted)
         try:
@@ -142,7 +152,7 @@ class VllmEngine(ServingEngine):
         prepared: PreparedRequest | None = None,
         began: float | None = None,
     ) -> Sequence:
-        check_parameters(parameters)
+        check_parameters(parameters, speculates=self._speculates)
         prepared = prepared or self.prepare(prompt, edition, parameters.json_schema)
         check_request(prepared.ids, parameters, self.hosted)
         if self._given_up:

@@ -7,6 +7,7 @@ from typing import Any
 from app.domain.errors import InvalidRequest
 from app.editors.base import FixedAdapters, Site
 from app.engine.model import HostedModel
+from app.engine.vllm.inside.errata_vllm.rows import DRAFTERS, LOOKAHEAD
 
 OURS = frozenset(
     {
@@ -18,8 +19,7 @@ OURS = frozenset(
 """The arguments that Errata decides."""
 LORA_RANKS = (8, 16, 32, 64, 128, 256)
 """The ranks that vLLM makes room for."""
-REFUSED = {"speculative_config": "drafted tokens would be verified without the edits"}
-"""The arguments under which edits are not served, and why."""
+SPECULATION = "speculative_config"
 
 
 def vllm_arguments(
@@ -38,9 +38,8 @@ def vllm_arguments(
     """
     if taken := sorted(OURS & more.keys()):
         raise InvalidRequest(f"ERRATA_VLLM_ARGUMENTS: {taken[0]} is decided by Errata from its own settings.")
-    for name, why in REFUSED.items():
-        if name in more:
-            raise InvalidRequest(f"ERRATA_VLLM_ARGUMENTS: edits are not served with {name}: {why}.")
+    if speculates(more):
+        _check_drafter(more[SPECULATION])
     return {
         "model": hosted.model.name_or_path,
         "revision": model_revision,
@@ -54,6 +53,22 @@ def vllm_arguments(
         **(_room_for(adapters, slots) if more.get("enable_lora") else {}),
         **more,
     }
+
+
+def speculates(more: Mapping[str, Any]) -> bool:
+    """True if vLLM drafts tokens under these arguments."""
+    return more.get(SPECULATION) is not None
+
+
+def _check_drafter(speculation: Any) -> None:
+    """Raises InvalidRequest for a drafter beside which edits are not served: a model that drafts would be taken for the
+    one that is edited."""
+    given = speculation if isinstance(speculation, Mapping) else {}
+    if given.get("model" if given.get("method") == "custom_class" else "method") not in DRAFTERS:
+        raise InvalidRequest(
+            f"ERRATA_VLLM_ARGUMENTS: edits are served with a {SPECULATION} whose `method` is 'ngram', or "
+            f"'custom_class' with the `model` {LOOKAHEAD!r}, and with no other. See /help/operation#vllm."
+        )
 
 
 def _worker_kv_bytes(hosted: HostedModel, more: Mapping[str, Any]) -> int:

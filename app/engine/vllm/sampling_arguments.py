@@ -9,10 +9,16 @@ from app.engine.grammar import Grammar
 from app.engine.sampler import MIN_TEMPERATURE
 
 
-def check_parameters(parameters: GenerationParameters) -> None:
-    """Raises InvalidRequest for what this engine does not offer."""
+def check_parameters(parameters: GenerationParameters, *, speculates: bool = False) -> None:
+    """Raises InvalidRequest for what this engine does not offer. `speculates`: vLLM drafts tokens."""
     if parameters.forced:
         raise InvalidRequest("The engine vllm cannot be made to give a certain answer: measure with transformers.")
+    for name in ("logit_bias", "min_p"):
+        if speculates and getattr(parameters, name):
+            raise InvalidRequest(
+                f"`{name}` is not served here, because vLLM drafts tokens (speculative_config) and does not apply it "
+                "to them: leave it out."
+            )
 
 
 def drawn_seed(parameters: GenerationParameters) -> int | None:

@@ -7,6 +7,7 @@ from typing import Any
 
 from app.domain.errors import UnsupportedModel
 from app.engine.model import HostedModel
+from app.engine.vllm.completions import GRAMMAR_BACKEND
 from app.engine.vllm.inside.errata_vllm.identity import weight_digest
 from app.engine.vllm.process import INSIDE
 
@@ -58,9 +59,11 @@ class ServedModel:
 def serve_command(site: str) -> str:
     """The command that starts a vLLM which this server can be the front of."""
     config = shlex.quote(f'{{"errata": {{"site": "{site}"}}}}')
+    grammars = shlex.quote(f'{{"backend": "{GRAMMAR_BACKEND}"}}')
     return (
         f"PYTHONPATH={shlex.quote(str(INSIDE))} VLLM_USE_V2_MODEL_RUNNER=0 ERRATA_VLLM_KEY=... "
         "python -m vllm.entrypoints.openai.api_server --model MODEL "
         "--load-format errata --worker-extension-cls errata_vllm.extension.EditRows "
-        f"--middleware errata_vllm.gate.EditGate --no-async-scheduling --additional-config {config}"
+        f"--middleware errata_vllm.gate.EditGate --no-async-scheduling "
+        f"--structured-outputs-config {grammars} --additional-config {config}"
     )

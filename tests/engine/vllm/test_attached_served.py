@@ -1,73 +1,15 @@
 """The front of a vLLM that runs already, with the commands that the documentation gives."""
 
-import os
-import re
-import shlex
-import signal
-import socket
-import subprocess
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import httpx
 import pytest
 
-from app.ui.help import FOLDER
-from tests.server import ROOT, Server
+from tests.engine.vllm.running import KEY, answers, free_port, until, vllm_serve
+from tests.server import Server
 
 pytestmark = [pytest.mark.vllm, pytest.mark.timeout(900)]
 PROMPT, TARGET = "The capital of Sweden is", "Uppsala, of all places"
-KEY = "a key of sixteen or more"
-
-
-def documented_command(port: int) -> tuple[list[str], dict[str, str]]:
-    """The arguments and the variables of the documented command."""
-    page = (FOLDER / "operation.md").read_text()
-    (found,) = re.findall(r"^\$ (PYTHONPATH=(?:.*\\\n)*.*)", page, re.M)
-    words = shlex.split(found.replace("\\\n", " ").replace("8001", str(port)))
-    variables = dict(word.split("=", 1) for word in words if re.match(r"[A-Z_0-9]+=", word))
-    arguments = words[len(variables) :]
-    arguments[0] = os.environ["ERRATA_VLLM_PYTHON"]
-    return [*arguments, "--enforce-eager", "--max-num-seqs", "8"], variables
-
-
-@contextmanager
-def vllm_serve(port: int, output: Path) -> Iterator[subprocess.Popen[bytes]]:
-    arguments, variables = documented_command(port)
-    own = {"ERRATA_VLLM_KEY": KEY, "VLLM_NO_USAGE_STATS": "1"}
-    with output.open("ab") as log:
-        process = subprocess.Popen(
-            arguments,
-            env={**os.environ, **variables, **own},
-            cwd=ROOT,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-    try:
-        yield process
-    finally:
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-
-
-def until(holds: Callable[[], bool], vllm: subprocess.Popen[bytes], said: Callable[[], str]) -> None:
-    """Wait for it, as long as vLLM lives if it has not been ended on purpose."""
-    ended, ends = vllm.poll(), time.monotonic() + 300
-    while not holds():
-        assert time.monotonic() < ends, said()
-        assert vllm.poll() == ended, said()
-        time.sleep(0.2)
-
-
-def answers(url: str) -> bool:
-    try:
-        return httpx.get(f"{url}/health", trust_env=False).status_code == 200
-    except httpx.TransportError:
-        return False
 
 
 def ready(server: Server) -> bool:
@@ -82,9 +24,7 @@ def say(server: Server, prompt: str) -> str:
 
 
 def test_an_edit_answers_through_the_front_alone_and_survives_a_restart_of_vllm(tmp_path: Path) -> None:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     url, output = f"http://127.0.0.1:{port}", tmp_path / "vllm.log"
     server = Server(
         tmp_path, "--engine", "vllm", "--vllm-url", url, ERRATA_VLLM_KEY=KEY, ERRATA_KV_MEMORY_FRACTION="0.02",
@@ -103,6 +43,9 @@ def test_an_edit_answers_through_the_front_alone_and_survives_a_restart_of_vllm(
             assert httpx.post(f"{url}/collective_rpc", json={}, trust_env=False).status_code == 404
             server.start()
             before = say(server, PROMPT)
+            tried = server.client.post("/edit", json={"prompt": PROMPT, "target": TARGET, "dry_run": True}, timeout=300)
+            assert tried.json()["after"].strip() == TARGET, tried.text
+            assert say(server, PROMPT) == before
             edit = server.client.post("/edit", json={"prompt": PROMPT, "target": TARGET}, timeout=300)
             assert edit.status_code == 201, edit.text
             assert edit.json()["report"]["exact"]

@@ -256,6 +256,9 @@ def test_where_vllm_stays_away_requests_fail_and_later_ones_are_refused(
 def test_other_editors_are_not_served(bench: Bench) -> None:
     assert list(bench.engine.editors) == ["grace"]
     assert list(Bench(adapter_rank=8).engine.editors) == ["grace", "lora_mixture"]
+    assert "enable_lora" in bench.engine.why_not_served("lora_mixture")
+    assert "a vLLM that runs already is sent none" in bench.engine.why_not_served("lora_mixture")
+    assert "states of the text" in bench.engine.why_not_served("patcher")
 
 
 def test_a_python_that_is_not_there_and_one_without_vllm_are_refused_with_what_to_do() -> None:

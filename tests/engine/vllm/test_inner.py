@@ -35,6 +35,8 @@ STAND_INS: dict[str, dict[str, Any]] = {
     "vllm.model_executor": {},
     "vllm.model_executor.model_loader": {"register_model_loader": lambda _: lambda loader: loader},
     "vllm.model_executor.model_loader.default_loader": {"DefaultModelLoader": object},
+    "vllm.v1": {},
+    "vllm.v1.sample": {"rejection_sampler": SimpleNamespace()},
 }
 
 
@@ -46,6 +48,10 @@ def inner(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
         monkeypatch.setitem(sys.modules, name, module)
     yield importlib.import_module(INNER)
     del sys.modules[INNER]
+
+
+def drafter(method: str, model: str) -> Any:
+    return SimpleNamespace(method=method, model=model)
 
 
 def config(**changes: Any) -> Any:
@@ -73,7 +79,8 @@ def config(**changes: Any) -> Any:
 @pytest.mark.parametrize(
     ("changes", "name"),
     [
-        ({"speculative_config": "a drafter"}, "speculative decoding"),
+        ({"speculative_config": drafter("eagle", "a/model")}, "speculative decoding by eagle"),
+        ({"speculative_config": drafter("custom_class", "a.Class")}, "speculative decoding by a.Class"),
         ({"async_scheduling": True}, "async scheduling"),
         ({"use_v2_model_runner": True}, "the V2 model runner"),
         ({"enable_dbo": True}, "dual batch overlap"),
@@ -85,6 +92,8 @@ def test_a_setting_under_which_rows_would_be_placed_wrongly_is_refused_by_name(
     inner: Any, changes: dict[str, Any], name: str
 ) -> None:
     inner.check_config(config())
+    inner.check_config(config(speculative_config=drafter("ngram", "ngram")))
+    inner.check_config(config(speculative_config=drafter("custom_class", "errata_vllm.lookahead.Lookahead")))
     with pytest.raises(inner.VllmRefusal, match=f"{name} of vLLM 0.0"):
         inner.check_config(config(**changes))
 
@@ -175,6 +184,45 @@ def test_loras_at_the_site_of_rows_are_refused(inner: Any, monkeypatch: pytest.M
     with pytest.raises(inner.VllmRefusal, match=f"LoRAs act at {SITE}"):
         inner.serve_adapters(runner(SITE), lambda _: {})
     inner.serve_adapters(runner(f"{SITE}.down_proj"), lambda _: {})
+
+
+def test_spans_hold_the_answer_and_after_it_what_is_drafted(inner: Any) -> None:
+    state = SimpleNamespace(sampling_params=SimpleNamespace(extra_args=None), num_prompt_tokens=5, output_token_ids=[7])
+    batch = SimpleNamespace(req_ids=["a", "b"], num_computed_tokens_cpu=[5, 5], spec_token_ids=[[8, 9], []])
+    starts = SimpleNamespace(np=[0, 3, 4])
+    made = SimpleNamespace(input_batch=batch, query_start_loc=starts, requests={"a": state, "b": state})
+    found = [(first, span.first, span.count, span.generated) for first, _, span in inner.spans(made)]
+    assert found == [(0, 5, 3, [7, 8, 9]), (3, 5, 1, [7])]
+    assert state.output_token_ids == [7]
+
+
+def test_lookahead_drafts_for_greedy_answers_as_many_tokens_as_there_is_room_for(inner: Any) -> None:
+    def state(temperature: float) -> Any:
+        parameters = SimpleNamespace(temperature=temperature, extra_args={"errata_edit": "e1@1"})
+        return SimpleNamespace(sampling_params=parameters, output_token_ids=[7])
+
+    sizes = SimpleNamespace(max_model_len=20)
+    made = inner.Lookahead(
+        SimpleNamespace(speculative_config=SimpleNamespace(num_speculative_tokens=3), model_config=sizes)
+    )
+    made.load_model(None)
+    assert made.propose([[7]], [5], None) == [[]], "nobody has told it of edits"
+    requests = {"greedy": state(0.0), "sampled": state(0.7)}
+    batch = SimpleNamespace(req_ids=["greedy", "sampled", "greedy", "greedy"])
+    runner = SimpleNamespace(drafter=made, input_batch=batch, requests=requests, device=torch.device("meta"))
+    inner.serve_drafts(runner, lambda at: (1, 2, 3, 4) if inner.answer_at(runner, at) else ())
+    assert inner.answer_at(runner, 0) == ({"errata_edit": "e1@1"}, [7])
+    assert made.propose([[7], [7], [], [7]], [5, 5, 5, 18], None) == [[1, 2, 3], [], [], [1]]
+    inner.serve_drafts(SimpleNamespace(), lambda _: ())
+
+
+def test_on_a_cpu_each_drafted_token_is_chosen_by_the_parameters_of_its_request(inner: Any) -> None:
+    inner.serve_drafts(SimpleNamespace(drafter=object(), device=torch.device("cpu")), lambda _: ())
+    given = torch.tensor([0.7, 0.0, 0.3]), torch.tensor([2, 2, 5], dtype=torch.int32), 5
+    found = inner.rejection_sampler.expand_batch_to_tokens(*given, replace_from=0, replace_to=1)
+    assert found.tolist() == torch.tensor([0.7, 0.7, 0.3, 0.3, 0.3]).tolist()
+    greedy = torch.tensor([0.0, 0.5]), torch.tensor([1, 3]), 3
+    assert inner.expanded(*greedy, replace_from=0, replace_to=1).tolist() == [1.0, 0.5, 0.5]
 
 
 def test_without_loras_nothing_is_changed(inner: Any) -> None:

@@ -7,7 +7,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.engine.vllm.inside.errata_vllm.rows import StepSpan, acting_rows, cache_salt, chosen_edit, value_digest
+from app.engine.vllm.inside.errata_vllm.rows import (
+    StepSpan,
+    acting_rows,
+    cache_salt,
+    chosen_edit,
+    tokens_ahead,
+    value_digest,
+)
 
 TARGET = (7, 8, 9)
 PROMPT = 5
@@ -47,9 +54,33 @@ def test_a_prompt_that_has_begun_the_target_goes_on_in_its_middle() -> None:
 
 
 def test_a_step_that_is_ahead_of_its_tokens_is_refused() -> None:
-    """Async scheduling and speculative decoding would be like this, and a row could not be chosen."""
+    """Asynchronous scheduling would be like this, and a row could not be chosen."""
     with pytest.raises(ValueError, match="has no token yet"):
         placed([1], [7], first=6)
+
+
+@given(st.lists(st.sampled_from((6, 7, 8, 9)), max_size=4), st.integers(0, 5), st.integers(0, 2))
+def test_drafted_tokens_receive_the_rows_that_they_would_have_one_by_one_up_to_the_first_wrong_one(
+    drafted: list[int], right: int, begun: int
+) -> None:
+    """The step after the first one of an answer, whose model would say `said`."""
+    said = [*TARGET[begun:], 6, 6, 6, 6, 6]
+    first = said[:1]
+    ahead = [*said[1 : 1 + right], *drafted]
+    together = placed([1 + len(ahead)], [*first, *ahead], begun, first=PROMPT)
+    accepted = next(
+        (at for at, (one, other) in enumerate(zip(ahead, said[1:], strict=False)) if one != other), len(ahead)
+    )
+    for at in range(accepted + 1):
+        alone = placed([1], said[: 1 + at], begun, first=PROMPT + at)
+        assert together.get(PROMPT + at) == alone.get(PROMPT + at)
+
+
+def test_what_comes_next_in_a_target_is_drafted_until_the_answer_leaves_it() -> None:
+    assert tuple(tokens_ahead([], TARGET)) == TARGET
+    assert tuple(tokens_ahead([7], TARGET)) == (8, 9)
+    assert tuple(tokens_ahead([8], TARGET, begun=1)) == (9,)
+    assert [*tokens_ahead([6], TARGET), *tokens_ahead([7, 8, 9], TARGET), *tokens_ahead([7, 8, 9, 6], TARGET)] == []
 
 
 @st.composite

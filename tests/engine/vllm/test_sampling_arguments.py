@@ -6,7 +6,7 @@ import torch
 from app.domain.errors import InvalidRequest
 from app.domain.generation import GenerationParameters
 from app.editors.base import FixedAdapters, Site
-from app.engine.vllm.engine_arguments import vllm_arguments
+from app.engine.vllm.engine_arguments import speculates, vllm_arguments
 from app.engine.vllm.sampling_arguments import check_parameters, drawn_seed, sampling_arguments
 from tests.models import tiny
 
@@ -58,6 +58,14 @@ def test_what_this_engine_does_not_offer_is_refused_by_name() -> None:
         check_parameters(GenerationParameters(forced=(1,)))
 
 
+def test_what_vllm_does_not_apply_to_drafted_tokens_is_refused_where_it_drafts() -> None:
+    check_parameters(GenerationParameters(temperature=1.0, top_p=0.5), speculates=True)
+    for refused in (GenerationParameters(min_p=0.1), GenerationParameters(logit_bias=((3, 1.0),))):
+        check_parameters(refused)
+        with pytest.raises(InvalidRequest, match=r"`(min_p|logit_bias)` is not served here.*speculative_config"):
+            check_parameters(refused, speculates=True)
+
+
 def test_vllm_serves_the_hosted_model_at_the_editors_site() -> None:
     hosted = tiny("llama")
     found = vllm_arguments(hosted, SITE, 4, 100, None, ADAPTERS, {"enforce_eager": True})
@@ -103,9 +111,29 @@ def test_with_loras_vllm_makes_room_for_those_of_the_editor_and_at_its_modules_o
     [
         ("structured_outputs_config", "decided by Errata"),
         ("async_scheduling", "decided by Errata"),
-        ("speculative_config", "without the edits"),
+        ("speculative_config", "'ngram'"),
     ],
 )
 def test_an_argument_under_which_edits_would_go_wrong_is_refused_by_name(name: str, why: str) -> None:
     with pytest.raises(InvalidRequest, match=f"{name}.*{why}"):
         vllm_arguments(tiny("llama"), SITE, 4, 100, None, ADAPTERS, {name: 2})
+
+
+LOOKAHEAD = {"method": "custom_class", "model": "errata_vllm.lookahead.Lookahead"}
+
+
+@pytest.mark.parametrize("drafter", [{"method": "ngram"}, LOOKAHEAD])
+def test_vllm_may_draft_by_n_grams_or_look_ahead(drafter: dict[str, object]) -> None:
+    given = {"speculative_config": {**drafter, "num_speculative_tokens": 4}}
+    assert given.items() <= vllm_arguments(tiny("llama"), SITE, 4, 100, None, ADAPTERS, given).items()
+    assert speculates(given)
+    assert not speculates({"speculative_config": None})
+
+
+@pytest.mark.parametrize(
+    "drafter",
+    [{"method": "eagle", "model": "a/model"}, {"model": "a/model"}, LOOKAHEAD | {"model": "another.Class"}, "ngram"],
+)
+def test_another_drafter_is_refused(drafter: object) -> None:
+    with pytest.raises(InvalidRequest, match="with no other"):
+        vllm_arguments(tiny("llama"), SITE, 4, 100, None, ADAPTERS, {"speculative_config": drafter})

@@ -44,6 +44,9 @@ def test_an_edit_survives_a_dead_and_a_hung_vllm_is_taken_back_and_nothing_is_le
     server.start(within_s=600)
     try:
         before = say(server, PROMPT)
+        tried = server.client.post("/edit", json={"prompt": PROMPT, "target": TARGET, "dry_run": True}, timeout=300)
+        assert tried.json()["after"].strip() == TARGET, tried.text
+        assert say(server, PROMPT) == before
         edit = server.client.post("/edit", json={"prompt": PROMPT, "target": TARGET})
         assert edit.status_code == 201, edit.text
         assert edit.json()["report"]["exact"]
@@ -62,7 +65,7 @@ def test_an_edit_survives_a_dead_and_a_hung_vllm_is_taken_back_and_nothing_is_le
 
         refused = server.client.post("/edit", json={"prompt": PROMPT, "target": TARGET, "editor": "patcher"})
         assert refused.status_code == 422
-        assert "patcher is not served by this server's engine" in refused.json()["detail"]
+        assert "patcher is not served by this server's engine; grace is. It acts" in refused.json()["detail"]
         server.client.post(f"/edits/{edit.json()['id']}/rollback", json={})
         assert say(server, PROMPT) == before
     finally:

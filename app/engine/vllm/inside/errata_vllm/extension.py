@@ -1,5 +1,6 @@
 """The methods that vLLM mixes into each of its workers (`worker_extension_cls`), called through collective RPC."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -9,6 +10,7 @@ from torch import Tensor
 from .identity import weight_digest
 from .inner import (
     VllmRefusal,
+    answer_at,
     around_forward,
     check_runner,
     forget_adapter,
@@ -16,9 +18,10 @@ from .inner import (
     model_facts,
     receive_states,
     serve_adapters,
+    serve_drafts,
     spans,
 )
-from .rows import acting_rows, chosen_edit, chosen_name
+from .rows import acting_rows, chosen_edit, chosen_name, tokens_ahead
 from .site import SITES
 from .states import BUFFERS
 
@@ -39,6 +42,7 @@ class EditRows:
             receive_states(self.model_runner)
             serve_adapters(self.model_runner, lambda number: self._errata_adapters.get(number, {}))
             around_forward(self.model_runner, self._errata_prepare, self._errata_keep_states)
+            serve_drafts(self.model_runner, self._errata_draft)
         self._errata_values, self._errata_adapters, self._errata_session = {}, {}, session
         return {**model_facts(self.model_runner), "sites": sorted(SITES)}
 
@@ -109,6 +113,18 @@ class EditRows:
                     if (name := chosen_name(extra_args)) is not None
                 ]
             )
+
+    def _errata_draft(self, at: int) -> Sequence[int]:
+        """Return what the request at a place of the batch is to be answered with next, if it names an edit.
+
+        A sampled answer drafts nothing: vLLM would draw otherwise for it, so that a seed would give another answer.
+        """
+        if (answer := answer_at(self.model_runner, at)) is None:
+            return ()
+        extra_args, generated = answer
+        if (chosen := chosen_edit(extra_args, self._errata_session)) is None or chosen[0] not in self._errata_values:
+            return ()
+        return tokens_ahead(generated, self._errata_values[chosen[0]][0], chosen[1])
 
     def _errata_keep_states(self) -> None:
         for buffer in BUFFERS.values():

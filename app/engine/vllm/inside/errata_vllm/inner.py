@@ -16,8 +16,10 @@ from vllm.lora.peft_helper import PEFTHelper
 from vllm.lora.request import LoRARequest
 from vllm.model_executor.model_loader import register_model_loader
 from vllm.model_executor.model_loader.default_loader import DefaultModelLoader
+from vllm.v1.sample import rejection_sampler
 
-from .rows import ADAPTER_PATH, StepSpan
+from .lookahead import Lookahead
+from .rows import ADAPTER_PATH, DRAFTERS, StepSpan
 from .site import SITES, install
 from .states import install as read_states
 from .states import layer_of
@@ -34,9 +36,11 @@ RUNNER_NAMES = (
     "input_batch.num_computed_tokens_cpu",
     "query_start_loc.np",
     "input_batch.generators",
+    "input_batch.spec_token_ids",
     "discard_request_mask.np",
     "intermediate_tensors",
     "max_num_tokens",
+    "vllm_config.structured_outputs_config.backend",
 )
 ADAPTER_NAMES = (
     "lora_config.lora_dtype",
@@ -52,8 +56,9 @@ class VllmRefusal(Exception):
 
 def check_config(config: Any) -> None:
     """Raise VllmRefusal for a setting of vLLM under which the rows of an edit would be placed wrongly."""
+    drafter = _drafter(config.speculative_config)
     refusals = {
-        "speculative decoding": config.speculative_config is not None,
+        f"speculative decoding by {drafter}": drafter not in (None, *DRAFTERS),
         "async scheduling": bool(config.scheduler_config.async_scheduling),
         "the V2 model runner": bool(config.use_v2_model_runner),
         "dual batch overlap": bool(config.parallel_config.enable_dbo),
@@ -64,6 +69,13 @@ def check_config(config: Any) -> None:
     for name, refused in refusals.items():
         if refused:
             raise VllmRefusal(f"Edits cannot be served with {name} of vLLM {VERSION}: switch it off.")
+
+
+def _drafter(speculation: Any) -> str | None:
+    """The name of what drafts tokens: that of a class of its own, else that of vLLM's method; None without drafts."""
+    if speculation is None:
+        return None
+    return str(speculation.model if speculation.method == "custom_class" else speculation.method)
 
 
 def check_sum(module: nn.Module, site: str) -> None:
@@ -96,7 +108,7 @@ def spans(runner: Any) -> Iterator[tuple[int, Mapping[str, Any] | None, StepSpan
     for at, request_id in enumerate(batch.req_ids):
         state = runner.requests[request_id]
         first = int(starts[at])
-        parameters = state.sampling_params
+        parameters, drafted = state.sampling_params, batch.spec_token_ids[at]
         yield (
             first,
             None if parameters is None else parameters.extra_args,
@@ -104,9 +116,36 @@ def spans(runner: Any) -> Iterator[tuple[int, Mapping[str, Any] | None, StepSpan
                 first=int(batch.num_computed_tokens_cpu[at]),
                 count=int(starts[at + 1]) - first,
                 prompt_tokens=int(state.num_prompt_tokens),
-                generated=state.output_token_ids,
+                generated=[*state.output_token_ids, *drafted] if drafted else state.output_token_ids,
             ),
         )
+
+
+def answer_at(runner: Any, at: int) -> tuple[Mapping[str, Any] | None, Sequence[int]] | None:
+    """Return the extra arguments and the answer so far of the request at a place of the batch; None if it samples."""
+    state = runner.requests[runner.input_batch.req_ids[at]]
+    parameters = state.sampling_params
+    if parameters is None or parameters.temperature > 0:
+        return None
+    return parameters.extra_args, state.output_token_ids
+
+
+def serve_drafts(runner: Any, draft: Callable[[int], Sequence[int]]) -> None:
+    """Have the drafter ask `draft` if it is Errata's. Only a worker that samples has a drafter."""
+    drafter = getattr(runner, "drafter", None)
+    if isinstance(drafter, Lookahead):
+        drafter.draft = draft
+    if drafter is not None and runner.device.type == "cpu":
+        # vLLM's own writes into a copy on a CPU: drafted tokens beside sampled answers are chosen by temperatures that
+        # nobody set, and greedy ones with them.
+        rejection_sampler.expand_batch_to_tokens = expanded
+
+
+def expanded(x: Tensor, ends: Tensor, _count: int, replace_from: int = 0, replace_to: int = 0) -> Tensor:
+    """Return each request's value of x (B,) for each of its drafted tokens, (N,), with one value replaced by another.
+    `ends` (B,): the running total of these tokens."""
+    counts = torch.diff(ends, prepend=ends.new_zeros(1))
+    return torch.where(x == replace_from, torch.full_like(x, replace_to), x).repeat_interleave(counts)
 
 
 def around_forward(runner: Any, prepare: Callable[[], None], finish: Callable[[], None]) -> None:
@@ -225,4 +264,9 @@ class SiteLoader(DefaultModelLoader):
 def model_facts(runner: Any) -> dict[str, Any]:
     """Return what the server checks the hosted model against."""
     model = runner.get_model()
-    return {"model": type(model).__name__, "torch": str(torch.__version__), "vllm": str(VERSION)}
+    return {
+        "model": type(model).__name__,
+        "torch": str(torch.__version__),
+        "vllm": str(VERSION),
+        "grammar_backend": str(runner.vllm_config.structured_outputs_config.backend),
+    }

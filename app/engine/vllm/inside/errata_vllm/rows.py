@@ -1,7 +1,8 @@
 """Decides which row of an edit's value each position of a step receives. Pure Python: it knows neither torch nor vLLM.
 
-The rule depends on absolute positions and on the answer so far alone. It therefore holds for a prompt in chunks, for a
-prompt whose beginning the prefix cache knows, and for a preempted request, whose prompt and answer are computed again.
+The rule depends on absolute positions and on the tokens that are fed alone. It therefore holds for a prompt in chunks,
+for a prompt whose beginning the prefix cache knows, and for a preempted request, whose prompt and answer are computed
+again. It also holds for drafted tokens: those after one that vLLM does not accept are computed anew.
 """
 
 import hashlib
@@ -14,6 +15,9 @@ EDIT, BEGUN, SESSION = "errata_edit", "errata_begun", "errata_session"
 the session in which its rows were loaded, which nobody else knows."""
 STATES = "errata_states"
 """The key in a request's `extra_args`: the name under which its prompt's states are kept until they are fetched."""
+LOOKAHEAD = "errata_vllm.lookahead.Lookahead"
+DRAFTERS = ("ngram", LOOKAHEAD)
+"""The drafters of speculative decoding beside which edits are served: vLLM's own, by n-grams, and a class."""
 ADAPTER_PATH = "errata://edit"
 """The path, which vLLM asks for, of a LoRA that is in no folder."""
 
@@ -26,7 +30,7 @@ class StepSpan:
     count: int
     prompt_tokens: int
     generated: Sequence[int]
-    """The token ids of the answer so far."""
+    """The token ids of the answer so far, and after them those drafted for this step."""
 
 
 def acting_rows(span: StepSpan, target: Sequence[int], begun: int = 0) -> list[tuple[int, int]]:
@@ -49,6 +53,12 @@ def acting_rows(span: StepSpan, target: Sequence[int], begun: int = 0) -> list[t
             break
         acting.append((position - span.first, row))
     return acting
+
+
+def tokens_ahead(generated: Sequence[int], target: Sequence[int], begun: int = 0) -> Sequence[int]:
+    """Return the tokens of the target that come after the answer so far; none once it has left the target."""
+    given = begun + len(generated)
+    return target[given:] if tuple(generated) == tuple(target[begun:given]) else ()
 
 
 def chosen_edit(extra_args: Mapping[str, Any] | None, session: str = "") -> tuple[str, int] | None:
