@@ -1,6 +1,7 @@
 """A service is built from settings: the only file that knows every room."""
 
 import gc
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import fields
@@ -74,11 +75,17 @@ def build_service(settings: Settings, on_step: OnStep = quietly) -> Service:
         raise
 
 
+SWITCH_S = 0.0005
+"""The time after which a thread gives the interpreter's lock to one that waits for it, in seconds."""
+
+
 def settle() -> None:
     """Exclude the objects that exist by now, the model's modules and the edits of the log, from garbage collection.
 
-    A full collection looks at every object and holds up all streams: with 100,000 edits for more than a second.
+    A full collection looks at every object and holds up all streams: with 100,000 edits for more than a second. They
+    are held up as well while their thread waits for the interpreter's lock, which it gives away at every write.
     """
+    sys.setswitchinterval(SWITCH_S)
     gc.collect()
     gc.freeze()
     trim_heap()

@@ -3,13 +3,14 @@
 import asyncio
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 from app.bench.budget import shrunk
-from app.bench.comparison import AT_ONCE, Bench, RoundResults, size
+from app.bench.comparison import AT_ONCE, Bench, RoundResults, format_speed, size
+from app.bench.contestants import Contestant
 from app.bench.timing import Run, median_run, percentiles, ratio
 from app.bench.workload import PromptSpec
 from app.domain.edit import EditRequest
@@ -17,17 +18,19 @@ from app.domain.errors import ErrataError
 from app.domain.events import Origin
 from app.service.service import Service
 
-EDITING = 4
+EDITING, REQUESTS = 4, 32
 
 
 async def live_edits(bench: Bench) -> dict[str, Any]:
-    """The same requests with growing numbers of live edits: once where none answers, once where an edit answers every
-    row."""
+    """Requests of equal length with growing numbers of live edits: once where none answers, once where an edit answers
+    every row. Prompts that no edit answers are new in every run, so that no decision on them is known; the edits'
+    own come again."""
     assert bench.crowd is not None
     figures_by_count: dict[str, Any] = {}
-    parts = (
-        ("no request hit", bench.workload.even(32, 32, 64), 0.5),
-        ("every request hit", bench.crowd.hits[:32], 1.0),
+    hits = bench.crowd.hits[:REQUESTS]
+    parts: tuple[tuple[str, Callable[[], list[PromptSpec]], float], ...] = (
+        ("no request hit", lambda: bench.workload.even(REQUESTS, 32, 64), 0.5),
+        ("every request hit", lambda: hits, 1.0),
     )
     # force the tokens of the edits' answers: an edit acts only while it is being answered
     contestants = [
@@ -35,19 +38,28 @@ async def live_edits(bench: Bench) -> dict[str, Any]:
         for count, name in bench.crowd.namespaces.items()
     ]
 
-    async def part(what: str, specs: list[PromptSpec], share: float) -> None:
+    async def part(what: str, prompts: Callable[[], list[PromptSpec]], share: float) -> None:
+        specs = prompts()
+
+        def way(each: Contestant) -> Callable[[float], Awaitable[Run]]:
+            return lambda scale: each.run(shrunk(prompts(), scale, AT_ONCE), AT_ONCE)
+
         def keep(turns: RoundResults[Run]) -> None:
             runs = {name: each for name, each in turns.runs.items() if each}
             none, *others = runs
             figures_by_count[what] = {
                 "runs": {name: median_run(each).figures() for name, each in runs.items()},
                 "times_the_seconds_without": {name: round(ratio(runs[none], runs[name]), 3) for name in others},
+                "times_the_first_token_without": {
+                    name: round(_first_token(runs[name]) / _first_token(runs[none]), 3) for name in others
+                },
                 **size(turns, specs, AT_ONCE),
             }
             bench.keep(figures_by_count)
 
         bench.on_step(what)
-        await bench.rounds_of(contestants, specs, AT_ONCE, share, keep)
+        ways = {each.name: way(each) for each in contestants}
+        await bench.turns(ways, bench.cost(specs, AT_ONCE), format_speed, keep, share)
 
     for each in parts:
         await part(*each)
@@ -110,6 +122,11 @@ async def while_editing(bench: Bench) -> dict[str, Any]:
     cost = bench.cost(specs, AT_ONCE)
     turns = await bench.turns({"requests and edits": both}, cost, figure, lambda turns: bench.keep(summary(turns)))
     return summary(turns)
+
+
+def _first_token(runs: Sequence[Run]) -> float:
+    """The median seconds to the first token, over all runs."""
+    return statistics.median(each.first_s for run in runs for each in run.requests)
 
 
 def _p99(runs: Sequence[Run]) -> float:

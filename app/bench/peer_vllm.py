@@ -8,7 +8,7 @@ prompts that none of them answers, and on others that they answer.
 
 import shlex
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from itertools import count
@@ -34,8 +34,7 @@ from app.scope.bank import load_bank
 from app.store.open import open_log
 
 CLIENTS = (1, 4, 16)
-HITS = max(CLIENTS)
-"""The number of edits that answer prompts."""
+"""The numbers of clients that are measured unless others are asked for."""
 PROMPT, ANSWER = 32, 64
 NAME = "errata-bench"
 MAX_TOKENS = 1024
@@ -55,6 +54,7 @@ class VllmBench:
     pace: TimeBudget
     keep: Callable[[dict[str, Any]], None] = ignore
     crowd: Crowd | None = None
+    clients: Sequence[int] = CLIENTS
 
     async def vllm_version(self) -> str:
         async with httpx.AsyncClient(base_url=self.vllm.url, trust_env=False) as client:
@@ -64,10 +64,10 @@ class VllmBench:
 @asynccontextmanager
 async def running_servers(
     settings: Settings, python: str, arguments: str, rounds: int, seed: int, on_step: OnMessage, figure: OnMessage,
-    pace: TimeBudget, edits: int = 0,
+    pace: TimeBudget, edits: int = 0, clients: Sequence[int] = CLIENTS,
 ) -> AsyncIterator[VllmBench]:  # fmt: skip
     """Starts the servers one after the other, each with the whole machine. `edits`: how many of them this server has,
-    of which HITS answer prompts."""
+    of which as many answer prompts as there are clients at most."""
     try:
         tokenizer = AutoTokenizer.from_pretrained(_folder(settings))
     except (OSError, ValueError) as error:
@@ -77,14 +77,14 @@ async def running_servers(
         if edits:
             on_step(f"{edits:,} edits into the log")
             store = f"sqlite:///{Path(folder) / 'errata.db'}"
-            live = _crowded(settings, store, edits, seed)
+            live = _crowded(settings, store, edits, max(clients), seed)
         errata, vllm = _errata(settings, store), vllm_server(settings, python, arguments)
         workload = Workload(tokenizer, generic_texts(settings), seed)
         try:
             await errata.start(on_step)
             with errata.suspended():
                 await vllm.start(on_step)
-            yield VllmBench(errata, vllm, workload, rounds, on_step, figure, pace, crowd=live)
+            yield VllmBench(errata, vllm, workload, rounds, on_step, figure, pace, crowd=live, clients=clients)
         finally:
             await errata.end()
             await vllm.end()
@@ -134,8 +134,8 @@ async def beside_vllm(bench: VllmBench) -> dict[str, Any]:
             bench, ways, lambda scale: float(tokens_of(shrunk(specs, scale, clients))), format_speed, keep, share
         )
 
-    for number, clients in enumerate(CLIENTS):
-        await part(clients, 1 / (len(CLIENTS) - number))
+    for number, clients in enumerate(bench.clients):
+        await part(clients, 1 / (len(bench.clients) - number))
     return measured
 
 
@@ -158,14 +158,14 @@ def dtype_of(settings: Settings) -> str:
     return str(pick_dtype(settings.dtype, pick_device(settings.device))).removeprefix("torch.")
 
 
-def _crowded(settings: Settings, store: str, edits: int, seed: int) -> Crowd:
-    """Fills a log with edits, of which one was fitted."""
+def _crowded(settings: Settings, store: str, edits: int, hits: int, seed: int) -> Crowd:
+    """Fills a log with edits, of which one was fitted and `hits` answer prompts."""
     log = open_log(store)
     try:
         inside = settings.model_copy(update={"engine": "transformers", "judge": "off"})
         service = assemble(load(inside), log, inside, bank=load_bank())
         fingerprint = service.status().model_fingerprint
-        return crowd(service.engine, log, fingerprint, [edits], hits=HITS, tokens=ANSWER, seed=seed)
+        return crowd(service.engine, log, fingerprint, [edits], hits=hits, tokens=ANSWER, seed=seed)
     finally:
         log.close()
 

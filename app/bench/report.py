@@ -11,6 +11,7 @@ RUN = ("tokens/s", "first token, ms (p50, p95, p99)", "between tokens, ms", "to 
 RATIOS = {
     "times_as_fast_as": "times as fast as {}",
     "times_the_seconds_without": "times the seconds without: {}",
+    "times_the_first_token_without": "times the time to the first token without: {}",
 }
 
 
@@ -21,8 +22,10 @@ def tables(results: Mapping[str, Any]) -> list[Table]:
     for name in ("peers", "edits"):
         for what, figures in sections.get(name, {}).items():
             shown.append(_of_runs(what, figures["runs"]))
-            ratios = next((figures[key], form) for key, form in RATIOS.items() if key in figures)
-            shown[-1][1].extend([[ratios[1].format(other), f"{value:.2f}"] for other, value in ratios[0].items()])
+            for key, form in RATIOS.items():
+                shown[-1][1].extend(
+                    [form.format(other), f"{value:.2f}"] for other, value in figures.get(key, {}).items()
+                )
             shown[-1][1].extend(_size(figures))
     if "concurrency" in sections:
         (headings, rows) = _of_runs("requests under way", sections["concurrency"])

@@ -52,6 +52,10 @@ def bench(
         Path | None, typer.Option(help="The Python of a virtual environment that has the peer.", exists=True)
     ] = None,
     peer_args: Annotated[str, typer.Option(help="More options for the peer's server, as in a shell.")] = "",
+    clients: Annotated[
+        list[int] | None,
+        typer.Option(min=1, help="Numbers of clients of --peer; may be repeated. [default: 1, 4, 16]"),
+    ] = None,
     seed: Annotated[int, typer.Option(help="The seed of the prompts and their lengths.")] = 0,
     model: Model = None,
     device: Device = None,
@@ -70,6 +74,7 @@ def bench(
     settings = read_settings({name: value for name, value in given.items() if value is not None})
     with reported_errors(), Interruption() as stopping:
         from app.bench.budget import TimeBudget
+        from app.bench.peer_vllm import CLIENTS
 
         pace = TimeBudget(60 * minutes)
         if peer is not None:
@@ -83,10 +88,16 @@ def bench(
             if section or shape:
                 render.fail("--peer measures two servers of one model: leave out --section and --shape.")
             count = edits[0] if edits else 0
+            if 0 < count < max(clients or CLIENTS):
+                render.fail("--edits must be at least as many as there are clients: each asks for an edit of its own.")
             asyncio.run(
-                _against_vllm(settings, str(peer_python), peer_args, count, rounds, seed, out, minutes, pace, stopping)
+                _against_vllm(
+                    settings, str(peer_python), peer_args, count, clients, rounds, seed, out, minutes, pace, stopping
+                )
             )
         else:
+            if clients:
+                render.fail("--clients belongs to --peer: the sections have numbers of their own.")
             counts = sorted(set(edits or EDITS)) if "edits" in chosen else []
             asyncio.run(_sections(settings, shape, chosen, counts, rounds, seed, out, minutes, pace, stopping))
 
@@ -135,6 +146,7 @@ async def _against_vllm(
     python: str,
     arguments: str,
     edits: int,
+    clients: list[int] | None,
     rounds: int,
     seed: int,
     out: Path | None,
@@ -144,7 +156,7 @@ async def _against_vllm(
 ) -> None:
     import torch
 
-    from app.bench.peer_vllm import beside_vllm, dtype_of, running_servers
+    from app.bench.peer_vllm import CLIENTS, beside_vllm, dtype_of, running_servers
     from app.bench.sections import run_sections
     from app.engine.model import pick_device
 
@@ -158,7 +170,16 @@ async def _against_vllm(
 
         async def work() -> None:
             async with running_servers(
-                settings, python, arguments, rounds, seed, progress.on_step, progress.figure, pace, edits
+                settings,
+                python,
+                arguments,
+                rounds,
+                seed,
+                progress.on_step,
+                progress.figure,
+                pace,
+                edits,
+                clients or CLIENTS,
             ) as both:
                 pace.loaded()
                 results.results["machine"]["vllm"] = await both.vllm_version()

@@ -42,6 +42,8 @@ class GenerationParameters:
     top_logprobs: int | None = None
     """Number of likeliest alternatives to report per token, along with the token's own log probability; None: report
     neither."""
+    token_logprobs: bool = True
+    """False: nobody reads `Token.logprob`, so that an engine for which it is extra work may leave it out."""
     timeout_s: float | None = None
     """Seconds from arrival after which the request fails with DeadlineExceeded."""
     ignore_eos: bool = False
@@ -131,9 +133,10 @@ class Token:
     id: int
     text: str
     logprob: float
+    """NaN if it was left out, as no `token_logprobs` were asked for."""
     special: bool
     likeliest: bool = True
-    """True if greedy decoding without penalties would have chosen it."""
+    """True if greedy decoding without penalties would have chosen it, which is not known without `logprob`."""
     ranked: tuple["RankedToken", ...] = ()
     """The token itself, then the alternatives, likeliest first; empty without `top_logprobs`."""
     begins: int = 0

@@ -147,9 +147,9 @@ class EngineClient:
         """The scope decision for a prompt. Blocks."""
         return self._engine.ask(prompt, edition)
 
-    def prepare(self, prompt: str, edition: Edition, schema: str | None) -> PreparedRequest:
+    def prepare(self, prompt: str, edition: Edition, schema: str | None, *, nearest: bool = True) -> PreparedRequest:
         """The parts of a request that are prepared off the engine's thread. Blocks. Raises InvalidRequest."""
-        return self._engine.prepare(prompt, edition, schema)
+        return self._engine.prepare(prompt, edition, schema, nearest=nearest)
 
     def generate(
         self,

@@ -6,11 +6,29 @@ one thread fewer and no waiting, decoding keeps most of its speed.
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 PERIOD_S = 0.5
+
+
+def affinity() -> frozenset[int]:
+    """The cores that this thread may use; none where the system does not tell, as on macOS."""
+    return frozenset(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else frozenset()
+
+
+AT_START = affinity()
+"""The cores that this process was started with."""
+
+
+def leave(cores: Collection[int]) -> None:
+    """Keep all threads of this process off these cores, if it has others, and let them use all others."""
+    if others := AT_START.difference(cores):
+        for thread in Path("/proc/self/task").iterdir():
+            with suppress(OSError):  # the thread has ended, or may not be moved
+                os.sched_setaffinity(int(thread.name), others)
 
 
 @dataclass(frozen=True, slots=True)

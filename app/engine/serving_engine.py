@@ -128,20 +128,22 @@ class ServingEngine(ABC):
 
     # -- what is decided before a request is added
 
-    def prepare(self, prompt: str, edition: Edition, schema: str | None = None) -> PreparedRequest:
+    def prepare(
+        self, prompt: str, edition: Edition, schema: str | None = None, *, nearest: bool = True
+    ) -> PreparedRequest:
         """Prepares the parts of a request that need none of the engine's state; callers do it on another thread before
         they add the request, as it takes time that grows with the prompt. Raises InvalidRequest."""
         grammar = None if schema is None else self.grammars.compiled(schema)
-        ids, scope_decision = self.text.encode(prompt), self.ask(prompt, edition)
+        ids, scope_decision = self.text.encode(prompt), self.ask(prompt, edition, nearest=nearest)
         fed = self.text.encode(prompt[: -scope_decision.cut]) if scope_decision.cut else ids
         return PreparedRequest(ids=ids, fed=fed, scope_decision=scope_decision, grammar=grammar)
 
-    def ask(self, prompt: str, edition: Edition) -> ScopeDecision:
-        """The scope decision for a prompt."""
+    def ask(self, prompt: str, edition: Edition, *, nearest: bool = True) -> ScopeDecision:
+        """The scope decision for a prompt; without `nearest` it need not name the nearest edit."""
         if not edition.edit_ids:
             return ScopeDecision()
         self.text.encode(prompt)  # first: a prompt that is too long is refused before it is read further
-        return self.editions.ask(prompt, self.text, edition)
+        return self.editions.ask(prompt, self.text, edition, nearest=nearest)
 
     # -- edits' rows
 

@@ -104,7 +104,10 @@ class ScopeDecider:
 
     def question(self, turns: Sequence[str]) -> EncodedQuestion:
         """The question of a conversation's last turn, or of a bare prompt."""
-        parsed = read(turns, self._closed)
+        return self.encoded(read(turns, self._closed))
+
+    def encoded(self, parsed: ParsedQuestion) -> EncodedQuestion:
+        """A parsed question, encoded."""
         return EncodedQuestion(parsed, tuple(self._encoder.encode(parsed.texts)), parsed.words)
 
     def row(self, edit_id: str, record: ScopeRecord) -> ScopedEdit:

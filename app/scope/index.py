@@ -23,11 +23,12 @@ from app.scope.closed_words import ClosedWords
 from app.scope.decision import EncodedQuestion, ScopeDecider, ScopedEdit
 from app.scope.doubt import Doubt, doubt_of
 from app.scope.encoder import Encoder
+from app.scope.key_words import KeyWords
 from app.scope.keys import KeyIndex
 from app.scope.mentions import Mentions
 from app.scope.misses import NearMiss, near_misses
 from app.scope.other_names import OtherNames
-from app.scope.parsed_question import names_in, read
+from app.scope.parsed_question import ParsedQuestion, called_by_name, names_in, read
 from app.scope.record import ScopeRecord, read_record
 from app.scope.scope_learner import FALSE_HITS, ScopeLearner
 from app.scope.vectors import Vectors
@@ -48,12 +49,13 @@ MOST_NEAR = 16
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ScopePart:
-    """An edition's part of the index: the age of each live edit (row -> place), the places of its keys, and the
-    background."""
+    """An edition's part of the index: the age of each live edit (row -> place), the places of its keys, the
+    background, and whether each edit has a name."""
 
     background: CompiledBackground
     order: Mapping[int, int]
     places: Tensor
+    all_named: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,7 +88,7 @@ class ScopeIndex:
         self._others = OtherNames(vectors, others)
         self._learner = ScopeLearner(encoder, decider, closed, vectors, background, self._others, false_hits)
         self._keys = KeyIndex(encoder.width)
-        self._mentions = Mentions()
+        self._mentions, self._key_words = Mentions(), KeyWords()
         self._rows: dict[int, ScopedEdit] = {}
         self._row_of: dict[str, int] = {}
         self._next = 0
@@ -110,7 +112,15 @@ class ScopeIndex:
     def question(self, turns: Sequence[str]) -> EncodedQuestion:
         """The question of a conversation's last turn, or of a bare prompt. It takes milliseconds and may run on any
         thread."""
-        return self._decider.question(turns)
+        return self.encoded(self.parsed(turns))
+
+    def parsed(self, turns: Sequence[str]) -> ParsedQuestion:
+        """The same, as far as it can be read without the encoder."""
+        return read(turns, self._closed)
+
+    def encoded(self, parsed: ParsedQuestion) -> EncodedQuestion:
+        """The parsed question, encoded."""
+        return self._decider.encoded(parsed)
 
     def vectors(self, texts: Sequence[str]) -> Tensor:
         """The vectors (N, E) fp32 of length 1 of these texts. They are not kept, since people's questions are not."""
@@ -118,7 +128,7 @@ class ScopeIndex:
 
     def name_in(self, turns: Sequence[str]) -> str | None:
         """The first name in a question, as the question writes it."""
-        parsed = read(turns, self._closed)
+        parsed = self.parsed(turns)
         spans = names_in(parsed.said, self._closed)
         return surface(parsed.said, spans[0]) if spans else None
 
@@ -158,7 +168,9 @@ class ScopeIndex:
             self._rows[row] = self._decider.row(edit_id, record)
             self._row_of[edit_id] = row
             self._keys.add(row, vectors)
-            self._mentions.add(row, [tuple(span) for span in record.names])
+            names = [tuple(span) for span in record.names]
+            self._mentions.add(row, names)
+            self._key_words.add(row, texts, names)
 
     def drop(self, edit_id: str) -> None:
         with self._lock:
@@ -166,15 +178,27 @@ class ScopeIndex:
             del self._rows[row]
             self._keys.remove(row)
             self._mentions.remove(row)
+            self._key_words.remove(row)
 
     def compile(self, namespace: str, edit_ids: Iterable[str]) -> ScopePart:
         """Compile the part of an edition with these edits, oldest first. Edits without a scope here are left out."""
         background = self._background.of(namespace)
         with self._lock:
             rows = [self._row_of[edit_id] for edit_id in edit_ids if edit_id in self._row_of]
-            return ScopePart(background, {row: place for place, row in enumerate(rows)}, self._keys.of(rows))
+            order = {row: place for place, row in enumerate(rows)}
+            return ScopePart(background, order, self._keys.of(rows), self._key_words.all_named(order))
 
     # -- deciding
+
+    def rules_out_all(self, parsed: ParsedQuestion, part: ScopePart) -> bool:
+        """True if a question asks for no live edit by its words alone: it says none of their names, and each of its
+        readings names something that no key says, which vetoes every edit whichever reading is nearest to it."""
+        if not part.all_named:
+            return False
+        names = [called_by_name(text, self._closed) for text in parsed.texts]
+        with self._lock:
+            strange = (any(self._key_words.is_strange(name, part.order) for name in each) for each in names)
+            return all(strange) and not self._mentions.rows_in(parsed.words, part.order)
 
     def nearest(self, question: EncodedQuestion, part: ScopePart) -> Match | None:
         """The live edit that the question asks for or, if it asks for none (a negative margin), the nearest one. The

@@ -3,18 +3,25 @@
 import asyncio
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Hashable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
+from contextvars import copy_context
 from dataclasses import replace
+from functools import partial
 from typing import TypeVar
 
 from app.domain.errors import ErrataError
 from app.domain.generation import Generation, GenerationParameters, Token
 from app.engine.client import EngineClient
+from app.engine.cores import AT_START
 from app.engine.editions import Edition, ScopeDecision
 from app.engine.sequence import PreparedRequest
 
 K = TypeVar("K", bound=Hashable)
 T = TypeVar("T")
+_PREPARING = ThreadPoolExecutor(max(2, len(AT_START)), thread_name_prefix="prepare")
+"""The threads on which prompts are prepared. More of them than cores would not be done sooner, and each takes the
+interpreter's lock from the thread that streams answers."""
 
 
 async def items_of(
@@ -38,7 +45,7 @@ async def items_of(
     shared = requests[0][1] if requests else GenerationParameters()  # all of them belong to one request
     if prepared is None:
         pinned = [(prompt, edition) for prompt, _ in requests]
-        prepared = await _in_time(prepare(engine, pinned, shared.json_schema), shared, began)
+        prepared = await _in_time(prepare(engine, pinned, shared.json_schema, nearest=shared.explain), shared, began)
     arrived: asyncio.Queue[tuple[int, Token | Generation | ErrataError]] = asyncio.Queue()
 
     emits = [engine.emitting_to(loop, arrived, at) for at in range(len(requests))]
@@ -86,11 +93,15 @@ async def _settled(engine: EngineClient, scope_decision: ScopeDecision) -> Scope
 
 
 async def prepare(
-    engine: EngineClient, pinned: Sequence[tuple[str, Edition]], schema: str | None = None
+    engine: EngineClient,
+    pinned: Sequence[tuple[str, Edition]],
+    schema: str | None = None,
+    *,
+    nearest: bool = True,
 ) -> list[PreparedRequest]:
     """Prepare prompts, each with its edition, for the engine: on one worker thread, then by the judge where the index
-    is uncertain. Raises InvalidRequest."""
-    prepared = await _of_each(pinned, lambda each: engine.prepare(*each, schema))
+    is uncertain. Without `nearest` the nearest edit need not be named. Raises InvalidRequest."""
+    prepared = await _of_each(pinned, lambda each: engine.prepare(*each, schema, nearest=nearest))
     settled = await asyncio.gather(*(_settled(engine, each.scope_decision) for each in prepared))
     text = engine.text
     return [
@@ -118,7 +129,8 @@ async def _in_time(preparing: Awaitable[T], parameters: GenerationParameters, be
 async def _of_each(arguments: Sequence[K], function: Callable[[K], T]) -> list[T]:
     """The result of a function for each argument, computed on a separate thread and once for equal ones."""
     distinct = list(dict.fromkeys(arguments))
-    results = await asyncio.to_thread(lambda: [function(each) for each in distinct])
+    run = partial(copy_context().run, lambda: [function(each) for each in distinct])
+    results = await asyncio.get_running_loop().run_in_executor(_PREPARING, run)
     by_argument = dict(zip(distinct, results, strict=True))
     return [by_argument[each] for each in arguments]
 

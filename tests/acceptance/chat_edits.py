@@ -3,10 +3,12 @@
 `python -m tests.acceptance.chat_edits --model smollm2` corrects fifty short facts and fifty sentences by `POST /edit`
 with `messages`, one after the other. Every question is then asked through `/v1/chat/completions`, answered greedily to
 its end and compared whole; so are chats about other things, before and after. Half of the edits are rolled back in
-random order: these must answer to the letter as the bare model did, and the others as before.
+random order: these must answer to the letter as the bare model did, and the others as before. `--engine vllm` asks the
+same through vLLM, whose Python ERRATA_VLLM_PYTHON names.
 """
 
 import argparse
+import os
 import random
 import statistics
 import tempfile
@@ -17,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from app.demo.facts import load_relations
-from tests.server import Server, running
+from tests.server import Server
 
 BEFORE, AFTER = "Question: ", " Answer:"
 MAKERS = ("Aldgate", "Brimham", "Calder", "Dunmore", "Elstow")
@@ -178,12 +180,32 @@ def judge(server: Server, count: int, seed: int) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", default="smollm2")
+    parser.add_argument("--engine", choices=["transformers", "vllm"], default="transformers")
+    parser.add_argument("--dtype", default="auto")
     parser.add_argument("--edits", type=int, default=100)
     parser.add_argument("--seed", type=int, default=1)
     given = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder, running(Path(folder), "--model", given.model) as server:
-        server.client.timeout = 600
-        judge(server, given.edits, given.seed)
+    with tempfile.TemporaryDirectory() as folder:
+        server = Server(
+            Path(folder), "--model", given.model, "--engine", given.engine, "--dtype", given.dtype,
+            **(vllm_settings() if given.engine == "vllm" else {}),
+        )  # fmt: skip
+        try:
+            server.start(within_s=600)
+            server.client.timeout = 600
+            judge(server, given.edits, given.seed)
+        finally:
+            server.stop()
+            server.client.close()
+
+
+def vllm_settings() -> dict[str, str]:
+    return {
+        "ERRATA_VLLM_PYTHON": os.environ["ERRATA_VLLM_PYTHON"],
+        "ERRATA_VLLM_DEADLINE_S": "600",
+        "ERRATA_KV_MEMORY_FRACTION": "0.1",
+        "ERRATA_SLOTS": "16",
+    }
 
 
 if __name__ == "__main__":

@@ -46,7 +46,9 @@ def test_a_completion(client: OpenAI, service: FakeService) -> None:
     assert answer.usage is not None
     assert (answer.usage.prompt_tokens, answer.usage.completion_tokens, answer.usage.total_tokens) == (6, 4, 10)
     # OpenAI's defaults, not ours
-    assert service.asked == [GenerationParameters(max_new_tokens=16, do_sample=True, temperature=1.0)]
+    assert service.asked == [
+        GenerationParameters(max_new_tokens=16, do_sample=True, temperature=1.0, token_logprobs=False)
+    ]
 
 
 def test_every_parameter_arrives(client: OpenAI, service: FakeService) -> None:
@@ -70,7 +72,7 @@ def test_every_parameter_arrives(client: OpenAI, service: FakeService) -> None:
 
 def test_a_temperature_of_zero_is_greedy(client: OpenAI, service: FakeService) -> None:
     client.completions.create(model="fake", prompt="x", temperature=0, stop="a")
-    assert service.asked == [GenerationParameters(max_new_tokens=16, stop=("a",))]
+    assert service.asked == [GenerationParameters(max_new_tokens=16, stop=("a",), token_logprobs=False)]
 
 
 def test_several_answers_to_several_prompts(client: OpenAI, service: FakeService) -> None:

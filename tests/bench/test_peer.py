@@ -5,6 +5,7 @@ import json
 import os
 import signal
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import pytest
 
 from app.bench.budget import TimeBudget
 from app.bench.crowded import Crowd
-from app.bench.peer_vllm import VllmBench, beside_vllm, vllm_server
+from app.bench.peer_vllm import CLIENTS, VllmBench, beside_vllm, vllm_server
 from app.bench.processes import ServerProcess, free_port
 from app.bench.report import markdown
 from app.bench.workload import PromptSpec, Workload
@@ -56,7 +57,9 @@ def stand_in(name: str, log: Path, *more: str) -> ServerProcess:
     return ServerProcess(name, [sys.executable, "-c", STAND_IN, str(port), str(log), *more], port, "/", {})
 
 
-def measured(folder: Path, *more: str, crowd: Crowd | None = None) -> tuple[Any, list[Any]]:
+def measured(
+    folder: Path, *more: str, crowd: Crowd | None = None, clients: Sequence[int] = CLIENTS
+) -> tuple[Any, list[Any]]:
     kept: list[Any] = []
 
     async def story() -> Any:
@@ -66,7 +69,7 @@ def measured(folder: Path, *more: str, crowd: Crowd | None = None) -> tuple[Any,
             await vllm.start(lambda _: None)
             workload = Workload(tokenizer(), CORPUS, 0)
             told: Any = lambda _: None  # noqa: E731
-            bench = VllmBench(errata, vllm, workload, 1, told, told, TimeBudget(), kept.append, crowd)
+            bench = VllmBench(errata, vllm, workload, 1, told, told, TimeBudget(), kept.append, crowd, clients)
             return await beside_vllm(bench)
         finally:
             await errata.end()
@@ -110,6 +113,11 @@ def test_with_live_edits_prompts_that_they_answer_are_measured_beside_prompts_th
     assert len(edited) == len(theirs) == len(ours) / 2
     assert {each["namespace"] for each in ours} == {"edits-64"}
     assert not {each["prompt"] for each in edited} & {each["prompt"] for each in theirs}
+
+
+def test_the_numbers_of_clients_that_were_asked_for_are_measured(tmp_path: Path) -> None:
+    found, _ = measured(tmp_path, clients=(2, 20))
+    assert {clients: runs["runs"]["errata"]["requests"] for clients, runs in found.items()} == {"2": 2, "20": 20}
 
 
 def test_a_server_that_does_not_answer_all_tokens_is_not_measured(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """The engine uses as many threads as cores are free: fewer while another process computes, all of them afterwards."""
 
+import threading
 from pathlib import Path
 
 import pytest
@@ -71,3 +72,21 @@ def test_this_machine_is_read() -> None:
     assert after is not None
     assert after.passed >= before.passed
     assert after.idle >= before.idle >= 0
+
+
+def test_all_threads_leave_the_cores_on_which_others_compute(monkeypatch: pytest.MonkeyPatch) -> None:
+    moved: dict[int, set[int]] = {}
+    monkeypatch.setattr(cores, "AT_START", frozenset({0, 1, 2}))
+    monkeypatch.setattr(cores.os, "sched_setaffinity", moved.__setitem__, raising=False)
+    cores.leave({0, 1, 2})
+    assert not moved, "there are no others"
+    held = threading.Event()
+    thread = threading.Thread(target=held.wait)
+    thread.start()
+    try:
+        cores.leave({0, 1, 7})
+        assert {threading.get_native_id(), thread.native_id} <= moved.keys()
+        assert set(map(frozenset, moved.values())) == {frozenset({2})}
+    finally:
+        held.set()
+        thread.join()

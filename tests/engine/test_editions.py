@@ -7,8 +7,11 @@ import pytest
 from app.domain.scope import ScopeRequest
 from app.editors.base import Capabilities, Editor, Fitted
 from app.engine.editions import Edition, Editions, ScopeDecision
+from app.engine.frames import frames_of
 from app.engine.text import TextCodec
+from app.scope.decision import EncodedQuestion
 from app.scope.index import ScopeIndex
+from app.scope.parsed_question import ParsedQuestion
 from tests.models import tokenizer
 from tests.rig import a_scope
 
@@ -175,3 +178,108 @@ def test_an_edit_that_was_loaded_again_is_found_by_editions_that_are_made_then(
         editions.disown("a")
         editor.drop("a")
         scope.drop("a")
+
+
+# -- what words alone say
+
+
+ASKED = (
+    "Who founded Lumen?", "Who founded Marvolo?", "Who started the company Lumen?", "Where does Marvolo live?",
+    "Where does Marvolo of Bremen live?", "What is the capital of Chad?", "What did he found?", "Who founded it?",
+    "How long does it take to ship a sofa?", "How long does it take to ship a sofa to Norway?",
+    "Is Mercury a planet? What is the boiling point of mercury?", "I met Zenda. Who founded Lumen?",
+    "Hello Zenda! How are you?", "WHO FOUNDED ZENDA?", "who founded zenda?", "Zenda", "", "Lumen",
+    "The capital of Chad is", "The founder of Lumen is", "Who founded Zenda? Answer:", "Lumens are what?",
+)  # fmt: skip
+
+
+def same(editions: Editions, prompt: str, edition: Edition) -> None:
+    quick, whole = (editions.ask(prompt, TEXT, edition, nearest=nearest) for nearest in (False, True))
+    assert (quick.decision, quick.words, quick.uncertain) == (whole.decision, whole.words, whole.uncertain), prompt
+
+
+@pytest.mark.parametrize("seen", ["acd", "ad", "abcd", "d"])
+def test_the_words_alone_rule_out_only_what_is_ruled_out_with_the_encoder(
+    editor: Counting, scope: ScopeIndex, editions: Editions, seen: str
+) -> None:
+    for name, question in zip("abcd", QUESTIONS, strict=True):
+        own(editions, editor, scope, name, question)
+    edition = Edition("default", 1, tuple(seen))
+    for prompt in ASKED:
+        same(editions, prompt, edition)
+
+
+def test_a_question_that_names_only_what_no_live_edit_knows_is_not_encoded(
+    editor: Counting, scope: ScopeIndex, editions: Editions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, question in zip("abcd", QUESTIONS, strict=True):
+        own(editions, editor, scope, name, question)
+    encoded: list[str] = []
+
+    def encode(parsed: ParsedQuestion) -> EncodedQuestion:
+        encoded.extend(parsed.texts)
+        return whole(parsed)
+
+    whole = scope.encoded
+    monkeypatch.setattr(scope, "encoded", encode)
+
+    def asked(prompt: str, *edit_ids: str, nearest: bool = False) -> bool:
+        """Whether the encoder was asked."""
+        encoded.clear()
+        editions.ask(prompt, TEXT, Edition("default", 1, edit_ids), nearest=nearest)
+        return bool(encoded)
+
+    assert not asked("What is the capital of Chad?", "a", "d")
+    assert asked("What is the capital of Chad?", "a", "d", nearest=True), "the nearest edit is asked for"
+    assert asked("What is the capital of Chad?", "a", "b"), "an edit without a name may be asked for in any words"
+    assert asked("Where does Lumen live?", "a", "d")
+    assert not asked("Where does Lumen live?", "d"), "the edit that knows the name is not in the edition"
+    assert asked("Who founded it?", "a", "d"), "no name, no verdict"
+    assert asked("I come from Chad. Who founded it?", "a", "d"), "one of its readings names nobody"
+    editions.disown("a")
+    scope.drop("a")
+    assert not asked("Where does Lumen live?", "d")
+
+
+def test_a_prompt_that_has_begun_a_target_is_asked_about_without_it(scope: ScopeIndex) -> None:
+    """The beginning of the target has a name that no key says: with it the question would be another's."""
+    editor = Counting("counting")
+    editor.capabilities = Capabilities(
+        max_target_tokens=9, changes_earlier_positions=False, rollback="exact", continues=True
+    )
+    editions = Editions({"counting": editor}, scope)  # type: ignore[dict-item]
+    record = scope.learn(ScopeRequest(keys=((QUESTIONS[0],), ("Who started that firm?",))))
+    editor.load("a")
+    scope.load("a", record.model_dump())
+    target = tuple(TEXT.encode(f"{QUESTIONS[0]} Ada Quill"))[len(TEXT.encode(QUESTIONS[0])) :]
+    editions.own("a", "counting", target)
+    edition = Edition("default", 1, ("a",))
+    for end in (" Ada", " Ada Quil", " Bea", ""):
+        same(editions, f"Who started that firm?{end}", edition)
+    begun = editions.ask("Who started that firm? Ada", TEXT, edition, nearest=False).decision
+    assert begun is not None
+    assert begun.begun_tokens > 0
+
+
+def test_an_edition_decides_a_prompt_once_until_an_edit_falls_silent(
+    editor: Counting, scope: ScopeIndex, editions: Editions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own(editions, editor, scope, "a", QUESTIONS[0])
+    own(editions, editor, scope, "b", QUESTIONS[1])
+    edition = Edition("default", 1, ("a",))
+    first = ask(editions, QUESTIONS[0], edition)
+    asked: list[object] = []
+    monkeypatch.setattr(scope, "ranked", lambda *given: asked.append(given) or [])
+    assert ask(editions, QUESTIONS[0], edition) is first
+    assert not asked
+    assert ask(editions, QUESTIONS[0], Edition("default", 2, ("b",))) != first, "another edition, another decision"
+    assert ask(editions, QUESTIONS[1], edition).decision is None
+    assert len(asked) == 2
+    monkeypatch.undo()
+    assert first.decision is not None
+    editions.mute("a", frames_of(QUESTIONS[0], TEXT))
+    assert ask(editions, QUESTIONS[0], edition).decision is None
+    monkeypatch.setattr("app.engine.editions.DECISIONS_KEPT", 2)
+    for question in QUESTIONS:
+        ask(editions, question, edition)
+    assert [prompt for prompt, _ in editions._decided[edition]] == list(QUESTIONS[-2:])

@@ -69,6 +69,7 @@ class _OpenRequest(EditVisibility):
             stop=(self.stop,) if isinstance(self.stop, str) else tuple(self.stop or ()),
             logit_bias=tuple((_token_id(key), bias) for key, bias in (self.logit_bias or {}).items()),
             top_logprobs=top_logprobs,
+            token_logprobs=top_logprobs is not None,
             explain=self.details,
             **self.shared(),
         )

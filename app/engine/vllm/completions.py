@@ -32,7 +32,8 @@ def completion_body(
         "stream": True,
         "return_token_ids": True,
         "return_tokens_as_token_ids": True,
-        "logprobs": max(1, parameters["logprobs"]),  # the likeliest other tells whether the token is the likeliest
+        # the likeliest other tells whether the token is the likeliest
+        "logprobs": None if parameters["logprobs"] is None else max(1, parameters["logprobs"]),
         "logit_bias": {str(token): bias for token, bias in parameters["logit_bias"]} or None,
     }
     if (extra := body.pop("extra_args", None)) is not None:
@@ -48,9 +49,11 @@ def completion_body(
 
 def tokens_of(chunk: Mapping[str, Any]) -> list[list[Any]]:
     """[token id, log probability, rank, [[id, log probability] of the likeliest]] of each token in a chunk of the
-    stream."""
+    stream; [token id, None, 0, []] where no log probabilities were asked for."""
     (choice,) = chunk["choices"]
-    tokens, logprobs = [], choice["logprobs"]
+    tokens, logprobs = [], choice.get("logprobs")
+    if logprobs is None:
+        return [[token_id, None, 0, []] for token_id in choice["token_ids"]]
     for token_id, logprob, ranked in zip(
         choice["token_ids"], logprobs["token_logprobs"], logprobs["top_logprobs"], strict=True
     ):

@@ -9,6 +9,7 @@ all rows are loaded anew before the first of them is sent.
 """
 
 import logging
+import math
 import queue
 import time
 from collections.abc import Callable, Mapping
@@ -267,7 +268,7 @@ class VllmEngine(ServingEngine):
             self._end(sequence, EngineFailed(f"vLLM failed: {more[0]}"))
 
     def _take_token(
-        self, sequence: Sequence, token_id: int, logprob: float, rank: int, likeliest: list[tuple[int, float]]
+        self, sequence: Sequence, token_id: int, logprob: float | None, rank: int, likeliest: list[tuple[int, float]]
     ) -> None:
         if (grammar := sequence.grammar) is not None:
             grammar.advance(token_id)  # vLLM holds the answer to the schema, but goes on without it past its limits
@@ -278,6 +279,7 @@ class VllmEngine(ServingEngine):
         self.counters.generated_tokens += 1
         count = sequence.parameters.top_logprobs
         ranked: tuple[RankedToken, ...] = ()
+        logprob = math.nan if logprob is None else logprob
         if count is not None:
             ranked = tuple(shown_as(self.text, *each) for each in ((token_id, logprob), *likeliest[:count]))
         self._show(sequence, token_id, logprob, rank == 1, ranked)

@@ -16,6 +16,8 @@ from typing import Any
 
 from app.domain.errors import UnsupportedModel
 from app.engine.child_process import END_S, ChildProcess
+from app.engine.cores import AT_START, leave
+from app.engine.vllm.inside.errata_vllm.rows import CORES
 from app.engine.vllm.session import Change, Take, VllmSession
 
 INSIDE = Path(__file__).parent / "inside"
@@ -51,6 +53,9 @@ class VllmProcess(VllmSession):
             ) from None
         if "refused" in answer:
             raise UnsupportedModel(f"vLLM cannot serve this: {answer['refused']}")
+        # On a CPU vLLM binds its workers to all cores but one: each of their threads waits for the others at every
+        # operation, so that work of this process on the core of one would hold up all of them.
+        leave({core for worker in answer["ready"] for core in worker["cores"]})
 
     def listen(self, take: Take) -> str:
         try:
@@ -101,6 +106,7 @@ class VllmProcess(VllmSession):
     def end(self, grace_s: float) -> None:
         self._outgoing.put(None)
         self._process.end(grace_s)
+        leave(())
 
 
 def environment(own: Mapping[str, str]) -> dict[str, str]:
@@ -108,6 +114,7 @@ def environment(own: Mapping[str, str]) -> dict[str, str]:
     return {
         **own,
         "PYTHONPATH": str(INSIDE),
+        CORES: ",".join(map(str, sorted(AT_START))),  # this process may have left some of them by now
         "VLLM_USE_V2_MODEL_RUNNER": "0",
         "VLLM_NO_USAGE_STATS": own.get("VLLM_NO_USAGE_STATS", "1"),
         "VLLM_LOGGING_LEVEL": own.get("VLLM_LOGGING_LEVEL", "WARNING"),

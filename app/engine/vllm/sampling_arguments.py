@@ -42,7 +42,7 @@ def sampling_arguments(
         "frequency_penalty": parameters.frequency_penalty or 0.0,
         "presence_penalty": parameters.presence_penalty or 0.0,
         "logit_bias": [list(each) for each in parameters.logit_bias],
-        "logprobs": parameters.top_logprobs or 0,
+        "logprobs": (parameters.top_logprobs or 0) if parameters.token_logprobs else None,
     }
     if seed is not None:
         given |= {

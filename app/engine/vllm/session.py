@@ -8,7 +8,7 @@ from typing import Any
 Item = list[Any]
 """[request, "tokens", [[token id, log probability, rank, [[id, log probability] of the likeliest]], ...]],
 [request, "states", type, bytes], [request, "ended", reason], [request, "late"], [request, "refused", why] or
-[request, "failed", message]."""
+[request, "failed", message]. A token has the log probability None, and the rank 0, where none was asked for."""
 Take = Callable[[list[Item]], None]
 
 

@@ -1,5 +1,6 @@
 """The engine over vLLM without vLLM: what it sends for a request, and what it makes of what comes back."""
 
+import math
 import queue
 import sys
 import time
@@ -159,6 +160,14 @@ def test_an_answer_is_told_as_it_comes_and_names_the_edit_whose_target_it_gives(
     assert [hit.edit_id for hit in outcome.generation.hits] == ["e1"]
     assert [each.logprob for each in outcome.items[0].ranked] == [-0.5, -0.5]
     assert (bench.engine.running, bench.engine.waiting) == (0, 0)
+
+
+def test_a_request_whose_log_probabilities_nobody_reads_is_sent_and_answered_without_them(bench: Bench) -> None:
+    outcome = bench.add(EDITED, token_logprobs=False)
+    assert bench.session.added[0][2]["logprobs"] is None
+    bench.say([1, "tokens", [[each, None, 0, []] for each in bench.target]])
+    assert outcome.generation.text.strip() == TARGET
+    assert all(math.isnan(each) for each in outcome.logprobs)
 
 
 def test_a_stop_text_ends_the_request_in_vllm_too_and_tokens_that_come_later_are_ignored(bench: Bench) -> None:

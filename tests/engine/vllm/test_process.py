@@ -60,6 +60,21 @@ def test_a_stop_lets_the_process_end_by_itself(tmp_path: Path) -> None:
     assert (tmp_path / "python.ended").exists()
 
 
+def test_this_process_leaves_the_cores_to_which_workers_are_bound(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left: list[Any] = []
+    monkeypatch.setattr("app.engine.vllm.process.leave", left.append)
+    script = tmp_path / "python"
+    told = SERVES.replace('"ready": []', '"ready": [{"cores": [0]}, {"cores": [2, 3]}]')
+    script.write_text(f"#!{sys.executable}{told}")
+    script.chmod(0o755)
+    process = VllmProcess(str(script), {})
+    process.begin()
+    process.end(60)
+    assert left == [{0, 2, 3}, ()], "with the end of vLLM it may use all of them again"
+
+
 def test_the_end_of_the_process_is_seen_although_one_that_it_forked_lives_on() -> None:
     mine, theirs = socket.socketpair()
     with theirs:
@@ -80,7 +95,13 @@ def test_the_end_of_the_process_is_seen_although_one_that_it_forked_lives_on() -
             os.kill(child, signal.SIGKILL)
 
 
-def test_the_server_is_told_how_vllm_ended_a_request(monkeypatch: pytest.MonkeyPatch) -> None:
+RANKED = {7: SimpleNamespace(logprob=-0.5, rank=1)}
+
+
+@pytest.mark.parametrize(("logprobs", "token"), [([RANKED], [7, -0.5, 1, [[7, -0.5]]]), (None, [7, None, 0, []])])
+def test_the_server_is_told_the_tokens_of_a_request_and_how_it_ended(
+    monkeypatch: pytest.MonkeyPatch, logprobs: Any, token: list[Any]
+) -> None:
     holds: dict[str, dict[str, Any]] = {
         "vllm": {"SamplingParams": dict},
         "vllm.lora": {},
@@ -96,8 +117,7 @@ def test_the_server_is_told_how_vllm_ended_a_request(monkeypatch: pytest.MonkeyP
 
     class Llm:
         async def generate(self, *_: object, **__: object) -> AsyncIterator[Any]:
-            ranked = {7: SimpleNamespace(logprob=-0.5, rank=1)}
-            yield SimpleNamespace(outputs=[SimpleNamespace(token_ids=[7], logprobs=[ranked], finish_reason="stop")])
+            yield SimpleNamespace(outputs=[SimpleNamespace(token_ids=[7], logprobs=logprobs, finish_reason="stop")])
 
     mine, theirs = Pipe()
     told: list[bytes] = []
@@ -111,7 +131,7 @@ def test_the_server_is_told_how_vllm_ended_a_request(monkeypatch: pytest.MonkeyP
         await runs
 
     asyncio.run(story())
-    assert told == [b'{"items": [[1, "tokens", [[7, -0.5, 1, [[7, -0.5]]]]], [1, "ended", "stop"]]}']
+    assert [json.loads(each) for each in told] == [{"items": [[1, "tokens", [token]], [1, "ended", "stop"]]}]
 
 
 def test_the_process_ends_with_its_server_although_its_workers_hang() -> None:
@@ -128,3 +148,40 @@ def test_the_process_ends_with_its_server_although_its_workers_hang() -> None:
             await Host(theirs, Llm()).run()
 
     asyncio.run(story())
+
+
+def test_changes_that_come_together_are_one_call_and_a_later_request_waits_for_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("app.engine.vllm.inside.errata_vllm.host.CHANGES_AT_ONCE", 3)
+    calls: list[Any] = []
+    going = asyncio.Event()
+
+    class Llm:
+        async def collective_rpc(self, method: str, args: tuple[Any, ...]) -> None:
+            calls.append((method, *args))
+            await going.wait()
+
+    _, theirs = Pipe()
+
+    async def story() -> None:
+        host = Host(theirs, Llm())
+        for number in range(5):
+            host._take({"do": "load", "arguments": [f"e{number}", [7]], "value": True}, b"1234")
+        host._take({"do": "drop", "arguments": ["e1"]}, b"")
+        waits = frozenset(host._rows)
+        await asyncio.sleep(0)
+        host._take({"do": "drop", "arguments": ["e2"]}, b"")
+        assert len(calls) == 1, "one call at a time"
+        assert waits, "a request that comes now waits for the changes"
+        going.set()
+        await asyncio.wait(waits)
+        await asyncio.sleep(0)
+        assert not host._rows
+
+    asyncio.run(story())
+    assert {method for method, _ in calls} == {"errata_change"}
+    assert [len(some) for _, some in calls] == [3, 3, 1]
+    done = [(do, arguments) for _, some in calls for do, arguments in some]
+    assert done[:5] == [("load", [f"e{number}", [7], b"1234"]) for number in range(5)]
+    assert done[5:] == [("drop", ["e1"]), ("drop", ["e2"])]

@@ -137,3 +137,9 @@ def test_vllm_may_draft_by_n_grams_or_look_ahead(drafter: dict[str, object]) -> 
 def test_another_drafter_is_refused(drafter: object) -> None:
     with pytest.raises(InvalidRequest, match="with no other"):
         vllm_arguments(tiny("llama"), SITE, 4, 100, None, ADAPTERS, {"speculative_config": drafter})
+
+
+def test_log_probabilities_are_asked_for_only_if_somebody_reads_them() -> None:
+    assert arguments()["logprobs"] == 0
+    assert arguments(top_logprobs=2)["logprobs"] == 2
+    assert arguments(token_logprobs=False)["logprobs"] is None

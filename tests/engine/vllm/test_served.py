@@ -52,12 +52,14 @@ def test_an_edit_survives_a_dead_and_a_hung_vllm_is_taken_back_and_nothing_is_le
         assert edit.json()["report"]["exact"]
         assert say(server, PROMPT) == TARGET
         worker = max(processes_of_vllm(tmp_path))
+        cores = bound_apart(server, worker)
         os.kill(worker, signal.SIGKILL)
         until(lambda: server.client.get("/readyz").status_code == 503, server)
         assert say(server, PROMPT) == TARGET, "it waited until vLLM was back and had the edit's rows"
         assert server.client.get("/readyz").status_code == 200
         assert "errata_engine_restarts_total 1.0" in server.client.get("/metrics").text
         assert worker not in processes_of_vllm(tmp_path)
+        assert bound_apart(server, max(processes_of_vllm(tmp_path))) == cores, "it has the same as before"
         os.kill(worker := max(processes_of_vllm(tmp_path)), signal.SIGSTOP)
         assert say(server, PROMPT) == TARGET, "it was sent to the vLLM that hangs, and then again"
         assert "errata_engine_restarts_total 2.0" in server.client.get("/metrics").text
@@ -72,6 +74,13 @@ def test_an_edit_survives_a_dead_and_a_hung_vllm_is_taken_back_and_nothing_is_le
         server.stop()
         server.client.close()
     assert not processes_of_vllm(tmp_path)
+
+
+def bound_apart(server: Server, worker: int) -> set[int]:
+    """The cores to which a worker is bound, none of which the server uses if it has others."""
+    cores, ours = os.sched_getaffinity(worker), os.sched_getaffinity(server.pid)
+    assert cores.isdisjoint(ours) or cores == os.sched_getaffinity(0)
+    return cores
 
 
 def until(holds: Callable[[], bool], server: Server, seconds: float = 60) -> None:

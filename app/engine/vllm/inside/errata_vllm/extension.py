@@ -1,5 +1,6 @@
 """The methods that vLLM mixes into each of its workers (`worker_extension_cls`), called through collective RPC."""
 
+import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -44,7 +45,13 @@ class EditRows:
             around_forward(self.model_runner, self._errata_prepare, self._errata_keep_states)
             serve_drafts(self.model_runner, self._errata_draft)
         self._errata_values, self._errata_adapters, self._errata_session = {}, {}, session
-        return {**model_facts(self.model_runner), "sites": sorted(SITES)}
+        cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
+        return {**model_facts(self.model_runner), "sites": sorted(SITES), "cores": cores}
+
+    def errata_change(self, changes: list[tuple[str, list[Any]]]) -> None:
+        """Carry out changes, in order: the name of a method without `errata_`, and its arguments."""
+        for do, arguments in changes:
+            getattr(self, f"errata_{do}")(*arguments)
 
     def errata_load(self, edit_id: str, target: list[int], value: bytes) -> None:
         """Take an edit's value: float32 rows (len(target), D) as bytes."""

@@ -17,9 +17,10 @@ from contextlib import suppress
 from multiprocessing.connection import Connection
 from typing import Any
 
-from .rows import ADAPTER_PATH, STATES
+from .rows import ADAPTER_PATH, CORES, STATES
 
 Item = list[Any]
+CHANGES_AT_ONCE = 256
 
 
 class Host:
@@ -32,6 +33,9 @@ class Host:
         self._requests: dict[int, asyncio.Task[None]] = {}
         self._rows: set[asyncio.Task[None]] = set()
         """Changes of edits' rows under way. Requests that arrive later wait for them."""
+        self._changes: list[tuple[str, list[Any]]] = []
+        """Changes that have not begun: the name of the workers' method without `errata_`, and its arguments."""
+        self._changing = asyncio.Lock()
         self._pulse: asyncio.Task[None] | None = None
         self._outbox: list[Item] = []
 
@@ -61,14 +65,20 @@ class Host:
         elif message["do"] == "pulse":
             self._pulse = asyncio.create_task(self._answer_pulse())  # the server asks for one at a time
         else:
-            rpc = f"errata_{message['do']}"
-            change = asyncio.create_task(self._change(rpc, (*message["arguments"], *([value] if value else ()))))
-            self._rows.add(change)
-            change.add_done_callback(self._changed)
+            self._changes.append((message["do"], [*message["arguments"], *([value] if value else ())]))
+            if len(self._changes) == 1:  # else those that follow go with it
+                change = asyncio.create_task(self._carry_out())
+                self._rows.add(change)
+                change.add_done_callback(self._rows.discard)
 
-    def _changed(self, change: "asyncio.Task[None]") -> None:
-        self._rows.discard(change)
-        tell(self._connection, items=[])  # a sign of life, as loading many edits takes long
+    async def _carry_out(self) -> None:
+        """Have the workers carry out the changes that have come, in order and many in one call: most of the time of a
+        change is that of its call."""
+        async with self._changing:
+            while self._changes:
+                some, self._changes = self._changes[:CHANGES_AT_ONCE], self._changes[CHANGES_AT_ONCE:]
+                await self._change("errata_change", (some,))
+                tell(self._connection, items=[])  # a sign of life, as loading many edits takes long
 
     async def _answer_pulse(self) -> None:
         await self._change("errata_pulse", ())
@@ -123,7 +133,11 @@ class Host:
         tell(self._connection, states=[request, dtype], value=value)
 
     def _tell_tokens(self, request: int, output: Any) -> None:
-        """Send [token id, log probability, rank, [[id, log probability] of the likeliest]] for each new token."""
+        """Send [token id, log probability, rank, [[id, log probability] of the likeliest]] for each new token, or
+        [token id, None, 0, []] where no log probabilities were asked for."""
+        if output.logprobs is None:
+            self._tell([request, "tokens", [[token_id, None, 0, []] for token_id in output.token_ids]])
+            return
         tokens = []
         for token_id, ranked in zip(output.token_ids, output.logprobs, strict=True):
             chosen = ranked[token_id]
@@ -184,6 +198,8 @@ async def serve(connection: Connection, arguments: dict[str, Any]) -> None:
 def main() -> None:
     descriptor = int(sys.argv[1])
     connection = Connection(descriptor)
+    if cores := os.environ.get(CORES):
+        os.sched_setaffinity(0, map(int, cores.split(",")))
     # vLLM's own processes, started or forked, must not keep the socket open: the server sees by it that this one ended
     os.set_inheritable(descriptor, False)
     os.register_at_fork(after_in_child=connection.close)

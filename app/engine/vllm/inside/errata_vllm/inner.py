@@ -102,16 +102,19 @@ def check_runner(runner: Any, names: Sequence[str] = RUNNER_NAMES) -> None:
             owner = getattr(owner, name)
 
 
-def spans(runner: Any) -> Iterator[tuple[int, Mapping[str, Any] | None, StepSpan]]:
-    """Yield for each request of the prepared step its first place in the flat batch, its extra arguments, its span."""
+def spans(runner: Any) -> Iterator[tuple[int, Mapping[str, Any], StepSpan]]:
+    """Yield, for each request of the prepared step that has extra arguments, its first place in the flat batch, those
+    arguments, and its span."""
     batch, starts = runner.input_batch, runner.query_start_loc.np
     for at, request_id in enumerate(batch.req_ids):
         state = runner.requests[request_id]
-        first = int(starts[at])
         parameters, drafted = state.sampling_params, batch.spec_token_ids[at]
+        if parameters is None or not parameters.extra_args:
+            continue
+        first = int(starts[at])
         yield (
             first,
-            None if parameters is None else parameters.extra_args,
+            parameters.extra_args,
             StepSpan(
                 first=int(batch.num_computed_tokens_cpu[at]),
                 count=int(starts[at + 1]) - first,

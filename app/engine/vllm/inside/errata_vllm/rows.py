@@ -18,6 +18,8 @@ STATES = "errata_states"
 LOOKAHEAD = "errata_vllm.lookahead.Lookahead"
 DRAFTERS = ("ngram", LOOKAHEAD)
 """The drafters of speculative decoding beside which edits are served: vLLM's own, by n-grams, and a class."""
+CORES = "ERRATA_VLLM_CORES"
+"""The variable that names the cores on which vLLM may run."""
 ADAPTER_PATH = "errata://edit"
 """The path, which vLLM asks for, of a LoRA that is in no folder."""
 
