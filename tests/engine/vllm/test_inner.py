@@ -186,13 +186,17 @@ def test_loras_at_the_site_of_rows_are_refused(inner: Any, monkeypatch: pytest.M
     inner.serve_adapters(runner(f"{SITE}.down_proj"), lambda _: {})
 
 
-def test_spans_hold_the_answer_and_after_it_what_is_drafted(inner: Any) -> None:
-    state = SimpleNamespace(sampling_params=SimpleNamespace(extra_args=None), num_prompt_tokens=5, output_token_ids=[7])
-    batch = SimpleNamespace(req_ids=["a", "b"], num_computed_tokens_cpu=[5, 5], spec_token_ids=[[8, 9], []])
-    starts = SimpleNamespace(np=[0, 3, 4])
-    made = SimpleNamespace(input_batch=batch, query_start_loc=starts, requests={"a": state, "b": state})
+def test_spans_of_requests_that_ask_for_something_hold_the_answer_and_after_it_what_is_drafted(inner: Any) -> None:
+    asking, plain = (
+        SimpleNamespace(sampling_params=SimpleNamespace(extra_args=extra), num_prompt_tokens=5, output_token_ids=[7])
+        for extra in ({"errata_edit": "e1@1"}, None)
+    )
+    state, requests = asking, {"a": asking, "plain": plain, "b": asking}
+    batch = SimpleNamespace(req_ids=list(requests), num_computed_tokens_cpu=[5, 5, 5], spec_token_ids=[[8, 9], [], []])
+    starts = SimpleNamespace(np=[0, 3, 4, 5])
+    made = SimpleNamespace(input_batch=batch, query_start_loc=starts, requests=requests)
     found = [(first, span.first, span.count, span.generated) for first, _, span in inner.spans(made)]
-    assert found == [(0, 5, 3, [7, 8, 9]), (3, 5, 1, [7])]
+    assert found == [(0, 5, 3, [7, 8, 9]), (4, 5, 1, [7])]
     assert state.output_token_ids == [7]
 
 
