@@ -196,14 +196,14 @@ class Editions:
             if (known := decided.get((prompt, nearest))) is not None:
                 decided.move_to_end((prompt, nearest))
                 return known
-        found = self._asked(prompt, text, edition, nearest=nearest)
+        scope_decision = self._decide_scope(prompt, text, edition, nearest=nearest)
         with self._lock:
-            decided[prompt, nearest] = found
+            decided[prompt, nearest] = scope_decision
             while len(decided) > DECISIONS_KEPT:
                 decided.popitem(last=False)
-        return found
+        return scope_decision
 
-    def _asked(self, prompt: str, text: TextCodec, edition: Edition, *, nearest: bool) -> ScopeDecision:
+    def _decide_scope(self, prompt: str, text: TextCodec, edition: Edition, *, nearest: bool) -> ScopeDecision:
         parsed, part = self._scope.parsed(text.turns(prompt)), self._scope_part(edition)
         words = parsed.words
         if not nearest and self._scope.rules_out_all(parsed, part) and not self._may_end_in_target(prompt, text):

@@ -224,7 +224,7 @@ def test_a_question_that_names_only_what_no_live_edit_knows_is_not_encoded(
     monkeypatch.setattr(scope, "encoded", encode)
 
     def asked(prompt: str, *edit_ids: str, nearest: bool = False) -> bool:
-        """Whether the encoder was asked."""
+        """True if the encoder was asked."""
         encoded.clear()
         editions.ask(prompt, TEXT, Edition("default", 1, edit_ids), nearest=nearest)
         return bool(encoded)
@@ -282,4 +282,10 @@ def test_an_edition_decides_a_prompt_once_until_an_edit_falls_silent(
     monkeypatch.setattr("app.engine.editions.DECISIONS_KEPT", 2)
     for question in QUESTIONS:
         ask(editions, question, edition)
-    assert [prompt for prompt, _ in editions._decided[edition]] == list(QUESTIONS[-2:])
+    monkeypatch.setattr(scope, "ranked", lambda *given: asked.append(given) or [])
+    asked.clear()
+    for question in QUESTIONS[-2:]:
+        ask(editions, question, edition)
+    assert not asked, "the latest are kept"
+    ask(editions, QUESTIONS[0], edition)
+    assert len(asked) == 1, "and no others"

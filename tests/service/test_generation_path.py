@@ -1,6 +1,7 @@
-"""How prompts are prepared: few at a time, and without the nearest edit where nobody asks for it."""
+"""Prompts are prepared few at a time, and without the nearest edit if nobody asks for it."""
 
 import asyncio
+import os
 import threading
 import time
 from contextlib import aclosing
@@ -9,7 +10,7 @@ from typing import Any
 import pytest
 
 from app.domain.generation import GenerationParameters
-from app.engine.editions import Edition
+from app.engine.editions import Edition, ScopeDecision
 from app.service import generation_path
 
 
@@ -19,7 +20,7 @@ def test_no_more_prompts_are_prepared_at_once_than_there_are_threads_for() -> No
     class Client:
         judge = None
 
-        def ask(self, prompt: str, edition: Edition) -> str:
+        def ask(self, prompt: str, _: Edition) -> ScopeDecision:
             nonlocal running, most
             with lock:
                 running += 1
@@ -27,20 +28,18 @@ def test_no_more_prompts_are_prepared_at_once_than_there_are_threads_for() -> No
             time.sleep(0.01)
             with lock:
                 running -= 1
-            return prompt.upper()
+            return ScopeDecision(words=[prompt])
 
     client: Any = Client()
     edition = Edition("default", 1, ("e",))
 
     async def story() -> Any:
         asked = [[f"a{number}", f"b{number}"] for number in range(40)]
-        return await asyncio.gather(
-            *(generation_path._of_each(some, lambda each: client.ask(each, edition)) for some in asked)
-        )
+        return await asyncio.gather(*(generation_path.scope_decisions_of(client, some, edition) for some in asked))
 
-    found = asyncio.run(story())
-    assert found == [[f"A{number}", f"B{number}"] for number in range(40)]
-    assert most == generation_path._PREPARING._max_workers
+    found = [[each.words for each in some] for some in asyncio.run(story())]
+    assert found == [[[f"a{number}"], [f"b{number}"]] for number in range(40)]
+    assert 1 < most <= max(2, os.cpu_count() or 1)
 
 
 @pytest.mark.parametrize("explain", [True, False])

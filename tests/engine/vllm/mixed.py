@@ -61,7 +61,7 @@ class Asked:
 
 
 def requests(count: int, seed: int) -> list[Asked]:
-    """As many requests, of each kind about as many, no two with the same seed."""
+    """The requests, about as many of each kind, no two with the same seed."""
     rng = random.Random(seed)
     made = []
     for number in range(count):
@@ -107,7 +107,8 @@ def answer_to(server: Server, asked: Asked) -> dict[str, Any]:
 
 
 def differs(found: Any, expected: Any, at: str = "") -> str | None:
-    """Where two answers differ, None if they do not; floats may differ a little, and so may whys, which name them."""
+    """Return the place where two answers differ, None if they do not. Floats may differ a little, and so may the reasons
+    and signals that have them."""
     if isinstance(found, dict) and isinstance(expected, dict):
         if found.keys() != expected.keys():
             return f"{at}: {sorted(found)}, alone {sorted(expected)}"

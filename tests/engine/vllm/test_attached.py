@@ -20,7 +20,6 @@ from starlette.routing import Route
 
 from app.domain.errors import UnsupportedModel
 from app.engine.vllm.attached import AttachedVllm
-from app.engine.vllm.completions import tokens_of
 from app.engine.vllm.inside.errata_vllm import gate as gate_module
 from app.engine.vllm.inside.errata_vllm.gate import EditGate
 from app.engine.vllm.served_model import ServedModel
@@ -161,13 +160,6 @@ def test_rows_are_loaded_before_a_request_that_comes_later_is_sent(vllm: Vllm, l
     assert (body["seed"], body["logit_bias"], body["logprobs"]) == (-2, {"7": -1.0}, 1)
     listening.ask(structured_outputs={"grammar": "start: "})  # its backend for grammars is not told
     assert listening.items(1)[0][1] == "refused"
-
-
-def test_tokens_without_log_probabilities_are_told_as_such(vllm: Vllm, listening: Listening) -> None:
-    assert tokens_of({"choices": [{"token_ids": [7, 8], "logprobs": None}]}) == [[7, None, 0, []], [8, None, 0, []]]
-    listening.ask(logprobs=None)
-    listening.items(3)
-    assert vllm.asked[0]["logprobs"] is None
 
 
 def test_what_vllm_refuses_fails_or_breaks_off_ends_one_request(vllm: Vllm, listening: Listening) -> None:

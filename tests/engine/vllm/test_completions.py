@@ -1,30 +1,10 @@
-"""A request in the words of /v1/completions: what is translated, and what is refused by name."""
+"""Requests and tokens in the words of vLLM's /v1/completions."""
 
-from typing import Any
-
-import pytest
-
-from app.domain.errors import InvalidRequest
-from app.engine.vllm.completions import completion_body
-
-GRAMMAR = {"grammar": "start: "}
+from app.engine.vllm.completions import completion_body, tokens_of
 
 
-def body(backend: str = "guidance", **more: Any) -> dict[str, Any]:
-    parameters = {"max_tokens": 5, "temperature": 0.0, "logprobs": 0, "logit_bias": [], **more}
-    return completion_body("a model", [1, 2], parameters, None, "a session", backend)
-
-
-def test_a_grammar_goes_to_the_backend_that_it_was_written_for_and_to_no_other() -> None:
-    assert body(structured_outputs=GRAMMAR)["structured_outputs"] == GRAMMAR
-    for other in ("auto", "xgrammar"):
-        with pytest.raises(InvalidRequest, match=f"has '{other}' read grammars") as caught:
-            body(other, structured_outputs=GRAMMAR)
-        assert """--structured-outputs-config '{"backend": "guidance"}'""" in caught.value.message
-        assert "structured_outputs" not in body(other)
-
-
-@pytest.mark.parametrize(("seed", "sent"), [(5, 5), (2**64 - 2, -2), (2**64 - 1, -(2**63)), (2**63 - 1, 2**63 - 1)])
-def test_a_seed_is_sent_as_a_signed_number_and_never_as_the_one_that_vllm_takes_for_none(seed: int, sent: int) -> None:
-    assert body(seed=seed)["seed"] == sent
-    assert "seed" not in body()
+def test_log_probabilities_that_nobody_reads_are_neither_asked_for_nor_told() -> None:
+    parameters = {"max_tokens": 5, "logprobs": None, "logit_bias": []}
+    assert completion_body("a model", [1, 2], parameters, None, "s", None)["logprobs"] is None
+    assert completion_body("a model", [1, 2], {**parameters, "logprobs": 0}, None, "s", None)["logprobs"] == 1
+    assert tokens_of({"choices": [{"token_ids": [7, 8], "logprobs": None}]}) == [[7, None, 0, []], [8, None, 0, []]]
