@@ -107,8 +107,8 @@ def answer_to(server: Server, asked: Asked) -> dict[str, Any]:
 
 
 def differs(found: Any, expected: Any, at: str = "") -> str | None:
-    """Return the place where two answers differ, None if they do not. Floats may differ a little, and so may the reasons
-    and signals that have them."""
+    """Return the place where two answers differ, None if they do not. Floats may differ a little, and so may the
+    reasons and signals that have them."""
     if isinstance(found, dict) and isinstance(expected, dict):
         if found.keys() != expected.keys():
             return f"{at}: {sorted(found)}, alone {sorted(expected)}"
