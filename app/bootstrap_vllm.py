@@ -101,7 +101,10 @@ def _vllm(settings: Settings, hosted: HostedModel, arguments: Mapping[str, Any],
         return VllmSupervisor(lambda: AttachedVllm(url, key, served), deadline_s=settings.vllm_deadline_s)
     python = settings.vllm_python or sys.executable
     on_step(f"starting vLLM with {python}", 0, 0)
-    return VllmSupervisor(lambda: VllmProcess(python, arguments), deadline_s=settings.vllm_deadline_s)
+    keeps_off = hosted.is_outline  # else this process fits, for which it needs cores
+    return VllmSupervisor(
+        lambda: VllmProcess(python, arguments, keeps_off=keeps_off), deadline_s=settings.vllm_deadline_s
+    )
 
 
 def _vllm_key(settings: Settings) -> str:

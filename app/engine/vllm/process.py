@@ -30,11 +30,12 @@ INSTALL = (
 class VllmProcess(VllmSession):
     """One process with vLLM, which ends with the socket that it shares with this server."""
 
-    def __init__(self, python: str, arguments: Mapping[str, Any]) -> None:
-        """Raises UnsupportedModel where there is no such Python."""
+    def __init__(self, python: str, arguments: Mapping[str, Any], *, keeps_off: bool = False) -> None:
+        """`keeps_off` says that this process keeps off the cores of vLLM's workers. Raises UnsupportedModel where there
+        is no such Python."""
         if shutil.which(python) is None:
             raise UnsupportedModel(f"There is no Python at {python} to run vLLM with. {INSTALL}")
-        self._python, self._arguments = python, dict(arguments)
+        self._python, self._arguments, self._keeps_off = python, dict(arguments), keeps_off
         self._process = ChildProcess([python, "-m", "errata_vllm.host"], environment(os.environ))
         self._connection = self._process.connection
         self._outgoing: queue.SimpleQueue[tuple[bytes, bytes] | None] = queue.SimpleQueue()
@@ -53,9 +54,10 @@ class VllmProcess(VllmSession):
             ) from None
         if "refused" in answer:
             raise UnsupportedModel(f"vLLM cannot serve this: {answer['refused']}")
-        # On a CPU vLLM binds its workers to all cores but one: each of their threads waits for the others at every
-        # operation, so that work of this process on the core of one would hold up all of them.
-        leave({core for worker in answer["ready"] for core in worker["cores"]})
+        if self._keeps_off:
+            # On a CPU vLLM binds its workers to all cores but one: each of their threads waits for the others at every
+            # operation, so that work of this process on the core of one would hold up all of them.
+            leave({core for worker in answer["ready"] for core in worker["cores"]})
 
     def listen(self, take: Take) -> str:
         try:
@@ -106,7 +108,8 @@ class VllmProcess(VllmSession):
     def end(self, grace_s: float) -> None:
         self._outgoing.put(None)
         self._process.end(grace_s)
-        leave(())
+        if self._keeps_off:
+            leave(())
 
 
 def environment(own: Mapping[str, str]) -> dict[str, str]:

@@ -69,9 +69,10 @@ def test_this_process_leaves_the_cores_to_which_workers_are_bound(
     told = SERVES.replace('"ready": []', '"ready": [{"cores": [0]}, {"cores": [2, 3]}]')
     script.write_text(f"#!{sys.executable}{told}")
     script.chmod(0o755)
-    process = VllmProcess(str(script), {})
-    process.begin()
-    process.end(60)
+    for keeps_off in (False, True):
+        process = VllmProcess(str(script), {}, keeps_off=keeps_off)
+        process.begin()
+        process.end(60)
     assert left == [{0, 2, 3}, ()], "with the end of vLLM it may use all of them again"
 
 
