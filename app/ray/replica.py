@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 REPLICA = "X-Errata-Replica"
 """The header that names the replica that answered."""
+ANSWERS = ("/generate", "/v1/")
+"""The beginnings of the paths under which the model answers, besides `/`."""
 SEE = "See /help/operation#ray."
 _log = logging.getLogger(__name__)
 
@@ -101,10 +103,15 @@ class Replica:
 
 class NamedApp:
     """The app as Serve calls it. Answers name the replica. The app is started before Serve gets it, because Serve hides
-    why an app's own start failed."""
+    why an app's own start failed.
+
+    Serve cancels a request whose client has left, which would end an edit under way; behind a listener it goes on. A
+    client that asks again under the same key, after a timeout of its own, would begin anew each time.
+    """
 
     def __init__(self, app: ASGIApp, name: str) -> None:
         self._app, self._name = app, name
+        self._changes: set[asyncio.Future[None]] = set()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -114,7 +121,11 @@ class NamedApp:
             return
         asked_under = Headers(scope=scope).get(REQUEST_ID)
 
+        left = False
+
         async def send_named(message: Message) -> None:
+            if left:
+                return
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
                 headers[REPLICA] = self._name
@@ -122,7 +133,21 @@ class NamedApp:
                     del headers[REQUEST_ID]  # Serve's proxy, which named the request, adds the same again
             await send(message)
 
-        await self._app(scope, receive, send_named)
+        if scope["type"] != "http" or scope["method"] == "GET" or _is_answer(scope["path"]):
+            await self._app(scope, receive, send_named)
+            return
+        change = asyncio.ensure_future(self._app(scope, receive, send_named))
+        self._changes.add(change)  # the event loop itself would forget it
+        change.add_done_callback(self._changes.discard)
+        try:
+            await asyncio.shield(change)
+        except asyncio.CancelledError:
+            left = True
+            raise
+
+
+def _is_answer(path: str) -> bool:
+    return path == "/" or path.startswith(ANSWERS)
 
 
 def load_service(settings: "Settings") -> "Service":

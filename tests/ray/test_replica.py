@@ -97,6 +97,37 @@ def test_a_stop_lets_an_edit_end_that_nobody_waits_for() -> None:
 
 
 @pytest.mark.slow
+def test_an_edit_whose_client_has_left_goes_on_and_the_same_key_gets_its_result() -> None:
+    """Serve cancels a request when its client disconnects, for instance after a timeout of its own."""
+
+    async def scenario() -> None:
+        made: list[Service] = []
+        log = MemoryLog()
+        replica = a_replica(log, made, allow_anonymous=True)
+        async with asking(await replica.build()) as client:
+            body, key = {"prompt": PROMPT, "target": TARGET, "force": True}, {"Idempotency-Key": "one"}
+            leaving = asyncio.create_task(client.post("/edit", json=body, headers=key))
+            while not made[0].work_in_progress.count("edit"):
+                await asyncio.sleep(0)
+            leaving.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await leaving
+            assert (log.head(), made[0].work_in_progress.count("edit")) == (0, 1)
+            again = await client.post("/edit", json=body, headers=key)
+            assert (again.json()["revision"], log.head()) == (1, 1)
+            answer = asyncio.create_task(client.post("/generate", json={"inputs": PROMPT}))
+            while not made[0].work_in_progress.count("answer"):
+                await asyncio.sleep(0)
+            answer.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await answer
+            assert not made[0].work_in_progress.count("answer"), "nobody would read it"
+        await replica.stop()
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.slow
 def test_without_a_key_a_replica_is_refused_and_nothing_runs_on() -> None:
     async def scenario() -> None:
         made: list[Service] = []
