@@ -139,7 +139,7 @@ def assemble(
     editors = make_editors(foundation)
     engine: ServingEngine
     if settings.engine == "vllm":
-        bank_ids, scope = foundation.bank_ids, _scope(settings, bank)
+        bank_ids, scope = foundation.bank_ids, scope_index(settings, bank)
         engine = vllm_engine(settings, hosted, editors, bank_ids, scope, slots, room_tokens, threads, on_step)
     else:
         engine = Engine(
@@ -150,7 +150,7 @@ def assemble(
             chunk_tokens=settings.prefill_chunk_tokens,
             queue_limit=settings.queue_limit,
             room_tokens=room_tokens,
-            scope=_scope(settings, bank),
+            scope=scope_index(settings, bank),
             fit_share=settings.fit_share,
             record=record_cuda if settings.cuda_graphs and _on_one_gpu(hosted) else None,
         )
@@ -194,7 +194,8 @@ def _encoder(name: str) -> Encoder:
     return Encoder(find_encoder(name), load_scorer().learned)
 
 
-def _scope(settings: Settings, bank: Sequence[BankPrompt]) -> ScopeIndex:
+def scope_index(settings: Settings, bank: Sequence[BankPrompt]) -> ScopeIndex:
+    """An empty index. Raises InvalidRequest for an encoder that the pair scorer was not trained with."""
     encoder = _encoder(settings.encoder)
     scorer = load_scorer()
     if scorer.encoder != encoder.fingerprint:

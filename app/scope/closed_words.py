@@ -5,6 +5,7 @@ They are finite and may be listed, one file per language; content words may not.
 """
 
 import csv
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ YEAR, ROUTE, QUALIFIED = "year", "route", "qualified"
 """Near misses are written with these: the words before a year, the two words that name where a way begins and ends,
 and, after a colon, the words that may come between one of these articles and its noun."""
 
+_NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
 NUMBERS = 0
 """The number that represents numbers among the exclusive lines, which are counted from 1."""
 
@@ -96,10 +98,15 @@ class ClosedWords:
 
 
 def _numbers(question: Sequence[str], key: Sequence[str]) -> str | None:
-    mine, theirs = ({word for word in words if word[0].isdigit()} for words in (question, key))
+    mine, theirs = (_figures(words) for words in (question, key))
     if mine and theirs and not (mine <= theirs or theirs <= mine):
         return f"its numbers ({', '.join(sorted(mine))}) are not those of the edit ({', '.join(sorted(theirs))})"
     return None
+
+
+def _figures(words: Sequence[str]) -> set[str]:
+    """The numbers in these words, without what is written together with them: 51mm, the 1920s, 12x32."""
+    return {number for word in words if word[0].isdigit() for number in _NUMBER.findall(word)}
 
 
 @lru_cache(maxsize=1)

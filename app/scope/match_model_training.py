@@ -39,6 +39,12 @@ MOST_TRAFFIC = 4_000
 ALIKE, USUAL = 8, 12
 """The numbers of nearest questions about others that are asked beside an item's own, without and with traffic."""
 WRITTEN_ITEMS, BANK_ITEMS = 160, 60
+POOL, STRANGERS = 600, 10
+"""A namespace asks each of its edits about everything. So each item is also asked the questions that the pair scorer
+takes most for its own among so many that have nothing to do with it."""
+UNRELATED, UNRELATED_WEIGHT = 0.5, 3.0
+"""The cosine below which a question of another item certainly asks something else, and the weight of such a match: an
+edit meets many more unrelated questions than near misses."""
 RIDGE = 0.02
 WEIGHT = {True: 1.5, False: 1.0}
 
@@ -66,7 +72,8 @@ def fit_weights(encoder: Encoder, scorer: PairScorer, pairs: Path, out: Path) ->
     texts = [text for item in in_fields for text in (*item.same, *item.other)]
     busy = _usual(encoder, shipped, rng.sample(texts, min(MOST_TRAFFIC, len(texts))))
     helped = _usual(encoder, shipped, [text for item in broad for text in item.same])
-    served = _Served(encoder, scorer)
+    asks = sorted({item.same[0] for item in read_items(pairs)} | {plain(each) for each in load_bank()})
+    served = _Served(encoder, scorer, rng.sample(asks, min(POOL, len(asks))))
     seen = [
         *served.of([item for item in written if item.same[0] in known], [quiet, busy], 1.0, rng),
         *served.of([item for item in written if item.same[0] not in known], [quiet], 1.0, rng),
@@ -115,8 +122,10 @@ def _intent_items(encoder: Encoder, intents: Sequence[tuple[str, tuple[str, ...]
 class _Served:
     """Computes from items the features that serving would see."""
 
-    def __init__(self, encoder: Encoder, scorer: PairScorer) -> None:
+    def __init__(self, encoder: Encoder, scorer: PairScorer, pool: Sequence[str]) -> None:
+        """`pool` holds questions about everything."""
         self._encoder, self._scorer, self._closed = encoder, scorer, load_closed_words()
+        self._pool = encoder.encode(pool)
 
     def of(
         self,
@@ -131,10 +140,17 @@ class _Served:
         vectors = self._encoder.vectors(asks)
         for at, item in enumerate(items):
             near = (vectors @ vectors[at]).index_fill(0, torch.tensor(at), -1.0).topk(min(ALIKE, len(asks) - 1)).indices
-            strange = [asks[other] for other in near.tolist()]
+            strange = [*(asks[other] for other in near.tolist()), *self._strangers(item)]
             for each in self._of(item, strange, backgrounds, weight, rng, own_traffic=at % 2 == 0):
                 if each.figures.paraphrases >= least:
                     yield each
+
+    def _strangers(self, item: Item) -> list[str]:
+        """Questions of the pool that are unrelated to an item, the likeliest for the pair scorer."""
+        question = self._encoder.encode(item.same[:1])[0]
+        others = [each for each in self._pool if float(each.vector @ question.vector) < UNRELATED]
+        logits = self._scorer.score(question, others)
+        return [others[at].text for at in logits.topk(min(STRANGERS, len(others))).indices.tolist()]
 
     def _of(
         self,
@@ -191,7 +207,8 @@ class _Served:
                         cohesion=cohesion,
                         unnamed=bool(names) and not any(says(words_of(text), span) for span in names),
                     )
-                    yield LabelledMatch(figures, is_same, weight * WEIGHT[is_same])
+                    unrelated = not is_same and figures.best_cosine < UNRELATED
+                    yield LabelledMatch(figures, is_same, weight * (UNRELATED_WEIGHT if unrelated else WEIGHT[is_same]))
 
 
 def logistic_weights(seen: Sequence[LabelledMatch]) -> list[float]:

@@ -208,6 +208,8 @@ def _without(words: Sequence[str], placed: Mapping[Span, int]) -> list[str]:
 
 
 def called_by_name(text: str, closed: ClosedWords) -> tuple[Span, ...]:
-    """The names in a text that are capitalised words and not abbreviations: persons, places and works."""
+    """The names in a text that are capitalised words, not abbreviations or numbers: persons, places and works."""
     large = {fold(word) for word in _LARGE.findall(text)}
-    return tuple(span for span in names_in(text, closed) if not all(word in large or word.isdigit() for word in span))
+    return tuple(
+        span for span in names_in(text, closed) if not all(word in large or word[0].isdigit() for word in span)
+    )

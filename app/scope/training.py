@@ -23,13 +23,16 @@ from app.scope.encoder import EncodedText, Encoder, find_encoder
 from app.scope.items import PAIRS, Item, all_items, with_noise
 from app.scope.match_model import FILE
 from app.scope.match_model_training import fit_weights
-from app.scope.scorer import TUNED, WEIGHTS, PairNet, batch_of, load_scorer
+from app.scope.scorer import TUNED, WEIGHTS, PairNet, TextBatch, batch_of, load_scorer
 from app.scope.tuned_layers import TunedLayers
 
 NOISY = 0.3
 """The share of texts with a noisy version, made once, as encoding costs more than learning."""
 TUNED_RATE, TUNED_DECAY = 5e-4, 0.01
 READ_AT_ONCE = 48
+STRANGERS = 4
+"""The number of likeliest questions of other items that each question of a step is to be told from. A namespace asks
+its edits about everything, and one of many edits that answers what has nothing to do with it is one too many."""
 
 
 class TrainingTexts:
@@ -62,8 +65,8 @@ class TrainingTexts:
 
 def drawn_pairs(
     material: TrainingTexts, items: Sequence[Item], rng: random.Random
-) -> tuple[list[EncodedText], Tensor, Tensor]:
-    """The texts of a step, the pairs of them (P, 2) and the labels (P,)."""
+) -> tuple[list[EncodedText], Tensor, Tensor, Tensor]:
+    """The texts of a step, the pairs of them (P, 2), the labels (P,), and the place (I,) of each item's question."""
     texts: list[EncodedText] = []
     pairs: list[tuple[int, int]] = []
     labels: list[float] = []
@@ -92,7 +95,17 @@ def drawn_pairs(
         strange = [asks[other] for other in near[row].tolist()] + rng.choices(asks, k=2)
         pairs += [(at, other) for other in strange if other != at]
         labels += [0.0 for other in strange if other != at]
-    return texts, torch.tensor(pairs), torch.tensor(labels)
+    return texts, torch.tensor(pairs), torch.tensor(labels), torch.tensor(asks)
+
+
+def strangers(net: PairNet, sheet: TextBatch) -> Tensor:
+    """The pairs (STRANGERS * I, 2) of a batch of I unrelated questions that the network takes most for the same."""
+    count = len(sheet.words)
+    apart = torch.cartesian_prod(torch.arange(count), torch.arange(count))
+    apart = apart[apart[:, 0] != apart[:, 1]]
+    with torch.no_grad():
+        logits = net(sheet, *apart.T).float()
+    return apart[logits.topk(min(STRANGERS * count, len(apart))).indices]
 
 
 def shared(texts: Sequence[EncodedText], pairs: Tensor) -> Tensor:
@@ -142,21 +155,29 @@ def train(
         total = 0.0
         for first in range(0, len(order), at_once):
             items = [material.items[at] for at in order[first : first + at_once]]
-            texts, pairs, labels = drawn_pairs(material, items, rng)
+            texts, pairs, labels, asks = drawn_pairs(material, items, rng)
             # What is shared must tell nothing by itself: rephrasings written by hand share little, near misses much.
             kind, label = shared(texts, pairs), labels.long()
             seen.index_put_((kind, label), torch.tensor(1.0), accumulate=True)
             weights = (seen.sum(1)[kind] / seen[kind, label] / 2).clamp(0.3, 4)
+            wanted = labels * (1 - 2 * smooth) + smooth
             optimizer.zero_grad()
             with halved():
                 upper = _Upper(tuned, texts)
+                prompts = [texts[at] for at in asks.tolist()]
+                strange = asks[strangers(net, batch_of(prompts, upper.of(prompts)))]
+            pairs = torch.cat([pairs, strange])
+            weights, wanted = (
+                torch.cat([each, each.new_full((len(strange),), value)])
+                for each, value in ((weights, 1.0), (wanted, 0.0))
+            )
             for part in by_length(texts, pairs):
                 used, places = torch.unique(pairs[part], return_inverse=True)
                 some = [texts[at] for at in used.tolist()]
                 with halved():
                     logits = net(batch_of(some, upper.of(some)), places[:, 0], places[:, 1], drop).float()
-                wanted = labels[part] * (1 - 2 * smooth) + smooth
-                loss = binary_cross_entropy_with_logits(logits, wanted, weights[part], reduction="sum") / len(pairs)
+                loss = binary_cross_entropy_with_logits(logits, wanted[part], weights[part], reduction="sum")
+                loss = loss / len(pairs)
                 torch.autograd.backward(loss)
                 total += loss.item() * len(items) / len(order)
             upper.learn()

@@ -109,6 +109,12 @@ def test_questions_that_do_not(closed: ClosedWords, asked: str, key: str) -> Non
         ("From 2020 to 2021?", "From 2020 to 2022?", True),
         ("Version 3.1", "Version 3.2", True),
         ("In 2020, and in 2020?", "In 2020?", False),
+        ("How wide is a 51mm disc?", "How wide is a disc of 51 mm?", False),
+        ("How wide is a 51mm disc?", "How wide is a 52mm disc?", True),
+        ("Which songs were heard in the 1920s?", "Which songs were heard in the 1920's?", False),
+        ("Which songs were heard in the 1920s?", "Which songs were heard in the 1930's?", True),
+        ("Does the 12x32 come with a case?", "Does the 12 x 32 come with a case?", False),
+        ("Does the 12x32 come with a case?", "Does the 12 x 50 come with a case?", True),
     ],
 )
 def test_numbers_are_not_exchanged(closed: ClosedWords, asked: str, key: str, forbidden: bool) -> None:

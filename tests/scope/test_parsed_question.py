@@ -6,7 +6,16 @@ import pytest
 
 from app.domain.words import Span, words_of
 from app.scope.closed_words import ClosedWords, load_closed_words
-from app.scope.parsed_question import LONG_WORDS, MOST_TEXTS, exchanged, names_in, points_back, read, sentences_of
+from app.scope.parsed_question import (
+    LONG_WORDS,
+    MOST_TEXTS,
+    called_by_name,
+    exchanged,
+    names_in,
+    points_back,
+    read,
+    sentences_of,
+)
 
 QUESTION = "Who founded Lumen?"
 MAIL = (
@@ -224,3 +233,7 @@ def test_words_of_other_languages_do_not_point_back(closed: ClosedWords, last: s
 def test_accents_that_are_characters_of_their_own_leave_words_whole(closed: ClosedWords) -> None:
     asked = read([normalize("NFD", "Who is the mayor of Córdoba?")], closed)
     assert names_in(asked.said, closed) == (("cordoba",),)
+
+
+def test_a_measure_or_a_number_is_nobodys_name(closed: ClosedWords) -> None:
+    assert called_by_name("Who plays with a 51mm disc on the 4th field of Tessel?", closed) == (("tessel",),)

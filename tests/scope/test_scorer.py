@@ -5,14 +5,15 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import Tensor
 
 from app.bootstrap import assemble
 from app.config import Settings
 from app.domain.errors import InvalidRequest
 from app.scope.encoder import Encoder, find_encoder
 from app.scope.items import PAIRS, all_items, held_out, read_items
-from app.scope.scorer import WEIGHTS, PairScorer, batch_of, load_scorer, words_of
-from app.scope.training import TrainingTexts, save, train
+from app.scope.scorer import WEIGHTS, PairNet, PairScorer, TextBatch, batch_of, load_scorer, words_of
+from app.scope.training import STRANGERS, TrainingTexts, save, strangers, train
 from app.store.memory import MemoryLog
 from tests.models import tiny
 
@@ -64,6 +65,18 @@ def test_the_same_scores_above_what_looks_alike(
 def test_a_question_asks_the_same_as_itself(scorer: PairScorer, encoder: Encoder) -> None:
     text = "Which tools do I need to assemble the Halvik shelf?"
     assert _score(scorer, encoder, text, text)[0] > 0
+
+
+def test_questions_that_have_nothing_to_do_with_one_another_are_told_apart(
+    scorer: PairScorer, encoder: Encoder
+) -> None:
+    """A namespace asks each of many edits about everything, so that even a small share would be too many."""
+    items = [item for item in read_items(PAIRS) if held_out(item)][::11][:60]
+    asked = encoder.encode([item.same[at % len(item.same)] for at, item in enumerate(items)])
+    vectors = torch.stack([each.vector for each in asked])
+    unrelated = (vectors @ vectors.T) < 0.2
+    assert unrelated.sum() > 3000
+    assert (scorer.table(asked, asked)[unrelated] > 0).float().mean() < 0.005
 
 
 def test_a_score_does_not_depend_on_the_other_keys(scorer: PairScorer, encoder: Encoder) -> None:
@@ -127,6 +140,21 @@ def test_as_many_texts_as_wanted_have_a_version_with_noise(encoder: Encoder) -> 
 
     assert noisy(0.0) == 0
     assert 0.2 < noisy(0.5) < noisy(1.0)
+
+
+def test_each_step_draws_the_unrelated_questions_that_are_most_confused() -> None:
+    count, confused = 10, {(2, 7), (7, 2), (0, 9)}
+
+    class Confused(PairNet):
+        def forward(self, _: TextBatch, left: Tensor, right: Tensor, drop: float = 0.0) -> Tensor:
+            pairs = zip(left.tolist(), right.tolist(), strict=True)
+            return torch.tensor([5.0 if pair in confused or pair[0] == pair[1] else -1.0 for pair in pairs])
+
+    sheet = TextBatch(*(torch.zeros(count) for _ in range(5)), [words_of("Why?")] * count)
+    drawn = [(int(left), int(right)) for left, right in strangers(Confused(), sheet)]
+    assert confused < set(drawn)
+    assert all(left != right for left, right in drawn)
+    assert len(drawn) == len(set(drawn)) == STRANGERS * count
 
 
 @pytest.mark.slow
