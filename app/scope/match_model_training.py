@@ -39,12 +39,11 @@ MOST_TRAFFIC = 4_000
 ALIKE, USUAL = 8, 12
 """The numbers of nearest questions about others that are asked beside an item's own, without and with traffic."""
 WRITTEN_ITEMS, BANK_ITEMS = 160, 60
-POOL, STRANGERS = 600, 10
+POOL, STRANGERS = 400, 6
 """A namespace asks each of its edits about everything. So each item is also asked the questions that the pair scorer
 takes most for its own among so many that have nothing to do with it."""
-UNRELATED, UNRELATED_WEIGHT = 0.5, 3.0
-"""The cosine below which a question of another item certainly asks something else, and the weight of such a match: an
-edit meets many more unrelated questions than near misses."""
+UNRELATED = 0.5
+"""The cosine below which a question of another item certainly asks something else."""
 RIDGE = 0.02
 WEIGHT = {True: 1.5, False: 1.0}
 
@@ -207,8 +206,7 @@ class _Served:
                         cohesion=cohesion,
                         unnamed=bool(names) and not any(says(words_of(text), span) for span in names),
                     )
-                    unrelated = not is_same and figures.best_cosine < UNRELATED
-                    yield LabelledMatch(figures, is_same, weight * (UNRELATED_WEIGHT if unrelated else WEIGHT[is_same]))
+                    yield LabelledMatch(figures, is_same, weight * WEIGHT[is_same])
 
 
 def logistic_weights(seen: Sequence[LabelledMatch]) -> list[float]:
