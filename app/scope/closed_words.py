@@ -2,6 +2,7 @@
 
 They are finite and may be listed, one file per language; content words may not. Columns: class, words. The sides of an
 `exclusive` line contradict one another: questions with `before` and with `after` never ask the same.
+Words whose sense depends on their neighbours, such as "on" and "in", are on no such line.
 """
 
 import csv
@@ -20,11 +21,14 @@ JOINING, EXCLUSIVE = "joining", "exclusive"
 """`small` words begin or join phrases and are not names, nor are `auxiliary` verbs, which often follow a name. A
 `pronoun` refers to something said before, and a `joining` word continues it. On an `exclusive` line each side denies
 the others."""
+VARIANT = "variant"
+"""Small words that are one word, spelled by the sound that follows."""
 YEAR, ROUTE, QUALIFIED = "year", "route", "qualified"
 """Near misses are written with these: the words before a year, the two words that name where a way begins and ends,
 and, after a colon, the words that may come between one of these articles and its noun."""
 
 _NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
+_PARTED = re.compile(r"\d+(?:[.,]\d+)+")
 NUMBERS = 0
 """The number that represents numbers among the exclusive lines, which are counted from 1."""
 
@@ -35,12 +39,26 @@ class LanguageGrammar:
 
     small: frozenset[str]
     """The words that begin or join phrases and are not names, with auxiliary verbs and joining words."""
+    auxiliaries: frozenset[str]
     pronouns: frozenset[str]
     joining: frozenset[str]
     year: str
     route: tuple[str, str]
     articles: tuple[str, ...]
     qualifiers: tuple[str, ...]
+    variants: Mapping[str, str]
+    """Each variant of a small word -> the word."""
+
+    def is_phrase(self, words: Sequence[str]) -> bool:
+        """True if these folded words may be a noun phrase: they neither begin nor end with a small word."""
+        return not (_among(words[0], self.small) or _among(words[-1], self.small))
+
+    def orders(self, words: Sequence[str]) -> bool:
+        """True if what stands before these folded words cannot change places with what follows them. "A is the B" and
+        "A and B" say the same the other way round."""
+        if any(word in self.joining for word in words):
+            return False
+        return not all(_among(word, self.auxiliaries) or word in self.articles for word in words)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +116,15 @@ class ClosedWords:
 
 
 def _numbers(question: Sequence[str], key: Sequence[str]) -> str | None:
-    mine, theirs = (_figures(words) for words in (question, key))
+    return _unequal(*(_figures(words) for words in (question, key)))
+
+
+def parted_numbers(question: str, key: str) -> str | None:
+    """The reason why two texts, whose words may hold the same digits, cannot ask the same: version 2.4 is not 4.2."""
+    return _unequal(*({number.replace(",", ".") for number in _PARTED.findall(text)} for text in (question, key)))
+
+
+def _unequal(mine: set[str], theirs: set[str]) -> str | None:
     if mine and theirs and not (mine <= theirs or theirs <= mine):
         return f"its numbers ({', '.join(sorted(mine))}) are not those of the edit ({', '.join(sorted(theirs))})"
     return None
@@ -142,16 +168,29 @@ def _words(rows: Sequence[tuple[str, str]], *kinds: str) -> frozenset[str]:
     return frozenset(word for kind, words in rows if kind in kinds for word in plain_words(words))
 
 
+def _among(word: str, words: frozenset[str]) -> bool:
+    """True if a word is among these; folding takes a plural ending from small words, too ("doe")."""
+    return word in words or f"{word}s" in words
+
+
 def _grammar(rows: Sequence[tuple[str, str]]) -> LanguageGrammar:
     by_section = dict(rows)
     begin, end = by_section[ROUTE].split(",")
     articles, qualifiers = by_section[QUALIFIED].split(":")
     return LanguageGrammar(
         small=_words(rows, SMALL, AUXILIARY, JOINING),
+        auxiliaries=_words(rows, AUXILIARY),
         pronouns=_words(rows, PRONOUN),
         joining=_words(rows, JOINING),
         year=by_section[YEAR],
         route=(begin.strip(), end.strip()),
         articles=tuple(articles.split()),
         qualifiers=tuple(word.strip() for word in qualifiers.split(",")),
+        variants={
+            other: first
+            for kind, words in rows
+            if kind == VARIANT
+            for first, *others in [plain_words(words)]
+            for other in others
+        },
     )

@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
+from itertools import combinations
 
 import torch
 from torch import Tensor
@@ -11,14 +12,15 @@ from torch import Tensor
 from app.domain.generation import Signal
 from app.domain.words import Span, plain_words, surface, words_of
 from app.scope.background import NearbyBackground
-from app.scope.closed_words import ClosedWords
+from app.scope.closed_words import NUMBERS, ClosedWords, parted_numbers
 from app.scope.encoded_keys import EncodedKeys
 from app.scope.encoder import EncodedText, Encoder
 from app.scope.match_model import MatchFeatures, MatchModel
 from app.scope.misses import of_year, year_in
-from app.scope.parsed_question import ParsedQuestion, asking_sentence, called_by_name, exchanged, names_in, read
+from app.scope.parsed_question import ParsedQuestion, asking_sentence, called_by_name, names_in, read
 from app.scope.record import ScopeRecord
 from app.scope.scorer import PairScorer
+from app.scope.word_order import Swap, swapped
 
 NEARER = 1.0
 """The lead, in logits over the edit's own keys, at which a generated near miss vetoes: no person has checked it."""
@@ -160,11 +162,12 @@ class ScopeDecider:
             cohesion=self._cohesion(row.texts[:MOST_KEYS]),
             unnamed=not named,
         )
-        key = keys[int(logits[:count].argmax())]
-        against, score = self._against(question, row, key, named=named), self._match_model.logit(figures)
         bare_texts = {bare(text) for text in question.parsed.texts}
-        if (same := next((text for text in keys if bare(text) in bare_texts), None)) is not None:
-            score, key = max(score, SURE), same
+        same = next((text for text in keys if bare(text) in bare_texts), None)
+        key = keys[int(logits[:count].argmax())] if same is None else same
+        against, score = self._against(question, row, key, named=named), self._match_model.logit(figures)
+        if same is not None:
+            score = max(score, SURE)
         if against is None and score > row.bound - VETO:  # otherwise it answers nothing in any case
             against = self._nearer_miss(question, row, float(logits[:count].max()))
         if (same := next((text for text in counter if bare(text) in bare_texts), None)) is not None:
@@ -177,12 +180,21 @@ class ScopeDecider:
             return f"it says none of the names {', '.join(as_written(row.texts, tuple(name)) for name in record.names)}"
         if not named and (other := self._another(question, key)):
             return f"it names {other}, and none of the edit's own names"
-        if veto := self._closed.veto(plain_words(self._reading(question, key)), plain_words(key), row.free):
+        text = self._reading(question, key)
+        if veto := self._closed.veto(plain_words(text), plain_words(key), row.free):
             return veto
-        said = words_of(self._reading(question, key))
-        if exchanged(said, words_of(key), names_in(key, self._closed), self._closed):
-            return "it swaps two names"
+        if NUMBERS not in row.free and (veto := parted_numbers(text, key)):
+            return veto
+        if (swap := self._swapped(text, key)) and not self._free_to_swap(row):
+            return f"it swaps {' and '.join(repr(as_written((key,), span)) for span in swap)}"
         return None
+
+    def _swapped(self, text: str, key: str) -> Swap | None:
+        return swapped(words_of(text), words_of(key), names_in(key, self._closed), self._closed)
+
+    def _free_to_swap(self, row: ScopedEdit) -> bool:
+        """True if the edit's own keys show that two phrases may change places, as those of "mix A with B" may."""
+        return any(self._swapped(one, other) for one, other in combinations(row.record.keys[:MOST_KEYS], 2))
 
     def _nearer_miss(self, question: EncodedQuestion, row: ScopedEdit, best: float) -> str | None:
         """The reason against a match if a near miss leads the best of the edit's keys."""

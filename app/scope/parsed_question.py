@@ -5,9 +5,8 @@ The question may be all of the last turn, or its last sentence after a greeting 
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import combinations
 from unicodedata import normalize
 
 from app.domain.words import Span, fold, placed_words, plain_words, words_of
@@ -49,8 +48,11 @@ def read(turns: Sequence[str], closed: ClosedWords) -> ParsedQuestion:
         return ParsedQuestion(alone, question)
     first = len(turns) - 3
     while first > 1 and points_back(turns[first], closed):
-        first -= 2  # "And Sweden?" says no more than this one: what it points back to does
-    whole = f"{turns[first].strip()} {_first_sentence(turns[-2])} {question}"
+        first -= 2  # what it points back to says more
+    history = dict.fromkeys((turns[first].strip(), turns[-3].strip()))
+    if first < len(turns) - 3 and _goes_on(turns[-3], closed):
+        history.popitem()  # "And Sweden?" says no more than this one
+    whole = f"{' '.join(history)} {_first_sentence(turns[-2])} {question}"
     words = plain_words(question)
     content = [word for word in words if word not in closed.grammar(words).small]
     texts = (whole,) if points_back(question, closed) and len(content) < 2 else (whole, *alone)
@@ -81,8 +83,15 @@ def points_back(question: str, closed: ClosedWords) -> bool:
         return False
     said = closed.grammar(words)  # `die` is a small word in German alone, `son` a pronoun in French
     content = [word for word in words if word not in said.small]
-    goes_on = bool(words) and words[0] in said.joining
-    return goes_on or any(word in said.pronouns for word in words) or (len(words) <= SHORT_WORDS and len(content) < 2)
+    if _goes_on(question, closed) or any(word in said.pronouns for word in words):
+        return True
+    return len(words) <= SHORT_WORDS and len(content) < 2
+
+
+def _goes_on(question: str, closed: ClosedWords) -> bool:
+    """True if a turn continues the one before: "And Sweden?"."""
+    words = plain_words(question)
+    return bool(words) and words[0] in closed.grammar(words).joining
 
 
 def leans_on_history(question: str, closed: ClosedWords) -> bool:
@@ -154,57 +163,6 @@ def _begins_name(
 
 def _is_capital(word: str) -> bool:
     return word[0].isdigit() or word[0].isupper() or any(letter.isupper() for letter in word)
-
-
-def exchanged(question: Sequence[str], key: Sequence[str], names: Sequence[Span], closed: ClosedWords) -> bool:
-    """True if two texts, as folded words, have the same two names swapped: after each other's small words ("from Ulm to
-    Bonn" and "from Bonn to Ulm"; "to Bonn from Ulm" says the same as the first), or in sentences that are otherwise the
-    same."""
-    apart = dict.fromkeys(part for span in names for part in _parted(span, closed))
-    in_question, in_key = (_placed_names(words, tuple(apart)) for words in (question, key))
-    shared = [span for span in apart if span in in_question and span in in_key]
-    same_frame = _without(question, in_question) == _without(key, in_key)
-    for one, other in combinations(shared, 2):
-        mine = [_small_before(question, in_question[span], closed) for span in (one, other)]
-        theirs = [_small_before(key, in_key[span], closed) for span in (one, other)]
-        swapped = (in_question[one] < in_question[other]) != (in_key[one] < in_key[other])
-        if all(mine) and mine[0] != mine[1] and sorted(mine) == sorted(theirs):
-            swapped = mine != theirs
-        elif not same_frame:
-            continue
-        if swapped:
-            return True
-    return False
-
-
-def _parted(span: Span, closed: ClosedWords) -> list[Span]:
-    """A name, split at its small words: "Ulm to Bonn" may be two names."""
-    parts: list[list[str]] = [[]]
-    for word in span:
-        if word in closed.small:
-            parts.append([])
-        else:
-            parts[-1].append(word)
-    return [tuple(part) for part in parts if part]
-
-
-def _placed_names(words: Sequence[str], names: Sequence[Span]) -> dict[Span, int]:
-    """The first position of each name."""
-    places: dict[Span, int] = {}
-    for span in names:
-        starts = (at for at in range(len(words) - len(span) + 1) if tuple(words[at : at + len(span)]) == span)
-        if (at := next(starts, None)) is not None:
-            places[span] = at
-    return places
-
-
-def _small_before(words: Sequence[str], at: int, closed: ClosedWords) -> str:
-    return words[at - 1] if at and words[at - 1] in closed.small else ""
-
-
-def _without(words: Sequence[str], placed: Mapping[Span, int]) -> list[str]:
-    gone = {at + i for span, at in placed.items() for i in range(len(span))}
-    return [word for at, word in enumerate(words) if at not in gone]
 
 
 def called_by_name(text: str, closed: ClosedWords) -> tuple[Span, ...]:

@@ -7,20 +7,24 @@ is the best logit.
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from app.scope.background import Background
+from app.scope.background import Background, NearbyBackground
 from app.scope.closed_words import load_closed_words
-from app.scope.decision import ScopeDecider
+from app.scope.decision import Assessment, ScopeDecider
 from app.scope.encoded_keys import EncodedKeys
 from app.scope.encoder import EncodedText, Encoder
 from app.scope.index import ScopeIndex
 from app.scope.match_model import MatchFeatures, MatchModel
+from app.scope.record import ScopeRecord
+from app.scope.scope_learner import ALONE
 from app.scope.scorer import PairScorer
 from app.scope.vectors import Vectors
 
+KEY, ASKED = "who runs the lamp shop", "whose is the lamp shop"
 STEEP = 10.0
 """The logit that a pair of the same vector has, and, negated, one at a right angle."""
 
@@ -103,3 +107,14 @@ class StandIns:
         return ScopeIndex(
             self.encoder, self.decider, self.closed, self.vectors, self.background, others, lambda _: false_hits
         )
+
+
+def record(*keys: str, **more: Any) -> ScopeRecord:
+    return ScopeRecord(keys=list(keys), bound=0.5, **more)
+
+
+def weighed(
+    made: StandIns, question: str, scope: ScopeRecord, *, named: bool = True, background: NearbyBackground = ALONE
+) -> Assessment:
+    decider = made.decider
+    return decider.weigh(decider.question((question,)), decider.row("a", scope), background, named=named)

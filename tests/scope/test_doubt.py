@@ -50,7 +50,7 @@ def test_a_margin_becomes_uncertain_as_the_bound_is_moved_to_it(scope: ScopeInde
     [
         (QUESTION, "Who founded Tessel?", {"subject": "Lumen"}),
         ("Who ran Lumen in 2019?", "Who ran Lumen in 2020?", {}),
-        ("How do I turn on dark mode?", "How do I turn off dark mode?", {}),
+        ("How do I open it before lunch?", "How do I open it after lunch?", {}),
         (QUESTION, "Who founded Tessel Bank?", {"counter": (("Who founded Tessel Bank?",),)}),
     ],
     ids=["subject", "number", "closed-class word", "counter-example"],

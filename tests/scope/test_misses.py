@@ -22,7 +22,7 @@ def closed() -> ClosedWords:
         ("Question: Who leads the choir? Answer:", "another year", "Question: Who leads the choir in 1990? Answer:"),
         ("Q: How far is it from Ulm to Bonn?\nA:", "the reverse", "Q: How far is it from Bonn to Ulm?\nA:"),
         ("Who leads the choir?", "another time", "Who leads the former choir?"),
-        ("How do I turn on the light?", "the opposite", "How do I turn off the light?"),
+        ("Who feeds the cat with milk?", "the opposite", "Who feeds the cat without milk?"),
         ("How long is the trip from Ulm to Bonn?", "the reverse", "How long is the trip from Bonn to Ulm?"),
         ("Did Ada Byron teach Mary Shelley?", "the reverse", "Did Mary Shelley teach Ada Byron?"),
         ("Where was Ada Byron born?", "another subject", "Where was Latvia born?"),

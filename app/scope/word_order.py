@@ -1,0 +1,69 @@
+"""Two phrases in each other's place: "Can a tenant sue a landlord?" and "Can a landlord sue a tenant?" have the same
+words, which an encoder hardly tells apart."""
+
+from collections.abc import Sequence
+from itertools import combinations
+
+from app.domain.words import Span
+from app.scope.closed_words import ClosedWords, LanguageGrammar
+
+Swap = tuple[Span, Span]
+
+
+def swapped(question: Sequence[str], key: Sequence[str], names: Sequence[Span], closed: ClosedWords) -> Swap | None:
+    """The two phrases that have changed places from one text to the other, both as folded words; None if there are
+    none. The key's `names` are also found where the texts differ in other words."""
+    return _phrases(question, key, closed.grammar(key)) or _names(question, key, names, closed)
+
+
+def _phrases(question: Sequence[str], key: Sequence[str], grammar: LanguageGrammar) -> Swap | None:
+    """The phrases X and Y if the texts are otherwise the same: the question says X M Y where the key says Y M X."""
+    one, other = ([grammar.variants.get(word, word) for word in words] for words in (question, key))
+    if len(one) != len(other) or one == other or sorted(one) != sorted(other):
+        return None
+    unequal = [at for at, (a, b) in enumerate(zip(one, other, strict=True)) if a != b]
+    one, other = (words[unequal[0] : unequal[-1] + 1] for words in (one, other))
+    size = len(one)
+    for first in range(1, size):
+        for last in range(1, size - first):
+            x, between, y = one[:first], one[first : size - last], one[size - last :]
+            if other == [*y, *between, *x] and all(map(grammar.is_phrase, (x, y))) and grammar.orders(between):
+                return tuple(x), tuple(y)
+    return None
+
+
+def _names(question: Sequence[str], key: Sequence[str], names: Sequence[Span], closed: ClosedWords) -> Swap | None:
+    """The names that stand after each other's small words: "from Ulm to Bonn" and "from Bonn to Ulm"; "to Bonn from
+    Ulm" says the same as the first."""
+    apart = dict.fromkeys(part for span in names for part in _parted(span, closed))
+    places = {span: (_place(question, span), _place(key, span)) for span in apart}
+    shared = [span for span, (mine, theirs) in places.items() if mine is not None and theirs is not None]
+    for one, other in combinations(shared, 2):
+        mine, theirs = (
+            [_small_before(words, places[span][side], closed) for span in (one, other)]
+            for side, words in enumerate((question, key))
+        )
+        if all(mine) and mine[0] != mine[1] and mine == theirs[::-1]:
+            return one, other
+    return None
+
+
+def _parted(span: Span, closed: ClosedWords) -> list[Span]:
+    """A name, split at its small words: "Ulm to Bonn" may be two names."""
+    parts: list[list[str]] = [[]]
+    for word in span:
+        if word in closed.small:
+            parts.append([])
+        else:
+            parts[-1].append(word)
+    return [tuple(part) for part in parts if part]
+
+
+def _place(words: Sequence[str], name: Span) -> int | None:
+    """The first position of a name."""
+    starts = range(len(words) - len(name) + 1)
+    return next((at for at in starts if tuple(words[at : at + len(name)]) == name), None)
+
+
+def _small_before(words: Sequence[str], at: int | None, closed: ClosedWords) -> str:
+    return words[at - 1] if at and words[at - 1] in closed.small else ""
