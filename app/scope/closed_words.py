@@ -49,16 +49,15 @@ class LanguageGrammar:
     variants: Mapping[str, str]
     """Each variant of a small word -> the word."""
 
-    def is_phrase(self, words: Sequence[str]) -> bool:
-        """True if these folded words may be a noun phrase: they neither begin nor end with a small word."""
-        return not (_among(words[0], self.small) or _among(words[-1], self.small))
+    def is_small(self, word: str) -> bool:
+        """This and the next two take a folded word."""
+        return _among(word, self.small)
 
-    def orders(self, words: Sequence[str]) -> bool:
-        """True if what stands before these folded words cannot change places with what follows them. "A is the B" and
-        "A and B" say the same the other way round."""
-        if any(word in self.joining for word in words):
-            return False
-        return not all(_among(word, self.auxiliaries) or word in self.articles for word in words)
+    def is_joining(self, word: str) -> bool:
+        return _among(word, self.joining)
+
+    def is_auxiliary(self, word: str) -> bool:
+        return _among(word, self.auxiliaries)
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,18 +115,19 @@ class ClosedWords:
 
 
 def _numbers(question: Sequence[str], key: Sequence[str]) -> str | None:
-    return _unequal(*(_figures(words) for words in (question, key)))
-
-
-def parted_numbers(question: str, key: str) -> str | None:
-    """The reason why two texts, whose words may hold the same digits, cannot ask the same: version 2.4 is not 4.2."""
-    return _unequal(*({number.replace(",", ".") for number in _PARTED.findall(text)} for text in (question, key)))
-
-
-def _unequal(mine: set[str], theirs: set[str]) -> str | None:
+    mine, theirs = (_figures(words) for words in (question, key))
     if mine and theirs and not (mine <= theirs or theirs <= mine):
         return f"its numbers ({', '.join(sorted(mine))}) are not those of the edit ({', '.join(sorted(theirs))})"
     return None
+
+
+def parted_numbers(question: str, key: str) -> str | None:
+    """The reason why two texts whose numbers have the same digits cannot ask the same: version 2.4 is not 4.2."""
+    mine, theirs = ({number.replace(",", ".") for number in _PARTED.findall(text)} for text in (question, key))
+    if mine & theirs:
+        return None
+    moved = [(a, b) for a in sorted(mine) for b in sorted(theirs) if sorted(a.split(".")) == sorted(b.split("."))]
+    return next((f"it says {a} where the edit says {b}" for a, b in moved), None)
 
 
 def _figures(words: Sequence[str]) -> set[str]:

@@ -185,16 +185,18 @@ class ScopeDecider:
             return veto
         if NUMBERS not in row.free and (veto := parted_numbers(text, key)):
             return veto
-        if (swap := self._swapped(text, key)) and not self._free_to_swap(row):
+        if (swap := self._swapped(text, key)) and not self._may_swap(row, swap):
             return f"it swaps {' and '.join(repr(as_written((key,), span)) for span in swap)}"
         return None
 
     def _swapped(self, text: str, key: str) -> Swap | None:
         return swapped(words_of(text), words_of(key), names_in(key, self._closed), self._closed)
 
-    def _free_to_swap(self, row: ScopedEdit) -> bool:
-        """True if the edit's own keys show that two phrases may change places, as those of "mix A with B" may."""
-        return any(self._swapped(one, other) for one, other in combinations(row.record.keys[:MOST_KEYS], 2))
+    def _may_swap(self, row: ScopedEdit, swap: Swap) -> bool:
+        """True if the edit's own keys swap the same two phrases, as those of "mix A with B" may."""
+        keys = row.record.keys[:MOST_KEYS]
+        own = (self._swapped(one, other) for one, other in combinations(keys, 2))
+        return any(each is not None and {*each} == {*swap} for each in own)
 
     def _nearer_miss(self, question: EncodedQuestion, row: ScopedEdit, best: float) -> str | None:
         """The reason against a match if a near miss leads the best of the edit's keys."""

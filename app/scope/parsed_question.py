@@ -49,9 +49,9 @@ def read(turns: Sequence[str], closed: ClosedWords) -> ParsedQuestion:
     first = len(turns) - 3
     while first > 1 and points_back(turns[first], closed):
         first -= 2  # what it points back to says more
-    history = dict.fromkeys((turns[first].strip(), turns[-3].strip()))
-    if first < len(turns) - 3 and _goes_on(turns[-3], closed):
-        history.popitem()  # "And Sweden?" says no more than this one
+    history = [turns[first].strip()]
+    if first < len(turns) - 3 and not _goes_on(turns[-3], closed):  # "And Sweden?" says no more than this one
+        history.append(turns[-3].strip())
     whole = f"{' '.join(history)} {_first_sentence(turns[-2])} {question}"
     words = plain_words(question)
     content = [word for word in words if word not in closed.grammar(words).small]

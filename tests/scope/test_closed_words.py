@@ -137,6 +137,9 @@ def test_numbers_are_not_exchanged(closed: ClosedWords, asked: str, key: str, fo
     [
         ("What is new in 2.4?", "What is new in 4.2?", True),
         ("What is new in 2.4?", "What is new in 2.4 and 4.2?", False),
+        ("What is new in 2.4.0?", "What is new in 2.4?", False),
+        ("Who has 10.0.0.1?", "Who has 1.0.0.10?", True),
+        ("Is it 1,000 or more?", "Is it 1.000 or more?", False),
         ("Is 4,2 enough?", "Is 4.2 enough?", False),
         ("Does it open at 3:30?", "Does it open at 3.30?", False),
         ("What happened on 1 May 2020?", "What happened on 1.5.2020?", False),

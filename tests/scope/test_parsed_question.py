@@ -220,6 +220,12 @@ def test_a_turn_that_points_back_itself_is_read_with_what_it_points_to(
     assert read(turns, closed).texts[0] == whole
 
 
+def test_a_conversation_may_begin_with_a_turn_that_points_back(closed: ClosedWords) -> None:
+    assert read(["And Sweden?", "In 1995.", "And Sweden?", "In 1995.", "And Croatia?"], closed).texts[0] == (
+        "And Sweden? In 1995. And Croatia?"
+    )
+
+
 @pytest.mark.parametrize("last", ["When did Rommel die?", "Who is the son of Max Orr?", "Who is the mayor of La Paz?"])
 def test_words_of_other_languages_do_not_point_back(closed: ClosedWords, last: str) -> None:
     assert read(["Who won the battle?", "The Allies.", last], closed).texts == (last,)

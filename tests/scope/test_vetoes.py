@@ -83,26 +83,26 @@ def test_two_names_in_each_others_place_are_against_it() -> None:
 def test_numbers_with_a_point_are_compared_as_a_whole() -> None:
     made, key = StandIns({}), "What is new in 4.2?"
     against = weighed(made, "What is new in 2.4?", record(key)).against
-    assert against == "its numbers (2.4) are not those of the edit (4.2)"
+    assert against == "it says 2.4 where the edit says 4.2"
     assert weighed(made, "What is new in 2.4?", record(key, "What is new in 5?")).against is None, (
         "its keys differ there"
     )
 
 
 def test_an_edit_whose_own_keys_swap_two_phrases_is_asked_either_way_round() -> None:
-    one, other, asked = "Can I mix honey with milk?", "Can I mix milk with honey?", "Can I mix honey with the milk?"
-    made = StandIns({})
-    assert weighed(made, other, record(one)).against == "it swaps 'milk' and 'honey'"
-    assert weighed(made, "can i mix milk with honey", record(one, other)).against is None
-    assert weighed(made, "Do I mix milk with honey?", record("Do I mix honey with milk?", one, other)).against is None
-    assert weighed(made, asked, record(one, other)).against is None
+    one, other, key = "Can milk follow honey?", "Can honey follow milk?", "May the milk follow the honey?"
+    asked, made = "May the honey follow the milk?", StandIns({})
+    assert weighed(made, asked, record(key)).against == "it swaps 'honey' and 'milk'"
+    assert weighed(made, asked, record(key, one, other)).against is None
+    assert weighed(made, asked, record(key, "Can milk follow tea?", "Can tea follow milk?")).against is not None
 
 
 def test_a_question_in_the_words_of_a_key_is_compared_with_that_key() -> None:
     """Whatever key the scorer prefers: nothing in the question denies its own words."""
-    after, before = "do I take it after meals", "do I take it on days before meals"
-    made = StandIns({}, {(before, after): 9.0})
-    assert weighed(made, before, record(after, before)).key == before
+    first, second = "What is new in 4.2?", "What is new in 2.4?"
+    made = StandIns({}, {(second, first): 9.0})
+    assessment = weighed(made, second, record(first, second))
+    assert (assessment.key, assessment.against) == (second, None)
 
 
 def test_a_near_miss_must_lie_nearer_than_the_best_key_by_a_margin() -> None:
