@@ -35,16 +35,16 @@ def swap(closed: ClosedWords, question: str, key: str) -> Swap | None:
             "Does the head of sales pay the deputy of finance?",
             ("head of sale", "deputy of finance"),
         ),
-        ("A-t-il le droit de filmer d'autres voisins ?", "A-t-il le droit d'autres voisins de filmer ?", None),
         ("Le plan de Nadia parle d'Ugo ?", "Le plan d'Ugo parle de Nadia ?", ("nadia", "ugo")),
         ("Le chien mord le chat ?", "Le chat mord le chien ?", ("chat", "chien")),
     ],
 )
 def test_two_phrases_in_each_others_place(
-    closed: ClosedWords, question: str, key: str, phrases: tuple[str, str] | None
+    closed: ClosedWords, question: str, key: str, phrases: tuple[str, str]
 ) -> None:
     found = swap(closed, question, key)
-    assert (found and {" ".join(span) for span in found}) == (phrases and {*phrases})
+    assert found is not None
+    assert {" ".join(span) for span in found} == {*phrases}
 
 
 @pytest.mark.parametrize(
