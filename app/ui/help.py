@@ -19,7 +19,7 @@ from app.ui.desk import HELP, Desk
 from app.ui.visit import Visit
 
 FOLDER = Path(__file__).parents[1] / "docs"
-ORDER = ("api", "settings", "scope", "editors", "operation", "troubleshooting")
+ORDER = ("api", "settings", "scope", "editors", "operation", "vllm", "troubleshooting")
 DRAWING = {
     "Content-Type": "image/svg+xml; charset=utf-8",
     "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; sandbox",

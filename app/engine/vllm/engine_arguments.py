@@ -67,7 +67,7 @@ def _check_drafter(speculation: Any) -> None:
     if given.get("model" if given.get("method") == "custom_class" else "method") not in DRAFTERS:
         raise InvalidRequest(
             f"ERRATA_VLLM_ARGUMENTS: edits are served with a {SPECULATION} whose `method` is 'ngram', or "
-            f"'custom_class' with the `model` {LOOKAHEAD!r}, and with no other. See /help/operation#vllm."
+            f"'custom_class' with the `model` {LOOKAHEAD!r}, and with no other. See /help/vllm#what-is-right."
         )
 
 

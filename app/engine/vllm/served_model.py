@@ -11,7 +11,7 @@ from app.engine.vllm.completions import GRAMMAR_BACKEND
 from app.engine.vllm.inside.errata_vllm.identity import weight_digest
 from app.engine.vllm.process import INSIDE
 
-HELP = "See /help/operation#a-vllm-that-runs-already."
+HELP = "See /help/vllm#a-vllm-that-runs-already."
 
 
 @dataclass(frozen=True, slots=True)

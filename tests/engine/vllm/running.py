@@ -28,7 +28,7 @@ KEY = "a key of sixteen or more"
 
 def documented_command(port: int, more: list[str]) -> tuple[list[str], dict[str, str]]:
     """The arguments and the variables of the documented command. `more`: further arguments, which win."""
-    page = (FOLDER / "operation.md").read_text()
+    page = (FOLDER / "vllm.md").read_text()
     (found,) = re.findall(r"^\$ (PYTHONPATH=(?:.*\\\n)*.*)", page, re.M)
     words = shlex.split(found.replace("\\\n", " ").replace("8001", str(port)))
     variables = dict(word.split("=", 1) for word in words if re.match(r"[A-Z_0-9]+=", word))

@@ -1,5 +1,5 @@
 """The way in for Errata to a vLLM that runs already, started with `--middleware errata_vllm.gate.EditGate` and more
-arguments, which /help/operation#a-vllm-that-runs-already lists.
+arguments, which /help/vllm#a-vllm-that-runs-already lists.
 
 The routes below /errata take ERRATA_VLLM_KEY of vLLM's environment and no other key. One server at a time holds a
 session, in which it loads edits' rows. A completion that names another session than the present one is refused: the
