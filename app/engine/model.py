@@ -15,7 +15,8 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, Genera
 from app.domain.errors import InvalidRequest, UnknownModel, UnsupportedModel
 from app.editors.fitting.sites import Architecture, architecture_of, layers_of
 from app.engine.onednn import use_onednn
-from app.engine.weight_files import WeightFiles, modules_without_weights, names_of_parameters
+from app.engine.quantised_weights import is_quantised
+from app.engine.weight_files import WeightFiles, fill, modules_without_weights, names_of_parameters
 
 _SAMPLED = 65_536
 """Number of sampled values per parameter in the fingerprint: hashing all of a 16 GB model would take minutes."""
@@ -138,7 +139,8 @@ def load_model(
 ) -> HostedModel:
     """Loads a folder or hub name onto `device`, or over all GPUs by `device_map`.
 
-    Raises UnknownModel if it cannot be found, UnsupportedModel for its architecture or if it does not fit the GPUs.
+    Weights that are quantised are computed with as numbers of `dtype`. Raises UnknownModel if it cannot be found,
+    UnsupportedModel for its architecture, for quantised weights that cannot be read, or if it does not fit the GPUs.
     """
     if device_map is not None and find_spec("accelerate") is None:
         raise UnsupportedModel("A `device_map` needs the package accelerate: pip install accelerate.")
@@ -146,9 +148,16 @@ def load_model(
         config = AutoConfig.from_pretrained(name, revision=model_revision)
         architecture = architecture_of(config.model_type)
         tokenizer = AutoTokenizer.from_pretrained(name, revision=model_revision)
-        model: Any = AutoModelForCausalLM.from_pretrained(
-            name, revision=model_revision, dtype=dtype, attn_implementation="sdpa", device_map=device_map
-        )
+        if is_quantised(config):
+            if device_map is not None:
+                raise UnsupportedModel("A model with quantised weights takes no `device_map`: name one device.")
+            model = _outline(name, model_revision, config, dtype)
+            files = WeightFiles(name, model_revision, model)
+            fill(model, files, names_of_parameters(model), device, dtype)
+        else:
+            model = AutoModelForCausalLM.from_pretrained(
+                name, revision=model_revision, dtype=dtype, attn_implementation="sdpa", device_map=device_map
+            )
     if device_map is None:
         model.to(device)
     elif device.type == "cuda" and (left := {each.device.type for each in model.parameters()} - {"cuda"}):
@@ -191,9 +200,7 @@ def load_outline(
         config = AutoConfig.from_pretrained(name, revision=model_revision)
         architecture = architecture_of(config.model_type)
         tokenizer = AutoTokenizer.from_pretrained(name, revision=model_revision)
-        model = modules_without_weights(config, dtype)
-        with suppress(OSError):  # a model without such a file takes the defaults
-            model.generation_config = GenerationConfig.from_pretrained(name, revision=model_revision or "main")
+        model = _outline(name, model_revision, config, dtype)
         files = WeightFiles(name, model_revision, model)
     names = names_of_parameters(model)
     model.eval().requires_grad_(False)
@@ -211,6 +218,13 @@ def load_outline(
         served_on=device,
         files=files,
     )
+
+
+def _outline(name: str, model_revision: str | None, config: Any, dtype: torch.dtype) -> Any:
+    model = modules_without_weights(config, dtype)
+    with suppress(OSError):  # a model without such a file takes the defaults
+        model.generation_config = GenerationConfig.from_pretrained(name, revision=model_revision or "main")
+    return model
 
 
 def host(

@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 from safetensors import safe_open
-from torch import Tensor
+from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from transformers import AutoModelForCausalLM
 from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME
@@ -13,6 +13,7 @@ from transformers.utils.hub import cached_file, get_checkpoint_shard_files
 
 from app.compat import names_in_files
 from app.domain.errors import UnsupportedModel
+from app.engine.quantised_weights import check_quantisation, read_weight
 
 
 class WeightFiles:
@@ -20,7 +21,8 @@ class WeightFiles:
 
     def __init__(self, name: str, revision: str | None, model: Any) -> None:
         """Find the files of a folder or hub name for a model's modules. Raises UnsupportedModel if there are none in
-        safetensors."""
+        safetensors, or if the weights are quantised in a way that cannot be read."""
+        check_quantisation(name, model.config)
         self._file_of: dict[str, str] = {}
         for path in _paths(name, revision):
             with safe_open(path, framework="pt") as opened:
@@ -28,13 +30,20 @@ class WeightFiles:
         self._names = names_in_files(model, self._file_of)
 
     def find(self, names: Iterable[str]) -> Tensor:
-        """Return the tensor that has one of these names. Raises UnsupportedModel if there is none."""
+        """Return the tensor that has one of these names, as numbers if it is quantised. Raises UnsupportedModel if
+        there is none, or if it cannot be read."""
         wanted = list(names)
-        for name in (self._names[each] for each in wanted if each in self._names):
-            with safe_open(self._file_of[name], framework="pt") as opened:
-                tensor: Tensor = opened.get_tensor(name)
-                return tensor
+        for name in wanted:
+            if (found := read_weight(name, self._read)) is not None:
+                return found
         raise UnsupportedModel(f"The files of this model hold no weight {wanted[0]}.")
+
+    def _read(self, name: str) -> Tensor | None:
+        if (kept := self._names.get(name)) is None:
+            return None
+        with safe_open(self._file_of[kept], framework="pt") as opened:
+            tensor: Tensor = opened.get_tensor(kept)
+            return tensor
 
 
 def _paths(name: str, revision: str | None) -> list[str]:
@@ -74,3 +83,18 @@ def names_of_parameters(model: Any) -> dict[int, list[str]]:
     for name, parameter in model.named_parameters(remove_duplicate=False):
         names.setdefault(id(parameter), []).append(name)
     return names
+
+
+def fill(
+    model: Any, files: WeightFiles, names: Mapping[int, list[str]], device: torch.device, dtype: torch.dtype
+) -> None:
+    """Give the modules of a model their weights, in place; `names` are those of each parameter by its id. Buffers stay
+    where they are."""
+    read: dict[int, nn.Parameter] = {}
+    for module in model.modules():
+        for attribute, parameter in list(module._parameters.items()):
+            if parameter is not None:
+                if id(parameter) not in read:
+                    weight = files.find(names[id(parameter)]).to(device=device, dtype=dtype, copy=True)
+                    read[id(parameter)] = nn.Parameter(weight, requires_grad=False)
+                module._parameters[attribute] = read[id(parameter)]

@@ -10,7 +10,7 @@ from app.editors.fitting.partial_model import Skip, with_layers
 from app.editors.fitting.sites import Architecture, architecture_of, ffn_site, layers_of
 from app.engine.model import named
 from app.engine.onednn import use_onednn
-from app.engine.weight_files import WeightFiles, modules_without_weights, names_of_parameters
+from app.engine.weight_files import WeightFiles, fill, modules_without_weights, names_of_parameters
 
 
 class NoEmbedding(nn.Module):
@@ -31,7 +31,8 @@ def load_upper_layers(
 ) -> tuple[Any, Architecture]:
     """Load the layers from the site's on. Those below it pass their input on, and nothing of them is read from disk.
 
-    Raises UnknownModel if the model cannot be found, UnsupportedModel if its weights are not there in safetensors.
+    Raises UnknownModel if the model cannot be found, UnsupportedModel if its weights are not there in safetensors or
+    are quantised in a way that cannot be read.
     """
     with named(name):
         config = AutoConfig.from_pretrained(name, revision=model_revision)
@@ -44,14 +45,7 @@ def load_upper_layers(
     model = with_layers(whole, architecture.layers, [*(Skip() for _ in range(first)), *layers[first:]])
     width = whole.get_input_embeddings().weight.shape[1]
     model.set_input_embeddings(NoEmbedding(width, dtype, device))  # type: ignore[operator]
-    read: dict[int, nn.Parameter] = {}
-    for module in model.modules():
-        for attribute, parameter in list(module._parameters.items()):
-            if parameter is not None:
-                if id(parameter) not in read:
-                    weight = files.find(names[id(parameter)]).to(device=device, dtype=dtype, copy=True)
-                    read[id(parameter)] = nn.Parameter(weight, requires_grad=False)
-                module._parameters[attribute] = read[id(parameter)]
+    fill(model, files, names, device, dtype)
     model.to(device)  # the buffers
     model.eval()
     use_onednn(model)

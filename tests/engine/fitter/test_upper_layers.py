@@ -33,7 +33,11 @@ def saved(kind: str, folder: Path) -> HostedModel:
 
 @pytest.mark.parametrize("kind", sorted(TINY))
 def test_upper_layers_fit_as_the_whole_model_does(kind: str, tmp_path: Path) -> None:
-    hosted = saved(kind, tmp_path)
+    check_upper_layers(saved(kind, tmp_path), str(tmp_path))
+
+
+def check_upper_layers(hosted: HostedModel, name: str) -> None:
+    """The upper layers of the model of that name fit as the hosted one does."""
     whole = FitView(
         hosted.model, hosted.architecture, ffn_site(hosted.model, hosted.architecture, 2), SiteHooks(hosted.model)
     )
@@ -43,7 +47,7 @@ def test_upper_layers_fit_as_the_whole_model_does(kind: str, tmp_path: Path) -> 
         asked.extend(rows)
         return [whole.hidden_below(torch.tensor([row]))[0] for row in rows]
 
-    model, architecture = load_upper_layers(str(tmp_path), model_revision=None, site_layer=2, **CPU)
+    model, architecture = load_upper_layers(name, model_revision=None, site_layer=2, **CPU)
     upper = FitView(model, architecture, ffn_site(model, architecture, 2), SiteHooks(model), base_states=states)
     assert upper.widths == whole.widths
 
