@@ -11,7 +11,7 @@ from app.editors.base import Editor
 from app.editors.registry import AUTO
 from app.engine.fitter.fitter import Fitter
 from app.engine.fitter.messages import FitterPlan
-from app.engine.model import HostedModel
+from app.engine.model import HostedModel, pick_device
 from app.engine.vllm.attached import AttachedVllm
 from app.engine.vllm.engine import ADAPTERS, VllmEngine
 from app.engine.vllm.engine_arguments import speculates, vllm_arguments
@@ -34,6 +34,11 @@ def vllm_engine(
 ) -> VllmEngine:
     """vLLM with the edits of `editors`, and a fitter if the server itself holds no weights. Raises InvalidRequest or
     UnsupportedModel."""
+    if settings.fitter_device is not None and not hosted.is_outline:
+        raise InvalidRequest(
+            "ERRATA_FITTER_DEVICE is for fits in a process of their own, and here the server fits: leave it out, or "
+            "ERRATA_FITTER=inline and `enable_lora`."
+        )
     arguments = _arguments(settings, hosted, editors, slots, room_tokens)
     fitter = _fitter(settings, hosted, bank_ids, threads, on_step) if hosted.is_outline else None
     try:
@@ -77,20 +82,26 @@ def _fitter(
 ) -> Fitter:
     """The process that fits edits. It holds the upper layers and asks vLLM for the states that enter them; beside a
     vLLM that runs already, whose states it cannot ask for, it holds the whole model."""
-    plan = FitterPlan(
+    fitter = Fitter(fitter_plan(settings, hosted, bank_ids, threads))
+    on_step("starting the process that fits edits", 0, 0)
+    fitter.begin()
+    return fitter
+
+
+def fitter_plan(
+    settings: Settings, hosted: HostedModel, bank_ids: Sequence[Sequence[int]], threads: int | None
+) -> FitterPlan:
+    """What the fitter of an outline loads, and where. Raises InvalidRequest for a GPU that is not there."""
+    return FitterPlan(
         model=hosted.model.name_or_path,
         model_revision=settings.model_revision,
-        device=str(hosted.device),
+        device=str(hosted.device if settings.fitter_device is None else pick_device(settings.fitter_device)),
         dtype=str(hosted.dtype).removeprefix("torch."),
         site_layer=settings.site_layer,
         bank_ids=bank_ids,
         threads=threads,
         asks_for_states=settings.vllm_url is None,
     )
-    fitter = Fitter(plan)
-    on_step("starting the process that fits edits", 0, 0)
-    fitter.begin()
-    return fitter
 
 
 def _vllm(settings: Settings, hosted: HostedModel, arguments: Mapping[str, Any], on_step: OnStep) -> VllmSupervisor:

@@ -46,6 +46,9 @@ class Settings(FileSettings):
     fitter: Literal["process", "inline"] = Field(
         "process", description="Place of fits beside vLLM: a process of their own, or the server's."
     )
+    fitter_device: str | None = Field(
+        None, description="Device of the process that fits beside vLLM, such as `cpu` or `cuda:1`; None: `device`."
+    )
     device: str = Field("auto", description="`cpu`, `cuda`, `cuda:1`, or `auto`: CUDA if available.")
     device_map: Literal["auto", "balanced", "sequential"] | None = Field(
         None,
@@ -278,9 +281,10 @@ class Settings(FileSettings):
         return value
 
     @model_validator(mode="after")
-    def _check_device(self) -> Self:
-        if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", self.device):
-            raise ValueError(f"device {self.device!r}: use auto, cpu, cuda or cuda:N")
+    def _check_devices(self) -> Self:
+        for name, device in (("device", self.device), ("fitter_device", self.fitter_device)):
+            if device is not None and not re.fullmatch(r"auto|cpu|cuda(:\d+)?", device):
+                raise ValueError(f"{name} {device!r}: use auto, cpu, cuda or cuda:N")
         if self.device_map is not None and self.device != "auto":
             raise ValueError(f"device_map lays a model over all GPUs, device {self.device!r} on one: leave one out")
         return self
