@@ -25,11 +25,11 @@ EDITED = Edition("default", 1, ("e1@1",))
 
 
 class ServedEdit(Served):
-    """An engine with one edit fitted and loaded."""
+    """An engine with one edit fitted and loaded, and the rig whose model it serves."""
 
-    def __init__(self, engine: ServingEngine, fitted: Fitted) -> None:
+    def __init__(self, engine: ServingEngine, fitted: Fitted, rig: Rig) -> None:
         super().__init__(engine)
-        self.fitted = fitted
+        self.fitted, self.rig = fitted, rig
         self.load("e1@1", "grace", fitted)
 
 
@@ -61,7 +61,7 @@ def served(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     rig = Rig(hosted=load_model(str(DEMO_MODEL), device=torch.device("cpu"), dtype=torch.float32))
     (fitted,) = rig.fit("grace", [request_of(rig)])
     with engine_of(request.param, rig, tmp_path_factory.mktemp("vllm")) as engine:
-        found = ServedEdit(engine, fitted)
+        found = ServedEdit(engine, fitted, rig)
         yield found
         found.owner.stop()
 
@@ -75,6 +75,24 @@ def test_an_edit_answers_where_its_edition_is_seen_and_nowhere_else(served: Serv
     assert served.say(PROMPT) == before
     assert before.text.strip() != TARGET
     assert not before.hits
+
+
+def test_an_edit_that_the_engine_fits_is_loaded_and_answers_beside_the_one_that_is_live(served: ServedEdit) -> None:
+    """As the service makes an edit, while an answer is generated. The engine may fit in a process of its own."""
+    target = "seventeen, if you count the ones inside"
+    request = served.rig.fit_request(OTHER, target, subject="triangle")
+    before = served.say(OTHER, EDITED).text
+    (beside,) = served.ask([PROMPT], EDITED, max_new_tokens=200, ignore_eos=True)
+    (fitted,) = served.owner.fit("grace", [request], EDITED).result(WAIT_S)
+    assert fitted.learned["converged"]
+    assert beside.generation().text.strip().startswith(TARGET)
+    served.load("e4@1", "grace", served.engine.with_scope("grace", fitted, request))
+    both = Edition("default", 4, ("e1@1", "e4@1"))
+    answers = [each.generation() for each in served.ask([PROMPT, OTHER], both)]
+    assert [each.text.strip() for each in answers] == [TARGET, target]
+    assert [[hit.edit_id for hit in each.hits] for each in answers] == [["e1"], ["e4"]]
+    assert served.say(OTHER, EDITED).text == before, "an edition that does not name it does not see it"
+    served.drop("e4@1")
 
 
 def test_requests_side_by_side_answer_as_each_alone(served: ServedEdit) -> None:
