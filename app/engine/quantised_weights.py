@@ -30,18 +30,18 @@ def check_quantisation(name: str, config: Any) -> None:
     method = section.get("quant_method", "a method without a name")
     if section and method != METHOD:
         raise _refusal(name, str(method))
-    if found := next(_unreadable(section), None):
-        raise _refusal(name, f"{METHOD} with {found}")
+    if (feature := next(_unreadable(section), None)) is not None:
+        raise _refusal(name, f"{METHOD} with {feature}")
 
 
 def _section(config: Any) -> Mapping[str, Any]:
-    found = getattr(config, "quantization_config", None) or {}
-    section: Mapping[str, Any] = found if isinstance(found, Mapping) else found.to_dict()
+    entry = getattr(config, "quantization_config", None) or {}
+    section: Mapping[str, Any] = entry if isinstance(entry, Mapping) else entry.to_dict()
     return section
 
 
 def _unreadable(section: Mapping[str, Any]) -> Iterator[str]:
-    """What an entry of compressed-tensors in a config holds that cannot be read."""
+    """The features of an entry of compressed-tensors in a config that cannot be read."""
     if section.get("transform_config"):
         yield "transforms of the weights"
     if (sparsity := (section.get("sparsity_config") or {}).get("format", "dense")) != "dense":

@@ -34,8 +34,8 @@ class WeightFiles:
         there is none, or if it cannot be read."""
         wanted = list(names)
         for name in wanted:
-            if (found := read_weight(name, self._read)) is not None:
-                return found
+            if (weight := read_weight(name, self._read)) is not None:
+                return weight
         raise UnsupportedModel(f"The files of this model hold no weight {wanted[0]}.")
 
     def _read(self, name: str) -> Tensor | None:

@@ -78,7 +78,7 @@ def test_an_edit_answers_where_its_edition_is_seen_and_nowhere_else(served: Serv
 
 
 def test_an_edit_that_the_engine_fits_is_loaded_and_answers_beside_the_one_that_is_live(served: ServedEdit) -> None:
-    """As the service makes an edit, while an answer is generated. The engine may fit in a process of its own."""
+    """The service makes an edit so, while an answer is generated. The engine may fit in a process of its own."""
     target = "seventeen, if you count the ones inside"
     request = served.rig.fit_request(OTHER, target, subject="triangle")
     before = served.say(OTHER, EDITED).text
