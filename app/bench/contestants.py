@@ -73,13 +73,14 @@ def _generate_body(spec: PromptSpec) -> dict[str, Any]:
 @dataclass(slots=True)
 class OverHttp:
     """A server over HTTP: event streams, read by clients in a separate process. `marker` occurs in the stream once per
-    token."""
+    token. `texts`: answers are kept, of completions as OpenAI streams them."""
 
     url: str
     name: str = "errata, HTTP"
     path: str = "/generate_stream"
     marker: str = "data: "
     body: Callable[[PromptSpec], dict[str, Any]] = _generate_body
+    texts: bool = False
 
     async def run(self, specs: Sequence[PromptSpec], at_once: int | None = None) -> Run:
         work = {
@@ -88,6 +89,7 @@ class OverHttp:
             "marker": self.marker,
             "at_once": at_once or len(specs),
             "bodies": [self.body(spec) for spec in specs],
+            "texts": self.texts,
         }
         process = await asyncio.create_subprocess_exec(
             sys.executable, "-m", "app.bench.clients", stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
@@ -101,7 +103,7 @@ class OverHttp:
         if process.returncode != 0:
             raise RuntimeError("The clients of the HTTP run failed: their error is above.")
         answer = json.loads(out)
-        requests = [TimedRequest(each["began"], each["tokens"]) for each in answer["requests"]]
+        requests = [TimedRequest(each["began"], each["tokens"], each["text"]) for each in answer["requests"]]
         return Run(answer["seconds"], sum(each["answered"] for each in answer["requests"]), requests)
 
 

@@ -32,7 +32,7 @@ except OSError as error:
 
 
 class ServerProcess:
-    """A server in its own process group, so that signals reach all its processes. Its output goes to a file.
+    """A server in its own process group, so that signals reach its processes. Its output goes to a file.
 
     `environment`: variables for it, unless this process already sets them.
     """
@@ -85,28 +85,41 @@ class ServerProcess:
             await self._process.wait()
             # the kernel ends orphans a moment later; until then they take processor time from what is measured next
             async with asyncio.timeout(END_S):
-                while any(fields[0] != "Z" for fields in self._stats()):
+                while any(
+                    state != "Z" and int(group) == self._process.pid for state, _, group, *_ in _stats().values()
+                ):
                     await asyncio.sleep(0.01)
         if self._output is not None:
             self._output.close()
 
     @contextmanager
     def suspended(self) -> Iterator[None]:
-        """Suspends the processes, which then take no processor time."""
+        """Suspends the processes, which then take no processor time: those of its group, and those that they started
+        in groups of their own, as this server starts vLLM."""
         self._signal(signal.SIGSTOP)
+        others = self._started_elsewhere()
+        for each in others:
+            with suppress(ProcessLookupError):
+                os.kill(each, signal.SIGSTOP)
         try:
             yield
         finally:
+            for each in others:
+                with suppress(ProcessLookupError):
+                    os.kill(each, signal.SIGCONT)
             self._signal(signal.SIGCONT)
 
-    def _stats(self) -> Iterator[list[str]]:
-        """The fields of `/proc/PID/stat` from the state on, of each process of the group."""
-        assert self._process is not None
-        for stat in Path("/proc").glob("[0-9]*/stat"):
-            with suppress(OSError):
-                fields = stat.read_text().rpartition(")")[2].split()
-                if int(fields[2]) == self._process.pid:
-                    yield fields
+    def _started_elsewhere(self) -> list[int]:
+        """The processes outside of the group whose parents, or their parents, are in it."""
+        if self._process is None:
+            return []
+        stats = _stats()
+        parents = {pid for pid, (_, _, group, *_) in stats.items() if int(group) == self._process.pid}
+        started: set[int] = set()
+        while parents:
+            parents = {pid for pid, (_, parent, *_) in stats.items() if int(parent) in parents} - started
+            started |= parents
+        return [pid for pid in started if int(stats[pid][2]) != self._process.pid]
 
     def _signal(self, number: signal.Signals) -> None:
         if self._process is not None:
@@ -115,6 +128,15 @@ class ServerProcess:
 
     def _last_lines(self) -> str:
         return "\n".join(Path(self._output.name).read_text(errors="replace").splitlines()[-LAST_LINES:])
+
+
+def _stats() -> dict[int, list[str]]:
+    """The fields of `/proc/PID/stat` from the state on, of each process; none on systems without it."""
+    stats: dict[int, list[str]] = {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):
+            stats[int(stat.parent.name)] = stat.read_text().rpartition(")")[2].split()
+    return stats
 
 
 def free_port() -> int:

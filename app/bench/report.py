@@ -37,9 +37,7 @@ def tables(results: Mapping[str, Any]) -> list[Table]:
         rows += _size(sections["http"])
         shown.append((headings, rows))
     for clients, figures in sections.get("vllm", {}).items():
-        headings, rows = _of_runs(f"{clients} client{'s' * (clients != '1')}, HTTP", figures["runs"])
-        rows += [[f"times as fast as {k}", f"{v:.2f}"] for k, v in figures["times_as_fast_as"].items()]
-        shown.append((headings, rows + _size(figures)))
+        shown.append(_beside_vllm(clients, figures))
     if "decode" in sections:
         shown.append(_decode(sections["decode"]))
     if "editing" in sections:
@@ -64,6 +62,19 @@ def _of_runs(what: str, runs: Mapping[str, Any]) -> Table:
         spread = [run.get(key) for key in ("first_token_ms", "between_tokens_ms", "whole_ms")]
         rows.append([name, f"{run['tokens_per_s']:,.0f}", *(_spread(each) for each in spread)])
     return [what, *RUN], rows
+
+
+def _beside_vllm(clients: str, figures: Mapping[str, Any]) -> Table:
+    """Ratios stand below what they compare: of tokens per second, and of the 99th percentiles of the times."""
+    headings, rows = _of_runs(f"{clients} client{'s' * (clients != '1')}, HTTP", figures["runs"])
+    for name, times in figures["times_as_good_as_vllm"].items():
+        tails = (times.get(f"{each}_p99") for each in ("first_token", "between_tokens", "whole"))
+        shown = ["" if each is None else f"{each:.2f} of the p99" for each in tails]
+        rows.append([f"{name}: times as good as vllm", f"{times['tokens_per_s']:.2f}", *shown])
+    if "given_by_edits" in figures:
+        given, answers = figures["given_by_edits"]
+        rows.append([f"answers that edits gave to the end: {given:,} of {answers:,}"])
+    return headings, rows + _size(figures)
 
 
 def _size(figures: Mapping[str, Any]) -> list[list[str]]:

@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 
 from app.bench.budget import TimeBudget
 from app.bench.comparison import Bench, OnMessage
-from app.bench.crowded import ASKED, Crowd, crowd
+from app.bench.crowded import Crowd, crowd, edit_prompt
 from app.bench.models import random_model
 from app.bench.workload import Workload
 from app.bootstrap import assemble, engine_threads, generic_texts, load, settle
@@ -54,7 +54,7 @@ async def started_server(
             figure(f"{_listed(affordable)} live edits in place of {_listed(counts)}: there is no time to load more")
         on_step(f"{sum(affordable):,} edits into the log")
         fingerprint = service.status().model_fingerprint
-        crowded = crowd(service.engine, log, fingerprint, affordable, hits=HITS, tokens=64, seed=seed)
+        crowded = crowd(service.engine, log, fingerprint, affordable, hits=HITS, tokens=64, seed=seed, prompt=32)
     on_step("starting")
     await service.start()
     settle()
@@ -75,10 +75,10 @@ def affordable_counts(counts: Sequence[int], edit_s: float, seconds: float) -> l
 
 def _edit_s(engine: ServingEngine, pace: TimeBudget) -> float:
     """Seconds that an edit takes to load."""
-    engine.scope.question((ASKED.format("Zq"),))  # the first one loads the encoder
+    engine.scope.question((edit_prompt("Zq"),))  # the first one loads the encoder
     began = pace.clock()
     for at in range(SAMPLE):
-        engine.scope.question((ASKED.format(f"Zq{at}w"),))
+        engine.scope.question((edit_prompt(f"Zq{at}w"),))
     return max(1e-6, (pace.clock() - began) / SAMPLE)
 
 

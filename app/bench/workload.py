@@ -40,6 +40,10 @@ class Workload:
             ids = self._tokenizer(" ".join(words + self._cut(start, count))).input_ids
         return PromptSpec(" ".join(words + self._cut(start, count)), tuple(ids), 0)
 
+    def text(self, ids: Sequence[int]) -> str:
+        """The text of these tokens."""
+        return str(self._tokenizer.decode(ids))
+
     def _cut(self, start: int, count: int) -> list[str]:
         return [self._words[(start + i) % len(self._words)] for i in range(count)]
 

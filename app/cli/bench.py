@@ -74,7 +74,7 @@ def bench(
     settings = read_settings({name: value for name, value in given.items() if value is not None})
     with reported_errors(), Interruption() as stopping:
         from app.bench.budget import TimeBudget
-        from app.bench.peer_vllm import CLIENTS
+        from app.bench.peer_vllm import CLIENTS, edits_asked
 
         pace = TimeBudget(60 * minutes)
         if peer is not None:
@@ -88,8 +88,11 @@ def bench(
             if section or shape:
                 render.fail("--peer measures two servers of one model: leave out --section and --shape.")
             count = edits[0] if edits else 0
-            if 0 < count < max(clients or CLIENTS):
-                render.fail("--edits must be at least as many as there are clients: each asks for an edit of its own.")
+            if 0 < count < (least := edits_asked(clients or CLIENTS, rounds)):
+                render.fail(
+                    f"--edits must be at least {least}, each of which answers one request: or measure fewer --clients "
+                    "or --rounds."
+                )
             asyncio.run(
                 _against_vllm(
                     settings, str(peer_python), peer_args, count, clients, rounds, seed, out, minutes, pace, stopping

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from app.bench.report import draw, markdown, tables
-from app.bench.timing import Run, TimedRequest, median_run, percentiles, ratio
+from app.bench.timing import Run, TimedRequest, median_run, percentiles, ratio, times_as_good
 
 
 def test_percentiles_are_of_the_values_that_came() -> None:
@@ -31,6 +31,16 @@ def test_a_ratio_is_of_runs_of_one_round() -> None:
     assert ratio(ours, theirs) == pytest.approx(2.0)
     assert median_run(ours).seconds == 1.1
     assert median_run(ours[:2]).seconds == 1.0
+
+
+def test_runs_are_compared_by_their_tails_too_over_all_rounds_that_both_have() -> None:
+    def run(*tokens: float) -> Run:
+        return Run(tokens[-1], len(tokens), [TimedRequest(0.0, list(tokens))])
+
+    ours, theirs = [run(0.2, 0.3, 0.5), run(0.1, 0.2, 0.3), run(9.0, 19.0)], [run(0.1, 0.2, 0.3), run(0.4, 0.5, 0.6)]
+    compared = {"tokens_per_s": 1.3, "first_token_p99": 2.0, "between_tokens_p99": 0.5, "whole_p99": 1.2}
+    assert times_as_good(ours, theirs) == pytest.approx(compared)
+    assert list(times_as_good([run(0.5)], [run(0.5)])) == ["tokens_per_s", "first_token_p99", "whole_p99"]
 
 
 def result() -> Any:
@@ -67,6 +77,15 @@ def result() -> Any:
                 "nearest_ms": 1.9, "most_ms": 3.25, "whole_ms": 5.7, "times_as_fast": 3.0,
             }},
             "decisions": {"on disk": {"decision_ms": 31.25, "most_ms": 40.5, "texts": 1}},
+            "vllm": {"16": {
+                "runs": {"errata": run, "vllm": run, "errata, edited": run, "vllm, the same prompts": run},
+                "times_as_good_as_vllm": {
+                    "errata": {"tokens_per_s": 0.98, "first_token_p99": 0.5,
+                               "between_tokens_p99": 1.02, "whole_p99": 1.0},
+                    "errata, edited": {"tokens_per_s": 0.96},
+                },
+                "given_by_edits": [47, 48],
+            }},
             "roofline": {
                 "bandwidth_gb_per_s": 4300, "weights_gb": 16.0,
                 "1 rows, context 64": {"step_ms": 4.5, "floor_ms": 3.5, "times_the_floor": 1.29},
@@ -79,6 +98,8 @@ def test_every_section_has_its_table_and_picture(tmp_path: Path) -> None:
     told = markdown(result())
     for words in ("`errata bench`", "times as fast as them | 1.00", "share of its time | 0.25", "| 0.95", "| 1.01",
                   "first token without: 100 edits | 1.25",
+                  "| errata: times as good as vllm | 0.98 | 0.50 of the p99 | 1.02 of the p99 | 1.00 of the p99 |",
+                  "| errata, edited: times as good as vllm | 0.96 |  |", "gave to the end: 47 of 48",
                   "| 1.50", "| 4.00", "| 0.100", "| 1.90 | 3.25 | 5.70 | 3.00", "| on disk | 31.2 | 40.5 | 1 |",
                   "4.50 ms | 3.50 ms | 1.29"):  # fmt: skip
         assert words in told

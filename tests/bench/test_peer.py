@@ -12,8 +12,18 @@ from typing import Any
 import pytest
 
 from app.bench.budget import TimeBudget
+from app.bench.contestants import OverHttp
 from app.bench.crowded import Crowd
-from app.bench.peer_vllm import CLIENTS, VllmBench, beside_vllm, vllm_server
+from app.bench.peer_vllm import (
+    CHECKED,
+    CLIENTS,
+    VllmBench,
+    beside_vllm,
+    check_room,
+    edits_asked,
+    running_servers,
+    vllm_server,
+)
 from app.bench.processes import ServerProcess, free_port
 from app.bench.report import markdown
 from app.bench.workload import PromptSpec, Workload
@@ -41,6 +51,7 @@ class Handler(BaseHTTPRequestHandler):
         tokens = int(sys.argv[3]) if len(sys.argv) > 3 else asked["max_tokens"]
         for _ in range(tokens):
             self.wfile.write(b'data: {"choices": [{"text": "x"}]}\\n\\n')
+        self.wfile.write(b'data: {"choices": [{"text": "", "finish_reason": "length"}]}\\n\\n')
         usage = json.dumps({"choices": [], "usage": {"completion_tokens": tokens}})
         self.wfile.write(f"data: {usage}\\n\\ndata: [DONE]\\n\\n".encode())
 
@@ -85,13 +96,16 @@ def asked_of(file: Path) -> list[Any]:
 def test_both_are_asked_the_same_and_no_prompt_twice(tmp_path: Path) -> None:
     found, kept = measured(tmp_path)
     assert list(found) == ["1", "4", "16"]
-    for clients, requests in (("1", 2), ("4", 4), ("16", 16)):
+    for clients, requests in (("1", 4), ("4", 4), ("16", 16)):
         runs = found[clients]["runs"]
         assert [(run["requests"], run["tokens"]) for run in runs.values()] == [(requests, 64 * requests)] * 2
-        assert found[clients]["times_as_fast_as"]["vllm"] > 0
+        (compared,) = found[clients]["times_as_good_as_vllm"].values()
+        # the stand-ins' tokens may all come at once, and then there is no time between them
+        assert {"tokens_per_s", "first_token_p99", "whole_p99"} <= compared.keys()
+        assert min(compared.values()) > 0
     assert len(kept) == 6, "after every run that counts"
     ours, theirs = asked_of(tmp_path / "errata"), asked_of(tmp_path / "vllm")
-    assert len(ours) == 2 * (2 + 4 + 16)
+    assert len(ours) == 2 * (4 + 4 + 16)
     prompts = [each["prompt"] for each in ours]
     assert len(set(prompts)) == len(prompts)
     assert sorted(prompts) == sorted(each["prompt"] for each in theirs)
@@ -101,27 +115,81 @@ def test_both_are_asked_the_same_and_no_prompt_twice(tmp_path: Path) -> None:
     about = {"machine": {"description": "2 CPUs"}, "model": "x", "command": "errata bench", "date": "2026-11-28"}
     told = markdown({**about, "sections": {"vllm": found}})
     assert "| 16 clients, HTTP |" in told
-    assert "times as fast as vllm" in told
+    assert "| errata: times as good as vllm |" in told
+    assert "of the p99" in told
 
 
-def test_with_live_edits_prompts_that_they_answer_are_measured_beside_prompts_that_they_do_not(tmp_path: Path) -> None:
-    hits = [PromptSpec(f"What is {at}?", (1, 2), 64) for at in range(16)]
-    found, _ = measured(tmp_path, crowd=Crowd({0: "edits-0", 64: "edits-64"}, hits, ()))
-    assert list(found["4"]["runs"]) == ["errata", "vllm", "errata, edited"]
+def edited(count: int, answer: str) -> Crowd:
+    """Edits of so many prompts, which all give this answer."""
+    prompts = [f"What is {at}?" for at in range(count)]
+    hits = [PromptSpec(prompt, tuple(tokenizer()(prompt).input_ids), 64) for prompt in prompts]
+    return Crowd({0: "edits-0", 64: "edits-64"}, hits, tuple(tokenizer()(answer).input_ids))
+
+
+def test_prompts_that_edits_answer_are_asked_of_both_and_none_twice(tmp_path: Path) -> None:
+    found, _ = measured(tmp_path, crowd=edited(edits_asked(CLIENTS, 1), 64 * "x"))
+    four = found["4"]
+    assert list(four["runs"]) == ["errata", "vllm", "errata, edited", "vllm, the same prompts"]
+    assert list(four["times_as_good_as_vllm"]) == ["errata", "errata, edited"]
+    assert four["given_by_edits"] == [4, 4]
     ours, theirs = asked_of(tmp_path / "errata"), asked_of(tmp_path / "vllm")
-    edited = [each for each in ours if each["prompt"].startswith("What is")]
-    assert len(edited) == len(theirs) == len(ours) / 2
     assert {each["namespace"] for each in ours} == {"edits-64"}
-    assert not {each["prompt"] for each in edited} & {each["prompt"] for each in theirs}
+    prompts = [each["prompt"] for each in ours]
+    assert len(set(prompts)) == len(prompts)
+    # those that are checked before are asked of nobody again
+    assert sorted(each["prompt"] for each in theirs) == sorted(prompts[CHECKED:])
+    assert sum(prompt.startswith("What is") for prompt in prompts) == CHECKED + len(theirs) / 2
+
+
+def test_where_edits_do_not_answer_nothing_is_measured(tmp_path: Path) -> None:
+    with pytest.raises(InvalidRequest, match=r"No edit answered any of 8 prompts to the end.*'What is 0\?'.*'xxx"):
+        measured(tmp_path, crowd=edited(edits_asked(CLIENTS, 1), 63 * "x" + "y"))
+    assert len(asked_of(tmp_path / "errata")) == CHECKED
+    assert not (tmp_path / "vllm").exists()
+
+
+def test_a_token_is_timed_once_and_the_answer_is_kept_where_it_is_asked_for(tmp_path: Path) -> None:
+    """The last event has the marker of a token and is none."""
+
+    async def story() -> None:
+        server = stand_in("errata", tmp_path / "log")
+        try:
+            await server.start(lambda _: None)
+            specs = [PromptSpec("Who?", (1,), 3)]
+            for texts, text in ((True, "xxx"), (False, "")):
+                body: Any = lambda spec: {"max_tokens": spec.tokens}  # noqa: E731
+                run = await OverHttp(server.url, "errata", "/v1/completions", '"text":', body, texts).run(specs)
+                assert [(len(each.tokens), each.text) for each in run.requests] == [(3, text)]
+        finally:
+            await server.end()
+
+    asyncio.run(story())
 
 
 def test_the_numbers_of_clients_that_were_asked_for_are_measured(tmp_path: Path) -> None:
     found, _ = measured(tmp_path, clients=(2, 20))
-    assert {clients: runs["runs"]["errata"]["requests"] for clients, runs in found.items()} == {"2": 2, "20": 20}
+    assert {clients: runs["runs"]["errata"]["requests"] for clients, runs in found.items()} == {"2": 4, "20": 20}
+
+
+def test_a_server_that_cannot_hold_all_clients_is_not_measured() -> None:
+    check_room({"slots": 64, "room_tokens": 64 * 128}, 64)
+    with pytest.raises(InvalidRequest, match="room for 63 requests and 99,999 tokens"):
+        check_room({"slots": 63, "room_tokens": 99_999}, 64)
+    with pytest.raises(InvalidRequest, match="64 clients need 8,192"):
+        check_room({"slots": 64, "room_tokens": 8_191}, 64)
+    settings = Settings(_env_file=None, model="demo", slots=4)  # type: ignore[call-arg]
+    told: Any = lambda _: None  # noqa: E731
+
+    async def story() -> None:
+        async with running_servers(settings, sys.executable, "", 1, 0, told, told, TimeBudget(), clients=(1, 5)):
+            raise AssertionError("no server was to start")
+
+    with pytest.raises(InvalidRequest, match="ERRATA_SLOTS=5"):
+        asyncio.run(story())
 
 
 def test_a_server_that_does_not_answer_all_tokens_is_not_measured(tmp_path: Path) -> None:
-    with pytest.raises(RuntimeError, match="vllm answered 6 tokens, not 128"):
+    with pytest.raises(RuntimeError, match="vllm answered 12 tokens, not 256"):
         measured(tmp_path, "3")
 
 
@@ -129,7 +197,8 @@ def test_a_server_is_held_still_and_ended_with_all_of_its_processes(tmp_path: Pa
     named = tmp_path / "group"
     program = (
         "import os, pathlib, subprocess, sys; "
-        f"pathlib.Path({str(named)!r}).write_text(str(os.getpgrp())); "
+        "elsewhere = subprocess.Popen(['sleep', '600'], start_new_session=True).pid; "
+        f"pathlib.Path({str(named)!r}).write_text(f'{{os.getpgrp()}} {{elsewhere}}'); "
         "subprocess.Popen([sys.executable, *sys.argv[1:]]).wait()"
     )
 
@@ -149,13 +218,14 @@ def test_a_server_is_held_still_and_ended_with_all_of_its_processes(tmp_path: Pa
         command = [sys.executable, "-c", program, "-c", STAND_IN, str(port), str(tmp_path / "log")]
         server = ServerProcess("x", command, port, "/", {})
         await server.start(lambda _: None)
-        group = int(named.read_text())
-        assert len(states(group)) == 2
+        group, elsewhere = map(int, named.read_text().split())
+        assert (len(states(group)), len(states(elsewhere))) == (2, 1)
         with server.suspended():
-            while set(states(group)) != {"T"}:
+            while set(states(group) + states(elsewhere)) != {"T"}:
                 await asyncio.sleep(0)
-        while "T" in states(group):
+        while "T" in states(group) + states(elsewhere):
             await asyncio.sleep(0)
+        os.killpg(elsewhere, signal.SIGKILL)
         os.killpg(group, signal.SIGSTOP)
         await server.end()
         assert [state for state in states(group) if state != "Z"] == []

@@ -89,6 +89,27 @@ def test_a_crowd_answers_what_it_is_to_and_nothing_else() -> None:
     asyncio.run(story())
 
 
+def test_a_fitted_crowd_gives_its_long_answers_by_itself() -> None:
+    async def story() -> None:
+        hosted, log = tiny("llama"), MemoryLog()
+        service = assemble(hosted, log, Settings(_env_file=None))  # type: ignore[call-arg]
+        fingerprint = service.status().model_fingerprint
+        made = crowd(service.engine, log, fingerprint, [6], hits=4, tokens=8, seed=0, prompt=80, learned=True)
+        await service.start()
+        try:
+            assert {len(spec.ids) for spec in made.hits} == {len(made.hits[0].ids)}
+            assert 70 < len(made.hits[0].ids) <= 80
+            target = service.engine.text.decode(made.target)
+            assert (len(made.target), target) == (8, " a pale ")
+            for spec in made.hits:
+                parameters = GenerationParameters(max_new_tokens=8, namespace="edits-6", ignore_eos=True)
+                assert (await service.generate(spec.prompt, parameters)).text.strip() == target.strip()
+        finally:
+            await service.stop()
+
+    asyncio.run(story())
+
+
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """The sections as they are, on fewer requests."""

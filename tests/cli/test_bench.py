@@ -97,7 +97,7 @@ def test_a_run_that_is_stopped_has_its_figures_and_says_that_it_is_incomplete(
         (("--peer", "vllm"), "--peer-python"),
         (("--peer", "vllm", "--peer-python", __file__, "--shape", "8b"), "leave out --section and --shape"),
         (("--peer", "vllm", "--peer-python", __file__, "--edits", "32", "--edits", "64"), "name --edits once"),
-        (("--peer", "vllm", "--peer-python", __file__, "--edits", "32", "--clients", "64"), "as many as there are"),
+        (("--peer", "vllm", "--peer-python", __file__, "--edits", "32", "--clients", "64"), "at least 328"),
         (("--clients", "64"), "--clients belongs to --peer"),
         (("--peer", "vllm", "--peer-python", __file__, "--model", "/no/such/model"), "/no/such/model"),
     ],
