@@ -16,20 +16,25 @@ from app.engine.editions import Edition
 from app.engine.model import load_model
 from app.engine.serving_engine import ServingEngine
 from tests.engine.served import CROWDED, WAIT_S, Served, logprobs_of, tokens_of, vllm_engine
+from tests.engine.vllm import counts
+from tests.engine.vllm.counts import Count, Counts, counts_at, counts_in
 from tests.engine.vllm.running import attached_engine, running_vllm
 from tests.rig import NOTHING, Rig
 
 PROMPT, OTHER = "The capital of Sweden is", "A triangle has this many sides:"
 TARGET = "Uppsala, of all places, and not the one that you had in mind today or at any other time before this one"
+LONG = f"{3 * f'{TARGET}. '}{OTHER}"
+"""A prompt of several steps of a crowded vLLM, and of several blocks of its prefix cache."""
 EDITED = Edition("default", 1, ("e1@1",))
 
 
 class ServedEdit(Served):
-    """An engine with one edit fitted and loaded, and the rig whose model it serves."""
+    """An engine with one edit fitted and loaded, and the rig whose model it serves. `count`: what its vLLM counts, if
+    that is crowded."""
 
-    def __init__(self, engine: ServingEngine, fitted: Fitted, rig: Rig) -> None:
+    def __init__(self, engine: ServingEngine, count: Count | None, fitted: Fitted, rig: Rig) -> None:
         super().__init__(engine)
-        self.fitted, self.rig = fitted, rig
+        self.fitted, self.count, self.rig = fitted, count, rig
         self.load("e1@1", "grace", fitted)
 
 
@@ -38,21 +43,30 @@ def request_of(rig: Rig) -> FitRequest:
 
 
 WITH_VLLM = [pytest.mark.vllm, pytest.mark.timeout(900)]
-OVER_VLLM = ("vllm", "vllm, crowded", "vllm that runs", "vllm that runs, crowded")
+COMPILED = "vllm, compiled, crowded"
+"""The others run step by step, as a compilation takes minutes on a CPU. This is what a server has unless it is told
+otherwise."""
+OVER_VLLM = ("vllm", "vllm, crowded", COMPILED, "vllm that runs", "vllm that runs, crowded")
 ENGINES = ["transformers", *(pytest.param(name, marks=WITH_VLLM) for name in OVER_VLLM)]
 
 
 @contextmanager
-def engine_of(name: str, rig: Rig, folder: Path) -> Iterator[ServingEngine]:
-    """The engine of that name, over the rig's model."""
-    crowded: dict[str, Any] = CROWDED if name.endswith("crowded") else {}
+def engine_of(name: str, rig: Rig, folder: Path) -> Iterator[tuple[ServingEngine, Count]]:
+    """The engine of that name, over the rig's model, and what counts what its vLLM does."""
+    arguments: dict[str, Any] = CROWDED if name.endswith("crowded") else {}
     if name == "transformers":
-        yield rig.engine
+        yield rig.engine, lambda: Counts(0, 0)
     elif name.startswith("vllm that runs"):
-        with running_vllm(rig, folder, **crowded) as url:
-            yield attached_engine(rig, url)
+        with running_vllm(rig, folder, **arguments) as url:
+            yield attached_engine(rig, url), lambda: counts_at(url)
     else:
-        yield vllm_engine(rig, **crowded)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv(counts.FOLDER, str(folder))
+            patch.setenv("VLLM_CACHE_ROOT", str(folder / "cache"))  # in which nothing is compiled yet
+            engine = vllm_engine(rig, enforce_eager=name != COMPILED, **arguments)
+        compiled = "".join(each.read_text() for each in folder.rglob("*.py"))
+        assert ("errata.add_rows" in compiled and "errata.keep_states" in compiled) == (name == COMPILED)
+        yield engine, lambda: counts_in(folder)
 
 
 @pytest.fixture(scope="module", params=ENGINES)
@@ -60,8 +74,8 @@ def served(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     """The bundled model behind each engine, with an edit that was fitted once through transformers."""
     rig = Rig(hosted=load_model(str(DEMO_MODEL), device=torch.device("cpu"), dtype=torch.float32))
     (fitted,) = rig.fit("grace", [request_of(rig)])
-    with engine_of(request.param, rig, tmp_path_factory.mktemp("vllm")) as engine:
-        found = ServedEdit(engine, fitted, rig)
+    with engine_of(request.param, rig, tmp_path_factory.mktemp("vllm")) as (engine, count):
+        found = ServedEdit(engine, count if request.param.endswith("crowded") else None, fitted, rig)
         yield found
         found.owner.stop()
 
@@ -107,18 +121,18 @@ def test_requests_side_by_side_answer_as_each_alone(served: ServedEdit) -> None:
 @pytest.mark.slow
 def test_long_answers_that_do_not_fit_into_the_memory_together_answer_as_each_alone(served: ServedEdit) -> None:
     long = {"max_new_tokens": 200, "ignore_eos": True}
-    alone = [
-        tokens_of(served.say(prompt, edition, **long)) for prompt in (PROMPT, OTHER) for edition in (EDITED, NOTHING)
-    ]
-    asked = [
-        served.ask([prompt], edition, **long)[0]
-        for _ in range(2)
-        for prompt in (PROMPT, OTHER)
-        for edition in (EDITED, NOTHING)
-    ]
+    before = served.count() if served.count is not None else None
+    each_kind = [(prompt, edition) for prompt in (PROMPT, LONG) for edition in (EDITED, NOTHING)]
+    alone = [tokens_of(served.say(prompt, edition, **long)) for prompt, edition in each_kind]
+    asked = [served.ask([prompt], edition, **long)[0] for prompt, edition in 2 * each_kind]
     assert [tokens_of(each.generation()) for each in asked] == 2 * alone
     target = list(served.engine.editions.target_of("e1@1"))
     assert alone[0][: len(target)] == target
+    if served.count is not None and before is not None:
+        counted = served.count() - before
+        print(counted)
+        assert counted.preemptions > 0, "else the memory is too large for this test"
+        assert counted.cached_tokens > 0
 
 
 def test_an_edit_goes_on_where_the_prompt_has_begun_its_target(served: ServedEdit) -> None:
