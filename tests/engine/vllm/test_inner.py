@@ -139,11 +139,10 @@ def test_a_version_that_lacks_a_name_is_refused_by_it(inner: Any) -> None:
 
 
 def runner(*modules: str, device: str = "cpu") -> Any:
-    """A model runner with two places for LoRAs of rank 1 at each module, both taken."""
-    layers = {
-        name: SimpleNamespace(lora_a_stacked=(torch.ones(2, 1, 1, 3),), lora_b_stacked=(torch.ones(2, 1, 4, 1),))
-        for name in modules
-    }
+    """A model runner with two places for LoRAs of rank 1 at each module, both taken. As vLLM's, its head has one tensor
+    for them, and other modules several."""
+    places = torch.ones(2, 1, 4, 1)
+    layers = {name: SimpleNamespace(lora_b_stacked=places if name == "head" else (places,)) for name in modules}
     manager = SimpleNamespace(
         _load_adapter=lambda _: "from a folder", remove_adapter=None, _adapter_manager=SimpleNamespace(modules=layers)
     )
@@ -168,15 +167,15 @@ def test_vllm_takes_a_lora_by_its_number_and_none_for_a_number_that_was_dropped(
 
 
 def test_on_a_cpu_the_index_that_means_no_lora_finds_an_empty_place(inner: Any) -> None:
-    made, elsewhere = runner("m"), runner("m", device="meta")
+    made, elsewhere = runner("m", "head"), runner("m", device="meta")
     for each in (made, elsewhere):
         inner.serve_adapters(each, lambda _: {})
-    layer = modules_of(made)["m"]
-    for stacked in (*layer.lora_a_stacked, *layer.lora_b_stacked):
-        assert len(stacked) == 3
+    (linear,), head = (modules_of(made)[name].lora_b_stacked for name in ("m", "head"))
+    for stacked in (linear, head):
+        assert stacked.shape == (3, 1, 4, 1)
         assert not stacked[-1].any()
         assert stacked[:2].all()
-    assert len(modules_of(elsewhere)["m"].lora_a_stacked[0]) == 2
+    assert len(modules_of(elsewhere)["m"].lora_b_stacked[0]) == 2
 
 
 def test_loras_at_the_site_of_rows_are_refused(inner: Any, monkeypatch: pytest.MonkeyPatch) -> None:

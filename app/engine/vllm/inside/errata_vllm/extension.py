@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load
 from torch import Tensor
 
-from .identity import weight_digest
+from .identity import weight_digest, weight_of
 from .inner import (
     VllmRefusal,
     answer_at,
@@ -79,7 +79,7 @@ class EditRows:
 
     def errata_identify(self, weight: str) -> str | None:
         """Return the digest of a weight, by its path; None if this worker does not hold its first rows."""
-        parameter = dict(self.model_runner.get_model().named_parameters()).get(weight)
+        parameter = weight_of(dict(self.model_runner.get_model().named_parameters()), weight)
         return None if parameter is None else weight_digest(parameter)
 
     def errata_states(self, name: str) -> tuple[str, bytes] | None:

@@ -222,11 +222,18 @@ def serve_adapters(runner: Any, find: Callable[[int], Mapping[str, Tensor]]) -> 
     runner.lora_manager._load_adapter = load
     if runner.device.type == "cpu":
         # The kernels for CPUs take the index -1, which means no LoRA, for the last place (vLLM's pull request 48421):
-        # requests without a LoRA would get the LoRA there. An empty place after the last one makes it right.
+        # requests without a LoRA would get the LoRA there. An empty place after the last one makes it right, in the
+        # second factor alone: whatever the first gives is multiplied by zero.
         for module in modules.values():
-            for side in ("lora_a_stacked", "lora_b_stacked"):
-                grown = [torch.cat([each, torch.zeros_like(each[:1])]) for each in getattr(module, side)]
-                setattr(module, side, tuple(grown))
+            module.lora_b_stacked = _with_empty_place(module.lora_b_stacked)
+
+
+def _with_empty_place(stacked: Tensor | Sequence[Tensor]) -> Any:
+    """Return places for LoRAs, (places, 1, N, rank), and one more: one tensor in an embedding and in the head, several
+    in a linear map that was put together from some."""
+    if isinstance(stacked, Tensor):
+        return torch.cat([stacked, torch.zeros_like(stacked[:1])])
+    return tuple(_with_empty_place(each) for each in stacked)
 
 
 def forget_adapter(runner: Any, number: int) -> None:
