@@ -1,4 +1,4 @@
-"""How often a vLLM preempted a sequence and found tokens in its prefix cache, from its own metrics.
+"""Counts of what a vLLM preempted and found in its prefix cache, from its own metrics.
 
 One that a server started has no port: with `PROMETHEUS_MULTIPROC_DIR` in its environment it keeps its metrics in a
 folder, where another process may read them. One that runs already has them at /metrics.
@@ -19,10 +19,10 @@ PREEMPTIONS, CACHED = "vllm:num_preemptions_total", "vllm:prefix_cache_hits_tota
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """What a vLLM has done since it started, or between two times."""
+    """The counts of a vLLM since it started, or between two times."""
 
     preemptions: int
-    """How often a sequence lost its keys and values, to be computed again."""
+    """Times that a sequence lost its keys and values, to be computed again."""
     cached_tokens: int
     """Tokens of prompts that were found in the prefix cache, without those of sequences that were preempted."""
 
@@ -37,14 +37,14 @@ Count = Callable[[], Counts]
 
 
 def counts_in(folder: Path) -> Counts:
-    """Those of a vLLM that keeps its metrics in this folder."""
+    """Return the counts of a vLLM that keeps its metrics in a folder, in which nothing else ends in .db."""
     registry = CollectorRegistry()
     MultiProcessCollector(registry, path=str(folder))
     return _counts(generate_latest(registry).decode())
 
 
 def counts_at(url: str) -> Counts:
-    """Those of a vLLM that answers at this URL."""
+    """Return the counts of a vLLM that answers at a URL."""
     return _counts(httpx.get(f"{url}/metrics", trust_env=False).raise_for_status().text)
 
 
