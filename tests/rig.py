@@ -24,12 +24,10 @@ from app.engine.graphs import Record
 from app.engine.model import HostedModel
 from app.scope.background import Background
 from app.scope.closed_words import load_closed_words
-from app.scope.decision import ScopeDecider
 from app.scope.encoded_keys import EncodedKeys
-from app.scope.encoder import Encoder, find_encoder
+from app.scope.encoder import Encoder
 from app.scope.index import ScopeIndex
-from app.scope.match_model import load_match_model
-from app.scope.scorer import load_scorer
+from app.scope.models import ScopeModels, load_models
 from app.scope.vectors import Vectors
 from tests.models import tiny
 
@@ -44,9 +42,13 @@ NOTHING = Edition("default", 0, ())
 
 
 @cache
-def an_encoder() -> Encoder:
+def shipped_models() -> ScopeModels:
     """Read once for all tests of a process."""
-    return Encoder(find_encoder("minilm"), load_scorer().learned)
+    return load_models()
+
+
+def an_encoder() -> Encoder:
+    return shipped_models().encoder
 
 
 def a_scope(shipped: Sequence[str] = ()) -> ScopeIndex:
@@ -54,10 +56,9 @@ def a_scope(shipped: Sequence[str] = ()) -> ScopeIndex:
     process would first encode its 1,776 questions, and the bounds of a test's edits would change with them.
     `scope/test_served.py` has the bank, the processes of `tests/server.py` have all that a server has, and
     `scope/test_scope_learner.py` holds the calibration, with backgrounds of a few questions."""
-    vectors = Vectors(an_encoder())
-    closed = load_closed_words()
-    decider = ScopeDecider(an_encoder(), EncodedKeys(an_encoder()), load_scorer(), load_match_model(), closed)
-    return ScopeIndex(an_encoder(), decider, closed, vectors, Background(vectors, shipped))
+    models, closed = shipped_models(), load_closed_words()
+    vectors, decider = Vectors(models.encoder), models.decider(EncodedKeys(models.encoder), closed)
+    return ScopeIndex(models.encoder, decider, closed, vectors, Background(vectors, shipped))
 
 
 @dataclass

@@ -14,13 +14,11 @@ from app.bench.scope_index import until
 from app.scope.background import Background
 from app.scope.bank import load_bank
 from app.scope.closed_words import load_closed_words
-from app.scope.decision import ScopeDecider
 from app.scope.encoded_keys import EncodedKeys
-from app.scope.encoder import EncodedText, Encoder, find_encoder
+from app.scope.encoder import MINILM, EncodedText, Encoder
 from app.scope.index import ScopeIndex
-from app.scope.match_model import load_match_model
+from app.scope.models import ScopeModels, load_models
 from app.scope.record import ScopeRecord
-from app.scope.scorer import load_scorer
 from app.scope.vectors import Vectors
 
 EDITS, QUESTIONS = 400, 20
@@ -68,8 +66,9 @@ async def scope_decisions(bench: Bench) -> dict[str, Any]:
 
 def measure(folder: Path, stopped: threading.Event, keep: Callable[[str, dict[str, float]], None]) -> None:
     """Hand a row of figures to `keep` for each place of the states. Raises SectionStopped once `stopped` is set."""
-    scorer = load_scorer()
-    encoder = CountedEncoder(find_encoder("minilm"), scorer.learned)
+    models = load_models(MINILM, CountedEncoder)
+    encoder = models.encoder
+    assert isinstance(encoder, CountedEncoder)
     prompts = [each.text for each in load_bank()]
     prompts = prompts[:: max(1, len(prompts) // (EDITS + QUESTIONS))]
     edits, questions = prompts[:EDITS], prompts[EDITS : EDITS + QUESTIONS]
@@ -78,7 +77,7 @@ def measure(folder: Path, stopped: threading.Event, keep: Callable[[str, dict[st
         ForgetfulKeys(encoder, folder).encode(edits[first : first + 64])
     for name, kept, forgotten in (("in memory", folder, False), ("on disk", folder, True), ("not kept", None, True)):
         keys = ForgetfulKeys(encoder, kept)
-        index = _index(encoder, vectors, keys, edits)
+        index = _index(models, vectors, keys, edits)
         part = index.compile("", [f"ed_{number}" for number in range(len(edits))])
         seconds, texts = [], []
         if not forgotten:
@@ -101,10 +100,9 @@ def measure(folder: Path, stopped: threading.Event, keep: Callable[[str, dict[st
         )
 
 
-def _index(encoder: Encoder, vectors: Vectors, keys: EncodedKeys, edits: Sequence[str]) -> ScopeIndex:
+def _index(models: ScopeModels, vectors: Vectors, keys: EncodedKeys, edits: Sequence[str]) -> ScopeIndex:
     closed = load_closed_words()
-    decider = ScopeDecider(encoder, keys, load_scorer(), load_match_model(), closed)
-    index = ScopeIndex(encoder, decider, closed, vectors, Background(vectors))
+    index = ScopeIndex(models.encoder, models.decider(keys, closed), closed, vectors, Background(vectors))
     for number, text in enumerate(edits):
         index.load(f"ed_{number}", ScopeRecord(keys=[text], bound=BOUND).model_dump())
     return index

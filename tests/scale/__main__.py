@@ -18,7 +18,7 @@ from app.bootstrap import build_service
 from app.config import Settings
 from app.domain.edit import EditRequest
 from app.domain.events import EditCommitted, Origin
-from app.scope.encoder import Encoder, find_encoder
+from app.scope.models import load_models
 from app.store.sqlite import SqliteLog
 from tests.redis_server import running_redis
 from tests.scale import parts, redis_cost, report
@@ -63,8 +63,8 @@ def measured(event: EditCommitted, sizes: Sequence[int], few: int, tell: Tell) -
 
 
 def _measurements(copies: CopiedEvents, sizes: Sequence[int], few: int) -> Mapping[str, Callable[[], Any]]:
-    encoder = Encoder(find_encoder("minilm"))
-    real = encoded_bank(encoder)
+    models = load_models()
+    real = encoded_bank(models.encoder)
 
     def sqlite() -> dict[str, float]:
         with tempfile.TemporaryDirectory(prefix="errata-scale-") as folder:
@@ -80,9 +80,9 @@ def _measurements(copies: CopiedEvents, sizes: Sequence[int], few: int) -> Mappi
         "snapshot": lambda: parts.snapshots(copies, sizes[:2]),
         "sqlite": sqlite,
         "redis": redis,
-        "encoder": lambda: parts.encoded(encoder, copies, 128),
-        "scope": lambda: parts.scope(encoder, real, copies, sizes),
-        "first request": lambda: parts.first_request(encoder, copies, 100),
+        "encoder": lambda: parts.encoded(models.encoder, copies, 128),
+        "scope": lambda: parts.scope(models, real, copies, sizes),
+        "first request": lambda: parts.first_request(models, copies, 100),
         "hits": lambda: parts.hits(10 * few),
     }
 

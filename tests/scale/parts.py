@@ -25,12 +25,10 @@ from app.domain.ledger import Ledger
 from app.domain.snapshot import records_of
 from app.scope.background import Background
 from app.scope.closed_words import load_closed_words
-from app.scope.decision import ScopeDecider
 from app.scope.encoded_keys import EncodedKeys
 from app.scope.encoder import Encoder
 from app.scope.index import ScopeIndex
-from app.scope.match_model import load_match_model
-from app.scope.scorer import load_scorer
+from app.scope.models import ScopeModels
 from app.scope.vectors import Vectors
 from app.service.hits import Counts, read_counts
 from app.store.base import Log
@@ -191,15 +189,15 @@ class MixedVectors(Vectors):
         return mixed(self._real, len(texts), self._generator)
 
 
-def an_index(encoder: Encoder, vectors: Vectors) -> ScopeIndex:
+def an_index(models: ScopeModels, vectors: Vectors) -> ScopeIndex:
     closed = load_closed_words()
-    decider = ScopeDecider(encoder, EncodedKeys(encoder), load_scorer(), load_match_model(), closed)
-    return ScopeIndex(encoder, decider, closed, vectors, Background(vectors))
+    decider = models.decider(EncodedKeys(models.encoder), closed)
+    return ScopeIndex(models.encoder, decider, closed, vectors, Background(vectors))
 
 
-def scope(encoder: Encoder, real: Tensor, copies: CopiedEvents, sizes: Sequence[int]) -> dict[str, Any]:
+def scope(models: ScopeModels, real: Tensor, copies: CopiedEvents, sizes: Sequence[int]) -> dict[str, Any]:
     """An edit's bytes and microseconds in the scope's index, and milliseconds of a decision in one namespace of it."""
-    index, before = an_index(encoder, MixedVectors(encoder, real)), resident()
+    index, before = an_index(models, MixedVectors(models.encoder, real)), resident()
     load_us, decide_ms, compile_us, loaded = {}, {}, {}, 0
 
     def take(revision: int) -> None:
@@ -224,7 +222,7 @@ def scope(encoder: Encoder, real: Tensor, copies: CopiedEvents, sizes: Sequence[
     }
 
 
-def first_request(encoder: Encoder, copies: CopiedEvents, edits: int) -> dict[str, float]:
+def first_request(models: ScopeModels, copies: CopiedEvents, edits: int) -> dict[str, float]:
     """Milliseconds until a namespace that is not held is: its edits read from their records, encoded or found in the
     cache of vectors, and loaded."""
     folded, log, figures = Ledger(), MemoryLog(), {}
@@ -233,7 +231,7 @@ def first_request(encoder: Encoder, copies: CopiedEvents, edits: int) -> dict[st
     manifest = save(log, edits, GENESIS, records_of(folded), 0.0)
     with tempfile.TemporaryDirectory() as folder:
         for name in ("encoded", "cached"):
-            index, began = an_index(encoder, Vectors(encoder, Path(folder))), time.perf_counter()
+            index, began = an_index(models, Vectors(models.encoder, Path(folder))), time.perf_counter()
             read = load(log, manifest)
             index.read_ahead(edit.learned["scope"] for edit in read.all_live())
             for edit in read.all_live():
