@@ -279,7 +279,7 @@ def test_no_name_is_a_word_with_several_meanings() -> None:
 def test_names_say_what_they_hold() -> None:
     """A name does not say that its object was found or made: it is `match`, `rows`, `problem`, `attempts`. Fields of a
     class are part of a contract, as is the name of stored weights."""
-    empty, kept = {"found", "made", "beside"}, {"app/scope/items.py: made", "app/scope/scorer.py: beside"}
+    empty, kept = {"found", "made", "beside"}, {"app/scope_training/items.py: made", "app/scope/scorer.py: beside"}
     bound = [
         f"{path}:{line}: {name}"
         for path, tree in parsed()

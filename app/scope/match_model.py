@@ -1,7 +1,7 @@
 """The match model: the logit that a question asks for an edit, from features of the question beside the edit's keys.
 
 A logistic model over a few figures, one for each case of what an edit has: paraphrases or none, counter-examples or
-none, and whether its namespace keeps what is asked. `match_model_training` fits it on pairs that the pair scorer did
+none, and whether its namespace keeps what is asked. `scope_training` fits it on pairs that the pair scorer did
 not see.
 """
 

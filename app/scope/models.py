@@ -1,7 +1,7 @@
 """The trained models of the scope, loaded together: an encoder, and the models that were trained on its states.
 
 Those of the default encoder ship in this folder. Another encoder has its own in its folder, under the same names, where
-`python -m app.scope.training --encoder FOLDER` writes them.
+`python -m app.scope_training --encoder FOLDER` writes them.
 """
 
 from collections.abc import Callable
@@ -68,6 +68,6 @@ def _loaded(load: Callable[[Path], T], file: Path, folder: Path) -> T:
 
 def _untrained(problem: str, folder: Path) -> InvalidRequest:
     return InvalidRequest(
-        f"{problem}. Train the scope's models with `python -m app.scope.training --encoder {folder}`, or leave "
+        f"{problem}. Train the scope's models with `python -m app.scope_training --encoder {folder}`, or leave "
         f"ERRATA_ENCODER at `{MINILM}`."
     )

@@ -1,7 +1,7 @@
 """The pair scorer: it reads, from the frozen encoder's token states, whether two questions ask the same.
 
 Each token looks for its like in the other text, and what it finds there, and finds missing, is read by a transformer
-of two layers. It runs on the few keys that lie nearest to a question; `python -m app.scope.training` trains it.
+of two layers. It runs on the few keys that lie nearest to a question; `python -m app.scope_training` trains it.
 """
 
 import copy

@@ -18,7 +18,7 @@ from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 from app.scope.encoder import Encoder
 from app.scope.match_model import CASES, ENCODER, MATCH_WEIGHTS, NAMES
 from app.scope.scorer import WEIGHTS, PairNet
-from app.scope.training import save
+from app.scope_training.scorer_training import save
 
 WIDTH = 32
 MARKS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]")

@@ -6,8 +6,7 @@ from itertools import product
 import pytest
 import torch
 
-from app.scope.match_model import MatchFeatures, MatchModel, load_match_model
-from app.scope.match_model_training import LabelledMatch, logistic_weights
+from app.scope.match_model import MatchFeatures, load_match_model
 
 
 def figures(
@@ -36,16 +35,6 @@ def test_without_counter_examples_theirs_are_nothing() -> None:
     assert (told.counter, told.counter_cosine, told.counter_mean_cosine) == (0, 0, 0)
     assert told.case == "alone"
     assert figures(1.0, keys=2, counters=1, traffic=True).case == "paraphrases, counter-examples, traffic"
-
-
-def test_weights_are_those_that_part_what_was_seen() -> None:
-    """Figures as they are, not standardised: the weights that are kept are applied to them."""
-    seen = [
-        LabelledMatch(replace(figures(own), contrast=0.1 * at), own > 0, 1.0)
-        for at, own in enumerate((-3.0, -1.0, 1.0, 3.0))
-    ]
-    match_model = MatchModel({"alone": logistic_weights(seen)})
-    assert [match_model.logit(each.figures) > 0 for each in seen] == [each.same for each in seen]
 
 
 def test_a_broad_edit_answers_what_lies_nearer_to_it_than_other_questions_do() -> None:

@@ -5,15 +5,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch import Tensor
 
 from app.bootstrap import assemble
 from app.config import Settings
 from app.domain.errors import InvalidRequest
 from app.scope.encoder import Encoder, find_encoder
-from app.scope.items import PAIRS, all_items, held_out, read_items
-from app.scope.scorer import WEIGHTS, PairNet, PairScorer, TextBatch, batch_of, load_scorer, words_of
-from app.scope.training import STRANGERS, TrainingTexts, save, strangers, train
+from app.scope.scorer import WEIGHTS, PairScorer, batch_of, load_scorer, words_of
+from app.scope_training.items import PAIRS, held_out, read_items
 from app.store.memory import MemoryLog
 from tests.models import tiny
 
@@ -109,68 +107,6 @@ def test_texts_are_padded_by_what_is_not_read(encoder: Encoder) -> None:
     sheet = batch_of(encoder.encode(["Why?", "Why does the lamp of the printer blink?"]))
     assert sheet.real[0].sum() == 2
     assert not sheet.states[0, 2:].any()
-
-
-def test_the_pairs_that_ship_are_whole() -> None:
-    items = read_items(Path(WEIGHTS).parent / "pairs")
-    assert len(items) > 500
-    for item in items:
-        assert len(item.same) >= 2
-        assert not set(item.same) & set(item.other)
-
-
-@pytest.mark.slow
-def test_a_focus_takes_all_of_its_fields_and_a_share_of_the_others() -> None:
-    written = {item for item in read_items(PAIRS) if not held_out(item)}
-    focus = {item for field in ("roles", "lookalike") for item in read_items(PAIRS, field)} & written
-    taken = {*all_items(PAIRS, 0, ("roles", "lookalike"), 0.25)} & written
-    assert taken > focus
-    assert len(taken - focus) / len(written - focus) == pytest.approx(0.25, abs=0.03)
-    assert {*all_items(PAIRS, 0)} > written
-
-
-@pytest.mark.slow
-def test_as_many_texts_as_wanted_have_a_version_with_noise(encoder: Encoder) -> None:
-    items = read_items(PAIRS)[:8]
-    texts = [text for item in items for text in item.same]
-
-    def noisy(share: float) -> float:
-        material = TrainingTexts(items, encoder.encode, share)
-        return sum(plain is not noise for plain, noise in map(material.twice, texts)) / len(texts)
-
-    assert noisy(0.0) == 0
-    assert 0.2 < noisy(0.5) < noisy(1.0)
-
-
-def test_each_step_draws_the_unrelated_questions_that_are_most_confused() -> None:
-    count, confused = 10, {(2, 7), (7, 2), (0, 9)}
-
-    class Confused(PairNet):
-        def forward(self, _: TextBatch, left: Tensor, right: Tensor, drop: float = 0.0) -> Tensor:
-            pairs = zip(left.tolist(), right.tolist(), strict=True)
-            return torch.tensor([5.0 if pair in confused or pair[0] == pair[1] else -1.0 for pair in pairs])
-
-    sheet = TextBatch(*(torch.zeros(count) for _ in range(5)), [words_of("Why?")] * count)
-    drawn = [(int(left), int(right)) for left, right in strangers(Confused(), sheet)]
-    assert confused < set(drawn)
-    assert all(left != right for left, right in drawn)
-    assert len(drawn) == len(set(drawn)) == STRANGERS * count
-
-
-@pytest.mark.slow
-def test_the_same_seed_trains_the_same(encoder: Encoder, tmp_path: Path) -> None:
-    items = all_items(Path(WEIGHTS).parent / "pairs", 4)[-12:]
-    files = [tmp_path / name for name in ("a.safetensors", "b.safetensors")]
-    for file in files:
-        torch.manual_seed(3)
-        material, tuned = TrainingTexts(items, encoder.encode), encoder.tunable(rank=2)
-        net = train(material, 3, 1, width=16, layers=1)
-        before = {name: each.clone() for name, each in tuned.learned().items()}
-        train(material, 3, 1, net=net, tuned=tuned)
-        assert all(not each.equal(before[name]) for name, each in tuned.learned().items() if name.endswith(".up"))
-        save(net, tuned, encoder.fingerprint, file)
-    assert files[0].read_bytes() == files[1].read_bytes()
-    assert load_scorer(files[0]).fingerprint == load_scorer(files[1]).fingerprint
 
 
 def test_an_encoder_that_the_scorer_does_not_know_is_refused_with_advice(tmp_path: Path) -> None:

@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from app.scope import training
 from app.scope.encoder import Encoder
-from app.scope.items import held_out, read_items
 from app.scope.match_model import MATCH_WEIGHTS
 from app.scope.models import load_models
 from app.scope.scorer import WEIGHTS
+from app.scope_training.__main__ import main
+from app.scope_training.items import held_out, read_items
 from tests.scope.small_encoder import QUESTIONS, SAME, small_encoder
 
 
@@ -30,7 +30,7 @@ def write_pairs(folder: Path) -> Path:
         {"domain": "help", "texts": [f"{number}. {text}" for number in range(8) for text in texts]}
         for texts in QUESTIONS.values()
     ]
-    for name, rows in (("train_help.jsonl", items), ("intents.jsonl", intents)):
+    for name, rows in (("train_mixed.jsonl", items), ("intents.jsonl", intents)):
         (folder / name).write_text("\n".join(map(json.dumps, rows)))
     return folder
 
@@ -45,8 +45,8 @@ def test_models_for_another_encoder_are_written_into_its_folder(
 
     def train(*more: str) -> None:
         given = ["--encoder", str(folder), "--pairs", str(pairs), "--made", "0", "--epochs", "1", "--tuned-epochs", "1"]
-        monkeypatch.setattr("sys.argv", ["training", *given, *more])
-        training.main()
+        monkeypatch.setattr("sys.argv", ["", *given, *more])
+        main()
 
     train()
     models = load_models(str(folder))
@@ -57,3 +57,6 @@ def test_models_for_another_encoder_are_written_into_its_folder(
     with pytest.raises(SystemExit):
         train("--onward", str(WEIGHTS))
     assert "was trained with another encoder" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        train("--pairs", str(tmp_path / "nowhere"))
+    assert "run this in a checkout" in capsys.readouterr().err

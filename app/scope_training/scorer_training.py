@@ -1,10 +1,7 @@
-"""Trains the pair scorer from what ships: `python -m app.scope.training`.
-
-Each text is learned as it is written and with noise, so that capitals, typos and greetings tell nothing. Then all
-figures are weighed on items that the scorer has not seen (`match_model_training`).
+"""Trains the pair scorer. Each text is learned as it is written and with noise, so that capitals, typos and greetings
+tell nothing.
 """
 
-import argparse
 import json
 import math
 import random
@@ -19,12 +16,10 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import binary_cross_entropy_with_logits
 from torch.nn.utils.rnn import pad_sequence
 
-from app.scope.encoder import MINILM, EncodedText, Encoder, find_encoder
-from app.scope.items import PAIRS, Item, all_items, with_noise
-from app.scope.match_model import MATCH_WEIGHTS
-from app.scope.match_model_training import fit_weights
-from app.scope.scorer import TUNED, WEIGHTS, PairNet, TextBatch, batch_of, load_scorer
+from app.scope.encoder import EncodedText
+from app.scope.scorer import TUNED, PairNet, TextBatch, batch_of
 from app.scope.tuned_layers import TunedLayers
+from app.scope_training.items import Item, with_noise
 
 NOISY = 0.3
 """The share of texts with a noisy version, made once, as encoding costs more than learning."""
@@ -250,48 +245,3 @@ def save(net: PairNet, tuned: TunedLayers | None, encoder: str, file: Path) -> N
         weights |= {TUNED + name: each for name, each in tuned.learned().items()}
     halved = {name: each.detach().half().contiguous() for name, each in weights.items()}
     save_file(halved, file, {"scorer": json.dumps({"encoder": encoder})})
-
-
-def main() -> None:
-    """Train the scorer, fit the match model, and write both files: those that ship, or those of another encoder into
-    its folder."""
-    parser = argparse.ArgumentParser(description=main.__doc__)
-    parser.add_argument("--pairs", type=Path, default=PAIRS)
-    parser.add_argument("--encoder", default=MINILM)
-    parser.add_argument("--out", type=Path, help="the scorer's file, if it is to be another one than the server reads")
-    parser.add_argument("--seed", type=int, default=7)
-    parser.add_argument("--epochs", type=int, default=6, help="beside the frozen encoder")
-    parser.add_argument(
-        "--tuned-epochs", type=int, default=4, help="with the encoder's upper layers, each ten times as long"
-    )
-    parser.add_argument("--made", type=int, default=400)
-    parser.add_argument("--onward", type=Path, help="train these weights on, rather than new ones")
-    parser.add_argument("--rate", type=float, default=TUNED_RATE, help="the highest, of the tuned epochs")
-    parser.add_argument("--focus", nargs="*", default=[], help="fields whose items are all trained on")
-    parser.add_argument("--rest", type=float, default=1.0, help="with a focus, the share of other items")
-    parser.add_argument("--noisy", type=float, default=NOISY, help="the share of texts that also have a noisy version")
-    arguments = parser.parse_args()
-    folder = find_encoder(arguments.encoder)
-    out = arguments.out or (WEIGHTS if arguments.encoder == MINILM else folder / WEIGHTS.name)
-    encoder = Encoder(folder)
-    tuned = encoder.tunable()
-    items = all_items(arguments.pairs, arguments.made, arguments.focus, arguments.rest)
-    material = TrainingTexts(items, encoder.encode, arguments.noisy)
-    print(f"{len(material.items)} items are encoded", flush=True)
-    net = None
-    if arguments.onward:
-        before = load_scorer(arguments.onward)
-        if before.encoder != encoder.fingerprint:
-            parser.error(f"{arguments.onward} was trained with another encoder than {arguments.encoder}")
-        net = before.network()
-        tuned.load_state_dict(before.learned, strict=False)
-    if arguments.epochs:
-        net = train(material, arguments.seed, arguments.epochs, net=net)
-    net = train(material, arguments.seed, arguments.tuned_epochs, net=net, tuned=tuned, rate=arguments.rate)
-    save(net, tuned, encoder.fingerprint, out)
-    scorer = load_scorer(out)
-    fit_weights(Encoder(folder, scorer.learned), scorer, arguments.pairs, out.with_name(MATCH_WEIGHTS.name))
-
-
-if __name__ == "__main__":
-    main()

@@ -1,5 +1,5 @@
-"""Fits the weights of `match_model` on items that the pair scorer has not seen; `python -m app.scope.training` calls it
-last.
+"""Fits the weights of `match_model` on items that the pair scorer has not seen; `python -m app.scope_training` calls
+it last.
 
 Each item is an edit: its question is the prompt, some of what asks the same its paraphrases, some of the others its
 counter-examples; the rest is asked. Questions of the bank are items too, so that close rewordings count beside distant
@@ -21,10 +21,10 @@ from app.scope.background import CompiledBackground
 from app.scope.bank import load_bank, plain
 from app.scope.closed_words import load_closed_words
 from app.scope.encoder import Encoder
-from app.scope.items import Item, held_out, read_intents, read_items
 from app.scope.match_model import ENCODER, MatchFeatures
 from app.scope.parsed_question import names_in
 from app.scope.scorer import PairScorer
+from app.scope_training.items import Item, held_out, read_intents, read_items
 
 GIVEN = ((0, 0), (3, 3), (3, 0), (0, 3), (2, 2), (4, 0), (9, 0))
 """The numbers of paraphrases and counter-examples of an item's edit, in turn, as far as the item has them."""
@@ -33,7 +33,7 @@ BROAD = 3
 NEIGHBOURS = 14
 """The number of nearest utterances of other intents that are asked beside an intent's own."""
 FIELDS = ("service", "utterances", "it", "work", "products", "life", "help")
-"""The files of pairs whose texts serve as a namespace's traffic."""
+"""The files of pairs whose texts serve as a namespace's traffic; all, in a folder that has none of these."""
 MOST_TRAFFIC = 4_000
 """The most of their texts that a namespace keeps."""
 ALIKE, USUAL = 8, 12
@@ -62,7 +62,7 @@ def fit_weights(encoder: Encoder, scorer: PairScorer, pairs: Path, out: Path) ->
     rng = random.Random(0)
     written = [item for item in read_items(pairs) if held_out(item)]
     written = rng.sample(written, min(WRITTEN_ITEMS, len(written)))
-    in_fields = [item for field in FIELDS for item in read_items(pairs, field)]
+    in_fields = [item for field in FIELDS for item in read_items(pairs, field)] or read_items(pairs)
     known = {item.same[0] for item in in_fields}
     broad = [*_intent_items(encoder, read_intents(pairs))]
     bank = _bank_items(rng)
@@ -115,7 +115,7 @@ def _intent_items(encoder: Encoder, intents: Sequence[tuple[str, tuple[str, ...]
         others = [each for near, each in intents if near == field and each != texts]
         far = (torch.cat([vectors[each] for each in others]) @ vectors[texts].T).amax(1)
         utterances = [text for each in others for text in each]
-        yield Item(texts, tuple(utterances[at] for at in far.topk(NEIGHBOURS).indices.tolist()))
+        yield Item(texts, tuple(utterances[at] for at in far.topk(min(NEIGHBOURS, len(utterances))).indices.tolist()))
 
 
 class _Served:

@@ -14,10 +14,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from app.scope.bank import BANK
+from app.scope.phrasebook import FILE as PHRASEBOOK
 from app.scope.scorer import words_of
 
-HERE = Path(__file__).parent
-PAIRS = HERE / "pairs"
+PAIRS = Path(__file__).parent / "pairs"
+SCOPE = Path(__file__).parents[1] / "scope"
 OPENINGS = (
     "Hi! {}", "Hello, {}", "Good morning. {}", "Hey there, quick question: {}", "Thanks for your help earlier. {}",
     "I was reading about {name} yesterday. {}", "{name} is a nice place to start. {}", "Please answer briefly. {}",
@@ -64,7 +66,7 @@ def all_items(folder: Path, made: int, focus: Sequence[str] = (), rest: float = 
         written = [item for item in written if item in wanted or rng.random() < rest]
     kept = [item for item in written if not held_out(item)]
     others = (renamed(item) for item in written[::2] if not held_out(item))
-    return [*kept, *filter(None, others), *made_items(made, random.Random(made))]
+    return [*kept, *filter(None, others), *made_items(made, folder, random.Random(made))]
 
 
 def invented(rng: random.Random) -> str:
@@ -92,15 +94,16 @@ def look_alike(name: str, rng: random.Random) -> str:
     return text if text.casefold() != name.casefold() else name + " " + invented(rng).split()[0]
 
 
-def phrasings() -> tuple[dict[str, list[str]], dict[str, list[str]]]:
-    """The phrasings of each relation, with `{}` for the subject, and its known subjects, if any."""
+def phrasings(folder: Path) -> tuple[dict[str, list[str]], dict[str, list[str]]]:
+    """The phrasings of each relation, with `{}` for the subject, and its known subjects, if any: those that ship, and
+    those in `relations.tsv` of a folder of pairs."""
     ways: dict[str, list[str]] = {}
     subjects: dict[str, list[str]] = {}
-    for file in (HERE / "phrasebook_v1.tsv", PAIRS / "relations.tsv"):
+    for file in (SCOPE / PHRASEBOOK, *folder.glob("relations.tsv")):
         with file.open(encoding="utf-8", newline="") as opened:
             for row in csv.DictReader(opened, delimiter="\t", quoting=csv.QUOTE_NONE):
                 ways.setdefault(row["relation"], []).append(row["phrasing"])
-    with (HERE / "scope_bank_v1.tsv").open(encoding="utf-8", newline="") as opened:
+    with (SCOPE / BANK).open(encoding="utf-8", newline="") as opened:
         for row in csv.DictReader(opened, delimiter="\t", quoting=csv.QUOTE_NONE):
             match = re.search(r"Question: (.*) Answer:$", row["text"])
             text = match[1] if match else row["text"]
@@ -113,10 +116,10 @@ def phrasings() -> tuple[dict[str, list[str]], dict[str, list[str]]]:
     )
 
 
-def made_items(count: int, rng: random.Random) -> Iterator[Item]:
+def made_items(count: int, folder: Path, rng: random.Random) -> Iterator[Item]:
     """Generated items about one name. Their `other` texts ask for another name, a similar name, another relation, or
     one relation of another."""
-    ways, subjects = phrasings()
+    ways, subjects = phrasings(folder)
     relations = [relation for relation, each in ways.items() if len(each) >= 3]
     every = [name for each in subjects.values() for name in each]
     for _ in range(count):
