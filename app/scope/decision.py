@@ -176,6 +176,8 @@ class ScopeDecider:
 
     def _against(self, question: EncodedQuestion, row: ScopedEdit, key: str, *, named: bool) -> str | None:
         record = row.record
+        if unread := self._unread(question, key):
+            return f"the encoder cannot read {unread!r}, which must be said word for word"
         if record.given and not named:
             return f"it says none of the names {', '.join(as_written(row.texts, tuple(name)) for name in record.names)}"
         if not named and (other := self._another(question, key)):
@@ -188,6 +190,13 @@ class ScopeDecider:
         if (swap := self._swapped(text, key)) and not self._may_swap(row, swap):
             return f"it swaps {' and '.join(repr(as_written((key,), span)) for span in swap)}"
         return None
+
+    def _unread(self, question: EncodedQuestion, key: str) -> str | None:
+        """The words of the question or else of the key that the encoder cannot read, if both do not say the same."""
+        texts = question.parsed.texts
+        mine = question.readings[texts.index(self._reading(question, key))].unread
+        theirs = self._keys.encode([key])[0].unread
+        return None if mine == theirs else " ".join(mine or theirs)
 
     def _swapped(self, text: str, key: str) -> Swap | None:
         return swapped(words_of(text), words_of(key), names_in(key, self._closed), self._closed)
@@ -247,7 +256,7 @@ class ScopeDecider:
 
 def bare(text: str) -> str:
     """The text for comparison word for word: casefolded, without surplus white space or closing punctuation."""
-    return " ".join(text.casefold().split()).rstrip(" .?!。？！")
+    return " ".join(text.casefold().split()).rstrip(" .?!。？！؟")
 
 
 @lru_cache(maxsize=1024)  # an edit's names are the same in every question that it does not answer

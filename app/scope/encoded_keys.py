@@ -14,7 +14,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 
 from app.scope.blob_cache import BlobCache
-from app.scope.encoder import EncodedText, Encoder
+from app.scope.encoder import EncodedText, Encoder, Pieces
 
 IN_MEMORY = 8192
 """Texts kept in memory, at 1.5 KB a word piece: 200 MB for questions of 16 pieces."""
@@ -56,17 +56,17 @@ class EncodedKeys:
     def _cached(self, texts: Sequence[str]) -> dict[str, EncodedText]:
         blobs = self._cache.load(texts)
         pieces = self._encoder.pieces(list(blobs))
-        read = (self._unpacked(text, blob, *some) for (text, blob), some in zip(blobs.items(), pieces, strict=True))
+        read = (self._unpacked(text, blob, some) for (text, blob), some in zip(blobs.items(), pieces, strict=True))
         return {each.text: each for each in read if each is not None}
 
-    def _unpacked(self, text: str, blob: bytes, ids: tuple[int, ...], begins: tuple[int, ...]) -> EncodedText | None:
+    def _unpacked(self, text: str, blob: bytes, pieces: Pieces) -> EncodedText | None:
         """None for bytes that are no states of this text."""
         with suppress(SafetensorError, KeyError):
             read = load(blob)
             width = self._encoder.width
-            shapes = {"vector": (width,), "middle": (len(ids) + 2, width), "upper": (len(ids), width)}
+            shapes = {"vector": (width,), "middle": (len(pieces.ids) + 2, width), "upper": (len(pieces.ids), width)}
             if all(read[name].shape == shape for name, shape in shapes.items()):
-                return EncodedText(text, read["vector"], read["middle"], read["upper"], ids, begins)
+                return EncodedText(text, read["vector"], read["middle"], read["upper"], *pieces)
         return None
 
 

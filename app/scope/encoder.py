@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -22,6 +22,7 @@ from torch.nn.functional import normalize
 
 from app.domain.errors import InvalidRequest
 from app.scope.tuned_layers import RANK, TunedLayers
+from app.scope.unread import Reader
 
 MINILM = "minilm"
 """The name of the default encoder."""
@@ -31,10 +32,16 @@ SHA_256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 MOST_TOKENS = 128
 """The most tokens of a text that are read; of a longer text, the last ones."""
 AT_ONCE = 64
-Pieces = tuple[tuple[int, ...], tuple[int, ...]]
-"""The word pieces (T,) of a text, and where each begins (T,)."""
 HELD = 1024
 """The most recent texts whose states are kept. Those of edits are kept elsewhere; see `encoded_keys`."""
+
+
+class Pieces(NamedTuple):
+    """The word pieces (T,) of a text, where each begins (T,), and the words that the encoder cannot read."""
+
+    ids: tuple[int, ...]
+    begins: tuple[int, ...]
+    unread: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -43,7 +50,7 @@ class EncodedText:
 
     vector (E,) fp32 of length 1; middle (T + 2, E) fp16, the states of the middle layer, the marks around the text
     included; upper (T, E) fp16, of each word piece the state that questions are compared by; ids (T,) of the pieces and
-    `begins` (T,), where in the text each begins.
+    `begins` (T,), where in the text each begins; `unread`, the words that the encoder cannot read.
     """
 
     text: str
@@ -52,6 +59,7 @@ class EncodedText:
     upper: Tensor
     ids: tuple[int, ...]
     begins: tuple[int, ...]
+    unread: tuple[str, ...] = ()
 
 
 class Encoder:
@@ -71,6 +79,9 @@ class Encoder:
             self._model: Any = AutoModel.from_pretrained(folder, dtype=torch.float32).eval()
         except (OSError, ValueError) as error:
             raise InvalidRequest(f"The encoder {folder} cannot be loaded ({error}): name another one.") from error
+        pieces = self._tokenizer.backend_tokenizer
+        vocabulary = pieces.decode_batch([[piece] for piece in range(pieces.get_vocab_size())])
+        self._reader = Reader(vocabulary, self._tokenizer.unk_token_id)
         self.width: int = self._model.config.hidden_size
         self._middle = (1 + self._model.config.num_hidden_layers) // 2
         self.fingerprint = fingerprint_of(folder)
@@ -151,12 +162,17 @@ class Encoder:
                 upper[row, own[row]],
                 *pieces,
             )
-            for row, (text, pieces) in enumerate(zip(texts, _pieces(batch), strict=True))
+            for row, (text, pieces) in enumerate(zip(texts, self._pieces(texts, batch), strict=True))
         ]
 
     def pieces(self, texts: Sequence[str]) -> list[Pieces]:
-        """The word pieces of each text and where each begins, without its states."""
-        return _pieces(self._tokenised(texts)) if texts else []
+        """The word pieces of each text, without its states."""
+        return self._pieces(texts, self._tokenised(texts)) if texts else []
+
+    def _pieces(self, texts: Sequence[str], batch: Mapping[str, Tensor]) -> list[Pieces]:
+        each = zip(texts, batch["input_ids"], batch["offset_mapping"][..., 0], _own(batch), strict=True)
+        taken = ((text, tuple(ids[own].tolist()), tuple(begins[own].tolist())) for text, ids, begins, own in each)
+        return [Pieces(ids, begins, self._reader.unread(text, ids, begins)) for text, ids, begins in taken]
 
     def _tokenised(self, texts: Sequence[str]) -> Any:
         with self._tokenizing:  # a tokenizer sets itself up in each call, and refuses a second thread meanwhile
@@ -211,11 +227,6 @@ def find_encoder(name: str) -> Path:
 def _own(batch: Mapping[str, Tensor]) -> Tensor:
     """A mask (N, T), true at the word pieces of each text, without marks and padding."""
     return (batch["special_tokens_mask"] == 0) & (batch["attention_mask"] == 1)
-
-
-def _pieces(batch: Mapping[str, Tensor]) -> list[Pieces]:
-    ids, begins = batch["input_ids"], batch["offset_mapping"][..., 0]
-    return [(tuple(ids[row, own].tolist()), tuple(begins[row, own].tolist())) for row, own in enumerate(_own(batch))]
 
 
 def _by_length(texts: Iterable[str]) -> Iterable[list[str]]:

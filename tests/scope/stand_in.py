@@ -16,7 +16,7 @@ from app.scope.background import Background, NearbyBackground
 from app.scope.closed_words import load_closed_words
 from app.scope.decision import Assessment, ScopeDecider
 from app.scope.encoded_keys import EncodedKeys
-from app.scope.encoder import EncodedText, Encoder
+from app.scope.encoder import EncodedText, Encoder, Pieces
 from app.scope.index import ScopeIndex
 from app.scope.match_model import MatchFeatures, MatchModel
 from app.scope.record import ScopeRecord
@@ -50,8 +50,8 @@ class AngleEncoder(Encoder):
             for text, vector in zip(texts, self.vectors(texts), strict=True)
         ]
 
-    def pieces(self, texts: Sequence[str]) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
-        return [((), ())] * len(texts)
+    def pieces(self, texts: Sequence[str]) -> list[Pieces]:
+        return [Pieces((), ())] * len(texts)
 
     def vectors(self, texts: Sequence[str]) -> Tensor:
         self.encoded.extend(texts)

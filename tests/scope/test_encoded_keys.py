@@ -15,7 +15,7 @@ from app.domain.scope import ScopeRequest
 from app.scope import encoded_keys as module
 from app.scope.blob_cache import DROPPED_AT_ONCE, BlobCache
 from app.scope.encoded_keys import EncodedKeys
-from app.scope.encoder import EncodedText, Encoder
+from app.scope.encoder import EncodedText, Encoder, Pieces
 from tests.rig import an_encoder
 from tests.scope.stand_in import AngleEncoder, StandIns
 
@@ -32,7 +32,7 @@ class WatchedEncoder(Encoder):
         self.encoded.extend(texts)
         return an_encoder().encode(texts)
 
-    def pieces(self, texts: Sequence[str]) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
+    def pieces(self, texts: Sequence[str]) -> list[Pieces]:
         return an_encoder().pieces(texts)
 
 

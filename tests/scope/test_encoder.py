@@ -114,6 +114,7 @@ class WatchedTokenizer:
 
     def __init__(self, tokenizer: Any) -> None:
         self._tokenizer = tokenizer
+        self.backend_tokenizer, self.unk_token_id = tokenizer.backend_tokenizer, tokenizer.unk_token_id
         self.batches: list[list[str]] = []
         self.begun, self.go_on = threading.Event(), threading.Event()
         self.turns = WatchedLock()
