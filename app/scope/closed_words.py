@@ -10,7 +10,7 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from importlib.resources import files
 
 from app.domain.words import fold, plain_words
@@ -23,17 +23,23 @@ JOINING, EXCLUSIVE = "joining", "exclusive"
 the others."""
 VARIANT = "variant"
 """Small words that are one word, spelled by the sound that follows."""
+NOUNS, DETERMINER = "nouns", "determiner"
+"""`nouns` says "capital" in the file of a language that writes every noun with a capital. There a `determiner` shows
+that the word after it is a noun rather than a name."""
 YEAR, ROUTE, QUALIFIED = "year", "route", "qualified"
 """Near misses are written with these: the words before a year, the two words that name where a way begins and ends,
 and, after a colon, the words that may come between one of these articles and its noun."""
 
+CLEARLY = 2
+"""The small words, beyond those of any other language, by which a text is clearly in one: "war" and "die" are words of
+two languages."""
 _NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
 _PARTED = re.compile(r"\d+(?:[.,]\d+)+")
 NUMBERS = 0
 """The number that represents numbers among the exclusive lines, which are counted from 1."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class LanguageGrammar:
     """One language's small words, as spelled, and the words that near misses are written with."""
 
@@ -48,9 +54,17 @@ class LanguageGrammar:
     qualifiers: tuple[str, ...]
     variants: Mapping[str, str]
     """Each variant of a small word -> the word."""
+    determiners: frozenset[str]
+    capital_nouns: bool
+    """True if every noun has a capital, so that a capital alone is no evidence for a name."""
+
+    @cached_property
+    def recognised(self) -> frozenset[str]:
+        """The words by which the language is recognised."""
+        return self.small | self.pronouns | self.determiners
 
     def is_small(self, word: str) -> bool:
-        """This and the next two take a folded word."""
+        """This and the next three take a folded word."""
         return _among(word, self.small)
 
     def is_joining(self, word: str) -> bool:
@@ -58,6 +72,9 @@ class LanguageGrammar:
 
     def is_auxiliary(self, word: str) -> bool:
         return _among(word, self.auxiliaries)
+
+    def is_determiner(self, word: str) -> bool:
+        return word in self.determiners
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +92,15 @@ class ClosedWords:
     def grammar(self, words: Sequence[str]) -> LanguageGrammar:
         """The grammar of the language with the most small words in these; English if there are none."""
         return max(self.grammars, key=lambda grammar: sum(word in grammar.small for word in words))
+
+    def capital_nouns(self, words: Iterable[str]) -> LanguageGrammar | None:
+        """The grammar of the language of these words if they are clearly in one whose nouns have capitals. Fewer small
+        words may be of another language, and are read as if their nouns had none."""
+        said = frozenset(words)
+        ranked = sorted(self.grammars, key=lambda grammar: len(said & grammar.recognised), reverse=True)
+        first, second = ranked[:2]
+        clear = len(said & first.recognised) - len(said & second.recognised) >= CLEARLY
+        return first if clear and first.capital_nouns else None
 
     def veto(self, question: Sequence[str], key: Sequence[str], free: frozenset[int] = frozenset()) -> str | None:
         """The reason why a question and a key with these words cannot ask the same; None if nothing contradicts it.
@@ -193,4 +219,6 @@ def _grammar(rows: Sequence[tuple[str, str]]) -> LanguageGrammar:
             for first, *others in [plain_words(words)]
             for other in others
         },
+        determiners=_words(rows, DETERMINER),
+        capital_nouns=by_section.get(NOUNS) == "capital",
     )

@@ -9,11 +9,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from unicodedata import normalize
 
-from app.domain.words import Span, fold, placed_words, plain_words, words_of
-from app.scope.closed_words import ClosedWords
+from app.domain.words import Span, fold, placed_words, plain_words, surface, words_of
+from app.scope.closed_words import ClosedWords, LanguageGrammar
 
-_BREAK = re.compile(r"(?<=[.?!。？！])[\"”»)\]]*\s+|\n+")
-_QUOTED = re.compile(r"[\"“«]([^\"”»]{2,80})[\"”»]")
+_BREAK = re.compile(r"(?<=[.?!。？！؟])[\"”»)\]]*\s+|\n+")
+_QUOTED = re.compile(r"[\"“«](?P<said>[^\"”»]{2,80})[\"”»]|„(?P<low>[^„“”\"]{2,80})[“”\"]|»(?P<inward>[^«»]{2,80})«")
 _LARGE = re.compile(r"\b[A-Z0-9]{2,}s?\b")
 MOST_TEXTS = 3
 LONG_WORDS = 60
@@ -71,7 +71,7 @@ def _read_alone(question: str) -> tuple[str, ...]:
 def asking_sentence(text: str) -> str:
     """The last sentence that ends with a question mark; the last one if none does."""
     sentences = sentences_of(text)
-    asking = [each for each in sentences if each.rstrip('"”»)] ').endswith(("?", "？"))]
+    asking = [each for each in sentences if each.rstrip('"”»)] ').endswith(("?", "？", "؟"))]
     return next(iter((asking or sentences)[-1:]), "")
 
 
@@ -111,15 +111,21 @@ def _first_sentence(text: str) -> str:
 
 def names_in(text: str, closed: ClosedWords) -> tuple[Span, ...]:
     """The names in a text: quotations, and runs of capitalised words and numbers. A sentence's first word is part of a
-    name if another follows, and is a name if an auxiliary verb follows."""
+    name if another follows, and is a name if an auxiliary verb follows. Where nouns have capitals, only what stands
+    where a noun hardly does is a name."""
     if text.isupper():
         return ()
-    spans: list[Span] = [
-        span for match in _QUOTED.finditer(text) if 0 < len(span := tuple(words_of(match[1]))) <= TITLE_WORDS
-    ]
-    for sentence in sentences_of(_QUOTED.sub(" ", text)):
-        spans.extend(_capitalised(sentence, closed))
+    spans: list[Span] = _quoted(text)
+    plain = _QUOTED.sub(" ", text)
+    grammar = closed.capital_nouns(plain_words(plain))
+    for sentence in sentences_of(plain):
+        spans.extend(_capitalised(sentence, closed) if grammar is None else _beside_nouns(sentence, grammar))
     return tuple(dict.fromkeys(spans))
+
+
+def _quoted(text: str) -> list[Span]:
+    spans = (tuple(words_of(match[match.lastgroup or 0])) for match in _QUOTED.finditer(text))
+    return [span for span in spans if 0 < len(span) <= TITLE_WORDS]
 
 
 def _capitalised(sentence: str, closed: ClosedWords) -> list[Span]:
@@ -165,9 +171,52 @@ def _is_capital(word: str) -> bool:
     return word[0].isdigit() or word[0].isupper() or any(letter.isupper() for letter in word)
 
 
+def _beside_nouns(sentence: str, grammar: LanguageGrammar) -> list[Span]:
+    """The names in a sentence of a language whose nouns have capitals: capitalised words side by side, words spelled as
+    no noun is, and single words after a small word other than a determiner ("von Ulm")."""
+    placed = placed_words(sentence)
+    written = [sentence[begin:end] for _, begin, end in placed]
+    folded = [fold(word) for word in written]
+    small = [word in grammar.recognised for word in folded]
+    spans: list[Span] = []
+    for first, after in _side_by_side(sentence, placed, small):
+        if first:
+            said = len(written[first:after]) > 1 or (small[first - 1] and not grammar.is_determiner(folded[first - 1]))
+        else:  # a question's verb has a capital, too, where it comes first
+            said = after < len(placed) and grammar.is_auxiliary(folded[after])
+        if said or any(map(_is_spelled_apart, written[first:after])):
+            spans.append(tuple(word for word, _, _ in placed[first:after]))
+    return spans
+
+
+def _side_by_side(
+    sentence: str, placed: Sequence[tuple[str, int, int]], small: Sequence[bool]
+) -> list[tuple[int, int]]:
+    """The runs (first, after) of capitalised words with nothing but blanks between them."""
+    runs: list[tuple[int, int]] = []
+    for at, (_, begin, end) in enumerate(placed):
+        if small[at] or not _is_capital(sentence[begin:end]):
+            continue
+        if runs and runs[-1][1] == at and not sentence[placed[at - 1][2] : begin].strip():
+            runs[-1] = (runs[-1][0], at + 1)
+        else:
+            runs.append((at, at + 1))
+    return runs
+
+
+def _is_spelled_apart(word: str) -> bool:
+    """True for a word with digits, or with a capital after its first letter."""
+    return any(letter.isdigit() for letter in word) or any(letter.isupper() for letter in word[1:])
+
+
 def called_by_name(text: str, closed: ClosedWords) -> tuple[Span, ...]:
-    """The names in a text that are capitalised words, not abbreviations or numbers: persons, places and works."""
+    """The names in a text that are capitalised words, not abbreviations or numbers: persons, places and works. Where
+    nouns have capitals, a single word may be a noun wherever it stands, unless it is quoted or spelled as none is."""
     large = {fold(word) for word in _LARGE.findall(text)}
+    names = [span for span in names_in(text, closed) if not all(word in large or word[0].isdigit() for word in span)]
+    if closed.capital_nouns(plain_words(_QUOTED.sub(" ", text))) is None:
+        return tuple(names)
+    quoted = _quoted(text)
     return tuple(
-        span for span in names_in(text, closed) if not all(word in large or word[0].isdigit() for word in span)
+        span for span in names if len(span) > 1 or span in quoted or _is_spelled_apart(surface(text, span) or "")
     )

@@ -8,8 +8,10 @@ import pytest
 
 from app.domain.words import plain_words
 from app.scope.closed_words import (
+    DETERMINER,
     EXCLUSIVE,
     LANGUAGES,
+    NOUNS,
     QUALIFIED,
     ROUTE,
     VARIANT,
@@ -50,6 +52,8 @@ def test_every_line_is_of_a_class_that_is_known() -> None:
         YEAR,
         ROUTE,
         QUALIFIED,
+        NOUNS,
+        DETERMINER,
     }
     assert {language for language, _, _ in rows(EXCLUSIVE)} == set(LANGUAGES)
 
@@ -172,3 +176,6 @@ def test_each_language_has_a_grammar_of_its_own(closed: ClosedWords) -> None:
     assert english.year == "in"
     assert german is not french
     assert german is not english
+    assert [each.capital_nouns for each in (english, german, french)] == [False, True, False]
+    assert {"meinen", "dieses"} <= german.determiners
+    assert not {"meinen", "dieses"} & closed.small, "they tell the language and mark nouns, and do no more"
