@@ -2,11 +2,9 @@
 namespace."""
 
 import csv
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import lru_cache
 from importlib.resources import files
-
-from app.domain.words import words_of
 
 BANK = "scope_bank_v1.tsv"
 
@@ -18,8 +16,6 @@ class BankPrompt:
     relation: str
     subject: str
     text: str
-    words: frozenset[str] = field(default_factory=frozenset)
-    """The words of the phrasing without the subject."""
 
 
 @lru_cache(maxsize=1)
@@ -30,15 +26,7 @@ def load_bank() -> tuple[BankPrompt, ...]:
         return ()
     with path.open(encoding="utf-8") as file:
         rows = list(csv.DictReader(file, delimiter="\t"))
-    return tuple(
-        BankPrompt(
-            relation=row["relation"],
-            subject=row["subject"],
-            text=row["text"],
-            words=frozenset(words_of(row["text"])) - frozenset(words_of(row["subject"])),
-        )
-        for row in rows
-    )
+    return tuple(BankPrompt(relation=row["relation"], subject=row["subject"], text=row["text"]) for row in rows)
 
 
 def plain(prompt: BankPrompt) -> str:

@@ -20,7 +20,7 @@ There the odds that the question asks the same are within a factor of e of the o
 the minimal pairs that choices are settled on (each edit alone, 588 questions), 16 % of the decisions lie in this band;
 70 % of these are right, against 89 % of the others, and they are a third of all that are wrong. A band of twice the
 width has 37 % of the questions, and a judge would be asked for many that are decided well. A band of more than 1 would
-also hold what has a veto (`Weighed.margin`): nobody may talk the index out of one.
+also hold what has a veto (`Assessment.margin`): nobody may talk the index out of one.
 """
 MOST_EXAMPLES = 3
 """The most keys (the prompt among them), and the most counter-examples, that a judge is shown."""

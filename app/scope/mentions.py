@@ -25,9 +25,6 @@ class Mentions:
             if not rows:
                 del self._by_word[word]
 
-    def names(self, row: int) -> tuple[Span, ...]:
-        return self._names[row]
-
     def mentioned(self, row: int, words: Sequence[str]) -> bool:
         """True if the question contains one of the row's names, or if the row has none."""
         names = self._names[row]

@@ -54,7 +54,6 @@ def test_a_row_that_is_removed_leaves_nothing(mentions: Mentions) -> None:
     mentions.remove(0)
     assert mentions.rows_in(words_of("Ada Quill, Countess of Zenda"), ALL) == {1, 2}
     mentions.add(0, spans("Lumen"))
-    assert mentions.names(0) == (("lumen",),)
     assert mentions.rows_in(words_of("Ada Quill of Lumen"), ALL) == {0, 2}
     for row in range(4):
         mentions.remove(row)
