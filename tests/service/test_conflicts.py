@@ -7,6 +7,7 @@ import pytest
 from app.domain.edit import EditRequest, State
 from app.domain.errors import EditRejected, InvalidRequest, ScopeConflict
 from app.service.retunes import Retune
+from tests.help_desk import HELP_DESK, LOCK, PLUGIN
 from tests.service.conftest import ORIGIN, ask, edit, serving
 
 pytestmark = pytest.mark.slow
@@ -63,6 +64,27 @@ def test_an_edit_does_not_come_back_where_another_has_taken_its_prompts() -> Non
             (enabled,) = await service.enable([first.edit.id], ORIGIN)
             assert enabled.state is State.LIVE
             assert (await ask(service, OTHERWISE)).said == "Strelsau"
+
+    asyncio.run(story())
+
+
+BESIDE = (PLUGIN, LOCK, "How do I report a suspicious e-mail?", "Where do I return a broken headset?")
+"""Questions of a help desk; `scope/test_conflict_kinds.py` has all of them, on the index alone."""
+
+
+def test_only_edits_that_ask_the_same_are_in_each_others_way() -> None:
+    async def story() -> None:
+        async with serving() as service:
+            ids = {
+                question: (await edit(service, question, f"Step {at}.")).edit.id for at, question in enumerate(BESIDE)
+            }
+            for question, edit_id in ids.items():
+                with pytest.raises(ScopeConflict) as conflict:
+                    await edit(service, HELP_DESK[question], "Otherwise.")
+                assert conflict.value.details["conflicts"] == [edit_id]
+                assert [hit.edit_id for hit in (await ask(service, HELP_DESK[question])).hits] == [edit_id]
+            again = await edit(service, HELP_DESK[PLUGIN], "Step 0.")
+            assert again.state is State.LIVE, "it asks the same and says the same"
 
     asyncio.run(story())
 
