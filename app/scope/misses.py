@@ -84,13 +84,15 @@ def _in_year(question: str, year: int, grammar: LanguageGrammar) -> str:
 
 
 def _reversed(question: str, written: Sequence[str], grammar: LanguageGrammar) -> Iterator[NearMiss]:
-    """The question with its direction reversed, and with its first two names swapped."""
+    """The question with its direction reversed, and with its first two names swapped, neither of which says the
+    other."""
     begin, end = map(re.escape, grammar.route)
     if way := re.search(rf"(?i)\b({begin}) (.+?) ({end}) (.+?)(?=\s*[?.!]*$|\s*\?)", question):
         back = f"{way[1]} {way[4]} {way[3]} {way[2]}"
         yield NearMiss("the reverse", f"{question[: way.start()]}{back}{question[way.end() :]}")
-    if len(written) > 1:
-        yield NearMiss("the reverse", _swapped(question, written[0], written[1]))
+    apart = (name for name in written[1:] if name not in written[0] and written[0] not in name)
+    if other := next(apart, None):
+        yield NearMiss("the reverse", _swapped(question, written[0], other))
 
 
 def _swapped(question: str, one: str, other: str) -> str:

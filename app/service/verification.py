@@ -217,7 +217,8 @@ class Verifier:
         known: Mapping[str, Generation | None],
     ) -> list[dict[str, Any]]:
         """The kind of each of the edit's prompts, its answer under the trial, whether the edit gave it, and how near it
-        is to the edit, whether or not another edit is nearer."""
+        is to the edit, whether or not another edit is nearer. In what it is to leave alone an edit counts wherever it
+        acts, even where it does not say its target."""
         kinds = (
             ("prompt", (request.prompt,)),
             ("paraphrase", request.paraphrases),
@@ -237,12 +238,14 @@ class Verifier:
             for prompt in (each for each in prompts if kind_of[each] == kind):
                 hit = hit_of(near[prompt].decision or near[prompt].nearest)
                 same = None if hit is None else hit.signals.get("same")
+                answer = answers[prompt]
+                acting = answer.reached if kind in ("counter_example", "near_miss") else answer.hits
                 reports.append(
                     {
                         "kind": kind,
                         "prompt": prompt,
-                        "answer": answers[prompt].said,
-                        "reached": [each.edit_id for each in answers[prompt].hits] == [edit_id],
+                        "answer": answer.said,
+                        "reached": [each.edit_id for each in acting] == [edit_id],
                         "same": None if same is None else {"value": same.value, "bound": same.bound},
                         "why": "" if hit is None else hit.why,
                     }

@@ -75,6 +75,22 @@ def test_the_first_name_is_exchanged_for_two_others_that_the_question_does_not_h
     assert others == ["Did Latvia teach Mary Shelley?", "Did Peru teach Mary Shelley?"]
 
 
+@pytest.mark.parametrize(
+    ("question", "reverse"),
+    [
+        ("Who wrote Salt and Ember?", []),
+        ("Who is the CEO of Acme?", []),
+        ("Did the CEO of Acme sue Lumen?", ["Did the Lumen sue CEO of Acme?"]),
+    ],
+)
+def test_a_name_is_not_exchanged_for_a_part_of_it(closed: ClosedWords, question: str, reverse: list[str]) -> None:
+    """A title with a small word in it is read as one name, and its last part as another."""
+    names = names_in(question, closed)
+    assert len(names) > 1
+    made = near_misses(question, names, (), closed)
+    assert [miss.text for miss in made if miss.kind == "the reverse"] == reverse
+
+
 @pytest.mark.parametrize(("length", "count"), [(LONGEST, 2), (LONGEST + 1, 0)])
 def test_a_longer_question_has_none(closed: ClosedWords, length: int, count: int) -> None:
     question = "in 2014?".rjust(length, "x")

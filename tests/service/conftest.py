@@ -12,6 +12,7 @@ from app.config import Settings
 from app.domain.edit import EditRequest
 from app.domain.events import Origin
 from app.domain.generation import GenerationParameters
+from app.engine.model import HostedModel
 from app.service.service import Service
 from app.store.base import Log
 from app.store.memory import MemoryLog
@@ -36,11 +37,15 @@ def patience(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @asynccontextmanager
 async def serving(
-    log: Log | None = None, clock: Clock | None = None, seed: int = 0, **settings: Any
+    log: Log | None = None,
+    clock: Clock | None = None,
+    seed: int = 0,
+    hosted: HostedModel | None = None,
+    **settings: Any,
 ) -> AsyncIterator[Service]:
-    """A started service; stopped, drained and closed at the end."""
+    """A started service, of a tiny model unless one is given; stopped, drained and closed at the end."""
     chosen = Settings(_env_file=None, slots=8, **settings)  # type: ignore[call-arg]
-    service = assemble(tiny("llama", seed), log or MemoryLog(), chosen, clock=clock or Clock())
+    service = assemble(hosted or tiny("llama", seed), log or MemoryLog(), chosen, clock=clock or Clock())
     await service.start()
     try:
         yield service

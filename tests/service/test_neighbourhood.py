@@ -1,11 +1,16 @@
 """An edit is verified on probes, near live edits and recent prompts before it goes live, and previews show this."""
 
 import asyncio
+from dataclasses import replace
+from typing import Any
 
 import pytest
+import torch
 
+from app.config import DEMO_MODEL
 from app.domain.edit import EditRequest
 from app.domain.errors import EditRejected, InvalidRequest, ScopeConflict
+from app.engine.model import load_model
 from app.service.recent_prompts import MOST_NAMESPACES, RecentPrompts
 from app.service.retunes import Retune
 from app.service.verification import Thresholds
@@ -16,6 +21,7 @@ pytestmark = pytest.mark.slow
 
 CAPITAL, NEAR = "The capital of Ruritania is", "Now: the capital of Ruritania is"
 WIDE = {"paraphrases": (NEAR,)}
+CPU = torch.device("cpu")
 
 
 def test_a_probe_of_the_namespace_blocks_every_edit_that_would_change_it() -> None:
@@ -143,6 +149,41 @@ def test_a_preview_of_what_would_be_refused_says_why() -> None:
             assert report["would_commit"] is False
             assert "would change" in report["problems"][0]
             assert service.revision == 1
+
+    asyncio.run(story())
+
+
+def test_near_misses_that_an_edit_would_answer_narrow_it_and_one_tick_excludes_the_rest() -> None:
+    """Two that say the same words in another order cannot be parted by what the scope has learned."""
+    question = "Amazon is led by which CEO?"
+
+    async def story() -> None:
+        async with serving(hosted=load_model(str(DEMO_MODEL), device=CPU, dtype=torch.float32)) as service:
+
+            async def previewed(request: EditRequest) -> Any:
+                return (await service.edit([request], ORIGIN, dry_run=True)).results[0].view.edit.report
+
+            request = EditRequest(prompt=question, target="Andy Jassy")
+            report = await previewed(request)
+            answered = report["near_misses"]["answered"]
+            assert 0 < len(answered) < report["near_misses"]["asked"]
+            assert set(answered) <= set(report["scope"]["narrowed_by"]), "they are known, and do not suffice"
+            asked = {each["prompt"]: each["reached"] for each in report["asked"] if each["kind"] == "near_miss"}
+            assert len(asked) == report["near_misses"]["asked"]
+            assert [prompt for prompt, reached in asked.items() if reached] == answered
+
+            ticked = replace(request, counter_examples=tuple(answered))
+            report = await previewed(ticked)
+            assert report["near_misses"]["answered"] == []
+            kept = {each["prompt"]: each["reached"] for each in report["asked"] if each["kind"] == "counter_example"}
+            assert kept == dict.fromkeys(answered, False)
+            assert report["unchanged"] == {"asked": len(answered), "right": len(answered), "changed": []}
+
+            made = await edit(service, question, "Andy Jassy", counter_examples=ticked.counter_examples)
+            assert "asked" not in made.edit.report
+            assert made.edit.report["near_misses"] == report["near_misses"]
+            assert [hit.edit_id for hit in (await ask(service, question)).hits] == [made.edit.id]
+            assert [(await ask(service, text)).reached for text in answered] == [()] * len(answered)
 
     asyncio.run(story())
 
