@@ -124,6 +124,11 @@ def line(text: str) -> Text:
     return Text(plain(" ".join(text.split())))
 
 
+def indented(text: str) -> Text:
+    """The text on one line, below what it belongs to."""
+    return Text("  ") + line(text)
+
+
 def moment(at: str | None) -> str:
     """An ISO time, to the second, in UTC."""
     return "" if at is None else at[:19].replace("T", " ")

@@ -1,6 +1,7 @@
 """`errata retune`, `probes`, `why`, `traffic` and `scope check`: the scope of edits, and the prompts that none may
 change."""
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -121,30 +122,41 @@ def check(
     context: typer.Context,
     file: Annotated[Path, typer.Argument(help="Questions that no edit is about, one per line.", exists=True)],
     namespace: Namespace = None,
-    most: Annotated[float, typer.Option(help="Share of them that edits may answer.", min=0, max=1)] = 0.002,
+    most: Annotated[
+        float | None,
+        typer.Option(help="Share of them that edits may answer; by default the namespace's own.", min=0, max=1),
+    ] = None,
     json_: Json = False,
 ) -> None:
     """Measure how many of a log's questions edits would answer, and name these edits. Exits with 1 above the bound."""
     client: Client = context.obj
     questions = _lines(file)
     hits: dict[str, list[tuple[str, str]]] = {}
+    bound = most
     for first in range(0, len(questions), AT_ONCE):
         answer = client.post("/scope", {"prompts": questions[first : first + AT_ONCE], "namespace": namespace})
+        bound = answer["false_hits"] if bound is None else bound
         for each in answer["decisions"]:
             if each["edit"]:
                 hits.setdefault(each["edit"]["id"], []).append((each["prompt"], each["edit"]["why"]))
     count = sum(map(len, hits.values()))
     rate = count / len(questions)
+    assert bound is not None, "a file without questions was refused"
     if json_:
-        render.as_json({"asked": len(questions), "answered": count, "rate": rate, "bound": most, "edits": hits})
+        render.as_json({"asked": len(questions), "answered": count, "rate": rate, "bound": bound, "edits": hits})
     else:
-        for edit_id, those in sorted(hits.items(), key=lambda each: -len(each[1])):
-            render.out().print(render.line(f"{edit_id} answers {len(those)}:"))
-            for prompt, why in those[:SHOWN]:
-                render.out().print(render.line(f"  {prompt!r}: {why}"))
-        typer.echo(f"{count} of {len(questions)} questions are answered by edits: {rate:.4f}, the bound is {most:g}.")
-    if rate > most:
+        _print_hits(hits)
+        typer.echo(f"{count} of {len(questions)} questions are answered by edits: {rate:.4f}, the bound is {bound:g}.")
+    if rate > bound:
         raise typer.Exit(1)
+
+
+def _print_hits(hits: Mapping[str, Sequence[tuple[str, str]]]) -> None:
+    """Print the questions, each with the reason, by the id of the edit that answers them: the worst edit first."""
+    for edit_id, those in sorted(hits.items(), key=lambda each: -len(each[1])):
+        render.out().print(render.line(f"{edit_id} answers {len(those)}:"))
+        for prompt, why in those[:SHOWN]:
+            render.out().print(render.indented(f"{prompt!r}: {why}"))
 
 
 def traffic(

@@ -84,7 +84,7 @@ class ScopeIndex:
         """`others` are names for near misses. `false_hits` returns the share of other questions that a namespace's
         edits may answer."""
         self._encoder, self._decider, self._closed = encoder, decider, closed
-        self._vectors, self._background = vectors, background
+        self._vectors, self._background, self.false_hits = vectors, background, false_hits
         self._others = OtherNames(vectors, others)
         self._learner = ScopeLearner(encoder, decider, closed, vectors, background, self._others, false_hits)
         self._keys = KeyIndex(encoder.width)

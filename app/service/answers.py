@@ -52,6 +52,10 @@ class Answers:
         decisions = await scope_decisions_of(self._engine, prompts, self._pins.current(namespace))
         return [(hit_of(scope_decision.decision), hit_of(scope_decision.nearest)) for scope_decision in decisions]
 
+    def false_hits(self, namespace: str) -> float:
+        """The share of unrelated questions that the namespace's edits may answer."""
+        return self._engine.scope.false_hits(namespace)
+
     @property
     def model_name(self) -> str:
         """The name under which clients address the model."""

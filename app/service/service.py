@@ -110,6 +110,10 @@ class Service(Lifecycle):
         with self.admission.working("answer"):
             return await self.answers.scope_of(prompts, namespace)
 
+    def false_hits(self, namespace: str) -> float:
+        """The share of unrelated questions that the namespace's edits may answer, as the operator has set it."""
+        return self.answers.false_hits(namespace)
+
     async def set_probes(self, namespace: str, prompts: Sequence[str], origin: Origin) -> int:
         """Set the prompts of a namespace whose answers no edit may change; returns the revision."""
         await asyncio.to_thread(self.request_builder.check_prompts, prompts)

@@ -27,7 +27,7 @@ from app.domain.events import (
     Origin,
     Refit,
 )
-from app.domain.generation import Hit
+from app.domain.generation import GenerationParameters, Hit
 from app.domain.progress import OnStep, quietly
 from app.editors.base import FitProgress
 from app.service.jobs import Jobs
@@ -208,7 +208,12 @@ class FakeService(FakeGenerating, FakeChanges):
         return self.records.view(edit_id)
 
     async def scope_of(self, prompts: Sequence[str], namespace: str) -> list[tuple[Hit | None, Hit | None]]:
-        return [(None, None) for _ in prompts]
+        """An edit has its own prompt in scope, and no edit is near to another."""
+        hits = (self._answer(prompt, GenerationParameters(namespace=namespace))[1] for prompt in prompts)
+        return [(next(iter(mine), None), None) for mine in hits]
+
+    def false_hits(self, namespace: str) -> float:
+        return 0.25 if namespace == "lax" else 0.002
 
     def check_change(self, origin: Origin) -> None:
         self._fail()

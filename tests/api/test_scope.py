@@ -61,6 +61,15 @@ def test_probes_of_a_namespace_are_set_and_shown(ask: Caller) -> None:
     assert ask.get("/probes", params={"namespace": "no name"}).status_code == 422
 
 
+def test_prompts_are_told_the_edit_that_they_ask_for_and_the_stated_share_of_false_hits(ask: Caller) -> None:
+    edit_id = ask.post("/edit", {"prompt": "Who?", "target": "Ada", "namespace": "lax"}).json()["id"]
+    told = ask.post("/scope", {"prompts": ["Who?", "Where?"], "namespace": "lax"}).json()
+    assert [each["edit"] and each["edit"]["id"] for each in told["decisions"]] == [edit_id, None]
+    assert (told["false_hits"], told["revision"]) == (0.25, 1)
+    told = ask.post("/scope", {"prompts": ["Who?"]}).json()
+    assert (told["decisions"][0]["edit"], told["false_hits"]) == (None, 0.002), "another namespace"
+
+
 def test_recent_prompts_are_counted_and_deleted(ask: Caller, service: FakeService) -> None:
     for namespace in ("default", "default", "support"):
         service.recent.add(namespace, f"{namespace} {len(service.recent.counts())}")

@@ -139,6 +139,7 @@ def routes(service: "Service") -> APIRouter:
         decisions = await service.scope_of(body.prompts, body.namespace)
         return ScopesOut(
             decisions=[ScopeOut.of(prompt, *hits) for prompt, hits in zip(body.prompts, decisions, strict=True)],
+            false_hits=service.false_hits(body.namespace),
             revision=service.revision,
         )
 

@@ -122,6 +122,9 @@ class ScopesOut(Outgoing):
     """The decisions, in the order of the prompts."""
 
     decisions: list[ScopeOut]
+    false_hits: float = Field(
+        description="The share of unrelated questions that the namespace's edits may answer (`ERRATA_FALSE_HITS`)."
+    )
     revision: int
 
 
