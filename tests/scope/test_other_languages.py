@@ -11,8 +11,8 @@ from app.domain.scope import ScopeRequest
 from app.domain.words import Span, plain_words
 from app.scope.closed_words import ClosedWords, load_closed_words
 from app.scope.index import Match
-from app.scope.items import PAIRS, held_out, read_items
 from app.scope.parsed_question import called_by_name, names_in
+from app.scope_training.items import PAIRS, held_out, read_items
 from tests.rig import a_scope
 from tests.scope.stand_in import StandIns, record, weighed
 
