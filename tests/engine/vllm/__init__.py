@@ -14,5 +14,7 @@ over vLLM in a process of this server's own and over one that runs already, each
 - tensor and pipeline parallelism: `test_parallel`
 - asynchronous scheduling, the V2 model runner, dual batch overlap, data and prefill context parallelism are refused:
   `test_inner`
+- a version that lacks a name which is read: `test_names`
+- quantised weights: `test_quantised_served`; what cannot be read is refused: `fitter/test_quantised_weights`
 - trials, dry runs, rollbacks: `test_served`, `test_attached_served`; an edit that is dropped and comes back: contract
 """

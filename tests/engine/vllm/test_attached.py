@@ -253,9 +253,7 @@ def test_a_wrong_or_missing_key_opens_nothing(vllm: Vllm, monkeypatch: pytest.Mo
 
 def test_a_vllm_without_the_gate_or_with_several_servers_is_refused_with_what_to_do(vllm: Vllm) -> None:
     vllm.start(gated=False)
-    with pytest.raises(
-        UnsupportedModel, match=r"Start it so: .* --middleware errata_vllm.gate.EditGate .*layers.1.mlp"
-    ):
+    with pytest.raises(UnsupportedModel, match=r"Start it so: .* errata_vllm.gate.EditGate .*layers.1.mlp"):
         begin(vllm)
     vllm.api_servers = 2
     vllm.start()
@@ -278,6 +276,9 @@ def test_a_version_that_lacks_what_is_needed_is_refused_by_its_name(vllm: Vllm) 
 
     vllm.app.state.engine_client.collective_rpc = lacks
     with pytest.raises(UnsupportedModel, match="lacks query_start_loc"):
+        begin(vllm)
+    del vllm.app.state.engine_client
+    with pytest.raises(UnsupportedModel, match=r"lacks engine_client.collective_rpc in its server's State"):
         begin(vllm)
 
 

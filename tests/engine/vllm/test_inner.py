@@ -3,51 +3,23 @@
 A stand-in takes the place of vLLM's modules.
 """
 
-import importlib
-import sys
 from collections.abc import Iterator
-from types import ModuleType, SimpleNamespace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 
 from app.engine.vllm.inside.errata_vllm.rows import ADAPTER_PATH
+from tests.engine.vllm.stand_ins import over_stand_ins
 
-INNER = "app.engine.vllm.inside.errata_vllm.inner"
 SITE = "model.layers.1.mlp"
 
 
-class LoRAModel:
-    @staticmethod
-    def from_lora_tensors(number: int, tensors: Any, config: Any, **more: Any) -> Any:
-        return SimpleNamespace(number=number, tensors=tensors, rank=config.r, **more)
-
-
-STAND_INS: dict[str, dict[str, Any]] = {
-    "vllm": {"__version__": "0.0"},
-    "vllm.distributed": {},
-    "vllm.distributed.parallel_state": {"get_pp_group": None},
-    "vllm.lora": {},
-    "vllm.lora.lora_model": {"LoRAModel": LoRAModel},
-    "vllm.lora.peft_helper": {"PEFTHelper": SimpleNamespace},
-    "vllm.lora.request": {"LoRARequest": SimpleNamespace},
-    "vllm.model_executor": {},
-    "vllm.model_executor.model_loader": {"register_model_loader": lambda _: lambda loader: loader},
-    "vllm.model_executor.model_loader.default_loader": {"DefaultModelLoader": object},
-    "vllm.v1": {},
-    "vllm.v1.sample": {"rejection_sampler": SimpleNamespace()},
-}
-
-
 @pytest.fixture
-def inner(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    for name, holds in STAND_INS.items():
-        module = ModuleType(name)
-        module.__dict__.update(holds)
-        monkeypatch.setitem(sys.modules, name, module)
-    yield importlib.import_module(INNER)
-    del sys.modules[INNER]
+def inner() -> Iterator[Any]:
+    with over_stand_ins("inner") as module:
+        yield module
 
 
 def drafter(method: str, model: str) -> Any:
@@ -67,7 +39,9 @@ def config(**changes: Any) -> Any:
     return SimpleNamespace(
         speculative_config=given["speculative_config"],
         use_v2_model_runner=given["use_v2_model_runner"],
-        scheduler_config=SimpleNamespace(async_scheduling=given["async_scheduling"]),
+        additional_config={},
+        model_config=SimpleNamespace(dtype=None, get_hidden_size=None, max_model_len=20),
+        scheduler_config=SimpleNamespace(async_scheduling=given["async_scheduling"], max_num_batched_tokens=8),
         parallel_config=SimpleNamespace(
             enable_dbo=given["enable_dbo"],
             data_parallel_size=given["data_parallel_size"],
@@ -133,11 +107,6 @@ def test_a_later_stage_has_buffers_for_the_states_that_it_receives(
     assert made.intermediate_tensors == "vLLM's own"
 
 
-def test_a_version_that_lacks_a_name_is_refused_by_it(inner: Any) -> None:
-    with pytest.raises(inner.VllmRefusal, match="lacks get_model in its model runner SimpleNamespace"):
-        inner.check_runner(SimpleNamespace())
-
-
 def runner(*modules: str, device: str = "cpu") -> Any:
     """A model runner with two places for LoRAs of rank 1 at each module, both taken. As vLLM's, its head has one tensor
     for them, and other modules several."""
@@ -199,6 +168,9 @@ def test_spans_of_requests_that_ask_for_something_hold_the_answer_and_after_it_w
     assert state.output_token_ids == [7]
 
 
+SPECULATES = SimpleNamespace(speculative_config="any")
+
+
 def test_lookahead_drafts_for_greedy_answers_as_many_tokens_as_there_is_room_for(inner: Any) -> None:
     def state(temperature: float) -> Any:
         parameters = SimpleNamespace(temperature=temperature, extra_args={"errata_edit": "e1@1"})
@@ -212,15 +184,18 @@ def test_lookahead_drafts_for_greedy_answers_as_many_tokens_as_there_is_room_for
     assert made.propose([[7]], [5], None) == [[]], "nobody has told it of edits"
     requests = {"greedy": state(0.0), "sampled": state(0.7)}
     batch = SimpleNamespace(req_ids=["greedy", "sampled", "greedy", "greedy"])
-    runner = SimpleNamespace(drafter=made, input_batch=batch, requests=requests, device=torch.device("meta"))
+    runner = SimpleNamespace(
+        drafter=made, input_batch=batch, requests=requests, device=torch.device("meta"), vllm_config=SPECULATES
+    )
     inner.serve_drafts(runner, lambda at: (1, 2, 3, 4) if inner.answer_at(runner, at) else ())
     assert inner.answer_at(runner, 0) == ({"errata_edit": "e1@1"}, [7])
     assert made.propose([[7], [7], [], [7]], [5, 5, 5, 18], None) == [[1, 2, 3], [], [], [1]]
-    inner.serve_drafts(SimpleNamespace(), lambda _: ())
+    inner.serve_drafts(SimpleNamespace(vllm_config=SimpleNamespace(speculative_config=None)), lambda _: ())
 
 
 def test_on_a_cpu_each_drafted_token_is_chosen_by_the_parameters_of_its_request(inner: Any) -> None:
-    inner.serve_drafts(SimpleNamespace(drafter=object(), device=torch.device("cpu")), lambda _: ())
+    runner = SimpleNamespace(drafter=object(), device=torch.device("cpu"), vllm_config=SPECULATES)
+    inner.serve_drafts(runner, lambda _: ())
     given = torch.tensor([0.7, 0.0, 0.3]), torch.tensor([2, 2, 5], dtype=torch.int32), 5
     found = inner.rejection_sampler.expand_batch_to_tokens(*given, replace_from=0, replace_to=1)
     assert found.tolist() == torch.tensor([0.7, 0.7, 0.3, 0.3, 0.3]).tolist()

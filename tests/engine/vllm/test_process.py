@@ -8,17 +8,18 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from app.engine.vllm.inside.errata_vllm.host import Host
 from app.engine.vllm.process import INSIDE, VllmProcess
+from tests.engine.vllm.stand_ins import over_stand_ins
 
 SERVES = """
 from multiprocessing.connection import Connection
@@ -97,20 +98,10 @@ def test_the_end_of_the_process_is_seen_although_one_that_it_forked_lives_on() -
 
 
 @pytest.fixture
-def _stand_ins(monkeypatch: pytest.MonkeyPatch) -> None:
+def _stand_ins() -> Iterator[None]:
     """Modules in the place of those of vLLM that a request takes classes from."""
-    holds: dict[str, dict[str, Any]] = {
-        "vllm": {"SamplingParams": dict},
-        "vllm.lora": {},
-        "vllm.lora.request": {"LoRARequest": SimpleNamespace},
-        "vllm.sampling_params": {
-            "RequestOutputKind": SimpleNamespace(DELTA=1), "StructuredOutputsParams": SimpleNamespace,
-        },
-    }  # fmt: skip
-    for name, found in holds.items():
-        module = ModuleType(name)
-        module.__dict__.update(found)
-        monkeypatch.setitem(sys.modules, name, module)
+    with over_stand_ins("front"):
+        yield
 
 
 RANKED = {7: SimpleNamespace(logprob=-0.5, rank=1)}

@@ -10,7 +10,6 @@ from torch import Tensor
 
 from .identity import weight_digest, weight_of
 from .inner import (
-    VllmRefusal,
     answer_at,
     around_forward,
     check_runner,
@@ -22,6 +21,7 @@ from .inner import (
     serve_drafts,
     spans,
 )
+from .names import VllmRefusal
 from .rows import acting_rows, chosen_edit, chosen_name, tokens_ahead
 from .site import SITES
 from .states import BUFFERS

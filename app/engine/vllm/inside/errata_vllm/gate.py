@@ -18,6 +18,8 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from .names import SERVER_NAMES, check_names
+
 KEY, LEAST_KEY = "ERRATA_VLLM_KEY", 16
 PREFIX, SESSION_HEADER = "/errata/", "x-errata-session"
 HELD_S = 30.0
@@ -85,6 +87,7 @@ class EditGate:
         held = self._answering or now - self._heard < HELD_S
         if self._session and body["holder"] != self._holder and held:
             raise _Refusal("another server uses this vLLM")
+        check_names(request.app.state, SERVER_NAMES, "its server's")
         if getattr(request.app.state.args, "api_server_count", None) not in (None, 1):
             raise _Refusal(
                 "it runs several API servers, of which each would know its own session: --api-server-count 1"

@@ -17,7 +17,7 @@ from contextlib import suppress
 from multiprocessing.connection import Connection
 from typing import Any
 
-from .rows import ADAPTER_PATH, CORES, STATES
+from .rows import CORES, STATES
 
 Item = list[Any]
 CHANGES_AT_ONCE = 256
@@ -91,27 +91,20 @@ class Host:
             self._break(f"its workers cannot be called ({rpc}): {type(error).__name__}: {error}")
 
     async def _generate(self, request: int, message: dict[str, Any], before: frozenset["asyncio.Task[None]"]) -> None:
-        from vllm import SamplingParams
-        from vllm.lora.request import LoRARequest
-        from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams
+        from .front import sampling_of, tokens_of
 
         given = message["parameters"]
-        given["logit_bias"] = dict(given.pop("logit_bias", ())) or None
-        if (adapter := given.pop("adapter", None)) is not None:
-            adapter = LoRARequest(*adapter, ADAPTER_PATH)
-        if (constraint := given.get("structured_outputs")) is not None:
-            given["structured_outputs"] = StructuredOutputsParams(**constraint)
         prompt = {"prompt_token_ids": message["prompt"]}
         if message["salt"] is not None:
             prompt["cache_salt"] = message["salt"]
         try:
             if before:
                 await asyncio.wait(before)
-            parameters = SamplingParams(**given, detokenize=False, output_kind=RequestOutputKind.DELTA)
+            parameters, adapter = sampling_of(given)
             async with asyncio.timeout(message["timeout_s"]):
                 why = None
                 async for output in self._llm.generate(prompt, parameters, str(request), lora_request=adapter):
-                    self._tell_tokens(request, output.outputs[0])
+                    self._tell([request, "tokens", tokens_of(output.outputs[0])])
                     why = output.outputs[0].finish_reason
             if STATES in (given.get("extra_args") or {}):
                 await self._tell_states(request, given["extra_args"][STATES])
@@ -131,19 +124,6 @@ class Host:
             raise ValueError("its workers do not hold the states of every position")
         dtype, value = states
         tell(self._connection, states=[request, dtype], value=value)
-
-    def _tell_tokens(self, request: int, output: Any) -> None:
-        """Send [token id, log probability, rank, [[id, log probability] of the likeliest]] for each new token, or
-        [token id, None, 0, []] where no log probabilities were asked for."""
-        if output.logprobs is None:
-            self._tell([request, "tokens", [[token_id, None, 0, []] for token_id in output.token_ids]])
-            return
-        tokens = []
-        for token_id, ranked in zip(output.token_ids, output.logprobs, strict=True):
-            chosen = ranked[token_id]
-            others = sorted(ranked.items(), key=lambda each: each[1].rank)
-            tokens.append([token_id, chosen.logprob, chosen.rank, [[each, it.logprob] for each, it in others]])
-        self._tell([request, "tokens", tokens])
 
     def _tell(self, item: Item) -> None:
         """Send an item together with all others of this turn of the loop."""
@@ -169,19 +149,9 @@ def tell(connection: Connection, value: bytes = b"", **message: Any) -> None:
 
 async def serve(connection: Connection, arguments: dict[str, Any]) -> None:
     try:
-        from vllm.config import StructuredOutputsConfig
-        from vllm.engine.arg_utils import AsyncEngineArgs
-        from vllm.v1.engine.async_llm import AsyncLLM
+        from .front import start_engine  # late: importing vLLM takes long, and its absence is told to the server
 
-        from .inner import LOAD_FORMAT
-
-        ours = {
-            "structured_outputs_config": StructuredOutputsConfig(backend="guidance"),  # as in the server
-            "load_format": LOAD_FORMAT,
-            "worker_extension_cls": "errata_vllm.extension.EditRows",
-            "async_scheduling": False,
-        }
-        llm = AsyncLLM.from_engine_args(AsyncEngineArgs(**{**arguments, **ours}))
+        llm = start_engine(arguments)
         workers = await llm.collective_rpc("errata_begin")
         if not any(each["sites"] for each in workers):
             raise ValueError(f"no worker has a module at the edits' site {arguments['additional_config']}")

@@ -1,7 +1,6 @@
-"""The only module that knows names inside vLLM.
+"""The only module that reads names inside vLLM's workers. `front` reads those of the process in front of them.
 
-Each is checked at the start, so that a version that lacks one is refused by name, instead of answering without the
-edits.
+Each name is imported, or checked at the start by its entry in `names`.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -9,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from vllm import SamplingParams
 from vllm import __version__ as VERSION
 from vllm.distributed.parallel_state import get_pp_group
 from vllm.lora.lora_model import LoRAModel
@@ -17,8 +17,20 @@ from vllm.lora.request import LoRARequest
 from vllm.model_executor.model_loader import register_model_loader
 from vllm.model_executor.model_loader.default_loader import DefaultModelLoader
 from vllm.v1.sample import rejection_sampler
+from vllm.v1.worker.gpu_input_batch import CachedRequestState
 
 from .lookahead import Lookahead
+from .names import (
+    ADAPTER_NAMES,
+    CONFIG_NAMES,
+    LAYER_NAMES,
+    PARAMETER_NAMES,
+    REQUEST_NAMES,
+    RUNNER_NAMES,
+    VllmRefusal,
+    check_instances,
+    check_names,
+)
 from .rows import ADAPTER_PATH, DRAFTERS, StepSpan
 from .site import SITES, install
 from .states import install as read_states
@@ -28,34 +40,11 @@ LOAD_FORMAT = "errata"
 CONFIG = "errata"
 """The key of Errata's part in vLLM's `additional_config`, which is part of the name of a compiled graph."""
 
-RUNNER_NAMES = (
-    "get_model",
-    "_model_forward",
-    "requests",
-    "input_batch.req_ids",
-    "input_batch.num_computed_tokens_cpu",
-    "query_start_loc.np",
-    "input_batch.generators",
-    "input_batch.spec_token_ids",
-    "discard_request_mask.np",
-    "intermediate_tensors",
-    "max_num_tokens",
-    "vllm_config.structured_outputs_config.backend",
-)
-ADAPTER_NAMES = (
-    "lora_config.lora_dtype",
-    "lora_manager._load_adapter",
-    "lora_manager.remove_adapter",
-    "lora_manager._adapter_manager.modules",
-)
-
-
-class VllmRefusal(Exception):
-    """This vLLM, or the way it is set, cannot serve edits."""
-
 
 def check_config(config: Any) -> None:
-    """Raise VllmRefusal for a setting of vLLM under which the rows of an edit would be placed wrongly."""
+    """Raise VllmRefusal for a setting of vLLM under which the rows of an edit would be placed wrongly, or that it
+    does not have."""
+    check_names(config, CONFIG_NAMES, "its settings")
     drafter = _drafter(config.speculative_config)
     refusals = {
         f"speculative decoding by {drafter}": drafter not in (None, *DRAFTERS),
@@ -63,7 +52,7 @@ def check_config(config: Any) -> None:
         "the V2 model runner": bool(config.use_v2_model_runner),
         "dual batch overlap": bool(config.parallel_config.enable_dbo),
         # each rank would compute a part of the positions, and place the rows by the positions of all
-        "prefill context parallelism": getattr(config.parallel_config, "prefill_context_parallel_size", 1) > 1,
+        "prefill context parallelism": config.parallel_config.prefill_context_parallel_size > 1,
         "data parallelism": config.parallel_config.data_parallel_size > 1,  # one engine alone would hold the rows
     }
     for name, refused in refusals.items():
@@ -89,17 +78,11 @@ def check_sum(module: nn.Module, site: str) -> None:
             )
 
 
-def check_runner(runner: Any, names: Sequence[str] = RUNNER_NAMES) -> None:
-    """Raise VllmRefusal if the model runner lacks a name, by default of those that are read for rows of edits."""
-    for path in names:
-        owner = runner
-        for name in path.split("."):
-            if not hasattr(owner, name):
-                raise VllmRefusal(
-                    f"vLLM {VERSION} lacks {path} in its model runner {type(runner).__name__}: edits cannot be "
-                    "served with it. Install a version that Errata is tested with."
-                )
-            owner = getattr(owner, name)
+def check_runner(runner: Any) -> None:
+    """Raise VllmRefusal if the model runner, or what it will hold of requests, lacks a name that is read for edits."""
+    check_names(runner, RUNNER_NAMES, "its model runner")
+    check_instances(CachedRequestState, REQUEST_NAMES, "a request's")
+    check_instances(SamplingParams, PARAMETER_NAMES, "a request's")
 
 
 def spans(runner: Any) -> Iterator[tuple[int, Mapping[str, Any], StepSpan]]:
@@ -135,10 +118,13 @@ def answer_at(runner: Any, at: int) -> tuple[Mapping[str, Any] | None, Sequence[
 
 def serve_drafts(runner: Any, draft: Callable[[int], Sequence[int]]) -> None:
     """Have the drafter ask `draft` if it is Errata's. Only a worker that samples has a drafter."""
-    drafter = getattr(runner, "drafter", None)
-    if isinstance(drafter, Lookahead):
-        drafter.draft = draft
-    if drafter is not None and runner.device.type == "cpu":
+    if runner.vllm_config.speculative_config is None or not get_pp_group().is_last_rank:
+        return
+    check_names(runner, ["drafter"], "its model runner")
+    if isinstance(runner.drafter, Lookahead):
+        runner.drafter.draft = draft
+    if runner.device.type == "cpu":
+        check_names(rejection_sampler, ["expand_batch_to_tokens"], "its rejection sampler")
         # vLLM's own writes into a copy on a CPU: drafted tokens beside sampled answers are chosen by temperatures that
         # nobody set, and greedy ones with them.
         rejection_sampler.expand_batch_to_tokens = expanded
@@ -173,6 +159,7 @@ def receive_states(runner: Any) -> None:
     """
     if get_pp_group().is_first_rank or runner.intermediate_tensors is not None:
         return
+    check_names(runner.get_model(), ["make_empty_intermediate_tensors"], "its model")
     runner.intermediate_tensors = runner.get_model().make_empty_intermediate_tensors(
         batch_size=runner.max_num_tokens, dtype=runner.model_config.dtype, device=runner.device
     )
@@ -202,7 +189,7 @@ def serve_adapters(runner: Any, find: Callable[[int], Mapping[str, Tensor]]) -> 
     """
     if runner.lora_config is None:
         return
-    check_runner(runner, ADAPTER_NAMES)
+    check_names(runner, ADAPTER_NAMES, "its model runner")
     modules = runner.lora_manager._adapter_manager.modules
     if taken := sorted(SITES.keys() & modules.keys()):
         raise VllmRefusal(
@@ -225,6 +212,7 @@ def serve_adapters(runner: Any, find: Callable[[int], Mapping[str, Tensor]]) -> 
         # requests without a LoRA would get the LoRA there. An empty place after the last one makes it right, in the
         # second factor alone: whatever the first gives is multiplied by zero.
         for module in modules.values():
+            check_names(module, LAYER_NAMES, "its layer")
             module.lora_b_stacked = _with_empty_place(module.lora_b_stacked)
 
 

@@ -7,11 +7,14 @@ of it what the model says. It is chosen by `speculative_config`, with the path o
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from .names import check_names
+
 
 class Lookahead:
     """vLLM makes one in each worker that samples, and calls `propose` after each step."""
 
     def __init__(self, config: Any) -> None:
+        check_names(config, ["speculative_config.num_speculative_tokens"], "its settings")
         self._most = int(config.speculative_config.num_speculative_tokens)
         self._max_tokens = int(config.model_config.max_model_len)
         self.draft: Callable[[int], Sequence[int]] = lambda _: ()
