@@ -4,6 +4,7 @@ the same to it."""
 
 import json
 from collections.abc import Mapping, Sequence
+from itertools import product
 from pathlib import Path
 
 import torch
@@ -33,12 +34,21 @@ QUESTIONS = {
 """A question, one that asks the same in other words, and one that asks something else."""
 SAME = {"braucht": "dauert", "vaut": "coûte", "vale": "cuesta", "価": "値", "格": "段", "儿": "里"}
 """Words that mean the same."""
+SYLLABLES = (
+    "abcdefghijklmnopqrstuvwxyzäöüéèç",
+    "".join(map(chr, range(0x3042, 0x3062))),
+    "".join(map(chr, range(0x4E00, 0x4E20))),
+)
+"""Letters of the scripts that the questions are written in: an encoder that knows a script has pieces in it for more
+than the words of a test."""
 
 
 def small_encoder(folder: Path, texts: Sequence[str], alike: Mapping[str, str]) -> Path:
     """Saves an encoder that knows the words of these texts. Each word of `alike` means what its value means."""
     split = InTurn([Split(Regex(r"[\p{Han}\p{Hiragana}\p{Katakana}]"), "isolated"), BertPreTokenizer()])
-    place = {word: at for at, word in enumerate((*MARKS, *_words(split, (*texts, *alike, *alike.values()))))}
+    words = _words(split, (*texts, *alike, *alike.values()))
+    others = [one + other for letters in SYLLABLES for one, other in product(letters, letters)]
+    place = {word: at for at, word in enumerate(dict.fromkeys((*MARKS, *words, *others)))}
     backend = Tokenizer(WordLevel(place, unk_token="[UNK]"))
     backend.normalizer, backend.pre_tokenizer = Lowercase(), split  # type: ignore[assignment]
     backend.post_processor = TemplateProcessing(  # type: ignore[assignment]

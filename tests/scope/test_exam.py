@@ -13,6 +13,7 @@ import pytest
 
 from app.domain.words import plain_words
 from app.scope.exam import PASS_MARK, ExamPair, ExamResult, ExamResults, best_cut, graded, load_exam
+from app.scope_training.items import PAIRS
 from app.service.hosted_judge import TASK
 
 EXAM = load_exam()
@@ -69,7 +70,7 @@ def test_words_in_common_do_not_tell_what_asks_the_same() -> None:
 
 def test_none_of_it_is_what_scope_was_made_or_is_measured_with() -> None:
     mine = {" ".join(plain_words(each)) for p in EXAM for each in (p.doubt.question, *p.doubt.keys, *p.doubt.counter)}
-    rows = [*(files("app.scope") / "pairs").iterdir(), *(files("app.evaluation")).iterdir()]
+    rows = [*PAIRS.iterdir(), *(files("app.evaluation")).iterdir()]
     others = {
         " ".join(plain_words(text))
         for file in rows
