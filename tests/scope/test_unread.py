@@ -1,4 +1,4 @@
-"""What the encoder cannot read is in scope only word for word, whatever its vectors say of it."""
+"""The words that the encoder cannot read: a question with such words is in scope only word for word."""
 
 import csv
 from pathlib import Path
@@ -24,7 +24,7 @@ CASES = cases()
 
 
 def vocabulary(letters: str) -> list[str]:
-    """As many different pieces as an encoder needs to know a script, in these ten letters, and more in Latin script."""
+    """The fewest pieces by which an encoder knows a script, in these ten letters, and more in Latin script."""
     return [f"a{at}" for at in range(2 * LEAST_PIECES)] + [
         "".join(letters[int(digit)] for digit in f"{at:04}") for at in range(LEAST_PIECES)
     ]
