@@ -29,14 +29,15 @@ class Reader:
     def unread(self, text: str, ids: Sequence[int], begins: Sequence[int]) -> tuple[str, ...]:
         """The casefolded words that cannot be read, in order, of a text whose pieces `ids` begin at `begins`. Of a text
         too long for the encoder, what is before its first piece is left out."""
-        unknown = [begin for piece, begin in zip(ids, begins, strict=True) if piece == self._unknown]
-        if text.isascii() and not unknown:
+        if text.isascii():
             return ()
+        unknown = [begin for piece, begin in zip(ids, begins, strict=True) if piece == self._unknown]
         words: list[str] = []
         at = begins[0] if begins else 0
         for is_word, letters in groupby(text[at:], key=lambda letter: bool(_script(letter))):
             word = "".join(letters)
-            if is_word and (self._is_strange(word) or any(at <= begin < at + len(word) for begin in unknown)):
+            has_none = not word.isascii() and any(at <= begin < at + len(word) for begin in unknown)  # not "thanks😊"
+            if is_word and (has_none or self._is_strange(word)):
                 words.append(word.casefold())
             at += len(word)
         return tuple(words)

@@ -60,7 +60,8 @@ def test_words_that_the_encoder_cannot_read(text: str, unread: tuple[str, ...]) 
 
 def test_a_word_without_pieces_cannot_be_read() -> None:
     reader = Reader(["a", "b", "?"], 7)
-    assert reader.unread("a zz b?", (0, 7, 1, 2), (0, 2, 5, 6)) == ("zz",)
+    assert reader.unread("a ɓɓ b?", (0, 7, 1, 2), (0, 2, 5, 6)) == ("ɓɓ",)
+    assert reader.unread("a bb☃ b?", (0, 7, 1, 2), (0, 2, 6, 7)) == (), "it is the sign that has none"
     assert reader.unread("a ☃ b?", (0, 7, 1, 2), (0, 2, 4, 5)) == (), "a sign is no word"
 
 
