@@ -4,8 +4,9 @@
 
 Edited and unedited chats and completions, several answers to a prompt, log probabilities, answers held to a schema,
 sampled ones with a seed, and long prompts that begin alike are sent in random order, 32 at a time, and then one by one.
-vLLM's memory holds a few of the longest requests, so that it preempts some and computes them again; its steps hold
-fewer tokens than a long prompt has, which is computed in chunks; and its prefix cache is on. Each answer is compared
+vLLM's memory holds two of the longest requests; its steps hold fewer tokens than a long prompt has, which is computed
+in chunks; and its prefix cache is on. What the cache had is printed, and how often vLLM preempted a sequence. Answers
+are so short that it may preempt none: the contract's crowded runs are what shows preemption. Each answer is compared
 with the same request's alone: texts, token counts, reasons and edits exactly, log probabilities to within 0.002.
 """
 
@@ -22,9 +23,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tests.engine.vllm import counts
+from tests.engine.vllm.counts import Count, counts_in
 from tests.server import Server
 
 AT_ONCE, SLOTS = 32, 16
+BLOCK_TOKENS, BLOCKS = 32, 20
+"""The tokens of a block of keys and values, and the blocks that vLLM has: a share of the machine's memory would hold
+more or fewer sequences from one machine to another."""
 CLOSE = 2e-3
 """The greatest difference of two log probabilities that count as equal."""
 EDITS = {
@@ -124,19 +130,20 @@ def differs(found: Any, expected: Any, at: str = "") -> str | None:
     return None if found == expected else f"{at}: {found!r}, alone {expected!r}"
 
 
-def judge(server: Server, asked: Sequence[Asked]) -> bool:
+def judge(server: Server, asked: Sequence[Asked], count: Count) -> bool:
     """Ask all together, then one by one, and print what differs. Returns whether nothing does."""
     for question, target in EDITS.items():
         body = {"messages": [{"role": "user", "content": question}], "target": target}
         answer = server.client.post("/edit", json=body)
         assert answer.status_code == 201, answer.text
-    began = time.perf_counter()
+    began, before = time.perf_counter(), count()
     with ThreadPoolExecutor(AT_ONCE) as pool:
         together = list(pool.map(lambda each: answer_to(server, each), asked))
     took, began = time.perf_counter() - began, time.perf_counter()
-    print(f"{len(asked)} requests, {AT_ONCE} at a time: {took:.0f} s", flush=True)
+    print(f"{len(asked)} requests, {AT_ONCE} at a time: {took:.0f} s, {count() - before}", flush=True)
+    before = count()
     alone = [answer_to(server, each) for each in asked]
-    print(f"each alone: {time.perf_counter() - began:.0f} s", flush=True)
+    print(f"each alone: {time.perf_counter() - began:.0f} s, {count() - before}", flush=True)
     right: Counter[str] = Counter()
     edited = 0
     for each, found, expected in zip(asked, together, alone, strict=True):
@@ -157,20 +164,23 @@ def main() -> None:
     parser.add_argument("--dtype", default="float32")
     parser.add_argument("--requests", type=int, default=500)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--memory", type=float, default=0.004, help="ERRATA_KV_MEMORY_FRACTION")
+    parser.add_argument("--blocks", type=int, default=BLOCKS, help=f"blocks of {BLOCK_TOKENS} tokens in vLLM's memory")
     given = parser.parse_args()
-    vllm = {"enforce_eager": True, "max_num_batched_tokens": 64, "enable_chunked_prefill": True, "block_size": 32}
-    with tempfile.TemporaryDirectory() as folder:
+    vllm = {
+        "enforce_eager": True, "max_num_batched_tokens": 64, "enable_chunked_prefill": True,
+        "block_size": BLOCK_TOKENS, "num_gpu_blocks_override": given.blocks,
+    }  # fmt: skip
+    with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryDirectory() as metrics:
         server = Server(
             Path(folder), "--engine", "vllm", "--model", given.model, "--dtype", given.dtype,
             ERRATA_VLLM_PYTHON=os.environ["ERRATA_VLLM_PYTHON"], ERRATA_VLLM_ARGUMENTS=json.dumps(vllm),
             ERRATA_SLOTS=str(SLOTS), ERRATA_MAX_SEQUENCE_TOKENS="512", ERRATA_VLLM_DEADLINE_S="600",
-            ERRATA_KV_MEMORY_FRACTION=str(given.memory),
+            ERRATA_KV_MEMORY_FRACTION="0.02", **{counts.FOLDER: metrics},
         )  # fmt: skip
         try:
             server.start(within_s=600)
             server.client.timeout = 600
-            equal = judge(server, requests(given.requests, given.seed))
+            equal = judge(server, requests(given.requests, given.seed), lambda: counts_in(Path(metrics)))
         finally:
             server.stop()
             server.client.close()
