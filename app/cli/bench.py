@@ -90,8 +90,8 @@ def bench(
             count = edits[0] if edits else 0
             if 0 < count < (least := edits_asked(clients or CLIENTS, rounds)):
                 render.fail(
-                    f"--edits must be at least {least}, each of which answers one request: or measure fewer --clients "
-                    "or --rounds."
+                    f"Give --edits at least {least}, as many as there are requests, each for another edit; or measure "
+                    "fewer --clients or --rounds."
                 )
             asyncio.run(
                 _against_vllm(

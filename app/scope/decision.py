@@ -192,10 +192,15 @@ class ScopeDecider:
         return None
 
     def _unread(self, question: EncodedQuestion, key: str) -> str | None:
-        """The words of the question or else of the key that the encoder cannot read, if both do not say the same."""
-        texts = question.parsed.texts
-        mine = question.readings[texts.index(self._reading(question, key))].unread
+        """The words of the question or else of the key that the encoder cannot read, if the two do not say the same.
+        Readings in such words may have equal vectors, so that one that is the key counts before the nearest."""
         theirs = self._keys.encode([key])[0].unread
+        if not theirs and not any(each.unread for each in question.readings):
+            return None
+        texts = question.parsed.texts
+        if any(bare(text) == bare(key) for text in texts):
+            return None
+        mine = question.readings[texts.index(self._reading(question, key))].unread
         return None if mine == theirs else " ".join(mine or theirs)
 
     def _swapped(self, text: str, key: str) -> Swap | None:

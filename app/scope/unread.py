@@ -34,22 +34,35 @@ class Reader:
         unknown = [begin for piece, begin in zip(ids, begins, strict=True) if piece == self._unknown]
         words: list[str] = []
         at = begins[0] if begins else 0
-        for is_word, letters in groupby(text[at:], key=lambda letter: bool(_script(letter))):
+        for is_word, letters in groupby(text[at:], key=_is_of_a_word):
             word = "".join(letters)
-            has_none = not word.isascii() and any(at <= begin < at + len(word) for begin in unknown)  # not "thanks😊"
-            if is_word and (has_none or self._is_strange(word)):
-                words.append(word.casefold())
-            at += len(word)
+            after = at + len(word)
+            has_none = not word.isascii() and any(at <= begin < after for begin in unknown)
+            if is_word and (self._is_strange(word) or (has_none and not _touches_a_sign(text, at, after))):
+                words.append(normalize("NFC", word.casefold()))
+            at = after
         return tuple(words)
 
     def _is_strange(self, word: str) -> bool:
         """True if two neighbouring letters are in scripts that are not known. A single one may be a symbol, as in
         "What is π?", and has a piece of its own."""
-        return any(not {_script(one), _script(other)} & self._known for one, other in pairwise(word))
+        scripts = filter(None, map(_script, word))
+        return any(not {one, other} & self._known for one, other in pairwise(scripts))
 
 
 @lru_cache(maxsize=8192)
 def _script(letter: str) -> str:
-    """The script of a letter or of a mark on one, by the first word of its Unicode name; empty for other characters."""
+    """The script of a letter or of a mark on one, by the first word of its Unicode name; empty for other characters and
+    for marks of no script, such as an accent or what makes an emoji of a digit."""
     plain = normalize("NFKC", letter)[:1]  # full-width letters are read as plain ones
-    return name(plain, "").partition(" ")[0] if plain and category(plain)[0] in "LM" else ""
+    script = name(plain, "").partition(" ")[0] if plain and category(plain)[0] in "LM" else ""
+    return "" if script in ("COMBINING", "VARIATION") else script
+
+
+def _is_of_a_word(letter: str) -> bool:
+    return bool(_script(letter)) or category(letter)[0] == "M"
+
+
+def _touches_a_sign(text: str, begin: int, end: int) -> bool:
+    """True if a sign stands right before or after a part of a text: in "schön😊" it is the sign that has no piece."""
+    return any(category(each)[0] == "S" for each in text[max(0, begin - 1) : begin] + text[end : end + 1])

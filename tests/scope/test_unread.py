@@ -50,6 +50,9 @@ def test_a_script_is_known_if_many_pieces_are_written_in_it(letters: str) -> Non
         ("How far is Hawaiʻi? 😀 ❤️❤️ ½ ™ ¯\\_(ツ)_/¯", ()),
         ("ISO-8859-1, kx7q, XQZPT and THE REST", ()),
         ("𝐛𝐨𝐥𝐝 claims", ("𝐛𝐨𝐥𝐝",)),
+        ("1️⃣ Where is Huế, or Hue\u0302\u0301, in Việt Nam?", ()),
+        ("Wie schön😊 ist das, ça va😊 und 😊café?", ()),
+        ("か\u3099っこうの名は?", ("がっこうの名は",)),
         ("", ()),
     ],
 )
@@ -62,6 +65,7 @@ def test_a_word_without_pieces_cannot_be_read() -> None:
     reader = Reader(["a", "b", "?"], 7)
     assert reader.unread("a ɓɓ b?", (0, 7, 1, 2), (0, 2, 5, 6)) == ("ɓɓ",)
     assert reader.unread("a bb☃ b?", (0, 7, 1, 2), (0, 2, 6, 7)) == (), "it is the sign that has none"
+    assert reader.unread("a bé☃ b?", (0, 7, 1, 2), (0, 2, 6, 7)) == (), "beside any word"
     assert reader.unread("a ☃ b?", (0, 7, 1, 2), (0, 2, 4, 5)) == (), "a sign is no word"
 
 

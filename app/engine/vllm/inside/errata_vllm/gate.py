@@ -18,7 +18,7 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from .names import SERVER_NAMES, check_names
+from .names import SERVER_NAMES, VllmRefusal, check_names
 
 KEY, LEAST_KEY = "ERRATA_VLLM_KEY", 16
 PREFIX, SESSION_HEADER = "/errata/", "x-errata-session"
@@ -76,7 +76,7 @@ class EditGate:
                         return _refused(409, "this session is over")
                     self._heard = time.monotonic()
                 return JSONResponse(await routes[name](request))
-        except _Refusal as refusal:
+        except (_Refusal, VllmRefusal) as refusal:
             return _refused(409, str(refusal))
         except Exception as error:
             return _refused(500, f"{type(error).__name__}: {error}")
