@@ -54,7 +54,7 @@ class Shared:
 
     url: str
     base: str
-    """What vLLM calls the model without a LoRA."""
+    """The name under which vLLM serves the model without a LoRA."""
     served: Served
     fitted: Fitted
     first: dict[tuple[str, str], Answer]
