@@ -113,14 +113,19 @@ def names_in(text: str, closed: ClosedWords) -> tuple[Span, ...]:
     """The names in a text: quotations, and runs of capitalised words and numbers. A sentence's first word is part of a
     name if another follows, and is a name if an auxiliary verb follows. Where nouns have capitals, only what stands
     where a noun hardly does is a name."""
-    if text.isupper():
-        return ()
-    spans: list[Span] = _quoted(text)
+    return _names(text, closed)[0]
+
+
+def _names(text: str, closed: ClosedWords) -> tuple[tuple[Span, ...], LanguageGrammar | None]:
+    """The names in a text, and the grammar of its language if its nouns have capitals."""
     plain = _QUOTED.sub(" ", text)
     grammar = closed.capital_nouns(plain_words(plain))
+    if text.isupper():
+        return (), grammar
+    spans: list[Span] = _quoted(text)
     for sentence in sentences_of(plain):
         spans.extend(_capitalised(sentence, closed) if grammar is None else _beside_nouns(sentence, grammar))
-    return tuple(dict.fromkeys(spans))
+    return tuple(dict.fromkeys(spans)), grammar
 
 
 def _quoted(text: str) -> list[Span]:
@@ -213,8 +218,9 @@ def called_by_name(text: str, closed: ClosedWords) -> tuple[Span, ...]:
     """The names in a text that are capitalised words, not abbreviations or numbers: persons, places and works. Where
     nouns have capitals, a single word may be a noun wherever it stands, unless it is quoted or spelled as none is."""
     large = {fold(word) for word in _LARGE.findall(text)}
-    names = [span for span in names_in(text, closed) if not all(word in large or word[0].isdigit() for word in span)]
-    if closed.capital_nouns(plain_words(_QUOTED.sub(" ", text))) is None:
+    spans, grammar = _names(text, closed)
+    names = [span for span in spans if not all(word in large or word[0].isdigit() for word in span)]
+    if grammar is None:
         return tuple(names)
     quoted = _quoted(text)
     return tuple(

@@ -22,9 +22,9 @@ class Counts:
     """The counts of a vLLM since it started, or between two times."""
 
     preemptions: int
-    """Times that a sequence lost its keys and values, to be computed again."""
+    """The number of times that a sequence lost its keys and values, which were then computed again."""
     cached_tokens: int
-    """Tokens of prompts that were found in the prefix cache, without those of sequences that were preempted."""
+    """The number of prompt tokens found in the prefix cache, without those of sequences that were preempted."""
 
     def __sub__(self, other: "Counts") -> "Counts":
         return Counts(self.preemptions - other.preemptions, self.cached_tokens - other.cached_tokens)
