@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 import typer.main
 from prometheus_client.parser import text_string_to_metric_families
-from setuptools import Distribution
 
 from app.api.app import create_app
 from app.api.errors import TABLE
@@ -25,6 +24,7 @@ from app.service.verification import Thresholds
 from app.ui.help import FOLDER, ORDER, read
 from tests.api.fake_service import FakeService
 from tests.api.serving import Caller
+from tests.built_package import build_py
 
 ROOT = Path(__file__).parents[1]
 ROLE_OF = {
@@ -259,11 +259,7 @@ def test_links_of_messages_lead_to_a_page_and_a_heading() -> None:
 
 
 def test_the_pages_are_in_the_package(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(ROOT)
-    built = Distribution()
-    built.parse_config_files()
-    command: Any = built.get_command_obj("build_py")
-    command.ensure_finalized()
+    command = build_py(monkeypatch)
     command.manifest_files = {}
     packed = {Path(path).name for path in command.find_data_files("app", "app") if Path(path).parent.name == "docs"}
     assert packed == {path.name for path in FOLDER.iterdir()}

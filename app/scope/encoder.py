@@ -77,9 +77,9 @@ class Encoder:
         try:
             self._tokenizer: Any = AutoTokenizer.from_pretrained(folder, truncation_side="left")
             self._model: Any = AutoModel.from_pretrained(folder, dtype=torch.float32).eval()
-        except (OSError, ValueError) as error:
+            pieces = self._tokenizer.backend_tokenizer  # one written in Python has none
+        except (OSError, ValueError, AttributeError) as error:
             raise InvalidRequest(f"The encoder {folder} cannot be loaded ({error}): name another one.") from error
-        pieces = self._tokenizer.backend_tokenizer
         vocabulary = pieces.decode_batch([[piece] for piece in range(pieces.get_vocab_size())])
         self._reader = Reader(vocabulary, self._tokenizer.unk_token_id)
         self.width: int = self._model.config.hidden_size

@@ -1,20 +1,12 @@
 """The pairs are for training alone: what is installed is without them."""
 
-from pathlib import Path
-from typing import Any
-
 import pytest
-from setuptools import Distribution
 
-ROOT = Path(__file__).parents[2]
+from tests.built_package import ROOT, build_py
 
 
 def test_the_pairs_are_in_no_wheel(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(ROOT)
-    built = Distribution()
-    built.parse_config_files()
-    command: Any = built.get_command_obj("build_py")
-    command.ensure_finalized()
+    command = build_py(monkeypatch)
     pairs = [str(path.relative_to(ROOT)) for path in (ROOT / "app/scope_training/pairs").iterdir()]
     assert len(pairs) > 20
     command.manifest_files = {"app.scope_training": pairs}  # as if a list of the sources named them
